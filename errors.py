@@ -1,0 +1,37 @@
+"""Typed errors. Every message reads `<where>: expected <what>, got <value>; <what to do>`."""
+
+
+class SuppleError(Exception):
+    """Base class of all errors that Supple raises on purpose; the CLI prints them on one line and exits with 2."""
+
+
+class ConfigError(SuppleError, ValueError):
+    """A configuration field, preset name or command-line value is not usable."""
+
+
+class SpecError(SuppleError, ValueError):
+    """An array or a spec does not match the contract of a robot, a dataset or a bundle."""
+
+
+class SourceError(SuppleError, ValueError):
+    """A source file (HDF5, CSV, download) is missing, damaged or not in the format that it claims."""
+
+
+class StoreError(SuppleError, ValueError):
+    """An episode store is damaged, incomplete or of an unknown schema version."""
+
+
+class BundleError(SuppleError, ValueError):
+    """A policy bundle is damaged, incomplete or does not match the robot."""
+
+
+class RunError(SuppleError, RuntimeError):
+    """A run folder cannot be used: it exists already, belongs to another key or lacks an input stage."""
+
+
+class TrainingFault(SuppleError, RuntimeError):
+    """A loss, gradient or weight became non-finite; the last good checkpoint is kept."""
+
+
+class RobotFault(SuppleError, RuntimeError):
+    """A robot reported a non-finite observation, refused a command or was stopped; the stop is latched."""
