@@ -1,0 +1,76 @@
+# make demo | test | check | bench | docs; each sets up .venv first, and only when pyproject.toml or constraints.txt changed.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+BIN := .venv/bin
+TEST_WORKERS ?= 2
+TESTS ?= tests
+
+# The stamp's name carries the content of what is installed, so a checkout that only touches files reinstalls nothing.
+KEY := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
+INSTALLED := .venv/installed-$(KEY)
+D4RL := .venv/d4rl-1.1
+LINK := .venv/typecheck/supple
+
+# No rendering anywhere in this repository's commands; the default would look for a display.
+export MUJOCO_GL := disable
+
+.PHONY: help demo test check bench docs constraints install
+
+help:
+	@echo 'make demo    the whole chain on the maze, from data to a policy that adapts (minutes)'
+	@echo 'make test    the tests'
+	@echo 'make check   ruff, mypy --strict, import-linter, codespell, documentation build'
+	@echo 'make bench   the benchmarks'
+	@echo 'make docs    the documentation, as a site in site/'
+
+demo: $(INSTALLED)
+	$(BIN)/supple run demo
+
+# One BLAS thread: two test workers share two cores, and sums keep their order.
+test: $(INSTALLED) $(D4RL)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile $(TESTS)
+
+check: $(INSTALLED) $(LINK)
+	$(BIN)/ruff check .
+	$(BIN)/mypy -p supple
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/mkdocs build --strict --quiet --site-dir site
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks
+
+docs: $(INSTALLED)
+	$(BIN)/mkdocs build --strict --site-dir site
+
+install: $(INSTALLED)
+
+$(INSTALLED):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { \
+	  echo 'supple needs Python 3.11 or 3.12; name one with: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y python3-venv; } || { \
+	  echo 'this Python has no venv module; install it with: sudo apt-get install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	rm -f .venv/installed-*
+	touch $@
+
+# d4rl is only read by one parity test; its declared dependencies do not install beside a current MuJoCo.
+$(D4RL): | $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps d4rl==1.1
+	touch $@
+
+# A type checker finds packages by folder name, and the checkout may have any.
+$(LINK): | $(INSTALLED)
+	mkdir -p $(@D)
+	ln -sfn ../.. $@
+
+# After changing a dependency: make constraints in a fresh .venv, then commit the file.
+constraints: $(INSTALLED) $(D4RL)
+	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | LC_ALL=C sort -f > .venv/constraints.new
+	mv .venv/constraints.new constraints.txt
