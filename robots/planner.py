@@ -1,0 +1,135 @@
+"""Play data in the maze: rows of waypoint followers that wander from goal to goal for ever.
+
+After the maze2d generator of Fu et al., "D4RL: Datasets for Deep Data-Driven Reinforcement Learning", 2020: random start and
+goal, a shortest path on the grid, waypoints jittered inside their cell, PD control. We follow exact breadth-first paths
+instead of tabular Q-iteration (the same paths up to ties) and hold all next moves of a maze in one table, so that rows of
+robots are planned for in one gather.
+
+Axes: R rows, T time, F free cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .maze import MazeBatch
+from .maze_layout import Layout, geodesic_distance
+
+Float = NDArray[np.float32]
+
+MOVES = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)], np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannerConfig:
+    """How the play data is made; the gains and thresholds are those of D4RL's waypoint controller."""
+
+    proportional_gain: float = 10.0
+    """Action per cell of distance to the waypoint."""
+    derivative_gain: float = 1.0
+    """Action per cell / s of velocity, subtracted."""
+    waypoint_radius: float = 0.1
+    """A waypoint counts as reached within this distance, cells."""
+    waypoint_step: float = 0.1
+    """... and when the last step moved less than this, cells."""
+    jitter: float = 0.2
+    """Waypoints lie at cell - U(0, jitter), cells."""
+    action_noise: float = 0.0
+    """Standard deviation of the Gaussian noise added to each action before clipping."""
+    episode_steps: int = 1000
+    """Length of one stored episode, low-level steps; the robot is reset to a random cell after it."""
+
+
+class PlayChunk(NamedTuple):
+    """One finished episode per row, all of the same length."""
+
+    observation: Float
+    """Shape (R, T, 4): before the action."""
+    action: Float
+    """Shape (R, T, 2): as applied."""
+    goal: Float
+    """Shape (R, T, 2): what the planner was heading for."""
+    terminal: NDArray[np.bool_]
+    """Shape (R, T): the planner reached its goal at this step and chose another; the robot went on."""
+
+
+def next_cell_table(layout: Layout, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Next free cell on a shortest path between all pairs of reachable cells; ties are broken at random, once.
+
+    Returns:
+        Cells, shape (F, 2), and the index of the next cell when at cell f heading for cell g, shape (F, F).
+    """
+    free = np.argwhere(~layout)
+    reach = max((geodesic_distance(layout, (int(i), int(j))) for i, j in free[:: max(len(free) // 16, 1)]),
+                key=lambda distance: np.count_nonzero(distance >= 0))  # fmt: skip
+    cells = np.argwhere(reach >= 0)
+    index = np.full(layout.shape, -1, np.int64)
+    index[tuple(cells.T)] = np.arange(len(cells))
+    # distance[g, f]: moves from cell f to goal g
+    distance = np.stack([geodesic_distance(layout, (int(i), int(j)))[tuple(cells.T)] for i, j in cells])
+    following = np.tile(np.arange(len(cells)), (len(cells), 1))
+    best = distance.T.astype(np.float64)
+    for move in MOVES[rng.permutation(4)]:
+        neighbour = index[tuple((cells + move).T)]
+        candidate = np.where(neighbour[:, None] >= 0, distance.T[neighbour], np.inf)
+        better = candidate < best
+        following[better] = np.broadcast_to(neighbour[:, None], better.shape)[better]
+        best = np.minimum(best, candidate)
+    return cells, following
+
+
+def play(layout: Layout, config: PlannerConfig, *, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
+    """Yields episodes of play data without end, `rows` at a time.
+
+    Args:
+        layout: The maze.
+        config: Gains, noise and episode length.
+        rows: Robots that wander side by side.
+        seed: Seed of starts, goals, jitter and noise.
+        threads: Physics threads; the data does not depend on them.
+    """
+    rng = np.random.default_rng(seed)
+    cells, following = next_cell_table(layout, rng)
+    batch = MazeBatch(layout, rows, threads=threads, episode_steps=config.episode_steps, terminate_at_goal=False)
+    everyone = np.arange(rows)
+    while True:
+        at = rng.integers(len(cells), size=rows)
+        start = cells[at] - config.jitter * rng.random((rows, 2))
+        observation = batch.reset_to(everyone, cells[at].astype(np.float32), start, np.zeros((rows, 2)))
+        goal = rng.integers(len(cells), size=rows)
+        at = following[at, goal]
+        waypoint = cells[at] - config.jitter * rng.random((rows, 2))
+        previous = observation[:, :2]
+        shape = (rows, config.episode_steps)
+        chunk = PlayChunk(
+            np.empty((*shape, 4), np.float32),
+            np.empty((*shape, 2), np.float32),
+            np.empty((*shape, 2), np.float32),
+            np.zeros(shape, np.bool_),
+        )
+        for step in range(config.episode_steps):
+            position, velocity = observation[:, :2], observation[:, 2:]
+            arrived = (np.linalg.norm(position - waypoint, axis=1) < config.waypoint_radius) & (
+                np.linalg.norm(position - previous, axis=1) < config.waypoint_step
+            )
+            if arrived.any():
+                solved = arrived & (at == goal)
+                chunk.terminal[:, step] = solved
+                goal[solved] = rng.integers(len(cells), size=np.count_nonzero(solved))
+                at[arrived] = following[at[arrived], goal[arrived]]
+                waypoint[arrived] = cells[at[arrived]] - config.jitter * rng.random((np.count_nonzero(arrived), 2))
+            action = config.proportional_gain * (waypoint - position) - config.derivative_gain * velocity
+            if config.action_noise > 0.0:
+                action = action + config.action_noise * rng.standard_normal(action.shape)
+            applied = np.clip(action, -1.0, 1.0).astype(np.float32)
+            chunk.observation[:, step] = observation
+            chunk.action[:, step] = applied
+            chunk.goal[:, step] = cells[goal]
+            previous = position
+            observation = batch.step(everyone, applied).observation
+        yield chunk
