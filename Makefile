@@ -72,5 +72,5 @@ $(LINK): | $(INSTALLED)
 
 # After changing a dependency: make constraints in a fresh .venv, then commit the file.
 constraints: $(INSTALLED) $(D4RL)
-	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | LC_ALL=C sort -f > .venv/constraints.new
+	$(BIN)/python -m pip freeze --all --exclude-editable | sed -E '/^pip==/d; s/\+cpu$$//' | LC_ALL=C sort -f > .venv/constraints.new
 	mv .venv/constraints.new constraints.txt
