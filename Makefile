@@ -17,6 +17,7 @@ LINK := .venv/typecheck/supple
 
 # No rendering anywhere in this repository's commands; the default would look for a display.
 export MUJOCO_GL := disable
+export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help demo test check bench docs constraints install
 
