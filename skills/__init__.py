@@ -1,0 +1,35 @@
+"""Skills: short action sequences as latent vectors, learned from unlabelled motion (SPiRL).
+
+`config` settings, `network` MLP, `gaussian` diagonal Gaussians, `model` the nets, `spirl` the losses, `learner` the
+trainer, `checkpoint` files, `device` device names, `evaluate` how good the skills are.
+"""
+
+from .checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
+from .config import SkillConfig
+from .device import choose_device
+from .gaussian import Gaussian, kl, kl_per_dim, log_prob, standard_like
+from .learner import SkillLearner, WindowSource, train
+from .model import Normaliser, SkillModel
+from .network import MLP
+from .spirl import SkillLosses
+
+__all__ = [
+    "MLP",
+    "Gaussian",
+    "Normaliser",
+    "SkillConfig",
+    "SkillLearner",
+    "SkillLosses",
+    "SkillModel",
+    "WindowSource",
+    "choose_device",
+    "kl",
+    "kl_per_dim",
+    "load_checkpoint",
+    "load_skill_model",
+    "log_prob",
+    "save_checkpoint",
+    "save_skill_model",
+    "standard_like",
+    "train",
+]
