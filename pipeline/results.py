@@ -6,7 +6,7 @@ A record is one measured number with its interval, where it stands on its axis, 
      "mean": 0.81, "low": 0.76, "high": 0.86, "n": 30, "seeds": [0, 1, 2], "tasks": "flat_test",
      "command": "supple run maze", "commit": "abc1234", "wall_s": 5120, "machine": "2 cores"}
 
-`low` and `high` bound the 95 % interval over tasks and seeds. A speed record has "ratio" and "peer" instead of the mean.
+`low` and `high` bound the 95 % interval over tasks and seeds. A speed record has "ratio" and "peer" instead of a mean.
 A reliability record counts "injected", "detected", "silent", "crashed" and "hung". From the repository root:
 
     python -m supple.pipeline.results
