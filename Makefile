@@ -36,9 +36,9 @@ test: $(INSTALLED) $(D4RL)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile $(TESTS)
 
 check: $(INSTALLED) $(LINK)
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy -p supple
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 	$(BIN)/mkdocs build --strict --quiet --site-dir site
 
