@@ -1,0 +1,38 @@
+"""Unlabeled motion on disk: readers of foreign formats, the episode store, and the window sampler.
+
+    schema      what the arrays mean: names, units, roles, control period
+    episode     Episode, and the Reader protocol that every format implements
+    d4rl        reader and writer of D4RL's HDF5 files; hdf5 refuses what a file must not contain
+    store       opens a zarr v3 episode store; store_writer writes one, layout says how it is encoded
+    verify      checks every byte of a store against its manifest
+    windows     WindowSampler: random windows in memory, one gather per batch
+    testing     the contract that every reader must pass
+
+Legend: N steps of all episodes, E episodes, T steps of one episode, dim number of axes, B batch, W window.
+"""
+
+from .d4rl import D4RLReader
+from .d4rl_writer import write_d4rl
+from .episode import Episode, EpisodeIndex, Reader, SourceSpec
+from .schema import SCHEMA_VERSION, Feature, Schema
+from .store import EpisodeStore, open_store
+from .store_writer import write_store, writing_store
+from .windows import WindowSampler, split_episodes
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "D4RLReader",
+    "Episode",
+    "EpisodeIndex",
+    "EpisodeStore",
+    "Feature",
+    "Reader",
+    "Schema",
+    "SourceSpec",
+    "WindowSampler",
+    "open_store",
+    "split_episodes",
+    "write_d4rl",
+    "write_store",
+    "writing_store",
+]

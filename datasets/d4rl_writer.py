@@ -1,0 +1,77 @@
+"""Writes play data in the layout of D4RL's maze2d files.
+
+J. Fu, A. Kumar, O. Nachum, G. Tucker, S. Levine, "D4RL: Datasets for Deep Data-Driven Reinforcement Learning", 2020,
+arXiv:2004.07219.
+Legend: N rows (steps of all episodes, one after the other), dim number of axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SourceError
+from .publish import publish, refuse_existing, sync_file
+
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+"""Data sets that every D4RL file has."""
+FLAGS = ("terminals", "timeouts")
+"""Data sets of booleans: the episode ends with this row."""
+
+
+def write_d4rl(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
+    """Writes a D4RL file that is either there and whole or not there at all.
+
+    Args:
+        path: Where the file shall appear; nothing may be there yet.
+        arrays: `observations` (N, O), `actions` (N, A), `rewards` (N,), `terminals` (N,) and as a rule `timeouts` (N,),
+            `infos/qpos`, `infos/qvel`, `infos/goal` (N, dim). Flags are stored as bool, the rest as float32.
+
+    Returns:
+        The path.
+
+    Raises:
+        SourceError: a required array is missing, an unknown name, no rows, unequal lengths, a value that is not finite
+            in float32, or something is there already.
+    """
+    path = Path(path)
+    refuse_existing(path, SourceError)
+    converted = {name: _convert(value, name, path) for name, value in arrays.items()}
+    for name in REQUIRED:
+        if name not in converted:
+            raise SourceError(f"{path}: expected the array {name}, got {', '.join(arrays)}; pass it")
+    rows = len(converted["observations"])
+    for name, value in converted.items():
+        if len(value) != rows or not rows:
+            raise SourceError(f"{path}: {name}: expected {max(rows, 1)} rows, got {len(value)}; pass equal lengths")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial-{uuid4().hex}")
+    try:
+        with h5py.File(partial, "w", libver="earliest") as file:
+            for name, value in converted.items():
+                file.create_dataset(name, data=value)
+        sync_file(partial)
+        publish(partial, path, SourceError)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _convert(value: npt.NDArray[Any], name: str, path: Path) -> npt.NDArray[Any]:
+    if name not in (*REQUIRED, "timeouts") and not name.startswith("infos/"):
+        raise SourceError(f"{path}: expected a D4RL array name, got {name!r}; use infos/<name> for anything else")
+    array = np.asarray(value)
+    if name in FLAGS:
+        return array.astype(np.bool_)
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        raise SourceError(f"{path}: {name}: expected finite float32 values, got {array[row]} in row {row}; correct it")
+    return array

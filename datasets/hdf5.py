@@ -1,0 +1,111 @@
+"""Opening HDF5 files that somebody else wrote.
+
+An HDF5 file can name other files (external storage, virtual data sets, external links), load plug-ins for its filters,
+and declare more data than it holds: the missing part then reads as zeros. A robot's data comes from strangers, so every
+data set is refused unless its bytes lie in this file, whole, behind the filters that the HDF5 library itself brings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from ..errors import SourceError, SuppleError
+
+MAX_BYTES = 2**36
+"""Largest decoded data set that is read, 64 GiB: a damaged header must not ask for all the memory."""
+_FILTERS = {h5py.h5z.FILTER_DEFLATE: "gzip", h5py.h5z.FILTER_SHUFFLE: "shuffle", h5py.h5z.FILTER_LZF: "lzf"}
+DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError, AttributeError)
+"""What h5py raises, depending on where the damage lies; caught only around h5py calls."""
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Opens a file read-only, and turns what h5py raises within the block into one typed line.
+
+    Raises:
+        SourceError: the file is missing, is not HDF5, is truncated or damaged.
+    """
+    if not path.is_file():
+        raise SourceError(f"{path}: expected an HDF5 file, got no file there; check the path")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except SuppleError:
+        raise
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())[:160]
+        raise SourceError(
+            f"{path}: expected a whole HDF5 file, got one that cannot be read ({reason}); copy or download it again"
+        ) from error
+
+
+def walk(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
+    """Every data set of the file by name, `group/name`, sorted; links that leave their group are refused.
+
+    Raises:
+        SourceError: an external or soft link, or something that is neither group nor data set.
+    """
+    found: dict[str, h5py.Dataset] = {}
+    seen: set[Any] = set()
+    pending: list[tuple[str, h5py.Group]] = [("", file)]
+    while pending:
+        prefix, group = pending.pop()
+        address = h5py.h5o.get_info(group.id).addr
+        if address in seen:
+            raise SourceError(f"{path}: expected a tree of groups, got a loop at {prefix!r}; write the file again")
+        seen.add(address)
+        for key in group:
+            name = f"{prefix}{key}"
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise SourceError(
+                    f"{path}: {name}: expected data in this file, got a link; write the data into the file itself"
+                )
+            entry = group[key]
+            if isinstance(entry, h5py.Group):
+                pending.append((f"{name}/", entry))
+            elif isinstance(entry, h5py.Dataset):
+                found[name] = entry
+            else:
+                raise SourceError(f"{path}: {name}: expected a data set, got {type(entry).__name__}; remove it")
+    return dict(sorted(found.items()))
+
+
+def require_plain(data: h5py.Dataset, name: str, path: Path) -> None:
+    """Refuses a data set whose bytes lie elsewhere, need a foreign filter, or are not all there.
+
+    Raises:
+        SourceError: names the file, the data set and the remedy.
+    """
+    where = f"{path}: {name}"
+    if data.shape is None:
+        raise SourceError(f"{where}: expected an array, got an empty data space; write the data again")
+    if data.is_virtual:
+        raise SourceError(f"{where}: expected data in this file, got a virtual data set; copy the data into the file")
+    if data.external:
+        raise SourceError(f"{where}: expected data in this file, got external storage; copy the data into the file")
+    properties = data.id.get_create_plist()
+    for index in range(properties.get_nfilters()):
+        code = properties.get_filter(index)[0]
+        if code not in _FILTERS:
+            raise SourceError(
+                f"{where}: expected filters of {', '.join(sorted(_FILTERS.values()))}, got filter number {code}; "
+                "write the data again with gzip"
+            )
+    size = math.prod(data.shape) * data.dtype.itemsize
+    if size > MAX_BYTES:
+        raise SourceError(f"{where}: expected at most {MAX_BYTES} bytes, got {size} bytes; split the file")
+    if size and not _is_whole(data, size):
+        raise SourceError(f"{where}: expected {size} bytes of data, got fewer in the file; copy or write it again")
+
+
+def _is_whole(data: h5py.Dataset, size: int) -> bool:
+    if data.chunks is None:
+        return bool(data.id.get_storage_size() >= size)
+    chunks = math.prod(-(-extent // chunk) for extent, chunk in zip(data.shape, data.chunks, strict=True))
+    return bool(data.id.get_num_chunks() == chunks)

@@ -1,0 +1,40 @@
+"""Where things lie in an episode store, and how its arrays are encoded.
+
+    <store>/zarr.json               root group: attributes `schema` and `provenance`
+    <store>/steps/<feature>         (N, dim) or (N,), all episodes one after the other
+    <store>/episodes/start, length  (E,) int64, rows
+    <store>/episodes/terminated, truncated   (E,) uint8, 0 or 1
+    <store>/MANIFEST.json           hash and size of every other file
+
+Zarr is used in its version 3: one file per chunk of 64 Ki rows, a crc32c behind each chunk. A missing chunk reads as
+`fill_value`; NaN and the extreme integers cannot pass for data here, where NaN is refused and 0 is ordinary.
+Legend: N steps of all episodes, E episodes, dim number of axes of a feature.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from zarr.abc.codec import BytesBytesCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+CHUNK_ROWS = 65_536
+"""Rows per chunk."""
+Compression = Literal["none", "zstd"]
+"""`none` reads and writes at the speed of memory; `zstd` (level 1) trades that speed for some 10-30 % of the space."""
+INDEX_DTYPES = {"start": "int64", "length": "int64", "terminated": "uint8", "truncated": "uint8"}
+"""Arrays of the episode index and their stored types."""
+
+
+def make_codecs(compression: Compression) -> list[BytesBytesCodec]:
+    """The codecs behind the raw little-endian bytes of a chunk; the checksum covers what lies on the disk."""
+    return [*([ZstdCodec(level=1)] if compression == "zstd" else []), Crc32cCodec()]
+
+
+def missing_value(dtype: str) -> Any:
+    """A value that data never has: NaN, the smallest signed or the largest unsigned integer."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return float("nan")
+    return int(np.iinfo(kind).min if kind.kind == "i" else np.iinfo(kind).max)

@@ -1,0 +1,133 @@
+"""The list of every file of a store with its hash, size and chunk counts, which no change of a byte leaves intact.
+
+The text is canonical JSON: the parsed manifest, written again, must give the same bytes, so a change in white space
+shows as well. `digest` is the SHA-256 of that text without the digest itself; it names the content of the whole store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import StoreError
+
+MANIFEST_NAME = "MANIFEST.json"
+_FORMAT = "supple-episode-store"
+_HASH_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """What one file must be."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Every file of the store but the manifest itself."""
+
+    files: Mapping[str, FileEntry]
+    """By path relative to the store, with `/`."""
+    chunks: Mapping[str, int]
+    """Number of chunks of each array."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that names the content of the store."""
+        return hashlib.sha256(_dump(self._body())).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The canonical text."""
+        return _dump({**self._body(), "digest": self.digest})
+
+    def _body(self) -> dict[str, Any]:
+        return {
+            "format": _FORMAT,
+            "version": 1,
+            "chunks": dict(self.chunks),
+            "files": {name: {"sha256": entry.sha256, "bytes": entry.bytes} for name, entry in self.files.items()},
+        }
+
+
+def make_manifest(root: Path, chunks: Mapping[str, int]) -> Manifest:
+    """Hashes every file under `root`, and syncs it to the disk on the way."""
+    names = sorted(list_files(root))
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        entries = list(pool.map(lambda name: _hash_and_sync(root / name), names))
+    return Manifest(files=dict(zip(names, entries, strict=True)), chunks=dict(sorted(chunks.items())))
+
+
+def load_manifest(root: Path) -> Manifest:
+    """Reads the manifest and checks it against itself.
+
+    Raises:
+        StoreError: there is none (an unfinished write or no store at all), or a byte of it changed.
+    """
+    path = root / MANIFEST_NAME
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise StoreError(
+            f"{path}: expected the manifest of an episode store, got {error.strerror}; "
+            "check the path, or ingest the source again"
+        ) from error
+    try:
+        value = json.loads(raw)
+        manifest = Manifest(
+            files={name: FileEntry(entry["sha256"], entry["bytes"]) for name, entry in value["files"].items()},
+            chunks=value["chunks"],
+        )
+        whole = manifest.to_bytes() == raw
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        raise StoreError(f"{path}: expected an unchanged manifest, got a damaged one; ingest the source again")
+    for name in manifest.files:
+        if name.startswith("/") or ".." in name.split("/") or name == MANIFEST_NAME:
+            raise StoreError(f"{path}: expected paths within the store, got {name!r}; do not use this store")
+    return manifest
+
+
+def list_files(root: Path) -> Iterator[str]:
+    """Relative paths of all files under `root`, except the manifest.
+
+    Raises:
+        StoreError: a link or a special file, which a store never contains.
+    """
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        with os.scandir(root / prefix) as entries:
+            for entry in entries:
+                name = f"{prefix}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{name}/")
+                elif not entry.is_file(follow_symlinks=False):
+                    raise StoreError(f"{root / name}: expected a plain file, got a link or special file; remove it")
+                elif name != MANIFEST_NAME:
+                    yield name
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of the file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _hash_and_sync(path: Path) -> FileEntry:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        os.fsync(stream.fileno())
+        return FileEntry(digest, os.fstat(stream.fileno()).st_size)
+
+
+def _dump(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=True) + "\n").encode()

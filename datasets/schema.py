@@ -1,0 +1,165 @@
+"""What the arrays of a data set mean: names, units, roles, control period and robot, as JSON with a version.
+
+A schema is data: it lies in the episode store, counts in its digest, and is all that a reader of the store may assume.
+Legend: T time steps of one episode, dim number of axes of one feature.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from ..errors import SpecError
+
+SCHEMA_VERSION = 1
+"""Raised when the meaning of a field changes; a store of another version is refused, never guessed at."""
+
+Role = Literal["observation", "action", "reward", "state", "goal", "other"]
+_ROLES: tuple[str, ...] = get_args(Role)
+_DTYPES = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """One array per step: `(T,)` when `shape` is `()`, `(T, dim)` when it is `(dim,)`.
+
+    Raises:
+        SpecError: the name, dtype, shape, role, axes or units do not fit together.
+    """
+
+    name: str
+    """Lower-case identifier; the array's name in the store."""
+    dtype: str = "float32"
+    """numpy name of the element type."""
+    shape: tuple[int, ...]
+    """Shape of one step."""
+    units: tuple[str, ...]
+    """SI unit of each axis ("m", "rad/s"; "" where there is none or it is unknown)."""
+    role: Role
+    """What the feature is to a policy."""
+    axes: tuple[str, ...]
+    """Name of each axis, in order."""
+
+    def __post_init__(self) -> None:
+        where = f"feature {self.name!r}"
+        if not _NAME.fullmatch(self.name):
+            raise SpecError(f"{where}: expected a name of a-z, 0-9 and _, got {self.name!r}; rename it")
+        if self.dtype not in _DTYPES:
+            raise SpecError(f"{where}: expected dtype of {', '.join(_DTYPES)}, got {self.dtype!r}; convert the data")
+        if len(self.shape) > 1 or any(size < 1 for size in self.shape):
+            raise SpecError(f"{where}: expected shape () or (dim,), got {self.shape}; flatten the data")
+        if self.role not in _ROLES:
+            raise SpecError(f"{where}: expected role of {', '.join(_ROLES)}, got {self.role!r}; correct the role")
+        width = self.shape[0] if self.shape else 1
+        for label, names in (("axes", self.axes), ("units", self.units)):
+            if len(names) != width:
+                raise SpecError(f"{where}: expected {width} {label}, got {len(names)}; give one per axis")
+        if len(set(self.axes)) != width:
+            raise SpecError(f"{where}: expected distinct axes, got {self.axes}; rename the repeated one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """The features of every step, the clock they were taken on and the robot they came from.
+
+    Raises:
+        SpecError: no feature, two of the same name, or a control period that is not a positive number.
+    """
+
+    features: tuple[Feature, ...]
+    """In the order in which they are stored."""
+    control_period: float | None = None
+    """Seconds between two steps; None when the source does not say."""
+    robot: str = ""
+    """Name of the robot; "" when the source does not say."""
+
+    def __post_init__(self) -> None:
+        names = self.names
+        if not names or len(set(names)) != len(names):
+            raise SpecError(f"schema: expected at least one feature and distinct names, got {names}; correct the list")
+        period = self.control_period
+        if period is not None and not (math.isfinite(period) and period > 0):
+            raise SpecError(f"schema: expected control_period > 0, got {period} s; give the robot's period")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Feature names in stored order."""
+        return tuple(feature.name for feature in self.features)
+
+    def feature(self, name: str) -> Feature:
+        """The feature of that name.
+
+        Raises:
+            SpecError: there is none; the message lists the known names.
+        """
+        for feature in self.features:
+            if feature.name == name:
+                return feature
+        raise SpecError(f"schema: expected a feature of {', '.join(self.names)}, got {name!r}; choose one of these")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, with the schema version."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "robot": self.robot,
+            "control_period": self.control_period,
+            "features": [
+                {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(feature).items()}
+                for feature in self.features
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, value: object, where: str = "schema") -> Schema:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            SpecError: another schema version, an unknown or missing field, or a field of the wrong type.
+        """
+        fields = _fields(value, ("schema_version", "robot", "control_period", "features"), where)
+        if fields["schema_version"] != SCHEMA_VERSION:
+            raise SpecError(
+                f"{where}: expected schema_version {SCHEMA_VERSION}, got {fields['schema_version']!r}; "
+                "ingest the source again with this version of supple"
+            )
+        period, robot, features = fields["control_period"], fields["robot"], fields["features"]
+        if not (period is None or isinstance(period, int | float)) or not isinstance(robot, str):
+            raise SpecError(f"{where}: expected a number and a name, got {period!r} s and {robot!r}; ingest again")
+        if not isinstance(features, list):
+            raise SpecError(f"{where}: expected a list of features, got {type(features).__name__}; ingest again")
+        return cls(
+            features=tuple(_feature(item, where) for item in features),
+            control_period=None if period is None else float(period),
+            robot=robot,
+        )
+
+
+def _feature(value: object, where: str) -> Feature:
+    fields = _fields(value, ("name", "dtype", "shape", "units", "role", "axes"), where)
+    lists: dict[str, type] = {"shape": int, "units": str, "axes": str}
+    for key, item in fields.items():
+        if key in lists:
+            good = isinstance(item, list) and all(type(entry) is lists[key] for entry in item)
+        else:
+            good = isinstance(item, str)
+        if not good:
+            raise SpecError(f"{where}: expected feature field {key} of its type, got {item!r}; ingest again")
+    return Feature(
+        name=fields["name"],
+        dtype=fields["dtype"],
+        shape=tuple(fields["shape"]),
+        units=tuple(fields["units"]),
+        role=fields["role"],
+        axes=tuple(fields["axes"]),
+    )
+
+
+def _fields(value: object, names: tuple[str, ...], where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or set(value) != set(names):
+        got = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
+        raise SpecError(f"{where}: expected the fields {', '.join(names)}, got {got}; ingest the source again")
+    return {str(key): item for key, item in value.items()}

@@ -1,0 +1,218 @@
+"""Opens an episode store and brings its arrays into memory, or into a memory map for data larger than that.
+
+Opening checks the manifest, the presence and size of every file, and the small metadata files byte for byte; reading an
+array checks the crc32c of each chunk. `verify_store` checks all bytes. Single windows are never read from zarr: a slice
+costs about 250 us there, a window from memory less than 1 us.
+Legend: N steps of all episodes, E episodes, dim number of axes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.storage import LocalStore
+
+from ..errors import SpecError, StoreError
+from .episode import EpisodeIndex
+from .layout import CHUNK_ROWS, INDEX_DTYPES, missing_value
+from .manifest import Manifest, hash_file, list_files, load_manifest
+from .publish import sync_file
+from .schema import Schema
+
+_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
+"""What zarr raises on damaged files; caught only around calls into zarr."""
+
+
+class EpisodeStore:
+    """A published store; made by `open_store` or `write_store`. Nothing in it ever changes."""
+
+    def __init__(self, path: Path, manifest: Manifest, root: zarr.Group, schema: Schema) -> None:
+        self._path = path
+        self._manifest = manifest
+        self._root = root
+        self._schema = schema
+        self._episodes = self._load_index()
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._path
+
+    @property
+    def schema(self) -> Schema:
+        """What the arrays mean."""
+        return self._schema
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Where the data came from, as the writer was told."""
+        return dict(self._root.attrs["provenance"])  # type: ignore[call-overload, arg-type, unused-ignore]
+
+    @property
+    def episodes(self) -> EpisodeIndex:
+        """Start, length, terminated and truncated of every episode, each of shape (E,)."""
+        return self._episodes
+
+    @property
+    def rows(self) -> int:
+        """N, steps of all episodes."""
+        return int(self._episodes.length.sum())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that names the content: the same data, schema and provenance give the same digest."""
+        return self._manifest.digest
+
+    def load(self, key: str) -> npt.NDArray[Any]:
+        """The whole array of one feature in memory, shape (N,) or (N, dim).
+
+        Raises:
+            SpecError: no such feature.
+            StoreError: a chunk is missing or damaged.
+        """
+        feature = self._schema.feature(key)
+        values = self._read(f"steps/{key}", feature.dtype, (self.rows, *feature.shape))
+        self._refuse_missing(f"steps/{key}", values)
+        return values
+
+    def memmap(self, key: str, cache_dir: str | Path, *, check: bool = True) -> npt.NDArray[Any]:
+        """The same array as a read-only memory map of a cache file, which is written on first use.
+
+        The file's name is a hash of the store's digest and the feature, so another content is another file.
+
+        Args:
+            key: Feature name.
+            cache_dir: Folder of cache files; may be shared between stores and processes.
+            check: Whether to hash an existing cache file before use (about 1 GB/s).
+
+        Raises:
+            SpecError: no such feature.
+            StoreError: a chunk is missing or damaged, or the cache file is not what was written.
+        """
+        name = hashlib.sha256(f"{self.digest}/steps/{key}".encode()).hexdigest()
+        path = Path(cache_dir) / f"{name}.npy"
+        seal = path.with_suffix(".sha256")
+        if not (path.exists() and seal.exists()):
+            self._write_cache(key, path, seal)
+        if check and hash_file(path) != seal.read_text():
+            raise StoreError(f"{path}: expected the cached {key}, got changed bytes; remove the file and open again")
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array
+
+    def _write_cache(self, key: str, path: Path, seal: Path) -> None:
+        values = self.load(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".partial-{uuid4().hex}")
+        try:
+            with partial.open("wb") as stream:
+                np.save(stream, values, allow_pickle=False)
+            digest = hash_file(partial)
+            sync_file(partial)
+            os.replace(partial, path)
+            partial.write_text(digest)
+            sync_file(partial)
+            os.replace(partial, seal)
+            sync_file(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _load_index(self) -> EpisodeIndex:
+        entry = self._array("episodes/start")
+        shape = tuple(entry.shape)
+        start, length, terminated, truncated = (
+            self._read(f"episodes/{name}", dtype, shape) for name, dtype in INDEX_DTYPES.items()
+        )
+        good = len(shape) == 1 and len(start) and np.all(length > 0) and start[0] == 0
+        if not good or np.any(start[1:] != np.cumsum(length)[:-1]) or np.any((terminated > 1) | (truncated > 1)):
+            raise StoreError(
+                f"{self._path}: episodes: expected an index without gaps and flags of 0 or 1, got another; "
+                "ingest the source again"
+            )
+        return EpisodeIndex(start, length, terminated.astype(np.bool_), truncated.astype(np.bool_))
+
+    def _read(self, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        array = self._array(name)
+        if array.shape != shape or array.dtype != np.dtype(dtype):
+            raise StoreError(
+                f"{self._path}: {name}: expected {dtype} of shape {shape}, got {array.dtype} {array.shape}; "
+                "ingest the source again"
+            )
+        try:
+            return np.asarray(array[...])
+        except _DAMAGE as error:
+            reason = " ".join(str(error).split())[:160]
+            raise StoreError(
+                f"{self._path}: {name}: expected whole chunks, got a damaged one ({reason}); ingest the source again"
+            ) from error
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        try:
+            array = self._root[name]
+        except _DAMAGE as error:
+            raise StoreError(f"{self._path}: {name}: expected an array, got none; ingest the source again") from error
+        if not isinstance(array, zarr.Array):
+            raise StoreError(f"{self._path}: {name}: expected an array, got a group; ingest the source again")
+        return array
+
+    def _refuse_missing(self, name: str, values: npt.NDArray[Any]) -> None:
+        bad = ~np.isfinite(values) if values.dtype.kind == "f" else values == missing_value(str(values.dtype))
+        if bad.any():
+            row = int(np.argwhere(bad)[0][0])
+            raise StoreError(
+                f"{self._path}: {name}: expected data in every chunk, got the missing value in row {row} (chunk "
+                f"{row // CHUNK_ROWS}); ingest the source again"
+            )
+
+
+def open_store(path: str | Path) -> EpisodeStore:
+    """Opens a store after the cheap checks: manifest, schema version, all files present with their sizes, none extra.
+
+    Raises:
+        StoreError: names the file and the remedy.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise StoreError(f"{path}: expected an episode store, got no folder there; check the path or ingest a source")
+    if ".partial-" in path.name:
+        raise StoreError(f"{path}: expected a finished store, got an unfinished write; ingest the source again")
+    manifest = load_manifest(path)
+    check_files(path, manifest)
+    for name in manifest.files:
+        if name.endswith("zarr.json") and hash_file(path / name) != manifest.files[name].sha256:
+            raise StoreError(f"{path / name}: expected unchanged metadata, got other bytes; ingest the source again")
+    try:
+        root = zarr.open_group(LocalStore(path, read_only=True), mode="r", zarr_format=3)
+        attributes = json.loads(json.dumps(root.attrs.asdict()))
+    except _DAMAGE as error:
+        raise StoreError(f"{path}: expected a zarr v3 group, got {error}; ingest the source again") from error
+    try:
+        schema = Schema.from_json(attributes.get("schema"), f"{path}: schema")
+    except SpecError as error:
+        raise StoreError(str(error)) from error
+    return EpisodeStore(path, manifest, root, schema)
+
+
+def check_files(path: Path, manifest: Manifest) -> None:
+    """Compares the files that are there with the manifest, by name and size.
+
+    Raises:
+        StoreError: a missing or extra file, or one of another size.
+    """
+    found = set(list_files(path))
+    for name in sorted(found ^ set(manifest.files)):
+        if name in found:
+            raise StoreError(f"{path / name}: expected no such file in the store, got one; remove it")
+        raise StoreError(f"{path / name}: expected a file of the store, got none; ingest the source again")
+    for name, entry in manifest.files.items():
+        size = (path / name).stat().st_size
+        if size != entry.bytes:
+            raise StoreError(f"{path / name}: expected {entry.bytes} bytes, got {size} bytes; ingest the source again")

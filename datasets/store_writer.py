@@ -1,0 +1,221 @@
+"""Writes an episode store from a stream of episodes, in bounded memory, whole or not at all.
+
+Everything is written into `<name>.partial-<id>` beside the target, hashed and synced, and renamed at the end. A writer
+that dies leaves only such a folder; the next writer of the same name removes those whose owner is gone.
+Legend: N steps of all episodes, E episodes, T steps of one episode, dim number of axes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.storage import LocalStore
+
+from ..errors import StoreError
+from .episode import Episode
+from .layout import CHUNK_ROWS, INDEX_DTYPES, Compression, make_codecs, missing_value
+from .manifest import MANIFEST_NAME, make_manifest
+from .publish import publish, refuse_existing, sync_file
+from .schema import Feature, Schema
+from .store import EpisodeStore, open_store
+
+Array = npt.NDArray[Any]
+
+
+def write_store(
+    path: str | Path,
+    episodes: Iterable[Episode],
+    schema: Schema,
+    provenance: Mapping[str, Any],
+    *,
+    compression: Compression = "none",
+) -> EpisodeStore:
+    """Writes a store and opens it; see `writing_store` for arguments and errors."""
+    for _ in writing_store(path, episodes, schema, provenance, compression=compression):
+        pass
+    return open_store(path)
+
+
+def writing_store(
+    path: str | Path,
+    episodes: Iterable[Episode],
+    schema: Schema,
+    provenance: Mapping[str, Any],
+    *,
+    rows: int | None = None,
+    compression: Compression = "none",
+) -> Iterator[tuple[int, int | None]]:
+    """Writes a store, yields (rows written, rows in all) after every chunk; the store exists when this is exhausted.
+
+    A generator that is closed or fails on the way removes what it wrote. The store's digest depends on data, schema and
+    provenance, so the provenance must not hold times, host names or paths that change between runs.
+
+    Args:
+        path: Folder that shall appear; nothing may be there yet.
+        episodes: As yielded by a reader; consumed once.
+        schema: Of every episode.
+        provenance: JSON values, stored in the root attributes.
+        rows: N, if known: only passed through to the consumer.
+        compression: Of the chunks.
+
+    Raises:
+        StoreError: something is at `path` already; no episode; an episode is empty or does not match the schema; a
+            value is not finite, or is the integer that stands for missing data.
+    """
+    path = Path(path)
+    refuse_existing(path, StoreError)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path)
+    partial = path.with_name(f"{path.name}.partial-{uuid4().hex}")
+    partial.mkdir()
+    lock = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield from _fill(partial, path, episodes, schema, provenance, rows, compression)
+        publish(partial, path, StoreError)
+    finally:
+        os.close(lock)
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Removes the partial folders of `path` whose writer no longer lives: its lock ended with it."""
+    for partial in path.parent.glob(f"{path.name}.partial-*"):
+        try:
+            lock = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(partial, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(lock)
+
+
+def _fill(
+    partial: Path,
+    path: Path,
+    episodes: Iterable[Episode],
+    schema: Schema,
+    provenance: Mapping[str, Any],
+    rows: int | None,
+    compression: Compression,
+) -> Iterator[tuple[int, int | None]]:
+    root = zarr.create_group(
+        LocalStore(partial),
+        zarr_format=3,
+        attributes={"schema": schema.to_json(), "provenance": dict(provenance)},
+    )
+    steps, index = root.create_group("steps"), root.create_group("episodes")
+    columns = [_Column(steps, feature, compression, path) for feature in schema.features]
+    lengths: list[int] = []
+    flags: list[tuple[bool, bool]] = []
+    written = pending = 0
+    for number, episode in enumerate(episodes):
+        length = _check_episode(episode, schema, f"{path}: episode {number}")
+        for column in columns:
+            column.append(episode.arrays[column.feature.name])
+        lengths.append(length)
+        flags.append((episode.terminated, episode.truncated))
+        pending += length
+        if pending >= CHUNK_ROWS:
+            whole = pending - pending % CHUNK_ROWS
+            for column in columns:
+                column.flush(whole)
+            written, pending = written + whole, pending - whole
+            yield written, rows
+    if not lengths:
+        raise StoreError(f"{path}: expected at least one episode, got 0; check the source")
+    for column in columns:
+        column.flush(pending)
+    _write_index(index, np.array(lengths, np.int64), np.array(flags, np.uint8))
+    chunks = {f"steps/{column.feature.name}": column.array.nchunks for column in columns}
+    chunks |= {f"episodes/{name}": 1 for name in INDEX_DTYPES}
+    manifest = make_manifest(partial, chunks)
+    (partial / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+    sync_file(partial / MANIFEST_NAME)
+    for folder, _, _ in os.walk(partial, topdown=False):
+        sync_file(Path(folder))
+    yield written + pending, rows
+
+
+class _Column:
+    """One array of `steps/`, written in whole chunks."""
+
+    def __init__(self, group: zarr.Group, feature: Feature, compression: Compression, path: Path) -> None:
+        self.feature = feature
+        self._path = path
+        self._pending: list[Array] = []
+        self.array = _create(group, feature.name, feature.dtype, (0, *feature.shape), CHUNK_ROWS, compression)
+
+    def append(self, values: Array) -> None:
+        self._pending.append(values)
+
+    def flush(self, rows: int) -> None:
+        """Writes the first `rows` of what is pending."""
+        values = np.concatenate(self._pending) if self._pending else np.empty((0, *self.feature.shape))
+        block, rest = values[:rows], values[rows:]
+        self._pending = [rest] if len(rest) else []
+        if not rows:
+            return
+        start = self.array.shape[0]
+        bad = ~np.isfinite(block) if block.dtype.kind == "f" else block == missing_value(self.feature.dtype)
+        if bad.any():
+            row = int(np.argwhere(bad)[0][0])
+            raise StoreError(
+                f"{self._path}: steps/{self.feature.name}: expected finite values that are not the missing value, got "
+                f"{block[row]} in row {start + row}; repair the source"
+            )
+        self.array.resize((start + rows, *self.feature.shape))
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            self.array[start : start + rows] = block
+
+
+def _create(
+    group: zarr.Group, name: str, dtype: str, shape: tuple[int, ...], chunk_rows: int, compression: Compression
+) -> zarr.Array[Any]:
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=(chunk_rows, *shape[1:]),
+        dtype=dtype,
+        compressors=make_codecs(compression),
+        fill_value=missing_value(dtype),
+    )
+
+
+def _write_index(group: zarr.Group, lengths: npt.NDArray[np.int64], flags: npt.NDArray[np.uint8]) -> None:
+    columns = (np.cumsum(lengths) - lengths, lengths, flags[:, 0], flags[:, 1])
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        for (name, dtype), values in zip(INDEX_DTYPES.items(), columns, strict=True):
+            _create(group, name, dtype, (len(lengths),), len(lengths), "none")[:] = values
+
+
+def _check_episode(episode: Episode, schema: Schema, where: str) -> int:
+    if set(episode.arrays) != set(schema.names):
+        raise StoreError(
+            f"{where}: expected the features {', '.join(schema.names)}, got {', '.join(episode.arrays)}; "
+            "make the reader yield what it describes"
+        )
+    length = episode.length
+    if not length:
+        raise StoreError(f"{where}: expected at least one step, got 0 steps; drop the episode")
+    for feature in schema.features:
+        array = episode.arrays[feature.name]
+        if array.shape != (length, *feature.shape) or array.dtype != np.dtype(feature.dtype):
+            raise StoreError(
+                f"{where}: {feature.name}: expected {feature.dtype} of shape {(length, *feature.shape)}, got "
+                f"{array.dtype} {array.shape}; make the reader yield what it describes"
+            )
+    return length
