@@ -1,0 +1,181 @@
+"""Stage keys: which runs of a stage are the same run.
+
+key = sha256 of the canonical JSON of {stage, config after defaults, seed, inputs by digest, code, library versions,
+device class}. Wall-clock facts, paths and thread counts stay outside, so a folder that was moved is still the same one.
+"""
+
+import ast
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, RunError
+
+PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+
+
+def compute_plain(value: Any, where: str) -> Any:
+    """The JSON form of a config value: dataclasses become objects, tuples become lists, paths become strings.
+
+    Raises:
+        ConfigError: a value of a type that has no stable text form, or a non-finite number.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: compute_plain(getattr(value, name), f"{where}.{name}") for name in names}
+    if isinstance(value, Mapping):
+        return {str(name): compute_plain(item, f"{where}.{name}") for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [compute_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        raise ConfigError(f"{where}: expected a finite number, got {value}; choose a finite value")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ConfigError(
+        f"{where}: expected a number, text, path, tuple or frozen dataclass, got {type(value).__name__}; "
+        "keep other objects out of the config"
+    )
+
+
+def compute_canonical(value: Any) -> bytes:
+    """One byte string per JSON value: sorted keys, no spaces, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def compute_digest(value: Any) -> str:
+    """sha256 of the canonical JSON, 64 hex digits."""
+    return hashlib.sha256(compute_canonical(value)).hexdigest()
+
+
+def compute_file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def compute_path_digest(path: Path) -> str:
+    """The digest of an input: of a file its sha256, of a stage folder its output digest, of another folder its tree.
+
+    Raises:
+        RunError: nothing is there, or the stage folder's record is unreadable.
+    """
+    if path.is_file():
+        return compute_file_digest(path)
+    if not path.is_dir():
+        raise RunError(f"{path}: expected an input file or folder, got nothing there; check the path")
+    record = path / "stage.json"
+    if record.is_file():
+        return str(load_record(path)["output_digest"])
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return compute_digest({file.relative_to(path).as_posix(): compute_file_digest(file) for file in files})
+
+
+def load_record(folder: Path) -> dict[str, Any]:
+    """The stage.json of a published stage folder.
+
+    Raises:
+        RunError: it is missing, is not JSON or lacks a field.
+    """
+    path = folder / "stage.json"
+    if not path.is_file():
+        raise RunError(f"{folder}: expected a stage folder with stage.json, got none; name the output of a stage")
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise RunError(f"{path}: expected JSON, got damage ({error}); remove the folder and run again") from error
+    needed = {"stage", "key", "fields", "inputs", "outputs", "output_digest", "clock"}
+    missing = sorted(needed - set(record)) if isinstance(record, dict) else sorted(needed)
+    if missing:
+        raise RunError(f"{path}: expected the field {missing[0]}, got none; remove the folder and run again")
+    return dict(record)
+
+
+def compute_versions(libraries: Sequence[str]) -> dict[str, str]:
+    """Versions of Python and of the named distributions, without importing them."""
+    versions = {"python": platform.python_version()}
+    for library in libraries:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            versions[library] = "absent"
+    return versions
+
+
+class _WithoutText(ast.NodeTransformer):
+    """Drops docstrings and other bare strings, so that prose does not change a key."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        """A bare string is dropped; any other expression stays."""
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return None
+        return self.generic_visit(node)
+
+
+def _find_imports(tree: ast.AST, file: Path, root: Path) -> Iterator[Path]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or node.level == 0:
+            continue
+        base = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+        for candidate in [base, *(base / alias.name for alias in node.names)]:
+            for path in (candidate.with_suffix(".py"), candidate / "__init__.py"):
+                if path.is_file() and path.is_relative_to(root):
+                    yield path
+
+
+@cache
+def _load_tree(file: Path, root: Path) -> tuple[str, tuple[Path, ...]]:
+    tree = ast.parse(file.read_bytes())
+    imports = tuple(sorted(set(_find_imports(tree, file, root))))
+    return ast.dump(_WithoutText().visit(tree)), imports
+
+
+@cache
+def compute_code_digest(module: str, root: Path = PACKAGE_ROOT) -> str:
+    """Digest of the syntax trees of a module and of all that it imports by relative imports, transitively.
+
+    Comments, docstrings and layout do not count. Other modules of `pipeline/` do not count either: they decide how a
+    stage is shown and stored, not what it computes.
+
+    Args:
+        module: file of the stage below the package root, such as `pipeline/stage_extract.py`.
+        root: folder of the package.
+    """
+    first = root / module
+    waiting = [first]
+    texts: dict[str, str] = {}
+    while waiting:
+        file = waiting.pop()
+        name = file.relative_to(root).as_posix()
+        if name in texts or (name.startswith("pipeline/") and file != first):
+            continue
+        texts[name], imports = _load_tree(file, root)
+        waiting.extend(imports)
+    return compute_digest(texts)
+
+
+def flatten(value: Any, where: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`; lists count as values."""
+    if not isinstance(value, dict):
+        return {where: value}
+    flat: dict[str, Any] = {}
+    for name, item in value.items():
+        flat.update(flatten(item, f"{where}.{name}" if where else str(name)))
+    return flat
+
+
+def find_first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first field, in the order of `new`, that differs: (name, old value, new value); None where all agree."""
+    flat_old, flat_new = flatten(dict(old)), flatten(dict(new))
+    for name in [*flat_new, *(name for name in flat_old if name not in flat_new)]:
+        old_value, new_value = flat_old.get(name, "nothing"), flat_new.get(name, "nothing")
+        if old_value != new_value:
+            return name, old_value, new_value
+    return None

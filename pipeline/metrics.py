@@ -1,0 +1,132 @@
+"""Metrics of a stage: metrics.jsonl, the source of truth, and TensorBoard events beside it.
+
+One JSON record per line. Columns that a clock decides (`wall_s` and any name that ends in `_wall_s` or `_per_s`) stay
+out of the digest, so that a run that was killed and resumed has the digest of one that never stopped.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any, Self
+
+from ..errors import RunError
+from .keys import compute_digest
+
+TENSORBOARD_PERIOD = 1.0
+"""Shortest time between two TensorBoard records, seconds of the monotonic clock."""
+
+
+def is_wall_clock(name: str) -> bool:
+    """Whether a column is decided by a clock and not by the seed."""
+    return name in {"wall_s", "time"} or name.endswith(("_wall_s", "_per_s"))
+
+
+def load_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl, in order.
+
+    Raises:
+        RunError: a line is not JSON.
+    """
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise RunError(f"{path}, line {number}: expected JSON, got {line[:40]!r}; remove the folder") from error
+    return records
+
+
+def compute_metrics_digest(path: Path) -> str:
+    """sha256 over the records without their wall-clock columns."""
+    return compute_digest(
+        [{name: value for name, value in record.items() if not is_wall_clock(name)} for record in load_metrics(path)]
+    )
+
+
+def make_record(metrics: Mapping[str, Any], wall_s: float) -> dict[str, Any]:
+    """Metrics as a JSON record: numpy scalars become numbers, non-finite numbers become null."""
+    record: dict[str, Any] = {}
+    for name, value in metrics.items():
+        plain = value.item() if hasattr(value, "item") else value
+        record[name] = None if isinstance(plain, float) and not math.isfinite(plain) else plain
+    record["wall_s"] = round(wall_s, 3)
+    return record
+
+
+class MetricsLog:
+    """Appends to metrics.jsonl and TensorBoard; can be cut back to a checkpoint.
+
+    Args:
+        folder: work folder of the stage.
+        keep_bytes: length of metrics.jsonl at the checkpoint from which the stage goes on; later records are cut.
+        wall_s: wall-clock time that earlier runs have spent, seconds.
+        tensorboard: whether to write events too.
+
+    Raises:
+        RunError: metrics.jsonl is shorter than the checkpoint says.
+    """
+
+    def __init__(self, folder: Path, keep_bytes: int = 0, wall_s: float = 0.0, tensorboard: bool = True) -> None:
+        self.path = folder / "metrics.jsonl"
+        self._file = self.path.open("ab")
+        found = self._file.tell()
+        if found < keep_bytes:
+            self._file.close()
+            raise RunError(
+                f"{self.path}: expected at least {keep_bytes} bytes at the checkpoint, got {found}; "
+                f"remove {folder} and run again"
+            )
+        self._file.truncate(keep_bytes)
+        self._file.seek(keep_bytes)
+        self._start = monotonic() - wall_s
+        self._events = folder / "tensorboard" if tensorboard else None
+        self._writer: Any = None
+        self._written = -math.inf
+
+    @property
+    def wall_s(self) -> float:
+        """Wall-clock time spent in this stage by all its runs, seconds."""
+        return monotonic() - self._start
+
+    def append(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Writes one record and returns it as written."""
+        record = make_record(metrics, self.wall_s)
+        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+        if self._events is not None and monotonic() - self._written >= TENSORBOARD_PERIOD:
+            self._append_events(record)
+            self._written = monotonic()
+        return record
+
+    def _append_events(self, record: Mapping[str, Any]) -> None:
+        if self._writer is None:
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._events))
+        step = int(record.get("step", 0))
+        for name, value in record.items():
+            if name != "step" and isinstance(value, int | float):
+                self._writer.add_scalar(name, value, step)
+
+    def sync(self) -> int:
+        """Flushes to disk and returns the length of metrics.jsonl in bytes."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Flushes and closes both files."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

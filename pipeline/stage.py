@@ -1,0 +1,310 @@
+"""The stage runner: config and inputs go in, a folder published by rename comes out, at most once per key.
+
+    <out>.partial/            work folder; survives a kill
+        key.json              what this work is for
+        checkpoint/           the newest two checkpoints
+        metrics.jsonl, tensorboard/, artefacts
+    <out>/                    published: all of it, plus stage.json, minus key.json and checkpoint/
+
+The same key again is skipped or, where the work was cut off, resumed. Another key in the same place is refused. Two
+processes with the same folder take turns by a file lock that dies with its process; the second one finds the work done.
+"""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal, NamedTuple
+
+from ..errors import RunError
+from .checkpoints import Checkpoint, CheckpointFolder, Load, Save
+from .folder import (
+    compute_outputs,
+    copy_published,
+    find_published,
+    lock_folder,
+    publish,
+    refuse_other_key,
+    write_record,
+)
+from .interrupt import Interrupted, StopRequest
+from .keys import (
+    compute_code_digest,
+    compute_digest,
+    compute_path_digest,
+    compute_plain,
+    compute_versions,
+    load_record,
+)
+from .metrics import MetricsLog, compute_metrics_digest
+from .progress import ProgressView
+
+SCHEMA = 1
+Status = Literal["made", "resumed", "skipped", "reused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where and how the stage runs; only the device class is part of the key."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 1
+    checkpoint_period: float = 60.0
+    """Seconds between two checkpoints; it decides how much a kill costs, never what comes out."""
+    tensorboard: bool = True
+    command: str = ""
+    """The command that resumes this run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage and all that decides its result."""
+
+    name: str
+    folder: Path
+    """Where the result is published."""
+    config: Any
+    """A frozen dataclass, defaults filled in."""
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+    """Files, folders or stage folders that the stage reads, by role."""
+    seed: int
+    module: str
+    """File of the stage below the package root; it and what it imports are the code version."""
+    libraries: Sequence[str]
+    """Distributions whose version may change the result."""
+    body: Callable[["Work"], None]
+    """Writes the artefacts into `work.folder`."""
+
+
+class StageResult(NamedTuple):
+    """What became of a stage."""
+
+    folder: Path
+    key: str
+    status: Status
+    output_digest: str
+    wall_s: float
+
+
+class Work:
+    """What a stage's body sees: its folder, seed, inputs, checkpoint, metrics and progress."""
+
+    def __init__(self, stage: Stage, machine: Machine, folder: Path, view: ProgressView, stop: StopRequest) -> None:
+        self.stage = stage
+        self.machine = machine
+        self.folder = folder
+        self.seed = stage.seed
+        self.inputs = stage.inputs
+        self.view = view
+        self.resumed = False
+        self._stop = stop
+        self._checkpoints: CheckpointFolder | None = None
+        self._metrics: MetricsLog | None = None
+
+    def restore(self, save: Save, load: Load) -> Checkpoint | None:
+        """Says how checkpoints are written and read, and returns the newest one; without one, clears left-overs.
+
+        Raises:
+            RunError: all checkpoints are damaged.
+        """
+        self._checkpoints = CheckpointFolder(self.folder / "checkpoint", save, load)
+        checkpoint = self._checkpoints.load_newest()
+        for warning in self._checkpoints.warnings:
+            self.view.note(warning)
+        kept = ("checkpoint", "metrics.jsonl", "tensorboard") if checkpoint else ()
+        self._clear(kept)
+        if checkpoint is None:
+            return None
+        self._open_metrics(checkpoint.metrics_bytes, checkpoint.wall_s)
+        self.resumed = True
+        return checkpoint
+
+    def start_afresh(self) -> None:
+        """Removes what an earlier, interrupted run has left; for stages that cannot be resumed halfway."""
+        self._clear(())
+
+    def _clear(self, kept: Sequence[str]) -> None:
+        for path in self.folder.iterdir():
+            if path.name not in ("key.json", *kept):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _open_metrics(self, keep_bytes: int, wall_s: float) -> MetricsLog:
+        self._metrics = MetricsLog(self.folder, keep_bytes, wall_s, self.machine.tensorboard)
+        return self._metrics
+
+    @property
+    def metrics(self) -> MetricsLog:
+        """The log of this stage, opened at first use."""
+        return self._metrics or self._open_metrics(0, 0.0)
+
+    def consume(
+        self,
+        steps: Iterable[Mapping[str, Any]],
+        *,
+        total: float | None,
+        unit: str = "step",
+        start: float = 0,
+        state: Callable[[], tuple[Any, Mapping[str, Any]]] | None = None,
+    ) -> None:
+        """Runs a generator of metrics to its end: logs, shows, saves checkpoints, stops when asked to.
+
+        Args:
+            steps: yields metrics with the key `step`.
+            total: the last step, for the time left; None where unknown.
+            unit: what a step is, singular.
+            start: the step from which a resumed stage goes on.
+            state: `learner.state`; without it the stage cannot be resumed and starts again after a kill.
+
+        Raises:
+            Interrupted: a signal asked to stop; the checkpoint is saved.
+        """
+        self.view.start(self.stage.name, total, start, unit)
+        saved = monotonic()
+        step = start
+        for metrics in steps:
+            step = metrics["step"]
+            self.view.update(step, self.metrics.append(metrics))
+            due = monotonic() - saved >= self.machine.checkpoint_period
+            if state is not None and (due or self._stop):
+                self._save(state)
+                saved = monotonic()
+            if self._stop:
+                raise Interrupted(self.stage.name, step, self._stop.signal or 2)
+
+    def _save(self, state: Callable[[], tuple[Any, Mapping[str, Any]]]) -> None:
+        if self._checkpoints is None:
+            raise RunError(f"{self.stage.name}: expected restore() before a checkpoint, got none; call it in the body")
+        tensors, facts = state()
+        self._checkpoints.save(tensors, facts, self.metrics.sync(), self.metrics.wall_s)
+
+    def close(self) -> None:
+        """Flushes the metrics."""
+        if self._metrics is not None:
+            self._metrics.close()
+
+
+def compute_fields(stage: Stage, machine: Machine) -> dict[str, Any]:
+    """All that the key depends on, as JSON."""
+    return {
+        "stage": stage.name,
+        "config": compute_plain(stage.config, stage.name),
+        "seed": stage.seed,
+        "inputs": {role: compute_path_digest(path) for role, path in stage.inputs.items()},
+        "device": machine.device,
+        "versions": compute_versions(stage.libraries),
+        "code": compute_code_digest(stage.module),
+    }
+
+
+def run_stage(
+    stage: Stage, machine: Machine, view: ProgressView, stop: StopRequest | None = None, reuse: Sequence[Path] = ()
+) -> StageResult:
+    """Makes the stage's folder, unless it is there already.
+
+    Args:
+        stage: what to run.
+        machine: device, threads, checkpoint period.
+        view: who is told.
+        stop: set from a signal handler to stop at the next step.
+        reuse: published stage folders elsewhere; one with the same key is taken over by hard links.
+
+    Raises:
+        RunError: the folder belongs to another key, is damaged, or cannot be written.
+        Interrupted: a signal asked to stop.
+    """
+    request = StopRequest() if stop is None else stop
+    fields = compute_fields(stage, machine)
+    key = compute_digest(fields)
+    with lock_folder(stage.folder, view.note):
+        found = find_published(stage.folder, fields)
+        if found is None:
+            for other in reuse:
+                if copy_published(other, stage.folder, key):
+                    found = load_record(stage.folder)
+                    return finish(stage, found, "reused", view)
+            return finish(stage, *make(stage, machine, view, request, fields, key), view)
+        return finish(stage, found, "skipped", view)
+
+
+def finish(stage: Stage, record: Mapping[str, Any], status: Status, view: ProgressView) -> StageResult:
+    """Tells the view and returns the result."""
+    wall_s = float(record["clock"]["wall_s"])
+    view.finish(stage.name, status, str(stage.folder), wall_s)
+    return StageResult(stage.folder, str(record["key"]), status, str(record["output_digest"]), wall_s)
+
+
+def make(
+    stage: Stage, machine: Machine, view: ProgressView, stop: StopRequest, fields: dict[str, Any], key: str
+) -> tuple[dict[str, Any], Status]:
+    """Runs the body in the work folder and publishes it."""
+    partial = stage.folder.with_name(stage.folder.name + ".partial")
+    resumed = open_partial(partial, fields)
+    record_path = partial / "stage.json"
+    if not record_path.is_file():
+        work = Work(stage, machine, partial, view, stop)
+        started = datetime.now(UTC)
+        begin = monotonic()
+        try:
+            stage.body(work)
+            wall_s = work.metrics.wall_s if work.resumed else monotonic() - begin
+        finally:
+            work.close()
+        clock = {
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "wall_s": round(wall_s, 3),
+            "threads": machine.threads,
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+            "command": machine.command,
+        }
+        write_record(record_path, compute_record(stage, partial, fields, key, clock))
+    record = load_record(partial)
+    shutil.rmtree(partial / "checkpoint", ignore_errors=True)
+    (partial / "key.json").unlink(missing_ok=True)
+    publish(partial, stage.folder)
+    return record, "resumed" if resumed else "made"
+
+
+def open_partial(partial: Path, fields: Mapping[str, Any]) -> bool:
+    """Creates the work folder, or checks that it is for the same fields; True where it was there.
+
+    Raises:
+        RunError: it belongs to other fields.
+    """
+    path = partial / "key.json"
+    if (partial / "stage.json").is_file():
+        found = load_record(partial)["fields"]
+    elif path.is_file():
+        found = json.loads(path.read_bytes())
+    else:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_record(path, dict(fields))
+        return False
+    refuse_other_key(partial, found, fields, f"pass another --out, or remove {partial} to give up its work")
+    return True
+
+
+def compute_record(
+    stage: Stage, folder: Path, fields: dict[str, Any], key: str, clock: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of stage.json."""
+    outputs = compute_outputs(folder)
+    metrics = folder / "metrics.jsonl"
+    inputs = {role: {"path": str(path), "digest": fields["inputs"][role]} for role, path in stage.inputs.items()}
+    return {
+        "schema": SCHEMA,
+        "stage": stage.name,
+        "key": key,
+        "fields": fields,
+        "inputs": inputs,
+        "outputs": outputs,
+        "output_digest": compute_digest(outputs),
+        "metrics_digest": compute_metrics_digest(metrics) if metrics.is_file() else None,
+        "clock": clock,
+    }

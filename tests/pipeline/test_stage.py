@@ -1,0 +1,289 @@
+import dataclasses
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from supple.errors import RunError
+from supple.pipeline.folder import verify_stage
+from supple.pipeline.interrupt import Interrupted, StopRequest
+from supple.pipeline.keys import load_record
+from supple.pipeline.metrics import load_metrics
+from supple.pipeline.progress import PlainProgress
+from supple.pipeline.stage import Machine, compute_fields, run_stage
+from supple.pipeline.testing import WalkConfig, make_stage, run_toy
+
+TOY = [sys.executable, "-m", "supple.pipeline.testing"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def digests(folder: Path) -> tuple[Any, ...]:
+    record = load_record(folder)
+    return record["key"], record["outputs"], record["output_digest"], record["metrics_digest"]
+
+
+def test_made_then_skipped(tmp_path: Path) -> None:
+    first = run_toy(tmp_path / "walk", WalkConfig(steps=5))
+    again = run_toy(tmp_path / "walk", WalkConfig(steps=5))
+    assert (first.status, again.status) == ("made", "skipped")
+    assert first[1:2] + first[3:] == again[1:2] + again[3:]
+    assert sorted(path.name for path in (tmp_path / "walk").iterdir()) == ["end.txt", "metrics.jsonl", "stage.json"]
+    assert [record["step"] for record in load_metrics(tmp_path / "walk" / "metrics.jsonl")] == [1, 2, 3, 4, 5]
+    assert not (tmp_path / "walk.partial").exists()
+
+
+def test_record_holds_config_inputs_seed_and_versions(tmp_path: Path) -> None:
+    first = run_toy(tmp_path / "a", WalkConfig(steps=3, widths=(7,)), seed=4)
+    run_toy(tmp_path / "b", WalkConfig(steps=3), source=tmp_path / "a")
+    fields = load_record(tmp_path / "a")["fields"]
+    assert fields["config"] == {"steps": 3, "scale": 1.0, "widths": [7], "label": "walk", "pause": 0.0}
+    assert fields["seed"] == 4
+    assert set(fields["versions"]) == {"python", "numpy"}
+    assert load_record(tmp_path / "b")["inputs"]["source"]["digest"] == first.output_digest
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"config": WalkConfig(steps=4)}, "config.steps = 4, got 5"),
+        ({"config": WalkConfig(steps=5, widths=(9,))}, r"config.widths = \[9\], got \[2, 3\]"),
+        ({"seed": 3}, "seed = 3, got 0"),
+    ],
+)
+def test_another_key_in_the_same_place_is_refused(tmp_path: Path, change: dict[str, Any], named: str) -> None:
+    run_toy(tmp_path / "walk", WalkConfig(steps=5))
+    before = digests(tmp_path / "walk")
+    with pytest.raises(RunError, match=f"{named} from an earlier run; pass another --out, or remove"):
+        run_toy(tmp_path / "walk", **{"config": WalkConfig(steps=5), **change})
+    assert digests(tmp_path / "walk") == before
+
+
+def test_work_under_another_key_is_refused_and_kept(tmp_path: Path) -> None:
+    interrupt_at(tmp_path / "walk", WalkConfig(steps=9), 4)
+    with pytest.raises(RunError, match=r"walk.partial: expected config.steps = 8, got 9"):
+        run_toy(tmp_path / "walk", WalkConfig(steps=8))
+    assert run_toy(tmp_path / "walk", WalkConfig(steps=9)).status == "resumed"
+
+
+def test_a_folder_that_is_no_stage_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "walk").mkdir()
+    (tmp_path / "walk" / "thesis.txt").write_text("three years")
+    with pytest.raises(RunError, match=r"walk: expected a stage folder with stage\.json"):
+        run_toy(tmp_path / "walk", WalkConfig(steps=5))
+    assert (tmp_path / "walk" / "thesis.txt").read_text() == "three years"
+
+
+# Which stages of a -> b -> c, each reading the one before, must run again after a change in one of them.
+EXPECTED = {"a": {"a", "b", "c"}, "b": {"b", "c"}, "c": {"c"}}
+CHANGES: dict[str, st.SearchStrategy[Any]] = {
+    "steps": st.integers(1, 30).filter(lambda value: value != 6),
+    "scale": st.floats(0.125, 8).filter(lambda value: value != 1.0),
+    "seed": st.integers(1, 2**40),
+}
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stage=st.sampled_from("abc"), data=st.data())
+def test_exactly_the_stages_downstream_of_a_change_run_again(
+    tmp_path_factory: pytest.TempPathFactory, stage: str, data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(sorted(CHANGES)))
+    value = data.draw(CHANGES[name])
+    root = tmp_path_factory.mktemp("chain")
+    run_chain(root / "old", {})
+    changed = run_chain(root / "new", {stage: {name: value}}, reuse=root / "old")
+    assert {name for name, status in changed.items() if status == "made"} == EXPECTED[stage]
+    assert {name for name, status in changed.items() if status == "reused"} == set("abc") - EXPECTED[stage]
+    shutil.rmtree(root)
+
+
+def run_chain(folder: Path, changes: dict[str, dict[str, Any]], reuse: Path | None = None) -> dict[str, str]:
+    statuses = {}
+    inputs: dict[str, Path] = {}
+    for name in "abc":
+        change = dict(changes.get(name, {}))
+        seed = change.pop("seed", 0)
+        stage = make_stage(folder / name, WalkConfig(**{"steps": 6, **change}), seed=seed, name=name, **inputs)
+        others = [reuse / name] if reuse else []
+        view = PlainProgress(sys.stderr, sys.stdout, 1e9)
+        statuses[name] = run_stage(stage, Machine(tensorboard=False), view, reuse=others).status
+        inputs = {"source": folder / name}
+    return statuses
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([field.name for field in dataclasses.fields(WalkConfig)]), st.integers(2, 2**30))
+def test_each_config_field_changes_the_key(name: str, number: int) -> None:
+    values: dict[str, Any] = {
+        "steps": number + 1000,
+        "scale": number / 2 + 1,
+        "widths": (number,),
+        "label": str(number),
+    }
+    values["pause"] = float(number)
+    old = make_stage(Path("x"), WalkConfig())
+    new = make_stage(Path("y"), dataclasses.replace(WalkConfig(), **{name: values[name]}))
+    assert compute_fields(old, Machine()) != compute_fields(new, Machine())
+    assert compute_fields(old, Machine()) != compute_fields(old, Machine(device="cuda"))
+    assert compute_fields(old, Machine()) == compute_fields(old, Machine(threads=2, checkpoint_period=1.0))
+
+
+def interrupt_at(folder: Path, config: WalkConfig, step: int) -> None:
+    stop = StopRequest()
+
+    class Stopper(PlainProgress):
+        def update(self, now: float, metrics: Any) -> None:
+            if now == step:
+                stop.receive(signal.SIGINT, None)
+
+    machine = Machine(checkpoint_period=1e9, tensorboard=False)
+    with pytest.raises(Interrupted) as caught:
+        run_stage(make_stage(folder, config), machine, Stopper(sys.stderr, sys.stdout), stop)
+    assert caught.value.exit_code == 130
+
+
+def test_interrupted_finishes_its_step_saves_and_goes_on(tmp_path: Path) -> None:
+    config = WalkConfig(steps=10)
+    run_toy(tmp_path / "whole", config)
+    interrupt_at(tmp_path / "walk", config, 4)
+    assert not (tmp_path / "walk").exists()
+    assert run_toy(tmp_path / "walk", config).status == "resumed"
+    assert digests(tmp_path / "walk") == digests(tmp_path / "whole")
+    assert [record["step"] for record in load_metrics(tmp_path / "walk" / "metrics.jsonl")] == [*range(1, 11)]
+
+
+def test_metrics_after_the_checkpoint_are_cut(tmp_path: Path) -> None:
+    config = WalkConfig(steps=10)
+    run_toy(tmp_path / "whole", config)
+    interrupt_at(tmp_path / "walk", config, 4)
+    with (tmp_path / "walk.partial" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "position": 1e9}\n{"step": 6, "posi')
+    run_toy(tmp_path / "walk", config)
+    assert digests(tmp_path / "walk") == digests(tmp_path / "whole")
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = WalkConfig(steps=10)
+    run_toy(tmp_path / "whole", config)
+    interrupt_at(tmp_path / "walk", config, 4)
+    folder = tmp_path / "walk.partial" / "checkpoint"
+    newest = sorted(folder.iterdir())[-1]
+    shutil.copy(newest, newest.with_name("checkpoint-000000000099.safetensors"))
+    (folder / "checkpoint-000000000099.safetensors").write_bytes(newest.read_bytes()[:50])
+    assert run_toy(tmp_path / "walk", config).status == "resumed"
+    assert "checkpoint-000000000099.safetensors: damaged checkpoint left out" in capsys.readouterr().err
+    assert digests(tmp_path / "walk") == digests(tmp_path / "whole")
+
+
+def test_only_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    interrupt_at(tmp_path / "walk", WalkConfig(steps=10), 4)
+    for path in (tmp_path / "walk.partial" / "checkpoint").iterdir():
+        path.write_bytes(b"{")
+    with pytest.raises(RunError, match="expected a checkpoint that loads, got 1 damaged"):
+        run_toy(tmp_path / "walk", WalkConfig(steps=10))
+
+
+def test_left_overs_of_a_killed_run_do_not_become_artefacts(tmp_path: Path) -> None:
+    config = WalkConfig(steps=10)
+    run_toy(tmp_path / "whole", config)
+    interrupt_at(tmp_path / "walk", config, 4)
+    for name in ("stage.json.tmp", ".end.txt.77.tmp"):
+        (tmp_path / "walk.partial" / name).write_text("half")
+    run_toy(tmp_path / "walk", config)
+    assert digests(tmp_path / "walk") == digests(tmp_path / "whole")
+
+
+def test_killed_at_random_times_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    run_toy(tmp_path / "whole", WalkConfig(steps=250, pause=0.001), period=1.0)
+    rng = random.Random(0)
+    command = [*TOY, str(tmp_path / "walk"), "250", "0.001"]
+    kills = 0
+    for _ in range(8):
+        process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        limit = time.monotonic() + 20
+        while not (tmp_path / "walk.partial").exists() and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0.1, 0.8))
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+    subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True, timeout=60)
+    assert kills >= 2
+    assert digests(tmp_path / "walk") == digests(tmp_path / "whole")
+    assert verify_stage(tmp_path / "walk") == 1
+
+
+def test_two_processes_with_one_key_make_one_artefact(tmp_path: Path) -> None:
+    command = [*TOY, str(tmp_path / "walk"), "60", "0.005"]
+
+    def run(_: int) -> str:
+        return subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True, text=True).stdout.strip()
+
+    with ThreadPoolExecutor(3) as pool:
+        statuses = sorted(pool.map(run, range(3)))
+    assert statuses == ["made", "skipped", "skipped"]
+    assert len(load_metrics(tmp_path / "walk" / "metrics.jsonl")) == 60
+
+
+@pytest.mark.parametrize("crash", ["before rename", "while clearing checkpoints"])
+def test_killed_while_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: str) -> None:
+    run_toy(tmp_path / "whole", WalkConfig(steps=5))
+    site = "os.rename" if crash == "before rename" else "shutil.rmtree"
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "walk.partial").mkdir()
+    fields = compute_fields(make_stage(tmp_path / "walk", WalkConfig(steps=5)), Machine())
+    (tmp_path / "walk.partial" / "key.json").write_text(json.dumps(fields))
+    with monkeypatch.context() as patch:
+        patch.setattr(site, die)
+        with pytest.raises(KeyboardInterrupt):
+            run_toy(tmp_path / "walk", WalkConfig(steps=5))
+    assert not (tmp_path / "walk").exists()
+    assert run_toy(tmp_path / "walk", WalkConfig(steps=5)).status == "resumed"
+    assert digests(tmp_path / "walk") == digests(tmp_path / "whole")
+
+
+def test_verify_names_a_changed_a_missing_and_an_added_file(tmp_path: Path) -> None:
+    folder = tmp_path / "walk"
+    run_toy(folder, WalkConfig(steps=5))
+    assert verify_stage(folder) == 1
+    text = (folder / "end.txt").read_text()
+    (folder / "end.txt").write_text(text + " ")
+    with pytest.raises(RunError, match=r"end\.txt: expected sha256 .*; remove"):
+        verify_stage(folder)
+    (folder / "end.txt").unlink()
+    with pytest.raises(RunError, match=r"end\.txt: expected sha256 .* got nothing"):
+        verify_stage(folder)
+    (folder / "end.txt").write_text(text)
+    (folder / "more.txt").write_text("x")
+    with pytest.raises(RunError, match=r"more\.txt: expected sha256 nothing"):
+        verify_stage(folder)
+    (folder / "more.txt").unlink()
+    metrics = (folder / "metrics.jsonl").read_text()
+    (folder / "metrics.jsonl").write_text(metrics.replace('"step": 5', '"step": 6'))
+    with pytest.raises(RunError, match="expected the recorded metrics"):
+        verify_stage(folder)
+
+
+def test_reuse_takes_over_only_the_same_key(tmp_path: Path) -> None:
+    run_toy(tmp_path / "a", WalkConfig(steps=5))
+    view = PlainProgress(sys.stderr, sys.stdout, 1e9)
+    same = make_stage(tmp_path / "b", WalkConfig(steps=5))
+    other = make_stage(tmp_path / "c", WalkConfig(steps=6))
+    machine = Machine(tensorboard=False)
+    assert run_stage(same, machine, view, reuse=[tmp_path / "a"]).status == "reused"
+    assert run_stage(other, machine, view, reuse=[tmp_path / "nothing", tmp_path / "a"]).status == "made"
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+    assert verify_stage(tmp_path / "b") == 1
