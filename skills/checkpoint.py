@@ -139,13 +139,16 @@ def load_skill_model(folder: Path) -> SkillModel:
         record = json.loads(path.read_text())
         tensors, facts = load_checkpoint(folder / WEIGHTS_NAME)
         stated = {key: value for key, value in record.items() if key != "sha256"}
-        sizes = int(record["observation_dim"]), int(record["action_dim"])
+        sizes, stated_digest = (int(record["observation_dim"]), int(record["action_dim"])), str(record["sha256"])
         config = SkillConfig.from_json(dict(record["config"]), str(path))
     except FileNotFoundError as error:
         raise RunError(f"{path}: expected a skill model, got no file; run the extract stage") from error
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         reason = f"{type(error).__name__} ({error})"
         raise RunError(f"{path}: expected a skill model, got {reason}; run the extract stage again") from error
+    digest = compute_digest(tensors, json.dumps(facts, sort_keys=True))
+    if stated == facts and digest != stated_digest:
+        raise RunError(f"{path}: expected weights with SHA-256 {stated_digest[:12]}, got {digest[:12]}; extract again")
     if stated != facts:
         raise RunError(f"{path}: expected the config of {WEIGHTS_NAME}, got another; run the extract stage again")
     model = SkillModel(*sizes, config)

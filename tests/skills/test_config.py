@@ -1,0 +1,48 @@
+import pytest
+
+from supple.errors import ConfigError
+from supple.skills.config import SkillConfig
+from supple.skills.device import choose_device
+
+
+def test_json_round_trip() -> None:
+    config = SkillConfig(skill_horizon=3, prior_hidden=(7, 5), encoder="lstm", seed=4)
+    assert SkillConfig.from_json(config.to_json(), "here") == config
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("skill_horizon", 0),
+        ("skill_dim", 0),
+        ("batch_size", -1),
+        ("num_updates", 0),
+        ("decoded_steps", 0),
+        ("prior_hidden", ()),
+        ("decoder_hidden", (4, 0)),
+        ("encoder", "transformer"),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("kl_weight", -1.0),
+        ("seed", -1),
+    ],
+)
+def test_a_useless_value_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"SkillConfig\.{field}: expected .* got"):
+        SkillConfig(**{field: value})
+
+
+def test_missing_and_unknown_fields_are_refused_by_name() -> None:
+    record = SkillConfig().to_json()
+    with pytest.raises(ConfigError, match=r"skill\.json: .* got 3 for 'beta'"):
+        SkillConfig.from_json({**record, "beta": 3}, "skill.json")
+    del record["kl_weight"]
+    with pytest.raises(ConfigError, match=r"skill\.json: .* got none for 'kl_weight'"):
+        SkillConfig.from_json(record, "skill.json")
+
+
+def test_devices() -> None:
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(ConfigError, match=r"expected one of auto, cpu, cuda, got 'tpu'"):
+        choose_device("tpu")
