@@ -1,8 +1,9 @@
 """The maze robot: a point mass in a random maze, exactly as published, stepped as rows on MuJoCo's batch.
 
-Source: Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022 (environment `simpl-maze-size20-seed0-v0`), on the
-maze of Fu et al., "D4RL: Datasets for Deep Data-Driven Reinforcement Learning", 2020. The published coordinates are kept:
-the particle's body stands at (1.2, 1.2) and the wall of cell (i, j) at (i + 1, j + 1), so the centre of cell c is at c - 0.2.
+Source: Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022 (environment `simpl-maze-size20-seed0-v0`),
+on the maze of Fu et al., "D4RL: Datasets for Deep Data-Driven Reinforcement Learning", 2020. The published
+coordinates are kept: the particle's body stands at (1.2, 1.2) and the wall of cell (i, j) at (i + 1, j + 1), so the
+centre of cell c is at c - 0.2.
 
 Axes: R rows, r rows of this call, O = 4 observation [x, y, vx, vy], A = 2 action, N tasks, G = 2 goal [x, y].
 """
@@ -14,9 +15,9 @@ import numpy as np
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, SpecError
+from ..errors import ConfigError
 from .maze_layout import Layout, start_cell
-from .robot import Bool, Float, Rows, StepRows
+from .robot import Bool, Float, Rows, StepRows, require_rows
 from .spec import ArraySpec, Axis, RobotSpec
 
 BODY_OFFSET = 1.2
@@ -35,12 +36,15 @@ EPISODE_STEPS = 2000
 TIMESTEP = 0.01
 """Physics and control period, seconds."""
 
+_POSITION = ArraySpec("position", tuple(Axis(name, "cell", -np.inf, np.inf) for name in ("x", "y")))
+_VELOCITY = ArraySpec("velocity", tuple(Axis(name, "cell/s", -np.inf, np.inf) for name in ("vx", "vy")))
+
 
 def make_maze_model(layout: Layout, *, ground_contact: bool = False) -> mujoco.MjModel:
     """Compiles the maze.
 
-    In the published model the particle also rests on the ground plane. That normal is orthogonal to both joints, so leaving
-    the contact out does not change the motion by a bit (tested) and makes stepping faster.
+    In the published model the particle also rests on the ground plane. That normal is orthogonal to both joints, so
+    leaving the contact out does not change the motion by a bit (tested) and makes stepping faster.
 
     Args:
         layout: Walls, shape (W, W), border included.
@@ -96,18 +100,16 @@ def maze_spec(layout: Layout, episode_steps: int = EPISODE_STEPS) -> RobotSpec:
     """The contract of the maze robot in this layout."""
     size = float(max(layout.shape))
     position = [Axis(name, "cell", -1.0, size) for name in ("x", "y")]
-    velocity = [Axis(name, "cell/s", -np.inf, np.inf) for name in ("vx", "vy")]
+    # contacts may push the particle to a little more than MAX_SPEED, so the velocity has no sharp limit
     force = [Axis(name, "100 N", -1.0, 1.0) for name in ("force_x", "force_y")]
     return RobotSpec(
         name="maze",
-        observation=ArraySpec("observation", (*position, *velocity)),
+        observation=ArraySpec("observation", (*position, *_VELOCITY.axes)),
         action=ArraySpec("action", tuple(force)),
         goal=ArraySpec("goal", tuple(position)),
         control_period=TIMESTEP,
         episode_steps=episode_steps,
     )
-
-
 
 
 class MazeBatch:
@@ -122,7 +124,7 @@ class MazeBatch:
         terminate_at_goal: False keeps the episode going after the goal is reached (play data).
 
     Raises:
-        ConfigError: The start is a wall, or there are no rows.
+        ConfigError: The start is a wall or outside the maze, or there are no rows or threads.
     """
 
     def __init__(
@@ -137,10 +139,13 @@ class MazeBatch:
     ) -> None:
         if rows < 1:
             raise ConfigError(f"maze rows: expected at least 1, got {rows}; ask for one row per robot")
+        if threads < 1:
+            raise ConfigError(f"maze threads: expected at least 1, got {threads}; 1 or 2 are enough")
         self.layout = layout
         self.start = start_cell(layout) if start is None else start
-        if layout[self.start]:
-            raise ConfigError(f"maze start: expected a free cell, got the wall {self.start}; choose another start")
+        inside = all(0 <= index < side for index, side in zip(self.start, layout.shape, strict=True))
+        if not inside or layout[self.start]:
+            raise ConfigError(f"maze start: expected a free cell, got {self.start}; choose another start")
         self._spec = maze_spec(layout, episode_steps)
         self._terminate_at_goal = terminate_at_goal
         self._batch = Batch(make_maze_model(layout), rows, threads)
@@ -162,16 +167,23 @@ class MazeBatch:
 
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
         """See `RobotBatch.reset`: start cell + U(-.1, .1), velocity .1 N(0, 1)."""
-        goals = self._spec.goal.validate(goals, "maze reset")
+        self._spec.goal.require_within(goals, "maze reset")
         position = np.asarray(self.start) + rng.uniform(-RESET_RANGE, RESET_RANGE, (len(rows), 2))
         velocity = RESET_SPEED * rng.standard_normal((len(rows), 2))
         return self.reset_to(rows, goals, position, velocity)
 
-    def reset_to(
-        self, rows: Rows, goals: Float, position: NDArray[np.float64], velocity: NDArray[np.float64]
-    ) -> Float:
-        """Starts an episode from given positions, cells, and velocities, cells / s, both of shape (r, 2)."""
-        self._batch.reset(rows)
+    def reset_to(self, rows: Rows, goals: Float, position: NDArray[np.float64], velocity: NDArray[np.float64]) -> Float:
+        """Starts an episode from given positions, cells, and velocities, cells / s, both of shape (r, 2).
+
+        Raises:
+            SpecError: As `RobotBatch.reset` (goals outside the maze are allowed here), or a position or velocity has
+                the wrong shape or is not finite.
+        """
+        rows = require_rows(rows, self.rows, "maze reset")
+        goals = self._spec.goal.require_rows(goals, len(rows), "maze reset")
+        _POSITION.require_rows(position, len(rows), "maze reset")
+        _VELOCITY.require_rows(velocity, len(rows), "maze reset")
+        self._batch.reset(rows, stage=mujoco.mjtStage.mjSTAGE_NONE)
         self._qpos[rows] = position
         self._qvel[rows] = velocity
         self._goal[rows] = goals
@@ -180,11 +192,9 @@ class MazeBatch:
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`: clip the velocity, then one Euler step of 10 ms."""
-        if action.shape != (len(rows), 2) or not np.isfinite(action).all():
-            self._spec.action.validate(action, "maze step")
-            raise SpecError(f"maze step: expected action of shape ({len(rows)}, 2), got {action.shape}; one per row")
-        everyone = len(rows) == len(self._elapsed)
-        if everyone:
+        rows = require_rows(rows, self.rows, "maze step")
+        action = self._spec.action.require_rows(action, len(rows), "maze step")
+        if len(rows) == self.rows:
             np.clip(action, -1.0, 1.0, out=self._ctrl)
             np.clip(self._qvel, -MAX_SPEED, MAX_SPEED, out=self._qvel)
             self._batch.step()
@@ -194,16 +204,14 @@ class MazeBatch:
             self._batch.step(rows)
         self._elapsed[rows] += 1
         observation = self._observe(rows)
-        offset = observation[:, :2] - self._goal[rows]
-        reached = np.einsum("ra,ra->r", offset, offset) <= GOAL_RADIUS**2
+        reached = is_within_goal(observation, self._goal[rows])
         terminated = reached & self._terminate_at_goal
         truncated = ~terminated & (self._elapsed[rows] >= self._spec.episode_steps)
         return StepRows(observation, reached.astype(np.float32), terminated, truncated)
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `RobotBatch.compute_reward`: 1 within `GOAL_RADIUS` of the goal, where the task ends."""
-        offset = observation[..., None, :2] - goals
-        reached = np.einsum("...a,...a->...", offset, offset) <= GOAL_RADIUS**2
+        reached = is_within_goal(np.asarray(observation)[..., None, :], np.asarray(goals))
         return reached.astype(np.float32), reached & self._terminate_at_goal
 
     def close(self) -> None:
@@ -214,3 +222,16 @@ class MazeBatch:
         observation[:, :2] = self._qpos[rows]
         observation[:, 2:] = self._qvel[rows]
         return observation
+
+
+def is_within_goal(observation: Float, goal: Float) -> Bool:
+    """Whether the distance to the goal is at most `GOAL_RADIUS`; in float32 throughout, so that all callers agree.
+
+    Args:
+        observation: Shape (..., 2 or more), x and y first, cells.
+        goal: Shape (..., 2), cells; broadcast against the observation's leading dimensions.
+    """
+    x = observation[..., 0] - goal[..., 0]
+    y = observation[..., 1] - goal[..., 1]
+    within: Bool = x * x + y * y <= np.float32(GOAL_RADIUS**2)
+    return within

@@ -1,11 +1,12 @@
 """Random maze layouts and their geometry.
 
-The generator draws the layouts of Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022, which took it from the
-SPiRL fork of D4RL (Fu et al., "D4RL: Datasets for Deep Data-Driven Reinforcement Learning", 2020): walls of random length
-and orientation, each with one door, placed where few walls are. The order of the random draws is part of the layout.
+The generator draws the layouts of Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022, which took it
+from the SPiRL fork of D4RL (Fu et al., "D4RL: Datasets for Deep Data-Driven Reinforcement Learning", 2020): walls of
+random length and orientation, each with one door, placed where few walls are. The order of the random draws is part
+of the layout.
 
-Axes: the first index of a layout is the x axis of the robot, the second its y axis; cell (i, j) of the padded layout has its
-centre at (i - 0.2, j - 0.2) in the robot's coordinates (see `maze.py`).
+Axes: the first index of a layout is the x axis of the robot, the second its y axis; cell (i, j) of the padded layout
+has its centre at (i - 0.2, j - 0.2) in the robot's coordinates (see `maze.py`).
 """
 
 from __future__ import annotations
@@ -38,14 +39,22 @@ def make_layout(
         seed: Seed of the layout; (20, 0) is the published maze.
         min_length_fraction: Shortest wall, fraction of `size`.
         max_length_fraction: Longest wall, fraction of `size`.
-        coverage: Stop when this fraction of the inner cells is wall.
+        coverage: Stop when this fraction of the inner cells is wall, at most 0.5.
         temperature: The higher, the less the walls overlap.
 
     Raises:
-        ConfigError: `size` is too small for a wall with a door.
+        ConfigError: `size` is too small for a wall with a door, the length fractions are not ordered within 0 .. 1, or
+            `coverage` is not within 0 .. 0.5 (doors keep it from rising much further).
     """
     if size < 8:
         raise ConfigError(f"maze size: expected at least 8 cells, got {size}; use a larger maze")
+    if not 0.0 <= min_length_fraction <= max_length_fraction <= 1.0:
+        raise ConfigError(
+            "maze walls: expected 0 <= min_length_fraction <= max_length_fraction <= 1, got "
+            f"{min_length_fraction} and {max_length_fraction}; swap or lower them"
+        )
+    if not 0.0 < coverage <= 0.5:
+        raise ConfigError(f"maze coverage: expected above 0 and at most 0.5, got {coverage}; use fewer walls")
     rng = np.random.default_rng(seed)
     inner = np.zeros((size, size), np.float64)
     while inner.mean() < coverage:
@@ -74,7 +83,8 @@ def make_layout(
 def _box_mean(walls: NDArray[np.float64], length: int) -> NDArray[np.float64]:
     """Mean of `walls` in every box of `length` by `_CLEARANCE` cells that lies inside."""
     windows = np.lib.stride_tricks.sliding_window_view(walls, (length, _CLEARANCE))
-    return windows.mean(axis=(2, 3))
+    mean: NDArray[np.float64] = windows.mean(axis=(2, 3))
+    return mean
 
 
 def layout_to_text(layout: Layout) -> str:
@@ -99,11 +109,21 @@ def geodesic_distance(layout: Layout, cell: tuple[int, int]) -> NDArray[np.int64
 
 
 def start_cell(layout: Layout) -> tuple[int, int]:
-    """The free cell nearest to the middle of the maze from which most cells can be reached; (10, 10) in the published maze."""
-    middle = (layout.shape[0] - 2) / 2.0
-    free = [(int(i), int(j)) for i, j in np.argwhere(~layout)]
-    free.sort(key=lambda cell: ((cell[0] - middle) ** 2 + (cell[1] - middle) ** 2, cell))
-    for cell in free:
-        if np.count_nonzero(geodesic_distance(layout, cell) >= 0) * 2 > len(free):
-            return cell
-    return free[0]
+    """The cell nearest to the middle of the largest connected part of the maze; (10, 10) in the published maze.
+
+    Raises:
+        ConfigError: The layout has no free cell.
+    """
+    best = np.empty((0, 2), np.int64)
+    seen = layout.copy()
+    while not seen.all():
+        i, j = np.argwhere(~seen)[0]
+        part = geodesic_distance(layout, (int(i), int(j))) >= 0
+        seen |= part
+        if np.count_nonzero(part) > len(best):
+            best = np.argwhere(part)
+    if len(best) == 0:
+        raise ConfigError(f"maze: expected a free cell, got a layout of {layout.size} walls; use another layout")
+    middle = (np.array(layout.shape) - 2) / 2.0
+    i, j = best[np.argmin(((best - middle) ** 2).sum(axis=1))]
+    return int(i), int(j)

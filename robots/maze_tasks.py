@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, SourceError
+from .maze import GOAL_RADIUS
 from .maze_layout import Layout, geodesic_distance, start_cell
 from .task import Task, TaskSet
 
@@ -81,3 +84,28 @@ def random_tasks(layout: Layout, num_train: int, num_test: int, seed: int, *, mi
     order = np.random.default_rng(seed).permutation(len(cells))[: num_train + num_test]
     goals: Goals = tuple((int(i), int(j)) for i, j in cells[order])
     return TaskSet(f"random-{num_train}-{num_test}-{seed}", _tasks(goals[num_test:]), _tasks(goals[:num_test]))
+
+
+def require_reachable(layout: Layout, tasks: Sequence[Task], where: str) -> None:
+    """Checks that the robot can come within the goal radius of every goal; for goals that a user wrote.
+
+    Args:
+        layout: The maze.
+        tasks: Tasks with goals x, y in cells; they need not be whole numbers.
+        where: What the tasks were read from, for the message.
+
+    Raises:
+        SourceError: Naming the first task whose goal cannot be reached.
+    """
+    cells = np.argwhere(geodesic_distance(layout, start_cell(layout)) >= 0)
+    for task in tasks:
+        goal = np.array(task.goal)
+        if goal.shape != (2,):
+            raise SourceError(f"{where}: expected goals x, y, got {task.goal} for '{task.name}'; correct the goal")
+        # in cell c the particle's coordinates run from c - 0.6 to c + 0.2, because the cell's centre is c - 0.2
+        nearest = np.clip(goal, cells - 0.6, cells + 0.2)
+        if not (np.linalg.norm(nearest - goal, axis=1) <= GOAL_RADIUS).any():
+            raise SourceError(
+                f"{where}: expected goals within {GOAL_RADIUS:g} cell of the free cells, got {task.goal} for "
+                f"'{task.name}'; move the goal into a corridor"
+            )

@@ -1,9 +1,9 @@
 """Play data in the maze: rows of waypoint followers that wander from goal to goal for ever.
 
-After the maze2d generator of Fu et al., "D4RL: Datasets for Deep Data-Driven Reinforcement Learning", 2020: random start and
-goal, a shortest path on the grid, waypoints jittered inside their cell, PD control. We follow exact breadth-first paths
-instead of tabular Q-iteration (the same paths up to ties) and hold all next moves of a maze in one table, so that rows of
-robots are planned for in one gather.
+After the maze2d generator of Fu et al., "D4RL: Datasets for Deep Data-Driven Reinforcement Learning", 2020: random
+start and goal, a shortest path on the grid, waypoints jittered inside their cell, PD control. We follow exact
+breadth-first paths instead of tabular Q-iteration (the same paths up to ties) and hold all next moves of a maze in
+one table, so that rows of robots are planned for in one gather.
 
 Axes: R rows, T time, F free cells.
 """
@@ -17,8 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .maze import MazeBatch
-from .maze_layout import Layout, geodesic_distance
+from ..errors import ConfigError
+from .maze import MazeBatch, is_within_goal
+from .maze_layout import Layout, geodesic_distance, start_cell
 
 Float = NDArray[np.float32]
 
@@ -27,7 +28,11 @@ MOVES = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)], np.int64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannerConfig:
-    """How the play data is made; the gains and thresholds are those of D4RL's waypoint controller."""
+    """How the play data is made; the gains and thresholds are those of D4RL's waypoint controller.
+
+    Raises:
+        ConfigError: A field is out of its range.
+    """
 
     proportional_gain: float = 10.0
     """Action per cell of distance to the waypoint."""
@@ -44,6 +49,14 @@ class PlannerConfig:
     episode_steps: int = 1000
     """Length of one stored episode, low-level steps; the robot is reset to a random cell after it."""
 
+    def __post_init__(self) -> None:
+        positive = ("proportional_gain", "waypoint_radius", "waypoint_step", "episode_steps")
+        for name in (*positive, "derivative_gain", "jitter", "action_noise"):
+            value = getattr(self, name)
+            if not (0.0 < value < np.inf or (value == 0.0 and name not in positive)):
+                limit = "above 0" if name in positive else "at least 0"
+                raise ConfigError(f"planner {name}: expected {limit}, got {value}; correct the option")
+
 
 class PlayChunk(NamedTuple):
     """One finished episode per row, all of the same length."""
@@ -53,21 +66,21 @@ class PlayChunk(NamedTuple):
     action: Float
     """Shape (R, T, 2): as applied."""
     goal: Float
-    """Shape (R, T, 2): what the planner was heading for."""
+    """Shape (R, T, 2): what the planner was heading for when it made the observation."""
     terminal: NDArray[np.bool_]
-    """Shape (R, T): the planner reached its goal at this step and chose another; the robot went on."""
+    """Shape (R, T): this observation is within the waypoint radius of a waypoint in the goal cell, so the planner chose
+    another goal; the robot went on."""
 
 
 def next_cell_table(layout: Layout, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Next free cell on a shortest path between all pairs of reachable cells; ties are broken at random, once.
+    """Next cell on a shortest path between all pairs of cells in the start's part of the maze.
+
+    Where several shortest paths exist, one order of the four moves, drawn once, decides.
 
     Returns:
         Cells, shape (F, 2), and the index of the next cell when at cell f heading for cell g, shape (F, F).
     """
-    free = np.argwhere(~layout)
-    reach = max((geodesic_distance(layout, (int(i), int(j))) for i, j in free[:: max(len(free) // 16, 1)]),
-                key=lambda distance: np.count_nonzero(distance >= 0))  # fmt: skip
-    cells = np.argwhere(reach >= 0)
+    cells = np.argwhere(geodesic_distance(layout, start_cell(layout)) >= 0)
     index = np.full(layout.shape, -1, np.int64)
     index[tuple(cells.T)] = np.arange(len(cells))
     # distance[g, f]: moves from cell f to goal g
@@ -117,6 +130,7 @@ def play(layout: Layout, config: PlannerConfig, *, rows: int, seed: int, threads
             arrived = (np.linalg.norm(position - waypoint, axis=1) < config.waypoint_radius) & (
                 np.linalg.norm(position - previous, axis=1) < config.waypoint_step
             )
+            chunk.goal[:, step] = cells[goal]
             if arrived.any():
                 solved = arrived & (at == goal)
                 chunk.terminal[:, step] = solved
@@ -129,7 +143,29 @@ def play(layout: Layout, config: PlannerConfig, *, rows: int, seed: int, threads
             applied = np.clip(action, -1.0, 1.0).astype(np.float32)
             chunk.observation[:, step] = observation
             chunk.action[:, step] = applied
-            chunk.goal[:, step] = cells[goal]
             previous = position
             observation = batch.step(everyone, applied).observation
         yield chunk
+
+
+def make_d4rl_arrays(chunk: PlayChunk) -> dict[str, NDArray[np.float32] | NDArray[np.bool_]]:
+    """The chunk as the flat arrays of a D4RL maze2d file, episode after episode, N = R x T rows.
+
+    As in D4RL's own maze2d files `terminals` is false throughout, because the robot goes on after a goal, and
+    `timeouts` marks the last step of an episode. The sparse reward is the maze robot's: 1 within its goal radius.
+    """
+    rows, steps = chunk.terminal.shape
+    timeouts = np.zeros((rows, steps), np.bool_)
+    timeouts[:, -1] = True
+    observations = chunk.observation.reshape(rows * steps, 4)
+    goals = chunk.goal.reshape(rows * steps, 2)
+    return {
+        "observations": observations,
+        "actions": chunk.action.reshape(rows * steps, 2),
+        "rewards": is_within_goal(observations, goals).astype(np.float32),
+        "terminals": np.zeros(rows * steps, np.bool_),
+        "timeouts": timeouts.reshape(rows * steps),
+        "infos/qpos": observations[:, :2],
+        "infos/qvel": observations[:, 2:],
+        "infos/goal": goals,
+    }

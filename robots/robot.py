@@ -1,7 +1,7 @@
 """The robot protocols: rows of robots that are stepped together, and a single robot as a batch of one row.
 
-After `dm_env` (Muldal et al., dm_env: A Python interface for reinforcement learning environments, 2019): one small file,
-with the contract shipped as tests in `testing.py`.
+After `dm_env` (Muldal et al., dm_env: A Python interface for reinforcement learning environments, 2019): one small
+file, with the contract shipped as tests in `testing.py`.
 
 Axes: R rows, r rows of this call, O observation, A action, N tasks, G goal.
 """
@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import SpecError
 from .spec import RobotSpec
 
 Float = NDArray[np.float32]
@@ -34,7 +35,12 @@ class StepRows(NamedTuple):
 
 
 class RobotBatch(Protocol):
-    """Rows of robots of one kind. A row that ended stays where it is until it is reset."""
+    """Rows of robots of one kind.
+
+    The caller says which rows are reset or stepped; the others stay where they are, and what a row does never depends
+    on which rows go with it. A row that ended is left alone until it is reset: what stepping it gives means nothing.
+    Arrays that are returned are the caller's to keep.
+    """
 
     @property
     def spec(self) -> RobotSpec:
@@ -50,15 +56,16 @@ class RobotBatch(Protocol):
         """Starts an episode in each of `rows`.
 
         Args:
-            rows: Row indices, shape (r,).
-            goals: One goal per row, shape (r, G).
+            rows: Row indices, shape (r,), strictly increasing.
+            goals: One goal per row, shape (r, G), within the limits of the goal spec.
             rng: Source of the reset noise; the same state gives the same start.
 
         Returns:
             Observations, shape (r, O).
 
         Raises:
-            SpecError: A goal has the wrong number of axes or is not finite.
+            SpecError: The rows are not increasing or not there, or the goals have the wrong shape, are not finite or
+                lie outside the limits.
         """
         ...
 
@@ -70,7 +77,8 @@ class RobotBatch(Protocol):
             action: Shape (r, A).
 
         Raises:
-            SpecError: An action has the wrong shape or is not finite.
+            SpecError: The rows are not increasing or not there, or the action has the wrong shape or is not finite; no
+                row has moved then.
         """
         ...
 
@@ -110,7 +118,11 @@ class Robot(Protocol):
         ...
 
     def reset(self, goal: Float, rng: np.random.Generator) -> Float:
-        """Starts an episode with this goal, shape (G,); returns the observation, shape (O,)."""
+        """Starts an episode with this goal, shape (G,); returns the observation, shape (O,).
+
+        Raises:
+            SpecError: The goal has the wrong shape, is not finite or lies outside the limits.
+        """
         ...
 
     def step(self, action: Float) -> Step:
@@ -121,13 +133,30 @@ class Robot(Protocol):
         """
         ...
 
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `RobotBatch.compute_reward`."""
+        ...
+
     def close(self) -> None:
         """Releases the robot."""
         ...
 
 
+def require_rows(rows: Rows, total: int, where: str) -> Rows:
+    """Returns `rows` as int64 if they are strictly increasing and among the `total` rows.
+
+    Raises:
+        SpecError: They are not.
+    """
+    array = np.asarray(rows, np.int64)
+    # plain integer comparisons: this runs before every control step
+    if array.ndim != 1 or (len(array) and (array[0] < 0 or array[-1] >= total or (array[1:] <= array[:-1]).any())):
+        raise SpecError(f"{where}: expected strictly increasing rows below {total}, got {array.tolist()}; sort them")
+    return array
+
+
 class FirstRow:
-    """A batch of one row seen as a single robot."""
+    """The first row of a batch seen as a single robot."""
 
     def __init__(self, batch: RobotBatch) -> None:
         self._batch = batch
@@ -140,13 +169,62 @@ class FirstRow:
 
     def reset(self, goal: Float, rng: np.random.Generator) -> Float:
         """See `Robot.reset`."""
-        return self._batch.reset(self._row, np.asarray(goal, np.float32)[None], rng)[0]
+        observation: Float = self._batch.reset(self._row, np.asarray(goal)[None], rng)[0]
+        return observation
 
     def step(self, action: Float) -> Step:
         """See `Robot.step`."""
-        step = self._batch.step(self._row, np.asarray(action, np.float32)[None])
+        step = self._batch.step(self._row, np.asarray(action)[None])
         return Step(step.observation[0], float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]))
+
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `RobotBatch.compute_reward`."""
+        return self._batch.compute_reward(observation, goals)
 
     def close(self) -> None:
         """See `Robot.close`."""
         self._batch.close()
+
+
+class RobotRow:
+    """A single robot, e.g. a real one, seen as a batch of one row, so that one rollout loop runs everything."""
+
+    def __init__(self, robot: Robot) -> None:
+        self._robot = robot
+
+    @property
+    def spec(self) -> RobotSpec:
+        """The contract."""
+        return self._robot.spec
+
+    @property
+    def rows(self) -> int:
+        """One."""
+        return 1
+
+    def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
+        """See `RobotBatch.reset`."""
+        rows = require_rows(rows, 1, "robot reset")
+        goals = self.spec.goal.require_rows(goals, len(rows), "robot reset")
+        observation = [self._robot.reset(goal, rng) for goal in goals]
+        return np.array(observation, np.float32).reshape(len(rows), *self.spec.observation.shape)
+
+    def step(self, rows: Rows, action: Float) -> StepRows:
+        """See `RobotBatch.step`."""
+        rows = require_rows(rows, 1, "robot step")
+        action = self.spec.action.require_rows(action, len(rows), "robot step")
+        steps = [self._robot.step(one) for one in action]
+        return StepRows(
+            np.array([step.observation for step in steps], np.float32).reshape(len(rows), *self.spec.observation.shape),
+            np.array([step.reward for step in steps], np.float32),
+            np.array([step.terminated for step in steps], np.bool_),
+            np.array([step.truncated for step in steps], np.bool_),
+        )
+
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `RobotBatch.compute_reward`."""
+        return self._robot.compute_reward(observation, goals)
+
+    def close(self) -> None:
+        """See `RobotBatch.close`."""
+        self._robot.close()

@@ -5,6 +5,7 @@ Axes: R rows (robots stepped together), O observation, A action, G goal.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,11 @@ from ..errors import SpecError
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One named component of an observation, action or goal."""
+    """One named component of an observation, action or goal.
+
+    Raises:
+        SpecError: A field has the wrong type, or the limits are not ordered.
+    """
 
     name: str
     """Name of the component, e.g. `x` or `panda_joint1`."""
@@ -30,13 +35,43 @@ class Axis:
     rate_limit: float | None = None
     """Largest change per second, in `unit` / s; None where the robot has no such limit."""
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name and isinstance(self.unit, str)):
+            raise SpecError(f"axis: expected a name and a unit, got {self.name!r} and {self.unit!r}; name the axis")
+        for field, value in (("low", self.low), ("high", self.high), ("rate_limit", self.rate_limit)):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number and not (value is None and field == "rate_limit"):
+                raise SpecError(
+                    f"axis '{self.name}': expected a number for {field}, got {value!r}; give it in {self.unit}"
+                )
+        if not (self.low < self.high and self.low < math.inf and self.high > -math.inf):
+            raise SpecError(
+                f"axis '{self.name}': expected low < high, got {self.low} and {self.high} {self.unit}; swap them"
+            )
+        if self.rate_limit is not None and not 0.0 < self.rate_limit < math.inf:
+            raise SpecError(
+                f"axis '{self.name}': expected a positive rate_limit, got {self.rate_limit} {self.unit}/s; "
+                "use None where there is none"
+            )
+
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """A named vector and its axes, in order."""
+    """A named vector and its axes, in order.
+
+    Raises:
+        SpecError: There are no axes, or two of one name.
+    """
 
     name: str
     axes: tuple[Axis, ...]
+
+    def __post_init__(self) -> None:
+        if not self.axes:
+            raise SpecError(f"{self.name}: expected at least one axis, got none; name every component")
+        for index, name in enumerate(self.names):
+            if name in self.names[:index]:
+                raise SpecError(f"{self.name}: expected distinct axis names, got '{name}' twice; rename one")
 
     @property
     def shape(self) -> tuple[int]:
@@ -66,21 +101,70 @@ class ArraySpec:
             where: Who hands the value over, for the message.
 
         Raises:
-            SpecError: The last dimension differs, or a component is not finite.
+            SpecError: It is not numeric, the last dimension differs, or a component is not finite.
         """
-        array = np.asarray(value, np.float32)
+        try:
+            with np.errstate(over="ignore"):  # too large for float32 becomes inf and is refused below
+                array = np.asarray(value, np.float32)
+        except (TypeError, ValueError) as error:
+            raise SpecError(
+                f"{where}: expected {self.name} as numbers {list(self.names)}, got {value!r:.80}; pass one per axis"
+            ) from error
         if array.ndim == 0 or array.shape[-1] != len(self.axes):
             raise SpecError(
-                f"{where}: expected {self.name} with {len(self.axes)} axes {list(self.names)}, got shape {array.shape}; "
-                "pass one value per axis"
+                f"{where}: expected {self.name} with {len(self.axes)} axes {list(self.names)}, got shape "
+                f"{array.shape}; pass one value per axis"
             )
         if not np.isfinite(array).all():
-            column = int(np.argwhere(~np.isfinite(array))[0][-1])
+            axis, got = self._first(array, ~np.isfinite(array))
             raise SpecError(
-                f"{where}: expected finite {self.name}, got {array[~np.isfinite(array)][0]} in axis "
-                f"'{self.axes[column].name}'; stop and find the source of the value"
+                f"{where}: expected finite {self.name}, got {got} {axis.unit} in axis '{axis.name}'; "
+                "stop and find the source of the value"
             )
         return array
+
+    def require_within(self, value: ArrayLike, where: str) -> NDArray[np.float32]:
+        """Returns `value` as float32, shape (..., axes), after `validate` and a check of the limits.
+
+        Raises:
+            SpecError: As `validate`, or a component lies outside its limits.
+        """
+        array = self.validate(value, where)
+        outside = (array < self.low) | (array > self.high)
+        if outside.any():
+            axis, got = self._first(array, outside)
+            raise SpecError(
+                f"{where}: expected {self.name} axis '{axis.name}' within {axis.low:g} .. {axis.high:g}, "
+                f"got {got:g} {axis.unit}; keep it inside the limits"
+            )
+        return array
+
+    def require_one(self, value: ArrayLike, where: str) -> NDArray[np.float32]:
+        """Returns `value` as float32, shape (axes,), after `require_within`.
+
+        Raises:
+            SpecError: As `require_within`, or it is more than one vector.
+        """
+        return self.require_rows(self.require_within(value, where)[None], 1, where).reshape(self.shape)
+
+    def require_rows(self, value: ArrayLike, rows: int, where: str) -> NDArray[np.float32]:
+        """Returns `value` as float32, shape (rows, axes), after `validate`.
+
+        Raises:
+            SpecError: As `validate`, or there is not exactly one vector per row.
+        """
+        array = self.validate(value, where)
+        if array.shape != (rows, len(self.axes)):
+            raise SpecError(
+                f"{where}: expected {self.name} of shape {(rows, len(self.axes))}, got {array.shape}; pass one per row"
+            )
+        return array
+
+    def _first(self, array: NDArray[np.float32], wrong: NDArray[np.bool_]) -> tuple[Axis, np.float32]:
+        """Axis and value of the first wrong component."""
+        where = np.argwhere(wrong)[0]
+        value: np.float32 = array[tuple(where)]
+        return self.axes[int(where[-1])], value
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready description, with infinite limits as null."""
@@ -97,27 +181,33 @@ class ArraySpec:
         """The spec that `to_json` wrote.
 
         Raises:
-            SpecError: A field is missing or unknown.
+            SpecError: A field is missing or has the wrong type.
         """
         try:
             axes = tuple(
                 Axis(
                     row["name"],
                     row["unit"],
-                    -np.inf if row["low"] is None else row["low"],
-                    np.inf if row["high"] is None else row["high"],
+                    -math.inf if row["low"] is None else row["low"],
+                    math.inf if row["high"] is None else row["high"],
                     row["rate_limit"],
                 )
                 for row in data["axes"]
             )
-            return ArraySpec(data["name"], axes)
+            return ArraySpec(str(data["name"]), axes)
         except (KeyError, TypeError) as error:
-            raise SpecError(f"array spec: expected the fields of ArraySpec, got {error}; write it with to_json") from error
+            raise SpecError(
+                f"array spec: expected the fields of ArraySpec, got {error!r}; write it with to_json"
+            ) from error
 
 
 @dataclass(frozen=True)
 class RobotSpec:
-    """What a robot senses, does and is asked for, and how often."""
+    """What a robot senses, does and is asked for, and how often.
+
+    Raises:
+        SpecError: The control period or the episode length is not positive.
+    """
 
     name: str
     observation: ArraySpec
@@ -127,6 +217,17 @@ class RobotSpec:
     """Time between two actions, seconds."""
     episode_steps: int
     """Low-level steps after which an episode is truncated (not terminated)."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.control_period < math.inf:
+            raise SpecError(
+                f"robot '{self.name}': expected a positive control_period, got {self.control_period} s; "
+                "give the time between two actions"
+            )
+        if self.episode_steps < 1:
+            raise SpecError(
+                f"robot '{self.name}': expected at least 1 episode step, got {self.episode_steps}; raise the time limit"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready description."""
@@ -144,22 +245,32 @@ class RobotSpec:
         """The spec that `to_json` wrote.
 
         Raises:
-            SpecError: A field is missing.
+            SpecError: A field is missing or has the wrong type.
         """
         try:
             return RobotSpec(
-                data["name"],
+                str(data["name"]),
                 ArraySpec.from_json(data["observation"]),
                 ArraySpec.from_json(data["action"]),
                 ArraySpec.from_json(data["goal"]),
                 float(data["control_period"]),
                 int(data["episode_steps"]),
             )
+        except SpecError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
-            raise SpecError(f"robot spec: expected the fields of RobotSpec, got {error}; write it with to_json") from error
+            raise SpecError(
+                f"robot spec: expected the fields of RobotSpec, got {error!r}; write it with to_json"
+            ) from error
 
     def require_match(self, other: RobotSpec, where: str) -> None:
-        """Raises SpecError naming the first field in which `other` differs from this spec (the name may differ)."""
+        """Checks that a policy made for this spec can drive a robot of the `other` spec.
+
+        The robot's name and the time limit may differ, and the control period by 5 %.
+
+        Raises:
+            SpecError: Naming the first field that differs: control period, then the axes of observation, action, goal.
+        """
         if abs(self.control_period - other.control_period) > 0.05 * self.control_period:
             raise SpecError(
                 f"{where}: expected control_period {self.control_period} s, got {other.control_period} s; "

@@ -28,7 +28,8 @@ class TaskSet:
     """Train and test tasks of one robot.
 
     Raises:
-        SpecError: A split is empty, a goal stands twice, or a test goal is also a train goal.
+        SpecError: A split is empty, a goal is not finite, goals differ in length, a goal stands twice, or a test goal
+            is also a train goal.
     """
 
     name: str
@@ -41,6 +42,11 @@ class TaskSet:
                 raise SpecError(f"task set '{self.name}': expected at least one {split} task, got none; add goals")
         seen: dict[tuple[float, ...], str] = {}
         for task in (*self.train, *self.test):
+            if len(task.goal) != len(self.train[0].goal) or not all(math.isfinite(value) for value in task.goal):
+                raise SpecError(
+                    f"task set '{self.name}': expected {len(self.train[0].goal)} finite numbers per goal, got "
+                    f"{task.goal} for '{task.name}'; correct the goal"
+                )
             if task.goal in seen:
                 raise SpecError(
                     f"task set '{self.name}': expected distinct goals, got {task.goal} for both '{seen[task.goal]}' "
@@ -57,44 +63,60 @@ def goals_of(tasks: Sequence[Task]) -> NDArray[np.float32]:
 def load_tasks_csv(path: str | os.PathLike[str], axis_names: Sequence[str]) -> tuple[Task, ...]:
     """Reads tasks from a CSV file with one column per goal axis and an optional `name` column.
 
+    Other columns are ignored. A goal may stand twice; a name is `task<index>` where the file has none.
+
     Args:
         path: The file, with a header line.
         axis_names: Names of the goal axes, in the robot's order.
 
     Raises:
-        SourceError: The file is missing, a column is missing, a value is not a finite number, or there are no rows.
+        SourceError: The file is missing or not text, a column is missing, a line has too many or too few values, a
+            value is not a finite number, or there are no rows.
     """
     path = Path(path)
     if not path.is_file():
         raise SourceError(f"{path}: expected a CSV file of tasks, got nothing there; check the path")
-    tasks = []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        missing = [name for name in axis_names if name not in (reader.fieldnames or [])]
-        if missing:
+    try:
+        reader = csv.reader(path.read_text(encoding="utf-8-sig").split("\n"), skipinitialspace=True, strict=True)
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{path}: expected CSV text in UTF-8, got {error}; save it as CSV") from error
+    header = lines[0][1] if lines else []
+    if any(header.count(name) != 1 for name in axis_names):
+        raise SourceError(
+            f"{path}: expected columns {list(axis_names)}, got {header}; add the header line '{','.join(axis_names)}'"
+        )
+    tasks: list[Task] = []
+    for number, cells in lines[1:]:
+        if not any(cells):
+            continue
+        if len(cells) != len(header):  # a decimal comma would otherwise be read as another goal
             raise SourceError(
-                f"{path}: expected columns {list(axis_names)}, got {reader.fieldnames}; add the header line "
-                f"'{','.join(axis_names)}'"
+                f"{path}:{number}: expected {len(header)} values, got {len(cells)} {cells}; correct the line"
             )
-        for row in reader:
-            try:
-                goal = tuple(float(row[name]) for name in axis_names)
-            except (TypeError, ValueError):
-                goal = (math.nan,)
-            if not all(math.isfinite(value) for value in goal):
-                raise SourceError(
-                    f"{path}:{reader.line_num}: expected finite numbers in {list(axis_names)}, "
-                    f"got {[row[name] for name in axis_names]}; correct the line"
-                )
-            tasks.append(Task(row.get("name") or f"task{len(tasks)}", goal))
+        row = dict(zip(header, cells, strict=True))
+        tasks.append(Task(row.get("name") or f"task{len(tasks)}", _parse_goal(row, axis_names, f"{path}:{number}")))
     if not tasks:
         raise SourceError(f"{path}: expected at least one task below the header, got none; add a line per goal")
     return tuple(tasks)
 
 
+def _parse_goal(row: dict[str, str], axis_names: Sequence[str], where: str) -> tuple[float, ...]:
+    try:
+        goal = tuple(float(row[name]) for name in axis_names)
+    except ValueError:
+        goal = (math.nan,)
+    if not all(math.isfinite(value) for value in goal):
+        raise SourceError(
+            f"{where}: expected finite numbers in {list(axis_names)}, got {[row[name] for name in axis_names]}; "
+            "correct the line"
+        )
+    return goal
+
+
 def save_tasks_csv(path: str | os.PathLike[str], tasks: Sequence[Task], axis_names: Sequence[str]) -> None:
-    """Writes the file that `load_tasks_csv` reads."""
+    """Writes the file that `load_tasks_csv` reads; names keep neither line breaks nor spaces at their ends."""
     with Path(path).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["name", *axis_names])
-        writer.writerows([task.name, *task.goal] for task in tasks)
+        writer.writerows([" ".join(task.name.split()), *(repr(float(value)) for value in task.goal)] for task in tasks)
