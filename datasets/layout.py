@@ -18,9 +18,12 @@ from typing import Any, Literal
 import numpy as np
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.chunk_key_encodings import ChunkKeyEncodingLike
 
 CHUNK_ROWS = 65_536
 """Rows per chunk."""
+CHUNK_KEYS: ChunkKeyEncodingLike = {"name": "default", "separator": "."}
+"""Chunks lie side by side as `c.3.0`; with the usual `/` each has a folder of its own, and each folder costs a sync."""
 Compression = Literal["none", "zstd"]
 """`none` reads and writes at the speed of memory; `zstd` (level 1) trades that speed for some 10-30 % of the space."""
 INDEX_DTYPES = {"start": "int64", "length": "int64", "terminated": "uint8", "truncated": "uint8"}

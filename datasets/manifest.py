@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ..errors import StoreError
 
 MANIFEST_NAME = "MANIFEST.json"
 _FORMAT = "supple-episode-store"
-_HASH_THREADS = 2
+_SEAL_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,32 @@ class Manifest:
         }
 
 
-def make_manifest(root: Path, chunks: Mapping[str, int]) -> Manifest:
-    """Hashes every file under `root`, and syncs it to the disk on the way."""
-    names = sorted(list_files(root))
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        entries = list(pool.map(lambda name: _hash_and_sync(root / name), names))
-    return Manifest(files=dict(zip(names, entries, strict=True)), chunks=dict(sorted(chunks.items())))
+class Sealer:
+    """Hashes files and syncs them to the disk in the background, while the next ones are written.
+
+    Args:
+        root: The folder that the manifest will describe.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._pool = ThreadPoolExecutor(_SEAL_THREADS)
+        self._entries: dict[str, Future[FileEntry]] = {}
+
+    def seal(self, names: Iterable[str]) -> None:
+        """Takes files that will not change any more, by path relative to the root."""
+        for name in names:
+            self._entries[name] = self._pool.submit(_hash_and_sync, self._root / name)
+
+    def finish(self, chunks: Mapping[str, int]) -> Manifest:
+        """Seals whatever else lies under the root, waits, and returns the manifest of all of it."""
+        self.seal(name for name in list_files(self._root) if name not in self._entries)
+        files = {name: self._entries[name].result() for name in sorted(self._entries)}
+        return Manifest(files=files, chunks=dict(sorted(chunks.items())))
+
+    def close(self) -> None:
+        """Drops what has not begun, and waits for the rest."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 def load_manifest(root: Path) -> Manifest:

@@ -8,9 +8,10 @@ Legend: N steps of all episodes, E episodes, T steps of one episode, dim number 
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,13 +23,15 @@ from zarr.storage import LocalStore
 
 from ..errors import StoreError
 from .episode import Episode
-from .layout import CHUNK_ROWS, INDEX_DTYPES, Compression, make_codecs, missing_value
-from .manifest import MANIFEST_NAME, make_manifest
+from .layout import CHUNK_KEYS, CHUNK_ROWS, INDEX_DTYPES, Compression, make_codecs, missing_value
+from .manifest import MANIFEST_NAME, Sealer
 from .publish import publish, refuse_existing, sync_file
 from .schema import Feature, Schema
 from .store import EpisodeStore, open_store
 
 Array = npt.NDArray[Any]
+_BLOCK_BYTES = 2**25
+"""What is written at a time, 32 MiB: enough to hide the 2 ms that a call into zarr costs."""
 
 
 def write_store(
@@ -64,7 +67,7 @@ def writing_store(
         episodes: As yielded by a reader; consumed once.
         schema: Of every episode.
         provenance: JSON values, stored in the root attributes.
-        rows: N, if known: only passed through to the consumer.
+        rows: N, if known: yielded again, and spares growing the arrays; a wrong number does no harm.
         compression: Of the chunks.
 
     Raises:
@@ -78,11 +81,26 @@ def writing_store(
     partial = path.with_name(f"{path.name}.partial-{uuid4().hex}")
     partial.mkdir()
     lock = os.open(partial, os.O_RDONLY)
+    sealer = Sealer(partial)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield from _fill(partial, path, episodes, schema, provenance, rows, compression)
+        root = zarr.create_group(
+            LocalStore(partial),
+            zarr_format=3,
+            attributes={"schema": schema.to_json(), "provenance": dict(provenance)},
+        )
+        columns = [_Column(root, feature, rows, compression, path) for feature in schema.features]
+        lengths, flags = yield from _write_steps(path, episodes, schema, columns, sealer, rows)
+        _write_index(root, lengths, flags)
+        chunks = {column.name: column.array.nchunks for column in columns}
+        chunks |= {f"episodes/{name}": 1 for name in INDEX_DTYPES}
+        (partial / MANIFEST_NAME).write_bytes(sealer.finish(chunks).to_bytes())
+        sync_file(partial / MANIFEST_NAME)
+        for folder, _, _ in os.walk(partial, topdown=False):
+            sync_file(Path(folder))
         publish(partial, path, StoreError)
     finally:
+        sealer.close()
         os.close(lock)
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -103,22 +121,16 @@ def remove_abandoned(path: Path) -> None:
             os.close(lock)
 
 
-def _fill(
-    partial: Path,
+def _write_steps(
     path: Path,
     episodes: Iterable[Episode],
     schema: Schema,
-    provenance: Mapping[str, Any],
+    columns: Sequence[_Column],
+    sealer: Sealer,
     rows: int | None,
-    compression: Compression,
-) -> Iterator[tuple[int, int | None]]:
-    root = zarr.create_group(
-        LocalStore(partial),
-        zarr_format=3,
-        attributes={"schema": schema.to_json(), "provenance": dict(provenance)},
-    )
-    steps, index = root.create_group("steps"), root.create_group("episodes")
-    columns = [_Column(steps, feature, compression, path) for feature in schema.features]
+) -> Generator[tuple[int, int | None], None, tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
+    """Writes `steps/`, yields as `writing_store`, and returns lengths (E,) and flags (E, 2)."""
+    block_rows = CHUNK_ROWS * max(1, _BLOCK_BYTES // (CHUNK_ROWS * sum(column.row_bytes for column in columns)))
     lengths: list[int] = []
     flags: list[tuple[bool, bool]] = []
     written = pending = 0
@@ -129,77 +141,89 @@ def _fill(
         lengths.append(length)
         flags.append((episode.terminated, episode.truncated))
         pending += length
-        if pending >= CHUNK_ROWS:
+        if pending >= block_rows:
             whole = pending - pending % CHUNK_ROWS
             for column in columns:
-                column.flush(whole)
+                sealer.seal(column.flush(whole))
             written, pending = written + whole, pending - whole
             yield written, rows
     if not lengths:
         raise StoreError(f"{path}: expected at least one episode, got 0; check the source")
     for column in columns:
-        column.flush(pending)
-    _write_index(index, np.array(lengths, np.int64), np.array(flags, np.uint8))
-    chunks = {f"steps/{column.feature.name}": column.array.nchunks for column in columns}
-    chunks |= {f"episodes/{name}": 1 for name in INDEX_DTYPES}
-    manifest = make_manifest(partial, chunks)
-    (partial / MANIFEST_NAME).write_bytes(manifest.to_bytes())
-    sync_file(partial / MANIFEST_NAME)
-    for folder, _, _ in os.walk(partial, topdown=False):
-        sync_file(Path(folder))
+        sealer.seal(column.finish(pending))
     yield written + pending, rows
+    return np.array(lengths, np.int64), np.array(flags, np.uint8)
 
 
 class _Column:
     """One array of `steps/`, written in whole chunks."""
 
-    def __init__(self, group: zarr.Group, feature: Feature, compression: Compression, path: Path) -> None:
+    def __init__(
+        self, root: zarr.Group, feature: Feature, rows: int | None, compression: Compression, path: Path
+    ) -> None:
         self.feature = feature
+        self.name = f"steps/{feature.name}"
+        self.row_bytes = math.prod(feature.shape) * np.dtype(feature.dtype).itemsize
+        self.array = _create(root, self.name, feature.dtype, (rows or 0, *feature.shape), CHUNK_ROWS, compression)
         self._path = path
         self._pending: list[Array] = []
-        self.array = _create(group, feature.name, feature.dtype, (0, *feature.shape), CHUNK_ROWS, compression)
+        self._written = 0
 
     def append(self, values: Array) -> None:
+        """Keeps a reference until the values are written."""
         self._pending.append(values)
 
-    def flush(self, rows: int) -> None:
-        """Writes the first `rows` of what is pending."""
-        values = np.concatenate(self._pending) if self._pending else np.empty((0, *self.feature.shape))
+    def flush(self, rows: int) -> list[str]:
+        """Writes the first `rows` of what is pending, and returns the files of these chunks."""
+        if not rows:
+            return []
+        values = np.concatenate(self._pending)
         block, rest = values[:rows], values[rows:]
         self._pending = [rest] if len(rest) else []
-        if not rows:
-            return
-        start = self.array.shape[0]
+        start, end = self._written, self._written + rows
         bad = ~np.isfinite(block) if block.dtype.kind == "f" else block == missing_value(self.feature.dtype)
         if bad.any():
             row = int(np.argwhere(bad)[0][0])
             raise StoreError(
-                f"{self._path}: steps/{self.feature.name}: expected finite values that are not the missing value, got "
+                f"{self._path}: {self.name}: expected finite values that are not the missing value, got "
                 f"{block[row]} in row {start + row}; repair the source"
             )
-        self.array.resize((start + rows, *self.feature.shape))
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            self.array[start : start + rows] = block
+        self._resize(max(end, self.array.shape[0]))
+        self.array[start:end] = block
+        self._written = end
+        first, last = start // CHUNK_ROWS, -(-end // CHUNK_ROWS)
+        return [f"{self.name}/c.{chunk}{'.0' * len(self.feature.shape)}" for chunk in range(first, last)]
+
+    def finish(self, rows: int) -> list[str]:
+        """Writes the last `rows`, and gives the array the length of what was written."""
+        names = self.flush(rows)
+        self._resize(self._written)
+        return names
+
+    def _resize(self, rows: int) -> None:
+        if rows != self.array.shape[0]:
+            self.array.resize((rows, *self.feature.shape))
 
 
 def _create(
-    group: zarr.Group, name: str, dtype: str, shape: tuple[int, ...], chunk_rows: int, compression: Compression
+    root: zarr.Group, name: str, dtype: str, shape: tuple[int, ...], chunk_rows: int, compression: Compression
 ) -> zarr.Array[Any]:
-    return group.create_array(
+    return root.create_array(
         name,
         shape=shape,
         chunks=(chunk_rows, *shape[1:]),
         dtype=dtype,
         compressors=make_codecs(compression),
         fill_value=missing_value(dtype),
+        chunk_key_encoding=CHUNK_KEYS,
+        config={"write_empty_chunks": True},
     )
 
 
-def _write_index(group: zarr.Group, lengths: npt.NDArray[np.int64], flags: npt.NDArray[np.uint8]) -> None:
-    columns = (np.cumsum(lengths) - lengths, lengths, flags[:, 0], flags[:, 1])
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        for (name, dtype), values in zip(INDEX_DTYPES.items(), columns, strict=True):
-            _create(group, name, dtype, (len(lengths),), len(lengths), "none")[:] = values
+def _write_index(root: zarr.Group, lengths: npt.NDArray[np.int64], flags: npt.NDArray[np.uint8]) -> None:
+    columns: tuple[Array, ...] = (np.cumsum(lengths) - lengths, lengths, flags[:, 0], flags[:, 1])
+    for (name, dtype), values in zip(INDEX_DTYPES.items(), columns, strict=True):
+        _create(root, f"episodes/{name}", dtype, (len(lengths),), len(lengths), "none")[:] = values
 
 
 def _check_episode(episode: Episode, schema: Schema, where: str) -> int:
