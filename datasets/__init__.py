@@ -17,6 +17,7 @@ from .episode import Episode, EpisodeIndex, Reader, SourceSpec
 from .schema import SCHEMA_VERSION, Feature, Schema
 from .store import EpisodeStore, open_store
 from .store_writer import write_store, writing_store
+from .verify import StoreReport, verify_store
 from .windows import WindowSampler, split_episodes
 
 __all__ = [
@@ -29,9 +30,11 @@ __all__ = [
     "Reader",
     "Schema",
     "SourceSpec",
+    "StoreReport",
     "WindowSampler",
     "open_store",
     "split_episodes",
+    "verify_store",
     "write_d4rl",
     "write_store",
     "writing_store",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,6 +28,7 @@ from .manifest import Manifest, hash_file, list_files, load_manifest
 from .publish import sync_file
 from .schema import Schema
 
+_BLOCK_ROWS = 4 * CHUNK_ROWS
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
 """What zarr raises on damaged files; caught only around calls into zarr."""
 
@@ -35,17 +36,25 @@ _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeErro
 class EpisodeStore:
     """A published store; made by `open_store` or `write_store`. Nothing in it ever changes."""
 
-    def __init__(self, path: Path, manifest: Manifest, root: zarr.Group, schema: Schema) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, root: zarr.Group, schema: Schema, provenance: Mapping[str, Any]
+    ) -> None:
         self._path = path
         self._manifest = manifest
         self._root = root
         self._schema = schema
+        self._provenance = provenance
         self._episodes = self._load_index()
 
     @property
     def path(self) -> Path:
         """The folder."""
         return self._path
+
+    @property
+    def manifest(self) -> Manifest:
+        """Every file with its hash."""
+        return self._manifest
 
     @property
     def schema(self) -> Schema:
@@ -55,7 +64,7 @@ class EpisodeStore:
     @property
     def provenance(self) -> Mapping[str, Any]:
         """Where the data came from, as the writer was told."""
-        return dict(self._root.attrs["provenance"])  # type: ignore[call-overload, arg-type, unused-ignore]
+        return self._provenance
 
     @property
     def episodes(self) -> EpisodeIndex:
@@ -79,10 +88,12 @@ class EpisodeStore:
             SpecError: no such feature.
             StoreError: a chunk is missing or damaged.
         """
-        feature = self._schema.feature(key)
-        values = self._read(f"steps/{key}", feature.dtype, (self.rows, *feature.shape))
-        self._refuse_missing(f"steps/{key}", values)
-        return values
+        return self._read_step(key, slice(None))
+
+    def blocks(self, key: str) -> Iterator[npt.NDArray[Any]]:
+        """The same array in consecutive pieces of at most 256 Ki rows, for data beyond memory; raises as `load`."""
+        for start in range(0, self.rows, _BLOCK_ROWS):
+            yield self._read_step(key, slice(start, min(start + _BLOCK_ROWS, self.rows)))
 
     def memmap(self, key: str, cache_dir: str | Path, *, check: bool = True) -> npt.NDArray[Any]:
         """The same array as a read-only memory map of a cache file, which is written on first use.
@@ -109,12 +120,15 @@ class EpisodeStore:
         return array
 
     def _write_cache(self, key: str, path: Path, seal: Path) -> None:
-        values = self.load(key)
+        feature = self._schema.feature(key)
+        header = {"descr": np.dtype(feature.dtype).str, "fortran_order": False, "shape": (self.rows, *feature.shape)}
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".partial-{uuid4().hex}")
         try:
             with partial.open("wb") as stream:
-                np.save(stream, values, allow_pickle=False)
+                np.lib.format.write_array_header_1_0(stream, header)
+                for block in self.blocks(key):
+                    stream.write(block.data)
             digest = hash_file(partial)
             sync_file(partial)
             os.replace(partial, path)
@@ -126,10 +140,10 @@ class EpisodeStore:
             partial.unlink(missing_ok=True)
 
     def _load_index(self) -> EpisodeIndex:
-        entry = self._array("episodes/start")
+        entry = self.array("episodes/start")
         shape = tuple(entry.shape)
         start, length, terminated, truncated = (
-            self._read(f"episodes/{name}", dtype, shape) for name, dtype in INDEX_DTYPES.items()
+            self._read(f"episodes/{name}", dtype, shape, slice(None)) for name, dtype in INDEX_DTYPES.items()
         )
         good = len(shape) == 1 and len(start) and np.all(length > 0) and start[0] == 0
         if not good or np.any(start[1:] != np.cumsum(length)[:-1]) or np.any((terminated > 1) | (truncated > 1)):
@@ -139,22 +153,35 @@ class EpisodeStore:
             )
         return EpisodeIndex(start, length, terminated.astype(np.bool_), truncated.astype(np.bool_))
 
-    def _read(self, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        array = self._array(name)
+    def _read_step(self, key: str, part: slice) -> npt.NDArray[Any]:
+        feature, name = self._schema.feature(key), f"steps/{key}"
+        values = self._read(name, feature.dtype, (self.rows, *feature.shape), part)
+        bad = ~np.isfinite(values) if values.dtype.kind == "f" else values == missing_value(feature.dtype)
+        if bad.any():
+            row = (part.start or 0) + int(np.argwhere(bad)[0][0])
+            raise StoreError(
+                f"{self._path}: {name}: expected data in every chunk, got the missing value in row {row} (chunk "
+                f"{row // CHUNK_ROWS}); ingest the source again"
+            )
+        return values
+
+    def _read(self, name: str, dtype: str, shape: tuple[int, ...], part: slice) -> npt.NDArray[Any]:
+        array = self.array(name)
         if array.shape != shape or array.dtype != np.dtype(dtype):
             raise StoreError(
                 f"{self._path}: {name}: expected {dtype} of shape {shape}, got {array.dtype} {array.shape}; "
                 "ingest the source again"
             )
         try:
-            return np.asarray(array[...])
+            return np.asarray(array[part])
         except _DAMAGE as error:
             reason = " ".join(str(error).split())[:160]
             raise StoreError(
                 f"{self._path}: {name}: expected whole chunks, got a damaged one ({reason}); ingest the source again"
             ) from error
 
-    def _array(self, name: str) -> zarr.Array[Any]:
+    def array(self, name: str) -> zarr.Array[Any]:
+        """The zarr array behind `steps/<feature>` or `episodes/<field>`; raises StoreError when there is none."""
         try:
             array = self._root[name]
         except _DAMAGE as error:
@@ -162,15 +189,6 @@ class EpisodeStore:
         if not isinstance(array, zarr.Array):
             raise StoreError(f"{self._path}: {name}: expected an array, got a group; ingest the source again")
         return array
-
-    def _refuse_missing(self, name: str, values: npt.NDArray[Any]) -> None:
-        bad = ~np.isfinite(values) if values.dtype.kind == "f" else values == missing_value(str(values.dtype))
-        if bad.any():
-            row = int(np.argwhere(bad)[0][0])
-            raise StoreError(
-                f"{self._path}: {name}: expected data in every chunk, got the missing value in row {row} (chunk "
-                f"{row // CHUNK_ROWS}); ingest the source again"
-            )
 
 
 def open_store(path: str | Path) -> EpisodeStore:
@@ -198,7 +216,10 @@ def open_store(path: str | Path) -> EpisodeStore:
         schema = Schema.from_json(attributes.get("schema"), f"{path}: schema")
     except SpecError as error:
         raise StoreError(str(error)) from error
-    return EpisodeStore(path, manifest, root, schema)
+    provenance = attributes.get("provenance")
+    if not isinstance(provenance, dict):
+        raise StoreError(f"{path}: provenance: expected a mapping, got {provenance!r}; ingest the source again")
+    return EpisodeStore(path, manifest, root, schema, provenance)
 
 
 def check_files(path: Path, manifest: Manifest) -> None:
