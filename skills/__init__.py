@@ -7,6 +7,7 @@ trainer, `checkpoint` files, `device` device names, `evaluate` how good the skil
 from .checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
 from .config import SkillConfig
 from .device import choose_device
+from .evaluate import SetState, evaluate_rollouts, evaluate_windows
 from .gaussian import Gaussian, kl, kl_per_dim, log_prob, standard_like
 from .learner import SkillLearner, WindowSource, train
 from .model import Normaliser, SkillModel
@@ -17,12 +18,15 @@ __all__ = [
     "MLP",
     "Gaussian",
     "Normaliser",
+    "SetState",
     "SkillConfig",
     "SkillLearner",
     "SkillLosses",
     "SkillModel",
     "WindowSource",
     "choose_device",
+    "evaluate_rollouts",
+    "evaluate_windows",
     "kl",
     "kl_per_dim",
     "load_checkpoint",
