@@ -6,6 +6,7 @@
     store       opens a zarr v3 episode store; store_writer writes one, layout says how it is encoded
     verify      checks every byte of a store against its manifest
     windows     WindowSampler: random windows in memory, one gather per batch
+    download    fetches files with resume; d4rl_infos knows the addresses of D4RL's data sets
     testing     the contract that every reader must pass
 
 Legend: N steps of all episodes, E episodes, T steps of one episode, dim number of axes, B batch, W window.
@@ -13,6 +14,8 @@ Legend: N steps of all episodes, E episodes, T steps of one episode, dim number 
 
 from .d4rl import D4RLReader
 from .d4rl_writer import write_d4rl
+from .d4rl_infos import D4RLInfo, load_d4rl_info
+from .download import download, downloading
 from .episode import Episode, EpisodeIndex, Reader, SourceSpec
 from .schema import SCHEMA_VERSION, Feature, Schema
 from .store import EpisodeStore, open_store
@@ -22,6 +25,7 @@ from .windows import WindowSampler, split_episodes
 
 __all__ = [
     "SCHEMA_VERSION",
+    "D4RLInfo",
     "D4RLReader",
     "Episode",
     "EpisodeIndex",
@@ -32,6 +36,9 @@ __all__ = [
     "SourceSpec",
     "StoreReport",
     "WindowSampler",
+    "download",
+    "downloading",
+    "load_d4rl_info",
     "open_store",
     "split_episodes",
     "verify_store",
