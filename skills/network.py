@@ -20,23 +20,19 @@ from ..errors import ConfigError
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}
 
 
-def make_linear(inputs: int, outputs: int, generator: torch.Generator | None = None) -> nn.Linear:
+def make_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """A linear layer with torch's default initialisation, U(-1/sqrt(I), 1/sqrt(I)), drawn from the given generator.
 
     Args:
         inputs: I, > 0.
         outputs: U, > 0.
-        generator: Source of the initial weights, on the CPU. None leaves weights and bias at zero, for a layer whose
-            weights are loaded next.
+        generator: Source of the initial weights, on the CPU.
     """
     layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
     bound = 1.0 / math.sqrt(inputs)
     with torch.no_grad():
         for parameter in (layer.weight, layer.bias):
-            if generator is None:
-                parameter.zero_()
-            else:
-                parameter.uniform_(-bound, bound, generator=generator)
+            parameter.uniform_(-bound, bound, generator=generator)
     return layer
 
 
@@ -46,16 +42,13 @@ class MLP(nn.Module):
     The state dict has the names `layers.{i}.weight` (U, I) and `layers.{i}.bias` (U,).
     """
 
-    def __init__(
-        self, sizes: Sequence[int], activation: str = "relu", generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, sizes: Sequence[int], activation: str = "relu", *, generator: torch.Generator) -> None:
         """Make the layers.
 
         Args:
             sizes: Widths from input to output, at least two, each > 0.
             activation: A name in `ACTIVATIONS`.
-            generator: Source of the initial weights, on the CPU. None seeds one from torch's default generator, which
-                only code outside Supple should do.
+            generator: Source of the initial weights, on the CPU.
 
         Raises:
             ConfigError: For fewer than two sizes, a size below 1 or an unknown activation.
@@ -66,8 +59,6 @@ class MLP(nn.Module):
         if activation not in ACTIVATIONS:
             known = ", ".join(sorted(ACTIVATIONS))
             raise ConfigError(f"MLP activation: expected one of {known}, got {activation!r}; choose a known name")
-        if generator is None:
-            generator = torch.Generator().manual_seed(int(torch.randint(2**62, ()).item()))
         self.activation = activation
         self.layers = nn.ModuleList(make_linear(inputs, outputs, generator) for inputs, outputs in pairwise(sizes))
 
