@@ -83,8 +83,8 @@ def write_bundle(
         with np.errstate(all="ignore"):
             golden = inputs | compute_golden_outputs(checked, weights, inputs)
     contents = {
-        CARD: _card(checked).encode(),
         CONTRACT: _json_bytes(checked.to_json()),
+        CARD: _card(checked).encode(),
         GOLDEN: _tensor_bytes(golden),
         WEIGHTS: _tensor_bytes(weights),
     }
@@ -197,7 +197,7 @@ def _parse_tensors(content: bytes, where: Path) -> dict[str, NDArray[Any]]:
 
 def _tensor_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """A safetensors file; the same arrays give the same bytes."""
-    content: bytes = save_safetensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    content: bytes = save_safetensors({name: np.asarray(array, order="C") for name, array in arrays.items()})
     return content
 
 

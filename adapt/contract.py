@@ -88,9 +88,6 @@ class BundleContract:
         elif self.prior_scale is not None:
             raise _refusal("prior_scale", "none for skills, which have a prior network", self.prior_scale)
         self._check_networks()
-        for axis in self.robot.action.axes:
-            if not axis.low < axis.high:
-                raise _refusal(f"robot action axis '{axis.name}'", "low < high", (axis.low, axis.high))
 
     def _check_networks(self) -> None:
         """Checks the ends of every network, and the encoder's names and shapes."""

@@ -8,8 +8,6 @@ Axes: O observation, A action, Z skill, E task embedding.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -98,6 +96,8 @@ class NumpyPolicy:
         self._observation = np.zeros(contract.observation_dim, np.float32)
         self._action = np.zeros(contract.action_dim, np.float32)
         self._skill = np.zeros(contract.skill_dim, np.float32)
+        self._finite_observation = np.zeros(contract.observation_dim, np.bool_)
+        self._finite_action = np.zeros(contract.action_dim, np.bool_)
         self._embedded = False
         self._rng: np.random.Generator | None = None
         self._greedy = False
@@ -143,12 +143,13 @@ class NumpyPolicy:
             RobotFault: The observation has another shape or is not finite, the action is not finite, or there is no
                 episode or embedding.
         """
-        self._observe(observation)
-        if self._countdown == 0:
-            self._pick_skill()
-            self._countdown = self._horizon
-        self._countdown -= 1
-        return self._decode()
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below, and is a fault
+            self._observe(observation)
+            if self._countdown == 0:
+                self._pick_skill()
+                self._countdown = self._horizon
+            self._countdown -= 1
+            return self._decode()
 
     @property
     def skill(self) -> Array:
@@ -163,13 +164,9 @@ class NumpyPolicy:
                 f"act: expected an observation of shape {self._observation_shape}, got {observation.shape}; "
                 "stop, and check the wiring of the robot's axes"
             )
-        if observation.dtype == np.float32:
-            np.copyto(raw, observation)
-        else:
-            with np.errstate(over="ignore"):
-                np.copyto(raw, observation, casting="same_kind")
-        if not math.isfinite(raw.dot(raw)):
-            axis = int(np.argmax(~np.isfinite(raw) if not np.isfinite(raw).all() else np.abs(raw)))
+        np.copyto(raw, observation, casting="same_kind")
+        if not np.isfinite(raw, out=self._finite_observation).all():
+            axis = int(np.argmin(self._finite_observation))
             raise RobotFault(
                 f"act: expected a finite observation, got {raw[axis]} "
                 f"{self.contract.robot.observation.axes[axis].unit} in axis "
@@ -206,7 +203,7 @@ class NumpyPolicy:
     def _decode(self) -> Array:
         """The action for the current observation and skill."""
         action = self._skill if self._decoder is None else self._decoder.forward(self._observation)
-        if not math.isfinite(action.dot(action)):
+        if not np.isfinite(action, out=self._finite_action).all():
             raise RobotFault(
                 f"act: expected a finite action, got {np.array2string(action, threshold=8)}; stop: the observation is "
                 "far outside of the training data"

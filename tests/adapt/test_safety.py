@@ -1,0 +1,438 @@
+"""No command outside of the limits reaches the robot, and a stop stays a stop."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from supple.adapt.audit import AuditLog
+from supple.adapt.safety import ActionLimits, SafetyLimits
+from supple.errors import RobotFault, SpecError
+from supple.robots.maze import MazeBatch
+from supple.robots.maze_layout import make_layout
+from supple.robots.robot import Bool, Float, Rows, StepRows
+from supple.robots.spec import ArraySpec, Axis, RobotSpec
+
+ALL = np.arange(3)
+
+
+class FakeBatch:
+    """Rows that integrate their commands and keep them; the next observations can be spoiled."""
+
+    def __init__(self, spec: RobotSpec, rows: int) -> None:
+        self.spec, self.rows = spec, rows
+        self.commands: list[tuple[Rows, Float]] = []
+        self.resets = 0
+        self.closed = False
+        self.state = np.zeros((rows, 4), np.float32)
+        self.spoil: Callable[[Float], Any] = lambda observation: observation
+        self.reward = 0.0
+
+    def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
+        self.resets += 1
+        self.state[rows] = 0.0
+        return self.spoil(self.state[rows])
+
+    def step(self, rows: Rows, action: Float) -> StepRows:
+        self.commands.append((rows.copy(), action.copy()))
+        self.state[rows, :2] += action
+        flags = np.zeros(len(rows), np.bool_)
+        reward = np.full(len(rows), self.reward, np.float32)
+        return StepRows(self.spoil(self.state[rows]), reward, flags, flags)
+
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        shape = (*observation.shape[:-1], len(goals))
+        return np.ones(shape, np.float32), np.zeros(shape, np.bool_)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def log_path(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+@pytest.fixture
+def fake(rated_spec: RobotSpec) -> FakeBatch:
+    """Three rows; axis fx in [-1, 1] N with 0.1 N per step, axis fy in [-0.5, 2] N."""
+    return FakeBatch(rated_spec, 3)
+
+
+@pytest.fixture
+def safe(fake: FakeBatch, log_path: Path) -> SafetyLimits:
+    limits = SafetyLimits(fake, AuditLog(log_path))
+    limits.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    return limits
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def action(fx: float, fy: float, rows: int = 3) -> Float:
+    return np.tile(np.array([fx, fy], np.float32), (rows, 1))
+
+
+def count_violations(spec: RobotSpec, commands: list[tuple[Rows, Float]], rows: int) -> int:
+    """Commands outside of the limits or the rate limit, judged in float64 and one number at a time."""
+    last = [[min(max(0.0, axis.low), axis.high) for axis in spec.action.axes] for _ in range(rows)]
+    violations = 0
+    for index, sent in commands:
+        assert sent.dtype == np.float32
+        for row, command in zip(index.tolist(), sent.tolist(), strict=True):
+            for a, axis in enumerate(spec.action.axes):
+                change = np.inf if axis.rate_limit is None else axis.rate_limit * spec.control_period
+                low, high = float(np.float32(axis.low)), float(np.float32(axis.high))
+                violations += not (low <= command[a] <= high and abs(command[a] - last[row][a]) <= change)
+                last[row][a] = command[a]
+    return violations
+
+
+def test_a_hand_worked_sequence(safe: SafetyLimits, fake: FakeBatch) -> None:
+    for requested in ((0.05, 1.0), (1.0, 5.0), (-9.0, -9.0), (0.1, -0.5)):
+        safe.step(ALL, action(*requested))
+    sent = np.array([command[0] for _, command in fake.commands])
+    # fx moves by at most 5 N/s * 0.02 s = 0.1 N per step; fy is only clipped to [-0.5, 2]
+    np.testing.assert_allclose(sent, [[0.05, 1.0], [0.15, 2.0], [0.05, -0.5], [0.1, -0.5]], rtol=1e-6)
+
+
+def test_what_is_within_the_limits_passes_unchanged(spec: RobotSpec, log_path: Path) -> None:
+    fake = FakeBatch(spec, 3)
+    safe = SafetyLimits(fake, AuditLog(log_path))
+    safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    requested = rng.uniform(spec.action.low, spec.action.high, (100, 3, 2)).astype(np.float32)
+    for command in requested:
+        safe.step(ALL, command)
+    np.testing.assert_array_equal(np.array([command for _, command in fake.commands]), requested)
+    assert [record["event"] for record in records(log_path)] == ["open"]
+
+
+def test_a_hundred_thousand_adversarial_commands(rated_spec: RobotSpec, log_path: Path) -> None:
+    """100 rows x 1000 steps of huge, tiny, boundary and off-by-one-ulp commands in both precisions; 0 violations."""
+    first, second = rated_spec.action.axes
+    awkward = (
+        replace(first, low=-0.1, high=0.3, rate_limit=1 / 3),
+        replace(second, low=0.7, high=1000.1, rate_limit=7.7),
+    )
+    spec = replace(rated_spec, action=ArraySpec("action", awkward), control_period=0.013)
+    fake = FakeBatch(spec, 100)
+    safe = SafetyLimits(fake, AuditLog(log_path))
+    rng = np.random.default_rng(2)
+    safe.reset(np.arange(100), np.zeros((100, 2), np.float32), rng)
+    edges = np.array([0.0, -0.0, 1e-45, 1e300, -1e300, 3.4e38, -3.4e38, -0.1, 0.3, 0.7, 1000.1, 1 / 3, 5e-324])
+    singles = np.clip(edges, -3.4e38, 3.4e38).astype(np.float32)
+    edges = np.concatenate(
+        [edges, singles, np.nextafter(singles, np.float32(1)), np.nextafter(singles, np.float32(-1))]
+    )
+    for step in range(1000):
+        rows = np.arange(100) if step % 7 else np.flatnonzero(rng.random(100) < 0.5)
+        shape = (len(rows), 2)
+        wild = rng.standard_normal(shape) * 10.0 ** rng.integers(-40, 40, shape)
+        previous = fake.commands[-1][1] if fake.commands else wild
+        near = np.resize(previous, shape) + rng.choice([-1e-3, 0.0, 1e-9], shape)
+        choice = rng.integers(0, 4, shape)
+        kinds = [wild, rng.choice(edges, shape), near, rng.uniform(-1.0, 2.0, shape)]
+        requested = np.choose(choice, kinds)
+        if step % 3 == 0:
+            requested = np.clip(requested, -3.4e38, 3.4e38).astype(np.float32)
+        safe.step(rows, requested)
+    assert sum(len(rows) for rows, _ in fake.commands) > 90_000
+    assert count_violations(spec, fake.commands, 100) == 0
+    clamps = [record for record in records(log_path) if record["event"] == "clamp"]
+    assert sum(len(record["row"]) for record in clamps) > 50_000
+
+
+@given(
+    requested=arrays(np.float64, (20, 2), elements=st.floats(allow_nan=False, allow_infinity=False)),
+    low=st.floats(-10.0, 0.0),
+    width=st.floats(0.01, 10.0),
+    rate=st.floats(1e-3, 1e3),
+)
+def test_limits_hold_for_any_numbers(requested: NDArray[np.float64], low: float, width: float, rate: float) -> None:
+    spec = _spec_with(low, low + width, rate)
+    limits = ActionLimits.of(spec)
+    last = limits.rest()[None]
+    commands = []
+    for row in requested:
+        last, _ = limits.apply(row[None], last)
+        commands.append((np.zeros(1, np.int64), last))
+    assert count_violations(spec, commands, 1) == 0
+
+
+def _spec_with(low: float, high: float, rate: float) -> RobotSpec:
+    axes = tuple(Axis(name, "N", low, high, rate) for name in ("fx", "fy"))
+    one = ArraySpec("observation", (Axis("x", "m", -1.0, 1.0),))
+    return RobotSpec("any", one, ArraySpec("action", axes), one, 0.02, 10)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_command_that_is_not_finite_is_never_sent(safe: SafetyLimits, fake: FakeBatch, value: float) -> None:
+    bad = action(0.0, 0.0)
+    bad[1, 1] = value
+    with pytest.raises(RobotFault, match=r"finite command, got .* in axis 'fy' of row 1"):
+        safe.step(ALL, bad)
+    assert fake.commands == []
+    with pytest.raises(RobotFault, match="expected an armed robot"):
+        safe.step(ALL, action(0.0, 0.0))
+    with pytest.raises(RobotFault, match="expected an armed robot"):
+        safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    assert fake.commands == []
+    assert fake.resets == 1
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((3, 3)), np.zeros(2), np.zeros((3, 2), np.complex64), np.zeros((3, 2), object)]
+)
+def test_a_command_of_another_shape_or_kind_is_a_fault(safe: SafetyLimits, fake: FakeBatch, bad: NDArray[Any]) -> None:
+    with pytest.raises(RobotFault, match=r"commands of shape \(3, 2\), got"):
+        safe.step(ALL, bad)
+    assert fake.commands == []
+    assert safe.stop_reason is not None
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda observation: observation * np.nan,
+        lambda observation: np.where(np.arange(4) == 2, np.inf, observation),
+        lambda observation: observation[:, :3],
+        lambda observation: observation[:2],
+    ],
+)
+def test_a_faulty_observation_stops(safe: SafetyLimits, fake: FakeBatch, spoil: Callable[[Float], Float]) -> None:
+    safe.step(ALL, action(0.0, 0.0))
+    fake.spoil = spoil
+    with pytest.raises(RobotFault, match="observation"):
+        safe.step(ALL, action(0.0, 0.0))
+    fake.spoil = lambda observation: observation
+    with pytest.raises(RobotFault, match="expected an armed robot"):
+        safe.step(ALL, action(0.0, 0.0))
+    assert len(fake.commands) == 2
+
+
+def test_a_faulty_first_observation_and_a_faulty_reward_stop(safe: SafetyLimits, fake: FakeBatch) -> None:
+    fake.reward = np.nan
+    with pytest.raises(RobotFault, match="finite rewards"):
+        safe.step(ALL, action(0.0, 0.0))
+    safe.rearm("one")
+    fake.spoil = lambda observation: observation + np.float32(np.nan)
+    with pytest.raises(RobotFault, match="finite observation"):
+        safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    assert safe.stop_reason is not None
+
+
+def test_an_old_observation_stops(fake: FakeBatch, log_path: Path) -> None:
+    age = 0.0
+    safe = SafetyLimits(fake, AuditLog(log_path), observation_age=lambda: age, max_observation_age=0.05)
+    safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    age = 0.05
+    safe.step(ALL, action(0.0, 0.0))
+    for age in (0.051, np.nan):
+        with pytest.raises(RobotFault, match=r"at most 0\.05 s old, got one of"):
+            safe.step(ALL, action(0.0, 0.0))
+        safe.rearm(f"token {age}")
+        age = 0.0
+        safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+
+
+def test_a_frozen_observation_stops(fake: FakeBatch, log_path: Path) -> None:
+    safe = SafetyLimits(fake, AuditLog(log_path), max_frozen_steps=3)
+    safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    moving = action(0.01, 0.01)
+    for _ in range(10):
+        safe.step(ALL, moving)
+    frozen = moving.copy()
+    frozen[2] = 0.0  # the command of row 2 settles at 0 on the next step, so its observation repeats from then on
+    for _ in range(3):
+        safe.step(ALL, frozen)
+    with pytest.raises(RobotFault, match="same one 4 times in row 2"):
+        safe.step(ALL, frozen)
+
+
+def test_a_step_that_raises_stops(safe: SafetyLimits, fake: FakeBatch) -> None:
+    def fail(observation: Float) -> Float:
+        raise KeyboardInterrupt
+
+    fake.spoil = fail
+    with pytest.raises(KeyboardInterrupt):
+        safe.step(ALL, action(0.0, 0.0))
+    assert safe.stop_reason == "the robot's step did not complete"
+
+
+def test_rearming_needs_a_new_token_and_a_reset(safe: SafetyLimits, fake: FakeBatch, log_path: Path) -> None:
+    with pytest.raises(RobotFault, match="expected a stopped robot"):
+        safe.rearm("early")
+    safe.stop("operator")
+    with pytest.raises(RobotFault, match="stopped by 'operator'"):
+        safe.step(ALL, action(0.0, 0.0))
+    with pytest.raises(RobotFault, match="new token"):
+        safe.rearm("")
+    safe.rearm("first")
+    with pytest.raises(RobotFault, match="rows that were reset, got row 0"):
+        safe.step(ALL, action(0.0, 0.0))
+    safe.reset(np.array([0, 2]), np.zeros((2, 2), np.float32), np.random.default_rng(0))
+    safe.step(np.array([0, 2]), action(0.0, 0.0, 2))
+    with pytest.raises(RobotFault, match="rows that were reset, got row 1"):
+        safe.step(ALL, action(0.0, 0.0))
+    safe.stop("again")
+    with pytest.raises(RobotFault, match="new token"):
+        safe.rearm("first")
+    safe.rearm("second")
+    events = [(record["event"], record.get("reason")) for record in records(log_path)]
+    assert events == [("open", None), ("stop", "operator"), ("rearm", None), ("stop", "again"), ("rearm", None)]
+    assert "first" not in log_path.read_text()
+
+
+def test_a_stop_outlives_the_process_and_so_do_used_tokens(fake: FakeBatch, log_path: Path) -> None:
+    log = AuditLog(log_path)
+    safe = SafetyLimits(fake, log)
+    safe.stop("smoke")
+    safe.rearm("alpha")
+    safe.stop("fire")
+    safe.close()
+    log.close()
+    assert fake.closed
+    again = SafetyLimits(fake, AuditLog(log_path))
+    assert again.stop_reason == "fire"
+    with pytest.raises(RobotFault, match="stopped by 'fire'"):
+        again.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    with pytest.raises(RobotFault, match="new token"):
+        again.rearm("alpha")
+    again.rearm("beta")
+    again.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    assert [record["sequence"] for record in records(log_path)] == list(range(6))
+
+
+def test_the_drives_are_cut_at_each_stop(fake: FakeBatch, log_path: Path) -> None:
+    reasons: list[str] = []
+    safe = SafetyLimits(fake, AuditLog(log_path), on_stop=reasons.append)
+    safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    with pytest.raises(RobotFault):
+        safe.step(ALL, action(np.nan, 0.0))
+    assert len(reasons) == 1
+    assert "finite command" in reasons[0]
+
+
+def test_limits_cannot_be_changed_by_a_policy(safe: SafetyLimits, fake: FakeBatch) -> None:
+    limits = ActionLimits.of(fake.spec)
+    for array in (limits.low, limits.high, limits.max_change):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1e9
+        with pytest.raises(ValueError, match="cannot set WRITEABLE"):
+            array.flags.writeable = True
+    for name in ("low", "high"):
+        array = getattr(fake.spec.action, name)
+        if array.flags.writeable:
+            array[:] = 1e9 if name == "high" else -1e9
+    with pytest.raises(AttributeError):
+        safe.spec = fake.spec  # type: ignore[misc]
+    mine = action(1e6, -1e6)
+    for _ in range(30):
+        safe.step(ALL, mine)
+    np.testing.assert_array_equal(mine, action(1e6, -1e6))
+    assert count_violations(fake.spec, fake.commands, 3) == 0
+
+
+def test_a_robot_without_limits_is_not_moved(spec: RobotSpec, log_path: Path) -> None:
+    endless = tuple(replace(axis, high=np.inf) for axis in spec.action.axes)
+    with pytest.raises(SpecError, match="expected finite low < high for action axis 'fx'"):
+        SafetyLimits(FakeBatch(replace(spec, action=ArraySpec("action", endless)), 1), AuditLog(log_path))
+
+
+@pytest.mark.parametrize("rows", [[0, 0], [3], [-1], [[0, 1]], [0.0, 1.0]])
+def test_rows_are_checked_before_anything_moves(safe: SafetyLimits, fake: FakeBatch, rows: list[Any]) -> None:
+    with pytest.raises(SpecError, match="different row indices below 3"):
+        safe.step(np.array(rows), action(0.0, 0.0, 2))
+    assert fake.commands == []
+
+
+def test_clamps_are_recorded(safe: SafetyLimits, log_path: Path) -> None:
+    requested = action(0.0, 0.0)
+    requested[1] = [0.5, 9.0]
+    safe.step(ALL, requested)
+    clamp = records(log_path)[-1]
+    assert clamp["event"] == "clamp"
+    assert clamp["row"] == [1, 1]
+    assert clamp["axis"] == ["fx", "fy"]
+    assert clamp["requested"] == [0.5, 9.0]
+    assert clamp["sent"] == pytest.approx([0.1, 2.0])
+    times = [record["monotonic"] for record in records(log_path)]
+    assert times == sorted(times)
+
+
+def test_the_log_is_only_appended_to_and_has_one_owner(fake: FakeBatch, log_path: Path) -> None:
+    log = AuditLog(log_path)
+    before = log_path.read_bytes()
+    log.append("clamp", requested=[float("inf"), float("nan")])
+    assert log_path.read_bytes().startswith(before)
+    assert records(log_path)[-1]["requested"] == ["inf", "nan"]
+    with pytest.raises(RobotFault, match="another process"):
+        AuditLog(log_path)
+    log.close()
+    with pytest.raises(RobotFault, match="append a record"):
+        log.append("clamp")
+    AuditLog(log_path).close()
+
+
+def test_a_torn_last_record_is_a_stop(log_path: Path) -> None:
+    log = AuditLog(log_path)
+    log.append("clamp", row=[0])
+    log.close()
+    whole = log_path.read_bytes()
+    for cut in range(whole.rfind(b"\n", 0, -1) + 2, len(whole)):
+        log_path.write_bytes(whole[:cut])
+        for _ in range(2):  # the second opening reads what the first one wrote
+            again = AuditLog(log_path)
+            assert again.stop_reason == "the last record of the audit log is torn"
+            again.close()
+        assert log_path.read_bytes().startswith(whole[:cut])
+    again = AuditLog(log_path)
+    again.rearm("inspected")
+    again.close()
+    assert AuditLog(log_path).stop_reason is None
+
+
+def test_a_damaged_log_is_refused(log_path: Path) -> None:
+    log = AuditLog(log_path)
+    log.stop("fire")
+    log.append("clamp", row=[0])
+    log.close()
+    lines = log_path.read_bytes().splitlines(keepends=True)
+    for damaged in (lines[:1] + lines[2:], lines[::-1], [lines[0], b"x" + lines[1], lines[2]], lines + lines[:1]):
+        log_path.write_bytes(b"".join(damaged))
+        with pytest.raises(RobotFault, match=r"audit\.jsonl:\d: expected record \d"):
+            AuditLog(log_path)
+    log_path.write_bytes(b"".join(lines))
+    assert AuditLog(log_path).stop_reason == "fire"
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RobotFault, match="absent"):
+        AuditLog(tmp_path / "absent" / "audit.jsonl")
+
+
+def test_the_maze_runs_the_same_behind_the_limits(log_path: Path) -> None:
+    """Same protocol, same bits: whatever acts cannot tell that the limits are there."""
+    layout = make_layout(8, 0)
+    rows, goals = np.arange(4), np.full((4, 2), 5.0, np.float32)
+    requested = np.random.default_rng(1).uniform(-1.5, 1.5, (50, 4, 2)).astype(np.float32)
+    runs = []
+    for limited in (False, True):
+        maze = MazeBatch(layout, 4)
+        robot = SafetyLimits(maze, AuditLog(log_path)) if limited else maze
+        first = robot.reset(rows, goals, np.random.default_rng(0))
+        runs.append([first.copy(), *(np.array(robot.step(rows, command).observation) for command in requested)])
+        assert robot.spec == maze.spec
+        assert robot.rows == 4
+        robot.close()
+    np.testing.assert_array_equal(*runs)
