@@ -1,0 +1,198 @@
+# ruff: noqa: E501 (tables of messages)
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supple.errors import SpecError
+from supple.robots.spec import ArraySpec, Axis, RobotSpec
+
+NAMES = st.text(min_size=1, max_size=8)
+FINITE = st.floats(-1e6, 1e6)
+
+
+@st.composite
+def axes(draw: st.DrawFn) -> Axis:
+    low, high = sorted(draw(st.lists(FINITE, min_size=2, max_size=2, unique=True)))
+    return Axis(
+        draw(NAMES),
+        draw(st.text(max_size=5)),
+        draw(st.sampled_from([low, -math.inf])),
+        draw(st.sampled_from([high, math.inf])),
+        draw(st.none() | st.floats(1e-3, 1e3)),
+    )
+
+
+ARRAYS = st.builds(ArraySpec, NAMES, st.lists(axes(), min_size=1, max_size=5, unique_by=lambda a: a.name).map(tuple))
+ROBOTS = st.builds(RobotSpec, NAMES, ARRAYS, ARRAYS, ARRAYS, st.floats(1e-4, 10.0), st.integers(1, 10**6))
+
+JOINTS = ArraySpec("action", (Axis("shoulder", "rad/s", -2.0, 2.0, 10.0), Axis("elbow", "rad/s", -3.0, 3.0)))
+ARM = RobotSpec(
+    "arm",
+    ArraySpec("observation", (Axis("shoulder", "rad", -math.inf, math.inf), Axis("elbow", "rad", -1.0, 1.0))),
+    JOINTS,
+    ArraySpec("goal", (Axis("x", "m", -1.0, 1.0),)),
+    0.02,
+    500,
+)
+
+
+def change(spec: RobotSpec, field: str, index: int, **values: object) -> RobotSpec:
+    """The spec with one axis of one of its arrays changed."""
+    array: ArraySpec = getattr(spec, field)
+    rows = list(array.axes)
+    rows[index] = dataclasses.replace(rows[index], **values)
+    return dataclasses.replace(spec, **{field: ArraySpec(array.name, tuple(rows))})
+
+
+@given(ROBOTS)
+def test_json_round_trip(spec: RobotSpec) -> None:
+    text = json.dumps(spec.to_json(), allow_nan=False)
+    again = RobotSpec.from_json(json.loads(text))
+    assert again == spec
+    spec.require_match(again, "test")
+
+
+def test_json_is_readable() -> None:
+    assert ARM.to_json()["observation"] == {
+        "name": "observation",
+        "axes": [
+            {"name": "shoulder", "unit": "rad", "low": None, "high": None, "rate_limit": None},
+            {"name": "elbow", "unit": "rad", "low": -1.0, "high": 1.0, "rate_limit": None},
+        ],
+    }
+    assert ARM.to_json()["action"]["axes"][0]["rate_limit"] == 10.0
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("goal",), None, r"array spec: expected the fields of ArraySpec, got .*NoneType"),
+        (("action", "axes", 0, "low"), "fast", r"axis 'shoulder': expected a number for low, got 'fast'"),
+        (("action", "axes", 0, "low"), 2.0, r"axis 'shoulder': expected low < high, got 2\.0 and 2\.0 rad/s"),
+        (("action", "axes", 0, "high"), math.nan, r"axis 'shoulder': expected low < high, got -2\.0 and nan rad/s"),
+        (
+            ("action", "axes", 0, "rate_limit"),
+            0.0,
+            r"axis 'shoulder': expected a positive rate_limit, got 0\.0 rad/s/s",
+        ),
+        (("action", "axes", 0, "rate_limit"), True, r"axis 'shoulder': expected a number for rate_limit, got True"),
+        (("action", "axes", 0, "name"), "", r"axis: expected a name and a unit, got '' and 'rad/s'"),
+        (("action", "axes", 0, "unit"), 3, r"axis: expected a name and a unit, got 'shoulder' and 3"),
+        (("action", "axes", 0, "name"), "elbow", r"action: expected distinct axis names, got 'elbow' twice"),
+        (("action", "axes"), [], r"action: expected at least one axis, got none"),
+        (("control_period",), 0.0, r"robot 'arm': expected a positive control_period, got 0\.0 s"),
+        (("control_period",), math.nan, r"robot 'arm': expected a positive control_period, got nan s"),
+        (("control_period",), "soon", r"robot spec: expected the fields of RobotSpec, got .*soon"),
+        (("episode_steps",), 0, r"robot 'arm': expected at least 1 episode step, got 0"),
+    ],
+)
+def test_wrong_json_is_refused(path: tuple[str | int, ...], value: object, message: str) -> None:
+    data = ARM.to_json()
+    inner = data
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(SpecError, match=f"^{message}"):
+        RobotSpec.from_json(data)
+
+
+@pytest.mark.parametrize("field", ["name", "observation", "action", "goal", "control_period", "episode_steps"])
+def test_missing_json_field_is_named(field: str) -> None:
+    data = ARM.to_json()
+    del data[field]
+    with pytest.raises(SpecError, match=rf"robot spec: expected the fields of RobotSpec, got KeyError\('{field}'\)"):
+        RobotSpec.from_json(data)
+
+
+@pytest.mark.parametrize("field", ["name", "unit", "low", "high", "rate_limit"])
+def test_missing_axis_field_is_named(field: str) -> None:
+    data = JOINTS.to_json()
+    del data["axes"][1][field]
+    with pytest.raises(SpecError, match=rf"array spec: expected the fields of ArraySpec, got KeyError\('{field}'\)"):
+        ArraySpec.from_json(data)
+
+
+def test_limits_and_names_are_in_order() -> None:
+    assert JOINTS.shape == (2,)
+    assert JOINTS.names == ("shoulder", "elbow")
+    assert JOINTS.low.tolist() == [-2.0, -3.0]
+    assert JOINTS.high.tolist() == [2.0, 3.0]
+    assert JOINTS.low.dtype == JOINTS.high.dtype == np.float32
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0], np.array([[1, 2], [3, 4]]), np.zeros((0, 2)), np.zeros((3, 4, 2))])
+def test_validate_returns_float32(value: object) -> None:
+    array = JOINTS.validate(value, "test")
+    assert array.dtype == np.float32
+    assert np.array_equal(array, np.asarray(value, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (3.0, r"arm step: expected action with 2 axes \['shoulder', 'elbow'\], got shape \(\);"),
+        ([1.0, 2.0, 3.0], r"arm step: expected action with 2 axes \['shoulder', 'elbow'\], got shape \(3,\);"),
+        ([1.0, math.nan], r"arm step: expected finite action, got nan rad/s in axis 'elbow';"),
+        ([[1.0, 2.0], [-math.inf, 0.0]], r"arm step: expected finite action, got -inf rad/s in axis 'shoulder';"),
+        ([1.0, 1e300], r"arm step: expected finite action, got inf rad/s in axis 'elbow';"),
+        (["left", "right"], r"arm step: expected action as numbers \['shoulder', 'elbow'\], got \['left', 'right'\];"),
+        (
+            [[1.0, 2.0], [3.0]],
+            r"arm step: expected action as numbers \['shoulder', 'elbow'\], got \[\[1\.0, 2\.0\], \[3\.0\]\];",
+        ),
+        (None, r"arm step: expected"),
+    ],
+)
+def test_validate_names_axis_and_value(value: object, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        JOINTS.validate(value, "arm step")
+
+
+def test_require_within_names_axis_value_and_limits() -> None:
+    limits = np.array([[2.0, -3.0], [-2.0, 3.0]])
+    assert np.array_equal(JOINTS.require_within(limits, "test"), limits)
+    with pytest.raises(SpecError, match=r"test: expected action axis 'elbow' within -3 \.\. 3, got 3\.5 rad/s; keep"):
+        JOINTS.require_within([[0.0, 0.0], [1.0, 3.5]], "test")
+    with pytest.raises(
+        SpecError, match=r"test: expected action axis 'shoulder' within -2 \.\. 2, got -2\.5 rad/s; keep"
+    ):
+        JOINTS.require_within([-2.5, 0.0], "test")
+
+
+def test_require_rows_and_one_name_the_shape() -> None:
+    assert JOINTS.require_rows([[1.0, 2.0]], 1, "test").shape == (1, 2)
+    assert JOINTS.require_one([1.0, 2.0], "test").tolist() == [1.0, 2.0]
+    with pytest.raises(SpecError, match=r"test: expected action of shape \(2, 2\), got \(1, 2\); pass one per row"):
+        JOINTS.require_rows([[1.0, 2.0]], 2, "test")
+    with pytest.raises(SpecError, match=r"test: expected action of shape \(1, 2\), got \(1, 1, 2\)"):
+        JOINTS.require_one([[1.0, 2.0]], "test")
+    with pytest.raises(SpecError, match=r"within -2 \.\. 2, got 9"):
+        JOINTS.require_one([9.0, 2.0], "test")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (dataclasses.replace(ARM, control_period=0.05), r"^run: expected control_period 0\.02 s, got 0\.05 s;"),
+        (change(ARM, "observation", 1, name="wrist"), r"^run: expected observation axes \['shoulder', 'elbow'\], got \['shoulder', 'wrist'\];"),
+        (change(ARM, "observation", 1, high=2.0), r"^run: expected observation axis .*'elbow'.*high=1\.0.*got .*high=2\.0"),
+        (change(ARM, "action", 0, unit="deg/s"), r"^run: expected action axis .*unit='rad/s'.*got .*unit='deg/s'"),
+        (change(ARM, "action", 0, rate_limit=None), r"^run: expected action axis .*rate_limit=10\.0.*got .*rate_limit=None"),
+        (change(ARM, "goal", 0, low=-9.0), r"^run: expected goal axis .*low=-1\.0.*got .*low=-9\.0"),
+        (dataclasses.replace(ARM, action=ArraySpec("action", JOINTS.axes[::-1])), r"^run: expected action axes \['shoulder', 'elbow'\], got \['elbow', 'shoulder'\];"),
+        # of several differences the first in the order above is named
+        (change(change(ARM, "goal", 0, unit="cm"), "action", 1, unit="rpm"), r"^run: expected action axis .*'elbow'.*'rpm'"),
+    ],
+)  # fmt: skip
+def test_require_match_names_the_first_difference(other: RobotSpec, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        ARM.require_match(other, "run")
+
+
+def test_require_match_lets_name_time_limit_and_a_little_jitter_pass() -> None:
+    ARM.require_match(dataclasses.replace(ARM, name="other", episode_steps=7, control_period=0.0205), "run")

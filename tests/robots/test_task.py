@@ -1,0 +1,120 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supple.errors import SourceError, SpecError
+from supple.robots.task import Task, TaskSet, goals_of, load_tasks_csv, save_tasks_csv
+
+GOALS = st.tuples(st.integers(-5, 5), st.integers(-5, 5)).map(lambda goal: tuple(float(value) for value in goal))
+WORDS = st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=12)
+
+
+def make_tasks(goals: list[tuple[float, ...]]) -> tuple[Task, ...]:
+    return tuple(Task(f"t{index}", goal) for index, goal in enumerate(goals))
+
+
+@given(st.lists(GOALS, min_size=1, max_size=8), st.lists(GOALS, min_size=1, max_size=8))
+def test_task_sets_are_disjoint_or_refused(train: list[tuple[float, ...]], test: list[tuple[float, ...]]) -> None:
+    if len({*train, *test}) == len(train) + len(test):
+        tasks = TaskSet("set", make_tasks(train), make_tasks(test))
+        assert {task.goal for task in tasks.train}.isdisjoint(task.goal for task in tasks.test)
+    else:
+        with pytest.raises(SpecError, match=r"task set 'set': expected distinct goals, got \("):
+            TaskSet("set", make_tasks(train), make_tasks(test))
+
+
+def test_a_test_goal_among_the_train_goals_is_named() -> None:
+    train, test = (Task("a", (1.0, 2.0)), Task("b", (3.0, 4.0))), (Task("c", (3, 4)),)
+    with pytest.raises(SpecError, match=r"got \(3, 4\) for both 'b' and 'c'; train and test tasks must be disjoint"):
+        TaskSet("maze", train, test)
+
+
+@pytest.mark.parametrize(("train", "test", "split"), [([], [(1.0,)], "train"), ([(1.0,)], [], "test")])
+def test_empty_split_is_refused(train: list[tuple[float]], test: list[tuple[float]], split: str) -> None:
+    with pytest.raises(SpecError, match=f"task set 'set': expected at least one {split} task, got none"):
+        TaskSet("set", make_tasks(list(train)), make_tasks(list(test)))
+
+
+@pytest.mark.parametrize("goal", [(1.0, math.nan), (1.0, math.inf), (1.0,), ()])
+def test_goal_that_is_no_vector_of_the_set_is_refused(goal: tuple[float, ...]) -> None:
+    with pytest.raises(SpecError, match=r"expected 2 finite numbers per goal, got \(.*for 't0'; correct"):
+        TaskSet("set", (Task("a", (5.0, 6.0)),), make_tasks([goal]))
+
+
+def test_goals_of_stacks_in_order() -> None:
+    goals = goals_of(make_tasks([(1.0, 2.0), (3.0, 4.5)]))
+    assert goals.dtype == np.float32
+    assert goals.tolist() == [[1.0, 2.0], [3.0, 4.5]]
+
+
+@given(
+    tasks=st.lists(
+        st.builds(Task, WORDS, st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 3)), min_size=1
+    )
+)
+def test_csv_round_trip(tasks: list[Task], tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("csv") / "tasks.csv"
+    save_tasks_csv(path, tasks, ("x", "y", "z"))
+    assert load_tasks_csv(path, ("x", "y", "z")) == tuple(tasks)
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x,y\n1,2\n3,4.5\n",
+        "x, y\r\n1, 2\r\n3, 4.5",
+        "\ufeffx,y\n1,2\n\n3,4.5\n\n",
+        "y,x\n2,1\n4.5,3\n",
+        'note,"x", y\nfar,1,2\n"near, by",3,4.5\n',
+    ],
+)
+def test_csv_as_people_write_it(tmp_path: Path, text: str) -> None:
+    tasks = load_tasks_csv(write(tmp_path / "goals.csv", text), ("x", "y"))
+    assert tasks == (Task("task0", (1.0, 2.0)), Task("task1", (3.0, 4.5)))
+
+
+def test_csv_names_are_kept(tmp_path: Path) -> None:
+    tasks = load_tasks_csv(write(tmp_path / "goals.csv", "name,x,y\ndoor,1,2\n,3,4\n"), ("x", "y"))
+    assert [task.name for task in tasks] == ["door", "task1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"goals\.csv: expected columns \['x', 'y'\], got \[\]; add the header line 'x,y'"),
+        ("a,b\n1,2\n", r"goals\.csv: expected columns \['x', 'y'\], got \['a', 'b'\]"),
+        ("1,2\n3,4\n", r"goals\.csv: expected columns \['x', 'y'\], got \['1', '2'\]"),
+        ("x,y,x\n1,2,3\n", r"goals\.csv: expected columns \['x', 'y'\], got \['x', 'y', 'x'\]"),
+        ("x,y\n", r"goals\.csv: expected at least one task below the header, got none"),
+        (
+            "x,y\n1,2\n3,north\n",
+            r"goals\.csv:3: expected finite numbers in \['x', 'y'\], got \['3', 'north'\]; correct",
+        ),
+        ("x,y\n1,nan\n", r"goals\.csv:2: expected finite numbers in \['x', 'y'\], got \['1', 'nan'\]"),
+        ("x,y\n1,inf\n", r"goals\.csv:2: expected finite numbers in \['x', 'y'\], got \['1', 'inf'\]"),
+        ("x,y\n1,\n", r"goals\.csv:2: expected finite numbers in \['x', 'y'\], got \['1', ''\]"),
+        ("x,y\n\n1,2\n3\n", r"goals\.csv:4: expected 2 values, got 1 \['3'\]; correct the line"),
+        ("x,y\n1,5,2,5\n", r"goals\.csv:2: expected 2 values, got 4 \['1', '5', '2', '5'\]"),
+        (b"x,y\n\xff\xfe,2\n", r"goals\.csv: expected CSV text in UTF-8, got .*0xff"),
+        ('x,y\n"1"2,3\n', r"goals\.csv: expected CSV text in UTF-8, got .*expected after"),
+    ],
+)
+def test_bad_csv_is_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        load_tasks_csv(write(tmp_path / "goals.csv", text), ("x", "y"))
+
+
+def test_missing_csv_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        SourceError, match=r"nowhere\.csv: expected a CSV file of tasks, got nothing there; check the path"
+    ):
+        load_tasks_csv(tmp_path / "nowhere.csv", ("x", "y"))
