@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..errors import RunError, SuppleError
 
-Save = Callable[[Path, Any, dict[str, Any]], None]
+Save = Callable[[Path, Any, dict[str, Any]], object]
 """(path, tensors, JSON facts) -> one file, published by rename."""
 Load = Callable[[Path], tuple[Any, dict[str, Any]]]
 """path -> (tensors, JSON facts); raises a SuppleError where the file is damaged."""

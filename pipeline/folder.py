@@ -22,13 +22,30 @@ NOT_ARTEFACTS = frozenset({"stage.json", "key.json", "metrics.jsonl", "tensorboa
 def lock_folder(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
     """Only one process works on `folder` at a time; the lock dies with its process."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tell(f"{folder}: another process works on it; waiting")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    path = folder.parent / f".{folder.name}.lock"
+    handle = _acquire(path, lambda: tell(f"{folder}: another process works on it; waiting"))
+    try:
         yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _acquire(path: Path, tell: Callable[[], None]) -> int:
+    """A locked handle of the file that is at `path` now; its last owner may have removed the one we waited for."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                return handle
+        except FileNotFoundError:
+            pass
+        os.close(handle)
 
 
 def refuse_other_key(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], remedy: str) -> None:

@@ -18,6 +18,11 @@ from typing import Any
 from ..errors import ConfigError, RunError
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+RUNNER = frozenset(
+    f"pipeline/{name}.py"
+    for name in ("checkpoints", "folder", "interrupt", "keys", "metrics", "presets", "progress", "stage", "__init__")
+)
+"""Modules that decide how a stage is stored and shown, not what it computes; not part of the code version."""
 
 
 def compute_plain(value: Any, where: str) -> Any:
@@ -141,20 +146,18 @@ def _load_tree(file: Path, root: Path) -> tuple[str, tuple[Path, ...]]:
 def compute_code_digest(module: str, root: Path = PACKAGE_ROOT) -> str:
     """Digest of the syntax trees of a module and of all that it imports by relative imports, transitively.
 
-    Comments, docstrings and layout do not count. Other modules of `pipeline/` do not count either: they decide how a
-    stage is shown and stored, not what it computes.
+    Comments, docstrings and layout do not count, nor do the modules in `RUNNER`.
 
     Args:
         module: file of the stage below the package root, such as `pipeline/stage_extract.py`.
         root: folder of the package.
     """
-    first = root / module
-    waiting = [first]
+    waiting = [root / module]
     texts: dict[str, str] = {}
     while waiting:
         file = waiting.pop()
         name = file.relative_to(root).as_posix()
-        if name in texts or (name.startswith("pipeline/") and file != first):
+        if name in texts or name in RUNNER:
             continue
         texts[name], imports = _load_tree(file, root)
         waiting.extend(imports)

@@ -1,7 +1,7 @@
 """Metrics of a stage: metrics.jsonl, the source of truth, and TensorBoard events beside it.
 
-One JSON record per line. Columns that a clock decides (`wall_s` and any name that ends in `_wall_s` or `_per_s`) stay
-out of the digest, so that a run that was killed and resumed has the digest of one that never stopped.
+One JSON record per line. Columns that a clock decides (any name that starts with `wall_` or ends in `_wall_s` or
+`_per_s`) stay out of the digest, so that a run that was killed and resumed has the digest of one that never stopped.
 """
 
 import json
@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Self
 
 from ..errors import RunError
@@ -21,7 +21,7 @@ TENSORBOARD_PERIOD = 1.0
 
 def is_wall_clock(name: str) -> bool:
     """Whether a column is decided by a clock and not by the seed."""
-    return name in {"wall_s", "time"} or name.endswith(("_wall_s", "_per_s"))
+    return name == "time" or name.startswith("wall_") or name.endswith(("_wall_s", "_per_s"))
 
 
 def load_metrics(path: Path) -> list[dict[str, Any]]:
@@ -85,6 +85,7 @@ class MetricsLog:
         self._events = folder / "tensorboard" if tensorboard else None
         self._writer: Any = None
         self._written = -math.inf
+        self._newest: dict[str, Any] = {}
 
     @property
     def wall_s(self) -> float:
@@ -95,20 +96,26 @@ class MetricsLog:
         """Writes one record and returns it as written."""
         record = make_record(metrics, self.wall_s)
         self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        if self._events is not None and monotonic() - self._written >= TENSORBOARD_PERIOD:
-            self._append_events(record)
-            self._written = monotonic()
+        self._newest = record
+        if monotonic() - self._written >= TENSORBOARD_PERIOD:
+            self._append_events()
         return record
 
-    def _append_events(self, record: Mapping[str, Any]) -> None:
-        if self._writer is None:
-            from torch.utils.tensorboard.writer import SummaryWriter
+    def _append_events(self) -> None:
+        if self._events is None or not self._newest:
+            return
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-            self._writer = SummaryWriter(str(self._events))
-        step = int(record.get("step", 0))
-        for name, value in record.items():
-            if name != "step" and isinstance(value, int | float):
-                self._writer.add_scalar(name, value, step)
+        if self._writer is None:
+            self._writer = EventFileWriter(str(self._events))
+        numbers = {name: value for name, value in self._newest.items() if isinstance(value, int | float)}
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items() if name != "step"]
+        step = int(numbers.get("step", 0))
+        self._writer.add_event(Event(wall_time=time(), step=step, summary=Summary(value=values)))
+        self._written = monotonic()
+        self._newest = {}
 
     def sync(self) -> int:
         """Flushes to disk and returns the length of metrics.jsonl in bytes."""
@@ -121,6 +128,7 @@ class MetricsLog:
         if not self._file.closed:
             self.sync()
             self._file.close()
+        self._append_events()
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -155,7 +155,7 @@ class PlainProgress:
 
     def finish(self, stage: str, status: str, folder: str, wall_s: float) -> None:
         """See ProgressView."""
-        self.note(f"{stage}: {status} in {format_duration(wall_s)}, {folder}")
+        self.note(describe_end(stage, status, folder, wall_s))
 
     def note(self, text: str) -> None:
         """See ProgressView."""
@@ -176,6 +176,13 @@ def describe(step: float, rate: Rate, unit: str) -> str:
     total = f"/{rate.total:g}" if rate.total else ""
     left = f"  {format_duration(rate.compute_eta(step))} left" if rate.total else ""
     return f"{step:.0f}{total} {unit}s  {rate.per_s:.1f} {unit}s/s{left}"
+
+
+def describe_end(stage: str, status: str, folder: str, wall_s: float) -> str:
+    """`extract: made in 2:31, runs/demo/extract`."""
+    if status in ("skipped", "reused"):
+        return f"{stage}: {status}, {folder} (made in {format_duration(wall_s)})"
+    return f"{stage}: {status} in {format_duration(wall_s)}, {folder}"
 
 
 class LiveProgress:
@@ -211,7 +218,7 @@ class LiveProgress:
     def finish(self, stage: str, status: str, folder: str, wall_s: float) -> None:
         """See ProgressView."""
         self._stop()
-        self.note(f"{stage}: {status} in {format_duration(wall_s)}, {folder}")
+        self.note(describe_end(stage, status, folder, wall_s))
 
     def note(self, text: str) -> None:
         """See ProgressView."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Literal, NamedTuple
 
-from ..errors import RunError
+from ..errors import RunError, SuppleError
 from .checkpoints import Checkpoint, CheckpointFolder, Load, Save
 from .folder import (
     compute_outputs,
@@ -66,7 +66,7 @@ class Stage:
     """One stage and all that decides its result."""
 
     name: str
-    folder: Path
+    folder: Path = Path()
     """Where the result is published."""
     config: Any
     """A frozen dataclass, defaults filled in."""
@@ -166,9 +166,10 @@ class Work:
         self.view.start(self.stage.name, total, start, unit)
         saved = monotonic()
         step = start
+        log = self.metrics
         for metrics in steps:
             step = metrics["step"]
-            self.view.update(step, self.metrics.append(metrics))
+            self.view.update(step, log.append(metrics))
             due = monotonic() - saved >= self.machine.checkpoint_period
             if state is not None and (due or self._stop):
                 self._save(state)
@@ -252,6 +253,10 @@ def make(
         try:
             stage.body(work)
             wall_s = work.metrics.wall_s if work.resumed else monotonic() - begin
+        except SuppleError:
+            if not (partial / "checkpoint").is_dir():
+                shutil.rmtree(partial)
+            raise
         finally:
             work.close()
         clock = {

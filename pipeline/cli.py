@@ -1,0 +1,186 @@
+"""The command `supple`: one verb per stage, `run` for the chain, and verbs that look at what is there.
+
+Every verb's arguments are a frozen dataclass, parsed by tyro. A verb's module is loaded only when it is called, so that
+`supple --help` answers at once. Exit codes: 0 done, 2 refused (one line says why), 128 + n stopped by signal n.
+"""
+
+import errno
+import importlib
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import ConfigError, SuppleError
+from .interrupt import Interrupted
+
+if TYPE_CHECKING:
+    from .cli_common import Verb
+
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
+"""Errors of the system that the user can mend: full, forbidden, or not a folder."""
+
+
+class Entry(NamedTuple):
+    """Where a verb is found and how it is explained."""
+
+    module: str
+    name: str
+    summary: str
+    examples: tuple[str, ...]
+
+
+VERBS = {
+    "run": Entry(
+        "verb_run",
+        "Run",
+        "Run the whole chain of a preset; what is there already is skipped, what was interrupted goes on.",
+        (
+            "supple run demo",
+            "supple run maze --seed 0 --out runs/maze-0 --threads 2",
+            "supple run maze --layout-seed 7 --layout-size 20 --out runs/maze-layout7",
+        ),
+    ),
+    "generate": Entry(
+        "verb_data",
+        "Generate",
+        "Drive the maze robot between random places with a waypoint planner and write the motion as D4RL HDF5.",
+        (
+            "supple generate --out runs/my/generate",
+            "supple generate --layout-seed 7 --steps 200000 --planner.action-noise 0.1",
+        ),
+    ),
+    "ingest": Entry(
+        "verb_data",
+        "Ingest",
+        "Read a D4RL HDF5 file, check it and write an episode store.",
+        (
+            "supple ingest runs/my/generate --robot maze --out runs/my/ingest",
+            "supple ingest play.hdf5",
+            "supple ingest d4rl:maze2d-open-v0",
+        ),
+    ),
+    "extract": Entry(
+        "verb_train",
+        "Extract",
+        "Learn the skill model from an episode store: encoder, decoder and skill prior.",
+        (
+            "supple extract runs/my/ingest --out runs/my/extract",
+            "supple extract store --skill.skill-dim 8 --skill.num-updates 20000 --seed 1",
+        ),
+    ),
+    "meta-train": Entry(
+        "verb_train",
+        "MetaTrain",
+        "Meta-train a policy over skills (or raw actions) on a set of training tasks.",
+        (
+            "supple meta-train runs/my/extract --out runs/my/meta-train --threads 2",
+            "supple meta-train runs/my/extract --num-train-tasks 20 --simpl.epochs 100",
+            "supple meta-train runs/my/extract --action-space raw",
+        ),
+    ),
+    "export": Entry(
+        "verb_train",
+        "Export",
+        "Write the policy bundle of a meta-trained agent.",
+        ("supple export runs/my/meta-train --out runs/my/export",),
+    ),
+}
+
+
+def make_overview() -> str:
+    """What `supple --help` prints."""
+    width = max(map(len, VERBS))
+    lines = ["usage: supple VERB [OPTIONS]", ""]
+    lines += ["Robots that learn skills from unlabeled motion and adapt to new tasks.", ""]
+    lines += [f"  {verb:<{width}}  {entry.summary}" for verb, entry in VERBS.items()]
+    return "\n".join([*lines, "", "supple VERB --help explains a verb. Start with: supple run demo"])
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Runs one verb; errors pass through.
+
+    Raises:
+        ConfigError: the verb is unknown.
+        SystemExit: from the parser, with 0 for --help and 2 for arguments that it refuses.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(make_overview())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from .. import __version__
+
+        print(f"supple {__version__}")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        raise ConfigError(f"supple: expected one of {', '.join(VERBS)}, got {verb!r}; see supple --help")
+    parsed = parse(verb, rest)
+    from .cli_common import Runner
+
+    runner = Runner(parsed.options)
+    try:
+        parsed.execute(runner)
+    finally:
+        runner.view.close()
+    return 0
+
+
+def parse(verb: str, arguments: Sequence[str]) -> "Verb":
+    """The verb with its arguments; see `dispatch` for errors."""
+    entry = VERBS[verb]
+    description = entry.summary + "\n\nExamples:\n" + "\n".join(f"  {example}" for example in entry.examples)
+    if verb == "run":
+        from .verb_run import parse_run
+
+        return parse_run(arguments, description)
+    import tyro
+
+    module = importlib.import_module(f".{entry.module}", __package__)
+    parsed: Verb = tyro.cli(getattr(module, entry.name), prog=f"supple {verb}", description=description, args=arguments)
+    return parsed
+
+
+def refuse(error: Exception, message: str) -> int:
+    """Says on one line of stderr what was refused, and with --json as a record on stdout too."""
+    line = " ".join(message.split())
+    if "--json" in sys.argv:
+        print(json.dumps({"event": "error", "type": type(error).__name__, "message": line}), flush=True)
+    print(f"supple: {line}", file=sys.stderr)
+    return 2
+
+
+def main() -> int:
+    """Entry point of the command; returns the exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        return dispatch(sys.argv[1:])
+    except SuppleError as error:
+        return refuse(error, str(error))
+    except Interrupted as error:
+        print(f"supple: {error}; go on with: {make_command()}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"supple: stopped at once; go on with: {make_command()}", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        where = error.filename or "disk"
+        return refuse(error, f"{where}: expected to read and write, got '{error.strerror}'; free or allow it")
+
+
+def make_command() -> str:
+    """The command line that was given."""
+    return shlex.join(["supple", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""What all verbs share: their options, and how they run stages."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+import tyro
+
+from .interrupt import StopRequest, catch_signals
+from .keys import compute_digest
+from .progress import ProgressView, make_progress
+from .stage import Machine, Stage, StageResult, compute_fields, run_stage
+
+RUNS = Path("runs")
+"""Where stages go without --out: into `runs/<verb>-<key>`, so that the same command always finds its own folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Options of every verb."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks are trained; `auto` takes CUDA where there is one. Part of the key."""
+    threads: int = 1
+    """CPU threads for physics and networks. Physics does not depend on it; sums in networks may, so same seed, same
+    result holds bit for bit at the same number."""
+    checkpoint_period: float = 60.0
+    """Seconds between two checkpoints of a stage."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print one JSON record per line on stdout, for machines."""
+
+
+Common = Annotated[Options, tyro.conf.arg(name="")]
+
+
+def choose_device(name: str) -> Literal["cpu", "cuda"]:
+    """The device class; loads torch only where it is needed to know."""
+    if name == "cpu":
+        return "cpu"
+    from ..skills.device import choose_device as choose
+
+    return "cuda" if choose(name).type == "cuda" else "cpu"
+
+
+def make_machine(options: Options, *, uses_torch: bool = True) -> Machine:
+    """The machine facts of these options."""
+    return Machine(
+        device=choose_device(options.device) if uses_torch else "cpu",
+        threads=options.threads,
+        checkpoint_period=options.checkpoint_period,
+        command=shlex.join(["supple", *sys.argv[1:]]),
+    )
+
+
+class Runner:
+    """Runs stages one after the other under one progress view and one stop request."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.view: ProgressView = make_progress("json" if options.json else "auto")
+        self.stop = StopRequest()
+
+    def run(
+        self, stage: Stage, out: Path | None = None, *, uses_torch: bool = True, reuse: Sequence[Path] = ()
+    ) -> StageResult:
+        """Runs one stage; without `out`, into a folder named after the stage and its key. See `run_stage`."""
+        machine = make_machine(self.options, uses_torch=uses_torch)
+        if out is None:
+            out = RUNS / f"{stage.name}-{compute_digest(compute_fields(stage, machine))[:12]}"
+        with catch_signals(self.stop):
+            return run_stage(replace(stage, folder=out), machine, self.view, self.stop, reuse)
+
+
+class Verb(Protocol):
+    """One sub-command: a frozen dataclass whose fields are its arguments."""
+
+    @property
+    def options(self) -> Options:
+        """The options that all verbs share."""
+        ...
+
+    def execute(self, runner: Runner) -> None:
+        """Does it; raises a SuppleError where it cannot."""
+        ...

@@ -1,0 +1,71 @@
+"""Presets of the whole chain, as Python objects: `supple run PRESET`, each field of which is a command-line option."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from ..errors import ConfigError
+from ..meta.config import SimplConfig
+from ..skills.config import SkillConfig
+from .robot_choice import MazeConfig, TaskConfig
+from .stage_export import ExportConfig
+from .stage_extract import ExtractConfig
+from .stage_generate import GenerateConfig
+from .stage_ingest import IngestConfig
+from .stage_meta_train import MetaTrainConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """The chain: one robot, one task set, and the settings of each stage."""
+
+    maze: Annotated[MazeConfig, tyro.conf.arg(name="")] = field(default_factory=MazeConfig)
+    tasks: Annotated[TaskConfig, tyro.conf.arg(name="")] = field(default_factory=TaskConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    ingest: IngestConfig = field(default_factory=lambda: IngestConfig(robot="maze"))
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+    meta_train: MetaTrainConfig = field(default_factory=MetaTrainConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+
+
+PRESETS: dict[str, RunConfig] = {
+    "demo": RunConfig(
+        generate=GenerateConfig(steps=300_000),
+        extract=ExtractConfig(skill=SkillConfig(num_updates=4_000)),
+        meta_train=MetaTrainConfig(simpl=SimplConfig(epochs=12)),
+    ),
+    "maze": RunConfig(),
+    "maze-published": RunConfig(
+        meta_train=MetaTrainConfig(
+            simpl=SimplConfig(
+                embedding_dim=5,
+                encoder="set-transformer",
+                learning_rate=3e-4,
+                target_rate=0.005,
+                posterior_tasks=26,
+                batch=1024,
+                success_batch=0,
+                posterior_context=8192,
+                context_episodes=0,
+                reward_prediction=0.0,
+                relabel=False,
+                epochs=1000,
+                updates_per_epoch=0,
+            )
+        ),
+    ),
+}
+"""`demo` shows the chain in minutes; `maze` reaches the published curve at a fraction of its cost; `maze-published` has
+every published hyper-parameter of the maze."""
+
+
+def find_preset(name: str) -> RunConfig:
+    """The preset of that name.
+
+    Raises:
+        ConfigError: there is none; the message lists the known ones.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}; choose a known preset")
+    return PRESETS[name]

@@ -1,0 +1,93 @@
+"""The verb `run`: the whole chain of a preset, stage by stage, each in its own folder below one run folder."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ..errors import ConfigError
+from .cli_common import RUNS, Common, Options, Runner
+from .folder import write_record
+from .keys import compute_plain
+from .presets import PRESETS, RunConfig, find_preset
+from .stage import Stage
+from .stage_export import make_export
+from .stage_extract import make_extract
+from .stage_generate import make_generate
+from .stage_ingest import make_ingest
+from .stage_meta_train import make_meta_train
+
+Last = Literal["generate", "ingest", "extract", "meta-train", "export", "adapt"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Arguments of `supple run PRESET`."""
+
+    preset: tyro.conf.Suppress[str]
+    out: Path | None = None
+    """Run folder; without it, runs/<preset>, with layout and seed in its name where they are not the usual ones."""
+    seed: int = 0
+    """Seed of all stages."""
+    reuse: tuple[Path, ...] = ()
+    """Other run folders; a stage there with the same key is taken over by hard links instead of being made again."""
+    until: Last = "adapt"
+    """Last stage to run."""
+    config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+    options: Common = field(default_factory=Options)
+
+    @property
+    def folder(self) -> Path:
+        """Where the stages go."""
+        if self.out is not None:
+            return self.out
+        maze, usual = self.config.maze, PRESETS[self.preset].maze
+        name = self.preset
+        if maze != usual:
+            name += f"-layout{maze.layout_seed}-size{maze.layout_size}"
+        return RUNS / (name if self.seed == 0 else f"{name}-seed{self.seed}")
+
+    def stages(self) -> dict[str, Callable[[], Stage]]:
+        """The stages in order; each is made when those before it are there."""
+        config, at = self.config, self.folder
+        return {
+            "generate": lambda: make_generate(config.maze, config.generate, self.seed),
+            "ingest": lambda: make_ingest(at / "generate", config.ingest),
+            "extract": lambda: make_extract(at / "ingest", config.extract, config.maze, self.seed),
+            "meta-train": lambda: make_meta_train(
+                at / "extract", config.meta_train, config.maze, config.tasks, self.seed
+            ),
+            "export": lambda: make_export(at / "meta-train", config.export),
+        }
+
+    def execute(self, runner: Runner) -> None:
+        """Runs what is not there yet, from the first stage to `until`."""
+        for name, make in self.stages().items():
+            others = [other / name for other in self.reuse]
+            uses_torch = name not in ("generate", "ingest", "export")
+            runner.run(make(), self.folder / name, uses_torch=uses_torch, reuse=others)
+            if name == self.until:
+                break
+        config = compute_plain(self.config, "run")
+        write_record(self.folder / "run.json", {"preset": self.preset, "seed": self.seed, "config": config})
+
+
+def parse_run(arguments: Sequence[str], description: str) -> Run:
+    """The arguments of `run`: a preset's name, then options that change its fields.
+
+    Raises:
+        ConfigError: the first argument is no known preset.
+    """
+    known = ", ".join(PRESETS)
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(f"usage: supple run PRESET [OPTIONS]\n\n{description}\n\nPresets: {known}")
+        print("\nsupple run PRESET --help lists every option with that preset's value.")
+        raise SystemExit(0)
+    if not arguments or arguments[0].startswith("-"):
+        raise ConfigError(f"supple run: expected a preset first, one of {known}, got none; see supple run --help")
+    name, *rest = arguments
+    default = Run(preset=name, config=find_preset(name))
+    parsed: Run = tyro.cli(Run, prog=f"supple run {name}", description=description, args=rest, default=default)
+    return parsed

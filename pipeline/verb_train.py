@@ -1,0 +1,68 @@
+"""The verbs that train: `extract` (skills), `meta-train`, and `export`, which makes the bundle."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .cli_common import Common, Options, Runner
+from .robot_choice import MazeConfig, TaskConfig
+from .stage_export import ExportConfig, make_export
+from .stage_extract import ExtractConfig, make_extract
+from .stage_meta_train import MetaTrainConfig, make_meta_train
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extract:
+    """Arguments of `supple extract`."""
+
+    store: tyro.conf.Positional[Path]
+    """An episode store, or a folder of `ingest`."""
+    out: Path | None = None
+    """Folder to make; without it, runs/extract-<key>."""
+    seed: int = 0
+    """Seed of weights, windows and the split; it takes the place of --skill.seed."""
+    maze: Annotated[MazeConfig, tyro.conf.arg(name="")] = field(default_factory=MazeConfig)
+    extract: Annotated[ExtractConfig, tyro.conf.arg(name="")] = field(default_factory=ExtractConfig)
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Writes the skill model."""
+        runner.run(make_extract(self.store, self.extract, self.maze, self.seed), self.out)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetaTrain:
+    """Arguments of `supple meta-train`."""
+
+    skills: tyro.conf.Positional[Path]
+    """A folder of `extract`."""
+    out: Path | None = None
+    """Folder to make; without it, runs/meta-train-<key>."""
+    seed: int = 0
+    """Seed of weights, exploration, sampling and resets."""
+    maze: Annotated[MazeConfig, tyro.conf.arg(name="")] = field(default_factory=MazeConfig)
+    tasks: Annotated[TaskConfig, tyro.conf.arg(name="")] = field(default_factory=TaskConfig)
+    meta_train: Annotated[MetaTrainConfig, tyro.conf.arg(name="")] = field(default_factory=MetaTrainConfig)
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Writes the agent."""
+        runner.run(make_meta_train(self.skills, self.meta_train, self.maze, self.tasks, self.seed), self.out)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """Arguments of `supple export`."""
+
+    meta: tyro.conf.Positional[Path]
+    """A folder of `meta-train`."""
+    out: Path | None = None
+    """Folder to make; without it, runs/export-<key>."""
+    export: Annotated[ExportConfig, tyro.conf.arg(name="")] = field(default_factory=ExportConfig)
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Writes the bundle."""
+        runner.run(make_export(self.meta, self.export), self.out, uses_torch=False)
