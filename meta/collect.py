@@ -1,0 +1,126 @@
+"""The rollout loop: every row of a robot batch runs one episode, all rows side by side, one forward pass for all.
+
+A decision is one latent choice, held for H low-level steps. Its transition ends where the episode does, with the flag of the
+step that ended it. (The reference code of SiMPL stores the flag of the following step, which also marks the decision before
+a success as terminal.)
+
+Axes: R rows, r rows still running, K decisions, H low-level steps per decision, O observation, Z latent, N tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..robots.robot import RobotBatch
+from ..skills.gaussian import Gaussian
+from .space import ActionSpace
+
+Choose = Callable[[Tensor, Gaussian, NDArray[np.int64]], Tensor]
+"""(observation (r, O), prior (r, Z), rows (r,)) -> latent (r, Z): the high-level policy."""
+
+
+class Episodes(NamedTuple):
+    """One finished episode per row, padded with zeros to the longest possible K."""
+
+    observation: Tensor
+    """Shape (R, K + 1, O): where each decision was taken, and where the last one ended."""
+    latent: Tensor
+    """Shape (R, K, Z)."""
+    prior: Gaussian
+    """Each (R, K + 1, Z): the prior at `observation`."""
+    reward: Tensor
+    """Shape (R, K): sum over the low-level steps of the decision."""
+    length: Tensor
+    """Shape (R,): decisions taken."""
+    terminated: Tensor
+    """Shape (R,) bool: the last decision ended the task; else the time limit did."""
+    steps: Tensor
+    """Shape (R,): low-level steps taken."""
+    path: Tensor
+    """Shape (R, K * H, O): observation after each low-level step."""
+
+
+def collect(
+    robot: RobotBatch,
+    space: ActionSpace,
+    choose: Choose,
+    goals: NDArray[np.float32],
+    rng: np.random.Generator,
+    *,
+    device: torch.device,
+    stop_at_goal: bool = True,
+) -> Episodes:
+    """Runs one episode in the first `len(goals)` rows.
+
+    Args:
+        robot: At least as many rows as goals.
+        space: What `choose` chooses.
+        choose: The high-level policy.
+        goals: Shape (R, G).
+        rng: Source of the reset noise.
+        device: Where `choose` and the result live; the low level runs on the CPU beside the simulator.
+        stop_at_goal: False runs every row to the time limit (simulators only): the reward of any task can be worked out from
+            the path later.
+    """
+    rows, horizon = len(goals), space.horizon
+    decisions = -(-robot.spec.episode_steps // horizon)
+    dim = robot.spec.observation.shape[0]
+    observation = torch.zeros(rows, decisions + 1, dim)
+    latent = torch.zeros(rows, decisions, space.latent_dim)
+    reward = np.zeros((rows, decisions), np.float32)
+    length = np.zeros(rows, np.int64)
+    steps = np.zeros(rows, np.int64)
+    terminated = np.zeros(rows, np.bool_)
+    path = torch.zeros(rows, decisions * horizon, dim)
+
+    active = np.arange(rows)
+    now = robot.reset(active, goals, rng)
+    observation[:, 0] = torch.from_numpy(now)
+    with torch.no_grad():
+        for decision in range(decisions):
+            seen = torch.from_numpy(now).to(device)
+            chosen = choose(seen, space.prior_of(seen), active)
+            chosen_cpu = chosen.cpu()
+            latent[torch.from_numpy(active), decision] = chosen_cpu
+            length[active] += 1
+            control = space.hold(chosen_cpu)
+            held = np.arange(len(active))
+            ended = np.zeros(len(active), np.bool_)
+            for step in range(horizon):
+                running = active[held]
+                result = robot.step(running, control(torch.from_numpy(now)).numpy())
+                now = result.observation
+                reward[running, decision] += result.reward
+                path[torch.from_numpy(running), decision * horizon + step] = torch.from_numpy(now)
+                steps[running] += 1
+                stop = result.truncated | (result.terminated & stop_at_goal)
+                if stop.any():
+                    terminated[running] |= result.terminated & stop_at_goal
+                    observation[torch.from_numpy(running[stop]), decision + 1] = torch.from_numpy(now[stop])
+                    ended[held[stop]] = True
+                    held, now = held[~stop], now[~stop]
+                    if len(held) == 0:
+                        break
+                    control = space.hold(chosen_cpu[torch.from_numpy(held)])
+            active = active[~ended]
+            observation[torch.from_numpy(active), decision + 1] = torch.from_numpy(now)
+            if len(active) == 0:
+                break
+        observation = observation.to(device)
+        prior = space.prior_of(observation)
+    return Episodes(
+        observation,
+        latent.to(device),
+        prior,
+        torch.from_numpy(reward).to(device),
+        torch.from_numpy(length).to(device),
+        torch.from_numpy(terminated).to(device),
+        torch.from_numpy(steps).to(device),
+        path.to(device),
+    )

@@ -1,0 +1,132 @@
+"""What a high-level policy chooses: skills of a skill model, or raw actions.
+
+Both are a latent Gaussian choice that is held for a number of low-level steps, with a prior to stay close to. For skills
+this is the hierarchy of Pertsch et al., "Accelerating Reinforcement Learning with Learned Skill Priors", CoRL 2020, with the
+closed-loop decoder of Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022.
+
+Axes: B batch, r rows, O observation, Z latent, A action.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..robots.spec import RobotSpec
+from ..skills.gaussian import Gaussian
+from ..skills.model import SkillModel
+
+Controller = Callable[[Tensor], Tensor]
+"""Observation (r, O) -> action (r, A), while one latent choice per row is held."""
+
+
+class ActionSpace(Protocol):
+    """A latent action, held for `horizon` low-level steps."""
+
+    @property
+    def latent_dim(self) -> int:
+        """Z."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """Low-level steps per decision, H."""
+        ...
+
+    def normalise(self, observation: Tensor) -> Tensor:
+        """Observations (..., O) on the scale that networks see."""
+        ...
+
+    def prior_of(self, observation: Tensor) -> Gaussian:
+        """The prior over latents in these observations (..., O); each (..., Z)."""
+        ...
+
+    def hold(self, latent: Tensor) -> Controller:
+        """The low-level controller that carries out latents (r, Z)."""
+        ...
+
+
+class SkillSpace:
+    """Skills of a frozen skill model; the prior is its state-conditioned skill prior."""
+
+    def __init__(self, model: SkillModel) -> None:
+        """Freezes `model` where it is; the low level runs on a copy on the CPU, beside the robot."""
+        self.model = model.eval().requires_grad_(False)
+        self._low_level = copy.deepcopy(model).cpu()
+
+    @property
+    def latent_dim(self) -> int:
+        """See `ActionSpace.latent_dim`."""
+        return self.model.config.skill_dim
+
+    @property
+    def horizon(self) -> int:
+        """See `ActionSpace.horizon`."""
+        return self.model.config.skill_horizon
+
+    def normalise(self, observation: Tensor) -> Tensor:
+        """See `ActionSpace.normalise`."""
+        normalised: Tensor = self.model.normaliser(observation)
+        return normalised
+
+    def prior_of(self, observation: Tensor) -> Gaussian:
+        """See `ActionSpace.prior_of`."""
+        return self.model.prior_of(observation)
+
+    def hold(self, latent: Tensor) -> Controller:
+        """See `ActionSpace.hold`: the skill's share of the decoder's first layer is computed once, not per step."""
+        first, *rest = [(layer.weight.T, layer.bias) for layer in self._low_level.decoder.layers]
+        normaliser, dim = self._low_level.normaliser, self._low_level.observation_dim
+        from_observation = first[0][:dim] / normaliser.std[:, None]
+        offset = torch.addmm(first[1], latent, first[0][dim:]) - normaliser.mean @ from_observation
+
+        def control(observation: Tensor) -> Tensor:
+            hidden = torch.addmm(offset, observation, from_observation)
+            for weight, bias in rest:
+                hidden = torch.addmm(bias, hidden.relu_(), weight)
+            return hidden
+
+        return control
+
+
+class RawSpace:
+    """Raw actions in the robot's units, one per low-level step; the prior is N(0, 1) per axis.
+
+    Departure: the published SAC squashes with tanh and maximises entropy. Here both spaces share one learner, which stays
+    close to a broad Gaussian instead; the robot clips actions at its limits.
+    """
+
+    PRIOR_SCALE = 1.0
+    """Standard deviation of the prior, in the units of the action."""
+
+    def __init__(self, spec: RobotSpec, mean: Tensor, std: Tensor) -> None:
+        """Takes the action's axes from `spec` and the scale of observations, each (O,), from the data."""
+        self.mean, self.std = mean, std
+        self._action_dim = spec.action.shape[0]
+
+    @property
+    def latent_dim(self) -> int:
+        """See `ActionSpace.latent_dim`."""
+        return self._action_dim
+
+    @property
+    def horizon(self) -> int:
+        """See `ActionSpace.horizon`."""
+        return 1
+
+    def normalise(self, observation: Tensor) -> Tensor:
+        """See `ActionSpace.normalise`."""
+        return (observation - self.mean) / self.std
+
+    def prior_of(self, observation: Tensor) -> Gaussian:
+        """See `ActionSpace.prior_of`."""
+        zeros = observation.new_zeros((*observation.shape[:-1], self._action_dim))
+        return Gaussian(zeros, torch.full_like(zeros, self.PRIOR_SCALE))
+
+    def hold(self, latent: Tensor) -> Controller:
+        """See `ActionSpace.hold`."""
+        return lambda observation: latent
