@@ -25,15 +25,15 @@ class SkillConfig:
     prior_hidden: tuple[int, ...] = (128, 128, 128)
     """Hidden widths of the skill prior (published: 7 times 128, with BatchNorm)."""
     kl_weight: float = 1e-2
-    """beta; the reconstruction and KL terms are means over their dimensions, not sums (published: 1e-2 in SPiRL's maze,
-    5e-4 in the kitchen). It decides how many nats a skill says beyond the prior: on our maze play data about 32 at 5e-4,
-    5 at 1e-2 and 2.5 at 5e-2."""
+    """beta; the reconstruction and KL terms are means over their dimensions, not sums (published: 1e-2 in SPiRL's
+    maze, 5e-4 in the kitchen). It decides how many nats a skill says beyond the prior: on our maze play data about 32
+    at 5e-4, 5 at 1e-2 and 2.5 at 5e-2."""
     learning_rate: float = 1e-3
     """Adam's step size at the start; it falls to 0 along a half cosine (published: RAdam, 1e-3, constant)."""
-    batch_size: int = 512
+    batch_size: int = 256
     """Windows per update (published: 128)."""
-    num_updates: int = 12_000
-    """Updates in all (published: 480,000 for the kitchen)."""
+    num_updates: int = 14_000
+    """Updates in all; about two minutes on one core (published: 480,000 for the kitchen)."""
     decoded_steps: int = 4
     """Steps of every window on which the closed-loop decoder is trained, drawn anew per update; `skill_horizon` or more
     trains on all (published: all)."""
