@@ -13,8 +13,8 @@ Legend: N steps of all episodes, E episodes, T steps of one episode, dim number 
 """
 
 from .d4rl import D4RLReader
-from .d4rl_writer import write_d4rl
 from .d4rl_infos import D4RLInfo, load_d4rl_info
+from .d4rl_writer import write_d4rl
 from .download import download, downloading
 from .episode import Episode, EpisodeIndex, Reader, SourceSpec
 from .schema import SCHEMA_VERSION, Feature, Schema

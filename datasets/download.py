@@ -1,7 +1,7 @@
 """Downloads HDF5 files over HTTP: resumed where the last attempt stopped, checked, and named only when whole.
 
-The bytes go into `<file>.part`, beside it the address and the server's validator (RFC 9110, sections 8.8 and 13.1.5), so
-that a file that changed on the server is fetched anew and never glued to the old half.
+The bytes go into `<file>.part`, beside it the address and the server's validator (RFC 9110, sections 8.8, 13.1.5),
+so that a file that changed on the server is fetched anew and never glued to the old half.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -82,22 +83,32 @@ def downloading(
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    with part.open("ab") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            locked = part.exists() and os.path.samestat(os.fstat(stream.fileno()), part.stat())
-        except BlockingIOError:
-            locked = False
-        if not locked:
-            raise SourceError(f"{part}: expected no other download of {url}, got one; wait for it and run again")
+    with _hold(path.with_name(f"{path.name}.lock"), url), part.open("ab") as stream:
         facts = yield from _fetch(url, part, stream, attempts, timeout, pause)
         os.fsync(stream.fileno())
         _require_hdf5(part, url)
         _write_facts(path, _Facts(url=url, validator=facts.validator, bytes=facts.bytes, sha256=hash_file(part)))
         os.replace(part, path)
-    _facts_path(part).unlink(missing_ok=True)
-    sync_file(path.parent)
+        _facts_path(part).unlink(missing_ok=True)
+        sync_file(path.parent)
     return path
+
+
+@contextmanager
+def _hold(lock: Path, url: str) -> Iterator[None]:
+    """Keeps other processes off the same file; the lock ends with its process, however that ends."""
+    with lock.open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = lock.exists() and os.path.samestat(os.fstat(stream.fileno()), lock.stat())
+        except BlockingIOError:
+            held = False
+        if not held:
+            raise SourceError(f"{lock}: expected no other download of {url}, got one; wait for it and run again")
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _fetch(

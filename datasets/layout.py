@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.chunk_key_encodings import ChunkKeyEncodingLike
@@ -41,3 +42,9 @@ def missing_value(dtype: str) -> Any:
     if kind.kind == "f":
         return float("nan")
     return int(np.iinfo(kind).min if kind.kind == "i" else np.iinfo(kind).max)
+
+
+def find_missing(values: npt.NDArray[Any]) -> int | None:
+    """The first row that holds a value which data never has (infinities included), or None."""
+    good = np.isfinite(values) if values.dtype.kind == "f" else values != missing_value(str(values.dtype))
+    return None if good.all() else int(np.argwhere(~good)[0][0])

@@ -127,7 +127,7 @@ class Schema:
                 "ingest the source again with this version of supple"
             )
         period, robot, features = fields["control_period"], fields["robot"], fields["features"]
-        if not (period is None or isinstance(period, int | float)) or not isinstance(robot, str):
+        if not (period is None or type(period) in (int, float)) or not isinstance(robot, str):
             raise SpecError(f"{where}: expected a number and a name, got {period!r} s and {robot!r}; ingest again")
         if not isinstance(features, list):
             raise SpecError(f"{where}: expected a list of features, got {type(features).__name__}; ingest again")

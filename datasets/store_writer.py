@@ -23,7 +23,7 @@ from zarr.storage import LocalStore
 
 from ..errors import StoreError
 from .episode import Episode
-from .layout import CHUNK_KEYS, CHUNK_ROWS, INDEX_DTYPES, Compression, make_codecs, missing_value
+from .layout import CHUNK_KEYS, CHUNK_ROWS, INDEX_DTYPES, Compression, find_missing, make_codecs, missing_value
 from .manifest import MANIFEST_NAME, Sealer
 from .publish import publish, refuse_existing, sync_file
 from .schema import Feature, Schema
@@ -72,7 +72,7 @@ def writing_store(
 
     Raises:
         StoreError: something is at `path` already; no episode; an episode is empty or does not match the schema; a
-            value is not finite, or is the integer that stands for missing data.
+            value is not finite, or is the integer that stands for missing data; the disk is full.
     """
     path = Path(path)
     refuse_existing(path, StoreError)
@@ -99,6 +99,11 @@ def writing_store(
         for folder, _, _ in os.walk(partial, topdown=False):
             sync_file(Path(folder))
         publish(partial, path, StoreError)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: expected a folder that can be written, got {error.strerror or error}; "
+            "free some space or choose another place"
+        ) from error
     finally:
         sealer.close()
         os.close(lock)
@@ -181,12 +186,11 @@ class _Column:
         block, rest = values[:rows], values[rows:]
         self._pending = [rest] if len(rest) else []
         start, end = self._written, self._written + rows
-        bad = ~np.isfinite(block) if block.dtype.kind == "f" else block == missing_value(self.feature.dtype)
-        if bad.any():
-            row = int(np.argwhere(bad)[0][0])
+        bad = find_missing(block)
+        if bad is not None:
             raise StoreError(
-                f"{self._path}: {self.name}: expected finite values that are not the missing value, got "
-                f"{block[row]} in row {start + row}; repair the source"
+                f"{self._path}: {self.name}: expected finite values other than {missing_value(self.feature.dtype)}, "
+                f"got {block[bad]} in row {start + bad}; repair the source"
             )
         self._resize(max(end, self.array.shape[0]))
         self.array[start:end] = block

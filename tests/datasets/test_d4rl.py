@@ -1,0 +1,400 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supple.datasets import D4RLReader, write_d4rl
+from supple.datasets import d4rl as d4rl_module
+from supple.datasets.d4rl import compute_episodes
+from supple.errors import SourceError
+from supple.robots.spec import ArraySpec, Axis, RobotSpec
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+MakeArrays = Callable[..., Arrays]
+
+
+def write_raw(path: Path, arrays: Arrays) -> Path:
+    """Writes what `write_d4rl` would refuse."""
+    with h5py.File(path, "w") as file:
+        for name, value in arrays.items():
+            file.create_dataset(name, data=value)
+    return path
+
+
+def refusal(path: Path) -> str:
+    """The one-line message with which reading the file fails."""
+    reader = D4RLReader(path)
+    with pytest.raises(SourceError) as caught:
+        list(reader.episodes())
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(path))
+    assert "; " in message
+    return message
+
+
+# --- episodes
+
+
+def test_hand_worked_boundaries() -> None:
+    #                     0  1  2  3  4  5  6
+    terminals = np.array([0, 1, 0, 0, 0, 0, 0], np.bool_)
+    timeouts = np.array([0, 0, 0, 1, 1, 0, 0], np.bool_)
+    index = compute_episodes(terminals, timeouts)
+    np.testing.assert_array_equal(index.start, [0, 2, 4, 5])
+    np.testing.assert_array_equal(index.length, [2, 2, 1, 2])
+    np.testing.assert_array_equal(index.terminated, [True, False, False, False])
+    np.testing.assert_array_equal(index.truncated, [False, True, True, True])  # the last is the unterminated tail
+
+
+def test_without_timeouts_only_terminals_end_an_episode() -> None:
+    index = compute_episodes(np.array([0, 0, 1, 0, 1], np.bool_), None)
+    np.testing.assert_array_equal(index.length, [3, 2])
+    assert not index.truncated.any()
+
+
+def test_without_timeouts_a_time_limit_can_be_given() -> None:
+    #                     0  1  2  3  4  5  6  7  8
+    terminals = np.array([0, 0, 0, 0, 1, 0, 0, 1, 0], np.bool_)
+    index = compute_episodes(terminals, None, episode_steps=3)
+    np.testing.assert_array_equal(index.length, [3, 2, 3, 1])  # 5 = 3 + 2; 3 ends by both; the tail
+    np.testing.assert_array_equal(index.terminated, [False, True, True, False])
+    np.testing.assert_array_equal(index.truncated, [True, False, True, True])
+
+
+def test_a_time_limit_does_not_touch_a_file_with_timeouts() -> None:
+    index = compute_episodes(np.zeros(6, np.bool_), np.array([0, 0, 0, 0, 0, 1], np.bool_), episode_steps=2)
+    np.testing.assert_array_equal(index.length, [6])
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30), st.none() | st.integers(1, 7))
+def test_episodes_cover_every_row_once(flags: list[tuple[bool, bool]], limit: int | None) -> None:
+    terminals, timeouts = np.array(flags, np.bool_).T
+    index = compute_episodes(terminals, None if limit else timeouts, limit)
+    np.testing.assert_array_equal(index.start, np.cumsum(index.length) - index.length)
+    assert index.length.sum() == len(flags)
+    assert (index.length > 0).all()
+    assert (index.terminated | index.truncated).all()
+    inner = np.setdiff1d(np.arange(len(flags)), index.start + index.length - 1)
+    assert not terminals[inner].any()
+    if limit:
+        assert index.length.max() <= limit
+
+
+# --- what is read
+
+
+def test_values_lie_where_they_belong(d4rl_file: Path) -> None:
+    episodes = list(D4RLReader(d4rl_file).episodes())
+    assert [episode.length for episode in episodes] == [5, 3, 7]
+    assert [episode.terminated for episode in episodes] == [False, True, False]
+    assert [episode.truncated for episode in episodes] == [True, False, True]
+    start = 0
+    for episode in episodes:
+        row = np.arange(start, start + episode.length, dtype=np.float32)
+        np.testing.assert_array_equal(episode.arrays["observation"][:, 0], row)
+        np.testing.assert_array_equal(episode.arrays["action"][:, 0], row - start)  # action = step
+        np.testing.assert_array_equal(episode.arrays["reward"], row / 2)
+        np.testing.assert_array_equal(episode.arrays["qvel"][:, 1], row + 2)
+        np.testing.assert_array_equal(episode.arrays["goal"][:, 1], row + 3)
+        start += episode.length
+
+
+def test_blocks_do_not_show(d4rl_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(D4RLReader(d4rl_file).episodes())
+    for rows in (1, 4, 8, 9):
+        monkeypatch.setattr(d4rl_module, "BLOCK_ROWS", rows)
+        for first, second in zip(whole, D4RLReader(d4rl_file).episodes(), strict=True):
+            for name, array in first.arrays.items():
+                np.testing.assert_array_equal(array, second.arrays[name])
+
+
+def test_description(d4rl_file: Path) -> None:
+    spec = D4RLReader(d4rl_file).describe()
+    assert (spec.episodes, spec.rows, spec.ignored) == (3, 15, ())
+    assert spec.schema.names == ("observation", "action", "reward", "qpos", "qvel", "goal")
+    assert spec.schema.feature("observation").shape == (4,)
+    assert spec.schema.feature("reward").shape == ()
+    assert spec.schema.control_period is None
+    assert spec.provenance["bytes"] == d4rl_file.stat().st_size
+
+
+def test_a_robot_spec_names_the_axes(d4rl_file: Path) -> None:
+    def array_spec(name: str, *axes: str) -> ArraySpec:
+        return ArraySpec(name, tuple(Axis(axis, "cell", -1.0, 1.0) for axis in axes))
+
+    spec = RobotSpec(
+        "maze",
+        array_spec("observation", "x", "y", "vx", "vy"),
+        array_spec("action", "fx", "fy"),
+        array_spec("goal", "x", "y"),
+        0.01,
+        300,
+    )
+    schema = D4RLReader(d4rl_file, spec).describe().schema
+    assert (schema.robot, schema.control_period) == ("maze", 0.01)
+    assert schema.feature("observation").axes == ("x", "y", "vx", "vy")
+    assert schema.feature("action").units == ("cell", "cell")
+    narrow = RobotSpec("arm", array_spec("observation", "q"), spec.action, spec.goal, 0.01, 300)
+    with pytest.raises(SourceError, match="observations: expected 1 axes q, got 4"):
+        D4RLReader(d4rl_file, narrow).describe()
+
+
+def test_old_and_odd_files(tmp_path: Path, make_arrays: MakeArrays) -> None:
+    arrays = make_arrays([4, 5], [True, True])
+    del arrays["timeouts"]
+    arrays["rewards"] = arrays["rewards"][:, None].astype(np.float64)
+    arrays["terminals"] = arrays["terminals"].astype(np.float32)[:, None]
+    arrays["infos/note"] = np.array([b"text"] * 9)
+    arrays["infos/scalar"] = np.array(3.0)
+    arrays["infos/action_log_probs"] = np.arange(9.0)
+    arrays["metadata/version"] = np.array(1)
+    reader = D4RLReader(write_raw(tmp_path / "old.hdf5", arrays))
+    spec = reader.describe()
+    assert spec.ignored == ("infos/note", "infos/scalar", "metadata/version")
+    episodes = list(reader.episodes())
+    assert [episode.length for episode in episodes] == [4, 5]
+    assert all(episode.terminated and not episode.truncated for episode in episodes)
+    assert episodes[1].arrays["reward"].shape == (5,)
+    assert episodes[1].arrays["reward"].dtype == np.float32
+    np.testing.assert_array_equal(episodes[1].arrays["action_log_probs"], np.arange(4, 9))
+
+
+@pytest.mark.parametrize(
+    "options", [{"compression": "gzip"}, {"compression": "lzf"}, {"compression": "gzip", "shuffle": True}]
+)
+def test_the_filters_of_the_library_are_read(tmp_path: Path, make_arrays: MakeArrays, options: dict[str, Any]) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        for name, value in make_arrays([20, 30]).items():
+            file.create_dataset(name, data=value, chunks=(8, *value.shape[1:]), **options)
+    assert [episode.length for episode in D4RLReader(tmp_path / "a.hdf5").episodes()] == [20, 30]
+
+
+# --- what is written
+
+
+def test_the_writer_writes_the_genuine_layout(d4rl_file: Path) -> None:
+    with h5py.File(d4rl_file) as file:
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        assert sorted(names) == sorted(
+            ["observations", "actions", "rewards", "terminals", "timeouts", "infos/qpos", "infos/qvel", "infos/goal"]
+        )
+        for name in names:
+            assert file[name].dtype == (np.bool_ if name in ("terminals", "timeouts") else np.float32)
+
+
+def test_the_same_data_gives_the_same_bytes(tmp_path: Path, make_arrays: MakeArrays) -> None:
+    first = write_d4rl(tmp_path / "a.hdf5", make_arrays([3, 4]))
+    second = write_d4rl(tmp_path / "b.hdf5", make_arrays([3, 4]))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"observations": None}, "expected the array observations"),
+        ({"actions": np.zeros((6, 2))}, "actions: expected 7 rows, got 6"),
+        ({"observations": np.full((7, 4), np.nan)}, "observations: expected finite float32 values, got .*nan"),
+        ({"observations": np.full((7, 4), 1e300)}, "observations: expected finite float32 values, got .*inf"),
+        ({"qpos": np.zeros((7, 2))}, "expected a D4RL array name, got 'qpos'"),
+    ],
+)
+def test_the_writer_refuses(tmp_path: Path, make_arrays: MakeArrays, change: dict[str, Any], message: str) -> None:
+    arrays = {name: value for name, value in (make_arrays([3, 4]) | change).items() if value is not None}
+    with pytest.raises(SourceError, match=message):
+        write_d4rl(tmp_path / "a.hdf5", arrays)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_writer_refuses_no_rows(tmp_path: Path, make_arrays: MakeArrays) -> None:
+    empty = {name: value[:0] for name, value in make_arrays([3]).items()}
+    with pytest.raises(SourceError, match="observations: expected 1 rows, got 0"):
+        write_d4rl(tmp_path / "a.hdf5", empty)
+
+
+def test_the_writer_never_overwrites(d4rl_file: Path, make_arrays: MakeArrays) -> None:
+    before = d4rl_file.read_bytes()
+    with pytest.raises(SourceError, match="expected nothing there yet"):
+        write_d4rl(d4rl_file, make_arrays([2]))
+    assert d4rl_file.read_bytes() == before
+    assert list(d4rl_file.parent.iterdir()) == [d4rl_file]
+
+
+# --- what is refused
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    assert "got no file there; check the path" in refusal(tmp_path / "absent.hdf5")
+    assert "got no file there" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.9, -1])
+def test_a_truncated_file(d4rl_file: Path, keep: float) -> None:
+    data = d4rl_file.read_bytes()
+    d4rl_file.write_bytes(data[: int(keep * len(data)) if 0 < keep < 1 else int(keep)])
+    assert "copy or download it again" in refusal(d4rl_file)
+
+
+def test_wrong_keys(tmp_path: Path, make_arrays: MakeArrays) -> None:
+    for name in ("observations", "actions", "rewards", "terminals"):
+        arrays = make_arrays([3, 4])
+        arrays[f"{name}_"] = arrays.pop(name)
+        message = refusal(write_raw(tmp_path / f"{name}.hdf5", arrays))
+        assert f"expected the data set {name}, got " in message
+    assert "got an empty file" in refusal(write_raw(tmp_path / "empty.hdf5", {}))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
+@pytest.mark.parametrize("name", ["observations", "actions", "rewards", "infos/goal"])
+def test_values_that_are_not_finite(tmp_path: Path, make_arrays: MakeArrays, name: str, value: float) -> None:
+    arrays = make_arrays([3, 4])
+    arrays[name] = arrays[name].astype(np.float64)
+    arrays[name][5] = value
+    message = refusal(write_raw(tmp_path / "a.hdf5", arrays))
+    assert f"{name}: expected finite float32 values" in message
+    assert "in row 5; remove the episode" in message
+
+
+@pytest.mark.parametrize("name", ["actions", "rewards", "terminals", "timeouts", "infos/qpos"])
+def test_unequal_lengths(tmp_path: Path, make_arrays: MakeArrays, name: str) -> None:
+    arrays = make_arrays([3, 4])
+    arrays[name] = arrays[name][:-1]
+    message = refusal(write_raw(tmp_path / "a.hdf5", arrays))
+    assert f"{name}: expected 7 rows as in observations, got 6; write equal lengths" in message
+
+
+def test_zero_episodes(tmp_path: Path, make_arrays: MakeArrays) -> None:
+    empty = {name: value[:0] for name, value in make_arrays([3]).items()}
+    assert "observations: expected at least one row, got 0" in refusal(write_raw(tmp_path / "a.hdf5", empty))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"observations": np.zeros((7, 2, 2))}, "observations: expected shape (rows, dim), got (7, 2, 2)"),
+        ({"actions": np.zeros(7)}, "actions: expected shape (rows, dim), got (7,)"),
+        ({"actions": np.zeros((7, 0))}, "actions: expected shape (rows, dim), got (7, 0)"),
+        ({"rewards": np.zeros((7, 2))}, "rewards: expected one per row, got (7, 2)"),
+        ({"rewards": np.array([b"1"] * 7)}, "rewards: expected an array of numbers"),
+        ({"observations": np.zeros((7, 2), np.complex64)}, "observations: expected an array of numbers"),
+        ({"terminals": np.array([0, 0, 2, 0, 0, 0, 1])}, "terminals: expected 0 or 1, got 2 in row 2"),
+        ({"timeouts": np.full(7, np.nan)}, "timeouts: expected 0 or 1, got nan in row 0"),
+        ({"timeouts": np.array([b"no"] * 7)}, "timeouts: expected one flag per row"),
+        ({"terminals": np.zeros((7, 2))}, "terminals: expected one flag per row"),
+        ({"infos/observation": np.zeros(7)}, "infos: expected distinct names"),
+    ],
+)
+def test_other_shapes_and_types(tmp_path: Path, make_arrays: MakeArrays, change: Arrays, message: str) -> None:
+    assert message in refusal(write_raw(tmp_path / "a.hdf5", make_arrays([3, 4]) | change))
+
+
+@pytest.mark.parametrize("name", ["observations", "terminals", "infos/goal"])
+@pytest.mark.parametrize("kind", ["soft link", "external link", "external storage", "virtual", "unwritten", "filter"])
+def test_data_that_is_not_in_the_file(tmp_path: Path, make_arrays: MakeArrays, name: str, kind: str) -> None:
+    arrays = make_arrays([3, 4])
+    value = arrays.pop(name)
+    path = write_raw(tmp_path / "a.hdf5", arrays)
+    other = write_raw(tmp_path / "other.hdf5", {"secret": value})
+    with h5py.File(path, "a") as file:
+        if kind == "soft link":
+            file[name] = h5py.SoftLink("/actions")
+        elif kind == "external link":
+            file[name] = h5py.ExternalLink(str(other), "/secret")
+        elif kind == "external storage":
+            raw = tmp_path / "raw.bin"
+            raw.write_bytes(value.tobytes())
+            file.create_dataset(name, value.shape, value.dtype, external=[(str(raw), 0, value.nbytes)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout(value.shape, value.dtype)
+            layout[:] = h5py.VirtualSource(str(other), "secret", shape=value.shape)
+            file.create_virtual_dataset(name, layout)
+        elif kind == "unwritten":
+            file.create_dataset(name, value.shape, value.dtype, chunks=(2, *value.shape[1:]))
+        else:
+            file.create_dataset(name, data=value, chunks=(2, *value.shape[1:]), fletcher32=True)
+    expected = {
+        "soft link": "got a link",
+        "external link": "got a link",
+        "external storage": "got external storage",
+        "virtual": "got a virtual data set",
+        "unwritten": "got fewer in the file",
+        "filter": "expected filters of gzip, lzf, shuffle, got filter number 3",
+    }[kind]
+    message = refusal(path)
+    assert message.startswith(f"{path}: {name}: expected")
+    assert expected in message
+
+
+def test_groups_in_a_circle(d4rl_file: Path) -> None:
+    with h5py.File(d4rl_file, "a") as file:
+        file["infos/again"] = file["infos"]
+    assert "got a loop at 'infos/again/'" in refusal(d4rl_file)
+
+
+def test_more_data_than_any_memory(d4rl_file: Path) -> None:
+    with h5py.File(d4rl_file, "a") as file:
+        file.create_dataset("infos/bomb", (2**40,), "f4", chunks=(2**20,), compression="gzip")
+    assert "infos/bomb: expected at most 68719476736 bytes, got 4398046511104 bytes; split" in refusal(d4rl_file)
+
+
+MUTATE = """
+import resource, signal, sys
+import numpy as np
+from supple.datasets import D4RLReader
+from supple.errors import SourceError
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+source, target, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+data = np.fromfile(source, np.uint8)
+read = refused = 0
+for seed in range(count):
+    rng = np.random.default_rng(seed)
+    mutant = data.copy()
+    where = rng.integers(len(data), size=rng.integers(1, 17))
+    kind = seed % 4
+    if kind == 0:
+        mutant[where] ^= 1 << rng.integers(8, size=len(where)).astype(np.uint8)
+    elif kind == 1:
+        mutant = mutant[: where[0]]
+    elif kind == 2:
+        mutant[where[0]: where[0] + 8] = rng.choice([0, 255])
+    else:
+        mutant = np.concatenate([mutant[: where[0]], mutant[where[-1]:]])
+    mutant.tofile(target)
+    signal.alarm(5)
+    try:
+        reader = D4RLReader(target)
+        spec = reader.describe()
+        assert sum(episode.length for episode in reader.episodes()) == spec.rows
+        read += 1
+    except SourceError as error:
+        assert target in str(error) and "\\n" not in str(error)
+        refused += 1
+print(read, refused)
+"""
+
+
+def test_any_bytes_give_data_or_one_typed_line(tmp_path: Path, make_arrays: MakeArrays) -> None:
+    """Flips, cuts, length fields and splices; in a child, so that a crash or a hang of the HDF5 library would show."""
+    source = tmp_path / "source.hdf5"
+    with h5py.File(source, "w") as file:
+        for name, value in make_arrays([20, 30]).items():
+            file.create_dataset(name, data=value, chunks=(16, *value.shape[1:]), compression="gzip")
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", MUTATE, str(source), str(tmp_path / "mutant.hdf5"), "400"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    read, refused = map(int, result.stdout.split())
+    assert read + refused == 400
+    assert refused > 100

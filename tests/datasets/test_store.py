@@ -1,0 +1,435 @@
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from supple.datasets import Episode, EpisodeStore, Schema, open_store, verify_store, write_store, writing_store
+from supple.datasets import layout as layout_module
+from supple.datasets import store as store_module
+from supple.datasets import store_writer as writer_module
+from supple.datasets.manifest import MANIFEST_NAME, FileEntry, Manifest, hash_file
+from supple.errors import SpecError, StoreError
+
+MakeEpisodes = Callable[[Sequence[int]], Iterator[Episode]]
+PROVENANCE = {"source": "made in a test"}
+
+
+@pytest.fixture
+def store(tmp_path: Path, schema: Schema, make_episodes: MakeEpisodes) -> EpisodeStore:
+    return write_store(tmp_path / "store", make_episodes([4, 1, 6]), schema, PROVENANCE)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 8 rows, written one at a time, so that few rows make many chunks; nothing waits for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(writer_module, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(writer_module, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(store_module, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(store_module, "_BLOCK_ROWS", 16)
+
+
+def files_of(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file())
+
+
+# --- round trip
+
+
+def test_round_trip(store: EpisodeStore, schema: Schema, make_episodes: MakeEpisodes) -> None:
+    assert store.schema == schema
+    assert store.provenance == PROVENANCE
+    assert store.rows == 11
+    np.testing.assert_array_equal(store.episodes.start, [0, 4, 5])
+    np.testing.assert_array_equal(store.episodes.length, [4, 1, 6])
+    np.testing.assert_array_equal(store.episodes.terminated, [True, False, True])
+    np.testing.assert_array_equal(store.episodes.truncated, [False, True, False])
+    episodes = list(make_episodes([4, 1, 6]))
+    for name in schema.names:
+        whole = np.concatenate([episode.arrays[name] for episode in episodes])
+        loaded = store.load(name)
+        assert loaded.dtype == whole.dtype
+        np.testing.assert_array_equal(loaded, whole)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lengths=st.lists(st.integers(1, 23), min_size=1, max_size=6),
+    rows=st.sampled_from(["unknown", "known", "wrong"]),
+    compression=st.sampled_from(["none", "zstd"]),
+)
+@pytest.mark.usefixtures("small_chunks")
+def test_ragged_episodes_come_back(
+    lengths: list[int],
+    rows: str,
+    compression: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+    schema: Schema,
+    make_episodes: MakeEpisodes,
+) -> None:
+    path = tmp_path_factory.mktemp("round") / "store"
+    total = {"unknown": None, "known": sum(lengths), "wrong": 29}[rows]
+    steps = list(writing_store(path, make_episodes(lengths), schema, PROVENANCE, rows=total, compression=compression))
+    assert steps[-1] == (sum(lengths), total)
+    assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+    store = open_store(path)
+    verify_store(path)
+    np.testing.assert_array_equal(store.episodes.length, lengths)
+    np.testing.assert_array_equal(store.load("count"), np.arange(sum(lengths)))
+    np.testing.assert_array_equal(store.load("action")[:, 0], np.concatenate([np.arange(n) for n in lengths]))
+    np.testing.assert_array_equal(np.concatenate(list(store.blocks("observation"))), store.load("observation"))
+    plain = zarr.open_group(path, mode="r")["steps/observation"]  # any zarr v3 reader can read it
+    np.testing.assert_array_equal(np.asarray(plain[...])[:, 1], np.arange(sum(lengths)) + 0.5)
+    shutil.rmtree(path)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=9))
+def test_every_finite_value_comes_back(
+    values: list[float], tmp_path_factory: pytest.TempPathFactory, schema: Schema
+) -> None:
+    path = tmp_path_factory.mktemp("values") / "store"
+    count = len(values)
+    column = np.array(values, np.float32)[:, None]
+    arrays = {"observation": column.repeat(2, 1), "action": column, "count": np.full(count, 2**31 - 1, np.int32)}
+    loaded = write_store(path, [Episode(arrays, True, False)], schema, {}).load("action")
+    assert loaded.tobytes() == column.tobytes()  # the sign of zero included
+    shutil.rmtree(path)
+
+
+def test_the_codec_and_the_fill_value(store: EpisodeStore) -> None:
+    metadata = json.loads((store.path / "steps/observation/zarr.json").read_bytes())
+    assert metadata["zarr_format"] == 3
+    assert [codec["name"] for codec in metadata["codecs"]] == ["bytes", "crc32c"]
+    assert metadata["fill_value"] == "NaN"
+    assert metadata["chunk_grid"]["configuration"]["chunk_shape"] == [layout_module.CHUNK_ROWS, 2]
+    assert json.loads((store.path / "steps/count/zarr.json").read_bytes())["fill_value"] == -(2**31)
+    assert json.loads((store.path / "episodes/terminated/zarr.json").read_bytes())["fill_value"] == 255
+
+
+def test_chunks_of_zeros_are_files_too(tmp_path: Path, schema: Schema) -> None:
+    zeros = {"observation": np.zeros((3, 2), np.float32), "action": np.zeros((3, 1), np.float32)}
+    episode = Episode(zeros | {"count": np.zeros(3, np.int32)}, terminated=False, truncated=False)
+    store = write_store(tmp_path / "store", [episode], schema, {})
+    assert (store.path / "episodes/terminated/c.0").is_file()
+    assert (store.path / "steps/action/c.0.0").is_file()
+
+
+# --- digest
+
+
+def test_the_same_data_gives_the_same_digest(tmp_path: Path, schema: Schema, make_episodes: MakeEpisodes) -> None:
+    first = write_store(tmp_path / "first", make_episodes([4, 1, 6]), schema, PROVENANCE)
+    second = tmp_path / "elsewhere" / "second"
+    list(writing_store(second, make_episodes([4, 1, 6]), schema, PROVENANCE, rows=11))
+    assert open_store(second).digest == first.digest
+    assert [file.read_bytes() for file in files_of(second)] == [file.read_bytes() for file in files_of(first.path)]
+
+
+def test_other_data_gives_another_digest(store: EpisodeStore, schema: Schema, make_episodes: MakeEpisodes) -> None:
+    folder = store.path.parent
+    other_robot = Schema(features=schema.features, control_period=0.02, robot="cart")
+    others = [
+        write_store(folder / "a", make_episodes([4, 2, 5]), schema, PROVENANCE),
+        write_store(folder / "b", make_episodes([4, 1, 6]), other_robot, PROVENANCE),
+        write_store(folder / "c", make_episodes([4, 1, 6]), schema, {"source": "another"}),
+    ]
+    assert len({store.digest, *(other.digest for other in others)}) == 4
+
+
+# --- what the writer refuses
+
+
+def test_an_existing_entry_is_never_overwritten(
+    store: EpisodeStore, schema: Schema, make_episodes: MakeEpisodes
+) -> None:
+    before = store.digest
+    with pytest.raises(StoreError, match="expected nothing there yet"):
+        write_store(store.path, make_episodes([2]), schema, PROVENANCE)
+    assert open_store(store.path).digest == before
+    assert [entry.name for entry in store.path.parent.iterdir()] == ["store"]
+
+
+def test_of_two_writers_one_wins(tmp_path: Path, schema: Schema, make_episodes: MakeEpisodes) -> None:
+    def slow() -> Iterator[Episode]:
+        yield from make_episodes([3])
+        write_store(tmp_path / "store", make_episodes([5]), schema, PROVENANCE)  # the other is faster
+
+    with pytest.raises(StoreError, match="expected nothing there yet"):
+        write_store(tmp_path / "store", slow(), schema, PROVENANCE)
+    assert open_store(tmp_path / "store").rows == 5
+    assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
+
+
+def changed(episode: Episode, **arrays: Any) -> Episode:
+    merged = {name: value for name, value in (dict(episode.arrays) | arrays).items() if value is not None}
+    return Episode(merged, episode.terminated, episode.truncated)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"action": None}, "episode 1: expected the features observation, action, count, got observation, count"),
+        ({"extra": np.zeros(3)}, "episode 1: expected the features .*, got observation, action, count, extra"),
+        ({"action": np.zeros((2, 1), np.float32)}, r"episode 1: action: expected float32 of shape \(3, 1\)"),
+        ({"action": np.zeros((3, 1))}, r"action: expected float32 of shape \(3, 1\), got float64"),
+        (
+            {"action": np.array([[0], [np.nan], [0]], np.float32)},
+            r"steps/action: expected finite values .*, got .nan. in row 5;",
+        ),
+        (
+            {"count": np.array([0, 0, -(2**31)], np.int32)},
+            "steps/count: .* other than -2147483648, got -2147483648 in row 6;",
+        ),
+    ],
+)
+def test_an_episode_that_does_not_fit(
+    tmp_path: Path, schema: Schema, make_episodes: MakeEpisodes, arrays: dict[str, Any], message: str
+) -> None:
+    first, second = make_episodes([4, 3])
+    with pytest.raises(StoreError, match=message):
+        write_store(tmp_path / "store", [first, changed(second, **arrays)], schema, PROVENANCE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_episode_and_an_empty_one(tmp_path: Path, schema: Schema, make_episodes: MakeEpisodes) -> None:
+    with pytest.raises(StoreError, match="expected at least one episode, got 0; check the source"):
+        write_store(tmp_path / "store", [], schema, PROVENANCE)
+    with pytest.raises(StoreError, match="episode 0: expected at least one step, got 0 steps"):
+        write_store(tmp_path / "store", make_episodes([0]), schema, PROVENANCE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_writer_that_is_closed_leaves_nothing(tmp_path: Path, schema: Schema, make_episodes: MakeEpisodes) -> None:
+    steps = writing_store(tmp_path / "store", make_episodes([9, 9, 9]), schema, PROVENANCE)
+    assert next(steps) == (8, None)
+    (partial,) = tmp_path.iterdir()
+    with pytest.raises(StoreError, match=r"MANIFEST.json: expected the manifest|got an unfinished write"):
+        open_store(partial)
+    steps.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_living_writer_keeps_its_folder(tmp_path: Path, schema: Schema, make_episodes: MakeEpisodes) -> None:
+    steps = writing_store(tmp_path / "store", make_episodes([9, 9]), schema, PROVENANCE)
+    next(steps)
+    abandoned = tmp_path / "store.partial-0123"
+    abandoned.mkdir()
+    writer_module.remove_abandoned(tmp_path / "store")
+    assert not abandoned.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    list(steps)
+    assert open_store(tmp_path / "store").rows == 18
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_a_full_disk_at_any_moment_leaves_nothing(
+    tmp_path: Path, schema: Schema, make_episodes: MakeEpisodes, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The k-th sync or rename fails, for k = 1, 2, ... until none does; only the last sync comes after publication."""
+    genuine = getattr(os, call)
+    for failing in range(1, 100):
+        calls = iter(range(1, 1000))
+
+        def limited(*args: Any, calls: Iterator[int] = calls, failing: int = failing) -> Any:
+            if next(calls) == failing:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return None if call == "fsync" else genuine(*args)
+
+        monkeypatch.setattr(os, call, limited)
+        try:
+            write_store(tmp_path / "store", make_episodes([2]), schema, PROVENANCE)
+        except StoreError as error:
+            refusal = str(error)
+            assert "No space left on device; free some space" in refusal
+        else:
+            break
+        finally:
+            monkeypatch.setattr(os, call, genuine)
+        if (tmp_path / "store").exists():
+            verify_store(tmp_path / "store")
+            shutil.rmtree(tmp_path / "store")
+        assert list(tmp_path.iterdir()) == []
+    assert failing > (20 if call == "fsync" else 1)
+    verify_store(tmp_path / "store")
+
+
+# --- damage
+
+
+def test_a_flipped_byte_in_any_file_is_found(store: EpisodeStore) -> None:
+    rng = np.random.default_rng(0)
+    for file in files_of(store.path):
+        whole = file.read_bytes()
+        for position in {0, len(whole) - 1, *map(int, rng.integers(len(whole), size=3))}:
+            file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+            with pytest.raises(StoreError) as caught:
+                verify_store(store.path)
+            assert str(file) in str(caught.value)
+            assert "\n" not in str(caught.value)
+        file.write_bytes(whole)
+    verify_store(store.path)
+
+
+def test_a_missing_truncated_or_grown_file_is_found_on_opening(store: EpisodeStore) -> None:
+    for file in files_of(store.path):
+        whole = file.read_bytes()
+        file.unlink()
+        with pytest.raises(StoreError) as caught:
+            open_store(store.path)
+        assert str(file) in str(caught.value)
+        for wrong in (b"", whole[:-1], whole + b"\0"):
+            file.write_bytes(wrong)
+            with pytest.raises(StoreError) as caught:
+                open_store(store.path)
+            assert str(file) in str(caught.value)
+        file.write_bytes(whole)
+    open_store(store.path)
+
+
+@pytest.mark.parametrize("name", ["extra", "steps/action/c.1.0", "steps/new/zarr.json"])
+def test_an_extra_file_is_found_on_opening(store: EpisodeStore, name: str) -> None:
+    (store.path / name).parent.mkdir(exist_ok=True)
+    (store.path / name).write_bytes(b"")
+    with pytest.raises(StoreError, match=f"{name}: expected no such file in the store, got one; remove it"):
+        open_store(store.path)
+
+
+def test_a_link_is_found_on_opening(store: EpisodeStore, tmp_path: Path) -> None:
+    chunk = store.path / "steps/action/c.0.0"
+    chunk.rename(tmp_path / "elsewhere")
+    chunk.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match=r"c\.0\.0: expected a plain file, got a link"):
+        open_store(store.path)
+
+
+def test_reading_checks_the_checksum_even_after_opening(store: EpisodeStore) -> None:
+    chunk = store.path / "steps/action/c.0.0"
+    whole = chunk.read_bytes()
+    chunk.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    opened = open_store(store.path)  # same size: opening does not read chunks
+    with pytest.raises(StoreError, match=r"steps/action: expected whole chunks, got a damaged one .*checksum"):
+        opened.load("action")
+    chunk.unlink()
+    with pytest.raises(StoreError, match=r"steps/action: expected data in every chunk, .* in row 0 \(chunk 0\)"):
+        opened.load("action")
+
+
+def forge(store: EpisodeStore, **body: Any) -> None:
+    """Writes a manifest that is consistent in itself."""
+    value = json.loads((store.path / MANIFEST_NAME).read_bytes()) | body
+    forged = Manifest(
+        files={name: FileEntry(**entry) for name, entry in value["files"].items()},
+        chunks=value["chunks"],
+    )
+    (store.path / MANIFEST_NAME).write_bytes(forged.to_bytes())
+
+
+def test_a_manifest_that_forgets_a_chunk_is_found(store: EpisodeStore) -> None:
+    files = json.loads((store.path / MANIFEST_NAME).read_bytes())["files"]
+    del files["steps/action/c.0.0"]
+    (store.path / "steps/action/c.0.0").unlink()
+    forge(store, files=files)
+    with pytest.raises(StoreError, match="action: expected 1 chunks, got 0 files and 1 in the manifest"):
+        verify_store(store.path)
+
+
+def test_a_manifest_that_points_outside_is_refused(store: EpisodeStore) -> None:
+    files = json.loads((store.path / MANIFEST_NAME).read_bytes())["files"]
+    forge(store, files=files | {"../outside": {"sha256": "0", "bytes": 0}})
+    with pytest.raises(StoreError, match=r"expected paths within the store, got '\.\./outside'"):
+        open_store(store.path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"files": 3}', "\udce9", "[" * 100_000])
+def test_any_text_for_a_manifest_is_refused(store: EpisodeStore, text: str) -> None:
+    (store.path / MANIFEST_NAME).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(StoreError, match="expected an unchanged manifest, got a damaged one; ingest"):
+        open_store(store.path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("schema_version", 99, "schema: expected schema_version 1, got 99; ingest the source again"),
+        ("features", [], "expected at least one feature"),
+        ("robot", None, "expected a number and a name"),
+    ],
+)
+def test_another_schema_is_refused(store: EpisodeStore, field: str, value: object, message: str) -> None:
+    root = store.path / "zarr.json"
+    metadata = json.loads(root.read_bytes())
+    metadata["attributes"]["schema"][field] = value
+    root.write_bytes(json.dumps(metadata).encode())
+    reseal(store, "zarr.json")
+    with pytest.raises(StoreError, match=message):
+        open_store(store.path)
+
+
+def test_an_index_with_gaps_is_refused(store: EpisodeStore) -> None:
+    group = zarr.open_group(store.path, mode="r+")
+    group["episodes/start"][:] = np.array([0, 5, 6])
+    reseal(store, "episodes/start/c.0")
+    with pytest.raises(StoreError, match="episodes: expected an index without gaps"):
+        open_store(store.path)
+
+
+def reseal(store: EpisodeStore, name: str) -> None:
+    """Makes the manifest agree with a file that was changed."""
+    files = json.loads((store.path / MANIFEST_NAME).read_bytes())["files"]
+    path = store.path / name
+    forge(store, files=files | {name: {"sha256": hash_file(path), "bytes": path.stat().st_size}})
+
+
+def test_a_folder_that_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="absent: expected an episode store, got no folder there"):
+        open_store(tmp_path / "absent")
+    with pytest.raises(StoreError, match=r"MANIFEST.json: expected the manifest of an episode store, got No such file"):
+        open_store(tmp_path)
+
+
+# --- memory maps
+
+
+def test_memory_maps_are_keyed_by_content(
+    store: EpisodeStore, tmp_path: Path, schema: Schema, make_episodes: MakeEpisodes
+) -> None:
+    cache = tmp_path / "cache"
+    mapped = store.memmap("observation", cache)
+    assert isinstance(mapped, np.memmap)
+    assert not mapped.flags.writeable
+    np.testing.assert_array_equal(mapped, store.load("observation"))
+    (file,) = cache.glob("*.npy")
+    written = file.stat().st_mtime_ns
+    store.memmap("observation", cache)
+    assert file.stat().st_mtime_ns == written
+    other = write_store(tmp_path / "other", make_episodes([4, 1, 7]), schema, PROVENANCE)
+    assert len(other.memmap("observation", cache)) == 12
+    assert len(list(cache.glob("*.npy"))) == 2
+    assert store.memmap("count", cache).dtype == np.int32
+
+
+def test_a_changed_cache_file_is_refused(store: EpisodeStore, tmp_path: Path) -> None:
+    store.memmap("action", tmp_path / "cache")
+    (file,) = (tmp_path / "cache").glob("*.npy")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(StoreError, match=f"{file}: expected the cached action, got changed bytes; remove the file"):
+        store.memmap("action", tmp_path / "cache")
+
+
+def test_an_unknown_feature_lists_the_known_ones(store: EpisodeStore, tmp_path: Path) -> None:
+    for call in (store.load, lambda name: store.memmap(name, tmp_path), lambda name: list(store.blocks(name))):
+        with pytest.raises(SpecError, match="expected a feature of observation, action, count, got 'velocity'"):
+            call("velocity")
