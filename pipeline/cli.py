@@ -88,6 +88,27 @@ VERBS = {
         "Write the policy bundle of a meta-trained agent.",
         ("supple export runs/my/meta-train --out runs/my/export",),
     ),
+    "adapt": Entry(
+        "verb_adapt",
+        "Adapt",
+        "Adapt a bundle to tasks: a few episodes to infer the task, then fine-tuning.",
+        (
+            "supple adapt runs/demo/export/bundle --tasks goals.csv --episodes 100 --seed 0 --json",
+            "supple adapt runs/demo --out runs/demo/again --seed 1",
+        ),
+    ),
+    "verify": Entry(
+        "verb_look",
+        "Verify",
+        "Check every byte of a store, a bundle, a stage folder or a whole run.",
+        ("supple verify runs/demo", "supple verify runs/demo/ingest/store", "supple verify runs/demo/export/bundle"),
+    ),
+    "info": Entry(
+        "verb_look",
+        "Info",
+        "Say what this installation is, or what a file or folder of Supple holds.",
+        ("supple info", "supple info runs/demo/extract", "supple info runs/demo/export/bundle --json"),
+    ),
 }
 
 
@@ -117,7 +138,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         return 0
     verb, *rest = arguments
     if verb not in VERBS:
-        raise ConfigError(f"supple: expected one of {', '.join(VERBS)}, got {verb!r}; see supple --help")
+        raise ConfigError(f"verb: expected one of {', '.join(VERBS)}, got {verb!r}; see supple --help")
     parsed = parse(verb, rest)
     from .cli_common import Runner
 
@@ -137,35 +158,40 @@ def parse(verb: str, arguments: Sequence[str]) -> "Verb":
         from .verb_run import parse_run
 
         return parse_run(arguments, description)
-    import tyro
+    from .cli_common import parse_verb
 
-    module = importlib.import_module(f".{entry.module}", __package__)
-    parsed: Verb = tyro.cli(getattr(module, entry.name), prog=f"supple {verb}", description=description, args=arguments)
-    return parsed
+    kind: type[Verb] = getattr(importlib.import_module(f".{entry.module}", __package__), entry.name)
+    return parse_verb(kind, verb, description, arguments, None)
 
 
-def refuse(error: Exception, message: str) -> int:
+def refuse(error: Exception, message: str, arguments: Sequence[str]) -> int:
     """Says on one line of stderr what was refused, and with --json as a record on stdout too."""
     line = " ".join(message.split())
-    if "--json" in sys.argv:
+    if "--json" in arguments:
         print(json.dumps({"event": "error", "type": type(error).__name__, "message": line}), flush=True)
     print(f"supple: {line}", file=sys.stderr)
     return 2
 
 
-def main() -> int:
-    """Entry point of the command; returns the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the command; returns the exit code.
+
+    Args:
+        arguments: Verb and options; None takes those of the process.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    command = shlex.join(["supple", *given])
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        return dispatch(sys.argv[1:])
+        return dispatch(given)
     except SuppleError as error:
-        return refuse(error, str(error))
+        return refuse(error, str(error), given)
     except Interrupted as error:
-        print(f"supple: {error}; go on with: {make_command()}", file=sys.stderr)
+        print(f"supple: {error}; go on with: {command}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"supple: stopped at once; go on with: {make_command()}", file=sys.stderr)
+        print(f"supple: stopped at once; go on with: {command}", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -174,12 +200,7 @@ def main() -> int:
         if error.errno not in REFUSALS:
             raise
         where = error.filename or "disk"
-        return refuse(error, f"{where}: expected to read and write, got '{error.strerror}'; free or allow it")
-
-
-def make_command() -> str:
-    """The command line that was given."""
-    return shlex.join(["supple", *sys.argv[1:]])
+        return refuse(error, f"{where}: expected to read and write, got '{error.strerror}'; free or allow it", given)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """What all verbs share: their options, and how they run stages."""
 
+import io
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import tyro
 
+from ..errors import ConfigError
 from .interrupt import StopRequest, catch_signals
 from .keys import compute_digest
 from .progress import ProgressView, make_progress
@@ -16,6 +19,8 @@ from .stage import Machine, Stage, StageResult, compute_fields, run_stage
 
 RUNS = Path("runs")
 """Where stages go without --out: into `runs/<verb>-<key>`, so that the same command always finds its own folder."""
+
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,31 @@ def make_machine(options: Options, *, uses_torch: bool = True) -> Machine:
         checkpoint_period=options.checkpoint_period,
         command=shlex.join(["supple", *sys.argv[1:]]),
     )
+
+
+def parse_verb(
+    kind: type[Parsed], verb: str, description: str, arguments: Sequence[str], default: Parsed | None
+) -> Parsed:
+    """The arguments of a verb; what tyro refuses becomes one line.
+
+    Raises:
+        ConfigError: an unknown option, a value of the wrong type, or one that its config refuses.
+        SystemExit: after --help.
+    """
+    refusal = io.StringIO()
+    try:
+        with redirect_stderr(refusal):
+            program = f"supple {verb}"
+            parsed = tyro.cli(kind, prog=program, description=description, args=arguments, default=default)
+        assert parsed is not None, "the default is only None where tyro makes a value of its own"
+        return parsed
+    except SystemExit as stop:
+        if stop.code != 2:
+            raise
+    lines = [line.strip("│╭╮╰╯─ \t") for line in refusal.getvalue().splitlines()[1:]]
+    text = " ".join(line for line in lines if line)
+    text = text.split("Argument helptext:")[0].split("For full helptext")[0].strip()
+    raise ConfigError(f"{verb}: {text}; see supple {verb} --help")
 
 
 class Runner:

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,17 @@ NOT_ARTEFACTS = frozenset({"stage.json", "key.json", "metrics.jsonl", "tensorboa
 
 @contextmanager
 def lock_folder(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """Only one process works on `folder` at a time; the lock dies with its process."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """Only one process works on `folder` at a time; the lock dies with its process.
+
+    Raises:
+        RunError: nothing can be written there.
+    """
     path = folder.parent / f".{folder.name}.lock"
-    handle = _acquire(path, lambda: tell(f"{folder}: another process works on it; waiting"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        handle = _acquire(path, lambda: tell(f"{folder}: another process works on it; waiting"))
+    except OSError as error:
+        raise RunError(f"{folder}: expected a place to write to, got '{error.strerror}'; pass another --out") from error
     try:
         yield
     finally:
@@ -107,7 +114,22 @@ def compute_outputs(folder: Path) -> dict[str, str]:
     return {name.as_posix(): compute_file_digest(folder / name) for name in names if name.parts[0] not in NOT_ARTEFACTS}
 
 
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
+def load_json(path: Path) -> dict[str, Any]:
+    """An object from a JSON file.
+
+    Raises:
+        RunError: it is missing, or is something else.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: expected a JSON file, got {type(error).__name__}; run its stage again") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path}: expected a JSON object, got {type(value).__name__}; run its stage again")
+    return value
+
+
+def write_record(path: Path, record: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Writes JSON so that a reader sees all of it or none."""
     compute_canonical(record)
     temporary = path.with_name(path.name + ".tmp")

@@ -5,10 +5,12 @@ from typing import Annotated
 
 import tyro
 
+from ..adapt.loop import AdaptConfig
 from ..errors import ConfigError
 from ..meta.config import SimplConfig
 from ..skills.config import SkillConfig
 from .robot_choice import MazeConfig, TaskConfig
+from .stage_adapt import AdaptStageConfig
 from .stage_export import ExportConfig
 from .stage_extract import ExtractConfig
 from .stage_generate import GenerateConfig
@@ -27,6 +29,7 @@ class RunConfig:
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     meta_train: MetaTrainConfig = field(default_factory=MetaTrainConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    adapt: AdaptStageConfig = field(default_factory=AdaptStageConfig)
 
 
 PRESETS: dict[str, RunConfig] = {
@@ -34,6 +37,7 @@ PRESETS: dict[str, RunConfig] = {
         generate=GenerateConfig(steps=300_000),
         extract=ExtractConfig(skill=SkillConfig(num_updates=4_000)),
         meta_train=MetaTrainConfig(simpl=SimplConfig(epochs=12)),
+        adapt=AdaptStageConfig(loop=AdaptConfig(episodes=40)),
     ),
     "maze": RunConfig(),
     "maze-published": RunConfig(

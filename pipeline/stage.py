@@ -144,7 +144,7 @@ class Work:
 
     def consume(
         self,
-        steps: Iterable[Mapping[str, Any]],
+        steps: Iterable[Mapping[str, Any] | Sequence[Mapping[str, Any]]],
         *,
         total: float | None,
         unit: str = "step",
@@ -154,7 +154,7 @@ class Work:
         """Runs a generator of metrics to its end: logs, shows, saves checkpoints, stops when asked to.
 
         Args:
-            steps: yields metrics with the key `step`.
+            steps: yields metrics with the key `step`, or a list of them that belong to one step.
             total: the last step, for the time left; None where unknown.
             unit: what a step is, singular.
             start: the step from which a resumed stage goes on.
@@ -168,8 +168,9 @@ class Work:
         step = start
         log = self.metrics
         for metrics in steps:
-            step = metrics["step"]
-            self.view.update(step, log.append(metrics))
+            records = [log.append(item) for item in ([metrics] if isinstance(metrics, Mapping) else metrics)]
+            step = records[-1]["step"]
+            self.view.update(step, records[-1])
             due = monotonic() - saved >= self.machine.checkpoint_period
             if state is not None and (due or self._stop):
                 self._save(state)

@@ -147,4 +147,4 @@ def extract(config: ExtractConfig, maze: MazeConfig | None, work: Work) -> None:
     save_skill_model(work.folder, learner.model.cpu())
     report = compute_report(learner.model, store, held_out, config.skill.seed, maze, work.machine.threads)
     write_record(work.folder / REPORT_NAME, report)
-    work.view.record("skills", report, format_metrics(report, 12))
+    work.view.record("skills", report, f"skills: {format_metrics(report, 12)}")

@@ -8,17 +8,23 @@ from typing import Annotated, Literal
 import tyro
 
 from ..errors import ConfigError
-from .cli_common import RUNS, Common, Options, Runner
+from .cli_common import RUNS, Common, Options, Runner, make_machine, parse_verb
 from .folder import write_record
 from .keys import compute_plain
 from .presets import PRESETS, RunConfig, find_preset
-from .stage import Stage
+from .progress import format_duration
+from .robot_choice import make_tasks
+from .stage import Stage, StageResult
+from .stage_adapt import make_adapt
 from .stage_export import make_export
 from .stage_extract import make_extract
 from .stage_generate import make_generate
 from .stage_ingest import make_ingest
 from .stage_meta_train import make_meta_train
+from .summary import RunFacts, load_success, make_summary, save_summary
+from .verb_adapt import show_result
 
+RUN_NAME = "run.json"
 Last = Literal["generate", "ingest", "extract", "meta-train", "export", "adapt"]
 
 
@@ -60,18 +66,43 @@ class Run:
                 at / "extract", config.meta_train, config.maze, config.tasks, self.seed
             ),
             "export": lambda: make_export(at / "meta-train", config.export),
+            "adapt": lambda: make_adapt(
+                at / "export", make_tasks(config.maze, config.tasks).test, config.maze, config.adapt, self.seed
+            ),
         }
 
     def execute(self, runner: Runner) -> None:
         """Runs what is not there yet, from the first stage to `until`."""
+        results = []
         for name, make in self.stages().items():
             others = [other / name for other in self.reuse]
             uses_torch = name not in ("generate", "ingest", "export")
-            runner.run(make(), self.folder / name, uses_torch=uses_torch, reuse=others)
+            results.append(runner.run(make(), self.folder / name, uses_torch=uses_torch, reuse=others))
             if name == self.until:
                 break
         config = compute_plain(self.config, "run")
-        write_record(self.folder / "run.json", {"preset": self.preset, "seed": self.seed, "config": config})
+        write_record(self.folder / RUN_NAME, {"preset": self.preset, "seed": self.seed, "config": config})
+        if self.until == "adapt":
+            self.conclude(runner, results)
+
+    def conclude(self, runner: Runner, results: list[StageResult]) -> None:
+        """Writes summary.json, prints the table of success and says how to go on."""
+        adapted = results[-1]
+        show_result(runner, adapted.folder, replay=adapted.status in ("skipped", "reused"))
+        facts = RunFacts(
+            benchmark=self.folder.name,
+            seed=self.seed,
+            tasks=make_tasks(self.config.maze, self.config.tasks).name,
+            command=make_machine(self.options).command,
+            wall_s=sum(result.wall_s for result in results),
+        )
+        path = save_summary(self.folder, make_summary(load_success(adapted.folder), facts))
+        runner.view.record(
+            "run",
+            {"folder": str(self.folder), "summary": str(path), "wall_s": round(facts.wall_s, 1)},
+            f"{path}: the same as records; all stages together took {format_duration(facts.wall_s)}\n"
+            f"Adapt to goals of your own: supple adapt {self.folder} --tasks goals.csv --episodes 100",
+        )
 
 
 def parse_run(arguments: Sequence[str], description: str) -> Run:
@@ -86,8 +117,6 @@ def parse_run(arguments: Sequence[str], description: str) -> Run:
         print("\nsupple run PRESET --help lists every option with that preset's value.")
         raise SystemExit(0)
     if not arguments or arguments[0].startswith("-"):
-        raise ConfigError(f"supple run: expected a preset first, one of {known}, got none; see supple run --help")
+        raise ConfigError(f"run: expected a preset first, one of {known}, got none; see supple run --help")
     name, *rest = arguments
-    default = Run(preset=name, config=find_preset(name))
-    parsed: Run = tyro.cli(Run, prog=f"supple run {name}", description=description, args=rest, default=default)
-    return parsed
+    return parse_verb(Run, f"run {name}", description, rest, Run(preset=name, config=find_preset(name)))

@@ -1,0 +1,63 @@
+"""The verb `adapt`: a bundle meets tasks that it never saw."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..adapt.bundle import load_bundle
+from ..robots.task import load_tasks_csv
+from .cli_common import Common, Options, Runner
+from .stage_adapt import (
+    RECORDS_NAME,
+    AdaptStageConfig,
+    find_bundle,
+    find_maze,
+    find_test_tasks,
+    make_adapt,
+)
+from .summary import load_success, make_table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapt:
+    """Arguments of `supple adapt`."""
+
+    bundle: tyro.conf.Positional[Path]
+    """A policy bundle, or a folder of `export` or `run` that holds one."""
+    tasks: Path | None = None
+    """CSV file of goals with the columns x,y and perhaps name; without it, the bundle's own test tasks."""
+    out: Path | None = None
+    """Folder to make; without it, runs/adapt-<key>."""
+    seed: int = 0
+    """Seed of exploration, sampling and resets."""
+    layout_size: int | None = None
+    """Maze size; without it, that of the bundle."""
+    layout_seed: int | None = None
+    """Maze seed; without it, that of the bundle."""
+    adapt: Annotated[AdaptStageConfig, tyro.conf.arg(name="")] = field(default_factory=AdaptStageConfig)
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Adapts, and prints the records (--json) or a table of success."""
+        bundle = load_bundle(find_bundle(self.bundle))
+        maze = find_maze(bundle, self.layout_size, self.layout_seed)
+        goal = bundle.contract.robot.goal
+        tasks = find_test_tasks(bundle) if self.tasks is None else load_tasks_csv(self.tasks, goal.names)
+        result = runner.run(make_adapt(self.bundle, tasks, maze, self.adapt, self.seed), self.out)
+        show_result(runner, result.folder, replay=result.status in ("skipped", "reused"))
+
+
+def show_result(runner: Runner, folder: Path, *, replay: bool) -> None:
+    """Prints success as a table or as records; `replay` prints the episodes of an earlier run as records too."""
+    if replay:
+        for line in (folder / RECORDS_NAME).read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            runner.view.record(record.pop("kind"), record, "")
+    success = load_success(folder)
+    for record in success:
+        runner.view.record("success", record, "")
+    if success:
+        runner.view.record("folder", {"folder": str(folder)}, make_table(success))
