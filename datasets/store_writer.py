@@ -40,10 +40,11 @@ def write_store(
     schema: Schema,
     provenance: Mapping[str, Any],
     *,
+    rows: int | None = None,
     compression: Compression = "none",
 ) -> EpisodeStore:
     """Writes a store and opens it; see `writing_store` for arguments and errors."""
-    for _ in writing_store(path, episodes, schema, provenance, compression=compression):
+    for _ in writing_store(path, episodes, schema, provenance, rows=rows, compression=compression):
         pass
     return open_store(path)
 
