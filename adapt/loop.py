@@ -1,11 +1,12 @@
 """The few-episode adaptation loop, as a generator of one round of episodes at a time.
 
-Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022, section 4.3: explore with a random task embedding, infer
-the embedding from what was seen, then fine-tune policy and critics with it by KL-constrained SAC. Departures, each a field of
-`AdaptConfig`: later exploration episodes may use what earlier ones found, and the explored episodes are also learned from.
+Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022, section 4.3: explore with a random task embedding,
+infer the embedding from what was seen, then fine-tune policy and critics with it by KL-constrained SAC. Departures,
+each a field of `AdaptConfig`: later exploration episodes may use what earlier ones found, and the explored episodes are
+also learned from.
 
-N tasks are adapted side by side, one row of the robot each, without influencing each other. One row is the case of a real
-robot. A state taken between two rounds resumes exactly.
+N tasks are adapted side by side, one row of the robot each, without influencing each other. One row is the case of a
+real robot. A state taken between two rounds resumes exactly.
 
 Axes: N tasks, R rows, C context, E task embedding.
 """
@@ -142,8 +143,8 @@ class Adapter:
     def evaluate(self, repeats: int, *, greedy: bool) -> NDArray[np.float32]:
         """Success of `repeats` extra episodes per task with the policies as they stand, shape (N, repeats).
 
-        For simulators: the loop itself is not disturbed, its random state included. Before the first episode the embedding
-        is random; during exploration it is inferred from the episodes so far.
+        For simulators: the loop itself is not disturbed, its random state included. Before the first episode the
+        embedding is random; during exploration it is inferred from the episodes so far.
         """
         tag = np.random.SeedSequence([self.seed, self.episode, int(greedy)])
         rng = np.random.default_rng(tag)

@@ -1,1 +1,1 @@
-"""Meta-reinforcement learning over skills or raw actions: spaces, the rollout loop, the episode pool and the learners."""
+"""Meta-reinforcement learning over skills or raw actions: spaces, rollout loop, episode pool and learners."""

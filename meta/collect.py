@@ -1,8 +1,8 @@
 """The rollout loop: every row of a robot batch runs one episode, all rows side by side, one forward pass for all.
 
-A decision is one latent choice, held for H low-level steps. Its transition ends where the episode does, with the flag of the
-step that ended it. (The reference code of SiMPL stores the flag of the following step, which also marks the decision before
-a success as terminal.)
+A decision is one latent choice, held for H low-level steps. Its transition ends where the episode does, with the flag
+of the step that ended it. (The reference code of SiMPL stores the flag of the following step, which also marks the
+decision before a success as terminal.)
 
 Axes: R rows, r rows still running, K decisions, H low-level steps per decision, O observation, Z latent, N tasks.
 """
@@ -65,8 +65,8 @@ def collect(
         goals: Shape (R, G).
         rng: Source of the reset noise.
         device: Where `choose` and the result live; the low level runs on the CPU beside the simulator.
-        stop_at_goal: False runs every row to the time limit (simulators only): the reward of any task can be worked out from
-            the path later.
+        stop_at_goal: False runs every row to the time limit (simulators only): the reward of any task can be worked out
+            from the path later.
     """
     rows, horizon = len(goals), space.horizon
     decisions = -(-robot.spec.episode_steps // horizon)

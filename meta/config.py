@@ -52,8 +52,8 @@ class SimplConfig:
     posterior_context: int = 128
     """Transitions of the large context (published: 8192)."""
     context_episodes: int = 20
-    """The large context holds the last transition of 1 to this many episodes, and others of them; 0 draws transitions of all
-    episodes uniformly (published)."""
+    """The large context holds the last transition of 1 to this many episodes, and others of them; 0 draws transitions
+    of all episodes uniformly (published)."""
     embedding_kl_prior: tuple[float, float] = (1e-5, 1.0)
     """Small context: initial weight of KL(q(e|c) || N(0, I)), and its target (published)."""
     embedding_kl_posterior: tuple[float, float] = (3e-6, 10.0)

@@ -1,9 +1,9 @@
 """Fine-tuning on new tasks: SAC with a KL constraint to the prior, for N tasks side by side.
 
 Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022, section 4.3, after Pertsch et al., "Accelerating
-Reinforcement Learning with Learned Skill Priors", CoRL 2020, Eq. 4-6. Each task has its own policy, critics and multiplier,
-stacked so that one batched product serves all tasks; the tasks do not influence each other. With fresh weights and no
-embedding the same learner is the SPiRL baseline (skills) or a KL-regularised SAC baseline (raw actions).
+Reinforcement Learning with Learned Skill Priors", CoRL 2020, Eq. 4-6. Each task has its own policy, critics and
+multiplier, stacked so that one batched product serves all tasks; the tasks do not influence each other. With fresh
+weights and no embedding the same learner is the SPiRL baseline (skills) or a KL-regularised SAC baseline (raw actions).
 
 Axes: N tasks, B transitions, Q = 2 critics, O observation, Z latent, E task embedding.
 """

@@ -1,7 +1,7 @@
 """Networks of the meta-learner: stacked MLPs, the residual policy and the task encoders.
 
-Sources: Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022 (policy, encoder); Lee et al., "Set Transformer",
-ICML 2019 (published encoder); Zaheer et al., "Deep Sets", NeurIPS 2017 (our encoder).
+Sources: Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022 (policy, encoder); Lee et al., "Set
+Transformer", ICML 2019 (published encoder); Zaheer et al., "Deep Sets", NeurIPS 2017 (our encoder).
 
 Axes: S stacked networks, B batch, O observation, Z latent, E task embedding, M tasks, C context, F token features.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -37,7 +38,7 @@ class StackedMLP(nn.Module):
         super().__init__()
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+        for inputs, outputs in pairwise(sizes):
             bound = 1.0 / math.sqrt(inputs)
             for store, shape in ((self.weights, (stack, inputs, outputs)), (self.biases, (stack, 1, outputs))):
                 store.append(nn.Parameter((torch.rand(shape, generator=generator) * 2.0 - 1.0) * bound))
@@ -99,7 +100,7 @@ class MeanMaxEncoder(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """MAB of Lee et al. 2019 without layer norm; attention is scaled by the full width, as published in SiMPL's code."""
+    """MAB of Lee et al. 2019 without layer norm; attention is scaled by the full width, as in SiMPL's code."""
 
     def __init__(self, query: int, key: int, hidden: int, heads: int, generator: torch.Generator) -> None:
         """Widths of queries, keys and output."""

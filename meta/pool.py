@@ -2,12 +2,13 @@
 
 Every episode is stored once and read by task: a table says how many of its transitions count for each task, with which
 rewards, and where the episode ended for it. As published, an episode counts for the task that it was run for. With
-relabelling it counts for every train task, with the rewards that the task would have given and cut where the task would have
-ended (the reward function of a simulated task can be asked about any state; compare Li et al., "Generalized Hindsight for
-Reinforcement Learning", NeurIPS 2020). Both the replay buffer and the context are drawn from here; a context only from
-episodes run with e ~ N(0, I), which do not depend on the task.
+relabelling it counts for every train task, with the rewards that the task would have given and cut where the task would
+have ended (the reward function of a simulated task can be asked about any state; compare Li et al., "Generalized
+Hindsight for Reinforcement Learning", NeurIPS 2020). Both the replay buffer and the context are drawn from here; a
+context only from episodes run with e ~ N(0, I), which do not depend on the task.
 
-Axes: P episode slots, K decisions, O observation, Z latent, N tasks, M tasks of a batch, B transitions per task, C context.
+Axes: P episode slots, K decisions, O observation, Z latent, N tasks, M tasks of a batch, B transitions per task, C
+context.
 """
 
 from __future__ import annotations
@@ -196,8 +197,8 @@ class EpisodePool:
         Args:
             task: Task indices, shape (M,).
             size: C.
-            num_episodes: Shape (M,), at most C: draw from so many episodes, the last transition of each among them; None
-                draws transitions of all of them, as published.
+            num_episodes: Shape (M,), at most C: draw from so many episodes, the last transition of each among them;
+                None draws transitions of all of them, as published.
             generator: Source of the draw.
         """
         if num_episodes is None:
@@ -244,7 +245,7 @@ class EpisodePool:
 
 
 def _uniform_rank(total: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Integers uniform in [0, total), shape (M, size), for totals of shape (M, 1) or (M, size); 0 where the total is 0."""
+    """Integers uniform in [0, total), shape (M, size), for totals (M, 1) or (M, size); 0 where the total is 0."""
     u = torch.rand((len(total), size), generator=generator, device=total.device, dtype=torch.float64)
     return (u * total).to(torch.int64)
 

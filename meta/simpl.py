@@ -1,8 +1,8 @@
 """SiMPL's losses as pure functions, to be read beside the paper.
 
-Nam, Sun, Pertsch, Hwang, Lim, "Skill-based Meta-Reinforcement Learning", ICLR 2022, section 4.2 and its published code. Two
-kinds of context are trained in every step: a few transitions ("prior"), as before a task is known, and many ("posterior"),
-each with its own regularisation towards N(0, I) and towards the skill prior.
+Nam, Sun, Pertsch, Hwang, Lim, "Skill-based Meta-Reinforcement Learning", ICLR 2022, section 4.2 and its published code.
+Two kinds of context are trained in every step: a few transitions ("prior"), as before a task is known, and many
+("posterior"), each with its own regularisation towards N(0, I) and towards the skill prior.
 
 Axes: M tasks, B transitions per task, Q = 2 critics, Z latent, E task embedding.
 """
@@ -25,9 +25,10 @@ def td_target(
     discount: float,
     kl_clip: float,
 ) -> Tensor:
-    """r + gamma (1 - terminated) (min_j Q_j(s', z', e) - alpha min(KL(pi || p), clip)), shape (M, B).
+    """The target r + gamma (1 - terminated) (min_j Q_j(s', z', e) - alpha min(KL(pi || p), clip)), shape (M, B).
 
-    Truncation bootstraps, termination does not. The reference multiplies by clamp(kl) / kl, which is NaN at 0; this clamps.
+    Truncation bootstraps, termination does not. The reference multiplies by clamp(kl) / kl, which is NaN at 0; this
+    clamps.
 
     Args:
         reward: Shape (M, B).
@@ -58,7 +59,7 @@ def embedding_kl(embedding: Gaussian) -> Tensor:
 
 
 def multiplier_loss(multiplier: Tensor, divergence: Tensor, target: float) -> Tensor:
-    """lambda (target - KL): descending it raises lambda where the divergence exceeds its target; shapes broadcast."""
+    """The loss lambda (target - KL), whose descent raises lambda where KL exceeds the target; shapes broadcast."""
     return (multiplier * (target - divergence.detach())).mean()
 
 
@@ -71,13 +72,13 @@ def only_increase(parameter: Tensor) -> None:
 def reward_prediction_loss(logit: Tensor, reward: Tensor) -> Tensor:
     """Binary cross-entropy of "this transition was rewarded", given e and s'; shape (M, B) -> scalar.
 
-    Ours, not SiMPL's: the encoder is also trained to know where the reward is, as in Zintgraf et al., "VariBAD", ICLR 2020,
-    Eq. 8, restricted to the reward.
+    Ours, not SiMPL's: the encoder is also trained to know where the reward is, as in Zintgraf et al., "VariBAD", ICLR
+    2020, Eq. 8, restricted to the reward.
     """
     return functional.binary_cross_entropy_with_logits(logit, (reward > 0.0).to(logit.dtype))
 
 
 def soft_update(target: list[Tensor], source: list[Tensor], tau: float) -> None:
-    """target <- (1 - tau) target + tau source, in place."""
+    """Moves target <- (1 - tau) target + tau source, in place."""
     with torch.no_grad():
         torch._foreach_lerp_(target, source, tau)

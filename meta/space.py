@@ -1,8 +1,8 @@
 """What a high-level policy chooses: skills of a skill model, or raw actions.
 
-Both are a latent Gaussian choice that is held for a number of low-level steps, with a prior to stay close to. For skills
-this is the hierarchy of Pertsch et al., "Accelerating Reinforcement Learning with Learned Skill Priors", CoRL 2020, with the
-closed-loop decoder of Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022.
+Both are a latent Gaussian choice that is held for a number of low-level steps, with a prior to stay close to. For
+skills this is the hierarchy of Pertsch et al., "Accelerating Reinforcement Learning with Learned Skill Priors", CoRL
+2020, with the closed-loop decoder of Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022.
 
 Axes: B batch, r rows, O observation, Z latent, A action.
 """
@@ -96,8 +96,8 @@ class SkillSpace:
 class RawSpace:
     """Raw actions in the robot's units, one per low-level step; the prior is N(0, 1) per axis.
 
-    Departure: the published SAC squashes with tanh and maximises entropy. Here both spaces share one learner, which stays
-    close to a broad Gaussian instead; the robot clips actions at its limits.
+    Departure: the published SAC squashes with tanh and maximises entropy. Here both spaces share one learner, which
+    stays close to a broad Gaussian instead; the robot clips actions at its limits.
     """
 
     PRIOR_SCALE = 1.0
