@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from .maze import MazeBatch, is_within_goal
+from .maze import MazeBatch
 from .maze_layout import Layout, geodesic_distance, start_cell
 
 Float = NDArray[np.float32]
@@ -146,26 +146,3 @@ def play(layout: Layout, config: PlannerConfig, *, rows: int, seed: int, threads
             previous = position
             observation = batch.step(everyone, applied).observation
         yield chunk
-
-
-def make_d4rl_arrays(chunk: PlayChunk) -> dict[str, NDArray[np.float32] | NDArray[np.bool_]]:
-    """The chunk as the flat arrays of a D4RL maze2d file, episode after episode, N = R x T rows.
-
-    As in D4RL's own maze2d files `terminals` is false throughout, because the robot goes on after a goal, and
-    `timeouts` marks the last step of an episode. The sparse reward is the maze robot's: 1 within its goal radius.
-    """
-    rows, steps = chunk.terminal.shape
-    timeouts = np.zeros((rows, steps), np.bool_)
-    timeouts[:, -1] = True
-    observations = chunk.observation.reshape(rows * steps, 4)
-    goals = chunk.goal.reshape(rows * steps, 2)
-    return {
-        "observations": observations,
-        "actions": chunk.action.reshape(rows * steps, 2),
-        "rewards": is_within_goal(observations, goals).astype(np.float32),
-        "terminals": np.zeros(rows * steps, np.bool_),
-        "timeouts": timeouts.reshape(rows * steps),
-        "infos/qpos": observations[:, :2],
-        "infos/qvel": observations[:, 2:],
-        "infos/goal": goals,
-    }

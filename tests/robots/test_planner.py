@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from supple.errors import ConfigError
 from supple.robots.maze import TIMESTEP
 from supple.robots.maze_layout import geodesic_distance, make_layout
-from supple.robots.planner import PlannerConfig, PlayChunk, make_d4rl_arrays, next_cell_table, play
+from supple.robots.planner import PlannerConfig, PlayChunk, next_cell_table, play
 
 LAYOUT = make_layout(20, 0)
 # 23 moves of 20 steps at full speed, with a margin for turns
@@ -134,27 +134,6 @@ def test_noise_is_on_the_action_and_clipped() -> None:
     assert np.array_equal(quiet.observation[:, 0], noisy.observation[:, 0])
     assert (quiet.action[:, 0] != noisy.action[:, 0]).any()
     assert np.abs(noisy.action).max() <= 1.0
-
-
-def test_d4rl_arrays_are_episode_after_episode(chunk: PlayChunk) -> None:
-    arrays = make_d4rl_arrays(chunk)
-    total = 40 * LONG_ENOUGH
-    assert list(arrays) == [
-        "observations", "actions", "rewards", "terminals", "timeouts", "infos/qpos", "infos/qvel", "infos/goal",
-    ]  # fmt: skip
-    assert all(len(array) == total for array in arrays.values())
-    assert {str(array.dtype) for array in arrays.values()} == {"float32", "bool"}
-    assert np.flatnonzero(arrays["timeouts"]).tolist() == list(range(LONG_ENOUGH - 1, total, LONG_ENOUGH))
-    assert not arrays["terminals"].any()
-    assert np.array_equal(arrays["observations"][3 * LONG_ENOUGH + 7], chunk.observation[3, 7])
-    assert np.array_equal(arrays["actions"][3 * LONG_ENOUGH + 7], chunk.action[3, 7])
-    assert np.array_equal(arrays["infos/goal"][3 * LONG_ENOUGH + 7], chunk.goal[3, 7])
-    assert np.array_equal(np.hstack([arrays["infos/qpos"], arrays["infos/qvel"]]), arrays["observations"])
-    distance = np.linalg.norm(arrays["infos/qpos"] - arrays["infos/goal"], axis=1)
-    assert np.array_equal(
-        arrays["rewards"][np.abs(distance - 1.0) > 1e-5], (distance <= 1.0)[np.abs(distance - 1.0) > 1e-5]
-    )
-    assert arrays["rewards"][chunk.terminal.reshape(-1)].all()
 
 
 @pytest.mark.parametrize("field", ["proportional_gain", "waypoint_radius", "waypoint_step", "episode_steps"])
