@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
+from .publish import sync_file
 
 MANIFEST_NAME = "MANIFEST.json"
 _FORMAT = "supple-episode-store"
@@ -58,7 +59,7 @@ class Manifest:
 
 
 class Sealer:
-    """Hashes files and syncs them to the disk in the background, while the next ones are written.
+    """Writes, hashes and syncs files in the background, while the next ones are prepared.
 
     Args:
         root: The folder that the manifest will describe.
@@ -69,14 +70,20 @@ class Sealer:
         self._pool = ThreadPoolExecutor(_SEAL_THREADS)
         self._entries: dict[str, Future[FileEntry]] = {}
 
-    def seal(self, names: Iterable[str]) -> None:
-        """Takes files that will not change any more, by path relative to the root."""
-        for name in names:
-            self._entries[name] = self._pool.submit(_hash_and_sync, self._root / name)
+    def write(self, name: str, make_parts: Callable[[], Iterable[bytes | memoryview]]) -> None:
+        """Writes a file of these parts, one after the other; they are made and released in the background."""
+        self._entries[name] = self._pool.submit(_write_file, self._root / name, make_parts)
+
+    def wait(self) -> None:
+        """Returns when all that was given so far is on the disk; raises OSError when it could not be written."""
+        for entry in self._entries.values():
+            entry.result()
 
     def finish(self, chunks: Mapping[str, int]) -> Manifest:
-        """Seals whatever else lies under the root, waits, and returns the manifest of all of it."""
-        self.seal(name for name in list_files(self._root) if name not in self._entries)
+        """Syncs and hashes whatever else lies under the root, waits, and returns the manifest of all of it."""
+        for name in list_files(self._root):
+            if name not in self._entries:
+                self._entries[name] = self._pool.submit(_sync_and_hash, self._root / name)
         files = {name: self._entries[name].result() for name in sorted(self._entries)}
         return Manifest(files=files, chunks=dict(sorted(chunks.items())))
 
@@ -142,11 +149,22 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _hash_and_sync(path: Path) -> FileEntry:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+def _write_file(path: Path, make_parts: Callable[[], Iterable[bytes | memoryview]]) -> FileEntry:
+    digest, size = hashlib.sha256(), 0
+    with path.open("xb", buffering=0) as stream:
+        for part in make_parts():
+            view = memoryview(part).cast("B")
+            digest.update(view)
+            size += len(view)
+            while view:  # an unbuffered write may take less than it is given
+                view = view[stream.write(view) :]
         os.fsync(stream.fileno())
-        return FileEntry(digest, os.fstat(stream.fileno()).st_size)
+    return FileEntry(digest.hexdigest(), size)
+
+
+def _sync_and_hash(path: Path) -> FileEntry:
+    sync_file(path)
+    return FileEntry(hash_file(path), path.stat().st_size)
 
 
 def _dump(value: Mapping[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,7 +24,16 @@ from zarr.storage import LocalStore
 
 from ..errors import StoreError
 from .episode import Episode
-from .layout import CHUNK_KEYS, CHUNK_ROWS, INDEX_DTYPES, Compression, find_missing, make_codecs, missing_value
+from .layout import (
+    CHUNK_KEYS,
+    CHUNK_ROWS,
+    INDEX_DTYPES,
+    Compression,
+    encode_chunk,
+    find_missing,
+    make_codecs,
+    missing_value,
+)
 from .manifest import MANIFEST_NAME, Sealer
 from .publish import publish, refuse_existing, sync_file
 from .schema import Feature, Schema
@@ -31,7 +41,7 @@ from .store import EpisodeStore, open_store
 
 Array = npt.NDArray[Any]
 _BLOCK_BYTES = 2**25
-"""What is written at a time, 32 MiB: enough to hide the 2 ms that a call into zarr costs."""
+"""What is handed over at a time, 32 MiB; a write takes about twice that memory, or two chunks of every feature."""
 
 
 def write_store(
@@ -68,7 +78,7 @@ def writing_store(
         episodes: As yielded by a reader; consumed once.
         schema: Of every episode.
         provenance: JSON values, stored in the root attributes.
-        rows: N, if known: yielded again, and spares growing the arrays; a wrong number does no harm.
+        rows: N, if known: only yielded again, for the consumer's progress bar.
         compression: Of the chunks.
 
     Raises:
@@ -79,27 +89,28 @@ def writing_store(
     refuse_existing(path, StoreError)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path)
-    partial = path.with_name(f"{path.name}.partial-{uuid4().hex}")
-    partial.mkdir()
-    lock = os.open(partial, os.O_RDONLY)
-    sealer = Sealer(partial)
+    folder = path.with_name(f"{path.name}.partial-{uuid4().hex}")
+    folder.mkdir()
+    lock = os.open(folder, os.O_RDONLY)
+    sealer = Sealer(folder)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         root = zarr.create_group(
-            LocalStore(partial),
+            LocalStore(folder),
             zarr_format=3,
             attributes={"schema": schema.to_json(), "provenance": dict(provenance)},
         )
-        columns = [_Column(root, feature, rows, compression, path) for feature in schema.features]
+        columns = [_Column(feature, sealer, compression, path) for feature in schema.features]
+        for column in columns:
+            (folder / column.name).mkdir(parents=True)
         lengths, flags = yield from _write_steps(path, episodes, schema, columns, sealer, rows)
-        _write_index(root, lengths, flags)
-        chunks = {column.name: column.array.nchunks for column in columns}
-        chunks |= {f"episodes/{name}": 1 for name in INDEX_DTYPES}
-        (partial / MANIFEST_NAME).write_bytes(sealer.finish(chunks).to_bytes())
-        sync_file(partial / MANIFEST_NAME)
-        for folder, _, _ in os.walk(partial, topdown=False):
-            sync_file(Path(folder))
-        publish(partial, path, StoreError)
+        chunks = {column.name: column.describe(root) for column in columns}
+        chunks |= _write_index(root, lengths, flags)
+        (folder / MANIFEST_NAME).write_bytes(sealer.finish(chunks).to_bytes())
+        sync_file(folder / MANIFEST_NAME)
+        for name, _, _ in os.walk(folder, topdown=False):
+            sync_file(Path(name))
+        publish(folder, path, StoreError)
     except OSError as error:
         raise StoreError(
             f"{path}: expected a folder that can be written, got {error.strerror or error}; "
@@ -108,19 +119,19 @@ def writing_store(
     finally:
         sealer.close()
         os.close(lock)
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_abandoned(path: Path) -> None:
     """Removes the partial folders of `path` whose writer no longer lives: its lock ended with it."""
-    for partial in path.parent.glob(f"{path.name}.partial-*"):
+    for folder in path.parent.glob(f"{path.name}.partial-*"):
         try:
-            lock = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         except BlockingIOError:
             continue
         finally:
@@ -149,28 +160,28 @@ def _write_steps(
         pending += length
         if pending >= block_rows:
             whole = pending - pending % CHUNK_ROWS
+            sealer.wait()  # at most one block is on its way to the disk while the next is read
             for column in columns:
-                sealer.seal(column.flush(whole))
+                column.flush(whole)
             written, pending = written + whole, pending - whole
             yield written, rows
     if not lengths:
         raise StoreError(f"{path}: expected at least one episode, got 0; check the source")
     for column in columns:
-        sealer.seal(column.finish(pending))
+        column.flush(pending)
     yield written + pending, rows
     return np.array(lengths, np.int64), np.array(flags, np.uint8)
 
 
 class _Column:
-    """One array of `steps/`, written in whole chunks."""
+    """One array of `steps/`, whose chunks are written one after the other."""
 
-    def __init__(
-        self, root: zarr.Group, feature: Feature, rows: int | None, compression: Compression, path: Path
-    ) -> None:
+    def __init__(self, feature: Feature, sealer: Sealer, compression: Compression, path: Path) -> None:
         self.feature = feature
         self.name = f"steps/{feature.name}"
         self.row_bytes = math.prod(feature.shape) * np.dtype(feature.dtype).itemsize
-        self.array = _create(root, self.name, feature.dtype, (rows or 0, *feature.shape), CHUNK_ROWS, compression)
+        self._sealer = sealer
+        self._compression = compression
         self._path = path
         self._pending: list[Array] = []
         self._written = 0
@@ -179,35 +190,29 @@ class _Column:
         """Keeps a reference until the values are written."""
         self._pending.append(values)
 
-    def flush(self, rows: int) -> list[str]:
-        """Writes the first `rows` of what is pending, and returns the files of these chunks."""
+    def flush(self, rows: int) -> None:
+        """Hands the first `rows` of what is pending to the sealer, which writes them in the background."""
         if not rows:
-            return []
+            return
         values = np.concatenate(self._pending)
         block, rest = values[:rows], values[rows:]
-        self._pending = [rest] if len(rest) else []
-        start, end = self._written, self._written + rows
+        self._pending = [rest.copy()] if len(rest) else []
         bad = find_missing(block)
         if bad is not None:
             raise StoreError(
                 f"{self._path}: {self.name}: expected finite values other than {missing_value(self.feature.dtype)}, "
-                f"got {block[bad]} in row {start + bad}; repair the source"
+                f"got {block[bad]} in row {self._written + bad}; repair the source"
             )
-        self._resize(max(end, self.array.shape[0]))
-        self.array[start:end] = block
-        self._written = end
-        first, last = start // CHUNK_ROWS, -(-end // CHUNK_ROWS)
-        return [f"{self.name}/c.{chunk}{'.0' * len(self.feature.shape)}" for chunk in range(first, last)]
+        for start in range(0, rows, CHUNK_ROWS):
+            name = f"{self.name}/c.{(self._written + start) // CHUNK_ROWS}{'.0' * len(self.feature.shape)}"
+            part = block[start : start + CHUNK_ROWS]
+            self._sealer.write(name, partial(encode_chunk, part, CHUNK_ROWS, self._compression))
+        self._written += rows
 
-    def finish(self, rows: int) -> list[str]:
-        """Writes the last `rows`, and gives the array the length of what was written."""
-        names = self.flush(rows)
-        self._resize(self._written)
-        return names
-
-    def _resize(self, rows: int) -> None:
-        if rows != self.array.shape[0]:
-            self.array.resize((rows, *self.feature.shape))
+    def describe(self, root: zarr.Group) -> int:
+        """Writes the metadata of the array, now that its length is known; returns the number of chunks."""
+        shape = (self._written, *self.feature.shape)
+        return _create(root, self.name, self.feature.dtype, shape, CHUNK_ROWS, self._compression).nchunks
 
 
 def _create(
@@ -225,10 +230,12 @@ def _create(
     )
 
 
-def _write_index(root: zarr.Group, lengths: npt.NDArray[np.int64], flags: npt.NDArray[np.uint8]) -> None:
+def _write_index(root: zarr.Group, lengths: npt.NDArray[np.int64], flags: npt.NDArray[np.uint8]) -> dict[str, int]:
+    """Writes `episodes/`; returns the number of chunks of each array."""
     columns: tuple[Array, ...] = (np.cumsum(lengths) - lengths, lengths, flags[:, 0], flags[:, 1])
     for (name, dtype), values in zip(INDEX_DTYPES.items(), columns, strict=True):
         _create(root, f"episodes/{name}", dtype, (len(lengths),), len(lengths), "none")[:] = values
+    return {f"episodes/{name}": 1 for name in INDEX_DTYPES}
 
 
 def _check_episode(episode: Episode, schema: Schema, where: str) -> int:

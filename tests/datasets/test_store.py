@@ -61,7 +61,7 @@ def test_round_trip(store: EpisodeStore, schema: Schema, make_episodes: MakeEpis
         np.testing.assert_array_equal(loaded, whole)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.integers(1, 23), min_size=1, max_size=6),
     rows=st.sampled_from(["unknown", "known", "wrong"]),
@@ -92,7 +92,7 @@ def test_ragged_episodes_come_back(
     shutil.rmtree(path)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=9))
 def test_every_finite_value_comes_back(
     values: list[float], tmp_path_factory: pytest.TempPathFactory, schema: Schema
@@ -114,6 +114,26 @@ def test_the_codec_and_the_fill_value(store: EpisodeStore) -> None:
     assert metadata["chunk_grid"]["configuration"]["chunk_shape"] == [layout_module.CHUNK_ROWS, 2]
     assert json.loads((store.path / "steps/count/zarr.json").read_bytes())["fill_value"] == -(2**31)
     assert json.loads((store.path / "episodes/terminated/zarr.json").read_bytes())["fill_value"] == 255
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("dtype", ["float32", "int64", "uint8"])
+def test_chunks_are_the_bytes_that_zarr_writes(
+    tmp_path: Path, compression: layout_module.Compression, dtype: str
+) -> None:
+    values = np.arange(1, 22).reshape(7, 3).astype(dtype)
+    array = zarr.create_array(
+        tmp_path / "array",
+        shape=values.shape,
+        chunks=(5, 3),
+        dtype=dtype,
+        compressors=layout_module.make_codecs(compression),
+        fill_value=layout_module.missing_value(dtype),
+        chunk_key_encoding=layout_module.CHUNK_KEYS,
+    )
+    array[:] = values
+    for name, rows in (("c.0.0", values[:5]), ("c.1.0", values[5:])):
+        assert b"".join(layout_module.encode_chunk(rows, 5, compression)) == (tmp_path / "array" / name).read_bytes()
 
 
 def test_chunks_of_zeros_are_files_too(tmp_path: Path, schema: Schema) -> None:
