@@ -5,8 +5,8 @@ infer the embedding from what was seen, then fine-tune policy and critics with i
 each a field of `AdaptConfig`: later exploration episodes may use what earlier ones found, and the explored episodes are
 also learned from.
 
-N tasks are adapted side by side, one row of the robot each, without influencing each other. One row is the case of a
-real robot. A state taken between two rounds resumes exactly.
+N tasks are adapted side by side, one row of the robot each; each learns from its own episodes only. One row is the case
+of a real robot. A state taken between two rounds resumes exactly.
 
 Axes: N tasks, R rows, C context, E task embedding.
 """
@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ConfigError, RunError
 from ..meta.agent import SimplAgent
 from ..meta.collect import Episodes, collect
 from ..meta.context import context_of
-from ..meta.finetune import FinetuneConfig, Finetuner, named_part
+from ..meta.finetune import FinetuneConfig, Finetuner
+from ..meta.state import named_part
 from ..robots.robot import RobotBatch
 from ..robots.task import Task, goals_of
 from ..skills.gaussian import Gaussian
@@ -43,7 +44,11 @@ class AdaptConfig:
     exploration_episodes: int = 20
     """Episodes before the task embedding is inferred (published)."""
     blind: bool = False
-    """Explore with e ~ N(0, I) only (published: True); False lets later episodes draw e ~ q(e | what was seen)."""
+    """Explore with e ~ N(0, I) to the end (published: True). False stops searching when a task was rewarded: from then
+    on its episodes draw e ~ q(e | what was seen)."""
+    keep_searching: bool = True
+    """A task that was never rewarded goes on exploring with e ~ N(0, I) after the exploration episodes; its embedding
+    is inferred at its first reward (published: False, the embedding is inferred from whatever was seen)."""
     context: int = 256
     """Transitions of the context (published: all)."""
     learn_from_exploration: bool = True
@@ -101,44 +106,79 @@ class Adapter:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.episode = 0
         self.explored: list[Episodes] = []
-        self.finetuner: Finetuner | None = None
+        self.rewarded = np.zeros(len(self.tasks), np.bool_)
+        """Tasks that were rewarded at least once, shape (N,)."""
+        self.finetuners: list[Finetuner | None] = [None] * len(self.tasks)
 
     def run(self) -> Iterator[list[Record]]:
         """Runs to `config.episodes`, yielding one record per task for every round of episodes."""
         while self.episode < self.config.episodes:
-            yield self.explore_round() if self.finetuner is None else self.finetune_round()
+            yield self.round()
 
-    def explore_round(self) -> list[Record]:
-        """One episode per task with a random embedding; after the last one the embedding is inferred."""
+    def round(self) -> list[Record]:
+        """One episode per task: exploring, or with the task's own policy, which then learns from it."""
         config = self.config
+        tuned = np.array([tuner is not None for tuner in self.finetuners])
+        everyone = np.arange(len(self.tasks))
+        episodes = self._run(self.goals, everyone, self._exploration(), self.rng, self.generator)
+        self.episode += 1
+        self.rewarded |= _succeeded(episodes) > 0
+        if not tuned.all():
+            self.explored = [*self.explored, episodes][-config.exploration_episodes :]
+        updates = [0] * len(self.tasks)
+        for index, tuner in enumerate(self.finetuners):
+            if tuner is not None:
+                updates[index] = tuner.updates_due(tuner.add(_row(episodes, index)))
+                for _ in range(updates[index]):
+                    tuner.update()
+        if self.episode >= config.exploration_episodes:
+            self._begin_finetuning()
+        return self._records(tuned, episodes, updates)
+
+    def infer(self, generator: torch.Generator) -> Gaussian:
+        """q(e | the last exploring episodes), each (N, E)."""
+        with torch.no_grad():
+            return self.agent.encode(context_of(self.explored, self.config.context, generator))
+
+    def _exploration(self) -> Tensor:
+        """Embeddings of this round's exploring episodes, shape (N, E)."""
         embedding = torch.randn(
             (len(self.tasks), self.agent.embedding_dim), generator=self.generator, device=self.device
         )
-        if self.explored and not config.blind:
-            posterior = self.infer()
-            embedding = posterior.loc + posterior.scale * embedding
-        episodes = self._run(self.goals, embedding, self.rng, self.generator)
-        self.explored.append(episodes)
-        self.episode += 1
-        if self.episode == config.exploration_episodes:
-            self.finetuner = self._make_finetuner(self.infer().loc)
-        return self._records("explore", episodes, 0)
+        if self.config.blind or not self.rewarded.any():
+            return embedding
+        posterior = self.infer(self.generator)
+        known = torch.from_numpy(self.rewarded).to(self.device)[:, None]
+        return torch.where(known, posterior.loc + posterior.scale * embedding, embedding)
 
-    def infer(self) -> Gaussian:
-        """q(e | all episodes so far), each (N, E)."""
-        with torch.no_grad():
-            return self.agent.encode(context_of(self.explored, self.config.context, self.generator))
+    def _begin_finetuning(self) -> None:
+        """Fixes the embedding of each task that is ready, and gives it a policy of its own."""
+        ready = [
+            index
+            for index, tuner in enumerate(self.finetuners)
+            if tuner is None and (self.rewarded[index] or not self.config.keep_searching)
+        ]
+        if ready:
+            embedding = self.infer(self.generator).loc
+            for index in ready:
+                self.finetuners[index] = self._make_finetuner(index, embedding[index])
 
-    def finetune_round(self) -> list[Record]:
-        """One episode per task with the current policies, then their updates."""
-        tuner = self._require_finetuner()
-        episodes = self._run_tuned(self.goals, np.arange(len(self.tasks)), self.rng, self.generator, greedy=False)
-        tuner.add(episodes)
-        updates = tuner.updates_due(int(episodes.length.sum()))
-        for _ in range(updates):
-            tuner.update()
-        self.episode += 1
-        return self._records("finetune", episodes, updates)
+    def _make_finetuner(self, index: int, embedding: Tensor) -> Finetuner:
+        agent = self.agent
+        tuner = Finetuner(
+            agent.space,
+            self.robot.spec.observation.shape[0],
+            -(-self.robot.spec.episode_steps // agent.space.horizon),
+            embedding,
+            tuple(int(bias.shape[-1]) for bias in list(agent.critic.biases)[:-1]),
+            self.config.finetune,
+            self.seed + index,
+        )
+        tuner.start_from(agent.policy, agent.critic, self.alpha)
+        if self.config.learn_from_exploration:
+            for episodes in self.explored:
+                tuner.add(_row(episodes, index))
+        return tuner
 
     def evaluate(self, repeats: int, *, greedy: bool) -> NDArray[np.float32]:
         """Success of `repeats` extra episodes per task with the policies as they stand, shape (N, repeats).
@@ -146,92 +186,55 @@ class Adapter:
         For simulators: the loop itself is not disturbed, its random state included. Before the first episode the
         embedding is random; during exploration it is inferred from the episodes so far.
         """
-        tag = np.random.SeedSequence([self.seed, self.episode, int(greedy)])
-        rng = np.random.default_rng(tag)
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, self.episode, int(greedy)]))
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         which = np.repeat(np.arange(len(self.tasks)), repeats)
         results = []
         for chunk in np.array_split(which, -(-len(which) // self.robot.rows)):
-            if self.finetuner is None:
-                embedding = torch.randn((len(chunk), self.agent.embedding_dim), generator=generator, device=self.device)
-                if self.explored:
-                    with torch.no_grad():
-                        context = context_of(self.explored, self.config.context, generator)
-                        embedding = self.agent.encode(context).loc[torch.from_numpy(chunk).to(self.device)]
-                episodes = self._run(self.goals[chunk], embedding, rng, generator, greedy=greedy)
-            else:
-                episodes = self._run_tuned(self.goals[chunk], chunk, rng, generator, greedy=greedy)
+            embedding = torch.randn((len(chunk), self.agent.embedding_dim), generator=generator, device=self.device)
+            if self.explored:
+                embedding = self.infer(generator).loc[torch.from_numpy(chunk).to(self.device)]
+            episodes = self._run(self.goals[chunk], chunk, embedding, rng, generator, greedy=greedy)
             results.append(_succeeded(episodes))
         return np.concatenate(results).reshape(len(self.tasks), repeats)
 
     def _run(
         self,
         goals: NDArray[np.float32],
+        which: NDArray[np.int64],
         embedding: Tensor,
         rng: np.random.Generator,
         generator: torch.Generator,
         *,
         greedy: bool = False,
     ) -> Episodes:
+        """One episode per row, with the own policy of task `which`, (R,), or the meta-policy at `embedding`, (R, E)."""
+
         def choose(observation: Tensor, prior: Gaussian, rows: NDArray[np.int64]) -> Tensor:
-            return self.agent.act(observation, prior, embedding[torch.from_numpy(rows)], generator, greedy)
+            latent = self.agent.act(observation, prior, embedding[torch.from_numpy(rows)], generator, greedy)
+            task_of_row = which[rows]
+            for index in np.unique(task_of_row):
+                tuner = self.finetuners[index]
+                if tuner is not None:
+                    own = torch.from_numpy(task_of_row == index).to(self.device)
+                    own_prior = Gaussian(prior.loc[own], prior.scale[own])
+                    latent[own] = tuner.act(observation[own], own_prior, generator, greedy)
+            return latent
 
         return collect(self.robot, self.agent.space, choose, goals, rng, device=self.device)
 
-    def _run_tuned(
-        self,
-        goals: NDArray[np.float32],
-        which: NDArray[np.int64],
-        rng: np.random.Generator,
-        generator: torch.Generator,
-        *,
-        greedy: bool,
-    ) -> Episodes:
-        tuner = self._require_finetuner()
-        policy_of_row = torch.from_numpy(which).to(self.device)
-
-        def choose(observation: Tensor, prior: Gaussian, rows: NDArray[np.int64]) -> Tensor:
-            return tuner.act(observation, prior, policy_of_row[torch.from_numpy(rows)], generator, greedy)
-
-        return collect(self.robot, self.agent.space, choose, goals, rng, device=self.device)
-
-    def _make_finetuner(self, embedding: Tensor) -> Finetuner:
-        agent = self.agent
-        decisions = -(-self.robot.spec.episode_steps // agent.space.horizon)
-        hidden = tuple(int(bias.shape[-1]) for bias in agent.critic.biases[:-1])
-        tuner = Finetuner(
-            agent.space,
-            self.robot.spec.observation.shape[0],
-            decisions,
-            embedding,
-            hidden,
-            self.config.finetune,
-            self.seed,
-        )
-        policy = [(layer.weight.T, layer.bias) for layer in agent.policy.layers if isinstance(layer, nn.Linear)]
-        critic = [(w, b[:, 0]) for w, b in zip(agent.critic.weights, agent.critic.biases, strict=True)]
-        tuner.start_from(policy, critic, self.alpha)
-        if self.config.learn_from_exploration:
-            for episodes in self.explored:
-                tuner.add(episodes)
-        return tuner
-
-    def _require_finetuner(self) -> Finetuner:
-        assert self.finetuner is not None, "exploration ends before fine-tuning begins"
-        return self.finetuner
-
-    def _records(self, stage: str, episodes: Episodes, updates: int) -> list[Record]:
+    def _records(self, tuned: NDArray[np.bool_], episodes: Episodes, updates: list[int]) -> list[Record]:
         succeeded = _succeeded(episodes)
         return [
             {
-                "stage": stage,
+                "stage": "finetune" if tuned[row] else "explore",
                 "episode": self.episode,
                 "task": task.name,
                 "goal": list(task.goal),
                 "success": bool(succeeded[row]),
                 "return": float(episodes.reward[row].sum()),
                 "steps": int(episodes.steps[row]),
-                "updates": updates,
+                "updates": updates[row],
             }
             for row, task in enumerate(self.tasks)
         ]
@@ -239,17 +242,21 @@ class Adapter:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that the next round depends on."""
         tensors = {"generator": self.generator.get_state()}
-        for index, episodes in enumerate(self.explored):
-            tensors |= {f"explored.{index}.{name}": value for name, value in _flatten(episodes).items()}
         facts: dict[str, Any] = {
             "episode": self.episode,
             "rng": self.rng.bit_generator.state,
             "config": asdict(self.config),
             "tasks": [task.goal for task in self.tasks],
+            "rewarded": self.rewarded.tolist(),
+            "explored": len(self.explored),
+            "finetune": {},
         }
-        if self.finetuner is not None:
-            inner, facts["finetune"] = self.finetuner.state()
-            tensors |= {f"finetune.{name}": value for name, value in inner.items()}
+        for index, episodes in enumerate(self.explored):
+            tensors |= {f"explored.{index}.{name}": value for name, value in _flatten(episodes).items()}
+        for index, tuner in enumerate(self.finetuners):
+            if tuner is not None:
+                inner, facts["finetune"][str(index)] = tuner.state()
+                tensors |= {f"finetune.{index}.{name}": value for name, value in inner.items()}
         return {name: value.detach().contiguous() for name, value in tensors.items()}, facts
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -264,11 +271,16 @@ class Adapter:
             self.generator.set_state(tensors["generator"].cpu())
             self.rng.bit_generator.state = facts["rng"]
             self.episode = facts["episode"]
-            rounds = min(self.episode, self.config.exploration_episodes)
-            self.explored = [_unflatten(named_part(tensors, f"explored.{index}.")) for index in range(rounds)]
-            if "finetune" in facts:
-                self.finetuner = self._make_finetuner(tensors["finetune.module.embedding"])
-                self.finetuner.load_state(named_part(tensors, "finetune."), facts["finetune"])
+            self.rewarded = np.array(facts["rewarded"], np.bool_)
+            self.explored = [
+                _unflatten(named_part(tensors, f"explored.{index}.")) for index in range(facts["explored"])
+            ]
+            self.finetuners = [None] * len(self.tasks)
+            for index, inner in facts["finetune"].items():
+                part = named_part(tensors, f"finetune.{index}.")
+                tuner = self._make_finetuner(int(index), part["module.embedding"])
+                tuner.load_state(part, inner)
+                self.finetuners[int(index)] = tuner
         except (KeyError, RuntimeError) as error:
             raise RunError(f"adaptation checkpoint: expected a whole state, got {error}; start again") from error
 
@@ -277,12 +289,17 @@ def _succeeded(episodes: Episodes) -> NDArray[np.float32]:
     return (episodes.reward.sum(1) > 0.0).float().cpu().numpy()
 
 
+def _row(episodes: Episodes, index: int) -> Episodes:
+    """The episode of one row, as a batch of one."""
+    return _unflatten({name: value[index : index + 1] for name, value in _flatten(episodes).items()})
+
+
 def _flatten(episodes: Episodes) -> dict[str, Tensor]:
     """An episode's tensors without the low-level path, which adaptation does not use."""
-    fields = episodes._asdict()
-    prior = fields.pop("prior")
-    del fields["path"]
-    return fields | {"prior_loc": prior.loc, "prior_scale": prior.scale}
+    tensors = episodes._asdict()
+    prior = tensors.pop("prior")
+    del tensors["path"]
+    return tensors | {"prior_loc": prior.loc, "prior_scale": prior.scale}
 
 
 def _unflatten(tensors: dict[str, Tensor]) -> Episodes:

@@ -1,15 +1,16 @@
-"""Fine-tuning on new tasks: SAC with a KL constraint to the prior, for N tasks side by side.
+"""Fine-tuning on one new task: SAC with a KL constraint to the prior.
 
 Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022, section 4.3, after Pertsch et al., "Accelerating
-Reinforcement Learning with Learned Skill Priors", CoRL 2020, Eq. 4-6. Each task has its own policy, critics and
-multiplier, stacked so that one batched product serves all tasks; the tasks do not influence each other. With fresh
-weights and no embedding the same learner is the SPiRL baseline (skills) or a KL-regularised SAC baseline (raw actions).
+Reinforcement Learning with Learned Skill Priors", CoRL 2020, Eq. 4-6. From meta-trained weights and a task embedding
+that is held for ever this is SiMPL's adaptation; with fresh weights and no embedding the same learner is the SPiRL
+baseline (skills) or a KL-regularised SAC baseline (raw actions).
 
-Axes: N tasks, B transitions, Q = 2 critics, O observation, Z latent, E task embedding.
+Axes: B transitions, Q = 2 critics, O observation, Z latent, E task embedding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,16 +19,18 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..skills.gaussian import Gaussian, kl
+from ..skills.network import MLP
 from .collect import Episodes
 from .networks import StackedMLP, inverse_softplus, residual_policy
-from .pool import EpisodePool, view_of_own_task
-from .simpl import multiplier_loss, only_increase, soft_update, td_target
+from .pool import EpisodePool, Transitions, view_of_own_task
+from .simpl import critic_loss, multiplier_loss, only_increase, policy_loss, soft_update, td_target
 from .space import ActionSpace
+from .state import load_optimisers, named_part, optimiser_tensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinetuneConfig:
-    """Fine-tuning of all tasks; published values in brackets."""
+    """Fine-tuning of one task; published values in brackets."""
 
     learning_rate: float = 3e-4
     """Adam, policy and critics (published)."""
@@ -38,11 +41,11 @@ class FinetuneConfig:
     target_rate: float = 0.005
     """tau of the target critics (published)."""
     batch: int = 256
-    """Transitions per task and update (published)."""
+    """Transitions per update (published)."""
     reuse_rate: float = 64.0
     """Uses of each collected transition (published: 256, one update per transition)."""
     min_transitions: int = 256
-    """No update before a task has so many transitions (published)."""
+    """No update before there are so many transitions (published)."""
     kl_target: float = 1.0
     """KL(pi || skill prior) per decision that the multiplier enforces (published maze)."""
     kl_clip: float = 5.0
@@ -51,8 +54,10 @@ class FinetuneConfig:
     """Initial KL multiplier of a policy from scratch; a meta-trained one brings its own (published: .05 for SPiRL)."""
     only_increase: bool = True
     """The multiplier can only grow (published for SiMPL; SPiRL: both ways)."""
-    pool_episodes: int = 300
-    """Episodes kept per task (published: 20,000 transitions)."""
+    bfloat16: bool = False
+    """Run hidden layers in bfloat16 during updates (published: False)."""
+    pool_episodes: int = 320
+    """Episodes kept (published: 20,000 transitions)."""
 
     def __post_init__(self) -> None:
         """Refuses values that cannot train.
@@ -68,7 +73,9 @@ class FinetuneConfig:
 
 
 class Finetuner(nn.Module):
-    """Policies, critics, multipliers, optimisers and episodes of N tasks."""
+    """Policy, critics, multiplier, optimisers and episodes of one task."""
+
+    embedding: Tensor
 
     def __init__(
         self,
@@ -83,28 +90,26 @@ class Finetuner(nn.Module):
         """Fresh weights; `start_from` replaces them by meta-trained ones.
 
         Args:
-            space: What the policies choose.
+            space: What the policy chooses.
             observation_dim: O.
             decisions: Most decisions in an episode, K.
-            embedding: One per task, held for ever, shape (N, E); E = 0 from scratch.
+            embedding: Held for ever, shape (E,); E = 0 from scratch.
             hidden: Widths of policy and critics.
             config: See `FinetuneConfig`.
             seed: Seed of weights and of all draws.
         """
         super().__init__()
-        self.space, self.config, self.num_tasks = space, config, len(embedding)
-        count, width, latent = len(embedding), embedding.shape[1], space.latent_dim
-        device = embedding.device
+        self.space, self.config = space, config
+        width, latent, device = len(embedding), space.latent_dim, embedding.device
         generator = torch.Generator().manual_seed(seed)
         sizes = (observation_dim + latent + width, *hidden, 1)
-        self.policy = StackedMLP(count, (observation_dim + width, *hidden, 2 * latent), generator)
-        self.critic = StackedMLP(2 * count, sizes, generator)
-        self.target_critic = StackedMLP(2 * count, sizes, generator)
+        self.policy = MLP((observation_dim + width, *hidden, 2 * latent), generator=generator)
+        self.critic = StackedMLP(2, sizes, generator)
+        self.target_critic = StackedMLP(2, sizes, generator)
         self.target_critic.load_state_dict(self.critic.state_dict())
         self.target_critic.requires_grad_(False)
-        self.multiplier = nn.Parameter(
-            inverse_softplus(torch.full((count, 1), config.multiplier, dtype=torch.float64)).float()
-        )
+        initial = torch.tensor(config.multiplier, dtype=torch.float64)
+        self.multiplier = nn.Parameter(inverse_softplus(initial).float())
         self.register_buffer("embedding", embedding.clone())
         self.to(device)
         self._actor, self._critics = list(self.policy.parameters()), list(self.critic.parameters())
@@ -114,114 +119,101 @@ class Finetuner(nn.Module):
             "policy": torch.optim.Adam(self._actor, lr=config.learning_rate, fused=True),
             "multiplier": torch.optim.Adam([self.multiplier], lr=config.multiplier_learning_rate),
         }
-        self.pool = EpisodePool(config.pool_episodes * count, decisions, observation_dim, latent, count, device)
+        self.pool = EpisodePool(config.pool_episodes, decisions, observation_dim, latent, 1, device)
         self.generator = torch.Generator(device).manual_seed(seed)
 
     @torch.no_grad()
-    def start_from(
-        self, policy: list[tuple[Tensor, Tensor]], critic: list[tuple[Tensor, Tensor]], multiplier: float
-    ) -> None:
-        """Copies meta-trained layers into every task's networks.
+    def start_from(self, policy: MLP, critic: StackedMLP, multiplier: float) -> None:
+        """Copies meta-trained networks of the same sizes.
 
         Args:
-            policy: (weight (in, out), bias (out,)) of each layer.
-            critic: (weight (Q, in, out), bias (Q, out)) of each layer.
+            policy: pi(z | s, e).
+            critic: Q(s, z, e), also the first target.
             multiplier: Initial KL multiplier.
         """
-        for index, (weight, bias) in enumerate(policy):
-            self.policy.weights[index].copy_(weight.expand_as(self.policy.weights[index]))
-            self.policy.biases[index].copy_(bias.expand_as(self.policy.biases[index]))
-        for stack in (self.critic, self.target_critic):
-            for index, (weight, bias) in enumerate(critic):
-                stack.weights[index].copy_(weight.repeat(self.num_tasks, 1, 1))
-                stack.biases[index].copy_(bias[:, None].repeat(self.num_tasks, 1, 1))
+        self.policy.load_state_dict(policy.state_dict())
+        self.critic.load_state_dict(critic.state_dict())
+        self.target_critic.load_state_dict(critic.state_dict())
         self.multiplier.copy_(inverse_softplus(torch.full_like(self.multiplier, multiplier)))
 
     def policy_at(self, observation: Tensor, prior: Gaussian) -> Gaussian:
-        """pi_n(z | s), each (N, B, Z); `observation` (N, B, O) is on the networks' scale."""
-        fixed = self.embedding[:, None].expand(-1, observation.shape[1], -1)
-        return residual_policy(self.policy(torch.cat((observation, fixed), dim=-1)), prior)
+        """pi(z | s), each (B, Z); `observation` (B, O) is on the networks' scale."""
+        residual = self.policy(torch.cat((observation, self.embedding.expand(len(observation), -1)), dim=-1))
+        return residual_policy(residual.float(), prior)
 
     def value(self, critic: StackedMLP, observation: Tensor, latent: Tensor) -> Tensor:
-        """Q_nj(s, z), shape (Q, N, B)."""
-        fixed = self.embedding[:, None].expand(-1, observation.shape[1], -1)
-        joint = torch.cat((observation, latent, fixed), dim=-1).repeat_interleave(2, dim=0)
-        return critic(joint).view(self.num_tasks, 2, -1).transpose(0, 1)
+        """Q_j(s, z), shape (Q, B)."""
+        joint = torch.cat((observation, latent, self.embedding.expand(len(observation), -1)), dim=-1)
+        output: Tensor = critic(joint.expand(2, -1, -1))
+        return output.squeeze(-1)
 
     @torch.no_grad()
-    def act(
-        self, observation: Tensor, prior: Gaussian, task: Tensor, generator: torch.Generator, greedy: bool
-    ) -> Tensor:
-        """A latent for each row, shape (r, Z).
+    def act(self, observation: Tensor, prior: Gaussian, generator: torch.Generator, greedy: bool) -> Tensor:
+        """A latent for each row, shape (r, Z): a sample of the policy, or its mean where `greedy`.
 
         Args:
             observation: Raw, shape (r, O).
             prior: At `observation`, each (r, Z).
-            task: Which policy acts in each row, shape (r,).
             generator: Source of the sample.
             greedy: Take the mean instead.
         """
-        hidden = torch.cat((self.space.normalise(observation), self.embedding[task]), dim=-1)[:, None]
-        last = len(self.policy.weights) - 1
-        for index, (weight, bias) in enumerate(zip(self.policy.weights, self.policy.biases, strict=True)):
-            hidden = torch.baddbmm(bias[task], hidden, weight[task])
-            hidden = hidden.relu() if index < last else hidden
-        policy = residual_policy(hidden[:, 0], prior)
+        policy = self.policy_at(self.space.normalise(observation), prior)
         return policy.loc if greedy else policy.sample(generator)
 
-    def add(self, episodes: Episodes) -> None:
-        """Stores one episode per task, in task order."""
-        task = torch.arange(self.num_tasks, device=episodes.length.device)
-        self.pool.add(episodes, view_of_own_task(episodes, task, self.num_tasks), explored=False)
+    def add(self, episodes: Episodes) -> int:
+        """Stores episodes of this task; returns their transitions."""
+        task = torch.zeros(len(episodes.length), dtype=torch.int64, device=episodes.length.device)
+        self.pool.add(episodes, view_of_own_task(episodes, task, 1), explored=False)
+        return int(episodes.length.sum())
 
     def updates_due(self, new_transitions: int) -> int:
-        """Updates after an episode of every task that brought so many transitions in all."""
-        if int(self.pool.num_transitions().min()) < self.config.min_transitions:
+        """Updates after an episode that brought so many transitions: reuse_rate * new / batch."""
+        if int(self.pool.num_transitions()[0]) < self.config.min_transitions:
             return 0
-        return round(self.config.reuse_rate * new_transitions / self.num_tasks / self.config.batch)
+        return round(self.config.reuse_rate * new_transitions / self.config.batch)
 
     def update(self) -> dict[str, Tensor]:
-        """One step of all tasks' critics, policies and multipliers; metrics are means over tasks, on the device."""
+        """One step of critics, policy and multiplier; metrics are scalars on the device."""
         config = self.config
-        task = torch.arange(self.num_tasks, device=self.embedding.device)
-        batch = self.pool.sample(task, config.batch, 0, self.generator)
+        task = torch.zeros(1, dtype=torch.int64, device=self.embedding.device)
+        batch = Transitions(*(_first(value) for value in self.pool.sample(task, config.batch, 0, self.generator)))
         observation, following = self.space.normalise(batch.observation), self.space.normalise(batch.next_observation)
         multiplier = nn.functional.softplus(self.multiplier)
         alpha = multiplier.detach()
-        with torch.no_grad():
+        with torch.no_grad(), self._precision():
             policy = self.policy_at(following, batch.next_prior)
-            next_value = self.value(self.target_critic, following, policy.sample(self.generator))
             target = td_target(
                 batch.reward,
                 batch.terminated,
-                next_value,
+                self.value(self.target_critic, following, policy.sample(self.generator)),
                 kl(policy, batch.next_prior),
                 alpha,
                 config.discount,
                 config.kl_clip,
             )
-        value = self.value(self.critic, observation, batch.latent)
-        # Means within a task, sums over tasks: every task gets the gradient that it would get alone.
-        loss_critic = (value - target).square().mean((0, 2)).sum()
+        with self._precision():
+            value = self.value(self.critic, observation, batch.latent)
+        loss_critic = critic_loss(value, target)
         self._step("critic", loss_critic, self._critics)
         soft_update(self._targets, self._critics, config.target_rate)
 
-        policy = self.policy_at(observation, batch.prior)
-        prior_kl = kl(policy, batch.prior)
-        value = self.value(self.critic, observation, policy.sample(self.generator))
-        loss_policy = (alpha * prior_kl - value.amin(0)).mean(1).sum()
-        self._step("policy", loss_policy, self._actor)
-
-        loss = multiplier_loss(multiplier, prior_kl.mean(1, keepdim=True), config.kl_target) * self.num_tasks
-        self._step("multiplier", loss, [self.multiplier])
+        with self._precision():
+            policy = self.policy_at(observation, batch.prior)
+            prior_kl = kl(policy, batch.prior)
+            value = self.value(self.critic, observation, policy.sample(self.generator))
+        self._step("policy", policy_loss(value, prior_kl, alpha), self._actor)
+        self._step("multiplier", multiplier_loss(multiplier, prior_kl.mean(), config.kl_target), [self.multiplier])
         return {
-            "loss_critic": loss_critic.detach() / self.num_tasks,
+            "loss_critic": loss_critic.detach(),
             "policy_kl": prior_kl.detach().mean(),
             "value": value.detach().mean(),
-            "alpha": alpha.mean(),
+            "alpha": alpha,
         }
 
-    def _step(self, name: str, loss: Tensor, parameters: list[Tensor]) -> None:
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.embedding.device.type, torch.bfloat16, enabled=self.config.bfloat16)
+
+    def _step(self, name: str, loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
             parameter.grad = gradient
         if name == "multiplier" and self.config.only_increase:
@@ -245,26 +237,6 @@ class Finetuner(nn.Module):
         load_optimisers(self.optimisers, tensors)
 
 
-def named_part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names start with `prefix`, without it."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def optimiser_tensors(optimisers: dict[str, torch.optim.Adam]) -> dict[str, Tensor]:
-    """Adam's moments and step counts, by `adam.<optimiser>.<parameter>.<field>`."""
-    return {
-        f"adam.{name}.{index}.{field}": value
-        for name, optimiser in optimisers.items()
-        for index, moments in optimiser.state_dict()["state"].items()
-        for field, value in moments.items()
-    }
-
-
-def load_optimisers(optimisers: dict[str, torch.optim.Adam], tensors: dict[str, Tensor]) -> None:
-    """Restores what `optimiser_tensors` gave."""
-    for name, optimiser in optimisers.items():
-        saved: dict[int, dict[str, Tensor]] = {}
-        for key, value in named_part(tensors, f"adam.{name}.").items():
-            index, field = key.split(".")
-            saved.setdefault(int(index), {})[field] = value.clone()
-        optimiser.load_state_dict({**optimiser.state_dict(), "state": saved})
+def _first(value: Tensor | Gaussian) -> Any:
+    """The only task of a batch: (1, B, ...) -> (B, ...)."""
+    return Gaussian(value.loc[0], value.scale[0]) if isinstance(value, Gaussian) else value[0]
