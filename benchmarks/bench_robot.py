@@ -55,15 +55,15 @@ def make_batch_run(threads: int, actions: NDArray[np.float32]) -> Callable[[], o
 def make_loop_run(actions: NDArray[np.float32]) -> Callable[[], object]:
     """The same by one mj_step after the other."""
     model = make_maze_model(LAYOUT)
-    datas = [mujoco.MjData(model) for _ in range(ROWS)]
+    simulations = [mujoco.MjData(model) for _ in range(ROWS)]
     rng = np.random.default_rng(0)
-    for data in datas:
+    for data in simulations:
         data.qpos[:] = 10.0 + rng.uniform(-0.1, 0.1, 2)
 
     def run() -> None:
         observation = np.empty((ROWS, 4), np.float32)
         for action in np.clip(actions, -1.0, 1.0):
-            for row, data in enumerate(datas):
+            for row, data in enumerate(simulations):
                 data.ctrl[:] = action[row]
                 np.clip(data.qvel, -MAX_SPEED, MAX_SPEED, out=data.qvel)
                 mujoco.mj_step(model, data)

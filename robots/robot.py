@@ -38,8 +38,9 @@ class RobotBatch(Protocol):
     """Rows of robots of one kind.
 
     The caller says which rows are reset or stepped; the others stay where they are, and what a row does never depends
-    on which rows go with it. A row that ended is left alone until it is reset: what stepping it gives means nothing.
-    Arrays that are returned are the caller's to keep.
+    on which rows go with it. A row that ended is reset before it is stepped again; only a simulator may be run on past
+    its goal, up to the time limit, and then each step reports for itself. Arrays that are returned are the caller's to
+    keep.
     """
 
     @property

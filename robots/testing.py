@@ -236,6 +236,20 @@ class RobotContract(ABC):
             assert not step.truncated.any()
             assert (step.reward > 0.0).all()
 
+    def test_each_row_has_its_own_goal(self) -> None:
+        batch = self.start(self.max_rows, self.far_goal)
+        rows, last = np.arange(self.max_rows), np.array([self.max_rows - 1])
+        still = np.zeros_like(self.draw_actions(batch, 1)[0])
+        goals = np.tile(np.array(self.far_goal, np.float32), (self.max_rows, 1))
+        goals[-1] = self.near_goal
+        batch.reset(rows, goals, np.random.default_rng(0))
+        assert np.array_equal(batch.step(rows, still).terminated, rows == self.max_rows - 1)
+        batch.reset(rows, goals[::-1].copy(), np.random.default_rng(0))
+        assert np.array_equal(batch.step(rows, still).terminated, rows == 0)
+        batch.reset(rows, np.tile(goals[:1], (self.max_rows, 1)), np.random.default_rng(0))
+        batch.reset(last, goals[-1:], np.random.default_rng(0))
+        assert np.array_equal(batch.step(rows, still).terminated, rows == self.max_rows - 1)
+
     def test_compute_reward_agrees_with_step_and_is_pure(self) -> None:
         goals = np.array([self.near_goal, self.far_goal, self.near_goal], np.float32)
         for index, goal in enumerate((self.near_goal, self.far_goal)):

@@ -59,15 +59,15 @@ def step_plainly(
     model: mujoco.MjModel, position: np.ndarray, velocity: np.ndarray, pushes: np.ndarray
 ) -> tuple[np.ndarray, int]:
     """The published loop, one MjData per row: observations (steps, rows, 4) in float64 and the number of contacts."""
-    datas = []
+    simulations = []
     for start, speed in zip(position, velocity, strict=True):
         data = mujoco.MjData(model)
         data.qpos[:], data.qvel[:] = start, speed
-        datas.append(data)
+        simulations.append(data)
     observation = np.empty((*pushes.shape[:2], 4))
     contacts = 0
     for step, push in enumerate(np.clip(pushes, -1.0, 1.0)):
-        for row, data in enumerate(datas):
+        for row, data in enumerate(simulations):
             data.ctrl[:] = push[row]
             data.qvel[:] = np.clip(data.qvel, -MAX_SPEED, MAX_SPEED)
             mujoco.mj_step(model, data)
@@ -175,6 +175,17 @@ def test_reaching_the_goal_of_play_data_goes_on() -> None:
     assert all((step.reward == 1.0).all() and not step.terminated.any() for step in steps)
     assert [step.truncated.tolist() for step in steps] == [[False, False], [False, False], [True, True]]
     assert not batch.compute_reward(steps[0].observation, np.full((1, 2), 10.0, np.float32))[1].any()
+
+
+def test_a_simulated_robot_may_run_on_past_its_goal() -> None:
+    batch, row = MazeBatch(PUBLISHED, 1, episode_steps=400), np.arange(1)
+    batch.reset_to(row, np.array([[10.0, 10.0]], np.float32), np.array([[10.0, 10.0]]), np.zeros((1, 2)))
+    steps = [batch.step(row, np.array([[0.3, -0.1]], np.float32)) for _ in range(400)]
+    inside = np.array([np.hypot(*(step.observation[0, :2] - 10.0)) <= 1.0 for step in steps])
+    assert inside[0]
+    assert not inside[-1]
+    assert [bool(step.terminated[0]) for step in steps] == inside.tolist()
+    assert [bool(step.truncated[0]) for step in steps] == [False] * 399 + [True]
 
 
 def test_reset_noise_has_the_published_ranges() -> None:

@@ -99,6 +99,14 @@ class AnotherReward(MazeBatch):
         return np.float32(1.0) - reward, terminated
 
 
+class OneGoalForAll(MazeBatch):
+    def reset(self, rows: np.ndarray, goals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        observation = super().reset(rows, goals, rng)
+        if len(rows):
+            self._goal[:] = goals[-1]
+        return observation
+
+
 class AnyGoal(MazeBatch):
     def reset(self, rows: np.ndarray, goals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return super().reset(rows, np.clip(np.nan_to_num(goals), -1.0, 22.0), rng)
@@ -122,6 +130,7 @@ class AnyGoal(MazeBatch):
         (StepsEverybody, lambda c: c.test_stepping_subsets_equals_stepping_all()),
         (DependsOnItsNeighbours, lambda c: c.test_a_row_does_not_depend_on_the_batch_that_it_is_in()),
         (AnotherReward, lambda c: c.test_compute_reward_agrees_with_step_and_is_pure()),
+        (OneGoalForAll, lambda c: c.test_each_row_has_its_own_goal()),
         (AnyGoal, lambda c: c.test_goal_that_is_not_a_goal_is_refused()),
     ],
 )
