@@ -65,6 +65,18 @@ def test_any_flipped_bit_is_refused(tmp_path_factory: pytest.TempPathFactory, po
         load_checkpoint(path)
 
 
+def test_a_changed_weight_is_named_as_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, {"weight": torch.arange(12.0)}, FACTS)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(
+        RunError, match=r"a\.safetensors: expected content with SHA-256 \w+, got \w+; the file is damaged"
+    ):
+        load_checkpoint(path)
+
+
 @pytest.mark.parametrize("length", [0, 4, 20, 200])
 def test_a_truncated_file_is_refused(tmp_path: Path, length: int) -> None:
     path = tmp_path / "a.safetensors"
