@@ -4,6 +4,7 @@
     episode     Episode, and the Reader protocol that every format implements
     d4rl        reader and writer of D4RL's HDF5 files; hdf5 refuses what a file must not contain
     store       opens a zarr v3 episode store; store_writer writes one, layout says how it is encoded
+    manifest    the list of hashes that names a store's content; publish makes files appear whole or not at all
     verify      checks every byte of a store against its manifest
     windows     WindowSampler: random windows in memory, one gather per batch
     download    fetches files with resume; d4rl_infos knows the addresses of D4RL's data sets

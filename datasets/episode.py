@@ -34,7 +34,7 @@ class Episode:
     @property
     def length(self) -> int:
         """T, in steps."""
-        return len(next(iter(self.arrays.values())))
+        return next((len(array) for array in self.arrays.values()), 0)
 
 
 class EpisodeIndex(NamedTuple):

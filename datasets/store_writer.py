@@ -152,9 +152,12 @@ def _write_steps(
     flags: list[tuple[bool, bool]] = []
     written = pending = 0
     for number, episode in enumerate(episodes):
-        length = _check_episode(episode, schema, f"{path}: episode {number}")
+        length = episode.length
         for column in columns:
-            column.append(episode.arrays[column.feature.name])
+            if not column.append(episode.arrays, length):
+                raise _explain_misfit(episode, schema, f"{path}: episode {number}")
+        if len(episode.arrays) != len(columns):
+            raise _explain_misfit(episode, schema, f"{path}: episode {number}")
         lengths.append(length)
         flags.append((episode.terminated, episode.truncated))
         pending += length
@@ -180,15 +183,20 @@ class _Column:
         self.feature = feature
         self.name = f"steps/{feature.name}"
         self.row_bytes = math.prod(feature.shape) * np.dtype(feature.dtype).itemsize
+        self._dtype = np.dtype(feature.dtype)
         self._sealer = sealer
         self._compression = compression
         self._path = path
         self._pending: list[Array] = []
         self._written = 0
 
-    def append(self, values: Array) -> None:
-        """Keeps a reference until the values are written."""
+    def append(self, arrays: Mapping[str, Array], length: int) -> bool:
+        """Keeps a reference to the episode's values until they are written; False when they do not fit."""
+        values = arrays.get(self.feature.name)
+        if values is None or values.dtype != self._dtype or values.shape != (length, *self.feature.shape) or not length:
+            return False
         self._pending.append(values)
+        return True
 
     def flush(self, rows: int) -> None:
         """Hands the first `rows` of what is pending to the sealer, which writes them in the background."""
@@ -238,20 +246,22 @@ def _write_index(root: zarr.Group, lengths: npt.NDArray[np.int64], flags: npt.ND
     return {f"episodes/{name}": 1 for name in INDEX_DTYPES}
 
 
-def _check_episode(episode: Episode, schema: Schema, where: str) -> int:
+def _explain_misfit(episode: Episode, schema: Schema, where: str) -> StoreError:
     if set(episode.arrays) != set(schema.names):
-        raise StoreError(
+        return StoreError(
             f"{where}: expected the features {', '.join(schema.names)}, got {', '.join(episode.arrays)}; "
             "make the reader yield what it describes"
         )
-    length = episode.length
-    if not length:
-        raise StoreError(f"{where}: expected at least one step, got 0 steps; drop the episode")
-    for feature in schema.features:
-        array = episode.arrays[feature.name]
-        if array.shape != (length, *feature.shape) or array.dtype != np.dtype(feature.dtype):
-            raise StoreError(
-                f"{where}: {feature.name}: expected {feature.dtype} of shape {(length, *feature.shape)}, got "
-                f"{array.dtype} {array.shape}; make the reader yield what it describes"
-            )
-    return length
+    wrong = [
+        (feature, array)
+        for feature in schema.features
+        if (array := episode.arrays[feature.name]).shape != (episode.length, *feature.shape)
+        or array.dtype != np.dtype(feature.dtype)
+    ]
+    if not wrong:
+        return StoreError(f"{where}: expected at least one step, got 0 steps; drop the episode")
+    feature, array = wrong[0]
+    return StoreError(
+        f"{where}: {feature.name}: expected {feature.dtype} of shape {(episode.length, *feature.shape)}, got "
+        f"{array.dtype} {array.shape}; make the reader yield what it describes"
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supple.datasets import Episode, Feature, Schema, write_d4rl
+from supple.datasets import Episode, EpisodeStore, Feature, Schema, write_d4rl, write_store
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -73,3 +73,8 @@ def _make_episodes(lengths: Sequence[int]) -> Iterator[Episode]:
 @pytest.fixture
 def make_episodes() -> Callable[[Sequence[int]], Iterator[Episode]]:
     return _make_episodes
+
+
+@pytest.fixture
+def store(tmp_path: Path, schema: Schema, make_episodes: Callable[[Sequence[int]], Iterator[Episode]]) -> EpisodeStore:
+    return write_store(tmp_path / "store", make_episodes([4, 1, 6]), schema, {"source": "made in a test"})
