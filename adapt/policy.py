@@ -5,6 +5,8 @@ Axes: O observation, Z latent, E task embedding.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,11 +24,12 @@ def simpl_config_of(contract: BundleContract) -> SimplConfig:
     """The configuration that the bundle was meta-trained with.
 
     Raises:
-        BundleError: The record lacks a field or has an unknown one.
+        BundleError: The record has an unknown field.
     """
-    record = contract.adaptation.get("simpl", {})
+    record: dict[str, Any] = contract.adaptation.get("simpl", {})
     try:
-        return SimplConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in record.items()})
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.items()}
+        return SimplConfig(**fields)
     except TypeError as error:
         raise BundleError(
             f"bundle.json adaptation.simpl: expected the fields of SimplConfig, got {error}; export again"

@@ -8,7 +8,7 @@ Axes: N train tasks, M tasks of an update (the first `prior_tasks` with the smal
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -36,6 +36,7 @@ from .simpl import (
     td_target,
 )
 from .space import ActionSpace
+from .state import load_optimisers, named_part, optimiser_tensors
 
 
 class Multiplier(nn.Module):
@@ -298,7 +299,7 @@ class SimplLearner:
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16)
 
-    def _step(self, name: str, loss: Tensor, parameters: list[Tensor]) -> None:
+    def _step(self, name: str, loss: Tensor, parameters: Sequence[Tensor]) -> None:
         for parameter, gradient in zip(
             parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True
         ):
@@ -315,9 +316,7 @@ class SimplLearner:
         tensors |= {f"multiplier.{name}": value for name, value in self.multipliers.state_dict().items()}
         tensors |= {f"pool.{name}": value for name, value in pool.items()}
         tensors["generator"] = self.generator.get_state()
-        for name, optimiser in self.optimisers.items():
-            for index, moments in optimiser.state_dict()["state"].items():
-                tensors |= {f"adam.{name}.{index}.{key}": value for key, value in moments.items()}
+        tensors |= optimiser_tensors(self.optimisers)
         facts = {
             "epoch": self.epoch,
             "updates": self.updates,
@@ -334,21 +333,12 @@ class SimplLearner:
         Raises:
             RunError: The state lacks a part or belongs to other sizes.
         """
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
         try:
-            self.agent.load_state_dict(part("agent."))
-            self.multipliers.load_state_dict(part("multiplier."))
-            self.pool.load_state(part("pool."), facts["pool"])
+            self.agent.load_state_dict(named_part(tensors, "agent."))
+            self.multipliers.load_state_dict(named_part(tensors, "multiplier."))
+            self.pool.load_state(named_part(tensors, "pool."), facts["pool"])
             self.generator.set_state(tensors["generator"].cpu())
-            for name, optimiser in self.optimisers.items():
-                saved: dict[int, dict[str, Tensor]] = {}
-                for key, value in part(f"adam.{name}.").items():
-                    index, field = key.split(".")
-                    saved.setdefault(int(index), {})[field] = value.clone()
-                optimiser.load_state_dict({**optimiser.state_dict(), "state": saved})
+            load_optimisers(self.optimisers, tensors)
             self.rng.bit_generator.state = facts["rng"]
             self.epoch, self.updates = facts["epoch"], facts["updates"]
             self.low_level_steps = facts["low_level_steps"]

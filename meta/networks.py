@@ -9,7 +9,7 @@ Axes: S stacked networks, B batch, O observation, Z latent, E task embedding, M 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -70,7 +70,7 @@ def embedding_of(output: Tensor) -> Gaussian:
     return Gaussian(loc, MIN_SCALE + functional.softplus(pre_scale + offset))
 
 
-def context_tokens(context: Transitions, normalise: nn.Module) -> Tensor:
+def context_tokens(context: Transitions, normalise: Callable[[Tensor], Tensor]) -> Tensor:
     """[s, z, r, terminated, s'] of each transition, shape (M, C, F)."""
     return torch.cat(
         (

@@ -9,6 +9,8 @@ Axes: M tasks, B transitions per task, Q = 2 critics, Z latent, E task embedding
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -78,7 +80,7 @@ def reward_prediction_loss(logit: Tensor, reward: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logit, (reward > 0.0).to(logit.dtype))
 
 
-def soft_update(target: list[Tensor], source: list[Tensor], tau: float) -> None:
+def soft_update(target: Sequence[Tensor], source: Sequence[Tensor], tau: float) -> None:
     """Moves target <- (1 - tau) target + tau source, in place."""
     with torch.no_grad():
-        torch._foreach_lerp_(target, source, tau)
+        torch._foreach_lerp_(list(target), list(source), tau)

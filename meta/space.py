@@ -14,11 +14,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..robots.spec import RobotSpec
 from ..skills.gaussian import Gaussian
 from ..skills.model import SkillModel
+from ..skills.network import MLP
 
 Controller = Callable[[Tensor], Tensor]
 """Observation (r, O) -> action (r, A), while one latent choice per row is held."""
@@ -50,6 +51,11 @@ class ActionSpace(Protocol):
         ...
 
 
+def linear_layers(net: MLP) -> list[tuple[Tensor, Tensor]]:
+    """(weight (in, out), bias (out,)) of each layer: views, not copies."""
+    return [(layer.weight.T, layer.bias) for layer in net.layers if isinstance(layer, nn.Linear)]
+
+
 class SkillSpace:
     """Skills of a frozen skill model; the prior is its state-conditioned skill prior."""
 
@@ -79,7 +85,7 @@ class SkillSpace:
 
     def hold(self, latent: Tensor) -> Controller:
         """See `ActionSpace.hold`: the skill's share of the decoder's first layer is computed once, not per step."""
-        first, *rest = [(layer.weight.T, layer.bias) for layer in self._low_level.decoder.layers]
+        first, *rest = linear_layers(self._low_level.decoder)
         normaliser, dim = self._low_level.normaliser, self._low_level.observation_dim
         from_observation = first[0][:dim] / normaliser.std[:, None]
         offset = torch.addmm(first[1], latent, first[0][dim:]) - normaliser.mean @ from_observation

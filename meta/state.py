@@ -1,0 +1,33 @@
+"""Optimisers as named tensors, so that a checkpoint is one flat table of tensors and a JSON record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def named_part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def optimiser_tensors(optimisers: Mapping[str, torch.optim.Adam]) -> dict[str, Tensor]:
+    """Adam's moments and step counts, by `adam.<optimiser>.<parameter>.<field>`."""
+    return {
+        f"adam.{name}.{index}.{field}": value
+        for name, optimiser in optimisers.items()
+        for index, moments in optimiser.state_dict()["state"].items()
+        for field, value in moments.items()
+    }
+
+
+def load_optimisers(optimisers: Mapping[str, torch.optim.Adam], tensors: Mapping[str, Tensor]) -> None:
+    """Restores what `optimiser_tensors` gave."""
+    for name, optimiser in optimisers.items():
+        saved: dict[int, dict[str, Tensor]] = {}
+        for key, value in named_part(tensors, f"adam.{name}.").items():
+            index, field = key.split(".")
+            saved.setdefault(int(index), {})[field] = value.clone()
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": saved})
