@@ -97,6 +97,12 @@ VERBS = {
             "supple adapt runs/demo --out runs/demo/again --seed 1",
         ),
     ),
+    "report": Entry(
+        "verb_report",
+        "Report",
+        "Make one self-contained HTML page of a run, finished or not.",
+        ("supple report runs/demo", "supple report runs/demo --out demo.html"),
+    ),
     "verify": Entry(
         "verb_look",
         "Verify",

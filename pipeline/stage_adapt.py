@@ -145,9 +145,17 @@ def adapt(config: AdaptStageConfig, maze: MazeConfig, tasks: tuple[Task, ...], w
     text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
     (work.folder / RECORDS_NAME).write_text(text, encoding="utf-8")
     write_record(work.folder / SUCCESS_NAME, {"success": compute_success(records, config)})
-    assert adapter.finetuner is not None, "the last episode is not before the end of exploration"
-    tensors = {name: value.detach().cpu() for name, value in adapter.finetuner.state_dict().items()}
-    save_checkpoint(work.folder / ADAPTED_NAME, tensors, {"tasks": [asdict(task) for task in tasks]})
+    save_checkpoint(work.folder / ADAPTED_NAME, compute_policies(adapter), {"tasks": [asdict(task) for task in tasks]})
+
+
+def compute_policies(adapter: Adapter) -> dict[str, torch.Tensor]:
+    """The tensors of each task's own policy, named `<task index>.<name>`; a task that was never rewarded has none."""
+    return {
+        f"{index}.{name}": value.detach().cpu()
+        for index, tuner in enumerate(adapter.finetuners)
+        if tuner is not None
+        for name, value in tuner.state_dict().items()
+    }
 
 
 def strip(record: dict[str, Any]) -> dict[str, Any]:

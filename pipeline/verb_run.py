@@ -73,6 +73,7 @@ class Run:
 
     def execute(self, runner: Runner) -> None:
         """Runs what is not there yet, from the first stage to `until`."""
+        tasks = make_tasks(self.config.maze, self.config.tasks)
         results = []
         for name, make in self.stages().items():
             others = [other / name for other in self.reuse]
@@ -83,16 +84,16 @@ class Run:
         config = compute_plain(self.config, "run")
         write_record(self.folder / RUN_NAME, {"preset": self.preset, "seed": self.seed, "config": config})
         if self.until == "adapt":
-            self.conclude(runner, results)
+            self.conclude(runner, results, tasks.name)
 
-    def conclude(self, runner: Runner, results: list[StageResult]) -> None:
+    def conclude(self, runner: Runner, results: list[StageResult], tasks: str) -> None:
         """Writes summary.json, prints the table of success and says how to go on."""
         adapted = results[-1]
         show_result(runner, adapted.folder, replay=adapted.status in ("skipped", "reused"))
         facts = RunFacts(
             benchmark=self.folder.name,
             seed=self.seed,
-            tasks=make_tasks(self.config.maze, self.config.tasks).name,
+            tasks=tasks,
             command=make_machine(self.options).command,
             wall_s=sum(result.wall_s for result in results),
         )
