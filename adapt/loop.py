@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from ..meta.agent import SimplAgent
 from ..meta.collect import Episodes, collect
 from ..meta.context import context_of
 from ..meta.finetune import FinetuneConfig, Finetuner
+from ..meta.space import ActionSpace, RawSpace
 from ..meta.state import named_part
 from ..robots.robot import RobotBatch
 from ..robots.task import Task, goals_of
@@ -39,6 +40,9 @@ Record = dict[str, Any]
 class AdaptConfig:
     """Budgets and settings of the adaptation loop."""
 
+    method: Literal["simpl", "spirl", "sac"] = "simpl"
+    """`spirl` and `sac` are baselines by the same learner: from scratch, without meta-training or exploration, over the
+    bundle's skills (Pertsch et al., CoRL 2020) or over raw actions (Haarnoja et al., "Soft Actor-Critic", 2018)."""
     episodes: int = 100
     """Episodes per task in all, exploration included."""
     exploration_episodes: int = 20
@@ -108,7 +112,11 @@ class Adapter:
         self.explored: list[Episodes] = []
         self.rewarded = np.zeros(len(self.tasks), np.bool_)
         """Tasks that were rewarded at least once, shape (N,)."""
+        self.space = self._choose_space()
         self.finetuners: list[Finetuner | None] = [None] * len(self.tasks)
+        if config.method != "simpl":
+            nothing = torch.zeros(0, device=self.device)
+            self.finetuners = [self._make_finetuner(index, nothing) for index in range(len(self.tasks))]
 
     def run(self) -> Iterator[list[Record]]:
         """Runs to `config.episodes`, yielding one record per task for every round of episodes."""
@@ -120,7 +128,8 @@ class Adapter:
         config = self.config
         tuned = np.array([tuner is not None for tuner in self.finetuners])
         everyone = np.arange(len(self.tasks))
-        episodes = self._run(self.goals, everyone, self._exploration(), self.rng, self.generator)
+        embedding = self._exploration() if not tuned.all() else None
+        episodes = self._run(self.goals, everyone, embedding, self.rng, self.generator)
         self.episode += 1
         self.rewarded |= _succeeded(episodes) > 0
         if not tuned.all():
@@ -131,9 +140,18 @@ class Adapter:
                 updates[index] = tuner.updates_due(tuner.add(_row(episodes, index)))
                 for _ in range(updates[index]):
                     tuner.update()
-        if self.episode >= config.exploration_episodes:
+        if self.episode >= config.exploration_episodes and not tuned.all():
             self._begin_finetuning()
         return self._records(tuned, episodes, updates)
+
+    def _choose_space(self) -> ActionSpace:
+        if self.config.method != "sac":
+            return self.agent.space
+        # The skill space's scale of observations, x -> (x - mean) / std, read off two points.
+        zero = torch.zeros(self.robot.spec.observation.shape, device=self.device)
+        at_zero = self.agent.space.normalise(zero)
+        std = 1.0 / (self.agent.space.normalise(zero + 1.0) - at_zero)
+        return RawSpace(self.robot.spec, -at_zero * std, std)
 
     def infer(self, generator: torch.Generator) -> Gaussian:
         """q(e | the last exploring episodes), each (N, E)."""
@@ -166,15 +184,16 @@ class Adapter:
     def _make_finetuner(self, index: int, embedding: Tensor) -> Finetuner:
         agent = self.agent
         tuner = Finetuner(
-            agent.space,
+            self.space,
             self.robot.spec.observation.shape[0],
-            -(-self.robot.spec.episode_steps // agent.space.horizon),
+            -(-self.robot.spec.episode_steps // self.space.horizon),
             embedding,
             tuple(int(bias.shape[-1]) for bias in list(agent.critic.biases)[:-1]),
             self.config.finetune,
             self.seed + index,
         )
-        tuner.start_from(agent.policy, agent.critic, self.alpha)
+        if self.config.method == "simpl":
+            tuner.start_from(agent.policy, agent.critic, self.alpha)
         if self.config.learn_from_exploration:
             for episodes in self.explored:
                 tuner.add(_row(episodes, index))
@@ -191,8 +210,10 @@ class Adapter:
         which = np.repeat(np.arange(len(self.tasks)), repeats)
         results = []
         for chunk in np.array_split(which, -(-len(which) // self.robot.rows)):
-            embedding = torch.randn((len(chunk), self.agent.embedding_dim), generator=generator, device=self.device)
-            if self.explored:
+            embedding: Tensor | None = None
+            if None in self.finetuners:
+                embedding = torch.randn((len(chunk), self.agent.embedding_dim), generator=generator, device=self.device)
+            if embedding is not None and self.explored:
                 embedding = self.infer(generator).loc[torch.from_numpy(chunk).to(self.device)]
             episodes = self._run(self.goals[chunk], chunk, embedding, rng, generator, greedy=greedy)
             results.append(_succeeded(episodes))
@@ -202,17 +223,22 @@ class Adapter:
         self,
         goals: NDArray[np.float32],
         which: NDArray[np.int64],
-        embedding: Tensor,
+        embedding: Tensor | None,
         rng: np.random.Generator,
         generator: torch.Generator,
         *,
         greedy: bool = False,
     ) -> Episodes:
-        """One episode per row, with the own policy of task `which`, (R,), or the meta-policy at `embedding`, (R, E)."""
+        """One episode per row, with the own policy of task `which`, (R,), or the meta-policy at `embedding`, (R, E).
+
+        The embedding may be None where every task has its own policy.
+        """
 
         def choose(observation: Tensor, prior: Gaussian, rows: NDArray[np.int64]) -> Tensor:
-            latent = self.agent.act(observation, prior, embedding[torch.from_numpy(rows)], generator, greedy)
             task_of_row = which[rows]
+            latent = torch.empty_like(prior.loc)
+            if embedding is not None:
+                latent = self.agent.act(observation, prior, embedding[torch.from_numpy(rows)], generator, greedy)
             for index in np.unique(task_of_row):
                 tuner = self.finetuners[index]
                 if tuner is not None:
@@ -221,7 +247,7 @@ class Adapter:
                     latent[own] = tuner.act(observation[own], own_prior, generator, greedy)
             return latent
 
-        return collect(self.robot, self.agent.space, choose, goals, rng, device=self.device)
+        return collect(self.robot, self.space, choose, goals, rng, device=self.device)
 
     def _records(self, tuned: NDArray[np.bool_], episodes: Episodes, updates: list[int]) -> list[Record]:
         succeeded = _succeeded(episodes)
