@@ -47,9 +47,12 @@ class AdaptConfig:
     """Episodes per task in all, exploration included."""
     exploration_episodes: int = 20
     """Episodes before the task embedding is inferred (published)."""
-    blind: bool = False
-    """Explore with e ~ N(0, I) to the end (published: True). False stops searching when a task was rewarded: from then
-    on its episodes draw e ~ q(e | what was seen)."""
+    search: Literal["blind", "directed"] = "directed"
+    """How to explore. `blind` draws e ~ N(0, I) to the end (published). `directed` draws e among many such candidates
+    by how well they explain that the states visited so far were not rewarded, as the reward head predicts it; once a
+    task was rewarded, it draws e ~ q(e | what was seen)."""
+    candidates: int = 256
+    """Candidates of the directed search, and visited states that each is judged by."""
     keep_searching: bool = True
     """A task that was never rewarded goes on exploring with e ~ N(0, I) after the exploration episodes; its embedding
     is inferred at its first reward (published: False, the embedding is inferred from whatever was seen)."""
@@ -163,11 +166,25 @@ class Adapter:
         embedding = torch.randn(
             (len(self.tasks), self.agent.embedding_dim), generator=self.generator, device=self.device
         )
-        if self.config.blind or not self.rewarded.any():
+        if self.config.search == "blind" or not self.explored:
             return embedding
         posterior = self.infer(self.generator)
         known = torch.from_numpy(self.rewarded).to(self.device)[:, None]
-        return torch.where(known, posterior.loc + posterior.scale * embedding, embedding)
+        return torch.where(known, posterior.loc + posterior.scale * embedding, self._unsearched())
+
+    @torch.no_grad()
+    def _unsearched(self) -> Tensor:
+        """One embedding per task, (N, E): N(0, I) resampled by the likelihood that no visited state was rewarded."""
+        count, agent, generator = self.config.candidates, self.agent, self.generator
+        candidate = torch.randn((count, agent.embedding_dim), generator=generator, device=self.device)
+        visited = context_of(self.explored, count, generator).next_observation
+        scaled = agent.space.normalise(visited)
+        chosen = []
+        for states in scaled:
+            logit = agent.predict_reward(candidate[:, None].expand(-1, count, -1), states.expand(count, -1, -1))
+            likelihood = torch.nn.functional.logsigmoid(-logit).sum(1)
+            chosen.append(candidate[torch.multinomial(likelihood.softmax(0), 1, generator=generator)[0]])
+        return torch.stack(chosen)
 
     def _begin_finetuning(self) -> None:
         """Fixes the embedding of each task that is ready, and gives it a policy of its own."""

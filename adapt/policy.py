@@ -52,7 +52,6 @@ def make_agent(bundle: Bundle, device: torch.device) -> SimplAgent:
         for name in ("critic", "target_critic"):
             state[f"{name}.weights.{index}"] = weights[f"critic.layers.{index}.weight"].transpose(1, 2)
             state[f"{name}.biases.{index}"] = weights[f"critic.layers.{index}.bias"][:, None]
-    state |= {name: value for name, value in agent.state_dict().items() if name.startswith("reward_head.")}
     try:
         agent.load_state_dict(state)
     except RuntimeError as error:

@@ -35,8 +35,12 @@ class SimplAgent(nn.Module):
         self.target_critic.load_state_dict(self.critic.state_dict())
         self.target_critic.requires_grad_(False)
         features = 2 * observation_dim + latent + 2
-        self.encoder = ENCODERS[config.encoder](features, config.encoder_hidden, embedding, generator)
-        self.reward_head = MLP((embedding + observation_dim, 128, 128, 1), generator=generator)
+        self.encoder = nn.ModuleDict(
+            {
+                "context": ENCODERS[config.encoder](features, config.encoder_hidden, embedding, generator),
+                "reward": MLP((embedding + observation_dim, 128, 128, 1), generator=generator),
+            }
+        )
 
     def policy_at(self, observation: Tensor, embedding: Tensor, prior: Gaussian) -> Gaussian:
         """pi(z | s, e), each (..., Z); `observation` (..., O) is on the networks' scale."""
@@ -50,12 +54,12 @@ class SimplAgent(nn.Module):
 
     def encode(self, context: Transitions) -> Gaussian:
         """q(e | c), each (M, E)."""
-        output: Gaussian = self.encoder(context_tokens(context, self.space.normalise))
+        output: Gaussian = self.encoder["context"](context_tokens(context, self.space.normalise))
         return output
 
     def predict_reward(self, embedding: Tensor, next_observation: Tensor) -> Tensor:
         """Logit that reaching s' is rewarded, shape (M, B); `next_observation` is on the networks' scale."""
-        output: Tensor = self.reward_head(torch.cat((embedding, next_observation), dim=-1))
+        output: Tensor = self.encoder["reward"](torch.cat((embedding, next_observation), dim=-1))
         return output.squeeze(-1)
 
     @torch.no_grad()

@@ -92,7 +92,7 @@ def collect(
             control = space.hold(chosen_cpu)
             held = np.arange(len(active))
             ended = np.zeros(len(active), np.bool_)
-            for step in range(horizon):
+            for step in range(min(horizon, robot.spec.episode_steps - decision * horizon)):
                 running = active[held]
                 result = robot.step(running, control(torch.from_numpy(now)).numpy())
                 now = result.observation

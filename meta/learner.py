@@ -91,7 +91,7 @@ class SimplLearner:
         self._policy = list(self.agent.policy.parameters())
         self._critic = list(self.agent.critic.parameters())
         self._target = list(self.agent.target_critic.parameters())
-        self._encoder = [*self.agent.encoder.parameters(), *self.agent.reward_head.parameters()]
+        self._encoder = list(self.agent.encoder.parameters())
         self._multipliers = list(self.multipliers.parameters())
         self.optimisers = {
             "critic": torch.optim.Adam([*self._critic, *self._encoder], lr=config.learning_rate, fused=True),
@@ -102,7 +102,6 @@ class SimplLearner:
         self.pool = EpisodePool(config.pool_episodes, decisions, dim, space.latent_dim, self.num_tasks, self.device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.rng = np.random.default_rng(seed)
-        self._policy_metrics: dict[str, Tensor] = {}
         self.epoch = 0
         self.updates = 0
         self.low_level_steps = 0
@@ -118,12 +117,13 @@ class SimplLearner:
             metrics = self.collect_epoch()
             middle = time.perf_counter()
             updates = self._updates_due(metrics)
-            total: dict[str, Tensor] = {}
+            total: dict[str, tuple[Tensor, int]] = {}
             for _ in range(updates):
-                step = self.update()
-                total = {name: total[name] + value for name, value in step.items()} if total else step
-            for name, value in total.items():
-                metrics[name] = float(value) / updates
+                for name, value in self.update().items():
+                    before, count = total.get(name, (torch.zeros_like(value), 0))
+                    total[name] = (before + value, count + 1)
+            for name, (value, count) in total.items():
+                metrics[name] = float(value) / count
                 if not np.isfinite(metrics[name]):
                     raise TrainingFault(
                         f"meta-training epoch {self.epoch}: expected a finite {name}, got {metrics[name]}; "
@@ -204,7 +204,7 @@ class SimplLearner:
         return episodes
 
     def update(self) -> dict[str, Tensor]:
-        """One step of critics and encoder, policy and multipliers; metrics are scalars on the device."""
+        """One step of critics, encoder, multipliers and, when due, policy; metrics are scalars on the device."""
         config, agent = self.config, self.agent
         few = config.prior_tasks
         task = torch.randint(
@@ -285,7 +285,7 @@ class SimplLearner:
                 + multiplier_loss(self.multipliers["policy_prior"](), prior_kl[:few], config.policy_kl_prior[1])
                 + multiplier_loss(self.multipliers["policy_posterior"](), prior_kl[few:], config.policy_kl_posterior[1])
             )
-            self._policy_metrics = {
+            metrics |= {
                 "value": value.detach().mean(),
                 "policy_kl_prior": prior_kl[:few].detach().mean(),
                 "policy_kl_posterior": prior_kl[few:].detach().mean(),
@@ -294,7 +294,7 @@ class SimplLearner:
             }
         self._step("multiplier", loss_multiplier, self._multipliers)
         self.updates += 1
-        return metrics | self._policy_metrics
+        return metrics
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16)
