@@ -34,6 +34,8 @@ class Options:
     result holds bit for bit at the same number."""
     checkpoint_period: float = 60.0
     """Seconds between two checkpoints of a stage."""
+    accept_code_change: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Skip or resume work of an earlier version of the code; without it, only the same code's."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON record per line on stdout, for machines."""
 
@@ -56,6 +58,7 @@ def make_machine(options: Options, *, uses_torch: bool = True) -> Machine:
         device=choose_device(options.device) if uses_torch else "cpu",
         threads=options.threads,
         checkpoint_period=options.checkpoint_period,
+        accept_code_change=options.accept_code_change,
         command=shlex.join(["supple", *sys.argv[1:]]),
     )
 

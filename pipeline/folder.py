@@ -18,6 +18,11 @@ NOT_ARTEFACTS = frozenset({"stage.json", "key.json", "metrics.jsonl", "tensorboa
 """Top-level names in a stage folder that are not artefacts; metrics have a digest of their own."""
 
 
+def name_partial(folder: Path) -> Path:
+    """The work folder of a stage folder."""
+    return folder.with_name(folder.name + ".partial")
+
+
 @contextmanager
 def lock_folder(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
     """Only one process works on `folder` at a time; the lock dies with its process.
@@ -87,8 +92,7 @@ def copy_published(source: Path, folder: Path, key: str) -> bool:
     """Publishes `folder` as hard links to the files of `source` (copies, across file systems) where the key agrees."""
     if not (source / "stage.json").is_file() or load_record(source)["key"] != key:
         return False
-    partial = folder.with_name(folder.name + ".partial")
-    if partial.exists():
+    if name_partial(folder).exists():
         return False
     linked = folder.with_name(folder.name + ".linked")
     shutil.rmtree(linked, ignore_errors=True)

@@ -10,7 +10,6 @@ The same key again is skipped or, where the work was cut off, resumed. Another k
 processes with the same folder take turns by a file lock that dies with its process; the second one finds the work done.
 """
 
-import json
 import os
 import platform
 import shutil
@@ -27,7 +26,9 @@ from .folder import (
     compute_outputs,
     copy_published,
     find_published,
+    load_json,
     lock_folder,
+    name_partial,
     publish,
     refuse_other_key,
     write_record,
@@ -59,6 +60,8 @@ class Machine:
     tensorboard: bool = True
     command: str = ""
     """The command that resumes this run."""
+    accept_code_change: bool = False
+    """Whether a folder that differs only in the code version is skipped or resumed as if it did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +224,8 @@ def run_stage(
     """
     request = StopRequest() if stop is None else stop
     fields = compute_fields(stage, machine)
+    if machine.accept_code_change:
+        fields = adopt_code([stage.folder, name_partial(stage.folder), *reuse], fields, view)
     key = compute_digest(fields)
     with lock_folder(stage.folder, view.note):
         found = find_published(stage.folder, fields)
@@ -244,7 +249,7 @@ def make(
     stage: Stage, machine: Machine, view: ProgressView, stop: StopRequest, fields: dict[str, Any], key: str
 ) -> tuple[dict[str, Any], Status]:
     """Runs the body in the work folder and publishes it."""
-    partial = stage.folder.with_name(stage.folder.name + ".partial")
+    partial = name_partial(stage.folder)
     resumed = open_partial(partial, fields)
     record_path = partial / "stage.json"
     if not record_path.is_file():
@@ -255,6 +260,7 @@ def make(
             stage.body(work)
             wall_s = work.metrics.wall_s if work.resumed else monotonic() - begin
         except SuppleError:
+            work.close()
             if not (partial / "checkpoint").is_dir():
                 shutil.rmtree(partial)
             raise
@@ -276,21 +282,34 @@ def make(
     return record, "resumed" if resumed else "made"
 
 
+def adopt_code(folders: Sequence[Path], fields: dict[str, Any], view: ProgressView) -> dict[str, Any]:
+    """The fields with the code version of the first folder that differs in nothing else."""
+    for folder in folders:
+        found = load_fields(folder)
+        if found is not None and found != fields and {**found, "code": ""} == {**fields, "code": ""}:
+            view.note(f"{folder}: taken as it is, although the code has changed since")
+            return found
+    return fields
+
+
+def load_fields(folder: Path) -> dict[str, Any] | None:
+    """What a published or a work folder is for; None where it does not say."""
+    if (folder / "stage.json").is_file():
+        return dict(load_record(folder)["fields"])
+    return load_json(folder / "key.json") if (folder / "key.json").is_file() else None
+
+
 def open_partial(partial: Path, fields: Mapping[str, Any]) -> bool:
     """Creates the work folder, or checks that it is for the same fields; True where it was there.
 
     Raises:
         RunError: it belongs to other fields.
     """
-    path = partial / "key.json"
-    if (partial / "stage.json").is_file():
-        found = load_record(partial)["fields"]
-    elif path.is_file():
-        found = json.loads(path.read_bytes())
-    else:
+    found = load_fields(partial)
+    if found is None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        write_record(path, dict(fields))
+        write_record(partial / "key.json", dict(fields))
         return False
     refuse_other_key(partial, found, fields, f"pass another --out, or remove {partial} to give up its work")
     return True

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -275,6 +276,26 @@ def test_verify_names_a_changed_a_missing_and_an_added_file(tmp_path: Path) -> N
     (folder / "metrics.jsonl").write_text(metrics.replace('"step": 5', '"step": 6'))
     with pytest.raises(RunError, match="expected the recorded metrics"):
         verify_stage(folder)
+
+
+def test_other_code_is_refused_unless_accepted(tmp_path: Path) -> None:
+    config = WalkConfig(steps=10)
+    run_toy(tmp_path / "whole", config)
+    interrupt_at(tmp_path / "walk", config, 4)
+    for path in (tmp_path / "walk.partial" / "key.json", tmp_path / "whole" / "stage.json"):
+        path.write_text(re.sub(r'"code": "[0-9a-f]{64}"', f'"code": "{"0" * 64}"', path.read_text()))
+    view = PlainProgress(sys.stderr, sys.stdout, 1e9)
+    statuses = []
+    for name in ("walk", "whole"):
+        with pytest.raises(RunError, match=r"expected code = \w{12}\.\.\., got 0{12}\.\.\. from an earlier run"):
+            run_toy(tmp_path / name, config)
+        accepting = Machine(tensorboard=False, accept_code_change=True)
+        statuses.append(run_stage(make_stage(tmp_path / name, config), accepting, view).status)
+        with pytest.raises(RunError, match=r"config\.steps"):
+            run_stage(make_stage(tmp_path / name, WalkConfig(steps=11)), accepting, view)
+    assert statuses == ["resumed", "skipped"]
+    assert (tmp_path / "walk" / "end.txt").read_text() == (tmp_path / "whole" / "end.txt").read_text()
+    assert load_record(tmp_path / "walk")["fields"]["code"] == "0" * 64
 
 
 def test_reuse_takes_over_only_the_same_key(tmp_path: Path) -> None:
