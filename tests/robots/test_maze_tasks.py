@@ -102,9 +102,9 @@ def test_goals_of_a_user_must_be_reachable() -> None:
     published = [task for name in PUBLISHED for task in (*published_tasks(name).train, *published_tasks(name).test)]
     require_reachable(LAYOUT, published, "goals.csv")
     # between two free cells, and in the wall beside a corridor but within the goal radius of it
-    require_reachable(LAYOUT, [Task("a", (10.5, 10.0)), Task("b", (0.4, 1.0))], "goals.csv")
-    # (-0.7, 1): the corridor's particle comes no nearer than x = 0.4, which is 1.1 cells away
-    for goal in ((-0.7, 1.0), (30.0, 5.0)):
+    require_reachable(LAYOUT, [Task("a", (10.5, 10.0)), Task("b", (-0.55, 1.0))], "goals.csv")
+    # the particle's x stays within 0.4 .. 20.2, which is 1.1 cells from the first two goals
+    for goal in ((-0.7, 1.0), (21.3, 20.0), (30.0, 5.0)):
         with pytest.raises(
             SourceError, match=rf"goals\.csv: expected goals within 1 cell .*\({goal[0]}, .*'far'; move"
         ):
