@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from supple.errors import SourceError
-from supple.pipeline.results import fill_section, load_records, make_figures, render_tables, write_results
+from supple.pipeline.result_figures import make_figures
+from supple.pipeline.result_records import load_records
+from supple.pipeline.results import fill_section, render_tables, write_results
 
 ROOT = Path(__file__).resolve().parents[2]
 
