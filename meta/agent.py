@@ -50,7 +50,8 @@ class SimplAgent(nn.Module):
     def value(self, critic: StackedMLP, observation: Tensor, latent: Tensor, embedding: Tensor) -> Tensor:
         """Q_j(s, z, e), shape (Q, M, B); inputs (M, B, .)."""
         flat = torch.cat((observation, latent, embedding), dim=-1).flatten(0, 1)
-        return critic(flat.expand(2, -1, -1)).view(2, *observation.shape[:-1])
+        value: Tensor = critic(flat.expand(2, -1, -1))
+        return value.view(2, *observation.shape[:-1])
 
     def encode(self, context: Transitions) -> Gaussian:
         """q(e | c), each (M, E)."""

@@ -119,8 +119,9 @@ class AttentionBlock(nn.Module):
         )
         scale = 1.0 / math.sqrt(self.heads * q.shape[-1])
         mixed = q + functional.scaled_dot_product_attention(q, k, v, scale=scale)
-        hidden: Tensor = mixed.transpose(1, 2).flatten(-2)
-        return hidden + self.output(hidden).relu()
+        hidden = mixed.transpose(1, 2).flatten(-2)
+        attended: Tensor = hidden + self.output(hidden).relu()
+        return attended
 
 
 class SetTransformer(nn.Module):
