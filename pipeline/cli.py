@@ -94,7 +94,7 @@ VERBS = {
         "Adapt a bundle to tasks: a few episodes to infer the task, then fine-tuning.",
         (
             "supple adapt runs/demo/export/bundle --tasks goals.csv --episodes 100 --seed 0 --json",
-            "supple adapt runs/demo --out runs/demo/again --seed 1",
+            "supple adapt runs/demo --method spirl --episodes 300",
         ),
     ),
     "report": Entry(

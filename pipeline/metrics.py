@@ -7,7 +7,7 @@ One JSON record per line. Columns that a clock decides (any name that starts wit
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, Self
@@ -54,6 +54,16 @@ def make_record(metrics: Mapping[str, Any], wall_s: float) -> dict[str, Any]:
         record[name] = None if isinstance(plain, float) and not math.isfinite(plain) else plain
     record["wall_s"] = round(wall_s, 3)
     return record
+
+
+def compute_means(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Means of the numbers in the first record over all records that have them; truth counts as 1."""
+    means = {}
+    for name, first in records[0].items():
+        if isinstance(first, int | float):
+            values = [record[name] for record in records if isinstance(record.get(name), int | float)]
+            means[name] = sum(values) / len(values)
+    return means
 
 
 class MetricsLog:

@@ -42,7 +42,7 @@ from .keys import (
     compute_versions,
     load_record,
 )
-from .metrics import MetricsLog, compute_metrics_digest
+from .metrics import MetricsLog, compute_means, compute_metrics_digest
 from .progress import ProgressView
 
 SCHEMA = 1
@@ -173,7 +173,7 @@ class Work:
         for metrics in steps:
             records = [log.append(item) for item in ([metrics] if isinstance(metrics, Mapping) else metrics)]
             step = records[-1]["step"]
-            self.view.update(step, records[-1])
+            self.view.update(step, compute_means(records))
             due = monotonic() - saved >= self.machine.checkpoint_period
             if state is not None and (due or self._stop):
                 self._save(state)

@@ -56,7 +56,7 @@ class AdaptStageConfig:
 
     def is_due(self, episode: int) -> bool:
         """Whether the policies are evaluated after this episode."""
-        always = (0, self.loop.exploration_episodes, self.loop.episodes)
+        always = (0, self.loop.episodes, *((self.loop.exploration_episodes,) if self.loop.method == "simpl" else ()))
         return self.evaluations > 0 and (episode in always or episode in self.evaluate_at)
 
 
@@ -189,8 +189,10 @@ def run_rounds(
 
 def name_stage(loop: AdaptConfig, episode: int) -> str:
     """What the policies are after this episode; a key of `summary.MEANINGS`."""
-    if episode <= loop.exploration_episodes:
-        return "before" if episode == 0 else "inferred" if episode == loop.exploration_episodes else "explore"
+    if episode == 0:
+        return "before"
+    if loop.method == "simpl" and episode <= loop.exploration_episodes:
+        return "inferred" if episode == loop.exploration_episodes else "explore"
     return "adapted" if episode == loop.episodes else "finetune"
 
 

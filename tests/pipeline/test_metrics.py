@@ -6,7 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from supple.errors import RunError
-from supple.pipeline.metrics import MetricsLog, compute_metrics_digest, is_wall_clock, load_metrics
+from supple.pipeline.metrics import MetricsLog, compute_means, compute_metrics_digest, is_wall_clock, load_metrics
 
 
 def write(folder: Path, count: int, **extra: float) -> Path:
@@ -30,6 +30,15 @@ def test_the_digest_leaves_out_only_the_clock(tmp_path: Path) -> None:
     assert one == compute_metrics_digest(write(tmp_path / "b", 3, wall_update_s=2.0, steps_per_s=9.0))
     assert one != compute_metrics_digest(write(tmp_path / "c", 3, wall_update_s=1.0, steps_per_s=3.0, kl=0.0))
     assert [name for name in ("wall_s", "x_per_s", "rewards", "waller") if is_wall_clock(name)] == ["wall_s", "x_per_s"]
+
+
+def test_means_are_those_of_the_first_records_numbers() -> None:
+    records = [
+        {"step": 3, "success": True, "task": "a", "kl": None},
+        {"step": 3, "success": False},
+        {"step": 3, "n": 5},
+    ]
+    assert compute_means(records) == {"step": 3, "success": 0.5}
 
 
 def test_a_log_is_cut_back_to_its_checkpoint(tmp_path: Path) -> None:

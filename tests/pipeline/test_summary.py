@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,9 @@ def test_stages_are_named_by_what_the_policy_has_seen() -> None:
     last, inferred = loop.episodes, loop.exploration_episodes
     names = [name_stage(loop, episode) for episode in (0, inferred - 1, inferred, inferred + 1, last)]
     assert names == ["before", "explore", "inferred", "finetune", "adapted"]
+    scratch = dataclasses.replace(loop, method="spirl")
+    names = [name_stage(scratch, episode) for episode in (0, inferred - 1, inferred, inferred + 1, last)]
+    assert names == ["before", "finetune", "finetune", "finetune", "adapted"]
 
 
 def test_summary_records_have_the_columns_of_results() -> None:
