@@ -19,7 +19,7 @@ LINK := .venv/typecheck/supple
 export MUJOCO_GL := disable
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test check bench docs constraints install
+.PHONY: help demo test check bench docs results constraints install
 
 help:
 	@echo 'make demo    the whole chain on the maze, from data to a policy that adapts (minutes)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make check   ruff, mypy --strict, import-linter, codespell, documentation build'
 	@echo 'make bench   the benchmarks'
 	@echo 'make docs    the documentation, as a site in site/'
+	@echo 'make results the tables and plots in README.md and docs/, from docs/results/*.json and the presets'
 
 demo: $(INSTALLED)
 	$(BIN)/supple run demo
@@ -47,6 +48,10 @@ bench: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/mkdocs build --strict --site-dir site
+
+# After changing docs/results/*.json or a preset.
+results: $(INSTALLED)
+	$(BIN)/python -m supple.pipeline.results
 
 install: $(INSTALLED)
 

@@ -1,0 +1,57 @@
+"""The documentation against the code: commands parse, options exist, every verb and departure is written down."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from supple.pipeline.cli import VERBS, main, parse
+from supple.pipeline.departures import PAGE, SECTION, render_departures
+from supple.pipeline.results import fill_section
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def find_commands() -> list[str]:
+    """All commands that documentation or help shows as a line of their own."""
+    written = [line for page in PAGES for line in page.read_text().splitlines() if line.startswith("supple ")]
+    return sorted({line.split(" #")[0].strip() for line in written} | {e for v in VERBS.values() for e in v.examples})
+
+
+def load_help(verb: str, capture: pytest.CaptureFixture[str]) -> str:
+    """The help text of one verb; of `run`, with a preset."""
+    with pytest.raises(SystemExit, match="0"):
+        main([verb, *(["demo"] if verb == "run" else []), "--help"])
+    return capture.readouterr().out
+
+
+def test_there_are_commands_to_check() -> None:
+    assert {command.split()[1] for command in find_commands()} == VERBS.keys()
+
+
+@pytest.mark.parametrize("command", find_commands())
+def test_every_command_parses(command: str) -> None:
+    _, verb, *arguments = shlex.split(command)
+    parse(verb, arguments)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_page_and_every_option_on_it_exists(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "verbs" / f"{verb}.md").read_text()
+    assert page.startswith(f"# supple {verb}\n")
+    assert f"verbs/{verb}.md" in (ROOT / "mkdocs.yml").read_text()
+    known = set(re.findall(r"--[a-z][a-z.-]*", load_help(verb, capsys)))
+    assert set(re.findall(r"`(--[a-z][a-z.-]*)`", page)) <= known
+
+
+def test_every_departure_from_the_published_run_is_written_down() -> None:
+    page = (ROOT / PAGE).read_text()
+    assert fill_section(page, SECTION, render_departures()) == page, "run: make results"
+
+
+def test_every_decision_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    assert [page for page in pages if page not in navigation] == []
