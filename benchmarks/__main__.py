@@ -3,7 +3,7 @@
     python benchmarks                          writes runs/bench.json
     python benchmarks docs/results/speed.json  what the README shows; then: python -m supple.pipeline.results
 
-Each benchmark prints a JSON list of records (schema: `pipeline/results.py`) and measures its peer in the same run.
+Each benchmark prints a JSON list of records (schema: `pipeline/result_records.py`) and measures its peer in the same run.
 """
 
 import json
@@ -12,7 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from supple.pipeline.results import load_records, render_tables
+from supple.pipeline.result_records import load_records
+from supple.pipeline.results import render_tables
 
 FOLDER = Path(__file__).resolve().parent
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MUJOCO_GL": "disable"}

@@ -14,6 +14,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ..errors import SourceError
+from .departures import PAGE, SECTION, render_departures
 from .result_figures import make_compute_figure, make_figures
 from .result_records import Place, Record, group, load_records
 
@@ -136,12 +137,15 @@ def write_results(root: Path) -> list[Path]:
 
 
 def main() -> int:
-    """Fill the README and draw the plots in the current folder; print what was written."""
+    """Fill README and documentation and draw the plots in the current folder; print what was written."""
+    page = Path.cwd() / PAGE
     try:
-        written = write_results(Path.cwd())
+        written = [*write_results(Path.cwd()), page]
+        text = fill_section(page.read_text(encoding="utf-8"), SECTION, render_departures())
     except SourceError as error:
         print(error, file=sys.stderr)
         return 2
+    page.write_text(text, encoding="utf-8")
     print("\n".join(str(path.relative_to(Path.cwd())) for path in written))
     return 0
 
