@@ -1,7 +1,7 @@
 import mujoco
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supple.errors import ConfigError, SpecError
@@ -209,7 +209,7 @@ def test_reset_draws_positions_before_velocities() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 def test_a_wall_cannot_be_crossed(layout_seed: int, seed: int) -> None:
     layout = make_layout(10, layout_seed)
     rng = np.random.default_rng(seed)

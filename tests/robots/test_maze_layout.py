@@ -2,7 +2,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supple.errors import ConfigError
@@ -63,7 +63,7 @@ def test_published_layout_has_the_published_counts() -> None:
 
 
 @given(LAYOUTS)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_layout_has_a_border_and_at_least_the_asked_walls(layout: np.ndarray) -> None:
     assert layout[0].all()
     assert layout[-1].all()
@@ -73,14 +73,14 @@ def test_layout_has_a_border_and_at_least_the_asked_walls(layout: np.ndarray) ->
 
 
 @given(st.integers(8, 16), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 def test_layout_is_a_function_of_its_seed(size: int, seed: int) -> None:
     assert np.array_equal(make_layout(size, seed), make_layout(size, seed))
     assert not np.array_equal(make_layout(size, seed), make_layout(size, seed + 1))
 
 
 @given(LAYOUTS)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 def test_geodesic_distance_differs_by_one_between_neighbours(layout: np.ndarray) -> None:
     start = start_cell(layout)
     distance = geodesic_distance(layout, start)

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supple.errors import ConfigError, SourceError
@@ -62,7 +62,7 @@ def test_unknown_published_set_is_refused() -> None:
 
 
 @given(st.integers(8, 20), st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 6), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_random_tasks_are_disjoint_reachable_and_away_from_the_start(
     size: int, layout_seed: int, num_train: int, num_test: int, seed: int
 ) -> None:
@@ -77,7 +77,7 @@ def test_random_tasks_are_disjoint_reachable_and_away_from_the_start(
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_random_test_goals_are_the_same_for_any_number_of_train_goals(seed: int) -> None:
     sets = [random_tasks(LAYOUT, num_train, 10, seed) for num_train in (1, 10, 40, 200)]
     assert all(a.test == b.test for a, b in itertools.pairwise(sets))

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supple.errors import ConfigError
@@ -29,7 +29,7 @@ def same(a: PlayChunk, b: PlayChunk) -> bool:
 
 
 @given(st.integers(8, 14), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 def test_every_next_cell_is_a_free_neighbour_one_move_nearer(size: int, layout_seed: int, seed: int) -> None:
     layout = make_layout(size, layout_seed)
     cells, following = next_cell_table(layout, np.random.default_rng(seed))

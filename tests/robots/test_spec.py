@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supple.errors import SpecError
@@ -50,6 +50,7 @@ def change(spec: RobotSpec, field: str, index: int, **values: object) -> RobotSp
 
 
 @given(ROBOTS)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_json_round_trip(spec: RobotSpec) -> None:
     text = json.dumps(spec.to_json(), allow_nan=False)
     again = RobotSpec.from_json(json.loads(text))

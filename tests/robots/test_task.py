@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supple.errors import SourceError, SpecError
@@ -18,6 +18,7 @@ def make_tasks(goals: list[tuple[float, ...]]) -> tuple[Task, ...]:
 
 
 @given(st.lists(GOALS, min_size=1, max_size=8), st.lists(GOALS, min_size=1, max_size=8))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_task_sets_are_disjoint_or_refused(train: list[tuple[float, ...]], test: list[tuple[float, ...]]) -> None:
     if len({*train, *test}) == len(train) + len(test):
         tasks = TaskSet("set", make_tasks(train), make_tasks(test))
@@ -56,6 +57,7 @@ def test_goals_of_stacks_in_order() -> None:
         st.builds(Task, WORDS, st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 3)), min_size=1
     )
 )
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_csv_round_trip(tasks: list[Task], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("csv") / "tasks.csv"
     save_tasks_csv(path, tasks, ("x", "y", "z"))
