@@ -13,6 +13,25 @@ def _require(condition: bool, where: str, expected: str, value: object) -> None:
         raise ConfigError(f"{where}: expected {expected}, got {value}; correct the configuration")
 
 
+_POSITIVE = (
+    "embedding_dim",
+    "encoder_hidden",
+    "learning_rate",
+    "multiplier_learning_rate",
+    "policy_every",
+    "target_rate",
+    "prior_tasks",
+    "posterior_tasks",
+    "batch",
+    "prior_context",
+    "posterior_context",
+    "kl_clip",
+    "epochs",
+    "reuse_rate",
+    "pool_episodes",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimplConfig:
     """Meta-training of SiMPL (Nam et al., ICLR 2022); the defaults are those of the preset `maze`."""
@@ -33,7 +52,7 @@ class SimplConfig:
     """Multipliers can only grow (published: True)."""
     policy_every: int = 2
     """Updates of the critics per update of policy and policy multipliers (published: 1)."""
-    bfloat16: bool = False
+    bfloat16: bool = True
     """Run hidden layers in bfloat16 during updates (published: False)."""
     discount: float = 0.99
     """gamma per decision (published)."""
@@ -58,17 +77,17 @@ class SimplConfig:
     """Small context: initial weight of KL(q(e|c) || N(0, I)), and its target (published)."""
     embedding_kl_posterior: tuple[float, float] = (3e-6, 10.0)
     """Large context: the same, one weight per task (published)."""
-    policy_kl_prior: tuple[float, float] = (3e-3, 0.5)
-    """Small context: initial weight of KL(pi || skill prior), and its target (published)."""
-    policy_kl_posterior: tuple[float, float] = (1e-3, 1.0)
-    """Large context: the same (published)."""
+    policy_kl_prior: tuple[float, float] = (1e-2, 0.5)
+    """Small context: initial weight of KL(pi || skill prior), and its target (published: 3e-3, .5)."""
+    policy_kl_posterior: tuple[float, float] = (1e-2, 1.0)
+    """Large context: the same (published: 1e-3, 1)."""
     kl_clip: float = 5.0
     """Largest KL in the critic's target (published)."""
     reward_prediction: float = 0.1
     """Weight of the encoder's reward prediction loss (published: 0)."""
     relabel: bool = True
     """Episodes count for every train task (published: False, for the task that they were run for)."""
-    epochs: int = 150
+    epochs: int = 100
     """Rounds of collection and updates (published: 1000)."""
     episodes_per_task: tuple[int, int] = (1, 1)
     """Episodes per task and epoch with e ~ N(0, I), and with e ~ q(e|c) (published)."""
@@ -82,9 +101,19 @@ class SimplConfig:
     """Episodes kept (published: 20,000 transitions per task, at least 100 episodes each)."""
 
     def __post_init__(self) -> None:
-        _require(self.embedding_dim > 0, "SimplConfig.embedding_dim", "a positive number", self.embedding_dim)
+        """Refuses values that cannot train.
+
+        Raises:
+            ConfigError: Naming the field.
+        """
+        for name in _POSITIVE:
+            _require(getattr(self, name) > 0, f"SimplConfig.{name}", "a positive number", getattr(self, name))
+        for name in ("reward_prediction", "success_batch", "context_episodes", "warmup_epochs", "updates_per_epoch"):
+            _require(getattr(self, name) >= 0, f"SimplConfig.{name}", "zero or more", getattr(self, name))
+        for name in ("embedding_kl_prior", "embedding_kl_posterior", "policy_kl_prior", "policy_kl_posterior"):
+            _require(min(getattr(self, name)) > 0.0, f"SimplConfig.{name}", "positive numbers", getattr(self, name))
         _require(0.0 < self.discount < 1.0, "SimplConfig.discount", "a value in (0, 1)", self.discount)
-        _require(self.learning_rate > 0.0, "SimplConfig.learning_rate", "a positive number", self.learning_rate)
+        _require(self.target_rate <= 1.0, "SimplConfig.target_rate", "at most 1", self.target_rate)
         _require(
             self.success_batch < self.batch, "SimplConfig.success_batch", f"fewer than {self.batch}", self.success_batch
         )
@@ -94,6 +123,10 @@ class SimplConfig:
             f"at most posterior_context = {self.posterior_context}",
             self.context_episodes,
         )
-        _require(self.prior_tasks > 0, "SimplConfig.prior_tasks", "at least 1", self.prior_tasks)
-        _require(self.posterior_tasks > 0, "SimplConfig.posterior_tasks", "at least 1", self.posterior_tasks)
-        _require(self.epochs > 0, "SimplConfig.epochs", "at least 1", self.epochs)
+        explore, exploit = self.episodes_per_task
+        _require(
+            explore >= 1 and exploit >= 0,
+            "SimplConfig.episodes_per_task",
+            "at least 1 exploring episode and no negative number",
+            self.episodes_per_task,
+        )

@@ -54,7 +54,7 @@ class FinetuneConfig:
     """Initial KL multiplier of a policy from scratch; a meta-trained one brings its own (published: .05 for SPiRL)."""
     only_increase: bool = True
     """The multiplier can only grow (published for SiMPL; SPiRL: both ways)."""
-    bfloat16: bool = False
+    bfloat16: bool = True
     """Run hidden layers in bfloat16 during updates (published: False)."""
     pool_episodes: int = 320
     """Episodes kept (published: 20,000 transitions)."""

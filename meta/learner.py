@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import RunError, TrainingFault
+from ..errors import ConfigError, RunError, TrainingFault
 from ..robots.robot import RobotBatch
 from ..skills.gaussian import Gaussian, kl
 from .agent import SimplAgent
@@ -74,7 +74,17 @@ class SimplLearner:
             config: See `SimplConfig`.
             seed: Seed of weights, exploration, sampling and resets.
             device: Where the networks and the pool live.
+
+        Raises:
+            ConfigError: The robot has too few rows, or the pool no room for one round of episodes.
         """
+        rows = max(config.episodes_per_task) * len(goals)
+        if robot.rows < rows or config.pool_episodes < sum(config.episodes_per_task) * len(goals):
+            raise ConfigError(
+                f"meta-training on {len(goals)} tasks: expected {rows} robot rows and room for a round of "
+                f"{sum(config.episodes_per_task) * len(goals)} episodes, got {robot.rows} rows and pool_episodes "
+                f"{config.pool_episodes}; raise them or lower episodes_per_task"
+            )
         self.config, self.space, self.robot = config, space, robot
         self.goals, self.num_tasks = goals, len(goals)
         self.device = torch.device(device)

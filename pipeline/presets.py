@@ -8,6 +8,7 @@ import tyro
 from ..adapt.loop import AdaptConfig
 from ..errors import ConfigError
 from ..meta.config import SimplConfig
+from ..meta.finetune import FinetuneConfig
 from ..skills.config import SkillConfig
 from .robot_choice import MazeConfig, TaskConfig
 from .stage_adapt import AdaptStageConfig
@@ -39,13 +40,24 @@ PRESETS: dict[str, RunConfig] = {
         meta_train=MetaTrainConfig(simpl=SimplConfig(epochs=12)),
         adapt=AdaptStageConfig(loop=AdaptConfig(episodes=40)),
     ),
-    "maze": RunConfig(),
+    "maze": RunConfig(
+        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3)),
+        adapt=AdaptStageConfig(
+            loop=AdaptConfig(episodes=300), evaluate_at=(1, 2, 5, 8, 10, 21, 30, 40, 60, 80, 100, 150, 200)
+        ),
+    ),
     "maze-published": RunConfig(
         meta_train=MetaTrainConfig(
             simpl=SimplConfig(
                 embedding_dim=5,
                 encoder="set-transformer",
                 learning_rate=3e-4,
+                multiplier_learning_rate=3e-4,
+                only_increase=True,
+                policy_every=1,
+                bfloat16=False,
+                policy_kl_prior=(3e-3, 0.5),
+                policy_kl_posterior=(1e-3, 1.0),
                 target_rate=0.005,
                 posterior_tasks=26,
                 batch=1024,
@@ -56,6 +68,18 @@ PRESETS: dict[str, RunConfig] = {
                 relabel=False,
                 epochs=1000,
                 updates_per_epoch=0,
+                warmup_epochs=41,
+                pool_episodes=8000,
+            )
+        ),
+        adapt=AdaptStageConfig(
+            loop=AdaptConfig(
+                episodes=300,
+                search="blind",
+                keep_searching=False,
+                learn_from_exploration=False,
+                context=4000,
+                finetune=FinetuneConfig(reuse_rate=256.0, bfloat16=False),
             )
         ),
     ),
