@@ -69,5 +69,6 @@ def render_departures() -> str:
     """The table in Markdown."""
     lines = ["| setting | ours | published | what it is |", "|---|---|---|---|"]
     for name, ours, published, meaning in list_departures(PRESETS["maze"], PRESETS["maze-published"]):
-        lines.append(f"| `{name}` | {json.dumps(ours)} | {json.dumps(published)} | {meaning} |")
+        cells = (f"`{name}`", json.dumps(ours), json.dumps(published), meaning)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)

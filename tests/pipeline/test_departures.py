@@ -1,5 +1,6 @@
 """The table of departures: what differs is found by path, and its docstring is shown."""
 
+import re
 from dataclasses import dataclass, field
 
 import pytest
@@ -47,4 +48,6 @@ def test_clean_keeps_one_sentence_without_the_published_value(text: str, shown: 
 
 
 def test_presets_do_depart() -> None:
-    assert "| `meta_train.simpl.batch` |" in render_departures()
+    table = render_departures()
+    assert "| `meta_train.simpl.batch` |" in table
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 5 for line in table.splitlines())
