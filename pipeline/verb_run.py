@@ -74,15 +74,16 @@ class Run:
     def execute(self, runner: Runner) -> None:
         """Runs what is not there yet, from the first stage to `until`."""
         tasks = make_tasks(self.config.maze, self.config.tasks)
+        record = {"preset": self.preset, "seed": self.seed, "config": compute_plain(self.config, "run")}
         results = []
         for name, make in self.stages().items():
             others = [other / name for other in self.reuse]
             uses_torch = name not in ("generate", "ingest", "export")
             results.append(runner.run(make(), self.folder / name, uses_torch=uses_torch, reuse=others))
+            if results[-1].status != "skipped" or not (self.folder / RUN_NAME).is_file():
+                write_record(self.folder / RUN_NAME, record)
             if name == self.until:
                 break
-        config = compute_plain(self.config, "run")
-        write_record(self.folder / RUN_NAME, {"preset": self.preset, "seed": self.seed, "config": config})
         if self.until == "adapt":
             self.conclude(runner, results, tasks.name)
 
