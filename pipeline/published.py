@@ -1,0 +1,118 @@
+"""The numbers that were published for the maze, as records to stand beside ours.
+
+Nam, Sun, Pertsch, Hwang, Lim, "Skill-based Meta-Reinforcement Learning", ICLR 2022: mean return of training episodes
+over 10 target tasks and 3 seeds, with the stochastic policy; read off the figures, +-.02.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedCurve:
+    """One curve of one figure."""
+
+    method: str
+    tasks: str
+    figure: str
+    axis: str
+    success: Mapping[int, float]
+    """By place on the axis."""
+
+
+CURVES: Final[Sequence[PublishedCurve]] = (
+    PublishedCurve(
+        method="simpl-published",
+        tasks="flat-40",
+        figure="4",
+        axis="episode",
+        success={
+            21: 0.44,
+            30: 0.68,
+            40: 0.74,
+            60: 0.82,
+            80: 0.78,
+            100: 0.93,
+            150: 0.94,
+            200: 0.92,
+            300: 0.97,
+            400: 1.0,
+            490: 1.0,
+        },
+    ),
+    PublishedCurve(
+        method="spirl-published",
+        tasks="flat-40",
+        figure="4",
+        axis="episode",
+        success={
+            0: 0.23,
+            21: 0.20,
+            30: 0.45,
+            40: 0.34,
+            60: 0.48,
+            80: 0.57,
+            100: 0.62,
+            150: 0.60,
+            200: 0.76,
+            300: 0.83,
+            400: 0.83,
+            490: 0.81,
+        },
+    ),
+    PublishedCurve(
+        method="simpl-fig6a-published",
+        tasks="flat-40",
+        figure="6a",
+        axis="episode",
+        success={21: 0.46, 40: 0.74, 60: 0.85, 100: 0.94, 200: 0.93, 300: 0.97, 490: 1.0},
+    ),
+    PublishedCurve(
+        method="simpl-fig6a-published",
+        tasks="flat-20",
+        figure="6a",
+        axis="episode",
+        success={21: 0.48, 40: 0.65, 60: 0.77, 100: 0.82, 200: 0.89, 300: 0.92, 490: 0.92},
+    ),
+    PublishedCurve(
+        method="simpl-fig6a-published",
+        tasks="flat-10",
+        figure="6a",
+        axis="episode",
+        success={21: 0.45, 40: 0.5, 60: 0.6, 100: 0.71, 200: 0.90, 300: 0.92, 490: 0.93},
+    ),
+    PublishedCurve(
+        method="simpl-published",
+        tasks="flat-40",
+        figure="10",
+        axis="inference_episodes",
+        success={1: 0.26, 2: 0.32, 5: 0.39, 8: 0.44, 10: 0.47, 20: 0.53},
+    ),
+)
+"""Figure 4: success by episode. Figure 6a: the same by number of train tasks. Figure 10: by episodes of inference."""
+
+
+def make_published(benchmark: str, tasks: str) -> list[dict[str, Any]]:
+    """Records of the published curves of one task set; empty where none was published."""
+    return [
+        {
+            "benchmark": benchmark,
+            "method": curve.method,
+            "metric": "success_stochastic",
+            "at": {curve.axis: place},
+            "mean": mean,
+            "low": None,
+            "high": None,
+            "n": 30,
+            "seeds": [0, 1, 2],
+            "tasks": tasks,
+            "command": f"digitised from the paper's figure {curve.figure}, +-.02",
+            "commit": "",
+            "wall_s": None,
+            "machine": "",
+        }
+        for curve in CURVES
+        if curve.tasks == tasks
+        for place, mean in curve.success.items()
+    ]
