@@ -123,9 +123,8 @@ def test_relabelling_fills_every_task_from_every_episode() -> None:
 
 
 def test_only_the_first_round_explores_past_its_goal() -> None:
-    learner = make_learner()
-    goals = np.zeros((4, 2), np.float32)  # every task ends at its first step
-    learner.goals = goals
+    robot = PointBatch(8, radius=9.0)  # every task ends at its first step
+    learner = SimplLearner(make_space(robot, "raw"), robot, GOALS, SimplConfig(**SMALL))
     learner.collect_epoch()
     assert learner.low_level_steps == 4 * 12 + 4 * 1
 
@@ -230,7 +229,7 @@ def test_parts_of_a_state_and_other_sizes_are_refused() -> None:
 
 
 def test_too_few_rows_and_too_small_a_pool_are_refused() -> None:
-    with pytest.raises(ConfigError, match="4 tasks: expected 12 robot rows .* got 8 rows"):
+    with pytest.raises(ConfigError, match=r"4 tasks: expected 12 robot rows .* got 8 rows"):
         make_learner(episodes_per_task=(1, 3))
     with pytest.raises(ConfigError, match="room for a round of 8 episodes, got 8 rows and pool_episodes 7"):
         make_learner(pool_episodes=7)
