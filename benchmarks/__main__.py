@@ -3,7 +3,7 @@
     python benchmarks                          writes runs/bench.json
     python benchmarks docs/results/speed.json  what the README shows; then: python -m supple.pipeline.results
 
-Each benchmark prints a JSON list of records (schema: `pipeline/result_records.py`) and measures its peer in the same run.
+Each benchmark prints a JSON list of records (`pipeline/result_records.py`) and measures its peer in the same run.
 """
 
 import json
