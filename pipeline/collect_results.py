@@ -39,6 +39,11 @@ from .results import draw_figures, save_figures
 
 WINDOW = 10
 """Episodes that one point of the training return averages."""
+COLUMNS = (
+    *("benchmark", "method", "metric", "at", "mean", "low", "high", "n"),
+    *("seeds", "tasks", "command", "commit", "wall_s", "machine"),
+)
+"""The order of a record's fields."""
 METRICS = ("success_stochastic", "success_greedy")
 
 Row = dict[str, Any]
@@ -62,9 +67,10 @@ def collect(runs: Sequence[FinishedRun], benchmark: str, method: str, command: s
         name = name_method(method, suffix, algorithm)
         facts = make_facts(having, suffix, benchmark, name, command)
         pairs = [(run, run.adaptations[suffix]) for run in having]
-        rows += [{**facts, **row} for row in [*success_rows(pairs), *return_rows(pairs), *fine_tuning_rows(pairs)]]
+        found = [*success_rows(pairs), *return_rows(pairs), *fine_tuning_rows(pairs)]
         if not suffix:
-            rows += [{**facts, **row} for row in [*training_rows(having), *cost_rows(having)]]
+            found += [*training_rows(having), *cost_rows(having)]
+        rows += [{name: {**facts, **row}[name] for name in COLUMNS} for row in found]
     if runs[0].published_maze:
         rows += make_published(benchmark, runs[0].tasks)
     return rows
@@ -165,10 +171,10 @@ def make_row(metric: str, at: Mapping[str, Any], cells: Sequence[float]) -> Row:
 
 
 def make_cost_row(metric: str, values: Sequence[float], at: Mapping[str, Any] | None = None) -> Row:
-    """A mean over seeds with Student's t interval."""
+    """A mean over seeds of what cannot be negative, with Student's t interval."""
     mean, n = float(np.mean(values)), len(values)
     half = float(student.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / sqrt(n) if n > 1 else None
-    low, high = (None, None) if half is None else (round(mean - half, 4), round(mean + half, 4))
+    low, high = (None, None) if half is None else (round(max(mean - half, 0.0), 4), round(mean + half, 4))
     return {"metric": metric, "at": dict(at or {}), "mean": round(mean, 4), "low": low, "high": high, "n": n}
 
 

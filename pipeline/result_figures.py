@@ -10,6 +10,7 @@ from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, MaxNLocator, StrMethodFormatter
 
 from .result_records import Place, Record, group
 
@@ -48,31 +49,36 @@ def _make_figure(benchmark: str, axis: str, records: Sequence[Record]) -> Figure
         # published success is the return of training episodes, so it belongs beside ours too
         published = [r for r in metrics.get("success_stochastic", []) if r.method.endswith(PUBLISHED)]
         metrics["return_training"] += [replace(record, metric="return_training") for record in published]
+    # one colour for a method in all panels, also for what was published of it
+    names = list(dict.fromkeys((record.method.removesuffix(PUBLISHED), record.tasks) for record in records))
+    color = {name: f"C{index % 10}" for index, name in enumerate(names)}
     figure = Figure(figsize=(6.4, 3.6 * len(metrics)), layout="constrained")
     panels = figure.subplots(len(metrics), squeeze=False)[:, 0]
     for panel, (metric, of_metric) in zip(panels, metrics.items(), strict=True):
         several = len({record.tasks for record in of_metric}) > 1
         for (method, tasks), curve in group(of_metric, lambda record: (record.method, record.tasks)).items():
-            _draw_curve(panel, sorted(curve, key=_at), f"{method}, {tasks}" if several and tasks else method)
+            label = f"{method}, {tasks}" if several and tasks else method
+            _draw_curve(panel, sorted(curve, key=_at), label, color[method.removesuffix(PUBLISHED), tasks])
         panel.set(xlabel=LABELS.get(axis, axis), ylabel=LABELS.get(metric, metric), title=benchmark)
         if metric.startswith(("success", "return")):
             panel.set_ylim(0, 1.02)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
         panel.legend(fontsize="small")
     return figure
 
 
-def _draw_curve(panel: Axes, curve: Sequence[Record], label: str) -> None:
+def _draw_curve(panel: Axes, curve: Sequence[Record], label: str, color: str) -> None:
     at = [_at(record) for record in curve]
     mean = [_or_nan(record.mean) for record in curve]
     if curve[0].method.endswith(PUBLISHED):
-        panel.plot(at, mean, "--o", label=label, linewidth=1, markersize=4, markerfacecolor="none")
+        panel.plot(at, mean, "--o", color=color, label=label, linewidth=1, markersize=4, markerfacecolor="none")
         return
     marker = "o" if len(curve) <= FEW_POINTS else None
-    line = panel.plot(at, mean, label=label, marker=marker, markersize=3.5)[0]
+    panel.plot(at, mean, color=color, label=label, marker=marker, markersize=3.5)
     if any(record.low is not None for record in curve):
         low, high = [_or_nan(record.low) for record in curve], [_or_nan(record.high) for record in curve]
-        panel.fill_between(at, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        panel.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0)
 
 
 def make_compute_figure(records: Sequence[Record]) -> Figure | None:
@@ -110,6 +116,8 @@ def make_compute_figure(records: Sequence[Record]) -> Figure | None:
         panel.annotate(key[1], (minutes, 0.02), rotation=90, fontsize="x-small", ha="center", va="bottom")
     panel.set(xlabel="meta-training (min of wall-clock time, one seed)", ylabel=LABELS["success_stochastic"])
     panel.set(xscale="log", ylim=(0, 1.02))
+    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    panel.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     panel.grid(alpha=0.3)
     panel.legend(fontsize="small")
     return figure
