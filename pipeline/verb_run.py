@@ -13,6 +13,7 @@ from .folder import write_record
 from .keys import compute_plain
 from .presets import PRESETS, RunConfig, find_preset
 from .progress import format_duration
+from .report import make_report
 from .robot_choice import make_tasks
 from .stage import Stage, StageResult
 from .stage_adapt import make_adapt
@@ -41,6 +42,8 @@ class Run:
     """Other run folders; a stage there with the same key is taken over by hard links instead of being made again."""
     until: Last = "adapt"
     """Last stage to run."""
+    report: bool = True
+    """Make report.html at the end."""
     config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
     options: Common = field(default_factory=Options)
 
@@ -88,7 +91,7 @@ class Run:
             self.conclude(runner, results, tasks.name)
 
     def conclude(self, runner: Runner, results: list[StageResult], tasks: str) -> None:
-        """Writes summary.json, prints the table of success and says how to go on."""
+        """Writes the summary and the report, prints the table of success and says how to go on."""
         adapted = results[-1]
         show_result(runner, adapted.folder, replay=adapted.status in ("skipped", "reused"))
         facts = RunFacts(
@@ -99,12 +102,13 @@ class Run:
             wall_s=sum(result.wall_s for result in results),
         )
         path = save_summary(self.folder, make_summary(load_success(adapted.folder), facts))
-        runner.view.record(
-            "run",
-            {"folder": str(self.folder), "summary": str(path), "wall_s": round(facts.wall_s, 1)},
-            f"{path}: the same as records; all stages together took {format_duration(facts.wall_s)}\n"
-            f"Adapt to goals of your own: supple adapt {self.folder} --tasks goals.csv --episodes 100",
-        )
+        outcome = {"folder": str(self.folder), "summary": str(path), "wall_s": round(facts.wall_s, 1)}
+        lines = [f"{path}: the same as records; all stages together took {format_duration(facts.wall_s)}"]
+        if self.report:
+            outcome["report"] = str(make_report(self.folder, threads=self.options.threads))
+            lines.append(f"{outcome['report']}: curves, the maze before and after, skills, task embeddings")
+        lines.append(f"Adapt to goals of your own: supple adapt {self.folder} --tasks goals.csv --episodes 100")
+        runner.view.record("run", outcome, "\n".join(lines))
 
 
 def parse_run(arguments: Sequence[str], description: str) -> Run:

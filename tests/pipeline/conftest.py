@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 TINY = [
+    "--no-report",
     *("--episode-steps", "60", "--num-train-tasks", "3", "--num-test-tasks", "2"),
     *("--generate.steps", "6000", "--generate.rows", "6", "--generate.planner.episode-steps", "500"),
     *("--extract.skill.num-updates", "40", "--extract.skill.batch-size", "32", "--extract.log-every", "10"),

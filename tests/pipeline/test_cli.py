@@ -51,7 +51,17 @@ def test_the_chain_again_skips_every_stage(
     before = tree(tiny_run)
     records = run_json(["run", "demo", "--out", str(tiny_run), *tiny_options], capsys)
     assert [record["status"] for record in records if record["event"] == "finish"] == ["skipped"] * 6
-    assert {name for name, digest in tree(tiny_run).items() if before.get(name) != digest} <= {"summary.json"}
+    changed = {name for name, digest in tree(tiny_run).items() if before.get(name) != digest}
+    assert changed <= {"summary.json"}
+
+
+def test_the_chain_ends_with_its_report(
+    tiny_run: Path, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [option for option in tiny_options if option != "--no-report"]
+    records = run_json(["run", "demo", "--out", str(tmp_path / "run"), "--reuse", str(tiny_run), *options], capsys)
+    assert records[-1]["event"] == "run"
+    assert Path(str(records[-1]["report"])).stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
