@@ -78,6 +78,8 @@ class AdaptConfig:
                 f"AdaptConfig.context: expected at least one transition per exploration episode "
                 f"({self.exploration_episodes}), got {self.context}; raise it"
             )
+        if self.candidates < 1:
+            raise ConfigError(f"AdaptConfig.candidates: expected at least 1, got {self.candidates}; raise it")
 
 
 class Adapter:
@@ -324,7 +326,7 @@ class Adapter:
                 tuner = self._make_finetuner(int(index), part["module.embedding"])
                 tuner.load_state(part, inner)
                 self.finetuners[int(index)] = tuner
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"adaptation checkpoint: expected a whole state, got {error}; start again") from error
 
 

@@ -352,5 +352,5 @@ class SimplLearner:
             self.rng.bit_generator.state = facts["rng"]
             self.epoch, self.updates = facts["epoch"], facts["updates"]
             self.low_level_steps = facts["low_level_steps"]
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"meta-training checkpoint: expected a whole state, got {error}; start again") from error
