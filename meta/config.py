@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import ConfigError
-from .networks import EncoderName
+from .networks import ENCODERS, EncoderName
 
 
 def _require(condition: bool, where: str, expected: str, value: object) -> None:
@@ -112,6 +112,9 @@ class SimplConfig:
             _require(getattr(self, name) >= 0, f"SimplConfig.{name}", "zero or more", getattr(self, name))
         for name in ("embedding_kl_prior", "embedding_kl_posterior", "policy_kl_prior", "policy_kl_posterior"):
             _require(min(getattr(self, name)) > 0.0, f"SimplConfig.{name}", "positive numbers", getattr(self, name))
+        known = " or ".join(ENCODERS)
+        _require(self.encoder in ENCODERS, "SimplConfig.encoder", known, self.encoder)
+        _require(min(self.hidden, default=0) > 0, "SimplConfig.hidden", "at least one positive width", self.hidden)
         _require(0.0 < self.discount < 1.0, "SimplConfig.discount", "a value in (0, 1)", self.discount)
         _require(self.target_rate <= 1.0, "SimplConfig.target_rate", "at most 1", self.target_rate)
         _require(

@@ -25,6 +25,9 @@ def test_every_number_is_checked(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"encoder": "lstm"}, "encoder: expected mean-max or set-transformer, got lstm"),
+        ({"hidden": ()}, "hidden: expected at least one positive width"),
+        ({"hidden": (8, 0)}, "hidden: expected at least one positive width"),
         ({"discount": 1.0}, "discount: expected a value in"),
         ({"target_rate": 1.5}, "target_rate: expected at most 1, got 1.5"),
         ({"batch": 8, "success_batch": 8}, "success_batch: expected fewer than 8, got 8"),

@@ -1,0 +1,104 @@
+"""A bundle that was exported gives back the agent that it was exported from."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from supple.adapt.bundle import Bundle, load_bundle, write_bundle
+from supple.adapt.policy import make_agent, simpl_config_of
+from supple.errors import BundleError
+from supple.meta.agent import SimplAgent
+from supple.meta.config import SimplConfig
+from supple.meta.pool import Transitions
+from supple.meta.space import RawSpace, SkillSpace
+from supple.meta.testing import PointBatch
+from supple.pipeline.stage_export import compute_torch_outputs, compute_weights, make_contract, make_golden_inputs
+from supple.skills.config import SkillConfig
+from supple.skills.gaussian import Gaussian
+from supple.skills.model import SkillModel
+
+CPU = torch.device("cpu")
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def export(path: Path, action_space: str, encoder: str) -> tuple[SimplAgent, Bundle]:
+    spec = PointBatch(1).spec
+    width = {"encoder_hidden": (8,), "decoder_hidden": (8, 6), "open_decoder_hidden": (8,), "prior_hidden": (7,)}
+    model = SkillModel(2, 2, SkillConfig(skill_horizon=4, skill_dim=3, seed=5, **width))
+    model.normaliser.fit(3.0 * draw(50, 2) + 1.0)
+    model.requires_grad_(False)
+    config = SimplConfig(embedding_dim=2, hidden=(8, 6), encoder_hidden=8, encoder=encoder)
+    mean, std = model.normaliser.mean, model.normaliser.std
+    space = SkillSpace(model) if action_space == "skill" else RawSpace(spec, mean, std)
+    agent = SimplAgent(space, 2, config, seed=9).requires_grad_(False)
+    facts: dict[str, Any] = {
+        "action_space": action_space,
+        "simpl": asdict(config),
+        "robot": spec.to_json(),
+        "maze": {},
+        "tasks": {},
+        "alpha": 0.02,
+    }
+    contract = make_contract(agent, model, facts, {})
+    weights = compute_weights(agent, model, action_space)
+    inputs = make_golden_inputs(contract, weights, np.random.default_rng(0))
+    golden = inputs | compute_torch_outputs(agent, model, contract, inputs)
+    write_bundle(path, contract=contract.to_json(), weights=weights, golden=golden)
+    return agent, load_bundle(path)
+
+
+@pytest.mark.parametrize("encoder", ["mean-max", "set-transformer"])
+@pytest.mark.parametrize("action_space", ["skill", "raw"])
+def test_the_agent_of_a_bundle_is_the_exported_one(action_space: str, encoder: str, tmp_path: Path) -> None:
+    exported, bundle = export(tmp_path / "bundle", action_space, encoder)
+    agent = make_agent(bundle, CPU)
+    observation, embedding = draw(1, 6, 2), draw(1, 6, 2, seed=1)
+    latent = draw(1, 6, exported.space.latent_dim, seed=2)
+    blank = latent.new_zeros(1, 6, 0)
+    context = Transitions(
+        observation, latent, draw(1, 6, seed=3), torch.zeros(1, 6), draw(1, 6, 2, seed=4), *[Gaussian(blank, blank)] * 2
+    )
+    outputs = []
+    for one in (exported, agent):
+        scaled, prior = one.space.normalise(observation), one.space.prior_of(observation)
+        policy, posterior = one.policy_at(scaled, embedding, prior), one.encode(context)
+        outputs.append(
+            {
+                "prior": torch.cat(prior),
+                "policy": torch.cat(policy),
+                "value": one.value(one.critic, scaled, latent, embedding),
+                "target": one.value(one.target_critic, scaled, latent, embedding),
+                "posterior": torch.cat(posterior),
+                "reward": one.predict_reward(embedding, scaled),
+                "action": one.space.hold(latent[0])(observation[0]),
+            }
+        )
+    for name, value in outputs[0].items():
+        torch.testing.assert_close(outputs[1][name], value, rtol=1e-6, atol=1e-6, msg=name)
+    assert (agent.space.latent_dim, agent.space.horizon) == (exported.space.latent_dim, exported.space.horizon)
+    assert not any(parameter.requires_grad for parameter in agent.parameters())
+    config = simpl_config_of(bundle.contract)
+    assert (config.encoder, config.hidden, config.embedding_dim) == (encoder, (8, 6), 2)
+
+
+def changed(bundle: Bundle, **fields: Any) -> Bundle:
+    record = bundle.contract.adaptation["simpl"] | fields
+    adaptation = bundle.contract.adaptation | {"simpl": record}
+    return replace(bundle, contract=replace(bundle.contract, adaptation=adaptation))
+
+
+def test_a_bundle_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    _, bundle = export(tmp_path / "bundle", "skill", "mean-max")
+    with pytest.raises(BundleError, match=r"adaptation\.simpl: expected the fields of SimplConfig, got .*'speed'"):
+        make_agent(changed(bundle, speed=3), CPU)
+    with pytest.raises(BundleError, match=r"expected those of adaptation\.simpl, got .* export again"):
+        make_agent(changed(bundle, hidden=[8, 7]), CPU)
+    with pytest.raises(BundleError, match=r"expected those of adaptation\.simpl, got .* export again"):
+        make_agent(changed(bundle, encoder="set-transformer"), CPU)
