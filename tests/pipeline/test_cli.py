@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from supple.pipeline.cli import VERBS, main
+from supple.pipeline.collect_results import collect
+from supple.pipeline.collect_runs import load_finished
 from supple.pipeline.keys import load_record
 from supple.pipeline.presets import PRESETS
 
@@ -43,6 +45,14 @@ def test_the_chain_makes_every_stage_and_a_summary(tiny_run: Path) -> None:
         assert record["n"] == 4
         assert record["wall_s"] > 0
     assert list((tiny_run / "extract" / "tensorboard").iterdir())
+
+
+def test_results_are_collected_from_what_the_chain_wrote(tiny_run: Path) -> None:
+    rows = collect([load_finished(tiny_run)], "tiny", "simpl")
+    means = {(row["metric"], *row["at"]): row["mean"] for row in rows}
+    (inferred,) = [r for r in rows if r["at"] == {"stage": "inferred"} and r["metric"] == "success_stochastic"]
+    assert (inferred["n"], inferred["seeds"]) == (2, [0])
+    assert all(means[name,] > 0 for name in ("meta_training_wall_s", "chain_wall_s", "low_level_steps"))
 
 
 def test_the_chain_again_skips_every_stage(
