@@ -48,9 +48,9 @@ class AdaptConfig:
     exploration_episodes: int = 20
     """Episodes before the task embedding is inferred (published)."""
     search: Literal["blind", "directed"] = "directed"
-    """How to explore. `blind` draws e ~ N(0, I) to the end (published). `directed` draws e among many such candidates
-    by how well they explain that the states visited so far were not rewarded, as the reward head predicts it; once a
-    task was rewarded, it draws e ~ q(e | what was seen)."""
+    """How to explore. `blind` draws e ~ N(0, I) to the end (published). `directed` draws every second e among many such
+    candidates by how well they explain that the states visited so far were not rewarded, as the reward head predicts
+    it; once a task was rewarded, it draws e ~ q(e | what was seen)."""
     candidates: int = 256
     """Candidates of the directed search, and visited states that each is judged by."""
     keep_searching: bool = True
@@ -172,7 +172,8 @@ class Adapter:
             return embedding
         posterior = self.infer(self.generator)
         known = torch.from_numpy(self.rewarded).to(self.device)[:, None]
-        return torch.where(known, posterior.loc + posterior.scale * embedding, self._unsearched())
+        unknown = self._unsearched() if self.episode % 2 else embedding
+        return torch.where(known, posterior.loc + posterior.scale * embedding, unknown)
 
     @torch.no_grad()
     def _unsearched(self) -> Tensor:

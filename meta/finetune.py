@@ -32,17 +32,17 @@ from .state import load_optimisers, named_part, optimiser_tensors
 class FinetuneConfig:
     """Fine-tuning of one task; published values in brackets."""
 
-    learning_rate: float = 3e-4
-    """Adam, policy and critics (published)."""
+    learning_rate: float = 1e-3
+    """Adam, policy and critics (published: 3e-4)."""
     multiplier_learning_rate: float = 3e-4
     """Adam, the KL multiplier (published)."""
     discount: float = 0.99
     """gamma per decision (published)."""
-    target_rate: float = 0.005
-    """tau of the target critics (published)."""
+    target_rate: float = 0.02
+    """tau of the target critics (published: .005)."""
     batch: int = 256
     """Transitions per update (published)."""
-    reuse_rate: float = 64.0
+    reuse_rate: float = 128.0
     """Uses of each collected transition (published: 256, one update per transition)."""
     min_transitions: int = 256
     """No update before there are so many transitions (published)."""

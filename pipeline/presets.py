@@ -35,9 +35,22 @@ class RunConfig:
 
 PRESETS: dict[str, RunConfig] = {
     "demo": RunConfig(
-        generate=GenerateConfig(steps=300_000),
-        extract=ExtractConfig(skill=SkillConfig(num_updates=4_000)),
-        meta_train=MetaTrainConfig(simpl=SimplConfig(epochs=12)),
+        maze=MazeConfig(layout_size=10, layout_seed=1, episode_steps=400),
+        tasks=TaskConfig(num_train_tasks=16, num_test_tasks=8),
+        generate=GenerateConfig(steps=200_000),
+        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3, num_updates=3_000)),
+        meta_train=MetaTrainConfig(
+            simpl=SimplConfig(
+                hidden=(128, 128, 128),
+                encoder_hidden=64,
+                learning_rate=1e-3,
+                target_rate=0.05,
+                posterior_tasks=12,
+                batch=64,
+                epochs=40,
+                pool_episodes=800,
+            )
+        ),
         adapt=AdaptStageConfig(loop=AdaptConfig(episodes=40)),
     ),
     "maze": RunConfig(
@@ -79,7 +92,7 @@ PRESETS: dict[str, RunConfig] = {
                 keep_searching=False,
                 learn_from_exploration=False,
                 context=4000,
-                finetune=FinetuneConfig(reuse_rate=256.0, bfloat16=False),
+                finetune=FinetuneConfig(reuse_rate=256.0, learning_rate=3e-4, target_rate=0.005, bfloat16=False),
             )
         ),
     ),

@@ -155,7 +155,7 @@ def describe_state(stage: StageView | None) -> str:
     """The end of a sentence about a stage that is not there as a whole."""
     if stage is None:
         return "has not begun"
-    return "has logged nothing yet" if stage.finished else "is not finished"
+    return "recorded none" if stage.finished else "is not finished"
 
 
 def find_success(run: RunView) -> list[dict[str, Any]]:
@@ -195,9 +195,9 @@ def make_tiles(run: RunView, success: Sequence[dict[str, Any]], total: float) ->
     for method in ("before", "inferred", "adapted"):
         for record in success:
             if record["method"] == method and record["metric"] == "success_stochastic":
-                note = f"{record['low']:.0%} to {record['high']:.0%}"
-                note += f", {record['at']['episode']} episodes" if record["at"]["episode"] else ", no episode"
-                tiles.append(Tile(MEANINGS[method], f"{record['mean']:.0%}", note, method))
+                episodes = record["at"]["episode"]
+                note = f"{100 * record['low']:.0f} to {100 * record['high']:.0f} %, after {episodes} episodes"
+                tiles.append(Tile(MEANINGS[method], f"{100 * record['mean']:.0f} %", note, method))
     meta, generate = run.stages.get("meta-train"), run.stages.get("generate")
     if generate is not None:
         steps = generate.config["generate"]["steps"]

@@ -95,8 +95,8 @@ def make_trip_plot(layout: Layout, start: tuple[float, float], found: TaskTrips,
             marker = "o" if trip.reached else "X"
             axes.plot(*path[-1], marker, color=COLORS[stage], markeredgecolor=SURFACE, markersize=6, zorder=6)
         draw_start(axes, start)
-        caption = f"{name_goal(found.task)}, {MEANINGS[stage]}: {reached} of {len(trips)} reached"
-        alt = f"Maze with {len(trips)} episodes from the start. {caption}."
+        caption = f"{MEANINGS[stage].capitalize()}: {reached} of {len(trips)} reached"
+        alt = f"Maze with {len(trips)} episodes from the start. {name_goal(found.task)}. {caption}."
         return Plot(render_svg(figure, f"trip-{found.task.name}-{stage}", alt), caption)
 
 
@@ -124,8 +124,8 @@ def make_fan_plots(layout: Layout, fans: Fans, control_period: float) -> list[Pl
                 middle = paths.reshape(-1, 2)
                 centre = (middle.max(axis=0) + middle.min(axis=0)) / 2
                 half = float(np.ptp(middle, axis=0).max()) * 0.6 + 0.02
-                axes.xaxis.set_major_locator(MaxNLocator(5))
-                axes.yaxis.set_major_locator(MaxNLocator(5))
+                axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+                axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
                 axes.grid(True)
                 axes.set(xlim=(centre[0] - half, centre[0] + half), ylim=(centre[1] - half, centre[1] + half))
             far = np.linalg.norm(paths[:, -1] - paths[:, 0], axis=1)

@@ -144,7 +144,8 @@ def draw_trips(
             for index, task in enumerate(shown)
         ]
     else:
-        groups = [TripGroup("", "", [plot for of_task in plots for plot in of_task])]
+        named = zip(shown, plots, strict=True)
+        groups = [TripGroup("", "", [Plot(plot.svg, f"{name_goal(task)}. {plot.caption}") for task, (plot,) in named])]
     lasts = maze.episode_steps * robot.spec.control_period
     lead = (
         f"{SHOWN_EPISODES} episodes of up to {lasts:g} s on each of the first {len(shown)} of {len(test)} test tasks, "
