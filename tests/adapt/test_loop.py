@@ -173,6 +173,8 @@ def test_a_rewarded_task_follows_its_posterior(monkeypatch: pytest.MonkeyPatch) 
     embedding = adapter._exploration()
     assert torch.equal(embedding[1:], torch.full((2, 2), 7.0))
     assert embedding[0].abs().max() < 6.0
+    adapter.episode = 2  # every second search is blind
+    assert (adapter._exploration()[1:] != 7.0).all()
     blind = make_adapter(search="blind")
     blind.round()
     monkeypatch.setattr(blind, "infer", None)  # a blind search asks nobody
