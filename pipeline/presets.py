@@ -60,6 +60,17 @@ PRESETS: dict[str, RunConfig] = {
         ),
     ),
     "maze-published": RunConfig(
+        extract=ExtractConfig(
+            skill=SkillConfig(
+                encoder="lstm",
+                decoder_hidden=(128,) * 6,
+                prior_hidden=(128,) * 7,
+                kl_weight=1e-3,
+                batch_size=128,
+                num_updates=480_000,
+                decoded_steps=10,
+            )
+        ),
         meta_train=MetaTrainConfig(
             simpl=SimplConfig(
                 embedding_dim=5,
