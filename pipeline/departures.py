@@ -17,6 +17,10 @@ PAGE, SECTION = "docs/published-run.md", "departures"
 """The page that holds the table, and the name of its section there."""
 
 
+EVALUATION = ("adapt.evaluations", "adapt.evaluate_at")
+"""Settings that decide what is measured, not what is learned."""
+
+
 class Departure(NamedTuple):
     """One setting that differs."""
 
@@ -62,13 +66,15 @@ def load_field_texts(kind: type) -> dict[str, str]:
 def clean(text: str) -> str:
     """The first sentence, without "(published ...)", which the table shows in a column of its own."""
     text = re.sub(r"\s*\(published[^()]*\)", "", text)
-    return re.split(r"(?<=\w)[.;] ", text)[0].rstrip(".")
+    return re.split(r"(?<=\w)\. ", text)[0].rstrip(".")
 
 
 def render_departures() -> str:
     """The table in Markdown."""
     lines = ["| setting | ours | published | what it is |", "|---|---|---|---|"]
     for name, ours, published, meaning in list_departures(PRESETS["maze"], PRESETS["maze-published"]):
+        if name in EVALUATION:
+            continue
         cells = (f"`{name}`", json.dumps(ours), json.dumps(published), meaning)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)

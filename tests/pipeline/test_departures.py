@@ -39,7 +39,7 @@ def test_field_texts_belong_to_their_fields() -> None:
     ("text", "shown"),
     [
         ("gamma per decision (published).", "gamma per decision"),
-        ("Epochs (published: 1000); each costs.", "Epochs"),
+        ("Epochs (published: 1000); each costs.", "Epochs; each costs"),
         ("A rate of .5 per s.", "A rate of .5 per s"),
     ],
 )
