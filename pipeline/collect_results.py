@@ -115,7 +115,7 @@ def success_rows(pairs: Sequence[tuple[FinishedRun, Adaptation]]) -> Iterable[Ro
 
 def return_rows(pairs: Sequence[tuple[FinishedRun, Adaptation]]) -> Iterable[Row]:
     """Mean return of the training episodes, in whole windows."""
-    last = max(int(record["episode"]) for _, adaptation in pairs for record in adaptation.records)
+    last = min(max(int(record["episode"]) for record in adaptation.records) for _, adaptation in pairs)
     cells = gather(pairs, "episode", "return", lambda episode: -(-episode // WINDOW) * WINDOW)
     for end, values in cells.items():
         if end <= last:
@@ -125,14 +125,19 @@ def return_rows(pairs: Sequence[tuple[FinishedRun, Adaptation]]) -> Iterable[Row
 def gather(
     pairs: Sequence[tuple[FinishedRun, Adaptation]], kind: str, field: str, place: Callable[[int], int]
 ) -> dict[int, list[float]]:
-    """The mean of a field of records of one kind, for each place of their episode, task and seed; places in order."""
+    """The mean of a field of records of one kind, for each place of their episode, task and seed.
+
+    Places are in order; one that some seed has not reached is left out.
+    """
     values: dict[int, dict[tuple[int, str], list[float]]] = {}
     for run, adaptation in pairs:
         for record in adaptation.records:
             if record["kind"] == kind:
                 cells = values.setdefault(place(int(record["episode"])), {})
                 cells.setdefault((run.seed, str(record["task"])), []).append(float(record[field]))
-    return {at: [float(np.mean(cell)) for cell in values[at].values()] for at in sorted(values)}
+    most = max(map(len, values.values()), default=0)
+    whole = [at for at in sorted(values) if len(values[at]) == most]
+    return {at: [float(np.mean(cell)) for cell in values[at].values()] for at in whole}
 
 
 def training_rows(runs: Sequence[FinishedRun]) -> Iterable[Row]:
@@ -214,6 +219,8 @@ class CollectResults:
     """File of records; those of other methods in it are kept."""
     command: str = ""
     """The command that makes all of it; without it, the commands that the folders name."""
+    unfinished: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also take adaptations that are under way or were cut off, up to where all seeds have come."""
 
 
 def execute(arguments: CollectResults) -> list[Path]:
@@ -224,7 +231,7 @@ def execute(arguments: CollectResults) -> list[Path]:
     """
     if not arguments.runs:
         raise ConfigError("collect-results: expected at least one run folder, got none; name one per seed")
-    runs = [load_finished(folder) for folder in arguments.runs]
+    runs = [load_finished(folder, unfinished=arguments.unfinished) for folder in arguments.runs]
     for warning in require_same(runs):
         print(warning, file=sys.stderr)
     old: list[Row] = []

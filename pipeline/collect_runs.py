@@ -38,6 +38,7 @@ class Adaptation:
     """`records.jsonl`: one record per task and episode, and per task and evaluation."""
     seconds: Sequence[float]
     """Wall-clock time of one fine-tuning episode of one task, for each round that was not evaluated."""
+    finished: bool = True
 
     @property
     def exploration_episodes(self) -> int:
@@ -72,8 +73,12 @@ class FinishedRun:
     """By suffix; "" is that of the run itself."""
 
 
-def load_finished(folder: Path) -> FinishedRun:
+def load_finished(folder: Path, *, unfinished: bool = False) -> FinishedRun:
     """Reads one run folder.
+
+    Args:
+        folder: holds one folder per stage.
+        unfinished: also takes adaptations that are under way or were cut off, as far as they have come.
 
     Raises:
         RunError: a stage up to meta-training is not finished, nothing was adapted, or a file is damaged.
@@ -81,11 +86,9 @@ def load_finished(folder: Path) -> FinishedRun:
     stages = {name: load_record(folder / name) for name in PREPARATION}
     trained = stages["meta-train"]
     facts = load_json(folder / "meta-train" / "meta.json")
-    adaptations = {
-        path.name.removeprefix("adapt").removeprefix("-"): load_adaptation(path)
-        for path in sorted(folder.glob("adapt*"))
-        if (path.name == "adapt" or path.name.startswith("adapt-")) and (path / "stage.json").is_file()
-    }
+    # in reverse, so that a finished folder takes the place of a work folder of the same name
+    found = [path for path in sorted(folder.glob("adapt*"), reverse=True) if _is_adaptation(path, unfinished)]
+    adaptations = {path.name.split(".")[0][len("adapt-") :]: load_adaptation(path) for path in found}
     if not adaptations:
         raise RunError(f"{folder}: expected a finished adapt folder, got none; run supple run or supple adapt first")
     try:
@@ -117,26 +120,31 @@ def load_adaptation(folder: Path) -> Adaptation:
     Raises:
         RunError: a file is missing or damaged.
     """
-    record = load_record(folder)
-    path = folder / "records.jsonl"
+    finished = (folder / "stage.json").is_file()
+    record = load_record(folder) if finished else {"fields": load_json(folder / "key.json"), "clock": {}}
+    path = folder / ("records.jsonl" if finished else "metrics.jsonl")
     if not path.is_file():
         raise RunError(f"{path}: expected the records of an adaptation, got none; adapt again")
     try:
+        metrics = load_growing(folder / "metrics.jsonl")
         return Adaptation(
             folder=folder,
             algorithm=str(record["fields"]["config"]["adapt"]["loop"]["method"]),
             config=_choices(record),
             code=str(record["fields"]["code"]),
             command=str(record["clock"].get("command", "")),
-            records=load_metrics(path),
-            seconds=compute_episode_seconds(load_metrics(folder / "metrics.jsonl")),
+            records=load_metrics(path) if finished else metrics,
+            seconds=compute_episode_seconds(metrics),
+            finished=finished,
         )
     except (KeyError, TypeError, OSError) as error:
         raise RunError(f"{folder}: expected the record of an adaptation, got {error!r}; adapt again") from error
 
 
 def compute_episode_seconds(metrics: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Wall-clock time per task of the rounds in which every task was fine-tuned, and none was evaluated.
+    """Wall-clock time of each round without evaluations, divided by the number of tasks that were fine-tuned in it.
+
+    Where other tasks still explored, their share counts as the fine-tuned ones', so it is rather too much.
 
     Args:
         metrics: `metrics.jsonl` of an adaptation; a round's records are written together, at its end.
@@ -146,9 +154,9 @@ def compute_episode_seconds(metrics: Sequence[Mapping[str, Any]]) -> list[float]
         rounds.setdefault(int(record["episode"]), []).append(record)
     seconds = []
     for episode, here in rounds.items():
-        tuned = all(record["kind"] == "episode" and record["stage"] == "finetune" for record in here)
-        if tuned and episode - 1 in rounds:
-            seconds.append((here[-1]["wall_s"] - rounds[episode - 1][-1]["wall_s"]) / len(here))
+        tuned = sum(record["stage"] == "finetune" for record in here)
+        if tuned and episode - 1 in rounds and all(record["kind"] == "episode" for record in here):
+            seconds.append((here[-1]["wall_s"] - rounds[episode - 1][-1]["wall_s"]) / tuned)
     return seconds
 
 
@@ -181,11 +189,27 @@ def require_same(runs: Sequence[FinishedRun]) -> list[str]:
         changed = sorted(name for old_code, new_code, name in codes if old_code != new_code)
         if changed:
             warnings.append(f"{run.folder}: other code than {first.folder} in {', '.join(changed)}")
+    for run in runs:
+        for adaptation in run.adaptations.values():
+            if not adaptation.finished:
+                warnings.append(f"{adaptation.folder}: not finished; only what all seeds have reached is collected")
     for suffix in {suffix for run in runs for suffix in run.adaptations}:
         missing = [str(run.folder) for run in runs if suffix not in run.adaptations]
         if missing:
             warnings.append(f"{_folder_name(suffix)}: not in {', '.join(missing)}; its records have fewer seeds")
     return sorted(warnings)
+
+
+def _is_adaptation(path: Path, unfinished: bool) -> bool:
+    name = path.name.removesuffix(".partial") if unfinished else path.name
+    named = name == "adapt" or (name.startswith("adapt-") and "." not in name)
+    return named and any((path / file).is_file() for file in ("stage.json", *(["metrics.jsonl"] if unfinished else [])))
+
+
+def load_growing(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a metrics.jsonl that another process may be writing."""
+    whole = path.read_bytes().rpartition(b"\n")[0]
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _folder_name(suffix: str) -> str:

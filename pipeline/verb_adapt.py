@@ -8,8 +8,10 @@ from typing import Annotated
 import tyro
 
 from ..adapt.bundle import load_bundle
+from ..robots.maze_tasks import require_reachable
 from ..robots.task import load_tasks_csv
 from .cli_common import Common, Options, Runner
+from .robot_choice import make_maze_layout
 from .stage_adapt import (
     RECORDS_NAME,
     AdaptStageConfig,
@@ -45,7 +47,11 @@ class Adapt:
         bundle = load_bundle(find_bundle(self.bundle))
         maze = find_maze(bundle, self.layout_size, self.layout_seed)
         goal = bundle.contract.robot.goal
-        tasks = find_test_tasks(bundle) if self.tasks is None else load_tasks_csv(self.tasks, goal.names)
+        if self.tasks is None:
+            tasks = find_test_tasks(bundle)
+        else:
+            tasks = load_tasks_csv(self.tasks, goal.names)
+            require_reachable(make_maze_layout(maze), tasks, str(self.tasks))
         result = runner.run(make_adapt(self.bundle, tasks, maze, self.adapt, self.seed), self.out)
         show_result(runner, result.folder, replay=result.status in ("skipped", "reused"))
 

@@ -123,7 +123,7 @@ def test_adapt_prints_one_record_per_task_stage_and_episode(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     goals = tmp_path / "goals.csv"
-    goals.write_text("x,y\n12,9\n8,10\n11,11\n")
+    goals.write_text("x,y\n1,2\n5,2\n7,5\n")
     command = ["adapt", str(tiny_run / "export" / "bundle"), "--tasks", str(goals), "--out", str(tmp_path / "adapted")]
     command += ["--episodes", "3", "--exploration-episodes", "2", "--evaluations", "2"]
     command += ["--finetune.batch", "8", "--finetune.min-transitions", "8"]
@@ -364,7 +364,13 @@ def test_bad_arguments_are_refused(
 
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("a,b\n1,2\n", "columns"), ("x,y\n1,nan\n", "finite"), ("x,y\n", "task"), ("x,y\n1,999\n", "999")],
+    [
+        ("a,b\n1,2\n", "columns"),
+        ("x,y\n1,nan\n", "finite"),
+        ("x,y\n", "task"),
+        ("x,y\n1,999\n", "999"),
+        ("x,y\n-1,-1\n", "corridor"),
+    ],
 )
 def test_a_bad_task_file_is_refused(
     text: str, named: str, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -162,7 +162,7 @@ def test_seconds_of_an_episode_leave_evaluations_out() -> None:
         record("episode", "finetune", 5, 14.0),
         record("episode", "finetune", 5, 14.0),
     ]
-    assert compute_episode_seconds(metrics) == [2.0, 2.0]
+    assert compute_episode_seconds(metrics) == [2.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -287,6 +287,27 @@ def test_an_unfinished_run_is_refused_in_one_line(
     with pytest.raises(RunError, match=message):
         load_finished(folders[0])
     assert not out.exists()
+
+
+def test_what_is_under_way_is_collected_as_far_as_all_seeds_have_come(folders: list[Path]) -> None:
+    partial = folders[1] / "adapt.partial"
+    (folders[1] / "adapt").rename(partial)
+    with pytest.raises(RunError, match="got none"):
+        load_finished(folders[1])
+    record = json.loads((partial / "stage.json").read_text())
+    (partial / "stage.json").unlink()
+    (partial / "records.jsonl").unlink()
+    (partial / "key.json").write_text(json.dumps(record["fields"]))
+    lines = [json.dumps(line) for line in adapt_records(1, 25)]
+    (partial / "metrics.jsonl").write_text("\n".join(lines) + '\n{"kind": "epi')
+    runs = [load_finished(folder, unfinished=True) for folder in folders[:2]]
+    (warning,) = require_same(runs)
+    assert warning == f"{partial}: not finished; only what all seeds have reached is collected"
+    rows = [row for row in collect(runs, "m", "simpl") if row["method"] == "simpl"]
+    evaluated = [row["at"]["episode"] for row in rows if row["metric"] == "success_greedy" and "episode" in row["at"]]
+    assert evaluated == [0, 1, 2, 20]
+    assert [row["at"]["episode"] for row in rows if row["metric"] == "return_training"] == [10, 20]
+    assert find(rows, "simpl", "success_stochastic", episode=20)["n"] == 4
 
 
 def test_no_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
