@@ -22,6 +22,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +205,8 @@ def time_products(repeats: int) -> NDArray[np.float64]:
     for rows, inner, columns in PRODUCTS:
         left, right, result = torch.rand(rows, inner), torch.rand(inner, columns), torch.empty(rows, columns)
         for _ in range(repeats):
-            seconds = np.array(time_of(lambda a=left, b=right, out=result: torch.mm(a, b, out=out)))  # type: ignore[misc]
-            best = np.maximum(best, 2.0 * rows * inner * columns / seconds)
+            seconds = time_of(partial(torch.mm, left, right, out=result))
+            best = np.maximum(best, 2.0 * rows * inner * columns / np.array(seconds))
     return best
 
 
