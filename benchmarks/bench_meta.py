@@ -45,8 +45,8 @@ from supple.skills.config import SkillConfig
 from supple.skills.gaussian import Gaussian
 from supple.skills.model import SkillModel
 
-ROWS, STEPS, ONE_ROW_STEPS, ROUNDS = 80, 500, 1000, 5
-UPDATE_ROUNDS = 8
+ROWS, STEPS, ONE_ROW_STEPS, ROUNDS = 80, 300, 1000, 5
+UPDATE_ROUNDS = 6
 PRODUCTS = ((2560, 256, 256), (5120, 256, 256), (2560, 1024, 1024))
 PEERS = {
     "loop_1_row": "one environment: mj_step, batch-1 torch decoder every step, batch-1 policy every 10, 1 thread",
@@ -187,16 +187,20 @@ def count_update_flops(learner: SimplLearner) -> tuple[int, int]:
     return int(encoder + critics), int(actor)
 
 
-def make_learner(space: SkillSpace, config: SimplConfig) -> SimplLearner:
-    """A learner with a full pool, made of one round of episodes."""
+def make_learners(space: SkillSpace, config: SimplConfig) -> dict[str, SimplLearner]:
+    """A learner of each precision with a full pool, made of one round of episodes."""
     robot = MazeBatch(LAYOUT, ROWS, threads=2)
-    learner = SimplLearner(space, robot, GOALS, config)
-    episodes = collect_once(space, learner.agent, robot)
+    learners = {
+        name: SimplLearner(space, robot, GOALS, replace(config, bfloat16=name == "bfloat16"))
+        for name in ("float32", "bfloat16")
+    }
+    episodes = collect_once(space, learners["float32"].agent, robot)
     reward, terminated = robot.compute_reward(episodes.path.numpy(), GOALS)
     view = view_of_all_tasks(episodes, torch.from_numpy(reward), torch.from_numpy(terminated))
-    for _ in range(config.pool_episodes // ROWS):
-        learner.pool.add(episodes, view, explored=True)
-    return learner
+    for learner in learners.values():
+        for _ in range(config.pool_episodes // ROWS):
+            learner.pool.add(episodes, view, explored=True)
+    return learners
 
 
 def time_products(repeats: int) -> NDArray[np.float64]:
@@ -210,15 +214,13 @@ def time_products(repeats: int) -> NDArray[np.float64]:
     return best
 
 
-def measure_update(space: SkillSpace, threads: int) -> list[Record]:
+def measure_update(learners: dict[str, SimplLearner], threads: int) -> list[Record]:
     """Milliseconds per update in float32 and bfloat16, and the part of the machine's product rate that is reached.
 
     A round takes `policy_every` updates, of which one also updates the policy; times are per update.
     """
     torch.set_num_threads(threads)
-    config = SimplConfig(bfloat16=False)
-    learners = {"float32": make_learner(space, config), "bfloat16": make_learner(space, replace(config, bfloat16=True))}
-    every = config.policy_every
+    every = learners["float32"].config.policy_every
     critics, actor = count_update_flops(learners["float32"])
     flops = critics + actor / every
 
@@ -260,9 +262,11 @@ def main() -> None:
     torch.set_num_threads(1)
     began = time.perf_counter()
     space = make_space()
-    records = measure_collection(space, SimplAgent(space, 4, SimplConfig(), 0))
+    config = SimplConfig()
+    records = measure_collection(space, SimplAgent(space, 4, config, 0))
+    learners = make_learners(space, config)
     for threads in (1, 2):
-        records += measure_update(space, threads)
+        records += measure_update(learners, threads)
     root = Path(__file__).parent
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=root, check=False, capture_output=True, text=True
