@@ -111,25 +111,29 @@ def make_loop(space: SkillSpace, agent: SimplAgent, rows: int, steps: int) -> Ca
     generator = torch.Generator().manual_seed(0)
     embedding = torch.randn((rows, agent.embedding_dim), generator=generator)
 
+    state = [(data.qpos, data.qvel, data.ctrl) for data in simulations]  # views, looked up once
+
     @torch.no_grad()
     def run() -> None:
         rng = np.random.default_rng(0)
         observation = np.zeros((rows, 4), np.float32)
+        observation[:, :2] = np.asarray(start_cell(LAYOUT)) + rng.uniform(-0.1, 0.1, (rows, 2))
         for row, data in enumerate(simulations):
             mujoco.mj_resetData(model, data)
-            data.qpos[:] = np.asarray(start_cell(LAYOUT)) + rng.uniform(-0.1, 0.1, 2)
-            observation[row, :2] = data.qpos
+            state[row][0][:] = observation[row, :2]
         for step in range(steps):
             seen = torch.from_numpy(observation)
             if step % space.horizon == 0:
                 skill = agent.act(seen, space.prior_of(seen), embedding, generator)
             action = space.model.decode(seen, skill).clamp(-1.0, 1.0).numpy()
+            velocity = np.clip(observation[:, 2:], -MAX_SPEED, MAX_SPEED)
             for row, data in enumerate(simulations):
-                data.ctrl[:] = action[row]
-                np.clip(data.qvel, -MAX_SPEED, MAX_SPEED, out=data.qvel)
+                position, speed, control = state[row]
+                control[:] = action[row]
+                speed[:] = velocity[row]
                 mujoco.mj_step(model, data)
-                observation[row, :2] = data.qpos
-                observation[row, 2:] = data.qvel
+                observation[row, :2] = position
+                observation[row, 2:] = speed
 
     return run
 
