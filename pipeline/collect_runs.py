@@ -176,7 +176,11 @@ def require_same(runs: Sequence[FinishedRun]) -> list[str]:
         codes = [(first.code[name], run.code[name], name) for name in PREPARATION]
         for suffix in first.adaptations.keys() & run.adaptations.keys():
             one, other = first.adaptations[suffix], run.adaptations[suffix]
-            pairs.append((one.config, other.config, other.folder))
+            pairs.append((_without_budget(one.config), _without_budget(other.config), other.folder))
+            if one.config != other.config:
+                warnings.append(
+                    f"{other.folder}: other number of episodes; only what all seeds have reached is collected"
+                )
             codes.append((one.code, other.code, other.folder.name))
         for old, new, where in pairs:
             difference = find_first_difference(new, old)
@@ -210,6 +214,13 @@ def load_growing(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a metrics.jsonl that another process may be writing."""
     whole = path.read_bytes().rpartition(b"\n")[0]
     return [json.loads(line) for line in whole.splitlines()]
+
+
+def _without_budget(config: Mapping[str, Any]) -> dict[str, Any]:
+    """An adaptation's config without its number of episodes, which changes nothing before the last of them."""
+    adapt = config["adapt"]
+    loop = {name: value for name, value in adapt["loop"].items() if name != "episodes"}
+    return {**config, "adapt": {**adapt, "loop": loop}}
 
 
 def _folder_name(suffix: str) -> str:
