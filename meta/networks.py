@@ -47,8 +47,10 @@ class StackedMLP(nn.Module):
         """Outputs (S, B, out) of inputs (S, B, in); the last layer is float32 also under autocast."""
         *hidden, last = zip(self.weights, self.biases, strict=True)
         for weight, bias in hidden:
-            value = torch.baddbmm(bias, value, weight).relu()
+            value = torch.baddbmm(bias, value, weight).relu_()  # in place: one pass less through memory
         with torch.autocast(value.device.type, enabled=False):
+            if last[0].shape[-1] == 1:  # a product with one column runs at a tenth of the speed of this sum
+                return torch.add((value.float() * last[0].mT).sum(-1, keepdim=True), last[1])
             return torch.baddbmm(last[1], value.float(), last[0])
 
 

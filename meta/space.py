@@ -62,7 +62,12 @@ class SkillSpace:
     def __init__(self, model: SkillModel) -> None:
         """Freezes `model` where it is; the low level runs on a copy on the CPU, beside the robot."""
         self.model = model.eval().requires_grad_(False)
-        self._low_level = copy.deepcopy(model).cpu()
+        low_level = copy.deepcopy(model).cpu()
+        (weight, self._bias), *self._rest = linear_layers(low_level.decoder)
+        self._from_skill = weight[model.observation_dim :]
+        # raw observations in, so that a step needs no normalisation
+        self._from_observation = weight[: model.observation_dim] / low_level.normaliser.std[:, None]
+        self._from_mean = low_level.normaliser.mean @ self._from_observation
 
     @property
     def latent_dim(self) -> int:
@@ -85,14 +90,11 @@ class SkillSpace:
 
     def hold(self, latent: Tensor) -> Controller:
         """See `ActionSpace.hold`: the skill's share of the decoder's first layer is computed once, not per step."""
-        first, *rest = linear_layers(self._low_level.decoder)
-        normaliser, dim = self._low_level.normaliser, self._low_level.observation_dim
-        from_observation = first[0][:dim] / normaliser.std[:, None]
-        offset = torch.addmm(first[1], latent, first[0][dim:]) - normaliser.mean @ from_observation
+        offset = torch.addmm(self._bias, latent, self._from_skill) - self._from_mean
 
         def control(observation: Tensor) -> Tensor:
-            hidden = torch.addmm(offset, observation, from_observation)
-            for weight, bias in rest:
+            hidden = torch.addmm(offset, observation, self._from_observation)
+            for weight, bias in self._rest:
                 hidden = torch.addmm(bias, hidden.relu_(), weight)
             return hidden
 
