@@ -47,11 +47,11 @@ PRESETS: dict[str, RunConfig] = {
                 target_rate=0.05,
                 posterior_tasks=12,
                 batch=64,
-                epochs=40,
+                epochs=60,
                 pool_episodes=800,
             )
         ),
-        adapt=AdaptStageConfig(loop=AdaptConfig(episodes=40)),
+        adapt=AdaptStageConfig(loop=AdaptConfig(episodes=80)),
     ),
     "maze": RunConfig(
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3)),
