@@ -45,8 +45,8 @@ def inv_softplus(x: Array) -> Array:
 
 
 def scale_from_log(log_scale: Array) -> Array:
-    """exp(clip(log_scale, -10, 2)), the prior's standard deviation."""
-    return np.exp(np.clip(log_scale, np.float32(-10.0), np.float32(2.0)))
+    """exp(clip(log_scale, -3, 2)), the prior's standard deviation, bounded as in training (`skills/gaussian.py`)."""
+    return np.exp(np.clip(log_scale, np.float32(-3.0), np.float32(2.0)))
 
 
 def residual_scale(prior_scale: Array, delta: Array, min_scale: float) -> Array:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LOG_SCALE_LOW = -10.0
+LOG_SCALE_LOW = -3.0
 LOG_SCALE_HIGH = 2.0
 """Bounds of every predicted log scale, as in SPiRL's published code."""
 
@@ -33,7 +33,7 @@ class Gaussian(NamedTuple):
 
 
 def split(output: Tensor) -> Gaussian:
-    """The Gaussian that a net's output (..., 2Z) = [loc, log scale] describes; the log scale is clamped to [-10, 2]."""
+    """The Gaussian that a net's output (..., 2Z) = [loc, log scale] describes; the log scale is clamped to [-3, 2]."""
     loc, log_scale = output.chunk(2, dim=-1)
     return Gaussian(loc, log_scale.clamp(LOG_SCALE_LOW, LOG_SCALE_HIGH).exp())
 

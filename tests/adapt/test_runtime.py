@@ -62,7 +62,7 @@ class TorchPolicy:
             zeros = torch.zeros(len(observation), self.contract.skill_dim)
             return zeros, zeros + self.contract.prior_scale
         loc, log_scale = self.mlp("prior", self.normalised(observation)).chunk(2, dim=-1)
-        return loc, log_scale.clamp(-10.0, 2.0).exp()
+        return loc, log_scale.clamp(-3.0, 2.0).exp()
 
     def policy(self, observation: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
         loc, scale = self.prior(observation)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -84,7 +84,8 @@ def action(fx: float, fy: float, rows: int = 3) -> Float:
 
 def count_violations(spec: RobotSpec, commands: list[tuple[Rows, Float]], rows: int) -> int:
     """Commands outside of the limits or the rate limit, judged in float64 and one number at a time."""
-    last = [[min(max(0.0, axis.low), axis.high) for axis in spec.action.axes] for _ in range(rows)]
+    rest = [float(np.float32(min(max(0.0, axis.low), axis.high))) for axis in spec.action.axes]
+    last = [list(rest) for _ in range(rows)]
     violations = 0
     for index, sent in commands:
         assert sent.dtype == np.float32
@@ -158,6 +159,7 @@ def test_a_hundred_thousand_adversarial_commands(rated_spec: RobotSpec, log_path
     width=st.floats(0.01, 10.0),
     rate=st.floats(1e-3, 1e3),
 )
+@example(requested=np.full((20, 2), -3.0), low=-3.5274824024226534, width=1.0, rate=1.0)  # a rest that float32 rounds
 def test_limits_hold_for_any_numbers(requested: NDArray[np.float64], low: float, width: float, rate: float) -> None:
     spec = _spec_with(low, low + width, rate)
     limits = ActionLimits.of(spec)

@@ -16,6 +16,7 @@ folder, kills = sys.argv[1], int(sys.argv[2])
 schema = Schema(features=(Feature(name="action", shape=(1,), units=("",), role="action", axes=("step",)),))
 def episodes():
     for length in (70_000, 60_000, 80_000):
+        time.sleep(0.1)  # a write lasts this long on the fastest machine
         yield Episode({"action": np.arange(length, dtype=np.float32)[:, None]}, True, False)
 def write(name):
     child = os.fork()
@@ -23,6 +24,7 @@ def write(name):
         write_store(f"{folder}/{name}", episodes(), schema, {})
         os._exit(0)
     return child
+os.waitpid(write("first"), 0)
 begin = time.monotonic()
 os.waitpid(write("whole"), 0)
 duration = time.monotonic() - begin

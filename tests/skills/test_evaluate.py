@@ -129,14 +129,19 @@ def test_window_metrics_by_hand() -> None:
     observation = torch.zeros(2, HORIZON, 1)
     action = torch.tensor([[0.0, 0.0, 3.0], [0.0, 0.0, -3.0]])[..., None]
     metrics = evaluate_windows(model, observation, action, torch.Generator().manual_seed(0), ["force"])
-    scale = math.exp(-10.0)
-    # closed loop plays z = +-3 at all three steps: errors 3, 3, 0; open loop plays z, 0, 0: errors 3, 0, 3
-    assert metrics["reconstruction_rmse/force"] == pytest.approx(math.sqrt(6.0), rel=1e-3)
-    assert metrics["open_reconstruction_rmse/force"] == pytest.approx(math.sqrt(6.0), rel=1e-3)
+    scale = math.exp(-3.0)
+    noise = scale * torch.randn((2, 1), generator=torch.Generator().manual_seed(0)).squeeze(1)
+    z = torch.tensor([3.0, -3.0]) + noise
+    # closed loop plays z at all three steps: errors z, z, noise; open loop plays z, 0, 0: errors z, 0, 3
+    closed = (2.0 * z.square() + noise.square()).mean().item() / 3.0
+    assert metrics["reconstruction_rmse/force"] == pytest.approx(math.sqrt(closed), rel=1e-5)
+    assert metrics["open_reconstruction_rmse/force"] == pytest.approx(
+        math.sqrt((z.square().mean().item() + 9.0) / 3.0), rel=1e-5
+    )
     # the prior is N(0, 1) here, so both divergences are 9/2 + s^2/2 - 1/2 - log s
-    assert metrics["kl"] == pytest.approx(4.5 + 0.5 * scale**2 - 0.5 + 10.0, rel=1e-4)
+    assert metrics["kl"] == pytest.approx(4.5 + 0.5 * scale**2 - 0.5 + 3.0, rel=1e-4)
     assert metrics["kl_to_prior"] == pytest.approx(metrics["kl"])
-    assert metrics["prior_nll"] == pytest.approx(4.5 + 0.5 * math.log(2.0 * math.pi), rel=1e-3)
+    assert metrics["prior_nll"] == pytest.approx(0.5 * (z.square().mean().item() + math.log(2.0 * math.pi)), rel=1e-5)
     assert (metrics["active_dims"], metrics["skill_dims"]) == (1.0, 1.0)
 
 
