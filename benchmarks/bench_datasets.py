@@ -7,10 +7,8 @@ Both sides of the ingest sync their files to the disk; ours also hashes source a
     OMP_NUM_THREADS=1 python benchmarks/bench_datasets.py
 """
 
-import json
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from recording import print_records
 
 from supple.datasets import D4RLReader, WindowSampler, write_d4rl, write_store
 
@@ -130,21 +129,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for observation_dim, rounds in ((4, 7), (60, 5)):
             records += measure_ingest(Path(folder), observation_dim, rounds)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    common = {
-        "benchmark": "datasets",
-        "command": COMMAND,
-        "commit": commit.stdout.strip(),
-        "wall_s": round(time.perf_counter() - began, 1),
-        "machine": f"{os.cpu_count()} cores",
-    }
-    print(json.dumps([common | record for record in records], indent=1))
+    print_records("datasets", COMMAND, began, records)
 
 
 if __name__ == "__main__":

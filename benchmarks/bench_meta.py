@@ -16,20 +16,17 @@ the machine the update uses.
     OMP_NUM_THREADS=1 python benchmarks/bench_meta.py
 """
 
-import json
-import os
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import mujoco
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from recording import print_records
 from torch import Tensor, nn
 
 from supple.meta.agent import SimplAgent
@@ -272,18 +269,7 @@ def main() -> None:
     learners = make_learners(space, config)
     for threads in (1, 2):
         records += measure_update(learners, threads)
-    root = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=root, check=False, capture_output=True, text=True
-    )
-    common = {
-        "benchmark": "meta",
-        "command": COMMAND,
-        "commit": commit.stdout.strip(),
-        "wall_s": round(time.perf_counter() - began, 1),
-        "machine": f"{os.cpu_count()} cores",
-    }
-    print(json.dumps([common | record for record in records], indent=1))
+    print_records("meta", COMMAND, began, records)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,14 @@ observations.
     OMP_NUM_THREADS=1 python benchmarks/bench_robot.py
 """
 
-import json
-import os
-import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from recording import print_records
 
 from supple.robots.maze import MAX_SPEED, MazeBatch, make_maze_model
 from supple.robots.maze_layout import make_layout
@@ -121,18 +118,7 @@ def main() -> None:
     """Measures everything and prints the records."""
     began = time.perf_counter()
     records = measure_stepping() + measure_planner()
-    root = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=root, check=False, capture_output=True, text=True
-    )
-    common = {
-        "benchmark": "robot",
-        "command": COMMAND,
-        "commit": commit.stdout.strip(),
-        "wall_s": round(time.perf_counter() - began, 1),
-        "machine": f"{os.cpu_count()} cores",
-    }
-    print(json.dumps([common | record for record in records], indent=1))
+    print_records("robot", COMMAND, began, records)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,6 @@ slows both; `low` and `high` bound the middle 95 % of the rounds. Use one BLAS t
     OMP_NUM_THREADS=1 python benchmarks/bench_runtime.py
 """
 
-import json
-import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from recording import print_records
 from torch.nn.functional import softplus
 
 from supple.adapt.bundle import Bundle, load_bundle, write_bundle
@@ -131,18 +129,9 @@ def main() -> None:
         measure(act, observation)
     rounds = [(measure(policy.act, observation), measure(peer.act, observation)) for _ in range(ROUNDS)]
     times = np.array(rounds).transpose(1, 0, 2)  # (2, ROUNDS, ACTS); every HORIZON-th call picks a skill
-    root = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=root, check=False, capture_output=True, text=True
-    )
     common = {
-        "benchmark": "runtime",
         "at": {"decoder": "-".join(str(size) for size in bundle.contract.networks["decoder"])},
         "n": ROUNDS * ACTS,
-        "command": COMMAND,
-        "commit": commit.stdout.strip(),
-        "wall_s": round(time.perf_counter() - began, 1),
-        "machine": f"{os.cpu_count()} cores",
     }
     records = [common | {"method": "numpy", "metric": "load_and_verify_ms", "mean": round(load_ms, 2), "n": 1}]
     skill = times.reshape(2, ROUNDS, ACTS // HORIZON, HORIZON)[..., 0]
@@ -158,7 +147,7 @@ def main() -> None:
             records.append(common | {"method": method, "metric": metric, "mean": middle, "low": low, "high": high})
         ratio = round(float(np.median(values[1] / values[0])), 2)
         records.append(common | {"method": "numpy", "metric": f"{metric} against torch", "ratio": ratio, "peer": PEER})
-    print(json.dumps(records, indent=1))
+    print_records("runtime", COMMAND, began, records)
 
 
 if __name__ == "__main__":
