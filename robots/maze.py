@@ -57,6 +57,8 @@ def make_maze_model(layout: Layout, *, ground_contact: bool = False) -> mujoco.M
     spec.option.gravity = (0.0, 0.0, 0.0)
     spec.option.iterations = 20
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
+    # one body is one island: finding that out takes 5 % of a step and does not change the motion by a bit (tested)
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
     geom = spec.default.geom
     geom.friction = (0.5, 0.1, 0.1)
     geom.density = 1000.0
@@ -188,25 +190,27 @@ class MazeBatch:
         self._qvel[rows] = velocity
         self._goal[rows] = goals
         self._elapsed[rows] = 0
-        return self._observe(rows)
+        return self._observe(rows, len(rows))
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`: clip the velocity, then one Euler step of 10 ms."""
         rows = require_rows(rows, self.rows, "maze step")
         action = self._spec.action.require_rows(action, len(rows), "maze step")
         if len(rows) == self.rows:
-            np.clip(action, -1.0, 1.0, out=self._ctrl)
-            np.clip(self._qvel, -MAX_SPEED, MAX_SPEED, out=self._qvel)
+            # np.clip takes three times as long on so few numbers
+            np.minimum(np.maximum(action, -1.0), 1.0, out=self._ctrl)
+            np.minimum(np.maximum(self._qvel, -MAX_SPEED), MAX_SPEED, out=self._qvel)
             self._batch.step()
         else:
             self._ctrl[rows] = np.clip(action, -1.0, 1.0)
             self._qvel[rows] = np.clip(self._qvel[rows], -MAX_SPEED, MAX_SPEED)
             self._batch.step(rows)
-        self._elapsed[rows] += 1
-        observation = self._observe(rows)
-        reached = is_within_goal(observation, self._goal[rows])
+        index: slice | Rows = slice(None) if len(rows) == self.rows else rows  # a slice costs a third of an index
+        self._elapsed[index] += 1
+        observation = self._observe(index, len(rows))
+        reached = is_within_goal(observation, self._goal[index])
         terminated = reached & self._terminate_at_goal
-        truncated = ~terminated & (self._elapsed[rows] >= self._spec.episode_steps)
+        truncated = ~terminated & (self._elapsed[index] >= self._spec.episode_steps)
         return StepRows(observation, reached.astype(np.float32), terminated, truncated)
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
@@ -217,10 +221,10 @@ class MazeBatch:
     def close(self) -> None:
         """See `RobotBatch.close`."""
 
-    def _observe(self, rows: Rows) -> Float:
-        observation = np.empty((len(rows), 4), np.float32)
-        observation[:, :2] = self._qpos[rows]
-        observation[:, 2:] = self._qvel[rows]
+    def _observe(self, index: slice | Rows, count: int) -> Float:
+        observation = np.empty((count, 4), np.float32)
+        observation[:, :2] = self._qpos[index]
+        observation[:, 2:] = self._qvel[index]
         return observation
 
 

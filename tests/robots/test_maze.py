@@ -128,6 +128,17 @@ def test_ground_contact_does_not_change_the_motion_by_a_bit() -> None:
     assert np.array_equal(without, published)
 
 
+def test_leaving_out_islands_does_not_change_the_motion_by_a_bit() -> None:
+    position, velocity = start_anywhere(MazeBatch(PUBLISHED, 8))
+    pushes = draw_pushes(8, 400)
+    without, contacts = step_plainly(make_maze_model(PUBLISHED), position, velocity, pushes)
+    published = make_maze_model(PUBLISHED)
+    published.opt.disableflags = 0
+    assert make_maze_model(PUBLISHED).opt.disableflags != 0
+    assert contacts > 100
+    assert np.array_equal(without, step_plainly(published, position, velocity, pushes)[0])
+
+
 def test_published_model_constants() -> None:
     model = make_maze_model(PUBLISHED, ground_contact=True)
     assert model.body_mass[1] == pytest.approx(4.189, abs=5e-4)  # 4/3 pi 0.1^3 m^3 x 1000 kg / m^3
