@@ -6,6 +6,7 @@ Axes: R rows (robots stepped together), O observation, A action, G goal.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -104,8 +105,11 @@ class ArraySpec:
             SpecError: It is not numeric, the last dimension differs, or a component is not finite.
         """
         try:
-            with np.errstate(over="ignore"):  # too large for float32 becomes inf and is refused below
-                array = np.asarray(value, np.float32)
+            if isinstance(value, np.ndarray) and value.dtype == np.float32:
+                array = value
+            else:
+                with np.errstate(over="ignore"):  # too large for float32 becomes inf and is refused below
+                    array = np.asarray(value, np.float32)
         except (TypeError, ValueError) as error:
             raise SpecError(
                 f"{where}: expected {self.name} as numbers {list(self.names)}, got {value!r:.80}; pass one per axis"
@@ -201,12 +205,26 @@ class ArraySpec:
             ) from error
 
 
+def make_choice_spec(choices: Sequence[str]) -> ArraySpec:
+    """The action spec of a robot that chooses among named actions: one axis that holds the index of the choice.
+
+    Raises:
+        SpecError: There are fewer than two choices, a name is empty, or two are the same.
+    """
+    if len(choices) < 2 or not all(choices) or len(set(choices)) < len(choices):
+        raise SpecError(
+            f"choices: expected two or more distinct names, got {list(choices)}; name each action differently"
+        )
+    return ArraySpec("action", (Axis("action", "1", 0.0, float(len(choices) - 1)),))
+
+
 @dataclass(frozen=True)
 class RobotSpec:
     """What a robot senses, does and is asked for, and how often.
 
     Raises:
-        SpecError: The control period or the episode length is not positive.
+        SpecError: The control period or the episode length is not positive, or there are choices and the action spec is
+            not theirs.
     """
 
     name: str
@@ -217,8 +235,16 @@ class RobotSpec:
     """Time between two actions, seconds."""
     episode_steps: int
     """Low-level steps after which an episode is truncated (not terminated)."""
+    choices: tuple[str, ...] = ()
+    """Names of the actions where there are finitely many, else empty. The action is then one axis, `make_choice_spec`,
+    that holds the index of a choice; an index is never clipped, since no choice is nearer to it than another."""
 
     def __post_init__(self) -> None:
+        if self.choices and self.action != make_choice_spec(self.choices):
+            raise SpecError(
+                f"robot '{self.name}': expected the action spec of {len(self.choices)} choices, got axes "
+                f"{list(self.action.axes)}; make it with make_choice_spec"
+            )
         if not 0.0 < self.control_period < math.inf:
             raise SpecError(
                 f"robot '{self.name}': expected a positive control_period, got {self.control_period} s; "
@@ -229,9 +255,24 @@ class RobotSpec:
                 f"robot '{self.name}': expected at least 1 episode step, got {self.episode_steps}; raise the time limit"
             )
 
+    def require_choices(self, action: ArrayLike, rows: int, where: str) -> NDArray[np.int64]:
+        """Returns the chosen indices, shape (rows,), of actions of shape (rows, 1).
+
+        Raises:
+            SpecError: As `ArraySpec.require_rows`, or an action is not the index of one of the choices.
+        """
+        array = self.action.require_rows(action, rows, where)[:, 0]
+        wrong = (array != np.floor(array)) | (array < 0.0) | (array >= len(self.choices))
+        if wrong.any():
+            raise SpecError(
+                f"{where}: expected the index of one of the {len(self.choices)} choices {list(self.choices)}, got "
+                f"{array[wrong][0]:g}; pass a whole number below {len(self.choices)}"
+            )
+        return array.astype(np.int64)
+
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready description."""
-        return {
+        """A JSON-ready description; `choices` stands in it only where there are some."""
+        data: dict[str, Any] = {
             "name": self.name,
             "observation": self.observation.to_json(),
             "action": self.action.to_json(),
@@ -239,6 +280,7 @@ class RobotSpec:
             "control_period": self.control_period,
             "episode_steps": self.episode_steps,
         }
+        return data | {"choices": list(self.choices)} if self.choices else data
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> RobotSpec:
@@ -255,6 +297,7 @@ class RobotSpec:
                 ArraySpec.from_json(data["goal"]),
                 float(data["control_period"]),
                 int(data["episode_steps"]),
+                tuple(str(name) for name in data.get("choices", ())),
             )
         except SpecError:
             raise
@@ -269,12 +312,18 @@ class RobotSpec:
         The robot's name and the time limit may differ, and the control period by 5 %.
 
         Raises:
-            SpecError: Naming the first field that differs: control period, then the axes of observation, action, goal.
+            SpecError: Naming the first field that differs: control period, choices, then the axes of observation,
+                action, goal.
         """
         if abs(self.control_period - other.control_period) > 0.05 * self.control_period:
             raise SpecError(
                 f"{where}: expected control_period {self.control_period} s, got {other.control_period} s; "
                 "run the robot at the rate that the policy was trained for"
+            )
+        if self.choices != other.choices:
+            raise SpecError(
+                f"{where}: expected choices {list(self.choices)}, got {list(other.choices)}; "
+                "use a robot with the same actions in the same order"
             )
         for mine, theirs in (
             (self.observation, other.observation),

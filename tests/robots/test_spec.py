@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supple.errors import SpecError
-from supple.robots.spec import ArraySpec, Axis, RobotSpec
+from supple.robots.spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 
 NAMES = st.text(min_size=1, max_size=8)
 FINITE = st.floats(-1e6, 1e6)
@@ -39,6 +39,8 @@ ARM = RobotSpec(
     0.02,
     500,
 )
+
+BUTTONS = dataclasses.replace(ARM, action=make_choice_spec(("stay", "up", "down")), choices=("stay", "up", "down"))
 
 
 def change(spec: RobotSpec, field: str, index: int, **values: object) -> RobotSpec:
@@ -197,3 +199,79 @@ def test_require_match_names_the_first_difference(other: RobotSpec, message: str
 
 def test_require_match_lets_name_time_limit_and_a_little_jitter_pass() -> None:
     ARM.require_match(dataclasses.replace(ARM, name="other", episode_steps=7, control_period=0.0205), "run")
+
+
+# Choices
+
+
+@given(st.lists(NAMES, min_size=2, max_size=6, unique=True).map(tuple))
+def test_choices_survive_json(choices: tuple[str, ...]) -> None:
+    spec = dataclasses.replace(ARM, action=make_choice_spec(choices), choices=choices)
+    again = RobotSpec.from_json(json.loads(json.dumps(spec.to_json(), allow_nan=False)))
+    assert again == spec
+    assert again.choices == choices
+
+
+def test_json_without_choices_is_the_json_of_before() -> None:
+    assert set(ARM.to_json()) == {"name", "observation", "action", "goal", "control_period", "episode_steps"}
+    assert BUTTONS.to_json()["choices"] == ["stay", "up", "down"]
+    assert RobotSpec.from_json(ARM.to_json()).choices == ()
+
+
+def test_choices_are_one_axis_of_indices() -> None:
+    action = make_choice_spec(("stay", "up", "down"))
+    assert action.axes == (Axis("action", "1", 0.0, 2.0),)  # three choices: 0, 1, 2
+
+
+@pytest.mark.parametrize("choices", [("only",), ("", "up"), ("up", "up", "down")])
+def test_choices_that_name_nothing_to_choose_are_refused(choices: tuple[str, ...]) -> None:
+    with pytest.raises(SpecError, match=rf"^choices: expected two or more distinct names, got \['{choices[0]}'"):
+        make_choice_spec(choices)
+
+
+@pytest.mark.parametrize("action", [JOINTS, make_choice_spec(("stay", "up"))])
+def test_choices_with_another_action_spec_are_refused(action: ArraySpec) -> None:
+    with pytest.raises(SpecError, match=r"^robot 'arm': expected the action spec of 3 choices, got axes \[Axis\("):
+        dataclasses.replace(BUTTONS, action=action)
+
+
+def test_choices_of_json_are_checked() -> None:
+    with pytest.raises(SpecError, match=r"^robot spec: expected the fields of RobotSpec, got .*not iterable"):
+        RobotSpec.from_json(BUTTONS.to_json() | {"choices": 3})
+    with pytest.raises(SpecError, match=r"expected the action spec of 2 choices"):
+        RobotSpec.from_json(BUTTONS.to_json() | {"choices": ["stay", "up"]})
+
+
+def test_require_choices_returns_indices() -> None:
+    index = BUTTONS.require_choices(np.array([[2.0], [0.0], [1.0]], np.float32), 3, "test")
+    assert index.dtype == np.int64
+    assert index.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        ([[0.0], [0.5]], r"^run: expected the index of one of the 3 choices \['stay', 'up', 'down'\], got 0\.5; pass"),
+        ([[0.0], [3.0]], r"^run: expected the index of one of the 3 choices .*, got 3; pass a whole number below 3$"),
+        ([[-1.0], [0.0]], r"^run: expected the index of one of the 3 choices .*, got -1; pass"),
+        ([[-0.5], [0.0]], r"^run: expected the index of one of the 3 choices .*, got -0\.5; pass"),
+        ([[1e30], [0.0]], r"^run: expected the index of one of the 3 choices .*, got 1e\+30; pass"),
+        ([[2.0], [np.nan]], r"^run: expected finite action, got nan 1 in axis 'action'"),
+        ([[2.0]], r"^run: expected action of shape \(2, 1\), got \(1, 1\)"),
+        ([[2.0, 1.0]], r"^run: expected action with 1 axes \['action'\], got shape \(1, 2\)"),
+    ],
+)
+def test_require_choices_refuses_what_is_no_choice(action: object, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        BUTTONS.require_choices(action, 2, "run")
+
+
+def test_require_match_names_other_choices() -> None:
+    other = dataclasses.replace(BUTTONS, choices=("stay", "down", "up"))
+    with pytest.raises(
+        SpecError, match=r"^run: expected choices \['stay', 'up', 'down'\], got \['stay', 'down', 'up'\];"
+    ):
+        BUTTONS.require_match(other, "run")
+    with pytest.raises(SpecError, match=r"^run: expected choices \[\], got \['stay', 'up', 'down'\];"):
+        ARM.require_match(BUTTONS, "run")
+    BUTTONS.require_match(dataclasses.replace(BUTTONS, name="other"), "run")
