@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, RunError
 from ..meta.agent import SimplAgent
-from ..meta.collect import Episodes, collect
+from ..meta.collect import Episodes, Seen, collect
 from ..meta.context import context_of
 from ..meta.finetune import FinetuneConfig, Finetuner
 from ..meta.space import ActionSpace, RawSpace
@@ -254,7 +254,8 @@ class Adapter:
         The embedding may be None where every task has its own policy.
         """
 
-        def choose(observation: Tensor, prior: Gaussian, rows: NDArray[np.int64]) -> Tensor:
+        def choose(seen: Seen) -> Tensor:
+            observation, prior, rows = seen.observation, seen.prior, seen.rows
             task_of_row = which[rows]
             latent = torch.empty_like(prior.loc)
             if embedding is not None:

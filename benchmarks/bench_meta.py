@@ -30,7 +30,7 @@ from recording import print_records
 from torch import Tensor, nn
 
 from supple.meta.agent import SimplAgent
-from supple.meta.collect import Episodes, collect
+from supple.meta.collect import Episodes, Seen, collect
 from supple.meta.config import SimplConfig
 from supple.meta.learner import SimplLearner
 from supple.meta.pool import view_of_all_tasks
@@ -39,7 +39,6 @@ from supple.robots.maze import MAX_SPEED, MazeBatch, make_maze_model
 from supple.robots.maze_layout import make_layout, start_cell
 from supple.robots.maze_tasks import published_tasks
 from supple.skills.config import SkillConfig
-from supple.skills.gaussian import Gaussian
 from supple.skills.model import SkillModel
 
 ROWS, STEPS, ONE_ROW_STEPS, ROUNDS = 80, 300, 1000, 5
@@ -82,8 +81,8 @@ def collect_once(space: SkillSpace, agent: SimplAgent, robot: MazeBatch) -> Epis
     generator = torch.Generator().manual_seed(0)
     embedding = torch.randn((ROWS, agent.embedding_dim), generator=generator)
 
-    def choose(observation: Tensor, prior: Gaussian, rows: NDArray[np.int64]) -> Tensor:
-        return agent.act(observation, prior, embedding[torch.from_numpy(rows)], generator)
+    def choose(seen: Seen) -> Tensor:
+        return agent.act(seen.observation, seen.prior, embedding[torch.from_numpy(seen.rows)], generator)
 
     goals = np.tile(GOALS, (ROWS // len(GOALS), 1))
     return collect(robot, space, choose, goals, np.random.default_rng(0), device=CPU, stop_at_goal=False)

@@ -21,8 +21,22 @@ from ..robots.robot import RobotBatch
 from ..skills.gaussian import Gaussian
 from .space import ActionSpace
 
-Choose = Callable[[Tensor, Gaussian, NDArray[np.int64]], Tensor]
-"""(observation (r, O), prior (r, Z), rows (r,)) -> latent (r, Z): the high-level policy."""
+
+class Seen(NamedTuple):
+    """What the high-level policy sees of the rows that are still running."""
+
+    observation: Tensor
+    """Shape (r, O), raw."""
+    prior: Gaussian
+    """At `observation`, each (r, Z)."""
+    rows: NDArray[np.int64]
+    """Which rows these are, shape (r,)."""
+    reward: Tensor
+    """Of the row's previous decision in this episode, shape (r,); 0 at the first."""
+
+
+Choose = Callable[[Seen], Tensor]
+"""The high-level policy: a latent for each running row, shape (r, Z)."""
 
 
 class Episodes(NamedTuple):
@@ -85,7 +99,8 @@ def collect(
     with torch.no_grad():
         for decision in range(decisions):
             seen = torch.from_numpy(now).to(device)
-            chosen = choose(seen, space.prior_of(seen), active)
+            last = reward[active, decision - 1] if decision else np.zeros(len(active), np.float32)
+            chosen = choose(Seen(seen, space.prior_of(seen), active, torch.from_numpy(last).to(device)))
             chosen_cpu = chosen.cpu()
             latent[torch.from_numpy(active), decision] = chosen_cpu
             length[active] += 1

@@ -21,7 +21,7 @@ from ..errors import ConfigError, RunError, TrainingFault
 from ..robots.robot import RobotBatch
 from ..skills.gaussian import Gaussian, kl
 from .agent import SimplAgent
-from .collect import Episodes, collect
+from .collect import Episodes, Seen, collect
 from .config import SimplConfig
 from .networks import inverse_softplus
 from .pool import EpisodePool, view_of_all_tasks, view_of_own_task
@@ -189,8 +189,8 @@ class SimplLearner:
         return self.pool.sample_context(task, config.posterior_context, episodes, self.generator)
 
     def _collect(self, task: Tensor, embedding: Tensor, *, explored: bool) -> Episodes:
-        def choose(observation: Tensor, prior: Gaussian, rows: NDArray[np.int64]) -> Tensor:
-            return self.agent.act(observation, prior, embedding[torch.from_numpy(rows)], self.generator)
+        def choose(seen: Seen) -> Tensor:
+            return self.agent.act(seen.observation, seen.prior, embedding[torch.from_numpy(seen.rows)], self.generator)
 
         relabel = self.config.relabel
         episodes = collect(

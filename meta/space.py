@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ..errors import SpecError
 from ..robots.spec import RobotSpec
 from ..skills.gaussian import Gaussian
 from ..skills.model import SkillModel
@@ -134,6 +135,84 @@ class RawSpace:
         """See `ActionSpace.prior_of`."""
         zeros = observation.new_zeros((*observation.shape[:-1], self._action_dim))
         return Gaussian(zeros, torch.full_like(zeros, self.PRIOR_SCALE))
+
+    def hold(self, latent: Tensor) -> Controller:
+        """See `ActionSpace.hold`."""
+        return lambda observation: latent
+
+
+class UnitSpace:
+    """Actions on a scale on which the robot's limits are -1 and 1, one per low-level step; the prior is N(0, 1).
+
+    A policy whose first standard deviation is 1 then explores the whole range whatever the robot's units.
+    """
+
+    def __init__(self, spec: RobotSpec) -> None:
+        """Takes the limits from `spec`.
+
+        Raises:
+            SpecError: An action axis has no finite limits.
+        """
+        low, high = torch.from_numpy(spec.action.low.copy()), torch.from_numpy(spec.action.high.copy())
+        if not bool(torch.isfinite(low).all() and torch.isfinite(high).all()):
+            raise SpecError(
+                f"robot '{spec.name}': expected finite limits on every action axis, got {low.tolist()} .. "
+                f"{high.tolist()}; give the limits in the robot's spec"
+            )
+        self._middle, self._half = (low + high) / 2.0, (high - low) / 2.0
+
+    @property
+    def latent_dim(self) -> int:
+        """See `ActionSpace.latent_dim`."""
+        return len(self._half)
+
+    @property
+    def horizon(self) -> int:
+        """See `ActionSpace.horizon`."""
+        return 1
+
+    def normalise(self, observation: Tensor) -> Tensor:
+        """See `ActionSpace.normalise`; observations are taken as they are."""
+        return observation
+
+    def prior_of(self, observation: Tensor) -> Gaussian:
+        """See `ActionSpace.prior_of`."""
+        zeros = observation.new_zeros((*observation.shape[:-1], self.latent_dim))
+        return Gaussian(zeros, torch.ones_like(zeros))
+
+    def hold(self, latent: Tensor) -> Controller:
+        """See `ActionSpace.hold`."""
+        action = torch.addcmul(self._middle, latent, self._half)
+        return lambda observation: action
+
+
+class ChoiceSpace:
+    """The index of one of finitely many actions (`RobotSpec.choices`), one per low-level step, as a float.
+
+    There is no Gaussian prior over choices; `prior_of` has no axes.
+    """
+
+    latent_dim = 1
+    horizon = 1
+
+    def __init__(self, spec: RobotSpec) -> None:
+        """Takes the number of choices from `spec`.
+
+        Raises:
+            SpecError: The robot has no choices.
+        """
+        if not spec.choices:
+            raise SpecError(f"robot '{spec.name}': expected named choices, got none; use raw or unit actions")
+        self.count = len(spec.choices)
+
+    def normalise(self, observation: Tensor) -> Tensor:
+        """See `ActionSpace.normalise`; observations are taken as they are."""
+        return observation
+
+    def prior_of(self, observation: Tensor) -> Gaussian:
+        """See `ActionSpace.prior_of`: nothing, each (..., 0)."""
+        nothing = observation.new_zeros((*observation.shape[:-1], 0))
+        return Gaussian(nothing, nothing)
 
     def hold(self, latent: Tensor) -> Controller:
         """See `ActionSpace.hold`."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import RunError
 from ..meta.agent import SimplAgent
-from ..meta.collect import Choose, Episodes, collect
+from ..meta.collect import Choose, Episodes, Seen, collect
 from ..meta.context import context_of
 from ..meta.finetune import FinetuneConfig, Finetuner
 from ..meta.space import ActionSpace
@@ -112,8 +112,8 @@ def make_embedded(agent: SimplAgent, embedding: Tensor, seed: int) -> Choose:
     """The meta-trained policy, stochastic, at one embedding per row (R, E)."""
     generator = torch.Generator().manual_seed(seed)
 
-    def choose(observation: Tensor, prior: Gaussian, rows: NDArray[np.int64]) -> Tensor:
-        return agent.act(observation, prior, embedding[torch.from_numpy(rows)], generator)
+    def choose(seen: Seen) -> Tensor:
+        return agent.act(seen.observation, seen.prior, embedding[torch.from_numpy(seen.rows)], generator)
 
     return choose
 
@@ -122,9 +122,10 @@ def make_tuned(agent: SimplAgent, tuners: Mapping[int, Finetuner], task: Tensor,
     """The fine-tuned policy of each row's task (R,), stochastic; every task in it has one."""
     generator = torch.Generator().manual_seed(seed)
 
-    def choose(observation: Tensor, prior: Gaussian, rows: NDArray[np.int64]) -> Tensor:
+    def choose(seen: Seen) -> Tensor:
+        observation, prior = seen.observation, seen.prior
         latent = torch.empty_like(prior.loc)
-        of_row = task[torch.from_numpy(rows)]
+        of_row = task[torch.from_numpy(seen.rows)]
         for index in sorted(set(of_row.tolist())):
             own = of_row == index
             own_prior = Gaussian(prior.loc[own], prior.scale[own])

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from supple.meta.collect import Episodes, collect
+from supple.meta.collect import Episodes, Seen, collect
 from supple.meta.space import Controller
 from supple.robots.robot import StepRows
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
@@ -70,14 +70,19 @@ class Sums:
         return lambda observation: latent + observation
 
 
-def run(robot: Counters, ends: list[float], **options: Any) -> tuple[Episodes, list[tuple[list[float], list[int]]]]:
+def run(
+    robot: Counters, ends: list[float], rewards: list[list[float]] | None = None, **options: Any
+) -> tuple[Episodes, list[tuple[list[float], list[int]]]]:
     """Decision k of row i chooses the latent 1e5 (k + 1) + 1e4 i; also returns what the policy saw."""
     seen: list[tuple[list[float], list[int]]] = []
     taken = np.zeros(robot.rows)
 
-    def choose(observation: Tensor, prior: Gaussian, rows: NDArray[np.int64]) -> Tensor:
-        assert torch.equal(prior.loc, observation / 2.0)
-        seen.append((observation[:, 0].tolist(), rows.tolist()))
+    def choose(now: Seen) -> Tensor:
+        rows = now.rows
+        assert torch.equal(now.prior.loc, now.observation / 2.0)
+        seen.append((now.observation[:, 0].tolist(), rows.tolist()))
+        if rewards is not None:
+            rewards.append(now.reward.tolist())
         taken[rows] += 1
         return torch.from_numpy(1e5 * taken[rows] + 1e4 * rows).float()[:, None]
 
@@ -126,6 +131,12 @@ def test_rows_end_at_different_steps_and_stay_themselves() -> None:
             assert torch.equal(getattr(together, name)[row], getattr(alone, name)[row]), name
     assert [rows for _, rows in seen] == [[0, 1, 2, 3, 4], [0, 2, 4], [0, 4]]
     assert together.steps.tolist() == [7, 1, 5, 3, 7]
+
+
+def test_a_decision_sees_the_reward_of_the_one_before() -> None:
+    rewards: list[list[float]] = []
+    run(Counters(3), [99.0, 2.0, 4.0], rewards)
+    assert rewards == [[0, 0, 0], [1110, 1110], [1110000]]
 
 
 def test_the_low_level_sees_every_fresh_observation_and_only_running_rows_move() -> None:
