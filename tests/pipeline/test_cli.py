@@ -56,7 +56,7 @@ def test_results_are_collected_from_what_the_chain_wrote(tiny_run: Path) -> None
 
 
 def test_the_chain_again_skips_every_stage(
-    tiny_run: Path, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
+    tiny_run: Path, tiny_options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = tree(tiny_run)
     records = run_json(["run", "demo", "--out", str(tiny_run), *tiny_options], capsys)
@@ -66,7 +66,7 @@ def test_the_chain_again_skips_every_stage(
 
 
 def test_the_chain_ends_with_its_report(
-    tiny_run: Path, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_run: Path, tiny_options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = [option for option in tiny_options if option != "--no-report"]
     records = run_json(["run", "demo", "--out", str(tmp_path / "run"), "--reuse", str(tiny_run), *options], capsys)
@@ -87,7 +87,7 @@ def test_the_chain_ends_with_its_report(
 )
 def test_a_changed_field_reruns_its_stage_and_those_after_it(
     tiny_run: Path,
-    tiny_options: list[str],
+    tiny_options: tuple[str, ...],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     change: list[str],
@@ -102,7 +102,7 @@ def test_a_changed_field_reruns_its_stage_and_those_after_it(
 
 
 def test_another_value_in_the_same_run_folder_is_refused(
-    tiny_run: Path, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
+    tiny_run: Path, tiny_options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = tree(tiny_run)
     assert main(["run", "demo", "--out", str(tiny_run), *tiny_options, "--extract.skill.skill-dim", "3"]) == 2
@@ -111,7 +111,7 @@ def test_another_value_in_the_same_run_folder_is_refused(
     assert tree(tiny_run) == before
 
 
-def test_same_seed_same_digests(tiny_run: Path, tiny_options: list[str], tmp_path: Path) -> None:
+def test_same_seed_same_digests(tiny_run: Path, tiny_options: tuple[str, ...], tmp_path: Path) -> None:
     assert main(["run", "demo", "--out", str(tmp_path / "again"), *tiny_options]) == 0
     for stage in STAGES:
         one, two = load_record(tiny_run / stage), load_record(tmp_path / "again" / stage)

@@ -1,87 +1,95 @@
-"""The whole chain, killed at random times and started again, must end with the digests of one that never stopped."""
+"""The whole chain, killed at random moments and started again, must end with the digests of one that never stopped."""
 
 import os
-import random
 import signal
 import time
-from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from supple.errors import RunError
+from supple.pipeline import stage_generate, testing_kills
 from supple.pipeline.cli import main
 from supple.pipeline.keys import load_record
+from supple.pipeline.stage import Work
+from supple.pipeline.testing_kills import CHAIN, COMPARED, Child, Kills, kill_chain, kill_once, run_whole
+from supple.robots.planner import play
 
-STAGES = ["generate", "ingest", "extract", "meta-train", "export", "adapt"]
-KILLS = 20
+KILLS = 4
+"""In each stage."""
 
-
-def start(arguments: list[str]) -> int:
-    """Runs the command in a child process, a fork, so that torch is not loaded anew; returns its process id."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            code = main(arguments)
-        finally:
-            os._exit(code)
-    return child
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
-def finish(child: int) -> int:
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status)
+def test_killed_at_random_moments_equals_uninterrupted(
+    tiny_run: Path, tiny_options: tuple[str, ...], tmp_path: Path
+) -> None:
+    counts = kill_chain(tmp_path, tiny_options, KILLS, np.random.default_rng(0))
+    printed = (tmp_path / "killed.log").read_text()
+    assert list(counts) == list(CHAIN)
+    for stage, kills in counts.items():
+        assert (kills.silent, kills.crashed, kills.hung) == (0, 0, 0), f"{stage}: {kills}\n{printed}"
+        assert kills.injected >= kills.detected == KILLS, f"{stage}: {kills}"
+    for stage in CHAIN:
+        one, two = load_record(tiny_run / stage), load_record(tmp_path / "killed" / stage)
+        assert [name for name in COMPARED if one[name] != two[name]] == [], stage
+    assert main(["verify", str(tmp_path / "killed")]) == 0
 
 
-def under_way(run: Path) -> str:
-    found = [stage for stage in STAGES if (run / f"{stage}.partial").exists()]
-    return found[0] if found else "between stages"
+def test_a_result_that_depends_on_the_process_is_silent_damage(
+    tiny_options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testing_kills, "CHAIN", ("generate",))
+    monkeypatch.setattr(stage_generate, "play", lambda *given, **named: play(*given, **(named | {"seed": os.getpid()})))
+    kills = kill_chain(tmp_path, tiny_options, 1, np.random.default_rng(0))["generate"]
+    assert kills.silent >= 1
+    assert (kills.detected, kills.crashed, kills.hung) == (1, 0, 0)
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_killed_at_random_times_equals_uninterrupted(tiny_run: Path, tiny_options: list[str], tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    command = ["run", "demo", "--out", str(out), "--checkpoint-period", "0", *tiny_options]
-    rng = random.Random(0)
-    sites: Counter[str] = Counter()
-    for stage in STAGES:
-        for _ in range(KILLS // len(STAGES) + 1):
-            child = start([*command, "--until", stage])
-            begin = time.monotonic()
-            while not (out / f"{stage}.partial").exists() and time.monotonic() - begin < 60:
-                if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                    break
-                time.sleep(0.001)
-            time.sleep(rng.uniform(0.0, 0.3))
-            os.kill(child, signal.SIGKILL)
-            killed = finish(child) == -signal.SIGKILL
-            sites[under_way(out)] += killed
-        assert finish(start([*command, "--until", stage])) == 0, stage
-    assert sum(sites.values()) >= KILLS // 2, sites
-    for stage in STAGES:
-        one, two = load_record(tiny_run / stage), load_record(out / stage)
-        for name in ("key", "outputs", "output_digest", "metrics_digest"):
-            assert one[name] == two[name], f"{stage} after kills in {dict(sites)}"
-    assert main(["verify", str(out)]) == 0
+def test_a_start_that_fails_is_a_crash(
+    tiny_options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(work: Work) -> None:
+        raise RunError("this stage cannot clear what it finds")
+
+    monkeypatch.setattr(Work, "start_afresh", refuse)
+    command = ["run", "demo", "--out", str(tmp_path / "run"), "--until", "generate", *tiny_options]
+    kills = Kills()
+    kill_once(command, tmp_path / "run" / "generate", 10**6, 0.0, kills, limit=60.0)
+    assert kills == Kills(crashed=1)
+    assert "cannot clear what it finds" in (tmp_path / "run.log").read_text()
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_start_without_a_sign_of_life_hangs_and_is_ended(tiny_options: tuple[str, ...], tmp_path: Path) -> None:
+    command = ["run", "demo", "--out", str(tmp_path / "run"), "--until", "generate", *tiny_options]
+    kills = Kills()
+    kill_once(command, tmp_path / "run" / "generate", 10**6, 0.0, kills, limit=0.0)
+    assert kills == Kills(hung=1)
+    with pytest.raises(RunError, match=r"generate: expected a sign of life every 0\.0 s, got none"):
+        run_whole(command, tmp_path / "run" / "generate", limit=0.0)
+
+
+def test_a_whole_run_that_fails_is_refused(tiny_options: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="expected a run that ends with 0, got 2"):
+        run_whole(["run", "nothing"], tmp_path / "run" / "generate", limit=60.0)
+    assert "expected one of demo" in (tmp_path / "run.log").read_text()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_says_how_to_go_on(
-    tiny_run: Path, tiny_options: list[str], tmp_path: Path, number: int, code: int
+    tiny_run: Path, tiny_options: tuple[str, ...], tmp_path: Path, number: int, code: int
 ) -> None:
     out = tmp_path / "run"
     command = ["run", "demo", "--out", str(out), "--reuse", str(tiny_run), "--until", "extract", *tiny_options]
     command += ["--extract.skill.num-updates", "100000", "--checkpoint-period", "1e9"]
-    child = start(command)
+    child = Child(command, out / "extract.partial", tmp_path / "log")
     metrics = out / "extract.partial" / "metrics.jsonl"
     begin = time.monotonic()
     while not metrics.exists() and time.monotonic() - begin < 60:
         time.sleep(0.005)
-    os.kill(child, number)
-    assert finish(child) == code
+    os.kill(child.process, number)
+    assert child.finish() == code
+    assert "go on with: supple run demo" in (tmp_path / "log").read_text()
     assert len(list((out / "extract.partial" / "checkpoint").iterdir())) == 1
     assert not (out / "extract").exists()
