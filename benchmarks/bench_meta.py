@@ -187,20 +187,21 @@ def count_update_flops(learner: SimplLearner) -> tuple[int, int]:
     return int(encoder + critics), int(actor)
 
 
-def make_learners(space: SkillSpace, config: SimplConfig) -> dict[str, SimplLearner]:
-    """A learner of each precision with a full pool, made of one round of episodes."""
+def make_learner(space: SkillSpace, config: SimplConfig) -> SimplLearner:
+    """A learner with a full pool, made of one round of episodes."""
     robot = MazeBatch(LAYOUT, ROWS, threads=2)
-    learners = {
-        name: SimplLearner(space, robot, GOALS, replace(config, bfloat16=name == "bfloat16"))
-        for name in ("float32", "bfloat16")
-    }
-    episodes = collect_once(space, learners["float32"].agent, robot)
+    learner = SimplLearner(space, robot, GOALS, config)
+    episodes = collect_once(space, learner.agent, robot)
     reward, terminated = robot.compute_reward(episodes.path.numpy(), GOALS)
     view = view_of_all_tasks(episodes, torch.from_numpy(reward), torch.from_numpy(terminated))
-    for learner in learners.values():
-        for _ in range(config.pool_episodes // ROWS):
-            learner.pool.add(episodes, view, explored=True)
-    return learners
+    for _ in range(config.pool_episodes // ROWS):
+        learner.pool.add(episodes, view, explored=True)
+    return learner
+
+
+def make_learners(space: SkillSpace, config: SimplConfig) -> dict[str, SimplLearner]:
+    """A learner of each precision."""
+    return {name: make_learner(space, replace(config, bfloat16=name == "bfloat16")) for name in ("float32", "bfloat16")}
 
 
 def time_products(repeats: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The tables in README.md and the plots beside docs/results/*.json, both made from the records in those files.
+"""The tables in README.md and docs/ and the plots beside docs/results/*.json, made from the records in those files.
 
 `result_records.py` says what a record is. From the repository root:
 
@@ -18,6 +18,8 @@ from .departures import PAGE, SECTION, render_departures
 from .result_figures import make_compute_figure, make_figures
 from .result_records import Place, Record, group, load_records
 
+PAGES = ("README.md", "docs/measurements.md", "docs/published-run.md")
+"""Pages with sections for tables; the section of `<name>.json` stands in one of them."""
 MILESTONES = {"episode": (0, 20, 21, 40, 60, 100, 300), "meta_training_minute": (1, 2, 5, 10, 15, 30, 45)}
 """Points of a long axis that a table shows; the plot shows all."""
 
@@ -114,33 +116,55 @@ def save_figures(figures: Mapping[Path, Figure]) -> None:
 
 
 def write_results(root: Path) -> list[Path]:
-    """Fill the README's sections and draw the plots from `root`/docs/results/*.json.
+    """Fill the pages' sections and draw the plots from `root`/docs/results/*.json.
 
     Args:
         root: the repository root.
 
     Returns:
-        The files that were written: README.md, then the plots.
+        The files that were written: the pages that are there, then the plots.
 
     Raises:
-        SourceError: a file of records or the README is not as expected; nothing is written then.
+        SourceError: a file of records is not as expected, or no page has a section for it; nothing is written then.
     """
-    readme = root / "README.md"
-    text = readme.read_text(encoding="utf-8")
+    pages = load_pages(root)
     figures: dict[Path, Figure] = {}
     for path in sorted((root / "docs" / "results").glob("*.json")):
-        text = fill_section(text, path.stem, render_tables(load_records(path)))
+        page = find_page(pages, path.stem)
+        pages[page] = fill_section(pages[page], path.stem, render_tables(load_records(path)))
         figures |= draw_figures(path)
-    readme.write_text(text, encoding="utf-8")
+    for page, text in pages.items():
+        page.write_text(text, encoding="utf-8")
     save_figures(figures)
-    return [readme, *figures]
+    return [*pages, *figures]
+
+
+def load_pages(root: Path) -> dict[Path, str]:
+    """The text of each of `PAGES` that is there."""
+    paths = [root / name for name in PAGES]
+    return {path: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
+
+
+def find_page(pages: Mapping[Path, str], name: str) -> Path:
+    """The page that has a section for the records `name`.json.
+
+    Raises:
+        SourceError: none has.
+    """
+    for page, text in pages.items():
+        if f"<!-- results:{name} -->" in text:
+            return page
+    raise SourceError(
+        f"docs/results/{name}.json: expected the markers <!-- results:{name} --> and <!-- /results:{name} --> in one of "
+        f"{', '.join(PAGES)}, got neither; put both where its tables go"
+    )
 
 
 def main() -> int:
     """Fill README and documentation and draw the plots in the current folder; print what was written."""
     page = Path.cwd() / PAGE
     try:
-        written = [*write_results(Path.cwd()), page]
+        written = write_results(Path.cwd())
         text = fill_section(page.read_text(encoding="utf-8"), SECTION, render_departures())
     except SourceError as error:
         print(error, file=sys.stderr)

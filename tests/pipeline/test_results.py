@@ -10,7 +10,7 @@ import pytest
 from supple.errors import SourceError
 from supple.pipeline.result_figures import make_figures
 from supple.pipeline.result_records import load_records
-from supple.pipeline.results import fill_section, render_tables, write_results
+from supple.pipeline.results import fill_section, find_page, load_pages, render_tables, write_results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -132,10 +132,22 @@ def test_same_records_make_the_same_bytes(tmp_path: Path) -> None:
     assert [path.name for path in first] == ["README.md", "maze-episode.svg"]
 
 
-def test_readme_shows_what_the_records_say() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_records_without_a_section_are_refused(tmp_path: Path) -> None:
+    results = tmp_path / "docs" / "results"
+    results.mkdir(parents=True)
+    write_records(results, make_record(at={"episode": 1}))
+    (tmp_path / "README.md").write_text("<!-- results:speed --><!-- /results:speed -->")
+    with pytest.raises(SourceError, match=r"docs/results/maze.json: expected the markers <!-- results:maze -->"):
+        write_results(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "<!-- results:speed --><!-- /results:speed -->"
+
+
+def test_pages_show_what_the_records_say() -> None:
+    pages = load_pages(ROOT)
     for path in sorted((ROOT / "docs" / "results").glob("*.json")):
+        text = pages[find_page(pages, path.stem)]
         tables = render_tables(load_records(path))
         assert fill_section(text, path.stem, tables) == text, f"run: python -m supple.pipeline.results ({path.name})"
+    text = (ROOT / "README.md").read_text()
     for name, body in re.findall(r"<!-- results:(\w+) -->(.*?)<!-- /results:\1 -->", text, re.DOTALL):
         assert (ROOT / "docs" / "results" / f"{name}.json").is_file() or not body.strip()
