@@ -155,8 +155,8 @@ def find_page(pages: Mapping[Path, str], name: str) -> Path:
         if f"<!-- results:{name} -->" in text:
             return page
     raise SourceError(
-        f"docs/results/{name}.json: expected the markers <!-- results:{name} --> and <!-- /results:{name} --> in one of "
-        f"{', '.join(PAGES)}, got neither; put both where its tables go"
+        f"docs/results/{name}.json: expected the markers <!-- results:{name} --> and <!-- /results:{name} --> in one "
+        f"of {', '.join(PAGES)}, got neither; put both where its tables go"
     )
 
 
