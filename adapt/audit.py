@@ -1,8 +1,8 @@
 """An append-only log of what the safety layer did, one JSON object per line, from which a latched stop is read back.
 
 Every record has `sequence` (0, 1, ... without a gap), `monotonic` (seconds of the monotonic clock, which starts anew at
-each boot) and `event`: `open`, `clamp`, `stop` or `rearm`. A record is one write to a file opened for appending; `stop`
-and `rearm` are on the disk before the call returns.
+each boot) and `event`: `open`, `clamps` (counts since the last such record), `stop` or `rearm`. A record is one write
+to a file opened for appending; `stop` and `rearm` are on the disk before the call returns.
 """
 
 from __future__ import annotations

@@ -14,8 +14,12 @@ from ..errors import RunError
 from .keys import compute_canonical, compute_digest, compute_file_digest, find_first_difference, load_record
 from .metrics import compute_metrics_digest
 
-NOT_ARTEFACTS = frozenset({"stage.json", "key.json", "metrics.jsonl", "tensorboard", "checkpoint"})
-"""Top-level names in a stage folder that are not artefacts; metrics have a digest of their own."""
+AUDIT_NAME = "audit.jsonl"
+"""What the safety limits did while a stage moved robots. It is evidence: no restart clears it, a fault leaves it."""
+
+NOT_ARTEFACTS = frozenset({"stage.json", "key.json", "metrics.jsonl", "tensorboard", "checkpoint", AUDIT_NAME})
+"""Top-level names in a stage folder that are not artefacts; metrics have a digest of their own. The audit log has none:
+its times are those of a clock, and a restart adds to it."""
 
 
 def name_partial(folder: Path) -> Path:

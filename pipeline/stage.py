@@ -3,7 +3,7 @@
     <out>.partial/            work folder; survives a kill
         key.json              what this work is for
         checkpoint/           the newest two checkpoints
-        metrics.jsonl, tensorboard/, artefacts
+        metrics.jsonl, tensorboard/, artefacts; audit.jsonl where robots moved
     <out>/                    published: all of it, plus stage.json, minus key.json and checkpoint/
 
 The same key again is skipped or, where the work was cut off, resumed. Another key in the same place is refused. Two
@@ -20,9 +20,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Literal, NamedTuple
 
-from ..errors import RunError, SuppleError
+from ..errors import RobotFault, RunError, SuppleError
 from .checkpoints import Checkpoint, CheckpointFolder, Load, Save
 from .folder import (
+    AUDIT_NAME,
     compute_outputs,
     copy_published,
     find_published,
@@ -133,7 +134,7 @@ class Work:
 
     def _clear(self, kept: Sequence[str]) -> None:
         for path in self.folder.iterdir():
-            if path.name not in ("key.json", *kept):
+            if path.name not in ("key.json", AUDIT_NAME, *kept):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _open_metrics(self, keep_bytes: int, wall_s: float) -> MetricsLog:
@@ -259,9 +260,9 @@ def make(
         try:
             stage.body(work)
             wall_s = work.metrics.wall_s if work.resumed else monotonic() - begin
-        except SuppleError:
+        except SuppleError as error:
             work.close()
-            if not (partial / "checkpoint").is_dir():
+            if not (isinstance(error, RobotFault) or (partial / "checkpoint").is_dir()):
                 shutil.rmtree(partial)
             raise
         finally:

@@ -2,25 +2,31 @@
 
 Writes `records.jsonl` (one record per task and episode, and per evaluation), `success.json` (means with intervals
 before, after inference and after fine-tuning) and `adapted.safetensors` (the policies and embeddings that came out).
+Every command passes the safety limits; what they did is in `audit.jsonl`.
 """
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import uuid4
 
 import torch
 import tyro
 
+from ..adapt.audit import AuditLog
 from ..adapt.bundle import Bundle, load_bundle, require_robot
 from ..adapt.loop import AdaptConfig, Adapter
 from ..adapt.policy import make_agent
+from ..adapt.safety import SafetyLimits
 from ..errors import BundleError, ConfigError
+from ..robots.robot import RobotBatch
 from ..robots.task import Task
 from ..skills.checkpoint import load_checkpoint, save_checkpoint
-from .folder import write_record
+from .folder import AUDIT_NAME, write_record
 from .intervals import compute_interval
 from .metrics import is_wall_clock, load_metrics
 from .progress import ProgressView
@@ -125,27 +131,42 @@ def adapt(config: AdaptStageConfig, maze: MazeConfig, tasks: tuple[Task, ...], w
     bundle = load_bundle(find_bundle(work.inputs["bundle"]))
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     rows = max(len(tasks), min(len(tasks) * config.evaluations, MOST_ROWS))
-    robot = make_robot(maze, rows, work.machine.threads)
     alpha = float(bundle.contract.adaptation.get("alpha", config.loop.finetune.multiplier))
     agent = make_agent(bundle, device)
-    adapter = Adapter(agent, alpha, robot, tasks, config.loop, seed=work.seed, device=device)
-    if checkpoint is not None:
-        adapter.load_state(checkpoint.tensors, checkpoint.facts)
-        announce(work.view, load_metrics(work.metrics.path))
-    work.consume(
-        run_rounds(adapter, config, work.view, evaluate_first=checkpoint is None),
-        total=config.loop.episodes,
-        unit="episode",
-        start=adapter.episode,
-        state=adapter.state,
-    )
-    robot.close()
+    with limit_simulator(make_robot(maze, rows, work.machine.threads), work.folder / AUDIT_NAME) as robot:
+        adapter = Adapter(agent, alpha, robot, tasks, config.loop, seed=work.seed, device=device)
+        if checkpoint is not None:
+            adapter.load_state(checkpoint.tensors, checkpoint.facts)
+            announce(work.view, load_metrics(work.metrics.path))
+        work.consume(
+            run_rounds(adapter, config, work.view, evaluate_first=checkpoint is None),
+            total=config.loop.episodes,
+            unit="episode",
+            start=adapter.episode,
+            state=adapter.state,
+        )
     work.metrics.sync()
     records = [strip(record) for record in load_metrics(work.metrics.path)]
     text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
     (work.folder / RECORDS_NAME).write_text(text, encoding="utf-8")
     write_record(work.folder / SUCCESS_NAME, {"success": compute_success(records, config)})
     save_checkpoint(work.folder / ADAPTED_NAME, compute_policies(adapter), {"tasks": [asdict(task) for task in tasks]})
+
+
+@contextmanager
+def limit_simulator(simulator: RobotBatch, path: Path) -> Iterator[SafetyLimits]:
+    """A simulated robot behind its safety limits, with the audit log at `path`; both are closed at the end.
+
+    A stop that an earlier run of the stage has left is ended: a simulator starts anew, there is nothing to inspect. For
+    a real robot a person does that.
+
+    Raises:
+        RobotFault: the log cannot be written, or is damaged.
+    """
+    with closing(AuditLog(path)) as audit, closing(SafetyLimits(simulator, audit)) as robot:
+        if robot.stop_reason is not None:
+            robot.rearm(f"simulator started anew {uuid4()}")
+        yield robot
 
 
 def compute_policies(adapter: Adapter) -> dict[str, torch.Tensor]:

@@ -149,8 +149,10 @@ def test_a_hundred_thousand_adversarial_commands(rated_spec: RobotSpec, log_path
         safe.step(rows, requested)
     assert sum(len(rows) for rows, _ in fake.commands) > 90_000
     assert count_violations(spec, fake.commands, 100) == 0
-    clamps = [record for record in records(log_path) if record["event"] == "clamp"]
-    assert sum(len(record["row"]) for record in clamps) > 50_000
+    safe.close()
+    clamps = records(log_path)[-1]
+    assert clamps["commands"] == sum(len(rows) for rows, _ in fake.commands)
+    assert sum(axis["clamped"] for axis in clamps["axes"].values()) > 50_000
 
 
 @given(
@@ -358,37 +360,61 @@ def test_rows_are_checked_before_anything_moves(safe: SafetyLimits, fake: FakeBa
     assert fake.commands == []
 
 
-def test_clamps_are_recorded(safe: SafetyLimits, log_path: Path) -> None:
+def test_clamps_are_counted_from_reset_to_reset(safe: SafetyLimits, log_path: Path) -> None:
     requested = action(0.0, 0.0)
-    requested[1] = [0.5, 9.0]
+    requested[1] = [0.5, 9.0]  # fx may change by 0.1, fy ends at 2
     safe.step(ALL, requested)
-    clamp = records(log_path)[-1]
-    assert clamp["event"] == "clamp"
-    assert clamp["row"] == [1, 1]
-    assert clamp["axis"] == ["fx", "fy"]
-    assert clamp["requested"] == [0.5, 9.0]
-    assert clamp["sent"] == pytest.approx([0.1, 2.0])
+    safe.step(ALL, action(0.05, 0.0))
+    safe.step(ALL[:2], action(-0.75, 0.0, 2))  # from 0.05 to -0.05
+    assert [record["event"] for record in records(log_path)] == ["open"]
+    reset = [np.zeros((3, 2), np.float32), np.random.default_rng(0)]
+    safe.reset(ALL, *reset)
+    safe.reset(ALL, *reset)  # nothing happened in between
+    clamps = records(log_path)[1]
+    # 3 + 3 + 2 commands; fx: row 1 at first, then both rows of the last step, which miss -0.75 by 0.7
+    assert (clamps["event"], clamps["commands"]) == ("clamps", 8)
+    assert clamps["axes"]["fx"] == {"clamped": 3, "largest": pytest.approx(0.7)}
+    assert clamps["axes"]["fy"] == {"clamped": 1, "largest": 7.0}
+    safe.step(ALL, action(0.0, 3.0))
+    safe.close()
+    last = records(log_path)[2]
+    assert (last["commands"], last["axes"]) == (3, {"fy": {"clamped": 3, "largest": 1.0}})
+    assert len(records(log_path)) == 3
     times = [record["monotonic"] for record in records(log_path)]
     assert times == sorted(times)
+
+
+@pytest.mark.parametrize("fault", ["command", "observation", "raise"])
+def test_a_fault_is_recorded_at_once_and_then_the_clamps_before_it(
+    safe: SafetyLimits, fake: FakeBatch, log_path: Path, fault: str
+) -> None:
+    def interrupt(observation: Float) -> Float:
+        raise KeyboardInterrupt
+
+    safe.step(ALL, action(0.0, 9.0))
+    fake.spoil = {"command": fake.spoil, "observation": lambda seen: seen * np.nan, "raise": interrupt}[fault]
+    with pytest.raises((RobotFault, KeyboardInterrupt)):
+        safe.step(ALL, action(np.nan if fault == "command" else 0.0, 0.0))
+    assert [record["event"] for record in records(log_path)] == ["open", "stop", "clamps"]
 
 
 def test_the_log_is_only_appended_to_and_has_one_owner(fake: FakeBatch, log_path: Path) -> None:
     log = AuditLog(log_path)
     before = log_path.read_bytes()
-    log.append("clamp", requested=[float("inf"), float("nan")])
+    log.append("clamps", requested=[float("inf"), float("nan")])
     assert log_path.read_bytes().startswith(before)
     assert records(log_path)[-1]["requested"] == ["inf", "nan"]
     with pytest.raises(RobotFault, match="another process"):
         AuditLog(log_path)
     log.close()
     with pytest.raises(RobotFault, match="append a record"):
-        log.append("clamp")
+        log.append("clamps")
     AuditLog(log_path).close()
 
 
 def test_a_torn_last_record_is_a_stop(log_path: Path) -> None:
     log = AuditLog(log_path)
-    log.append("clamp", row=[0])
+    log.append("clamps", row=[0])
     log.close()
     whole = log_path.read_bytes()
     for cut in range(whole.rfind(b"\n", 0, -1) + 2, len(whole)):
@@ -407,7 +433,7 @@ def test_a_torn_last_record_is_a_stop(log_path: Path) -> None:
 def test_a_damaged_log_is_refused(log_path: Path) -> None:
     log = AuditLog(log_path)
     log.stop("fire")
-    log.append("clamp", row=[0])
+    log.append("clamps", row=[0])
     log.close()
     lines = log_path.read_bytes().splitlines(keepends=True)
     for damaged in (lines[:1] + lines[2:], lines[::-1], [lines[0], b"x" + lines[1], lines[2]], lines + lines[:1]):
