@@ -7,7 +7,8 @@
         def make_batch(self, rows, episode_steps):
             return MyRobotBatch(rows, episode_steps=episode_steps)
 
-A single `Robot` joins as `RobotRow(robot)` with `max_rows = 1`.
+A single `Robot` joins as `RobotRow(robot)` with `max_rows = 1`. Two flags describe robots unlike the first one: tasks
+that nothing ends but the time limit, and rewards that the observation does not tell.
 """
 
 # ruff: noqa: D102 (the name of each test says what it checks)
@@ -31,11 +32,16 @@ class RobotContract(ABC):
     """What every `RobotBatch` must do; subclass it in a test module."""
 
     near_goal: ClassVar[tuple[float, ...]]
-    """A goal that the robot reaches by its first step from any start."""
+    """A goal that the robot reaches by its first step from any start with action 0; where no goal ends an episode, one
+    whose rewards differ from the far goal's within 25 random steps."""
     far_goal: ClassVar[tuple[float, ...]]
-    """A goal within the spec's limits that it cannot reach within 25 steps."""
+    """A goal within the spec's limits that does not end an episode of 25 steps."""
     max_rows: ClassVar[int] = 5
     """Rows to test with; 1 for a single robot."""
+    ends_at_goal: ClassVar[bool] = True
+    """False where every episode lasts until the time limit."""
+    rewards_observation: ClassVar[bool] = True
+    """False where the reward is not a function of the observation that was reached; `compute_reward` then refuses."""
 
     @abstractmethod
     def make_batch(self, rows: int, episode_steps: int) -> RobotBatch:
@@ -49,9 +55,13 @@ class RobotContract(ABC):
         return batch
 
     def draw_actions(self, batch: RobotBatch, steps: int) -> Float:
-        """Actions within the limits, shape (steps, R, A); row i draws from the seed i, so all batches agree."""
-        low, high = batch.spec.action.low, batch.spec.action.high
-        rows = [np.random.default_rng(row).uniform(low, high, (steps, len(low))) for row in range(batch.rows)]
+        """Valid actions, shape (steps, R, A); row i draws from the seed i, so all batches agree."""
+        low, high, choices = batch.spec.action.low, batch.spec.action.high, len(batch.spec.choices)
+        generators = [np.random.default_rng(row) for row in range(batch.rows)]
+        if choices:
+            rows = [rng.integers(choices, size=(steps, 1)).astype(np.float64) for rng in generators]
+        else:
+            rows = [rng.uniform(low, high, (steps, len(low))) for rng in generators]
         return np.stack(rows, axis=1).astype(np.float32)
 
     def run(self, batch: RobotBatch, actions: Float) -> list[StepRows]:
@@ -119,7 +129,22 @@ class RobotContract(ABC):
         with pytest.raises(SpecError, match=re.escape(f"shape {(self.max_rows, axes)}, got {(axes,)}")):
             batch.step(rows, action[0])
 
+    @pytest.mark.parametrize("wrong", [-1.0, 0.5, 1.0])
+    def test_a_choice_that_is_not_there_is_refused_and_moves_nothing(self, wrong: float) -> None:
+        batch, twin = (self.start(self.max_rows, self.far_goal) for _ in range(2))
+        if not batch.spec.choices:
+            return
+        actions = self.draw_actions(batch, 2)
+        bad = actions[0].copy()
+        bad[-1] = wrong if wrong < 1.0 else batch.spec.action.high + wrong
+        with pytest.raises(SpecError, match=f"one of the {len(batch.spec.choices)} choices .* got {bad[-1, 0]:g};"):
+            batch.step(np.arange(self.max_rows), bad)
+        expected, got = self.run(twin, actions), self.run(batch, actions)
+        assert all(_equal(a, b) for a, b in zip(expected, got, strict=True))
+
     def test_action_is_clipped_to_the_limits(self) -> None:
+        if self.make_batch(1, EPISODE_STEPS).spec.choices:
+            return
         batch, twin = (self.start(self.max_rows, self.far_goal) for _ in range(2))
         high: Float = np.tile(batch.spec.action.high, (5, self.max_rows, 1))
         assert np.isfinite(high).all()
@@ -160,7 +185,8 @@ class RobotContract(ABC):
         high = batch.spec.goal.high[-1]
         if np.isfinite(high):
             bad[-1, -1] = 2.0 * abs(high) + 1.0
-            with pytest.raises(SpecError, match=f"'{batch.spec.goal.names[-1]}' within .*, got {bad[-1, -1]:g}"):
+            got = re.escape(f"{bad[-1, -1]:g}")  # 1e+06 has a plus sign
+            with pytest.raises(SpecError, match=f"'{batch.spec.goal.names[-1]}' within .*, got {got}"):
                 batch.reset(rows, bad, rng)
 
     # Randomness and independence
@@ -228,15 +254,33 @@ class RobotContract(ABC):
         assert truncated[-1, 1:].all()
 
     def test_reaching_the_goal_terminates_and_does_not_truncate(self) -> None:
+        if not self.ends_at_goal:
+            return
         # with a limit of one step the end of the task and of the time coincide: the task counts
         for episode_steps in (1, EPISODE_STEPS):
             batch = self.start(self.max_rows, self.near_goal, episode_steps=episode_steps)
-            step = self.run(batch, np.zeros_like(self.draw_actions(batch, 1)))[0]
+            far = self.start(self.max_rows, self.far_goal, episode_steps=episode_steps)
+            still = np.zeros_like(self.draw_actions(batch, 1))
+            step = self.run(batch, still)[0]
             assert step.terminated.all()
             assert not step.truncated.any()
-            assert (step.reward > 0.0).all()
+            assert (step.reward > self.run(far, still)[0].reward).all()
+
+    def test_each_row_follows_the_goal_that_it_was_given(self) -> None:
+        near, far = (self.start(self.max_rows, goal) for goal in (self.near_goal, self.far_goal))
+        mixed, last = self.start(self.max_rows, self.far_goal), self.max_rows - 1
+        mixed.reset(np.array([last]), np.array([self.near_goal], np.float32), np.random.default_rng(last))
+        rows, rewards = np.arange(self.max_rows), []
+        for action in self.draw_actions(mixed, 1 if self.ends_at_goal else EPISODE_STEPS):
+            expected, other, got = near.step(rows, action), far.step(rows, action), mixed.step(rows, action)
+            assert _equal(_take(got, [last]), _take(expected, [last]))
+            assert _equal(_take(got, rows[:last]), _take(other, rows[:last]))
+            rewards.append((expected.reward, other.reward))
+        assert any(not np.array_equal(a, b) for a, b in rewards)
 
     def test_each_row_has_its_own_goal(self) -> None:
+        if not self.ends_at_goal:
+            return
         batch = self.start(self.max_rows, self.far_goal)
         rows, last = np.arange(self.max_rows), np.array([self.max_rows - 1])
         still = np.zeros_like(self.draw_actions(batch, 1)[0])
@@ -252,6 +296,12 @@ class RobotContract(ABC):
 
     def test_compute_reward_agrees_with_step_and_is_pure(self) -> None:
         goals = np.array([self.near_goal, self.far_goal, self.near_goal], np.float32)
+        if not self.rewards_observation:
+            batch = self.make_batch(self.max_rows, EPISODE_STEPS)
+            observation = batch.reset(np.zeros(1, np.int64), goals[:1], np.random.default_rng(0))
+            with pytest.raises(SpecError, match=f"^{re.escape(batch.spec.name)}.* not a function of the observation"):
+                batch.compute_reward(observation, goals)
+            return
         for index, goal in enumerate((self.near_goal, self.far_goal)):
             batch, twin = (self.start(self.max_rows, goal) for _ in range(2))
             actions = self.draw_actions(batch, 5)

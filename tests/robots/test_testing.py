@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from supple.robots.gridnavi import GridNaviBatch
 from supple.robots.maze import MazeBatch
 from supple.robots.maze_layout import make_layout
 from supple.robots.robot import StepRows
@@ -40,10 +41,11 @@ class Double(MazeBatch):
 
 
 class SharesItsBuffer(MazeBatch):
-    def _observe(self, rows: np.ndarray) -> np.ndarray:
+    def step(self, rows: np.ndarray, action: np.ndarray) -> StepRows:
+        step = super().step(rows, action)
         self._buffer = getattr(self, "_buffer", np.zeros((self.rows, 4), np.float32))
-        self._buffer[rows] = super()._observe(rows)
-        return self._buffer if len(rows) == self.rows else self._buffer[rows]
+        self._buffer[rows] = step.observation
+        return step._replace(observation=self._buffer if len(rows) == self.rows else self._buffer[rows])
 
 
 class TerminatesAtTheTimeLimit(MazeBatch):
@@ -144,3 +146,66 @@ def test_contract_notices_a_broken_robot(broken: type[MazeBatch], test: Callable
 
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         test(Contract())
+
+
+class RoundsChoices(GridNaviBatch):
+    def step(self, rows: np.ndarray, action: np.ndarray) -> StepRows:
+        return super().step(rows, np.trunc(action))
+
+
+class ClipsChoices(GridNaviBatch):
+    def step(self, rows: np.ndarray, action: np.ndarray) -> StepRows:
+        inside = np.clip(action, 0.0, 4.0)
+        return super().step(rows, np.where(np.isfinite(action), inside, action))
+
+
+class OneGridGoalForAll(GridNaviBatch):
+    def reset(self, rows: np.ndarray, goals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        observation = super().reset(rows, goals, rng)
+        self._goal[:] = goals[-1]
+        return observation
+
+
+class NoGoalForAnyone(GridNaviBatch):
+    def step(self, rows: np.ndarray, action: np.ndarray) -> StepRows:
+        step = super().step(rows, action)
+        return step._replace(reward=np.full_like(step.reward, -0.1))
+
+
+@pytest.mark.parametrize(
+    ("broken", "test"),
+    [
+        (RoundsChoices, lambda c: c.test_a_choice_that_is_not_there_is_refused_and_moves_nothing(0.5)),
+        (ClipsChoices, lambda c: c.test_a_choice_that_is_not_there_is_refused_and_moves_nothing(-1.0)),
+        (ClipsChoices, lambda c: c.test_a_choice_that_is_not_there_is_refused_and_moves_nothing(1.0)),
+        (OneGridGoalForAll, lambda c: c.test_each_row_follows_the_goal_that_it_was_given()),
+        (NoGoalForAnyone, lambda c: c.test_each_row_follows_the_goal_that_it_was_given()),
+        (NoGoalForAnyone, lambda c: c.test_compute_reward_agrees_with_step_and_is_pure()),
+    ],
+)
+def test_contract_notices_a_broken_choosing_robot(
+    broken: type[GridNaviBatch], test: Callable[[RobotContract], None]
+) -> None:
+    class Contract(RobotContract):
+        near_goal = (0.0, 1.0)
+        far_goal = (4.0, 4.0)
+        ends_at_goal = False
+
+        def make_batch(self, rows: int, episode_steps: int) -> GridNaviBatch:
+            return broken(rows, episode_steps=episode_steps)
+
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        test(Contract())
+
+
+def test_contract_wants_a_refusal_where_the_reward_cannot_be_computed() -> None:
+    class Contract(RobotContract):
+        near_goal = (0.0, 1.0)
+        far_goal = (4.0, 4.0)
+        rewards_observation = False
+
+        def make_batch(self, rows: int, episode_steps: int) -> GridNaviBatch:
+            return GridNaviBatch(rows, episode_steps=episode_steps)
+
+    with pytest.raises(pytest.fail.Exception):
+        Contract().test_compute_reward_agrees_with_step_and_is_pure()

@@ -1,0 +1,58 @@
+"""Task sets drawn from a distribution over goals, or split off a finite list of goals.
+
+Train and test goals come from two generators spawned from one seed, so that neither depends on how many of the other
+are drawn. `TaskSet` refuses a goal that stands twice, so that the splits are disjoint or there is no task set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..errors import ConfigError
+from .robot import Float
+from .task import Task, TaskSet
+
+Draw = Callable[[int, np.random.Generator], Float]
+"""Draws a number of goals, shape (count, G)."""
+
+
+def draw_tasks(name: str, draw: Draw, num_train: int, num_test: int, seed: int) -> TaskSet:
+    """Draws tasks from a distribution.
+
+    Args:
+        name: Name of the family; the task set's name adds the numbers and the seed.
+        draw: The distribution.
+        num_train: Train tasks, at least 1.
+        num_test: Test tasks, at least 1.
+        seed: Seed of both splits.
+
+    Raises:
+        SpecError: A split is empty, or a goal was drawn twice.
+    """
+    train, test = (np.random.default_rng(source) for source in np.random.SeedSequence(seed).spawn(2))
+    return _task_set(name, draw(num_train, train), draw(num_test, test), seed)
+
+
+def split_tasks(name: str, goals: Float, num_train: int, num_test: int, seed: int) -> TaskSet:
+    """Divides a finite list of distinct goals, shape (N, G); the test goals are the same for any `num_train`.
+
+    Raises:
+        ConfigError: There are fewer goals than tasks.
+        SpecError: A split is empty.
+    """
+    if num_train + num_test > len(goals):
+        raise ConfigError(
+            f"{name} tasks: expected at most {len(goals)} tasks, got {num_train} train + {num_test} test; ask for fewer"
+        )
+    order = np.random.default_rng(seed).permutation(len(goals))
+    return _task_set(name, goals[order[num_test : num_test + num_train]], goals[order[:num_test]], seed)
+
+
+def _task_set(name: str, train: Float, test: Float, seed: int) -> TaskSet:
+    return TaskSet(f"{name}-{len(train)}-{len(test)}-{seed}", _tasks("train", train), _tasks("test", test))
+
+
+def _tasks(split: str, goals: Float) -> tuple[Task, ...]:
+    return tuple(Task(f"{split}{index}", tuple(goal)) for index, goal in enumerate(goals.tolist()))
