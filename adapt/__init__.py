@@ -2,10 +2,13 @@
 
     contract   what a bundle promises: robot, action space, networks, shapes
     networks   the forward passes in numpy, in rows
+    encoder    the task encoder in numpy: from what was seen to a task embedding
+    golden     recorded inputs and outputs that every loading of a bundle recomputes
     bundle     a bundle on disk: written whole or not at all, verified before it is used
     runtime    `NumpyPolicy`: one robot, one observation in, one action out
+    policy     a bundle as a torch agent that can be adapted
     safety     limits, rate limits and a latched stop between any policy and any robot
-    loop       adaptation to a new task (the only module here that loads torch)
+    loop       adaptation to a new task (this and `policy` load torch)
 
 Nothing is imported here, so that a robot controller loads a bundle with numpy and safetensors alone.
 """

@@ -30,8 +30,8 @@ from safetensors.numpy import save as save_safetensors
 
 from ..errors import BundleError, SpecError
 from ..robots.spec import RobotSpec
-from .contract import BundleContract, Weights, check_tensors
-from .networks import GOLDEN_PAIRS, compute_golden_outputs, golden_shapes, make_golden_inputs, require_golden
+from .contract import BundleContract, Weights
+from .golden import check_golden, compute_golden_outputs, make_golden_inputs, require_golden
 
 CONTRACT, WEIGHTS, GOLDEN, CARD = "bundle.json", "weights.safetensors", "golden.safetensors", "README.md"
 MANIFEST = "MANIFEST.sha256"
@@ -65,7 +65,7 @@ def write_bundle(
         path: The directory to make; it must not exist.
         contract: The content of `bundle.json`, see `BundleContract.to_json`.
         weights: Every weight by name, float32, see `BundleContract.weight_shapes`.
-        golden: Inputs and outputs recorded by the framework that trained the weights, see `networks.golden_shapes`;
+        golden: Inputs and outputs recorded by the framework that trained the weights, see `golden.golden_shapes`;
             None records them with this numpy runtime, which then only guards against later change.
 
     Returns:
@@ -160,7 +160,7 @@ def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> Bundle:
     weights = _parse_tensors(contents[WEIGHTS], where / WEIGHTS)
     contract.check_weights(weights, str(where / WEIGHTS))
     golden = _parse_tensors(contents[GOLDEN], where / GOLDEN)
-    check_tensors(golden, golden_shapes(contract, GOLDEN_PAIRS), str(where / GOLDEN), "export the bundle again")
+    check_golden(contract, golden, str(where / GOLDEN))
     with np.errstate(all="ignore"):
         outputs = compute_golden_outputs(contract, weights, golden)
     require_golden(golden, outputs, str(where / WEIGHTS))

@@ -7,7 +7,7 @@ Axes: O observation dim, A action dim, Z skill dim, E task-embedding dim. The we
     decoder.layers.{i}.weight, .bias                    O + Z -> ... -> A                   skill space only
     policy.layers.{i}.weight, .bias                     O + E -> ... -> 2Z: residuals on the prior
     critic.layers.{i}.weight (2, out, in), .bias (2, out)   O + Z + E -> ... -> 1, two critics
-    encoder.*                                           as declared; runs on the host, not in the numpy runtime
+    encoder.*                                           as declared; see `encoder.py` for what numpy can compute
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class BundleContract:
     prior_scale: float | None = None
     """Raw spaces only: standard deviation of the fixed zero-mean prior; > 0."""
     min_scale: float = 0.001
-    """Floor added to the policy's standard deviation; > 0."""
+    """Floor added to the standard deviation of the policy and of the task embedding; > 0."""
     adaptation: Mapping[str, Any] = field(default_factory=dict)
     """Configuration of the adaptation loop, free JSON."""
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Forward passes of a bundle's networks in numpy, many rows at once; the golden pairs of a bundle are made of these.
+"""Forward passes of a bundle's networks in numpy, many rows at once; `encoder.py` has that of the task encoder.
 
 The policy is that of Nam et al., Skill-based Meta-Reinforcement Learning, ICLR 2022: a residual on the skill prior of
 Pertsch et al., Accelerating Reinforcement Learning with Learned Skill Priors, CoRL 2020.
@@ -13,16 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError
 from .contract import CRITICS, BundleContract, Weights
 
 Array = NDArray[np.float32]
-
-GOLDEN_TOLERANCE = 1e-5
-"""Largest difference between a recorded output and a recomputed one, relative to max(1, largest output)."""
-
-GOLDEN_PAIRS = 32
-"""Number of recorded input -> output pairs, B of the golden arrays."""
 
 
 class Gaussian(NamedTuple):
@@ -137,73 +130,3 @@ def compute_value(weights: Weights, observation: Array, skill: Array, embedding:
     """
     inputs = np.concatenate([compute_normalised(weights, observation), skill, embedding], axis=-1)
     return compute_mlp(weights, "critic", np.broadcast_to(inputs, (CRITICS, *inputs.shape)))[..., 0]
-
-
-def golden_shapes(contract: BundleContract, pairs: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every golden array by name: `in.*` are inputs, `out.*` what the networks gave for them."""
-    skill = (pairs, contract.skill_dim)
-    return {
-        "in.observation": (pairs, contract.observation_dim),
-        "in.embedding": (pairs, contract.embedding_dim),
-        "in.skill": skill,
-        "out.prior_loc": skill,
-        "out.prior_scale": skill,
-        "out.policy_loc": skill,
-        "out.policy_scale": skill,
-        "out.action": (pairs, contract.action_dim),
-        "out.value": (CRITICS, pairs),
-    }
-
-
-def make_golden_inputs(contract: BundleContract, weights: Weights, rng: np.random.Generator) -> dict[str, Array]:
-    """Golden inputs: observations spread as in training, embeddings and skills from N(0, I).
-
-    Args:
-        contract: The bundle's contract.
-        weights: Weights by name; the normaliser gives the spread of the observations.
-        rng: Source of the inputs.
-    """
-    inputs = {
-        name: rng.standard_normal(shape, np.float32)
-        for name, shape in golden_shapes(contract, GOLDEN_PAIRS).items()
-        if name.startswith("in.")
-    }
-    inputs["in.observation"] = weights["normaliser.mean"] + weights["normaliser.std"] * inputs["in.observation"]
-    return inputs
-
-
-def compute_golden_outputs(contract: BundleContract, weights: Weights, inputs: Weights) -> dict[str, Array]:
-    """What the networks give for golden inputs, by the names of `golden_shapes`."""
-    observation, embedding, skill = inputs["in.observation"], inputs["in.embedding"], inputs["in.skill"]
-    prior = compute_prior(contract, weights, observation)
-    policy = compute_policy(contract, weights, observation, embedding)
-    return {
-        "out.prior_loc": prior.loc,
-        "out.prior_scale": prior.scale,
-        "out.policy_loc": policy.loc,
-        "out.policy_scale": policy.scale,
-        "out.action": compute_action(contract, weights, observation, skill),
-        "out.value": compute_value(weights, observation, skill, embedding),
-    }
-
-
-def require_golden(recorded: Weights, outputs: Weights, where: str) -> None:
-    """Checks recomputed outputs against the recorded ones.
-
-    Args:
-        recorded: Golden arrays of the bundle.
-        outputs: Recomputed `out.*` arrays; those that are missing are not checked.
-        where: Which runtime recomputed them, for the message.
-
-    Raises:
-        BundleError: An output differs by more than `GOLDEN_TOLERANCE`.
-    """
-    for name, output in outputs.items():
-        limit = GOLDEN_TOLERANCE * max(1.0, float(np.abs(recorded[name]).max()))
-        difference = float(np.abs(output.astype(np.float64) - recorded[name]).max())
-        if not difference <= limit:
-            raise BundleError(
-                f"{where}: expected golden '{name}' within {limit:.1e} of the record, got a difference of "
-                f"{difference:.3g}; the weights are not those that were exported, or this machine's numpy computes "
-                "wrongly: export the bundle again, or reinstall numpy"
-            )

@@ -11,10 +11,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import RobotFault, SpecError
+from ..errors import BundleError, RobotFault, SpecError
 from .bundle import Bundle
 from .contract import Weights
-from .networks import Array, require_golden, residual_scale, scale_from_log
+from .encoder import Context, compute_embedding
+from .golden import require_golden
+from .networks import Array, Gaussian, residual_scale, scale_from_log
 
 _ZERO = np.float32(0.0)
 
@@ -80,6 +82,8 @@ class NumpyPolicy:
         contract, weights = bundle.contract, bundle.weights
         self.contract = contract
         """What the bundle promises."""
+        self._weights = weights
+        self._inferable = "out.embedding_loc" in bundle.golden
         self._mean, self._std = weights["normaliser.mean"].copy(), weights["normaliser.std"].copy()
         self._low, self._high = contract.robot.action.low.copy(), contract.robot.action.high.copy()
         self._horizon, self._skill_dim = contract.skill_horizon, contract.skill_dim
@@ -121,6 +125,36 @@ class NumpyPolicy:
             )
         self._policy.hold(array)
         self._embedded = True
+
+    def infer(self, context: Context) -> Gaussian:
+        """q(e | c), each (E,): the task embedding of one task from what was seen of it; between two episodes.
+
+        Args:
+            context: One transition for each skill that was chosen, without the axis of tasks: shapes (C, O), (C, Z),
+                (C,), (C,), (C, O). While training, the last transition of each episode was always among them.
+
+        Raises:
+            SpecError: The context is empty, its shapes do not fit the bundle, or a number is not finite.
+            BundleError: The bundle has no golden pairs for its encoder: it was exported before there were any, or the
+                encoder is none that this runtime computes.
+        """
+        if not self._inferable:
+            raise BundleError(
+                "infer: expected golden pairs of the bundle's task encoder, got none; export the bundle again, or "
+                "infer with torch"
+            )
+        arrays = [np.asarray(value, np.float32) for value in context]
+        count = len(arrays[0]) if arrays[0].ndim else 0
+        observation, skill = (count, self.contract.observation_dim), (count, self.contract.skill_dim)
+        shapes = (observation, skill, (count,), (count,), observation)
+        for name, array, shape in zip(Context._fields, arrays, shapes, strict=True):
+            if count == 0 or array.shape != shape or not np.isfinite(array).all():
+                raise SpecError(
+                    f"infer: expected a context of at least one transition, '{name}' finite and of shape {shape}, got "
+                    f"{array.shape}; pass one row for each skill that was chosen"
+                )
+        loc, scale = compute_embedding(self.contract, self._weights, Context(*(array[None] for array in arrays)))
+        return Gaussian(loc[0], scale[0])
 
     def begin_episode(self, rng: np.random.Generator, greedy: bool = False) -> None:
         """Starts an episode: the next `act` picks a new skill.

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from ..adapt.bundle import write_bundle
 from ..adapt.contract import BundleContract
-from ..adapt.networks import make_golden_inputs
+from ..adapt.golden import make_golden_inputs
 from ..errors import BundleError
 from ..meta.agent import SimplAgent
+from ..meta.pool import Transitions
 from ..robots.spec import RobotSpec
+from ..skills.gaussian import Gaussian
 from ..skills.model import SkillModel
 from ..skills.network import MLP
 from .keys import compute_path_digest
@@ -142,4 +144,15 @@ def compute_torch_outputs(agent: SimplAgent, model: SkillModel, contract: Bundle
         "out.action": torch.clamp(action, low, high),
         "out.value": value,
     }
+    if "in.context_observation" in inputs:
+        posterior = agent.encode(_context_of(inputs))
+        outputs |= {"out.embedding_loc": posterior.loc, "out.embedding_scale": posterior.scale}
     return {name: output.float().numpy() for name, output in outputs.items()}
+
+
+def _context_of(inputs: Arrays) -> Transitions:
+    """The golden contexts as the agent reads them; their priors are not read."""
+    fields = ("observation", "skill", "reward", "terminated", "next_observation")
+    tensors = [torch.from_numpy(inputs[f"in.context_{name}"]) for name in fields]
+    blank = Gaussian(tensors[1].new_zeros(0), tensors[1].new_zeros(0))
+    return Transitions(*tensors, blank, blank)

@@ -9,14 +9,17 @@ import pytest
 import torch
 
 from supple.adapt.bundle import Bundle, load_bundle, write_bundle
+from supple.adapt.encoder import Context, compute_embedding, find_encoder
+from supple.adapt.golden import GOLDEN_PAIRS, encoder_shapes, make_golden_inputs
 from supple.adapt.policy import make_agent, simpl_config_of
-from supple.errors import BundleError
+from supple.adapt.runtime import NumpyPolicy
+from supple.errors import BundleError, SpecError
 from supple.meta.agent import SimplAgent
 from supple.meta.config import SimplConfig
 from supple.meta.pool import Transitions
 from supple.meta.space import RawSpace, SkillSpace
 from supple.meta.testing import PointBatch
-from supple.pipeline.stage_export import compute_torch_outputs, compute_weights, make_contract, make_golden_inputs
+from supple.pipeline.stage_export import compute_torch_outputs, compute_weights, make_contract
 from supple.skills.config import SkillConfig
 from supple.skills.gaussian import Gaussian
 from supple.skills.model import SkillModel
@@ -102,3 +105,91 @@ def test_a_bundle_of_another_configuration_is_refused(tmp_path: Path) -> None:
         make_agent(changed(bundle, hidden=[8, 7]), CPU)
     with pytest.raises(BundleError, match=r"expected those of adaptation\.simpl, got .* export again"):
         make_agent(changed(bundle, encoder="set-transformer"), CPU)
+
+
+def draw_context(bundle: Bundle, count: int) -> Context:
+    """One task's context of `count` transitions."""
+    contract, rng = bundle.contract, np.random.default_rng(count)
+    observation, following = rng.standard_normal((2, count, contract.observation_dim), np.float32) * 3
+    skill, reward = rng.standard_normal((count, contract.skill_dim), np.float32), rng.random(count, np.float32)
+    return Context(observation, skill, reward, (rng.random(count) < 0.3).astype(np.float32), following)
+
+
+@pytest.mark.parametrize("encoder", ["mean-max", "set-transformer"])
+@pytest.mark.parametrize("action_space", ["skill", "raw"])
+def test_numpy_infers_as_torch_does(action_space: str, encoder: str, tmp_path: Path) -> None:
+    agent, bundle = export(tmp_path / "bundle", action_space, encoder)
+    assert find_encoder(bundle.contract) == encoder
+    assert bundle.golden["out.embedding_loc"].shape == (GOLDEN_PAIRS, 2)
+    policy = NumpyPolicy(bundle)
+    locs = []
+    for count in (1, 2, 7, 300):
+        context = draw_context(bundle, count)
+        tensors = [torch.from_numpy(array)[None] for array in context]
+        blank = torch.zeros(1, count, 0)
+        theirs = agent.encode(Transitions(*tensors, *[Gaussian(blank, blank)] * 2))
+        ours = policy.infer(context)
+        for mine, other in zip(ours, theirs, strict=True):
+            assert (mine.dtype, mine.shape) == (np.float32, (2,))
+            np.testing.assert_allclose(mine, other[0].numpy(), rtol=5e-6, atol=5e-6)
+        order = np.random.default_rng(0).permutation(count)  # a context is a set
+        np.testing.assert_allclose(policy.infer(Context(*(a[order] for a in context))).loc, ours.loc, atol=5e-6)
+        locs.append(ours.loc)
+        policy.set_embedding(ours.loc)
+    assert len(np.unique(np.round(locs, 4), axis=0)) == 4
+
+
+def test_a_context_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    _, bundle = export(tmp_path / "bundle", "skill", "mean-max")
+    policy, context = NumpyPolicy(bundle), draw_context(bundle, 5)
+    with pytest.raises(SpecError, match=r"'skill' finite and of shape \(5, 3\), got \(4, 3\)"):
+        policy.infer(context._replace(skill=context.skill[:4]))
+    with pytest.raises(SpecError, match=r"'reward' finite"):
+        policy.infer(context._replace(reward=np.full(5, np.nan, np.float32)))
+    with pytest.raises(SpecError, match="at least one transition"):
+        policy.infer(Context(*(array[:0] for array in context)))
+
+
+def test_other_weights_of_the_encoder_are_found_by_its_golden_pairs(tmp_path: Path) -> None:
+    _, bundle = export(tmp_path / "bundle", "skill", "mean-max")
+    for name in ("encoder.context.token.layers.0.weight", "encoder.context.head.layers.1.bias"):
+        weights = bundle.weights | {name: bundle.weights[name] + np.float32(0.01)}
+        with pytest.raises(BundleError, match=r"expected golden 'out\.embedding_(loc|scale)'"):
+            write_bundle(tmp_path / "other", contract=bundle.contract.to_json(), weights=weights, golden=bundle.golden)
+
+
+def test_a_bundle_from_before_acts_but_does_not_infer(tmp_path: Path) -> None:
+    _, bundle = export(tmp_path / "bundle", "skill", "mean-max")
+    of_encoder = encoder_shapes(bundle.contract, GOLDEN_PAIRS)
+    before = {name: value for name, value in bundle.golden.items() if name not in of_encoder}
+    path = tmp_path / "before"
+    write_bundle(path, contract=bundle.contract.to_json(), weights=bundle.weights, golden=before)
+    policy = NumpyPolicy(load_bundle(path))
+    with pytest.raises(BundleError, match="expected golden pairs of the bundle's task encoder, got none; export"):
+        policy.infer(draw_context(bundle, 5))
+    half = {name: value for name, value in bundle.golden.items() if name != "in.context_reward"}
+    with pytest.raises(BundleError, match=r"expected tensor 'in\.context_reward'"):
+        write_bundle(tmp_path / "half", contract=bundle.contract.to_json(), weights=bundle.weights, golden=half)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("encoder.context.token.layers.0.weight", "expected the tensors of mean-max, got"),
+        ("encoder.context.head.layers.1.weight", "expected the tensors of mean-max, got"),
+    ],
+)
+def test_an_encoder_whose_tensors_do_not_fit_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    _, bundle = export(tmp_path / "bundle", "skill", "mean-max")
+    weights = bundle.weights | {name: np.ascontiguousarray(bundle.weights[name][:, 1:])}
+    contract = bundle.contract.to_json()
+    contract["encoder"][name] = list(weights[name].shape)
+    with pytest.raises(BundleError, match=message):
+        write_bundle(tmp_path / "other", contract=contract, weights=weights, golden=bundle.golden)
+
+
+def test_an_unknown_encoder_is_refused(tmp_path: Path) -> None:
+    _, bundle = export(tmp_path / "bundle", "skill", "mean-max")
+    context = Context(*(array[None] for array in draw_context(bundle, 5)))
+    with pytest.raises(BundleError, match=r"expected one of \['mean-max', 'set-transformer'\], got tensors of neither"):
+        compute_embedding(replace(bundle.contract, encoder={}), bundle.weights, context)

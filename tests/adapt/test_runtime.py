@@ -15,13 +15,13 @@ from torch import Tensor
 
 from supple.adapt.bundle import Bundle, load_bundle, write_bundle
 from supple.adapt.contract import BundleContract
+from supple.adapt.golden import require_golden
 from supple.adapt.networks import (
     compute_action,
     compute_policy,
     compute_prior,
     compute_value,
     inv_softplus,
-    require_golden,
     softplus,
 )
 from supple.adapt.runtime import NumpyPolicy
