@@ -50,7 +50,8 @@ class AdaptConfig:
     search: Literal["blind", "directed"] = "directed"
     """How to explore. `blind` draws e ~ N(0, I) to the end (published). `directed` draws every second e among many such
     candidates by how well they explain that the states visited so far were not rewarded, as the reward head predicts
-    it; once a task was rewarded, it draws e ~ q(e | what was seen)."""
+    it; once a task was rewarded, it draws e ~ q(e | what was seen). It needs an agent that was meta-trained with
+    `reward_prediction` > 0."""
     candidates: int = 256
     """Candidates of the directed search, and visited states that each is judged by."""
     keep_searching: bool = True

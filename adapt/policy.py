@@ -5,12 +5,13 @@ Axes: O observation, Z latent, E task embedding.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import BundleError
+from ..errors import BundleError, ConfigError
 from ..meta.agent import SimplAgent
 from ..meta.config import SimplConfig
 from ..meta.space import ActionSpace, RawSpace, SkillSpace
@@ -18,22 +19,46 @@ from ..skills.config import SkillConfig
 from ..skills.model import SkillModel
 from .bundle import Bundle
 from .contract import BundleContract
+from .loop import AdaptConfig
 
 
 def simpl_config_of(contract: BundleContract) -> SimplConfig:
     """The configuration that the bundle was meta-trained with.
 
     Raises:
-        BundleError: The record has an unknown field.
+        BundleError: The record lacks a field or has an unknown one.
     """
     record: dict[str, Any] = contract.adaptation.get("simpl", {})
+    # a default of today is not what the bundle was trained with
+    if missing := [field.name for field in fields(SimplConfig) if field.name not in record]:
+        raise BundleError(
+            f"bundle.json adaptation.simpl: expected the field '{missing[0]}', got none; export again with the version "
+            "of supple that meta-trained it"
+        )
     try:
-        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.items()}
-        return SimplConfig(**fields)
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.items()}
+        return SimplConfig(**values)
     except TypeError as error:
         raise BundleError(
             f"bundle.json adaptation.simpl: expected the fields of SimplConfig, got {error}; export again"
         ) from error
+
+
+def require_reward_head(simpl: SimplConfig, config: AdaptConfig) -> None:
+    """Checks that a directed search has something to ask.
+
+    Args:
+        simpl: What the agent is or will be meta-trained with.
+        config: How it explores.
+
+    Raises:
+        ConfigError: The search is directed, but the reward head was never trained, so that its answers are noise.
+    """
+    if config.method == "simpl" and config.search == "directed" and simpl.reward_prediction == 0.0:
+        raise ConfigError(
+            "AdaptConfig.search: expected 'blind' for an agent that was meta-trained with reward_prediction = 0, got "
+            "'directed', which asks the reward head; pass --search blind, or meta-train with reward prediction"
+        )
 
 
 def make_agent(bundle: Bundle, device: torch.device) -> SimplAgent:

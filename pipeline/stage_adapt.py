@@ -20,7 +20,7 @@ import tyro
 from ..adapt.audit import AuditLog
 from ..adapt.bundle import Bundle, load_bundle, require_robot
 from ..adapt.loop import AdaptConfig, Adapter
-from ..adapt.policy import make_agent
+from ..adapt.policy import make_agent, require_reward_head, simpl_config_of
 from ..adapt.safety import SafetyLimits
 from ..errors import BundleError, ConfigError
 from ..robots.robot import RobotBatch
@@ -106,11 +106,13 @@ def make_adapt(path: Path, tasks: Sequence[Task], maze: MazeConfig, config: Adap
 
     Raises:
         BundleError: the bundle is damaged, or is for another robot than the one in this maze.
+        ConfigError: the search is directed, but the bundle's reward head was not trained.
         SpecError: a goal is not within the robot's goal space.
     """
     bundle = load_bundle(find_bundle(path))
     spec = make_robot(maze, 1, 1).spec
     require_robot(bundle, spec)
+    require_reward_head(simpl_config_of(bundle.contract), config.loop)
     for task in tasks:
         spec.goal.require_within([task.goal], f"task '{task.name}'")
     return Stage(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ..adapt.policy import require_reward_head
 from ..errors import ConfigError
 from .cli_common import RUNS, Common, Options, Runner, make_machine, parse_verb
 from .folder import write_record
@@ -76,6 +77,8 @@ class Run:
 
     def execute(self, runner: Runner) -> None:
         """Runs what is not there yet, from the first stage to `until`."""
+        if self.until == "adapt":  # now, and not after hours of meta-training
+            require_reward_head(self.config.meta_train.simpl, self.config.adapt.loop)
         tasks = make_tasks(self.config.maze, self.config.tasks)
         record = {"preset": self.preset, "seed": self.seed, "config": compute_plain(self.config, "run")}
         results = []

@@ -11,9 +11,10 @@ import torch
 from supple.adapt.bundle import Bundle, load_bundle, write_bundle
 from supple.adapt.encoder import Context, compute_embedding, find_encoder
 from supple.adapt.golden import GOLDEN_PAIRS, encoder_shapes, make_golden_inputs
-from supple.adapt.policy import make_agent, simpl_config_of
+from supple.adapt.loop import AdaptConfig
+from supple.adapt.policy import make_agent, require_reward_head, simpl_config_of
 from supple.adapt.runtime import NumpyPolicy
-from supple.errors import BundleError, SpecError
+from supple.errors import BundleError, ConfigError, SpecError
 from supple.meta.agent import SimplAgent
 from supple.meta.config import SimplConfig
 from supple.meta.pool import Transitions
@@ -193,3 +194,23 @@ def test_an_unknown_encoder_is_refused(tmp_path: Path) -> None:
     context = Context(*(array[None] for array in draw_context(bundle, 5)))
     with pytest.raises(BundleError, match=r"expected one of \['mean-max', 'set-transformer'\], got tensors of neither"):
         compute_embedding(replace(bundle.contract, encoder={}), bundle.weights, context)
+
+
+def test_a_record_that_lacks_a_field_is_refused(tmp_path: Path) -> None:
+    _, bundle = export(tmp_path / "bundle", "skill", "mean-max")
+    for name in bundle.contract.adaptation["simpl"]:
+        record = {key: value for key, value in bundle.contract.adaptation["simpl"].items() if key != name}
+        contract = replace(bundle.contract, adaptation={"simpl": record})
+        with pytest.raises(BundleError, match=f"expected the field '{name}', got none; export again"):
+            simpl_config_of(contract)
+    with pytest.raises(BundleError, match=r"adaptation\.simpl: expected the field 'embedding_dim'"):
+        simpl_config_of(replace(bundle.contract, adaptation={}))
+
+
+def test_a_directed_search_needs_a_reward_head() -> None:
+    untrained, trained = SimplConfig(reward_prediction=0.0), SimplConfig(reward_prediction=1e-3)
+    with pytest.raises(ConfigError, match=r"expected 'blind' .* reward_prediction = 0, got 'directed'.*--search blind"):
+        require_reward_head(untrained, AdaptConfig(search="directed"))
+    require_reward_head(untrained, AdaptConfig(search="blind"))
+    require_reward_head(untrained, AdaptConfig(search="directed", method="spirl"))  # a baseline does not search
+    require_reward_head(trained, AdaptConfig(search="directed"))

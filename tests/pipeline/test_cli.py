@@ -347,6 +347,7 @@ def test_skills_of_another_robot_are_refused(tmp_path: Path, capsys: pytest.Capt
         (["generate", "--layout-size", "3"], "--layout-size"),
         (["generate", "--no-such-option", "3"], "--no-such-option"),
         (["run", "demo", "--meta-train.simpl.discount", "2"], "discount"),
+        (["run", "demo", "--meta-train.simpl.reward-prediction", "0"], "--search blind"),
         (["run", "demo", "--task-set", "flat-40", "--layout-seed", "7", "--generate.steps", "100"], "--task-set"),
         (["frobnicate"], "generate"),
     ],

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supple.errors import RobotFault, RunError
+from supple.adapt.bundle import load_bundle, write_bundle
+from supple.adapt.loop import AdaptConfig
+from supple.errors import ConfigError, RobotFault, RunError
 from supple.meta.testing import PointBatch
 from supple.pipeline.folder import AUDIT_NAME, compute_outputs, verify_stage
 from supple.pipeline.keys import load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.stage import Machine, Work, run_stage
-from supple.pipeline.stage_adapt import limit_simulator
+from supple.pipeline.stage_adapt import AdaptStageConfig, find_maze, find_test_tasks, limit_simulator, make_adapt
 from supple.pipeline.testing import WalkConfig, make_stage
 
 ROW = np.zeros(1, np.int64)
@@ -92,3 +94,17 @@ def test_another_refusal_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not this way"):
         run_body(tmp_path / "walk", body)
     assert not (tmp_path / "walk.partial").exists()
+
+
+def test_a_directed_search_with_an_untrained_reward_head_is_refused(tiny_run: Path, tmp_path: Path) -> None:
+    trained = load_bundle(tiny_run / "export" / "bundle")
+    contract = trained.contract.to_json()
+    contract["adaptation"] = {**contract["adaptation"], "simpl": {**contract["adaptation"]["simpl"]}}
+    contract["adaptation"]["simpl"]["reward_prediction"] = 0.0
+    write_bundle(tmp_path / "bundle", contract=contract, weights=trained.weights, golden=trained.golden)
+    tasks, maze = find_test_tasks(trained), find_maze(trained, None, None)
+    directed, blind = (AdaptStageConfig(loop=AdaptConfig(search=search)) for search in ("directed", "blind"))
+    with pytest.raises(ConfigError, match="--search blind"):
+        make_adapt(tmp_path / "bundle", tasks, maze, directed, 0)
+    make_adapt(tmp_path / "bundle", tasks, maze, blind, 0)
+    make_adapt(tiny_run, tasks, maze, directed, 0)
