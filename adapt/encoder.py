@@ -121,7 +121,8 @@ def _attend(weights: Weights, name: str, query: Array, key: Array) -> Array:
     score = np.exp(score - score.max(axis=-1, keepdims=True))
     mixed = q + score / score.sum(axis=-1, keepdims=True) @ v
     hidden = mixed.swapaxes(1, 2).reshape(len(mixed), mixed.shape[2], -1)
-    return hidden + np.maximum(compute_mlp(weights, f"{name}.output", hidden), np.float32(0.0))
+    attended: Array = hidden + np.maximum(compute_mlp(weights, f"{name}.output", hidden), np.float32(0.0))
+    return attended
 
 
 def _split_heads(value: Array) -> Array:
