@@ -1,9 +1,10 @@
-"""Runs every `bench_*.py` of this folder in a process of its own, prints the tables and writes all records to one file.
+"""Runs every `bench_*.py` of this folder in a process of its own, prints the tables and writes all records to a file.
 
     python benchmarks                          writes runs/bench.json
-    python benchmarks docs/results/speed.json  what the README shows; then: python -m supple.pipeline.results
+    python benchmarks docs/results/speed.json  what the documentation shows; then: python -m supple.pipeline.results
 
-Each benchmark prints a JSON list of records (`pipeline/result_records.py`) and measures its peer in the same run.
+Each benchmark prints a JSON list of records (`pipeline/result_records.py`) and measures its peer in the same run. Those
+of reliability go into `reliability.json` in the same folder.
 """
 
 import json
@@ -17,11 +18,13 @@ from supple.pipeline.results import render_tables
 
 FOLDER = Path(__file__).resolve().parent
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MUJOCO_GL": "disable"}
+OWN_FILES = {"bench_reliability.py": "reliability.json"}
+"""Files, beside the target, of the benchmarks whose tables have a section of their own."""
 
 
 def main() -> int:
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/bench.json")
-    records = []
+    records: dict[Path, list[object]] = {}
     for script in sorted(FOLDER.glob("bench_*.py")):
         print(script.name, file=sys.stderr, flush=True)
         # defaults come first, so that a benchmark run by hand with other threads can be repeated here
@@ -31,11 +34,13 @@ def main() -> int:
         if run.returncode != 0:
             print(f"{script.name}: expected exit code 0, got {run.returncode}; its error stands above", file=sys.stderr)
             return 1
-        records += json.loads(run.stdout)
+        path = target.with_name(OWN_FILES.get(script.name, target.name))
+        records.setdefault(path, []).extend(json.loads(run.stdout))
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(records, indent=1) + "\n")
-    print(render_tables(load_records(target)))
-    print(f"\n{len(records)} records in {target}", file=sys.stderr)
+    for path, rows in records.items():
+        path.write_text(json.dumps(rows, indent=1) + "\n")
+        print(render_tables(load_records(path)), end="\n\n")
+        print(f"{len(rows)} records in {path}", file=sys.stderr)
     return 0
 
 
