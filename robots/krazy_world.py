@@ -226,7 +226,7 @@ class KrazyBatch(ArrayRobots):
         ahead = np.where(opens, np.where(kind == TELEPORTER, link, target), stop)
         touched = np.where(stop == cell, 0, _BIT[ICE]) | _BIT.take(kind)
 
-        self._flat_tiles[place] = np.where(opens & moves, _LEFT_BEHIND.take(kind), kind)
+        self._flat_tiles[place] = np.where(moves, _LEFT_BEHIND.take(kind), kind)
         self._cell[index] = np.where(moves, ahead, cell)
         self._keys[index] = keys | np.where(entered == KEY, link, 0)
         self._energy[index] = np.where(died, 0, energy + self._gain.take(entered) - moves)
