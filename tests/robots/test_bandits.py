@@ -77,6 +77,8 @@ def test_gaussian_arms_pay_their_mean_and_unit_variance() -> None:
     low, high = (pull(GaussianBanditBatch(400, arms=2), goals, np.full((100, 400), arm)) for arm in range(2))
     # the noise is drawn at the reset, whichever arm is pulled: 3 - (-2) = 5 at every pull
     assert np.allclose(high - low, 5.0, atol=1e-5)
+    noise = np.random.default_rng(0).standard_normal((400, 100), np.float32)
+    assert np.allclose(low, noise.T - 2.0, atol=1e-6)  # the first numbers of the reset's generator, with their sign
     assert abs(low.mean() + 2.0) < 0.02  # 40 000 pulls: standard deviation 0.005
     assert abs(low.std() - 1.0) < 0.02
 

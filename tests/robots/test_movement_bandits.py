@@ -63,8 +63,8 @@ def test_the_field_has_no_walls() -> None:
 def test_reward_needs_less_than_50_pixels_by_hand() -> None:
     batch = MovementBanditBatch(1)
     goals = np.array([[0.0], [1.0]], np.float32)
-    # the first point is 30 and 40 pixels away: 50, not less; the second 30 and 39.6: 49.7
-    observation = np.array([0.5, 0.5, 0.575, 0.6, 0.425, 0.401], np.float32)
+    # the first point is 50 / 400 = 0.125 away, not less, exact in float32; the second 30 and 39.6 pixels: 49.7
+    observation = np.array([0.5, 0.5, 0.625, 0.5, 0.425, 0.401], np.float32)
     reward, terminated = batch.compute_reward(observation, goals)
     assert reward.tolist() == [0.0, 1.0]
     assert not terminated.any()

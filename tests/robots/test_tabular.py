@@ -55,6 +55,11 @@ def test_noise_is_drawn_at_the_reset_and_does_not_depend_on_the_tables() -> None
         batch.reset(rows, cycle(5, shift), np.random.default_rng(1))
         rewards.append([batch.step(rows, np.ones((5, 1), np.float32)).reward for _ in range(10)])
     assert np.allclose(np.array(rewards[1]) - rewards[0], 4.0, atol=1e-5)
+    rng = np.random.default_rng(1)
+    rng.random((5, 10), np.float32)  # the transitions
+    noise = rng.standard_normal((5, 10), np.float32)
+    means = [1.0, 11.0, 21.0] * 4  # action 1 goes round: 10 s + 1
+    assert np.allclose(rewards[0], noise.T + np.array(means[:10])[:, None], atol=1e-5)
 
 
 def test_transitions_are_as_frequent_as_the_table_says() -> None:
@@ -67,6 +72,15 @@ def test_transitions_are_as_frequent_as_the_table_says() -> None:
         share = batch.step(rows, np.zeros((20_000, 1), np.float32)).observation.mean(axis=0)
         assert share[1] == 0.0  # a state of probability 0 is never reached
         assert abs(share[0] - 0.1) < 0.01  # standard deviation 0.002
+
+
+def test_probabilities_that_round_to_less_than_one_reach_the_last_state() -> None:
+    transition = np.tile(np.array([0.0, 0.0, 0.99991], np.float32), (20_000, 3, 2, 1))
+    batch, rows = TabularBatch(20_000, **SMALL), np.arange(20_000)
+    goals = pack_tables(Tables(transition, np.zeros((20_000, 3, 2), np.float32)))
+    batch.reset(rows, goals, np.random.default_rng(3))
+    for _ in range(10):  # 200 000 draws, of which 18 are expected above 0.99991
+        assert (batch.step(rows, np.zeros((20_000, 1), np.float32)).observation == [0.0, 0.0, 1.0]).all()
 
 
 @settings(max_examples=20, deadline=None)
