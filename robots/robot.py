@@ -75,7 +75,7 @@ class RobotBatch(Protocol):
 
         Args:
             rows: Row indices, shape (r,), strictly increasing.
-            action: Shape (r, A).
+            action: Shape (r, A). The index of a choice (`RobotSpec.choices`) is not clipped but refused where there is none.
 
         Raises:
             SpecError: The rows are not increasing or not there, or the action has the wrong shape or is not finite; no
@@ -127,7 +127,7 @@ class Robot(Protocol):
         ...
 
     def step(self, action: Float) -> Step:
-        """Applies one action, shape (A,), clipped to the limits, for one control period.
+        """Applies one action, shape (A,), for one control period; see `RobotBatch.step`.
 
         Raises:
             SpecError: The action has the wrong shape or is not finite.
