@@ -75,7 +75,7 @@ class RobotBatch(Protocol):
 
         Args:
             rows: Row indices, shape (r,), strictly increasing.
-            action: Shape (r, A). The index of a choice (`RobotSpec.choices`) is not clipped but refused where there is none.
+            action: Shape (r, A); an index that is none of `RobotSpec.choices` is refused, not clipped.
 
         Raises:
             SpecError: The rows are not increasing or not there, or the action has the wrong shape or is not finite; no
