@@ -122,7 +122,8 @@ class MamlConfig:
                 )
         if not 0 <= self.curvature_tasks <= self.tasks:
             raise ConfigError(
-                f"MamlConfig.curvature_tasks: expected 0 to tasks = {self.tasks}, got {self.curvature_tasks}; correct it"
+                f"MamlConfig.curvature_tasks: expected 0 to tasks = {self.tasks}, got {self.curvature_tasks}; correct "
+                "it"
             )
         if self.exploration < 0.0:
             raise ConfigError(f"MamlConfig.exploration: expected zero or more, got {self.exploration}; raise it")
