@@ -1,18 +1,25 @@
-"""The protocol of every meta-trained agent: what evaluation, export and a robot need of it, whatever its family.
+"""The protocols of meta-learners and of the agents that they train, whatever their family.
+
+An agent is what evaluation, export and a robot see; a learner is what a training stage sees.
 
 A gradient learner changes its parameters in `adapt`, a memory learner its hidden state in `act`, an inference learner
 its belief in `observe`; who runs an agent calls all of them and need not know which it is. What the agent was
-meta-trained to (weights) is fixed after its construction; what it finds out about a task is its `state`.
+meta-trained to (weights) is fixed after its construction; what it finds out about a task changes.
 
-Axes: R rows, r rows still running, Z latent.
+Axes: R rows, r rows still running, Z latent, N train tasks, G goal.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ..robots.robot import RobotBatch
+from .space import ActionSpace
 from .trial import Actor
 
 
@@ -33,14 +40,64 @@ class AdaptiveAgent(Actor, Protocol):
         """One step of adaptation to what was observed since the last one (an inner gradient step, for instance)."""
         ...
 
-    def state(self) -> dict[str, Tensor]:
-        """All that it knows of the rows' tasks, and its random generator: `act` goes on from it exactly."""
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights, what it knows of the rows' tasks, and its random generator (tensor `generator`); JSON facts beside.
+
+        `act` goes on from it exactly.
+        """
         ...
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Goes on where `state` was taken, in an agent of the same weights and options.
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Goes on where `state` was taken, in an agent of the same sizes and options.
 
         Raises:
-            RunError: The state lacks a part.
+            RunError: The state lacks a part or belongs to other sizes.
         """
+        ...
+
+
+class MetaLearner(Protocol):
+    """Meta-trains on the train tasks of a robot and gives agents away.
+
+    Made as `Learner(space, robot, goals, config, *, seed, device)`; goals are the train goals, shape (N, G).
+    """
+
+    @property
+    def space(self) -> ActionSpace:
+        """What its agents choose."""
+        ...
+
+    @property
+    def robot(self) -> RobotBatch:
+        """Where it collects; any batch of the same spec will do."""
+        ...
+
+    @property
+    def goals(self) -> NDArray[np.float32]:
+        """Train goals, shape (N, G)."""
+        ...
+
+    def train(self) -> Iterator[dict[str, float]]:
+        """Runs to the end of the configured training, one dict of metrics per iteration.
+
+        `step` counts iterations, `environment_steps` low-level steps of the robot since the first; what episodes
+        returned stands under names that begin with `return`, clocks under names that begin with `wall_`. A state taken
+        at a yield resumes exactly.
+        """
+        ...
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that the next iteration depends on: tensors by name, and JSON facts."""
+        ...
+
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Goes on exactly where `state` was taken.
+
+        Raises:
+            RunError: The state lacks a part or belongs to other sizes.
+        """
+        ...
+
+    def agent(self) -> AdaptiveAgent:
+        """An agent as meta-trained so far; it stays as it is when training goes on."""
         ...

@@ -1,5 +1,7 @@
 """The evaluation protocol on a robot whose rewards tell who, when and in which task."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -45,10 +47,10 @@ class Scripted:
         self.adapted += 1
         self.log.append("adapt")
 
-    def state(self) -> dict[str, Tensor]:
-        return {}
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return {}, {}
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None: ...
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None: ...
 
 
 def run(agent: Scripted, config: EvaluationConfig, rows: int = 64) -> Evaluation:

@@ -1,0 +1,136 @@
+"""Recurrent actor-critics: what they read, and a gated recurrent unit (GRU) run step by step or over whole sequences.
+
+Sources: Duan et al., "RL^2: Fast Reinforcement Learning via Slow Reinforcement Learning", 2016 (input, GRU); Cho et
+al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation", EMNLP 2014 (GRU).
+
+The heads read h_(t+1), the state after x_t was consumed: a head on h_t would choose without having seen o_t.
+
+A Gaussian policy chooses in units of the space's prior, u = (z - mean) / std; a choice is its own index.
+
+Axes: ... any leading axes, R rows, T decisions of a trial, O observation, Z latent, C choices, A encoded action (C, or
+Z), F = O + A + 2 inputs, H hidden.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..skills.gaussian import Gaussian, split
+from ..skills.network import make_linear
+from .distribution import Categorical, Distribution
+from .space import ActionSpace, ChoiceSpace
+from .trial import TrialBatch
+
+FIRST_POLICY = 0.01
+"""Factor on the policy head's first weights, so that the first policy hardly depends on what it sees."""
+
+
+class ActionCode:
+    """How the choices of a space look to a recurrent network, and what its policy head gives."""
+
+    def __init__(self, space: ActionSpace) -> None:
+        """Takes the kind of choice from `space`."""
+        self._space = space
+        self._choices = space.count if isinstance(space, ChoiceSpace) else 0
+
+    @property
+    def width(self) -> int:
+        """A."""
+        return self._choices or self._space.latent_dim
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of the policy head: a logit per choice, or mean and log scale per axis."""
+        return self._choices or 2 * self._space.latent_dim
+
+    def distribution(self, output: Tensor) -> Distribution:
+        """What the policy head's output (..., outputs) says, in units of the prior."""
+        return Categorical(output) if self._choices else split(output)
+
+    def to_choice(self, latent: Tensor, prior: Gaussian) -> Tensor:
+        """U of a latent, both (..., Z)."""
+        return latent if self._choices else (latent - prior.loc) / prior.scale
+
+    def to_latent(self, choice: Tensor, prior: Gaussian) -> Tensor:
+        """The latent of u, both (..., Z)."""
+        return choice if self._choices else prior.loc + prior.scale * choice
+
+    def encode(self, choice: Tensor) -> Tensor:
+        """U as the network reads it, (..., Z) -> (..., A): one-hot, or as it is."""
+        if not self._choices:
+            return choice
+        return functional.one_hot(choice.squeeze(-1).long(), self._choices).to(choice.dtype)
+
+
+def compose_input(observation: Tensor, action: Tensor, reward: Tensor, first: Tensor) -> Tensor:
+    """x_t = [o_t, a_(t-1), r_(t-1), d_(t-1)], shape (..., F).
+
+    Args:
+        observation: On the scale that networks see, (..., O).
+        action: Encoded, of the previous decision of the trial, (..., A); zeros at the first.
+        reward: Of the previous decision of the trial, (...); 0 at the first.
+        first: d: an episode begins here, (...); also at the trial's first decision.
+    """
+    return torch.cat((observation, action, reward[..., None], first.to(observation.dtype)[..., None]), dim=-1)
+
+
+def inputs_of(batch: TrialBatch, space: ActionSpace, choice: Tensor) -> Tensor:
+    """The inputs of whole trials, (R, T, F), with u as `choice`, (R, T, Z); rewards that do not count are seen too."""
+    action = ActionCode(space).encode(choice)
+    return compose_input(space.normalise(batch.observation), _previous(action), _previous(batch.reward), batch.first)
+
+
+def _previous(value: Tensor) -> Tensor:
+    """value[:, t - 1], zero at t = 0; shape (R, T, ...)."""
+    return torch.cat((torch.zeros_like(value[:, :1]), value[:, :-1]), dim=1)
+
+
+def make_gru(inputs: int, hidden: int, generator: torch.Generator) -> nn.GRU:
+    """A GRU with torch's default initialisation, U(-1/sqrt(H), 1/sqrt(H)), drawn from the given generator."""
+    gru = nn.GRU(inputs, hidden, batch_first=True, device="meta").to_empty(device="cpu")
+    bound = 1.0 / math.sqrt(hidden)
+    with torch.no_grad():
+        for parameter in gru.parameters():
+            parameter.uniform_(-bound, bound, generator=generator)
+    return gru
+
+
+def step_gru(gru: nn.GRU, value: Tensor, hidden: Tensor) -> Tensor:
+    """h_(t+1) of x_t (r, F) and h_t (r, H): one step of what `gru` does to a sequence."""
+    weights = gru.all_weights[0]
+    return torch.gru_cell(value, hidden, *weights)
+
+
+class RecurrentActorCritic(nn.Module):
+    """A policy and a value function of the trial so far; the value function has a GRU of its own, or the policy's."""
+
+    def __init__(
+        self, space: ActionSpace, observation_dim: int, hidden: int, *, separate_value: bool, generator: torch.Generator
+    ) -> None:
+        """Draws all weights from `generator`, on the CPU."""
+        super().__init__()
+        self.code = ActionCode(space)
+        self.hidden = hidden
+        inputs = observation_dim + self.code.width + 2
+        self.gru = make_gru(inputs, hidden, generator)
+        self.policy_head = make_linear(hidden, self.code.outputs, generator)
+        self.value_gru = make_gru(inputs, hidden, generator) if separate_value else None
+        self.value_head = make_linear(hidden, 1, generator)
+        with torch.no_grad():
+            self.policy_head.weight.mul_(FIRST_POLICY)
+            self.policy_head.bias.zero_()
+
+    def step(self, value: Tensor, hidden: Tensor) -> tuple[Distribution, Tensor]:
+        """pi(. | h_(t+1)) and h_(t+1), (r, H), of x_t (r, F) and h_t (r, H)."""
+        after = step_gru(self.gru, value, hidden)
+        return self.code.distribution(self.policy_head(after)), after
+
+    def forward(self, value: Tensor) -> tuple[Distribution, Tensor]:
+        """Policies, (R, T, .), and values, (R, T), of trials from their begin: inputs (R, T, F)."""
+        policy, _ = self.gru(value)
+        critic = policy if self.value_gru is None else self.value_gru(value)[0]
+        return self.code.distribution(self.policy_head(policy)), self.value_head(critic).squeeze(-1)
