@@ -140,6 +140,56 @@ def test_form_two_is_the_gradient_of_the_enumerated_objective() -> None:
     assert form_two("none", "sum") == pytest.approx(numeric, abs=1e-8)
 
 
+TWO_STEPS = MlpPolicy(inputs=2, outputs=2, discrete=True, hidden=())
+PAYOFF = torch.tensor([[1.0, -0.4], [0.3, 0.9]], dtype=torch.float64)
+"""Reward of the two choices of an episode of two decisions, paid at its end."""
+
+
+def expected_payoff(params: Params) -> Tensor:
+    """E[R] of a policy that sees which decision it is; `params` without a task axis."""
+    logits = params["layers.0.weight"].T + params["layers.0.bias"]
+    first, second = logits.softmax(-1)
+    return first @ PAYOFF @ second
+
+
+@pytest.mark.parametrize(("correction", "exact"), [("dice", True), ("lvc", False), ("none", False)])
+def test_form_one_over_two_decisions_needs_dice(correction: Any, exact: bool) -> None:
+    """All four episodes, weighed by their probability: the Hessian of E[R] has products of scores across time."""
+    source = torch.Generator().manual_seed(0)
+    start = {name: value + 0.3 for name, value in TWO_STEPS.init(source, torch.float64).items()}
+    meta = {f"policy.{name}": value.requires_grad_() for name, value in start.items()}
+    leaves = list(meta.values())
+    gradient = torch.autograd.grad(expected_payoff(start), leaves, create_graph=True)
+    after = {name: value + 0.7 * slope for (name, value), slope in zip(start.items(), gradient, strict=True)}
+    expected = torch.cat([value.flatten() for value in torch.autograd.grad(expected_payoff(after), leaves)])
+
+    choices = torch.tensor(list(itertools.product(range(2), repeat=2)))
+    observation = torch.eye(2, dtype=torch.float64).expand(1, 4, 2, 2)
+    choice = choices.double()[None, ..., None]
+    with torch.no_grad():
+        old = TWO_STEPS(start, observation)
+    old_log_prob = log_prob(old, choice)
+    # the loss is a mean over 4 episodes of 2 decisions
+    advantage = 8.0 * old_log_prob.sum(-1).exp() * PAYOFF[choices[:, 0], choices[:, 1]]
+    batch = TaskBatch(
+        observation=observation,
+        choice=choice,
+        reward=torch.zeros(1, 4, 2, dtype=torch.float64),
+        advantage=advantage[..., None].expand(1, 4, 2),
+        valid=torch.ones(1, 4, 2, dtype=torch.bool),
+        old=old,
+        old_log_prob=old_log_prob,
+        objective=torch.zeros(1, dtype=torch.float64),
+    )
+    adapted = adapt(TWO_STEPS, STEP, meta, [batch], correction=correction).params
+    for name, value in adapted.items():  # the update itself is exact with each of them
+        torch.testing.assert_close(value[0], after[name])
+    value = expected_payoff({name: value[0] for name, value in adapted.items()})
+    found = torch.cat([slope.flatten() for slope in torch.autograd.grad(value, leaves)])
+    assert torch.allclose(found, expected, atol=1e-10) is exact
+    assert exact or float((found - expected).abs().max()) > 1e-3
+
+
 def random_samples(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor, Tensor]:
     source = torch.Generator().manual_seed(seed)
     log_probs, advantage = (torch.randn(shape, generator=source, dtype=torch.float64) for _ in range(2))
