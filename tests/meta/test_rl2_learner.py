@@ -18,7 +18,7 @@ from supple.meta.rl2_learner import Rl2Learner
 from supple.meta.space import ChoiceSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
-from supple.meta.trial import Trial, join, run_trial
+from supple.meta.trial import Trial, TrialBatch, join, run_trial
 from supple.robots.bandits import BernoulliBanditBatch
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
@@ -176,6 +176,59 @@ def test_rewards_of_exploration_are_inputs_and_nothing_else() -> None:
     assert not torch.equal(learner.prepare(batch).value, learner.prepare(other).value)
     assert torch.equal(objective_reward(batch, 1), objective_reward(other, 1))
     assert float(objective_reward(batch, 0)[batch.episode == 0].sum()) >= 0.0
+
+
+def collect_batch(learner: Rl2Learner) -> TrialBatch:
+    goals, rng = np.resize(learner.goals, (12, learner.goals.shape[1])), np.random.default_rng(0)
+    agent = learner.agent()
+    return join(run_trial(learner.robot, learner.space, agent, goals, learner.config.trial, rng, device=CPU))
+
+
+def test_the_scale_of_returns_is_set_by_the_first_iteration_and_then_moves() -> None:
+    learner = make_bandit()
+    learner._move_scale(torch.tensor([1.0, 3.0]))
+    assert (learner.return_mean, learner.return_variance) == (2.0, 1.0)
+    learner.iteration = 1
+    learner._move_scale(torch.tensor([12.0, 12.0]))
+    # a mixture of 0.9 (mean 2, variance 1) and 0.1 (mean 12, variance 0): 3 and 0.9 + 0.9 x 0.1 x 10^2
+    assert (learner.return_mean, learner.return_variance) == pytest.approx((3.0, 9.9))
+
+
+@pytest.mark.parametrize("make", [make_bandit, make_points])
+def test_advantages_and_targets_are_standardised_without_padding(make: Any) -> None:
+    learner = make()
+    batch = collect_batch(learner)
+    prepared = learner.prepare(batch)
+    for value in (prepared.advantage[prepared.valid], prepared.target[prepared.valid]):
+        assert float(value.mean()) == pytest.approx(0.0, abs=1e-5)
+        assert float(value.square().mean()) == pytest.approx(1.0, abs=1e-4)
+    # the last decision bootstraps nothing: its target is its reward, whatever the value function says
+    last = torch.nn.functional.pad(prepared.valid[:, 1:], (0, 1)).logical_not() & prepared.valid
+    raw = learner.return_mean + learner.return_variance**0.5 * prepared.target
+    torch.testing.assert_close(raw[last], batch.reward[last], atol=1e-4, rtol=1e-4)
+
+
+def test_updates_lower_the_value_loss() -> None:
+    learner = make_bandit(epochs=1, minibatch=12, learning_rate=0.01)
+    data = learner.prepare(collect_batch(learner))
+    losses = [learner.update(data)["loss_value"] for _ in range(30)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_entropy_is_raised_by_its_weight() -> None:
+    learner = make_bandit(epochs=1, minibatch=12, learning_rate=0.01, entropy_weight=100.0)
+    with torch.no_grad():
+        learner.network.policy_head.bias[0] += 3.0
+    data = learner.prepare(collect_batch(learner))
+    entropies = [learner.update(data)["entropy"] for _ in range(20)]
+    assert entropies[-1] > entropies[0] + 0.05
+
+
+def test_the_learning_rate_falls_to_zero_where_it_is_annealed() -> None:
+    for anneal, expected in ((True, [0.4, 0.3, 0.2, 0.1]), (False, [0.4] * 4)):
+        learner = make_bandit(anneal=anneal, learning_rate=0.4)
+        rates = [learner.optimisers["adam"].param_groups[0]["lr"] for _ in learner.train()]
+        assert rates == pytest.approx(expected)
 
 
 def test_a_greedy_agent_draws_nothing() -> None:
