@@ -5,6 +5,8 @@ Axes: R rows (tasks x rollouts), N tasks, Z latent.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -55,7 +57,7 @@ class MamlAgent:
         self._meta = {name: value.detach().clone().to(self.device) for name, value in meta.items()}
         self._rollouts, self._greedy, self._later_scale = rollouts, greedy, later_scale
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self._params: Params = {}
+        self._params: Params = for_tasks(named_part(self._meta, "policy."), 0)
         self._seen: list[Episodes] = []
         self._steps = 0
 
@@ -121,35 +123,36 @@ class MamlAgent:
             )
         self._seen, self._steps = [], self._steps + 1
 
-    def state(self) -> dict[str, Tensor]:
-        """The parameters of the tasks, the episodes not yet learned from, and the random generator."""
-        tensors = {f"params.{name}": value.contiguous() for name, value in self._params.items()}
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights, the parameters of the tasks, the episodes not yet learned from, and the random generator."""
+        tensors = {f"meta.{name}": value for name, value in self._meta.items()}
+        tensors |= {f"params.{name}": value.contiguous() for name, value in self._params.items()}
         tensors["generator"] = self.generator.get_state()
-        tensors["steps"] = torch.tensor(self._steps)
         for index, episodes in enumerate(self._seen):
             fields = episodes._asdict()
             prior = fields.pop("prior")
             tensors |= {f"seen.{index}.{name}": value for name, value in fields.items()}
             tensors |= {f"seen.{index}.prior.{name}": value for name, value in prior._asdict().items()}
-        return tensors
+        return tensors, {"steps": self._steps, "seen": len(self._seen)}
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Goes on where `state` was taken, in an agent of the same weights and options.
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Goes on where `state` was taken, in an agent of the same sizes and options.
 
         Raises:
-            RunError: The state lacks a part.
+            RunError: The state lacks a part or belongs to other sizes.
         """
-        indices = {name.split(".")[1] for name in tensors if name.startswith("seen.")}
         try:
-            params = {name: tensors[f"params.{name}"] for name in named_part(self._meta, "policy.")}
+            meta = {name: tensors[f"meta.{name}"].clone().view_as(value) for name, value in self._meta.items()}
+            first = named_part(meta, "policy.")
+            params = {name: tensors[f"params.{name}"].clone().view(-1, *value.shape) for name, value in first.items()}
             seen = []
-            for index in range(len(indices)):
+            for index in range(facts["seen"]):
                 fields = named_part(tensors, f"seen.{index}.")
                 prior = Gaussian(fields.pop("prior.loc"), fields.pop("prior.scale"))
                 seen.append(Episodes(prior=prior, **fields))
-            steps = int(tensors["steps"])
+            steps = int(facts["steps"])
             self.generator.set_state(tensors["generator"].cpu())
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"adapted agent: expected a whole state, got {error}; adapt again") from error
-        self._params = {name: value.clone() for name, value in params.items()}
+        self._meta, self._params = meta, params
         self._seen, self._steps = seen, steps

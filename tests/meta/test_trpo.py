@@ -61,6 +61,14 @@ def test_the_line_search_keeps_to_the_true_kl() -> None:
     torch.testing.assert_close(displacement(found), 0.8**4 * best_step(0.02), rtol=1e-6, atol=0.0)
 
 
+def test_damping_adds_to_the_diagonal() -> None:
+    found, _ = trpo_step(START, quadratic, TrustRegion(max_kl=0.02, damping=2.0))
+    direction = -torch.linalg.solve(HESSIAN + 2.0 * torch.eye(3, dtype=torch.float64), GRADIENT)
+    torch.testing.assert_close(
+        displacement(found) / displacement(found).norm(), direction / direction.norm(), rtol=1e-6, atol=0.0
+    )
+
+
 def test_a_cheaper_curvature_gives_the_direction_only() -> None:
     found, metrics = trpo_step(
         START, quadratic, TrustRegion(max_kl=0.02, damping=1e-12), lambda now: displacement(now).square().sum() / 2.0
