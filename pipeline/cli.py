@@ -97,6 +97,16 @@ VERBS = {
             "supple adapt runs/demo --method spirl --episodes 300",
         ),
     ),
+    "bench-meta": Entry(
+        "verb_bench_meta",
+        "BenchMeta",
+        "Reproduce cells of the meta-RL results table: meta-train, then evaluate on held-out tasks.",
+        (
+            "supple bench-meta --list",
+            "supple bench-meta demo-maml demo-rl2",
+            "supple bench-meta maml-2d-navigation --seeds 0 1 2 --out runs/bench-meta --threads 1",
+        ),
+    ),
     "report": Entry(
         "verb_report",
         "Report",

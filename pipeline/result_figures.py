@@ -1,6 +1,7 @@
 """Plots of records: curves along an axis with their intervals, and success against the compute that it took.
 
-A method whose name ends in `-published` is a published number without an interval: a dashed line with open markers.
+A method whose name ends in `-published` is a published number without an interval, one in `-exact` was computed: a
+dashed line with open markers.
 """
 
 import math
@@ -16,6 +17,8 @@ from .result_records import Place, Record, group
 
 PUBLISHED: Final = "-published"
 """End of the names of published methods."""
+EXACT: Final = "-exact"
+"""End of the names of what was computed, not measured."""
 LABELS: Final[Mapping[str, str]] = {
     "episode": "episodes per task",
     "inference_episodes": "episodes that the task embedding is inferred from",
@@ -23,6 +26,9 @@ LABELS: Final[Mapping[str, str]] = {
     "success_stochastic": "success, stochastic policy",
     "success_greedy": "success, greedy policy",
     "success_train": "success on train tasks while meta-training",
+    "gradient_step": "steps of adaptation",
+    "episode_index": "episode of the trial",
+    "return": "return of an episode on test tasks",
     "return_training": "return while training, mean of 10 episodes",
 }
 """What axes and metrics are called in a plot."""
@@ -60,7 +66,7 @@ def _make_figure(benchmark: str, axis: str, records: Sequence[Record]) -> Figure
             label = f"{method}, {tasks}" if several and tasks else method
             _draw_curve(panel, sorted(curve, key=_at), label, color[method.removesuffix(PUBLISHED), tasks])
         panel.set(xlabel=LABELS.get(axis, axis), ylabel=LABELS.get(metric, metric), title=benchmark)
-        if metric.startswith(("success", "return")):
+        if metric.startswith("success") or metric == "return_training":  # a success, or as good as one
             panel.set_ylim(0, 1.02)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
@@ -71,7 +77,7 @@ def _make_figure(benchmark: str, axis: str, records: Sequence[Record]) -> Figure
 def _draw_curve(panel: Axes, curve: Sequence[Record], label: str, color: str) -> None:
     at = [_at(record) for record in curve]
     mean = [_or_nan(record.mean) for record in curve]
-    if curve[0].method.endswith(PUBLISHED):
+    if curve[0].method.endswith((PUBLISHED, EXACT)):
         panel.plot(at, mean, "--o", color=color, label=label, linewidth=1, markersize=4, markerfacecolor="none")
         return
     marker = "o" if len(curve) <= FEW_POINTS else None

@@ -14,11 +14,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ..errors import SourceError
-from .departures import PAGE, SECTION, render_departures
+from . import bench_table, departures
 from .result_figures import make_compute_figure, make_figures
 from .result_records import Place, Record, group, load_records
 
-PAGES = ("README.md", "docs/measurements.md", "docs/published-run.md")
+PAGES = ("README.md", "docs/measurements.md", "docs/published-run.md", "docs/learners.md")
 """Pages with sections for tables; the section of `<name>.json` stands in one of them."""
 MILESTONES = {"episode": (0, 20, 21, 40, 60, 100, 300), "meta_training_minute": (1, 2, 5, 10, 15, 30, 45)}
 """Points of a long axis that a table shows; the plot shows all."""
@@ -160,16 +160,28 @@ def find_page(pages: Mapping[Path, str], name: str) -> Path:
     )
 
 
+def write_sections(root: Path) -> None:
+    """Fill the sections that are made from presets.
+
+    Raises:
+        SourceError: a page has no such section; the pages before it are written.
+    """
+    for page, section, render in (
+        (departures.PAGE, departures.SECTION, departures.render_departures),
+        (bench_table.PAGE, bench_table.SECTION, bench_table.render_cells),
+    ):
+        path = root / page
+        path.write_text(fill_section(path.read_text(encoding="utf-8"), section, render()), encoding="utf-8")
+
+
 def main() -> int:
     """Fill README and documentation and draw the plots in the current folder; print what was written."""
-    page = Path.cwd() / PAGE
     try:
         written = write_results(Path.cwd())
-        text = fill_section(page.read_text(encoding="utf-8"), SECTION, render_departures())
+        write_sections(Path.cwd())
     except SourceError as error:
         print(error, file=sys.stderr)
         return 2
-    page.write_text(text, encoding="utf-8")
     print("\n".join(str(path.relative_to(Path.cwd())) for path in written))
     return 0
 

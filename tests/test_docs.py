@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from supple.pipeline import bench_table
 from supple.pipeline.cli import VERBS, main, parse
 from supple.pipeline.departures import PAGE, SECTION, render_departures
 from supple.pipeline.results import fill_section
@@ -49,6 +50,11 @@ def test_every_verb_has_a_page_and_every_option_on_it_exists(verb: str, capsys: 
 def test_every_departure_from_the_published_run_is_written_down() -> None:
     page = (ROOT / PAGE).read_text()
     assert fill_section(page, SECTION, render_departures()) == page, "run: make results"
+
+
+def test_every_cell_of_the_benchmark_is_written_down() -> None:
+    page = (ROOT / bench_table.PAGE).read_text()
+    assert fill_section(page, bench_table.SECTION, bench_table.render_cells()) == page, "run: make results"
 
 
 def test_every_decision_is_in_the_navigation() -> None:

@@ -1,0 +1,247 @@
+"""The cells of the meta-RL results table, as Python objects: `supple bench-meta CELL`.
+
+A cell is one learner on one robot with one task set, the action space, how long it has to learn a test task, the
+numbers that others published or that are exact, and the number that we ask of it: its gate. Gates are ours, set a
+little below what was published or is exact.
+
+Sources of references: Finn, Abbeel, Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML
+2017 (the results of 2D navigation that the authors' code stores, 40 test tasks); Duan et al., "RL^2: Fast Reinforcement
+Learning via Slow Reinforcement Learning", arXiv 1611.02779, 2016, Tables 1 and 2; Zintgraf et al., "VariBAD", ICLR 2020
+(GridNavi; its optimum is exact, see `robots/oracles.py`).
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ..errors import ConfigError
+from ..meta.evaluation import EvaluationConfig
+from ..meta.learned_rule import LearnedRule
+from ..meta.maml import MamlConfig
+from ..meta.rl2 import Rl2Config
+from ..meta.trial import Trial
+from ..robots.krazy_boards import KRAZY_PRESETS
+from ..robots.navigation import SPARSE_SEMICIRCLE
+from ..robots.oracles import gridnavi_bayes_returns
+from .bench_maml import MamlChoice
+from .bench_rl2 import Rl2Choice
+from .bench_robots import BenchRobot, BernoulliBandits, GridNavi, KrazyWorld, PointNavigation, TabularMdps
+from .stage_bench_meta import BenchConfig
+
+ALL = "all"
+"""Stands for every cell but the demonstrations."""
+DEMO = "demo-"
+"""Cells whose name begins like this take seconds and reach nothing; they show that all of it runs."""
+
+
+class Reference(NamedTuple):
+    """What others reached, or what is exact."""
+
+    method: str
+    """As in the records; ends in `-published` or `-exact`."""
+    values: tuple[float, ...]
+    """Along the cell's axis, or one number."""
+    source: str
+    metric: str = "return"
+    """`return`, or `return_trial` for the sum over a trial."""
+
+
+class Gate(NamedTuple):
+    """What a cell has to reach: the mean over seeds and test tasks."""
+
+    at_least: float
+    place: int | None = None
+    """On the cell's axis; None for a number that stands on no axis."""
+    metric: str = "return"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One cell of the table."""
+
+    config: BenchConfig
+    minutes: float
+    """Expected time of one seed on one core, roughly."""
+    gates: tuple[Gate, ...] = ()
+    references: tuple[Reference, ...] = ()
+
+    @property
+    def benchmark(self) -> str:
+        """What records call the robot with its tasks."""
+        return f"meta-{self.config.robot.name}"
+
+    @property
+    def axis(self) -> str:
+        """Along which the test returns stand."""
+        return "gradient_step" if self.config.evaluation.adapt_steps else "episode_index"
+
+
+FINN = "Finn et al. 2017, the authors' stored results"
+DUAN_1 = "Duan et al. 2016, Table 1"
+DUAN_2 = "Duan et al. 2016, Table 2"
+
+STEPS = EvaluationConfig(adapt_steps=3)
+"""Three gradient steps, as Finn et al. at test time."""
+
+
+def _navigation(
+    method: str, minutes: float, gates: tuple[Gate, ...] = (), rule: LearnedRule | None = None, **changes: Any
+) -> Cell:
+    """MAML or a variant on the 2D navigation of Finn et al.; a quarter of the tasks gives the curvature, for speed."""
+    config = MamlConfig(**{"curvature_tasks": 5, **changes})
+    references = (
+        Reference("maml-published", (-40.41, -11.68, -3.33, -3.23), FINN),
+        Reference("pretrained-published", (-40.8, -19.7, -11.7, -8.5), FINN),
+        Reference("random-init-published", (-82.7, -58.0, -53.8, -46.8), FINN),
+    )
+    learner = MamlChoice(method=method, config=config, rule=rule)
+    return Cell(
+        config=BenchConfig(robot=PointNavigation(), space="unit", learner=learner, evaluation=STEPS),
+        minutes=minutes,
+        gates=gates,
+        references=references,
+    )
+
+
+def _bandit(pulls: int, arms: int, gittins: float, published: float, minutes: float, gate: float | None) -> Cell:
+    """RL2 on the bandits of Duan et al."""
+    config = Rl2Config(trials=512, iterations=200, learning_rate=5e-3)
+    references = (
+        Reference("gittins-published", (gittins,), DUAN_1),
+        Reference("rl2-published", (published,), DUAN_1),
+    )
+    return Cell(
+        config=BenchConfig(
+            robot=BernoulliBandits(pulls=pulls, arms=arms), space="choice", learner=Rl2Choice(config=config)
+        ),
+        minutes=minutes,
+        gates=() if gate is None else (Gate(gate, 1),),
+        references=references,
+    )
+
+
+def _rl2(robot: BenchRobot, trial: Trial, *, method: str = "rl2", repetitions: int = 1, **changes: Any) -> BenchConfig:
+    """RL2 in trials of several episodes, evaluated in the trials that it was trained in, so often in each task."""
+    return BenchConfig(
+        robot=robot,
+        space="choice",
+        learner=Rl2Choice(method=method, config=Rl2Config(trial=trial, **changes)),
+        evaluation=EvaluationConfig(trial=trial, trials=repetitions),
+    )
+
+
+DUAN_TRIAL = Trial(episodes=10)
+GRIDNAVI_TRIAL = Trial(episodes=4)
+KRAZY_TRIAL = Trial(episodes=5)
+EXPLORING_TRIAL = Trial(episodes=5, exploration_episodes=3)
+"""Three episodes of exploration, then two that count (Stadie et al. 2018)."""
+KRAZY = KrazyWorld(board=KRAZY_PRESETS["5x5"])
+
+
+def _krazy_maml(method: str, **changes: Any) -> Cell:
+    """MAML or E-MAML on boards of Krazy World, one gradient step as Stadie et al."""
+    config = MamlConfig(
+        **{"activation": "tanh", "step_size": 0.1, "iterations": 200, "curvature_tasks": 5, "trace": 0.97, **changes}
+    )
+    evaluation = EvaluationConfig(adapt_steps=1, trials=2)
+    learner = MamlChoice(method=method, config=config, rollouts=20, later_scale=1.0)
+    return Cell(config=BenchConfig(robot=KRAZY, space="choice", learner=learner, evaluation=evaluation), minutes=30)
+
+
+CELLS: dict[str, Cell] = {
+    "demo-maml": Cell(
+        config=BenchConfig(
+            robot=PointNavigation(num_train=8, num_test=4),
+            space="unit",
+            learner=MamlChoice(config=MamlConfig(hidden=(8,), iterations=4, tasks=2, episodes=2), rollouts=2),
+            evaluation=EvaluationConfig(adapt_steps=2),
+        ),
+        minutes=0.1,
+    ),
+    "demo-rl2": Cell(
+        config=_rl2(
+            GridNavi(num_train=16), Trial(episodes=2), repetitions=2, trials=8, hidden=8, iterations=4, minibatch=4
+        ),
+        minutes=0.1,
+    ),
+    "maml-2d-navigation": _navigation("maml", 10, (Gate(-14.0, 1), Gate(-5.0, 2), Gate(-4.0, 3))),
+    "maml-2d-navigation-first-order": _navigation("maml-first-order", 6, first_order=True),
+    "maml-2d-navigation-reinforce": _navigation("maml-reinforce", 6, outer="reinforce"),
+    "maml-2d-navigation-lvc": _navigation("maml-lvc", 10, correction="lvc"),
+    "meta-sgd-2d-navigation": _navigation("meta-sgd", 10, step_sizes="parameter"),
+    "learned-update-2d-navigation": _navigation("learned-update", 12, (Gate(-11.7, 1),), LearnedRule()),
+    "e-maml-2d-navigation": _navigation("e-maml", 10, exploration=1.0),
+    "maml-sparse-semicircle": Cell(
+        config=BenchConfig(
+            robot=PointNavigation(variant=SPARSE_SEMICIRCLE, num_train=100, num_test=100),
+            space="unit",
+            learner=MamlChoice(config=MamlConfig(curvature_tasks=5), rollouts=20),
+            evaluation=STEPS,
+        ),
+        minutes=5,
+    ),
+    "maml-krazy-5x5": _krazy_maml("maml"),
+    "e-maml-krazy-5x5": _krazy_maml("e-maml", exploration=1.0),
+    "rl2-bandit-10-5": _bandit(10, 5, gittins=6.6, published=6.7, minutes=2, gate=6.6),
+    "rl2-bandit-10-10": _bandit(10, 10, gittins=6.6, published=6.7, minutes=2, gate=None),
+    "rl2-bandit-10-50": _bandit(10, 50, gittins=6.5, published=6.8, minutes=2, gate=None),
+    "rl2-bandit-100-5": _bandit(100, 5, gittins=78.3, published=78.7, minutes=20, gate=77.5),
+    "rl2-bandit-100-10": _bandit(100, 10, gittins=82.8, published=83.5, minutes=20, gate=None),
+    "rl2-bandit-100-50": _bandit(100, 50, gittins=85.2, published=84.9, minutes=25, gate=None),
+    "rl2-tabular-10": Cell(
+        config=_rl2(TabularMdps(), DUAN_TRIAL, repetitions=2, iterations=300, learning_rate=3e-3, hidden=128),
+        minutes=30,
+        gates=(Gate(150.0, None, "return_trial"),),
+        references=(
+            Reference("rl2-published", (156.2,), DUAN_2, "return_trial"),
+            Reference("beb-published", (150.2,), DUAN_2, "return_trial"),
+            Reference("ucrl2-published", (146.6,), DUAN_2, "return_trial"),
+            Reference("opsrl-published", (144.1,), DUAN_2, "return_trial"),
+            Reference("psrl-published", (138.1,), DUAN_2, "return_trial"),
+        ),
+    ),
+    "rl2-gridnavi": Cell(
+        config=_rl2(GridNavi(), GRIDNAVI_TRIAL, repetitions=50, iterations=400, learning_rate=2e-3, trace=0.95),
+        minutes=15,
+        references=(
+            Reference("bayes-optimal-exact", tuple(gridnavi_bayes_returns(4).tolist()), "robots/oracles.py"),
+            Reference("posterior-sampling-exact", (0.51, 2.22, 3.78, 5.08), "sampled with the exact posterior"),
+        ),
+    ),
+    "rl2-krazy-5x5": Cell(
+        config=_rl2(KRAZY, KRAZY_TRIAL, repetitions=10, iterations=400, hidden=128, trace=0.95), minutes=60
+    ),
+    "e-rl2-krazy-5x5": Cell(
+        config=_rl2(
+            KRAZY,
+            EXPLORING_TRIAL,
+            method="e-rl2",
+            repetitions=10,
+            iterations=400,
+            hidden=128,
+            discount=0.997,
+            trace=0.997,
+        ),
+        minutes=60,
+    ),
+}
+"""By name."""
+
+
+def find_cells(names: tuple[str, ...]) -> dict[str, Cell]:
+    """The named cells in the order given, each once; `all` stands for all but the demonstrations.
+
+    Raises:
+        ConfigError: no names, or one that is not known.
+    """
+    known = ", ".join((ALL, *CELLS))
+    if not names:
+        raise ConfigError(f"bench-meta: expected at least one cell, got none; name some of {known}, or pass --list")
+    found: dict[str, Cell] = {}
+    for name in names:
+        if name == ALL:
+            found |= {other: cell for other, cell in CELLS.items() if not other.startswith(DEMO)}
+        elif name in CELLS:
+            found[name] = CELLS[name]
+        else:
+            raise ConfigError(f"bench-meta: expected cells of {known}, got {name!r}; see supple bench-meta --list")
+    return found

@@ -1,0 +1,216 @@
+"""The two stages of a benchmark cell: meta-training on its train tasks, and the frozen evaluation on its test tasks.
+
+`bench-train` writes `learner.safetensors`, the whole state of the learner after its last iteration. `bench-evaluate`
+writes `returns.safetensors` (every episode of the agent, and of uniform random choices on the same tasks) and
+`scores.json` (means of each task). A learner is added by a module like `bench_maml.py`; that module and what it imports
+are the code version of both stages, so that a change of one learner leaves the results of the others valid.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import RunError
+from ..meta.adaptive import AdaptiveAgent, MetaLearner
+from ..meta.evaluation import Evaluation, EvaluationConfig, evaluate_agent
+from ..meta.random_agent import RandomAgent
+from ..meta.space import ActionSpace, ChoiceSpace, UnitSpace
+from ..robots.robot import Float, RobotBatch
+from ..robots.spec import RobotSpec
+from ..skills.checkpoint import load_checkpoint, save_checkpoint
+from .bench_robots import BenchRobot
+from .folder import load_json, write_record
+from .stage import Stage, Work
+
+LEARNER_NAME = "learner.safetensors"
+RETURNS_NAME = "returns.safetensors"
+SCORES_NAME = "scores.json"
+Space = Literal["choice", "unit"]
+
+
+class Made(NamedTuple):
+    """A learner, and how agents for the evaluation are made of it."""
+
+    learner: MetaLearner
+    make_agent: Callable[[int], AdaptiveAgent]
+    """From the seed of the agent's exploration."""
+
+
+class LearnerChoice(Protocol):
+    """A learner with its settings: a frozen dataclass, part of the key."""
+
+    @property
+    def method(self) -> str:
+        """What records call it."""
+        ...
+
+    @property
+    def module(self) -> str:
+        """File of the choice below the package root: with what it imports, the code version."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Robots that the training steps side by side."""
+        ...
+
+    @property
+    def iterations(self) -> int:
+        """Length of the training."""
+        ...
+
+    @property
+    def rollouts(self) -> int:
+        """Episodes side by side from which the agent learns one test task."""
+        ...
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """The learner before its first iteration; `robot` is kept and `goals` are the train goals, shape (N, G)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchConfig:
+    """All that decides the numbers of a cell."""
+
+    robot: BenchRobot
+    space: Space
+    """`choice` for robots with named actions; `unit` puts the limits of the others at -1 and 1."""
+    learner: LearnerChoice
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    evaluation_seed: int = 1000
+    """Of resets, noise and exploration in the evaluation; the same for all seeds of the training."""
+
+
+def make_space(name: Space, spec: RobotSpec) -> ActionSpace:
+    """What the policy chooses in.
+
+    Raises:
+        SpecError: the robot has no such actions.
+    """
+    return ChoiceSpace(spec) if name == "choice" else UnitSpace(spec)
+
+
+def make_train(config: BenchConfig, seed: int) -> Stage:
+    """The stage that meta-trains."""
+    return _make_stage("bench-train", config, {"learner": config.learner}, {}, seed, partial(train, config))
+
+
+def make_evaluate(config: BenchConfig, trained: Path, seed: int) -> Stage:
+    """The stage that evaluates what `make_train` published at `trained`.
+
+    Raises:
+        RunError: nothing is published there.
+    """
+    if not (trained / LEARNER_NAME).is_file():
+        raise RunError(f"{trained}: expected a meta-trained learner, got none; run bench-meta from its begin")
+    settings = {"learner": config.learner, "evaluation": config.evaluation, "seed": config.evaluation_seed}
+    return _make_stage("bench-evaluate", config, settings, {"train": trained}, seed, partial(evaluate, config))
+
+
+def _make_stage(
+    name: str,
+    config: BenchConfig,
+    settings: dict[str, Any],
+    inputs: dict[str, Path],
+    seed: int,
+    body: Callable[[Work], None],
+) -> Stage:
+    return Stage(
+        name=name,
+        # the family's name tells robots apart whose fields are the same
+        config={"family": config.robot.name, "robot": config.robot, "space": config.space, **settings},
+        inputs=inputs,
+        seed=seed,
+        module=config.learner.module,
+        libraries=("numpy", "torch", "safetensors"),
+        body=body,
+    )
+
+
+def train(config: BenchConfig, work: Work) -> None:
+    """Meta-trains to the last iteration and writes the learner's state."""
+    torch.set_num_threads(work.machine.threads)
+    checkpoint = work.restore(save_checkpoint, load_checkpoint)
+    made = _make_learner(config, config.robot.make_split().train, work)
+    start = 0
+    if checkpoint is not None:
+        made.learner.load_state(checkpoint.tensors, checkpoint.facts)
+        start = int(checkpoint.facts.get("iteration", 0))
+    total = config.learner.iterations
+    work.consume(made.learner.train(), total=total, unit="iteration", start=start, state=made.learner.state)
+    tensors, facts = made.learner.state()
+    save_checkpoint(work.folder / LEARNER_NAME, tensors, facts)
+    made.learner.robot.close()
+
+
+def _make_learner(config: BenchConfig, goals: Float, work: Work) -> Made:
+    robot = config.robot.make_robot(config.learner.rows)
+    space = make_space(config.space, robot.spec)
+    return config.learner.make(space, robot, goals, seed=work.seed, device=work.machine.device)
+
+
+def evaluate(config: BenchConfig, work: Work) -> None:
+    """Runs the trained agent, and uniform random choices, on the test tasks, and writes every episode."""
+    torch.set_num_threads(work.machine.threads)
+    work.start_afresh()
+    split = config.robot.make_split()
+    made = _make_learner(config, split.train, work)
+    tensors, facts = load_checkpoint(work.inputs["train"] / LEARNER_NAME)
+    made.learner.load_state(tensors, facts)
+    device = torch.device(work.machine.device)
+    robot = config.robot.make_robot(len(split.test) * config.evaluation.trials * config.learner.rollouts)
+    space = made.learner.space
+    seed = config.evaluation_seed
+    random = RandomAgent(space, rollouts=config.learner.rollouts, seed=seed, device=device)
+    agents: dict[str, AdaptiveAgent] = {"agent": made.make_agent(seed), "random": random}
+    episodes: dict[str, Tensor] = {}
+    scores: dict[str, Any] = {"tasks": split.name, "oracle": config.robot.oracle(split.test)}
+    for name, agent in agents.items():
+        rng = np.random.default_rng(seed)
+        found = evaluate_agent(agent, robot, space, split.test, config.evaluation, rng, device=device)
+        arrays = {"returns": found.returns, "steps": found.steps, "terminated": found.terminated}
+        episodes |= {f"{name}.{key}": torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
+        scores[name] = make_scores(found)
+    save_checkpoint(work.folder / RETURNS_NAME, episodes, {"axes": "task, trial, step, episode, rollout"})
+    write_record(work.folder / SCORES_NAME, scores)
+    robot.close()
+    made.learner.robot.close()
+
+
+def make_scores(found: Evaluation) -> dict[str, Any]:
+    """Mean returns of each task, along the axis of the evaluation.
+
+    With steps of adaptation the axis is `gradient_step`, 0 before the first, and the score is the mean return of the
+    episodes that count; without, it is `episode_index`, 1 for the first episode of a trial, and the sum over the
+    episodes of a trial that count stands beside.
+    """
+    if found.returns.shape[2] > 1:
+        table = found.per_round()
+        return {"axis": "gradient_step", "places": list(range(table.shape[1])), "return": table.tolist()}
+    table = found.per_episode()[:, 0]
+    scores: dict[str, Any] = {
+        "axis": "episode_index",
+        "places": list(range(1, table.shape[1] + 1)),
+        "return": table.tolist(),
+    }
+    return scores | ({"return_trial": found.trial_return()[:, 0].tolist()} if table.shape[1] > 1 else {})
+
+
+def load_scores(folder: Path) -> dict[str, Any]:
+    """What `evaluate` wrote in a published folder.
+
+    Raises:
+        RunError: the file is missing, damaged or not one of scores.
+    """
+    scores = load_json(folder / SCORES_NAME)
+    missing = sorted({"tasks", "oracle", "agent", "random"} - scores.keys())
+    if missing:
+        raise RunError(f"{folder / SCORES_NAME}: expected the field {missing[0]}, got none; run its stage again")
+    return scores

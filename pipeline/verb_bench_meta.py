@@ -1,0 +1,133 @@
+"""The verb `bench-meta`: reproduces cells of the meta-RL results table, seed by seed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from ..errors import ConfigError
+from .bench_cells import CELLS, Cell, find_cells
+from .bench_figures import make_cell_figure
+from .bench_table import describe_gate
+from .cli_common import RUNS, Common, Options, Runner
+from .collect_meta import RUN_NAME, SeedRun, Verdict, collect, judge, load_seeds, name_seed
+from .collect_results import Row, save_rows
+from .folder import write_record
+from .intervals import find_commit
+from .keys import PACKAGE_ROOT
+from .result_records import group
+from .results import save_figures
+from .stage_bench_meta import make_evaluate, make_train
+
+RECORDS_NAME = "records.json"
+FIGURE_NAME = "returns.svg"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchMeta:
+    """Arguments of `supple bench-meta`."""
+
+    cells: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="CELL...")]] = ()
+    """Cells to run, by name, or `all`; --list shows them."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds, each of which is a meta-training of its own."""
+    out: Path = RUNS / "bench-meta"
+    """Folder with a folder for each cell, in it one for each seed."""
+    list: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show the cells with their gates and the expected minutes, and run nothing."""
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Runs what is not there yet, cell by cell, and shows each when its seeds are done.
+
+        Raises:
+            ConfigError: a cell is not known, there are no cells or no seeds, or a seed is negative.
+        """
+        if self.list:
+            list_cells(runner, find_cells(self.cells) if self.cells else CELLS)
+            return
+        cells = find_cells(self.cells)
+        if not self.seeds or min(self.seeds) < 0:
+            raise ConfigError(
+                f"bench-meta --seeds: expected seeds of 0 or more, got {list_text(self.seeds)}; name some"
+            )
+        for name, cell in cells.items():
+            for seed in dict.fromkeys(self.seeds):
+                runner.view.note(f"{name}, seed {seed}: about {cell.minutes:g} min on one core")
+                run_seed(runner, name_seed(self.out, name, seed), name, cell, seed)
+            conclude(runner, self.out, name, cell, load_seeds(self.out, name, cell, self.seeds))
+
+
+def run_seed(runner: Runner, folder: Path, name: str, cell: Cell, seed: int) -> None:
+    """Trains and evaluates one seed, unless that is there already; see `run_stage` for errors."""
+    trained = runner.run(make_train(cell.config, seed), folder / "train")
+    if trained.status != "skipped" or not (folder / RUN_NAME).is_file():
+        write_record(folder / RUN_NAME, {"cell": name, "seed": seed, "commit": find_commit(PACKAGE_ROOT)})
+    runner.run(make_evaluate(cell.config, folder / "train", seed), folder / "evaluate")
+
+
+def list_text(values: Sequence[int]) -> str:
+    """`0, -1`, or `none`."""
+    return ", ".join(str(value) for value in values) or "none"
+
+
+def list_cells(runner: Runner, cells: Mapping[str, Cell]) -> None:
+    """One line per cell."""
+    width = max(map(len, cells))
+    for name, cell in cells.items():
+        gates = [gate._asdict() for gate in cell.gates]
+        facts = {"cell": name, "benchmark": cell.benchmark, "minutes": cell.minutes, "gates": gates}
+        text = "; ".join(describe_gate(gate, cell) for gate in cell.gates) or "no gate"
+        runner.view.record("cell", facts, f"{name:<{width}}  {cell.minutes:>4g} min  {text}")
+
+
+def conclude(runner: Runner, out: Path, name: str, cell: Cell, runs: Sequence[SeedRun]) -> None:
+    """Writes the records and the plot of the seeds just asked for, and shows them."""
+    rows = collect(name, cell, runs)
+    save_rows(out / name / RECORDS_NAME, rows)
+    figure = make_cell_figure(name, rows, {run.seed: run.curve for run in runs})
+    save_figures({out / name / FIGURE_NAME: figure})
+    verdicts = judge(cell, rows)
+    facts: dict[str, Any] = {
+        "cell": name,
+        "records": str(out / name / RECORDS_NAME),
+        "figure": str(out / name / FIGURE_NAME),
+        "gates": [{**verdict.gate._asdict(), "mean": verdict.mean, "passed": verdict.passed} for verdict in verdicts],
+        "rows": json.loads(json.dumps(rows)),
+    }
+    lines = [*render_table(name, rows), *(render_verdict(cell, verdict) for verdict in verdicts)]
+    lines.append(f"{facts['records']}: the same as records; {facts['figure']}: plot")
+    runner.view.record("result", facts, "\n".join(lines))
+
+
+def render_table(name: str, rows: Sequence[Row]) -> list[str]:
+    """The returns: a line per method and metric, a column per place; brackets hold 95 % intervals."""
+    shown = [row for row in rows if row["metric"] in ("return", "return_trial")]
+    seeds = next(row["seeds"] for row in shown)
+    lines = [f"{name}, {shown[0]['tasks']}, seeds {list_text(seeds)}"]
+    cells: list[list[str]] = []
+    for (method, metric), of_one in group(shown, lambda row: (row["method"], row["metric"])).items():
+        head = method if metric == "return" else f"{method}, whole trial"
+        cells.append([head, *(render_number(row) for row in of_one)])
+    axis = next(iter(shown[0]["at"]))
+    places = list(dict.fromkeys(row["at"][axis] for row in shown if row["at"]))
+    cells.insert(0, [axis, *(str(place) for place in places)])
+    widths = [max(len(line[column]) for line in cells if column < len(line)) for column in range(len(cells[0]))]
+    lines += ["  " + "  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=False)) for line in cells]
+    return [line.rstrip() for line in lines]
+
+
+def render_number(row: Row) -> str:
+    """A mean, with its interval where it has one."""
+    if row["low"] is None:
+        return f"{row['mean']:.2f}"
+    return f"{row['mean']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+
+
+def render_verdict(cell: Cell, verdict: Verdict) -> str:
+    """`gate passed: return at gradient_step 1 >= -14, got -12.3`."""
+    outcome = "passed" if verdict.passed else "missed"
+    return f"gate {outcome}: {describe_gate(verdict.gate, cell)}, got {verdict.mean:.4g}"
