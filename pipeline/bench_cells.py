@@ -21,7 +21,7 @@ from ..meta.rl2 import Rl2Config
 from ..meta.trial import Trial
 from ..robots.krazy_boards import KRAZY_PRESETS
 from ..robots.navigation import SPARSE_SEMICIRCLE
-from ..robots.oracles import gridnavi_bayes_returns
+from ..robots.oracles import bernoulli_bayes_return, gridnavi_bayes_returns
 from .bench_maml import MamlChoice
 from .bench_rl2 import Rl2Choice
 from .bench_robots import BenchRobot, BernoulliBandits, GridNavi, KrazyWorld, PointNavigation, TabularMdps
@@ -86,8 +86,8 @@ STEPS = EvaluationConfig(adapt_steps=3)
 def _navigation(
     method: str, minutes: float, gates: tuple[Gate, ...] = (), rule: LearnedRule | None = None, **changes: Any
 ) -> Cell:
-    """MAML or a variant on the 2D navigation of Finn et al.; a quarter of the tasks gives the curvature, for speed."""
-    config = MamlConfig(**{"curvature_tasks": 5, **changes})
+    """MAML or a variant on the 2D navigation of Finn et al.; half of the tasks give the curvature, for speed."""
+    config = MamlConfig(**{"curvature_tasks": 10, **changes})
     references = (
         Reference("maml-published", (-40.41, -11.68, -3.33, -3.23), FINN),
         Reference("pretrained-published", (-40.8, -19.7, -11.7, -8.5), FINN),
@@ -104,11 +104,18 @@ def _navigation(
 
 def _bandit(pulls: int, arms: int, gittins: float, published: float, minutes: float, gate: float | None) -> Cell:
     """RL2 on the bandits of Duan et al."""
-    config = Rl2Config(trials=512, iterations=200, learning_rate=5e-3)
+    if pulls == 10:
+        config = Rl2Config(
+            trials=1024, iterations=300, minibatch=256, learning_rate=4e-3, entropy_weight=0.03, discount=1.0
+        )
+    else:
+        config = Rl2Config(trials=256, iterations=300, minibatch=128, learning_rate=2e-3, entropy_weight=0.05)
     references = (
         Reference("gittins-published", (gittins,), DUAN_1),
         Reference("rl2-published", (published,), DUAN_1),
     )
+    if pulls <= 10:  # longer ones are out of reach
+        references += (Reference("bayes-optimal-exact", (bernoulli_bayes_return(arms, pulls),), "robots/oracles.py"),)
     return Cell(
         config=BenchConfig(
             robot=BernoulliBandits(pulls=pulls, arms=arms), space="choice", learner=Rl2Choice(config=config)

@@ -41,6 +41,9 @@ def _draw_scores(panel: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         at = [row["at"][axis] for row in of_method]
         mean = [row["mean"] for row in of_method]
         color = f"C{index % 10}"
+        if method.endswith((PUBLISHED, EXACT)) and len(at) == 1:
+            panel.axhline(mean[0], linestyle="--", color=color, label=method, linewidth=1)
+            continue
         if method.endswith((PUBLISHED, EXACT)):
             panel.plot(at, mean, "--o", color=color, label=method, linewidth=1, markersize=4, markerfacecolor="none")
             continue

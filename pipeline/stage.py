@@ -326,6 +326,7 @@ def compute_record(
     return {
         "schema": SCHEMA,
         "stage": stage.name,
+        "module": stage.module,
         "key": key,
         "fields": fields,
         "inputs": inputs,

@@ -18,7 +18,7 @@ from .cli_common import Common, Options, Runner
 from .folder import verify_stage
 from .keys import compute_code_digest, compute_path_digest, load_record
 
-STAGES = ("generate", "ingest", "extract", "meta-train", "export", "adapt")
+STAGES = ("generate", "ingest", "extract", "meta-train", "export", "adapt", "train", "evaluate")
 """In the order of the chain."""
 
 
@@ -118,6 +118,7 @@ def describe(path: Path) -> dict[str, Any]:
     if (path / "stage.json").is_file():
         record = load_record(path)
         fields = record["fields"]
+        module = record.get("module", f"pipeline/stage_{record['stage'].replace('-', '_')}.py")
         return {
             "kind": f"stage {record['stage']}",
             "key": record["key"],
@@ -128,8 +129,7 @@ def describe(path: Path) -> dict[str, Any]:
             "files": len(record["outputs"]),
             "output digest": record["output_digest"],
             "versions": fields["versions"],
-            "same code": fields["code"]
-            == compute_code_digest(f"pipeline/stage_{record['stage'].replace('-', '_')}.py"),
+            "same code": fields["code"] == compute_code_digest(module),
             "made": record["clock"],
         }
     if (path / "bundle.json").is_file():

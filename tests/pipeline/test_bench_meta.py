@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from supple.errors import RunError
 from supple.meta.maml import MamlConfig
 from supple.pipeline import collect_meta
 from supple.pipeline.bench_cells import CELLS, Gate, Reference, find_cells
+from supple.pipeline.bench_figures import make_cell_figure
 from supple.pipeline.bench_maml import MamlChoice
 from supple.pipeline.bench_robots import BernoulliBandits, GridNavi, KrazyWorld, PointNavigation
 from supple.pipeline.cli import main
@@ -99,9 +101,16 @@ def test_only_the_seeds_that_are_asked_for_are_shown(out: Path, capsys: pytest.C
     assert [line.split()[0] for line in printed[1:5]] == ["gradient_step", "maml", "random", "oracle-exact"]
 
 
-def test_published_folders_verify(out: Path) -> None:
-    assert main(["verify", str(out / "demo-maml" / "seed0" / "train")]) == 0
-    assert main(["verify", str(out / "demo-maml" / "seed0" / "evaluate")]) == 0
+def test_a_seed_can_be_verified_and_described(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seed = out / "demo-maml" / "seed0"
+    found = run_json(["verify", str(seed)], capsys)
+    assert [(event["kind"], Path(event["path"]).name) for event in found] == [
+        ("stage", "train"),
+        ("stage", "evaluate"),
+        ("run", "seed0"),
+    ]
+    (facts,) = run_json(["info", str(seed / "train")], capsys)
+    assert (facts["kind"], facts["same code"]) == ("stage bench-train", True)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -113,8 +122,9 @@ def test_killed_at_random_moments_equals_uninterrupted(out: Path, tmp_path: Path
     rng, kills = np.random.default_rng(0), Kills()
     while kills.detected < 3 and kills.injected < 20:
         kill_once(command, published, int(rng.integers(1, 30)), rng.uniform(0.0, 0.2), kills, 60.0)
-        if published.exists():
-            break
+        if published.exists():  # it was published before the kill
+            shutil.rmtree(published.parent)
+            published.parent.mkdir()
     kill_once(command, published, sys.maxsize, 0.0, kills, 60.0)
     assert (kills.crashed, kills.hung) == (0, 0), published.parent.with_suffix(".log").read_text()
     assert kills.detected >= 1
@@ -202,6 +212,17 @@ def test_means_and_places_by_hand() -> None:
     assert (whole["at"], whole["metric"], whole["mean"]) == ({}, "return_trial", 25.0)
 
 
+def test_a_figure_of_one_place_shows_references_as_lines() -> None:
+    facts = {"metric": "return", "at": {"episode_index": 1}}
+    ours = {**facts, "method": "rl2", "mean": 6.5, "low": 6.4, "high": 6.7}
+    rows = [ours, {**facts, "method": "gittins-published", "mean": 6.6, "low": None, "high": None}]
+    left, right = make_cell_figure("bandit", rows, {3: [(10.0, 5.0), (20.0, 6.0)]}).axes
+    (line,) = (line for line in left.get_lines() if line.get_label() == "gittins-published")
+    assert list(line.get_ydata()) == [6.6, 6.6]
+    assert [line.get_label() for line in right.get_lines()] == ["seed 3"]
+    assert left.get_xlabel() == "episode of the trial"
+
+
 def test_references_are_records_without_an_interval(out: Path) -> None:
     cell = replace(
         CELLS["demo-rl2"],
@@ -266,7 +287,8 @@ def test_oracles_by_hand(robot: Any, goals: list[list[float]], expected: float |
 
 
 def test_robots_and_tasks_of_all_cells_fit_their_learners() -> None:
-    for robot in {cell.config.robot.name: cell.config.robot for cell in CELLS.values()}.values():
+    for large in {cell.config.robot.name: cell.config.robot for cell in CELLS.values()}.values():
+        robot: Any = replace(large, num_train=4)
         batch, split = robot.make_robot(2), robot.make_split()
         assert split.train.shape[1:] == split.test.shape[1:] == batch.spec.goal.shape
         assert split.train.dtype == np.float32
