@@ -56,11 +56,11 @@ class Rl2Config:
     """Whole trials in a minibatch."""
     clip: float = 0.2
     """PPO's clip of the ratio."""
-    entropy_weight: float = 0.01
+    entropy_weight: float = 0.03
     """Of the mean entropy, in units of the standardised advantage."""
     value_weight: float = 0.5
     """Of the value loss in units of the standardised return."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-3
     """Of Adam, at the begin; falls linearly to 0 at the end of the training where `anneal` is set."""
     anneal: bool = True
     """Lower the learning rate to 0 over the iterations."""
