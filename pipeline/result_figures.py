@@ -5,6 +5,7 @@ dashed line with open markers.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -88,16 +89,18 @@ def _draw_curve(panel: Axes, curve: Sequence[Record], label: str, color: str) ->
 
 
 def make_compute_figure(records: Sequence[Record]) -> Figure | None:
-    """Success against minutes of meta-training, all benchmarks and methods that say both; None below two of them.
+    """Success against minutes of meta-training; None where no task set was meta-trained with two budgets.
 
-    A line joins the methods of one benchmark, each of them one budget.
+    A line joins the methods of one benchmark and task set, each of them one budget.
     """
 
     def whose(record: Record) -> tuple[str, str, str]:
         return record.benchmark, record.method, record.tasks
 
     cost = {whose(record): record.mean / 60.0 for record in records if record.metric == COST and record.mean}
-    if len(cost) < 2:
+    budgets = Counter((benchmark, tasks) for benchmark, _, tasks in cost)
+    cost = {key: minutes for key, minutes in cost.items() if budgets[key[0], key[2]] > 1}
+    if not cost:
         return None
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     panel = figure.subplots()
@@ -109,7 +112,7 @@ def make_compute_figure(records: Sequence[Record]) -> Figure | None:
             and whose(record) in cost
             and record.mean is not None
         ]
-        for benchmark, points in group(here, lambda record: record.benchmark).items():
+        for (benchmark, _), points in group(here, lambda record: (record.benchmark, record.tasks)).items():
             points.sort(key=lambda record: cost[whose(record)])
             at, mean = [cost[whose(record)] for record in points], [_or_nan(record.mean) for record in points]
             what = "by inference alone" if axis == "stage" else f"after {place} episodes"

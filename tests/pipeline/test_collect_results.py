@@ -245,6 +245,8 @@ def test_compute_figure_has_a_line_per_place_in_the_order_of_cost(folders: list[
     assert list(line.get_xdata()) == [10.0, 20.0, 30.0]
     assert list(line.get_ydata()) == pytest.approx([0.3, 0.4, 0.5])
     assert make_compute_figure(load_records(path)[:1]) is None
+    path.write_text(json.dumps([row | {"tasks": row["method"]} for row in rows]))  # a budget each, of other tasks
+    assert make_compute_figure(load_records(path)) is None
 
 
 def test_runs_that_differ_in_more_than_their_seed_are_refused(folders: list[Path], tmp_path: Path) -> None:
