@@ -30,7 +30,7 @@ from .keys import compute_plain, load_record
 from .metrics import load_metrics
 from .result_records import load_records
 from .results import draw_figures, save_figures
-from .stage_bench_meta import load_scores, make_train
+from .stage_bench_meta import load_scores, make_evaluate, make_train
 
 SEED = "seed"
 """Begin of the name of a seed's folder in a cell's folder."""
@@ -78,8 +78,8 @@ def load_seeds(out: Path, name: str, cell: Cell, seeds: Sequence[int] | None = N
 def load_seed(folder: Path, seed: int, cell: Cell) -> SeedRun:
     """A finished seed; see `load_seeds`."""
     trained, evaluated = load_record(folder / "train"), load_record(folder / "evaluate")
-    expected = compute_plain(make_train(cell.config, seed).config, "cell")
-    if trained["fields"]["config"] != expected:
+    stages = (make_train(cell.config, seed), trained), (make_evaluate(cell.config, folder / "train", seed), evaluated)
+    if any(compute_plain(stage.config, "cell") != record["fields"]["config"] for stage, record in stages):
         raise RunError(
             f"{folder}: expected a run of the cell as it is now, got one with other settings; remove the folder and "
             "run the cell again"

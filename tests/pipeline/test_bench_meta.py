@@ -19,7 +19,7 @@ from supple.pipeline.bench_figures import make_cell_figure
 from supple.pipeline.bench_maml import MamlChoice
 from supple.pipeline.bench_robots import BernoulliBandits, GridNavi, KrazyWorld, PointNavigation
 from supple.pipeline.cli import main
-from supple.pipeline.collect_meta import collect, judge, load_seeds, oracle_rows, score_rows
+from supple.pipeline.collect_meta import collect, judge, load_seeds, make_curve, oracle_rows, score_rows
 from supple.pipeline.keys import compute_plain, load_record
 from supple.pipeline.result_records import load_records
 from supple.pipeline.stage_bench_meta import load_scores, make_evaluate, make_train
@@ -137,7 +137,7 @@ def test_list_shows_every_cell_with_gate_and_minutes(capsys: pytest.CaptureFixtu
     assert main(["bench-meta", "--list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines.keys() == CELLS.keys()
-    assert "10 min  return at gradient_step 1 >= -14; return at gradient_step 2 >= -5" in lines["maml-2d-navigation"]
+    assert " 8 min  return at gradient_step 1 >= -14; return at gradient_step 2 >= -5" in lines["maml-2d-navigation"]
     assert lines["rl2-tabular-10"].endswith("return_trial >= 150")
     assert lines["maml-krazy-5x5"].endswith("no gate")
     (event,) = run_json(["bench-meta", "rl2-bandit-10-5", "--list"], capsys)
@@ -245,6 +245,32 @@ def test_a_cell_that_changed_since_its_run_is_refused(out: Path) -> None:
     cell = replace(old, config=replace(old.config, learner=learner))
     with pytest.raises(RunError, match="seed0: expected a run of the cell as it is now, got one with other settings"):
         load_seeds(out, "demo-maml", cell, [0])
+
+
+def test_a_cell_that_is_evaluated_otherwise_now_is_refused(out: Path) -> None:
+    old = CELLS["demo-maml"]
+    cell = replace(old, config=replace(old.config, evaluation_seed=7))
+    with pytest.raises(RunError, match="seed1: expected a run of the cell as it is now"):
+        load_seeds(out, "demo-maml", cell, [1])
+
+
+def test_seeds_of_several_versions_of_the_code_do_not_mix(out: Path) -> None:
+    cell = CELLS["demo-maml"]
+    one, other = load_seeds(out, "demo-maml", cell)
+    with pytest.raises(RunError, match="demo-maml: expected seeds of one version of the code, got several"):
+        collect("demo-maml", cell, [one, other._replace(code="other")])
+
+
+def test_seeds_that_are_under_way_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "demo-maml" / "seed0" / "train.partial").mkdir(parents=True)
+    (tmp_path / "demo-maml" / "seedling").mkdir()
+    assert load_seeds(tmp_path, "demo-maml", CELLS["demo-maml"]) == []
+
+
+def test_the_course_of_training_is_the_return_after_the_most_learning() -> None:
+    clock = {"environment_steps": 5, "wall_s": 1.0}
+    assert make_curve([{"return_0": -9.0, "return_1": -3.0, **clock}]) == [(5.0, -3.0)]
+    assert make_curve([{"return_trial": 4.0, "return_first": 1.0, "return_last": 3.0, **clock}]) == [(5.0, 4.0)]
 
 
 def test_runs_are_collected_into_records_tables_and_plots(
