@@ -173,7 +173,7 @@ CELLS: dict[str, Cell] = {
     "maml-2d-navigation-reinforce": _navigation("maml-reinforce", 1, outer="reinforce"),
     "maml-2d-navigation-lvc": _navigation("maml-lvc", 8, correction="lvc"),
     "meta-sgd-2d-navigation": _navigation("meta-sgd", 8, step_sizes="parameter"),
-    "learned-update-2d-navigation": _navigation("learned-update", 12, (Gate(-11.7, 1),), LearnedRule()),
+    "learned-update-2d-navigation": _navigation("learned-update", 8, (Gate(-11.7, 1),), LearnedRule()),
     "e-maml-2d-navigation": _navigation("e-maml", 9, exploration=1.0),
     "maml-sparse-semicircle": Cell(
         config=BenchConfig(
