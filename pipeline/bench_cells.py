@@ -108,7 +108,7 @@ def _bandit(pulls: int, arms: int, gittins: float, published: float, minutes: fl
     config = Rl2Config(trials=1024, iterations=300, minibatch=256, discount=1.0)
     if pulls > 10:
         config = Rl2Config(trials=512, iterations=300, minibatch=128)
-    references = (
+    references: tuple[Reference, ...] = (
         Reference("gittins-published", (gittins,), DUAN_1),
         Reference("rl2-published", (published,), DUAN_1),
     )
