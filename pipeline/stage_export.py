@@ -152,7 +152,7 @@ def compute_torch_outputs(agent: SimplAgent, model: SkillModel, contract: Bundle
 
 def _context_of(inputs: Arrays) -> Transitions:
     """The golden contexts as the agent reads them; their priors are not read."""
-    fields = ("observation", "skill", "reward", "terminated", "next_observation")
-    tensors = [torch.from_numpy(inputs[f"in.context_{name}"]) for name in fields]
-    blank = Gaussian(tensors[1].new_zeros(0), tensors[1].new_zeros(0))
-    return Transitions(*tensors, blank, blank)
+    names = ("observation", "skill", "reward", "terminated", "next_observation")
+    observation, skill, reward, terminated, following = (torch.from_numpy(inputs[f"in.context_{n}"]) for n in names)
+    blank = Gaussian(skill.new_zeros(0), skill.new_zeros(0))
+    return Transitions(observation, skill, reward, terminated, following, blank, blank)
