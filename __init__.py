@@ -4,10 +4,10 @@ The repository root is this package. High to low, a package imports only from pa
 
     pipeline   stages, run folders, the `supple` command line, reports
     adapt      policy bundles, the torch-free runtime, the adaptation loop
-    meta       outer loops and learners: SiMPL and its baselines
+    meta       outer loops and learners: SiMPL and its baselines, MAML and RL2 with their variants
     skills     the SPiRL skill model: encoder, decoders, skill prior
     datasets   the episode store, D4RL files, window sampling
-    robots     specs, tasks, the maze robot, the planner that makes play data
+    robots     specs, tasks, the maze robot, the planner that makes play data, the families of meta-RL
     errors     the typed errors that all of them raise
 
 `robots`, `datasets`, `adapt.bundle` and `adapt.runtime` load without torch; `import supple` alone loads nothing else.
