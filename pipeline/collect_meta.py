@@ -20,16 +20,13 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 
-from ..errors import ConfigError, RunError, SuppleError
+from ..errors import ConfigError, RunError
 from ..meta.intervals import compute_crossed_interval, mean
 from .bench_cells import CELLS, DEMO, Cell, Gate, Reference
-from .cli_common import parse_verb
-from .collect_results import COLUMNS, Row, make_cost_row, merge, save_rows
+from .collect_results import COLUMNS, Row, add_rows, make_cost_row, run_collector
 from .folder import load_json
 from .keys import compute_plain, load_record
 from .metrics import load_metrics
-from .result_records import load_records
-from .results import draw_figures, save_figures
 from .stage_bench_meta import load_scores, make_evaluate, make_train
 
 SEED = "seed"
@@ -235,14 +232,7 @@ def execute(arguments: CollectMeta) -> list[Path]:
     if not rows:
         raise ConfigError(f"{arguments.runs}: expected finished cells, got none; run supple bench-meta first")
     rows = drop_repeated(rows)
-    old: list[Row] = []
-    if arguments.out.is_file():
-        load_records(arguments.out)
-        old = json.loads(arguments.out.read_bytes())
-    save_rows(arguments.out, merge(old, rows))
-    figures = draw_figures(arguments.out)
-    save_figures(figures)
-    return [arguments.out, *figures]
+    return add_rows(arguments.out, rows)
 
 
 def drop_repeated(rows: Sequence[Row]) -> list[Row]:
@@ -255,16 +245,9 @@ def drop_repeated(rows: Sequence[Row]) -> list[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Collects, and prints the files that were written; 2 where it cannot."""
+    """Collects cells of the benchmark; see `run_collector`."""
     words = sys.argv[1:] if arguments is None else arguments
-    try:
-        parsed = parse_verb(CollectMeta, "collect-meta", (__doc__ or "").split("\n")[0], words, None)
-        written = execute(parsed)
-    except SuppleError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print("\n".join(str(path) for path in written))
-    return 0
+    return run_collector(CollectMeta, "collect-meta", (__doc__ or "").split("\n")[0], execute, words)
 
 
 if __name__ == "__main__":

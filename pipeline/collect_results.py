@@ -30,7 +30,7 @@ import tyro
 from scipy.stats import t as student
 
 from ..errors import ConfigError, SuppleError
-from .cli_common import parse_verb
+from .cli_common import Parsed, parse_verb
 from .collect_runs import NEEDED, Adaptation, FinishedRun, load_finished, require_same
 from .intervals import compute_interval
 from .published import make_published
@@ -234,28 +234,43 @@ def execute(arguments: CollectResults) -> list[Path]:
     runs = [load_finished(folder, unfinished=arguments.unfinished) for folder in arguments.runs]
     for warning in require_same(runs):
         print(warning, file=sys.stderr)
-    old: list[Row] = []
-    if arguments.out.is_file():
-        load_records(arguments.out)
-        old = json.loads(arguments.out.read_bytes())
     rows = collect(runs, arguments.benchmark, arguments.method, arguments.command)
-    save_rows(arguments.out, merge(old, rows))
-    figures = draw_figures(arguments.out)
+    return add_rows(arguments.out, rows)
+
+
+def add_rows(path: Path, rows: Sequence[Row]) -> list[Path]:
+    """Merges records into a file of them and draws the plots beside it; returns the files.
+
+    Raises:
+        SourceError: the file is there and is not one of records.
+    """
+    old: list[Row] = []
+    if path.is_file():
+        load_records(path)
+        old = json.loads(path.read_bytes())
+    save_rows(path, merge(old, rows))
+    figures = draw_figures(path)
     save_figures(figures)
-    return [arguments.out, *figures]
+    return [path, *figures]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Collects, and prints the files that were written; 2 where it cannot."""
-    words = sys.argv[1:] if arguments is None else arguments
+def run_collector(
+    kind: type[Parsed], name: str, what: str, execute: Callable[[Parsed], list[Path]], words: Sequence[str]
+) -> int:
+    """Parses the words, collects, and prints the files that were written; 2 where it cannot."""
     try:
-        parsed = parse_verb(CollectResults, "collect-results", (__doc__ or "").split("\n")[0], words, None)
-        written = execute(parsed)
+        written = execute(parse_verb(kind, name, what, words, None))
     except SuppleError as error:
         print(error, file=sys.stderr)
         return 2
     print("\n".join(str(path) for path in written))
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Collects runs of the chain; see `run_collector`."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return run_collector(CollectResults, "collect-results", (__doc__ or "").split("\n")[0], execute, words)
 
 
 if __name__ == "__main__":
