@@ -74,10 +74,15 @@ def _magic(value: Tensor) -> Tensor:
 
 
 def ppo_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, valid: Tensor, clip: float) -> Tensor:
-    """-mean min(r A, clip(r, 1 +- clip) A), r = pi / pi_old (Eq. 7 of Schulman et al. 2017), (N,); all (N, E, T)."""
+    """-mean of `clipped_surrogate` over the samples of each task, shape (N,); all (N, E, T)."""
+    return -task_mean(clipped_surrogate(log_prob, old_log_prob, advantage, clip), valid)
+
+
+def clipped_surrogate(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """min(r A, clip(r, 1 +- clip) A) of each sample, r = pi / pi_old, Eq. 7 of Schulman et al. 2017; all of one shape."""
     ratio = (log_prob - old_log_prob).exp()
     clipped = ratio.clamp(1.0 - clip, 1.0 + clip)
-    return -task_mean(torch.minimum(ratio * advantage, clipped * advantage), valid)
+    return torch.minimum(ratio * advantage, clipped * advantage)
 
 
 def mean_kl(old: Distribution, new: Distribution, valid: Tensor) -> Tensor:

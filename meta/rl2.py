@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .advantage import compute_advantage
+from .policy_gradient import clipped_surrogate
 from .trial import Trial, TrialBatch
 from .trpo import TrustRegion
 
@@ -131,10 +132,8 @@ def valid_mean(value: Tensor, valid: Tensor) -> Tensor:
 
 
 def ppo_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, valid: Tensor, clip: float) -> Tensor:
-    """-mean min(rho A, clip(rho, 1 +- clip) A) with rho = pi / pi_old, Eq. 7 of Schulman et al. 2017; inputs (R, T)."""
-    ratio = (log_prob - old_log_prob).exp()
-    limited = ratio.clamp(1.0 - clip, 1.0 + clip)
-    return -valid_mean(torch.minimum(ratio * advantage, limited * advantage), valid)
+    """-mean of PPO's clipped surrogate over all decisions, a scalar; inputs (R, T)."""
+    return -valid_mean(clipped_surrogate(log_prob, old_log_prob, advantage, clip), valid)
 
 
 def value_loss(value: Tensor, target: Tensor, valid: Tensor) -> Tensor:
