@@ -27,9 +27,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ConfigError
 from ..robots.robot import RobotBatch
 from .adaptive import AdaptiveAgent
-from .collect import collect
 from .space import ActionSpace
-from .trial import Trial
+from .trial import Trial, run_episodes
 
 Scores = NDArray[np.float64]
 
@@ -132,10 +131,7 @@ def evaluate_agent(
     for step in range(config.adapt_steps + 1):
         if step:
             agent.adapt()
-        for _ in range(config.trial.episodes):
-            agent.begin_episode()
-            episodes = collect(robot, space, agent.act, repeated, rng, device=device)
-            agent.observe(episodes)
+        for episodes in run_episodes(robot, space, agent, repeated, config.trial.episodes, rng, device=device):
             played.append((episodes.reward.double().sum(1), episodes.steps, episodes.terminated))
     shape = (len(goals), config.trials, agent.rollouts, config.adapt_steps + 1, config.trial.episodes)
     returns, steps, terminated = (

@@ -89,8 +89,22 @@ def run_trial(
         device: Where actor and result live.
     """
     actor.begin_task(len(goals))
+    return run_episodes(robot, space, actor, goals, trial.episodes, rng, device=device)
+
+
+def run_episodes(
+    robot: RobotBatch,
+    space: ActionSpace,
+    actor: Actor,
+    goals: NDArray[np.float32],
+    count: int,
+    rng: np.random.Generator,
+    *,
+    device: torch.device,
+) -> list[Episodes]:
+    """`count` rounds of episodes in the tasks that the actor is in; the arguments are those of `run_trial`."""
     rounds = []
-    for _ in range(trial.episodes):
+    for _ in range(count):
         actor.begin_episode()
         rounds.append(collect(robot, space, actor.act, goals, rng, device=device))
         actor.observe(rounds[-1])
