@@ -218,8 +218,10 @@ def test_killed_at_random_times_and_resumed_equals_uninterrupted(tmp_path: Path)
     for _ in range(kills):
         before = newest()
         process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while newest() == before and process.poll() is None:
+        limit = time.monotonic() + 60  # a walk that hangs is killed without a checkpoint, and has not gone on
+        while newest() == before and process.poll() is None and time.monotonic() < limit:
             time.sleep(0.002)
+        assert newest() != before
         time.sleep(rng.uniform(0.0, 0.03))  # of the 1.5 seconds that the walk takes
         process.kill()
         assert process.wait() == -signal.SIGKILL
