@@ -79,7 +79,7 @@ def ppo_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, valid: T
 
 
 def clipped_surrogate(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """min(r A, clip(r, 1 +- clip) A) of each sample, r = pi / pi_old, Eq. 7 of Schulman et al. 2017; all of one shape."""
+    """min(r A, clip(r, 1 +- clip) A) of each sample, r = pi / pi_old (Eq. 7 of Schulman et al. 2017); any one shape."""
     ratio = (log_prob - old_log_prob).exp()
     clipped = ratio.clamp(1.0 - clip, 1.0 + clip)
     return torch.minimum(ratio * advantage, clipped * advantage)
