@@ -12,9 +12,9 @@ from typing import Any
 
 from ..errors import RunError
 from .folder import load_json
-from .intervals import find_commit
 from .keys import PACKAGE_ROOT, find_first_difference, load_record
 from .metrics import load_metrics
+from .result_records import find_commit
 
 PREPARATION = ("generate", "ingest", "extract", "meta-train")
 """The stages before there is a policy to adapt."""

@@ -1,7 +1,6 @@
-"""Means with 95 % intervals over tasks and seeds, and the flat records that hold them."""
+"""Means with 95 % intervals over independent values."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -28,19 +27,3 @@ def compute_interval(values: Sequence[float]) -> Interval:
     means = array[rng.integers(len(array), size=(RESAMPLES, len(array)))].mean(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return Interval(float(array.mean()), float(low), float(high))
-
-
-def find_commit(root: Path) -> str:
-    """The commit that is checked out at `root`, shortened; "unknown" outside a repository."""
-    git = root / ".git"
-    try:
-        head = (git / "HEAD").read_text().strip()
-        if not head.startswith("ref: "):
-            return head[:10]
-        name = head.removeprefix("ref: ")
-        if (git / name).is_file():
-            return (git / name).read_text().strip()[:10]
-        packed = (git / "packed-refs").read_text().splitlines()
-        return next((line.split()[0][:10] for line in packed if line.endswith(f" {name}")), "unknown")
-    except OSError:
-        return "unknown"

@@ -106,3 +106,19 @@ def group(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[I
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
+
+
+def find_commit(root: Path) -> str:
+    """The commit that is checked out at `root`, shortened; "unknown" outside a repository."""
+    git = root / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head[:10]
+        name = head.removeprefix("ref: ")
+        if (git / name).is_file():
+            return (git / name).read_text().strip()[:10]
+        packed = (git / "packed-refs").read_text().splitlines()
+        return next((line.split()[0][:10] for line in packed if line.endswith(f" {name}")), "unknown")
+    except OSError:
+        return "unknown"

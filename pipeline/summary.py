@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import RunError
 from .folder import load_json, write_record
-from .intervals import find_commit
 from .keys import PACKAGE_ROOT
+from .result_records import find_commit
 from .stage_adapt import SUCCESS_NAME
 
 SUMMARY_NAME = "summary.json"

@@ -16,9 +16,8 @@ from .cli_common import RUNS, Common, Options, Runner
 from .collect_meta import RUN_NAME, SeedRun, Verdict, collect, judge, load_seeds, name_seed
 from .collect_results import Row, save_rows
 from .folder import write_record
-from .intervals import find_commit
 from .keys import PACKAGE_ROOT
-from .result_records import group
+from .result_records import find_commit, group
 from .results import save_figures
 from .stage_bench_meta import make_evaluate, make_train
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supple.errors import RunError
-from supple.pipeline.intervals import compute_interval, find_commit
+from supple.pipeline.intervals import compute_interval
+from supple.pipeline.result_records import find_commit
 from supple.pipeline.stage_adapt import AdaptStageConfig, compute_success, name_stage
 from supple.pipeline.summary import RunFacts, load_success, make_summary, make_table
 
