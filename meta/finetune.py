@@ -46,6 +46,9 @@ class FinetuneConfig:
     """Uses of each collected transition (published: 256, one update per transition)."""
     min_transitions: int = 256
     """No update before there are so many transitions (published)."""
+    critic_updates_first: int = 300
+    """First updates of a meta-trained learner that move its critics alone (published: 0). Critics that were trained for
+    many tasks are wrong about this one at first, and the policy would follow them away from what it inferred."""
     kl_target: float = 1.0
     """KL(pi || skill prior) per decision that the multiplier enforces (published maze)."""
     kl_clip: float = 5.0
@@ -70,6 +73,10 @@ class FinetuneConfig:
                 raise ConfigError(
                     f"FinetuneConfig.{name}: expected a positive value, got {getattr(self, name)}; raise it"
                 )
+        if self.critic_updates_first < 0:
+            raise ConfigError(
+                f"FinetuneConfig.critic_updates_first: expected 0 or more, got {self.critic_updates_first}; raise it"
+            )
 
 
 class Finetuner(nn.Module):
@@ -121,10 +128,11 @@ class Finetuner(nn.Module):
         }
         self.pool = EpisodePool(config.pool_episodes, decisions, observation_dim, latent, 1, device)
         self.generator = torch.Generator(device).manual_seed(seed)
+        self.critic_updates_left = 0
 
     @torch.no_grad()
     def start_from(self, policy: MLP, critic: StackedMLP, multiplier: float) -> None:
-        """Copies meta-trained networks of the same sizes.
+        """Copies meta-trained networks of the same sizes; the critics are updated alone at first.
 
         Args:
             policy: pi(z | s, e).
@@ -135,6 +143,7 @@ class Finetuner(nn.Module):
         self.critic.load_state_dict(critic.state_dict())
         self.target_critic.load_state_dict(critic.state_dict())
         self.multiplier.copy_(inverse_softplus(torch.full_like(self.multiplier, multiplier)))
+        self.critic_updates_left = self.config.critic_updates_first
 
     def policy_at(self, observation: Tensor, prior: Gaussian) -> Gaussian:
         """pi(z | s), each (B, Z); `observation` (B, O) is on the networks' scale."""
@@ -173,13 +182,18 @@ class Finetuner(nn.Module):
         return round(self.config.reuse_rate * new_transitions / self.config.batch)
 
     def update(self) -> dict[str, Tensor]:
-        """One step of critics, policy and multiplier; metrics are scalars on the device."""
-        config = self.config
+        """One step of critics, then of policy and multiplier unless they still wait; metrics are on the device."""
         task = torch.zeros(1, dtype=torch.int64, device=self.embedding.device)
-        batch = Transitions(*(_first(value) for value in self.pool.sample(task, config.batch, 0, self.generator)))
+        batch = Transitions(*(_first(v) for v in self.pool.sample(task, self.config.batch, 0, self.generator)))
+        metrics = self._update_critics(batch)
+        if self.critic_updates_left > 0:
+            self.critic_updates_left -= 1
+            return metrics
+        return metrics | self._update_policy(batch)
+
+    def _update_critics(self, batch: Transitions) -> dict[str, Tensor]:
+        config, alpha = self.config, nn.functional.softplus(self.multiplier).detach()
         observation, following = self.space.normalise(batch.observation), self.space.normalise(batch.next_observation)
-        multiplier = nn.functional.softplus(self.multiplier)
-        alpha = multiplier.detach()
         with torch.no_grad(), self._precision():
             policy = self.policy_at(following, batch.next_prior)
             target = td_target(
@@ -196,19 +210,17 @@ class Finetuner(nn.Module):
         loss_critic = critic_loss(value, target)
         self._step("critic", loss_critic, self._critics)
         soft_update(self._targets, self._critics, config.target_rate)
+        return {"loss_critic": loss_critic.detach(), "alpha": alpha}
 
+    def _update_policy(self, batch: Transitions) -> dict[str, Tensor]:
+        observation, multiplier = self.space.normalise(batch.observation), nn.functional.softplus(self.multiplier)
         with self._precision():
             policy = self.policy_at(observation, batch.prior)
             prior_kl = kl(policy, batch.prior)
             value = self.value(self.critic, observation, policy.sample(self.generator))
-        self._step("policy", policy_loss(value, prior_kl, alpha), self._actor)
-        self._step("multiplier", multiplier_loss(multiplier, prior_kl.mean(), config.kl_target), [self.multiplier])
-        return {
-            "loss_critic": loss_critic.detach(),
-            "policy_kl": prior_kl.detach().mean(),
-            "value": value.detach().mean(),
-            "alpha": alpha,
-        }
+        self._step("policy", policy_loss(value, prior_kl, multiplier.detach()), self._actor)
+        self._step("multiplier", multiplier_loss(multiplier, prior_kl.mean(), self.config.kl_target), [self.multiplier])
+        return {"policy_kl": prior_kl.detach().mean(), "value": value.detach().mean()}
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.embedding.device.type, torch.bfloat16, enabled=self.config.bfloat16)
@@ -227,13 +239,18 @@ class Finetuner(nn.Module):
         tensors |= {f"pool.{name}": value for name, value in pool.items()}
         tensors["generator"] = self.generator.get_state()
         tensors |= optimiser_tensors(self.optimisers)
-        return {name: value.detach() for name, value in tensors.items()}, {"pool": facts, "config": asdict(self.config)}
+        return {name: value.detach() for name, value in tensors.items()}, {
+            "pool": facts,
+            "critic_updates_left": self.critic_updates_left,
+            "config": asdict(self.config),
+        }
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Goes on exactly where `state` was taken."""
         self.load_state_dict(named_part(tensors, "module."))
         self.pool.load_state(named_part(tensors, "pool."), facts["pool"])
         self.generator.set_state(tensors["generator"].cpu())
+        self.critic_updates_left = int(facts["critic_updates_left"])
         load_optimisers(self.optimisers, tensors)
 
 

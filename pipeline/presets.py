@@ -103,7 +103,13 @@ PRESETS: dict[str, RunConfig] = {
                 keep_searching=False,
                 learn_from_exploration=False,
                 context=4000,
-                finetune=FinetuneConfig(reuse_rate=256.0, learning_rate=3e-4, target_rate=0.005, bfloat16=False),
+                finetune=FinetuneConfig(
+                    reuse_rate=256.0,
+                    learning_rate=3e-4,
+                    target_rate=0.005,
+                    critic_updates_first=0,
+                    bfloat16=False,
+                ),
             )
         ),
     ),

@@ -47,3 +47,8 @@ def test_impossible_values_are_refused(changes: dict[str, Any], message: str) ->
 def test_finetuning_refuses_what_cannot_train(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"FinetuneConfig\.{name}: expected a positive value, got 0"):
         FinetuneConfig(**{name: 0})
+
+
+def test_a_negative_number_of_critic_updates_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"FinetuneConfig\.critic_updates_first: expected 0 or more, got -1"):
+        FinetuneConfig(critic_updates_first=-1)

@@ -118,6 +118,30 @@ def test_it_starts_from_the_meta_trained_networks() -> None:
     assert all(torch.equal(before[name], value) for name, value in agent.state_dict().items())
 
 
+def test_a_meta_trained_policy_waits_for_its_critics() -> None:
+    agent = SimplAgent(SPACE, 2, SimplConfig(embedding_dim=3, hidden=(16, 16), encoder_hidden=8), seed=5)
+    waiting, other = (make_tuner(embedding=3, critic_updates_first=2) for _ in range(2))
+    waiting.start_from(agent.policy, agent.critic, 0.25)
+    waiting.add(draw_episodes())
+    before = tensors_of_module(waiting)
+    waiting.update()
+    changed = differing(before, tensors_of_module(waiting))
+    assert {name.split(".")[0] for name in changed} == {"critic", "target_critic"}
+    # one of two is left, also after a resume in between
+    other.load_state(*waiting.state())
+    for tuner in (waiting, other):
+        assert "policy_kl" not in tuner.update()
+        assert "policy_kl" in tuner.update()
+    assert differing(tensors_of(waiting), tensors_of(other)) == []
+    assert "policy.layers.0.weight" in differing(before, tensors_of_module(waiting))
+
+
+def test_a_policy_from_scratch_does_not_wait() -> None:
+    tuner = make_tuner(critic_updates_first=2)
+    tuner.add(draw_episodes())
+    assert "policy_kl" in tuner.update()
+
+
 def test_the_policys_loss_does_not_reach_the_critics() -> None:
     tuner = make_tuner(learning_rate=1e-3)
     tuner.add(draw_episodes())
