@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, RunError
-from ..skills.gaussian import Gaussian
 from .collect import Episodes, Seen
 from .inner import UpdateRule, inner_step
 from .maml import MamlConfig
 from .policy import MlpPolicy, Params, RowActor, for_tasks
 from .space import ActionSpace
-from .state import named_part
+from .state import episodes_tensors, load_episodes, named_part
 from .task_batch import make_task_batch
 
 
@@ -128,11 +127,7 @@ class MamlAgent:
         tensors = {f"meta.{name}": value for name, value in self._meta.items()}
         tensors |= {f"params.{name}": value.contiguous() for name, value in self._params.items()}
         tensors["generator"] = self.generator.get_state()
-        for index, episodes in enumerate(self._seen):
-            fields = episodes._asdict()
-            prior = fields.pop("prior")
-            tensors |= {f"seen.{index}.{name}": value for name, value in fields.items()}
-            tensors |= {f"seen.{index}.prior.{name}": value for name, value in prior._asdict().items()}
+        tensors |= {f"seen.{name}": value for name, value in episodes_tensors(self._seen).items()}
         return tensors, {"steps": self._steps, "seen": len(self._seen)}
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -145,11 +140,7 @@ class MamlAgent:
             meta = {name: tensors[f"meta.{name}"].clone().view_as(value) for name, value in self._meta.items()}
             first = named_part(meta, "policy.")
             params = {name: tensors[f"params.{name}"].clone().view(-1, *value.shape) for name, value in first.items()}
-            seen = []
-            for index in range(facts["seen"]):
-                fields = named_part(tensors, f"seen.{index}.")
-                prior = Gaussian(fields.pop("prior.loc"), fields.pop("prior.scale"))
-                seen.append(Episodes(prior=prior, **fields))
+            seen = load_episodes(named_part(tensors, "seen."), facts["seen"])
             steps = int(facts["steps"])
             self.generator.set_state(tensors["generator"].cpu())
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

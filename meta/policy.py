@@ -8,7 +8,8 @@ What a policy chooses is the latent in units of the space's prior, u = (z - mean
 Gaussian space is about the prior: N(0, 1) for unit actions, the skill prior for skills. Ratios of densities, scores and
 KL divergences are the same in u as in z.
 
-Axes: N tasks, ... any axes of samples, O observation, I inputs, U outputs, Z latent, R rows (tasks x rollouts).
+Axes: N tasks, E episodes of a task, ... any axes of samples, O observation, I inputs, U outputs, Z latent, R rows
+(tasks x rollouts).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -33,6 +35,22 @@ Params = dict[str, Tensor]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}
 LOG_SCALE_LOW = math.log(1e-6)
 """Smallest log standard deviation, in units of the prior's."""
+
+
+class Policy(Protocol):
+    """A distribution over choices u as a function of parameters and observations; see `MlpPolicy`."""
+
+    def __call__(self, params: Params, observation: Tensor) -> Distribution:
+        """See `MlpPolicy.__call__`."""
+        ...
+
+    def to_choice(self, latent: Tensor, prior: Gaussian) -> Tensor:
+        """The choice u of a latent, both (..., Z)."""
+        ...
+
+    def to_latent(self, choice: Tensor, prior: Gaussian) -> Tensor:
+        """The latent of u, both (..., Z)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +130,30 @@ class MlpPolicy:
         return choice if self.discrete else prior.loc + prior.scale * choice
 
 
+@dataclass(frozen=True, slots=True)
+class ConditionedPolicy:
+    """A policy that sees one z for each episode beside the observation; its inputs are [observation, z]."""
+
+    base: MlpPolicy
+    """Of O + L inputs."""
+    z: Tensor
+    """Shape (N, E, L), L axes of z."""
+
+    def __call__(self, params: Params, observation: Tensor) -> Distribution:
+        """The distribution over choices u; `observation` is (N, E, ..., O)."""
+        axes = (*self.z.shape[:2], *(1,) * (observation.dim() - 3), -1)
+        z = self.z.reshape(axes).expand(*observation.shape[:-1], -1)
+        return self.base(params, torch.cat((observation, z), dim=-1))
+
+    def to_choice(self, latent: Tensor, prior: Gaussian) -> Tensor:
+        """The choice u of a latent, both (..., Z)."""
+        return self.base.to_choice(latent, prior)
+
+    def to_latent(self, choice: Tensor, prior: Gaussian) -> Tensor:
+        """The latent of u, both (..., Z)."""
+        return self.base.to_latent(choice, prior)
+
+
 def make_policy(space: ActionSpace, inputs: int, hidden: tuple[int, ...], activation: str) -> MlpPolicy:
     """The policy for a space: a choice where the space offers choices, else a Gaussian over its latent."""
     discrete = isinstance(space, ChoiceSpace)
@@ -129,7 +171,7 @@ class RowActor:
 
     def __init__(
         self,
-        policy: MlpPolicy,
+        policy: Policy,
         params: Params,
         space: ActionSpace,
         rollouts: int,

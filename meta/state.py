@@ -1,11 +1,14 @@
-"""Optimisers as named tensors, so that a checkpoint is one flat table of tensors and a JSON record."""
+"""Optimisers and episodes as named tensors, so that a checkpoint is one flat table of tensors and a JSON record."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+from ..skills.gaussian import Gaussian
+from .collect import Episodes
 
 
 def named_part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -31,3 +34,24 @@ def load_optimisers(optimisers: Mapping[str, torch.optim.Adam], tensors: Mapping
             index, field = key.split(".")
             saved.setdefault(int(index), {})[field] = value.clone()
         optimiser.load_state_dict({**optimiser.state_dict(), "state": saved})
+
+
+def episodes_tensors(rounds: Sequence[Episodes]) -> dict[str, Tensor]:
+    """Rounds of episodes by `<index>.<field>`; the prior's are `<index>.prior.<field>`."""
+    tensors: dict[str, Tensor] = {}
+    for index, episodes in enumerate(rounds):
+        fields = episodes._asdict()
+        prior = fields.pop("prior")
+        tensors |= {f"{index}.{name}": value for name, value in fields.items()}
+        tensors |= {f"{index}.prior.{name}": value for name, value in prior._asdict().items()}
+    return tensors
+
+
+def load_episodes(tensors: Mapping[str, Tensor], count: int) -> list[Episodes]:
+    """So many rounds out of what `episodes_tensors` gave; a missing field is a KeyError or a TypeError."""
+    rounds = []
+    for index in range(count):
+        fields = named_part(tensors, f"{index}.")
+        prior = Gaussian(fields.pop("prior.loc"), fields.pop("prior.scale"))
+        rounds.append(Episodes(prior=prior, **fields))
+    return rounds

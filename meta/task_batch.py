@@ -15,7 +15,7 @@ from ..skills.gaussian import Gaussian
 from .advantage import compute_advantage, compute_features, compute_returns, fit_linear_baseline, standardise
 from .collect import Episodes
 from .distribution import Distribution, detach, log_prob
-from .policy import MlpPolicy, Params
+from .policy import Params, Policy
 from .space import ActionSpace
 
 
@@ -46,7 +46,7 @@ class TaskBatch(NamedTuple):
 
 def make_task_batch(
     rounds: Sequence[Episodes],
-    policy: MlpPolicy,
+    policy: Policy,
     params: Params,
     space: ActionSpace,
     *,
