@@ -1,0 +1,213 @@
+"""The files of a policy bundle: a folder that is written whole or not at all, and read only as it was written.
+
+    bundle.json            the contract
+    weights.safetensors    every weight, float32
+    golden.safetensors     recorded inputs and outputs, recomputed at every load
+    README.md              a card for people
+    MANIFEST.sha256        digest of every other file; `sha256sum -c MANIFEST.sha256` checks it too
+
+Nothing here knows what the files mean: `bundle.py` does for SiMPL, `learner_bundle.py` for all other learners.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from ..errors import BundleError
+
+CONTRACT, WEIGHTS, GOLDEN, CARD = "bundle.json", "weights.safetensors", "golden.safetensors", "README.md"
+MANIFEST = "MANIFEST.sha256"
+FILES = (CARD, CONTRACT, GOLDEN, WEIGHTS)
+
+Loaded = TypeVar("Loaded")
+
+
+def write_files(target: Path, contents: Mapping[str, bytes], load: Callable[[Path], Loaded]) -> Loaded:
+    """Writes the files and their manifest, loads what was written, and publishes it by rename.
+
+    A kill at any time leaves no bundle.
+
+    Args:
+        target: The directory to make; it must not exist.
+        contents: Every file of `FILES` by name.
+        load: Reads and verifies the written folder; what it raises leaves nothing behind.
+
+    Returns:
+        What `load` gave.
+
+    Raises:
+        BundleError: The path exists, another process writes it, or the disk refused.
+    """
+    whole = {**contents, MANIFEST: make_manifest(contents)}
+    try:
+        with _partial_folder(target) as partial:
+            for name, content in whole.items():
+                with open(partial / name, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            loaded = load(partial)
+            _fsync_folder(partial)
+            os.rename(partial, target)
+            _fsync_folder(target.parent)
+    except OSError as error:
+        raise BundleError(
+            f"{target}: expected to write a bundle, got '{error}'; free space or choose another folder"
+        ) from error
+    return loaded
+
+
+def read_files(path: str | os.PathLike[str]) -> tuple[dict[str, bytes], str]:
+    """The files of a bundle, each as its manifest says, and the digest of the manifest.
+
+    Args:
+        path: The bundle's directory.
+
+    Raises:
+        BundleError: A file is missing, is no plain file, is one too many, or has other bytes.
+    """
+    folder = Path(path)
+    try:
+        entries = {entry.name: entry.is_file(follow_symlinks=False) for entry in os.scandir(folder)}
+        for name in (*FILES, MANIFEST):
+            if not entries.get(name, False):
+                raise damage(folder, f"a regular file '{name}'", "none")
+        if extra := sorted(set(entries) - {*FILES, MANIFEST}):
+            raise damage(folder, "only the files of a bundle", f"'{extra[0]}'")
+        contents = {name: (folder / name).read_bytes() for name in FILES}
+        listed = (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{folder}: expected a bundle, got '{error}'; give the path of an exported bundle") from error
+    actual = make_manifest(contents)
+    if listed != actual:
+        for name, line in zip(FILES, actual.splitlines(), strict=True):
+            if line not in listed.splitlines():
+                raise damage(folder / name, "the sha256 that the manifest lists", line[:16].decode() + "...")
+        raise damage(folder / MANIFEST, f"one line for each of {list(FILES)}", "other bytes")
+    return contents, digest_of(contents)
+
+
+def read_kind(path: str | os.PathLike[str]) -> str | None:
+    """The kind that a bundle's contract names, without any other check; None where there is no such contract."""
+    try:
+        data = json.loads((Path(path) / CONTRACT).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    kind = data.get("kind") if isinstance(data, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def digest_of(contents: Mapping[str, bytes]) -> str:
+    """The bundle's digest: sha256 of the manifest, hexadecimal."""
+    return hashlib.sha256(make_manifest(contents)).hexdigest()
+
+
+def make_manifest(contents: Mapping[str, bytes]) -> bytes:
+    """The manifest of these files, in the format of sha256sum."""
+    return "".join(f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in FILES).encode()
+
+
+def parse_json(content: bytes, where: Path) -> Any:
+    """The JSON value of `content`; duplicate keys and non-finite numbers are refused."""
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({name for name, _ in items}) < len(items):
+            raise ValueError("an object with a key given twice")
+        return dict(items)
+
+    def constant(name: str) -> float:
+        raise ValueError(f"the number {name}")
+
+    try:
+        return json.loads(content.decode(), object_pairs_hook=pairs, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        raise damage(where, "strict JSON", f"'{error}'") from error
+
+
+def parse_tensors(content: bytes, where: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file, read-only."""
+    try:
+        arrays: dict[str, NDArray[Any]] = load_safetensors(content)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damage(where, "a safetensors file", f"'{error}'") from error
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays
+
+
+def tensor_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """A safetensors file; the same arrays give the same bytes."""
+    content: bytes = save_safetensors({name: np.asarray(array, order="C") for name, array in arrays.items()})
+    return content
+
+
+def json_bytes(data: Mapping[str, Any]) -> bytes:
+    """The text of `bundle.json`.
+
+    Raises:
+        BundleError: A value is none of JSON.
+    """
+    try:
+        return (json.dumps(data, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+    except (ValueError, TypeError) as error:
+        raise BundleError(
+            f"bundle.json: expected JSON values, got '{error}'; keep adaptation and provenance to finite numbers, "
+            "strings, lists and objects"
+        ) from error
+
+
+@contextmanager
+def _partial_folder(target: Path) -> Iterator[Path]:
+    """A locked, empty `<target>.partial`; what an earlier, killed writer left there is removed, and so is a failure."""
+    partial = target.with_name(target.name + ".partial")
+    if os.path.lexists(target):
+        raise BundleError(
+            f"{target}: expected a path that does not exist, got an existing one; remove it or choose another name"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial.mkdir(exist_ok=True)
+    descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            owned = os.path.samestat(os.stat(partial), os.fstat(descriptor))
+        except (BlockingIOError, FileNotFoundError):
+            owned = False
+        if not owned:
+            raise BundleError(f"{target}: expected to be the only writer, got another process; wait until it has ended")
+        for entry in os.scandir(partial):
+            os.unlink(entry.path)
+        try:
+            yield partial
+        finally:
+            if os.path.lexists(partial):
+                shutil.rmtree(partial)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def damage(where: Path, expected: str, got: str) -> BundleError:
+    """The error that says what is wrong with a bundle's files."""
+    return BundleError(f"{where}: expected {expected}, got {got}; the bundle is damaged: copy or export it again")
