@@ -8,8 +8,8 @@ r"""Finished run folders of several seeds in, records of docs/results and the pl
 the file are replaced, all others are kept. In the published maze the published numbers are added.
 
 Success is a mean over cells, one cell per test task and seed; `n` is the number of cells. Its interval is a percentile
-bootstrap over cells (`compute_interval`); it takes them as independent, although the seeds of a task share that task.
-Costs are means over seeds with Student's t interval, null for a single seed.
+bootstrap over seeds and over tasks (`compute_crossed_interval`): all tasks of a seed share its meta-training, all seeds
+of a task share the task. Costs are means over seeds with Student's t interval, null for a single seed.
 
 Places: `{"episode": n}` is after n episodes of each task, `{"stage": "inferred"}` after the exploration episodes and
 before any fine-tuning, `{"inference_episodes": k}` the same with an embedding inferred from the first k of them. The
@@ -27,12 +27,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from ..errors import ConfigError, SuppleError
+from ..meta.intervals import compute_crossed_interval, mean
 from .cli_common import Parsed, parse_verb
 from .collect_runs import NEEDED, Adaptation, FinishedRun, load_finished, require_same
-from .intervals import compute_interval
 from .published import make_published
 from .result_records import load_records
 from .results import draw_figures, save_figures
@@ -104,11 +105,11 @@ def success_rows(pairs: Sequence[tuple[FinishedRun, Adaptation]]) -> Iterable[Ro
     exploration = pairs[0][1].exploration_episodes
     for metric in METRICS:
         cells = gather(pairs, "evaluation", metric, lambda episode: episode)
-        for episode, values in cells.items():
-            yield make_row(metric, {"episode": episode}, values)
-        for episode, values in cells.items():
+        for episode, table in cells.items():
+            yield make_row(metric, {"episode": episode}, table)
+        for episode, table in cells.items():
             if 1 <= episode <= exploration:
-                yield make_row(metric, {"inference_episodes": episode}, values)
+                yield make_row(metric, {"inference_episodes": episode}, table)
         if exploration in cells and exploration > 0:
             yield make_row(metric, {"stage": "inferred"}, cells[exploration])
 
@@ -117,27 +118,31 @@ def return_rows(pairs: Sequence[tuple[FinishedRun, Adaptation]]) -> Iterable[Row
     """Mean return of the training episodes, in whole windows."""
     last = min(max(int(record["episode"]) for record in adaptation.records) for _, adaptation in pairs)
     cells = gather(pairs, "episode", "return", lambda episode: -(-episode // WINDOW) * WINDOW)
-    for end, values in cells.items():
+    for end, table in cells.items():
         if end <= last:
-            yield make_row("return_training", {"episode": end}, values)
+            yield make_row("return_training", {"episode": end}, table)
 
 
 def gather(
     pairs: Sequence[tuple[FinishedRun, Adaptation]], kind: str, field: str, place: Callable[[int], int]
-) -> dict[int, list[float]]:
-    """The mean of a field of records of one kind, for each place of their episode, task and seed.
+) -> dict[int, NDArray[np.float64]]:
+    """The mean of a field of records of one kind, for each place of their episode a table (seeds, tasks).
 
     Places are in order; one that some seed has not reached is left out.
     """
     values: dict[int, dict[tuple[int, str], list[float]]] = {}
-    for run, adaptation in pairs:
+    for index, (_, adaptation) in enumerate(pairs):
         for record in adaptation.records:
             if record["kind"] == kind:
                 cells = values.setdefault(place(int(record["episode"])), {})
-                cells.setdefault((run.seed, str(record["task"])), []).append(float(record[field]))
+                cells.setdefault((index, str(record["task"])), []).append(float(record[field]))
     most = max(map(len, values.values()), default=0)
-    whole = [at for at in sorted(values) if len(values[at]) == most]
-    return {at: [float(np.mean(cell)) for cell in values[at].values()] for at in whole}
+    whole = {at: values[at] for at in sorted(values) if len(values[at]) == most}
+    tasks = dict.fromkeys(task for cells in whole.values() for _, task in cells)
+    return {
+        at: np.array([[np.mean(cells[index, task]) for task in tasks] for index in range(len(pairs))])
+        for at, cells in whole.items()
+    }
 
 
 def training_rows(runs: Sequence[FinishedRun]) -> Iterable[Row]:
@@ -168,19 +173,18 @@ def fine_tuning_rows(pairs: Sequence[tuple[FinishedRun, Adaptation]]) -> Iterabl
         yield make_cost_row("finetune_episode_wall_s", seconds)
 
 
-def make_row(metric: str, at: Mapping[str, Any], cells: Sequence[float]) -> Row:
-    """A mean over cells with its bootstrap interval."""
-    interval = compute_interval(cells)
-    values = {name: round(value, 4) for name, value in interval._asdict().items()}
-    return {"metric": metric, "at": dict(at), **values, "n": len(cells)}
+def make_row(metric: str, at: Mapping[str, Any], table: NDArray[np.float64]) -> Row:
+    """The mean of a table (seeds, tasks) with its bootstrap interval."""
+    value, low, high = (round(number, 4) for number in compute_crossed_interval(table, mean))
+    return {"metric": metric, "at": dict(at), "mean": value, "low": low, "high": high, "n": table.size}
 
 
 def make_cost_row(metric: str, values: Sequence[float], at: Mapping[str, Any] | None = None) -> Row:
     """A mean over seeds of what cannot be negative, with Student's t interval."""
-    mean, n = float(np.mean(values)), len(values)
+    average, n = float(np.mean(values)), len(values)
     half = float(student.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / sqrt(n) if n > 1 else None
-    low, high = (None, None) if half is None else (round(max(mean - half, 0.0), 4), round(mean + half, 4))
-    return {"metric": metric, "at": dict(at or {}), "mean": round(mean, 4), "low": low, "high": high, "n": n}
+    low, high = (None, None) if half is None else (round(max(average - half, 0.0), 4), round(average + half, 4))
+    return {"metric": metric, "at": dict(at or {}), "mean": round(average, 4), "low": low, "high": high, "n": n}
 
 
 def identify(row: Mapping[str, Any]) -> tuple[Any, ...]:
