@@ -22,9 +22,10 @@ from ..meta.trial import Trial
 from ..robots.krazy_boards import KRAZY_PRESETS
 from ..robots.navigation import SPARSE_SEMICIRCLE
 from ..robots.oracles import bernoulli_bayes_return, gridnavi_bayes_returns
+from ..robots.random_mazes import RANDOM_MAZE_PRESETS
 from .bench_maml import MamlChoice
 from .bench_rl2 import Rl2Choice
-from .bench_robots import BenchRobot, BernoulliBandits, GridNavi, KrazyWorld, PointNavigation, TabularMdps
+from .bench_robots import BenchRobot, BernoulliBandits, GridNavi, KrazyWorld, PointNavigation, RandomMazes, TabularMdps
 from .stage_bench_meta import BenchConfig
 
 ALL = "all"
@@ -140,16 +141,32 @@ KRAZY_TRIAL = Trial(episodes=5)
 EXPLORING_TRIAL = Trial(episodes=5, exploration_episodes=3)
 """Three episodes of exploration, then two that count (Stadie et al. 2018)."""
 KRAZY = KrazyWorld(board=KRAZY_PRESETS["5x5"])
+MAZE = RandomMazes(maze=RANDOM_MAZE_PRESETS["7"])
 
 
-def _krazy_maml(method: str, **changes: Any) -> Cell:
-    """MAML or E-MAML on boards of Krazy World, one gradient step as Stadie et al."""
+def _boards_maml(robot: BenchRobot, method: str, minutes: float, **changes: Any) -> Cell:
+    """MAML or E-MAML on boards of Krazy World or in mazes, one gradient step as Stadie et al."""
     config = MamlConfig(
         **{"activation": "tanh", "step_size": 0.1, "iterations": 200, "curvature_tasks": 5, "trace": 0.97, **changes}
     )
     evaluation = EvaluationConfig(adapt_steps=1, trials=2)
     learner = MamlChoice(method=method, config=config, rollouts=20, later_scale=1.0)
-    return Cell(config=BenchConfig(robot=KRAZY, space="choice", learner=learner, evaluation=evaluation), minutes=30)
+    return Cell(
+        config=BenchConfig(robot=robot, space="choice", learner=learner, evaluation=evaluation), minutes=minutes
+    )
+
+
+def _boards_rl2(robot: BenchRobot, minutes: float, **changes: Any) -> Cell:
+    """RL2 on boards of Krazy World or in mazes."""
+    settings: dict[str, Any] = {"iterations": 400, "hidden": 128, "learning_rate": 2e-3, "trace": 0.95, **changes}
+    return Cell(config=_rl2(robot, KRAZY_TRIAL, repetitions=10, **settings), minutes=minutes)
+
+
+def _boards_e_rl2(robot: BenchRobot, minutes: float, **changes: Any) -> Cell:
+    """E-RL2, whose first episodes are worth what later ones make of them: credit has to reach that far back."""
+    far: dict[str, Any] = {"discount": 0.997, "trace": 0.997}
+    settings: dict[str, Any] = {"iterations": 400, "hidden": 128, "learning_rate": 2e-3, **far, **changes}
+    return Cell(config=_rl2(robot, EXPLORING_TRIAL, method="e-rl2", repetitions=10, **settings), minutes=minutes)
 
 
 CELLS: dict[str, Cell] = {
@@ -184,8 +201,8 @@ CELLS: dict[str, Cell] = {
         ),
         minutes=1,
     ),
-    "maml-krazy-5x5": _krazy_maml("maml"),
-    "e-maml-krazy-5x5": _krazy_maml("e-maml", exploration=1.0),
+    "maml-krazy-5x5": _boards_maml(KRAZY, "maml", 8),
+    "e-maml-krazy-5x5": _boards_maml(KRAZY, "e-maml", 8, exploration=1.0),
     "rl2-bandit-10-5": _bandit(10, 5, gittins=6.6, published=6.7, minutes=2, gate=6.6),
     "rl2-bandit-10-10": _bandit(10, 10, gittins=6.6, published=6.7, minutes=2, gate=None),
     "rl2-bandit-10-50": _bandit(10, 50, gittins=6.5, published=6.8, minutes=2, gate=None),
@@ -212,24 +229,12 @@ CELLS: dict[str, Cell] = {
             Reference("posterior-sampling-exact", (0.51, 2.22, 3.78, 5.08), "sampled with the exact posterior"),
         ),
     ),
-    "rl2-krazy-5x5": Cell(
-        config=_rl2(KRAZY, KRAZY_TRIAL, repetitions=10, iterations=400, hidden=128, learning_rate=2e-3, trace=0.95),
-        minutes=20,
-    ),
-    "e-rl2-krazy-5x5": Cell(
-        config=_rl2(
-            KRAZY,
-            EXPLORING_TRIAL,
-            method="e-rl2",
-            repetitions=10,
-            iterations=400,
-            hidden=128,
-            learning_rate=2e-3,
-            discount=0.997,
-            trace=0.997,
-        ),
-        minutes=20,
-    ),
+    "rl2-krazy-5x5": _boards_rl2(KRAZY, 20),
+    "e-rl2-krazy-5x5": _boards_e_rl2(KRAZY, 20),
+    "rl2-maze-7": _boards_rl2(MAZE, 20),
+    "e-rl2-maze-7": _boards_e_rl2(MAZE, 20),
+    "maml-maze-7": _boards_maml(MAZE, "maml", 6),
+    "e-maml-maze-7": _boards_maml(MAZE, "e-maml", 6, exploration=1.0),
 }
 """By name."""
 

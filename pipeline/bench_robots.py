@@ -15,6 +15,7 @@ from ..robots.krazy_boards import KrazyConfig
 from ..robots.krazy_world import KrazyBatch, make_krazy_tasks
 from ..robots.navigation import NAVIGATION_2D, Navigation, NavigationBatch, make_navigation_tasks
 from ..robots.oracles import gridnavi_known_goal_return, navigation_optimal_returns, solve_tabular
+from ..robots.random_mazes import RandomMazeBatch, RandomMazeConfig, make_random_maze_tasks
 from ..robots.robot import Float, RobotBatch
 from ..robots.tabular import TabularBatch, make_tabular_tasks, unpack_tables
 from ..robots.task import TaskSet, goals_of
@@ -197,3 +198,30 @@ class KrazyWorld:
     def oracle(self, goals: Float) -> float | None:
         """See `BenchRobot.oracle`: all goals, since boards are drawn until they can be solved in `max_tour` steps."""
         return float(self.board.num_goals) if self.episode_steps >= self.board.max_tour else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomMazes:
+    """Random mazes, 32 to train on and 64 others to test on, as Stadie et al."""
+
+    maze: RandomMazeConfig = field(default_factory=RandomMazeConfig)
+    num_train: int = 32
+    num_test: int = 64
+
+    @property
+    def name(self) -> str:
+        """See `BenchRobot.name`."""
+        return f"maze-{self.maze.size}"
+
+    def make_robot(self, rows: int) -> RandomMazeBatch:
+        """See `BenchRobot.make_robot`."""
+        return RandomMazeBatch(self.maze, rows)
+
+    def make_split(self) -> Split:
+        """See `BenchRobot.make_split`."""
+        return split_of(make_random_maze_tasks(self.num_train, self.num_test))
+
+    def oracle(self, goals: Float) -> float | None:
+        """See `BenchRobot.oracle`: the shortest way to the goal, 1 + 1/H - d/H for d of H steps."""
+        robot = self.make_robot(1)
+        return float(1.0 + (1.0 - robot.shortest_steps(goals).mean()) / robot.spec.episode_steps)

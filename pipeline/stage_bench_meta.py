@@ -2,11 +2,12 @@
 
 `bench-train` writes `learner.safetensors`, the whole state of the learner after its last iteration. `bench-evaluate`
 writes `returns.safetensors` (every episode of the agent, and of uniform random choices on the same tasks) and
-`scores.json` (means of each task). A learner is added by a module like `bench_maml.py`; that module and what it imports
-are the code version of both stages, so that a change of one learner leaves the results of the others valid.
+`scores.json` (means of each task), both with what `bench_measures.py` measures. A learner is added by a module like
+`bench_maml.py`; that module and what it imports are the code version of both stages, so that a change of one learner
+leaves the results of the others valid.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,16 +15,18 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import RunError
 from ..meta.adaptive import AdaptiveAgent, MetaLearner
-from ..meta.evaluation import Evaluation, EvaluationConfig, evaluate_agent
+from ..meta.evaluation import Evaluation, EvaluationConfig, Scores, evaluate_agent
 from ..meta.random_agent import RandomAgent
 from ..meta.space import ActionSpace, ChoiceSpace, UnitSpace
 from ..robots.robot import Float, RobotBatch
 from ..robots.spec import RobotSpec
 from ..skills.checkpoint import load_checkpoint, save_checkpoint
+from .bench_measures import measure, watch
 from .bench_robots import BenchRobot
 from .folder import load_json, write_record
 from .stage import Stage, Work
@@ -31,6 +34,8 @@ from .stage import Stage, Work
 LEARNER_NAME = "learner.safetensors"
 RETURNS_NAME = "returns.safetensors"
 SCORES_NAME = "scores.json"
+VISITS = "visits"
+"""Of each agent's tensors in `returns.safetensors`: where it went; see `bench_measures.Measures`."""
 Space = Literal["choice", "unit"]
 
 
@@ -165,7 +170,7 @@ def evaluate(config: BenchConfig, work: Work) -> None:
     tensors, facts = load_checkpoint(work.inputs["train"] / LEARNER_NAME)
     made.learner.load_state(tensors, facts)
     device = torch.device(work.machine.device)
-    robot = config.robot.make_robot(len(split.test) * config.evaluation.trials * config.learner.rollouts)
+    rows = len(split.test) * config.evaluation.trials * config.learner.rollouts
     space = made.learner.space
     seed = config.evaluation_seed
     random = RandomAgent(space, rollouts=config.learner.rollouts, seed=seed, device=device)
@@ -173,34 +178,46 @@ def evaluate(config: BenchConfig, work: Work) -> None:
     episodes: dict[str, Tensor] = {}
     scores: dict[str, Any] = {"tasks": split.name, "oracle": config.robot.oracle(split.test)}
     for name, agent in agents.items():
-        rng = np.random.default_rng(seed)
+        robot, rng = watch(config.robot, rows), np.random.default_rng(seed)
         found = evaluate_agent(agent, robot, space, split.test, config.evaluation, rng, device=device)
-        arrays = {"returns": found.returns, "steps": found.steps, "terminated": found.terminated}
+        measures = measure(config.robot, robot, found, split.test)
+        robot.close()
+        arrays: dict[str, NDArray[Any]] = {
+            "returns": found.returns,
+            "steps": found.steps,
+            "terminated": found.terminated,
+            **measures.scores,
+            **({} if measures.visits is None else {VISITS: measures.visits}),
+        }
         episodes |= {f"{name}.{key}": torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
-        scores[name] = make_scores(found)
+        scores[name] = make_scores(found, measures.scores)
     save_checkpoint(work.folder / RETURNS_NAME, episodes, {"axes": "task, trial, step, episode, rollout"})
     write_record(work.folder / SCORES_NAME, scores)
-    robot.close()
     made.learner.robot.close()
 
 
-def make_scores(found: Evaluation) -> dict[str, Any]:
-    """Mean returns of each task, along the axis of the evaluation.
+def make_scores(found: Evaluation, measures: Mapping[str, Scores]) -> dict[str, Any]:
+    """Means of each task, along the axis of the evaluation.
 
     With steps of adaptation the axis is `gradient_step`, 0 before the first, and the score is the mean return of the
     episodes that count; without, it is `episode_index`, 1 for the first episode of a trial, and the sum over the
-    episodes of a trial that count stands beside.
+    episodes of a trial that count stands beside. Measures (`bench_measures.py`) stand on the same axis.
     """
-    if found.returns.shape[2] > 1:
-        table = found.per_round()
-        return {"axis": "gradient_step", "places": list(range(table.shape[1])), "return": table.tolist()}
-    table = found.per_episode()[:, 0]
+    steps = found.returns.shape[2] > 1
+
+    def along(evaluation: Evaluation) -> Scores:
+        return evaluation.per_round() if steps else evaluation.per_episode()[:, 0]
+
+    table = along(found)
     scores: dict[str, Any] = {
-        "axis": "episode_index",
-        "places": list(range(1, table.shape[1] + 1)),
+        "axis": "gradient_step" if steps else "episode_index",
+        "places": list(range(table.shape[1])) if steps else list(range(1, table.shape[1] + 1)),
         "return": table.tolist(),
     }
-    return scores | ({"return_trial": found.trial_return()[:, 0].tolist()} if table.shape[1] > 1 else {})
+    if not steps and table.shape[1] > 1:
+        scores["return_trial"] = found.trial_return()[:, 0].tolist()
+    scores["measures"] = {name: along(found._replace(returns=values)).tolist() for name, values in measures.items()}
+    return scores
 
 
 def load_scores(folder: Path) -> dict[str, Any]:

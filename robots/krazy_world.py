@@ -247,6 +247,15 @@ class KrazyBatch(ArrayRobots):
         present = self._bank.arrays.kinds_present[self._slot[rows]]
         return Exploration(self._touched[rows], present, self._dead[rows].astype(np.int64), self._goals_taken[rows])
 
+    def places(self, rows: Rows) -> NDArray[np.int64]:
+        """Where the agents of `rows` stand: cells of the board in reading order, shape (r,).
+
+        Raises:
+            SpecError: The rows are not increasing or not there.
+        """
+        rows = require_rows(rows, self.rows, "krazy_world places")
+        return self._place[self._cell[rows]]
+
     def _observe(self, rows: Rows, index: Index) -> Float:
         if self._config.view == "global":
             return self._picture.take(rows, axis=0)

@@ -17,7 +17,7 @@ from supple.pipeline import collect_meta
 from supple.pipeline.bench_cells import CELLS, Gate, Reference, find_cells
 from supple.pipeline.bench_figures import make_cell_figure
 from supple.pipeline.bench_maml import MamlChoice
-from supple.pipeline.bench_robots import BernoulliBandits, GridNavi, KrazyWorld, PointNavigation
+from supple.pipeline.bench_robots import BernoulliBandits, GridNavi, KrazyWorld, PointNavigation, RandomMazes
 from supple.pipeline.cli import main
 from supple.pipeline.collect_meta import collect, judge, load_seeds, make_curve, oracle_rows, score_rows
 from supple.pipeline.keys import compute_plain, load_record
@@ -25,6 +25,7 @@ from supple.pipeline.result_records import load_records
 from supple.pipeline.stage_bench_meta import load_scores, make_evaluate, make_train
 from supple.pipeline.testing_kills import COMPARED, Kills, kill_once
 from supple.robots.navigation import POINT_ROBOT
+from supple.robots.random_mazes import RANDOM_MAZE_PRESETS
 
 DEMOS = ("demo-maml", "demo-rl2")
 
@@ -305,6 +306,8 @@ def test_runs_are_collected_into_records_tables_and_plots(
         (KrazyWorld(), [[0.0]], 3.0),
         (PointNavigation(variant=POINT_ROBOT), [[0.2, 0.0]], None),
         (KrazyWorld(episode_steps=10), [[0.0]], None),
+        # maze 100 of 7 x 7 cells: up twice, then right four times; each step but the last costs 1/48
+        (RandomMazes(maze=RANDOM_MAZE_PRESETS["7"]), [[100.0]], 1.0 - 5 / 48),
     ],
 )
 def test_oracles_by_hand(robot: Any, goals: list[list[float]], expected: float | None) -> None:
