@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from ..meta.evaluation import EvaluationConfig
 from ..meta.learned_rule import LearnedRule
 from ..meta.maml import MamlConfig
+from ..meta.recurrent_updater import RecurrentUpdaterConfig
 from ..meta.rl2 import Rl2Config
 from ..meta.trial import Trial
 from ..robots.krazy_boards import KRAZY_PRESETS
@@ -24,6 +25,7 @@ from ..robots.navigation import SPARSE_SEMICIRCLE
 from ..robots.oracles import bernoulli_bayes_return, gridnavi_bayes_returns
 from ..robots.random_mazes import RANDOM_MAZE_PRESETS
 from .bench_maml import MamlChoice
+from .bench_recurrent_updater import RecurrentUpdaterChoice
 from .bench_rl2 import Rl2Choice
 from .bench_robots import BenchRobot, BernoulliBandits, GridNavi, KrazyWorld, PointNavigation, RandomMazes, TabularMdps
 from .stage_bench_meta import BenchConfig
@@ -82,6 +84,11 @@ DUAN_2 = "Duan et al. 2016, Table 2"
 
 STEPS = EvaluationConfig(adapt_steps=3)
 """Three gradient steps, as Finn et al. at test time."""
+NAVIGATION_REFERENCES = (
+    Reference("maml-published", (-40.41, -11.68, -3.33, -3.23), FINN),
+    Reference("pretrained-published", (-40.8, -19.7, -11.7, -8.5), FINN),
+    Reference("random-init-published", (-82.7, -58.0, -53.8, -46.8), FINN),
+)
 
 
 def _navigation(
@@ -89,17 +96,12 @@ def _navigation(
 ) -> Cell:
     """MAML or a variant on the 2D navigation of Finn et al.; half of the tasks give the curvature, for speed."""
     config = MamlConfig(**{"curvature_tasks": 10, **changes})
-    references = (
-        Reference("maml-published", (-40.41, -11.68, -3.33, -3.23), FINN),
-        Reference("pretrained-published", (-40.8, -19.7, -11.7, -8.5), FINN),
-        Reference("random-init-published", (-82.7, -58.0, -53.8, -46.8), FINN),
-    )
     learner = MamlChoice(method=method, config=config, rule=rule)
     return Cell(
         config=BenchConfig(robot=PointNavigation(), space="unit", learner=learner, evaluation=STEPS),
         minutes=minutes,
         gates=gates,
-        references=references,
+        references=NAVIGATION_REFERENCES,
     )
 
 
@@ -185,6 +187,20 @@ CELLS: dict[str, Cell] = {
         ),
         minutes=0.1,
     ),
+    "demo-recurrent-updater": Cell(
+        config=BenchConfig(
+            robot=PointNavigation(num_train=8, num_test=4),
+            space="unit",
+            learner=RecurrentUpdaterChoice(
+                config=RecurrentUpdaterConfig(
+                    hidden=(8,), embedding=8, memory=8, rank=2, iterations=4, tasks=2, support=2, query=2, minibatch=2
+                ),
+                rollouts=2,
+            ),
+            evaluation=EvaluationConfig(adapt_steps=1),
+        ),
+        minutes=0.1,
+    ),
     "maml-2d-navigation": _navigation("maml", 8, (Gate(-14.0, 1), Gate(-5.0, 2), Gate(-4.0, 3))),
     "maml-2d-navigation-first-order": _navigation("maml-first-order", 3, first_order=True),
     "maml-2d-navigation-reinforce": _navigation("maml-reinforce", 1, outer="reinforce"),
@@ -192,6 +208,19 @@ CELLS: dict[str, Cell] = {
     "meta-sgd-2d-navigation": _navigation("meta-sgd", 8, step_sizes="parameter"),
     "learned-update-2d-navigation": _navigation("learned-update", 8, (Gate(-11.7, 1),), LearnedRule()),
     "e-maml-2d-navigation": _navigation("e-maml", 9, exploration=1.0),
+    "recurrent-updater-2d-navigation": Cell(
+        config=BenchConfig(
+            robot=PointNavigation(),
+            space="unit",
+            learner=RecurrentUpdaterChoice(
+                config=RecurrentUpdaterConfig(activation="relu", tasks=20, query=10, epochs=3, minibatch=5)
+            ),
+            evaluation=EvaluationConfig(adapt_steps=1),
+        ),
+        minutes=3,
+        gates=(Gate(-12.0, 1),),
+        references=NAVIGATION_REFERENCES,
+    ),
     "maml-sparse-semicircle": Cell(
         config=BenchConfig(
             robot=PointNavigation(variant=SPARSE_SEMICIRCLE, num_train=100, num_test=100),
