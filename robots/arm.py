@@ -178,7 +178,7 @@ class ArmBatch(MujocoRobots):
             self._gear, self._damping = self._batch.expand("actuator_gear"), self._batch.expand("dof_damping")
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
-        """See `RobotBatch.compute_reward`; a visible target stands in the observation, and the dynamics do not count."""
+        """See `RobotBatch.compute_reward`; dynamics do not count, and a visible target is the observed one."""
         seen, goals = np.asarray(observation, np.float32)[..., None, :], np.asarray(goals, np.float32)
         target = goals[..., :3] if self.variant.hidden_target else seen[..., 9:12]
         reward = _reward(seen[..., 6:9], target) * np.ones(len(goals), np.float32)
