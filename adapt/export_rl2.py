@@ -1,0 +1,33 @@
+"""RL2 and E-RL2 from the trainer to a bundle."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor
+
+from ..meta.adaptive import AdaptiveAgent
+from ..meta.collect import Seen
+from ..meta.rl2_agent import MEMORY
+from ..meta.rl2_learner import Rl2Learner
+from .exported import Exported
+
+
+def export_rl2(learner: Rl2Learner, *, greedy: bool) -> Exported:
+    """The recurrent policy; the value function stays behind."""
+    network = copy.deepcopy(learner.network).cpu()
+    parts = {"gru": network.gru, "policy_head": network.policy_head}
+
+    def read_state(agent: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
+        tensors, _ = agent.state()
+        state = {name: tensors[name].float() for name in MEMORY}
+        return state | {"output": network.policy_head(tensors["hidden"])}
+
+    return Exported(
+        kind="rl2",
+        learner={"hidden": network.hidden, "greedy": greedy},
+        weights={f"{name}.{key}": value for name, net in parts.items() for key, value in net.state_dict().items()},
+        agent=learner.agent(greedy=greedy),
+        space=learner.space,
+        read_state=read_state,
+    )

@@ -1,0 +1,174 @@
+"""The host of a learner that adapts by gradients: the numpy runtime acts, torch takes the steps between episodes.
+
+A host is the trainer's own agent, made anew of the bundle's weights. It is fed the episodes that the numpy agent played
+and gives back the parameters to act by. When it is made, it plays the golden trial to its end.
+
+Axes: R rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import BundleError, RunError
+from ..meta.adaptive import AdaptiveAgent
+from ..meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
+from ..meta.state import named_part
+from ..skills.config import SkillConfig
+from ..skills.model import SkillModel
+from .agent_runtime import HOST, Arrays, Noise, RowEpisodes, RuntimeAgent, SeenRows
+from .contract import Weights
+from .golden_trial import play_trial, recorded_noise, require_trial
+from .host_maml import make_maml_agent, read_maml_params
+from .learner_bundle import LearnerBundle
+from .learner_contract import LearnerContract
+from .networks import Array
+from .row_space import RowSpace
+from .torch_rows import to_episodes
+
+HOST_TOLERANCE = 1e-4
+"""As `GOLDEN_TOLERANCE`, for what follows a step that a host took: its sums run over whole episodes."""
+_FACTS = HOST + "facts"
+
+
+class Host(NamedTuple):
+    """How the steps of one kind are taken."""
+
+    make_agent: Callable[[LearnerContract, dict[str, Tensor], ActionSpace], AdaptiveAgent]
+    """The trainer's agent, whose rows each learn for themselves, on the CPU."""
+    read_params: Callable[[AdaptiveAgent], dict[str, Tensor]]
+    """What the numpy agent is to act by, (R, ...), as its `set_params` takes it."""
+
+
+HOSTS: dict[str, Host] = {"maml": Host(make_maml_agent, read_maml_params)}
+"""By kind."""
+
+
+class HostedAgent:
+    """A `RuntimeAgent` that acts in numpy and adapts in torch."""
+
+    def __init__(self, acting: Any, host: AdaptiveAgent, space: ActionSpace, kind: Host) -> None:
+        """Before the first task.
+
+        Args:
+            acting: The numpy agent, with `set_params`.
+            host: The trainer's agent.
+            space: What is chosen, in torch.
+            kind: Reads the parameters of `host`.
+        """
+        self._acting, self._agent, self._space, self._kind = acting, host, space, kind
+
+    @property
+    def space(self) -> RowSpace:
+        """What it chooses."""
+        space: RowSpace = self._acting.space
+        return space
+
+    @property
+    def params(self) -> dict[str, Array]:
+        """The parameters of every row, (R, ...)."""
+        params: dict[str, Array] = self._acting.params
+        return params
+
+    def begin_task(self, rows: int) -> None:
+        """See `RuntimeAgent.begin_task`."""
+        self._acting.begin_task(rows)
+        self._agent.begin_task(rows)
+
+    def begin_episode(self) -> None:
+        """See `RuntimeAgent.begin_episode`."""
+        self._acting.begin_episode()
+
+    def act(self, seen: SeenRows) -> Array:
+        """See `RuntimeAgent.act`."""
+        latent: Array = self._acting.act(seen)
+        return latent
+
+    def observe(self, episodes: RowEpisodes) -> None:
+        """Hands the episodes to the host."""
+        self._acting.observe(episodes)
+        self._agent.observe(to_episodes(episodes, self._space))
+
+    def adapt(self) -> None:
+        """The host takes a step; from now on the parameters are its."""
+        self._agent.adapt()
+        params = self._kind.read_params(self._agent)
+        self._acting.set_params({name: value.detach().numpy().copy() for name, value in params.items()})
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See `RuntimeAgent.state`; the host's part begins with `host.`."""
+        tensors, facts = self._agent.state()
+        held = {f"{HOST}{name}": value.detach().numpy().copy() for name, value in tensors.items()}
+        held[_FACTS] = np.frombuffer(json.dumps(facts, sort_keys=True).encode(), np.uint8).copy()
+        state: dict[str, NDArray[Any]] = self._acting.state()
+        return state | held
+
+    def load_state(self, arrays: Arrays) -> None:
+        """Goes on exactly where `state` was taken.
+
+        Raises:
+            RunError: The state lacks a part or belongs to other sizes.
+        """
+        try:
+            facts = json.loads(arrays[_FACTS].tobytes())
+        except (KeyError, ValueError) as error:
+            raise RunError(f"hosted agent: expected a whole state, got {error}; begin the task again") from error
+        tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items() if name != _FACTS}
+        self._acting.load_state({name: value for name, value in arrays.items() if not name.startswith(HOST)})
+        self._agent.begin_task(len(arrays["output"]))
+        self._agent.load_state(named_part(tensors, HOST), facts)
+
+
+def make_hosted(bundle: LearnerBundle, noise: Noise) -> RuntimeAgent:
+    """An agent that acts and adapts, whatever the kind; a host plays the golden trial first.
+
+    Raises:
+        BundleError: The host does not adapt as the trainer did.
+    """
+    if not bundle.kind.hosted:
+        return bundle.make_agent(noise)
+    where = f"host of a bundle of kind {bundle.contract.kind}"
+    recorded = recorded_noise(bundle.golden, where)
+    with np.errstate(all="ignore"):
+        outputs = play_trial(_make_hosted(bundle, recorded), bundle.golden)
+    require_trial(bundle.golden, outputs, where, tolerance=HOST_TOLERANCE)
+    if left := recorded.left():
+        raise BundleError(f"{where}: expected all recorded noise to be drawn, got {left} draws left; export again")
+    return _make_hosted(bundle, noise)
+
+
+def _make_hosted(bundle: LearnerBundle, noise: Noise) -> HostedAgent:
+    contract = bundle.contract
+    weights = {name: torch.tensor(value) for name, value in bundle.weights.items()}
+    space = make_space(contract, bundle.weights)
+    kind = HOSTS[contract.kind]
+    return HostedAgent(bundle.make_agent(noise), kind.make_agent(contract, weights, space), space, kind)
+
+
+def make_space(contract: LearnerContract, weights: Weights) -> ActionSpace:
+    """The action space of a bundle in torch, on the CPU."""
+    facts, robot = contract.space, contract.robot
+    if facts.name == "choice":
+        return ChoiceSpace(robot)
+    if facts.name == "unit":
+        return UnitSpace(robot)
+    tensors = {name.removeprefix("space."): torch.tensor(v) for name, v in weights.items() if name.startswith("space.")}
+    if facts.name == "raw":
+        return RawSpace(robot, tensors["mean"], tensors["std"])
+    config = SkillConfig(
+        skill_horizon=facts.horizon,
+        skill_dim=facts.latent_dim,
+        decoder_hidden=facts.decoder[1:-1],
+        prior_hidden=facts.prior[1:-1],
+    )
+    model = SkillModel(contract.observation_dim, contract.action_dim, config)
+    scale = {f"normaliser.{name}": tensors.pop(name) for name in ("mean", "std")}
+    model.load_state_dict(model.state_dict() | scale | tensors)
+    return SkillSpace(model)

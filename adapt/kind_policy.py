@@ -1,0 +1,278 @@
+"""Policies of learners that adapt by gradients, in numpy: they act here, and a host with torch takes the steps.
+
+`maml` is a first policy theta with the rule of its inner step (MAML, E-MAML, Meta-SGD, learned updates): every row acts
+by parameters of its own, which the host replaces. `policy` is a plain policy, as it comes out of an adaptation. See
+`meta/policy.py` for what a policy is.
+
+Axes: R rows, r rows still running, O observation, U outputs, Z latent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BundleError, RunError
+from .agent_runtime import Arrays, Noise, RowEpisodes, SeenRows
+from .contract import Weights
+from .facts import read_facts
+from .learner_contract import Kind, LearnerContract
+from .networks import Array, Gaussian
+from .row_distribution import draw_choice, draw_gaussian
+from .row_space import RowSpace, mlp_shapes, split_prefix
+
+LOG_SCALE_LOW = np.float32(math.log(1e-6))
+"""Smallest log standard deviation, as in `meta/policy.py`."""
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": lambda value: np.maximum(value, np.float32(0.0)),
+    "tanh": np.tanh,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyFacts:
+    """A multilayer perceptron in `bundle.json`.
+
+    Raises:
+        BundleError: A width is not positive, or the activation unknown.
+    """
+
+    hidden: tuple[int, ...]
+    """Widths of the hidden layers."""
+    activation: str
+    """A name in `ACTIVATIONS`."""
+    greedy: bool = False
+    """Act by the mode."""
+
+    def __post_init__(self) -> None:
+        if any(width < 1 for width in self.hidden):
+            raise BundleError(
+                f"bundle.json learner.hidden: expected positive widths, got {self.hidden}; export the bundle again"
+            )
+        if self.activation not in ACTIVATIONS:
+            raise BundleError(
+                f"bundle.json learner.activation: expected {' or '.join(ACTIVATIONS)}, got {self.activation!r}; export "
+                "the bundle again"
+            )
+
+
+def policy_shapes(
+    contract: LearnerContract, facts: PolicyFacts, inputs: int | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of `policy.*`; `inputs` is O unless the policy reads more."""
+    discrete = contract.space.name == "choice"
+    outputs = len(contract.robot.choices) if discrete else contract.space.latent_dim
+    inputs = contract.observation_dim if inputs is None else inputs
+    shapes = mlp_shapes("policy", (inputs, *facts.hidden, outputs))
+    return shapes if discrete else {**shapes, "policy.log_scale": (outputs,)}
+
+
+def compute_rows(params: Mapping[str, Array], facts: PolicyFacts, observation: Array) -> Array:
+    """The output of each row's own network, (R, U): logits or means; params (R, ...) or (1, ...), observation (R, O)."""
+    value = observation[:, None]
+    for index in range(len(facts.hidden) + 1):
+        weight, bias = params[f"layers.{index}.weight"], params[f"layers.{index}.bias"]
+        value = value @ np.swapaxes(weight, -1, -2) + bias[:, None]
+        if index < len(facts.hidden):
+            value = ACTIVATIONS[facts.activation](value)
+    return value[:, 0]
+
+
+class PolicyRowAgent:
+    """Every row acts by its own parameters, which are the bundle's until somebody sets others."""
+
+    def __init__(self, contract: LearnerContract, weights: Weights, noise: Noise, facts: PolicyFacts) -> None:
+        """Before the first task."""
+        self.space = RowSpace(contract.space, contract.robot, weights)
+        """What it chooses."""
+        self._facts, self._noise = facts, noise
+        self._theta: dict[str, Array] = split_prefix(weights, "policy.")
+        self._observation_dim = contract.observation_dim
+        self.begin_task(0)
+
+    def begin_task(self, rows: int) -> None:
+        """Back to the bundle's parameters in R rows."""
+        self._params = {name: np.broadcast_to(value, (rows, *value.shape)) for name, value in self._theta.items()}
+        self._output = np.zeros((rows, self._outputs), np.float32)
+        self._rows = rows
+
+    @property
+    def _outputs(self) -> int:
+        return len(self._theta[f"layers.{len(self._facts.hidden)}.bias"])
+
+    @property
+    def params(self) -> dict[str, Array]:
+        """The parameters of every row, (R, ...)."""
+        return self._params
+
+    def set_params(self, params: Mapping[str, Array]) -> None:
+        """Acts by these from now on.
+
+        Args:
+            params: The same names, each (R, ...).
+
+        Raises:
+            RunError: One is missing or has another shape.
+        """
+        for name, value in self._theta.items():
+            found = params[name].shape if name in params else None
+            if found != (self._rows, *value.shape):
+                raise RunError(
+                    f"policy parameters: expected '{name}' of shape {(self._rows, *value.shape)}, got {found}; adapt "
+                    "again"
+                )
+        self._params = {name: np.asarray(params[name], np.float32) for name in self._theta}
+
+    def begin_episode(self) -> None:
+        """Nothing changes between episodes."""
+
+    def act(self, seen: SeenRows) -> Array:
+        """A latent for each running row, shape (r, Z)."""
+        # the trainer draws for all rows, so that rows that ended do not change what the others draw
+        observation = np.zeros((self._rows, self._observation_dim), np.float32)
+        observation[seen.rows] = self.space.normalise(seen.observation)
+        self._output = compute_rows(self._params, self._facts, observation)
+        if self.space.choices:
+            choice = draw_choice(self._output[:, None], self._noise, greedy=self._facts.greedy)
+        else:
+            log_scale = np.maximum(self._params["log_scale"], LOG_SCALE_LOW)
+            gaussian = Gaussian(self._output[:, None], np.exp(log_scale)[:, None])
+            choice = draw_gaussian(gaussian, self._noise, greedy=self._facts.greedy)
+        return self.space.to_latent(choice[seen.rows, 0], seen.observation)
+
+    def observe(self, episodes: RowEpisodes) -> None:
+        """Nothing is learned here."""
+
+    def adapt(self) -> None:
+        """Nothing: the host does it, where there is one."""
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Parameters and the last outputs of every row."""
+        return {f"params.{name}": value.copy() for name, value in self._params.items()} | {
+            "output": self._output.copy()
+        }
+
+    def load_state(self, arrays: Arrays) -> None:
+        """Goes on exactly where `state` was taken.
+
+        Raises:
+            RunError: The state lacks a part or belongs to other sizes.
+        """
+        if "output" not in arrays or arrays["output"].shape[1:] != (self._outputs,):
+            raise RunError("policy agent: expected a whole state with 'output', got none; begin the task again")
+        self.begin_task(len(arrays["output"]))
+        self.set_params(split_prefix(arrays, "params."))
+        self._output = arrays["output"].copy()
+
+
+RULES = ("gradient-descent", "learned")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MamlFacts:
+    """A first policy and its inner step in `bundle.json`; the fields are those of `meta/maml.py` and its rules.
+
+    Raises:
+        BundleError: The rule is unknown.
+    """
+
+    hidden: tuple[int, ...]
+    activation: str
+    correction: str
+    discount: float
+    trace: float
+    normalise_advantage: bool
+    later_scale: float
+    """Factor on every step after the first."""
+    rule: str
+    """A name in `RULES`."""
+    step_size: float
+    step_sizes: str
+    """Of gradient descent."""
+    rule_hidden: int
+    """Of a learned rule; 0 for gradient descent, as the two below."""
+    rule_embedding: int
+    rule_addition: float
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise BundleError(
+                f"bundle.json learner.rule: expected {' or '.join(RULES)}, got {self.rule!r}; export the bundle again"
+            )
+
+    @property
+    def policy(self) -> PolicyFacts:
+        """Of the acting policy."""
+        return PolicyFacts(hidden=self.hidden, activation=self.activation)
+
+
+def read_maml(contract: LearnerContract) -> MamlFacts:
+    """The facts of the contract.
+
+    Raises:
+        BundleError: They are not those of MAML.
+    """
+    return read_facts(MamlFacts, contract.learner, "bundle.json learner")
+
+
+def read_policy(contract: LearnerContract) -> PolicyFacts:
+    """The facts of the contract.
+
+    Raises:
+        BundleError: They are not those of a plain policy.
+    """
+    return read_facts(PolicyFacts, contract.learner, "bundle.json learner")
+
+
+def maml_shapes(contract: LearnerContract) -> dict[str, tuple[int, ...]]:
+    """See `Kind.weight_shapes`."""
+    facts = read_maml(contract)
+    policy = policy_shapes(contract, facts.policy)
+    return {**policy, **_rule_shapes(facts, {name.removeprefix("policy."): shape for name, shape in policy.items()})}
+
+
+def _rule_shapes(facts: MamlFacts, policy: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of `rule.*`, see `meta/inner.py` and `meta/learned_rule.py`."""
+    if facts.rule == "learned":
+        width, embedding = facts.rule_hidden, facts.rule_embedding
+        shapes: dict[str, tuple[int, ...]] = {
+            "rule.net.0.weight": (width, 5 + embedding),
+            "rule.net.0.bias": (width,),
+            "rule.net.1.weight": (2, width),
+            "rule.net.1.bias": (2,),
+            "rule.log_addition": (),
+        }
+        for name in policy:
+            shapes |= {f"rule.embedding.{name}": (embedding,), f"rule.log_step.{name}": ()}
+        return shapes
+    if facts.step_sizes == "fixed":
+        return {}
+    if facts.step_sizes == "scalar":
+        return {"rule.log_step": ()}
+    return {f"rule.log_step.{name}": shape if facts.step_sizes == "parameter" else () for name, shape in policy.items()}
+
+
+def _make_maml(contract: LearnerContract, weights: Weights, noise: Noise) -> PolicyRowAgent:
+    return PolicyRowAgent(contract, weights, noise, read_maml(contract).policy)
+
+
+def _make_policy(contract: LearnerContract, weights: Weights, noise: Noise) -> PolicyRowAgent:
+    return PolicyRowAgent(contract, weights, noise, read_policy(contract))
+
+
+MAML = Kind(
+    summary="It adapts by gradient steps, which a host with torch takes; here it acts by the parameters of each task.",
+    weight_shapes=maml_shapes,
+    make_agent=_make_maml,
+    hosted=True,
+)
+POLICY = Kind(
+    summary="A plain policy, adapted to one task; it does not learn.",
+    weight_shapes=lambda contract: policy_shapes(contract, read_policy(contract)),
+    make_agent=_make_policy,
+)

@@ -1,0 +1,178 @@
+"""A bundle of any learner but SiMPL on disk, and the agent that it becomes; numpy alone loads and runs it.
+
+The files are those of `bundle_folder.py`. What a bundle holds is said by its kind (`kinds.py`); what all have in common
+is the contract (`learner_contract.py`) and the golden trial (`golden_trial.py`), which is played at every loading.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BundleError, SpecError
+from ..robots.spec import RobotSpec
+from .agent_runtime import Noise, RuntimeAgent
+from .bundle_folder import (
+    CARD,
+    CONTRACT,
+    GOLDEN,
+    WEIGHTS,
+    digest_of,
+    json_bytes,
+    parse_json,
+    parse_tensors,
+    read_files,
+    tensor_bytes,
+    write_files,
+)
+from .contract import Weights, check_tensors
+from .golden_trial import EPISODES, check_trial, play_trial, recorded_noise, require_trial
+from .kinds import KINDS
+from .learner_contract import Kind, LearnerContract
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerBundle:
+    """A verified bundle. Its arrays are read-only."""
+
+    contract: LearnerContract
+    """What the bundle promises."""
+    weights: Weights
+    """Every weight by name."""
+    golden: Weights
+    """The golden trial."""
+    digest: str
+    """sha256 of the manifest, hexadecimal: equal digests, equal bundles."""
+
+    @property
+    def kind(self) -> Kind:
+        """How it is run."""
+        return KINDS[self.contract.kind]
+
+    def make_agent(self, noise: Noise) -> RuntimeAgent:
+        """An agent before its first task; a hosted one acts and does not adapt, see `host.make_hosted`."""
+        return self.kind.make_agent(self.contract, self.weights, noise)
+
+
+def write_learner_bundle(
+    path: str | os.PathLike[str],
+    *,
+    contract: LearnerContract,
+    weights: Mapping[str, NDArray[Any]],
+    golden: Mapping[str, NDArray[Any]],
+) -> LearnerBundle:
+    """Writes a bundle, verifies what was written, and publishes it by rename; a kill at any time leaves no bundle.
+
+    Args:
+        path: The directory to make; it must not exist.
+        contract: See `LearnerContract`.
+        weights: Every weight by name, float32.
+        golden: A trial that the trainer's agent played, see `record_trial.record_trial`.
+
+    Raises:
+        BundleError: The path exists, another process writes it, something does not fit, the numpy runtime does not play
+            the trial as recorded, or the disk refused.
+    """
+    target = Path(path)
+    contents = {
+        CONTRACT: json_bytes(contract.to_json()),
+        CARD: make_card(contract).encode(),
+        GOLDEN: tensor_bytes(golden),
+        WEIGHTS: tensor_bytes(weights),
+    }
+    _verify(contents, digest_of(contents), target)
+    return write_files(target, contents, load_learner_bundle)
+
+
+def load_learner_bundle(path: str | os.PathLike[str]) -> LearnerBundle:
+    """Reads a bundle and verifies it: files, digests, schema, kind, shapes, finiteness, golden trial.
+
+    Args:
+        path: The bundle's directory.
+
+    Raises:
+        BundleError: Names what is wrong and what to do.
+    """
+    contents, digest = read_files(path)
+    return _verify(contents, digest, Path(path))
+
+
+def require_learner_robot(contract: LearnerContract, spec: RobotSpec) -> None:
+    """Checks that a robot is the one that the bundle was made for (its name may differ).
+
+    Raises:
+        BundleError: Names the first field in which they differ.
+    """
+    try:
+        contract.robot.require_match(spec, f"bundle for robot '{contract.robot.name}'")
+    except SpecError as error:
+        raise BundleError(str(error)) from error
+
+
+def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> LearnerBundle:
+    """The bundle of these file contents, with everything but the manifest checked."""
+    data = parse_json(contents[CONTRACT], where / CONTRACT)
+    found = data.get("kind") if isinstance(data, dict) else None
+    kind = KINDS.get(found) if isinstance(found, str) else None
+    if kind is None:
+        raise BundleError(
+            f"{where / CONTRACT} kind: expected one of {', '.join(sorted(KINDS))}, got {found!r}; load it with the "
+            "version of supple that wrote it" + (", or with load_bundle, which knows SiMPL" if found == "simpl" else "")
+        )
+    contract = LearnerContract.from_json(data)
+    weights = parse_tensors(contents[WEIGHTS], where / WEIGHTS)
+    shapes = {**kind.weight_shapes(contract), **contract.space.weight_shapes(contract.observation_dim)}
+    check_tensors(weights, shapes, str(where / WEIGHTS), "export the bundle again")
+    if "space.std" in weights and not (weights["space.std"] > 0).all():
+        raise BundleError(f"{where / WEIGHTS}: expected space.std > 0, got {weights['space.std'].min()}; export again")
+    golden = parse_tensors(contents[GOLDEN], where / GOLDEN)
+    check_trial(contract, golden, str(where / GOLDEN))
+    _replay(contract, weights, golden, kind, str(where / WEIGHTS))
+    return LearnerBundle(contract, weights, golden, digest)
+
+
+def _replay(contract: LearnerContract, weights: Weights, golden: Weights, kind: Kind, where: str) -> None:
+    """Plays the golden trial; see `require_trial` for errors."""
+    noise = recorded_noise(golden, where)
+    episodes = 1 if kind.hosted else EPISODES
+    with np.errstate(all="ignore"):
+        outputs = play_trial(kind.make_agent(contract, weights, noise), golden, episodes)
+    require_trial(golden, outputs, where, episodes=episodes)
+    if not kind.hosted and (left := noise.left()):
+        raise BundleError(f"{where}: expected all recorded noise to be drawn, got {left} draws left; export again")
+
+
+def make_card(contract: LearnerContract) -> str:
+    """A card for people: what the bundle is, for which robot, and how to use it."""
+    robot, kind = contract.robot, KINDS[contract.kind]
+    lines = [f"# {contract.kind} for {robot.name}", "", kind.summary, ""]
+    lines += ["| | axis | unit | low | high | largest change per second |", "|---|---|---|---|---|---|"]
+    for spec in (robot.observation, robot.action, robot.goal):
+        for axis in spec.axes:
+            rate = "" if axis.rate_limit is None else f"{axis.rate_limit:g}"
+            lines.append(f"| {spec.name} | {axis.name} | {axis.unit} | {axis.low:g} | {axis.high:g} | {rate} |")
+    if robot.choices:
+        lines += ["", f"Choices: {', '.join(robot.choices)}."]
+    budget = contract.budget
+    steps = f"{budget.adapt_steps} steps of adaptation" if budget.adapt_steps else "no steps of adaptation"
+    explored = f", the first {budget.exploration_episodes} to explore" if budget.exploration_episodes else ""
+    lines += [
+        "",
+        f"One action every {robot.control_period:g} s. It was judged by rounds of {budget.episodes} episodes{explored}, "
+        f"with {steps} between them.",
+        "",
+        "Load it with `supple.adapt.learner_bundle.load_learner_bundle`, run it with `supple adapt`. "
+        "`sha256sum -c MANIFEST.sha256` checks the files.",
+        "",
+        "Where it comes from:",
+        "",
+    ]
+    lines += [f"- {key}: {json.dumps(value, sort_keys=True)}" for key, value in sorted(contract.provenance.items())]
+    return "\n".join(lines) + "\n"

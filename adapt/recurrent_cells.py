@@ -1,0 +1,41 @@
+"""Recurrent cells in numpy, as torch computes them, for rows.
+
+Source: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation",
+EMNLP 2014 (GRU), in the form of torch, which multiplies by the reset gate after the hidden state's product.
+
+Axes: r rows, F inputs, H hidden.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .contract import Weights
+from .networks import Array
+
+
+def gru_shapes(name: str, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of one layer's weights, gates in the order reset, update, new."""
+    return {
+        f"{name}.weight_ih_l0": (3 * hidden, inputs),
+        f"{name}.weight_hh_l0": (3 * hidden, hidden),
+        f"{name}.bias_ih_l0": (3 * hidden,),
+        f"{name}.bias_hh_l0": (3 * hidden,),
+    }
+
+
+def step_gru(weights: Weights, name: str, value: Array, hidden: Array) -> Array:
+    """h_(t+1), (r, H), of x_t (r, F) and h_t (r, H): (1 - z) n + z h with n = tanh(W x + r (U h + c))."""
+    from_input = value @ weights[f"{name}.weight_ih_l0"].T + weights[f"{name}.bias_ih_l0"]
+    from_hidden = hidden @ weights[f"{name}.weight_hh_l0"].T + weights[f"{name}.bias_hh_l0"]
+    reset_in, update_in, new_in = np.split(from_input, 3, axis=-1)
+    reset_hidden, update_hidden, new_hidden = np.split(from_hidden, 3, axis=-1)
+    reset, update = sigmoid(reset_in + reset_hidden), sigmoid(update_in + update_hidden)
+    new = np.tanh(new_in + reset * new_hidden)
+    after: Array = (np.float32(1.0) - update) * new + update * hidden
+    return after
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), written with tanh so that a large x does not overflow."""
+    return np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1.0))
