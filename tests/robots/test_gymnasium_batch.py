@@ -1,0 +1,236 @@
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Sequence
+from gymnasium.utils.env_checker import check_env
+
+from supple.errors import ConfigError, RobotFault, SpecError
+from supple.robots.gymnasium_batch import GymnasiumBatch
+from supple.robots.gymnasium_view import GymnasiumRobot
+from supple.robots.robot import FirstRow, Float
+from supple.robots.spec import ArraySpec, Axis
+from supple.robots.testing import RobotContract
+
+PLACE = ArraySpec("goal", (Axis("x", "m", -20.0, 20.0),))
+GRAVITY = ArraySpec("goal", (Axis("gravity", "m/s^2", 0.0, 20.0),))
+
+
+class Line(gymnasium.Env[Any, Any]):
+    """A point on a line that moves by its action and ends within 1 m of its place; it starts within 0.1 m of 0."""
+
+    def __init__(self, place: float, *, wide: bool = False) -> None:
+        self.place, self.closed = place, False
+        self.observation_space = Dict({"far": Discrete(2), "x": Box(-100.0, 100.0, (2 if wide else 1,), np.float64)})
+        self.action_space = Box(-0.5, 0.5, (1, 1), np.float64)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-0.1, 0.1)
+        return self.seen(), {}
+
+    def seen(self) -> dict[str, Any]:
+        x = np.full(self.observation_space["x"].shape, self.x)
+        return {"far": np.int64(abs(self.x) > 0.2), "x": x}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert action.shape == (1, 1)
+        self.x += float(action[0, 0])
+        return self.seen(), -abs(self.x - self.place), bool(abs(self.x - self.place) < 1.0), False, {}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def make_lines(rows: int, episode_steps: int) -> GymnasiumBatch:
+    return GymnasiumBatch(
+        lambda goal: Line(float(goal[0])), PLACE, rows, example=[0.0], name="line", episode_steps=episode_steps
+    )
+
+
+class TestLineContract(RobotContract):
+    near_goal = (0.0,)
+    far_goal = (18.0,)
+    rewards_observation = False
+
+    def make_batch(self, rows: int, episode_steps: int) -> GymnasiumBatch:
+        return make_lines(rows, episode_steps)
+
+
+class TestPendulumContract(RobotContract):
+    near_goal = (10.0,)
+    far_goal = (2.0,)
+    ends_at_goal = False
+    rewards_observation = False
+
+    def make_batch(self, rows: int, episode_steps: int) -> GymnasiumBatch:
+        return make_pendulums(rows, episode_steps)
+
+
+class Levers(gymnasium.Env[Any, Any]):
+    """Two levers, numbered 3 and 4; the reward is the number pulled times the task's parameter, plus some luck."""
+
+    observation_space = Box(np.array([0.0, 0.0], np.float32), np.array([100.0, 0.0], np.float32))
+    action_space = Discrete(2, start=3)
+
+    def __init__(self, scale: float = 1.0, luck: float = 0.0) -> None:
+        self.scale, self.luck, self.pulls = scale, luck, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.pulls = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.pulls += 1
+        reward = float(action) * self.scale + self.luck * self.np_random.random()
+        return np.array([self.pulls, 0.0], np.float32), reward, False, False, {}
+
+
+class TestLeversContract(RobotContract):
+    near_goal = (1.0,)
+    far_goal = (2.0,)
+    ends_at_goal = False
+    rewards_observation = False
+
+    def make_batch(self, rows: int, episode_steps: int) -> GymnasiumBatch:
+        return GymnasiumBatch(
+            lambda goal: Levers(float(goal[0]), luck=0.1), PLACE, rows, example=[0.0], episode_steps=episode_steps
+        )
+
+
+def make_pendulums(rows: int, episode_steps: int | None = None) -> GymnasiumBatch:
+    return GymnasiumBatch(
+        lambda goal: gymnasium.make("Pendulum-v1", g=float(goal[0])),
+        GRAVITY,
+        rows,
+        example=[10.0],
+        episode_steps=episode_steps,
+    )
+
+
+def test_the_toy_environment_is_one_and_survives_there_and_back() -> None:
+    check_env(Line(3.0), skip_render_check=True)
+    check_env(GymnasiumRobot(FirstRow(make_lines(1, 20)), [3.0]), skip_render_check=True)
+
+
+def test_spec_of_the_spaces() -> None:
+    spec = make_lines(2, 20).spec
+    # flattened in the order of the keys: `far` one-hot, then x
+    assert spec.observation.names == ("observation0", "observation1", "observation2")
+    assert spec.observation.low.tolist() == [0.0, 0.0, -100.0]
+    assert spec.observation.high.tolist() == [1.0, 1.0, 100.0]
+    assert (spec.action.low.tolist(), spec.action.high.tolist()) == ([-0.5], [0.5])
+    assert (spec.name, spec.episode_steps, spec.goal) == ("line", 20, PLACE)
+    pendulum = make_pendulums(1).spec
+    assert (pendulum.name, pendulum.episode_steps, pendulum.action.high.tolist()) == ("Pendulum-v1", 200, [2.0])
+
+
+def test_a_row_is_the_environment_of_its_task() -> None:
+    batch, rows = make_pendulums(2), np.arange(2)
+    goals = np.array([[3.0], [12.0]], np.float32)
+    first = batch.reset(rows, goals, np.random.default_rng(5))
+    seeds = np.random.default_rng(5).integers(2**31, size=2).tolist()
+    envs = [gymnasium.make("Pendulum-v1", g=gravity) for gravity in (3.0, 12.0)]
+    for row, (env, seed) in enumerate(zip(envs, seeds, strict=True)):
+        assert np.array_equal(env.reset(seed=seed)[0], first[row])
+    rng = np.random.default_rng(0)
+    for count in range(200):
+        action = rng.uniform(-2.0, 2.0, (2, 1)).astype(np.float32)
+        step = batch.step(rows, action)
+        for row, env in enumerate(envs):
+            observation, reward, terminated, truncated, _ = env.step(action[row])
+            assert np.array_equal(step.observation[row], observation)
+            assert step.reward[row] == np.float32(reward)
+            assert (step.terminated[row], step.truncated[row]) == (terminated, truncated) == (False, count == 199)
+
+
+def test_an_environment_is_kept_while_the_task_is_the_same() -> None:
+    made: list[Line] = []
+
+    def make(goal: Float) -> Line:
+        made.append(Line(float(goal[0])))
+        return made[-1]
+
+    batch = GymnasiumBatch(make, PLACE, 1, example=[0.0], episode_steps=5)
+    assert made[0].closed  # it only told the spaces
+    for goal, count in ((3.0, 2), (3.0, 2), (4.0, 3)):
+        batch.reset(np.arange(1), np.array([[goal]], np.float32), np.random.default_rng(0))
+        assert len(made) == count
+    assert [line.closed for line in made] == [True, True, False]
+    batch.close()
+    assert made[2].closed
+
+
+class Cut(Line):
+    """Ends by its own clock after two steps; `both` says that the task ends then, too."""
+
+    def __init__(self, both: bool) -> None:
+        super().__init__(50.0)
+        self.both, self.count = both, 0
+
+    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        self.count = 0
+        return super().reset(**arguments)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        over = self.count == 2
+        return *super().step(action)[:2], over and self.both, over, {}
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_an_environments_own_end_is_kept_apart_and_nothing_follows_it(both: bool) -> None:
+    batch, row = GymnasiumBatch(lambda goal: Cut(both), PLACE, 1, example=[0.0], episode_steps=9), np.arange(1)
+    still = np.zeros((1, 1), np.float32)
+    with pytest.raises(SpecError, match="Cut step: expected a running episode, got row 0 after its end; reset"):
+        batch.step(row, still)
+    for _ in range(2):
+        batch.reset(row, np.zeros((1, 1), np.float32), np.random.default_rng(0))
+        steps = [batch.step(row, still) for _ in range(2)]
+        ends = [(bool(step.terminated[0]), bool(step.truncated[0])) for step in steps]
+        assert ends == [(False, False), (both, not both)]
+        with pytest.raises(SpecError, match="Cut step: expected a running episode, got row 0 after its end; reset"):
+            batch.step(row, still)
+
+
+def test_choices_that_do_not_begin_at_zero_and_blanked_observations() -> None:
+    batch, row = GymnasiumBatch(lambda goal: Levers(), PLACE, 1, example=[0.0], episode_steps=9), np.arange(1)
+    assert batch.spec.choices == ("choice3", "choice4")
+    assert batch.spec.observation.high.tolist() == [100.0, np.inf]
+    batch.reset(row, np.zeros((1, 1), np.float32), np.random.default_rng(0))
+    rewards = [batch.step(row, np.array([[index]], np.float32)).reward[0] for index in (0.0, 1.0)]
+    assert rewards == [3.0, 4.0]
+
+
+def test_environments_that_do_not_fit_are_named() -> None:
+    class Odd(Levers):
+        action_space = MultiDiscrete([2, 2])
+
+    class Words(Levers):
+        observation_space = Sequence(Discrete(3))
+
+    for env, text in ((Odd(), "Odd: expected actions in a Box or Discrete"), (Words(), "Words: expected observations")):
+        with pytest.raises(ConfigError, match=text):
+            GymnasiumBatch(lambda goal, env=env: env, PLACE, 1, example=[0.0], episode_steps=9)
+    with pytest.raises(ConfigError, match="Levers episode_steps: expected a time limit, got none registered"):
+        GymnasiumBatch(lambda goal: Levers(), PLACE, 1, example=[0.0])
+    with pytest.raises(SpecError, match="example task: expected goal axis 'x' within"):
+        GymnasiumBatch(lambda goal: Levers(), PLACE, 1, example=[50.0], episode_steps=9)
+    batch = GymnasiumBatch(lambda goal: Line(0.0, wide=goal[0] > 1.0), PLACE, 1, example=[0.0], episode_steps=9)
+    with pytest.raises(SpecError, match=r"Line reset: expected the spaces .* got .* for the task \[2\.0\]"):
+        batch.reset(np.arange(1), np.array([[2.0]], np.float32), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("part", ["observation", "reward"])
+def test_an_environment_that_breaks_is_a_fault(part: str) -> None:
+    class Broken(Levers):
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            observation, reward, *rest = super().step(action)
+            return (observation * np.nan, reward, *rest) if part == "observation" else (observation, np.inf, *rest)
+
+    batch, row = GymnasiumBatch(lambda goal: Broken(), PLACE, 1, example=[0.0], episode_steps=9), np.arange(1)
+    batch.reset(row, np.zeros((1, 1), np.float32), np.random.default_rng(0))
+    with pytest.raises(RobotFault, match=rf"Broken.*: expected a finite {part}, got (nan|inf) in row 0; repair"):
+        batch.step(row, np.zeros((1, 1), np.float32))
