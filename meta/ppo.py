@@ -14,7 +14,8 @@ Axes: N tasks, E episodes of a task, T decisions of an episode.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -67,6 +68,38 @@ class PpoSteps:
             raise ConfigError(f"PpoSteps.entropy_weight: expected zero or more, got {self.entropy_weight}; raise it")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PpoConfig:
+    """Training of one policy on all train tasks, which it cannot tell apart, and its fine-tuning in a test task."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the policy (published)."""
+    activation: str = "tanh"
+    """Of the policy (published)."""
+    iterations: int = 100
+    """Of the training on all train tasks. 0 leaves the policy as it was drawn: test tasks are then learned from
+    scratch."""
+    tasks: int = 20
+    """Tasks of an iteration."""
+    episodes: int = 10
+    """Episodes of a task in an iteration."""
+    training: PpoSteps = field(default_factory=PpoSteps)
+    """Of an iteration on all train tasks; the learning rate falls linearly to 0."""
+    adaptation: PpoSteps = field(default_factory=PpoSteps)
+    """Of a step of adaptation to one task."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot train.
+
+        Raises:
+            ConfigError: Naming the field.
+        """
+        for name, least in (("iterations", 0), ("tasks", 1), ("episodes", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"PpoConfig.{name}: expected at least {least}, got {getattr(self, name)}; raise it")
+        check_policy("PpoConfig", self.hidden, self.activation)
+
+
 def check_policy(owner: str, hidden: tuple[int, ...], activation: str) -> None:
     """Refuses a policy of no width or an unknown activation, in the name of the config `owner`.
 
@@ -88,6 +121,9 @@ def take(batch: TaskBatch, index: Tensor, axis: int) -> TaskBatch:
     return TaskBatch(old=type(old)(*(value.index_select(axis, index) for value in old)), **kept)
 
 
+PARTS = ("first", "second")
+
+
 class Moments(NamedTuple):
     """Adam's running moments of each parameter, and how many steps they have seen."""
 
@@ -100,6 +136,24 @@ class Moments(NamedTuple):
         """Before the first step."""
         zeros = {name: torch.zeros_like(value) for name, value in params.items()}
         return cls(zeros, {name: value.clone() for name, value in zeros.items()}, 0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The moments as tensors of a checkpoint."""
+        return {f"moments.{part}.{name}": value for part in PARTS for name, value in getattr(self, part).items()}
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor], params: Params, steps: int) -> Moments:
+        """What `tensors` gave, for parameters of these shapes.
+
+        Raises:
+            KeyError: A moment is missing.
+            RuntimeError: A moment has another size.
+        """
+        first, second = (
+            {name: tensors[f"moments.{part}.{name}"].clone().view_as(value) for name, value in params.items()}
+            for part in PARTS
+        )
+        return cls(first, second, steps)
 
 
 def adam_step(params: Params, gradient: Params, moments: Moments, rate: float) -> tuple[Params, Moments]:
