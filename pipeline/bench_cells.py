@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from ..meta.evaluation import EvaluationConfig
 from ..meta.learned_rule import LearnedRule
 from ..meta.maml import MamlConfig
+from ..meta.mlsh import MlshConfig, PpoPasses
 from ..meta.recurrent_updater import RecurrentUpdaterConfig
 from ..meta.rl2 import Rl2Config
 from ..meta.trial import Trial
@@ -25,9 +26,19 @@ from ..robots.navigation import SPARSE_SEMICIRCLE
 from ..robots.oracles import bernoulli_bayes_return, gridnavi_bayes_returns
 from ..robots.random_mazes import RANDOM_MAZE_PRESETS
 from .bench_maml import MamlChoice
+from .bench_mlsh import MlshChoice
 from .bench_recurrent_updater import RecurrentUpdaterChoice
 from .bench_rl2 import Rl2Choice
-from .bench_robots import BenchRobot, BernoulliBandits, GridNavi, KrazyWorld, PointNavigation, RandomMazes, TabularMdps
+from .bench_robots import (
+    BenchRobot,
+    BernoulliBandits,
+    GridNavi,
+    KrazyWorld,
+    MovementBandits,
+    PointNavigation,
+    RandomMazes,
+    TabularMdps,
+)
 from .stage_bench_meta import BenchConfig
 
 ALL = "all"
@@ -171,6 +182,22 @@ def _boards_e_rl2(robot: BenchRobot, minutes: float, **changes: Any) -> Cell:
     return Cell(config=_rl2(robot, EXPLORING_TRIAL, method="e-rl2", repetitions=10, **settings), minutes=minutes)
 
 
+def _mlsh(method: str, minutes: float, gates: tuple[Gate, ...] = (), **changes: Any) -> Cell:
+    """MLSH, or one policy for all tasks, on MovementBandits: ten updates of the master in each of ten repetitions."""
+    sub_policy = PpoPasses(learning_rate=5e-4, entropy_weight=0.03)
+    config = MlshConfig(**{"groups": 20, "rollouts": 80, "hidden": (32, 32), "sub_policy": sub_policy, **changes})
+    return Cell(
+        config=BenchConfig(
+            robot=MovementBandits(),
+            space="choice",
+            learner=MlshChoice(method=method, config=config),
+            evaluation=EvaluationConfig(adapt_steps=10, trials=10),
+        ),
+        minutes=minutes,
+        gates=gates,
+    )
+
+
 CELLS: dict[str, Cell] = {
     "demo-maml": Cell(
         config=BenchConfig(
@@ -198,6 +225,17 @@ CELLS: dict[str, Cell] = {
                 rollouts=2,
             ),
             evaluation=EvaluationConfig(adapt_steps=1),
+        ),
+        minutes=0.1,
+    ),
+    "demo-mlsh": Cell(
+        config=BenchConfig(
+            robot=MovementBandits(),
+            space="choice",
+            learner=MlshChoice(
+                config=MlshConfig(groups=2, rollouts=2, warmup=1, iterations=4, hidden=(8,)), rollouts=2
+            ),
+            evaluation=EvaluationConfig(adapt_steps=2),
         ),
         minutes=0.1,
     ),
@@ -258,6 +296,9 @@ CELLS: dict[str, Cell] = {
             Reference("posterior-sampling-exact", (0.51, 2.22, 3.78, 5.08), "sampled with the exact posterior"),
         ),
     ),
+    "mlsh-movement-bandits": _mlsh("mlsh", 2, (Gate(35.0, 10),), iterations=200),
+    # as many samples for the policy at each update as MLSH's sub-policies have
+    "shared-movement-bandits": _mlsh("shared-policy", 1, sub_policies=1, warmup=0, groups=2, iterations=200),
     "rl2-krazy-5x5": _boards_rl2(KRAZY, 20),
     "e-rl2-krazy-5x5": _boards_e_rl2(KRAZY, 20),
     "rl2-maze-7": _boards_rl2(MAZE, 20),

@@ -13,8 +13,14 @@ from ..robots.bandits import BernoulliBanditBatch, make_bernoulli_bandit_tasks
 from ..robots.gridnavi import CANDIDATES, GridNaviBatch, draw_gridnavi_goals
 from ..robots.krazy_boards import KrazyConfig
 from ..robots.krazy_world import KrazyBatch, make_krazy_tasks
+from ..robots.movement_bandits import FIELD, POINTS, MovementBanditBatch
 from ..robots.navigation import NAVIGATION_2D, Navigation, NavigationBatch, make_navigation_tasks
-from ..robots.oracles import gridnavi_known_goal_return, navigation_optimal_returns, solve_tabular
+from ..robots.oracles import (
+    gridnavi_known_goal_return,
+    movement_bandit_optimal_returns,
+    navigation_optimal_returns,
+    solve_tabular,
+)
 from ..robots.random_mazes import RandomMazeBatch, RandomMazeConfig, make_random_maze_tasks
 from ..robots.robot import Float, RobotBatch
 from ..robots.tabular import TabularBatch, make_tabular_tasks, unpack_tables
@@ -170,6 +176,35 @@ class GridNavi:
     def oracle(self, goals: Float) -> float | None:
         """See `BenchRobot.oracle`: the shortest way to the goal."""
         return float(gridnavi_known_goal_return(goals).mean())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovementBandits:
+    """MovementBandits as published, trained and tested on both tasks: it measures adapting, no held-out task."""
+
+    num_train: int = POINTS
+    """Train tasks: the two in turn."""
+
+    @property
+    def name(self) -> str:
+        """See `BenchRobot.name`."""
+        return "movement-bandits"
+
+    def make_robot(self, rows: int) -> RobotBatch:
+        """See `BenchRobot.make_robot`."""
+        return MovementBanditBatch(rows)
+
+    def make_split(self) -> Split:
+        """See `BenchRobot.make_split`."""
+        both = np.arange(POINTS, dtype=np.float32)[:, None]
+        return Split("movement-bandits-both", np.resize(both, (self.num_train, 1)), both)
+
+    def oracle(self, goals: Float) -> float | None:
+        """See `BenchRobot.oracle`: the nearest place that pays; points are the middles of 100 x 100 cells."""
+        middle = (np.arange(100, dtype=np.float32) + 0.5) * np.float32(FIELD / 100.0)
+        # column by column: the oracle tries every place for every point
+        columns = [np.stack((np.full_like(middle, x), middle), axis=1) for x in middle]
+        return float(np.mean([movement_bandit_optimal_returns(points).mean() for points in columns]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
