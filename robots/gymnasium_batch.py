@@ -37,6 +37,8 @@ from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 Env: TypeAlias = gymnasium.Env[Any, Any]
 MakeEnv = Callable[[Float], Env]
 """An environment of the task with these parameters, shape (G,)."""
+SetTask = Callable[[Env, Float], None]
+"""Gives an environment another task before its next reset."""
 
 _SEEDS = 2**31
 """Seeds of episodes are drawn below this."""
@@ -93,13 +95,15 @@ def _box_axes(name: str, box: Box[Any]) -> tuple[Axis, ...]:
 class GymnasiumBatch(ArrayRobots):
     """Rows of environments.
 
-    A row keeps its environment while its task stays the same, and gets a new one with each new task.
+    A row keeps its environment while its task stays the same, and gets a new one with each new task, or has its own set
+    to it where `set_task` is given.
 
     Args:
         make_env: Makes the environment of a task. Its spaces are the same for all tasks.
         goal: The parameters of a task.
         rows: Number of environments, R.
         example: Some task, shape (G,); its environment tells the spaces.
+        set_task: For environments that take long to make; `reset` must then leave nothing of the task before.
         name: See `env_spec`.
         episode_steps: See `env_spec`; environments that end earlier by themselves do so.
         control_period: See `env_spec`.
@@ -116,11 +120,12 @@ class GymnasiumBatch(ArrayRobots):
         rows: int,
         *,
         example: ArrayLike,
+        set_task: SetTask | None = None,
         name: str | None = None,
         episode_steps: int | None = None,
         control_period: float = 1.0,
     ) -> None:
-        self._make_env = make_env
+        self._make_env, self._set_task = make_env, set_task
         first = make_env(goal.require_one(example, "example task"))
         spec = env_spec(first, goal, name=name, episode_steps=episode_steps, control_period=control_period)
         self._observation_space: Space[Any] = first.observation_space
@@ -170,13 +175,18 @@ class GymnasiumBatch(ArrayRobots):
         return seen
 
     def _env_of(self, row: int, goal: Float) -> Env:
-        """The row's environment, made anew where the task is another.
+        """The row's environment, made anew or set to its task where that is another.
 
         Raises:
             SpecError: Its spaces are not those of the example.
         """
         env = self._envs[row]
         if env is not None and np.array_equal(self._made_for[row], goal):
+            return env
+        if env is not None and self._set_task is not None:
+            self._made_for[row] = np.nan
+            self._set_task(env, goal.copy())
+            self._made_for[row] = goal
             return env
         if env is not None:
             env.close()

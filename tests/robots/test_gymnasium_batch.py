@@ -163,6 +163,36 @@ def test_an_environment_is_kept_while_the_task_is_the_same() -> None:
     assert made[2].closed
 
 
+def set_place(env: Line, goal: Float) -> None:
+    env.place = float(goal[0])
+
+
+class TestSetTaskContract(TestLineContract):
+    def make_batch(self, rows: int, episode_steps: int) -> GymnasiumBatch:
+        return GymnasiumBatch(
+            lambda goal: Line(float(goal[0])),
+            PLACE,
+            rows,
+            example=[0.0],
+            set_task=set_place,
+            episode_steps=episode_steps,
+        )
+
+
+def test_an_environment_that_takes_tasks_is_made_once() -> None:
+    made: list[float] = []
+
+    def make(goal: Float) -> Line:
+        made.append(float(goal[0]))
+        return Line(made[-1])
+
+    batch, row = GymnasiumBatch(make, PLACE, 1, example=[0.0], set_task=set_place, episode_steps=5), np.arange(1)
+    for goal in (3.0, 3.0, 4.0):
+        batch.reset(row, np.array([[goal]], np.float32), np.random.default_rng(0))
+        assert batch.step(row, np.zeros((1, 1), np.float32)).reward[0] == pytest.approx(-goal, abs=0.1)
+    assert made == [0.0, 3.0]
+
+
 class Cut(Line):
     """Ends by its own clock after two steps; `both` says that the task ends then, too."""
 
