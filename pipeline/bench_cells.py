@@ -18,6 +18,7 @@ from ..meta.evaluation import EvaluationConfig
 from ..meta.learned_rule import LearnedRule
 from ..meta.maml import MamlConfig
 from ..meta.mlsh import MlshConfig, PpoPasses
+from ..meta.ppo import PpoConfig, PpoSteps
 from ..meta.recurrent_updater import RecurrentUpdaterConfig
 from ..meta.rl2 import Rl2Config
 from ..meta.trial import Trial
@@ -27,6 +28,7 @@ from ..robots.oracles import bernoulli_bayes_return, gridnavi_bayes_returns
 from ..robots.random_mazes import RANDOM_MAZE_PRESETS
 from .bench_maml import MamlChoice
 from .bench_mlsh import MlshChoice
+from .bench_ppo import PpoChoice
 from .bench_recurrent_updater import RecurrentUpdaterChoice
 from .bench_rl2 import Rl2Choice
 from .bench_robots import (
@@ -39,7 +41,7 @@ from .bench_robots import (
     RandomMazes,
     TabularMdps,
 )
-from .stage_bench_meta import BenchConfig
+from .stage_bench_meta import BenchConfig, LearnerChoice
 
 ALL = "all"
 """Stands for every cell but the demonstrations."""
@@ -182,17 +184,11 @@ def _boards_e_rl2(robot: BenchRobot, minutes: float, **changes: Any) -> Cell:
     return Cell(config=_rl2(robot, EXPLORING_TRIAL, method="e-rl2", repetitions=10, **settings), minutes=minutes)
 
 
-def _mlsh(method: str, minutes: float, gates: tuple[Gate, ...] = (), **changes: Any) -> Cell:
-    """MLSH, or one policy for all tasks, on MovementBandits: ten updates of the master in each of ten repetitions."""
-    sub_policy = PpoPasses(learning_rate=5e-4, entropy_weight=0.03)
-    config = MlshConfig(**{"groups": 20, "rollouts": 80, "hidden": (32, 32), "sub_policy": sub_policy, **changes})
+def _on_movement_bandits(learner: LearnerChoice, minutes: float, gates: tuple[Gate, ...] = ()) -> Cell:
+    """Ten steps of adaptation, 40 episodes before each, in ten repetitions of both tasks."""
+    evaluation = EvaluationConfig(adapt_steps=10, trials=10)
     return Cell(
-        config=BenchConfig(
-            robot=MovementBandits(),
-            space="choice",
-            learner=MlshChoice(method=method, config=config),
-            evaluation=EvaluationConfig(adapt_steps=10, trials=10),
-        ),
+        config=BenchConfig(robot=MovementBandits(), space="choice", learner=learner, evaluation=evaluation),
         minutes=minutes,
         gates=gates,
     )
@@ -296,9 +292,33 @@ CELLS: dict[str, Cell] = {
             Reference("posterior-sampling-exact", (0.51, 2.22, 3.78, 5.08), "sampled with the exact posterior"),
         ),
     ),
-    "mlsh-movement-bandits": _mlsh("mlsh", 2, (Gate(35.0, 10),), iterations=200),
-    # as many samples for the policy at each update as MLSH's sub-policies have
-    "shared-movement-bandits": _mlsh("shared-policy", 1, sub_policies=1, warmup=0, groups=2, iterations=200),
+    "mlsh-movement-bandits": _on_movement_bandits(
+        MlshChoice(
+            config=MlshConfig(
+                groups=20,
+                rollouts=80,
+                iterations=200,
+                hidden=(32, 32),
+                sub_policy=PpoPasses(learning_rate=5e-4, entropy_weight=0.03),
+            )
+        ),
+        minutes=2,
+        gates=(Gate(35.0, 10),),
+    ),
+    "ppo-movement-bandits": _on_movement_bandits(
+        # as many samples for the policy at each update as MLSH's sub-policies have
+        PpoChoice(
+            config=PpoConfig(
+                hidden=(32, 32),
+                iterations=200,
+                tasks=2,
+                episodes=80,
+                training=PpoSteps(learning_rate=5e-4, entropy_weight=0.03, trace=0.98),
+                adaptation=PpoSteps(learning_rate=1e-3, trace=0.98),
+            )
+        ),
+        minutes=1,
+    ),
     "rl2-krazy-5x5": _boards_rl2(KRAZY, 20),
     "e-rl2-krazy-5x5": _boards_e_rl2(KRAZY, 20),
     "rl2-maze-7": _boards_rl2(MAZE, 20),
