@@ -2,8 +2,9 @@
 
 Sources: Thompson, "On the Likelihood that One Unknown Probability Exceeds Another in View of the Evidence of Two
 Samples", Biometrika 25, 1933, with uniform priors; Auer, Cesa-Bianchi and Fischer, "Finite-time Analysis of the
-Multiarmed Bandit Problem", Machine Learning 47, 2002, Figure 1 (UCB1). Duan et al., "RL2", 2016, section 3.1 tune the
-scale of UCB1's bonus, which is 1 in the original.
+Multiarmed Bandit Problem", Machine Learning 47, 2002, Figure 1 (UCB1); May, Korda, Lee and Leslie, "Optimistic Bayesian
+Sampling in Contextual-Bandit Problems", Journal of Machine Learning Research 13, 2012, section 3 (optimistic Thompson
+sampling). Duan et al., "RL2", 2016, section 3.1 tune the scale of UCB1's bonus, which is 1 in the original.
 
 Axes: R rows, K arms.
 """
@@ -31,6 +32,13 @@ def choose_greedy(successes: Double, failures: Double, rng: np.random.Generator)
 def choose_thompson(successes: Double, failures: Double, rng: np.random.Generator) -> NDArray[np.int64]:
     """The arm that is best in one draw from the posterior, Beta(s + 1, f + 1) for each arm."""
     arms: NDArray[np.int64] = rng.beta(successes + 1.0, failures + 1.0).argmax(axis=1)
+    return arms
+
+
+def choose_optimistic_thompson(successes: Double, failures: Double, rng: np.random.Generator) -> NDArray[np.int64]:
+    """As `choose_thompson`, but no draw counts for less than its posterior mean (s + 1) / (s + f + 2)."""
+    drawn = rng.beta(successes + 1.0, failures + 1.0)
+    arms: NDArray[np.int64] = np.maximum(drawn, (successes + 1.0) / (successes + failures + 2.0)).argmax(axis=1)
     return arms
 
 

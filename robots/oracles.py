@@ -14,6 +14,7 @@ Axes: N tasks, S states, A actions, T steps.
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,24 +46,38 @@ def bernoulli_bayes_return(arms: int, pulls: int) -> float:
     """
     if arms < 1 or pulls < 1:
         raise ConfigError(f"bandit: expected at least 1 arm and 1 pull, got {arms} and {pulls}; ask for more")
+    return bernoulli_bayes_choice(((0, 0),) * arms, pulls).value
 
-    @cache
-    def value(counts: tuple[Cell, ...], left: int) -> float:
-        if left == 0:
-            return 0.0
-        best = 0.0
-        for arm in range(len(counts)):
-            successes, failures = counts[arm]
-            if arm and counts[arm] == counts[arm - 1]:
-                continue
-            rest = counts[:arm] + counts[arm + 1 :]
-            mean = (successes + 1) / (successes + failures + 2)
-            won = value(tuple(sorted((*rest, (successes + 1, failures)))), left - 1)
-            lost = value(tuple(sorted((*rest, (successes, failures + 1)))), left - 1)
-            best = max(best, mean * (1.0 + won) + (1.0 - mean) * lost)
+
+class BanditChoice(NamedTuple):
+    """What to do in a bandit."""
+
+    value: float
+    """Largest expected sum of the rewards left."""
+    arm: int
+    """First pull that has it, an index into the counts."""
+
+
+@cache
+def bernoulli_bayes_choice(counts: tuple[Cell, ...], left: int) -> BanditChoice:
+    """The Bayes-optimal pull; see `bernoulli_bayes_return`.
+
+    Args:
+        counts: (successes, failures) of each arm, in ascending order.
+        left: Pulls left, 0 or more.
+    """
+    best = BanditChoice(0.0, 0)
+    if left == 0:
         return best
-
-    return value(((0, 0),) * arms, pulls)
+    for arm, (successes, failures) in enumerate(counts):
+        if arm and counts[arm] == counts[arm - 1]:
+            continue
+        rest = counts[:arm] + counts[arm + 1 :]
+        mean = (successes + 1) / (successes + failures + 2)
+        won = bernoulli_bayes_choice(tuple(sorted((*rest, (successes + 1, failures)))), left - 1).value
+        lost = bernoulli_bayes_choice(tuple(sorted((*rest, (successes, failures + 1)))), left - 1).value
+        best = max(best, BanditChoice(mean * (1.0 + won) + (1.0 - mean) * lost, arm), key=lambda choice: choice.value)
+    return best
 
 
 # Tabular MDPs
