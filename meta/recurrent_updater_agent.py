@@ -13,9 +13,9 @@ from torch import Tensor
 from ..errors import ConfigError, RunError
 from .collect import Episodes, Seen
 from .policy import MlpPolicy, Params, RowActor
-from .recurrent_updater import Memory, RecurrentUpdater, Support, make_support
 from .space import ActionSpace
 from .state import named_part
+from .updater_network import Memory, RecurrentUpdater, Support, make_support
 
 
 class RecurrentUpdaterAgent:

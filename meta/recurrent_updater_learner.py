@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,32 +22,12 @@ from .collect import Episodes, collect
 from .policy import Params, RowActor, for_tasks, make_policy
 from .ppo import take
 from .recurrent import FIRST_POLICY, ActionCode
-from .recurrent_updater import (
-    RecurrentUpdater,
-    RecurrentUpdaterConfig,
-    Support,
-    make_support,
-    reorder,
-    standardised_objective,
-    whole_loss,
-)
+from .recurrent_updater import Read, RecurrentUpdaterConfig, evaluate, later_objective, take_tasks
 from .recurrent_updater_agent import RecurrentUpdaterAgent
 from .space import ActionSpace
 from .state import load_optimisers, named_part, optimiser_tensors
 from .task_batch import TaskBatch, make_task_batch
-
-
-class Sampled(NamedTuple):
-    """Episodes of an iteration."""
-
-    support: Support
-    """As they are read."""
-    supported: TaskBatch
-    """The same as samples of theta_0."""
-    query: TaskBatch
-    """Samples of theta_T."""
-    signal: Tensor
-    """J - b, shape (N,)."""
+from .updater_network import RecurrentUpdater, make_support
 
 
 class RecurrentUpdaterLearner:
@@ -112,7 +92,7 @@ class RecurrentUpdaterLearner:
     def train(self) -> Iterator[dict[str, float]]:
         """Runs to `config.iterations`, yielding the metrics of each; resumes exactly at a yield.
 
-        `return_0` is the mean undiscounted return of theta_0 on the train tasks, `return_1` that of theta_T.
+        `return_<r>` is the mean undiscounted return on the train tasks after f has read r times; 0 is theta_0.
 
         Raises:
             TrainingFault: A metric became non-finite.
@@ -120,13 +100,13 @@ class RecurrentUpdaterLearner:
         config = self.config
         while self.iteration < config.iterations:
             begin = time.perf_counter()
-            sampled = self.sample()
+            reads, query = self.sample()
             middle = time.perf_counter()
             for group in self.optimisers["meta"].param_groups:
                 group["lr"] = config.learning_rate * (1.0 - self.iteration / config.iterations)
-            metrics = self.update(sampled)
-            metrics["return_0"] = float(sampled.supported.returns().mean())
-            metrics["return_1"] = float(sampled.query.returns().mean())
+            metrics = self.update(reads, query)
+            for index, batch in enumerate((*(read.samples for read in reads), query)):
+                metrics[f"return_{index}"] = float(batch.returns().mean())
             for name, value in metrics.items():
                 if not math.isfinite(value):
                     raise TrainingFault(
@@ -142,18 +122,22 @@ class RecurrentUpdaterLearner:
             }
 
     @torch.no_grad()
-    def sample(self) -> Sampled:
-        """Draws tasks; theta_0 samples the support, f reads it, theta_T samples the query."""
+    def sample(self) -> tuple[list[Read], TaskBatch]:
+        """Draws tasks; in each round the policy samples and f reads, then the last policy samples the query."""
         config = self.config
         # without replacement where there are enough tasks
         chosen = self.rng.choice(len(self.goals), config.tasks, replace=config.tasks > len(self.goals))
-        before = for_tasks(self.first, config.tasks)
-        read = self._collect(before, chosen, config.support)
-        support = make_support([read], self.space, config.tasks)
-        memory = self.updater.read(self.phi, support, self.updater.begin(self.phi, config.tasks))
-        after = self.updater.emit(self.phi, self.first, memory)
-        query = self._as_samples(self._collect(after, chosen, config.query), after)
-        return Sampled(support, self._as_samples(read, before), query, standardised_objective(query))
+        params, memory = for_tasks(self.first, config.tasks), self.updater.begin(self.phi, config.tasks)
+        supports, batches = [], []
+        for _ in range(config.rounds):
+            episodes = self._collect(params, chosen, config.support)
+            supports.append(make_support([episodes], self.space, config.tasks))
+            batches.append(self._as_samples(episodes, params))
+            memory = self.updater.read(self.phi, supports[-1], memory)
+            params = self.updater.emit(self.phi, self.first, memory)
+        batches.append(self._as_samples(self._collect(params, chosen, config.query), params))
+        later = [later_objective(batches[index + 1 :]) for index in range(config.rounds)]
+        return [Read(*parts) for parts in zip(supports, batches[:-1], later, strict=True)], batches[-1]
 
     def _collect(self, params: Params, chosen: NDArray[np.int64], episodes: int) -> Episodes:
         actor = RowActor(self.policy, params, self.space, episodes, self.generator)
@@ -174,25 +158,21 @@ class RecurrentUpdaterLearner:
             normalise=True,
         )
 
-    def update(self, sampled: Sampled) -> dict[str, float]:
+    def update(self, reads: list[Read], query: TaskBatch) -> dict[str, float]:
         """All steps of Adam of one iteration; metrics are means over them."""
         config = self.config
         totals = []
         for _ in range(config.epochs):
             order = torch.randperm(config.support, generator=self.generator, device=self.device)
-            support = reorder(sampled.support, order)
             tasks = torch.randperm(config.tasks, generator=self.generator, device=self.device)
             for index in torch.split(tasks, config.minibatch):
-                part = (
-                    Support(support.transition[index], support.valid[index]),
-                    take(sampled.supported, index, 0),
-                    take(sampled.query, index, 0),
-                )
-                totals.append(self._update_minibatch(part, sampled.signal[index]))
+                part = [take_tasks(read, index, order) for read in reads]
+                totals.append(self._update_minibatch(part, take(query, index, 0)))
         return dict(zip(("loss", "kl"), torch.stack(totals).mean(0).tolist(), strict=True))
 
-    def _update_minibatch(self, part: tuple[Support, TaskBatch, TaskBatch], signal: Tensor) -> Tensor:
-        loss, kl = whole_loss(self.policy, self.updater, self.first, self.phi, part, signal, self.config)
+    def _update_minibatch(self, reads: list[Read], query: TaskBatch) -> Tensor:
+        found = evaluate(self.policy, self.updater, self.first, self.phi, reads, query, self.config)
+        loss, kl = (value.mean() for value in found)
         optimiser = self.optimisers["meta"]
         for leaf, gradient in zip(self._leaves, torch.autograd.grad(loss, self._leaves), strict=True):
             leaf.grad = gradient

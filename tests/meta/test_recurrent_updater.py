@@ -14,20 +14,17 @@ from supple.meta.collect import Episodes
 from supple.meta.distribution import detach, log_prob
 from supple.meta.policy import MlpPolicy, Params, for_tasks
 from supple.meta.recurrent_updater import (
-    Memory,
-    RecurrentUpdater,
+    Read,
     RecurrentUpdaterConfig,
-    Support,
     evaluate,
     explore_loss,
-    make_support,
-    reorder,
-    standardised_objective,
-    whole_loss,
+    later_objective,
+    take_tasks,
 )
 from supple.meta.space import ChoiceSpace, UnitSpace
 from supple.meta.task_batch import TaskBatch
 from supple.meta.testing import PointBatch
+from supple.meta.updater_network import Memory, RecurrentUpdater, Support, make_support
 from supple.robots.bandits import BernoulliBanditBatch
 from supple.skills.gaussian import Gaussian
 
@@ -143,13 +140,18 @@ def test_an_episode_is_the_mean_of_its_transitions_whatever_stands_in_the_paddin
     torch.testing.assert_close(UPDATER.embed(phi, Support(padded, support.valid)), found)
 
 
-@given(order=st.permutations(range(3)))
-def test_shuffling_moves_whole_episodes(order: list[int]) -> None:
+@given(order=st.permutations(range(3)), tasks=st.permutations(range(2)))
+def test_shuffling_moves_whole_episodes_and_keeps_tasks_together(order: list[int], tasks: list[int]) -> None:
     support = make_read()
-    shuffled = reorder(support, torch.tensor(order))
-    for place, index in enumerate(order):
-        assert torch.equal(shuffled.transition[:, place], support.transition[:, index])
-        assert torch.equal(shuffled.valid[:, place], support.valid[:, index])
+    first, _ = draw()
+    samples = make_samples(for_tasks(first, 2))
+    found = take_tasks(Read(support, samples, torch.tensor([0.0, 1.0])), torch.tensor(tasks), torch.tensor(order))
+    for row, task in enumerate(tasks):
+        for place, index in enumerate(order):
+            assert torch.equal(found.support.transition[row, place], support.transition[task, index])
+            assert torch.equal(found.support.valid[row, place], support.valid[task, index])
+        assert torch.equal(found.samples.choice[row], samples.choice[task])
+        assert found.later[row] == task
 
 
 # What is emitted
@@ -215,30 +217,53 @@ def test_tasks_do_not_touch_each_other_and_reading_can_be_interrupted() -> None:
 # Gradients
 
 
-def loss_of(phi: Params, first: Params, support: Support, query: TaskBatch) -> Tensor:
-    return evaluate(POLICY, UPDATER, first, phi, support, query, 10.0)[0].sum()
+def sample_rounds(first: Params, phi: Params, rounds: int) -> tuple[list[Read], TaskBatch]:
+    """What f reads and what the policies sampled, as they are; the signal of round r is (2 + r, -1)."""
+    params, memory, reads = for_tasks(first, 2), UPDATER.begin(phi, 2), []
+    for index in range(rounds):
+        support = make_read(seed=index)
+        later = torch.tensor([2.0 + index, -1.0], dtype=torch.float64)
+        reads.append(Read(support, make_samples(params, seed=10 + index), later))
+        memory = UPDATER.read(phi, support, memory)
+        params = UPDATER.emit(phi, first, memory)
+    return reads, make_samples(params)
 
 
+def loss_of(phi: Params, first: Params, sampled: tuple[list[Read], TaskBatch], **changes: Any) -> Tensor:
+    config = RecurrentUpdaterConfig(clip=10.0, **changes)
+    return evaluate(POLICY, UPDATER, first, phi, *sampled, config)[0].sum()
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
 @pytest.mark.parametrize("name", ["embed.0.weight", "gru.input.weight", "gru.hidden.bias", "head.bias", "basis"])
-def test_the_gradient_is_that_of_finite_differences(name: str) -> None:
+def test_the_gradient_is_that_of_finite_differences(name: str, rounds: int) -> None:
     first, phi = draw()
-    support, query = make_read(), make_samples(UPDATER.emit(phi, first, read(phi, make_read())))
+    sampled = sample_rounds(first, phi, rounds)
     leaf = phi[name].clone().requires_grad_()
-    gradient = torch.autograd.grad(loss_of({**phi, name: leaf}, first, support, query), leaf)[0]
+    gradient = torch.autograd.grad(loss_of({**phi, name: leaf}, first, sampled, exploration=0.1), leaf)[0]
     assert gradient.abs().max() > 1e-4
     direction = torch.randn(leaf.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    above, below = (loss_of({**phi, name: phi[name] + h * direction}, first, support, query) for h in (1e-6, -1e-6))
+    above, below = (
+        loss_of({**phi, name: phi[name] + h * direction}, first, sampled, exploration=0.1) for h in (1e-6, -1e-6)
+    )
     torch.testing.assert_close((above - below) / 2e-6, (gradient * direction).sum(), rtol=1e-5, atol=1e-8)
 
 
-def test_the_loss_of_what_sampled_is_minus_the_mean_advantage_and_its_kl_zero() -> None:
+def mean_advantage(samples: TaskBatch) -> Tensor:
+    return (samples.advantage * samples.valid).sum((1, 2)) / samples.valid.sum((1, 2))
+
+
+def test_the_loss_of_what_sampled_is_minus_the_mean_advantage_of_all_emitted_policies() -> None:
     first, phi = draw()
-    support = make_read()
-    query = make_samples(UPDATER.emit(phi, first, read(phi, support)))
-    loss, kl = evaluate(POLICY, UPDATER, first, phi, support, query, 0.2)
-    expected = [-float(query.advantage[task][query.valid[task]].mean()) for task in range(2)]
-    np.testing.assert_allclose(loss, expected)
+    reads, query = sample_rounds(first, phi, 2)
+    loss, kl = evaluate(POLICY, UPDATER, first, phi, reads, query, RecurrentUpdaterConfig())
+    # theta_0's own advantages are nobody's objective
+    torch.testing.assert_close(loss, -(mean_advantage(reads[1].samples) + mean_advantage(query)) / 2.0)
     np.testing.assert_allclose(kl, 0.0, atol=1e-12)
+    loss, _ = evaluate(POLICY, UPDATER, first, phi, reads, query, RecurrentUpdaterConfig(exploration=0.5))
+    # of what sampled, the surrogate is the signal, on 11 valid decisions in each round: 11 (2 + 3) and -11 (1 + 1)
+    scores = torch.tensor([55.0, -22.0], dtype=torch.float64)
+    torch.testing.assert_close(loss, -(mean_advantage(reads[1].samples) + mean_advantage(query)) / 2.0 - 0.5 * scores)
 
 
 def test_exploration_has_the_gradient_of_the_sum_of_scores() -> None:
@@ -246,38 +271,34 @@ def test_exploration_has_the_gradient_of_the_sum_of_scores() -> None:
     sampled = make_samples(for_tasks(first, 2))
     signal = torch.tensor([2.0, -1.0], dtype=torch.float64, requires_grad=True)
     leaves = {name: value.clone().requires_grad_() for name, value in first.items()}
-    found = torch.autograd.grad(
-        explore_loss(POLICY, leaves, sampled, signal, 0.2).sum(), [*leaves.values(), signal], allow_unused=True
-    )
+    log_probs = log_prob(POLICY(for_tasks(leaves, 2), sampled.observation), sampled.choice)
+    loss = explore_loss(log_probs, sampled, signal, 0.2).sum()
+    found = torch.autograd.grad(loss, [*leaves.values(), signal], allow_unused=True, retain_graph=True)
     assert found[-1] is None
-    scores = log_prob(POLICY(for_tasks(leaves, 2), sampled.observation), sampled.choice) * sampled.valid
+    scores = log_probs * sampled.valid
     expected = torch.autograd.grad(-(2.0 * scores[0].sum() - scores[1].sum()), list(leaves.values()))
     for one, other in zip(found[:-1], expected, strict=True):
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.5])
-def test_exploration_adds_its_weighted_mean(weight: float) -> None:
+def test_without_exploration_the_first_samples_are_only_read() -> None:
+    """Their log probabilities are no part of the loss, so that theta_0 is learned through what is emitted alone."""
     first, phi = draw()
-    support = make_read()
-    query = make_samples(UPDATER.emit(phi, first, read(phi, support)))
-    supported = make_samples(for_tasks(first, 2), seed=1)
-    signal = standardised_objective(query)
-    # objectives 0 and 1: compared with the other task -1 and 1, whose standard deviation is 1
-    np.testing.assert_allclose(signal, [-1.0, 1.0], atol=1e-6)
-    config = RecurrentUpdaterConfig(exploration=weight)
-    sampled = (support, supported, query)
-    loss, _ = whole_loss(POLICY, UPDATER, first, phi, sampled, signal, config)
-    # of what sampled, the surrogate is the advantage: 11 valid decisions of each task, -(-11 + 11) / 2 = 0
-    expected = evaluate(POLICY, UPDATER, first, phi, support, query, config.clip)[0].mean()
-    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    reads, query = sample_rounds(first, phi, 1)
     leaves = {name: value.clone().requires_grad_() for name, value in first.items()}
-    loss, _ = whole_loss(POLICY, UPDATER, leaves, phi, sampled, signal, config)
-    found = torch.autograd.grad(loss, leaves["log_scale"])[0]
-    alone, _ = whole_loss(POLICY, UPDATER, leaves, phi, sampled, signal, RecurrentUpdaterConfig())
-    added = explore_loss(POLICY, leaves, supported, signal, config.clip).mean()
-    expected = torch.autograd.grad(alone + weight * added, leaves["log_scale"])[0]
-    torch.testing.assert_close(found, expected)
+    found = torch.autograd.grad(loss_of(phi, leaves, (reads, query)), list(leaves.values()))
+    other = [reads[0]._replace(samples=make_samples(for_tasks(first, 2), seed=77), later=torch.full((2,), 9.0))]
+    again = torch.autograd.grad(loss_of(phi, leaves, (other, query)), list(leaves.values()))
+    assert all(torch.equal(one, two) for one, two in zip(found, again, strict=True))
+
+
+def test_the_signal_is_the_later_objective_compared_with_the_other_tasks() -> None:
+    first, _ = draw()
+    batch = make_samples(for_tasks(first, 2))
+    # objectives 0 and 1, and 4 and 0: sums 4 and 1, compared with the other task 3 and -3, standard deviation 3
+    other = batch._replace(objective=torch.tensor([4.0, 0.0], dtype=torch.float64))
+    np.testing.assert_allclose(later_objective([batch, other]), [1.0, -1.0], atol=1e-6)
+    np.testing.assert_allclose(later_objective([batch]), [-1.0, 1.0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from supple.errors import ConfigError, TrainingFault
 from supple.meta.collect import collect
 from supple.meta.evaluation import EvaluationConfig, evaluate_agent
 from supple.meta.policy import RowActor
-from supple.meta.recurrent_updater import RecurrentUpdaterConfig
+from supple.meta.recurrent_updater import RecurrentUpdaterConfig, later_objective
 from supple.meta.recurrent_updater_learner import RecurrentUpdaterLearner
 from supple.meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
@@ -54,7 +54,7 @@ class TestOnPoints(MetaLearnerContract):
     adapt_steps: ClassVar[int] = 2
 
     def make_learner(self, seed: int) -> RecurrentUpdaterLearner:
-        return make_learner("unit", seed)
+        return make_learner("unit", seed, rounds=2)
 
 
 class TestOnArmsWithExploration(MetaLearnerContract):
@@ -128,22 +128,28 @@ def test_the_first_policy_is_learned_only_where_its_samples_are_scored() -> None
         assert learner.phi["head.weight"].abs().max() > 0
 
 
-def test_an_iteration_reads_the_episodes_of_the_first_policy_and_judges_those_of_the_last() -> None:
-    learner = make_learner(tasks=2, support=3, query=2)
+def test_each_round_reads_the_episodes_of_its_policy_and_the_last_is_judged() -> None:
+    learner = make_learner(tasks=2, support=3, query=2, rounds=2)
     list(learner.train())
-    sampled = learner.sample()
-    assert sampled.support.valid.shape == (2, 3, 6)
-    assert sampled.query.valid.shape == (2, 2, 6)
-    scale = learner.first["log_scale"].exp()
-    assert torch.equal(sampled.supported.old.scale, scale.expand_as(sampled.supported.old.scale))  # type: ignore[union-attr]
-    memory = learner.updater.read(learner.phi, sampled.support, learner.updater.begin(learner.phi, 2))
-    last = learner.updater.emit(learner.phi, learner.first, memory)["log_scale"].detach().exp()
-    torch.testing.assert_close(sampled.query.old.scale[:, 0, 0], last)  # type: ignore[union-attr]
-    # what was read is what was sampled
-    valid = sampled.support.valid
-    assert torch.equal(valid, sampled.supported.valid)
-    torch.testing.assert_close(sampled.support.transition[..., :2][valid], sampled.supported.observation[valid])
-    torch.testing.assert_close(sampled.support.transition[..., 2:4][valid], sampled.supported.choice[valid])
+    reads, query = learner.sample()
+    assert [read.support.valid.shape for read in reads] == [(2, 3, 6)] * 2
+    assert query.valid.shape == (2, 2, 6)
+    memory = learner.updater.begin(learner.phi, 2)
+    params = learner.updater.emit(learner.phi, learner.first, memory)
+    for index, samples in enumerate((*(read.samples for read in reads), query)):
+        # the scale of the policy that sampled
+        expected = params["log_scale"].detach().exp()
+        torch.testing.assert_close(samples.old.scale[:, 0, 0], expected)  # type: ignore[union-attr]
+        if index < 2:
+            # what is read is what was sampled
+            valid = reads[index].support.valid
+            assert torch.equal(valid, samples.valid)
+            seen = reads[index].support.transition[valid]
+            torch.testing.assert_close(seen[:, :4], torch.cat((samples.observation, samples.choice), -1)[valid])
+            memory = learner.updater.read(learner.phi, reads[index].support, memory)
+            params = learner.updater.emit(learner.phi, learner.first, memory)
+    assert torch.equal(reads[1].later, later_objective([query]))
+    assert torch.equal(reads[0].later, later_objective([reads[1].samples, query]))
 
 
 def test_one_arm_is_found_in_a_few_episodes() -> None:
