@@ -175,9 +175,8 @@ def require_trial(
     Raises:
         BundleError: A number differs by more, or the agent knows other things than the recorded one.
     """
-    wanted = {
-        name: value[:episodes] if name in ("out.latent", "out.action") else value for name, value in _outs(recorded)
-    }
+    wanted = {name: value for name, value in recorded.items() if name.startswith("out.")}
+    wanted |= {name: wanted[name][:episodes] for name in ("out.latent", "out.action")}
     states = {name for name in wanted if name.startswith("out.state.") and int(name.split(".")[2]) < episodes}
     found = {name for name in outputs if name.startswith("out.state.")}
     if states != found:
@@ -196,7 +195,3 @@ def require_trial(
                 f"{difference:.3g}; the weights are not those that were exported, or this machine's numpy computes "
                 "wrongly: export the bundle again, or reinstall numpy"
             )
-
-
-def _outs(recorded: Mapping[str, Array]) -> list[tuple[str, Array]]:
-    return [(name, value) for name, value in recorded.items() if name.startswith("out.")]

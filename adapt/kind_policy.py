@@ -73,7 +73,7 @@ def policy_shapes(
 
 
 def compute_rows(params: Mapping[str, Array], facts: PolicyFacts, observation: Array) -> Array:
-    """The output of each row's own network, (R, U): logits or means; params (R, ...) or (1, ...), observation (R, O)."""
+    """The output of each row's own network, (R, U): logits or means; params are (R, ...), the observation (R, O)."""
     value = observation[:, None]
     for index in range(len(facts.hidden) + 1):
         weight, bias = params[f"layers.{index}.weight"], params[f"layers.{index}.bias"]

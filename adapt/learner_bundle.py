@@ -165,8 +165,8 @@ def make_card(contract: LearnerContract) -> str:
     explored = f", the first {budget.exploration_episodes} to explore" if budget.exploration_episodes else ""
     lines += [
         "",
-        f"One action every {robot.control_period:g} s. It was judged by rounds of {budget.episodes} episodes{explored}, "
-        f"with {steps} between them.",
+        f"One action every {robot.control_period:g} s. It was judged by rounds of {budget.episodes} episodes"
+        f"{explored}, with {steps} between them.",
         "",
         "Load it with `supple.adapt.learner_bundle.load_learner_bundle`, run it with `supple adapt`. "
         "`sha256sum -c MANIFEST.sha256` checks the files.",

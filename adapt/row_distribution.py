@@ -26,7 +26,8 @@ def draw_choice(logits: Array, noise: Noise, *, greedy: bool) -> Array:
         clock = -np.log1p(-noise.uniform(logits.shape))
         with np.errstate(divide="ignore"):  # a clock of zero goes off at once
             logits = logits - np.log(clock)
-    return logits.argmax(axis=-1)[..., None].astype(np.float32)
+    index: Array = logits.argmax(axis=-1)[..., None].astype(np.float32)
+    return index
 
 
 def draw_gaussian(gaussian: Gaussian, noise: Noise, *, greedy: bool) -> Array:

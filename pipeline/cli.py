@@ -86,15 +86,19 @@ VERBS = {
         "verb_train",
         "Export",
         "Write the policy bundle of a meta-trained agent.",
-        ("supple export runs/my/meta-train --out runs/my/export",),
+        (
+            "supple export runs/my/meta-train --out runs/my/export",
+            "supple export runs/bench-meta/demo-rl2/seed0 --out runs/my/rl2-bundle",
+        ),
     ),
     "adapt": Entry(
         "verb_adapt",
         "Adapt",
-        "Adapt a bundle to tasks: a few episodes to infer the task, then fine-tuning.",
+        "Adapt a bundle to tasks, as its learner does: inference and fine-tuning, memory, or gradient steps.",
         (
             "supple adapt runs/demo/export/bundle --tasks goals.csv --episodes 100 --seed 0 --json",
             "supple adapt runs/demo --method spirl --episodes 300",
+            "supple adapt runs/my/rl2-bundle --num-tasks 20",
         ),
     ),
     "bench-meta": Entry(
@@ -174,6 +178,10 @@ def parse(verb: str, arguments: Sequence[str]) -> "Verb":
         from .verb_run import parse_run
 
         return parse_run(arguments, description)
+    if verb == "adapt":
+        from .verb_adapt import parse_adapt
+
+        return parse_adapt(arguments, description)
     from .cli_common import parse_verb
 
     kind: type[Verb] = getattr(importlib.import_module(f".{entry.module}", __package__), entry.name)

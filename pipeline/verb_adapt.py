@@ -1,6 +1,7 @@
-"""The verb `adapt`: a bundle meets tasks that it never saw."""
+"""The verb `adapt`: a bundle meets tasks that it never saw. What it can be told depends on the bundle's kind."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +9,10 @@ from typing import Annotated
 import tyro
 
 from ..adapt.bundle import load_bundle
+from ..adapt.bundle_folder import read_kind
 from ..robots.maze_tasks import require_reachable
 from ..robots.task import load_tasks_csv
-from .cli_common import Common, Options, Runner
+from .cli_common import Common, Options, Runner, Verb, parse_verb
 from .robot_choice import make_maze_layout
 from .stage_adapt import (
     RECORDS_NAME,
@@ -54,6 +56,25 @@ class Adapt:
             require_reachable(make_maze_layout(maze), tasks, str(self.tasks))
         result = runner.run(make_adapt(self.bundle, tasks, maze, self.adapt, self.seed), self.out)
         show_result(runner, result.folder, replay=result.status in ("skipped", "reused"))
+
+
+def parse_adapt(arguments: Sequence[str], description: str) -> Verb:
+    """The arguments of `adapt`, for SiMPL or for the kind of the bundle that stands among them."""
+    kind: type[Verb] = Adapt
+    if find_kind(arguments) not in (None, "simpl"):
+        from .verb_adapt_learner import AdaptLearner
+
+        kind = AdaptLearner
+    text = (
+        f"{description}\n\nsupple adapt BUNDLE --help shows the options that a bundle of another kind than SiMPL has."
+    )
+    return parse_verb(kind, "adapt", text, arguments, None)
+
+
+def find_kind(arguments: Sequence[str]) -> str | None:
+    """The kind of the first bundle that is named; None where none is."""
+    kinds = (read_kind(find_bundle(Path(one))) for one in arguments if not one.startswith("-"))
+    return next((kind for kind in kinds if kind is not None), None)
 
 
 def show_result(runner: Runner, folder: Path, *, replay: bool) -> None:

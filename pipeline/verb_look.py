@@ -50,8 +50,10 @@ def verify(path: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
                 yield from verify(path / inner)
     elif (path / "bundle.json").is_file():
         from ..adapt.bundle import load_bundle
+        from ..adapt.bundle_folder import read_kind
+        from ..adapt.learner_bundle import load_learner_bundle
 
-        bundle = load_bundle(path)
+        bundle = load_bundle(path) if read_kind(path) in (None, "simpl") else load_learner_bundle(path)
         yield "bundle", path, {"tensors": len(bundle.weights), "digest": bundle.digest}
     elif stages := [path / name for name in STAGES if (path / name / "stage.json").is_file()]:
         for stage in stages:
@@ -133,8 +135,29 @@ def describe(path: Path) -> dict[str, Any]:
             "made": record["clock"],
         }
     if (path / "bundle.json").is_file():
-        from ..adapt.bundle import load_bundle
+        return describe_bundle(path)
+    if stages := [path / name for name in STAGES if (path / name / "stage.json").is_file()]:
+        return {"kind": "run", **{stage.name: f"made in {load_record(stage)['clock']['wall_s']} s" for stage in stages}}
+    from ..datasets.store import open_store
 
+    store = open_store(path)
+    return {
+        "kind": "episode store",
+        "digest": store.digest,
+        "episodes": len(store.episodes.start),
+        "rows": store.rows,
+        "schema": store.schema.to_json(),
+        "provenance": dict(store.provenance),
+    }
+
+
+def describe_bundle(path: Path) -> dict[str, Any]:
+    """What a bundle of any kind says about itself; see `load_bundle` and `load_learner_bundle` for errors."""
+    from ..adapt.bundle import load_bundle
+    from ..adapt.bundle_folder import read_kind
+    from ..adapt.learner_bundle import load_learner_bundle
+
+    if read_kind(path) in (None, "simpl"):
         bundle = load_bundle(path)
         contract = bundle.contract
         return {
@@ -148,18 +171,16 @@ def describe(path: Path) -> dict[str, Any]:
             "weights": sum(int(array.size) for array in bundle.weights.values()),
             "provenance": dict(contract.provenance),
         }
-    if stages := [path / name for name in STAGES if (path / name / "stage.json").is_file()]:
-        return {"kind": "run", **{stage.name: f"made in {load_record(stage)['clock']['wall_s']} s" for stage in stages}}
-    from ..datasets.store import open_store
-
-    store = open_store(path)
+    learner = load_learner_bundle(path)
+    data = learner.contract.to_json()
+    del data["schema_version"], data["robot"], data["kind"]
     return {
-        "kind": "episode store",
-        "digest": store.digest,
-        "episodes": len(store.episodes.start),
-        "rows": store.rows,
-        "schema": store.schema.to_json(),
-        "provenance": dict(store.provenance),
+        "kind": f"{learner.contract.kind} bundle",
+        "digest": learner.digest,
+        "robot": learner.contract.robot.name,
+        "adapts": learner.kind.summary,
+        **data,
+        "weights": sum(int(array.size) for array in learner.weights.values()),
     }
 
 

@@ -9,6 +9,7 @@ import tyro
 from .cli_common import Common, Options, Runner
 from .robot_choice import MazeConfig, TaskConfig
 from .stage_export import ExportConfig, make_export
+from .stage_export_learner import find_seed_folder, make_export_learner
 from .stage_extract import ExtractConfig, make_extract
 from .stage_meta_train import MetaTrainConfig, make_meta_train
 
@@ -57,7 +58,7 @@ class Export:
     """Arguments of `supple export`."""
 
     meta: tyro.conf.Positional[Path]
-    """A folder of `meta-train`."""
+    """A folder of `meta-train`, or the folder of a seed of `bench-meta`."""
     out: Path | None = None
     """Folder to make; without it, runs/export-<key>."""
     export: Annotated[ExportConfig, tyro.conf.arg(name="")] = field(default_factory=ExportConfig)
@@ -65,4 +66,6 @@ class Export:
 
     def execute(self, runner: Runner) -> None:
         """Writes the bundle."""
-        runner.run(make_export(self.meta, self.export), self.out, uses_torch=False)
+        folder = find_seed_folder(self.meta)
+        stage = make_export(self.meta, self.export) if folder is None else make_export_learner(folder, self.export)
+        runner.run(stage, self.out, uses_torch=False)

@@ -1,0 +1,156 @@
+"""Episodes and adaptation with an agent of the numpy runtime, without torch: what a robot cell runs.
+
+`run_episode` is the rollout loop of `meta/collect.py` on numpy arrays; `LearnerAdapter` plays episodes with N tasks
+side by side, one row of the robot each, and grants steps of adaptation between them. One row is the case of a real
+robot. A state taken between two episodes resumes exactly.
+
+Axes: N tasks, R rows, r rows still running, K decisions, O observation, Z latent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import RobotFault, RunError
+from ..robots.robot import Float, RobotBatch
+from ..robots.task import Task, goals_of
+from .agent_runtime import Arrays, RowEpisodes, RuntimeAgent, SeenRows
+from .learner_contract import Budget
+
+Record = dict[str, Any]
+AGENT = "agent."
+"""What begins so in a state belongs to the agent."""
+
+
+def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.random.Generator) -> RowEpisodes:
+    """Runs one episode in the first `len(goals)` rows; the agent has been told that it begins.
+
+    Args:
+        robot: At least as many rows as goals.
+        agent: Chooses.
+        goals: Shape (R, G).
+        rng: Source of what is random in the robot.
+
+    Raises:
+        RobotFault: The agent chose what is not finite.
+    """
+    rows, space, spec = len(goals), agent.space, robot.spec
+    decisions = -(-spec.episode_steps // space.horizon)
+    active = np.arange(rows)
+    now = robot.reset(active, goals, rng)
+    observation = np.zeros((rows, decisions + 1, now.shape[1]), np.float32)
+    latent = np.zeros((rows, decisions, space.latent_dim), np.float32)
+    reward = np.zeros((rows, decisions), np.float32)
+    length, steps = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+    terminated = np.zeros(rows, np.bool_)
+    observation[:, 0] = now
+    for decision in range(decisions):
+        last = reward[active, decision - 1] if decision else np.zeros(len(active), np.float32)
+        chosen = agent.act(SeenRows(now.copy(), active, last))
+        if not np.isfinite(chosen).all():
+            raise RobotFault(
+                f"agent: expected finite choices, got {np.array2string(chosen, threshold=8)}; stop: the observation is "
+                "far outside of the training data"
+            )
+        latent[active, decision] = chosen
+        length[active] += 1
+        running, control = np.ones(len(active), np.bool_), space.hold(chosen)
+        for _ in range(min(space.horizon, spec.episode_steps - decision * space.horizon)):
+            index = active[running]
+            result = robot.step(index, control(now)[running].astype(np.float32))
+            now[running] = result.observation
+            reward[index, decision] += result.reward
+            steps[index] += 1
+            terminated[index] = result.terminated
+            running[running] = ~(result.terminated | result.truncated)
+            if not running.any():
+                break
+        observation[active, decision + 1] = now
+        active, now = active[running], now[running]
+        if not len(active):
+            break
+    return RowEpisodes(observation, latent, reward, length, terminated, steps)
+
+
+class LearnerAdapter:
+    """Plays episodes of N tasks and lets the agent adapt between them; see the module's docstring."""
+
+    def __init__(
+        self,
+        agent: RuntimeAgent,
+        robot: RobotBatch,
+        tasks: Sequence[Task],
+        budget: Budget,
+        episodes: int,
+        rng: np.random.Generator,
+    ) -> None:
+        """Starts before the first episode.
+
+        Args:
+            agent: Draws its noise from `rng` too, so that one state holds both.
+            robot: At least N rows.
+            tasks: What to adapt to.
+            budget: Episodes of a round; a step of adaptation is due between two rounds where the agent has any.
+            episodes: Per task, in all.
+            rng: Source of all that is random.
+        """
+        self.agent, self.robot, self.budget, self.episodes = agent, robot, budget, episodes
+        self.tasks, self.goals = tuple(tasks), goals_of(tasks)
+        self.rng = rng
+        self.episode = 0
+        self.agent.begin_task(len(self.tasks))
+
+    def run(self) -> Iterator[list[Record]]:
+        """Runs to the last episode, yielding one record per task for each."""
+        while self.episode < self.episodes:
+            yield self.round()
+
+    def round(self) -> list[Record]:
+        """One episode per task, after a step of adaptation where one is due."""
+        place, step = self.episode % self.budget.episodes, self.episode // self.budget.episodes
+        if self.budget.adapt_steps and place == 0 and step > 0:
+            self.agent.adapt()
+        self.agent.begin_episode()
+        played = run_episode(self.robot, self.agent, self.goals, self.rng)
+        self.agent.observe(played)
+        self.episode += 1
+        # without steps of adaptation there is one round, however long
+        explores = (place if self.budget.adapt_steps else self.episode - 1) < self.budget.exploration_episodes
+        return [
+            {
+                "stage": "explore" if explores else "play",
+                "episode": self.episode,
+                "adaptations": step if self.budget.adapt_steps else 0,
+                "task": task.name,
+                "goal": list(task.goal),
+                "return": float(played.reward[row].sum(dtype=np.float64)),
+                "steps": int(played.steps[row]),
+                "terminated": bool(played.terminated[row]),
+            }
+            for row, task in enumerate(self.tasks)
+        ]
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Everything that the next episode depends on: arrays by name, and JSON facts."""
+        arrays = {f"{AGENT}{name}": value for name, value in self.agent.state().items()}
+        goals = [list(task.goal) for task in self.tasks]
+        return arrays, {"episode": self.episode, "rng": self.rng.bit_generator.state, "tasks": goals}
+
+    def load_state(self, arrays: Arrays, facts: dict[str, Any]) -> None:
+        """Goes on exactly where `state` was taken.
+
+        Raises:
+            RunError: The state lacks a part or belongs to other tasks.
+        """
+        if facts.get("tasks") != [list(task.goal) for task in self.tasks]:
+            raise RunError("adaptation checkpoint: expected this run's tasks, got others; start a new run folder")
+        try:
+            self.rng.bit_generator.state = facts["rng"]
+            self.episode = int(facts["episode"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"adaptation checkpoint: expected a whole state, got {error}; start again") from error
+        self.agent.load_state({n.removeprefix(AGENT): v for n, v in arrays.items() if n.startswith(AGENT)})

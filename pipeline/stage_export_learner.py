@@ -1,0 +1,141 @@
+"""Stage `export` for learners of the benchmark: `bundle/`, of a seed that `supple bench-meta` has trained."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..adapt.exported import write_exported
+from ..adapt.learner_contract import Budget
+from ..errors import RunError
+from ..skills.checkpoint import load_checkpoint
+from .bench_cells import CELLS
+from .collect_meta import RUN_NAME
+from .folder import load_json
+from .keys import compute_path_digest, compute_plain, find_first_difference, load_record
+from .learner_exports import find_exporter
+from .robot_record import make_robot_record
+from .stage import Stage, Work
+from .stage_bench_meta import LEARNER_NAME, BenchConfig, make_space
+from .stage_export import NAME, ExportConfig
+
+TRAIN = "train"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A seed of a cell that was trained."""
+
+    folder: Path
+    """The stage folder of the training."""
+    cell: str
+    seed: int
+    commit: str
+    config: BenchConfig
+
+
+def find_seed_folder(path: Path) -> Path | None:
+    """The folder of a seed of `bench-meta`, from itself or its `train` folder; None where `path` is something else."""
+    for folder in (path, path.parent):
+        if (folder / RUN_NAME).is_file() and (folder / TRAIN / LEARNER_NAME).is_file():
+            return folder
+    return None
+
+
+def load_trained(folder: Path) -> Trained:
+    """What was trained in a seed's folder.
+
+    Raises:
+        RunError: the cell is not known, or its settings have changed since.
+    """
+    run = load_json(folder / RUN_NAME)
+    name = run.get("cell")
+    if name not in CELLS:
+        raise RunError(f"{folder / RUN_NAME}: expected a known cell, got {name!r}; see supple bench-meta --list")
+    config = CELLS[name].config
+    wanted = {"robot": config.robot, "space": config.space, "learner": config.learner}
+    found = load_record(folder / TRAIN)["fields"]["config"]
+    difference = find_first_difference(
+        {key: found.get(key) for key in wanted}, compute_plain(wanted, f"bench-meta {name}")
+    )
+    if difference is not None:
+        field, old, new = difference
+        raise RunError(
+            f"{folder / TRAIN}: expected {field} = {new} as the cell {name} has it now, got {old}; run bench-meta again"
+        )
+    return Trained(
+        folder=folder / TRAIN,
+        cell=name,
+        seed=int(run.get("seed", 0)),
+        commit=str(run.get("commit", "unknown")),
+        config=config,
+    )
+
+
+def make_budget(config: BenchConfig) -> Budget:
+    """How the learner was evaluated, with its side by side episodes one after the other as on one robot."""
+    trial, rollouts = config.evaluation.trial, config.learner.rollouts
+    return Budget(
+        episodes=trial.episodes * rollouts,
+        exploration_episodes=trial.exploration_episodes * rollouts,
+        adapt_steps=config.evaluation.adapt_steps,
+    )
+
+
+def make_export_learner(folder: Path, export: ExportConfig) -> Stage:
+    """The stage; it draws nothing at random but the inputs of the golden trial.
+
+    Args:
+        folder: of a seed, see `find_seed_folder`.
+        export: seed of the golden trial.
+
+    Raises:
+        RunError: see `load_trained`.
+        BundleError: no bundle can hold the learner or name the robot.
+    """
+    trained = load_trained(folder)
+    find_exporter(trained.config.learner)
+    settings = {
+        "export": export,
+        "cell": trained.cell,
+        "simulator": make_robot_record(trained.config.robot),
+        "learner": trained.config.learner,
+        "evaluation": trained.config.evaluation,
+    }
+    return Stage(
+        name="export",
+        config=settings,
+        inputs={"train": trained.folder},
+        seed=export.golden_seed,
+        module="pipeline/stage_export_learner.py",
+        libraries=("numpy", "torch", "safetensors"),
+        body=partial(export_learner, trained),
+    )
+
+
+def export_learner(trained: Trained, work: Work) -> None:
+    """Writes the bundle with a golden trial of the trained agent; numpy, and the host, must play it alike."""
+    work.start_afresh()
+    config = trained.config
+    robot = config.robot.make_robot(config.learner.rows)
+    space = make_space(config.space, robot.spec)
+    made = config.learner.make(space, robot, config.robot.make_split().train, seed=trained.seed, device="cpu")
+    tensors, facts = load_checkpoint(trained.folder / LEARNER_NAME)
+    made.learner.load_state(tensors, facts)
+    provenance: dict[str, Any] = {
+        "cell": trained.cell,
+        "method": config.learner.method,
+        "seed": trained.seed,
+        "commit": trained.commit,
+        "train": compute_path_digest(trained.folder),
+    }
+    write_exported(
+        work.folder / NAME,
+        find_exporter(config.learner)(made.learner, config.learner),
+        robot.spec,
+        make_budget(config),
+        simulator=make_robot_record(config.robot),
+        provenance=provenance,
+        seed=work.seed,
+    )
+    robot.close()
