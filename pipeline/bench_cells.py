@@ -10,8 +10,7 @@ Learning via Slow Reinforcement Learning", arXiv 1611.02779, 2016, Tables 1 and 
 (GridNavi; its optimum is exact, see `robots/oracles.py`).
 """
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import ConfigError
 from ..meta.evaluation import EvaluationConfig
@@ -26,8 +25,12 @@ from ..robots.krazy_boards import KRAZY_PRESETS
 from ..robots.navigation import SPARSE_SEMICIRCLE
 from ..robots.oracles import bernoulli_bayes_return, gridnavi_bayes_returns
 from ..robots.random_mazes import RANDOM_MAZE_PRESETS
+from .bench_cell import Cell as Cell
+from .bench_cell import Gate as Gate
+from .bench_cell import Reference as Reference
 from .bench_maml import MamlChoice
 from .bench_mlsh import MlshChoice
+from .bench_mujoco_cells import MUJOCO_CELLS
 from .bench_ppo import PpoChoice
 from .bench_recurrent_updater import RecurrentUpdaterChoice
 from .bench_rl2 import Rl2Choice
@@ -47,48 +50,6 @@ ALL = "all"
 """Stands for every cell but the demonstrations."""
 DEMO = "demo-"
 """Cells whose name begins like this take seconds and reach nothing; they show that all of it runs."""
-
-
-class Reference(NamedTuple):
-    """What others reached, or what is exact."""
-
-    method: str
-    """As in the records; ends in `-published` or `-exact`."""
-    values: tuple[float, ...]
-    """Along the cell's axis, or one number."""
-    source: str
-    metric: str = "return"
-    """`return`, or `return_trial` for the sum over a trial."""
-
-
-class Gate(NamedTuple):
-    """What a cell has to reach: the mean over seeds and test tasks."""
-
-    at_least: float
-    place: int | None = None
-    """On the cell's axis; None for a number that stands on no axis."""
-    metric: str = "return"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One cell of the table."""
-
-    config: BenchConfig
-    minutes: float
-    """Expected time of one seed on one core, roughly: a few timed iterations, times their number."""
-    gates: tuple[Gate, ...] = ()
-    references: tuple[Reference, ...] = ()
-
-    @property
-    def benchmark(self) -> str:
-        """What records call the robot with its tasks."""
-        return f"meta-{self.config.robot.name}"
-
-    @property
-    def axis(self) -> str:
-        """Along which the test returns stand."""
-        return "gradient_step" if self.config.evaluation.adapt_steps else "episode_index"
 
 
 FINN = "Finn et al. 2017, the authors' stored results"
@@ -325,7 +286,7 @@ CELLS: dict[str, Cell] = {
     "e-rl2-maze-7": _boards_e_rl2(MAZE, 20),
     "maml-maze-7": _boards_maml(MAZE, "maml", 6),
     "e-maml-maze-7": _boards_maml(MAZE, "e-maml", 6, exploration=1.0),
-}
+} | MUJOCO_CELLS
 """By name."""
 
 
