@@ -33,7 +33,7 @@ from .distribution import log_prob
 from .policy import ACTIVATIONS, ConditionedPolicy, MlpPolicy, Params
 from .policy_gradient import mean_kl, ratio_loss
 from .state import named_part
-from .task_batch import TaskBatch, first_tasks
+from .task_batch import TaskBatch
 from .trpo import TrustRegion
 
 _POSITIVE = ("latent_dim", "iterations", "tasks", "episodes", "step_size")
@@ -64,8 +64,9 @@ class MaesnConfig:
     """Of KL(N(mu_i, sigma_i^2) || N(0, I)) in the outer loss (released: 0.1 to 0.5)."""
     trust_region: TrustRegion = field(default_factory=TrustRegion)
     """Of the meta-update (published)."""
-    curvature_tasks: int = 0
-    """So many of the tasks give the Hessian of the trust region; 0 takes all (published)."""
+    curvature_episodes: int = 0
+    """So many episodes of each task give the Hessian of the trust region; 0 takes all (published). All tasks have to be
+    in it: a row of the table without curvature would take a step of its own size."""
     discount: float = 0.99
     """gamma per decision (published)."""
     trace: float = 1.0
@@ -93,10 +94,10 @@ class MaesnConfig:
         if self.activation not in ACTIVATIONS:
             known = " or ".join(ACTIVATIONS)
             raise ConfigError(f"MaesnConfig.activation: expected {known}, got '{self.activation}'; choose a known name")
-        if not 0 <= self.curvature_tasks <= self.tasks:
+        if not 0 <= self.curvature_episodes <= self.episodes:
             raise ConfigError(
-                f"MaesnConfig.curvature_tasks: expected 0 to tasks = {self.tasks}, got {self.curvature_tasks}; correct "
-                "it"
+                f"MaesnConfig.curvature_episodes: expected 0 to episodes = {self.episodes}, got "
+                f"{self.curvature_episodes}; correct it"
             )
 
 
@@ -242,6 +243,13 @@ def evaluate_outer(
     return losses.mean(), mean_kl(samples.old, new, samples.valid).mean()
 
 
-def first_latents(batch: LatentBatch, tasks: int) -> LatentBatch:
-    """The episodes of the first so many tasks."""
-    return LatentBatch(first_tasks(batch.samples, tasks), batch.noise[:tasks], batch.z[:tasks])
+def first_episodes(batch: LatentBatch, episodes: int) -> LatentBatch:
+    """The first so many episodes of each task."""
+    fields = batch.samples._asdict()
+    old, objective = fields.pop("old"), fields.pop("objective")
+    samples = TaskBatch(
+        old=type(old)(*(value[:, :episodes] for value in old)),
+        objective=objective,
+        **{name: value[:, :episodes] for name, value in fields.items()},
+    )
+    return LatentBatch(samples, batch.noise[:, :episodes], batch.z[:, :episodes])

@@ -25,7 +25,7 @@ from .maesn import (
     TaskLatent,
     episode_advantage,
     evaluate_outer,
-    first_latents,
+    first_episodes,
     gather,
     init_rule,
     init_table,
@@ -164,12 +164,11 @@ class MaesnLearner:
             return evaluate_outer(self.policy, meta, chosen, supports, query, config.kl_weight)
 
         def curvature(meta: Params) -> Tensor:
-            tasks = config.curvature_tasks
-            some = [first_latents(batch, tasks) for batch in supports]
-            return evaluate_outer(self.policy, meta, chosen[:tasks], some, first_latents(query, tasks), 0.0)[1]
+            some = first_episodes(query, config.curvature_episodes)
+            return evaluate_outer(self.policy, meta, chosen, supports, some, 0.0)[1]
 
         found, metrics = trpo_step(
-            self.meta, evaluate, config.trust_region, curvature if config.curvature_tasks else None
+            self.meta, evaluate, config.trust_region, curvature if config.curvature_episodes else None
         )
         with torch.no_grad():
             for name, value in found.items():
