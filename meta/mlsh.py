@@ -128,7 +128,7 @@ def first_ages(config: MlshConfig) -> list[int]:
 def macro_rewards(reward: Tensor, hold: int) -> Tensor:
     """Sums of the rewards of each N decisions, undiscounted, shape (R, M), of rewards (R, T); padding is zero."""
     missing = -reward.shape[1] % hold
-    return functional.pad(reward, (0, missing)).unflatten(1, (-1, hold)).sum(2)
+    return functional.pad(reward, (0, missing)).reshape(len(reward), -1, hold).sum(2)
 
 
 def macro_lengths(length: Tensor, hold: int) -> Tensor:

@@ -178,7 +178,12 @@ def make_stacks(
     space: ActionSpace, observation_dim: int, config: MlshConfig, tasks: int, device: torch.device
 ) -> tuple[ActorCritics, ActorCritics]:
     """Masters of so many tasks, and the sub-policies; all weights are zero until they are drawn."""
-    shape = {"hidden": config.hidden, "activation": config.activation}
-    master = MlpPolicy(inputs=observation_dim, outputs=config.sub_policies, discrete=True, **shape)
+    master = MlpPolicy(
+        inputs=observation_dim,
+        outputs=config.sub_policies,
+        discrete=True,
+        hidden=config.hidden,
+        activation=config.activation,
+    )
     sub_policy = make_policy(space, observation_dim, config.hidden, config.activation)
     return ActorCritics(master, tasks, device), ActorCritics(sub_policy, config.sub_policies, device)

@@ -92,7 +92,8 @@ class ActorCritics:
     def value(self, observation: Tensor, elapsed: Tensor) -> Tensor:
         """Values at observations (S, L, O) and shares of the time limit (S, L), in units of the reward, (S, L)."""
         standardised = self._standardised_value(self.params, observation, elapsed)
-        return self.return_mean + self.return_variance**0.5 * standardised
+        scale: float = self.return_variance**0.5
+        return self.return_mean + scale * standardised
 
     def _standardised_value(self, params: Params, observation: Tensor, elapsed: Tensor) -> Tensor:
         output = self.critic(named_part(params, "value."), torch.cat((observation, elapsed[..., None]), dim=-1))
