@@ -248,10 +248,7 @@ CELLS: dict[str, Cell] = {
     "rl2-gridnavi": Cell(
         config=_rl2(GridNavi(), GRIDNAVI_TRIAL, repetitions=50, iterations=400, learning_rate=2e-3, trace=0.95),
         minutes=3,
-        references=(
-            Reference("bayes-optimal-exact", tuple(gridnavi_bayes_returns(4).tolist()), "robots/oracles.py"),
-            Reference("posterior-sampling-exact", (0.51, 2.22, 3.78, 5.08), "sampled with the exact posterior"),
-        ),
+        references=(Reference("bayes-optimal-exact", tuple(gridnavi_bayes_returns(4).tolist()), "robots/oracles.py"),),
     ),
     "mlsh-movement-bandits": _on_movement_bandits(
         MlshChoice(

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .result_figures import EXACT, LABELS, PUBLISHED
+from .result_figures import DASHED, LABELS
 from .result_records import group
 
 Curve = Sequence[tuple[float, float]]
@@ -41,10 +41,10 @@ def _draw_scores(panel: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         at = [row["at"][axis] for row in of_method]
         mean = [row["mean"] for row in of_method]
         color = f"C{index % 10}"
-        if method.endswith((PUBLISHED, EXACT)) and len(at) == 1:
+        if method.endswith(DASHED) and len(at) == 1:
             panel.axhline(mean[0], linestyle="--", color=color, label=method, linewidth=1)
             continue
-        if method.endswith((PUBLISHED, EXACT)):
+        if method.endswith(DASHED):
             panel.plot(at, mean, "--o", color=color, label=method, linewidth=1, markersize=4, markerfacecolor="none")
             continue
         below = [row["mean"] - row["low"] for row in of_method]

@@ -7,7 +7,13 @@ replaced, all others are kept. A cell whose settings have changed since it was r
 
 A number is the mean over test tasks and seeds, and its interval is over both (`meta/intervals.py`). Places:
 `{"gradient_step": k}` is after k steps of adaptation, `{"episode_index": i}` the i-th episode of a trial, from 1 on.
-`random` are uniform random choices and `oracle-exact` is the best policy that knows the task, on the same test tasks.
+`random` are uniform random choices and `oracle-exact` is the best policy that knows the task, on the same test tasks;
+so are policies in `-reference`, which are made for the robot and not learned (`bench_references.py`).
+
+Beside the mean `return` stand `return_iqm`, the interquartile mean over tasks and seeds, and, where the oracle is
+known, `return_normalised`: 0 is the mean return of random choices, 1 that of the oracle, both over all test tasks and
+taken as given. `environment_steps_to_gate` and `wall_s_to_gate` are means over the seeds that reached their gates while
+they trained, `n` of them; see `bench_progress.py`.
 """
 
 import json
@@ -19,10 +25,14 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from ..errors import ConfigError, RunError
-from ..meta.intervals import compute_crossed_interval, mean
+from ..meta.evaluation import normalise_scores
+from ..meta.intervals import Statistic, compute_crossed_interval, interquartile_mean, mean
 from .bench_cells import CELLS, DEMO, Cell, Gate, Reference
+from .bench_progress import Reached, find_reached
+from .bench_references import load_references, make_references
 from .collect_results import COLUMNS, Row, add_rows, make_cost_row, run_collector
 from .folder import load_json
 from .keys import compute_plain, load_record
@@ -33,6 +43,8 @@ SEED = "seed"
 """Begin of the name of a seed's folder in a cell's folder."""
 RUN_NAME = "run.json"
 """In a seed's folder: what it is, and the commit that it was made with."""
+REFERENCES = "references"
+"""In a cell's folder: the stage that plays reference policies; the seeds share it."""
 METRICS = ("return", "return_trial")
 
 
@@ -46,6 +58,8 @@ class SeedRun(NamedTuple):
     """Environment steps and mean return of the train tasks, as training went on."""
     environment_steps: float
     wall_s: float
+    reached: Reached | None
+    """When the training reached the cell's gates."""
     command: str
     code: str
     commit: str
@@ -89,11 +103,30 @@ def load_seed(folder: Path, seed: int, cell: Cell) -> SeedRun:
         curve=make_curve(metrics),
         environment_steps=float(metrics[-1]["environment_steps"]),
         wall_s=float(clock["wall_s"]) + float(evaluated["clock"]["wall_s"]),
+        reached=find_reached(cell, metrics),
         command=str(clock.get("command", "")),
         code=str(trained["fields"]["code"]),
         commit=str(load_json(folder / RUN_NAME).get("commit", "unknown")),
         machine=str(clock["machine"]),
     )
+
+
+def load_policies(out: Path, name: str, cell: Cell) -> Mapping[str, Any]:
+    """Scores of the reference policies of a cell; empty where they were not played.
+
+    Raises:
+        RunError: the folder is damaged, or the cell was another when they were.
+    """
+    folder = out / name / REFERENCES
+    policies = load_references(folder)
+    if policies:
+        config = compute_plain(make_references(cell.config).config, "cell")
+        if config != load_record(folder)["fields"]["config"]:
+            raise RunError(
+                f"{folder}: expected references of the cell as it is now, got those of another; remove the folder and "
+                "run the cell again"
+            )
+    return policies
 
 
 def make_curve(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
@@ -103,13 +136,14 @@ def make_curve(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]
     return [(float(record["environment_steps"]), float(record[whole])) for record in metrics]
 
 
-def collect(name: str, cell: Cell, runs: Sequence[SeedRun]) -> list[Row]:
+def collect(name: str, cell: Cell, runs: Sequence[SeedRun], policies: Mapping[str, Any] | None = None) -> list[Row]:
     """The records of one cell: the learner's, those of random choices, and the references.
 
     Args:
         name: of the cell.
         cell: the cell.
         runs: its seeds, at least one.
+        policies: what `load_policies` gives.
 
     Raises:
         RunError: the seeds are of different versions of the code.
@@ -128,10 +162,17 @@ def collect(name: str, cell: Cell, runs: Sequence[SeedRun]) -> list[Row]:
     }
     rows = [
         *score_rows([run.scores["agent"] for run in runs], method),
+        *summary_rows([run.scores for run in runs], method),
         {"method": method, **make_cost_row("wall_s", [run.wall_s for run in runs])},
         {"method": method, **make_cost_row("environment_steps", [run.environment_steps for run in runs])},
+        *gate_rows([run.reached for run in runs], method),
         # random choices depend on no training, so that one seed has all there is
         *({**row, "seeds": [runs[0].seed]} for row in score_rows([first["random"]], "random")),
+        *(
+            {**row, "seeds": []}
+            for policy, scores in (policies or {}).items()
+            for row in score_rows([scores], f"{policy}-reference")
+        ),
         *oracle_rows(first),
         *(row for reference in cell.references for row in reference_rows(reference, first)),
     ]
@@ -145,19 +186,58 @@ def make_command(name: str, runs: Sequence[SeedRun]) -> str:
 
 def score_rows(scores: Sequence[Mapping[str, Any]], method: str) -> list[Row]:
     """Records of one agent: one set of scores per seed."""
+    tables = {metric: [one[metric] for one in scores] for metric in METRICS if metric in scores[0]}
+    measures = scores[0].get("measures", {})
+    tables |= {metric: [one["measures"][metric] for one in scores] for metric in measures}
+    places = {"return_trial": [None]}
+    return [
+        row
+        for metric, table in tables.items()
+        for row in table_rows(
+            np.array(table), scores[0]["axis"], places.get(metric, scores[0]["places"]), metric, method
+        )
+    ]
+
+
+def table_rows(
+    table: NDArray[np.float64],
+    axis: str,
+    places: Sequence[int | None],
+    metric: str,
+    method: str,
+    statistic: Statistic = mean,
+) -> list[Row]:
+    """One record for each place, None being no place on an axis; `table` is of shape (seeds, tasks, places)."""
     rows = []
-    for metric in METRICS:
-        if metric not in scores[0]:
-            continue
-        table = np.array([one[metric] for one in scores])
-        table = table.reshape(*table.shape[:2], -1)
-        places = scores[0]["places"] if metric == "return" else [None]
-        for index, place in enumerate(places):
-            value, low, high = compute_crossed_interval(table[:, :, index], mean)
-            at = {} if place is None else {scores[0]["axis"]: place}
-            numbers = {"mean": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
-            rows.append({"method": method, "metric": metric, "at": at, **numbers, "n": table[:, :, index].size})
+    table = table.reshape(*table.shape[:2], -1)
+    for index, place in enumerate(places):
+        value, low, high = compute_crossed_interval(table[:, :, index], statistic)
+        at = {} if place is None else {axis: place}
+        numbers = {"mean": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
+        rows.append({"method": method, "metric": metric, "at": at, **numbers, "n": table[:, :, index].size})
     return rows
+
+
+def summary_rows(scores: Sequence[Mapping[str, Any]], method: str) -> list[Row]:
+    """The learner's returns once more: their interquartile mean, and on the scale from random choices to the oracle."""
+    axis, places = scores[0]["agent"]["axis"], scores[0]["agent"]["places"]
+    table = np.array([one["agent"]["return"] for one in scores], np.float64)
+    rows = table_rows(table, axis, places, "return_iqm", method, interquartile_mean)
+    random, oracle = float(np.mean(scores[0]["random"]["return"])), scores[0]["oracle"]
+    if oracle is not None and oracle > random:
+        rows += table_rows(normalise_scores(table, random, oracle), axis, places, "return_normalised", method)
+    return rows
+
+
+def gate_rows(reached: Sequence[Reached | None], method: str) -> list[Row]:
+    """What the seeds that reached their gates while they trained had taken by then; none where none has."""
+    found = [one for one in reached if one is not None]
+    if not found:
+        return []
+    return [
+        {"method": method, **make_cost_row(f"{name}_to_gate", [getattr(one, name) for one in found])}
+        for name in ("environment_steps", "wall_s")
+    ]
 
 
 def oracle_rows(scores: Mapping[str, Any]) -> list[Row]:
@@ -228,7 +308,7 @@ def execute(arguments: CollectMeta) -> list[Path]:
     for name, cell in CELLS.items():
         runs = load_seeds(arguments.runs, name, cell)
         if runs and not name.startswith(DEMO):
-            rows += collect(name, cell, runs)
+            rows += collect(name, cell, runs, load_policies(arguments.runs, name, cell))
     if not rows:
         raise ConfigError(f"{arguments.runs}: expected finished cells, got none; run supple bench-meta first")
     rows = drop_repeated(rows)

@@ -1,7 +1,7 @@
 """Plots of records: curves along an axis with their intervals, and success against the compute that it took.
 
-A method whose name ends in `-published` is a published number without an interval, one in `-exact` was computed: a
-dashed line with open markers.
+A method whose name ends in `-published` is a published number without an interval, one in `-exact` was computed, one in
+`-reference` was made for the robot, not learned: a dashed line with open markers.
 """
 
 import math
@@ -20,6 +20,12 @@ PUBLISHED: Final = "-published"
 """End of the names of published methods."""
 EXACT: Final = "-exact"
 """End of the names of what was computed, not measured."""
+REFERENCE: Final = "-reference"
+"""End of the names of policies that were made for a robot, not learned."""
+DASHED: Final = (PUBLISHED, EXACT, REFERENCE)
+"""Ends of the names of methods that are there to compare with."""
+SHOWN_BY_RETURN: Final = ("return_iqm", "return_normalised")
+"""Metrics in tables only: their plots would look like that of the return."""
 LABELS: Final[Mapping[str, str]] = {
     "episode": "episodes per task",
     "inference_episodes": "episodes that the task embedding is inferred from",
@@ -30,6 +36,12 @@ LABELS: Final[Mapping[str, str]] = {
     "gradient_step": "steps of adaptation",
     "episode_index": "episode of the trial",
     "return": "return of an episode on test tasks",
+    "kinds": "kinds of tiles touched / on the board",
+    "kinds_so_far": "the same, over the trial so far",
+    "deaths": "deaths per episode",
+    "goals": "goals per episode",
+    "success": "episodes that reach the goal",
+    "detour": "steps / steps of the shortest way",
     "return_training": "return while training, mean of 10 episodes",
 }
 """What axes and metrics are called in a plot."""
@@ -44,7 +56,13 @@ def make_figures(records: Sequence[Record]) -> dict[str, Figure]:
     """One figure for each benchmark and numeric axis with at least two places, named `<benchmark>-<axis>`."""
     figures = {}
     for (benchmark, axis), rows in group(records, lambda record: (record.benchmark, record.axis)).items():
-        curves = [record for record in rows if record.mean is not None and isinstance(record.place, int | float)]
+        curves = [
+            record
+            for record in rows
+            if record.mean is not None
+            and isinstance(record.place, int | float)
+            and record.metric not in SHOWN_BY_RETURN
+        ]
         if axis and len({record.place for record in curves}) > 1:
             figures[f"{benchmark}-{axis}"] = _make_figure(benchmark, axis, curves)
     return figures
@@ -78,7 +96,7 @@ def _make_figure(benchmark: str, axis: str, records: Sequence[Record]) -> Figure
 def _draw_curve(panel: Axes, curve: Sequence[Record], label: str, color: str) -> None:
     at = [_at(record) for record in curve]
     mean = [_or_nan(record.mean) for record in curve]
-    if curve[0].method.endswith((PUBLISHED, EXACT)):
+    if curve[0].method.endswith(DASHED):
         panel.plot(at, mean, "--o", color=color, label=label, linewidth=1, markersize=4, markerfacecolor="none")
         return
     marker = "o" if len(curve) <= FEW_POINTS else None

@@ -11,9 +11,10 @@ import tyro
 from ..errors import ConfigError
 from .bench_cells import CELLS, Cell, find_cells
 from .bench_figures import make_cell_figure
+from .bench_references import has_references, make_references
 from .bench_table import describe_gate
 from .cli_common import RUNS, Common, Options, Runner
-from .collect_meta import RUN_NAME, SeedRun, Verdict, collect, judge, load_seeds, name_seed
+from .collect_meta import REFERENCES, RUN_NAME, SeedRun, Verdict, collect, judge, load_policies, load_seeds, name_seed
 from .collect_results import Row, save_rows
 from .folder import write_record
 from .keys import PACKAGE_ROOT
@@ -23,6 +24,8 @@ from .stage_bench_meta import make_evaluate, make_train
 
 RECORDS_NAME = "records.json"
 FIGURE_NAME = "returns.svg"
+HEADS = {"return": "", "return_iqm": ", IQM", "return_trial": ", whole trial"}
+"""Metrics of the printed table, and what stands after the method's name there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,8 @@ class BenchMeta:
             for seed in dict.fromkeys(self.seeds):
                 runner.view.note(f"{name}, seed {seed}: about {cell.minutes:g} min on one core")
                 run_seed(runner, name_seed(self.out, name, seed), name, cell, seed)
+            if has_references(cell.config):
+                runner.run(make_references(cell.config), self.out / name / REFERENCES, uses_torch=False)
             conclude(runner, self.out, name, cell, load_seeds(self.out, name, cell, self.seeds))
 
 
@@ -85,7 +90,7 @@ def list_cells(runner: Runner, cells: Mapping[str, Cell]) -> None:
 
 def conclude(runner: Runner, out: Path, name: str, cell: Cell, runs: Sequence[SeedRun]) -> None:
     """Writes the records and the plot of the seeds just asked for, and shows them."""
-    rows = collect(name, cell, runs)
+    rows = collect(name, cell, runs, load_policies(out, name, cell))
     save_rows(out / name / RECORDS_NAME, rows)
     figure = make_cell_figure(name, rows, {run.seed: run.curve for run in runs})
     save_figures({out / name / FIGURE_NAME: figure})
@@ -104,12 +109,12 @@ def conclude(runner: Runner, out: Path, name: str, cell: Cell, runs: Sequence[Se
 
 def render_table(name: str, rows: Sequence[Row]) -> list[str]:
     """The returns: a line per method and metric, a column per place; brackets hold 95 % intervals."""
-    shown = [row for row in rows if row["metric"] in ("return", "return_trial")]
+    shown = [row for row in rows if row["metric"] in HEADS]
     seeds = next(row["seeds"] for row in shown)
     lines = [f"{name}, {shown[0]['tasks']}, seeds {list_text(seeds)}"]
     cells: list[list[str]] = []
     for (method, metric), of_one in group(shown, lambda row: (row["method"], row["metric"])).items():
-        head = method if metric == "return" else f"{method}, whole trial"
+        head = method + HEADS[metric]
         cells.append([head, *(render_number(row) for row in of_one)])
     axis = next(iter(shown[0]["at"]))
     places = list(dict.fromkeys(row["at"][axis] for row in shown if row["at"]))

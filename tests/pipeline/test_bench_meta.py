@@ -87,7 +87,7 @@ def test_finished_cells_are_skipped_and_shown_again(out: Path, capsys: pytest.Ca
     before = (out / "demo-rl2" / "records.json").read_bytes()
     (out / "demo-rl2" / "records.json").unlink()
     events = run_json(["bench-meta", "demo-rl2", "--seeds", "0", "1", "--out", str(out)], capsys)
-    assert [event["status"] for event in events if event["event"] == "finish"] == ["skipped"] * 4
+    assert [event["status"] for event in events if event["event"] == "finish"] == ["skipped"] * 5
     (result,) = (event for event in events if event["event"] == "result")
     assert (result["cell"], result["gates"]) == ("demo-rl2", [])
     assert (out / "demo-rl2" / "records.json").read_bytes() == before
@@ -99,7 +99,8 @@ def test_only_the_seeds_that_are_asked_for_are_shown(out: Path, capsys: pytest.C
     assert main(["bench-meta", "demo-maml", "--seeds", "1", "--out", str(out)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].endswith("seeds 1")
-    assert [line.split()[0] for line in printed[1:5]] == ["gradient_step", "maml", "random", "oracle-exact"]
+    heads = [line.split("  ")[1].strip() for line in printed[1:6]]
+    assert heads == ["gradient_step", "maml", "maml, IQM", "random", "oracle-exact"]
 
 
 def test_a_seed_can_be_verified_and_described(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
