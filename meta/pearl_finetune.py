@@ -52,7 +52,7 @@ class FineTunedPearlAgent:
             config: Of the fine-tuning; networks have the sizes that they have.
             generator: Source of choices and batches after inference.
             inference_episodes: So many first episodes are PEARL's.
-            greedy: Act by the mode after inference too.
+            greedy: Act by the mode after inference; learning wants samples.
 
         Raises:
             ConfigError: There are no inference episodes, or several rows per task.

@@ -29,8 +29,10 @@ from ..robots.robot import RobotBatch
 from .collect import Episodes
 from .pearl import PearlConfig, encoder_kl
 from .pearl_agent import PearlAgent, PearlNetworks
+from .pearl_finetune import FineTunedPearlAgent
 from .replay import TaskReplay, steps_of
 from .sac import sac_critic_loss, sac_policy_loss
+from .sac_agent import TaskSacConfig
 from .sac_networks import SacNetworks
 from .simpl import soft_update
 from .space import ActionSpace
@@ -215,6 +217,31 @@ class PearlLearner:
             torch.Generator(self.device).manual_seed(seed),
             prior_episodes=self.config.prior_episodes if prior_episodes is None else prior_episodes,
             greedy=greedy,
+        )
+
+    def fine_tuned_agent(
+        self,
+        config: TaskSacConfig,
+        *,
+        inference_episodes: int,
+        prior_episodes: int | None = None,
+        greedy: bool = False,
+        greedy_tuning: bool = False,
+        seed: int = 0,
+    ) -> FineTunedPearlAgent:
+        """An agent that goes on learning by SAC from the present weights; see `FineTunedPearlAgent`.
+
+        `greedy` acts by the mode while it infers, `greedy_tuning` afterwards.
+        """
+        return FineTunedPearlAgent(
+            self.agent(prior_episodes=prior_episodes, greedy=greedy, seed=seed),
+            copy.deepcopy(self.sac),
+            self.space,
+            self.robot.spec.observation.shape[0],
+            config,
+            torch.Generator(self.device).manual_seed(seed),
+            inference_episodes=inference_episodes,
+            greedy=greedy_tuning,
         )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -31,6 +31,7 @@ from .bench_cell import Reference as Reference
 from .bench_maml import MamlChoice
 from .bench_mlsh import MlshChoice
 from .bench_mujoco_cells import MUJOCO_CELLS
+from .bench_pearl_cells import PEARL_CELLS
 from .bench_ppo import PpoChoice
 from .bench_recurrent_updater import RecurrentUpdaterChoice
 from .bench_rl2 import Rl2Choice
@@ -283,7 +284,7 @@ CELLS: dict[str, Cell] = {
     "e-rl2-maze-7": _boards_e_rl2(MAZE, 20),
     "maml-maze-7": _boards_maml(MAZE, "maml", 6),
     "e-maml-maze-7": _boards_maml(MAZE, "e-maml", 6, exploration=1.0),
-} | MUJOCO_CELLS
+} | MUJOCO_CELLS | PEARL_CELLS
 """By name."""
 
 
