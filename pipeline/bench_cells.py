@@ -45,6 +45,7 @@ from .bench_robots import (
     RandomMazes,
     TabularMdps,
 )
+from .bench_varibad_cells import VARIBAD_CELLS
 from .stage_bench_meta import BenchConfig, LearnerChoice
 
 ALL = "all"
@@ -284,7 +285,10 @@ CELLS: dict[str, Cell] = {
     "e-rl2-maze-7": _boards_e_rl2(MAZE, 20),
     "maml-maze-7": _boards_maml(MAZE, "maml", 6),
     "e-maml-maze-7": _boards_maml(MAZE, "e-maml", 6, exploration=1.0),
-} | MUJOCO_CELLS | PEARL_CELLS
+    **MUJOCO_CELLS,
+    **PEARL_CELLS,
+    **VARIBAD_CELLS,
+}
 """By name."""
 
 
