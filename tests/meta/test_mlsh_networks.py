@@ -202,3 +202,13 @@ def test_values_see_the_elapsed_share_and_policies_do_not() -> None:
     assert not torch.equal(
         networks.value(early.observation, early.elapsed), networks.value(late.observation, late.elapsed)
     )
+
+
+def test_values_learn_their_targets_in_units_of_the_reward() -> None:
+    networks = make_stack(1)
+    networks.move_scale(torch.tensor([8.0, 12.0]), 1.0)
+    samples = make_samples(networks, 20)._replace(target=torch.full((1, 20), 13.0))
+    for _ in range(30):
+        update(networks, samples)
+    found = networks.value(samples.observation, samples.elapsed)
+    torch.testing.assert_close(found, samples.target, atol=0.5, rtol=0.0)
