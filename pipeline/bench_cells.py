@@ -18,7 +18,6 @@ from ..meta.learned_rule import LearnedRule
 from ..meta.maml import MamlConfig
 from ..meta.mlsh import MlshConfig, PpoPasses
 from ..meta.ppo import PpoConfig, PpoSteps
-from ..meta.recurrent_updater import RecurrentUpdaterConfig
 from ..meta.rl2 import Rl2Config
 from ..meta.trial import Trial
 from ..robots.krazy_boards import KRAZY_PRESETS
@@ -31,9 +30,9 @@ from .bench_cell import Reference as Reference
 from .bench_maml import MamlChoice
 from .bench_mlsh import MlshChoice
 from .bench_mujoco_cells import MUJOCO_CELLS
+from .bench_navigation_cells import NAVIGATION_CELLS, NAVIGATION_REFERENCES
 from .bench_pearl_cells import PEARL_CELLS
 from .bench_ppo import PpoChoice
-from .bench_recurrent_updater import RecurrentUpdaterChoice
 from .bench_rl2 import Rl2Choice
 from .bench_robots import (
     BenchRobot,
@@ -54,17 +53,11 @@ DEMO = "demo-"
 """Cells whose name begins like this take seconds and reach nothing; they show that all of it runs."""
 
 
-FINN = "Finn et al. 2017, the authors' stored results"
 DUAN_1 = "Duan et al. 2016, Table 1"
 DUAN_2 = "Duan et al. 2016, Table 2"
 
 STEPS = EvaluationConfig(adapt_steps=3)
 """Three gradient steps, as Finn et al. at test time."""
-NAVIGATION_REFERENCES = (
-    Reference("maml-published", (-40.41, -11.68, -3.33, -3.23), FINN),
-    Reference("pretrained-published", (-40.8, -19.7, -11.7, -8.5), FINN),
-    Reference("random-init-published", (-82.7, -58.0, -53.8, -46.8), FINN),
-)
 
 
 def _navigation(
@@ -173,20 +166,6 @@ CELLS: dict[str, Cell] = {
         ),
         minutes=0.1,
     ),
-    "demo-recurrent-updater": Cell(
-        config=BenchConfig(
-            robot=PointNavigation(num_train=8, num_test=4),
-            space="unit",
-            learner=RecurrentUpdaterChoice(
-                config=RecurrentUpdaterConfig(
-                    hidden=(8,), embedding=8, memory=8, rank=2, iterations=4, tasks=2, support=2, query=2, minibatch=2
-                ),
-                rollouts=2,
-            ),
-            evaluation=EvaluationConfig(adapt_steps=1),
-        ),
-        minutes=0.1,
-    ),
     "demo-mlsh": Cell(
         config=BenchConfig(
             robot=MovementBandits(),
@@ -205,19 +184,6 @@ CELLS: dict[str, Cell] = {
     "meta-sgd-2d-navigation": _navigation("meta-sgd", 8, step_sizes="parameter"),
     "learned-update-2d-navigation": _navigation("learned-update", 8, (Gate(-11.7, 1),), LearnedRule()),
     "e-maml-2d-navigation": _navigation("e-maml", 9, exploration=1.0),
-    "recurrent-updater-2d-navigation": Cell(
-        config=BenchConfig(
-            robot=PointNavigation(),
-            space="unit",
-            learner=RecurrentUpdaterChoice(
-                config=RecurrentUpdaterConfig(activation="relu", tasks=20, query=10, epochs=3, minibatch=5)
-            ),
-            evaluation=EvaluationConfig(adapt_steps=1),
-        ),
-        minutes=3,
-        gates=(Gate(-12.0, 1),),
-        references=NAVIGATION_REFERENCES,
-    ),
     "maml-sparse-semicircle": Cell(
         config=BenchConfig(
             robot=PointNavigation(variant=SPARSE_SEMICIRCLE, num_train=100, num_test=100),

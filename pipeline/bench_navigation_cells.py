@@ -1,0 +1,83 @@
+"""Cells of the 2D navigation of Finn et al. that no gradient step adapts, or that nothing was meta-trained for.
+
+Source of the references: Finn, Abbeel, Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks",
+ICML 2017 (the results of 2D navigation that the authors' code stores, 40 test tasks).
+"""
+
+from ..meta.distral import DistralConfig
+from ..meta.evaluation import EvaluationConfig
+from ..meta.ppo import PpoConfig, PpoSteps
+from ..meta.recurrent_updater import RecurrentUpdaterConfig
+from .bench_cell import Cell, Gate, Reference
+from .bench_distral import DistralChoice
+from .bench_ppo import PpoChoice
+from .bench_recurrent_updater import RecurrentUpdaterChoice
+from .bench_robots import PointNavigation
+from .stage_bench_meta import BenchConfig, LearnerChoice
+
+FINN = "Finn et al. 2017, the authors' stored results"
+NAVIGATION_REFERENCES = (
+    Reference("maml-published", (-40.41, -11.68, -3.33, -3.23), FINN),
+    Reference("pretrained-published", (-40.8, -19.7, -11.7, -8.5), FINN),
+    Reference("random-init-published", (-82.7, -58.0, -53.8, -46.8), FINN),
+)
+FAST = PpoSteps(learning_rate=1e-2)
+"""Of one step of adaptation: 40 steps of Adam on 40 episodes. The best of 1e-3, 3e-3 and 1e-2."""
+
+
+def _cell(learner: LearnerChoice, minutes: float, adapt_steps: int, *gates: Gate) -> Cell:
+    return Cell(
+        config=BenchConfig(
+            robot=PointNavigation(),
+            space="unit",
+            learner=learner,
+            evaluation=EvaluationConfig(adapt_steps=adapt_steps),
+        ),
+        minutes=minutes,
+        gates=gates,
+        references=NAVIGATION_REFERENCES,
+    )
+
+
+def _demo(learner: LearnerChoice) -> Cell:
+    robot = PointNavigation(num_train=8, num_test=4)
+    evaluation = EvaluationConfig(adapt_steps=1)
+    return Cell(config=BenchConfig(robot=robot, space="unit", learner=learner, evaluation=evaluation), minutes=0.1)
+
+
+NAVIGATION_CELLS: dict[str, Cell] = {
+    "demo-recurrent-updater": _demo(
+        RecurrentUpdaterChoice(
+            config=RecurrentUpdaterConfig(
+                hidden=(8,), embedding=8, memory=8, rank=2, iterations=4, tasks=2, support=2, query=2, minibatch=2
+            ),
+            rollouts=2,
+        )
+    ),
+    "demo-ppo": _demo(PpoChoice(config=PpoConfig(hidden=(8,), iterations=4, tasks=2, episodes=2), rollouts=2)),
+    "demo-distral": _demo(
+        DistralChoice(config=DistralConfig(hidden=(8,), iterations=4, tasks=2, episodes=2), rollouts=2)
+    ),
+    "recurrent-updater-2d-navigation": _cell(
+        RecurrentUpdaterChoice(
+            config=RecurrentUpdaterConfig(activation="relu", tasks=20, query=10, epochs=3, minibatch=5)
+        ),
+        3,
+        1,
+        Gate(-12.0, 1),
+    ),
+    "ppo-2d-navigation": _cell(
+        PpoChoice(config=PpoConfig(iterations=60, training=PpoSteps(learning_rate=1e-3, epochs=5), adaptation=FAST)),
+        1,
+        3,
+    ),
+    "ppo-scratch-2d-navigation": _cell(
+        PpoChoice(method="ppo-scratch", config=PpoConfig(iterations=0, adaptation=FAST)), 1, 3
+    ),
+    "distral-2d-navigation": _cell(
+        DistralChoice(config=DistralConfig(training=PpoSteps(learning_rate=3e-3, epochs=5), adaptation=FAST)),
+        1,
+        3,
+    ),
+}
+"""By name."""
