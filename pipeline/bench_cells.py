@@ -251,6 +251,7 @@ CELLS: dict[str, Cell] = {
     "e-rl2-maze-7": _boards_e_rl2(MAZE, 20),
     "maml-maze-7": _boards_maml(MAZE, "maml", 6),
     "e-maml-maze-7": _boards_maml(MAZE, "e-maml", 6, exploration=1.0),
+    **NAVIGATION_CELLS,
     **MUJOCO_CELLS,
     **PEARL_CELLS,
     **VARIBAD_CELLS,
