@@ -81,7 +81,8 @@ class _Place:
         self._left -= 1
         self._steps += 1
         self._last = observation
-        return self._control(row)[0]
+        action: Array = self._control(row)[0]
+        return action
 
     def gain(self, reward: float) -> None:
         """The reward of the last action."""

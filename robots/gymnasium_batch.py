@@ -70,7 +70,8 @@ def env_spec(
         raise ConfigError(
             f"{title}: expected observations that flatten to numbers, got {env.observation_space}; wrap the environment"
         )
-    actions, choices = env.action_space, ()
+    actions = env.action_space
+    choices: tuple[str, ...] = ()
     if isinstance(actions, Discrete):
         choices = tuple(f"choice{int(actions.start) + index}" for index in range(int(actions.n)))
         action = make_choice_spec(choices)
