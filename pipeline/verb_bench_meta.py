@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from matplotlib.figure import Figure
 
 from ..errors import ConfigError
+from .bench_beliefs import follow_learner, has_beliefs, make_belief_figure, play_strips
 from .bench_cells import CELLS, Cell, find_cells
 from .bench_figures import make_cell_figure
 from .bench_references import has_references, make_references
@@ -24,6 +26,7 @@ from .stage_bench_meta import make_evaluate, make_train
 
 RECORDS_NAME = "records.json"
 FIGURE_NAME = "returns.svg"
+BELIEFS_NAME = "beliefs.svg"
 HEADS = {"return": "", "return_iqm": ", IQM", "return_trial": ", whole trial"}
 """Metrics of the printed table, and what stands after the method's name there."""
 
@@ -93,7 +96,7 @@ def conclude(runner: Runner, out: Path, name: str, cell: Cell, runs: Sequence[Se
     rows = collect(name, cell, runs, load_policies(out, name, cell))
     save_rows(out / name / RECORDS_NAME, rows)
     figure = make_cell_figure(name, rows, {run.seed: run.curve for run in runs})
-    save_figures({out / name / FIGURE_NAME: figure})
+    save_figures({out / name / FIGURE_NAME: figure, **draw_pictures(out, name, cell, runs[0].seed)})
     verdicts = judge(cell, rows)
     facts: dict[str, Any] = {
         "cell": name,
@@ -105,6 +108,16 @@ def conclude(runner: Runner, out: Path, name: str, cell: Cell, runs: Sequence[Se
     lines = [*render_table(name, rows), *(render_verdict(cell, verdict) for verdict in verdicts)]
     lines.append(f"{facts['records']}: the same as records; {facts['figure']}: plot")
     runner.view.record("result", facts, "\n".join(lines))
+
+
+def draw_pictures(out: Path, name: str, cell: Cell, seed: int) -> dict[Path, Figure]:
+    """What one seed believes or where it goes, by the file that each picture belongs in; none for most robots."""
+    folder = name_seed(out, name, seed)
+    pictures = {}
+    if has_beliefs(cell.config):
+        strips = [*play_strips(), *follow_learner(cell.config, folder / "train")]
+        pictures[out / name / BELIEFS_NAME] = make_belief_figure(strips)
+    return pictures
 
 
 def render_table(name: str, rows: Sequence[Row]) -> list[str]:

@@ -51,6 +51,23 @@ def update_belief(belief: Double, cell: Cells, paid: NDArray[np.bool_]) -> Doubl
     return posterior
 
 
+def trace_belief(cell: Cells, goal: tuple[int, int]) -> Double:
+    """The posterior of an agent of any kind, from where it was and what paid, shape (E, T + 1, C).
+
+    Args:
+        cell: Where it was before the first and after each step of its episodes, shape (E, T + 1).
+        goal: Cell (x, y) that paid.
+    """
+    belief = PRIOR[None]
+    found = np.zeros((*cell.shape, len(PRIOR)))
+    for episode, way in enumerate(cell):
+        found[episode, 0] = belief[0]
+        for step, here in enumerate(way[1:], start=1):
+            belief = update_belief(belief, here[None], here[None] == gridnavi.CELLS * goal[0] + goal[1])
+            found[episode, step] = belief[0]
+    return found
+
+
 def aim_by_posterior_sampling(belief: Double, episode: int, rng: np.random.Generator) -> Cells:
     """One draw from the posterior for the whole episode."""
     drawn = (rng.random((len(belief), 1)) >= np.cumsum(belief, axis=1)).sum(axis=1)
