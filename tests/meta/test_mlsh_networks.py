@@ -157,9 +157,12 @@ def test_the_better_choice_becomes_more_likely_and_the_value_nearer() -> None:
 
     before = chance()
     assert torch.allclose(before, torch.full((2,), 0.5), atol=0.02)  # the first policies hardly depend on what they see
-    losses = [update(networks, samples, PpoPasses(epochs=2, minibatches=3))["loss_value"] for _ in range(15)]
+    metrics = [update(networks, samples, PpoPasses(epochs=2, minibatches=3)) for _ in range(15)]
+    losses = [found["loss_value"] for found in metrics]
     assert bool((chance() > 0.6).all())
     assert losses[-1] < 0.8 * losses[0]
+    # choices were even: where 1 is now as likely as .6, half of log .5/.6 and half of log .5/.4, about .02
+    assert metrics[-1]["kl"] > 0.005
 
 
 def test_the_clip_stops_the_policy() -> None:
@@ -211,4 +214,4 @@ def test_values_learn_their_targets_in_units_of_the_reward() -> None:
     for _ in range(30):
         update(networks, samples)
     found = networks.value(samples.observation, samples.elapsed)
-    torch.testing.assert_close(found, samples.target, atol=0.5, rtol=0.0)
+    assert float((found - 13.0).abs().mean()) < 0.5
