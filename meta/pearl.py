@@ -105,6 +105,8 @@ class PearlConfig:
     """Episodes with z ~ q(z | c) also serve as context (published: where the reward is sparse)."""
     updates: int = 200
     """Updates of an iteration (published: 2000, and 1000 where the reward is sparse)."""
+    anneal: bool = False
+    """Lower the learning rate to 0 over the iterations (published: False)."""
     batch_tasks: int = 16
     """M, tasks of an update (published)."""
     context: int = 64

@@ -118,6 +118,9 @@ class PearlLearner:
             begin = time.perf_counter()
             metrics = self.collect()
             middle = time.perf_counter()
+            share = 1.0 - self.iteration / self.config.iterations if self.config.anneal else 1.0
+            for optimiser in self.optimisers.values():
+                optimiser.param_groups[0]["lr"] = self.config.sac.learning_rate * share
             total: dict[str, Tensor] = {}
             for _ in range(self.config.updates):
                 for name, value in self.update().items():

@@ -22,20 +22,29 @@ STEPS = EvaluationConfig(adapt_steps=19, trials=2)
 POINT = PointNavigation(variant=POINT_ROBOT, num_train=100)
 POINT_SAC = SacConfig(batch=32, learning_rate=2e-3, temperature=0.1)
 POINT_PEARL = PearlConfig(
-    sac=POINT_SAC, kl_weight=1e-3, iterations=80, rollouts=2, prior_episodes=2, posterior_episodes=1, updates=100
+    sac=replace(POINT_SAC, learning_rate=3e-3),
+    kl_weight=1e-3,
+    iterations=80,
+    rollouts=2,
+    prior_episodes=2,
+    posterior_episodes=2,
+    posterior_in_context=True,
+    updates=100,
+    anneal=True,
 )
 
 SPARSE = PointNavigation(variant=SPARSE_SEMICIRCLE, num_train=100, num_test=100)
 SPARSE_SAC = SacConfig(batch=32, learning_rate=2e-3, temperature=0.02)
 SPARSE_PEARL = PearlConfig(
-    sac=SPARSE_SAC,
+    sac=replace(SPARSE_SAC, learning_rate=3e-3),
     kl_weight=3e-4,
     iterations=40,
     tasks=10,
-    prior_episodes=3,
-    posterior_episodes=3,
+    prior_episodes=6,
+    posterior_episodes=2,
     posterior_in_context=True,
-    updates=500,
+    updates=400,
+    anneal=True,
     context=128,
 )
 
@@ -58,9 +67,9 @@ def _pearl_sparse_semicircle(fine_tuning: TaskSacConfig | None = None) -> BenchC
         method="pearl" if fine_tuning is None else "pearl-ft",
         config=SPARSE_PEARL,
         shaped=SEMICIRCLE,
-        prior_episodes=10,
+        prior_episodes=15,
         fine_tuning=fine_tuning,
-        inference_episodes=15,
+        inference_episodes=17,
     )
     return _cell(SPARSE, learner, EPISODES if fine_tuning is None else STEPS)
 
