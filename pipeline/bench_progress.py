@@ -43,9 +43,11 @@ def find_reached(cell: Cell, metrics: Sequence[Mapping[str, Any]]) -> Reached | 
         cell: With its gates.
         metrics: One record per iteration.
     """
+    if len(metrics) < WINDOW:
+        return None
     names = {gate: name_metric(gate, cell) for gate in cell.gates}
     names = {gate: name for gate, name in names.items() if name in metrics[0]}
-    if not names or len(metrics) < WINDOW:
+    if not names:
         return None
     reached = np.ones(len(metrics) - WINDOW + 1, np.bool_)
     for gate, name in names.items():

@@ -101,7 +101,7 @@ def load_seed(folder: Path, seed: int, cell: Cell) -> SeedRun:
         seed=seed,
         scores=load_scores(folder / "evaluate"),
         curve=make_curve(metrics),
-        environment_steps=float(metrics[-1]["environment_steps"]),
+        environment_steps=float(metrics[-1]["environment_steps"]) if metrics else 0.0,
         wall_s=float(clock["wall_s"]) + float(evaluated["clock"]["wall_s"]),
         reached=find_reached(cell, metrics),
         command=str(clock.get("command", "")),
@@ -130,7 +130,12 @@ def load_policies(out: Path, name: str, cell: Cell) -> Mapping[str, Any]:
 
 
 def make_curve(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
-    """(environment steps, return) of each iteration; of several returns the last, which is after the most learning."""
+    """(environment steps, return) of each iteration; of several returns the last, which is after the most learning.
+
+    Empty without a training.
+    """
+    if not metrics:
+        return []
     names = [name for name in metrics[0] if name.startswith("return")]
     whole = "return_trial" if "return_trial" in names else names[-1]
     return [(float(record["environment_steps"]), float(record[whole])) for record in metrics]
