@@ -21,6 +21,7 @@ from ..robots.cheetah import (
 )
 from ..robots.robot import Float, RobotBatch
 from .bench_maml import MamlChoice
+from .bench_pearl import PearlChoice
 from .bench_rl2 import Rl2Choice
 from .bench_robots import Split, split_of
 
@@ -31,6 +32,13 @@ MOST_THREADS = 8
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MujocoMaml(MamlChoice):
     """MAML on one of these robots."""
+
+    module: ClassVar[str] = MODULE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MujocoPearl(PearlChoice):
+    """PEARL on one of these robots."""
 
     module: ClassVar[str] = MODULE
 
