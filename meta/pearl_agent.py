@@ -77,7 +77,7 @@ class PearlAgent:
             greedy: Choose by the mode of the policy (published, at test time); z is drawn all the same.
         """
         self.networks, self.prior_episodes = networks, prior_episodes
-        self._space, self._generator, self._greedy = space, generator, greedy
+        self._space, self.generator, self._greedy = space, generator, greedy
         self.begin_task(0)
 
     @property
@@ -103,7 +103,7 @@ class PearlAgent:
         posterior = posterior_of(self._belief)
         if self._episodes < self.prior_episodes:
             posterior = posterior_of(Belief(*(torch.zeros_like(part) for part in self._belief)))
-        self._embedding = posterior.sample(self._generator)
+        self._embedding = posterior.sample(self.generator)
 
     @torch.no_grad()
     def act(self, seen: Seen) -> Tensor:
@@ -113,7 +113,7 @@ class PearlAgent:
             embedding = embedding[torch.from_numpy(seen.rows).to(embedding.device)]
         value = torch.cat((self._space.normalise(seen.observation), embedding), dim=-1)
         distribution = self.networks.code.distribution(self.networks.policy(value))
-        choice = mode(distribution) if self._greedy else sample(distribution, self._generator)
+        choice = mode(distribution) if self._greedy else sample(distribution, self.generator)
         return self.networks.code.to_latent(choice, seen.prior)
 
     @torch.no_grad()
@@ -131,7 +131,7 @@ class PearlAgent:
         """Weights, belief and z of each row, and the generator; the episodes of the task so far."""
         tensors = {f"networks.{name}": value.detach().clone() for name, value in self.networks.state_dict().items()}
         tensors |= {f"belief.{name}": value.clone() for name, value in self._belief._asdict().items()}
-        tensors |= {"embedding": self._embedding.clone(), "generator": self._generator.get_state()}
+        tensors |= {"embedding": self._embedding.clone(), "generator": self.generator.get_state()}
         return tensors, {"episodes": self._episodes}
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -146,7 +146,7 @@ class PearlAgent:
             precision, weighted, embedding = (tensors[name].clone().view(shape) for name in names)
             episodes = int(facts["episodes"])
             self.networks.load_state_dict(named_part(tensors, "networks."))
-            self._generator.set_state(tensors["generator"].cpu())
+            self.generator.set_state(tensors["generator"].cpu())
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"PEARL agent: expected a whole state, got {error}; begin the task again") from error
         device = self._embedding.device

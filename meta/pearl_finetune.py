@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import ConfigError, RunError
@@ -37,7 +36,6 @@ class FineTunedPearlAgent:
         space: ActionSpace,
         observation_dim: int,
         config: TaskSacConfig,
-        generator: torch.Generator,
         *,
         inference_episodes: int = 1,
         greedy: bool = False,
@@ -45,12 +43,11 @@ class FineTunedPearlAgent:
         """Takes what was meta-trained; it is not changed.
 
         Args:
-            pearl: Acts and infers in the first episodes.
+            pearl: Acts and infers in the first episodes; its generator serves afterwards too.
             networks: Policy and critics, shared by all tasks, of `pearl`'s policy.
             space: What is chosen.
             observation_dim: O.
             config: Of the fine-tuning; networks have the sizes that they have.
-            generator: Source of choices and batches after inference.
             inference_episodes: So many first episodes are PEARL's.
             greedy: Act by the mode after inference; learning wants samples.
 
@@ -63,7 +60,7 @@ class FineTunedPearlAgent:
                 f"{inference_episodes} and {config.rollouts}; correct them"
             )
         self._pearl, self._networks, self._space, self._config = pearl, networks, space, config
-        self._observation_dim, self._generator = observation_dim, generator
+        self._observation_dim = observation_dim
         self._inference_episodes, self._greedy = inference_episodes, greedy
         self._sac: TaskSac | None = None
         self._episodes = 0
@@ -97,7 +94,7 @@ class FineTunedPearlAgent:
             self._config.sac,
             rollouts=1,
             capacity=self._config.replay,
-            generator=self._generator,
+            generator=self._pearl.generator,
         )
 
     def begin_episode(self) -> None:
@@ -126,11 +123,11 @@ class FineTunedPearlAgent:
             self._begun.update()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What was meta-trained, the belief, networks, optimisers and replay of every row, and both generators."""
+        """What was meta-trained, the belief, networks, optimisers and replay of every row, and the generator."""
         tensors, facts = self._pearl.state()
         tensors = {f"pearl.{name}": value for name, value in tensors.items()}
         tensors |= {f"first.{name}": value.clone() for name, value in self._networks.state_dict().items()}
-        tensors["generator"] = self._generator.get_state()
+        tensors["generator"] = tensors.pop("pearl.generator")
         known: dict[str, Any] = {"pearl": facts, "episodes": self._episodes, "rows": 0}
         if self._sac is not None:
             learned, known["sac"] = self._sac.state()
@@ -150,8 +147,8 @@ class FineTunedPearlAgent:
             if sac is not None:
                 sac.load_state(named_part(tensors, "sac."), facts["sac"])
             episodes = int(facts["episodes"])
-            self._generator.set_state(tensors["generator"].cpu())
-            self._pearl.load_state(named_part(tensors, "pearl."), facts["pearl"])
+            known = named_part(tensors, "pearl.") | {"generator": tensors["generator"]}
+            self._pearl.load_state(known, facts["pearl"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"PEARL fine-tuning: expected a whole state, got {error}; begin the task again") from error
         self._sac, self._episodes = sac, episodes

@@ -214,6 +214,9 @@ class PearlLearner:
 
     def agent(self, *, prior_episodes: int | None = None, greedy: bool = False, seed: int = 0) -> PearlAgent:
         """An agent with the present weights; None takes the prior episodes of the training. See `PearlAgent`."""
+        return self._make_agent(prior_episodes, greedy, seed)
+
+    def _make_agent(self, prior_episodes: int | None, greedy: bool, seed: int) -> PearlAgent:
         return PearlAgent(
             copy.deepcopy(self.networks),
             self.space,
@@ -237,12 +240,11 @@ class PearlLearner:
         `greedy` acts by the mode while it infers, `greedy_tuning` afterwards.
         """
         return FineTunedPearlAgent(
-            self.agent(prior_episodes=prior_episodes, greedy=greedy, seed=seed),
+            self._make_agent(prior_episodes, greedy, seed),
             copy.deepcopy(self.sac),
             self.space,
             self.robot.spec.observation.shape[0],
             config,
-            torch.Generator(self.device).manual_seed(seed),
             inference_episodes=inference_episodes,
             greedy=greedy_tuning,
         )
