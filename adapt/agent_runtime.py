@@ -20,8 +20,9 @@ from .networks import Array
 from .row_space import RowSpace
 
 Arrays = Mapping[str, NDArray[Any]]
-HOST = "host."
-"""What begins so in a state belongs to a host with torch."""
+HOST, KEPT = "host.", "kept."
+"""What begins so in a state belongs to a host with torch, or to episodes that were not learned from yet; both are
+saved, and neither is part of a golden trial."""
 
 
 class SeenRows(NamedTuple):

@@ -57,10 +57,21 @@ def export_maml(learner: MamlLearner, *, later_scale: float) -> Exported:
     )
 
 
-def read_policy_state(policy: MlpPolicy, params: Params, observation: Tensor, seen: Seen) -> dict[str, Tensor]:
-    """`params.*` (R, ...) and the outputs (R, U) at the last observation, which is zero in rows that had ended."""
+def read_policy_state(
+    policy: MlpPolicy, params: Params, observation: Tensor, seen: Seen, z: Tensor | None = None
+) -> dict[str, Tensor]:
+    """`params.*` (R, ...) and the outputs (R, U) at the last observation, which is zero in rows that had ended.
+
+    Args:
+        policy: Of inputs O, or [O, z].
+        params: Of every row, (R, ...).
+        observation: Of the rows that ran, (r, O), normalised.
+        seen: Which rows these are.
+        z: Of every row, (R, .), where the policy reads one.
+    """
     table = observation.new_zeros(len(params["layers.0.bias"]), observation.shape[-1])
     table[torch.from_numpy(seen.rows)] = observation
+    table = table if z is None else torch.cat((table, z), dim=-1)
     distribution = policy(params, table[:, None])
     output = distribution.logits if isinstance(distribution, Categorical) else distribution.loc
     return {f"params.{name}": value for name, value in params.items()} | {"output": output[:, 0]}
@@ -90,7 +101,7 @@ def _rule_facts(rule: Any) -> dict[str, Any]:
     )
 
 
-PLAIN_POLICIES = frozenset({"maml"})
+PLAIN_POLICIES = frozenset({"maml", "recurrent-updater"})
 """Kinds whose agents have, for each task, the parameters of a plain policy (`params`)."""
 
 

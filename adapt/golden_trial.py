@@ -11,8 +11,8 @@ What is recorded, all float32:
     out.action        (E, R, K, A)       what the robot was told
     out.state.{e}.{name}                 all that the agent knew after episode e
 
-Between two episodes the agent is granted a step of adaptation. An agent that needs a host for it is played up to the
-first such step here; the host plays the rest (`host.py`).
+After every second episode the agent is granted a step of adaptation. An agent that needs a host for it is played up to
+the first such step here; the host plays the rest (`host.py`).
 
 Axes: E episodes, R rows, K decisions, O observation, Z latent, A action.
 """
@@ -27,14 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
-from .agent_runtime import HOST, RecordedNoise, RowEpisodes, RuntimeAgent, SeenRows
+from .agent_runtime import HOST, KEPT, RecordedNoise, RowEpisodes, RuntimeAgent, SeenRows
 from .contract import Weights, check_tensors
 from .golden import GOLDEN_TOLERANCE
 from .learner_contract import LearnerContract
 from .networks import Array
 
-LENGTHS = ((6, 4), (3, 6), (6, 5))
+LENGTHS = ((6, 4), (3, 6), (6, 5), (4, 6), (6, 2), (1, 6), (5, 6))
 """Decisions of each episode and row."""
+ROUND = 2
+"""Episodes before each step of adaptation: more than one, since some learners compare episodes with each other."""
 EPISODES, ROWS, DECISIONS = len(LENGTHS), len(LENGTHS[0]), 6
 _NOISE = re.compile(r"in\.noise\.(\d+)\.(normal|uniform)")
 
@@ -108,14 +110,14 @@ def play_trial(agent: RuntimeAgent, inputs: Mapping[str, Array], episodes: int =
     outputs: dict[str, Array] = {}
     latents, actions = [], []
     for episode in range(episodes):
-        if episode:
+        if episode and episode % ROUND == 0:
             agent.adapt()
         agent.begin_episode()
         played, action = _play_episode(agent, {name: value[episode] for name, value in inputs.items() if _given(name)})
         agent.observe(played)
         latents.append(played.latent)
         actions.append(action)
-        known = {name: value for name, value in agent.state().items() if not name.startswith(HOST)}
+        known = {name: value for name, value in agent.state().items() if not name.startswith((HOST, KEPT))}
         for name, value in known.items():
             outputs[f"out.state.{episode}.{name}"] = np.asarray(value, np.float32)
     return {"out.latent": np.stack(latents), "out.action": np.stack(actions), **outputs}

@@ -9,8 +9,7 @@ Axes: R rows, r rows still running, O observation, U outputs, Z latent.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,65 +21,9 @@ from .agent_runtime import Arrays, Noise, RowEpisodes, SeenRows
 from .contract import Weights
 from .facts import read_facts
 from .learner_contract import Kind, LearnerContract
-from .networks import Array, Gaussian
-from .row_distribution import draw_choice, draw_gaussian
-from .row_space import RowSpace, mlp_shapes, split_prefix
-
-LOG_SCALE_LOW = np.float32(math.log(1e-6))
-"""Smallest log standard deviation, as in `meta/policy.py`."""
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "relu": lambda value: np.maximum(value, np.float32(0.0)),
-    "tanh": np.tanh,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyFacts:
-    """A multilayer perceptron in `bundle.json`.
-
-    Raises:
-        BundleError: A width is not positive, or the activation unknown.
-    """
-
-    hidden: tuple[int, ...]
-    """Widths of the hidden layers."""
-    activation: str
-    """A name in `ACTIVATIONS`."""
-    greedy: bool = False
-    """Act by the mode."""
-
-    def __post_init__(self) -> None:
-        if any(width < 1 for width in self.hidden):
-            raise BundleError(
-                f"bundle.json learner.hidden: expected positive widths, got {self.hidden}; export the bundle again"
-            )
-        if self.activation not in ACTIVATIONS:
-            raise BundleError(
-                f"bundle.json learner.activation: expected {' or '.join(ACTIVATIONS)}, got {self.activation!r}; export "
-                "the bundle again"
-            )
-
-
-def policy_shapes(
-    contract: LearnerContract, facts: PolicyFacts, inputs: int | None = None
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of `policy.*`; `inputs` is O unless the policy reads more."""
-    discrete = contract.space.name == "choice"
-    outputs = len(contract.robot.choices) if discrete else contract.space.latent_dim
-    inputs = contract.observation_dim if inputs is None else inputs
-    shapes = mlp_shapes("policy", (inputs, *facts.hidden, outputs))
-    return shapes if discrete else {**shapes, "policy.log_scale": (outputs,)}
-
-
-def compute_rows(params: Mapping[str, Array], facts: PolicyFacts, observation: Array) -> Array:
-    """The output of each row's own network, (R, U): logits or means; params are (R, ...), the observation (R, O)."""
-    value = observation[:, None]
-    for index in range(len(facts.hidden) + 1):
-        weight, bias = params[f"layers.{index}.weight"], params[f"layers.{index}.bias"]
-        value = value @ np.swapaxes(weight, -1, -2) + bias[:, None]
-        if index < len(facts.hidden):
-            value = ACTIVATIONS[facts.activation](value)
-    return value[:, 0]
+from .networks import Array
+from .row_policy import PolicyFacts, choose_rows, policy_shapes, spread_rows
+from .row_space import RowSpace, split_prefix
 
 
 class PolicyRowAgent:
@@ -92,7 +35,6 @@ class PolicyRowAgent:
         """What it chooses."""
         self._facts, self._noise = facts, noise
         self._theta: dict[str, Array] = split_prefix(weights, "policy.")
-        self._observation_dim = contract.observation_dim
         self.begin_task(0)
 
     def begin_task(self, rows: int) -> None:
@@ -133,17 +75,9 @@ class PolicyRowAgent:
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
-        # the trainer draws for all rows, so that rows that ended do not change what the others draw
-        observation = np.zeros((self._rows, self._observation_dim), np.float32)
-        observation[seen.rows] = self.space.normalise(seen.observation)
-        self._output = compute_rows(self._params, self._facts, observation)
-        if self.space.choices:
-            choice = draw_choice(self._output[:, None], self._noise, greedy=self._facts.greedy)
-        else:
-            log_scale = np.maximum(self._params["log_scale"], LOG_SCALE_LOW)
-            gaussian = Gaussian(self._output[:, None], np.exp(log_scale)[:, None])
-            choice = draw_gaussian(gaussian, self._noise, greedy=self._facts.greedy)
-        return self.space.to_latent(choice[seen.rows, 0], seen.observation)
+        inputs = spread_rows(self.space, seen, self._rows)
+        self._output, latent = choose_rows(self.space, self._facts, self._params, inputs, seen, self._noise)
+        return latent
 
     def observe(self, episodes: RowEpisodes) -> None:
         """Nothing is learned here."""

@@ -23,6 +23,7 @@ from .networks import Array
 from .recurrent_cells import gru_shapes, step_gru
 from .row_distribution import draw
 from .row_space import RowSpace
+from .row_transitions import width_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +57,13 @@ def read_rl2(contract: LearnerContract) -> Rl2Facts:
 
 def weight_shapes(contract: LearnerContract) -> dict[str, tuple[int, ...]]:
     """See `Kind.weight_shapes`."""
-    hidden, width = read_rl2(contract).hidden, _width(contract)
+    hidden, width = read_rl2(contract).hidden, width_of(contract)
     outputs = width if contract.space.name == "choice" else 2 * width
     return {
         **gru_shapes("gru", contract.observation_dim + width + 2, hidden),
         "policy_head.weight": (outputs, hidden),
         "policy_head.bias": (outputs,),
     }
-
-
-def _width(contract: LearnerContract) -> int:
-    return len(contract.robot.choices) if contract.space.name == "choice" else contract.space.latent_dim
 
 
 class Rl2RowAgent:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from .kind_maesn import MAESN
+from .kind_pearl import PEARL
 from .kind_policy import MAML, POLICY
+from .kind_recurrent_updater import RECURRENT_UPDATER
 from .kind_rl2 import RL2
+from .kind_varibad import VARIBAD
 from .learner_contract import Kind
 
 KINDS: dict[str, Kind] = {
+    "maesn": MAESN,
     "maml": MAML,
+    "pearl": PEARL,
     "policy": POLICY,
+    "recurrent-updater": RECURRENT_UPDATER,
     "rl2": RL2,
+    "varibad": VARIBAD,
 }
 """By the name in `bundle.json`."""

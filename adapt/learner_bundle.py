@@ -33,7 +33,7 @@ from .bundle_folder import (
     write_files,
 )
 from .contract import Weights, check_tensors
-from .golden_trial import EPISODES, check_trial, play_trial, recorded_noise, require_trial
+from .golden_trial import EPISODES, ROUND, check_trial, play_trial, recorded_noise, require_trial
 from .kinds import KINDS
 from .learner_contract import Kind, LearnerContract
 
@@ -141,7 +141,7 @@ def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> LearnerB
 def _replay(contract: LearnerContract, weights: Weights, golden: Weights, kind: Kind, where: str) -> None:
     """Plays the golden trial; see `require_trial` for errors."""
     noise = recorded_noise(golden, where)
-    episodes = 1 if kind.hosted else EPISODES
+    episodes = ROUND if kind.hosted else EPISODES
     with np.errstate(all="ignore"):
         outputs = play_trial(kind.make_agent(contract, weights, noise), golden, episodes)
     require_trial(golden, outputs, where, episodes=episodes)

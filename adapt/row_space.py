@@ -161,6 +161,14 @@ class RowSpace:
         latent: Array = prior.loc + prior.scale * choice
         return latent
 
+    def to_choice(self, latent: Array, observation: Array) -> Array:
+        """U of a latent, the inverse of `to_latent`, both (..., Z)."""
+        if self._facts.name != "skill":
+            return latent
+        prior = self.prior_of(observation)
+        choice: Array = (latent - prior.loc) / prior.scale
+        return choice
+
     def encode(self, choice: Array) -> Array:
         """U as a network reads it, (..., Z) -> (..., width): one-hot, or as it is."""
         if not self.choices:

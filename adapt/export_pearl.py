@@ -1,0 +1,62 @@
+"""PEARL from the trainer to a bundle."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BundleError
+from ..meta.adaptive import AdaptiveAgent
+from ..meta.collect import Seen
+from ..meta.pearl_learner import PearlLearner
+from ..skills.network import MLP
+from .exported import Exported
+
+
+def export_pearl(learner: PearlLearner, *, prior_episodes: int | None, greedy: bool) -> Exported:
+    """Encoder and policy; critics stay behind.
+
+    Raises:
+        BundleError: The policy is no plain network that all tasks share.
+    """
+    agent = learner.agent(prior_episodes=prior_episodes, greedy=greedy)
+    networks = agent.networks.cpu()
+    if not isinstance(networks.policy, MLP):
+        raise BundleError(
+            f"export: expected a policy that all tasks share, got {type(networks.policy).__name__}; export PEARL "
+            "before it is fine-tuned"
+        )
+
+    def read_state(acting: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
+        tensors, facts = acting.state()
+        embedding = tensors["embedding"]
+        return {
+            "precision": tensors["belief.precision"],
+            "weighted": tensors["belief.weighted"],
+            "embedding": embedding,
+            "episodes": torch.full((len(embedding),), float(facts["episodes"])),
+        }
+
+    return Exported(
+        kind="pearl",
+        learner={
+            "embedding_dim": networks.embedding_dim,
+            "encoder_hidden": _hidden(networks.encoder),
+            "policy_hidden": _hidden(networks.policy),
+            "next_observation": networks.next_observation,
+            "prior_episodes": agent.prior_episodes,
+            "greedy": greedy,
+        },
+        weights={
+            **{f"encoder.{name}": value for name, value in networks.encoder.state_dict().items()},
+            **{f"policy.{name}": value for name, value in networks.policy.state_dict().items()},
+        },
+        agent=agent,
+        space=learner.space,
+        read_state=read_state,
+    )
+
+
+def _hidden(net: MLP) -> list[int]:
+    """Widths of the hidden layers."""
+    return [layer.out_features for layer in net.layers if isinstance(layer, nn.Linear)][:-1]

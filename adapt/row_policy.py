@@ -1,0 +1,116 @@
+"""Multilayer perceptrons as policies in numpy, with parameters of their own for each row; see `meta/policy.py`.
+
+Axes: R rows, r rows still running, O observation, I inputs, U outputs, Z latent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import BundleError
+from .agent_runtime import Noise, SeenRows
+from .contract import Weights
+from .learner_contract import LearnerContract
+from .networks import Array, Gaussian
+from .row_distribution import draw_choice, draw_gaussian
+from .row_space import RowSpace, mlp_shapes
+
+LOG_SCALE_LOW = np.float32(math.log(1e-6))
+"""Smallest log standard deviation, as in `meta/policy.py`."""
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": lambda value: np.maximum(value, np.float32(0.0)),
+    "tanh": np.tanh,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyFacts:
+    """A multilayer perceptron in `bundle.json`.
+
+    Raises:
+        BundleError: A width is not positive, or the activation unknown.
+    """
+
+    hidden: tuple[int, ...]
+    """Widths of the hidden layers."""
+    activation: str
+    """A name in `ACTIVATIONS`."""
+    greedy: bool = False
+    """Act by the mode."""
+
+    def __post_init__(self) -> None:
+        if any(width < 1 for width in self.hidden):
+            raise BundleError(
+                f"bundle.json learner.hidden: expected positive widths, got {self.hidden}; export the bundle again"
+            )
+        if self.activation not in ACTIVATIONS:
+            raise BundleError(
+                f"bundle.json learner.activation: expected {' or '.join(ACTIVATIONS)}, got {self.activation!r}; export "
+                "the bundle again"
+            )
+
+
+def policy_shapes(
+    contract: LearnerContract, facts: PolicyFacts, inputs: int | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of `policy.*`; `inputs` is O unless the policy reads more."""
+    discrete = contract.space.name == "choice"
+    outputs = len(contract.robot.choices) if discrete else contract.space.latent_dim
+    inputs = contract.observation_dim if inputs is None else inputs
+    shapes = mlp_shapes("policy", (inputs, *facts.hidden, outputs))
+    return shapes if discrete else {**shapes, "policy.log_scale": (outputs,)}
+
+
+def run_mlp(weights: Weights, name: str, value: Array, activation: str) -> Array:
+    """The network `name` on rows, (r, I) -> (r, U), with an activation of `ACTIVATIONS` between its layers."""
+    index = 0
+    while f"{name}.layers.{index}.weight" in weights:
+        if index:
+            value = ACTIVATIONS[activation](value)
+        value = value @ weights[f"{name}.layers.{index}.weight"].T + weights[f"{name}.layers.{index}.bias"]
+        index += 1
+    return value
+
+
+def compute_rows(params: Mapping[str, Array], facts: PolicyFacts, observation: Array) -> Array:
+    """The output of each row's own network, (R, U): logits or means; params are (R, ...), the observation (R, O)."""
+    value = observation[:, None]
+    for index in range(len(facts.hidden) + 1):
+        weight, bias = params[f"layers.{index}.weight"], params[f"layers.{index}.bias"]
+        value = value @ np.swapaxes(weight, -1, -2) + bias[:, None]
+        if index < len(facts.hidden):
+            value = ACTIVATIONS[facts.activation](value)
+    return value[:, 0]
+
+
+def choose_rows(
+    space: RowSpace, facts: PolicyFacts, params: Mapping[str, Array], inputs: Array, seen: SeenRows, noise: Noise
+) -> tuple[Array, Array]:
+    """The outputs of all rows, (R, U), and a latent for each running one, (r, Z).
+
+    Args:
+        space: What is chosen.
+        facts: The network.
+        params: Of every row, (R, ...).
+        inputs: Of every row, (R, I), see `spread_rows`.
+        seen: Which rows still run.
+        noise: Drawn for all rows, as the trainer does, so that rows that ended do not change what the others draw.
+    """
+    output = compute_rows(params, facts, inputs)
+    if space.choices:
+        choice = draw_choice(output[:, None], noise, greedy=facts.greedy)
+    else:
+        scale = np.exp(np.maximum(params["log_scale"], LOG_SCALE_LOW))
+        choice = draw_gaussian(Gaussian(output[:, None], scale[:, None]), noise, greedy=facts.greedy)
+    return output, space.to_latent(choice[seen.rows, 0], seen.observation)
+
+
+def spread_rows(space: RowSpace, seen: SeenRows, rows: int) -> Array:
+    """Normalised observations of R rows, (R, O); zeros in rows that have ended."""
+    table = np.zeros((rows, seen.observation.shape[1]), np.float32)
+    table[seen.rows] = space.normalise(seen.observation)
+    return table
