@@ -26,7 +26,7 @@ from .bench_rl2 import Rl2Choice
 from .bench_robots import Split, split_of
 
 MODULE = "pipeline/bench_mujoco_robots.py"
-MOST_THREADS = 8
+MOST_THREADS, ROWS_PER_THREAD = 8, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +50,9 @@ class MujocoRl2(Rl2Choice):
     module: ClassVar[str] = MODULE
 
 
-def _threads() -> int:
-    """Physics threads: one per core that the process may use. Results do not depend on them."""
-    return min(len(os.sched_getaffinity(0)), MOST_THREADS)
+def _threads(rows: int) -> int:
+    """Physics threads, on which results do not depend: few rows are stepped faster than a second thread wakes up."""
+    return max(1, min(len(os.sched_getaffinity(0)), MOST_THREADS, rows // ROWS_PER_THREAD))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Cheetahs:
 
     def make_robot(self, rows: int) -> RobotBatch:
         """See `BenchRobot.make_robot`."""
-        return CheetahBatch(self.variant, rows, threads=_threads())
+        return CheetahBatch(self.variant, rows, threads=_threads(rows))
 
     def make_split(self) -> Split:
         """See `BenchRobot.make_split`."""
@@ -104,7 +104,7 @@ class Ants:
 
     def make_robot(self, rows: int) -> RobotBatch:
         """See `BenchRobot.make_robot`."""
-        return AntBatch(self.variant, rows, threads=_threads())
+        return AntBatch(self.variant, rows, threads=_threads(rows))
 
     def make_split(self) -> Split:
         """See `BenchRobot.make_split`."""
@@ -131,7 +131,7 @@ class Arms:
 
     def make_robot(self, rows: int) -> RobotBatch:
         """See `BenchRobot.make_robot`."""
-        return ArmBatch(self.variant, rows, threads=_threads())
+        return ArmBatch(self.variant, rows, threads=_threads(rows))
 
     def make_split(self) -> Split:
         """See `BenchRobot.make_split`."""
