@@ -4,18 +4,37 @@ from collections.abc import Callable
 from typing import Any
 
 from ..adapt.export_maml import export_maml
+from ..adapt.export_pearl import export_pearl
+from ..adapt.export_recurrent_updater import export_recurrent_updater
 from ..adapt.export_rl2 import export_rl2
+from ..adapt.export_varibad import export_varibad
 from ..adapt.exported import Exported
 from ..errors import BundleError
 from .bench_maml import MamlChoice
+from .bench_pearl import PearlChoice
+from .bench_recurrent_updater import RecurrentUpdaterChoice
 from .bench_rl2 import Rl2Choice
+from .bench_varibad import VaribadChoice
 from .stage_bench_meta import LearnerChoice
+
+
+def _export_pearl(learner: Any, choice: PearlChoice) -> Exported:
+    if choice.fine_tuning is not None:
+        raise BundleError(
+            "export: expected PEARL without fine-tuning, got a cell that fine-tunes by SAC in each task; export the "
+            "cell of the same training without it"
+        )
+    return export_pearl(learner, prior_episodes=choice.prior_episodes, greedy=choice.greedy)
+
 
 EXPORTERS: dict[type[Any], Callable[[Any, Any], Exported]] = {
     MamlChoice: lambda learner, choice: export_maml(learner, later_scale=choice.later_scale),
+    PearlChoice: _export_pearl,
+    RecurrentUpdaterChoice: lambda learner, choice: export_recurrent_updater(learner),
     Rl2Choice: lambda learner, choice: export_rl2(learner, greedy=choice.greedy),
+    VaribadChoice: lambda learner, choice: export_varibad(learner, greedy=choice.greedy),
 }
-"""From the class of the choice: a function of the learner, on the CPU, and the choice."""
+"""From the class of the choice, or one that it inherits from: a function of the learner, on the CPU, and the choice."""
 
 
 def find_exporter(choice: LearnerChoice) -> Callable[[Any, Any], Exported]:
@@ -24,7 +43,7 @@ def find_exporter(choice: LearnerChoice) -> Callable[[Any, Any], Exported]:
     Raises:
         BundleError: There is none.
     """
-    exporter = EXPORTERS.get(type(choice))
+    exporter = next((EXPORTERS[kind] for kind in type(choice).__mro__ if kind in EXPORTERS), None)
     if exporter is None:
         known = ", ".join(sorted(kind.__name__ for kind in EXPORTERS))
         raise BundleError(

@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..errors import BundleError, ConfigError
+from .bench_mujoco_robots import Ants, Arms, Cheetahs
 from .bench_robots import (
     BenchRobot,
     BernoulliBandits,
@@ -22,7 +23,10 @@ from .bench_robots import (
 from .keys import compute_plain
 
 FAMILIES: dict[str, type[Any]] = {
+    "ants": Ants,
+    "arms": Arms,
     "bernoulli-bandits": BernoulliBandits,
+    "cheetahs": Cheetahs,
     "gridnavi": GridNavi,
     "krazy-world": KrazyWorld,
     "movement-bandits": MovementBandits,

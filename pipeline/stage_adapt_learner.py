@@ -91,7 +91,7 @@ def make_adapt_learner(path: Path, tasks: Sequence[Task], config: AdaptLearnerCo
         inputs={"bundle": path},
         seed=seed,
         module="pipeline/stage_adapt_learner.py",
-        libraries=("numpy", "torch", "safetensors"),
+        libraries=("numpy", "torch", "safetensors", "mujoco"),
         body=partial(adapt_learner, config, tuple(tasks)),
     )
 
