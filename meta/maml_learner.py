@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, RunError, TrainingFault
 from ..robots.robot import RobotBatch
+from .cloning import start_from
 from .collect import collect
 from .inner import GradientDescent, UpdateRule, inner_step
 from .maml import MamlConfig, evaluate_curvature, evaluate_outer
@@ -79,6 +80,19 @@ class MamlLearner:
         self.rng = np.random.default_rng(seed)
         self.iteration = 0
         self.environment_steps = 0
+
+    def start_from(self, params: Params) -> None:
+        """Takes first parameters of the policy, those of `cloning.clone` for instance, in place of the drawn ones.
+
+        Raises:
+            ConfigError: Meta-training has begun, or they belong to another policy.
+        """
+        if self.iteration:
+            raise ConfigError(
+                f"start_from: expected a learner before its first iteration, got one after {self.iteration}; make "
+                "a new one"
+            )
+        start_from(self.meta, params)
 
     def train(self) -> Iterator[dict[str, float]]:
         """Runs to `config.iterations`, yielding the metrics of every meta-update; resumes exactly at a yield.

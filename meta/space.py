@@ -185,6 +185,10 @@ class UnitSpace:
         action = torch.addcmul(self._middle, latent, self._half)
         return lambda observation: action
 
+    def latent_of(self, action: Tensor) -> Tensor:
+        """The latents (..., Z) that `hold` carries out as these actions, in the robot's units."""
+        return (action - self._middle.to(action.device)) / self._half.to(action.device)
+
 
 class ChoiceSpace:
     """The index of one of finitely many actions (`RobotSpec.choices`), one per low-level step, as a float.
