@@ -12,8 +12,9 @@ Meta-Reinforcement Learning via Probabilistic Context Variables", ICML 2019:
 - goal: -|x - x*| - |y - y*| - 0.1 |a|^2, goals uniform in a disc of radius 3; nothing ends the episode. The observation
   then has the position, which a goal in the world needs.
 
-The contact cost of that code is left out: MuJoCo computes contact forces on request since version 2, and that code
-never asks, so that its cost was zero in the versions that it was run with.
+Departure: the contact cost of that code, 0.0005 times the squared contact forces clipped at 1 (at most 0.042 a step),
+is left out, and so are these forces in the observation of the goal task. That code ran on MuJoCo 1.5; since version 2
+MuJoCo computes these forces on request only, and nothing here requests them.
 
 The torso's position in the rewards is the one of MuJoCo's last physics step, as in both sources: up to one of five
 physics steps behind the observation.
