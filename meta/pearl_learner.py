@@ -182,7 +182,8 @@ class PearlLearner:
         own = np.arange(len(path)) // self.config.rollouts
         reward = torch.from_numpy(everyone[np.arange(len(path)), :, own]).to(self.device)
         taken = torch.arange(reward.shape[1], device=self.device) < episodes.steps[:, None]
-        return torch.where(taken, reward, 0.0).unflatten(1, (self._decisions, -1)).sum(2)
+        counted = torch.where(taken, reward, torch.zeros_like(reward))
+        return counted.view(len(path), self._decisions, -1).sum(2)
 
     def update(self) -> dict[str, Tensor]:
         """One step of critics and encoder, then one of the policy; metrics are scalars on the device."""

@@ -58,7 +58,7 @@ class TaskReplay:
 
     def __init__(self, tasks: int, capacity: int, observation_dim: int, action_dim: int, device: torch.device) -> None:
         """Starts empty."""
-        self._widths = (observation_dim, action_dim, 1, 1, observation_dim)
+        self._widths = [observation_dim, action_dim, 1, 1, observation_dim]
         self._data = torch.zeros((tasks, capacity, sum(self._widths)), device=device)
         self._added = torch.zeros(tasks, dtype=torch.int64, device=device)
 
@@ -114,7 +114,7 @@ class TaskReplay:
         uniform = torch.rand((len(task), size), generator=generator, device=task.device, dtype=torch.float64)
         count = self.count()[task][:, None]
         drawn = self._data[task[:, None], (uniform * count).long()] * (count > 0)[..., None]
-        observation, action, reward, terminated, following = drawn.split(self._widths, dim=-1)
+        observation, action, reward, terminated, following = torch.split(drawn, self._widths, dim=-1)
         return Steps(observation, action, reward.squeeze(-1), terminated.squeeze(-1), following)
 
     def state(self) -> dict[str, Tensor]:

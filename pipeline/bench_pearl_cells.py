@@ -34,14 +34,14 @@ POINT_PEARL = PearlConfig(
 )
 
 SPARSE = PointNavigation(variant=SPARSE_SEMICIRCLE, num_train=100, num_test=100)
-SPARSE_SAC = SacConfig(batch=32, learning_rate=2e-3, temperature=0.02)
+SPARSE_SAC = SacConfig(batch=32, learning_rate=2e-3, temperature=0.1)
 SPARSE_PEARL = PearlConfig(
-    sac=replace(SPARSE_SAC, learning_rate=3e-3),
+    sac=replace(SPARSE_SAC, learning_rate=2.5e-3),
     kl_weight=3e-4,
     iterations=40,
     tasks=10,
-    prior_episodes=6,
-    posterior_episodes=2,
+    prior_episodes=4,
+    posterior_episodes=3,
     posterior_in_context=True,
     updates=400,
     anneal=True,
