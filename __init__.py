@@ -10,7 +10,7 @@ The repository root is this package. High to low, a package imports only from pa
     robots     specs, tasks, the maze robot, the planner that makes play data, the families of meta-RL
     errors     the typed errors that all of them raise
 
-`robots`, `datasets`, `adapt.bundle` and `adapt.runtime` load without torch; `import supple` alone loads nothing else.
+`robots`, `datasets` and what `adapt` runs on a robot load without torch; `import supple` alone loads nothing else.
 """
 
 __version__ = "0.1.0"

@@ -100,7 +100,8 @@ def record_trial(
     """
     inputs = make_trial_inputs(contract, weights, rng)
     agent = TorchRowAgent(exported.agent, exported.space, contract.robot, exported.read_state)
-    with NoiseRecorder() as recorder:
+    recorder = NoiseRecorder()
+    with recorder:
         outputs = play_trial(agent, inputs)
     return inputs | recorder.arrays() | outputs
 

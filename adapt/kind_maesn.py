@@ -86,8 +86,9 @@ class MaesnRowAgent:
     def begin_task(self, rows: int) -> None:
         """Forgets everything: z ~ N(0, I) in R rows."""
         self._params = {name: np.broadcast_to(value, (rows, *value.shape)) for name, value in self._theta.items()}
-        self._mean = np.zeros((rows, self._facts.latent_dim), np.float32)
-        self._log_scale, self._z = self._mean.copy(), self._mean.copy()
+        self._mean: Array = np.zeros((rows, self._facts.latent_dim), np.float32)
+        self._log_scale: Array = self._mean.copy()
+        self._z: Array = self._mean.copy()
         self._seen: list[RowEpisodes] = []
         self._seen_z: list[Array] = []
         self._steps = 0

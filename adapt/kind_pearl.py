@@ -88,8 +88,9 @@ class PearlRowAgent:
 
     def begin_task(self, rows: int) -> None:
         """Forgets everything: the belief N(0, I) in R rows."""
-        self._precision = np.zeros((rows, self._facts.embedding_dim), np.float32)
-        self._weighted, self._embedding = self._precision.copy(), self._precision.copy()
+        self._precision: Array = np.zeros((rows, self._facts.embedding_dim), np.float32)
+        self._weighted: Array = self._precision.copy()
+        self._embedding: Array = self._precision.copy()
         self._episodes = 0
 
     def begin_episode(self) -> None:

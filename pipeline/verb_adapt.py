@@ -58,6 +58,12 @@ class Adapt:
         show_result(runner, result.folder, replay=result.status in ("skipped", "reused"))
 
 
+OTHER_KINDS = (
+    "A bundle of another kind than SiMPL takes --tasks or --num-tasks, --episodes, --seed and --out; "
+    "supple adapt BUNDLE --help explains them."
+)
+
+
 def parse_adapt(arguments: Sequence[str], description: str) -> Verb:
     """The arguments of `adapt`, for SiMPL or for the kind of the bundle that stands among them."""
     kind: type[Verb] = Adapt
@@ -65,10 +71,7 @@ def parse_adapt(arguments: Sequence[str], description: str) -> Verb:
         from .verb_adapt_learner import AdaptLearner
 
         kind = AdaptLearner
-    text = (
-        f"{description}\n\nsupple adapt BUNDLE --help shows the options that a bundle of another kind than SiMPL has."
-    )
-    return parse_verb(kind, "adapt", text, arguments, None)
+    return parse_verb(kind, "adapt", f"{description}\n\n{OTHER_KINDS}", arguments, None)
 
 
 def find_kind(arguments: Sequence[str]) -> str | None:

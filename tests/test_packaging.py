@@ -94,7 +94,17 @@ def test_every_package_folder_is_installed() -> None:
     assert on_disk | {"supple"} == set(listed)
 
 
-@pytest.mark.parametrize("module", ["supple", "supple.robots", "supple.datasets", "supple.adapt.runtime"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "supple",
+        "supple.robots",
+        "supple.datasets",
+        "supple.adapt.runtime",
+        "supple.adapt.learner_bundle",
+        "supple.adapt.row_loop",
+    ],
+)
 def test_module_loads_without_torch(module: str) -> None:
     loaded = run_python(f"import sys, {module}; print('torch' in sys.modules, '{module}' in sys.modules)")
     assert loaded == "False True"
