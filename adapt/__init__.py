@@ -18,7 +18,7 @@ Learners that are not SiMPL:
     kinds            the kinds of learners by name; each is a `kind_*` in numpy and an `export_*` from the trainer
     golden_trial     a recorded trial of the trainer's agent, which every loading plays again
     row_loop         episodes and steps of adaptation on a robot
-    host             gradient steps between episodes (this, `torch_rows`, `exported`, `host_*` and `export_*` load torch)
+    host             gradient steps between episodes; this, `torch_rows`, `exported`, `host_*`, `export_*` load torch
 
 Nothing is imported here, so that a robot controller loads a bundle with numpy and safetensors alone.
 """

@@ -98,7 +98,8 @@ class MaesnRowAgent:
     def begin_episode(self) -> None:
         """Draws the z of each row's next episode."""
         noise = self._noise.normal((len(self._mean), 1, self._facts.latent_dim))[:, 0]
-        self._z = self._mean + np.exp(self._log_scale) * noise
+        scale: Array = np.exp(self._log_scale)
+        self._z = self._mean + scale * noise
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""

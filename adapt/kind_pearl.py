@@ -99,7 +99,7 @@ class PearlRowAgent:
         if self._episodes < self._facts.prior_episodes:
             self._embedding = noise
             return
-        precision = np.where(self._precision > 0.0, self._precision, np.float32(1.0))
+        precision: Array = np.where(self._precision > 0.0, self._precision, np.float32(1.0))
         self._embedding = self._weighted / precision + noise / np.sqrt(precision)
 
     def act(self, seen: SeenRows) -> Array:
