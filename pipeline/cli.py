@@ -98,7 +98,7 @@ VERBS = {
         (
             "supple adapt runs/demo/export/bundle --tasks goals.csv --episodes 100 --seed 0 --json",
             "supple adapt runs/demo --method spirl --episodes 300",
-            "supple adapt runs/my/rl2-bundle --episodes 4",
+            "supple adapt runs/my/rl2-bundle --seed 1",
         ),
     ),
     "bench-meta": Entry(
