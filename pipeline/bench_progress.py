@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .bench_cells import Cell, Gate
+from .bench_cell import Cell, Gate
 
 WINDOW = 10
 """Iterations in the mean; a shorter training is never said to have reached anything."""

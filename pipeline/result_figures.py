@@ -37,7 +37,7 @@ LABELS: Final[Mapping[str, str]] = {
     "episode_index": "episode of the trial",
     "return": "return of an episode on test tasks",
     "kinds": "kinds of tiles touched / on the board",
-    "kinds_so_far": "the same, over the trial so far",
+    "kinds_so_far": "kinds of tiles touched so far / on the board",
     "deaths": "deaths per episode",
     "goals": "goals per episode",
     "success": "episodes that reach the goal",

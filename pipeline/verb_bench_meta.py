@@ -10,10 +10,13 @@ import tyro
 from matplotlib.figure import Figure
 
 from ..errors import ConfigError
+from ..skills.checkpoint import load_checkpoint
 from .bench_beliefs import follow_learner, has_beliefs, make_belief_figure, play_strips
+from .bench_boards import make_board_figure
 from .bench_cells import CELLS, Cell, find_cells
 from .bench_figures import make_cell_figure
 from .bench_references import has_references, make_references
+from .bench_robots import KrazyWorld
 from .bench_table import describe_gate
 from .cli_common import RUNS, Common, Options, Runner
 from .collect_meta import REFERENCES, RUN_NAME, SeedRun, Verdict, collect, judge, load_policies, load_seeds, name_seed
@@ -22,11 +25,12 @@ from .folder import write_record
 from .keys import PACKAGE_ROOT
 from .result_records import find_commit, group
 from .results import save_figures
-from .stage_bench_meta import make_evaluate, make_train
+from .stage_bench_meta import RETURNS_NAME, VISITS, make_evaluate, make_train
 
 RECORDS_NAME = "records.json"
 FIGURE_NAME = "returns.svg"
 BELIEFS_NAME = "beliefs.svg"
+BOARDS_NAME = "boards.svg"
 HEADS = {"return": "", "return_iqm": ", IQM", "return_trial": ", whole trial"}
 """Metrics of the printed table, and what stands after the method's name there."""
 
@@ -95,7 +99,7 @@ def conclude(runner: Runner, out: Path, name: str, cell: Cell, runs: Sequence[Se
     """Writes the records and the plot of the seeds just asked for, and shows them."""
     rows = collect(name, cell, runs, load_policies(out, name, cell))
     save_rows(out / name / RECORDS_NAME, rows)
-    figure = make_cell_figure(name, rows, {run.seed: run.curve for run in runs})
+    figure = make_cell_figure(name, rows, {run.seed: run.curve for run in runs}, cell.gates)
     save_figures({out / name / FIGURE_NAME: figure, **draw_pictures(out, name, cell, runs[0].seed)})
     verdicts = judge(cell, rows)
     facts: dict[str, Any] = {
@@ -117,7 +121,22 @@ def draw_pictures(out: Path, name: str, cell: Cell, seed: int) -> dict[Path, Fig
     if has_beliefs(cell.config):
         strips = [*play_strips(), *follow_learner(cell.config, folder / "train")]
         pictures[out / name / BELIEFS_NAME] = make_belief_figure(strips)
+    if isinstance(cell.config.robot, KrazyWorld):
+        pictures[out / name / BOARDS_NAME] = draw_boards(cell, cell.config.robot, folder / "evaluate")
     return pictures
+
+
+def draw_boards(cell: Cell, robot: KrazyWorld, folder: Path) -> Figure:
+    """Where the agent that was evaluated in `folder` went on the first test boards."""
+    tensors, _ = load_checkpoint(folder / RETURNS_NAME)
+    visits = tensors[f"agent.{VISITS}"].numpy()
+    rounds, episodes = visits.shape[1:3]
+    head = "{} steps of adaptation" if rounds > 1 else "episode {}"
+    places = [head.format(place) for place in (range(rounds) if rounds > 1 else range(1, episodes + 1))]
+    # after steps of adaptation an episode is as good as another
+    along = visits.mean(axis=2) if rounds > 1 else visits[:, 0]
+    boards = robot.make_split().test[:, 0].astype(int).tolist()
+    return make_board_figure(robot.board, boards, along, cell.config.learner.method, places)
 
 
 def render_table(name: str, rows: Sequence[Row]) -> list[str]:

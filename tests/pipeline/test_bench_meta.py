@@ -15,7 +15,6 @@ from supple.errors import RunError
 from supple.meta.maml import MamlConfig
 from supple.pipeline import collect_meta
 from supple.pipeline.bench_cells import CELLS, Gate, Reference, find_cells
-from supple.pipeline.bench_figures import make_cell_figure
 from supple.pipeline.bench_maml import MamlChoice
 from supple.pipeline.bench_robots import BernoulliBandits, GridNavi, KrazyWorld, PointNavigation, RandomMazes
 from supple.pipeline.cli import main
@@ -56,6 +55,7 @@ def test_records_pass_the_schema_and_hold_the_means_of_the_episodes(out: Path, n
     records = load_records(out / name / "records.json")
     assert {record.benchmark for record in records} == {cell.benchmark}
     assert (out / name / "returns.svg").read_text().startswith("<?xml")
+    assert (out / name / "beliefs.svg").is_file() == (name == "demo-rl2")
     runs = load_seeds(out, name, cell)
     assert [run.seed for run in runs] == [0, 1]
     returns = np.array([run.scores["agent"]["return"] for run in runs])  # (seeds, tasks, places)
@@ -212,17 +212,6 @@ def test_means_and_places_by_hand() -> None:
     one, whole = score_rows(scores, "rl2")
     assert (one["at"], one["mean"], one["n"]) == ({"episode_index": 1}, 4.0, 4)
     assert (whole["at"], whole["metric"], whole["mean"]) == ({}, "return_trial", 25.0)
-
-
-def test_a_figure_of_one_place_shows_references_as_lines() -> None:
-    facts = {"metric": "return", "at": {"episode_index": 1}}
-    ours = {**facts, "method": "rl2", "mean": 6.5, "low": 6.4, "high": 6.7}
-    rows = [ours, {**facts, "method": "gittins-published", "mean": 6.6, "low": None, "high": None}]
-    left, right = make_cell_figure("bandit", rows, {3: [(10.0, 5.0), (20.0, 6.0)]}).axes
-    (line,) = (line for line in left.get_lines() if line.get_label() == "gittins-published")
-    assert list(line.get_ydata()) == [6.6, 6.6]
-    assert [line.get_label() for line in right.get_lines()] == ["seed 3"]
-    assert left.get_xlabel() == "episode of the trial"
 
 
 def test_references_are_records_without_an_interval(out: Path) -> None:
