@@ -223,10 +223,11 @@ CELLS: dict[str, Cell] = {
             config=MlshConfig(
                 groups=20,
                 rollouts=80,
-                iterations=150,
+                iterations=120,
                 hidden=(32, 32),
-                # with the published rate and passes, masters chose by noise in the state, and both sub-policies of one
-                # seed in three became the same
+                # where masters fit noise (the published rate and passes) or hand the wrong sub-policy a tenth of the
+                # time (published), both sub-policies of some seeds became the same
+                random_choice=0.0,
                 master=PpoPasses(learning_rate=3e-3, epochs=5),
                 sub_policy=PpoPasses(learning_rate=5e-4, entropy_weight=0.03),
             )
@@ -239,7 +240,7 @@ CELLS: dict[str, Cell] = {
         PpoChoice(
             config=PpoConfig(
                 hidden=(32, 32),
-                iterations=200,
+                iterations=120,
                 tasks=2,
                 episodes=80,
                 training=PpoSteps(learning_rate=5e-4, entropy_weight=0.03, trace=0.98),
