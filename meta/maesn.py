@@ -60,6 +60,13 @@ class MaesnConfig:
     table that is trained directly; its agents adapt with `step_size`, which is then not learned."""
     step_size: float = 1.0
     """The value from which the step sizes alpha are learned (released: 0.5 to 1)."""
+    largest_step: float | None = None
+    """Step sizes are put back to this after every meta-update; None lets them grow (published). On the dense semicircle
+    they grow to 8: train tasks are then told apart far from where N(0, I) draws z, and what agents that start there
+    find in a sparse reward is little."""
+    table_scale: float = 1.0
+    """Standard deviation of the first rows mu (released: 1). From 0, rows find their places by their own gradients
+    instead of the policy having to learn a random order."""
     kl_weight: float = 0.1
     """Of KL(N(mu_i, sigma_i^2) || N(0, I)) in the outer loss (released: 0.1 to 0.5)."""
     trust_region: TrustRegion = field(default_factory=TrustRegion)
@@ -83,7 +90,12 @@ class MaesnConfig:
                 raise ConfigError(
                     f"MaesnConfig.{name}: expected a positive number, got {getattr(self, name)}; raise it"
                 )
-        for name in ("inner_steps", "kl_weight"):
+        if self.largest_step is not None and not self.largest_step >= self.step_size:
+            raise ConfigError(
+                f"MaesnConfig.largest_step: expected at least step_size = {self.step_size}, got {self.largest_step}; "
+                "raise it"
+            )
+        for name in ("inner_steps", "kl_weight", "table_scale"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"MaesnConfig.{name}: expected zero or more, got {getattr(self, name)}; raise it")
         for name in ("discount", "trace"):
@@ -125,9 +137,9 @@ class LatentBatch(NamedTuple):
     """Shape (N, E, L)."""
 
 
-def init_table(tasks: int, latent_dim: int, generator: torch.Generator) -> Params:
-    """First rows of M tasks: mu ~ N(0, I) and sigma = 1 (released)."""
-    mean = torch.randn((tasks, latent_dim), generator=generator, device=generator.device)
+def init_table(tasks: int, latent_dim: int, scale: float, generator: torch.Generator) -> Params:
+    """First rows of M tasks: mu ~ N(0, scale^2) and sigma = 1."""
+    mean = scale * torch.randn((tasks, latent_dim), generator=generator, device=generator.device)
     return {"table.mean": mean, "table.log_scale": torch.zeros_like(mean)}
 
 

@@ -90,7 +90,9 @@ class MaesnLearner:
         # first weights are drawn on the CPU, so that a seed means the same policy on every device
         source = torch.Generator().manual_seed(seed)
         meta = {f"policy.{name}": value for name, value in self.policy.init(source).items()}
-        meta |= init_table(len(goals), config.latent_dim, source) | init_rule(config.step_size, config.latent_dim)
+        meta |= init_table(len(goals), config.latent_dim, config.table_scale, source) | init_rule(
+            config.step_size, config.latent_dim
+        )
         self.meta: Params = {name: value.to(self.device).requires_grad_() for name, value in meta.items()}
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.rng = np.random.default_rng(seed)
@@ -187,6 +189,9 @@ class MaesnLearner:
         with torch.no_grad():
             for name, value in found.items():
                 self.meta[name].copy_(value)
+            if config.largest_step is not None:
+                for name in ("mean", "log_scale"):
+                    self.meta[f"rule.log_step.{name}"].clamp_(max=math.log(config.largest_step))
             metrics["latent_kl"] = float(latent_kl(gather(self.meta, chosen)).mean())
             for name in ("mean", "log_scale"):
                 metrics[f"step_{name}"] = float(self.meta[f"rule.log_step.{name}"].exp().mean())

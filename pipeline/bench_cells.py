@@ -21,12 +21,12 @@ from ..meta.ppo import PpoConfig, PpoSteps
 from ..meta.rl2 import Rl2Config
 from ..meta.trial import Trial
 from ..robots.krazy_boards import KRAZY_PRESETS
-from ..robots.navigation import SPARSE_SEMICIRCLE
 from ..robots.oracles import bernoulli_bayes_return, gridnavi_bayes_returns
 from ..robots.random_mazes import RANDOM_MAZE_PRESETS
 from .bench_cell import Cell as Cell
 from .bench_cell import Gate as Gate
 from .bench_cell import Reference as Reference
+from .bench_maesn_cells import MAESN_CELLS
 from .bench_maml import MamlChoice
 from .bench_mlsh import MlshChoice
 from .bench_mujoco_cells import MUJOCO_CELLS
@@ -184,15 +184,6 @@ CELLS: dict[str, Cell] = {
     "meta-sgd-2d-navigation": _navigation("meta-sgd", 8, step_sizes="parameter"),
     "learned-update-2d-navigation": _navigation("learned-update", 8, (Gate(-11.7, 1),), LearnedRule()),
     "e-maml-2d-navigation": _navigation("e-maml", 9, exploration=1.0),
-    "maml-sparse-semicircle": Cell(
-        config=BenchConfig(
-            robot=PointNavigation(variant=SPARSE_SEMICIRCLE, num_train=100, num_test=100),
-            space="unit",
-            learner=MamlChoice(config=MamlConfig(curvature_tasks=5), rollouts=20),
-            evaluation=STEPS,
-        ),
-        minutes=1,
-    ),
     "maml-krazy-5x5": _boards_maml(KRAZY, "maml", 8),
     "e-maml-krazy-5x5": _boards_maml(KRAZY, "e-maml", 8, exploration=1.0),
     "rl2-bandit-10-5": _bandit(10, 5, gittins=6.6, published=6.7, minutes=2, gate=6.6),
@@ -256,6 +247,7 @@ CELLS: dict[str, Cell] = {
     "maml-maze-7": _boards_maml(MAZE, "maml", 6),
     "e-maml-maze-7": _boards_maml(MAZE, "e-maml", 6, exploration=1.0),
     **NAVIGATION_CELLS,
+    **MAESN_CELLS,
     **MUJOCO_CELLS,
     **PEARL_CELLS,
     **VARIBAD_CELLS,

@@ -85,6 +85,9 @@ class BenchConfig:
     """All that decides the numbers of a cell."""
 
     robot: BenchRobot
+    train_robot: BenchRobot | None = None
+    """Trains on the train tasks of `robot` where the reward of `robot` is too sparse for that; None trains on
+    `robot`."""
     space: Space
     """`choice` for robots with named actions; `unit` puts the limits of the others at -1 and 1."""
     learner: LearnerChoice
@@ -130,7 +133,13 @@ def _make_stage(
     return Stage(
         name=name,
         # the family's name tells robots apart whose fields are the same
-        config={"family": config.robot.name, "robot": config.robot, "space": config.space, **settings},
+        config={
+            "family": config.robot.name,
+            "robot": config.robot,
+            "space": config.space,
+            **({} if config.train_robot is None else {"train robot": config.train_robot}),
+            **settings,
+        },
         inputs=inputs,
         seed=seed,
         module=config.learner.module,
@@ -156,7 +165,7 @@ def train(config: BenchConfig, work: Work) -> None:
 
 
 def _make_learner(config: BenchConfig, goals: Float, work: Work) -> Made:
-    robot = config.robot.make_robot(config.learner.rows)
+    robot = (config.train_robot or config.robot).make_robot(config.learner.rows)
     space = make_space(config.space, robot.spec)
     return config.learner.make(space, robot, goals, seed=work.seed, device=work.machine.device)
 
