@@ -99,8 +99,8 @@ def record_trial(
         BundleError: The agent draws noise that the numpy runtime does not have.
     """
     inputs = make_trial_inputs(contract, weights, rng)
-    agent = TorchRowAgent(exported.agent, exported.space, contract.robot, exported.read_state)
     recorder = NoiseRecorder()
+    agent = TorchRowAgent(exported.agent, exported.space, contract.robot, exported.read_state, recorder)
     with recorder:
         outputs = play_trial(agent, inputs)
     return inputs | recorder.arrays() | outputs

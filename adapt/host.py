@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..errors import BundleError, RunError
 from ..meta.adaptive import AdaptiveAgent
+from ..meta.collect import Episodes
 from ..meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from ..meta.state import named_part
 from ..skills.config import SkillConfig
@@ -27,6 +28,7 @@ from .agent_runtime import HOST, Arrays, Noise, RowEpisodes, RuntimeAgent, SeenR
 from .contract import Weights
 from .golden_trial import play_trial, recorded_noise, require_trial
 from .host_maml import make_maml_agent, read_maml_params
+from .host_mlsh import make_mlsh_agent, observe_mlsh, read_mlsh_params
 from .learner_bundle import LearnerBundle
 from .learner_contract import LearnerContract
 from .networks import Array
@@ -45,9 +47,14 @@ class Host(NamedTuple):
     """The trainer's agent, whose rows each learn for themselves, on the CPU."""
     read_params: Callable[[AdaptiveAgent], dict[str, Tensor]]
     """What the numpy agent is to act by, (R, ...), as its `set_params` takes it."""
+    observe: Callable[[AdaptiveAgent, RuntimeAgent, Episodes], None] = lambda agent, acting, seen: agent.observe(seen)
+    """Hands episodes to the host that the numpy agent, the second argument, has acted in."""
 
 
-HOSTS: dict[str, Host] = {"maml": Host(make_maml_agent, read_maml_params)}
+HOSTS: dict[str, Host] = {
+    "maml": Host(make_maml_agent, read_maml_params),
+    "mlsh": Host(make_mlsh_agent, read_mlsh_params, observe_mlsh),
+}
 """By kind."""
 
 
@@ -94,7 +101,7 @@ class HostedAgent:
     def observe(self, episodes: RowEpisodes) -> None:
         """Hands the episodes to the host."""
         self._acting.observe(episodes)
-        self._agent.observe(to_episodes(episodes, self._space))
+        self._kind.observe(self._agent, self._acting, to_episodes(episodes, self._space))
 
     def adapt(self) -> None:
         """The host takes a step; from now on the parameters are its."""
@@ -122,7 +129,7 @@ class HostedAgent:
             raise RunError(f"hosted agent: expected a whole state, got {error}; begin the task again") from error
         tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items() if name != _FACTS}
         self._acting.load_state({name: value for name, value in arrays.items() if not name.startswith(HOST)})
-        self._agent.begin_task(len(arrays["output"]))
+        self._agent.begin_task(len(next(iter(self._acting.params.values()))))
         self._agent.load_state(named_part(tensors, HOST), facts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .kind_maesn import MAESN
+from .kind_mlsh import MLSH
 from .kind_pearl import PEARL
 from .kind_policy import MAML, POLICY
 from .kind_recurrent_updater import RECURRENT_UPDATER
@@ -13,6 +14,7 @@ from .learner_contract import Kind
 KINDS: dict[str, Kind] = {
     "maesn": MAESN,
     "maml": MAML,
+    "mlsh": MLSH,
     "pearl": PEARL,
     "policy": POLICY,
     "recurrent-updater": RECURRENT_UPDATER,

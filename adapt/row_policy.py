@@ -78,13 +78,17 @@ def run_mlp(weights: Weights, name: str, value: Array, activation: str) -> Array
 
 def compute_rows(params: Mapping[str, Array], facts: PolicyFacts, observation: Array) -> Array:
     """The output of each row's own network, (R, U): logits or means; params are (R, ...), the observation (R, O)."""
-    value = observation[:, None]
+    return compute_stack(params, facts, observation[:, None])[:, 0]
+
+
+def compute_stack(params: Mapping[str, Array], facts: PolicyFacts, value: Array) -> Array:
+    """The output of S networks at L inputs each, (S, L, U): logits or means; params (S, ...), inputs (S, L, I)."""
     for index in range(len(facts.hidden) + 1):
         weight, bias = params[f"layers.{index}.weight"], params[f"layers.{index}.bias"]
         value = value @ np.swapaxes(weight, -1, -2) + bias[:, None]
         if index < len(facts.hidden):
             value = ACTIVATIONS[facts.activation](value)
-    return value[:, 0]
+    return value
 
 
 def choose_rows(

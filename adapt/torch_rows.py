@@ -5,7 +5,8 @@ Axes: R rows, r rows still running, O observation, Z latent, K decisions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,16 @@ class NoiseRecorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.draws: list[tuple[str, Array]] = []
+        self._recording = True
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Draws in here are not the runtime's: they are a host's, and nobody plays them again."""
+        self._recording = False
+        try:
+            yield
+        finally:
+            self._recording = True
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -55,6 +66,8 @@ class NoiseRecorder(TorchFunctionMode):
             BundleError: It draws what the runtime cannot draw.
         """
         result = func(*args, **(kwargs or {}))
+        if not self._recording:
+            return result
         if func in NORMAL or func in UNIFORM:
             name = "normal" if func in NORMAL else "uniform"
             self.draws.append((name, result.detach().cpu().numpy().astype(np.float32).copy()))
@@ -91,16 +104,25 @@ class TorchRowSpace:
 class TorchRowAgent:
     """A `RuntimeAgent` around an agent of the trainer; it cannot be saved."""
 
-    def __init__(self, agent: AdaptiveAgent, space: ActionSpace, robot: RobotSpec, read_state: ReadState) -> None:
-        """Runs `agent`, whose rows each learn for themselves, on the CPU."""
+    def __init__(
+        self,
+        agent: AdaptiveAgent,
+        space: ActionSpace,
+        robot: RobotSpec,
+        read_state: ReadState,
+        recorder: NoiseRecorder,
+    ) -> None:
+        """Runs `agent`, whose rows each learn for themselves, on the CPU; the recorder has what it draws for acting."""
         self._agent, self._torch_space, self._read_state = agent, space, read_state
+        self._recorder = recorder
         self.space: Any = TorchRowSpace(space, robot)
         """What it chooses."""
         self._seen: Seen | None = None
 
     def begin_task(self, rows: int) -> None:
         """See `RuntimeAgent.begin_task`."""
-        self._agent.begin_task(rows)
+        with self._recorder.pause():
+            self._agent.begin_task(rows)
 
     def begin_episode(self) -> None:
         """See `RuntimeAgent.begin_episode`."""
@@ -120,7 +142,8 @@ class TorchRowAgent:
 
     def adapt(self) -> None:
         """See `RuntimeAgent.adapt`."""
-        self._agent.adapt()
+        with self._recorder.pause():
+            self._agent.adapt()
 
     @torch.no_grad()
     def state(self) -> dict[str, NDArray[Any]]:

@@ -16,6 +16,7 @@ from supple.adapt.bundle import load_bundle
 from supple.adapt.bundle_folder import FILES, MANIFEST
 from supple.adapt.export_maesn import export_maesn
 from supple.adapt.export_maml import export_maml, write_plain_policy
+from supple.adapt.export_mlsh import export_mlsh
 from supple.adapt.export_pearl import export_pearl
 from supple.adapt.export_recurrent_updater import export_recurrent_updater
 from supple.adapt.export_rl2 import export_rl2
@@ -39,6 +40,8 @@ from supple.meta.maesn import MaesnConfig
 from supple.meta.maesn_learner import MaesnLearner
 from supple.meta.maml import MamlConfig
 from supple.meta.maml_learner import MamlLearner
+from supple.meta.mlsh import MlshConfig, PpoPasses
+from supple.meta.mlsh_learner import MlshLearner
 from supple.meta.pearl import PearlConfig
 from supple.meta.pearl_learner import PearlLearner
 from supple.meta.recurrent_updater import RecurrentUpdaterConfig
@@ -131,7 +134,18 @@ def recurrent_updater(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.f
     return export_recurrent_updater(learner)
 
 
+def mlsh(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
+    master = PpoPasses(epochs=2, minibatches=2)
+    config = MlshConfig(
+        sub_policies=3, hold=2, groups=2, rollouts=2, warmup=1, joint=1, iterations=1, hidden=(7,), master=master
+    )
+    learner = MlshLearner(space, robot, goals, config)
+    shake(learner)
+    return export_mlsh(learner, random_choice=0.0)
+
+
 LEARNERS: dict[str, Make] = {
+    "mlsh": mlsh,
     "rl2": rl2,
     "maml": maml,
     "meta-sgd": meta_sgd,
@@ -195,10 +209,12 @@ def test_numpy_plays_whole_trials_as_the_trainer_does(case: tuple[LearnerBundle,
     goals, played, expected = goals[:ROWS], [], []
     agent, rng = exported.agent, np.random.default_rng(5)
     with NoiseRecorder() as recorder:
-        agent.begin_task(ROWS)
+        with recorder.pause():
+            agent.begin_task(ROWS)
         for episode in range(6):
             if episode in (2, 4):
-                agent.adapt()
+                with recorder.pause():
+                    agent.adapt()
             agent.begin_episode()
             expected.append(collect(robot, space, agent.act, goals, rng, device=CPU))
             agent.observe(expected[-1])
@@ -286,7 +302,7 @@ def test_the_kinds_that_adapt_come_to_something(case: tuple[LearnerBundle, Any, 
     agent.adapt()
     after = agent.state()
     moved = [name for name, value in before.items() if not np.array_equal(value, after[name])]
-    assert bool(moved) == (bundle.contract.kind in ("maml", "maesn", "recurrent-updater"))
+    assert bool(moved) == (bundle.contract.kind in ("maml", "maesn", "mlsh", "recurrent-updater"))
 
 
 def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[LearnerBundle, Any, Any], tmp_path: Path) -> None:
