@@ -3,14 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+from ..adapt.export_maesn import export_maesn
 from ..adapt.export_maml import export_maml
+from ..adapt.export_mlsh import export_mlsh
 from ..adapt.export_pearl import export_pearl
 from ..adapt.export_recurrent_updater import export_recurrent_updater
 from ..adapt.export_rl2 import export_rl2
 from ..adapt.export_varibad import export_varibad
 from ..adapt.exported import Exported
 from ..errors import BundleError
+from .bench_maesn import MaesnChoice
 from .bench_maml import MamlChoice
+from .bench_mlsh import MlshChoice
 from .bench_pearl import PearlChoice
 from .bench_recurrent_updater import RecurrentUpdaterChoice
 from .bench_rl2 import Rl2Choice
@@ -28,7 +32,9 @@ def _export_pearl(learner: Any, choice: PearlChoice) -> Exported:
 
 
 EXPORTERS: dict[type[Any], Callable[[Any, Any], Exported]] = {
+    MaesnChoice: lambda learner, choice: export_maesn(learner, later_scale=choice.later_scale),
     MamlChoice: lambda learner, choice: export_maml(learner, later_scale=choice.later_scale),
+    MlshChoice: lambda learner, choice: export_mlsh(learner, random_choice=choice.random_choice),
     PearlChoice: _export_pearl,
     RecurrentUpdaterChoice: lambda learner, choice: export_recurrent_updater(learner),
     Rl2Choice: lambda learner, choice: export_rl2(learner, greedy=choice.greedy),
