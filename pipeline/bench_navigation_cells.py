@@ -69,6 +69,24 @@ NAVIGATION_CELLS: dict[str, Cell] = {
         1,
         Gate(-12.0, 1),
     ),
+    "recurrent-updater-rounds-2d-navigation": _cell(
+        RecurrentUpdaterChoice(
+            method="recurrent-updater-rounds",
+            config=RecurrentUpdaterConfig(
+                activation="relu",
+                iterations=150,
+                rounds=3,
+                tasks=20,
+                query=10,
+                epochs=3,
+                minibatch=5,
+                learning_rate=2e-3,
+            ),
+        ),
+        4,
+        3,
+        Gate(-12.0, 1),
+    ),
     "ppo-2d-navigation": _cell(
         PpoChoice(
             config=PpoConfig(iterations=60, training=PpoSteps(learning_rate=1e-3, epochs=5), adaptation=ADAPTATION)
