@@ -140,6 +140,11 @@ def test_a_step_is_scaled_by_the_step_sizes_of_each_axis() -> None:
     torch.testing.assert_close(half.log_scale, double([[math.log(2.0), 0.3]]))
 
 
+def test_z_is_the_mean_plus_the_scaled_noise() -> None:
+    latent = TaskLatent(double([[1.0, 0.0]]), double([[math.log(2.0), 0.0]]))
+    torch.testing.assert_close(latent.draw(double([[[0.5, -1.0], [-1.0, 0.0]]])), double([[[2.0, -1.0], [-1.0, 0.0]]]))
+
+
 def test_the_kl_to_the_prior() -> None:
     """(1 + 1 - 1) / 2 - 0 = .5 at mu = 1, sigma = 1; (e^2 + 0 - 1) / 2 - 1 = 2.19453 at mu = 0, sigma = e."""
     latent = TaskLatent(double([[1.0, 0.0], [0.0, 0.0]]), double([[0.0, 1.0], [0.0, 0.0]]))
