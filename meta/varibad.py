@@ -129,6 +129,8 @@ class VaribadConfig:
     """Of the policy's Adam (published)."""
     anneal: bool = True
     """Lower both learning rates linearly to 0 over the iterations (published: constant)."""
+    anneal_entropy: bool = False
+    """Lower the weight of the entropy in the same way (published: constant)."""
     max_gradient_norm: float = 0.5
     """Gradients of the policy are scaled down to this norm (published)."""
 

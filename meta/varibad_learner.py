@@ -118,7 +118,7 @@ class VaribadLearner:
             batch, metrics = self._collect()
             transitions = transitions_of(batch, self.space)
             collected = time.perf_counter()
-            self._set_rates(1.0 - self.iteration / config.iterations if config.anneal else 1.0)
+            self._set_rates()
             metrics |= self.update_policy(self.prepare(batch, transitions))
             self.buffer.add(transitions)
             updated = time.perf_counter()
@@ -138,11 +138,21 @@ class VaribadLearner:
                 "wall_vae_s": time.perf_counter() - updated,
             }
 
-    def _set_rates(self, share: float) -> None:
+    @property
+    def _left(self) -> float:
+        """Share of the training that is still to come."""
+        return 1.0 - self.iteration / self.config.iterations
+
+    @property
+    def entropy_weight(self) -> float:
+        """Of the mean entropy, now."""
+        return self.config.entropy_weight * (self._left if self.config.anneal_entropy else 1.0)
+
+    def _set_rates(self) -> None:
         rates = {"policy": self.config.learning_rate, "vae": self.config.vae.learning_rate}
         for name, optimiser in self.optimisers.items():
             for group in optimiser.param_groups:
-                group["lr"] = rates[name] * share
+                group["lr"] = rates[name] * (self._left if self.config.anneal else 1.0)
 
     def _collect(self) -> tuple[TrialBatch, dict[str, float]]:
         config = self.config
@@ -197,7 +207,7 @@ class VaribadLearner:
         now, spread = log_prob(distribution, data.choice), entropy(distribution).mean()
         loss_policy = ppo_loss(now, data.old_log_prob, data.advantage, everywhere, config.clip)
         loss_value = value_loss(critic, data.target, everywhere)
-        loss = loss_policy + config.value_weight * loss_value - config.entropy_weight * spread
+        loss = loss_policy + config.value_weight * loss_value - self.entropy_weight * spread
         optimiser = self.optimisers["policy"]
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -42,7 +42,8 @@ VARIBAD_CELLS: dict[str, Cell] = {
                     policy_hidden=(64, 64),
                     epochs=3,
                     clip=0.2,
-                    entropy_weight=0.03,
+                    entropy_weight=0.06,
+                    anneal_entropy=True,
                     learning_rate=2e-3,
                 )
             ),

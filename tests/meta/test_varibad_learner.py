@@ -135,14 +135,44 @@ def test_the_first_step_of_ppo_starts_from_the_policy_that_acted() -> None:
     assert float(data.target.mean()) == pytest.approx(0.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("make", [make_grid, make_points])
+def test_the_last_decision_of_a_trial_has_its_reward_as_target_and_bootstraps_nothing(make: Any) -> None:
+    learner = make()
+    with torch.no_grad():
+        learner.network.value.layers[-1].bias.fill_(3.0)
+    batch = collect_batch(learner)
+    data = learner.prepare(batch, transitions_of(batch, learner.space))
+    scale = learner.network.return_scale
+    target = torch.zeros_like(batch.reward)
+    target[batch.valid] = scale.mean + scale.spread * data.target
+    last = torch.nn.functional.pad(batch.valid[:, 1:], (0, 1)).logical_not() & batch.valid
+    torch.testing.assert_close(target[last], batch.reward[last], atol=1e-4, rtol=1e-4)
+    # one before: r + gamma ((1 - lambda) V + lambda r') with V about 3, since the first scale is 0 and 1
+    before = torch.nn.functional.pad(last[:, 1:], (0, 1))
+    config = learner.config
+    counted = batch.reward * (batch.episode >= config.trial.exploration_episodes)
+    later = counted.roll(-1, 1)[before]
+    expected = counted[before] + config.discount * ((1.0 - config.trace) * 3.0 + config.trace * later)
+    torch.testing.assert_close(target[before], expected, atol=0.1, rtol=0.0)
+
+
+def test_updates_lower_the_value_loss_and_raise_the_entropy_by_its_weight() -> None:
+    learner = make_grid(epochs=1, minibatches=1, learning_rate=1e-2, entropy_weight=100.0)
+    with torch.no_grad():
+        learner.network.policy.layers[-1].bias[0] += 3.0
+    batch = collect_batch(learner)
+    data = learner.prepare(batch, transitions_of(batch, learner.space))
+    records = [learner.update_policy(data) for _ in range(20)]
+    assert records[-1]["entropy"] > records[0]["entropy"] + 0.1
+    assert records[-1]["loss_value"] < records[0]["loss_value"]
+
+
 def test_rewards_of_exploration_reach_the_belief_and_no_return() -> None:
     learner = make_points()
     batch = collect_batch(learner)
     other = batch._replace(reward=batch.reward + 3.0 * ((batch.episode == 0) & batch.valid))
     one, changed = (learner.encoder(transitions_of(which, learner.space)).mean for which in (batch, other))
     assert not torch.equal(one, changed)
-    learner_again = make_points()
-    learner_again.encoder.requires_grad_(False)
     transitions = transitions_of(batch, learner.space)
     # the same beliefs, other rewards of exploration: the same targets
     targets = [make_points().prepare(which, transitions).target for which in (batch, other)]
@@ -183,12 +213,17 @@ def test_updates_of_the_model_raise_the_bound() -> None:
     assert np.mean(bounds[-5:]) > 0.6 * np.mean(bounds[:5])  # both negative
 
 
-def test_learning_rates_fall_to_nothing_where_they_are_annealed() -> None:
-    learner = make_grid(iterations=4)
+@pytest.mark.parametrize("anneal", [True, False])
+def test_learning_rates_and_entropy_fall_to_nothing_where_they_are_annealed(anneal: bool) -> None:
+    learner = make_grid(iterations=4, anneal=anneal, anneal_entropy=anneal, entropy_weight=0.02)
     rates = []
+    weights = [learner.entropy_weight]
     for _ in learner.train():
         rates.append([optimiser.param_groups[0]["lr"] for optimiser in learner.optimisers.values()])
-    np.testing.assert_allclose(rates, [[7e-4 * share, 1e-3 * share] for share in (1.0, 0.75, 0.5, 0.25)])
+        weights.append(learner.entropy_weight)
+    shares = (1.0, 0.75, 0.5, 0.25) if anneal else (1.0,) * 4
+    np.testing.assert_allclose(rates, [[7e-4 * share, 1e-3 * share] for share in shares])
+    np.testing.assert_allclose(weights[:4], [0.02 * share for share in shares])
 
 
 # Beliefs of cells
