@@ -190,6 +190,19 @@ def test_agents_adapt_their_master_and_nothing_else() -> None:
     assert torch.equal(agent.state()[0]["masters.steps"], after["masters.steps"])
 
 
+def test_episodes_of_the_last_task_do_not_teach_the_next_one() -> None:
+    learner = make_bandits()
+    agent = learner.agent(rollouts=3)
+    agent.begin_task(3)
+    config = EvaluationConfig()
+    rng = np.random.default_rng(0)
+    evaluate_agent(agent, learner.robot, learner.space, SLOTS[:1], config, rng, device=CPU)  # observed, not adapted to
+    assert agent.state()[1] == {"seen": 1}
+    agent.begin_task(3)
+    agent.adapt()
+    assert agent.state()[0]["masters.steps"].tolist() == [0.0]
+
+
 def test_masters_of_an_agent_learn_on_the_scale_of_the_training() -> None:
     learner = make_bandits()
     next(learner.train())
