@@ -214,10 +214,10 @@ CELLS: dict[str, Cell] = {
             config=MlshConfig(
                 groups=20,
                 rollouts=80,
-                iterations=120,
+                iterations=200,
                 hidden=(32, 32),
-                # where masters fit noise (the published rate and passes) or hand the wrong sub-policy a tenth of the
-                # time (published), both sub-policies of some seeds became the same
+                # with masters that fit noise (the published rate and passes), or a tenth of their choices uniform
+                # (published), both sub-policies of a seed became the same, or stayed so for long
                 random_choice=0.0,
                 master=PpoPasses(learning_rate=3e-3, epochs=5),
                 sub_policy=PpoPasses(learning_rate=5e-4, entropy_weight=0.03),
