@@ -103,7 +103,7 @@ def _draw_scores(panel: Axes, rows: Sequence[Mapping[str, Any]], metric: str, ga
         panel.errorbar(at, mean, [below, above], color=color, label=method, marker="o", markersize=4, capsize=3)
     for number, gate in enumerate(gates):
         label = "" if number else "gate"
-        panel.plot(gate.place, gate.at_least, "_", color="black", markersize=16, markeredgewidth=2, label=label)
+        panel.plot(gate.place or 0, gate.at_least, "_", color="black", markersize=16, markeredgewidth=2, label=label)
     panel.set(xlabel=LABELS[axis], ylabel=LABELS[metric], **LIMITS.get(metric, {}))
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.grid(alpha=0.3)

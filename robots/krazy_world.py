@@ -254,7 +254,8 @@ class KrazyBatch(ArrayRobots):
             SpecError: The rows are not increasing or not there.
         """
         rows = require_rows(rows, self.rows, "krazy_world places")
-        return self._place[self._cell[rows]]
+        places: NDArray[np.int64] = self._place[self._cell[rows]]
+        return places
 
     def _observe(self, rows: Rows, index: Index) -> Float:
         if self._config.view == "global":

@@ -83,11 +83,11 @@ def bernoulli_bayes_choice(counts: tuple[Cell, ...], left: int) -> BanditChoice:
 # Tabular MDPs
 
 
-def solve_tabular(tables: Tables, steps: int) -> tuple[Double, NDArray[np.int64]]:
+def solve_tabular(tables: Tables | tuple[Double, Double], steps: int) -> tuple[Double, NDArray[np.int64]]:
     """Backward induction in known MDPs: V_t = max_a [r + P V_{t+1}], V_T = 0.
 
     Args:
-        tables: The MDPs.
+        tables: The MDPs, or their transition probabilities and mean rewards in double precision.
         steps: Steps of an episode, T; at least 1.
 
     Returns:

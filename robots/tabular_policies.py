@@ -26,7 +26,15 @@ from numpy.typing import NDArray
 
 from .oracles import Double, solve_tabular
 from .robot import Float, RobotBatch
-from .tabular import Tables
+
+
+class Model(NamedTuple):
+    """One guess at each task; as `Tables`, in double precision."""
+
+    transition: Double
+    """Shape (N, S, A, S)."""
+    reward: Double
+    """Shape (N, S, A)."""
 
 
 class Evidence(NamedTuple):
@@ -43,17 +51,17 @@ class Evidence(NamedTuple):
         total: Double = self.visits.sum(axis=-1)
         return total
 
-    def means(self) -> Tables:
+    def means(self) -> Model:
         """Posterior means."""
         alpha = 1.0 + self.visits
-        return Tables(alpha / alpha.sum(axis=-1, keepdims=True), (1.0 + self.reward) / (1.0 + self.tried))
+        return Model(alpha / alpha.sum(axis=-1, keepdims=True), (1.0 + self.reward) / (1.0 + self.tried))
 
-    def sample(self, rng: np.random.Generator) -> Tables:
+    def sample(self, rng: np.random.Generator) -> Model:
         """One draw from the posterior of each task."""
         gamma = rng.standard_gamma(1.0 + self.visits)
         spread = 1.0 / np.sqrt(1.0 + self.tried)
         reward = self.means().reward + spread * rng.standard_normal(self.reward.shape)
-        return Tables(gamma / gamma.sum(axis=-1, keepdims=True), reward)
+        return Model(gamma / gamma.sum(axis=-1, keepdims=True), reward)
 
 
 Plan = Callable[[Evidence, int, np.random.Generator], NDArray[np.int64]]
@@ -68,7 +76,7 @@ def plan_psrl(evidence: Evidence, steps: int, rng: np.random.Generator) -> NDArr
 def plan_opsrl(evidence: Evidence, steps: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Optimistic posterior sampling: as PSRL, but no drawn reward counts for less than its posterior mean."""
     transition, reward = evidence.sample(rng)
-    return solve_tabular(Tables(transition, np.maximum(reward, evidence.means().reward)), steps)[1]
+    return solve_tabular(Model(transition, np.maximum(reward, evidence.means().reward)), steps)[1]
 
 
 def make_beb(scale: float = 0.5) -> Plan:
@@ -76,7 +84,7 @@ def make_beb(scale: float = 0.5) -> Plan:
 
     def plan(evidence: Evidence, steps: int, rng: np.random.Generator) -> NDArray[np.int64]:
         transition, reward = evidence.means()
-        return solve_tabular(Tables(transition, reward + scale / (1.0 + evidence.tried)), steps)[1]
+        return solve_tabular(Model(transition, reward + scale / (1.0 + evidence.tried)), steps)[1]
 
     return plan
 
@@ -131,8 +139,9 @@ def optimistic_mean(transition: Double, radius: Double, value: Double) -> Double
 
 def _induct(quality: Callable[[Double], Double], evidence: Evidence, steps: int) -> NDArray[np.int64]:
     """Backward induction with Q_t = quality(V_{t+1}), V_T = 0; the best actions, shape (N, T, S)."""
-    value = np.zeros(evidence.reward.shape[:2])
-    actions = np.zeros((len(value), steps, value.shape[1]), np.int64)
+    tasks, states, _ = evidence.reward.shape
+    value: Double = np.zeros((tasks, states))
+    actions = np.zeros((tasks, steps, states), np.int64)
     for step in reversed(range(steps)):
         table = quality(value)
         actions[:, step] = table.argmax(axis=-1)

@@ -12,6 +12,8 @@ from supple.pipeline.bench_boards import TILES, draw_seen, draw_tiles, draw_visi
 from supple.pipeline.bench_cell import Gate
 from supple.pipeline.bench_figures import make_cell_figure
 from supple.pipeline.bench_progress import WINDOW
+from supple.pipeline.result_figures import make_figures
+from supple.pipeline.result_records import Record
 from supple.robots.krazy_boards import GOAL, KINDS, KRAZY_PRESETS, KrazyConfig, parse_board
 
 RISING = {3: [(10.0 * i, float(i)) for i in range(12)]}
@@ -142,3 +144,17 @@ def test_a_figure_has_a_row_for_each_board_and_a_column_for_each_place(boards: l
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [". normal", "G goal", "I ice", "D death"]
     assert KINDS[GOAL] == "goal"
+
+
+def test_summaries_of_the_return_have_no_plots_of_their_own() -> None:
+    facts: dict[str, Any] = {"benchmark": "b", "axis": "episode_index", "mean": 1.0}
+    records = [
+        Record(method=method, metric=metric, place=place, **facts)
+        for method in ("rl2", "psrl-reference")
+        for metric in ("return", "return_iqm", "return_normalised", "deaths")
+        for place in (1.0, 2.0)
+    ]
+    (figure,) = make_figures(records).values()
+    assert [panel.get_ylabel() for panel in figure.axes] == ["return of an episode on test tasks", "deaths per episode"]
+    assert line_of(figure.axes[0], "psrl-reference").get_linestyle() == "--"
+    assert line_of(figure.axes[0], "rl2").get_linestyle() == "-"

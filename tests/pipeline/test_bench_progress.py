@@ -35,7 +35,9 @@ def test_a_gate_is_reached_by_the_mean_of_ten_iterations() -> None:
     # the mean of iterations 0 .. 9 is 4.5, of 1 .. 10 it is 5.5: reached at the 11th, after 1100 steps and 5.5 s
     cell = with_gates(MAML, Gate(5.0, 1))
     assert find_reached(cell, rising(20, return_1=1.0)) == Reached(1100.0, 5.5)
-    assert find_reached(with_gates(MAML, Gate(4.5, 1)), rising(20, return_1=1.0)) == Reached(1000.0, 5.0)
+    assert find_reached(with_gates(MAML, Gate(4.4, 1)), rising(20, return_1=1.0)) == Reached(1000.0, 5.0)
+    assert find_reached(with_gates(MAML, Gate(0.0, 1)), rising(10, return_1=0.0)) == Reached(1000.0, 5.0)  # at it
+    assert find_reached(cell, []) is None  # no training
     assert find_reached(cell, rising(10, return_1=1.0)) is None
     assert find_reached(cell, rising(9, return_1=10.0)) is None  # shorter than the window
 
