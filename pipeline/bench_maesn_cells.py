@@ -36,8 +36,8 @@ def _cell(learner: LearnerChoice, minutes: float, *gates: Gate) -> Cell:
 def _maesn(method: str, inner_steps: int, iterations: int) -> MaesnChoice:
     """Settings as tried: with one inner step, or step sizes without bound, test returns were lower.
 
-    They miss the gate. One seed trained with three inner steps ended near 6: goals that N(0, I) ever reaches are learned
-    (10 to 13), about half of the goals are never reached from there, and nothing is learned of them.
+    They miss the gate. One seed with three inner steps ended near 6: goals that N(0, I) ever reaches are learned (10 to
+    13), about half of the goals are never reached from there, and nothing is learned of them.
     """
     config = MaesnConfig(
         hidden=(64, 64),
