@@ -80,7 +80,6 @@ NAVIGATION_CELLS: dict[str, Cell] = {
                 query=10,
                 epochs=3,
                 minibatch=5,
-                learning_rate=2e-3,
             ),
         ),
         4,

@@ -136,6 +136,27 @@ def test_the_loss_of_what_sampled_is_minus_the_mean_advantage_of_all_emitted_pol
     torch.testing.assert_close(loss, -(mean_advantage(reads[1].samples) + mean_advantage(query)) / 2.0 - 0.5 * scores)
 
 
+def test_a_ratio_that_overflows_leaves_the_gradient_finite() -> None:
+    """Samples far away from where a narrow policy is now: in float32 the ratio would be infinite."""
+    first, phi = ({name: value.float() for name, value in params.items()} for params in draw())
+    support = Support(make_read().transition.float(), make_read().valid)
+    params = UPDATER.emit(phi, first, UPDATER.read(phi, support, UPDATER.begin(phi, 2)))
+    query = make_samples({name: value.double() for name, value in params.items()})
+    # the old policy found its choices very unlikely, the present one does not
+    query = query._replace(old_log_prob=query.old_log_prob - 200.0)
+    reads = [Read(support, query, torch.zeros(2))]
+    leaf = phi["basis"].clone().requires_grad_()
+    single = TaskBatch(
+        **{
+            name: value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+            for name, value in query._asdict().items()
+        }
+    )
+    single = single._replace(old=Gaussian(*(value.float() for value in query.old)))
+    loss, _ = evaluate(POLICY, UPDATER, first, {**phi, "basis": leaf}, reads, single, RecurrentUpdaterConfig())
+    assert bool(torch.isfinite(torch.autograd.grad(loss.sum(), leaf)[0]).all())
+
+
 def test_exploration_has_the_gradient_of_the_sum_of_scores() -> None:
     first, _ = draw()
     sampled = make_samples(for_tasks(first, 2))
