@@ -175,6 +175,14 @@ def test_the_reward_of_an_iteration_is_regularised_and_the_return_is_not() -> No
     assert not torch.equal(plain.advantage, regularised.advantage)
 
 
+def test_task_policies_learn_from_the_regularised_reward() -> None:
+    one, other = make_learner(entropy_weight=0.0), make_learner(entropy_weight=1.0)
+    metrics = next(one.train()), next(other.train())
+    # the same samples, other advantages
+    assert metrics[0]["return"] == metrics[1]["return"]
+    assert any(not torch.equal(value, other.params[name]) for name, value in one.params.items())
+
+
 # Distillation
 
 
