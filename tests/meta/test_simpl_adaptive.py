@@ -103,6 +103,7 @@ def test_fine_tuning_changes_the_policies_from_the_second_step_on_and_each_by_it
     assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
     assert not torch.equal(after[0], after[1])
     assert torch.equal(agent.embedding, embedding)
+    assert [tuner.pool.added for tuner in agent._tuners] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("finetune", [None, TUNING], ids=["inferring", "fine-tuning"])
