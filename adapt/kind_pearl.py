@@ -100,8 +100,8 @@ class PearlRowAgent:
             self._embedding = noise
             return
         precision: Array = np.where(self._precision > 0.0, self._precision, np.float32(1.0))
-        spread: Array = noise / np.sqrt(precision)
-        self._embedding = self._weighted / precision + spread
+        scale: Array = np.sqrt(precision)
+        self._embedding = self._weighted / precision + noise / scale
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
