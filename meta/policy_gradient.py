@@ -29,6 +29,9 @@ from torch import Tensor
 
 from .distribution import Distribution, kl
 
+LARGEST_LOG_RATIO = 20.0
+"""Bound of log (pi / pi_old) in PPO's loss."""
+
 
 def task_mean(value: Tensor, valid: Tensor) -> Tensor:
     """Mean over the samples of each task, shape (N,); both (N, E, T)."""
@@ -79,8 +82,12 @@ def ppo_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, valid: T
 
 
 def clipped_surrogate(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """min(r A, clip(r, 1 +- clip) A) of each sample, r = pi / pi_old (Eq. 7 of Schulman et al. 2017); any one shape."""
-    ratio = (log_prob - old_log_prob).exp()
+    """min(r A, clip(r, 1 +- clip) A) of each sample, r = pi / pi_old (Eq. 7 of Schulman et al. 2017); any one shape.
+
+    Log r is kept within `LARGEST_LOG_RATIO`: where the ratio of a narrow Gaussian overflows, the zero weight of the
+    branch that is not taken, times infinity, would be a gradient of nan for all parameters.
+    """
+    ratio = (log_prob - old_log_prob).clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO).exp()
     clipped = ratio.clamp(1.0 - clip, 1.0 + clip)
     return torch.minimum(ratio * advantage, clipped * advantage)
 

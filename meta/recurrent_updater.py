@@ -43,9 +43,6 @@ from .ppo import check_policy, take
 from .task_batch import TaskBatch
 from .updater_network import RecurrentUpdater, Support
 
-LARGEST = 20.0
-"""Bound of the logarithm of a ratio."""
-
 _POSITIVE = (
     "embedding",
     "memory",
@@ -179,7 +176,7 @@ def evaluate(
         emitted, scored = index > 0, config.exploration > 0.0 and index < len(reads)
         if emitted or scored:
             new = policy(params, samples.observation)
-            log_probs = bound(log_prob(new, samples.choice), samples.old_log_prob)
+            log_probs = log_prob(new, samples.choice)
         if emitted:
             own = ppo_loss(log_probs, samples.old_log_prob, samples.advantage, samples.valid, config.clip)
             loss = loss + own / len(reads)
@@ -190,15 +187,6 @@ def evaluate(
             memory = updater.read(phi, reads[index].support, memory)
             params = updater.emit(phi, first, memory)
     return loss, kl
-
-
-def bound(log_probs: Tensor, old: Tensor) -> Tensor:
-    """Log probabilities whose ratio to the old ones is finite, exp(+-`LARGEST`); both (N, E, T).
-
-    Beyond that the ratio of a narrow Gaussian overflows, and its zero weight in the clipped branch times infinity would
-    be a gradient of nan for all parameters.
-    """
-    return old + (log_probs - old).clamp(-LARGEST, LARGEST)
 
 
 def explore_loss(log_probs: Tensor, samples: TaskBatch, later: Tensor, clip: float) -> Tensor:
