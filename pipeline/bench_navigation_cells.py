@@ -38,7 +38,7 @@ def _cell(learner: LearnerChoice, minutes: float, adapt_steps: int, *gates: Gate
         ),
         minutes=minutes,
         gates=gates,
-        references=NAVIGATION_REFERENCES,
+        references=tuple(each._replace(values=each.values[: adapt_steps + 1]) for each in NAVIGATION_REFERENCES),
     )
 
 

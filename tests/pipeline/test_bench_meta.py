@@ -183,8 +183,9 @@ def test_gates_and_references_stand_where_the_cells_are_evaluated() -> None:
             assert gate.place is None or gate.place in places, name
         for reference in cell.references:
             assert reference.method.endswith(("-published", "-exact")), name
-            expected = 1 if reference.metric == "return_trial" else len(places)
-            assert len(reference.values) == expected, name
+            # what was published may end before our evaluation does
+            expected = {1} if reference.metric == "return_trial" else {len(places), min(len(places), 4)}
+            assert len(reference.values) in expected, name
             assert reference.source, name
 
 
