@@ -55,8 +55,11 @@ class AdaptConfig:
     candidates: int = 256
     """Candidates of the directed search, and visited states that each is judged by."""
     keep_searching: bool = True
-    """A task that was never rewarded goes on exploring with e ~ N(0, I) after the exploration episodes; its embedding
-    is inferred at its first reward (published: False, the embedding is inferred from whatever was seen)."""
+    """A task that was never rewarded goes on exploring after the exploration episodes; its embedding is inferred at its
+    first reward (published: False, the embedding is inferred from whatever was seen)."""
+    wider: float = 2.0
+    """Standard deviation, per axis, of the embeddings drawn at random in such a search, where it is `directed`: what
+    N(0, I) has not found by then may lie outside of what meta-training made likely."""
     context: int = 256
     """Transitions of the context (published: all)."""
     learn_from_exploration: bool = True
@@ -74,6 +77,8 @@ class AdaptConfig:
                 f"AdaptConfig: expected 1 <= exploration_episodes <= episodes, got {self.exploration_episodes} and "
                 f"{self.episodes}; raise --episodes or lower --exploration-episodes"
             )
+        if not self.wider > 0.0:
+            raise ConfigError(f"AdaptConfig.wider: expected a positive number, got {self.wider}; raise it")
         if self.context < self.exploration_episodes:
             raise ConfigError(
                 f"AdaptConfig.context: expected at least one transition per exploration episode "
@@ -173,7 +178,8 @@ class Adapter:
             return embedding
         posterior = self.infer(self.generator)
         known = torch.from_numpy(self.rewarded).to(self.device)[:, None]
-        unknown = self._unsearched() if self.episode % 2 else embedding
+        wider = self.config.wider if self.episode >= self.config.exploration_episodes else 1.0
+        unknown = self._unsearched() if self.episode % 2 else wider * embedding
         return torch.where(known, posterior.loc + posterior.scale * embedding, unknown)
 
     @torch.no_grad()

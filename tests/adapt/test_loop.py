@@ -107,6 +107,19 @@ def test_records_by_task() -> None:
     assert [(record["success"], record["steps"], record["updates"]) for record in never] == [(False, STEPS, 0)] * 7
 
 
+def test_a_search_that_goes_on_is_wider() -> None:
+    one, other = make_adapter(wider=1.0), make_adapter(wider=3.0)
+    for _ in range(3):
+        assert one.round() == other.round()
+    one.round(), other.round()  # the fourth searches where nothing was, the fifth at random
+    drawn, scaled = one._exploration(), other._exploration()
+    assert one.rewarded.tolist() == [True, True, False] == other.rewarded.tolist()
+    torch.testing.assert_close(scaled[2], 3.0 * drawn[2])
+    torch.testing.assert_close(scaled[:2], drawn[:2])  # what was rewarded is not searched for
+    with pytest.raises(ConfigError, match=r"AdaptConfig\.wider: expected a positive number, got 0"):
+        AdaptConfig(wider=0.0)
+
+
 def test_without_searching_on_every_task_is_finetuned() -> None:
     rounds = list(make_adapter(keep_searching=False).run())
     for index in range(3):
