@@ -28,6 +28,7 @@ from .bench_cell import Gate as Gate
 from .bench_cell import Reference as Reference
 from .bench_maesn_cells import MAESN_CELLS
 from .bench_maml import MamlChoice
+from .bench_maze_cells import MAZE_CELLS
 from .bench_mlsh import MlshChoice
 from .bench_mujoco_cells import MUJOCO_CELLS
 from .bench_navigation_cells import NAVIGATION_CELLS, NAVIGATION_REFERENCES
@@ -248,6 +249,7 @@ CELLS: dict[str, Cell] = {
     "e-maml-maze-7": _boards_maml(MAZE, "e-maml", 6, exploration=1.0),
     **NAVIGATION_CELLS,
     **MAESN_CELLS,
+    **MAZE_CELLS,
     **MUJOCO_CELLS,
     **PEARL_CELLS,
     **VARIBAD_CELLS,

@@ -13,6 +13,7 @@ from .bench_cell import Gate
 from .bench_progress import WINDOW
 from .result_figures import DASHED, LABELS
 from .result_records import group
+from .stage_bench_meta import SPACES, name_random
 
 PANELS = ("return", "kinds_so_far", "deaths", "success", "detour")
 """Metrics with a panel, in this order, where a cell has them."""
@@ -22,6 +23,8 @@ LIMITS: Mapping[str, Mapping[str, Any]] = {
     "success": {"ylim": (0.0, 1.02)},
 }
 """Of the axes, where numbers have a range."""
+RANDOM = tuple(dict.fromkeys(name_random(space) for space in SPACES))
+"""Methods that learn nothing."""
 RANDOM_COLOR = "0.55"
 SHIFT = 0.06
 """Places by which random choices stand to the right of theirs, so that both intervals can be seen."""
@@ -74,7 +77,7 @@ def _draw_ranking(panel: Axes, rows: Sequence[Mapping[str, Any]], metric: str, g
     ordered = sorted(rows, key=lambda row: float(row["mean"]))
     for height, row in enumerate(ordered):
         compared = row["method"].endswith(DASHED)
-        color = RANDOM_COLOR if compared or row["method"] == "random" else "C0"
+        color = RANDOM_COLOR if compared or row["method"] in RANDOM else "C0"
         if row["low"] is not None:
             panel.plot([row["low"], row["high"]], [height, height], color=color, linewidth=1.6)
         panel.plot(row["mean"], height, "o", color=color, markersize=5, markerfacecolor="white" if compared else color)
@@ -92,14 +95,14 @@ def _draw_scores(panel: Axes, rows: Sequence[Mapping[str, Any]], metric: str, ga
     for index, (method, of_method) in enumerate(group(rows, lambda row: str(row["method"])).items()):
         at = [row["at"][axis] for row in of_method]
         mean = [row["mean"] for row in of_method]
-        color = RANDOM_COLOR if method == "random" else f"C{index % 10}"
+        color = RANDOM_COLOR if method in RANDOM else f"C{index % 10}"
         if method.endswith(DASHED):
             panel.plot(at, mean, "--o", color=color, label=method, linewidth=1, markersize=4, markerfacecolor="white")
             continue
         below = [row["mean"] - row["low"] for row in of_method]
         above = [row["high"] - row["mean"] for row in of_method]
         # intervals of two methods at one place stand beside each other
-        at = [place + SHIFT * (method == "random") for place in at]
+        at = [place + SHIFT * (method in RANDOM) for place in at]
         panel.errorbar(at, mean, [below, above], color=color, label=method, marker="o", markersize=4, capsize=3)
     for number, gate in enumerate(gates):
         label = "" if number else "gate"

@@ -7,8 +7,9 @@ replaced, all others are kept. A cell whose settings have changed since it was r
 
 A number is the mean over test tasks and seeds, and its interval is over both (`meta/intervals.py`). Places:
 `{"gradient_step": k}` is after k steps of adaptation, `{"episode_index": i}` the i-th episode of a trial, from 1 on.
-`random` are uniform random choices and `oracle-exact` is the best policy that knows the task, on the same test tasks;
-so are policies in `-reference`, which are made for the robot and not learned (`bench_references.py`).
+`random` are uniform random choices, or actions drawn from their prior (`random-skill`: skills), and `oracle-exact` is
+the best policy that knows the task, on the same test tasks; so are policies in `-reference`, which are made for the
+robot and not learned (`bench_references.py`).
 
 Beside the mean `return` stand `return_iqm`, the interquartile mean over tasks and seeds, and, where the oracle is
 known, `return_normalised`: 0 is the mean return of random choices, 1 that of the oracle, both over all test tasks and
@@ -37,7 +38,7 @@ from .collect_results import COLUMNS, Row, add_rows, make_cost_row, run_collecto
 from .folder import load_json
 from .keys import compute_plain, load_record
 from .metrics import load_metrics
-from .stage_bench_meta import load_scores, make_evaluate, make_train
+from .stage_bench_meta import Role, load_scores, make_evaluate, make_train, name_random
 
 SEED = "seed"
 """Begin of the name of a seed's folder in a cell's folder."""
@@ -160,7 +161,7 @@ def collect(name: str, cell: Cell, runs: Sequence[SeedRun], policies: Mapping[st
         "benchmark": cell.benchmark,
         "seeds": [run.seed for run in runs],
         "tasks": first["tasks"],
-        "command": make_command(name, runs),
+        "command": make_command(name, runs, cell.config.roles),
         "commit": ", ".join(dict.fromkeys(run.commit for run in runs)),
         "wall_s": round(float(np.mean([run.wall_s for run in runs])), 1),
         "machine": ", ".join(dict.fromkeys(run.machine for run in runs)),
@@ -172,7 +173,7 @@ def collect(name: str, cell: Cell, runs: Sequence[SeedRun], policies: Mapping[st
         {"method": method, **make_cost_row("environment_steps", [run.environment_steps for run in runs])},
         *gate_rows([run.reached for run in runs], method),
         # random choices depend on no training, so that one seed has all there is
-        *({**row, "seeds": [runs[0].seed]} for row in score_rows([first["random"]], "random")),
+        *({**row, "seeds": [runs[0].seed]} for row in score_rows([first["random"]], name_random(cell.config.space))),
         *(
             {**row, "seeds": []}
             for policy, scores in (policies or {}).items()
@@ -184,9 +185,10 @@ def collect(name: str, cell: Cell, runs: Sequence[SeedRun], policies: Mapping[st
     return [{column: {**facts, **row}[column] for column in COLUMNS} for row in rows]
 
 
-def make_command(name: str, runs: Sequence[SeedRun]) -> str:
-    """The command that makes a cell's runs, wherever they were put."""
-    return f"supple bench-meta {name} --seeds {' '.join(str(run.seed) for run in runs)}"
+def make_command(name: str, runs: Sequence[SeedRun], roles: Sequence[Role] = ()) -> str:
+    """The command that makes a cell's runs, wherever they, and what they read, were put."""
+    given = "".join(f" --{role} {role.upper()}" for role in roles)
+    return f"supple bench-meta {name} --seeds {' '.join(str(run.seed) for run in runs)}{given}"
 
 
 def score_rows(scores: Sequence[Mapping[str, Any]], method: str) -> list[Row]:

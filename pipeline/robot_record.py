@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..errors import BundleError, ConfigError
+from .bench_maze import PointMazes
 from .bench_mujoco_robots import Ants, Arms, Cheetahs
 from .bench_robots import (
     BenchRobot,
@@ -30,6 +31,7 @@ FAMILIES: dict[str, type[Any]] = {
     "gridnavi": GridNavi,
     "krazy-world": KrazyWorld,
     "movement-bandits": MovementBandits,
+    "point-mazes": PointMazes,
     "point-navigation": PointNavigation,
     "random-mazes": RandomMazes,
     "tabular-mdps": TabularMdps,

@@ -5,27 +5,32 @@ writes `returns.safetensors` (every episode of the agent, and of uniform random 
 `scores.json` (means of each task), both with what `bench_measures.py` measures. A learner is added by a module like
 `bench_maml.py`; that module and what it imports are the code version of both stages, so that a change of one learner
 leaves the results of the others valid.
+
+A cell may read what the chain made: trained skills (`skill` and `raw` actions), and play data (`FromPlay`). These are
+inputs of its stages, by digest; where they lie is no part of a cell.
 """
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import RunError
+from ..errors import ConfigError, RunError, SpecError
 from ..meta.adaptive import AdaptiveAgent, MetaLearner
 from ..meta.evaluation import Evaluation, EvaluationConfig, Scores, evaluate_agent
 from ..meta.random_agent import RandomAgent
-from ..meta.space import ActionSpace, ChoiceSpace, UnitSpace
+from ..meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from ..robots.robot import Float, RobotBatch
 from ..robots.spec import RobotSpec
-from ..skills.checkpoint import load_checkpoint, save_checkpoint
+from ..skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint
+from ..skills.model import SkillModel
 from .bench_measures import measure, watch
 from .bench_robots import BenchRobot
 from .folder import load_json, write_record
@@ -36,7 +41,11 @@ RETURNS_NAME = "returns.safetensors"
 SCORES_NAME = "scores.json"
 VISITS = "visits"
 """Of each agent's tensors in `returns.safetensors`: where it went; see `bench_measures.Measures`."""
-Space = Literal["choice", "unit"]
+Space = Literal["choice", "raw", "skill", "unit"]
+SPACES: tuple[Space, ...] = get_args(Space)
+Role = Literal["play", "skills"]
+"""What a cell may read: an `ingest` folder or a store, and an `extract` folder."""
+Inputs = Mapping[Role, Path]
 
 
 class Made(NamedTuple):
@@ -80,6 +89,30 @@ class LearnerChoice(Protocol):
         ...
 
 
+class FromPlay(ABC):
+    """A choice, see `LearnerChoice`, whose learner starts from play data."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def require_play(self, play: Path, spec: RobotSpec) -> None:
+        """Checks that the data are of such a robot, before anything is run.
+
+        Raises:
+            StoreError: there is no whole store at `play`.
+            SpecError: the data are of another robot.
+        """
+
+    @abstractmethod
+    def start(self, learner: Any, play: Path) -> str:
+        """Changes the first parameters of a learner that `make` made; returns what became of it, for people.
+
+        Raises:
+            StoreError: there is no whole store at `play`.
+            SpecError: the data are of another robot.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchConfig:
     """All that decides the numbers of a cell."""
@@ -89,29 +122,106 @@ class BenchConfig:
     """Trains on the train tasks of `robot` where the reward of `robot` is too sparse for that; None trains on
     `robot`."""
     space: Space
-    """`choice` for robots with named actions; `unit` puts the limits of the others at -1 and 1."""
+    """`choice` for robots with named actions; `unit` puts the limits of the others at -1 and 1; `skill` are trained
+    skills, and `raw` actions in the robot's units, with observations on the scale of the data of the skills."""
     learner: LearnerChoice
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     evaluation_seed: int = 1000
     """Of resets, noise and exploration in the evaluation; the same for all seeds of the training."""
+    libraries: tuple[str, ...] = ()
+    """Distributions, beside those of every learner, whose version may change the result; their versions are in the
+    key."""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """What the cell reads; the evaluation needs the skills alone."""
+        skills: tuple[Role, ...] = ("skills",) if self.space in ("raw", "skill") else ()
+        return (*skills, "play") if isinstance(self.learner, FromPlay) else skills
 
 
-def make_space(name: Space, spec: RobotSpec) -> ActionSpace:
+def name_random(space: Space) -> str:
+    """What records call random choices: in spaces that were learned from data they are other policies."""
+    return f"random-{space}" if space in ("raw", "skill") else "random"
+
+
+def make_space(name: Space, spec: RobotSpec, skills: Path | None = None, device: str = "cpu") -> ActionSpace:
     """What the policy chooses in.
 
+    Args:
+        name: see `BenchConfig.space`.
+        spec: of the robot.
+        skills: folder of a skill model; `skill` and `raw` need one.
+        device: where the skill model and the scale of observations live.
+
     Raises:
-        SpecError: the robot has no such actions.
+        SpecError: the robot has no such actions, or the skills are for another robot.
+        RunError: there is no whole skill model at `skills`, or none is given.
     """
-    return ChoiceSpace(spec) if name == "choice" else UnitSpace(spec)
+    if name == "choice":
+        return ChoiceSpace(spec)
+    if name == "unit":
+        return UnitSpace(spec)
+    if skills is None:
+        raise RunError(f"{name} actions: expected the folder of a skill model, got none; pass what extract wrote")
+    model = load_skills(skills, spec).to(device)
+    return SkillSpace(model) if name == "skill" else RawSpace(spec, model.normaliser.mean, model.normaliser.std)
 
 
-def make_train(config: BenchConfig, seed: int) -> Stage:
-    """The stage that meta-trains."""
-    return _make_stage("bench-train", config, {"learner": config.learner}, {}, seed, partial(train, config))
+def load_skills(folder: Path, spec: RobotSpec) -> SkillModel:
+    """The skill model in a folder.
+
+    Raises:
+        RunError: there is no whole one.
+        SpecError: it is for another robot.
+    """
+    model = load_skill_model(folder)
+    expected = spec.observation.shape[0], spec.action.shape[0]
+    got = model.observation_dim, model.action_dim
+    if got != expected:
+        raise SpecError(
+            f"{folder}: expected skills for robot '{spec.name}' with {expected[0]} observation and {expected[1]} "
+            f"action axes, got {got[0]} and {got[1]}; extract skills from data of that robot"
+        )
+    return model
 
 
-def make_evaluate(config: BenchConfig, trained: Path, seed: int) -> Stage:
-    """The stage that evaluates what `make_train` published at `trained`.
+def require_inputs(cell: str, config: BenchConfig, inputs: Inputs) -> None:
+    """Checks that all that a cell reads is there and of its robot, before anything is run.
+
+    Raises:
+        ConfigError: something is not given.
+        RunError: the skills are missing or damaged.
+        StoreError: the play data are.
+        SpecError: either is of another robot.
+    """
+    for role in config.roles:
+        if role not in inputs:
+            made_by = "extract" if role == "skills" else "ingest"
+            raise ConfigError(
+                f"bench-meta {cell}: expected --{role} FOLDER, got none; pass the folder that supple {made_by} wrote"
+            )
+    if not config.roles:
+        return
+    robot = config.robot.make_robot(1)
+    if "skills" in config.roles:
+        load_skills(inputs["skills"], robot.spec)
+    if isinstance(config.learner, FromPlay):
+        config.learner.require_play(inputs["play"], robot.spec)
+    robot.close()
+
+
+def make_train(config: BenchConfig, seed: int, inputs: Inputs | None = None) -> Stage:
+    """The stage that meta-trains; `inputs` has what `BenchConfig.roles` names, where the stage is to be run."""
+    given = _choose_inputs(inputs, config.roles)
+    return _make_stage("bench-train", config, {"learner": config.learner}, given, seed, partial(train, config))
+
+
+def _choose_inputs(inputs: Inputs | None, roles: Sequence[Role]) -> dict[str, Path]:
+    return {role: inputs[role] for role in roles if role in inputs} if inputs else {}
+
+
+def make_evaluate(config: BenchConfig, trained: Path, seed: int, inputs: Inputs | None = None) -> Stage:
+    """The stage that evaluates what `make_train` published at `trained`, with the skills that it was given.
 
     Raises:
         RunError: nothing is published there.
@@ -119,7 +229,9 @@ def make_evaluate(config: BenchConfig, trained: Path, seed: int) -> Stage:
     if not (trained / LEARNER_NAME).is_file():
         raise RunError(f"{trained}: expected a meta-trained learner, got none; run bench-meta from its begin")
     settings = {"learner": config.learner, "evaluation": config.evaluation, "seed": config.evaluation_seed}
-    return _make_stage("bench-evaluate", config, settings, {"train": trained}, seed, partial(evaluate, config))
+    roles: tuple[Role, ...] = tuple(role for role in config.roles if role == "skills")
+    given = {"train": trained, **_choose_inputs(inputs, roles)}
+    return _make_stage("bench-evaluate", config, settings, given, seed, partial(evaluate, config))
 
 
 def _make_stage(
@@ -143,7 +255,7 @@ def _make_stage(
         inputs=inputs,
         seed=seed,
         module=config.learner.module,
-        libraries=("numpy", "torch", "safetensors"),
+        libraries=("numpy", "torch", "safetensors", *config.libraries),
         body=body,
     )
 
@@ -154,6 +266,8 @@ def train(config: BenchConfig, work: Work) -> None:
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     made = _make_learner(config, config.robot.make_split().train, work)
     start = 0
+    if checkpoint is None and isinstance(config.learner, FromPlay):
+        work.view.note(config.learner.start(made.learner, work.inputs["play"]))
     if checkpoint is not None:
         made.learner.load_state(checkpoint.tensors, checkpoint.facts)
         start = int(checkpoint.facts.get("iteration", 0))
@@ -166,7 +280,7 @@ def train(config: BenchConfig, work: Work) -> None:
 
 def _make_learner(config: BenchConfig, goals: Float, work: Work) -> Made:
     robot = (config.train_robot or config.robot).make_robot(config.learner.rows)
-    space = make_space(config.space, robot.spec)
+    space = make_space(config.space, robot.spec, work.inputs.get("skills"), work.machine.device)
     return config.learner.make(space, robot, goals, seed=work.seed, device=work.machine.device)
 
 

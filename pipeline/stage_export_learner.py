@@ -1,5 +1,6 @@
 """Stage `export` for learners of the benchmark: `bundle/`, of a seed that `supple bench-meta` has trained."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ class Trained:
     seed: int
     commit: str
     config: BenchConfig
+    skills: Path | None
+    """Folder of the skills that it was trained with."""
 
 
 def find_seed_folder(path: Path) -> Path | None:
@@ -54,7 +57,8 @@ def load_trained(folder: Path) -> Trained:
         raise RunError(f"{folder / RUN_NAME}: expected a known cell, got {name!r}; see supple bench-meta --list")
     config = CELLS[name].config
     wanted = {"robot": config.robot, "space": config.space, "learner": config.learner}
-    found = load_record(folder / TRAIN)["fields"]["config"]
+    record = load_record(folder / TRAIN)
+    found = record["fields"]["config"]
     difference = find_first_difference(
         {key: found.get(key) for key in wanted}, compute_plain(wanted, f"bench-meta {name}")
     )
@@ -69,7 +73,25 @@ def load_trained(folder: Path) -> Trained:
         seed=int(run.get("seed", 0)),
         commit=str(run.get("commit", "unknown")),
         config=config,
+        skills=find_skills(folder / TRAIN, record),
     )
+
+
+def find_skills(trained: Path, record: Mapping[str, Any]) -> Path | None:
+    """The skills that a training used, where it says that they lie; None where it used none.
+
+    Raises:
+        RunError: they are not there any more, or are others.
+    """
+    used = record["inputs"].get("skills")
+    if used is None:
+        return None
+    path = Path(used["path"])
+    if not path.exists() or compute_path_digest(path) != used["digest"]:
+        raise RunError(
+            f"{trained}: expected the skills that it was trained with at {path}, got none or others; put them back"
+        )
+    return path
 
 
 def make_budget(config: BenchConfig) -> Budget:
@@ -105,7 +127,7 @@ def make_export_learner(folder: Path, export: ExportConfig) -> Stage:
     return Stage(
         name="export",
         config=settings,
-        inputs={"train": trained.folder},
+        inputs={"train": trained.folder, **({} if trained.skills is None else {"skills": trained.skills})},
         seed=export.golden_seed,
         module="pipeline/stage_export_learner.py",
         libraries=("numpy", "torch", "safetensors"),
@@ -118,7 +140,7 @@ def export_learner(trained: Trained, work: Work) -> None:
     work.start_afresh()
     config = trained.config
     robot = config.robot.make_robot(config.learner.rows)
-    space = make_space(config.space, robot.spec)
+    space = make_space(config.space, robot.spec, trained.skills)
     made = config.learner.make(space, robot, config.robot.make_split().train, seed=trained.seed, device="cpu")
     tensors, facts = load_checkpoint(trained.folder / LEARNER_NAME)
     made.learner.load_state(tensors, facts)

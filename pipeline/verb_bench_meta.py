@@ -25,7 +25,7 @@ from .folder import write_record
 from .keys import PACKAGE_ROOT
 from .result_records import find_commit, group
 from .results import save_figures
-from .stage_bench_meta import RETURNS_NAME, VISITS, make_evaluate, make_train
+from .stage_bench_meta import RETURNS_NAME, VISITS, Inputs, Role, make_evaluate, make_train, require_inputs
 
 RECORDS_NAME = "records.json"
 FIGURE_NAME = "returns.svg"
@@ -45,6 +45,12 @@ class BenchMeta:
     """Seeds, each of which is a meta-training of its own."""
     out: Path = RUNS / "bench-meta"
     """Folder with a folder for each cell, in it one for each seed."""
+    skills: Path | None = None
+    """Folder that `supple extract` wrote, for cells whose actions are skills, or raw with observations on the scale of
+    the skills' data. Part of the key by its content."""
+    play: Path | None = None
+    """Folder that `supple ingest` wrote, or a store, for cells whose learner starts from play data. Part of the key by
+    its content."""
     list: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the cells with their gates and the expected minutes, and run nothing."""
     options: Common = field(default_factory=Options)
@@ -53,7 +59,11 @@ class BenchMeta:
         """Runs what is not there yet, cell by cell, and shows each when its seeds are done.
 
         Raises:
-            ConfigError: a cell is not known, there are no cells or no seeds, or a seed is negative.
+            ConfigError: a cell is not known, there are no cells or no seeds, a seed is negative, or a cell needs
+                skills or play data that are not given.
+            RunError: the skills are missing or damaged.
+            StoreError: the play data are.
+            SpecError: either is of another robot.
         """
         if self.list:
             list_cells(runner, find_cells(self.cells) if self.cells else CELLS)
@@ -63,21 +73,30 @@ class BenchMeta:
             raise ConfigError(
                 f"bench-meta --seeds: expected seeds of 0 or more, got {list_text(self.seeds)}; name some"
             )
+        inputs = self.inputs
+        for name, cell in cells.items():
+            require_inputs(name, cell.config, inputs)
         for name, cell in cells.items():
             for seed in dict.fromkeys(self.seeds):
                 runner.view.note(f"{name}, seed {seed}: about {cell.minutes:g} min on one core")
-                run_seed(runner, name_seed(self.out, name, seed), name, cell, seed)
+                run_seed(runner, name_seed(self.out, name, seed), name, cell, seed, inputs)
             if has_references(cell.config):
                 runner.run(make_references(cell.config), self.out / name / REFERENCES, uses_torch=False)
             conclude(runner, self.out, name, cell, load_seeds(self.out, name, cell, self.seeds))
 
+    @property
+    def inputs(self) -> Inputs:
+        """What was given for cells to read."""
+        given: dict[Role, Path | None] = {"skills": self.skills, "play": self.play}
+        return {role: path for role, path in given.items() if path is not None}
 
-def run_seed(runner: Runner, folder: Path, name: str, cell: Cell, seed: int) -> None:
+
+def run_seed(runner: Runner, folder: Path, name: str, cell: Cell, seed: int, inputs: Inputs) -> None:
     """Trains and evaluates one seed, unless that is there already; see `run_stage` for errors."""
-    trained = runner.run(make_train(cell.config, seed), folder / "train")
+    trained = runner.run(make_train(cell.config, seed, inputs), folder / "train")
     if trained.status != "skipped" or not (folder / RUN_NAME).is_file():
         write_record(folder / RUN_NAME, {"cell": name, "seed": seed, "commit": find_commit(PACKAGE_ROOT)})
-    runner.run(make_evaluate(cell.config, folder / "train", seed), folder / "evaluate")
+    runner.run(make_evaluate(cell.config, folder / "train", seed, inputs), folder / "evaluate")
 
 
 def list_text(values: Sequence[int]) -> str:
