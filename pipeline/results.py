@@ -18,8 +18,10 @@ from . import bench_table, departures
 from .result_figures import make_compute_figure, make_figures
 from .result_records import Place, Record, group, load_records
 
-PAGES = ("README.md", "docs/measurements.md", "docs/published-run.md", "docs/learners.md")
-"""Pages with sections for tables; the section of `<name>.json` stands in one of them."""
+PAGES = ("README.md", "docs/maze.md", "docs/measurements.md", "docs/published-run.md", "docs/learners.md")
+"""Pages with sections for tables; the section of `<name>.json` stands in one of them, and `<name>-summary` perhaps."""
+SUMMARY = ("episode", "success_stochastic")
+"""Axis and metric that a summary shows."""
 MILESTONES = {"episode": (0, 20, 21, 40, 60, 100, 300), "meta_training_minute": (1, 2, 5, 10, 15, 30, 45)}
 """Points of a long axis that a table shows; the plot shows all."""
 
@@ -28,6 +30,11 @@ def render_tables(records: Sequence[Record]) -> str:
     """Markdown for all records: one table for each benchmark and axis, the commands that made it below."""
     groups = group(records, lambda record: (record.benchmark, record.axis))
     return "\n\n".join(_render_table(benchmark, axis, rows) for (benchmark, axis), rows in groups.items())
+
+
+def render_summary(records: Sequence[Record]) -> str:
+    """Markdown for the records of `SUMMARY` alone."""
+    return render_tables([record for record in records if (record.axis, record.metric) == SUMMARY])
 
 
 def _render_table(benchmark: str, axis: str, records: Sequence[Record]) -> str:
@@ -130,8 +137,11 @@ def write_results(root: Path) -> list[Path]:
     pages = load_pages(root)
     figures: dict[Path, Figure] = {}
     for path in sorted((root / "docs" / "results").glob("*.json")):
-        page = find_page(pages, path.stem)
-        pages[page] = fill_section(pages[page], path.stem, render_tables(load_records(path)))
+        page, records = find_page(pages, path.stem), load_records(path)
+        pages[page] = fill_section(pages[page], path.stem, render_tables(records))
+        for page, text in pages.items():
+            if f"<!-- results:{path.stem}-summary -->" in text:
+                pages[page] = fill_section(text, f"{path.stem}-summary", render_summary(records))
         figures |= draw_figures(path)
     for page, text in pages.items():
         page.write_text(text, encoding="utf-8")

@@ -10,7 +10,14 @@ import pytest
 from supple.errors import SourceError
 from supple.pipeline.result_figures import make_figures
 from supple.pipeline.result_records import load_records
-from supple.pipeline.results import fill_section, find_page, load_pages, render_tables, write_results
+from supple.pipeline.results import (
+    fill_section,
+    find_page,
+    load_pages,
+    render_summary,
+    render_tables,
+    write_results,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -142,8 +149,30 @@ def test_records_without_a_section_are_refused(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == "<!-- results:speed --><!-- /results:speed -->"
 
 
+def test_a_summary_has_one_metric_on_one_axis(tmp_path: Path) -> None:
+    results = tmp_path / "docs" / "results"
+    results.mkdir(parents=True)
+    write_records(
+        results,
+        make_record(at={"episode": 40}, mean=0.11),
+        make_record(at={"episode": 40}, metric="success_greedy", mean=0.22),
+        make_record(at={"stage": "inferred"}, mean=0.33),
+    )
+    (tmp_path / "docs" / "maze.md").write_text("<!-- results:maze --><!-- /results:maze -->")
+    (tmp_path / "README.md").write_text("<!-- results:maze-summary --><!-- /results:maze-summary -->")
+    write_results(tmp_path)
+    shown = [
+        [f"0.{digit}{digit}" in (tmp_path / page).read_text() for digit in (1, 2, 3)]
+        for page in ("README.md", "docs/maze.md")
+    ]
+    assert shown == [[True, False, False], [True, True, True]]
+
+
 def test_pages_show_what_the_records_say() -> None:
     pages = load_pages(ROOT)
+    summary = render_summary(load_records(ROOT / "docs" / "results" / "maze.json"))
+    readme = pages[ROOT / "README.md"]
+    assert fill_section(readme, "maze-summary", summary) == readme, "run: python -m supple.pipeline.results"
     for path in sorted((ROOT / "docs" / "results").glob("*.json")):
         text = pages[find_page(pages, path.stem)]
         tables = render_tables(load_records(path))
