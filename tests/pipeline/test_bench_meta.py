@@ -4,9 +4,9 @@ import json
 import re
 import shutil
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -308,7 +308,8 @@ def test_oracles_by_hand(robot: Any, goals: list[list[float]], expected: float |
 
 def test_robots_and_tasks_of_all_cells_fit_their_learners() -> None:
     for large in {cell.config.robot.name: cell.config.robot for cell in CELLS.values()}.values():
-        robot: Any = replace(large, num_train=4)
+        few = {"num_train": 4} if "num_train" in {item.name for item in fields(cast(Any, large))} else {}
+        robot: Any = replace(cast(Any, large), **few)
         batch, split = robot.make_robot(2), robot.make_split()
         assert split.train.shape[1:] == split.test.shape[1:] == batch.spec.goal.shape
         assert split.train.dtype == np.float32
