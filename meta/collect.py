@@ -85,24 +85,24 @@ def collect(
     rows, horizon = len(goals), space.horizon
     decisions = -(-robot.spec.episode_steps // horizon)
     dim = robot.spec.observation.shape[0]
-    observation = torch.zeros(rows, decisions + 1, dim)
-    latent = torch.zeros(rows, decisions, space.latent_dim)
+    observation = np.zeros((rows, decisions + 1, dim), np.float32)
+    latent = np.zeros((rows, decisions, space.latent_dim), np.float32)
     reward = np.zeros((rows, decisions), np.float32)
     length = np.zeros(rows, np.int64)
-    steps = np.zeros(rows, np.int64)
+    steps = np.full(rows, robot.spec.episode_steps)
     terminated = np.zeros(rows, np.bool_)
-    path = np.zeros((rows, decisions * horizon, dim), np.float32)
+    path = np.zeros((decisions * horizon, rows, dim), np.float32)  # a step's rows side by side: one write, not R
 
     active = np.arange(rows)
     now = robot.reset(active, goals, rng)
-    observation[:, 0] = torch.from_numpy(now)
+    observation[:, 0] = now
     with torch.no_grad():
         for decision in range(decisions):
             seen = torch.from_numpy(now).to(device)
             last = reward[active, decision - 1] if decision else np.zeros(len(active), np.float32)
             chosen = choose(Seen(seen, space.prior_of(seen), active, torch.from_numpy(last).to(device)))
             chosen_cpu = chosen.cpu()
-            latent[torch.from_numpy(active), decision] = chosen_cpu
+            latent[active, decision] = chosen_cpu.numpy()
             length[active] += 1
             control = space.hold(chosen_cpu)
             held, running = np.arange(len(active)), active
@@ -113,12 +113,12 @@ def collect(
                 # all rows running is the usual case, and a slice costs a third of an index
                 index = slice(None) if len(running) == rows else running
                 reward[index, decision] += result.reward
-                path[index, decision * horizon + step] = now
-                steps[index] += 1
-                stop = result.truncated | (result.terminated & stop_at_goal)
+                path[decision * horizon + step, index] = now
+                stop = result.truncated | result.terminated if stop_at_goal else result.truncated
                 if stop.any():
                     terminated[running] |= result.terminated & stop_at_goal
-                    observation[torch.from_numpy(running[stop]), decision + 1] = torch.from_numpy(now[stop])
+                    steps[running[stop]] = decision * horizon + step + 1
+                    observation[running[stop], decision + 1] = now[stop]
                     ended[held[stop]] = True
                     held, now = held[~stop], now[~stop]
                     running = active[held]
@@ -126,18 +126,18 @@ def collect(
                         break
                     control = space.hold(chosen_cpu[torch.from_numpy(held)])
             active = active[~ended]
-            observation[torch.from_numpy(active), decision + 1] = torch.from_numpy(now)
+            observation[active, decision + 1] = now
             if len(active) == 0:
                 break
-        observation = observation.to(device)
-        prior = space.prior_of(observation)
+        visited = torch.from_numpy(observation).to(device)
+        prior = space.prior_of(visited)
     return Episodes(
-        observation,
-        latent.to(device),
+        visited,
+        torch.from_numpy(latent).to(device),
         prior,
         torch.from_numpy(reward).to(device),
         torch.from_numpy(length).to(device),
         torch.from_numpy(terminated).to(device),
         torch.from_numpy(steps).to(device),
-        torch.from_numpy(path).to(device),
+        torch.from_numpy(path.swapaxes(0, 1).copy()).to(device),
     )
