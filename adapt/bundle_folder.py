@@ -83,6 +83,8 @@ def read_files(path: str | os.PathLike[str]) -> tuple[dict[str, bytes], str]:
     folder = Path(path)
     try:
         entries = {entry.name: entry.is_file(follow_symlinks=False) for entry in os.scandir(folder)}
+        if not entries.keys() & {CONTRACT, MANIFEST}:
+            raise BundleError(f"{folder}: expected a bundle, got a folder without {CONTRACT}; make one: supple export")
         for name in (*FILES, MANIFEST):
             if not entries.get(name, False):
                 raise damage(folder, f"a regular file '{name}'", "none")

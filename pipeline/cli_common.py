@@ -64,9 +64,15 @@ def make_machine(options: Options, *, uses_torch: bool = True) -> Machine:
 
 
 def parse_verb(
-    kind: type[Parsed], verb: str, description: str, arguments: Sequence[str], default: Parsed | None
+    kind: type[Parsed],
+    verb: str,
+    description: str,
+    arguments: Sequence[str],
+    default: Parsed | None,
+    *,
+    see: str | None = None,
 ) -> Parsed:
-    """The arguments of a verb; what tyro refuses becomes one line.
+    """The arguments of a verb; what tyro refuses becomes one line, which points to the help of `see` (of the verb).
 
     Raises:
         ConfigError: an unknown option, a value of the wrong type, or one that its config refuses.
@@ -83,9 +89,10 @@ def parse_verb(
         if stop.code != 2:
             raise
     lines = [line.strip("│╭╮╰╯─ \t") for line in refusal.getvalue().splitlines()[1:]]
-    text = " ".join(line for line in lines if line)
+    # rules across the terminal are no part of what is said
+    text = " ".join(line for line in lines if set(line) - set("-─"))
     text = text.split("Argument helptext:")[0].split("For full helptext")[0].strip()
-    raise ConfigError(f"{verb}: {text}; see supple {verb} --help")
+    raise ConfigError(f"{verb}: {text}; see supple {see or verb} --help")
 
 
 class Runner:

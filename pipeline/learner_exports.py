@@ -11,6 +11,7 @@ from ..adapt.export_recurrent_updater import export_recurrent_updater
 from ..adapt.export_rl2 import export_rl2
 from ..adapt.export_varibad import export_varibad
 from ..adapt.exported import Exported
+from ..adapt.kinds import KINDS
 from ..errors import BundleError
 from .bench_maesn import MaesnChoice
 from .bench_maml import MamlChoice
@@ -51,9 +52,9 @@ def find_exporter(choice: LearnerChoice) -> Callable[[Any, Any], Exported]:
     """
     exporter = next((EXPORTERS[kind] for kind in type(choice).__mro__ if kind in EXPORTERS), None)
     if exporter is None:
-        known = ", ".join(sorted(kind.__name__ for kind in EXPORTERS))
+        known = ", ".join(sorted(KINDS.keys() - {"policy"}))  # what a task came to is no learner
         raise BundleError(
-            f"export: expected a learner of {known}, got {type(choice).__name__}; no bundle holds it, so evaluate it "
-            "with supple bench-meta"
+            f"export: expected a learner of one of the kinds {known}, got '{choice.method}'; no bundle holds it, so "
+            "evaluate it with supple bench-meta"
         )
     return exporter

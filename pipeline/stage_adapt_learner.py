@@ -38,6 +38,8 @@ from .stage_adapt import ADAPTED_NAME, RECORDS_NAME, announce, find_bundle, limi
 
 RETURNS_NAME = "returns.json"
 POLICIES = "policies"
+OWN_TASKS = 10
+"""So many test tasks of the robot family are adapted to, where nobody says how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +60,19 @@ class AdaptLearnerConfig:
             raise ConfigError(f"--episodes: expected at least 1, got {self.episodes}; raise it")
 
 
-def find_own_tasks(robot: BenchRobot, count: int) -> tuple[Task, ...]:
-    """The first test tasks of the bundle's robot family.
+def find_own_tasks(robot: BenchRobot, count: int | None) -> tuple[Task, ...]:
+    """The first test tasks of the bundle's robot family; without a count at most `OWN_TASKS`.
 
     Raises:
-        ConfigError: none is asked for.
+        ConfigError: none is asked for, or more than there are.
     """
-    if count < 1:
-        raise ConfigError(f"--num-tasks: expected at least 1, got {count}; raise it")
-    goals = robot.make_split().test[:count]
+    test = robot.make_split().test
+    if count is not None and not 1 <= count <= len(test):
+        raise ConfigError(
+            f"--num-tasks: expected 1 to {len(test)}, the test tasks of the bundle's robot, got {count}; "
+            "pass --tasks for others"
+        )
+    goals = test[: OWN_TASKS if count is None else count]
     return tuple(Task(f"test{index}", tuple(goal.tolist())) for index, goal in enumerate(goals))
 
 

@@ -9,7 +9,8 @@ from typing import Annotated
 import tyro
 
 from ..adapt.bundle import load_bundle
-from ..adapt.bundle_folder import read_kind
+from ..adapt.bundle_folder import read_files, read_kind
+from ..errors import ConfigError
 from ..robots.maze_tasks import require_reachable
 from ..robots.task import load_tasks_csv
 from .cli_common import Common, Options, Runner, Verb, parse_verb
@@ -65,13 +66,39 @@ OTHER_KINDS = (
 
 
 def parse_adapt(arguments: Sequence[str], description: str) -> Verb:
-    """The arguments of `adapt`, for SiMPL or for the kind of the bundle that stands among them."""
-    kind: type[Verb] = Adapt
-    if find_kind(arguments) not in (None, "simpl"):
+    """The arguments of `adapt`, for SiMPL or for the kind of the bundle that stands among them.
+
+    Raises:
+        BundleError: options that only another kind has, and no whole bundle to tell the kind.
+        ConfigError: see `parse_verb`.
+    """
+    description = f"{description}\n\n{OTHER_KINDS}"
+    kind = find_kind(arguments)
+    if kind not in (None, "simpl"):
         from .verb_adapt_learner import AdaptLearner
 
-        kind = AdaptLearner
-    return parse_verb(kind, "adapt", f"{description}\n\n{OTHER_KINDS}", arguments, None)
+        return parse_verb(AdaptLearner, "adapt", description, arguments, None, see="adapt BUNDLE")
+    try:
+        return parse_verb(Adapt, "adapt", description, arguments, None)
+    except ConfigError:
+        if kind is None:
+            require_bundle(arguments, description)
+        raise
+
+
+def require_bundle(arguments: Sequence[str], description: str) -> None:
+    """Refuses a bundle that is not there or damaged, where the arguments are right for some learner's bundle.
+
+    Raises:
+        BundleError: says what is wrong with the bundle.
+    """
+    from .verb_adapt_learner import AdaptLearner
+
+    try:
+        parsed = parse_verb(AdaptLearner, "adapt", description, arguments, None)
+    except ConfigError:
+        return
+    read_files(find_bundle(parsed.bundle))
 
 
 def find_kind(arguments: Sequence[str]) -> str | None:

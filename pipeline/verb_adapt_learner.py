@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from ..adapt.learner_bundle import load_learner_bundle
-from ..errors import RunError
+from ..errors import ConfigError, RunError
 from ..robots.task import load_tasks_csv
 from .cli_common import Common, Options, Runner
 from .robot_record import load_robot_record
@@ -26,8 +26,8 @@ class AdaptLearner:
     tasks: Path | None = None
     """CSV file of goals, a column for each axis of the robot's goal and perhaps name; without it, the first test tasks
     of the bundle's robot family."""
-    num_tasks: int = 10
-    """So many of these test tasks; not with --tasks."""
+    num_tasks: int | None = None
+    """So many of these test tasks; without it, 10, or all where there are fewer. Not with --tasks."""
     out: Path | None = None
     """Folder to make; without it, runs/adapt-<key>."""
     seed: int = 0
@@ -36,9 +36,15 @@ class AdaptLearner:
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Adapts, and prints the records (--json) or a table of returns."""
+        """Adapts, and prints the records (--json) or a table of returns.
+
+        Raises:
+            ConfigError: tasks are both given and counted, or fewer are there.
+        """
         contract = load_learner_bundle(find_bundle(self.bundle)).contract
         robot = load_robot_record(contract.simulator)
+        if self.tasks is not None and self.num_tasks is not None:
+            raise ConfigError("adapt: expected --tasks or --num-tasks, got both; drop one of them")
         if self.tasks is None:
             tasks = find_own_tasks(robot, self.num_tasks)
         else:

@@ -60,17 +60,27 @@ def verify(path: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
             yield from verify(stage)
         verify_chain(stages)
         yield "run", path, {"stages": len(stages)}
-    elif (path / "zarr.json").is_file() or (path / "MANIFEST.json").is_file() or (path / "manifest.json").is_file():
+    elif is_store(path):
         from ..datasets.verify import verify_store
 
         report = verify_store(path)
         facts = {"files": report.files, "episodes": report.episodes, "rows": report.rows}
         yield "store", path, {**facts, "digest": report.digest}
     else:
-        raise RunError(
-            f"{path}: expected a store, a bundle, a stage folder or a run folder, got "
-            f"{'none of these' if path.exists() else 'nothing there'}; check the path"
-        )
+        raise refuse_path(path)
+
+
+def is_store(path: Path) -> bool:
+    """Whether `path` has a file that only an episode store has, whole or not."""
+    return any((path / name).is_file() for name in ("zarr.json", "MANIFEST.json", "manifest.json"))
+
+
+def refuse_path(path: Path) -> RunError:
+    """The error for a path that holds nothing of Supple's."""
+    return RunError(
+        f"{path}: expected a store, a bundle, a stage folder or a run folder, got "
+        f"{'none of these' if path.exists() else 'nothing there'}; check the path"
+    )
 
 
 def verify_chain(stages: list[Path]) -> None:
@@ -138,6 +148,8 @@ def describe(path: Path) -> dict[str, Any]:
         return describe_bundle(path)
     if stages := [path / name for name in STAGES if (path / name / "stage.json").is_file()]:
         return {"kind": "run", **{stage.name: f"made in {load_record(stage)['clock']['wall_s']} s" for stage in stages}}
+    if not is_store(path):
+        raise refuse_path(path)
     from ..datasets.store import open_store
 
     store = open_store(path)

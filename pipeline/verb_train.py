@@ -6,12 +6,13 @@ from typing import Annotated
 
 import tyro
 
+from ..errors import RunError
 from .cli_common import Common, Options, Runner
 from .robot_choice import MazeConfig, TaskConfig
 from .stage_export import ExportConfig, make_export
 from .stage_export_learner import find_seed_folder, make_export_learner
 from .stage_extract import ExtractConfig, make_extract
-from .stage_meta_train import MetaTrainConfig, make_meta_train
+from .stage_meta_train import FACTS_NAME, MetaTrainConfig, make_meta_train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,16 @@ class Export:
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Writes the bundle."""
+        """Writes the bundle.
+
+        Raises:
+            RunError: there is no trained agent of any kind.
+        """
         folder = find_seed_folder(self.meta)
+        if folder is None and not (self.meta / FACTS_NAME).is_file():
+            raise RunError(
+                f"{self.meta}: expected a folder of meta-train, or of a finished seed of bench-meta such as "
+                f"CELL/seed0, got {'neither' if self.meta.exists() else 'nothing there'}; check the path"
+            )
         stage = make_export(self.meta, self.export) if folder is None else make_export_learner(folder, self.export)
         runner.run(stage, self.out, uses_torch=False)

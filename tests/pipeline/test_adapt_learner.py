@@ -13,12 +13,15 @@ import pytest
 from supple.adapt.learner_bundle import load_learner_bundle
 from supple.adapt.row_loop import LearnerAdapter
 from supple.errors import BundleError, RunError
+from supple.meta.ppo import PpoConfig
 from supple.pipeline import stage_adapt_learner
 from supple.pipeline.bench_cells import CELLS
+from supple.pipeline.bench_ppo import PpoChoice
 from supple.pipeline.bench_robots import BernoulliBandits, GridNavi, KrazyWorld, PointNavigation
 from supple.pipeline.cli import main
 from supple.pipeline.folder import AUDIT_NAME
 from supple.pipeline.keys import load_record
+from supple.pipeline.learner_exports import find_exporter
 from supple.pipeline.robot_record import FAMILIES, load_robot_record, make_robot_record
 from supple.pipeline.stage_export_learner import find_seed_folder, load_trained, make_budget
 from supple.pipeline.verb_adapt import find_kind
@@ -131,8 +134,10 @@ def test_tasks_of_ones_own(trained: Path, tmp_path: Path, capsys: pytest.Capture
     ("options", "message"),
     [
         (["--episodes", "0"], "--episodes: expected at least 1, got 0"),
-        (["--num-tasks", "0"], "--num-tasks: expected at least 1, got 0"),
-        (["--layout-size", "20"], "Unrecognized options: --layout-size"),
+        (["--num-tasks", "0"], "--num-tasks: expected 1 to 21, the test tasks of the bundle's robot, got 0"),
+        (["--num-tasks", "22"], "--num-tasks: expected 1 to 21, the test tasks of the bundle's robot, got 22"),
+        (["--num-tasks", "2", "--tasks", "goals.csv"], "adapt: expected --tasks or --num-tasks, got both"),
+        (["--layout-size", "20"], "adapt: Unrecognized options: --layout-size, 20; see supple adapt BUNDLE --help"),
         (["--tasks", "absent.csv"], "absent.csv: expected a CSV file of tasks"),
     ],
 )
@@ -144,6 +149,58 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [["--num-tasks", "2"], ["--episodes", "3"], []])
+def test_a_path_without_a_bundle_is_refused_as_such_whatever_the_options(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "bundle.json").write_text("{")
+    refusals = {
+        tmp_path / "nowhere": "expected a bundle, got '[Errno 2]",
+        trained / "demo-rl2" / "seed0": "expected a bundle, got a folder without bundle.json; make one: supple export",
+        tmp_path / "torn": "expected a regular file 'README.md', got none; the bundle is damaged",
+    }
+    for path, message in refusals.items():
+        assert main(["adapt", *options, str(path), "--out", str(tmp_path / "out")]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"supple: {path}: {message}")
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_that_no_kind_has_are_refused_where_there_is_no_bundle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["adapt", str(tmp_path), "--num-tasks", "2", "--gears", "5"]) == 2
+    assert "Unrecognized options" in capsys.readouterr().err
+
+
+def test_a_learner_without_a_bundle_and_a_folder_without_a_learner_are_not_exported(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choice = PpoChoice(method="ppo-scratch", config=PpoConfig(hidden=(8,), iterations=0, tasks=2), rollouts=2)
+    with pytest.raises(BundleError, match=r"one of the kinds maesn, .*, rl2, varibad, got 'ppo-scratch'; no bundle"):
+        find_exporter(choice)
+    for path, found in ((trained / "demo-rl2", "neither"), (tmp_path / "nowhere", "nothing there")):
+        assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
+        assert capsys.readouterr().err == (
+            f"supple: {path}: expected a folder of meta-train, or of a finished seed of bench-meta such as CELL/seed0, "
+            f"got {found}; check the path\n"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_nothing_that_supple_made_is_neither_described_nor_verified(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in ("info", "verify"):
+        assert main([verb, str(trained)]) == 2
+        assert capsys.readouterr().err == (
+            f"supple: {trained}: expected a store, a bundle, a stage folder or a run folder, got none of these; check "
+            "the path\n"
+        )
 
 
 def test_a_damaged_bundle_is_refused_in_one_line(
