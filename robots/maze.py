@@ -225,7 +225,8 @@ class MazeBatch:
         """See `RobotBatch.close`."""
 
     def _observe(self, index: slice | Rows) -> Float:
-        return self._motion[index].astype(np.float32)
+        observation: Float = self._motion[index].astype(np.float32)
+        return observation
 
 
 def is_within_goal(observation: Float, goal: Float) -> Bool:
