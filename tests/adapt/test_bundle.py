@@ -113,7 +113,7 @@ def test_no_bundle_there(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="file"):
         load_bundle(tmp_path / "file")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BundleError, match="a folder without bundle.json; make one: supple export"):
+    with pytest.raises(BundleError, match=r"a folder without bundle\.json; make one: supple export"):
         load_bundle(tmp_path / "empty")
 
 
