@@ -7,6 +7,7 @@ pointer in the library itself is cleared.
 """
 
 import ctypes
+from contextlib import suppress
 from pathlib import Path
 
 import mujoco
@@ -18,4 +19,5 @@ _LIBRARY = "libmujoco.so.*"
 def stop_timers() -> None:
     """Stops the timers of this process: `MjData.timer` stays at 0 until `mujoco.set_mjcb_time` is called."""
     for path in Path(mujoco.__file__).parent.glob(_LIBRARY):
-        ctypes.c_void_p.in_dll(ctypes.CDLL(str(path)), "mjcb_time").value = None
+        with suppress(ValueError):  # a library without this symbol keeps whatever timers it has
+            ctypes.c_void_p.in_dll(ctypes.CDLL(str(path)), "mjcb_time").value = None
