@@ -121,7 +121,7 @@ def _demo() -> Cell:
 MAZE_CELLS: dict[str, Cell] = {
     "demo-bc-pearl-maze": _demo(),
     "pearl-maze-skill": _cell(
-        "skill", MazePearl(method="pearl-skill", config=SKILL_PEARL, prior_episodes=SEARCH, greedy=False), INFERRED, 0
+        "skill", MazePearl(method="pearl-skill", config=SKILL_PEARL, prior_episodes=SEARCH, greedy=False), INFERRED, 17
     ),
     "pearl-ft-maze-skill": _cell(
         "skill",
@@ -134,20 +134,20 @@ MAZE_CELLS: dict[str, Cell] = {
             inference_episodes=SEARCH,
         ),
         TUNED,
-        0,
+        21,
     ),
-    "rl2-maze-skill": _cell("skill", _rl2(), EvaluationConfig(trial=Trial(episodes=5), trials=5), 0),
-    "maml-maze-skill": _cell("skill", MazeMaml(method="maml-skill", config=MAML, rollouts=SEARCH), STEPS, 0),
+    "rl2-maze-skill": _cell("skill", _rl2(), EvaluationConfig(trial=Trial(episodes=5), trials=5), 27),
+    "maml-maze-skill": _cell("skill", MazeMaml(method="maml-skill", config=MAML, rollouts=SEARCH), STEPS, 6),
     "pearl-maze-raw": _cell(
-        "raw", MazePearl(method="pearl-raw", config=RAW_PEARL, prior_episodes=SEARCH, greedy=False), INFERRED, 0
+        "raw", MazePearl(method="pearl-raw", config=RAW_PEARL, prior_episodes=SEARCH, greedy=False), INFERRED, 48
     ),
     "bc-pearl-maze-raw": _cell(
         "raw",
         MazeBcPearl(method="bc-pearl-raw", config=RAW_PEARL, prior_episodes=SEARCH, greedy=False),
         INFERRED,
-        0,
+        48,
         "zarr",
     ),
-    "bc-maml-maze-raw": _cell("raw", MazeBcMaml(method="bc-maml-raw", config=MAML, rollouts=SEARCH), STEPS, 0, "zarr"),
+    "bc-maml-maze-raw": _cell("raw", MazeBcMaml(method="bc-maml-raw", config=MAML, rollouts=SEARCH), STEPS, 21, "zarr"),
 }
 """By name."""
