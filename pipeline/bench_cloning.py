@@ -23,6 +23,7 @@ from ..errors import ConfigError, SpecError
 from ..meta.cloning import CloneConfig, Cloned, clone, module_policy, play_latents
 from ..meta.maml_learner import MamlLearner
 from ..meta.pearl_learner import PearlLearner
+from ..meta.policy import Params
 from ..meta.space import ActionSpace
 from ..meta.state import named_part
 from ..robots.spec import RobotSpec
@@ -61,7 +62,7 @@ class BcPearlChoice(PearlChoice, FromPlay):
         """See `FromPlay.start`."""
         network, code = learner.sac.policy, learner.sac.code
         decisions = load_decisions(play, learner.space, learner.robot.spec, learner.rng, learner.device)
-        first = dict(network.named_parameters())
+        first: Params = dict(network.named_parameters())
         policy = module_policy(network, code.distribution)
         last = _run(clone(policy, first, learner.space, *decisions, self.cloning, learner.generator))
         with torch.no_grad():
