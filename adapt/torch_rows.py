@@ -110,11 +110,11 @@ class TorchRowAgent:
         space: ActionSpace,
         robot: RobotSpec,
         read_state: ReadState,
-        recorder: NoiseRecorder,
+        recorder: NoiseRecorder | None = None,
     ) -> None:
-        """Runs `agent`, whose rows each learn for themselves, on the CPU; the recorder has what it draws for acting."""
+        """Runs `agent`, whose rows each learn for themselves, on the CPU; a recorder has what it draws for acting."""
         self._agent, self._torch_space, self._read_state = agent, space, read_state
-        self._recorder = recorder
+        self._recorder = recorder or NoiseRecorder()
         self.space: Any = TorchRowSpace(space, robot)
         """What it chooses."""
         self._seen: Seen | None = None
