@@ -11,13 +11,15 @@ Axes: R rows, r rows still running, Z latent, N train tasks, G goal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import TrainingFault
 from ..robots.robot import RobotBatch
 from .space import ActionSpace
 from .trial import Actor
@@ -101,3 +103,21 @@ class MetaLearner(Protocol):
     def agent(self) -> AdaptiveAgent:
         """An agent as meta-trained so far; it stays as it is when training goes on."""
         ...
+
+
+def require_finite(metrics: Mapping[str, float], where: str, smaller: str) -> None:
+    """What every learner checks after an iteration, before it counts.
+
+    Args:
+        metrics: Of the iteration.
+        where: Learner and iteration.
+        smaller: What to resume with.
+
+    Raises:
+        TrainingFault: A metric is not finite.
+    """
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise TrainingFault(
+                f"{where}: expected a finite {name}, got {value}; resume from the last checkpoint with {smaller}"
+            )

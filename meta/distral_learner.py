@@ -5,7 +5,6 @@ Axes: N tasks, E episodes of a task, R = N E rows, G goal.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ConfigError, RunError, TrainingFault
+from ..errors import ConfigError, RunError
 from ..robots.robot import RobotBatch
+from .adaptive import require_finite
 from .collect import Episodes, collect
 from .distral import DistralConfig, distil, regularise
 from .policy import Params, RowActor, for_tasks, make_policy
@@ -95,12 +95,7 @@ class DistralLearner:
             metrics = self.update(regularised)
             metrics["return"] = float(plain.returns().mean())
             metrics["return_regularised"] = float(regularised.returns().mean())
-            for name, value in metrics.items():
-                if not math.isfinite(value):
-                    raise TrainingFault(
-                        f"Distral iteration {self.iteration}: expected a finite {name}, got {value}; resume from the "
-                        "last checkpoint with a smaller learning_rate"
-                    )
+            require_finite(metrics, f"Distral iteration {self.iteration}", "a smaller learning_rate")
             self.iteration += 1
             yield metrics | {
                 "step": float(self.iteration),

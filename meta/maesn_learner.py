@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ConfigError, RunError, TrainingFault
+from ..errors import ConfigError, RunError
 from ..robots.robot import RobotBatch
+from .adaptive import require_finite
 from .cloning import start_from
 from .collect import collect
 from .maesn import (
@@ -127,12 +128,7 @@ class MaesnLearner:
             metrics = self.update(collected)
             for index, batch in enumerate((*collected.supports, collected.query)):
                 metrics[f"return_{index}"] = float(batch.samples.returns().mean())
-            for name, value in metrics.items():
-                if not math.isfinite(value):
-                    raise TrainingFault(
-                        f"meta-training iteration {self.iteration}: expected a finite {name}, got {value}; resume from "
-                        "the last checkpoint with a smaller step_size"
-                    )
+            require_finite(metrics, f"meta-training iteration {self.iteration}", "a smaller step_size")
             self.iteration += 1
             metrics |= {
                 "step": float(self.iteration),

@@ -5,7 +5,6 @@ Axes: N tasks of a meta-update, E episodes of a task, R = N E rows, G goal.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ConfigError, RunError, TrainingFault
+from ..errors import ConfigError, RunError
 from ..robots.robot import RobotBatch
+from .adaptive import require_finite
 from .cloning import start_from
 from .collect import collect
 from .inner import GradientDescent, UpdateRule, inner_step
@@ -109,12 +109,7 @@ class MamlLearner:
             metrics = self.update(supports, query)
             for index, batch in enumerate((*supports, query)):
                 metrics[f"return_{index}"] = float(batch.returns().mean())
-            for name, value in metrics.items():
-                if not math.isfinite(value):
-                    raise TrainingFault(
-                        f"meta-training iteration {self.iteration}: expected a finite {name}, got {value}; resume from "
-                        "the last checkpoint with a smaller step_size or learning_rate"
-                    )
+            require_finite(metrics, f"meta-training iteration {self.iteration}", "a smaller step_size or learning_rate")
             self.iteration += 1
             metrics |= {
                 "step": float(self.iteration),

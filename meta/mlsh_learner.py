@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ConfigError, RunError, TrainingFault
+from ..errors import ConfigError, RunError
 from ..robots.robot import RobotBatch
+from .adaptive import require_finite
 from .collect import collect
 from .mlsh import MlshConfig, first_ages
 from .mlsh_actor import HierarchyActor, Played, make_stacks, master_samples, sub_policy_samples
@@ -103,12 +104,7 @@ class MlshLearner:
             played, metrics = self._collect()
             middle = time.perf_counter()
             metrics |= self.update(played, np.flatnonzero(self.ages >= config.warmup))
-            for name, value in metrics.items():
-                if not np.isfinite(value):
-                    raise TrainingFault(
-                        f"MLSH iteration {self.iteration}: expected a finite {name}, got {value}; resume from the last "
-                        "checkpoint with smaller learning rates"
-                    )
+            require_finite(metrics, f"MLSH iteration {self.iteration}", "smaller learning rates")
             self.ages += 1
             self.updates += 1
             self.iteration += 1

@@ -24,8 +24,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ConfigError, RunError, TrainingFault
+from ..errors import ConfigError, RunError
 from ..robots.robot import RobotBatch
+from .adaptive import require_finite
 from .collect import Episodes
 from .pearl import PearlConfig, encoder_kl
 from .pearl_agent import PearlAgent, PearlNetworks
@@ -126,12 +127,7 @@ class PearlLearner:
                 for name, value in self.update().items():
                     total[name] = total[name] + value if name in total else value
             metrics |= {name: float(value) / self.config.updates for name, value in total.items()}
-            for name, number in metrics.items():
-                if not np.isfinite(number):
-                    raise TrainingFault(
-                        f"PEARL iteration {self.iteration}: expected a finite {name}, got {number}; resume from the "
-                        "last checkpoint with a smaller learning_rate"
-                    )
+            require_finite(metrics, f"PEARL iteration {self.iteration}", "a smaller learning_rate")
             self.iteration += 1
             yield metrics | {
                 "step": float(self.iteration),

@@ -7,7 +7,6 @@ Axes: R rows (tasks x episodes), G goal.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -18,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ConfigError, RunError, TrainingFault
+from ..errors import ConfigError, RunError
 from ..robots.robot import RobotBatch
+from .adaptive import require_finite
 from .collect import collect
 from .policy import Params, RowActor, for_tasks, make_policy
 from .ppo import Moments, PpoConfig, improve
@@ -91,12 +91,7 @@ class PpoLearner:
                 self.policy, self.params, self.moments, batch, config.training, self.generator, share=share
             )
             metrics["return"] = float(batch.returns().mean())
-            for name, value in metrics.items():
-                if not math.isfinite(value):
-                    raise TrainingFault(
-                        f"PPO iteration {self.iteration}: expected a finite {name}, got {value}; resume from the last "
-                        "checkpoint with a smaller learning_rate"
-                    )
+            require_finite(metrics, f"PPO iteration {self.iteration}", "a smaller learning_rate")
             self.iteration += 1
             yield metrics | {
                 "step": float(self.iteration),

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..errors import ConfigError, RunError, TrainingFault
+from ..errors import ConfigError, RunError
 from ..robots.robot import RobotBatch
+from .adaptive import require_finite
 from .distribution import Distribution, detach, entropy, kl, log_prob
 from .recurrent import RecurrentActorCritic, inputs_of
 from .rl2 import Rl2Config, objective_reward, ppo_loss, trial_advantage, valid_mean, value_loss
@@ -116,12 +117,7 @@ class Rl2Learner:
             for group in self.optimisers["adam"].param_groups:
                 group["lr"] = config.learning_rate * share
             metrics |= self.update(self.prepare(batch))
-            for name, value in metrics.items():
-                if not np.isfinite(value):
-                    raise TrainingFault(
-                        f"RL2 iteration {self.iteration}: expected a finite {name}, got {value}; resume from the last "
-                        "checkpoint with a smaller learning_rate"
-                    )
+            require_finite(metrics, f"RL2 iteration {self.iteration}", "a smaller learning_rate")
             self.iteration += 1
             yield metrics | {
                 "step": float(self.iteration),

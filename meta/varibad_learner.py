@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import ConfigError, RunError, TrainingFault
+from ..errors import ConfigError, RunError
 from ..robots.robot import RobotBatch
 from ..skills.gaussian import Gaussian
+from .adaptive import require_finite
 from .distribution import entropy, log_prob
 from .rl2 import objective_reward, ppo_loss, trial_advantage, value_loss
 from .space import ActionSpace
@@ -123,12 +124,7 @@ class VaribadLearner:
             self.buffer.add(transitions)
             updated = time.perf_counter()
             metrics |= self.update_vae()
-            for name, value in metrics.items():
-                if not np.isfinite(value):
-                    raise TrainingFault(
-                        f"variBAD iteration {self.iteration}: expected a finite {name}, got {value}; resume from the "
-                        "last checkpoint with a smaller learning_rate"
-                    )
+            require_finite(metrics, f"variBAD iteration {self.iteration}", "a smaller learning_rate")
             self.iteration += 1
             yield metrics | {
                 "step": float(self.iteration),
