@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..errors import BundleError
+from ..errors import BundleError, RunError
 from ..meta.adaptive import AdaptiveAgent
 from ..meta.collect import Episodes, Seen
 from ..meta.space import ActionSpace
@@ -153,8 +153,12 @@ class TorchRowAgent:
         return {name: value.detach().cpu().numpy().copy() for name, value in found.items()}
 
     def load_state(self, arrays: Arrays) -> None:
-        """Is not there."""
-        raise NotImplementedError
+        """Refuses: what the trainer's agent knows has other names than the runtime's.
+
+        Raises:
+            RunError: Always.
+        """
+        raise RunError("agent of the trainer: expected no state to load, got one; load it into a bundle's own agent")
 
 
 def to_seen(seen: SeenRows, space: ActionSpace) -> Seen:
