@@ -180,12 +180,16 @@ def module_policy(module: nn.Module, distribution: Callable[[Tensor], Distributi
     return policy
 
 
-def start_from(meta: Params, params: Params) -> None:
-    """Copies first parameters into the `policy.*` of meta-parameters, in place.
+def start_from(meta: Params, params: Params, iteration: int) -> None:
+    """Copies first parameters into the `policy.*` of the meta-parameters of a learner, in place.
 
     Raises:
-        ConfigError: They are not those of this policy.
+        ConfigError: Its meta-training has begun, or they are not those of this policy.
     """
+    if iteration:
+        raise ConfigError(
+            f"start_from: expected a learner before its first iteration, got one after {iteration}; make a new one"
+        )
     expected = {name.removeprefix("policy."): value for name, value in meta.items() if name.startswith("policy.")}
     shapes = {name: tuple(value.shape) for name, value in expected.items()}
     given = {name: tuple(value.shape) for name, value in params.items()}

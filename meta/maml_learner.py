@@ -87,12 +87,7 @@ class MamlLearner:
         Raises:
             ConfigError: Meta-training has begun, or they belong to another policy.
         """
-        if self.iteration:
-            raise ConfigError(
-                f"start_from: expected a learner before its first iteration, got one after {self.iteration}; make "
-                "a new one"
-            )
-        start_from(self.meta, params)
+        start_from(self.meta, params, self.iteration)
 
     def train(self) -> Iterator[dict[str, float]]:
         """Runs to `config.iterations`, yielding the metrics of every meta-update; resumes exactly at a yield.
