@@ -35,6 +35,9 @@ from ..skills.gaussian import Gaussian
 
 Record = dict[str, Any]
 
+AT_ONCE = 256
+"""Visited states that all candidates are judged by in one pass of the reward head, which bounds the memory."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptConfig:
@@ -53,7 +56,10 @@ class AdaptConfig:
     it; once a task was rewarded, it draws e ~ q(e | what was seen). It needs an agent that was meta-trained with
     `reward_prediction` > 0."""
     candidates: int = 256
-    """Candidates of the directed search, and visited states that each is judged by."""
+    """Candidates of the directed search."""
+    visited: int = 12
+    """States of each explored episode, its last among them, that the candidates are judged by. Those of all episodes
+    count: a search that forgot its early ones would go back to where it was."""
     keep_searching: bool = True
     """A task that was never rewarded goes on exploring after the exploration episodes; its embedding is inferred at its
     first reward (published: False, the embedding is inferred from whatever was seen)."""
@@ -84,8 +90,9 @@ class AdaptConfig:
                 f"AdaptConfig.context: expected at least one transition per exploration episode "
                 f"({self.exploration_episodes}), got {self.context}; raise it"
             )
-        if self.candidates < 1:
-            raise ConfigError(f"AdaptConfig.candidates: expected at least 1, got {self.candidates}; raise it")
+        for name in ("candidates", "visited"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"AdaptConfig.{name}: expected at least 1, got {getattr(self, name)}; raise it")
 
 
 class Adapter:
@@ -121,6 +128,8 @@ class Adapter:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.episode = 0
         self.explored: list[Episodes] = []
+        self.visited = torch.zeros((len(self.tasks), 0, robot.spec.observation.shape[0]), device=self.device)
+        """Where the episodes of a directed search have been, shape (N, V, O); see `AdaptConfig.visited`."""
         self.rewarded = np.zeros(len(self.tasks), np.bool_)
         """Tasks that were rewarded at least once, shape (N,)."""
         self.space = self._choose_space()
@@ -145,6 +154,9 @@ class Adapter:
         self.rewarded |= _succeeded(episodes) > 0
         if not tuned.all():
             self.explored = [*self.explored, episodes][-config.exploration_episodes :]
+            if config.search == "directed":
+                states = context_of([episodes], config.visited, self.generator).next_observation
+                self.visited = torch.cat([self.visited, states], 1)
         updates = [0] * len(self.tasks)
         for index, tuner in enumerate(self.finetuners):
             if tuner is not None:
@@ -184,17 +196,22 @@ class Adapter:
 
     @torch.no_grad()
     def _unsearched(self) -> Tensor:
-        """One embedding per task, (N, E): N(0, I) resampled by the likelihood that no visited state was rewarded."""
+        """Embeddings, (N, E), of N(0, I) resampled by the likelihood that no visited state was rewarded.
+
+        Those of tasks that were rewarded are not searched for, and plain draws.
+        """
         count, agent, generator = self.config.candidates, self.agent, self.generator
         candidate = torch.randn((count, agent.embedding_dim), generator=generator, device=self.device)
-        visited = context_of(self.explored, count, generator).next_observation
-        scaled = agent.space.normalise(visited)
-        chosen = []
-        for states in scaled:
-            logit = agent.predict_reward(candidate[:, None].expand(-1, count, -1), states.expand(count, -1, -1))
-            likelihood = torch.nn.functional.logsigmoid(-logit).sum(1)
-            chosen.append(candidate[torch.multinomial(likelihood.softmax(0), 1, generator=generator)[0]])
-        return torch.stack(chosen)
+        chosen = torch.randn((len(self.tasks), agent.embedding_dim), generator=generator, device=self.device)
+        states = agent.space.normalise(self.visited)
+        for row in np.flatnonzero(~self.rewarded):
+            likelihood = candidate.new_zeros(count)
+            for part in states[row].split(AT_ONCE):
+                shape = (count, len(part), -1)
+                logit = agent.predict_reward(candidate[:, None].expand(shape), part.expand(shape))
+                likelihood += torch.nn.functional.logsigmoid(-logit).sum(1)
+            chosen[row] = candidate[torch.multinomial(likelihood.softmax(0), 1, generator=generator)[0]]
+        return chosen
 
     def _begin_finetuning(self) -> None:
         """Fixes the embedding of each task that is ready, and gives it a policy of its own."""
@@ -295,7 +312,7 @@ class Adapter:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that the next round depends on."""
-        tensors = {"generator": self.generator.get_state()}
+        tensors = {"generator": self.generator.get_state(), "visited": self.visited}
         facts: dict[str, Any] = {
             "episode": self.episode,
             "rng": self.rng.bit_generator.state,
@@ -323,6 +340,7 @@ class Adapter:
             raise RunError("adaptation checkpoint: expected this run's tasks, got others; start a new run folder")
         try:
             self.generator.set_state(tensors["generator"].cpu())
+            self.visited = tensors["visited"].to(self.device)
             self.rng.bit_generator.state = facts["rng"]
             self.episode = facts["episode"]
             self.rewarded = np.array(facts["rewarded"], np.bool_)

@@ -112,8 +112,8 @@ def test_a_search_that_goes_on_is_wider() -> None:
     for _ in range(3):
         assert one.round() == other.round()
     one.round(), other.round()  # the fourth searches where nothing was, the fifth at random
+    one.rewarded = other.rewarded = np.array([True, True, False])
     drawn, scaled = one._exploration(), other._exploration()
-    assert one.rewarded.tolist() == [True, True, False] == other.rewarded.tolist()
     torch.testing.assert_close(scaled[2], 3.0 * drawn[2])
     torch.testing.assert_close(scaled[:2], drawn[:2])  # what was rewarded is not searched for
     with pytest.raises(ConfigError, match=r"AdaptConfig\.wider: expected a positive number, got 0"):
@@ -174,8 +174,50 @@ def test_directed_search_avoids_what_was_visited_for_nothing(monkeypatch: pytest
     adapter.round()
     # as if every visited state were promised to those whose first component is positive
     monkeypatch.setattr(AGENT, "predict_reward", lambda embedding, observation: 20.0 * embedding[..., 0])
-    for _ in range(5):
-        assert (adapter._unsearched()[:, 0] < 0.0).all()
+    adapter.rewarded = np.array([False, True, False])
+    chosen = torch.stack([adapter._unsearched()[:, 0] for _ in range(8)])
+    assert (chosen[:, [0, 2]] < 0.0).all()
+    assert (chosen[:, 1] > 0.0).any()  # a task that was rewarded is not searched for
+
+
+def test_directed_search_remembers_all_episodes() -> None:
+    adapter = make_adapter(episodes=30, visited=2)
+    first: list[Tensor] = []
+    for _ in range(7):
+        adapter.round()
+        first.append(adapter.visited)
+    assert [states.shape for states in first] == [(3, 2 * count, 2) for count in range(1, 8)]
+    assert len(adapter.explored) == 3
+    for states in first:
+        assert torch.equal(adapter.visited[:, : states.shape[1]], states)
+    # the last state of an episode is among them
+    last = adapter.explored[-1]
+    end = last.observation[torch.arange(3), last.length]
+    assert torch.equal(adapter.visited[:, -2], end)
+
+
+def test_directed_search_judges_by_every_visited_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = make_adapter(candidates=64)
+    adapter.round()
+    special = torch.tensor([3.0, 4.0])
+    adapter.visited = torch.zeros((3, 14, 2))
+    adapter.visited[2, 13] = special
+
+    def predict(embedding: Tensor, state: Tensor) -> Tensor:
+        promised = (state == AGENT.space.normalise(special)).all(-1)
+        return torch.where(promised, 20.0 * embedding[..., 0], torch.tensor(-20.0))
+
+    monkeypatch.setattr(AGENT, "predict_reward", predict)
+    for at_once in (3, 14):
+        monkeypatch.setattr("supple.adapt.loop.AT_ONCE", at_once)
+        assert all(adapter._unsearched()[2, 0] < 0.0 for _ in range(5))
+        assert any(adapter._unsearched()[0, 0] > 0.0 for _ in range(9))
+
+
+def test_a_blind_search_remembers_nothing() -> None:
+    adapter = make_adapter(search="blind")
+    adapter.round()
+    assert adapter.visited.shape == (3, 0, 2)
 
 
 def test_a_rewarded_task_follows_its_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +275,13 @@ def test_a_state_of_other_tasks_or_with_missing_parts_is_refused() -> None:
     tensors, facts = snapshot(adapter)
     with pytest.raises(RunError, match="expected this run's tasks"):
         make_adapter(tasks=TASKS[::-1]).load_state(tensors, facts)
-    for name in ("generator", "explored.1.reward", "finetune.0.pool.length", "finetune.0.module.policy.layers.0.bias"):
+    for name in (
+        "generator",
+        "visited",
+        "explored.1.reward",
+        "finetune.0.pool.length",
+        "finetune.0.module.policy.layers.0.bias",
+    ):
         with pytest.raises(RunError, match="expected a whole state"):
             make_adapter().load_state({key: value for key, value in tensors.items() if key != name}, facts)
     for name in ("episode", "rng", "rewarded"):
@@ -248,6 +296,7 @@ def test_a_state_of_other_tasks_or_with_missing_parts_is_refused() -> None:
         ({"episodes": 5, "exploration_episodes": 6}, "1 <= exploration_episodes <= episodes, got 6 and 5"),
         ({"exploration_episodes": 20, "context": 19}, r"AdaptConfig\.context: .* \(20\), got 19"),
         ({"candidates": 0}, r"AdaptConfig\.candidates: expected at least 1, got 0"),
+        ({"visited": 0}, r"AdaptConfig\.visited: expected at least 1, got 0"),
     ],
 )
 def test_impossible_budgets_are_refused(changes: dict[str, Any], message: str) -> None:
