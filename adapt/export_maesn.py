@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..meta.adaptive import AdaptiveAgent
 from ..meta.collect import Seen
-from ..meta.maesn_learner import MaesnLearner
+from ..meta.gradient.maesn_learner import MaesnLearner
 from ..meta.state import named_part
 from .export_maml import read_policy_state
 from .exported import Exported

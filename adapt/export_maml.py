@@ -18,11 +18,11 @@ from ..errors import BundleError
 from ..meta.adaptive import AdaptiveAgent
 from ..meta.collect import Episodes, Seen
 from ..meta.distribution import Categorical
-from ..meta.inner import GradientDescent
-from ..meta.learned_rule import LearnedRule
-from ..meta.maml import MamlConfig
-from ..meta.maml_agent import MamlAgent
-from ..meta.maml_learner import MamlLearner
+from ..meta.gradient.inner import GradientDescent
+from ..meta.gradient.learned_rule import LearnedRule
+from ..meta.gradient.maml import MamlConfig
+from ..meta.gradient.maml_agent import MamlAgent
+from ..meta.gradient.maml_learner import MamlLearner
 from ..meta.policy import MlpPolicy, Params, make_policy
 from .exported import Exported, write_exported
 from .host import make_space

@@ -7,7 +7,7 @@ from torch import Tensor
 from ..errors import BundleError
 from ..meta.adaptive import AdaptiveAgent
 from ..meta.collect import Seen
-from ..meta.mlsh_learner import MlshLearner
+from ..meta.hierarchy.mlsh_learner import MlshLearner
 from ..meta.state import named_part
 from .exported import Exported
 from .host_mlsh import OneMasterAgent, read_mlsh_params

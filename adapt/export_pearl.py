@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..errors import BundleError
 from ..meta.adaptive import AdaptiveAgent
 from ..meta.collect import Seen
-from ..meta.pearl_learner import PearlLearner
+from ..meta.inference.pearl_learner import PearlLearner
 from ..skills.network import MLP
 from .exported import Exported
 

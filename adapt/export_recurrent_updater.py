@@ -6,8 +6,8 @@ from torch import Tensor
 
 from ..meta.adaptive import AdaptiveAgent
 from ..meta.collect import Seen
-from ..meta.recurrent_updater_agent import RecurrentUpdaterAgent
-from ..meta.recurrent_updater_learner import RecurrentUpdaterLearner
+from ..meta.memory.recurrent_updater_agent import RecurrentUpdaterAgent
+from ..meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
 from .export_maml import read_policy_state
 from .exported import Exported
 

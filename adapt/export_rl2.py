@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ..meta.adaptive import AdaptiveAgent
 from ..meta.collect import Seen
-from ..meta.rl2_agent import MEMORY
-from ..meta.rl2_learner import Rl2Learner
+from ..meta.memory.rl2_agent import MEMORY
+from ..meta.memory.rl2_learner import Rl2Learner
 from .exported import Exported
 
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from ..meta.adaptive import AdaptiveAgent
 from ..meta.collect import Seen
-from ..meta.varibad_agent import MEMORY
-from ..meta.varibad_learner import VaribadLearner
+from ..meta.inference.varibad_agent import MEMORY
+from ..meta.inference.varibad_learner import VaribadLearner
 from .exported import Exported
 
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ..errors import BundleError, ConfigError
 from ..meta.adaptive import AdaptiveAgent
-from ..meta.inner import GradientDescent, StepSizes, UpdateRule
-from ..meta.learned_rule import LearnedRule
-from ..meta.maml import MamlConfig
-from ..meta.maml_agent import MamlAgent
+from ..meta.gradient.inner import GradientDescent, StepSizes, UpdateRule
+from ..meta.gradient.learned_rule import LearnedRule
+from ..meta.gradient.maml import MamlConfig
+from ..meta.gradient.maml_agent import MamlAgent
 from ..meta.policy import make_policy
 from ..meta.space import ActionSpace
 from .kind_policy import MamlFacts, read_maml

@@ -13,8 +13,8 @@ from torch import Tensor
 from ..errors import BundleError, ConfigError
 from ..meta.adaptive import AdaptiveAgent
 from ..meta.collect import Episodes, Seen
-from ..meta.mlsh import MlshConfig, PpoPasses
-from ..meta.mlsh_agent import MlshAgent
+from ..meta.hierarchy.mlsh import MlshConfig, PpoPasses
+from ..meta.hierarchy.mlsh_agent import MlshAgent
 from ..meta.space import ActionSpace
 from ..meta.state import episodes_tensors, named_part
 from .agent_runtime import RuntimeAgent

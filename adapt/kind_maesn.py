@@ -1,8 +1,8 @@
 """MAESN in numpy: one z for each episode, and a task is learned by moving the distribution of z, in closed form.
 
 Source and names: Gupta et al., "Meta-Reinforcement Learning of Structured Exploration Strategies", NeurIPS 2018, as in
-`meta/maesn.py`. A step moves (mu, log sigma) by learned step sizes along the score of the z that were played, weighted
-by one advantage for each episode: a few numbers, and no autograd.
+`meta/gradient/maesn.py`. A step moves (mu, log sigma) by learned step sizes along the score of the z that were played,
+weighted by one advantage for each episode: a few numbers, and no autograd.
 
 Axes: R rows, r rows still running, E episodes, T decisions, L axes of z, O observation.
 """
@@ -28,7 +28,7 @@ from .row_space import RowSpace, split_prefix
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaesnFacts:
-    """What is particular to MAESN in `bundle.json`; the fields are those of `meta/maesn.py`.
+    """What is particular to MAESN in `bundle.json`; the fields are those of `meta/gradient/maesn.py`.
 
     Raises:
         BundleError: There is no z.

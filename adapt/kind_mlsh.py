@@ -1,8 +1,8 @@
 """MLSH in numpy: a master of each task chooses, every few decisions, which of the shared sub-policies acts.
 
-Source and names: Frans et al., "Meta Learning Shared Hierarchies", ICLR 2018, as in `meta/mlsh_actor.py`. Sub-policies
-never change; a host with torch updates the masters by PPO. Every row begins with the same first master, which was drawn
-when the bundle was exported; the trainer draws one for each task.
+Source and names: Frans et al., "Meta Learning Shared Hierarchies", ICLR 2018, as in `meta/hierarchy/mlsh_actor.py`.
+Sub-policies never change; a host with torch updates the masters by PPO. Every row begins with the same first master,
+which was drawn when the bundle was exported; the trainer draws one for each task.
 
 Axes: R rows, r rows still running, K sub-policies, L rows of one sub-policy, M master's choices, O observation.
 """
@@ -29,7 +29,7 @@ from .row_space import RowSpace, mlp_shapes, split_prefix
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlshFacts:
-    """What is particular to MLSH in `bundle.json`; the fields are those of `meta/mlsh.py`.
+    """What is particular to MLSH in `bundle.json`; the fields are those of `meta/hierarchy/mlsh.py`.
 
     Raises:
         BundleError: There is no sub-policy, or none is ever chosen.

@@ -1,8 +1,8 @@
 """PEARL in numpy: each transition is a Gaussian factor of the belief about the task; one z is drawn for each episode.
 
 Source and names: Rakelly et al., "Efficient Off-Policy Meta-Reinforcement Learning via Probabilistic Context
-Variables", ICML 2019, as in `meta/pearl.py` and `meta/pearl_agent.py`. The belief is kept as sums over the factors, so
-that a transition is read once.
+Variables", ICML 2019, as in `meta/inference/pearl.py` and `meta/inference/pearl_agent.py`. The belief is kept as sums
+over the factors, so that a transition is read once.
 
 Axes: R rows, r rows still running, K decisions, E embedding, O observation, A encoded action, Z latent.
 """

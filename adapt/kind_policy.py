@@ -109,7 +109,7 @@ RULES = ("gradient-descent", "learned")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MamlFacts:
-    """A first policy and its inner step in `bundle.json`; the fields are those of `meta/maml.py` and its rules.
+    """A first policy and its inner step in `bundle.json`; the fields are those of `meta/gradient/maml.py` and rules.
 
     Raises:
         BundleError: The rule is unknown.
@@ -171,7 +171,7 @@ def maml_shapes(contract: LearnerContract) -> dict[str, tuple[int, ...]]:
 
 
 def _rule_shapes(facts: MamlFacts, policy: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Shapes of `rule.*`, see `meta/inner.py` and `meta/learned_rule.py`."""
+    """Shapes of `rule.*`, see `meta/gradient/inner.py` and `meta/gradient/learned_rule.py`."""
     if facts.rule == "learned":
         width, embedding = facts.rule_hidden, facts.rule_embedding
         shapes: dict[str, tuple[int, ...]] = {

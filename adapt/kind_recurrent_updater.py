@@ -1,7 +1,7 @@
 """The recurrent updater in numpy: a recurrent network reads the episodes of a task and emits the policy's parameters.
 
-Source and names: `meta/updater_network.py`. Emitting is a forward pass, so that nothing is differentiated on the robot,
-and what a task comes to is a plain policy.
+Source and names: `meta/memory/updater_network.py`. Emitting is a forward pass, so that nothing is differentiated on the
+robot, and what a task comes to is a plain policy.
 
 Axes: R rows, r rows still running, T decisions, F features of a transition, X embedding, H hidden, K coefficients, P
 parameters.

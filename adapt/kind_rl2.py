@@ -1,7 +1,7 @@
 """RL2 and E-RL2 in numpy: a recurrent policy that learns a task by its forward pass alone.
 
-See `meta/rl2_agent.py`, whose sources hold here: x_t = [o_t, a_(t-1), r_(t-1), d_(t-1)] goes through a GRU, and the
-policy head reads the state after it.
+See `meta/memory/rl2_agent.py`, whose sources hold here: x_t = [o_t, a_(t-1), r_(t-1), d_(t-1)] goes through a GRU, and
+the policy head reads the state after it.
 
 Axes: R rows, r rows still running, H hidden, A encoded action.
 """

@@ -1,7 +1,7 @@
 """variBAD in numpy: a recurrent encoder moves a belief about the task, and a policy without memory reads it.
 
 Source and names: Zintgraf et al., "VariBAD: A Very Good Method for Bayes-Adaptive Deep RL via Meta-Learning", ICLR
-2020, as in `meta/varibad_agent.py` and `meta/varibad_networks.py`.
+2020, as in `meta/inference/varibad_agent.py` and `meta/inference/varibad_networks.py`.
 
 Axes: R rows, r rows still running, H hidden, M latent of a task, O observation, Z latent of an action.
 """

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ConfigError, RunError
-from ..meta.agent import SimplAgent
 from ..meta.collect import Episodes, Seen, collect
-from ..meta.context import context_of
-from ..meta.finetune import FinetuneConfig, Finetuner
+from ..meta.simpl.agent import SimplAgent
+from ..meta.simpl.context import context_of
+from ..meta.simpl.finetune import FinetuneConfig, Finetuner
 from ..meta.space import ActionSpace, RawSpace
 from ..meta.state import named_part
 from ..robots.robot import RobotBatch

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..errors import BundleError, ConfigError
-from ..meta.agent import SimplAgent
-from ..meta.config import SimplConfig
+from ..meta.simpl.agent import SimplAgent
+from ..meta.simpl.config import SimplConfig
 from ..meta.space import ActionSpace, RawSpace, SkillSpace
 from ..skills.config import SkillConfig
 from ..skills.model import SkillModel

@@ -18,7 +18,7 @@ import torch
 from bench_meta import make_learner, make_space, summarise, time_of
 from recording import print_records
 
-from supple.meta.config import SimplConfig
+from supple.meta.simpl.config import SimplConfig
 from supple.pipeline.presets import PRESETS
 
 ROUNDS = 3

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from recording import print_records
 from torch import Tensor, nn
 
-from supple.meta.agent import SimplAgent
 from supple.meta.collect import Episodes, Seen, collect
-from supple.meta.config import SimplConfig
-from supple.meta.learner import SimplLearner
-from supple.meta.pool import view_of_all_tasks
+from supple.meta.simpl.agent import SimplAgent
+from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.learner import SimplLearner
+from supple.meta.simpl.pool import view_of_all_tasks
 from supple.meta.space import SkillSpace
 from supple.robots.maze import MAX_SPEED, MazeBatch, make_maze_model
 from supple.robots.maze_layout import make_layout, start_cell

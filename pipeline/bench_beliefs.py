@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..meta.collect import Episodes
+from ..meta.inference.varibad_belief import belief_of_cells
+from ..meta.inference.varibad_learner import VaribadLearner
 from ..meta.trial import run_trial
-from ..meta.varibad_belief import belief_of_cells
-from ..meta.varibad_learner import VaribadLearner
 from ..robots.gridnavi import CELLS, GridNaviBatch
 from ..robots.gridnavi_policies import (
     Aim,

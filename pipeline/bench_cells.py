@@ -13,12 +13,12 @@ Learning via Slow Reinforcement Learning", arXiv 1611.02779, 2016, Tables 1 and 
 from typing import Any
 
 from ..errors import ConfigError
+from ..meta.baselines.ppo import PpoConfig, PpoSteps
 from ..meta.evaluation import EvaluationConfig
-from ..meta.learned_rule import LearnedRule
-from ..meta.maml import MamlConfig
-from ..meta.mlsh import MlshConfig, PpoPasses
-from ..meta.ppo import PpoConfig, PpoSteps
-from ..meta.rl2 import Rl2Config
+from ..meta.gradient.learned_rule import LearnedRule
+from ..meta.gradient.maml import MamlConfig
+from ..meta.hierarchy.mlsh import MlshConfig, PpoPasses
+from ..meta.memory.rl2 import Rl2Config
 from ..meta.trial import Trial
 from ..robots.krazy_boards import KRAZY_PRESETS
 from ..robots.oracles import bernoulli_bayes_return, gridnavi_bayes_returns

@@ -21,8 +21,8 @@ from ..datasets.store import EpisodeStore, open_store
 from ..datasets.windows import WindowSampler
 from ..errors import ConfigError, SpecError
 from ..meta.cloning import CloneConfig, Cloned, clone, module_policy, play_latents
-from ..meta.maml_learner import MamlLearner
-from ..meta.pearl_learner import PearlLearner
+from ..meta.gradient.maml_learner import MamlLearner
+from ..meta.inference.pearl_learner import PearlLearner
 from ..meta.policy import Params
 from ..meta.space import ActionSpace
 from ..meta.state import named_part

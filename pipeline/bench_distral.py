@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..meta.adaptive import AdaptiveAgent
-from ..meta.distral import DistralConfig
-from ..meta.distral_learner import DistralLearner
+from ..meta.baselines.distral import DistralConfig
+from ..meta.baselines.distral_learner import DistralLearner
 from ..meta.space import ActionSpace
 from ..robots.robot import Float, RobotBatch
 from .stage_bench_meta import Made

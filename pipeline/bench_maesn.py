@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..meta.adaptive import AdaptiveAgent
-from ..meta.maesn import MaesnConfig
-from ..meta.maesn_learner import MaesnLearner
+from ..meta.gradient.maesn import MaesnConfig
+from ..meta.gradient.maesn_learner import MaesnLearner
 from ..meta.space import ActionSpace
 from ..robots.robot import Float, RobotBatch
 from .stage_bench_meta import Made

@@ -5,8 +5,8 @@ Learning of Structured Exploration Strategies", NeurIPS 2018) do. Learners have 
 """
 
 from ..meta.evaluation import EvaluationConfig
-from ..meta.maesn import MaesnConfig
-from ..meta.maml import MamlConfig
+from ..meta.gradient.maesn import MaesnConfig
+from ..meta.gradient.maml import MamlConfig
 from ..meta.trpo import TrustRegion
 from ..robots.navigation import SEMICIRCLE, SPARSE_SEMICIRCLE
 from .bench_cell import Cell, Gate

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..meta.adaptive import AdaptiveAgent
-from ..meta.learned_rule import LearnedRule
-from ..meta.maml import MamlConfig
-from ..meta.maml_learner import MamlLearner
+from ..meta.gradient.learned_rule import LearnedRule
+from ..meta.gradient.maml import MamlConfig
+from ..meta.gradient.maml_learner import MamlLearner
 from ..meta.space import ActionSpace
 from ..robots.robot import Float, RobotBatch
 from .stage_bench_meta import Made

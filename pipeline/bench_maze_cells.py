@@ -11,13 +11,13 @@ None of these cells was run to its end so far, and settings that are not publish
 
 from dataclasses import replace
 
+from ..meta.baselines.sac import SacConfig
+from ..meta.baselines.sac_agent import TaskSacConfig
 from ..meta.cloning import CloneConfig
 from ..meta.evaluation import EvaluationConfig
-from ..meta.maml import MamlConfig
-from ..meta.pearl import PearlConfig
-from ..meta.rl2 import Rl2Config
-from ..meta.sac import SacConfig
-from ..meta.sac_agent import TaskSacConfig
+from ..meta.gradient.maml import MamlConfig
+from ..meta.inference.pearl import PearlConfig
+from ..meta.memory.rl2 import Rl2Config
 from ..meta.trial import Trial
 from .bench_cell import Cell
 from .bench_maze import MazeBcMaml, MazeBcPearl, MazeMaml, MazePearl, MazeRl2, PointMazes

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..meta.adaptive import AdaptiveAgent
-from ..meta.mlsh import MlshConfig
-from ..meta.mlsh_learner import MlshLearner
+from ..meta.hierarchy.mlsh import MlshConfig
+from ..meta.hierarchy.mlsh_learner import MlshLearner
 from ..meta.space import ActionSpace
 from ..robots.robot import Float, RobotBatch
 from .stage_bench_meta import Made

@@ -8,11 +8,11 @@ the same robots, so that they can be compared; in their own papers an action las
 None of these cells was run so far, and settings that are not published are first guesses.
 """
 
+from ..meta.baselines.sac import SacConfig
 from ..meta.evaluation import EvaluationConfig
-from ..meta.maml import MamlConfig
-from ..meta.pearl import PearlConfig
-from ..meta.rl2 import Rl2Config
-from ..meta.sac import SacConfig
+from ..meta.gradient.maml import MamlConfig
+from ..meta.inference.pearl import PearlConfig
+from ..meta.memory.rl2 import Rl2Config
 from ..meta.trial import Trial
 from ..meta.trpo import TrustRegion
 from ..robots.cheetah import CHEETAH_DIRECTION_10MS, CHEETAH_VELOCITY_10MS

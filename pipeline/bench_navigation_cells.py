@@ -4,10 +4,10 @@ Source of the references: Finn, Abbeel, Levine, "Model-Agnostic Meta-Learning fo
 ICML 2017 (the results of 2D navigation that the authors' code stores, 40 test tasks).
 """
 
-from ..meta.distral import DistralConfig
+from ..meta.baselines.distral import DistralConfig
+from ..meta.baselines.ppo import PpoConfig, PpoSteps
 from ..meta.evaluation import EvaluationConfig
-from ..meta.ppo import PpoConfig, PpoSteps
-from ..meta.recurrent_updater import RecurrentUpdaterConfig
+from ..meta.memory.recurrent_updater import RecurrentUpdaterConfig
 from .bench_cell import Cell, Gate, Reference
 from .bench_distral import DistralChoice
 from .bench_ppo import PpoChoice

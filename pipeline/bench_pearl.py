@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..meta.adaptive import AdaptiveAgent
-from ..meta.pearl import PearlConfig
-from ..meta.pearl_learner import PearlLearner, ShapedReward
-from ..meta.sac_agent import TaskSacConfig
-from ..meta.sac_learner import SacLearner
+from ..meta.baselines.sac_agent import TaskSacConfig
+from ..meta.baselines.sac_learner import SacLearner
+from ..meta.inference.pearl import PearlConfig
+from ..meta.inference.pearl_learner import PearlLearner, ShapedReward
 from ..meta.space import ActionSpace
 from ..robots.navigation import Navigation, NavigationBatch
 from ..robots.robot import Float, RobotBatch

@@ -5,10 +5,10 @@ All play 20 episodes in a test task: PEARL infers after each, the others may tak
 
 from dataclasses import replace
 
+from ..meta.baselines.sac import SacConfig
+from ..meta.baselines.sac_agent import TaskSacConfig
 from ..meta.evaluation import EvaluationConfig
-from ..meta.pearl import PearlConfig
-from ..meta.sac import SacConfig
-from ..meta.sac_agent import TaskSacConfig
+from ..meta.inference.pearl import PearlConfig
 from ..meta.trial import Trial
 from ..robots.navigation import POINT_ROBOT, SEMICIRCLE, SPARSE_SEMICIRCLE
 from .bench_cell import Cell, Gate

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..meta.adaptive import AdaptiveAgent
-from ..meta.ppo import PpoConfig
-from ..meta.ppo_learner import PpoLearner
+from ..meta.baselines.ppo import PpoConfig
+from ..meta.baselines.ppo_learner import PpoLearner
 from ..meta.space import ActionSpace
 from ..robots.robot import Float, RobotBatch
 from .stage_bench_meta import Made

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..meta.adaptive import AdaptiveAgent
-from ..meta.recurrent_updater import RecurrentUpdaterConfig
-from ..meta.recurrent_updater_learner import RecurrentUpdaterLearner
+from ..meta.memory.recurrent_updater import RecurrentUpdaterConfig
+from ..meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
 from ..meta.space import ActionSpace
 from ..robots.robot import Float, RobotBatch
 from .stage_bench_meta import Made

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..meta.adaptive import AdaptiveAgent
-from ..meta.rl2 import Rl2Config
-from ..meta.rl2_learner import Rl2Learner
+from ..meta.memory.rl2 import Rl2Config
+from ..meta.memory.rl2_learner import Rl2Learner
 from ..meta.space import ActionSpace
 from ..robots.robot import Float, RobotBatch
 from .stage_bench_meta import Made

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..meta.adaptive import AdaptiveAgent
+from ..meta.inference.varibad import VaribadConfig
+from ..meta.inference.varibad_learner import VaribadLearner
 from ..meta.space import ActionSpace
-from ..meta.varibad import VaribadConfig
-from ..meta.varibad_learner import VaribadLearner
 from ..robots.robot import Float, RobotBatch
 from .stage_bench_meta import Made
 

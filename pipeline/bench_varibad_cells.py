@@ -1,8 +1,8 @@
 """Settings of variBAD in the cells of the meta-RL benchmark."""
 
 from ..meta.evaluation import EvaluationConfig
+from ..meta.inference.varibad import VaeConfig, VaribadConfig
 from ..meta.trial import Trial
-from ..meta.varibad import VaeConfig, VaribadConfig
 from ..robots.oracles import gridnavi_bayes_returns
 from .bench_cell import Cell, Gate, Reference
 from .bench_robots import GridNavi

@@ -7,8 +7,8 @@ import tyro
 
 from ..adapt.loop import AdaptConfig
 from ..errors import ConfigError
-from ..meta.config import SimplConfig
-from ..meta.finetune import FinetuneConfig
+from ..meta.simpl.config import SimplConfig
+from ..meta.simpl.finetune import FinetuneConfig
 from ..skills.config import SkillConfig
 from .robot_choice import MazeConfig, TaskConfig
 from .stage_adapt import AdaptStageConfig

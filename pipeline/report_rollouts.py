@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import RunError
-from ..meta.agent import SimplAgent
 from ..meta.collect import Choose, Episodes, Seen, collect
-from ..meta.context import context_of
-from ..meta.finetune import FinetuneConfig, Finetuner
+from ..meta.simpl.agent import SimplAgent
+from ..meta.simpl.context import context_of
+from ..meta.simpl.finetune import FinetuneConfig, Finetuner
 from ..meta.space import ActionSpace
 from ..robots.maze import MazeBatch
 from ..robots.robot import RobotBatch

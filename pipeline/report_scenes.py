@@ -7,8 +7,8 @@ from typing import NamedTuple
 from ..adapt.bundle import Bundle, load_bundle
 from ..adapt.policy import make_agent
 from ..errors import BundleError
-from ..meta.agent import SimplAgent
-from ..meta.finetune import Finetuner
+from ..meta.simpl.agent import SimplAgent
+from ..meta.simpl.finetune import Finetuner
 from ..meta.space import SkillSpace
 from ..robots.task import Task
 from ..skills.checkpoint import load_skill_model

@@ -13,8 +13,8 @@ from ..adapt.bundle import write_bundle
 from ..adapt.contract import BundleContract
 from ..adapt.golden import make_golden_inputs
 from ..errors import BundleError
-from ..meta.agent import SimplAgent
-from ..meta.pool import Transitions
+from ..meta.simpl.agent import SimplAgent
+from ..meta.simpl.pool import Transitions
 from ..robots.spec import RobotSpec
 from ..skills.gaussian import Gaussian
 from ..skills.model import SkillModel

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 
 from ..errors import RunError, SpecError
-from ..meta.agent import SimplAgent
-from ..meta.config import SimplConfig
-from ..meta.learner import SimplLearner
+from ..meta.simpl.agent import SimplAgent
+from ..meta.simpl.config import SimplConfig
+from ..meta.simpl.learner import SimplLearner
 from ..meta.space import ActionSpace, RawSpace, SkillSpace
 from ..robots.spec import RobotSpec
 from ..robots.task import TaskSet, goals_of

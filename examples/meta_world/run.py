@@ -23,8 +23,8 @@ from supple.adapt.exported import write_exported
 from supple.adapt.learner_bundle import load_learner_bundle
 from supple.adapt.learner_contract import Budget
 from supple.adapt.meta_world import MetaWorldAgent
-from supple.meta.rl2 import Rl2Config
-from supple.meta.rl2_learner import Rl2Learner
+from supple.meta.memory.rl2 import Rl2Config
+from supple.meta.memory.rl2_learner import Rl2Learner
 from supple.meta.space import UnitSpace
 from supple.meta.trial import Trial
 from supple.robots.gymnasium_batch import GymnasiumBatch

@@ -21,10 +21,10 @@ from supple.adapt.learner_bundle import load_learner_bundle, require_learner_rob
 from supple.adapt.learner_contract import Budget
 from supple.adapt.torch_rows import NoiseRecorder
 from supple.errors import BundleError
-from supple.meta.maml import MamlConfig
-from supple.meta.maml_learner import MamlLearner
-from supple.meta.rl2 import Rl2Config
-from supple.meta.rl2_learner import Rl2Learner
+from supple.meta.gradient.maml import MamlConfig
+from supple.meta.gradient.maml_learner import MamlLearner
+from supple.meta.memory.rl2 import Rl2Config
+from supple.meta.memory.rl2_learner import Rl2Learner
 from supple.meta.space import ChoiceSpace, UnitSpace
 from supple.robots.navigation import NAVIGATION_2D, NavigationBatch
 from supple.robots.tabular import TabularBatch, make_tabular_tasks

@@ -27,24 +27,24 @@ from supple.adapt.row_loop import run_episode
 from supple.adapt.torch_rows import NoiseRecorder
 from supple.errors import RunError
 from supple.meta.adaptive import MetaLearner
+from supple.meta.baselines.sac import SacConfig
 from supple.meta.collect import collect
-from supple.meta.learned_rule import LearnedRule
-from supple.meta.maesn import MaesnConfig
-from supple.meta.maesn_learner import MaesnLearner
-from supple.meta.maml import MamlConfig
-from supple.meta.maml_learner import MamlLearner
-from supple.meta.mlsh import MlshConfig, PpoPasses
-from supple.meta.mlsh_learner import MlshLearner
-from supple.meta.pearl import PearlConfig
-from supple.meta.pearl_learner import PearlLearner
-from supple.meta.recurrent_updater import RecurrentUpdaterConfig
-from supple.meta.recurrent_updater_learner import RecurrentUpdaterLearner
-from supple.meta.rl2 import Rl2Config
-from supple.meta.rl2_learner import Rl2Learner
-from supple.meta.sac import SacConfig
+from supple.meta.gradient.learned_rule import LearnedRule
+from supple.meta.gradient.maesn import MaesnConfig
+from supple.meta.gradient.maesn_learner import MaesnLearner
+from supple.meta.gradient.maml import MamlConfig
+from supple.meta.gradient.maml_learner import MamlLearner
+from supple.meta.hierarchy.mlsh import MlshConfig, PpoPasses
+from supple.meta.hierarchy.mlsh_learner import MlshLearner
+from supple.meta.inference.pearl import PearlConfig
+from supple.meta.inference.pearl_learner import PearlLearner
+from supple.meta.inference.varibad import VaeConfig
+from supple.meta.inference.varibad_learner import VaribadConfig, VaribadLearner
+from supple.meta.memory.recurrent_updater import RecurrentUpdaterConfig
+from supple.meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
+from supple.meta.memory.rl2 import Rl2Config
+from supple.meta.memory.rl2_learner import Rl2Learner
 from supple.meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
-from supple.meta.varibad import VaeConfig
-from supple.meta.varibad_learner import VaribadConfig, VaribadLearner
 from supple.robots.navigation import Navigation, NavigationBatch
 from supple.robots.robot import RobotBatch
 from supple.robots.tabular import TabularBatch, make_tabular_tasks

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from supple.adapt.loop import AdaptConfig, Adapter, Record
 from supple.errors import ConfigError, RunError
-from supple.meta.agent import SimplAgent
-from supple.meta.config import SimplConfig
-from supple.meta.finetune import FinetuneConfig
+from supple.meta.simpl.agent import SimplAgent
+from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.finetune import FinetuneConfig
 from supple.meta.space import SkillSpace
 from supple.meta.testing import PointBatch
 from supple.robots.task import Task

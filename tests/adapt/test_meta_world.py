@@ -13,10 +13,10 @@ from supple.adapt.agent_runtime import RowEpisodes, RuntimeAgent, SeenRows
 from supple.adapt.meta_world import MetaWorldAgent
 from supple.adapt.torch_rows import TorchRowAgent
 from supple.errors import SpecError
-from supple.meta.maml import MamlConfig
-from supple.meta.maml_learner import MamlLearner
-from supple.meta.rl2 import Rl2Config
-from supple.meta.rl2_learner import Rl2Learner
+from supple.meta.gradient.maml import MamlConfig
+from supple.meta.gradient.maml_learner import MamlLearner
+from supple.meta.memory.rl2 import Rl2Config
+from supple.meta.memory.rl2_learner import Rl2Learner
 from supple.meta.space import UnitSpace
 from supple.meta.trial import Trial, run_episodes
 from supple.robots.gymnasium_batch import GymnasiumBatch

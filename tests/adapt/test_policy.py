@@ -15,9 +15,9 @@ from supple.adapt.loop import AdaptConfig
 from supple.adapt.policy import make_agent, require_reward_head, simpl_config_of
 from supple.adapt.runtime import NumpyPolicy
 from supple.errors import BundleError, ConfigError, SpecError
-from supple.meta.agent import SimplAgent
-from supple.meta.config import SimplConfig
-from supple.meta.pool import Transitions
+from supple.meta.simpl.agent import SimplAgent
+from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.pool import Transitions
 from supple.meta.space import RawSpace, SkillSpace
 from supple.meta.testing import PointBatch
 from supple.pipeline.stage_export import compute_torch_outputs, compute_weights, make_contract

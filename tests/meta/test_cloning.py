@@ -11,10 +11,10 @@ from torch import Tensor
 from supple.errors import ConfigError, SpecError, TrainingFault
 from supple.meta.cloning import CloneConfig, clone, clone_loss, module_policy, play_latents
 from supple.meta.distribution import Categorical
-from supple.meta.maesn import MaesnConfig
-from supple.meta.maesn_learner import MaesnLearner
-from supple.meta.maml import MamlConfig
-from supple.meta.maml_learner import MamlLearner
+from supple.meta.gradient.maesn import MaesnConfig
+from supple.meta.gradient.maesn_learner import MaesnLearner
+from supple.meta.gradient.maml import MamlConfig
+from supple.meta.gradient.maml_learner import MamlLearner
 from supple.meta.policy import MlpPolicy, Params, make_policy
 from supple.meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch

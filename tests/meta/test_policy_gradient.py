@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from supple.meta.distribution import Categorical, log_prob
-from supple.meta.inner import GradientDescent
-from supple.meta.maml import adapt
+from supple.meta.gradient.inner import GradientDescent
+from supple.meta.gradient.maml import adapt
 from supple.meta.policy import MlpPolicy, Params
 from supple.meta.policy_gradient import (
     compare_tasks,

@@ -13,7 +13,7 @@ import pytest
 from supple.adapt.learner_bundle import load_learner_bundle
 from supple.adapt.row_loop import LearnerAdapter
 from supple.errors import BundleError, RunError
-from supple.meta.ppo import PpoConfig
+from supple.meta.baselines.ppo import PpoConfig
 from supple.pipeline import stage_adapt_learner
 from supple.pipeline.bench_cells import CELLS
 from supple.pipeline.bench_ppo import PpoChoice

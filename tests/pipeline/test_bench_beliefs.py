@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from supple.meta.adaptive import AdaptiveAgent
 from supple.meta.evaluation import EvaluationConfig
-from supple.meta.rl2 import Rl2Config
-from supple.meta.rl2_learner import Rl2Learner
+from supple.meta.inference.varibad import VaeConfig, VaribadConfig
+from supple.meta.inference.varibad_learner import VaribadLearner
+from supple.meta.memory.rl2 import Rl2Config
+from supple.meta.memory.rl2_learner import Rl2Learner
 from supple.meta.space import ChoiceSpace
 from supple.meta.trial import Trial
-from supple.meta.varibad import VaeConfig, VaribadConfig
-from supple.meta.varibad_learner import VaribadLearner
 from supple.pipeline.bench_beliefs import (
     GOAL,
     MOMENTS,

@@ -16,10 +16,10 @@ from supple.datasets.episode import Episode
 from supple.datasets.schema import Feature, Schema
 from supple.datasets.store_writer import write_store
 from supple.errors import ConfigError, RunError, SpecError
+from supple.meta.baselines.sac import SacConfig
 from supple.meta.cloning import CloneConfig
-from supple.meta.maml import MamlConfig
-from supple.meta.pearl import PearlConfig
-from supple.meta.sac import SacConfig
+from supple.meta.gradient.maml import MamlConfig
+from supple.meta.inference.pearl import PearlConfig
 from supple.meta.space import RawSpace, SkillSpace, UnitSpace
 from supple.pipeline.bench_cells import CELLS
 from supple.pipeline.bench_cloning import BcMamlChoice, BcPearlChoice

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from supple.errors import RunError
-from supple.meta.maml import MamlConfig
+from supple.meta.gradient.maml import MamlConfig
 from supple.pipeline import collect_meta
 from supple.pipeline.bench_cells import CELLS, Gate, Reference, find_cells
 from supple.pipeline.bench_maml import MamlChoice

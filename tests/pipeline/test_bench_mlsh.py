@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from supple.meta.mlsh import MlshConfig
-from supple.meta.mlsh_agent import MlshAgent
+from supple.meta.hierarchy.mlsh import MlshConfig
+from supple.meta.hierarchy.mlsh_agent import MlshAgent
 from supple.meta.space import ChoiceSpace
 from supple.pipeline.bench_cells import CELLS
 from supple.pipeline.bench_mlsh import MlshChoice

@@ -9,7 +9,7 @@ import torch
 
 import supple
 from supple.meta.evaluation import EvaluationConfig, evaluate_agent
-from supple.meta.rl2 import Rl2Config
+from supple.meta.memory.rl2 import Rl2Config
 from supple.meta.trial import Trial
 from supple.pipeline.bench_cells import CELLS
 from supple.pipeline.bench_mujoco_cells import MUJOCO_CELLS

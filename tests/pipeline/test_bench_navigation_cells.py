@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from supple.meta.ppo import PpoConfig
+from supple.meta.baselines.ppo import PpoConfig
 from supple.pipeline.bench_cells import CELLS
 from supple.pipeline.bench_navigation_cells import NAVIGATION_CELLS
 from supple.pipeline.bench_ppo import PpoChoice

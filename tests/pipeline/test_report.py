@@ -17,7 +17,7 @@ from supple.adapt.bundle import load_bundle
 from supple.adapt.policy import make_agent
 from supple.errors import RunError
 from supple.meta.collect import Episodes
-from supple.meta.finetune import FinetuneConfig, Finetuner
+from supple.meta.simpl.finetune import FinetuneConfig, Finetuner
 from supple.meta.space import SkillSpace
 from supple.pipeline.cli import main
 from supple.pipeline.report import REPORT_NAME, format_seconds, make_report

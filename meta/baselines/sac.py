@@ -1,0 +1,112 @@
+"""Soft actor-critic for many tasks side by side: the configuration and the losses, as pure functions.
+
+Sources: Haarnoja, Zhou, Abbeel, Levine, "Soft Actor-Critic: Off-Policy Maximum Entropy Deep Reinforcement Learning with
+a Stochastic Actor", ICML 2018; Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018 (twin target
+critics, no value network); Pertsch et al., "Accelerating Reinforcement Learning with Learned Skill Priors", CoRL 2020
+(KL to a skill prior in place of the entropy); Christodoulou, "Soft Actor-Critic for Discrete Action Settings", 2019.
+
+Departure: the regulariser is the KL to the space's prior in every space, not the entropy of a policy squashed by tanh.
+In units of the prior that is KL(pi || N(0, I)), or the KL to uniform choices. It rewards entropy as published, and also
+keeps means where the robot's limits are, so that nothing needs squashing; robots clip. Targets, the critic's loss and
+the policy's loss are those of `simpl`, which has the same maths with multipliers that are learned.
+
+Axes: M tasks, B transitions of a task, Q = 2 critics, E embedding (0 where there is none).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...errors import ConfigError
+from ...skills.gaussian import kl, standard_like
+from ..distribution import Categorical, Distribution, entropy
+from ..replay import Steps
+from ..simpl.simpl import critic_loss, policy_loss, td_target
+from .sac_networks import SacNetworks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SacConfig:
+    """SAC; published values are those of PEARL's point robots (Rakelly et al., 2019, the authors' code)."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of policy and critics (published: 300, 300, 300)."""
+    discount: float = 0.9
+    """gamma per decision (published: .99, and .9 where the reward is sparse)."""
+    temperature: float = 0.2
+    """alpha, the weight of the policy's KL to the prior, in units of the reward. Published is its inverse as a factor
+    on rewards: 5, and 100 where the reward is sparse."""
+    learning_rate: float = 1e-3
+    """Of Adam (published: 3e-4)."""
+    target_rate: float = 0.01
+    """tau of the target critics (published: .005)."""
+    batch: int = 64
+    """B, transitions per task and update (published: 256)."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot train.
+
+        Raises:
+            ConfigError: Naming the field.
+        """
+        for name in ("temperature", "learning_rate", "target_rate", "batch"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"SacConfig.{name}: expected a positive value, got {getattr(self, name)}; raise it")
+        if min(self.hidden, default=0) < 1:
+            raise ConfigError(f"SacConfig.hidden: expected at least one positive width, got {self.hidden}; correct it")
+        if not 0.0 <= self.discount < 1.0:
+            raise ConfigError(f"SacConfig.discount: expected 0 to below 1, got {self.discount}; lower it")
+        if self.target_rate > 1.0:
+            raise ConfigError(f"SacConfig.target_rate: expected at most 1, got {self.target_rate}; lower it")
+
+
+def prior_kl(policy: Distribution) -> Tensor:
+    """KL(pi || prior) in nats, shape (M, B): to N(0, I) in units of the prior, or log C - H to C uniform choices."""
+    if isinstance(policy, Categorical):
+        return math.log(policy.logits.shape[-1]) - entropy(policy)
+    return kl(policy, standard_like(policy))
+
+
+def sac_critic_loss(
+    networks: SacNetworks, batch: Steps, embedding: Tensor, generator: torch.Generator, config: SacConfig
+) -> Tensor:
+    """Sum over critics of the mean of (Q_j(s, a, e) - y)^2, a scalar (Eq. 5 of Haarnoja et al., "Applications").
+
+    y = r + gamma (1 - terminated) (min_j Q'_j(s', a', e) - alpha KL(pi || prior)(s')), a' ~ pi. It is constant: a
+    gradient reaches critics and embedding through Q_j(s, a, e) alone.
+
+    Args:
+        networks: Policy, critics and targets.
+        batch: Each (M, B, ...).
+        embedding: Shape (M, B, E).
+        generator: Source of a'.
+        config: Discount and temperature.
+    """
+    with torch.no_grad():
+        policy = networks.policy_at(batch.next_observation, embedding)
+        following = networks.value_under(networks.target, batch.next_observation, embedding, policy, generator)
+        alpha = torch.full_like(batch.reward[:, :1], config.temperature)
+        target = td_target(
+            batch.reward, batch.terminated, following, prior_kl(policy), alpha, config.discount, math.inf
+        )
+    value = networks.value(networks.critic, batch.observation, embedding, batch.action)
+    return len(value) * critic_loss(value, target)
+
+
+def sac_policy_loss(
+    networks: SacNetworks, observation: Tensor, embedding: Tensor, generator: torch.Generator, config: SacConfig
+) -> tuple[Tensor, Tensor]:
+    """Mean of alpha KL(pi || prior) - min_j Q_j(s, a ~ pi, e), and the mean KL, scalars (Eq. 7, ibid.).
+
+    The embedding is taken as constant: the policy does not train the encoder.
+    """
+    fixed = embedding.detach()
+    policy = networks.policy_at(observation, fixed)
+    value = networks.value_under(networks.critic, observation, fixed, policy, generator)
+    divergence = prior_kl(policy)
+    alpha = torch.full_like(divergence[:, :1], config.temperature)
+    return policy_loss(value, divergence, alpha), divergence.detach().mean()

@@ -1,0 +1,267 @@
+"""MAESN: a policy explores by a latent z of the whole episode, and learns a task by moving the distribution of z alone.
+
+Source: Gupta, Mendonca, Liu, Abbeel, Levine, "Meta-Reinforcement Learning of Structured Exploration Strategies",
+NeurIPS 2018. "Published" values are those of the paper; "released" ones those of the authors' code.
+
+Each train task i has a row (mu_i, log sigma_i) of a table, and z ~ N(mu_i, sigma_i^2) is drawn once per episode. The
+inner step moves the row along the score of z, weighted by one advantage per episode; z is data there. The outer loss is
+taken on new episodes whose z' = mu' + sigma' eps keeps its eps, so that it is differentiated through mu' and sigma'
+into the row, the step sizes and the policy. The weights of the policy are not adapted (as released; the paper allows
+it). What makes N(0, I) a fair start on a new task is the KL of the rows *before* the inner step.
+
+Meta-parameters are one flat dict: `policy.*`, the weights theta; `table.mean` and `table.log_scale`, each (M, L); and
+`rule.log_step.mean` and `rule.log_step.log_scale`, each (L,), the logarithms of the step sizes alpha.
+
+Axes: M train tasks, N tasks of a meta-update, E episodes of a task, T decisions of an episode, L axes of z.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...errors import ConfigError
+from ...skills import gaussian
+from ...skills.gaussian import Gaussian
+from ..advantage import standardise
+from ..distribution import log_prob
+from ..policy import ACTIVATIONS, ConditionedPolicy, MlpPolicy, Params
+from ..policy_gradient import mean_kl, ratio_loss
+from ..state import named_part
+from ..task_batch import TaskBatch
+from ..trpo import TrustRegion
+
+_POSITIVE = ("latent_dim", "iterations", "tasks", "episodes", "step_size")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaesnConfig:
+    """Meta-training of MAESN."""
+
+    hidden: tuple[int, ...] = (100, 100)
+    """Widths of the policy (published)."""
+    activation: str = "relu"
+    """Of the policy (published)."""
+    latent_dim: int = 2
+    """L, axes of z (published)."""
+    iterations: int = 500
+    """Meta-updates (published)."""
+    tasks: int = 20
+    """Tasks of a meta-update (published)."""
+    episodes: int = 20
+    """Episodes of a task before each inner step, and after the last (published: 20 to 50)."""
+    inner_steps: int = 1
+    """Inner steps that the outer loop sees through (published). 0 is the paper's baseline without fast adaptation, a
+    table that is trained directly; its agents adapt with `step_size`, which is then not learned."""
+    step_size: float = 1.0
+    """The value from which the step sizes alpha are learned (released: 0.5 to 1)."""
+    largest_step: float | None = None
+    """Step sizes are put back to this after every meta-update; None lets them grow (published). On the dense semicircle
+    they grow to 8: train tasks are then told apart far from where N(0, I) draws z, and what agents that start there
+    find in a sparse reward is little."""
+    table_scale: float = 1.0
+    """Standard deviation of the first rows mu (released: 1). From 0, rows find their places by their own gradients
+    instead of the policy having to learn a random order."""
+    kl_weight: float = 0.1
+    """Of KL(N(mu_i, sigma_i^2) || N(0, I)) in the outer loss (released: 0.1 to 0.5)."""
+    trust_region: TrustRegion = field(default_factory=TrustRegion)
+    """Of the meta-update (published)."""
+    curvature_episodes: int = 0
+    """So many episodes of each task give the Hessian of the trust region; 0 takes all (published). All tasks have to be
+    in it: a row of the table without curvature would take a step of its own size."""
+    discount: float = 0.99
+    """gamma per decision (published)."""
+    trace: float = 1.0
+    """lambda of GAE (published)."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot train.
+
+        Raises:
+            ConfigError: Naming the field.
+        """
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ConfigError(
+                    f"MaesnConfig.{name}: expected a positive number, got {getattr(self, name)}; raise it"
+                )
+        if self.largest_step is not None and not self.largest_step >= self.step_size:
+            raise ConfigError(
+                f"MaesnConfig.largest_step: expected at least step_size = {self.step_size}, got {self.largest_step}; "
+                "raise it"
+            )
+        for name in ("inner_steps", "kl_weight", "table_scale"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"MaesnConfig.{name}: expected zero or more, got {getattr(self, name)}; raise it")
+        for name in ("discount", "trace"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(
+                    f"MaesnConfig.{name}: expected a value in [0, 1], got {getattr(self, name)}; correct it"
+                )
+        if self.activation not in ACTIVATIONS:
+            known = " or ".join(ACTIVATIONS)
+            raise ConfigError(f"MaesnConfig.activation: expected {known}, got '{self.activation}'; choose a known name")
+        if not 0 <= self.curvature_episodes <= self.episodes:
+            raise ConfigError(
+                f"MaesnConfig.curvature_episodes: expected 0 to episodes = {self.episodes}, got "
+                f"{self.curvature_episodes}; correct it"
+            )
+
+
+class TaskLatent(NamedTuple):
+    """The distribution of z in each task, N(mean, exp(log_scale)^2)."""
+
+    mean: Tensor
+    """mu, shape (N, L)."""
+    log_scale: Tensor
+    """log sigma, shape (N, L)."""
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """Z = mu + sigma eps for noise eps, both (N, E, L)."""
+        return self.mean[:, None] + self.log_scale.exp()[:, None] * noise
+
+
+class LatentBatch(NamedTuple):
+    """Episodes of N tasks, each with the z that it was played with."""
+
+    samples: TaskBatch
+    """What happened, without z; `samples.old` is the policy at that z."""
+    noise: Tensor
+    """eps, shape (N, E, L)."""
+    z: Tensor
+    """Shape (N, E, L)."""
+
+
+def init_table(tasks: int, latent_dim: int, scale: float, generator: torch.Generator) -> Params:
+    """First rows of M tasks: mu ~ N(0, scale^2) and sigma = 1."""
+    mean = scale * torch.randn((tasks, latent_dim), generator=generator, device=generator.device)
+    return {"table.mean": mean, "table.log_scale": torch.zeros_like(mean)}
+
+
+def init_rule(step_size: float, latent_dim: int) -> Params:
+    """First step sizes, one for each axis of mu and of log sigma, shared by all tasks (released).
+
+    Their logarithms are learned, which keeps them positive (departure: as released they may change their sign).
+    """
+    first = torch.full((latent_dim,), math.log(step_size))
+    return {"rule.log_step.mean": first, "rule.log_step.log_scale": first.clone()}
+
+
+def prior_latent(tasks: int, like: Tensor) -> TaskLatent:
+    """N(0, I) for N tasks, from which a new task is learned; `like` is any (..., L)."""
+    zeros = like.new_zeros((tasks, like.shape[-1]))
+    return TaskLatent(zeros, zeros.clone())
+
+
+def gather(meta: Params, chosen: Tensor) -> TaskLatent:
+    """The table's rows of N train tasks; `chosen` (N,) are their indices. No other row gets a gradient."""
+    return TaskLatent(meta["table.mean"][chosen], meta["table.log_scale"][chosen])
+
+
+def episode_advantage(samples: TaskBatch) -> Tensor:
+    """One advantage for each episode, that of its first decision, standardised over a task's episodes; shape (N, E)."""
+    first = samples.advantage[..., 0]
+    return standardise(first, torch.ones_like(first, dtype=torch.bool))
+
+
+def latent_loss(latent: TaskLatent, z: Tensor, advantage: Tensor) -> Tensor:
+    """-mean over episodes of log N(z; mu, sigma^2) A, shape (N,): what the inner step descends; z and A are data.
+
+    Args:
+        latent: Of the tasks.
+        z: Shape (N, E, L).
+        advantage: A, shape (N, E).
+    """
+    distribution = Gaussian(latent.mean[:, None], latent.log_scale.exp()[:, None])
+    return -(gaussian.log_prob(distribution, z.detach()) * advantage.detach()).mean(1)
+
+
+def latent_gradient(latent: TaskLatent, z: Tensor, advantage: Tensor) -> TaskLatent:
+    """The gradient of `latent_loss` in closed form, which needs no autograd: each (N, L).
+
+    With e = (z - mu) / sigma it is -mean(A e / sigma) for mu, and -mean(A (e^2 - 1)) for log sigma. It is
+    differentiable in mu and sigma itself, for the outer loop.
+    """
+    z, weight = z.detach(), advantage.detach()[..., None]
+    scale = latent.log_scale.exp()[:, None]
+    distance = (z - latent.mean[:, None]) / scale
+    return TaskLatent(-(weight * distance / scale).mean(1), -(weight * (distance.square() - 1.0)).mean(1))
+
+
+def latent_step(
+    latent: TaskLatent, rule: Params, z: Tensor, advantage: Tensor, scale: float | Tensor = 1.0
+) -> TaskLatent:
+    """(mu', log sigma') = (mu, log sigma) - alpha * grad, elementwise with learned alpha, each (N, L).
+
+    Args:
+        latent: Where to step from.
+        rule: `log_step.mean` and `log_step.log_scale`, each (L,).
+        z: Of the episodes, (N, E, L).
+        advantage: Of the episodes, (N, E).
+        scale: Factor on the step, 1 in training.
+    """
+    gradient = latent_gradient(latent, z, advantage)
+    return TaskLatent(
+        latent.mean - scale * rule["log_step.mean"].exp() * gradient.mean,
+        latent.log_scale - scale * rule["log_step.log_scale"].exp() * gradient.log_scale,
+    )
+
+
+def latent_kl(latent: TaskLatent) -> Tensor:
+    """KL(N(mu, sigma^2) || N(0, I)) = sum of (sigma^2 + mu^2 - 1) / 2 - log sigma, nats, shape (N,)."""
+    variance = (2.0 * latent.log_scale).exp()
+    return (0.5 * (variance + latent.mean.square() - 1.0) - latent.log_scale).sum(-1)
+
+
+def adapt(meta: Params, chosen: Tensor, supports: Sequence[LatentBatch]) -> TaskLatent:
+    """The latents of N train tasks after one inner step on each batch, differentiable in `meta`."""
+    rule, latent = named_part(meta, "rule."), gather(meta, chosen)
+    for batch in supports:
+        latent = latent_step(latent, rule, batch.z, episode_advantage(batch.samples))
+    return latent
+
+
+def evaluate_outer(
+    policy: MlpPolicy,
+    meta: Params,
+    chosen: Tensor,
+    supports: Sequence[LatentBatch],
+    query: LatentBatch,
+    kl_weight: float,
+) -> tuple[Tensor, Tensor]:
+    """Outer loss and mean KL(sampled || adapted) of the policies over tasks, scalars; both are functions of `meta`.
+
+    The loss is the ratio surrogate at z' = mu' + sigma' eps, plus `kl_weight` times the KL of the rows before the inner
+    step. The trust region is that of the policy at z'.
+
+    Args:
+        policy: Of inputs [observation, z].
+        meta: See the module.
+        chosen: Which train tasks, shape (N,).
+        supports: Episodes before each inner step.
+        query: Episodes after the last.
+        kl_weight: See `MaesnConfig.kl_weight`.
+    """
+    samples = query.samples
+    z = adapt(meta, chosen, supports).draw(query.noise)
+    new = ConditionedPolicy(policy, z)(named_part(meta, "policy."), samples.observation)
+    losses = ratio_loss(log_prob(new, samples.choice), samples.old_log_prob, samples.advantage, samples.valid)
+    losses = losses + kl_weight * latent_kl(gather(meta, chosen))
+    return losses.mean(), mean_kl(samples.old, new, samples.valid).mean()
+
+
+def first_episodes(batch: LatentBatch, episodes: int) -> LatentBatch:
+    """The first so many episodes of each task."""
+    fields = batch.samples._asdict()
+    old, objective = fields.pop("old"), fields.pop("objective")
+    samples = TaskBatch(
+        old=type(old)(*(value[:, :episodes] for value in old)),
+        objective=objective,
+        **{name: value[:, :episodes] for name, value in fields.items()},
+    )
+    return LatentBatch(samples, batch.noise[:, :episodes], batch.z[:, :episodes])

@@ -1,0 +1,160 @@
+"""A meta-trained policy that learns a task by moving the distribution of its z; nothing here needs autograd.
+
+Source and names: `maesn`. Axes: R rows (tasks x rollouts), N tasks, E rollouts, Z choice, L axes of z.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import ConfigError, RunError
+from ..collect import Episodes, Seen
+from ..policy import ConditionedPolicy, MlpPolicy, Params, RowActor, for_tasks
+from ..space import ActionSpace
+from ..state import episodes_tensors, load_episodes, named_part
+from ..task_batch import make_task_batch
+from .maesn import MaesnConfig, TaskLatent, episode_advantage, latent_step, prior_latent
+
+
+class MaesnAgent:
+    """Acts in R rows with one z per episode; `adapt` takes one latent step in each task.
+
+    A new task starts from z ~ N(0, I). With one rollout per task, episodes of a task have to be played one after the
+    other before `adapt`: a single one has nothing to be compared with, and changes nothing.
+    """
+
+    def __init__(
+        self,
+        policy: MlpPolicy,
+        meta: Params,
+        space: ActionSpace,
+        config: MaesnConfig,
+        *,
+        rollouts: int = 1,
+        greedy: bool = False,
+        later_scale: float = 0.5,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Copies the weights and the step sizes; the table belongs to the train tasks and stays behind.
+
+        Args:
+            policy: Of inputs [observation, z].
+            meta: At least `policy.*` and `rule.*`.
+            space: What the policy chooses.
+            config: Of the learner.
+            rollouts: Rows that share one task and what is learned of it, task-major; 1 gives each row its own task.
+            greedy: Act by the mode at z = mu. Adaptation wants samples, so this is for the last episodes only.
+            later_scale: The step sizes are multiplied by this after every step but the first (released: 0.5), so that
+                the first two steps are whole.
+            seed: Seed of the exploration.
+            device: Where the parameters live.
+        """
+        self.device = torch.device(device)
+        self._policy, self._space, self._config = policy, space, config
+        kept = {name: value for name, value in meta.items() if name.startswith(("policy.", "rule."))}
+        self._meta = {name: value.detach().clone().to(self.device) for name, value in kept.items()}
+        self._rollouts, self._greedy, self._later_scale = rollouts, greedy, later_scale
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self._forget(0)
+
+    def _forget(self, tasks: int) -> None:
+        self._latent = prior_latent(tasks, self._meta["rule.log_step.mean"])
+        self._z = self._latent.mean.new_zeros(tasks, self._rollouts, self._latent.mean.shape[1])
+        self._seen: list[Episodes] = []
+        self._seen_z: list[Tensor] = []
+        self._steps = 0
+
+    @property
+    def rollouts(self) -> int:
+        """See `AdaptiveAgent.rollouts`."""
+        return self._rollouts
+
+    @property
+    def latent(self) -> TaskLatent:
+        """The distribution of z in every task, each (N, L)."""
+        return self._latent
+
+    def begin_task(self, rows: int) -> None:
+        """Forgets everything: new tasks in R rows.
+
+        Raises:
+            ConfigError: R is not a multiple of the rollouts per task.
+        """
+        if rows < 1 or rows % self._rollouts:
+            raise ConfigError(
+                f"MaesnAgent: expected a multiple of rollouts = {self._rollouts} rows, got {rows}; change either"
+            )
+        self._forget(rows // self._rollouts)
+
+    def begin_episode(self) -> None:
+        """Draws the z of each row's next episode."""
+        noise = torch.zeros_like(self._z)
+        if not self._greedy:
+            noise = torch.randn(noise.shape, generator=self.generator, device=self.device)
+        self._z = self._latent.draw(noise)
+
+    def act(self, seen: Seen) -> Tensor:
+        """A latent for each running row, shape (r, Z)."""
+        actor = RowActor(*self._acting(self._z), self._space, self._rollouts, self.generator, greedy=self._greedy)
+        return actor(seen)
+
+    def _acting(self, z: Tensor) -> tuple[ConditionedPolicy, Params]:
+        """The policy at z (N, E, L), and its parameters for every task."""
+        return ConditionedPolicy(self._policy, z), for_tasks(named_part(self._meta, "policy."), len(z))
+
+    def observe(self, episodes: Episodes) -> None:
+        """Keeps the episodes and their z for the next `adapt`."""
+        self._seen.append(episodes)
+        self._seen_z.append(self._z)
+
+    def adapt(self) -> None:
+        """One latent step in each task from what was observed since the last; none where nothing was."""
+        if not self._seen:
+            return
+        z = torch.cat(self._seen_z, dim=1)
+        samples = make_task_batch(
+            self._seen,
+            *self._acting(z),
+            self._space,
+            discount=self._config.discount,
+            trace=self._config.trace,
+            normalise=True,
+        )
+        scale = self._later_scale ** max(self._steps - 1, 0)
+        self._latent = latent_step(
+            self._latent, named_part(self._meta, "rule."), z, episode_advantage(samples), scale=scale
+        )
+        self._seen, self._seen_z, self._steps = [], [], self._steps + 1
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights, the latents of the tasks, the episodes not yet learned from, and the random generator."""
+        tensors = {f"meta.{name}": value for name, value in self._meta.items()}
+        tensors |= {f"latent.{name}": value for name, value in self._latent._asdict().items()}
+        tensors |= {f"seen.{name}": value for name, value in episodes_tensors(self._seen).items()}
+        tensors |= {f"seen_z.{index}": value for index, value in enumerate(self._seen_z)}
+        tensors |= {"z": self._z, "generator": self.generator.get_state()}
+        return tensors, {"steps": self._steps, "seen": len(self._seen)}
+
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Goes on where `state` was taken, in an agent of the same sizes and options.
+
+        Raises:
+            RunError: The state lacks a part or belongs to other sizes.
+        """
+        try:
+            meta = {name: tensors[f"meta.{name}"].clone().view_as(value) for name, value in self._meta.items()}
+            axes = self._latent.mean.shape[1]
+            latent = TaskLatent(*(tensors[f"latent.{name}"].clone().view(-1, axes) for name in TaskLatent._fields))
+            z = tensors["z"].clone().view(len(latent.mean), self._rollouts, axes)
+            seen = load_episodes(named_part(tensors, "seen."), facts["seen"])
+            seen_z = [tensors[f"seen_z.{index}"].clone().view_as(z) for index in range(facts["seen"])]
+            steps = int(facts["steps"])
+            self.generator.set_state(tensors["generator"].cpu())
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(f"adapted agent: expected a whole state, got {error}; adapt again") from error
+        self._meta, self._latent, self._z = meta, latent, z
+        self._seen, self._seen_z, self._steps = seen, seen_z, steps

@@ -1,0 +1,143 @@
+"""PEARL: the configuration, the product of Gaussians and the encoder's loss, as pure functions.
+
+Source: Rakelly, Zhou, Quillen, Finn, Levine, "Efficient Off-Policy Meta-Reinforcement Learning via Probabilistic
+Context Variables", ICML 2019. Published values are those of the authors' code for its point robots.
+
+What is believed of a task is q(z | c) = prod_n N(mu_n, var_n), one factor per transition (Eq. 2). A factor is kept as
+its precision and its precision-weighted mean, of which a product is the sum: a new transition costs the same however
+many there were, and their order does not matter. There is no factor for the prior; a belief in which nothing was seen
+is N(0, I).
+
+Departures: SAC has no value network, see `sac`; the KL to N(0, I) is weighted in units of the reward.
+
+Axes: M tasks, C transitions of a context, E embedding (the latent z of the paper), B transitions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ...errors import ConfigError
+from ...skills.gaussian import Gaussian
+from ..baselines.sac import SacConfig
+from ..replay import Steps
+from ..simpl.simpl import embedding_kl
+
+LEAST_VARIANCE = 1e-7
+"""Of a factor (published)."""
+
+
+class Belief(NamedTuple):
+    """A product of Gaussian factors: sums over the factors."""
+
+    precision: Tensor
+    """Sum of 1 / var_n, shape (..., E); 0 where nothing was seen."""
+    weighted: Tensor
+    """Sum of mu_n / var_n, shape (..., E)."""
+
+
+def factors_of(output: Tensor) -> Belief:
+    """One factor per row of an encoder's output (..., 2 E) = [mu, s]: its *variance* is softplus(s), at least 1e-7."""
+    mean, raw = output.chunk(2, dim=-1)
+    precision = functional.softplus(raw).clamp(min=LEAST_VARIANCE).reciprocal()
+    return Belief(precision, mean * precision)
+
+
+def product(factors: Belief) -> Belief:
+    """The product over the last axis but one: (..., C, E) -> (..., E)."""
+    return Belief(factors.precision.sum(-2), factors.weighted.sum(-2))
+
+
+def multiply(one: Belief, other: Belief) -> Belief:
+    """The product of two beliefs of one shape."""
+    return Belief(one.precision + other.precision, one.weighted + other.weighted)
+
+
+def posterior_of(belief: Belief) -> Gaussian:
+    """q(z | c), each (..., E); N(0, 1) where nothing was seen."""
+    seen = belief.precision > 0.0
+    precision = torch.where(seen, belief.precision, torch.ones_like(belief.precision))
+    return Gaussian(belief.weighted / precision, precision.rsqrt())
+
+
+def context_tokens(steps: Steps, next_observation: bool) -> Tensor:
+    """[s, a, r], and s' where the dynamics differ between tasks, shape (..., F)."""
+    parts = (steps.observation, steps.action, steps.reward[..., None])
+    return torch.cat((*parts, steps.next_observation) if next_observation else parts, dim=-1)
+
+
+def encoder_kl(posterior: Gaussian) -> Tensor:
+    """KL(q(z | c) || N(0, I)), *summed* over tasks and dimensions (published), a scalar."""
+    return embedding_kl(posterior).sum()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PearlConfig:
+    """Meta-training of PEARL; sizes are small, for a CPU."""
+
+    sac: SacConfig = field(default_factory=SacConfig)
+    """Policy, critics and their losses."""
+    embedding_dim: int = 5
+    """E (published)."""
+    encoder_hidden: tuple[int, ...] = (64, 64)
+    """Widths of the encoder (published: 200, 200, 200)."""
+    kl_weight: float = 0.01
+    """beta, of the KL summed over the tasks of an update and all dimensions, in squared units of the reward (published
+    for rewards times 5: .1, which is .004 here)."""
+    next_observation: bool = False
+    """The encoder also reads s' (published: False; needed only where the dynamics differ between tasks)."""
+    iterations: int = 100
+    """Rounds of collection and updates (published: 500)."""
+    tasks: int = 16
+    """Train tasks visited in an iteration, all of them side by side (published: 5 to 10)."""
+    rollouts: int = 4
+    """Rows per visited task, each of which infers the task by itself, as at test time."""
+    prior_episodes: int = 2
+    """First episodes of a row, with z ~ N(0, I) each."""
+    posterior_episodes: int = 1
+    """Further episodes of a row, with z ~ q(z | c) of all its episodes so far, drawn anew for each."""
+    posterior_in_context: bool = False
+    """Episodes with z ~ q(z | c) also serve as context (published: where the reward is sparse)."""
+    updates: int = 200
+    """Updates of an iteration (published: 2000, and 1000 where the reward is sparse)."""
+    anneal: bool = False
+    """Lower the learning rate to 0 over the iterations (published: False)."""
+    batch_tasks: int = 16
+    """M, tasks of an update (published)."""
+    context: int = 64
+    """C, transitions of a context (published: 64 to 1024), drawn from the latest visit to the task."""
+    replay: int = 5000
+    """Transitions kept per task."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot train.
+
+        Raises:
+            ConfigError: Naming the field.
+        """
+        for name in (
+            "embedding_dim",
+            "iterations",
+            "tasks",
+            "rollouts",
+            "prior_episodes",
+            "updates",
+            "batch_tasks",
+            "context",
+            "replay",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"PearlConfig.{name}: expected at least 1, got {getattr(self, name)}; raise it")
+        if min(self.encoder_hidden, default=0) < 1:
+            raise ConfigError(
+                f"PearlConfig.encoder_hidden: expected at least one positive width, got {self.encoder_hidden}; correct "
+                "it"
+            )
+        for name in ("kl_weight", "posterior_episodes"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"PearlConfig.{name}: expected 0 or more, got {getattr(self, name)}; raise it")

@@ -1,0 +1,281 @@
+"""The PEARL learner: owns the networks, the optimisers, both replay buffers and every random generator.
+
+Rakelly et al., "Efficient Off-Policy Meta-Reinforcement Learning via Probabilistic Context Variables", ICML 2019,
+Algorithm 1. Visited tasks are collected in by agents as they act at test time: each row begins with z from the prior,
+then draws z from the belief that its own episodes led to. All transitions go to the replay buffer of the task. Its
+context buffer is emptied at the begin of a visit and gets the episodes with z from the prior: context is drawn from a
+policy that does not know the task, as it is at test time, while SAC learns from everything.
+
+Where gradients go: the critic's loss and the KL train the encoder; neither the policy's loss nor targets do.
+
+Axes: N train tasks, V visited tasks, R = V x rollouts rows, M tasks of an update, B transitions, C context, G goal.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...errors import ConfigError, RunError
+from ...robots.robot import RobotBatch
+from ..adaptive import require_finite
+from ..baselines.sac import sac_critic_loss, sac_policy_loss
+from ..baselines.sac_agent import TaskSacConfig
+from ..baselines.sac_networks import SacNetworks
+from ..collect import Episodes
+from ..replay import TaskReplay, steps_of
+from ..simpl.simpl import soft_update
+from ..space import ActionSpace
+from ..state import load_optimisers, named_part, optimiser_tensors
+from ..trial import Trial, run_trial
+from .pearl import PearlConfig, encoder_kl
+from .pearl_agent import PearlAgent, PearlNetworks
+from .pearl_finetune import FineTunedPearlAgent
+
+Float = NDArray[np.float32]
+ShapedReward = Callable[[Float, Float], Float]
+"""(observations (..., O), goals (N, G)) -> what each task pays for reaching them, (..., N)."""
+
+
+class PearlLearner:
+    """Meta-trains a PEARL agent on the train tasks of one robot; see `train`."""
+
+    def __init__(
+        self,
+        space: ActionSpace,
+        robot: RobotBatch,
+        goals: Float,
+        config: PearlConfig,
+        *,
+        shaped_reward: ShapedReward | None = None,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Draws the first weights; `train` does the rest.
+
+        Args:
+            space: Skills, raw or unit actions, or choices.
+            robot: At least `config.tasks` x `config.rollouts` rows.
+            goals: Train goals, shape (N, G).
+            config: See `PearlConfig`.
+            shaped_reward: What SAC learns from in place of the robot's reward, which contexts keep: a dense reward that
+                only meta-training has (published, where the reward is sparse). The `compute_reward` of a robot that
+                differs in its reward alone gives it.
+            seed: Seed of weights, exploration, tasks, batches and resets.
+            device: Where networks and buffers live.
+
+        Raises:
+            ConfigError: The robot has too few rows, or a visit brings more than the replay buffer keeps.
+        """
+        self._decisions = -(-robot.spec.episode_steps // space.horizon)
+        in_context = config.prior_episodes + config.posterior_episodes * config.posterior_in_context
+        visit = config.rollouts * self._decisions * (config.prior_episodes + config.posterior_episodes)
+        if robot.rows < config.tasks * config.rollouts or config.replay < visit:
+            raise ConfigError(
+                f"PEARL: expected {config.tasks * config.rollouts} robot rows for tasks x rollouts, and room for a "
+                f"visit of {visit} transitions, got {robot.rows} rows and PearlConfig.replay {config.replay}; raise "
+                "them or lower rollouts"
+            )
+        self.config, self.space, self.robot, self.goals = config, space, robot, goals
+        self.device = torch.device(device)
+        self.shaped_reward = shaped_reward
+        source, dim = torch.Generator().manual_seed(seed), robot.spec.observation.shape[0]
+        sac = SacNetworks(space, dim, config.sac.hidden, source, embedding_dim=config.embedding_dim)
+        self.sac = sac.to(self.device)
+        self.networks = PearlNetworks(space, dim, config, self.sac.policy, source).to(self.device)
+        self._policy = list(self.sac.policy.parameters())
+        self._critic, self._target = list(self.sac.critic.parameters()), list(self.sac.target.parameters())
+        self._inferring = [*self._critic, *self.networks.encoder.parameters()]
+        self.optimisers = {
+            "critic": torch.optim.Adam(self._inferring, lr=config.sac.learning_rate, fused=True),
+            "policy": torch.optim.Adam(self._policy, lr=config.sac.learning_rate, fused=True),
+        }
+        width = self.sac.code.width
+        self.replay = TaskReplay(len(goals), config.replay, dim, width, self.device)
+        self.contexts = TaskReplay(len(goals), config.rollouts * self._decisions * in_context, dim, width, self.device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        self.iteration = 0
+        self.environment_steps = 0
+
+    def train(self) -> Iterator[dict[str, float]]:
+        """Runs to `config.iterations`, yielding the metrics of each; a state taken at a yield resumes exactly.
+
+        The first iteration visits all train tasks. `return_prior` is the mean return of episodes with z from the prior,
+        `return_last` that of the last episode of a visit.
+
+        Raises:
+            TrainingFault: A metric became non-finite.
+        """
+        while self.iteration < self.config.iterations:
+            begin = time.perf_counter()
+            metrics = self.collect()
+            middle = time.perf_counter()
+            share = 1.0 - self.iteration / self.config.iterations if self.config.anneal else 1.0
+            for optimiser in self.optimisers.values():
+                optimiser.param_groups[0]["lr"] = self.config.sac.learning_rate * share
+            total: dict[str, Tensor] = {}
+            for _ in range(self.config.updates):
+                for name, value in self.update().items():
+                    total[name] = total[name] + value if name in total else value
+            metrics |= {name: float(value) / self.config.updates for name, value in total.items()}
+            require_finite(metrics, f"PEARL iteration {self.iteration}", "a smaller learning_rate")
+            self.iteration += 1
+            yield metrics | {
+                "step": float(self.iteration),
+                "environment_steps": float(self.environment_steps),
+                "wall_collect_s": middle - begin,
+                "wall_update_s": time.perf_counter() - middle,
+            }
+
+    def collect(self) -> dict[str, float]:
+        """Visits tasks drawn anew; all of them, in groups, before the first update."""
+        config, count = self.config, len(self.goals)
+        if self.iteration == 0:
+            groups: Sequence[NDArray[np.int64]] = [
+                np.arange(start, min(start + config.tasks, count)) for start in range(0, count, config.tasks)
+            ]
+        else:
+            groups = [self.rng.permutation(count)[: config.tasks]]
+        returns = np.concatenate([self._visit(group) for group in groups])
+        return {
+            "return_prior": float(returns[:, : config.prior_episodes].mean()),
+            "return_last": float(returns[:, -1].mean()),
+        }
+
+    def _visit(self, tasks: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Collects in the tasks (V,); returns of the episodes, shape (R, episodes)."""
+        config = self.config
+        owner = torch.from_numpy(tasks.repeat(config.rollouts)).to(self.device)
+        self.contexts.clear(owner)
+        actor = PearlAgent(self.networks, self.space, self.generator, prior_episodes=config.prior_episodes)
+        trial = Trial(episodes=config.prior_episodes + config.posterior_episodes)
+        goals = self.goals[owner.cpu().numpy()]
+        rounds = run_trial(self.robot, self.space, actor, goals, trial, self.rng, device=self.device)
+        for index, episodes in enumerate(rounds):
+            steps, valid = steps_of(episodes, self.space)
+            if index < config.prior_episodes or config.posterior_in_context:
+                self.contexts.add(owner, steps, valid)
+            if self.shaped_reward is not None:
+                steps = steps._replace(reward=self._shape(episodes, self.goals[tasks]))
+            self.replay.add(owner, steps, valid)
+            self.environment_steps += int(episodes.steps.sum())
+        return np.stack([episodes.reward.double().sum(1).cpu().numpy() for episodes in rounds], axis=1)
+
+    def _shape(self, episodes: Episodes, goals: Float) -> Tensor:
+        """The shaped reward of each decision in the row's own task, summed over its low-level steps, (R, K)."""
+        assert self.shaped_reward is not None
+        path = episodes.path.cpu().numpy()
+        everyone = self.shaped_reward(path, goals)
+        own = np.arange(len(path)) // self.config.rollouts
+        reward = torch.from_numpy(everyone[np.arange(len(path)), :, own]).to(self.device)
+        taken = torch.arange(reward.shape[1], device=self.device) < episodes.steps[:, None]
+        counted = torch.where(taken, reward, torch.zeros_like(reward))
+        return counted.view(len(path), self._decisions, -1).sum(2)
+
+    def update(self) -> dict[str, Tensor]:
+        """One step of critics and encoder, then one of the policy; metrics are scalars on the device."""
+        config = self.config
+        task = torch.randint(len(self.goals), (config.batch_tasks,), generator=self.generator, device=self.device)
+        posterior = self.networks.infer(self.contexts.sample(task, config.context, self.generator))
+        batch = self.replay.sample(task, config.sac.batch, self.generator)
+        drawn = posterior.sample(self.generator)[:, None]
+        embedding = drawn.expand(-1, config.sac.batch, -1)
+
+        loss_critic = sac_critic_loss(self.sac, batch, embedding, self.generator, config.sac)
+        divergence = encoder_kl(posterior)
+        self._step("critic", loss_critic + config.kl_weight * divergence, self._inferring)
+        soft_update(self._target, self._critic, config.sac.target_rate)
+
+        loss_policy, policy_kl = sac_policy_loss(self.sac, batch.observation, embedding, self.generator, config.sac)
+        self._step("policy", loss_policy, self._policy)
+        return {
+            "loss_critic": loss_critic.detach(),
+            "loss_policy": loss_policy.detach(),
+            "embedding_kl": divergence.detach() / config.batch_tasks,
+            "policy_kl": policy_kl,
+        }
+
+    def _step(self, name: str, loss: Tensor, parameters: Sequence[Tensor]) -> None:
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = gradient
+        self.optimisers[name].step()
+
+    def agent(self, *, prior_episodes: int | None = None, greedy: bool = False, seed: int = 0) -> PearlAgent:
+        """An agent with the present weights; None takes the prior episodes of the training. See `PearlAgent`."""
+        return self._make_agent(prior_episodes, greedy, seed)
+
+    def _make_agent(self, prior_episodes: int | None, greedy: bool, seed: int) -> PearlAgent:
+        return PearlAgent(
+            copy.deepcopy(self.networks),
+            self.space,
+            torch.Generator(self.device).manual_seed(seed),
+            prior_episodes=self.config.prior_episodes if prior_episodes is None else prior_episodes,
+            greedy=greedy,
+        )
+
+    def fine_tuned_agent(
+        self,
+        config: TaskSacConfig,
+        *,
+        inference_episodes: int,
+        prior_episodes: int | None = None,
+        greedy: bool = False,
+        greedy_tuning: bool = False,
+        seed: int = 0,
+    ) -> FineTunedPearlAgent:
+        """An agent that goes on learning by SAC from the present weights; see `FineTunedPearlAgent`.
+
+        `greedy` acts by the mode while it infers, `greedy_tuning` afterwards.
+        """
+        return FineTunedPearlAgent(
+            self._make_agent(prior_episodes, greedy, seed),
+            copy.deepcopy(self.sac),
+            self.space,
+            self.robot.spec.observation.shape[0],
+            config,
+            inference_episodes=inference_episodes,
+            greedy=greedy_tuning,
+        )
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that the next iteration depends on: tensors by name, and JSON facts."""
+        tensors = {f"sac.{name}": value for name, value in self.sac.state_dict().items()}
+        tensors |= {f"encoder.{name}": value for name, value in self.networks.encoder.state_dict().items()}
+        tensors |= {f"replay.{name}": value for name, value in self.replay.state().items()}
+        tensors |= {f"contexts.{name}": value for name, value in self.contexts.state().items()}
+        tensors["generator"] = self.generator.get_state()
+        tensors |= optimiser_tensors(self.optimisers)
+        facts = {
+            "iteration": self.iteration,
+            "environment_steps": self.environment_steps,
+            "rng": self.rng.bit_generator.state,
+            "config": asdict(self.config),
+        }
+        return {name: value.detach() for name, value in tensors.items()}, facts
+
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Goes on exactly where `state` was taken.
+
+        Raises:
+            RunError: The state lacks a part or belongs to other sizes.
+        """
+        try:
+            self.sac.load_state_dict(named_part(tensors, "sac."))
+            self.networks.encoder.load_state_dict(named_part(tensors, "encoder."))
+            self.replay.load_state(named_part(tensors, "replay."))
+            self.contexts.load_state(named_part(tensors, "contexts."))
+            self.generator.set_state(tensors["generator"].cpu())
+            load_optimisers(self.optimisers, tensors)
+            self.rng.bit_generator.state = facts["rng"]
+            self.iteration, self.environment_steps = facts["iteration"], facts["environment_steps"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(f"PEARL checkpoint: expected a whole state, got {error}; start again") from error

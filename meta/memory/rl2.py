@@ -1,0 +1,141 @@
+"""RL2 and E-RL2: the configuration and the losses, as pure functions of whole trials.
+
+Sources: Duan et al., "RL^2: Fast Reinforcement Learning via Slow Reinforcement Learning", arXiv 1611.02779, 2016; Wang
+et al., "Learning to reinforcement learn", arXiv 1611.05763, 2016; Stadie et al., "Some Considerations on Learning to
+Explore via Meta-Reinforcement Learning", 2018 (E-RL2); Schulman et al., "Proximal Policy Optimization Algorithms",
+2017.
+
+A trial is one long episode for the learner: returns and advantages run on across the boundaries of its episodes, and
+its end is the only terminal, whatever ended the episodes. Where an episode begins is an input of the networks, nothing
+else.
+
+Departures: PPO where Duan et al. use TRPO (`update` chooses); the value function is learned on returns of mean 0 and
+standard deviation 1 (a running estimate), and advantages are standardised over the batch, so that one learning rate
+and one weight of the entropy serve rewards of any scale.
+
+Axes: R trials, T decisions of a trial.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ...errors import ConfigError
+from ..advantage import compute_advantage
+from ..policy_gradient import clipped_surrogate
+from ..trial import Trial, TrialBatch
+from ..trpo import TrustRegion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rl2Config:
+    """RL2, or E-RL2 where the trial has exploration episodes."""
+
+    trial: Trial = field(default_factory=Trial)
+    """Episodes of a trial; exploration episodes are seen and do not count (E-RL2: 3 of 5 in Stadie et al.)."""
+    trials: int = 256
+    """R, trials of an iteration, each in a task drawn anew; published: 250,000 decisions per iteration."""
+    iterations: int = 200
+    """Iterations of the whole training."""
+    hidden: int = 64
+    """Width of the GRU; published 256."""
+    separate_value: bool = False
+    """The value function has a GRU of its own, as published; else it reads the policy's."""
+    discount: float = 0.99
+    """gamma per decision (published)."""
+    trace: float = 0.3
+    """lambda (published, for RL2). Credit reaches back to exploration only near 1: E-RL2 was trained with 0.997."""
+    update: Literal["ppo", "trpo"] = "ppo"
+    """How the policy is updated; "trpo" (published) needs `separate_value`."""
+    epochs: int = 4
+    """Passes over an iteration's trials."""
+    minibatch: int = 64
+    """Whole trials in a minibatch."""
+    clip: float = 0.2
+    """PPO's clip of the ratio."""
+    entropy_weight: float = 0.03
+    """Of the mean entropy, in units of the standardised advantage."""
+    value_weight: float = 0.5
+    """Of the value loss in units of the standardised return."""
+    learning_rate: float = 4e-3
+    """Of Adam, at the begin; falls linearly to 0 at the end of the training where `anneal` is set."""
+    anneal: bool = True
+    """Lower the learning rate to 0 over the iterations."""
+    max_gradient_norm: float = 0.5
+    """Gradients of a minibatch are scaled down to this norm."""
+    trust_region: TrustRegion = field(default_factory=TrustRegion)
+    """Of TRPO (published: KL 0.01)."""
+
+    def __post_init__(self) -> None:
+        """Refuses values that cannot train.
+
+        Raises:
+            ConfigError: Naming the field.
+        """
+        for name in (
+            "trials",
+            "iterations",
+            "hidden",
+            "epochs",
+            "minibatch",
+            "clip",
+            "learning_rate",
+            "max_gradient_norm",
+        ):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"Rl2Config.{name}: expected a positive value, got {getattr(self, name)}; raise it")
+        for name in ("discount", "trace"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"Rl2Config.{name}: expected 0 to 1, got {getattr(self, name)}; correct it")
+        for name in ("entropy_weight", "value_weight"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"Rl2Config.{name}: expected 0 or more, got {getattr(self, name)}; raise it")
+        if self.update not in ("ppo", "trpo"):
+            raise ConfigError(f"Rl2Config.update: expected ppo or trpo, got '{self.update}'; choose a known name")
+        if self.update == "trpo" and not self.separate_value:
+            raise ConfigError(
+                "Rl2Config.separate_value: expected True for update 'trpo', got False; a trust region of the policy "
+                "does not hold where the value loss moves the same weights"
+            )
+
+
+def objective_reward(batch: TrialBatch, exploration_episodes: int) -> Tensor:
+    """r_t chi(t): the rewards that count, 0 in exploration episodes (Eq. 8 of Stadie et al. 2018), shape (R, T)."""
+    return torch.where(batch.episode >= exploration_episodes, batch.reward, torch.zeros_like(batch.reward))
+
+
+def trial_advantage(
+    reward: Tensor, value: Tensor, valid: Tensor, discount: float, trace: float
+) -> tuple[Tensor, Tensor]:
+    """GAE over the whole trial and the returns that it implies (the targets of V), each (R, T).
+
+    Args:
+        reward: Those that count, shape (R, T).
+        value: V(h_(t+1)), shape (R, T), in units of the reward.
+        valid: Shape (R, T): not padding. The last valid decision is the only terminal one.
+        discount: gamma.
+        trace: lambda.
+    """
+    later = torch.cat((valid[:, 1:], torch.zeros_like(valid[:, :1])), dim=1)
+    next_value = torch.cat((value[:, 1:], torch.zeros_like(value[:, :1])), dim=1) * later
+    advantage = compute_advantage(reward, value, next_value, later, discount, trace)
+    return advantage, advantage + value
+
+
+def valid_mean(value: Tensor, valid: Tensor) -> Tensor:
+    """Mean over what is not padding, a scalar; both (R, T)."""
+    return torch.where(valid, value, torch.zeros_like(value)).sum() / valid.sum()
+
+
+def ppo_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, valid: Tensor, clip: float) -> Tensor:
+    """-mean of PPO's clipped surrogate over all decisions, a scalar; inputs (R, T)."""
+    return -valid_mean(clipped_surrogate(log_prob, old_log_prob, advantage, clip), valid)
+
+
+def value_loss(value: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean squared error of V, both (R, T) in units of the standardised return."""
+    return valid_mean((value - target).square(), valid)

@@ -1,0 +1,356 @@
+"""The SiMPL learner: owns networks, optimisers, multipliers, the episode pool and every random generator.
+
+Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022; the losses stand in `simpl.py`.
+
+Axes: N train tasks, M tasks of an update (the first `prior_tasks` with the small context), B transitions, R rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ...errors import ConfigError, RunError, TrainingFault
+from ...robots.robot import RobotBatch
+from ...skills.gaussian import Gaussian, kl
+from ..collect import Episodes, Seen, collect
+from ..space import ActionSpace
+from ..state import load_optimisers, named_part, optimiser_tensors
+from .agent import SimplAgent
+from .config import SimplConfig
+from .networks import inverse_softplus
+from .pool import EpisodePool, view_of_all_tasks, view_of_own_task
+from .simpl import (
+    critic_loss,
+    embedding_kl,
+    multiplier_loss,
+    only_increase,
+    policy_loss,
+    reward_prediction_loss,
+    soft_update,
+    td_target,
+)
+
+
+class Multiplier(nn.Module):
+    """softplus(parameter) >= 0, one or one per task."""
+
+    def __init__(self, initial: float, shape: tuple[int, ...] = ()) -> None:
+        """Starts at `initial`."""
+        super().__init__()
+        self.parameter = nn.Parameter(inverse_softplus(torch.full(shape, initial, dtype=torch.float64)).float())
+
+    def forward(self) -> Tensor:
+        """The value."""
+        return nn.functional.softplus(self.parameter)
+
+
+class SimplLearner:
+    """Meta-trains a SiMPL agent on the train tasks of one robot; see `train`."""
+
+    def __init__(
+        self,
+        space: ActionSpace,
+        robot: RobotBatch,
+        goals: NDArray[np.float32],
+        config: SimplConfig,
+        *,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Draws the initial weights; `train` does the rest.
+
+        Args:
+            space: Skills or raw actions; moved to the device by its owner.
+            robot: At least `episodes_per_task[0] * N` and `episodes_per_task[1] * N` rows.
+            goals: Train goals, shape (N, G).
+            config: See `SimplConfig`.
+            seed: Seed of weights, exploration, sampling and resets.
+            device: Where the networks and the pool live.
+
+        Raises:
+            ConfigError: The robot has too few rows, or the pool no room for one round of episodes.
+        """
+        rows = max(config.episodes_per_task) * len(goals)
+        if robot.rows < rows or config.pool_episodes < sum(config.episodes_per_task) * len(goals):
+            raise ConfigError(
+                f"meta-training on {len(goals)} tasks: expected {rows} robot rows and room for a round of "
+                f"{sum(config.episodes_per_task) * len(goals)} episodes, got {robot.rows} rows and pool_episodes "
+                f"{config.pool_episodes}; raise them or lower episodes_per_task"
+            )
+        self.config, self.space, self.robot = config, space, robot
+        self.goals, self.num_tasks = goals, len(goals)
+        self.device = torch.device(device)
+        dim = robot.spec.observation.shape[0]
+        self.agent = SimplAgent(space, dim, config, seed).to(self.device)
+        self.multipliers = nn.ModuleDict(
+            {
+                "embedding_prior": Multiplier(config.embedding_kl_prior[0]),
+                "embedding_posterior": Multiplier(config.embedding_kl_posterior[0], (self.num_tasks,)),
+                "policy_prior": Multiplier(config.policy_kl_prior[0]),
+                "policy_posterior": Multiplier(config.policy_kl_posterior[0]),
+            }
+        ).to(self.device)
+        self._policy = list(self.agent.policy.parameters())
+        self._critic = list(self.agent.critic.parameters())
+        self._target = list(self.agent.target_critic.parameters())
+        self._encoder = list(self.agent.encoder.parameters())
+        self._multipliers = list(self.multipliers.parameters())
+        self.optimisers = {
+            "critic": torch.optim.Adam([*self._critic, *self._encoder], lr=config.learning_rate, fused=True),
+            "policy": torch.optim.Adam(self._policy, lr=config.learning_rate, fused=True),
+            "multiplier": torch.optim.Adam(self._multipliers, lr=config.multiplier_learning_rate),
+        }
+        decisions = -(-robot.spec.episode_steps // space.horizon)
+        self.pool = EpisodePool(config.pool_episodes, decisions, dim, space.latent_dim, self.num_tasks, self.device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.rng = np.random.default_rng(seed)
+        self.epoch = 0
+        self.updates = 0
+        self.low_level_steps = 0
+
+    def train(self) -> Iterator[dict[str, float]]:
+        """Runs to `config.epochs`, yielding the metrics of every epoch; a state taken at a yield resumes exactly.
+
+        Raises:
+            TrainingFault: A loss became non-finite.
+        """
+        while self.epoch < self.config.epochs:
+            begin = time.perf_counter()
+            metrics = self.collect_epoch()
+            middle = time.perf_counter()
+            updates = self._updates_due(metrics)
+            total: dict[str, tuple[Tensor, int]] = {}
+            for _ in range(updates):
+                for name, value in self.update().items():
+                    before, count = total.get(name, (torch.zeros_like(value), 0))
+                    total[name] = (before + value, count + 1)
+            for name, (value, count) in total.items():
+                metrics[name] = float(value) / count
+                if not np.isfinite(metrics[name]):
+                    raise TrainingFault(
+                        f"meta-training epoch {self.epoch}: expected a finite {name}, got {metrics[name]}; "
+                        "resume from the last checkpoint with a smaller learning_rate"
+                    )
+            self.epoch += 1
+            metrics.update(
+                step=float(self.epoch),
+                updates=float(self.updates),
+                low_level_steps=float(self.low_level_steps),
+                wall_collect_s=middle - begin,
+                wall_update_s=time.perf_counter() - middle,
+            )
+            yield metrics
+
+    def _updates_due(self, metrics: dict[str, float]) -> int:
+        config = self.config
+        if self.epoch < config.warmup_epochs:
+            return 0
+        if config.updates_per_epoch > 0:
+            return config.updates_per_epoch
+        transitions = (config.prior_tasks + config.posterior_tasks) * config.batch
+        return max(int(config.reuse_rate * metrics["transitions"] / transitions), 1)
+
+    def collect_epoch(self) -> dict[str, float]:
+        """Every task: episodes with e ~ N(0, I), which also serve as context, then episodes with e ~ q(e | c)."""
+        explore, exploit = self.config.episodes_per_task
+        task = torch.arange(self.num_tasks, device=self.device)
+        noise = torch.randn(
+            (self.num_tasks * explore, self.agent.embedding_dim), generator=self.generator, device=self.device
+        )
+        explored = self._collect(task.repeat(explore), noise, explored=True)
+        if exploit:
+            chosen = task.repeat(exploit)
+            with torch.no_grad():
+                posterior = self.agent.encode(self._posterior_context(chosen))
+            exploited = self._collect(chosen, posterior.sample(self.generator), explored=False)
+        else:
+            exploited = explored
+        return {
+            "transitions": float(explored.length.sum() + exploited.length.sum() * bool(exploit)),
+            "success_explore": float((explored.reward.sum(1) > 0).float().mean()),
+            "success_posterior": float((exploited.reward.sum(1) > 0).float().mean()),
+        }
+
+    def _posterior_context(self, task: Tensor) -> Any:
+        config = self.config
+        episodes = None
+        if config.context_episodes > 0:
+            episodes = torch.randint(
+                1, config.context_episodes + 1, (len(task),), generator=self.generator, device=self.device
+            )
+        return self.pool.sample_context(task, config.posterior_context, episodes, self.generator)
+
+    def _collect(self, task: Tensor, embedding: Tensor, *, explored: bool) -> Episodes:
+        def choose(seen: Seen) -> Tensor:
+            return self.agent.act(seen.observation, seen.prior, embedding[torch.from_numpy(seen.rows)], self.generator)
+
+        relabel = self.config.relabel
+        episodes = collect(
+            self.robot,
+            self.space,
+            choose,
+            self.goals[task.cpu().numpy()],
+            self.rng,
+            device=self.device,
+            stop_at_goal=not (relabel and explored),
+        )
+        self.low_level_steps += int(episodes.steps.sum())
+        if relabel:
+            reward, terminated = self.robot.compute_reward(episodes.path.cpu().numpy(), self.goals)
+            view = view_of_all_tasks(
+                episodes, torch.from_numpy(reward).to(self.device), torch.from_numpy(terminated).to(self.device)
+            )
+        else:
+            view = view_of_own_task(episodes, task, self.num_tasks)
+        self.pool.add(episodes, view, explored=explored)
+        return episodes
+
+    def update(self) -> dict[str, Tensor]:
+        """One step of critics, encoder, multipliers and, when due, policy; metrics are scalars on the device."""
+        config, agent = self.config, self.agent
+        few = config.prior_tasks
+        task = torch.randint(
+            self.num_tasks, (few + config.posterior_tasks,), generator=self.generator, device=self.device
+        )
+        batch = self.pool.sample(task, config.batch, config.success_batch, self.generator)
+        observation, next_observation = (
+            self.space.normalise(batch.observation),
+            self.space.normalise(batch.next_observation),
+        )
+        alpha = torch.cat(
+            (
+                self.multipliers["policy_prior"]().expand(few),
+                self.multipliers["policy_posterior"]().expand(config.posterior_tasks),
+            )
+        )[:, None].detach()
+
+        # Critics and encoder: one embedding sample per transition, the same for s and s'.
+        small = agent.encode(self.pool.sample_context(task[:few], config.prior_context, None, self.generator))
+        large = agent.encode(self._posterior_context(task[few:]))
+        posterior = Gaussian(torch.cat((small.loc, large.loc)), torch.cat((small.scale, large.scale)))
+        shape = (len(task), config.batch, agent.embedding_dim)
+        embedding = Gaussian(posterior.loc[:, None].expand(shape), posterior.scale[:, None].expand(shape)).sample(
+            self.generator
+        )
+        fixed = embedding.detach()
+        with torch.no_grad(), self._precision():
+            policy = agent.policy_at(next_observation, fixed, batch.next_prior)
+            next_value = agent.value(agent.target_critic, next_observation, policy.sample(self.generator), fixed)
+            target = td_target(
+                batch.reward,
+                batch.terminated,
+                next_value,
+                kl(policy, batch.next_prior),
+                alpha,
+                config.discount,
+                config.kl_clip,
+            )
+        with self._precision():
+            value = agent.value(agent.critic, observation, batch.latent, embedding)
+        loss_critic = critic_loss(value, target)
+        divergence = embedding_kl(posterior)
+        weight = torch.cat(
+            (
+                self.multipliers["embedding_prior"]().expand(few),
+                self.multipliers["embedding_posterior"]()[task[few:]],
+            )
+        )
+        loss = loss_critic + (weight.detach() * divergence).mean()
+        loss_reward = loss.new_zeros(())
+        if config.reward_prediction > 0.0:
+            loss_reward = reward_prediction_loss(agent.predict_reward(embedding, next_observation), batch.reward)
+            loss = loss + config.reward_prediction * loss_reward
+        self._step("critic", loss, [*self._critic, *self._encoder])
+        soft_update(self._target, self._critic, config.target_rate)
+
+        metrics = {
+            "loss_critic": loss_critic.detach(),
+            "loss_reward": loss_reward.detach(),
+            "embedding_kl_prior": divergence[:few].detach().mean(),
+            "embedding_kl_posterior": divergence[few:].detach().mean(),
+        }
+        loss_multiplier = multiplier_loss(
+            self.multipliers["embedding_prior"](), divergence[:few], config.embedding_kl_prior[1]
+        ) + multiplier_loss(
+            self.multipliers["embedding_posterior"]()[task[few:]], divergence[few:], config.embedding_kl_posterior[1]
+        )
+
+        # Policy: its gradient reaches neither the encoder nor the critics' weights.
+        if self.updates % config.policy_every == 0:
+            with self._precision():
+                policy = agent.policy_at(observation, fixed, batch.prior)
+                prior_kl = kl(policy, batch.prior)
+                value = agent.value(agent.critic, observation, policy.sample(self.generator), fixed)
+            self._step("policy", policy_loss(value, prior_kl, alpha), self._policy)
+            loss_multiplier = (
+                loss_multiplier
+                + multiplier_loss(self.multipliers["policy_prior"](), prior_kl[:few], config.policy_kl_prior[1])
+                + multiplier_loss(self.multipliers["policy_posterior"](), prior_kl[few:], config.policy_kl_posterior[1])
+            )
+            metrics |= {
+                "value": value.detach().mean(),
+                "policy_kl_prior": prior_kl[:few].detach().mean(),
+                "policy_kl_posterior": prior_kl[few:].detach().mean(),
+                "alpha_prior": alpha[0, 0],
+                "alpha_posterior": alpha[-1, 0],
+            }
+        self._step("multiplier", loss_multiplier, self._multipliers)
+        self.updates += 1
+        return metrics
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16)
+
+    def _step(self, name: str, loss: Tensor, parameters: Sequence[Tensor]) -> None:
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True
+        ):
+            parameter.grad = gradient
+        if name == "multiplier" and self.config.only_increase:
+            for parameter in parameters:
+                only_increase(parameter)
+        self.optimisers[name].step()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that the next epoch depends on: tensors by name, and JSON facts."""
+        pool, pool_facts = self.pool.state()
+        tensors = {f"agent.{name}": value for name, value in self.agent.state_dict().items()}
+        tensors |= {f"multiplier.{name}": value for name, value in self.multipliers.state_dict().items()}
+        tensors |= {f"pool.{name}": value for name, value in pool.items()}
+        tensors["generator"] = self.generator.get_state()
+        tensors |= optimiser_tensors(self.optimisers)
+        facts = {
+            "epoch": self.epoch,
+            "updates": self.updates,
+            "low_level_steps": self.low_level_steps,
+            "rng": self.rng.bit_generator.state,
+            "pool": pool_facts,
+            "config": asdict(self.config),
+        }
+        return {name: value.detach() for name, value in tensors.items()}, facts
+
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Goes on exactly where `state` was taken.
+
+        Raises:
+            RunError: The state lacks a part or belongs to other sizes.
+        """
+        try:
+            self.agent.load_state_dict(named_part(tensors, "agent."))
+            self.multipliers.load_state_dict(named_part(tensors, "multiplier."))
+            self.pool.load_state(named_part(tensors, "pool."), facts["pool"])
+            self.generator.set_state(tensors["generator"].cpu())
+            load_optimisers(self.optimisers, tensors)
+            self.rng.bit_generator.state = facts["rng"]
+            self.epoch, self.updates = facts["epoch"], facts["updates"]
+            self.low_level_steps = facts["low_level_steps"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(f"meta-training checkpoint: expected a whole state, got {error}; start again") from error
