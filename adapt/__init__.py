@@ -15,10 +15,9 @@ Learners that are not SiMPL:
     bundle_folder    the files of a bundle, whatever they mean
     learner_contract what such a bundle promises; `learner_bundle` reads and writes it
     agent_runtime    the calls of an agent in numpy, and the noise that it draws
-    kinds            the kinds of learners by name; each is a `kind_*` in numpy and an `export_*` from the trainer
     golden_trial     a recorded trial of the trainer's agent, which every loading plays again
-    row_loop         episodes and steps of adaptation on a robot
-    host             gradient steps between episodes; this, `torch_rows`, `exported`, `host_*`, `export_*` load torch
+    rows             what agents compute in numpy, and `rows.loop`: episodes and steps of adaptation on a robot
+    learners         the kinds of learners by name; each is a `kind_*` in numpy and an `export_*` from the trainer
 
 Nothing is imported here, so that a robot controller loads a bundle with numpy and safetensors alone.
 """

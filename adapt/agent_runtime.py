@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import BundleError, RunError
 from .networks import Array
-from .row_space import RowSpace
+from .rows.space import RowSpace
 
 Arrays = Mapping[str, NDArray[Any]]
 HOST, KEPT = "host.", "kept."

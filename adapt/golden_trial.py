@@ -12,7 +12,7 @@ What is recorded, all float32:
     out.state.{e}.{name}                 all that the agent knew after episode e
 
 After every second episode the agent is granted a step of adaptation. An agent that needs a host for it is played up to
-the first such step here; the host plays the rest (`host.py`).
+the first such step here; the host plays the rest (`adapt/learners/host.py`).
 
 Axes: E episodes, R rows, K decisions, O observation, Z latent, A action.
 """

@@ -1,7 +1,8 @@
 """A bundle of any learner but SiMPL on disk, and the agent that it becomes; numpy alone loads and runs it.
 
-The files are those of `bundle_folder.py`. What a bundle holds is said by its kind (`kinds.py`); what all have in common
-is the contract (`learner_contract.py`) and the golden trial (`golden_trial.py`), which is played at every loading.
+The files are those of `bundle_folder.py`. What a bundle holds is said by its kind (`adapt/learners/kinds.py`); what all
+have in common is the contract (`learner_contract.py`) and the golden trial (`golden_trial.py`), which is played at
+every loading.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from .bundle_folder import (
 )
 from .contract import Weights, check_tensors
 from .golden_trial import EPISODES, ROUND, check_trial, play_trial, recorded_noise, require_trial
-from .kinds import KINDS
 from .learner_contract import Kind, LearnerContract
+from .learners.kinds import KINDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from ..robots.spec import RobotSpec
 from .agent_runtime import Noise, RuntimeAgent
 from .contract import SCHEMA_VERSION, Weights
 from .facts import read_facts
-from .row_space import SpaceFacts
+from .rows.space import SpaceFacts
 
 _FIELDS = ("schema_version", "kind", "robot", "space", "learner", "budget", "simulator", "provenance")
 
@@ -55,7 +55,7 @@ class LearnerContract:
     space: SpaceFacts
     """What it chooses."""
     learner: Mapping[str, Any]
-    """What is particular to the kind, see `adapt/kind_<kind>.py`."""
+    """What is particular to the kind, see `adapt/learners/kind_<kind>.py`."""
     budget: Budget
     """How long it has to learn a task."""
     simulator: Mapping[str, Any] | None = None

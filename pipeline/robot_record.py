@@ -63,7 +63,7 @@ def load_robot_record(record: Mapping[str, Any] | None) -> BenchRobot:
     if record is None:
         raise BundleError(
             f"{where}: expected the simulator that stands in for the robot, got none; run the bundle on its robot with "
-            "supple.adapt.row_loop"
+            "supple.adapt.rows.loop"
         )
     family = record.get("family")
     kind = FAMILIES.get(family) if isinstance(family, str) else None

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..adapt.agent_runtime import RandomNoise
-from ..adapt.export_maml import PLAIN_POLICIES, write_plain_policy
-from ..adapt.host import make_hosted
 from ..adapt.learner_bundle import LearnerBundle, load_learner_bundle, require_learner_robot
-from ..adapt.row_loop import LearnerAdapter
+from ..adapt.learners.export_maml import PLAIN_POLICIES, write_plain_policy
+from ..adapt.learners.host import make_hosted
+from ..adapt.rows.loop import LearnerAdapter
 from ..errors import ConfigError
 from ..robots.task import Task, goals_of
 from ..skills.checkpoint import load_checkpoint, save_checkpoint

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..adapt.exported import write_exported
 from ..adapt.learner_contract import Budget
+from ..adapt.learners.exported import write_exported
 from ..errors import RunError
 from ..skills.checkpoint import load_checkpoint
 from .bench_cells import CELLS

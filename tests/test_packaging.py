@@ -102,7 +102,7 @@ def test_every_package_folder_is_installed() -> None:
         "supple.datasets",
         "supple.adapt.runtime",
         "supple.adapt.learner_bundle",
-        "supple.adapt.row_loop",
+        "supple.adapt.rows.loop",
     ],
 )
 def test_module_loads_without_torch(module: str) -> None:

@@ -18,10 +18,10 @@ import torch
 from metaworld.evaluation import metalearning_evaluation
 
 from supple.adapt.agent_runtime import RandomNoise
-from supple.adapt.export_rl2 import export_rl2
-from supple.adapt.exported import write_exported
 from supple.adapt.learner_bundle import load_learner_bundle
 from supple.adapt.learner_contract import Budget
+from supple.adapt.learners.export_rl2 import export_rl2
+from supple.adapt.learners.exported import write_exported
 from supple.adapt.meta_world import MetaWorldAgent
 from supple.meta.memory.rl2 import Rl2Config
 from supple.meta.memory.rl2_learner import Rl2Learner

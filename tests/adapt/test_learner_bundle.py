@@ -13,13 +13,13 @@ import torch
 from supple.adapt.agent_runtime import RandomNoise
 from supple.adapt.bundle import load_bundle
 from supple.adapt.bundle_folder import FILES, MANIFEST
-from supple.adapt.export_maml import export_maml
-from supple.adapt.export_rl2 import export_rl2
-from supple.adapt.exported import write_exported
-from supple.adapt.host import make_hosted
 from supple.adapt.learner_bundle import load_learner_bundle, require_learner_robot, write_learner_bundle
 from supple.adapt.learner_contract import Budget
-from supple.adapt.torch_rows import NoiseRecorder
+from supple.adapt.learners.export_maml import export_maml
+from supple.adapt.learners.export_rl2 import export_rl2
+from supple.adapt.learners.exported import write_exported
+from supple.adapt.learners.host import make_hosted
+from supple.adapt.learners.torch_rows import NoiseRecorder
 from supple.errors import BundleError
 from supple.meta.gradient.maml import MamlConfig
 from supple.meta.gradient.maml_learner import MamlLearner

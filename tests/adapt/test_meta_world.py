@@ -10,8 +10,8 @@ import torch
 from gymnasium.spaces import Box
 
 from supple.adapt.agent_runtime import RowEpisodes, RuntimeAgent, SeenRows
+from supple.adapt.learners.torch_rows import TorchRowAgent
 from supple.adapt.meta_world import MetaWorldAgent
-from supple.adapt.torch_rows import TorchRowAgent
 from supple.errors import SpecError
 from supple.meta.gradient.maml import MamlConfig
 from supple.meta.gradient.maml_learner import MamlLearner

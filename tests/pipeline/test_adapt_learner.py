@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from supple.adapt.learner_bundle import load_learner_bundle
-from supple.adapt.row_loop import LearnerAdapter
+from supple.adapt.rows.loop import LearnerAdapter
 from supple.errors import BundleError, RunError
 from supple.meta.baselines.ppo import PpoConfig
 from supple.pipeline import stage_adapt_learner

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RobotFault, RunError
-from ..robots.robot import Float, RobotBatch
-from ..robots.task import Task, goals_of
-from .agent_runtime import Arrays, RowEpisodes, RuntimeAgent, SeenRows
-from .learner_contract import Budget
+from ...errors import RobotFault, RunError
+from ...robots.robot import Float, RobotBatch
+from ...robots.task import Task, goals_of
+from ..agent_runtime import Arrays, RowEpisodes, RuntimeAgent, SeenRows
+from ..learner_contract import Budget
 
 Record = dict[str, Any]
 AGENT = "agent."

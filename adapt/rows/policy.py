@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import BundleError
-from .agent_runtime import Noise, SeenRows
-from .contract import Weights
-from .learner_contract import LearnerContract
-from .networks import Array, Gaussian
-from .row_distribution import draw_choice, draw_gaussian
-from .row_space import RowSpace, mlp_shapes
+from ...errors import BundleError
+from ..agent_runtime import Noise, SeenRows
+from ..contract import Weights
+from ..learner_contract import LearnerContract
+from ..networks import Array, Gaussian
+from .distribution import draw_choice, draw_gaussian
+from .space import RowSpace, mlp_shapes
 
 LOG_SCALE_LOW = np.float32(math.log(1e-6))
 """Smallest log standard deviation, as in `meta/policy.py`."""

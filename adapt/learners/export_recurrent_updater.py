@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..meta.adaptive import AdaptiveAgent
-from ..meta.collect import Seen
-from ..meta.memory.recurrent_updater_agent import RecurrentUpdaterAgent
-from ..meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.collect import Seen
+from ...meta.memory.recurrent_updater_agent import RecurrentUpdaterAgent
+from ...meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
 from .export_maml import read_policy_state
 from .exported import Exported
 

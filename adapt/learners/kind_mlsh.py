@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, RunError
-from .agent_runtime import Arrays, Noise, RowEpisodes, SeenRows
-from .contract import Weights
-from .facts import read_facts
-from .learner_contract import Kind, LearnerContract
-from .networks import Array, Gaussian
-from .row_distribution import draw_choice, draw_gaussian
-from .row_policy import LOG_SCALE_LOW, PolicyFacts, compute_stack, policy_shapes, spread_rows
-from .row_space import RowSpace, mlp_shapes, split_prefix
+from ...errors import BundleError, RunError
+from ..agent_runtime import Arrays, Noise, RowEpisodes, SeenRows
+from ..contract import Weights
+from ..facts import read_facts
+from ..learner_contract import Kind, LearnerContract
+from ..networks import Array, Gaussian
+from ..rows.distribution import draw_choice, draw_gaussian
+from ..rows.policy import LOG_SCALE_LOW, PolicyFacts, compute_stack, policy_shapes, spread_rows
+from ..rows.space import RowSpace, mlp_shapes, split_prefix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

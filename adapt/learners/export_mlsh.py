@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..errors import BundleError
-from ..meta.adaptive import AdaptiveAgent
-from ..meta.collect import Seen
-from ..meta.hierarchy.mlsh_learner import MlshLearner
-from ..meta.state import named_part
+from ...errors import BundleError
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.collect import Seen
+from ...meta.hierarchy.mlsh_learner import MlshLearner
+from ...meta.state import named_part
 from .exported import Exported
 from .host_mlsh import OneMasterAgent, read_mlsh_params
 

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import BundleError, ConfigError
-from ..meta.adaptive import AdaptiveAgent
-from ..meta.collect import Episodes, Seen
-from ..meta.hierarchy.mlsh import MlshConfig, PpoPasses
-from ..meta.hierarchy.mlsh_agent import MlshAgent
-from ..meta.space import ActionSpace
-from ..meta.state import episodes_tensors, named_part
-from .agent_runtime import RuntimeAgent
+from ...errors import BundleError, ConfigError
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.collect import Episodes, Seen
+from ...meta.hierarchy.mlsh import MlshConfig, PpoPasses
+from ...meta.hierarchy.mlsh_agent import MlshAgent
+from ...meta.space import ActionSpace
+from ...meta.state import episodes_tensors, named_part
+from ..agent_runtime import RuntimeAgent
+from ..learner_contract import LearnerContract
 from .kind_mlsh import MlshRowAgent, read_mlsh
-from .learner_contract import LearnerContract
 
 
 class OneMasterAgent:

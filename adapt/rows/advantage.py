@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .networks import Array
+from ..networks import Array
 
 RIDGE = 1e-5
 """Smallest weight of the squared coefficients in the baseline's fit."""

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError
-from .agent_runtime import Arrays, Noise, RowEpisodes, SeenRows, take_state
-from .contract import Weights
-from .facts import read_facts
-from .learner_contract import Kind, LearnerContract
-from .networks import Array
-from .recurrent_cells import gru_shapes, step_gru
-from .row_distribution import draw
-from .row_policy import run_mlp
-from .row_space import RowSpace, mlp_shapes
-from .row_transitions import width_of
+from ...errors import BundleError
+from ..agent_runtime import Arrays, Noise, RowEpisodes, SeenRows, take_state
+from ..contract import Weights
+from ..facts import read_facts
+from ..learner_contract import Kind, LearnerContract
+from ..networks import Array
+from ..rows.distribution import draw
+from ..rows.policy import run_mlp
+from ..rows.recurrent_cells import gru_shapes, step_gru
+from ..rows.space import RowSpace, mlp_shapes
+from ..rows.transitions import width_of
 
 LARGEST_INPUT, LEAST_VARIANCE = np.float32(10.0), np.float32(1e-6)
 """Scaled inputs of the policy are clamped to the first; the scale's variance is at least the second."""

@@ -14,20 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import BundleError
-from ..meta.adaptive import AdaptiveAgent
-from ..meta.collect import Episodes, Seen
-from ..meta.distribution import Categorical
-from ..meta.gradient.inner import GradientDescent
-from ..meta.gradient.learned_rule import LearnedRule
-from ..meta.gradient.maml import MamlConfig
-from ..meta.gradient.maml_agent import MamlAgent
-from ..meta.gradient.maml_learner import MamlLearner
-from ..meta.policy import MlpPolicy, Params, make_policy
+from ...errors import BundleError
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.collect import Episodes, Seen
+from ...meta.distribution import Categorical
+from ...meta.gradient.inner import GradientDescent
+from ...meta.gradient.learned_rule import LearnedRule
+from ...meta.gradient.maml import MamlConfig
+from ...meta.gradient.maml_agent import MamlAgent
+from ...meta.gradient.maml_learner import MamlLearner
+from ...meta.policy import MlpPolicy, Params, make_policy
+from ..learner_bundle import LearnerBundle
+from ..learner_contract import Budget
 from .exported import Exported, write_exported
 from .host import make_space
-from .learner_bundle import LearnerBundle
-from .learner_contract import Budget
 
 
 def export_maml(learner: MamlLearner, *, later_scale: float) -> Exported:

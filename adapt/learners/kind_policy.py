@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, RunError
-from .agent_runtime import Arrays, Noise, RowEpisodes, SeenRows
-from .contract import Weights
-from .facts import read_facts
-from .learner_contract import Kind, LearnerContract
-from .networks import Array
-from .row_policy import PolicyFacts, choose_rows, policy_shapes, spread_rows
-from .row_space import RowSpace, split_prefix
+from ...errors import BundleError, RunError
+from ..agent_runtime import Arrays, Noise, RowEpisodes, SeenRows
+from ..contract import Weights
+from ..facts import read_facts
+from ..learner_contract import Kind, LearnerContract
+from ..networks import Array
+from ..rows.policy import PolicyFacts, choose_rows, policy_shapes, spread_rows
+from ..rows.space import RowSpace, split_prefix
 
 
 class PolicyRowAgent:

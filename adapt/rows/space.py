@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BundleError
-from ..robots.spec import RobotSpec
-from .contract import Weights
-from .facts import read_facts
-from .networks import Array, Gaussian, compute_mlp, scale_from_log
+from ...errors import BundleError
+from ...robots.spec import RobotSpec
+from ..contract import Weights
+from ..facts import read_facts
+from ..networks import Array, Gaussian, compute_mlp, scale_from_log
 
 SPACES = ("choice", "unit", "raw", "skill")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..errors import BundleError
-from ..meta.adaptive import AdaptiveAgent
-from ..meta.collect import Seen
-from ..meta.inference.pearl_learner import PearlLearner
-from ..skills.network import MLP
+from ...errors import BundleError
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.collect import Seen
+from ...meta.inference.pearl_learner import PearlLearner
+from ...skills.network import MLP
 from .exported import Exported
 
 

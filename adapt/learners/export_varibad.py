@@ -6,10 +6,10 @@ import copy
 
 from torch import Tensor, nn
 
-from ..meta.adaptive import AdaptiveAgent
-from ..meta.collect import Seen
-from ..meta.inference.varibad_agent import MEMORY
-from ..meta.inference.varibad_learner import VaribadLearner
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.collect import Seen
+from ...meta.inference.varibad_agent import MEMORY
+from ...meta.inference.varibad_learner import VaribadLearner
 from .exported import Exported
 
 

@@ -10,21 +10,21 @@ import torch
 from numpy.typing import NDArray
 
 from supple.adapt.agent_runtime import RandomNoise, RecordedNoise, RuntimeAgent
-from supple.adapt.export_maesn import export_maesn
-from supple.adapt.export_maml import export_maml, write_plain_policy
-from supple.adapt.export_mlsh import export_mlsh
-from supple.adapt.export_pearl import export_pearl
-from supple.adapt.export_recurrent_updater import export_recurrent_updater
-from supple.adapt.export_rl2 import export_rl2
-from supple.adapt.export_varibad import export_varibad
-from supple.adapt.exported import Exported, write_exported
-from supple.adapt.host import make_hosted
 from supple.adapt.learner_bundle import (
     LearnerBundle,
 )
 from supple.adapt.learner_contract import Budget
-from supple.adapt.row_loop import run_episode
-from supple.adapt.torch_rows import NoiseRecorder
+from supple.adapt.learners.export_maesn import export_maesn
+from supple.adapt.learners.export_maml import export_maml, write_plain_policy
+from supple.adapt.learners.export_mlsh import export_mlsh
+from supple.adapt.learners.export_pearl import export_pearl
+from supple.adapt.learners.export_recurrent_updater import export_recurrent_updater
+from supple.adapt.learners.export_rl2 import export_rl2
+from supple.adapt.learners.export_varibad import export_varibad
+from supple.adapt.learners.exported import Exported, write_exported
+from supple.adapt.learners.host import make_hosted
+from supple.adapt.learners.torch_rows import NoiseRecorder
+from supple.adapt.rows.loop import run_episode
 from supple.errors import RunError
 from supple.meta.adaptive import MetaLearner
 from supple.meta.baselines.sac import SacConfig

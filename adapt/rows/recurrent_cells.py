@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .contract import Weights
-from .networks import Array
+from ..contract import Weights
+from ..networks import Array
 
 
 def gru_shapes(name: str, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:

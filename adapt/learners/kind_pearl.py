@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError
-from .agent_runtime import Arrays, Noise, RowEpisodes, SeenRows, take_state
-from .contract import Weights
-from .facts import read_facts
-from .learner_contract import Kind, LearnerContract
-from .networks import Array, compute_mlp, softplus
-from .row_distribution import draw
-from .row_space import RowSpace, mlp_shapes
-from .row_transitions import transitions_of, width_of
+from ...errors import BundleError
+from ..agent_runtime import Arrays, Noise, RowEpisodes, SeenRows, take_state
+from ..contract import Weights
+from ..facts import read_facts
+from ..learner_contract import Kind, LearnerContract
+from ..networks import Array, compute_mlp, softplus
+from ..rows.distribution import draw
+from ..rows.space import RowSpace, mlp_shapes
+from ..rows.transitions import transitions_of, width_of
 
 LEAST_VARIANCE = np.float32(1e-7)
 """Of a factor."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..meta.adaptive import AdaptiveAgent
-from ..meta.collect import Seen
-from ..meta.gradient.maesn_learner import MaesnLearner
-from ..meta.state import named_part
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.collect import Seen
+from ...meta.gradient.maesn_learner import MaesnLearner
+from ...meta.state import named_part
 from .export_maml import read_policy_state
 from .exported import Exported
 

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError
-from .agent_runtime import Arrays, Noise, RowEpisodes, SeenRows, take_state
-from .contract import Weights
-from .facts import read_facts
-from .learner_contract import Kind, LearnerContract
-from .networks import Array
-from .recurrent_cells import gru_shapes, step_gru
-from .row_distribution import draw
-from .row_space import RowSpace
-from .row_transitions import width_of
+from ...errors import BundleError
+from ..agent_runtime import Arrays, Noise, RowEpisodes, SeenRows, take_state
+from ..contract import Weights
+from ..facts import read_facts
+from ..learner_contract import Kind, LearnerContract
+from ..networks import Array
+from ..rows.distribution import draw
+from ..rows.recurrent_cells import gru_shapes, step_gru
+from ..rows.space import RowSpace
+from ..rows.transitions import width_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

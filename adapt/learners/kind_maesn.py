@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError
-from .agent_runtime import KEPT, Arrays, Noise, RowEpisodes, SeenRows, take_state
-from .contract import Weights
-from .facts import read_facts
-from .learner_contract import Kind, LearnerContract
-from .networks import Array
-from .row_advantage import compute_advantage, standardise
-from .row_policy import PolicyFacts, choose_rows, policy_shapes, spread_rows
-from .row_space import RowSpace, split_prefix
+from ...errors import BundleError
+from ..agent_runtime import KEPT, Arrays, Noise, RowEpisodes, SeenRows, take_state
+from ..contract import Weights
+from ..facts import read_facts
+from ..learner_contract import Kind, LearnerContract
+from ..networks import Array
+from ..rows.advantage import compute_advantage, standardise
+from ..rows.policy import PolicyFacts, choose_rows, policy_shapes, spread_rows
+from ..rows.space import RowSpace, split_prefix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""The kinds of learners that a bundle may hold, besides SiMPL, which has a contract of its own (`contract.py`)."""
+"""The kinds of learners that a bundle may hold besides SiMPL, whose contract is its own (`adapt/contract.py`)."""
 
 from __future__ import annotations
 
+from ..learner_contract import Kind
 from .kind_maesn import MAESN
 from .kind_mlsh import MLSH
 from .kind_pearl import PEARL
@@ -9,7 +10,6 @@ from .kind_policy import MAML, POLICY
 from .kind_recurrent_updater import RECURRENT_UPDATER
 from .kind_rl2 import RL2
 from .kind_varibad import VARIBAD
-from .learner_contract import Kind
 
 KINDS: dict[str, Kind] = {
     "maesn": MAESN,

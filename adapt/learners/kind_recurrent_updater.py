@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, RunError
-from .agent_runtime import KEPT, Arrays, Noise, RowEpisodes, SeenRows, take_state
-from .contract import Weights
-from .facts import read_facts
+from ...errors import BundleError, RunError
+from ..agent_runtime import KEPT, Arrays, Noise, RowEpisodes, SeenRows, take_state
+from ..contract import Weights
+from ..facts import read_facts
+from ..learner_contract import Kind, LearnerContract
+from ..networks import Array
+from ..rows.policy import PolicyFacts, policy_shapes
+from ..rows.recurrent_cells import sigmoid
+from ..rows.space import split_prefix
+from ..rows.transitions import transitions_of, width_of
 from .kind_policy import PolicyRowAgent
-from .learner_contract import Kind, LearnerContract
-from .networks import Array
-from .recurrent_cells import sigmoid
-from .row_policy import PolicyFacts, policy_shapes
-from .row_space import split_prefix
-from .row_transitions import transitions_of, width_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

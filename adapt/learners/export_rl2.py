@@ -6,10 +6,10 @@ import copy
 
 from torch import Tensor
 
-from ..meta.adaptive import AdaptiveAgent
-from ..meta.collect import Seen
-from ..meta.memory.rl2_agent import MEMORY
-from ..meta.memory.rl2_learner import Rl2Learner
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.collect import Seen
+from ...meta.memory.rl2_agent import MEMORY
+from ...meta.memory.rl2_learner import Rl2Learner
 from .exported import Exported
 
 

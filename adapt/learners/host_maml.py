@@ -6,16 +6,16 @@ from typing import cast
 
 from torch import Tensor
 
-from ..errors import BundleError, ConfigError
-from ..meta.adaptive import AdaptiveAgent
-from ..meta.gradient.inner import GradientDescent, StepSizes, UpdateRule
-from ..meta.gradient.learned_rule import LearnedRule
-from ..meta.gradient.maml import MamlConfig
-from ..meta.gradient.maml_agent import MamlAgent
-from ..meta.policy import make_policy
-from ..meta.space import ActionSpace
+from ...errors import BundleError, ConfigError
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.gradient.inner import GradientDescent, StepSizes, UpdateRule
+from ...meta.gradient.learned_rule import LearnedRule
+from ...meta.gradient.maml import MamlConfig
+from ...meta.gradient.maml_agent import MamlAgent
+from ...meta.policy import make_policy
+from ...meta.space import ActionSpace
+from ..learner_contract import LearnerContract
 from .kind_policy import MamlFacts, read_maml
-from .learner_contract import LearnerContract
 
 
 def make_rule(facts: MamlFacts) -> UpdateRule:

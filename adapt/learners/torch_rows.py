@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..errors import BundleError, RunError
-from ..meta.adaptive import AdaptiveAgent
-from ..meta.collect import Episodes, Seen
-from ..meta.space import ActionSpace
-from ..robots.spec import RobotSpec
-from .agent_runtime import Arrays, RowEpisodes, SeenRows
-from .networks import Array
+from ...errors import BundleError, RunError
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.collect import Episodes, Seen
+from ...meta.space import ActionSpace
+from ...robots.spec import RobotSpec
+from ..agent_runtime import Arrays, RowEpisodes, SeenRows
+from ..networks import Array
 
 ReadState = Callable[[AdaptiveAgent, Seen], Mapping[str, Tensor]]
 """What the numpy agent of the same kind calls its state; `Seen` is what the agent acted on last."""

@@ -17,22 +17,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import BundleError, RunError
-from ..meta.adaptive import AdaptiveAgent
-from ..meta.collect import Episodes
-from ..meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
-from ..meta.state import named_part
-from ..skills.config import SkillConfig
-from ..skills.model import SkillModel
-from .agent_runtime import HOST, Arrays, Noise, RowEpisodes, RuntimeAgent, SeenRows
-from .contract import Weights
-from .golden_trial import play_trial, recorded_noise, require_trial
+from ...errors import BundleError, RunError
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.collect import Episodes
+from ...meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
+from ...meta.state import named_part
+from ...skills.config import SkillConfig
+from ...skills.model import SkillModel
+from ..agent_runtime import HOST, Arrays, Noise, RowEpisodes, RuntimeAgent, SeenRows
+from ..contract import Weights
+from ..golden_trial import play_trial, recorded_noise, require_trial
+from ..learner_bundle import LearnerBundle
+from ..learner_contract import LearnerContract
+from ..networks import Array
+from ..rows.space import RowSpace
 from .host_maml import make_maml_agent, read_maml_params
 from .host_mlsh import make_mlsh_agent, observe_mlsh, read_mlsh_params
-from .learner_bundle import LearnerBundle
-from .learner_contract import LearnerContract
-from .networks import Array
-from .row_space import RowSpace
 from .torch_rows import to_episodes
 
 HOST_TOLERANCE = 1e-4

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .agent_runtime import RowEpisodes
-from .learner_contract import LearnerContract
-from .networks import Array
-from .row_space import RowSpace
+from ..agent_runtime import RowEpisodes
+from ..learner_contract import LearnerContract
+from ..networks import Array
+from .space import RowSpace
 
 
 def width_of(contract: LearnerContract) -> int:

@@ -16,18 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import BundleError
-from ..meta.adaptive import AdaptiveAgent
-from ..meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
-from ..robots.spec import RobotSpec
-from .agent_runtime import RandomNoise
-from .contract import Weights
-from .golden_trial import make_trial_inputs, play_trial
+from ...errors import BundleError
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
+from ...robots.spec import RobotSpec
+from ..agent_runtime import RandomNoise
+from ..contract import Weights
+from ..golden_trial import make_trial_inputs, play_trial
+from ..learner_bundle import LearnerBundle, write_learner_bundle
+from ..learner_contract import Budget, LearnerContract
+from ..networks import Array
+from ..rows.space import SpaceFacts
 from .host import make_hosted
-from .learner_bundle import LearnerBundle, write_learner_bundle
-from .learner_contract import Budget, LearnerContract
-from .networks import Array
-from .row_space import SpaceFacts
 from .torch_rows import NoiseRecorder, ReadState, TorchRowAgent
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .agent_runtime import Noise
-from .networks import Array, Gaussian, scale_from_log
-from .row_space import RowSpace
+from ..agent_runtime import Noise
+from ..networks import Array, Gaussian, scale_from_log
+from .space import RowSpace
 
 
 def draw(space: RowSpace, output: Array, noise: Noise, *, greedy: bool) -> Array:

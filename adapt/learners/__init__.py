@@ -1,0 +1,9 @@
+"""The learners that a bundle may hold, besides SiMPL.
+
+    kinds     the table of them, by name
+    kind_*    an agent in numpy, one file for each kind
+    export_*  from the trainer's learner to a bundle; `exported` has what is the same for all
+    host_*    gradient steps between episodes, where a kind needs them; `host` has what is the same for all
+
+`kinds` and `kind_*` load without torch; the others, and `torch_rows`, load it.
+"""

@@ -1,0 +1,1 @@
+"""What agents compute on a robot, in numpy, for rows at once: spaces, policies, distributions, advantages, the loop."""
