@@ -51,7 +51,7 @@ docs: $(INSTALLED)
 
 # After changing docs/results/*.json or a preset.
 results: $(INSTALLED)
-	$(BIN)/python -m supple.pipeline.results
+	$(BIN)/python -m supple.pipeline.results.pages
 
 install: $(INSTALLED)
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from recording import print_records
 
-import supple.pipeline.verb_run  # noqa: F401  loaded before the forks, so that no child has to
+import supple.pipeline.verbs.run  # noqa: F401  loaded before the forks, so that no child has to
 from supple.pipeline.testing_kills import TINY, kill_chain
 
 KILLS = 20

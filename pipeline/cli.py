@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 VERBS = {
     "run": Entry(
-        "verb_run",
+        "verbs.run",
         "Run",
         "Run the whole chain of a preset; what is there already is skipped, what was interrupted goes on.",
         (
@@ -45,7 +45,7 @@ VERBS = {
         ),
     ),
     "generate": Entry(
-        "verb_data",
+        "verbs.data",
         "Generate",
         "Drive the maze robot between random places with a waypoint planner and write the motion as D4RL HDF5.",
         (
@@ -54,7 +54,7 @@ VERBS = {
         ),
     ),
     "ingest": Entry(
-        "verb_data",
+        "verbs.data",
         "Ingest",
         "Read a D4RL HDF5 file, check it and write an episode store.",
         (
@@ -64,7 +64,7 @@ VERBS = {
         ),
     ),
     "extract": Entry(
-        "verb_train",
+        "verbs.train",
         "Extract",
         "Learn the skill model from an episode store: encoder, decoder and skill prior.",
         (
@@ -73,7 +73,7 @@ VERBS = {
         ),
     ),
     "meta-train": Entry(
-        "verb_train",
+        "verbs.train",
         "MetaTrain",
         "Meta-train a policy over skills (or raw actions) on a set of training tasks.",
         (
@@ -83,7 +83,7 @@ VERBS = {
         ),
     ),
     "export": Entry(
-        "verb_train",
+        "verbs.train",
         "Export",
         "Write the policy bundle of a meta-trained agent.",
         (
@@ -92,7 +92,7 @@ VERBS = {
         ),
     ),
     "adapt": Entry(
-        "verb_adapt",
+        "verbs.adapt",
         "Adapt",
         "Adapt a bundle to tasks, as its learner does: inference and fine-tuning, memory, or gradient steps.",
         (
@@ -102,7 +102,7 @@ VERBS = {
         ),
     ),
     "bench-meta": Entry(
-        "verb_bench_meta",
+        "verbs.bench_meta",
         "BenchMeta",
         "Reproduce cells of the meta-RL results table: meta-train, then evaluate on held-out tasks.",
         (
@@ -112,19 +112,19 @@ VERBS = {
         ),
     ),
     "report": Entry(
-        "verb_report",
+        "verbs.report",
         "Report",
         "Make one self-contained HTML page of a run, finished or not.",
         ("supple report runs/demo", "supple report runs/demo --out demo.html"),
     ),
     "verify": Entry(
-        "verb_look",
+        "verbs.look",
         "Verify",
         "Check every byte of a store, a bundle, a stage folder or a whole run.",
         ("supple verify runs/demo", "supple verify runs/demo/ingest/store", "supple verify runs/demo/export/bundle"),
     ),
     "info": Entry(
-        "verb_look",
+        "verbs.look",
         "Info",
         "Say what this installation is, or what a file or folder of Supple holds.",
         ("supple info", "supple info runs/demo/extract", "supple info runs/demo/export/bundle --json"),
@@ -175,11 +175,11 @@ def parse(verb: str, arguments: Sequence[str]) -> "Verb":
     entry = VERBS[verb]
     description = entry.summary + "\n\nExamples:\n" + "\n".join(f"  {example}" for example in entry.examples)
     if verb == "run":
-        from .verb_run import parse_run
+        from .verbs.run import parse_run
 
         return parse_run(arguments, description)
     if verb == "adapt":
-        from .verb_adapt import parse_adapt
+        from .verbs.adapt import parse_adapt
 
         return parse_adapt(arguments, description)
     from .cli_common import parse_verb

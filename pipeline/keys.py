@@ -149,7 +149,7 @@ def compute_code_digest(module: str, root: Path = PACKAGE_ROOT) -> str:
     Comments, docstrings and layout do not count, nor do the modules in `RUNNER`.
 
     Args:
-        module: file of the stage below the package root, such as `pipeline/stage_extract.py`.
+        module: file of the stage below the package root, such as `pipeline/stages/extract.py`.
         root: folder of the package.
     """
     waiting = [root / module]

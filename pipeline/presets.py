@@ -11,12 +11,12 @@ from ..meta.simpl.config import SimplConfig
 from ..meta.simpl.finetune import FinetuneConfig
 from ..skills.config import SkillConfig
 from .robot_choice import MazeConfig, TaskConfig
-from .stage_adapt import AdaptStageConfig
-from .stage_export import ExportConfig
-from .stage_extract import ExtractConfig
-from .stage_generate import GenerateConfig
-from .stage_ingest import IngestConfig
-from .stage_meta_train import MetaTrainConfig
+from .stages.adapt import AdaptStageConfig
+from .stages.export import ExportConfig
+from .stages.extract import ExtractConfig
+from .stages.generate import GenerateConfig
+from .stages.ingest import IngestConfig
+from .stages.meta_train import MetaTrainConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from supple.pipeline import bench_table
+from supple.pipeline.bench import cell_table
 from supple.pipeline.cli import VERBS, main, parse
-from supple.pipeline.departures import PAGE, SECTION, render_departures
-from supple.pipeline.results import fill_section
+from supple.pipeline.results.departures import PAGE, SECTION, render_departures
+from supple.pipeline.results.pages import fill_section
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -53,8 +53,8 @@ def test_every_departure_from_the_published_run_is_written_down() -> None:
 
 
 def test_every_cell_of_the_benchmark_is_written_down() -> None:
-    page = (ROOT / bench_table.PAGE).read_text()
-    assert fill_section(page, bench_table.SECTION, bench_table.render_cells()) == page, "run: make results"
+    page = (ROOT / cell_table.PAGE).read_text()
+    assert fill_section(page, cell_table.SECTION, cell_table.render_cells()) == page, "run: make results"
 
 
 def test_every_decision_is_in_the_navigation() -> None:

@@ -20,7 +20,7 @@ from supple.meta.simpl.config import SimplConfig
 from supple.meta.simpl.pool import Transitions
 from supple.meta.space import RawSpace, SkillSpace
 from supple.meta.testing import PointBatch
-from supple.pipeline.stage_export import compute_torch_outputs, compute_weights, make_contract
+from supple.pipeline.stages.export import compute_torch_outputs, compute_weights, make_contract
 from supple.skills.config import SkillConfig
 from supple.skills.gaussian import Gaussian
 from supple.skills.model import SkillModel

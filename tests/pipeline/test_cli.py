@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from supple.pipeline.cli import VERBS, main
-from supple.pipeline.collect_results import collect
-from supple.pipeline.collect_runs import load_finished
 from supple.pipeline.keys import load_record
 from supple.pipeline.presets import PRESETS
+from supple.pipeline.results.collect_results import collect
+from supple.pipeline.results.collect_runs import load_finished
 
 STAGES = ["generate", "ingest", "extract", "meta-train", "export", "adapt"]
 

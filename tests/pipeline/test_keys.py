@@ -101,7 +101,7 @@ def test_code_counts_where_the_stage_imports_it_and_prose_never(
 
 @pytest.mark.parametrize("stage", ["generate", "ingest", "extract", "meta_train", "export", "adapt"])
 def test_every_stage_has_a_code_version(stage: str) -> None:
-    assert len(compute_code_digest(f"pipeline/stage_{stage}.py", PACKAGE_ROOT)) == 64
+    assert len(compute_code_digest(f"pipeline/stages/{stage}.py", PACKAGE_ROOT)) == 64
 
 
 def test_folder_digest_depends_on_names_and_bytes(tmp_path: Path) -> None:

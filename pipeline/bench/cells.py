@@ -1,0 +1,277 @@
+"""The cells of the meta-RL results table, as Python objects: `supple bench-meta CELL`.
+
+A cell is one learner on one robot with one task set, the action space, how long it has to learn a test task, the
+numbers that others published or that are exact, and the number that we ask of it: its gate. Gates are ours, set a
+little below what was published or is exact.
+
+Sources of references: Finn, Abbeel, Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML
+2017 (the results of 2D navigation that the authors' code stores, 40 test tasks); Duan et al., "RL^2: Fast Reinforcement
+Learning via Slow Reinforcement Learning", arXiv 1611.02779, 2016, Tables 1 and 2; Zintgraf et al., "VariBAD", ICLR 2020
+(GridNavi; its optimum is exact, see `robots/oracles.py`).
+"""
+
+from typing import Any
+
+from ...errors import ConfigError
+from ...meta.baselines.ppo import PpoConfig, PpoSteps
+from ...meta.evaluation import EvaluationConfig
+from ...meta.gradient.learned_rule import LearnedRule
+from ...meta.gradient.maml import MamlConfig
+from ...meta.hierarchy.mlsh import MlshConfig, PpoPasses
+from ...meta.memory.rl2 import Rl2Config
+from ...meta.trial import Trial
+from ...robots.krazy_boards import KRAZY_PRESETS
+from ...robots.oracles import bernoulli_bayes_return, gridnavi_bayes_returns
+from ...robots.random_mazes import RANDOM_MAZE_PRESETS
+from .cell import Cell as Cell
+from .cell import Gate as Gate
+from .cell import Reference as Reference
+from .cell_stages import BenchConfig, LearnerChoice
+from .maesn_cells import MAESN_CELLS
+from .maml import MamlChoice
+from .maze_cells import MAZE_CELLS
+from .mlsh import MlshChoice
+from .mujoco_cells import MUJOCO_CELLS
+from .navigation_cells import NAVIGATION_CELLS, NAVIGATION_REFERENCES
+from .pearl_cells import PEARL_CELLS
+from .ppo import PpoChoice
+from .rl2 import Rl2Choice
+from .robots import (
+    BenchRobot,
+    BernoulliBandits,
+    GridNavi,
+    KrazyWorld,
+    MovementBandits,
+    PointNavigation,
+    RandomMazes,
+    TabularMdps,
+)
+from .varibad_cells import VARIBAD_CELLS
+
+ALL = "all"
+"""Stands for every cell but the demonstrations."""
+DEMO = "demo-"
+"""Cells whose name begins like this take seconds and reach nothing; they show that all of it runs."""
+
+
+DUAN_1 = "Duan et al. 2016, Table 1"
+DUAN_2 = "Duan et al. 2016, Table 2"
+
+STEPS = EvaluationConfig(adapt_steps=3)
+"""Three gradient steps, as Finn et al. at test time."""
+
+
+def _navigation(
+    method: str, minutes: float, gates: tuple[Gate, ...] = (), rule: LearnedRule | None = None, **changes: Any
+) -> Cell:
+    """MAML or a variant on the 2D navigation of Finn et al.; half of the tasks give the curvature, for speed."""
+    config = MamlConfig(**{"curvature_tasks": 10, **changes})
+    learner = MamlChoice(method=method, config=config, rule=rule)
+    return Cell(
+        config=BenchConfig(robot=PointNavigation(), space="unit", learner=learner, evaluation=STEPS),
+        minutes=minutes,
+        gates=gates,
+        references=NAVIGATION_REFERENCES,
+    )
+
+
+def _bandit(pulls: int, arms: int, gittins: float, published: float, minutes: float, gate: float | None) -> Cell:
+    """RL2 on the bandits of Duan et al."""
+    # the best of a few settings that were tried with 5 arms; the default rates are those of 10 pulls
+    config = Rl2Config(trials=1024, iterations=300, minibatch=256, discount=1.0)
+    if pulls > 10:
+        config = Rl2Config(trials=512, iterations=300, learning_rate=3e-3, entropy_weight=0.05, discount=1.0)
+    references: tuple[Reference, ...] = (
+        Reference("gittins-published", (gittins,), DUAN_1),
+        Reference("rl2-published", (published,), DUAN_1),
+    )
+    if pulls <= 10:  # longer ones are out of reach
+        references += (Reference("bayes-optimal-exact", (bernoulli_bayes_return(arms, pulls),), "robots/oracles.py"),)
+    return Cell(
+        config=BenchConfig(
+            robot=BernoulliBandits(pulls=pulls, arms=arms), space="choice", learner=Rl2Choice(config=config)
+        ),
+        minutes=minutes,
+        gates=() if gate is None else (Gate(gate, 1),),
+        references=references,
+    )
+
+
+def _rl2(robot: BenchRobot, trial: Trial, *, method: str = "rl2", repetitions: int = 1, **changes: Any) -> BenchConfig:
+    """RL2 in trials of several episodes, evaluated in the trials that it was trained in, so often in each task."""
+    return BenchConfig(
+        robot=robot,
+        space="choice",
+        learner=Rl2Choice(method=method, config=Rl2Config(trial=trial, **changes)),
+        evaluation=EvaluationConfig(trial=trial, trials=repetitions),
+    )
+
+
+DUAN_TRIAL = Trial(episodes=10)
+GRIDNAVI_TRIAL = Trial(episodes=4)
+KRAZY_TRIAL = Trial(episodes=5)
+EXPLORING_TRIAL = Trial(episodes=5, exploration_episodes=3)
+"""Three episodes of exploration, then two that count (Stadie et al. 2018)."""
+KRAZY = KrazyWorld(board=KRAZY_PRESETS["5x5"])
+MAZE = RandomMazes(maze=RANDOM_MAZE_PRESETS["7"])
+
+
+def _boards_maml(robot: BenchRobot, method: str, minutes: float, **changes: Any) -> Cell:
+    """MAML or E-MAML on boards of Krazy World or in mazes, one gradient step as Stadie et al."""
+    config = MamlConfig(
+        **{"activation": "tanh", "step_size": 0.1, "iterations": 200, "curvature_tasks": 5, "trace": 0.97, **changes}
+    )
+    evaluation = EvaluationConfig(adapt_steps=1, trials=2)
+    learner = MamlChoice(method=method, config=config, rollouts=20, later_scale=1.0)
+    return Cell(
+        config=BenchConfig(robot=robot, space="choice", learner=learner, evaluation=evaluation), minutes=minutes
+    )
+
+
+def _boards_rl2(robot: BenchRobot, minutes: float, **changes: Any) -> Cell:
+    """RL2 on boards of Krazy World or in mazes."""
+    settings: dict[str, Any] = {"iterations": 400, "hidden": 128, "learning_rate": 2e-3, "trace": 0.95, **changes}
+    return Cell(config=_rl2(robot, KRAZY_TRIAL, repetitions=10, **settings), minutes=minutes)
+
+
+def _boards_e_rl2(robot: BenchRobot, minutes: float, **changes: Any) -> Cell:
+    """E-RL2, whose first episodes are worth what later ones make of them: credit has to reach that far back."""
+    far: dict[str, Any] = {"discount": 0.997, "trace": 0.997}
+    settings: dict[str, Any] = {"iterations": 400, "hidden": 128, "learning_rate": 2e-3, **far, **changes}
+    return Cell(config=_rl2(robot, EXPLORING_TRIAL, method="e-rl2", repetitions=10, **settings), minutes=minutes)
+
+
+def _on_movement_bandits(learner: LearnerChoice, minutes: float, gates: tuple[Gate, ...] = ()) -> Cell:
+    """Ten steps of adaptation, 40 episodes before each, in ten repetitions of both tasks."""
+    evaluation = EvaluationConfig(adapt_steps=10, trials=10)
+    return Cell(
+        config=BenchConfig(robot=MovementBandits(), space="choice", learner=learner, evaluation=evaluation),
+        minutes=minutes,
+        gates=gates,
+    )
+
+
+CELLS: dict[str, Cell] = {
+    "demo-maml": Cell(
+        config=BenchConfig(
+            robot=PointNavigation(num_train=8, num_test=4),
+            space="unit",
+            learner=MamlChoice(config=MamlConfig(hidden=(8,), iterations=4, tasks=2, episodes=2), rollouts=2),
+            evaluation=EvaluationConfig(adapt_steps=2),
+        ),
+        minutes=0.1,
+    ),
+    "demo-rl2": Cell(
+        config=_rl2(
+            GridNavi(num_train=16), Trial(episodes=2), repetitions=2, trials=8, hidden=8, iterations=4, minibatch=4
+        ),
+        minutes=0.1,
+    ),
+    "demo-mlsh": Cell(
+        config=BenchConfig(
+            robot=MovementBandits(),
+            space="choice",
+            learner=MlshChoice(
+                config=MlshConfig(groups=2, rollouts=2, warmup=1, iterations=4, hidden=(8,)), rollouts=2
+            ),
+            evaluation=EvaluationConfig(adapt_steps=2),
+        ),
+        minutes=0.1,
+    ),
+    "maml-2d-navigation": _navigation("maml", 8, (Gate(-14.0, 1), Gate(-5.0, 2), Gate(-4.0, 3))),
+    "maml-2d-navigation-first-order": _navigation("maml-first-order", 3, first_order=True),
+    "maml-2d-navigation-reinforce": _navigation("maml-reinforce", 1, outer="reinforce"),
+    "maml-2d-navigation-lvc": _navigation("maml-lvc", 8, correction="lvc"),
+    "meta-sgd-2d-navigation": _navigation("meta-sgd", 8, step_sizes="parameter"),
+    "learned-update-2d-navigation": _navigation("learned-update", 8, (Gate(-11.7, 1),), LearnedRule()),
+    "e-maml-2d-navigation": _navigation("e-maml", 9, exploration=1.0),
+    "maml-krazy-5x5": _boards_maml(KRAZY, "maml", 8),
+    "e-maml-krazy-5x5": _boards_maml(KRAZY, "e-maml", 8, exploration=1.0),
+    "rl2-bandit-10-5": _bandit(10, 5, gittins=6.6, published=6.7, minutes=2, gate=6.6),
+    "rl2-bandit-10-10": _bandit(10, 10, gittins=6.6, published=6.7, minutes=2, gate=None),
+    "rl2-bandit-10-50": _bandit(10, 50, gittins=6.5, published=6.8, minutes=2, gate=None),
+    "rl2-bandit-100-5": _bandit(100, 5, gittins=78.3, published=78.7, minutes=7, gate=77.5),
+    "rl2-bandit-100-10": _bandit(100, 10, gittins=82.8, published=83.5, minutes=7, gate=None),
+    "rl2-bandit-100-50": _bandit(100, 50, gittins=85.2, published=84.9, minutes=9, gate=None),
+    "rl2-tabular-10": Cell(
+        config=_rl2(TabularMdps(), DUAN_TRIAL, repetitions=2, iterations=300, learning_rate=3e-3, hidden=128),
+        minutes=7,
+        gates=(Gate(150.0, None, "return_trial"),),
+        references=(
+            Reference("rl2-published", (156.2,), DUAN_2, "return_trial"),
+            Reference("beb-published", (150.2,), DUAN_2, "return_trial"),
+            Reference("ucrl2-published", (146.6,), DUAN_2, "return_trial"),
+            Reference("opsrl-published", (144.1,), DUAN_2, "return_trial"),
+            Reference("psrl-published", (138.1,), DUAN_2, "return_trial"),
+        ),
+    ),
+    "rl2-gridnavi": Cell(
+        config=_rl2(GridNavi(), GRIDNAVI_TRIAL, repetitions=50, iterations=400, learning_rate=2e-3, trace=0.95),
+        minutes=3,
+        references=(Reference("bayes-optimal-exact", tuple(gridnavi_bayes_returns(4).tolist()), "robots/oracles.py"),),
+    ),
+    "mlsh-movement-bandits": _on_movement_bandits(
+        MlshChoice(
+            config=MlshConfig(
+                groups=20,
+                rollouts=80,
+                iterations=200,
+                hidden=(32, 32),
+                # with masters that fit noise (the published rate and passes), or a tenth of their choices uniform
+                # (published), both sub-policies of a seed became the same, or stayed so for long
+                random_choice=0.0,
+                master=PpoPasses(learning_rate=3e-3, epochs=5),
+                sub_policy=PpoPasses(learning_rate=5e-4, entropy_weight=0.03),
+            )
+        ),
+        minutes=2,
+        gates=(Gate(35.0, 10),),
+    ),
+    "ppo-movement-bandits": _on_movement_bandits(
+        # as many samples for the policy at each update as MLSH's sub-policies have
+        PpoChoice(
+            config=PpoConfig(
+                hidden=(32, 32),
+                iterations=120,
+                tasks=2,
+                episodes=80,
+                training=PpoSteps(learning_rate=5e-4, entropy_weight=0.03, trace=0.98),
+                adaptation=PpoSteps(learning_rate=1e-3, trace=0.98),
+            )
+        ),
+        minutes=1,
+    ),
+    "rl2-krazy-5x5": _boards_rl2(KRAZY, 20),
+    "e-rl2-krazy-5x5": _boards_e_rl2(KRAZY, 20),
+    "rl2-maze-7": _boards_rl2(MAZE, 20),
+    "e-rl2-maze-7": _boards_e_rl2(MAZE, 20),
+    "maml-maze-7": _boards_maml(MAZE, "maml", 6),
+    "e-maml-maze-7": _boards_maml(MAZE, "e-maml", 6, exploration=1.0),
+    **NAVIGATION_CELLS,
+    **MAESN_CELLS,
+    **MAZE_CELLS,
+    **MUJOCO_CELLS,
+    **PEARL_CELLS,
+    **VARIBAD_CELLS,
+}
+"""By name."""
+
+
+def find_cells(names: tuple[str, ...]) -> dict[str, Cell]:
+    """The named cells in the order given, each once; `all` stands for all but the demonstrations.
+
+    Raises:
+        ConfigError: no names, or one that is not known.
+    """
+    known = ", ".join((ALL, *CELLS))
+    if not names:
+        raise ConfigError(f"bench-meta: expected at least one cell, got none; name some of {known}, or pass --list")
+    found: dict[str, Cell] = {}
+    for name in names:
+        if name == ALL:
+            found |= {other: cell for other, cell in CELLS.items() if not other.startswith(DEMO)}
+        elif name in CELLS:
+            found[name] = CELLS[name]
+        else:
+            raise ConfigError(f"bench-meta: expected cells of {known}, got {name!r}; see supple bench-meta --list")
+    return found

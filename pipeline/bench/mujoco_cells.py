@@ -1,0 +1,99 @@
+"""Cells of the meta-RL results table on MuJoCo robots, merged into `cells.py`.
+
+Sources of references: Finn, Abbeel, Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML
+2017: the results that the authors' code stores, 40 test tasks, 200 steps of 10 ms. Their cheetah starts with less
+noise, and their policy also sees the centre of mass, see `robots/cheetah.py`. The cells of the other learners stand on
+the same robots, so that they can be compared; in their own papers an action lasts 50 ms.
+
+None of these cells was run so far, and settings that are not published are first guesses.
+"""
+
+from ...meta.baselines.sac import SacConfig
+from ...meta.evaluation import EvaluationConfig
+from ...meta.gradient.maml import MamlConfig
+from ...meta.inference.pearl import PearlConfig
+from ...meta.memory.rl2 import Rl2Config
+from ...meta.trial import Trial
+from ...meta.trpo import TrustRegion
+from ...robots.cheetah import CHEETAH_DIRECTION_10MS, CHEETAH_VELOCITY_10MS
+from .cell import Cell, Reference
+from .cell_stages import BenchConfig, LearnerChoice
+from .mujoco_robots import Cheetahs, MujocoMaml, MujocoPearl, MujocoRl2
+
+FINN = "Finn et al. 2017, the authors' stored results"
+DIRECTION = Cheetahs(variant=CHEETAH_DIRECTION_10MS)
+VELOCITY = Cheetahs(variant=CHEETAH_VELOCITY_10MS, num_test=40)
+STEPS = EvaluationConfig(adapt_steps=3)
+
+
+def _maml(episodes: int, iterations: int, max_kl: float) -> LearnerChoice:
+    """As published, but for the tasks that give the curvature (published: all)."""
+    config = MamlConfig(
+        step_size=0.1,
+        tasks=40,
+        episodes=episodes,
+        iterations=iterations,
+        curvature_tasks=10,
+        trust_region=TrustRegion(max_kl=max_kl),
+    )
+    return MujocoMaml(config=config, rollouts=20)
+
+
+def _rl2_direction() -> BenchConfig:
+    """Trials of two episodes: one to find out the direction, one to run."""
+    trial = Trial(episodes=2)
+    config = Rl2Config(
+        trial=trial,
+        trials=64,
+        minibatch=16,
+        iterations=300,
+        hidden=128,
+        learning_rate=1e-3,
+        trace=0.95,
+        entropy_weight=0.0,
+    )
+    evaluation = EvaluationConfig(trial=trial, trials=20)
+    return BenchConfig(robot=DIRECTION, space="unit", learner=MujocoRl2(config=config), evaluation=evaluation)
+
+
+def _pearl_velocity() -> BenchConfig:
+    """Two episodes to infer the velocity from, as published, and one to run; networks are smaller than published."""
+    config = PearlConfig(
+        sac=SacConfig(hidden=(128, 128), discount=0.99, temperature=0.2),
+        kl_weight=4e-3,
+        iterations=100,
+        rollouts=1,
+        prior_episodes=2,
+        posterior_episodes=3,
+        updates=200,
+        context=100,
+    )
+    evaluation = EvaluationConfig(trial=Trial(episodes=3), trials=2)
+    return BenchConfig(robot=VELOCITY, space="unit", learner=MujocoPearl(config=config), evaluation=evaluation)
+
+
+MUJOCO_CELLS: dict[str, Cell] = {
+    "maml-cheetah-direction": Cell(
+        config=BenchConfig(robot=DIRECTION, space="unit", learner=_maml(20, 100, 0.02), evaluation=STEPS),
+        minutes=26,
+        references=(
+            Reference("maml-published", (-50.7, 293.2, 313.5, 315.7), FINN),
+            Reference("oracle-published", (442.7,) * 4, FINN),
+        ),
+    ),
+    "maml-cheetah-velocity": Cell(
+        config=BenchConfig(robot=VELOCITY, space="unit", learner=_maml(10, 475, 0.01), evaluation=STEPS),
+        minutes=55,
+        references=(
+            Reference("maml-published", (-129.5, -78.6, -66.6, -60.8), FINN),
+            Reference("oracle-published", (-54.5,) * 4, FINN),
+        ),
+    ),
+    "pearl-cheetah-velocity": Cell(
+        config=_pearl_velocity(), minutes=11, references=(Reference("oracle-published", (-54.5,) * 3, FINN),)
+    ),
+    "rl2-cheetah-direction": Cell(
+        config=_rl2_direction(), minutes=13, references=(Reference("oracle-published", (442.7,) * 2, FINN),)
+    ),
+}
+"""By name."""

@@ -1,0 +1,50 @@
+"""RL2 and E-RL2 as cells of the meta-RL benchmark.
+
+This file, with what it imports, is the code version of those cells.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.memory.rl2 import Rl2Config
+from ...meta.memory.rl2_learner import Rl2Learner
+from ...meta.space import ActionSpace
+from ...robots.robot import Float, RobotBatch
+from .cell_stages import Made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rl2Choice:
+    """RL2's settings in training and at test time."""
+
+    module: ClassVar[str] = "pipeline/bench/rl2.py"
+    method: str = "rl2"
+    """What records call it; E-RL2 has a name of its own."""
+    config: Rl2Config = field(default_factory=Rl2Config)
+    greedy: bool = False
+    """Act by the mode at test time (published: sample)."""
+
+    @property
+    def rows(self) -> int:
+        """See `LearnerChoice.rows`."""
+        return self.config.trials
+
+    @property
+    def iterations(self) -> int:
+        """See `LearnerChoice.iterations`."""
+        return self.config.iterations
+
+    @property
+    def rollouts(self) -> int:
+        """See `LearnerChoice.rollouts`: each row learns for itself."""
+        return 1
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerChoice.make`."""
+        learner = Rl2Learner(space, robot, goals, self.config, seed=seed, device=device)
+
+        def make_agent(agent_seed: int) -> AdaptiveAgent:
+            return learner.agent(greedy=self.greedy, seed=agent_seed)
+
+        return Made(learner, make_agent)

@@ -1,0 +1,150 @@
+"""Stage `extract`: learns the skill model from an episode store.
+
+Writes `skill.safetensors`, `skill.json` and `skill-report.json` (how good the skills are on episodes held out).
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...datasets.store import EpisodeStore, open_store
+from ...datasets.windows import WindowSampler, split_episodes
+from ...errors import ConfigError
+from ...skills.checkpoint import load_checkpoint, save_checkpoint, save_skill_model
+from ...skills.config import SkillConfig
+from ...skills.evaluate import evaluate_rollouts, evaluate_windows
+from ...skills.learner import SkillLearner, train
+from ...skills.model import SkillModel
+from ..folder import write_record
+from ..progress import format_metrics
+from ..robot_choice import MazeConfig, make_robot
+from ..stage import Stage, Work
+from .ingest import NAME as STORE_NAME
+
+REPORT_NAME = "skill-report.json"
+REPORT_WINDOWS = 4096
+"""Windows on which the report is computed."""
+ROLLOUTS = 512
+"""Of these, windows that are decoded in the simulator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractConfig:
+    """The skill model, its training, and what is held out."""
+
+    skill: SkillConfig = field(default_factory=SkillConfig)
+    validation_fraction: float = 0.02
+    """Share of the episodes that is held out for the report, 0 <= fraction < 1."""
+    log_every: int = 200
+    """Updates between two records of metrics."""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be logged or split.
+
+        Raises:
+            ConfigError: names the field.
+        """
+        if not 0 <= self.validation_fraction < 1:
+            raise ConfigError(
+                f"extract.validation_fraction: expected 0 <= fraction < 1, got {self.validation_fraction}; lower it"
+            )
+        if self.log_every < 1:
+            raise ConfigError(f"extract.log_every: expected at least 1 update, got {self.log_every}; raise it")
+
+
+def find_store(path: Path) -> Path:
+    """The store itself, or the one in an `ingest` folder."""
+    return path / STORE_NAME if (path / STORE_NAME).is_dir() else path
+
+
+def make_extract(store: Path, config: ExtractConfig, maze: MazeConfig, seed: int) -> Stage:
+    """The stage; `seed` is the skill model's too, and `maze` counts only where the store is from that robot.
+
+    Raises:
+        StoreError: there is no whole store at `store`.
+    """
+    simulated = maze if open_store(find_store(store)).schema.robot == "maze" else None
+    config = replace(config, skill=replace(config.skill, seed=seed))
+    return Stage(
+        name="extract",
+        config={"extract": config, "maze": simulated},
+        inputs={"store": store},
+        seed=seed,
+        module="pipeline/stages/extract.py",
+        libraries=("numpy", "torch", "safetensors", "zarr", "mujoco"),
+        body=partial(extract, config, simulated),
+    )
+
+
+class HeldOut(NamedTuple):
+    """Episodes that training does not see: their first rows and lengths, shape (E,)."""
+
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+
+def make_samplers(store: EpisodeStore, config: ExtractConfig) -> tuple[WindowSampler, HeldOut]:
+    """Windows of the training episodes, and the episodes held out (all of them, where too few are held out)."""
+    start, length = store.episodes.start, store.episodes.length
+    horizon = config.skill.skill_horizon
+    kept, out = split_episodes(len(start), config.validation_fraction, config.skill.seed)
+    arrays = store.load("observation"), store.load("action")
+    sampler = WindowSampler(*arrays, start[kept], length[kept], horizon)
+    if not len(out) or int(length[out].max()) <= horizon:
+        out = np.arange(len(start))
+    return sampler, HeldOut(start[out], length[out])
+
+
+def compute_report(
+    model: SkillModel, store: EpisodeStore, held_out: HeldOut, seed: int, maze: MazeConfig | None, threads: int
+) -> dict[str, float]:
+    """Errors on windows held out and, for the maze, where decoded skills lead in the simulator."""
+    model = model.eval()
+    horizon = model.config.skill_horizon
+    if int(held_out.length.max()) <= horizon:
+        return {}
+    windows = WindowSampler(store.load("observation"), store.load("action"), *held_out, horizon + 1)
+    observation, action = windows.sample(REPORT_WINDOWS, np.random.default_rng(seed))
+    parts = torch.from_numpy(observation[:, :horizon]), torch.from_numpy(action[:, :horizon])
+    generator = torch.Generator().manual_seed(seed)
+    report = evaluate_windows(model, *parts, generator, store.schema.feature("action").axes)
+    if maze is None:
+        return report
+    few = min(ROLLOUTS, len(observation))
+    robot = make_robot(maze, few, threads, terminate_at_goal=False)
+
+    def set_state(rows: NDArray[np.int64], states: NDArray[np.float32]) -> NDArray[np.float32]:
+        goals = np.zeros((len(rows), 2), np.float32)
+        return robot.reset_to(rows, goals, states[:, :2].astype(np.float64), states[:, 2:].astype(np.float64))
+
+    return report | evaluate_rollouts(model, robot, set_state, observation[:few], action[:few], (0, 1))
+
+
+def extract(config: ExtractConfig, maze: MazeConfig | None, work: Work) -> None:
+    """Trains to the last update, then writes model and report."""
+    torch.set_num_threads(work.machine.threads)
+    store = open_store(find_store(work.inputs["store"]))
+    checkpoint = work.restore(save_checkpoint, load_checkpoint)
+    training, held_out = make_samplers(store, config)
+    widths = [store.schema.feature(name).shape[0] for name in ("observation", "action")]
+    model = SkillModel(widths[0], widths[1], config.skill)
+    model.normaliser.fit(torch.from_numpy(store.load("observation")))
+    learner = SkillLearner(model, config.skill, work.machine.device)
+    if checkpoint is not None:
+        learner.load_state(checkpoint.tensors, checkpoint.facts)
+    work.consume(
+        train(learner, training, log_every=config.log_every),
+        total=config.skill.num_updates,
+        unit="update",
+        start=learner.step,
+        state=learner.state,
+    )
+    save_skill_model(work.folder, learner.model.cpu())
+    report = compute_report(learner.model, store, held_out, config.skill.seed, maze, work.machine.threads)
+    write_record(work.folder / REPORT_NAME, report)
+    work.view.record("skills", report, f"skills: {format_metrics(report, 12)}")

@@ -1,0 +1,82 @@
+"""Stage `ingest`: a D4RL HDF5 file becomes an episode store, `store/`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from ...datasets.d4rl import D4RLReader
+from ...datasets.layout import Compression
+from ...datasets.store_writer import writing_store
+from ...errors import SourceError
+from ..robot_choice import MazeConfig, make_spec
+from ..stage import Stage, Work
+from .generate import NAME as PLAY_NAME
+
+NAME = "store"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestConfig:
+    """How a source is read."""
+
+    robot: Literal["none", "maze"] = "none"
+    """The robot that it was recorded on: gives names, units and the control period, and is checked against the file."""
+    episode_steps: int | None = None
+    """Time limit, steps, for files without `timeouts`; None: only `terminals` end an episode there."""
+    compression: Compression = "none"
+    """Of the store's chunks."""
+
+
+def find_source(path: Path) -> Path:
+    """The file itself, or the play data in a `generate` folder.
+
+    Raises:
+        SourceError: neither is there.
+    """
+    if path.is_dir() and (path / PLAY_NAME).is_file():
+        return path / PLAY_NAME
+    if not path.is_file():
+        raise SourceError(
+            f"{path}: expected a D4RL HDF5 file, got {'a folder' if path.is_dir() else 'nothing there'}; check the path"
+        )
+    return path
+
+
+def make_ingest(source: Path, config: IngestConfig) -> Stage:
+    """The stage; it draws nothing at random."""
+    find_source(source)
+    return Stage(
+        name="ingest",
+        config={"ingest": config},
+        inputs={"source": source},
+        seed=0,
+        module="pipeline/stages/ingest.py",
+        libraries=("numpy", "h5py", "zarr", "numcodecs"),
+        body=partial(ingest, config),
+    )
+
+
+def ingest(config: IngestConfig, work: Work) -> None:
+    """Reads every episode and writes the store."""
+    work.start_afresh()
+    spec = make_spec(MazeConfig()) if config.robot == "maze" else None
+    reader = D4RLReader(find_source(work.inputs["source"]), spec, config.episode_steps)
+    source = reader.describe()
+
+    def copy() -> Iterator[dict[str, float]]:
+        blocks = writing_store(
+            work.folder / NAME,
+            reader.episodes(),
+            source.schema,
+            source.provenance,
+            rows=source.rows,
+            compression=config.compression,
+        )
+        for rows, _ in blocks:
+            yield {"step": rows}
+
+    work.consume(copy(), total=source.rows, unit="row")
+    for name in source.ignored:
+        work.view.note(f"ingest: {name} is not carried over")

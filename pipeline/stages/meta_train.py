@@ -1,0 +1,139 @@
+"""Stage `meta-train`: SiMPL on the train tasks of the maze.
+
+Writes `agent.safetensors` (policy, critics, task encoder, multipliers), `meta.json` (what it was trained for and how)
+and the skill model again, so that this folder alone is enough to export.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ...errors import RunError, SpecError
+from ...meta.simpl.agent import SimplAgent
+from ...meta.simpl.config import SimplConfig
+from ...meta.simpl.learner import SimplLearner
+from ...meta.space import ActionSpace, RawSpace, SkillSpace
+from ...robots.spec import RobotSpec
+from ...robots.task import TaskSet, goals_of
+from ...skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
+from ...skills.model import SkillModel
+from ..folder import write_record
+from ..robot_choice import MazeConfig, TaskConfig, make_robot, make_spec, make_tasks
+from ..stage import Stage, Work
+
+AGENT_NAME = "agent.safetensors"
+FACTS_NAME = "meta.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetaTrainConfig:
+    """What is meta-trained, and how."""
+
+    action_space: Literal["skill", "raw"] = "skill"
+    """`skill` chooses skills of the skill model; `raw` chooses actions, through the same learner."""
+    simpl: SimplConfig = field(default_factory=SimplConfig)
+
+
+def make_meta_train(skills: Path, config: MetaTrainConfig, maze: MazeConfig, tasks: TaskConfig, seed: int) -> Stage:
+    """The stage.
+
+    Raises:
+        RunError: there is no whole skill model at `skills`.
+        SpecError: the skill model is for another robot.
+        ConfigError: the task set does not fit the maze.
+    """
+    require_fit(load_skill_model(skills), make_spec(maze), str(skills))
+    task_set = make_tasks(maze, tasks)
+    return Stage(
+        name="meta-train",
+        config={"meta_train": config, "maze": maze, "tasks": task_set},
+        inputs={"skills": skills},
+        seed=seed,
+        module="pipeline/stages/meta_train.py",
+        libraries=("numpy", "torch", "safetensors", "mujoco"),
+        body=partial(meta_train, config, maze, task_set),
+    )
+
+
+def require_fit(model: SkillModel, spec: RobotSpec, where: str) -> None:
+    """Checks the skill model's sizes against the robot's.
+
+    Raises:
+        SpecError: they differ.
+    """
+    expected = spec.observation.shape[0], spec.action.shape[0]
+    got = model.observation_dim, model.action_dim
+    if got != expected:
+        raise SpecError(
+            f"{where}: expected skills for robot '{spec.name}' with {expected[0]} observation and {expected[1]} action "
+            f"axes, got {got[0]} and {got[1]}; extract skills from data of that robot"
+        )
+
+
+def make_space(name: str, model: SkillModel, spec: RobotSpec, device: str) -> ActionSpace:
+    """The space that the policy chooses in; observations are scaled by the skill model's normaliser either way."""
+    if name == "raw":
+        return RawSpace(spec, model.normaliser.mean.to(device), model.normaliser.std.to(device))
+    return SkillSpace(model.to(device))
+
+
+def meta_train(config: MetaTrainConfig, maze: MazeConfig, tasks: TaskSet, work: Work) -> None:
+    """Trains to the last epoch, then writes agent, facts and skill model."""
+    torch.set_num_threads(work.machine.threads)
+    model = load_skill_model(work.inputs["skills"])
+    checkpoint = work.restore(save_checkpoint, load_checkpoint)
+    rows = max(config.simpl.episodes_per_task) * len(tasks.train)
+    robot = make_robot(maze, rows, work.machine.threads)
+    space = make_space(config.action_space, model, robot.spec, work.machine.device)
+    goals = goals_of(tasks.train)
+    learner = SimplLearner(space, robot, goals, config.simpl, seed=work.seed, device=work.machine.device)
+    if checkpoint is not None:
+        learner.load_state(checkpoint.tensors, checkpoint.facts)
+    work.consume(learner.train(), total=config.simpl.epochs, unit="epoch", start=learner.epoch, state=learner.state)
+    tensors = {f"agent.{name}": value for name, value in learner.agent.state_dict().items()}
+    tensors |= {f"multiplier.{name}": value for name, value in learner.multipliers.state_dict().items()}
+    save_checkpoint(work.folder / AGENT_NAME, tensors, {"epochs": learner.epoch, "updates": learner.updates})
+    save_skill_model(work.folder, model.cpu())
+    facts = {
+        "action_space": config.action_space,
+        "simpl": asdict(config.simpl),
+        "robot": robot.spec.to_json(),
+        "maze": asdict(maze),
+        "tasks": asdict(tasks),
+        "alpha": float(learner.multipliers["policy_posterior"]().detach()),
+        "low_level_steps": learner.low_level_steps,
+    }
+    write_record(work.folder / FACTS_NAME, facts)
+    robot.close()
+
+
+def load_agent(folder: Path) -> tuple[SimplAgent, SkillModel, dict[str, Any]]:
+    """What `meta_train` wrote, on the CPU: agent, skill model and facts.
+
+    Raises:
+        RunError: a file is missing or damaged.
+    """
+    path = folder / FACTS_NAME
+    model = load_skill_model(folder)
+    tensors, _ = load_checkpoint(folder / AGENT_NAME)
+    try:
+        facts = json.loads(path.read_bytes())
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in facts["simpl"].items()
+        }
+        config = SimplConfig(**values)
+        spec = RobotSpec.from_json(facts["robot"])
+        space = make_space(facts["action_space"], model, spec, "cpu")
+        agent = SimplAgent(space, model.observation_dim, config, 0)
+        prefix = "agent."
+        agent.load_state_dict(
+            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        )
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise RunError(f"{path}: expected a meta-trained agent, got {reason}; run meta-train again") from error
+    return agent.requires_grad_(False), model, dict(facts)

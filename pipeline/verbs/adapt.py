@@ -1,0 +1,120 @@
+"""The verb `adapt`: a bundle meets tasks that it never saw. What it can be told depends on the bundle's kind."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ...adapt.bundle import load_bundle
+from ...adapt.bundle_folder import read_files, read_kind
+from ...errors import ConfigError
+from ...robots.maze_tasks import require_reachable
+from ...robots.task import load_tasks_csv
+from ..cli_common import Common, Options, Runner, Verb, parse_verb
+from ..results.summary import load_success, make_table
+from ..robot_choice import make_maze_layout
+from ..stages.adapt import (
+    RECORDS_NAME,
+    AdaptStageConfig,
+    find_bundle,
+    find_maze,
+    find_test_tasks,
+    make_adapt,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapt:
+    """Arguments of `supple adapt`."""
+
+    bundle: tyro.conf.Positional[Path]
+    """A policy bundle, or a folder of `export` or `run` that holds one."""
+    tasks: Path | None = None
+    """CSV file of goals with the columns x,y and perhaps name; without it, the bundle's own test tasks."""
+    out: Path | None = None
+    """Folder to make; without it, runs/adapt-<key>."""
+    seed: int = 0
+    """Seed of exploration, sampling and resets."""
+    layout_size: int | None = None
+    """Maze size; without it, that of the bundle."""
+    layout_seed: int | None = None
+    """Maze seed; without it, that of the bundle."""
+    adapt: Annotated[AdaptStageConfig, tyro.conf.arg(name="")] = field(default_factory=AdaptStageConfig)
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Adapts, and prints the records (--json) or a table of success."""
+        bundle = load_bundle(find_bundle(self.bundle))
+        maze = find_maze(bundle, self.layout_size, self.layout_seed)
+        goal = bundle.contract.robot.goal
+        if self.tasks is None:
+            tasks = find_test_tasks(bundle)
+        else:
+            tasks = load_tasks_csv(self.tasks, goal.names)
+            require_reachable(make_maze_layout(maze), tasks, str(self.tasks))
+        result = runner.run(make_adapt(self.bundle, tasks, maze, self.adapt, self.seed), self.out)
+        show_result(runner, result.folder, replay=result.status in ("skipped", "reused"))
+
+
+OTHER_KINDS = (
+    "A bundle of another kind than SiMPL takes --tasks or --num-tasks, --episodes, --seed and --out; "
+    "supple adapt BUNDLE --help explains them."
+)
+
+
+def parse_adapt(arguments: Sequence[str], description: str) -> Verb:
+    """The arguments of `adapt`, for SiMPL or for the kind of the bundle that stands among them.
+
+    Raises:
+        BundleError: options that only another kind has, and no whole bundle to tell the kind.
+        ConfigError: see `parse_verb`.
+    """
+    description = f"{description}\n\n{OTHER_KINDS}"
+    kind = find_kind(arguments)
+    if kind not in (None, "simpl"):
+        from .adapt_learner import AdaptLearner
+
+        return parse_verb(AdaptLearner, "adapt", description, arguments, None, see="adapt BUNDLE")
+    try:
+        return parse_verb(Adapt, "adapt", description, arguments, None)
+    except ConfigError:
+        if kind is None:
+            require_bundle(arguments, description)
+        raise
+
+
+def require_bundle(arguments: Sequence[str], description: str) -> None:
+    """Refuses a bundle that is not there or damaged, where the arguments are right for some learner's bundle.
+
+    Raises:
+        BundleError: says what is wrong with the bundle.
+    """
+    from .adapt_learner import AdaptLearner
+
+    try:
+        parsed = parse_verb(AdaptLearner, "adapt", description, arguments, None)
+    except ConfigError:
+        return
+    read_files(find_bundle(parsed.bundle))
+
+
+def find_kind(arguments: Sequence[str]) -> str | None:
+    """The kind of the first bundle that is named; None where none is."""
+    kinds = (read_kind(find_bundle(Path(one))) for one in arguments if not one.startswith("-"))
+    return next((kind for kind in kinds if kind is not None), None)
+
+
+def show_result(runner: Runner, folder: Path, *, replay: bool) -> None:
+    """Prints success as a table or as records; `replay` prints the episodes of an earlier run as records too."""
+    if replay:
+        for line in (folder / RECORDS_NAME).read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            runner.view.record(record.pop("kind"), record, "")
+    success = load_success(folder)
+    for record in success:
+        runner.view.record("success", record, "")
+    if success:
+        runner.view.record("folder", {"folder": str(folder)}, make_table(success))

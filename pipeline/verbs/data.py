@@ -1,0 +1,75 @@
+"""The verbs that make data: `generate` and `ingest`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..cli_common import Common, Options, Runner
+from ..interrupt import Interrupted, catch_signals
+from ..robot_choice import MazeConfig
+from ..stages.generate import GenerateConfig, make_generate
+from ..stages.ingest import IngestConfig, make_ingest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generate:
+    """Arguments of `supple generate`."""
+
+    out: Path | None = None
+    """Folder to make; without it, runs/generate-<key>."""
+    seed: int = 0
+    """Seed of starts, goals, jitter and noise."""
+    maze: Annotated[MazeConfig, tyro.conf.arg(name="")] = field(default_factory=MazeConfig)
+    generate: Annotated[GenerateConfig, tyro.conf.arg(name="")] = field(default_factory=GenerateConfig)
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Writes play.hdf5."""
+        runner.run(make_generate(self.maze, self.generate, self.seed), self.out, uses_torch=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingest:
+    """Arguments of `supple ingest`."""
+
+    source: tyro.conf.Positional[str]
+    """A D4RL HDF5 file, a folder of `generate`, or d4rl:<name> to download it."""
+    out: Path | None = None
+    """Folder to make; without it, runs/ingest-<key>."""
+    cache: Path = Path("runs") / "downloads"
+    """Where downloads are kept."""
+    ingest: Annotated[IngestConfig, tyro.conf.arg(name="")] = field(default_factory=IngestConfig)
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Writes store/."""
+        runner.run(make_ingest(fetch(self.source, self.cache, runner), self.ingest), self.out, uses_torch=False)
+
+
+def fetch(source: str, cache: Path, runner: Runner) -> Path:
+    """The source as a local path; d4rl:<name> and http addresses are downloaded first, or taken from the cache.
+
+    Raises:
+        SourceError: the name is unknown or the file cannot be had.
+        Interrupted: a signal asked to stop; the next call goes on from there.
+    """
+    if not source.startswith(("d4rl:", "http://", "https://")):
+        return Path(source)
+    from ...datasets.download import downloading
+
+    steps = downloading(source, cache)
+    with catch_signals(runner.stop):
+        started = False
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as stop:
+                return Path(stop.value)
+            if not started:
+                runner.view.start("download", total, done, "byte")
+                started = True
+            runner.view.update(done, {})
+            if runner.stop:
+                raise Interrupted("download", done, runner.stop.signal or 2)

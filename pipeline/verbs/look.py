@@ -1,0 +1,255 @@
+"""The verbs that look and change nothing: `verify` and `info`."""
+
+import json
+import os
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import tyro
+from packaging.requirements import Requirement
+
+from ...errors import RunError, SuppleError
+from ..cli_common import Common, Options, Runner
+from ..folder import verify_stage
+from ..keys import compute_code_digest, compute_path_digest, load_record
+
+STAGES = ("generate", "ingest", "extract", "meta-train", "export", "adapt", "train", "evaluate")
+"""In the order of the chain."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify:
+    """Arguments of `supple verify`."""
+
+    path: tyro.conf.Positional[Path]
+    """An episode store, a policy bundle, a stage folder or a run folder."""
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Reads every byte; the first damage is an error that names the file."""
+        for kind, path, facts in verify(self.path):
+            text = f"{path}: {kind} is whole, " + ", ".join(f"{value} {name}" for name, value in facts.items())
+            runner.view.record("verified", {"kind": kind, "path": str(path), **facts}, text)
+
+
+def verify(path: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+    """Checks what is at `path` and yields (kind, path, facts) for each whole thing found.
+
+    Raises:
+        SuppleError: damage, or nothing of Supple's at `path`.
+    """
+    if (path / "stage.json").is_file():
+        yield "stage", path, {"files": verify_stage(path)}
+        for inner in ("store", "bundle"):
+            if (path / inner).is_dir():
+                yield from verify(path / inner)
+    elif (path / "bundle.json").is_file():
+        from ...adapt.bundle import load_bundle
+        from ...adapt.bundle_folder import read_kind
+        from ...adapt.learner_bundle import load_learner_bundle
+
+        bundle = load_bundle(path) if read_kind(path) in (None, "simpl") else load_learner_bundle(path)
+        yield "bundle", path, {"tensors": len(bundle.weights), "digest": bundle.digest}
+    elif stages := [path / name for name in STAGES if (path / name / "stage.json").is_file()]:
+        for stage in stages:
+            yield from verify(stage)
+        verify_chain(stages)
+        yield "run", path, {"stages": len(stages)}
+    elif is_store(path):
+        from ...datasets.verify import verify_store
+
+        report = verify_store(path)
+        facts = {"files": report.files, "episodes": report.episodes, "rows": report.rows}
+        yield "store", path, {**facts, "digest": report.digest}
+    else:
+        raise refuse_path(path)
+
+
+def is_store(path: Path) -> bool:
+    """Whether `path` has a file that only an episode store has, whole or not."""
+    return any((path / name).is_file() for name in ("zarr.json", "MANIFEST.json", "manifest.json"))
+
+
+def refuse_path(path: Path) -> RunError:
+    """The error for a path that holds nothing of Supple's."""
+    return RunError(
+        f"{path}: expected a store, a bundle, a stage folder or a run folder, got "
+        f"{'none of these' if path.exists() else 'nothing there'}; check the path"
+    )
+
+
+def verify_chain(stages: list[Path]) -> None:
+    """Checks that each stage was made from the stages beside it as they are now.
+
+    Raises:
+        RunError: an input has changed since.
+    """
+    digests = {stage.name: compute_path_digest(stage) for stage in stages}
+    for stage in stages:
+        for role, given in load_record(stage)["inputs"].items():
+            name = Path(given["path"]).name
+            if name in digests and digests[name] != given["digest"]:
+                raise RunError(
+                    f"{stage}: expected its {role} to be {name} with digest {digests[name][:12]}, got one made from "
+                    f"{given['digest'][:12]}; remove {stage} and run again"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """Arguments of `supple info`."""
+
+    path: tyro.conf.Positional[Path | None] = None
+    """A store, bundle, stage folder or run folder to describe; without it, this installation."""
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Prints the facts, one per line."""
+        facts = compute_environment() if self.path is None else describe(self.path)
+        width = max(map(len, facts))
+        text = "\n".join(f"{name:<{width}}  {format_fact(value)}" for name, value in facts.items())
+        runner.view.record("info", facts, text)
+
+
+def format_fact(value: Any) -> str:
+    """Text as it is, the rest as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What a store, bundle, stage folder or run folder says about itself; nothing is verified.
+
+    Raises:
+        SuppleError: it is none of these.
+    """
+    if (path / "stage.json").is_file():
+        record = load_record(path)
+        fields = record["fields"]
+        module = record.get("module", f"pipeline/stages/{record['stage'].replace('-', '_')}.py")
+        return {
+            "kind": f"stage {record['stage']}",
+            "key": record["key"],
+            "seed": fields["seed"],
+            "device": fields["device"],
+            "config": fields["config"],
+            "inputs": record["inputs"],
+            "files": len(record["outputs"]),
+            "output digest": record["output_digest"],
+            "versions": fields["versions"],
+            "same code": fields["code"] == compute_code_digest(module),
+            "made": record["clock"],
+        }
+    if (path / "bundle.json").is_file():
+        return describe_bundle(path)
+    if stages := [path / name for name in STAGES if (path / name / "stage.json").is_file()]:
+        return {"kind": "run", **{stage.name: f"made in {load_record(stage)['clock']['wall_s']} s" for stage in stages}}
+    if not is_store(path):
+        raise refuse_path(path)
+    from ...datasets.store import open_store
+
+    store = open_store(path)
+    return {
+        "kind": "episode store",
+        "digest": store.digest,
+        "episodes": len(store.episodes.start),
+        "rows": store.rows,
+        "schema": store.schema.to_json(),
+        "provenance": dict(store.provenance),
+    }
+
+
+def describe_bundle(path: Path) -> dict[str, Any]:
+    """What a bundle of any kind says about itself; see `load_bundle` and `load_learner_bundle` for errors."""
+    from ...adapt.bundle import load_bundle
+    from ...adapt.bundle_folder import read_kind
+    from ...adapt.learner_bundle import load_learner_bundle
+
+    if read_kind(path) in (None, "simpl"):
+        bundle = load_bundle(path)
+        contract = bundle.contract
+        return {
+            "kind": "policy bundle",
+            "digest": bundle.digest,
+            "robot": contract.robot.name,
+            "action space": contract.action_space,
+            "skill horizon": contract.skill_horizon,
+            "skill dim": contract.skill_dim,
+            "embedding dim": contract.embedding_dim,
+            "weights": sum(int(array.size) for array in bundle.weights.values()),
+            "provenance": dict(contract.provenance),
+        }
+    learner = load_learner_bundle(path)
+    data = learner.contract.to_json()
+    del data["schema_version"], data["robot"], data["kind"]
+    return {
+        "kind": f"{learner.contract.kind} bundle",
+        "digest": learner.digest,
+        "robot": learner.contract.robot.name,
+        "adapts": learner.kind.summary,
+        **data,
+        "weights": sum(int(array.size) for array in learner.weights.values()),
+    }
+
+
+def compute_environment() -> dict[str, Any]:
+    """Versions, device, threads, pins and a self-test: what a bug report needs."""
+    import torch
+
+    from ... import __version__
+
+    return {
+        "supple": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu cores": os.cpu_count(),
+        "torch device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "torch threads": torch.get_num_threads(),
+        "requirements": "met" if not (wrong := find_wrong_requirements()) else "; ".join(wrong),
+        **{name: metadata.version(name) for name in ("torch", "mujoco", "numpy", "zarr", "h5py", "safetensors")},
+        "self-test": run_self_test(),
+    }
+
+
+def find_wrong_requirements() -> list[str]:
+    """Requirements of the installed package that the environment does not meet, as `mujoco==3.17.0, got 4.0.0`."""
+    wrong = []
+    for line in metadata.requires("supple") or []:
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            found = "none"
+        if found == "none" or not requirement.specifier.contains(re.sub(r"\+.*", "", found)):
+            wrong.append(f"{requirement.name}{requirement.specifier}, got {found}")
+    return wrong
+
+
+def run_self_test() -> str:
+    """Steps the published maze and runs a network; "passed", or what went wrong."""
+    import numpy as np
+    import torch
+
+    from ..robot_choice import MazeConfig, make_robot
+
+    robot = make_robot(MazeConfig(), 2, 1)
+    rows = np.arange(2)
+    try:
+        robot.reset(rows, np.full((2, 2), 5.0, np.float32), np.random.default_rng(0))
+        for _ in range(20):
+            observation = robot.step(rows, np.ones((2, 2), np.float32)).observation
+    except SuppleError as error:
+        return str(error)
+    finally:
+        robot.close()
+    moved = float(np.abs(observation[:, :2] - 10.0).max())
+    product = torch.ones(8, 8) @ torch.ones(8, 8)
+    if not 0.1 < moved < 1.0:
+        return f"the maze robot moved {moved} cells in 20 steps"
+    return "passed" if bool((product == 8).all()) else "torch multiplies wrongly"

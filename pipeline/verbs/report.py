@@ -1,0 +1,25 @@
+"""The verb `report`: one HTML page about a run."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from ..cli_common import Common, Options, Runner
+from ..report.page import make_report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Arguments of `supple report`."""
+
+    run: tyro.conf.Positional[Path]
+    """A folder of `supple run`, finished or not."""
+    out: Path | None = None
+    """HTML file to write; without it, report.html in the run folder. An older one is replaced."""
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Writes the page and prints its path."""
+        path = make_report(self.run, self.out, threads=self.options.threads)
+        runner.view.record("report", {"path": str(path)}, f"{path}: report of {self.run}")

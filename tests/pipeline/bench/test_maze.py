@@ -1,0 +1,294 @@
+"""Cells in the maze of SiMPL: what they read, what of it is in their keys, cloned starts, and a run of seconds."""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from supple.datasets.episode import Episode
+from supple.datasets.schema import Feature, Schema
+from supple.datasets.store_writer import write_store
+from supple.errors import ConfigError, RunError, SpecError
+from supple.meta.baselines.sac import SacConfig
+from supple.meta.cloning import CloneConfig
+from supple.meta.gradient.maml import MamlConfig
+from supple.meta.inference.pearl import PearlConfig
+from supple.meta.space import RawSpace, SkillSpace, UnitSpace
+from supple.pipeline.bench.cell_stages import Inputs, make_space, make_train, name_random, require_inputs
+from supple.pipeline.bench.cells import CELLS
+from supple.pipeline.bench.cloning import BcMamlChoice, BcPearlChoice
+from supple.pipeline.bench.maze import MODULE, MazeBcPearl, PointMazes
+from supple.pipeline.bench.maze_cells import MAZE_CELLS
+from supple.pipeline.bench.robot_record import load_robot_record, make_robot_record
+from supple.pipeline.cli import main
+from supple.pipeline.interrupt import Interrupted, StopRequest
+from supple.pipeline.keys import compute_plain, load_record
+from supple.pipeline.progress import PlainProgress
+from supple.pipeline.results.records import load_records
+from supple.pipeline.robot_choice import MazeConfig, TaskConfig
+from supple.pipeline.stage import Machine, Stage, run_stage
+from supple.pipeline.stages.export_learner import load_trained
+from supple.pipeline.testing_kills import COMPARED
+from supple.skills.checkpoint import save_skill_model
+from supple.skills.config import SkillConfig
+from supple.skills.model import SkillModel
+
+DEMO = "demo-bc-pearl-maze"
+ROBOT = PointMazes(
+    maze=MazeConfig(layout_size=10, layout_seed=1, episode_steps=20),
+    tasks=TaskConfig(num_train_tasks=2, num_test_tasks=1),
+)
+PUSH = (0.5, -0.75)
+"""What the play data do everywhere."""
+
+
+def write_skills(folder: Path, dims: tuple[int, int] = (4, 2), seed: int = 0) -> Path:
+    width: dict[str, Any] = {f"{part}_hidden": (8,) for part in ("encoder", "decoder", "open_decoder", "prior")}
+    model = SkillModel(*dims, SkillConfig(skill_horizon=5, skill_dim=3, seed=seed, **width))
+    data = torch.arange(dims[0] * 3.0).view(3, dims[0])
+    model.normaliser.fit(data)
+    save_skill_model(folder, model)
+    return folder
+
+
+def write_play(folder: Path, dims: tuple[int, int] = (4, 2), steps: int = 30) -> Path:
+    features = [
+        Feature(name=name, shape=(dim,), units=("",) * dim, role=name, axes=tuple(f"{name}{i}" for i in range(dim)))
+        for name, dim in zip(("observation", "action"), dims, strict=True)
+    ]
+    rng = np.random.default_rng(0)
+    episodes = [
+        Episode(
+            {
+                "observation": rng.uniform(1.0, 9.0, (steps, dims[0])).astype(np.float32),
+                "action": np.tile(np.resize(np.array(PUSH, np.float32), dims[1]), (steps, 1)),
+            },
+            terminated=False,
+            truncated=True,
+        )
+        for _ in range(4)
+    ]
+    write_store(folder, episodes, Schema(features=tuple(features), robot="other"), {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """Skills and play data of robots with the maze's axes."""
+    folder = tmp_path_factory.mktemp("chain")
+    (folder / "skills").mkdir()
+    return {"skills": write_skills(folder / "skills"), "play": write_play(folder / "play")}
+
+
+def options(given: Inputs) -> list[str]:
+    return [word for role, path in given.items() for word in (f"--{role}", str(path))]
+
+
+@pytest.fixture(scope="module")
+def out(given: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration, run."""
+    folder = tmp_path_factory.mktemp("bench") / "out"
+    assert main(["bench-meta", DEMO, "--out", str(folder), *options(given)]) == 0
+    return folder
+
+
+def test_records_name_what_was_read_and_which_random_choices_were_drawn(out: Path) -> None:
+    records = load_records(out / DEMO / "records.json")
+    assert {record.benchmark for record in records} == {"meta-point-maze-10-seed1"}
+    assert {record.method for record in records} == {"bc-pearl-skill", "random-skill"}
+    commands = {row["command"] for row in json.loads((out / DEMO / "records.json").read_text())}
+    assert commands == {f"supple bench-meta {DEMO} --seeds 0 --skills SKILLS --play PLAY"}
+
+
+def test_skills_and_play_data_are_in_the_key_by_content(out: Path, given: Inputs, tmp_path: Path) -> None:
+    inputs = {stage: load_record(out / DEMO / "seed0" / stage)["inputs"] for stage in ("train", "evaluate")}
+    assert (set(inputs["train"]), set(inputs["evaluate"])) == ({"skills", "play"}, {"skills", "train"})
+    moved: dict[Any, Path] = {role: shutil.copytree(path, tmp_path / role) for role, path in given.items()}
+    assert main(["bench-meta", DEMO, "--out", str(out), *options(moved)]) == 0
+
+
+@pytest.mark.parametrize("role", ["skills", "play"])
+def test_other_skills_or_play_data_are_another_run(
+    out: Path, given: Inputs, tmp_path: Path, role: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if role == "skills":
+        (tmp_path / "skills").mkdir()
+        other = write_skills(tmp_path / "skills", seed=1)
+    else:
+        other = write_play(tmp_path / "play", steps=31)
+    changed: Any = {**given, role: other}
+    assert main(["bench-meta", DEMO, "--out", str(out), *options(changed)]) == 2
+    assert f"inputs.{role}" in capsys.readouterr().err
+
+
+def test_interrupted_and_resumed_equals_uninterrupted_and_clones_once(
+    out: Path, given: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    start = MazeBcPearl.start
+
+    def count(self: MazeBcPearl, learner: Any, play: Path) -> str:
+        started.append(play)
+        return start(self, learner, play)
+
+    monkeypatch.setattr(MazeBcPearl, "start", count)
+    stage = replace(make_train(CELLS[DEMO].config, 0, given), folder=tmp_path / "train")
+    stop = StopRequest()
+    stop.signal = 15
+    with pytest.raises(Interrupted):
+        run(stage, stop)
+    assert run(stage, StopRequest()) == "resumed"
+    assert started == [given["play"]]
+    one, two = load_record(out / DEMO / "seed0" / "train"), load_record(tmp_path / "train")
+    assert [field for field in COMPARED if one[field] != two[field]] == []
+
+
+def run(stage: Stage, stop: StopRequest) -> str:
+    view = PlainProgress(sys.stderr, sys.stdout, 1e9)
+    return run_stage(stage, Machine(), view, stop).status
+
+
+def test_a_trained_cell_is_exported_with_the_skills_that_it_was_trained_with(
+    out: Path, given: Inputs, tmp_path: Path
+) -> None:
+    seed = out / DEMO / "seed0"
+    assert load_trained(seed).skills == given["skills"]
+    assert main(["export", str(seed), "--out", str(tmp_path / "export")]) == 0
+    assert set(load_record(tmp_path / "export")["inputs"]) == {"train", "skills"}
+    copy = shutil.copytree(seed, tmp_path / "seed0")
+    record = load_record(copy / "train")
+    record["inputs"]["skills"]["path"] = str(tmp_path / "gone")
+    (copy / "train" / "stage.json").write_text(json.dumps(record))
+    with pytest.raises(RunError, match=r"train: expected the skills that it was trained with at .*gone, got none"):
+        load_trained(copy)
+
+
+@pytest.mark.parametrize(
+    ("cell", "roles", "missing"),
+    [
+        (DEMO, ["play"], "--skills FOLDER, got none; pass the folder that supple extract wrote"),
+        (DEMO, ["skills"], "--play FOLDER, got none; pass the folder that supple ingest wrote"),
+        ("pearl-maze-skill", [], "--skills FOLDER, got none; pass the folder that supple extract wrote"),
+        ("bc-maml-maze-raw", ["skills"], "--play FOLDER, got none; pass the folder that supple ingest wrote"),
+    ],
+)
+def test_what_is_not_given_is_asked_for_before_anything_runs(
+    given: Inputs, tmp_path: Path, cell: str, roles: Sequence[Any], missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some: Any = {role: given[role] for role in roles}
+    assert main(["bench-meta", "demo-maml", cell, "--out", str(tmp_path / "out"), *options(some)]) == 2
+    assert " ".join(capsys.readouterr().err.split()) == f"supple: bench-meta {cell}: expected {missing}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_skills_and_play_data_of_another_robot_are_refused(given: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "skills").mkdir()
+    config = CELLS[DEMO].config
+    other: Inputs = {**given, "skills": write_skills(tmp_path / "skills", dims=(5, 2))}
+    with pytest.raises(SpecError, match=r"'maze' with 4 observation and 2 action axes, got 5 and 2; extract skills"):
+        require_inputs(DEMO, config, other)
+    other = {**given, "play": write_play(tmp_path / "play", dims=(4, 3))}
+    with pytest.raises(SpecError, match=r"'maze' with 4 observation and 2 action axes, got 4 and 3 of robot 'other'"):
+        require_inputs(DEMO, config, other)
+    with pytest.raises(RunError, match=r"nowhere/skill.json: expected a skill model, got no file"):
+        require_inputs(DEMO, config, {**given, "skills": tmp_path / "nowhere"})
+    require_inputs("demo-maml", CELLS["demo-maml"].config, {})
+
+
+def test_spaces_that_are_learned_from_data(given: Inputs) -> None:
+    """Columns 0, 4, 8 and on have the means 4 .. 7 and the standard deviation sqrt(32 / 3)."""
+    spec = ROBOT.make_robot(1).spec
+    raw, skill = (make_space(name, spec, given["skills"]) for name in ("raw", "skill"))
+    assert isinstance(raw, RawSpace)
+    torch.testing.assert_close(raw.normalise(torch.tensor([4.0, 5.0, 6.0, 7.0])), torch.zeros(4))
+    torch.testing.assert_close(raw.std, torch.full((4,), (32 / 3) ** 0.5))
+    assert isinstance(skill, SkillSpace)
+    assert (skill.horizon, skill.latent_dim) == (5, 3)
+    assert isinstance(make_space("unit", spec), UnitSpace)
+    with pytest.raises(RunError, match="raw actions: expected the folder of a skill model, got none"):
+        make_space("raw", spec)
+    names = {name: name_random(name) for name in ("choice", "unit", "raw", "skill")}
+    assert names == {"choice": "random", "unit": "random", "raw": "random-raw", "skill": "random-skill"}
+
+
+def test_the_first_policy_of_pearl_does_what_the_data_do_whatever_its_z_is(given: Inputs) -> None:
+    config = PearlConfig(sac=SacConfig(hidden=(16,)), embedding_dim=2, tasks=2, rollouts=1, iterations=1, replay=500)
+    cloning = CloneConfig(noise_dim=2, updates=400, learning_rate=0.01)
+    choice = BcPearlChoice(config=config, cloning=cloning)
+    robot = ROBOT.make_robot(choice.rows)
+    space = make_space("raw", robot.spec, given["skills"])
+    made = choice.make(space, robot, ROBOT.make_split().train, seed=0, device="cpu")
+    learner: Any = made.learner
+    critic = {name: value.clone() for name, value in learner.sac.critic.state_dict().items()}
+    said = choice.start(learner, given["play"])
+    assert said.startswith("cloned the play data: -")  # nats of a density: a narrow one is above 1
+    assert said.endswith("per decision after 400 updates")
+    z = 2.0 * torch.randn(50, 2, generator=torch.Generator().manual_seed(3))
+    here = space.normalise(torch.rand(50, 4, generator=torch.Generator().manual_seed(4)) * 8.0 + 1.0)
+    policy = learner.sac.policy_at(here, z)
+    torch.testing.assert_close(policy.loc.detach(), torch.tensor(PUSH).expand(50, 2), atol=0.25, rtol=0.0)
+    assert all(torch.equal(critic[name], value) for name, value in learner.sac.critic.state_dict().items())
+
+
+@pytest.mark.parametrize("space_name", ["raw", "skill"])
+def test_the_first_policy_of_maml_does_what_the_data_do(given: Inputs, space_name: Any) -> None:
+    cloning = CloneConfig(updates=400, learning_rate=0.01)
+    choice = BcMamlChoice(config=MamlConfig(hidden=(16,), tasks=2, episodes=1), cloning=cloning)
+    robot = ROBOT.make_robot(choice.rows)
+    space = make_space(space_name, robot.spec, given["skills"])
+    learner: Any = choice.make(space, robot, ROBOT.make_split().train, seed=0, device="cpu").learner
+    choice.start(learner, given["play"])
+    observation = torch.rand(50, 4, generator=torch.Generator().manual_seed(4)) * 8.0 + 1.0
+    params = {name.removeprefix("policy."): value.detach() for name, value in learner.meta.items() if "policy" in name}
+    loc = learner.policy(params, space.normalise(observation)).loc
+    if isinstance(space, SkillSpace):
+        window = observation[:, None].expand(-1, 5, -1)
+        skill = space.model.encode(window, torch.tensor(PUSH).expand(50, 5, 2)).loc
+        prior = space.prior_of(observation)
+        expected = ((skill - prior.loc) / prior.scale).mean(0)
+        torch.testing.assert_close(loc.mean(0), expected, atol=0.2, rtol=0.0)
+    else:
+        torch.testing.assert_close(loc, torch.tensor(PUSH).expand(50, 2), atol=0.25, rtol=0.0)
+
+
+def test_a_clone_has_to_read_the_z_that_the_learner_reads() -> None:
+    with pytest.raises(ConfigError, match=r"BcPearlChoice.cloning: expected noise_dim = 7, got 5; the cloned policy"):
+        BcPearlChoice(config=PearlConfig(embedding_dim=7))
+    with pytest.raises(ConfigError, match=r"BcMamlChoice.cloning: expected noise_dim = 0, got 2; the cloned policy"):
+        BcMamlChoice(cloning=CloneConfig(noise_dim=2))
+
+
+def test_the_published_maze_has_the_published_tasks_and_every_goal_can_be_reached() -> None:
+    published = PointMazes()
+    split = published.make_split()
+    assert (published.name, split.name) == ("point-maze-20-seed0", "flat-40")
+    assert (split.train.shape, split.test.shape) == ((40, 2), (10, 2))
+    assert published.oracle(split.test) == 1.0
+    assert replace(published, maze=MazeConfig(episode_steps=500)).oracle(split.test) is None
+    assert ROBOT.oracle(ROBOT.make_split().test) is None
+    assert load_robot_record(json.loads(json.dumps(make_robot_record(ROBOT)))) == ROBOT
+
+
+def test_every_cell_of_the_maze_can_be_made(given: Inputs) -> None:
+    for name, cell in MAZE_CELLS.items():
+        config = cell.config
+        assert config.learner.module == MODULE
+        assert config.roles == (("skills", "play") if "bc-" in name else ("skills",))
+        assert ("zarr" in make_train(config, 0).libraries) == ("bc-" in name)
+        robot = config.robot.make_robot(config.learner.rows)
+        space = make_space(config.space, robot.spec, given["skills"])
+        made = config.learner.make(space, robot, config.robot.make_split().train, seed=0, device="cpu")
+        assert made.learner.space is space
+
+
+def test_cells_that_read_nothing_have_the_keys_that_they_had() -> None:
+    stage = make_train(CELLS["demo-maml"].config, 0, {"skills": Path("unused")})
+    assert compute_plain(stage.config, "cell").keys() == {"family", "robot", "space", "learner"}
+    assert (stage.inputs, stage.libraries) == ({}, ("numpy", "torch", "safetensors"))

@@ -1,0 +1,292 @@
+"""Cells of the benchmark become bundles, and `supple adapt` runs each as its kind asks for."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from supple.adapt.learner_bundle import load_learner_bundle
+from supple.adapt.rows.loop import LearnerAdapter
+from supple.errors import BundleError, RunError
+from supple.meta.baselines.ppo import PpoConfig
+from supple.pipeline.bench.cells import CELLS
+from supple.pipeline.bench.learner_exports import find_exporter
+from supple.pipeline.bench.ppo import PpoChoice
+from supple.pipeline.bench.robot_record import FAMILIES, load_robot_record, make_robot_record
+from supple.pipeline.bench.robots import BernoulliBandits, GridNavi, KrazyWorld, PointNavigation
+from supple.pipeline.cli import main
+from supple.pipeline.folder import AUDIT_NAME
+from supple.pipeline.keys import load_record
+from supple.pipeline.stages import adapt_learner
+from supple.pipeline.stages.export_learner import find_seed_folder, load_trained, make_budget
+from supple.pipeline.verbs.adapt import find_kind
+from supple.pipeline.verbs.look import describe_bundle, verify
+
+DEMOS = ("demo-rl2", "demo-maml")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two demo cells, trained and exported into `<cell>/export`."""
+    folder = tmp_path_factory.mktemp("bench")
+    assert main(["bench-meta", *DEMOS, "--out", str(folder)]) == 0
+    for cell in DEMOS:
+        assert main(["export", str(folder / cell / "seed0"), "--out", str(folder / cell / "export")]) == 0
+    return folder
+
+
+def adapt(trained: Path, cell: str, out: Path, *options: str) -> int:
+    return main(["adapt", str(trained / cell / "export"), "--out", str(out), "--num-tasks", "3", *options])
+
+
+def load_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_rl2_is_deployed_from_its_cell(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert adapt(trained, "demo-rl2", tmp_path / "out", "--episodes", "3", "--json") == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    records = load_lines(tmp_path / "out" / "records.jsonl")
+    assert [(record["episode"], record["task"]) for record in records] == [
+        (episode, f"test{task}") for episode in (1, 2, 3) for task in range(3)
+    ]
+    assert [record for record in printed if record["event"] == "episode"] == [
+        {"event": "episode", **{key: value for key, value in record.items() if key != "kind"}} for record in records
+    ]
+    returns = json.loads((tmp_path / "out" / "returns.json").read_text())
+    assert [(row["at"], row["n"]) for row in returns] == [({"episode": k}, 3) for k in (1, 2, 3)]
+    first = np.mean([record["return"] for record in records if record["episode"] == 1])
+    assert returns[0]["mean"] == pytest.approx(first)
+    events = load_lines(tmp_path / "out" / AUDIT_NAME)
+    assert {event["event"] for event in events} <= {"open", "clamps"}
+    assert AUDIT_NAME not in load_record(tmp_path / "out")["outputs"]
+    assert not (tmp_path / "out" / "policies").exists()
+
+
+def test_maml_is_deployed_and_leaves_a_plain_policy_for_each_task(trained: Path, tmp_path: Path) -> None:
+    assert adapt(trained, "demo-maml", tmp_path / "out") == 0
+    records = load_lines(tmp_path / "out" / "records.jsonl")
+    # two steps of adaptation, each after two episodes
+    assert [record["adaptations"] for record in records if record["task"] == "test0"] == [0, 0, 1, 1, 2, 2]
+    returns = json.loads((tmp_path / "out" / "returns.json").read_text())
+    assert [(row["at"], row["n"]) for row in returns] == [({"adaptations": k}, 6) for k in (0, 1, 2)]
+    kinds = [load_learner_bundle(tmp_path / "out" / "policies" / str(index)).contract for index in range(3)]
+    assert [(contract.kind, contract.provenance["task"]) for contract in kinds] == [
+        ("policy", f"test{index}") for index in range(3)
+    ]
+    played = ["adapt", str(tmp_path / "out" / "policies" / "1"), "--out", str(tmp_path / "again"), "--num-tasks", "1"]
+    assert main(played) == 0
+    assert len(load_lines(tmp_path / "again" / "records.jsonl")) == 1
+
+
+class Cut(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("cell", DEMOS)
+def test_an_adaptation_that_was_cut_off_ends_with_the_same_records(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str
+) -> None:
+    assert adapt(trained, cell, tmp_path / "whole", "--episodes", "6") == 0
+    run = LearnerAdapter.run
+
+    def cut(adapter: LearnerAdapter) -> Iterator[Any]:
+        for index, records in enumerate(run(adapter)):
+            if index == 3:
+                raise Cut
+            yield records
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adapt_learner.LearnerAdapter, "run", cut)
+        with pytest.raises(Cut):
+            adapt(trained, cell, tmp_path / "cut", "--episodes", "6", "--checkpoint-period", "0")
+    assert (tmp_path / "cut.partial" / "checkpoint").is_dir()
+    assert adapt(trained, cell, tmp_path / "cut", "--episodes", "6", "--checkpoint-period", "0") == 0
+    whole, resumed = load_record(tmp_path / "whole"), load_record(tmp_path / "cut")
+    for name in ("key", "outputs", "metrics_digest"):
+        assert whole[name] == resumed[name]
+
+
+def test_tasks_of_ones_own(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    goals = tmp_path / "goals.csv"
+    goals.write_text("name,x,y\nleft,-0.25,0.25\nright,0.25,0.25\n")
+    command = ["adapt", str(trained / "demo-maml" / "export"), "--tasks", str(goals), "--out", str(tmp_path / "out")]
+    assert main([*command, "--episodes", "1"]) == 0
+    records = load_lines(tmp_path / "out" / "records.jsonl")
+    assert [(record["task"], record["goal"]) for record in records] == [
+        ("left", [-0.25, 0.25]),
+        ("right", [0.25, 0.25]),
+    ]
+    goals.write_text("x,y\n9,9\n")
+    capsys.readouterr()
+    assert main([*command[:-1], str(tmp_path / "far")]) == 2
+    assert capsys.readouterr().err == (
+        "supple: task 'task0': expected goal axis 'x' within -0.5 .. 0.5, got 9 1; keep it inside the limits\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--episodes", "0"], "--episodes: expected at least 1, got 0"),
+        (["--num-tasks", "0"], "--num-tasks: expected 1 to 21, the test tasks of the bundle's robot, got 0"),
+        (["--num-tasks", "22"], "--num-tasks: expected 1 to 21, the test tasks of the bundle's robot, got 22"),
+        (["--num-tasks", "2", "--tasks", "goals.csv"], "adapt: expected --tasks or --num-tasks, got both"),
+        (["--layout-size", "20"], "adapt: Unrecognized options: --layout-size, 20; see supple adapt BUNDLE --help"),
+        (["--tasks", "absent.csv"], "absent.csv: expected a CSV file of tasks"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["adapt", str(trained / "demo-rl2" / "export"), "--out", str(tmp_path / "out"), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [["--num-tasks", "2"], ["--episodes", "3"], []])
+def test_a_path_without_a_bundle_is_refused_as_such_whatever_the_options(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "bundle.json").write_text("{")
+    refusals = {
+        tmp_path / "nowhere": "expected a bundle, got '[Errno 2]",
+        trained / "demo-rl2" / "seed0": "expected a bundle, got a folder without bundle.json; make one: supple export",
+        tmp_path / "torn": "expected a regular file 'README.md', got none; the bundle is damaged",
+    }
+    for path, message in refusals.items():
+        assert main(["adapt", *options, str(path), "--out", str(tmp_path / "out")]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"supple: {path}: {message}")
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_that_no_kind_has_are_refused_where_there_is_no_bundle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["adapt", str(tmp_path), "--num-tasks", "2", "--gears", "5"]) == 2
+    assert "Unrecognized options" in capsys.readouterr().err
+
+
+def test_a_learner_without_a_bundle_and_a_folder_without_a_learner_are_not_exported(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choice = PpoChoice(method="ppo-scratch", config=PpoConfig(hidden=(8,), iterations=0, tasks=2), rollouts=2)
+    with pytest.raises(BundleError, match=r"one of the kinds maesn, .*, rl2, varibad, got 'ppo-scratch'; no bundle"):
+        find_exporter(choice)
+    for path, found in ((trained / "demo-rl2", "neither"), (tmp_path / "nowhere", "nothing there")):
+        assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
+        assert capsys.readouterr().err == (
+            f"supple: {path}: expected a folder of meta-train, or of a finished seed of bench-meta such as CELL/seed0, "
+            f"got {found}; check the path\n"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_nothing_that_supple_made_is_neither_described_nor_verified(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in ("info", "verify"):
+        assert main([verb, str(trained)]) == 2
+        assert capsys.readouterr().err == (
+            f"supple: {trained}: expected a store, a bundle, a stage folder or a run folder, got none of these; check "
+            "the path\n"
+        )
+
+
+def test_a_damaged_bundle_is_refused_in_one_line(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / "demo-rl2" / "export" / "bundle", tmp_path / "bundle")
+    data = (tmp_path / "bundle" / "weights.safetensors").read_bytes()
+    (tmp_path / "bundle" / "weights.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert main(["adapt", str(tmp_path / "bundle"), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "weights.safetensors: expected the sha256 that the manifest lists" in error
+    assert error.count("\n") == 1
+
+
+def test_a_cell_that_was_changed_since_its_training_is_not_exported(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = find_seed_folder(trained / "demo-rl2" / "seed0" / "train")
+    assert folder == trained / "demo-rl2" / "seed0"
+    assert find_seed_folder(trained) is None
+    cell = CELLS["demo-rl2"]
+    learner = replace(cell.config.learner, greedy=True)  # type: ignore[type-var]
+    monkeypatch.setitem(CELLS, "demo-rl2", replace(cell, config=replace(cell.config, learner=learner)))
+    with pytest.raises(RunError, match=r"learner\.greedy = True as the cell demo-rl2 has it now, got False"):
+        load_trained(folder)
+    monkeypatch.delitem(CELLS, "demo-rl2")
+    with pytest.raises(RunError, match="expected a known cell, got 'demo-rl2'"):
+        load_trained(folder)
+
+
+def test_the_budget_of_a_robot_is_that_of_the_evaluation() -> None:
+    budget = make_budget(CELLS["maml-2d-navigation"].config)
+    assert (budget.episodes, budget.adapt_steps, budget.total) == (40, 3, 160)
+    explored = make_budget(CELLS["e-rl2-krazy-5x5"].config)
+    assert (explored.episodes, explored.exploration_episodes, explored.total) == (5, 3, 5)
+
+
+def test_looking_at_a_bundle(trained: Path) -> None:
+    path = trained / "demo-rl2" / "export"
+    assert [kind for kind, _, _ in verify(path)] == ["stage", "bundle"]
+    facts = describe_bundle(path / "bundle")
+    assert (facts["kind"], facts["robot"], facts["learner"]) == (
+        "rl2 bundle",
+        "gridnavi",
+        {"greedy": False, "hidden": 8},
+    )
+    assert find_kind(["--json", "--seed", "3", str(path)]) == "rl2"
+    assert find_kind([str(trained)]) is None
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_robot_comes_back_from_its_record(family: str) -> None:
+    kind = FAMILIES[family]
+    robot = kind(pulls=7, arms=3) if kind is BernoulliBandits else kind()
+    record = json.loads(json.dumps(make_robot_record(robot)))
+    assert load_robot_record(record) == robot
+    assert record["family"] == family
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"family": "unicycle"}, "expected a family of ants, .*, got 'unicycle'"),
+        ({"config": {}}, "config: expected the fields"),
+        ({"config": {"num_train": "many", "task_seed": 0}}, "config.num_train: expected int, got 'many'"),
+        ({"config": {"num_train": True, "task_seed": 0}}, "config.num_train: expected int, got True"),
+        ({"extra": 1}, "expected a family of"),
+    ],
+)
+def test_a_record_that_no_robot_has_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        load_robot_record(make_robot_record(GridNavi()) | change)
+
+
+def test_a_record_of_other_boards_or_goals_is_another_robot() -> None:
+    krazy, point = make_robot_record(KrazyWorld()), make_robot_record(PointNavigation())
+    krazy["config"]["board"]["energy"] = None
+    assert load_robot_record(krazy).board.energy is None  # type: ignore[attr-defined]
+    point["config"]["variant"]["goals"] = "triangle"
+    with pytest.raises(BundleError, match=r"variant\.goals: expected"):
+        load_robot_record(point)
+    krazy["config"]["board"]["size"] = 1
+    with pytest.raises(BundleError, match="krazy world size"):
+        load_robot_record(krazy)
+
+
+def test_without_a_simulator_nothing_is_run() -> None:
+    with pytest.raises(BundleError, match="expected the simulator that stands in for the robot, got none"):
+        load_robot_record(None)
