@@ -206,7 +206,7 @@ class Adapter:
         states = agent.space.normalise(self.visited)
         for row in np.flatnonzero(~self.rewarded):
             likelihood = candidate.new_zeros(count)
-            for part in states[row].split(AT_ONCE):
+            for part in torch.split(states[row], AT_ONCE):
                 shape = (count, len(part), -1)
                 logit = agent.predict_reward(candidate[:, None].expand(shape), part.expand(shape))
                 likelihood += torch.nn.functional.logsigmoid(-logit).sum(1)
