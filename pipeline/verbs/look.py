@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from ...errors import RunError, SuppleError
 from ..cli_common import Common, Options, Runner
 from ..folder import verify_stage
-from ..keys import compute_code_digest, compute_path_digest, load_record
+from ..keys import PACKAGE_ROOT, compute_code_digest, compute_path_digest, load_record
 
 STAGES = ("generate", "ingest", "extract", "meta-train", "export", "adapt", "train", "evaluate")
 """In the order of the chain."""
@@ -141,7 +141,8 @@ def describe(path: Path) -> dict[str, Any]:
             "files": len(record["outputs"]),
             "output digest": record["output_digest"],
             "versions": fields["versions"],
-            "same code": fields["code"] == compute_code_digest(module),
+            # a module that has moved since is other code
+            "same code": (PACKAGE_ROOT / module).is_file() and fields["code"] == compute_code_digest(module),
             "made": record["clock"],
         }
     if (path / "bundle.json").is_file():

@@ -72,14 +72,19 @@ def write_package(root: Path, **files: str) -> None:
 def code_digest(root: Path, **files: str) -> str:
     root.mkdir()
     usual = {
-        "pipeline__stage_a": "from ..skills.net import size\nfrom .stage import x\n\ndef f():\n    return size\n",
+        "pipeline__stages__a": "from ...meta.gradient.inner import step\nfrom ...skills.net import size\n"
+        "from ..stage import x\n\ndef f():\n    return size, step\n",
+        "meta__gradient__inner": "from . import rule\nfrom ..policy import width\nstep = rule.rate * width\n",
+        "meta__gradient__rule": "rate = 1\n",
+        "meta__gradient__other": "unused = 1\n",
+        "meta__policy": "width = 1\n",
         "skills__net": "from . import deep\nsize = deep.one\n",
         "skills__deep": "one = 1\n",
         "skills__other": "unused = 1\n",
         "pipeline__stage": "x = 1\n",
     }
     write_package(root, **{**usual, **files})
-    return compute_code_digest("pipeline/stage_a.py", root)
+    return compute_code_digest("pipeline/stages/a.py", root)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +94,9 @@ def code_digest(root: Path, **files: str) -> str:
         ("skills__net", "from . import deep\nsize = deep.one + 1\n", False),
         ("skills__deep", '"""Prose."""\n\n# a comment\none = (1)\n"""Says what one is."""\n', True),
         ("skills__other", "unused = 2\n", True),
+        ("meta__gradient__rule", "rate = 2\n", False),
+        ("meta__gradient__other", "unused = 2\n", True),
+        ("meta__policy", "width = 2\n", False),
         ("pipeline__stage", "x = 2\n", True),
     ],
 )
@@ -99,7 +107,7 @@ def test_code_counts_where_the_stage_imports_it_and_prose_never(
     assert (before == after) == same
 
 
-@pytest.mark.parametrize("stage", ["generate", "ingest", "extract", "meta_train", "export", "adapt"])
+@pytest.mark.parametrize("stage", sorted(path.stem for path in (PACKAGE_ROOT / "pipeline" / "stages").glob("[!_]*.py")))
 def test_every_stage_has_a_code_version(stage: str) -> None:
     assert len(compute_code_digest(f"pipeline/stages/{stage}.py", PACKAGE_ROOT)) == 64
 

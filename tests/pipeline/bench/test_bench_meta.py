@@ -115,6 +115,18 @@ def test_a_seed_can_be_verified_and_described(out: Path, capsys: pytest.CaptureF
     assert (facts["kind"], facts["same code"]) == ("stage bench-train", True)
 
 
+def test_a_run_of_a_module_that_has_moved_is_described_as_of_other_code(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "train"
+    shutil.copytree(out / "demo-maml" / "seed0" / "train", folder)
+    record = load_record(folder)
+    assert record["module"] == "pipeline/bench/maml.py"
+    (folder / "stage.json").write_text(json.dumps(record | {"module": "pipeline/gone.py"}))
+    (facts,) = run_json(["info", str(folder)], capsys)
+    assert (facts["kind"], facts["same code"]) == ("stage bench-train", False)
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("name", DEMOS)
 def test_killed_at_random_moments_equals_uninterrupted(out: Path, tmp_path: Path, name: str) -> None:

@@ -57,17 +57,17 @@ def test_families_have_names_of_their_own() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_a_change_of_the_robots_changes_the_code_version_of_their_cells(tmp_path: Path) -> None:
+def test_a_change_of_robots_or_learners_changes_the_code_version_of_their_cells(tmp_path: Path) -> None:
     assert {cell.config.learner.module for cell in MUJOCO_CELLS.values()} == {MODULE}
     assert supple.__file__ is not None
     digests = []
-    for changed in ("nothing", "mujoco_robots"):
-        root = tmp_path / changed
+    for changed in ("nothing", "robots/mujoco_robots.py", "meta/memory/rl2_learner.py"):
+        root = tmp_path / Path(changed).stem
         for package in ("robots", "meta", "skills", "pipeline", "datasets"):
             shutil.copytree(Path(supple.__file__).parent / package, root / package, ignore=IGNORED)
         shutil.copy(Path(supple.__file__).with_name("errors.py"), root)
         if changed != "nothing":
-            with (root / "robots" / f"{changed}.py").open("a") as file:
+            with (root / changed).open("a") as file:
                 file.write("CHANGED = 1\n")
         digests.append(compute_code_digest(MODULE, root))
     assert len(set(digests)) == len(digests)
