@@ -60,6 +60,9 @@ class AdaptConfig:
     visited: int = 12
     """States of each explored episode, its last among them, that the candidates are judged by. Those of all episodes
     count: a search that forgot its early ones would go back to where it was."""
+    evidence: float = 256.0
+    """How many independent states all visited ones together weigh as. States of an episode follow from each other; a
+    search that took each for a fact of its own was soon sure, and proposed much the same embeddings again and again."""
     keep_searching: bool = True
     """A task that was never rewarded goes on exploring after the exploration episodes; its embedding is inferred at its
     first reward (published: False, the embedding is inferred from whatever was seen)."""
@@ -93,6 +96,8 @@ class AdaptConfig:
         for name in ("candidates", "visited"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"AdaptConfig.{name}: expected at least 1, got {getattr(self, name)}; raise it")
+        if not self.evidence >= 0.0:
+            raise ConfigError(f"AdaptConfig.evidence: expected 0 or more, got {self.evidence}; raise it")
 
 
 class Adapter:
@@ -210,7 +215,8 @@ class Adapter:
                 shape = (count, len(part), -1)
                 logit = agent.predict_reward(candidate[:, None].expand(shape), part.expand(shape))
                 likelihood += torch.nn.functional.logsigmoid(-logit).sum(1)
-            chosen[row] = candidate[torch.multinomial(likelihood.softmax(0), 1, generator=generator)[0]]
+            weight = (self.config.evidence / states.shape[1] * likelihood).softmax(0)
+            chosen[row] = candidate[torch.multinomial(weight, 1, generator=generator)[0]]
         return chosen
 
     def _begin_finetuning(self) -> None:

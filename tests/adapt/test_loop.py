@@ -214,6 +214,22 @@ def test_directed_search_judges_by_every_visited_state(monkeypatch: pytest.Monke
         assert any(adapter._unsearched()[0, 0] > 0.0 for _ in range(9))
 
 
+@pytest.mark.parametrize("visited", [2, 14])
+def test_all_visited_states_weigh_as_much_as_the_evidence(visited: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = make_adapter(candidates=64, evidence=2.0)
+    adapter.round()
+    adapter.visited = torch.zeros((3, visited, 2))
+    # log sigmoid(-x) = -1 at x = log(e - 1), for a positive first component; 0 for a negative one
+    unlikely = float(np.log(np.e - 1.0))
+    monkeypatch.setattr(
+        AGENT, "predict_reward", lambda embedding, state: torch.where(embedding[..., 0] > 0.0, unlikely, -50.0)
+    )
+    adapter.rewarded = np.array([False, True, True])
+    share = np.mean([float(adapter._unsearched()[0, 0] > 0.0) for _ in range(600)])
+    # as many candidates of either sign: e^-2 / (1 + e^-2) = .12, where each state for itself would give e^-14
+    assert 0.07 < share < 0.18
+
+
 def test_a_blind_search_remembers_nothing() -> None:
     adapter = make_adapter(search="blind")
     adapter.round()
@@ -297,6 +313,7 @@ def test_a_state_of_other_tasks_or_with_missing_parts_is_refused() -> None:
         ({"exploration_episodes": 20, "context": 19}, r"AdaptConfig\.context: .* \(20\), got 19"),
         ({"candidates": 0}, r"AdaptConfig\.candidates: expected at least 1, got 0"),
         ({"visited": 0}, r"AdaptConfig\.visited: expected at least 1, got 0"),
+        ({"evidence": -1.0}, r"AdaptConfig\.evidence: expected 0 or more, got -1"),
     ],
 )
 def test_impossible_budgets_are_refused(changes: dict[str, Any], message: str) -> None:
