@@ -27,7 +27,7 @@ from ...meta.policy import Params
 from ...meta.space import ActionSpace
 from ...meta.state import named_part
 from ...robots.spec import RobotSpec
-from ..stages.extract import find_store
+from ..run_files import find_store
 from .cell_stages import FromPlay
 from .maml import MamlChoice
 from .pearl import PearlChoice

@@ -10,10 +10,10 @@ from ...errors import RunError
 from ..folder import load_json
 from ..keys import load_record
 from ..metrics import load_metrics
+from ..run_files import RUN_NAME
 
 STAGES = ("generate", "ingest", "extract", "meta-train", "export", "adapt")
 """In the order of the chain."""
-RUN_NAME = "run.json"
 SUMMARY_NAME = "summary.json"
 
 

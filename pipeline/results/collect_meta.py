@@ -38,12 +38,11 @@ from ..bench.references import load_references, make_references
 from ..folder import load_json
 from ..keys import compute_plain, load_record
 from ..metrics import load_metrics
+from ..run_files import RUN_NAME
 from .collect_results import COLUMNS, Row, add_rows, make_cost_row, run_collector
 
 SEED = "seed"
 """Begin of the name of a seed's folder in a cell's folder."""
-RUN_NAME = "run.json"
-"""In a seed's folder: what it is, and the commit that it was made with."""
 REFERENCES = "references"
 """In a cell's folder: the stage that plays reference policies; the seeds share it."""
 METRICS = ("return", "return_trial")

@@ -16,7 +16,7 @@ from ..bench.learner_exports import find_exporter
 from ..bench.robot_record import make_robot_record
 from ..folder import load_json
 from ..keys import compute_path_digest, compute_plain, find_first_difference, load_record
-from ..results.collect_meta import RUN_NAME
+from ..run_files import RUN_NAME
 from ..stage import Stage, Work
 from .export import NAME, ExportConfig
 

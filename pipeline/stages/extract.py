@@ -23,8 +23,8 @@ from ...skills.model import SkillModel
 from ..folder import write_record
 from ..progress import format_metrics
 from ..robot_choice import MazeConfig, make_robot
+from ..run_files import find_store
 from ..stage import Stage, Work
-from .ingest import NAME as STORE_NAME
 
 REPORT_NAME = "skill-report.json"
 REPORT_WINDOWS = 4096
@@ -55,11 +55,6 @@ class ExtractConfig:
             )
         if self.log_every < 1:
             raise ConfigError(f"extract.log_every: expected at least 1 update, got {self.log_every}; raise it")
-
-
-def find_store(path: Path) -> Path:
-    """The store itself, or the one in an `ingest` folder."""
-    return path / STORE_NAME if (path / STORE_NAME).is_dir() else path
 
 
 def make_extract(store: Path, config: ExtractConfig, maze: MazeConfig, seed: int) -> Stage:

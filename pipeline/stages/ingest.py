@@ -11,10 +11,9 @@ from ...datasets.layout import Compression
 from ...datasets.store_writer import writing_store
 from ...errors import SourceError
 from ..robot_choice import MazeConfig, make_spec
+from ..run_files import STORE_NAME
 from ..stage import Stage, Work
 from .generate import NAME as PLAY_NAME
-
-NAME = "store"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ def ingest(config: IngestConfig, work: Work) -> None:
 
     def copy() -> Iterator[dict[str, float]]:
         blocks = writing_store(
-            work.folder / NAME,
+            work.folder / STORE_NAME,
             reader.episodes(),
             source.schema,
             source.provenance,

@@ -24,7 +24,6 @@ from ..keys import PACKAGE_ROOT
 from ..results.cell_figures import make_cell_figure
 from ..results.collect_meta import (
     REFERENCES,
-    RUN_NAME,
     SeedRun,
     Verdict,
     collect,
@@ -36,6 +35,7 @@ from ..results.collect_meta import (
 from ..results.collect_results import Row, save_rows
 from ..results.pages import save_figures
 from ..results.records import find_commit, group
+from ..run_files import RUN_NAME
 
 RECORDS_NAME = "records.json"
 FIGURE_NAME = "returns.svg"

@@ -17,6 +17,7 @@ from ..progress import format_duration
 from ..report.page import make_report
 from ..results.summary import RunFacts, load_success, make_summary, save_summary
 from ..robot_choice import make_tasks
+from ..run_files import RUN_NAME
 from ..stage import Stage, StageResult
 from ..stages.adapt import make_adapt
 from ..stages.export import make_export
@@ -26,7 +27,6 @@ from ..stages.ingest import make_ingest
 from ..stages.meta_train import make_meta_train
 from .adapt import show_result
 
-RUN_NAME = "run.json"
 Last = Literal["generate", "ingest", "extract", "meta-train", "export", "adapt"]
 
 
