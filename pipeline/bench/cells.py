@@ -20,9 +20,8 @@ from ...meta.gradient.maml import MamlConfig
 from ...meta.hierarchy.mlsh import MlshConfig, PpoPasses
 from ...meta.memory.rl2 import Rl2Config
 from ...meta.trial import Trial
-from ...robots.krazy_boards import KRAZY_PRESETS
 from ...robots.oracles import bernoulli_bayes_return, gridnavi_bayes_returns
-from ...robots.random_mazes import RANDOM_MAZE_PRESETS
+from .board_cells import BOARD_CELLS
 from .cell import Cell as Cell
 from .cell import Gate as Gate
 from .cell import Reference as Reference
@@ -35,15 +34,12 @@ from .mujoco_cells import MUJOCO_CELLS
 from .navigation_cells import NAVIGATION_CELLS, NAVIGATION_REFERENCES
 from .pearl_cells import PEARL_CELLS
 from .ppo import PpoChoice
-from .rl2 import Rl2Choice
+from .rl2 import Rl2Choice, rl2_in_trials
 from .robots import (
-    BenchRobot,
     BernoulliBandits,
     GridNavi,
-    KrazyWorld,
     MovementBandits,
     PointNavigation,
-    RandomMazes,
     TabularMdps,
 )
 from .varibad_cells import VARIBAD_CELLS
@@ -97,48 +93,8 @@ def _bandit(pulls: int, arms: int, gittins: float, published: float, minutes: fl
     )
 
 
-def _rl2(robot: BenchRobot, trial: Trial, *, method: str = "rl2", repetitions: int = 1, **changes: Any) -> BenchConfig:
-    """RL2 in trials of several episodes, evaluated in the trials that it was trained in, so often in each task."""
-    return BenchConfig(
-        robot=robot,
-        space="choice",
-        learner=Rl2Choice(method=method, config=Rl2Config(trial=trial, **changes)),
-        evaluation=EvaluationConfig(trial=trial, trials=repetitions),
-    )
-
-
 DUAN_TRIAL = Trial(episodes=10)
 GRIDNAVI_TRIAL = Trial(episodes=4)
-KRAZY_TRIAL = Trial(episodes=5)
-EXPLORING_TRIAL = Trial(episodes=5, exploration_episodes=3)
-"""Three episodes of exploration, then two that count (Stadie et al. 2018)."""
-KRAZY = KrazyWorld(board=KRAZY_PRESETS["5x5"])
-MAZE = RandomMazes(maze=RANDOM_MAZE_PRESETS["7"])
-
-
-def _boards_maml(robot: BenchRobot, method: str, minutes: float, **changes: Any) -> Cell:
-    """MAML or E-MAML on boards of Krazy World or in mazes, one gradient step as Stadie et al."""
-    config = MamlConfig(
-        **{"activation": "tanh", "step_size": 0.1, "iterations": 200, "curvature_tasks": 5, "trace": 0.97, **changes}
-    )
-    evaluation = EvaluationConfig(adapt_steps=1, trials=2)
-    learner = MamlChoice(method=method, config=config, rollouts=20, later_scale=1.0)
-    return Cell(
-        config=BenchConfig(robot=robot, space="choice", learner=learner, evaluation=evaluation), minutes=minutes
-    )
-
-
-def _boards_rl2(robot: BenchRobot, minutes: float, **changes: Any) -> Cell:
-    """RL2 on boards of Krazy World or in mazes."""
-    settings: dict[str, Any] = {"iterations": 400, "hidden": 128, "learning_rate": 2e-3, "trace": 0.95, **changes}
-    return Cell(config=_rl2(robot, KRAZY_TRIAL, repetitions=10, **settings), minutes=minutes)
-
-
-def _boards_e_rl2(robot: BenchRobot, minutes: float, **changes: Any) -> Cell:
-    """E-RL2, whose first episodes are worth what later ones make of them: credit has to reach that far back."""
-    far: dict[str, Any] = {"discount": 0.997, "trace": 0.997}
-    settings: dict[str, Any] = {"iterations": 400, "hidden": 128, "learning_rate": 2e-3, **far, **changes}
-    return Cell(config=_rl2(robot, EXPLORING_TRIAL, method="e-rl2", repetitions=10, **settings), minutes=minutes)
 
 
 def _on_movement_bandits(learner: LearnerChoice, minutes: float, gates: tuple[Gate, ...] = ()) -> Cell:
@@ -162,7 +118,7 @@ CELLS: dict[str, Cell] = {
         minutes=0.1,
     ),
     "demo-rl2": Cell(
-        config=_rl2(
+        config=rl2_in_trials(
             GridNavi(num_train=16), Trial(episodes=2), repetitions=2, trials=8, hidden=8, iterations=4, minibatch=4
         ),
         minutes=0.1,
@@ -185,8 +141,6 @@ CELLS: dict[str, Cell] = {
     "meta-sgd-2d-navigation": _navigation("meta-sgd", 8, step_sizes="parameter"),
     "learned-update-2d-navigation": _navigation("learned-update", 8, (Gate(-11.7, 1),), LearnedRule()),
     "e-maml-2d-navigation": _navigation("e-maml", 9, exploration=1.0),
-    "maml-krazy-5x5": _boards_maml(KRAZY, "maml", 8),
-    "e-maml-krazy-5x5": _boards_maml(KRAZY, "e-maml", 8, exploration=1.0),
     "rl2-bandit-10-5": _bandit(10, 5, gittins=6.6, published=6.7, minutes=2, gate=6.6),
     "rl2-bandit-10-10": _bandit(10, 10, gittins=6.6, published=6.7, minutes=2, gate=None),
     "rl2-bandit-10-50": _bandit(10, 50, gittins=6.5, published=6.8, minutes=2, gate=None),
@@ -194,7 +148,7 @@ CELLS: dict[str, Cell] = {
     "rl2-bandit-100-10": _bandit(100, 10, gittins=82.8, published=83.5, minutes=7, gate=None),
     "rl2-bandit-100-50": _bandit(100, 50, gittins=85.2, published=84.9, minutes=9, gate=None),
     "rl2-tabular-10": Cell(
-        config=_rl2(TabularMdps(), DUAN_TRIAL, repetitions=2, iterations=300, learning_rate=3e-3, hidden=128),
+        config=rl2_in_trials(TabularMdps(), DUAN_TRIAL, repetitions=2, iterations=300, learning_rate=3e-3, hidden=128),
         minutes=7,
         gates=(Gate(150.0, None, "return_trial"),),
         references=(
@@ -206,7 +160,9 @@ CELLS: dict[str, Cell] = {
         ),
     ),
     "rl2-gridnavi": Cell(
-        config=_rl2(GridNavi(), GRIDNAVI_TRIAL, repetitions=50, iterations=400, learning_rate=2e-3, trace=0.95),
+        config=rl2_in_trials(
+            GridNavi(), GRIDNAVI_TRIAL, repetitions=50, iterations=400, learning_rate=2e-3, trace=0.95
+        ),
         minutes=3,
         references=(Reference("bayes-optimal-exact", tuple(gridnavi_bayes_returns(4).tolist()), "robots/oracles.py"),),
     ),
@@ -241,12 +197,7 @@ CELLS: dict[str, Cell] = {
         ),
         minutes=1,
     ),
-    "rl2-krazy-5x5": _boards_rl2(KRAZY, 20),
-    "e-rl2-krazy-5x5": _boards_e_rl2(KRAZY, 20),
-    "rl2-maze-7": _boards_rl2(MAZE, 20),
-    "e-rl2-maze-7": _boards_e_rl2(MAZE, 20),
-    "maml-maze-7": _boards_maml(MAZE, "maml", 6),
-    "e-maml-maze-7": _boards_maml(MAZE, "e-maml", 6, exploration=1.0),
+    **BOARD_CELLS,
     **NAVIGATION_CELLS,
     **MAESN_CELLS,
     **MAZE_CELLS,

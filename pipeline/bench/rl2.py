@@ -4,14 +4,17 @@ This file, with what it imports, is the code version of those cells.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ...meta.adaptive import AdaptiveAgent
+from ...meta.evaluation import EvaluationConfig
 from ...meta.memory.rl2 import Rl2Config
 from ...meta.memory.rl2_learner import Rl2Learner
 from ...meta.space import ActionSpace
+from ...meta.trial import Trial
 from ...robots.robot import Float, RobotBatch
-from .cell_stages import Made
+from .cell_stages import BenchConfig, Made
+from .robots import BenchRobot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,3 +51,15 @@ class Rl2Choice:
             return learner.agent(greedy=self.greedy, seed=agent_seed)
 
         return Made(learner, make_agent)
+
+
+def rl2_in_trials(
+    robot: BenchRobot, trial: Trial, *, method: str = "rl2", repetitions: int = 1, **changes: Any
+) -> BenchConfig:
+    """RL2 in trials of several episodes, evaluated in the trials that it was trained in, so often in each task."""
+    return BenchConfig(
+        robot=robot,
+        space="choice",
+        learner=Rl2Choice(method=method, config=Rl2Config(trial=trial, **changes)),
+        evaluation=EvaluationConfig(trial=trial, trials=repetitions),
+    )

@@ -220,7 +220,8 @@ class KrazyWorld:
     @property
     def name(self) -> str:
         """See `BenchRobot.name`."""
-        return f"krazy-{self.board.size}x{self.board.size}"
+        colours = "" if self.board.shuffle_palette else "-fixed-colours"
+        return f"krazy-{self.board.size}x{self.board.size}{colours}"
 
     def make_robot(self, rows: int) -> RobotBatch:
         """See `BenchRobot.make_robot`."""

@@ -1,0 +1,62 @@
+"""Cells on boards of Krazy World and in random mazes: MAML, E-MAML, RL2 and E-RL2 on the same tasks.
+
+Source: Stadie et al., "Some Considerations on Learning to Explore via Meta-Reinforcement Learning", 2018: 32 train
+boards, 64 others to test on, one gradient step or five episodes, of which E-RL2 explores in three.
+
+With 32 boards MAML learned these by heart (one seed: 2.5 of 3 goals there, 0.4 on others, where a random policy finds
+0.6), so there are cells with 4096 as well. In those, colours mean the same in every task, as in the states of the
+public environment, whose permutation reaches its pictures alone. The authors' code has 10,000 mazes, which it does not
+ship.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from ...meta.evaluation import EvaluationConfig
+from ...meta.gradient.maml import MamlConfig
+from ...meta.trial import Trial
+from ...robots.krazy_boards import KRAZY_PRESETS
+from ...robots.random_mazes import RANDOM_MAZE_PRESETS
+from .cell import Cell
+from .cell_stages import BenchConfig
+from .maml import MamlChoice
+from .rl2 import rl2_in_trials
+from .robots import BenchRobot, KrazyWorld, RandomMazes
+
+TRIAL = Trial(episodes=5)
+EXPLORING_TRIAL = Trial(episodes=5, exploration_episodes=3)
+"""Three episodes of exploration, then two that count (published)."""
+MANY = 4096
+BOARDS: dict[str, BenchRobot] = {
+    "krazy-5x5": KrazyWorld(board=KRAZY_PRESETS["5x5"]),
+    "krazy-5x5-4096": KrazyWorld(board=replace(KRAZY_PRESETS["5x5"], shuffle_palette=False), num_train=MANY),
+    "maze-7": RandomMazes(maze=RANDOM_MAZE_PRESETS["7"], num_train=MANY),
+}
+"""By what cells are called after their method."""
+
+
+def _maml(robot: BenchRobot, method: str, **changes: Any) -> Cell:
+    """MAML or E-MAML, one gradient step."""
+    config = MamlConfig(activation="tanh", step_size=0.1, iterations=150, curvature_tasks=5, trace=0.97, **changes)
+    evaluation = EvaluationConfig(adapt_steps=1, trials=2)
+    learner = MamlChoice(method=method, config=config, rollouts=20, later_scale=1.0)
+    return Cell(config=BenchConfig(robot=robot, space="choice", learner=learner, evaluation=evaluation), minutes=7)
+
+
+def _rl2(robot: BenchRobot, method: str, trial: Trial, **changes: Any) -> Cell:
+    """RL2 or E-RL2, five episodes."""
+    settings: dict[str, Any] = {"iterations": 400, "hidden": 128, "learning_rate": 2e-3, **changes}
+    return Cell(config=rl2_in_trials(robot, trial, method=method, repetitions=10, **settings), minutes=20)
+
+
+BOARD_CELLS: dict[str, Cell] = {}
+"""By name."""
+for _name, _robot in BOARDS.items():
+    BOARD_CELLS |= {
+        f"maml-{_name}": _maml(_robot, "maml"),
+        # at 1, the score of twenty episodes, a sum over a thousand decisions, drowns the gradient that it is added to
+        f"e-maml-{_name}": _maml(_robot, "e-maml", exploration=2e-3),
+        f"rl2-{_name}": _rl2(_robot, "rl2", TRIAL, trace=0.95),
+        # what the first episodes are worth shows in later ones: credit has to reach that far back
+        f"e-rl2-{_name}": _rl2(_robot, "e-rl2", EXPLORING_TRIAL, discount=0.997, trace=0.997),
+    }
