@@ -69,6 +69,10 @@ class MaesnConfig:
     instead of the policy having to learn a random order."""
     kl_weight: float = 0.1
     """Of KL(N(mu_i, sigma_i^2) || N(0, I)) in the outer loss (released: 0.1 to 0.5)."""
+    kl_weight_after: float = 0.0
+    """Of the same divergence after the inner steps (published: 0). Without it, train tasks on the semicircle are told
+    apart at |z| of 4 and more, and goals whose z lies out there are not met by draws from N(0, I), with which a new
+    task begins."""
     trust_region: TrustRegion = field(default_factory=TrustRegion)
     """Of the meta-update (published)."""
     curvature_episodes: int = 0
@@ -95,7 +99,7 @@ class MaesnConfig:
                 f"MaesnConfig.largest_step: expected at least step_size = {self.step_size}, got {self.largest_step}; "
                 "raise it"
             )
-        for name in ("inner_steps", "kl_weight", "table_scale"):
+        for name in ("inner_steps", "kl_weight", "kl_weight_after", "table_scale"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"MaesnConfig.{name}: expected zero or more, got {getattr(self, name)}; raise it")
         for name in ("discount", "trace"):
@@ -233,11 +237,12 @@ def evaluate_outer(
     supports: Sequence[LatentBatch],
     query: LatentBatch,
     kl_weight: float,
+    kl_weight_after: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Outer loss and mean KL(sampled || adapted) of the policies over tasks, scalars; both are functions of `meta`.
 
-    The loss is the ratio surrogate at z' = mu' + sigma' eps, plus `kl_weight` times the KL of the rows before the inner
-    step. The trust region is that of the policy at z'.
+    The loss is the ratio surrogate at z' = mu' + sigma' eps, plus the weighted KL of the rows before the inner steps,
+    and of what became of them. The trust region is that of the policy at z'.
 
     Args:
         policy: Of inputs [observation, z].
@@ -246,12 +251,14 @@ def evaluate_outer(
         supports: Episodes before each inner step.
         query: Episodes after the last.
         kl_weight: See `MaesnConfig.kl_weight`.
+        kl_weight_after: See `MaesnConfig.kl_weight_after`.
     """
     samples = query.samples
-    z = adapt(meta, chosen, supports).draw(query.noise)
+    adapted = adapt(meta, chosen, supports)
+    z = adapted.draw(query.noise)
     new = ConditionedPolicy(policy, z)(named_part(meta, "policy."), samples.observation)
     losses = ratio_loss(log_prob(new, samples.choice), samples.old_log_prob, samples.advantage, samples.valid)
-    losses = losses + kl_weight * latent_kl(gather(meta, chosen))
+    losses = losses + kl_weight * latent_kl(gather(meta, chosen)) + kl_weight_after * latent_kl(adapted)
     return losses.mean(), mean_kl(samples.old, new, samples.valid).mean()
 
 

@@ -168,7 +168,8 @@ class MaesnLearner:
         chosen, supports, query = collected
 
         def evaluate(meta: Params) -> tuple[Tensor, Tensor]:
-            return evaluate_outer(self.policy, meta, chosen, supports, query, config.kl_weight)
+            weights = config.kl_weight, config.kl_weight_after
+            return evaluate_outer(self.policy, meta, chosen, supports, query, *weights)
 
         def curvature(meta: Params) -> Tensor:
             some = first_episodes(query, config.curvature_episodes)

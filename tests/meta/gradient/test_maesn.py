@@ -193,6 +193,13 @@ def test_what_is_held_at_the_prior_is_the_latent_before_the_step() -> None:
     assert not torch.allclose(latent_kl(adapt(meta, CHOSEN, supports)), latent_kl(gather(meta, CHOSEN)), rtol=1e-2)
 
 
+def test_what_became_of_a_latent_may_be_held_at_the_prior_too() -> None:
+    meta = make_meta()
+    supports, query = make_samples(meta)
+    both, before = (evaluate_outer(POLICY, meta, CHOSEN, supports, query, 0.5, after)[0] for after in (0.3, 0.0))
+    torch.testing.assert_close(both - before, 0.3 * latent_kl(adapt(meta, CHOSEN, supports)).mean())
+
+
 def test_loss_and_kl_are_differentiated_through_the_inner_steps_into_everything() -> None:
     """Finite differences along one direction per tensor, away from the sampling parameters."""
     start = make_meta()
@@ -201,12 +208,12 @@ def test_loss_and_kl_are_differentiated_through_the_inner_steps_into_everything(
     towards = {name: torch.randn(value.shape, generator=source, dtype=torch.float64) for name, value in start.items()}
     meta = {name: (value + 0.05 * towards[name]).detach().requires_grad_() for name, value in start.items()}
     for index in range(2):
-        gradients = gradients_of(evaluate_outer(POLICY, meta, CHOSEN, supports, query, 0.3)[index], meta)
+        gradients = gradients_of(evaluate_outer(POLICY, meta, CHOSEN, supports, query, 0.3, 0.2)[index], meta)
         for name, direction in towards.items():
             ends = []
             for eps in (1e-6, -1e-6):
                 moved = {**meta, name: (meta[name] + eps * direction).detach()}
-                ends.append(float(evaluate_outer(POLICY, moved, CHOSEN, supports, query, 0.3)[index].detach()))
+                ends.append(float(evaluate_outer(POLICY, moved, CHOSEN, supports, query, 0.3, 0.2)[index].detach()))
             along = float((gradients[name] * direction).sum())
             assert along == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-8), name
             assert abs(along) > 1e-5, name
@@ -258,6 +265,7 @@ def test_the_first_episodes_of_a_batch() -> None:
         ({"largest_step": 0.5}, r"largest_step.*at least step_size = 1\.0, got 0\.5"),
         ({"inner_steps": -1}, "inner_steps.*zero or more.*got -1"),
         ({"kl_weight": -0.1}, r"kl_weight.*zero or more.*got -0\.1"),
+        ({"kl_weight_after": -0.1}, r"kl_weight_after.*zero or more.*got -0\.1"),
         ({"trace": 1.5}, r"trace.*\[0, 1\].*got 1\.5"),
         ({"activation": "elu"}, "activation.*relu or tanh.*got 'elu'"),
         ({"curvature_episodes": 21}, "curvature_episodes.*0 to episodes = 20, got 21"),
