@@ -42,6 +42,8 @@ class MaesnFacts:
     trace: float
     later_scale: float
     """The step sizes are multiplied by this after every step but the first."""
+    natural: bool
+    """Steps go along the natural gradient."""
 
     def __post_init__(self) -> None:
         if self.latent_dim < 1:
@@ -115,7 +117,8 @@ class MaesnRowAgent:
     def adapt(self) -> None:
         """One latent step in each row from what was observed since the last; none where nothing was.
 
-        With e = (z - mu) / sigma, mu moves by alpha mean(A e / sigma) and log sigma by alpha mean(A (e^2 - 1)).
+        With e = (z - mu) / sigma, mu moves by alpha mean(A e / sigma) and log sigma by alpha mean(A (e^2 - 1)); along
+        the natural gradient by sigma^2 and by 1 / 2 of that.
         """
         if not self._seen:
             return
@@ -130,8 +133,11 @@ class MaesnRowAgent:
         scale = np.exp(self._log_scale)[:, None]
         distance = (np.stack(self._seen_z, axis=1) - self._mean[:, None]) / scale
         later = np.float32(self._facts.later_scale ** max(self._steps - 1, 0))
-        self._mean = self._mean + later * self._step_size["mean"] * (weight * distance / scale).mean(axis=1)
+        towards = (weight * distance / scale).mean(axis=1)
         spread = (weight * (np.square(distance) - np.float32(1.0))).mean(axis=1)
+        if self._facts.natural:
+            towards, spread = np.exp(np.float32(2.0) * self._log_scale) * towards, np.float32(0.5) * spread
+        self._mean = self._mean + later * self._step_size["mean"] * towards
         self._log_scale = self._log_scale + later * self._step_size["log_scale"] * spread
         self._seen, self._seen_z, self._steps = [], [], self._steps + 1
 

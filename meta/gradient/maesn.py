@@ -58,6 +58,9 @@ class MaesnConfig:
     inner_steps: int = 1
     """Inner steps that the outer loop sees through (published). 0 is the paper's baseline without fast adaptation, a
     table that is trained directly; its agents adapt with `step_size`, which is then not learned."""
+    natural: bool = False
+    """Step along the natural gradient of the latents (published: the plain one). The plain gradient of mu grows as
+    1 / sigma, so that the steps of a task whose z is found, whose sigma is small, are the wildest."""
     step_size: float = 1.0
     """The value from which the step sizes alpha are learned (released: 0.5 to 1)."""
     largest_step: float | None = None
@@ -197,8 +200,23 @@ def latent_gradient(latent: TaskLatent, z: Tensor, advantage: Tensor) -> TaskLat
     return TaskLatent(-(weight * distance / scale).mean(1), -(weight * (distance.square() - 1.0)).mean(1))
 
 
+def natural_gradient(latent: TaskLatent, gradient: TaskLatent) -> TaskLatent:
+    """The gradient times the inverse Fisher information of N(mu, sigma^2), each (N, L).
+
+    That of mu is 1 / sigma^2 and that of log sigma is 2, without a cross term: Wierstra et al., "Natural Evolution
+    Strategies", JMLR 2014, section 3.
+    """
+    return TaskLatent((2.0 * latent.log_scale).exp() * gradient.mean, 0.5 * gradient.log_scale)
+
+
 def latent_step(
-    latent: TaskLatent, rule: Params, z: Tensor, advantage: Tensor, scale: float | Tensor = 1.0
+    latent: TaskLatent,
+    rule: Params,
+    z: Tensor,
+    advantage: Tensor,
+    scale: float | Tensor = 1.0,
+    *,
+    natural: bool = False,
 ) -> TaskLatent:
     """(mu', log sigma') = (mu, log sigma) - alpha * grad, elementwise with learned alpha, each (N, L).
 
@@ -208,8 +226,11 @@ def latent_step(
         z: Of the episodes, (N, E, L).
         advantage: Of the episodes, (N, E).
         scale: Factor on the step, 1 in training.
+        natural: See `MaesnConfig.natural`.
     """
     gradient = latent_gradient(latent, z, advantage)
+    if natural:
+        gradient = natural_gradient(latent, gradient)
     return TaskLatent(
         latent.mean - scale * rule["log_step.mean"].exp() * gradient.mean,
         latent.log_scale - scale * rule["log_step.log_scale"].exp() * gradient.log_scale,
@@ -222,11 +243,11 @@ def latent_kl(latent: TaskLatent) -> Tensor:
     return (0.5 * (variance + latent.mean.square() - 1.0) - latent.log_scale).sum(-1)
 
 
-def adapt(meta: Params, chosen: Tensor, supports: Sequence[LatentBatch]) -> TaskLatent:
+def adapt(meta: Params, chosen: Tensor, supports: Sequence[LatentBatch], *, natural: bool = False) -> TaskLatent:
     """The latents of N train tasks after one inner step on each batch, differentiable in `meta`."""
     rule, latent = named_part(meta, "rule."), gather(meta, chosen)
     for batch in supports:
-        latent = latent_step(latent, rule, batch.z, episode_advantage(batch.samples))
+        latent = latent_step(latent, rule, batch.z, episode_advantage(batch.samples), natural=natural)
     return latent
 
 
@@ -236,8 +257,7 @@ def evaluate_outer(
     chosen: Tensor,
     supports: Sequence[LatentBatch],
     query: LatentBatch,
-    kl_weight: float,
-    kl_weight_after: float = 0.0,
+    config: MaesnConfig,
 ) -> tuple[Tensor, Tensor]:
     """Outer loss and mean KL(sampled || adapted) of the policies over tasks, scalars; both are functions of `meta`.
 
@@ -250,15 +270,14 @@ def evaluate_outer(
         chosen: Which train tasks, shape (N,).
         supports: Episodes before each inner step.
         query: Episodes after the last.
-        kl_weight: See `MaesnConfig.kl_weight`.
-        kl_weight_after: See `MaesnConfig.kl_weight_after`.
+        config: Weights of the divergences, and kind of step.
     """
     samples = query.samples
-    adapted = adapt(meta, chosen, supports)
+    adapted = adapt(meta, chosen, supports, natural=config.natural)
     z = adapted.draw(query.noise)
     new = ConditionedPolicy(policy, z)(named_part(meta, "policy."), samples.observation)
     losses = ratio_loss(log_prob(new, samples.choice), samples.old_log_prob, samples.advantage, samples.valid)
-    losses = losses + kl_weight * latent_kl(gather(meta, chosen)) + kl_weight_after * latent_kl(adapted)
+    losses = losses + config.kl_weight * latent_kl(gather(meta, chosen)) + config.kl_weight_after * latent_kl(adapted)
     return losses.mean(), mean_kl(samples.old, new, samples.valid).mean()
 
 

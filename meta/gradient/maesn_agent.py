@@ -125,9 +125,8 @@ class MaesnAgent:
             normalise=True,
         )
         scale = self._later_scale ** max(self._steps - 1, 0)
-        self._latent = latent_step(
-            self._latent, named_part(self._meta, "rule."), z, episode_advantage(samples), scale=scale
-        )
+        rule, natural = named_part(self._meta, "rule."), self._config.natural
+        self._latent = latent_step(self._latent, rule, z, episode_advantage(samples), scale, natural=natural)
         self._seen, self._seen_z, self._steps = [], [], self._steps + 1
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

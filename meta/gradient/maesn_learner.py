@@ -145,7 +145,8 @@ class MaesnLearner:
             for step in range(config.inner_steps + 1):
                 batches.append(self._collect(latent, goals))
                 if step < config.inner_steps:
-                    latent = latent_step(latent, rule, batches[-1].z, episode_advantage(batches[-1].samples))
+                    advantage = episode_advantage(batches[-1].samples)
+                    latent = latent_step(latent, rule, batches[-1].z, advantage, natural=config.natural)
         return Collected(chosen, batches[:-1], batches[-1])
 
     def _collect(self, latent: TaskLatent, goals: NDArray[np.float32]) -> LatentBatch:
@@ -168,12 +169,11 @@ class MaesnLearner:
         chosen, supports, query = collected
 
         def evaluate(meta: Params) -> tuple[Tensor, Tensor]:
-            weights = config.kl_weight, config.kl_weight_after
-            return evaluate_outer(self.policy, meta, chosen, supports, query, *weights)
+            return evaluate_outer(self.policy, meta, chosen, supports, query, config)
 
         def curvature(meta: Params) -> Tensor:
             some = first_episodes(query, config.curvature_episodes)
-            return evaluate_outer(self.policy, meta, chosen, supports, some, 0.0)[1]
+            return evaluate_outer(self.policy, meta, chosen, supports, some, config)[1]
 
         found, metrics = trpo_step(
             self.meta, evaluate, config.trust_region, curvature if config.curvature_episodes else None

@@ -27,6 +27,7 @@ from supple.meta.gradient.maesn import (
     latent_kl,
     latent_loss,
     latent_step,
+    natural_gradient,
     prior_latent,
 )
 from supple.meta.policy import ConditionedPolicy, MlpPolicy, Params, for_tasks
@@ -140,6 +141,34 @@ def test_a_step_is_scaled_by_the_step_sizes_of_each_axis() -> None:
     torch.testing.assert_close(half.log_scale, double([[math.log(2.0), 0.3]]))
 
 
+def test_a_natural_step_does_not_grow_where_sigma_is_small() -> None:
+    """As above, times sigma^2 = 4 for the first mu and 1/2 for log sigma: mu moves by .5 * 4 * 1, log sigma by 0."""
+    latent = TaskLatent(double([[1.0, 1.0]]), double([[math.log(2.0), 0.0]]))
+    rule = {"log_step.mean": double([0.5, 0.25]).log(), "log_step.log_scale": double([1.0, 0.1]).log()}
+    after = latent_step(latent, rule, double([[[3.0, -1.0]]]), double([[2.0]]), natural=True)
+    torch.testing.assert_close(after.mean, double([[3.0, 0.0]]))
+    torch.testing.assert_close(after.log_scale, double([[math.log(2.0), 0.3]]))
+
+
+def test_the_natural_gradient_is_the_plain_one_times_the_inverse_fisher_information() -> None:
+    """The Fisher information by a sum over 4000 quantiles of N(mu, sigma^2): the mean outer product of the score."""
+    count = 4000
+    noise = double([NormalDist().inv_cdf((index + 0.5) / count) for index in range(count)])
+    mean, log_scale = double([0.5]).requires_grad_(), double([math.log(0.3)]).requires_grad_()
+    z = (mean + log_scale.exp() * noise).detach()
+
+    def log_density(mean: Tensor, log_scale: Tensor, z: Tensor) -> Tensor:
+        return -0.5 * ((z - mean) / log_scale.exp()).square().sum() - log_scale.sum()
+
+    scores = torch.func.vmap(torch.func.grad(log_density, argnums=(0, 1)), in_dims=(None, None, 0))(mean, log_scale, z)
+    stacked = torch.cat(scores, dim=1)
+    fisher = stacked.T @ stacked / count
+    plain = double([[1.7], [-0.4]])
+    expected = torch.linalg.solve(fisher, plain)
+    found = natural_gradient(TaskLatent(mean[None], log_scale[None]), TaskLatent(plain[0][None], plain[1][None]))
+    torch.testing.assert_close(torch.cat((found.mean, found.log_scale)), expected, rtol=5e-3, atol=1e-6)
+
+
 def test_z_is_the_mean_plus_the_scaled_noise() -> None:
     latent = TaskLatent(double([[1.0, 0.0]]), double([[math.log(2.0), 0.0]]))
     torch.testing.assert_close(latent.draw(double([[[0.5, -1.0], [-1.0, 0.0]]])), double([[[2.0, -1.0], [-1.0, 0.0]]]))
@@ -180,7 +209,7 @@ def test_adapting_is_one_step_per_batch_from_the_tables_rows() -> None:
 def test_where_it_was_sampled_the_surrogate_is_the_advantage_and_the_kl_is_zero() -> None:
     meta = make_meta()
     supports, query = make_samples(meta)
-    loss, divergence = evaluate_outer(POLICY, meta, CHOSEN, supports, query, 0.0)
+    loss, divergence = evaluate_outer(POLICY, meta, CHOSEN, supports, query, MaesnConfig(kl_weight=0.0))
     assert float(loss.detach()) == pytest.approx(-float(query.samples.advantage.mean()))
     assert float(divergence.detach()) == pytest.approx(0.0, abs=1e-12)
 
@@ -188,7 +217,9 @@ def test_where_it_was_sampled_the_surrogate_is_the_advantage_and_the_kl_is_zero(
 def test_what_is_held_at_the_prior_is_the_latent_before_the_step() -> None:
     meta = make_meta()
     supports, query = make_samples(meta)
-    with_it, without = (evaluate_outer(POLICY, meta, CHOSEN, supports, query, weight)[0] for weight in (0.5, 0.0))
+    with_it, without = (
+        evaluate_outer(POLICY, meta, CHOSEN, supports, query, MaesnConfig(kl_weight=weight))[0] for weight in (0.5, 0.0)
+    )
     torch.testing.assert_close(with_it - without, 0.5 * latent_kl(gather(meta, CHOSEN)).mean())
     assert not torch.allclose(latent_kl(adapt(meta, CHOSEN, supports)), latent_kl(gather(meta, CHOSEN)), rtol=1e-2)
 
@@ -196,24 +227,28 @@ def test_what_is_held_at_the_prior_is_the_latent_before_the_step() -> None:
 def test_what_became_of_a_latent_may_be_held_at_the_prior_too() -> None:
     meta = make_meta()
     supports, query = make_samples(meta)
-    both, before = (evaluate_outer(POLICY, meta, CHOSEN, supports, query, 0.5, after)[0] for after in (0.3, 0.0))
+    both, before = (
+        evaluate_outer(POLICY, meta, CHOSEN, supports, query, MaesnConfig(kl_weight=0.5, kl_weight_after=after))[0]
+        for after in (0.3, 0.0)
+    )
     torch.testing.assert_close(both - before, 0.3 * latent_kl(adapt(meta, CHOSEN, supports)).mean())
 
 
-def test_loss_and_kl_are_differentiated_through_the_inner_steps_into_everything() -> None:
+@pytest.mark.parametrize("natural", [False, True])
+def test_loss_and_kl_are_differentiated_through_the_inner_steps_into_everything(natural: bool) -> None:
     """Finite differences along one direction per tensor, away from the sampling parameters."""
-    start = make_meta()
+    start, config = make_meta(), MaesnConfig(kl_weight=0.3, kl_weight_after=0.2, natural=natural)
     supports, query = make_samples(start, inner_steps=2)
     source = torch.Generator().manual_seed(3)
     towards = {name: torch.randn(value.shape, generator=source, dtype=torch.float64) for name, value in start.items()}
     meta = {name: (value + 0.05 * towards[name]).detach().requires_grad_() for name, value in start.items()}
     for index in range(2):
-        gradients = gradients_of(evaluate_outer(POLICY, meta, CHOSEN, supports, query, 0.3, 0.2)[index], meta)
+        gradients = gradients_of(evaluate_outer(POLICY, meta, CHOSEN, supports, query, config)[index], meta)
         for name, direction in towards.items():
             ends = []
             for eps in (1e-6, -1e-6):
                 moved = {**meta, name: (meta[name] + eps * direction).detach()}
-                ends.append(float(evaluate_outer(POLICY, moved, CHOSEN, supports, query, 0.3, 0.2)[index].detach()))
+                ends.append(float(evaluate_outer(POLICY, moved, CHOSEN, supports, query, config)[index].detach()))
             along = float((gradients[name] * direction).sum())
             assert along == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-8), name
             assert abs(along) > 1e-5, name
@@ -222,7 +257,7 @@ def test_loss_and_kl_are_differentiated_through_the_inner_steps_into_everything(
 def test_rows_of_other_tasks_get_no_gradient_and_those_of_these_tasks_do() -> None:
     meta = make_meta()
     supports, query = make_samples(meta)
-    gradients = gradients_of(evaluate_outer(POLICY, meta, CHOSEN, supports, query, 0.1)[0], meta)
+    gradients = gradients_of(evaluate_outer(POLICY, meta, CHOSEN, supports, query, MaesnConfig(kl_weight=0.1))[0], meta)
     for name in ("table.mean", "table.log_scale"):
         touched = gradients[name].abs().amin(1) > 0.0
         assert touched.tolist() == [False, True, False, True, False]
@@ -237,7 +272,9 @@ def test_no_gradient_flows_into_what_was_drawn() -> None:
     z, advantage = support.z.clone().requires_grad_(), support.samples.advantage.clone().requires_grad_()
     watched = support._replace(z=z, samples=support.samples._replace(advantage=advantage))
     old_z = query.z.clone().requires_grad_()
-    loss, divergence = evaluate_outer(POLICY, meta, CHOSEN, [watched], query._replace(z=old_z), 0.1)
+    loss, divergence = evaluate_outer(
+        POLICY, meta, CHOSEN, [watched], query._replace(z=old_z), MaesnConfig(kl_weight=0.1)
+    )
     for value in (loss, divergence):
         found = torch.autograd.grad(value, [z, advantage, old_z], allow_unused=True, retain_graph=True)
         assert found == (None, None, None)
