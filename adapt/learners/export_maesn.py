@@ -9,8 +9,8 @@ from ...meta.adaptive import AdaptiveAgent
 from ...meta.collect import Seen
 from ...meta.gradient.maesn_learner import MaesnLearner
 from ...meta.state import named_part
-from .export_maml import read_policy_state
 from .exported import Exported
+from .plain_policy import read_policy_state
 
 
 def export_maesn(learner: MaesnLearner, *, later_scale: float) -> Exported:
@@ -42,6 +42,7 @@ def export_maesn(learner: MaesnLearner, *, later_scale: float) -> Exported:
             "discount": config.discount,
             "trace": config.trace,
             "later_scale": later_scale,
+            "natural": config.natural,
         },
         weights=weights,
         agent=learner.agent(rollouts=1, later_scale=later_scale),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -28,14 +31,7 @@ def export_pearl(learner: PearlLearner, *, prior_episodes: int | None, greedy: b
         )
 
     def read_state(acting: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
-        tensors, facts = acting.state()
-        embedding = tensors["embedding"]
-        return {
-            "precision": tensors["belief.precision"],
-            "weighted": tensors["belief.weighted"],
-            "embedding": embedding,
-            "episodes": torch.full((len(embedding),), float(facts["episodes"])),
-        }
+        return read_belief(*acting.state())
 
     return Exported(
         kind="pearl",
@@ -55,6 +51,17 @@ def export_pearl(learner: PearlLearner, *, prior_episodes: int | None, greedy: b
         space=learner.space,
         read_state=read_state,
     )
+
+
+def read_belief(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state of a PEARL agent by the names of the numpy agent."""
+    embedding = tensors["embedding"]
+    return {
+        "precision": tensors["belief.precision"],
+        "weighted": tensors["belief.weighted"],
+        "embedding": embedding,
+        "episodes": torch.full((len(embedding),), float(facts["episodes"])),
+    }
 
 
 def _hidden(net: MLP) -> list[int]:

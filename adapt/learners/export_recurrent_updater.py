@@ -8,8 +8,8 @@ from ...meta.adaptive import AdaptiveAgent
 from ...meta.collect import Seen
 from ...meta.memory.recurrent_updater_agent import RecurrentUpdaterAgent
 from ...meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
-from .export_maml import read_policy_state
 from .exported import Exported
+from .plain_policy import read_policy_state
 
 
 def export_recurrent_updater(learner: RecurrentUpdaterLearner) -> Exported:

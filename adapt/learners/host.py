@@ -9,7 +9,8 @@ Axes: R rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,10 @@ from ..networks import Array
 from ..rows.space import RowSpace
 from .host_maml import make_maml_agent, read_maml_params
 from .host_mlsh import make_mlsh_agent, observe_mlsh, read_mlsh_params
+from .host_ppo import make_ppo_agent, read_ppo_params
+from .host_sac import make_pearl_ft_agent, make_sac_agent, read_sac_params
+from .kind_pearl_ft import shorten_pearl_ft
+from .kind_sac import shorten_sac
 from .torch_rows import to_episodes
 
 HOST_TOLERANCE = 1e-4
@@ -46,14 +51,19 @@ class Host(NamedTuple):
     make_agent: Callable[[LearnerContract, dict[str, Tensor], ActionSpace], AdaptiveAgent]
     """The trainer's agent, whose rows each learn for themselves, on the CPU."""
     read_params: Callable[[AdaptiveAgent], dict[str, Tensor]]
-    """What the numpy agent is to act by, (R, ...), as its `set_params` takes it."""
+    """What the numpy agent is to act by, (R, ...), as its `set_params` takes it; empty while it acts by its own."""
     observe: Callable[[AdaptiveAgent, RuntimeAgent, Episodes], None] = lambda agent, acting, seen: agent.observe(seen)
     """Hands episodes to the host that the numpy agent, the second argument, has acted in."""
+    shorten: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    """Of the kind's facts: those with which its golden trial was played, where the others take longer than a trial."""
 
 
 HOSTS: dict[str, Host] = {
     "maml": Host(make_maml_agent, read_maml_params),
     "mlsh": Host(make_mlsh_agent, read_mlsh_params, observe_mlsh),
+    "pearl-ft": Host(make_pearl_ft_agent, read_sac_params, shorten=shorten_pearl_ft),
+    "ppo": Host(make_ppo_agent, read_ppo_params),
+    "sac": Host(make_sac_agent, read_sac_params, shorten=shorten_sac),
 }
 """By kind."""
 
@@ -143,8 +153,10 @@ def make_hosted(bundle: LearnerBundle, noise: Noise) -> RuntimeAgent:
         return bundle.make_agent(noise)
     where = f"host of a bundle of kind {bundle.contract.kind}"
     recorded = recorded_noise(bundle.golden, where)
+    contract = bundle.contract
+    short = replace(contract, learner=HOSTS[contract.kind].shorten(contract.learner))
     with np.errstate(all="ignore"):
-        outputs = play_trial(_make_hosted(bundle, recorded), bundle.golden)
+        outputs = play_trial(_make_hosted(replace(bundle, contract=short), recorded), bundle.golden)
     require_trial(bundle.golden, outputs, where, tolerance=HOST_TOLERANCE)
     if left := recorded.left():
         raise BundleError(f"{where}: expected all recorded noise to be drawn, got {left} draws left; export again")

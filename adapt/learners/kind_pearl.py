@@ -64,7 +64,7 @@ def read_pearl(contract: LearnerContract) -> PearlFacts:
     return read_facts(PearlFacts, contract.learner, "bundle.json learner")
 
 
-def weight_shapes(contract: LearnerContract) -> dict[str, tuple[int, ...]]:
+def pearl_shapes(contract: LearnerContract) -> dict[str, tuple[int, ...]]:
     """See `Kind.weight_shapes`."""
     facts, observation, width = read_pearl(contract), contract.observation_dim, width_of(contract)
     features = observation * (2 if facts.next_observation else 1) + width + 1
@@ -99,9 +99,18 @@ class PearlRowAgent:
         if self._episodes < self._facts.prior_episodes:
             self._embedding = noise
             return
+        self._embedding = self.mean + noise / np.sqrt(self._known_precision)
+
+    @property
+    def _known_precision(self) -> Array:
         precision: Array = np.where(self._precision > 0.0, self._precision, np.float32(1.0))
-        scale: Array = np.sqrt(precision)
-        self._embedding = self._weighted / precision + noise / scale
+        return precision
+
+    @property
+    def mean(self) -> Array:
+        """Of the belief of each row, (R, E); 0 where nothing was seen."""
+        mean: Array = self._weighted / self._known_precision
+        return mean
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
@@ -153,6 +162,6 @@ class PearlRowAgent:
 
 PEARL = Kind(
     summary="It infers a task from the episodes that it saw, and plays each as if one guess of the task were right.",
-    weight_shapes=weight_shapes,
+    weight_shapes=pearl_shapes,
     make_agent=PearlRowAgent,
 )

@@ -160,7 +160,9 @@ def read_policy(contract: LearnerContract) -> PolicyFacts:
     Raises:
         BundleError: They are not those of a plain policy.
     """
-    return read_facts(PolicyFacts, contract.learner, "bundle.json learner")
+    # bundles that were written before there were policies of SAC do not say where the scale comes from
+    facts = {"scale": "parameter", **contract.learner}
+    return read_facts(PolicyFacts, facts, "bundle.json learner")
 
 
 def maml_shapes(contract: LearnerContract) -> dict[str, tuple[int, ...]]:

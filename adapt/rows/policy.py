@@ -16,7 +16,7 @@ from ..agent_runtime import Noise, SeenRows
 from ..contract import Weights
 from ..learner_contract import LearnerContract
 from ..networks import Array, Gaussian
-from .distribution import draw_choice, draw_gaussian
+from .distribution import draw, draw_gaussian
 from .space import RowSpace, mlp_shapes
 
 LOG_SCALE_LOW = np.float32(math.log(1e-6))
@@ -26,13 +26,16 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
 }
 
+SCALES = ("parameter", "output")
+"""`log_scale`, which is the same everywhere; or the second half of the network's output (SAC)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyFacts:
     """A multilayer perceptron in `bundle.json`.
 
     Raises:
-        BundleError: A width is not positive, or the activation unknown.
+        BundleError: A width is not positive, or the activation or the scale unknown.
     """
 
     hidden: tuple[int, ...]
@@ -41,6 +44,8 @@ class PolicyFacts:
     """A name in `ACTIVATIONS`."""
     greedy: bool = False
     """Act by the mode."""
+    scale: str = "parameter"
+    """Where a Gaussian's scale comes from, a name in `SCALES`."""
 
     def __post_init__(self) -> None:
         if any(width < 1 for width in self.hidden):
@@ -52,6 +57,11 @@ class PolicyFacts:
                 f"bundle.json learner.activation: expected {' or '.join(ACTIVATIONS)}, got {self.activation!r}; export "
                 "the bundle again"
             )
+        if self.scale not in SCALES:
+            raise BundleError(
+                f"bundle.json learner.scale: expected {' or '.join(SCALES)}, got {self.scale!r}; export the bundle "
+                "again"
+            )
 
 
 def policy_shapes(
@@ -60,9 +70,11 @@ def policy_shapes(
     """Shapes of `policy.*`; `inputs` is O unless the policy reads more."""
     discrete = contract.space.name == "choice"
     outputs = len(contract.robot.choices) if discrete else contract.space.latent_dim
+    if facts.scale == "output" and not discrete:
+        outputs *= 2
     inputs = contract.observation_dim if inputs is None else inputs
     shapes = mlp_shapes("policy", (inputs, *facts.hidden, outputs))
-    return shapes if discrete else {**shapes, "policy.log_scale": (outputs,)}
+    return shapes if discrete or facts.scale == "output" else {**shapes, "policy.log_scale": (outputs,)}
 
 
 def run_mlp(weights: Weights, name: str, value: Array, activation: str) -> Array:
@@ -105,8 +117,8 @@ def choose_rows(
         noise: Drawn for all rows, as the trainer does, so that rows that ended do not change what the others draw.
     """
     output = compute_rows(params, facts, inputs)
-    if space.choices:
-        choice = draw_choice(output[:, None], noise, greedy=facts.greedy)
+    if space.choices or facts.scale == "output":
+        choice = draw(space, output[:, None], noise, greedy=facts.greedy)
     else:
         scale = np.exp(np.maximum(params["log_scale"], LOG_SCALE_LOW))
         choice = draw_gaussian(Gaussian(output[:, None], scale[:, None]), noise, greedy=facts.greedy)

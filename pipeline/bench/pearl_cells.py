@@ -76,10 +76,15 @@ def _pearl_sparse_semicircle(fine_tuning: TaskSacConfig | None = None) -> BenchC
     return _cell(SPARSE, learner, EPISODES if fine_tuning is None else STEPS)
 
 
-def _demo_pearl() -> BenchConfig:
-    """Takes seconds, reaches nothing."""
+DEMO_ROBOT = PointNavigation(variant=SPARSE_SEMICIRCLE, num_train=8, num_test=4)
+DEMO_SAC = SacConfig(hidden=(8,), batch=4)
+DEMO_TUNING = TaskSacConfig(sac=DEMO_SAC, updates=4, replay=200)
+
+
+def _demo_pearl(fine_tuning: TaskSacConfig | None = None) -> BenchConfig:
+    """Takes seconds, reaches nothing; with fine-tuning two episodes of inference and two steps."""
     config = PearlConfig(
-        sac=SacConfig(hidden=(8,), batch=4),
+        sac=DEMO_SAC,
         encoder_hidden=(8,),
         iterations=4,
         tasks=4,
@@ -89,13 +94,22 @@ def _demo_pearl() -> BenchConfig:
         context=8,
         replay=200,
     )
-    robot = PointNavigation(variant=SPARSE_SEMICIRCLE, num_train=8, num_test=4)
-    learner = PearlChoice(config=config, shaped=SEMICIRCLE)
-    return _cell(robot, learner, EvaluationConfig(trial=Trial(episodes=3)))
+    if fine_tuning is None:
+        learner = PearlChoice(config=config, shaped=SEMICIRCLE)
+        return _cell(DEMO_ROBOT, learner, EvaluationConfig(trial=Trial(episodes=3)))
+    learner = PearlChoice(
+        method="pearl-ft", config=config, shaped=SEMICIRCLE, fine_tuning=fine_tuning, inference_episodes=2
+    )
+    return _cell(DEMO_ROBOT, learner, EvaluationConfig(adapt_steps=3))
 
 
 PEARL_CELLS: dict[str, Cell] = {
     "demo-pearl": Cell(config=_demo_pearl(), minutes=0.1),
+    "demo-pearl-ft": Cell(config=_demo_pearl(DEMO_TUNING), minutes=0.1),
+    "demo-sac": Cell(
+        config=_cell(DEMO_ROBOT, SacChoice(config=DEMO_TUNING, tasks=4, iterations=2), EvaluationConfig(adapt_steps=2)),
+        minutes=0.1,
+    ),
     "pearl-point-robot": Cell(config=_pearl_point_robot(), minutes=2, gates=(Gate(-8.0, 20),)),
     "pearl-ft-point-robot": Cell(
         config=_pearl_point_robot(TaskSacConfig(sac=replace(POINT_SAC, learning_rate=5e-4), updates=30)), minutes=3

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ...adapt.agent_runtime import RandomNoise
 from ...adapt.learner_bundle import LearnerBundle, load_learner_bundle, require_learner_robot
-from ...adapt.learners.export_maml import PLAIN_POLICIES, write_plain_policy
 from ...adapt.learners.host import make_hosted
+from ...adapt.learners.plain_policy import PLAIN_POLICIES, write_plain_policy
 from ...adapt.rows.loop import LearnerAdapter
 from ...errors import ConfigError
 from ...robots.task import Task, goals_of

@@ -15,19 +15,28 @@ from supple.adapt.learner_bundle import (
 )
 from supple.adapt.learner_contract import Budget
 from supple.adapt.learners.export_maesn import export_maesn
-from supple.adapt.learners.export_maml import export_maml, write_plain_policy
+from supple.adapt.learners.export_maml import export_maml
 from supple.adapt.learners.export_mlsh import export_mlsh
 from supple.adapt.learners.export_pearl import export_pearl
+from supple.adapt.learners.export_ppo import export_ppo
 from supple.adapt.learners.export_recurrent_updater import export_recurrent_updater
 from supple.adapt.learners.export_rl2 import export_rl2
+from supple.adapt.learners.export_sac import export_pearl_ft, export_sac
 from supple.adapt.learners.export_varibad import export_varibad
 from supple.adapt.learners.exported import Exported, write_exported
 from supple.adapt.learners.host import make_hosted
+from supple.adapt.learners.plain_policy import PLAIN_POLICIES, write_plain_policy
 from supple.adapt.learners.torch_rows import NoiseRecorder
 from supple.adapt.rows.loop import run_episode
 from supple.errors import RunError
 from supple.meta.adaptive import MetaLearner
+from supple.meta.baselines.distral import DistralConfig
+from supple.meta.baselines.distral_learner import DistralLearner
+from supple.meta.baselines.ppo import PpoConfig, PpoSteps
+from supple.meta.baselines.ppo_learner import PpoLearner
 from supple.meta.baselines.sac import SacConfig
+from supple.meta.baselines.sac_agent import TaskSacConfig
+from supple.meta.baselines.sac_learner import SacLearner
 from supple.meta.collect import collect
 from supple.meta.gradient.learned_rule import LearnedRule
 from supple.meta.gradient.maesn import MaesnConfig
@@ -93,14 +102,18 @@ def learned_update(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.floa
     return maml(space, robot, goals, rule=LearnedRule(hidden=3, embedding=2))
 
 
-def maesn(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
-    config = MaesnConfig(**SMALL, episodes=2, hidden=(7,), latent_dim=3)
+def maesn(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32], *, natural: bool = False) -> Exported:
+    config = MaesnConfig(**SMALL, episodes=2, hidden=(7,), latent_dim=3, natural=natural)
     learner = MaesnLearner(space, robot, goals, config)
     shake(learner)
     return export_maesn(learner, later_scale=0.5)
 
 
-def pearl(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
+def maesn_natural(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
+    return maesn(space, robot, goals, natural=True)
+
+
+def make_pearl(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> PearlLearner:
     sac = SacConfig(hidden=(7,))
     reads_next = isinstance(space, ChoiceSpace)
     config = PearlConfig(
@@ -108,7 +121,38 @@ def pearl(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> 
     )
     learner = PearlLearner(space, robot, goals, config)
     shake(learner)
-    return export_pearl(learner, prior_episodes=1, greedy=False)
+    return learner
+
+
+def pearl(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
+    return export_pearl(make_pearl(space, robot, goals), prior_episodes=1, greedy=False)
+
+
+def pearl_ft(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
+    tuning = TaskSacConfig(sac=SacConfig(batch=4), updates=3, replay=40)
+    learner = make_pearl(space, robot, goals)
+    return export_pearl_ft(learner, tuning, inference_episodes=2, prior_episodes=1, greedy=True)
+
+
+def sac(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
+    config = TaskSacConfig(sac=SacConfig(hidden=(7, 5), batch=4, learning_rate=1e-2), updates=3, replay=40, rollouts=2)
+    return export_sac(SacLearner(space, robot, goals, config, tasks=2, iterations=1))
+
+
+STEPS_OF_PPO = PpoSteps(epochs=3, minibatches=2, learning_rate=1e-2, entropy_weight=0.01)
+
+
+def ppo(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
+    learner = PpoLearner(space, robot, goals, PpoConfig(**SMALL, episodes=2, hidden=(7, 5), adaptation=STEPS_OF_PPO))
+    shake(learner)
+    return export_ppo(learner)
+
+
+def distral(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
+    config = DistralConfig(**SMALL, episodes=2, hidden=(7,), activation="relu", adaptation=STEPS_OF_PPO)
+    learner = DistralLearner(space, robot, goals, config)
+    shake(learner)
+    return export_ppo(learner)
 
 
 def varibad(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
@@ -144,9 +188,14 @@ LEARNERS: dict[str, Make] = {
     "meta-sgd": meta_sgd,
     "learned-update": learned_update,
     "maesn": maesn,
+    "maesn-natural": maesn_natural,
     "pearl": pearl,
     "varibad": varibad,
     "recurrent-updater": recurrent_updater,
+    "ppo": ppo,
+    "distral": distral,
+    "sac": sac,
+    "pearl-ft": pearl_ft,
 }
 POINT = Navigation(name="point", goals="square", goal_extent=0.5, episode_steps=STEPS, end_extent=0.3)
 """Rewards in every step, and episodes that the goal ends."""
@@ -173,7 +222,7 @@ def make_space(name: str) -> tuple[ActionSpace, RobotBatch, NDArray[np.float32]]
 
 CASES = [
     *((kind, space) for kind in LEARNERS for space in ("choice", "unit")),
-    *((kind, "skill") for kind in ("rl2", "maml", "maesn", "pearl", "varibad")),
+    *((kind, "skill") for kind in ("rl2", "maml", "maesn", "pearl", "pearl-ft", "ppo", "sac", "varibad")),
     ("rl2", "raw"),
 ]
 
@@ -283,16 +332,21 @@ def test_the_kinds_that_adapt_come_to_something(case: tuple[LearnerBundle, Any, 
     agent = make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
     agent.begin_task(ROWS)
     play(agent, robot, goals, np.random.default_rng(0), 2)
-    before = {name: value for name, value in agent.state().items() if name.startswith(("params.", "mean", "log_scale"))}
+
+    def read_known() -> dict[str, Any]:
+        kept = {name: value for name, value in agent.state().items() if name.startswith(("mean", "log_scale"))}
+        return kept | dict(getattr(agent, "params", {}))
+
+    before = read_known()
     agent.adapt()
-    after = agent.state()
+    after = read_known()
     moved = [name for name, value in before.items() if not np.array_equal(value, after[name])]
-    assert bool(moved) == (bundle.contract.kind in ("maml", "maesn", "mlsh", "recurrent-updater"))
+    assert bool(moved) == (bundle.contract.kind in (*PLAIN_POLICIES, "maesn", "mlsh"))
 
 
 def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[LearnerBundle, Any, Any], tmp_path: Path) -> None:
     bundle, _, (_, robot, goals) = case
-    if bundle.contract.kind not in ("maml", "recurrent-updater"):
+    if bundle.contract.kind not in PLAIN_POLICIES:
         return
     agent: Any = make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
     agent.begin_task(ROWS)
@@ -305,8 +359,7 @@ def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[LearnerBundle, 
     mine.begin_task(1)
     mine.begin_episode()
     found = run_episode(robot, mine, goals[1:2], np.random.default_rng(8))
-    agent.begin_task(1)
-    acting = agent._acting
-    acting.set_params({name: value[None] for name, value in params.items()})
-    acting._noise = RandomNoise(np.random.default_rng(7))
-    np.testing.assert_array_equal(run_episode(robot, agent, goals[1:2], np.random.default_rng(8)).latent, found.latent)
+    acting: Any = bundle.make_agent(RandomNoise(np.random.default_rng(7)))
+    acting.begin_task(1)
+    (acting if bundle.kind.hosted else acting._acting).set_params({n: value[None] for n, value in params.items()})
+    np.testing.assert_array_equal(run_episode(robot, acting, goals[1:2], np.random.default_rng(8)).latent, found.latent)
