@@ -109,7 +109,8 @@ def make_adapt(path: Path, tasks: Sequence[Task], maze: MazeConfig, config: Adap
         ConfigError: the search is directed, but the bundle's reward head was not trained.
         SpecError: a goal is not within the robot's goal space.
     """
-    bundle = load_bundle(find_bundle(path))
+    path = find_bundle(path)  # a run folder around it may change while this stage is at work
+    bundle = load_bundle(path)
     spec = make_robot(maze, 1, 1).spec
     require_robot(bundle, spec)
     require_reward_head(simpl_config_of(bundle.contract), config.loop)
@@ -130,7 +131,7 @@ def adapt(config: AdaptStageConfig, maze: MazeConfig, tasks: tuple[Task, ...], w
     """Runs the loop to its last episode, then writes records, success and policies."""
     torch.set_num_threads(work.machine.threads)
     device = torch.device(work.machine.device)
-    bundle = load_bundle(find_bundle(work.inputs["bundle"]))
+    bundle = load_bundle(work.inputs["bundle"])
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     rows = max(len(tasks), min(len(tasks) * config.evaluations, MOST_ROWS))
     alpha = float(bundle.contract.adaptation.get("alpha", config.loop.finetune.multiplier))

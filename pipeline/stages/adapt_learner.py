@@ -83,7 +83,8 @@ def make_adapt_learner(path: Path, tasks: Sequence[Task], config: AdaptLearnerCo
         BundleError: the bundle is damaged, of an unknown kind, or names no simulator that can be made.
         SpecError: a goal is not within the robot's goal space, or is none of its tasks.
     """
-    bundle = load_learner_bundle(find_bundle(path))
+    path = find_bundle(path)
+    bundle = load_learner_bundle(path)
     robot = load_robot_record(bundle.contract.simulator).make_robot(len(tasks))
     require_learner_robot(bundle.contract, robot.spec)
     for task in tasks:
@@ -105,7 +106,7 @@ def make_adapt_learner(path: Path, tasks: Sequence[Task], config: AdaptLearnerCo
 def adapt_learner(config: AdaptLearnerConfig, tasks: tuple[Task, ...], work: Work) -> None:
     """Plays all episodes, then writes records, returns and what was learned."""
     torch.set_num_threads(work.machine.threads)
-    bundle = load_learner_bundle(find_bundle(work.inputs["bundle"]))
+    bundle = load_learner_bundle(work.inputs["bundle"])
     budget = bundle.contract.budget
     episodes = budget.total if config.episodes is None else config.episodes
     simulator = load_robot_record(bundle.contract.simulator).make_robot(len(tasks))

@@ -108,3 +108,11 @@ def test_a_directed_search_with_an_untrained_reward_head_is_refused(tiny_run: Pa
         make_adapt(tmp_path / "bundle", tasks, maze, directed, 0)
     make_adapt(tmp_path / "bundle", tasks, maze, blind, 0)
     make_adapt(tiny_run, tasks, maze, directed, 0)
+
+
+def test_what_decides_a_result_is_the_bundle_not_the_run_folder_around_it(tiny_run: Path) -> None:
+    bundle = load_bundle(tiny_run / "export" / "bundle")
+    tasks, maze = find_test_tasks(bundle), find_maze(bundle, None, None)
+    given = (tiny_run, tiny_run / "export", tiny_run / "export" / "bundle")
+    read = [make_adapt(path, tasks, maze, AdaptStageConfig(), 0).inputs for path in given]
+    assert read == [{"bundle": tiny_run / "export" / "bundle"}] * 3
