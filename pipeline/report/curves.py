@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from ..intervals import compute_interval
+from ..results.figures import LINEAR, widen_start
 from .run_folder import StageView
 from .style import ADAPTED, BEFORE, INFERRED, INK, LINE, MUTED, figure_style, make_axes, render_svg
 
@@ -85,6 +87,11 @@ def finish_success(axes: Axes, xlabel: str) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
 
 
+def draw_legend(figure: Figure) -> None:
+    """The names of all curves above the axes, where they cover none."""
+    figure.legend(loc="outside upper left", ncols=2, fontsize=9, labelcolor=INK, borderpad=0, columnspacing=1.2)
+
+
 def column(records: Sequence[dict[str, Any]], name: str) -> Floats:
     """One metric as an array; what was not finite is NaN."""
     return np.array([np.nan if record.get(name) is None else record[name] for record in records], np.float64)
@@ -117,7 +124,7 @@ def make_meta_plots(stage: StageView) -> list[Plot]:
             finish_success(axes, label)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=name == "epochs"))
             axes.xaxis.set_major_formatter(FuncFormatter(format_count))
-            axes.legend(loc="best", fontsize=9)
+            draw_legend(figure)
             final = ", ".join(f"{title} {records[-1][metric]:.0%}" for metric, _, title, _ in curves)
             alt = f"Success on {tasks} train tasks against {label}; last epoch: {final}."
             svg = render_svg(figure, f"meta-{len(plots)}", alt)
@@ -153,7 +160,7 @@ def make_skill_plots(stage: StageView) -> list[Plot]:
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.xaxis.set_major_formatter(FuncFormatter(format_count))
             if len(found) > 1:
-                axes.legend(loc="best", fontsize=9)
+                draw_legend(figure)
             last = stage.metrics[-1][found[0][0]]
             alt = f"{title} in {unit} against updates; {last:.3g} after update {format_count(at[-1])}."
             plots.append(Plot(render_svg(figure, f"skill-{name}", alt), title))
@@ -195,7 +202,7 @@ def make_adapt_plot(stage: StageView, success: Sequence[dict[str, Any]]) -> Plot
         figure, axes = make_axes(*WIDE)
         axes.axvspan(0, min(explored, last), color=LINE, alpha=0.45, linewidth=0)
         draw_band(axes, curve, MUTED, "episodes of the loop")
-        colors = {"before": BEFORE, "inferred": INFERRED}
+        colors = {"before": BEFORE, "explore": MUTED, "inferred": INFERRED}
         points = [record for record in success if record["metric"] == "success_stochastic"]
         for index, record in enumerate(points):
             mean, at = record["mean"], record["at"]["episode"]
@@ -205,11 +212,16 @@ def make_adapt_plot(stage: StageView, success: Sequence[dict[str, Any]]) -> Plot
             axes.errorbar([at], [mean], bars, fmt="s", color=color, capsize=3, markersize=5, zorder=4, label=label)
         finish_success(axes, "episode on a test task")
         axes.set_xlim(-0.02 * last, last * 1.02)
+        middle = (explored + last) / 2
+        if last > 2 * LINEAR["episode"]:
+            widen_start(axes, LINEAR["episode"], last)
+            axes.set_xlabel(f"episode on a test task (logarithmic beyond {LINEAR['episode']:g})")
+            middle = max(middle, LINEAR["episode"]) ** 0.5 * LINEAR["episode"] ** 0.5
         top = axes.get_xaxis_transform()
         axes.text(min(explored, last) / 2, 1.02, "explore", transform=top, ha="center", va="bottom", color=MUTED)
         if last > explored:
-            axes.text((explored + last) / 2, 1.02, "fine-tune", transform=top, ha="center", va="bottom", color=MUTED)
-        axes.legend(loc="best", fontsize=9, labelcolor=INK)
+            axes.text(middle, 1.02, "fine-tune", transform=top, ha="center", va="bottom", color=MUTED)
+        draw_legend(figure)
         alt = (
             f"Success by episode over {tasks} test tasks; {curve.mean[0]:.0%} in the first episodes, "
             f"{curve.mean[-1]:.0%} in the last ones."

@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from ..bench.cell import Gate
 from ..bench.cell_stages import SPACES, name_random
 from ..bench.gate_progress import WINDOW
-from .figures import DASHED, LABELS
+from .labels import DASHED, LABELS
 from .records import group
 
 PANELS = ("return", "kinds_so_far", "deaths", "success", "detour")

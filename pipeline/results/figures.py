@@ -1,115 +1,214 @@
 """Plots of records: curves along an axis with their intervals, and success against the compute that it took.
 
-A method whose name ends in `-published` is a published number without an interval, one in `-exact` was computed, one in
-`-reference` was made for the robot, not learned: a dashed line with open markers.
+A published curve is dashed, in the colour of ours that it belongs beside; the interval of ours is a light band.
+`labels.py` says what things are called, `panels.py` which curves share a panel.
 """
 
 import math
+import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from itertools import cycle
+from typing import Final, Literal
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator, StrMethodFormatter
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, LogFormatter, MaxNLocator, NullLocator, StrMethodFormatter
 
+from .labels import LABELS, PUBLISHED, count_train_tasks, name_benchmark, name_method, name_tasks
+from .panels import Panel, Series, split_panels
 from .records import Place, Record, group
 
-PUBLISHED: Final = "-published"
-"""End of the names of published methods."""
-EXACT: Final = "-exact"
-"""End of the names of what was computed, not measured."""
-REFERENCE: Final = "-reference"
-"""End of the names of policies that were made for a robot, not learned."""
-DASHED: Final = (PUBLISHED, EXACT, REFERENCE)
-"""Ends of the names of methods that are there to compare with."""
-SHOWN_BY_RETURN: Final = ("return_iqm", "return_normalised")
-"""Metrics in tables only: their plots would look like that of the return."""
-LABELS: Final[Mapping[str, str]] = {
-    "episode": "episodes per task",
-    "inference_episodes": "episodes that the task embedding is inferred from",
-    "meta_training_minute": "meta-training (min of wall-clock time)",
-    "success_stochastic": "success, stochastic policy",
-    "success_greedy": "success, greedy policy",
-    "success_train": "success on train tasks while meta-training",
-    "gradient_step": "steps of adaptation",
-    "episode_index": "episode of the trial",
-    "return": "return of an episode on test tasks",
-    "kinds": "kinds of tiles touched / on the board",
-    "kinds_so_far": "kinds of tiles touched so far / on the board",
-    "deaths": "deaths per episode",
-    "goals": "goals per episode",
-    "success": "episodes that reach the goal",
-    "detour": "steps / steps of the shortest way",
-    "return_training": "return while training, mean of 10 episodes",
+IN_TABLES: Final[Mapping[str, str]] = {
+    "return_iqm": "return",
+    "return_normalised": "return",
+    "success_greedy": "success_stochastic",
 }
-"""What axes and metrics are called in a plot."""
+"""Metrics that only tables show, by the one whose plot theirs would look like, where that is there."""
+FEWEST_PLACES: Final = 3
+"""What was measured at fewer places than these makes no plot; its table says it all."""
 COST: Final = "meta_training_wall_s"
 COMPUTE_PLACES: Final[Sequence[tuple[str, Place]]] = (("stage", "inferred"), ("episode", 40), ("episode", 100))
 """Places at which success is drawn against compute."""
 FEW_POINTS: Final = 16
 """A curve of no more points than this shows them as markers."""
+WIDTH: Final = 7.5
+"""Of a figure, inches: the width of a page of the documentation."""
+FONT: Final = 9.0
+"""Points."""
+BAND: Final = 0.12
+"""Opacity of an interval."""
+COLORS: Final = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9")
+RANDOM_COLOR: Final = "0.6"
+PUBLISHED_COLOR: Final = "0.35"
+"""Of the legend's line for what is published of methods that are drawn themselves."""
+LINEAR: Final[Mapping[str, float]] = {"episode": 40.0}
+"""Axes whose first places matter most: they are logarithmic beyond this place, where they are much longer."""
+TICKS: Final = (0, 10, 20, 30, 40, 100, 200, 400, 1000)
+"""Of such an axis."""
 
 
 def make_figures(records: Sequence[Record]) -> dict[str, Figure]:
-    """One figure for each benchmark and numeric axis with at least two places, named `<benchmark>-<axis>`."""
+    """One figure for each benchmark and numeric axis with at least `FEWEST_PLACES`, named `<benchmark>-<axis>`."""
     figures = {}
-    for (benchmark, axis), rows in group(records, lambda record: (record.benchmark, record.axis)).items():
-        curves = [
-            record
-            for record in rows
-            if record.mean is not None
-            and isinstance(record.place, int | float)
-            and record.metric not in SHOWN_BY_RETURN
-        ]
-        if axis and len({record.place for record in curves}) > 1:
-            figures[f"{benchmark}-{axis}"] = _make_figure(benchmark, axis, curves)
+    placed = [r for r in records if r.axis and isinstance(r.place, int | float) and r.mean is not None]
+    for benchmark, rows in group(placed, lambda record: record.benchmark).items():
+        # the same in all figures of a benchmark
+        colors = choose_colors(series for panel in split_panels(map(_whose, rows)) for series in panel.series)
+        for axis, along in group(rows, lambda record: record.axis).items():
+            metrics = {record.metric for record in along}
+            curves = [record for record in along if IN_TABLES.get(record.metric) not in metrics]
+            if len({record.place for record in curves}) >= FEWEST_PLACES:
+                figures[f"{benchmark}-{axis}"] = _make_figure(benchmark, axis, curves, colors)
     return figures
 
 
-def _make_figure(benchmark: str, axis: str, records: Sequence[Record]) -> Figure:
+def _make_figure(benchmark: str, axis: str, records: Sequence[Record], colors: Mapping[Series, str]) -> Figure:
+    """A row for each panel of `split_panels` and a column for each metric; one metric has its panels side by side."""
     metrics = group(records, lambda record: record.metric)
     if "return_training" in metrics:
         # published success is the return of training episodes, so it belongs beside ours too
         published = [r for r in metrics.get("success_stochastic", []) if r.method.endswith(PUBLISHED)]
         metrics["return_training"] += [replace(record, metric="return_training") for record in published]
-    # one colour for a method in all panels, also for what was published of it
-    names = list(dict.fromkeys((record.method.removesuffix(PUBLISHED), record.tasks) for record in records))
-    color = {name: f"C{index % 10}" for index, name in enumerate(names)}
-    figure = Figure(figsize=(6.4, 3.6 * len(metrics)), layout="constrained")
-    panels = figure.subplots(len(metrics), squeeze=False)[:, 0]
-    for panel, (metric, of_metric) in zip(panels, metrics.items(), strict=True):
-        several = len({record.tasks for record in of_metric}) > 1
-        for (method, tasks), curve in group(of_metric, lambda record: (record.method, record.tasks)).items():
-            label = f"{method}, {tasks}" if several and tasks else method
-            _draw_curve(panel, sorted(curve, key=_at), label, color[method.removesuffix(PUBLISHED), tasks])
-        panel.set(xlabel=LABELS.get(axis, axis), ylabel=LABELS.get(metric, metric), title=benchmark)
-        if metric.startswith("success") or metric == "return_training":  # a success, or as good as one
-            panel.set_ylim(0, 1.02)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.grid(alpha=0.3)
-        panel.legend(fontsize="small")
+    curves = {metric: group(of_metric, _whose) for metric, of_metric in metrics.items()}
+    panels = split_panels(_whose(record) for record in records)
+    transposed = len(curves) == 1
+    rows, columns = (1, len(panels)) if transposed else (len(panels), len(curves))
+    figure = Figure(figsize=(WIDTH, 0.9 + (2.6 if columns > 1 else 3.0) * rows), layout="constrained")
+    for row, panel in enumerate(panels):
+        for column, (metric, of_metric) in enumerate(curves.items()):
+            if any(series in of_metric for series in panel.series if series not in panel.beside):
+                index = row if transposed else row * columns + column
+                axes = figure.add_subplot(rows, columns, index + 1)
+                _draw_panel(axes, panel, of_metric, colors)
+                _finish_panel(axes, axis, metric, _find_last(panel, of_metric))
+                if transposed or not column:
+                    axes.set_title(panel.title, fontsize=FONT + 0.5, loc="left")
+                if not transposed or not row:
+                    axes.set_ylabel(textwrap.fill(LABELS.get(metric, metric), 26 if columns > 1 else 40), fontsize=FONT)
+    beyond = LINEAR.get(axis)
+    scale = f" (logarithmic beyond {beyond:g})" if any(axes.get_xscale() == "symlog" for axes in figure.axes) else ""
+    figure.supxlabel(LABELS.get(axis, axis) + scale, fontsize=FONT)
+    tasks = {record.tasks for record in records}
+    where = [name_tasks(name) for name in tasks if len(tasks) == 1 and count_train_tasks(name) is not None]
+    _draw_legend(figure, make_legend(records, colors), ", ".join([name_benchmark(benchmark), *where]))
     return figure
 
 
-def _draw_curve(panel: Axes, curve: Sequence[Record], label: str, color: str) -> None:
+def choose_colors(series: Iterable[Series]) -> dict[Series, str]:
+    """A colour for each series: grey for random choices, its owner's for what is published of it."""
+    ordered = sorted(dict.fromkeys(series), key=lambda one: not one.ours)  # what is ours has the first colours
+    fresh = cycle(COLORS)
+    colors: dict[Series, str] = {}
+    for one in ordered:
+        if one.owner not in colors:
+            colors[one.owner] = RANDOM_COLOR if one.random else next(fresh)
+        colors[one] = colors[one.owner]
+    return colors
+
+
+def _draw_panel(
+    axes: Axes, panel: Panel, curves: Mapping[Series, Sequence[Record]], colors: Mapping[Series, str]
+) -> None:
+    last = _find_last(panel, curves)
+    for series in panel.series:
+        curve = sorted((record for record in curves.get(series, []) if _at(record) <= last), key=_at)
+        if curve:
+            _draw_curve(axes, curve, colors[series])
+
+
+def _draw_curve(axes: Axes, curve: Sequence[Record], color: str) -> None:
     at = [_at(record) for record in curve]
     mean = [_or_nan(record.mean) for record in curve]
-    if curve[0].method.endswith(DASHED):
-        panel.plot(at, mean, "--o", color=color, label=label, linewidth=1, markersize=4, markerfacecolor="none")
-        return
     marker = "o" if len(curve) <= FEW_POINTS else None
-    panel.plot(at, mean, color=color, label=label, marker=marker, markersize=3.5)
+    series = _whose(curve[0])
+    if not series.ours and not series.random:
+        (line,) = axes.plot(
+            at, mean, "--", color=color, label=series.method, marker=marker, linewidth=1.0, markersize=3.0
+        )
+        line.set_markerfacecolor("white")
+        return
+    axes.plot(at, mean, color=color, label=series.method, marker=marker, markersize=3.0, linewidth=1.7)
     if any(record.low is not None for record in curve):
         low, high = [_or_nan(record.low) for record in curve], [_or_nan(record.high) for record in curve]
-        panel.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0)
+        axes.fill_between(at, low, high, color=color, alpha=BAND, linewidth=0)
+
+
+def _find_last(panel: Panel, curves: Mapping[Series, Sequence[Record]]) -> float:
+    """Where the panel's own curves end; those that another panel shows to their end are cut there."""
+    own = [series for series in panel.series if series not in panel.beside]
+    return max(_at(record) for series in own for record in curves.get(series, []))
+
+
+def _finish_panel(axes: Axes, axis: str, metric: str, last: float) -> None:
+    if metric.startswith("success") or metric == "return_training":  # a success, or as good as one
+        axes.set_ylim(-0.02, 1.02)
+    if axis in LINEAR and last > 2 * LINEAR[axis]:
+        widen_start(axes, LINEAR[axis], last)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=(1, 2, 5, 10)))
+    axes.tick_params(labelsize=FONT - 0.5)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def widen_start(axes: Axes, linear: float, last: float) -> None:
+    """Makes the first `linear` places of an axis that ends at `last` about half of it; the rest is logarithmic."""
+    axes.set_xscale("symlog", linthresh=linear)
+    axes.xaxis.set_major_locator(FixedLocator([tick for tick in TICKS if tick <= last]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.set_xlim(-1.5, 1.06 * last)
+
+
+def make_legend(records: Sequence[Record], colors: Mapping[Series, str]) -> list[Artist]:
+    """One entry for each colour, and one each for what dashes and bands are, where they are not named by themselves.
+
+    Args:
+        records: that are drawn.
+        colors: of their series, in the order of the entries.
+    """
+    drawn = {_whose(record) for record in records}
+    entries: list[Artist] = []
+    for one in (one for one in colors if one in drawn and (one.owner == one or one.owner not in drawn)):
+        several = len({other.tasks for other in drawn if other.owner.method == one.owner.method}) > 1
+        label = ", ".join([name_method(one.method), *([name_tasks(one.tasks)] if several and one.tasks else [])])
+        style: Literal["-", "--"] = "-" if one.ours or one.random else "--"
+        entries.append(Line2D([], [], color=colors[one], linestyle=style, linewidth=1.7, label=label))
+    if any(one.owner != one and one.owner in drawn for one in drawn):
+        line = Line2D([], [], color=PUBLISHED_COLOR, linestyle="--", linewidth=1.0, marker="o", markersize=3.0)
+        line.set(markerfacecolor="white", label="published, same colour")
+        entries.append(line)
+    if any(record.low is not None for record in records):
+        entries.append(Patch(color=PUBLISHED_COLOR, alpha=2 * BAND, linewidth=0, label="95 % interval"))
+    return entries
+
+
+def _draw_legend(figure: Figure, entries: Sequence[Artist], title: str = "") -> None:
+    """Above the panels, in as many columns as the width of the longest entry allows."""
+    longest = max((len(str(entry.get_label())) for entry in entries), default=0)
+    columns = max(1, int(WIDTH / (0.55 + 0.0068 * FONT * longest)))
+    rows = math.ceil(len(entries) / columns)
+    figure.legend(
+        handles=list(entries),
+        loc="outside upper center",
+        ncols=math.ceil(len(entries) / rows) if rows else 1,
+        title=title,
+        title_fontsize=FONT + 2,
+        fontsize=FONT,
+        frameon=False,
+    )
 
 
 def make_compute_figure(records: Sequence[Record]) -> Figure | None:
     """Success against minutes of meta-training; None where no task set was meta-trained with two budgets.
 
-    A line joins the methods of one benchmark and task set, each of them one budget.
+    A line joins the methods of one benchmark and task set, each of them one budget; a place that only one budget has
+    come to is left to the tables.
     """
 
     def whose(record: Record) -> tuple[str, str, str]:
@@ -120,8 +219,10 @@ def make_compute_figure(records: Sequence[Record]) -> Figure | None:
     cost = {key: minutes for key, minutes in cost.items() if budgets[key[0], key[2]] > 1}
     if not cost:
         return None
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    panel = figure.subplots()
+    several = len({(benchmark, tasks) for benchmark, _, tasks in cost}) > 1
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    axes = figure.subplots()
+    colors = cycle(COLORS)
     for axis, place in COMPUTE_PLACES:
         here = [
             record
@@ -130,24 +231,35 @@ def make_compute_figure(records: Sequence[Record]) -> Figure | None:
             and whose(record) in cost
             and record.mean is not None
         ]
-        for (benchmark, _), points in group(here, lambda record: (record.benchmark, record.tasks)).items():
+        for (benchmark, tasks), points in group(here, lambda record: (record.benchmark, record.tasks)).items():
+            if len(points) < 2:
+                continue
             points.sort(key=lambda record: cost[whose(record)])
             at, mean = [cost[whose(record)] for record in points], [_or_nan(record.mean) for record in points]
             what = "by inference alone" if axis == "stage" else f"after {place} episodes"
-            error = [
-                [_or_nan(record.mean) - _or_nan(record.low) for record in points],
-                [_or_nan(record.high) - _or_nan(record.mean) for record in points],
-            ]
-            panel.errorbar(at, mean, error, marker="o", markersize=4, capsize=2, label=f"{benchmark}, {what}")
+            where = f"{name_benchmark(benchmark)}, {name_tasks(tasks)}, " if several else ""
+            color = next(colors)
+            axes.plot(at, mean, marker="o", markersize=4, color=color, label=where + what)
+            low, high = [_or_nan(record.low) for record in points], [_or_nan(record.high) for record in points]
+            axes.fill_between(at, low, high, color=color, alpha=BAND, linewidth=0)
     for key, minutes in cost.items():
-        panel.annotate(key[1], (minutes, 0.02), rotation=90, fontsize="x-small", ha="center", va="bottom")
-    panel.set(xlabel="meta-training (min of wall-clock time, one seed)", ylabel=LABELS["success_stochastic"])
-    panel.set(xscale="log", ylim=(0, 1.02))
-    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    panel.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")
+        side = "left" if minutes == min(cost.values()) else "right" if minutes == max(cost.values()) else "center"
+        axes.annotate(name_method(key[1]), (minutes, 0.03), fontsize=FONT - 0.5, ha=side, color="0.3")
+    axes.set(xscale="log", ylim=(-0.02, 1.02))
+    axes.set_xlabel("meta-training (min of wall-clock time, one seed)", fontsize=FONT)
+    axes.set_ylabel(LABELS["success_stochastic"], fontsize=FONT)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    axes.tick_params(which="both", labelsize=FONT - 0.5)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    lines = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_")]
+    _draw_legend(figure, [*lines, Patch(color=PUBLISHED_COLOR, alpha=2 * BAND, linewidth=0, label="95 % interval")])
     return figure
+
+
+def _whose(record: Record) -> Series:
+    return Series(record.method, record.tasks)
 
 
 def _at(record: Record) -> float:

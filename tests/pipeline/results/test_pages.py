@@ -132,7 +132,7 @@ def test_figure_draws_every_place_in_order(tmp_path: Path) -> None:
 def test_same_records_make_the_same_bytes(tmp_path: Path) -> None:
     results = tmp_path / "docs" / "results"
     results.mkdir(parents=True)
-    write_records(results, *(make_record(at={"episode": e}) for e in (21, 40)))
+    write_records(results, *(make_record(at={"episode": e}) for e in (21, 30, 40)))
     (tmp_path / "README.md").write_text("<!-- results:maze --><!-- /results:maze -->")
     first = {path: path.read_bytes() for path in write_results(tmp_path)}
     assert first == {path: path.read_bytes() for path in write_results(tmp_path)}

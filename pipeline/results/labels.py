@@ -1,0 +1,119 @@
+"""What a picture calls benchmarks, methods, task sets, axes and metrics: the records' names as a reader would say them.
+
+A method whose name ends in `-published` is a published number without an interval, one in `-exact` was computed, one in
+`-reference` was made for the robot, not learned.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+PUBLISHED: Final = "-published"
+"""End of the names of published methods."""
+EXACT: Final = "-exact"
+"""End of the names of what was computed, not measured."""
+REFERENCE: Final = "-reference"
+"""End of the names of policies that were made for a robot, not learned."""
+DASHED: Final = (PUBLISHED, EXACT, REFERENCE)
+"""Ends of the names of methods that are there to compare with."""
+RANDOM: Final = "random"
+"""Begin of the names of policies that choose at random."""
+LABELS: Final[Mapping[str, str]] = {
+    "episode": "episodes per task",
+    "inference_episodes": "episodes that the task embedding is inferred from",
+    "meta_training_minute": "meta-training (min of wall-clock time)",
+    "success_stochastic": "success of the policy (share of episodes)",
+    "success_greedy": "success of the greedy policy (share of episodes)",
+    "success_train": "success on train tasks (share of episodes)",
+    "gradient_step": "steps of adaptation",
+    "episode_index": "episode of the trial",
+    "return": "return of an episode on test tasks",
+    "kinds": "kinds of tiles touched / on the board",
+    "kinds_so_far": "kinds of tiles touched so far / on the board",
+    "deaths": "deaths per episode",
+    "goals": "goals per episode",
+    "success": "success (share of episodes)",
+    "detour": "steps / steps of the shortest way",
+    "return_training": "return while training (mean of 10 episodes)",
+}
+"""What axes and metrics are called in a plot."""
+WORDS: Final[Mapping[str, str]] = {
+    "simpl": "SiMPL",
+    "spirl": "SPiRL",
+    "sac": "SAC",
+    "ppo": "PPO",
+    "rl2": "RL²",
+    "maml": "MAML",
+    "sgd": "SGD",
+    "lvc": "LVC",
+    "maesn": "MAESN",
+    "pearl": "PEARL",
+    "ft": "fine-tuned",
+    "varibad": "variBAD",
+    "mlsh": "MLSH",
+    "bayes": "Bayes",
+    "gittins": "Gittins",
+    "reinforce": "REINFORCE",
+}
+"""Parts of names that are written otherwise."""
+METHODS: Final[Mapping[str, str]] = {
+    "simpl-blind": "SiMPL, blind search",
+    "simpl-25-epochs": "SiMPL, 25 epochs",
+    "pearl-ft": "PEARL, fine-tuned",
+    "bc-pearl": "BC + PEARL",
+    "bc-maml": "BC + MAML",
+    "e-maml": "E-MAML",
+    "e-rl2": "E-RL²",
+    "meta-sgd": "Meta-SGD",
+    "distral": "Distral",
+    "bayes-optimal": "Bayes-optimal",
+    "oracle": "oracle, told the task",
+    "random": "random actions",
+}
+"""Methods whose names are more than their parts; without the ends in `DASHED`."""
+BENCHMARKS: Final[Mapping[str, str]] = {
+    "meta-gridnavi": "GridNavi",
+    "meta-navigation-2d": "2D navigation",
+    "meta-movement-bandits": "MovementBandits",
+    "meta-point-robot": "Point robot",
+    "meta-sparse-semicircle": "Sparse semicircle",
+}
+
+
+def find_owner(method: str) -> str:
+    """The method of ours that a published curve belongs beside, whatever its figure; another method is its own owner.
+
+    `simpl-published` and `simpl-fig6a-published` belong beside `simpl`.
+    """
+    if not method.endswith(PUBLISHED):
+        return method
+    return re.sub(r"-fig\w+$", "", method.removesuffix(PUBLISHED))
+
+
+def name_method(method: str) -> str:
+    """`maml` as "MAML", `pretrained-published` as "pretrained (published)"."""
+    name = find_owner(method)
+    for end in (EXACT, REFERENCE):
+        name = name.removesuffix(end)
+    known = METHODS.get(name) or " ".join(WORDS.get(word, word) for word in name.split("-"))
+    return f"{known} (published)" if method.endswith(PUBLISHED) else known
+
+
+def count_train_tasks(tasks: str) -> int | None:
+    """40 of `flat-40` and of `random-40-10-0`; None for a task set that is named otherwise."""
+    found = re.fullmatch(r"flat-(\d+)|random-(\d+)-\d+-\d+", tasks)
+    return int(found[1] or found[2]) if found else None
+
+
+def name_tasks(tasks: str) -> str:
+    """`flat-40` as "40 train tasks"; a task set that is named otherwise keeps its name."""
+    count = count_train_tasks(tasks)
+    return tasks if count is None else f"{count} train tasks"
+
+
+def name_benchmark(benchmark: str) -> str:
+    """`maze-20-seed0` as "Maze of 20 x 20 cells, layout 0"; a benchmark that is not known keeps its name."""
+    found = re.fullmatch(r"maze-(\d+)-seed(\d+)", benchmark)
+    if found:
+        return f"Maze of {found[1]} x {found[1]} cells, layout {found[2]}"
+    return BENCHMARKS.get(benchmark, benchmark)
