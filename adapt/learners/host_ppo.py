@@ -12,9 +12,9 @@ from ...meta.baselines.ppo import PpoSteps
 from ...meta.baselines.ppo_agent import PpoAgent
 from ...meta.policy import make_policy
 from ...meta.space import ActionSpace
-from ...meta.state import named_part
 from ..learner_contract import LearnerContract
 from .kind_ppo import read_ppo
+from .kind_recurrent_updater import ordered_names
 from .step_seeded import StepSeeded
 
 
@@ -24,13 +24,16 @@ def make_ppo_agent(contract: LearnerContract, weights: dict[str, Tensor], space:
     Raises:
         BundleError: The facts are none that PPO can have.
     """
-    facts = asdict(read_ppo(contract))
+    known = read_ppo(contract)
+    # in the order of the policy's own: norms of gradients are sums over parameters, and rounded in their order
+    first = {name: weights[f"policy.{name}"] for name in ordered_names(contract, known.policy)}
+    facts = asdict(known)
     policy = make_policy(space, contract.observation_dim, facts.pop("hidden"), facts.pop("activation"))
     try:
         steps = PpoSteps(**facts)
     except ConfigError as error:
         raise BundleError(f"bundle.json learner: {error}") from error
-    return StepSeeded(PpoAgent(policy, named_part(weights, "policy."), space, steps))
+    return StepSeeded(PpoAgent(policy, first, space, steps))
 
 
 def read_ppo_params(agent: AdaptiveAgent) -> dict[str, Tensor]:

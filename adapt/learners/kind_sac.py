@@ -23,8 +23,8 @@ from ..rows.transitions import width_of
 from .kind_policy import PolicyRowAgent
 
 CRITICS = 2
-TRIAL_UPDATES = 4
-"""Updates of a step in a golden trial: hundreds would carry the rounding of one processor beyond any tolerance."""
+TRIAL_UPDATES = 10
+"""Updates of a step in a golden trial, at most: a host plays the trial whenever it is made, and that must not last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
