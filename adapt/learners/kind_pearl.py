@@ -99,7 +99,8 @@ class PearlRowAgent:
         if self._episodes < self._facts.prior_episodes:
             self._embedding = noise
             return
-        self._embedding = self.mean + noise / np.sqrt(self._known_precision)
+        scale: Array = np.sqrt(self._known_precision)
+        self._embedding = self.mean + noise / scale
 
     @property
     def _known_precision(self) -> Array:
