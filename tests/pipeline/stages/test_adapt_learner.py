@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,8 @@ import pytest
 from supple.adapt.learner_bundle import load_learner_bundle
 from supple.adapt.rows.loop import LearnerAdapter
 from supple.errors import BundleError, RunError
-from supple.meta.baselines.ppo import PpoConfig
 from supple.pipeline.bench.cells import CELLS
 from supple.pipeline.bench.learner_exports import find_exporter
-from supple.pipeline.bench.ppo import PpoChoice
 from supple.pipeline.bench.robot_record import FAMILIES, load_robot_record, make_robot_record
 from supple.pipeline.bench.robots import BernoulliBandits, GridNavi, KrazyWorld, PointNavigation
 from supple.pipeline.cli import main
@@ -27,12 +26,12 @@ from supple.pipeline.stages.export_learner import find_seed_folder, load_trained
 from supple.pipeline.verbs.adapt import find_kind
 from supple.pipeline.verbs.look import describe_bundle, verify
 
-DEMOS = ("demo-rl2", "demo-maml")
+DEMOS = ("demo-rl2", "demo-maml", "demo-ppo", "demo-pearl-ft")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two demo cells, trained and exported into `<cell>/export`."""
+    """Demo cells, trained and exported into `<cell>/export`."""
     folder = tmp_path_factory.mktemp("bench")
     assert main(["bench-meta", *DEMOS, "--out", str(folder)]) == 0
     for cell in DEMOS:
@@ -82,6 +81,19 @@ def test_maml_is_deployed_and_leaves_a_plain_policy_for_each_task(trained: Path,
     played = ["adapt", str(tmp_path / "out" / "policies" / "1"), "--out", str(tmp_path / "again"), "--num-tasks", "1"]
     assert main(played) == 0
     assert len(load_lines(tmp_path / "again" / "records.jsonl")) == 1
+
+
+@pytest.mark.parametrize("cell", ["demo-ppo", "demo-pearl-ft"])
+def test_what_ppo_and_sac_come_to_is_a_plain_policy(trained: Path, tmp_path: Path, cell: str) -> None:
+    assert adapt(trained, cell, tmp_path / "out") == 0
+    budget = load_learner_bundle(trained / cell / "export" / "bundle").contract.budget
+    returns = json.loads((tmp_path / "out" / "returns.json").read_text())
+    assert [row["at"] for row in returns] == [{"adaptations": step} for step in range(budget.adapt_steps + 1)]
+    policies = [load_learner_bundle(tmp_path / "out" / "policies" / str(index)) for index in range(3)]
+    assert {policy.contract.kind for policy in policies} == {"policy"}
+    assert not np.array_equal(*(policy.weights["policy.layers.0.bias"] for policy in policies[:2]))
+    played = ["adapt", str(tmp_path / "out" / "policies" / "1"), "--out", str(tmp_path / "again"), "--num-tasks", "1"]
+    assert main(played) == 0
 
 
 class Cut(Exception):
@@ -180,8 +192,8 @@ def test_options_that_no_kind_has_are_refused_where_there_is_no_bundle(
 def test_a_learner_without_a_bundle_and_a_folder_without_a_learner_are_not_exported(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    choice = PpoChoice(method="ppo-scratch", config=PpoConfig(hidden=(8,), iterations=0, tasks=2), rollouts=2)
-    with pytest.raises(BundleError, match=r"one of the kinds maesn, .*, rl2, varibad, got 'ppo-scratch'; no bundle"):
+    choice: Any = SimpleNamespace(method="dreamer")
+    with pytest.raises(BundleError, match=r"one of the kinds maesn, .*, rl2, sac, varibad, got 'dreamer'; no bundle"):
         find_exporter(choice)
     for path, found in ((trained / "demo-rl2", "neither"), (tmp_path / "nowhere", "nothing there")):
         assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
