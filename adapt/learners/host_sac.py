@@ -130,7 +130,8 @@ def fold_embedding(policy: dict[str, Tensor], embedding: Tensor) -> Params:
         params[f"layers.{index}.weight"] = policy[f"weights.{index}"].mT
         params[f"layers.{index}.bias"] = policy[f"biases.{index}"][:, 0]
     first = params["layers.0.weight"]
-    of_observation, of_embedding = first.split([first.shape[-1] - embedding.shape[-1], embedding.shape[-1]], dim=-1)
-    params["layers.0.weight"] = of_observation
-    params["layers.0.bias"] = params["layers.0.bias"] + (of_embedding @ embedding[..., None])[..., 0]
+    observation_dim = first.shape[-1] - embedding.shape[-1]
+    added = first[..., observation_dim:] @ embedding[..., None]
+    params["layers.0.weight"] = first[..., :observation_dim]
+    params["layers.0.bias"] = params["layers.0.bias"] + added[..., 0]
     return params
