@@ -2,7 +2,7 @@ r"""Runs of `supple bench-meta` in, records of docs/results out.
 
     python -m supple.pipeline.results.collect_meta runs/bench-meta --out docs/results/meta.json
 
-Takes every cell and seed that is finished there; records of the same benchmark, method and tasks in the file are
+Takes every cell and seed that is finished there; records of the same benchmark, method, tasks and axis in the file are
 replaced, all others are kept. A cell whose settings have changed since it was run is refused.
 
 A number is the mean over test tasks and seeds, and its interval is over both (`meta/intervals.py`). Places:

@@ -188,8 +188,12 @@ def make_cost_row(metric: str, values: Sequence[float], at: Mapping[str, Any] | 
 
 
 def identify(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a new record must share with an old one to take its place."""
-    return row["benchmark"], row["method"], row.get("tasks", "")
+    """What a new record must share with an old one to take its place.
+
+    The axis is part of it: random choices of one benchmark have a record for each episode, and one for each gradient
+    step, which cells of different learners bring.
+    """
+    return row["benchmark"], row["method"], row.get("tasks", ""), *row.get("at", {})
 
 
 def merge(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:

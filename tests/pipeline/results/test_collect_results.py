@@ -222,6 +222,16 @@ def test_merge_replaces_one_method_of_one_task_set_and_keeps_the_rest() -> None:
     assert merge(old[1:2], new) == [row("b", 1), *new]
 
 
+def test_merge_keeps_what_another_cell_brought_on_another_axis() -> None:
+    def row(mean: float, **at: int) -> dict[str, Any]:
+        return {"benchmark": "semicircle", "method": "random", "tasks": "20", "at": at, "mean": mean}
+
+    old = [row(0.1, episode_index=1), row(0.2, episode_index=2), row(0.5)]
+    new = [row(0.3, gradient_step=0), row(0.6)]
+    assert merge(old, new) == [*old[:2], *new]
+    assert merge(old, [row(0.4, episode_index=3)]) == [row(0.4, episode_index=3), row(0.5)]
+
+
 def test_the_command_writes_records_and_plots_and_is_idempotent(
     folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
