@@ -5,14 +5,12 @@ Axes: R rows.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ...errors import BundleError, ConfigError
 from ...meta.adaptive import AdaptiveAgent
-from ...meta.collect import Episodes, Seen
+from ...meta.collect import Episodes
 from ...meta.hierarchy.mlsh import MlshConfig, PpoPasses
 from ...meta.hierarchy.mlsh_agent import MlshAgent
 from ...meta.space import ActionSpace
@@ -20,42 +18,18 @@ from ...meta.state import episodes_tensors, named_part
 from ..agent_runtime import RuntimeAgent
 from ..learner_contract import LearnerContract
 from .kind_mlsh import MlshRowAgent, read_mlsh
+from .step_seeded import StepSeeded
 
 
-class OneMasterAgent:
-    """The trainer's agent, but that every task begins with one master, whose updates know nothing of how it acted.
-
-    Minibatches are drawn from the number of the step, not from the generator that acting draws from as well.
-    """
+class OneMasterAgent(StepSeeded):
+    """The trainer's agent, but that every task begins with one master, whose updates know nothing of how it acted."""
 
     def __init__(self, agent: MlshAgent, master: dict[str, Tensor]) -> None:
         """Takes `policy.*` and `value.*` of the first master, without an axis of tasks."""
-        self.agent, self._master = agent, master
-        self._steps = 0
-
-    @property
-    def rollouts(self) -> int:
-        """See `AdaptiveAgent.rollouts`."""
-        return self.agent.rollouts
-
-    def begin_task(self, rows: int) -> None:
-        """See `Actor.begin_task`."""
-        self.agent.begin_task(rows)
-        for name, value in self._master.items():
-            self.agent.masters.params[name] = value.expand(rows, *value.shape).clone()
-        self._steps = 0
-
-    def begin_episode(self) -> None:
-        """See `Actor.begin_episode`."""
-        self.agent.begin_episode()
-
-    def act(self, seen: Seen) -> Tensor:
-        """See `Actor.act`."""
-        return self.agent.act(seen)
-
-    def observe(self, episodes: Episodes) -> None:
-        """See `Actor.observe`."""
-        self.agent.observe(episodes)
+        super().__init__(
+            agent,
+            lambda rows: {f"masters.params.{name}": value.expand(rows, *value.shape) for name, value in master.items()},
+        )
 
     def observe_played(self, episodes: Episodes, macro: Tensor) -> None:
         """Takes in episodes that another agent acted in, with the choices of its masters, (R, M) int64."""
@@ -64,26 +38,6 @@ class OneMasterAgent:
         found = episodes_tensors([episodes])
         tensors |= {f"seen.{index}.{name.removeprefix('0.')}": value for name, value in found.items()}
         self.agent.load_state(tensors | {f"macro.{index}": macro}, {**facts, "seen": index + 1})
-
-    def adapt(self) -> None:
-        """One PPO update of each master, its minibatches drawn from the number of the step."""
-        self.agent.generator.manual_seed(self._steps)
-        self.agent.adapt()
-        self._steps += 1
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """See `AdaptiveAgent.state`."""
-        tensors, facts = self.agent.state()
-        return tensors, {**facts, "steps": self._steps}
-
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """See `AdaptiveAgent.load_state`.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        self.agent.load_state(tensors, facts)
-        self._steps = int(facts.get("steps", 0))
 
 
 def make_mlsh_agent(contract: LearnerContract, weights: dict[str, Tensor], space: ActionSpace) -> AdaptiveAgent:
