@@ -31,6 +31,8 @@ IN_TABLES: Final[Mapping[str, str]] = {
 """Metrics that only tables show, by the one whose plot theirs would look like, where that is there."""
 FEWEST_PLACES: Final = 3
 """What was measured at fewer places than these makes no plot; its table says it all."""
+FEWEST_STEPS: Final[Mapping[str, int]] = {"gradient_step": 2, "episode_index": 2}
+"""The same on axes of adaptation: before and after one step is what a reader asks for."""
 COST: Final = "meta_training_wall_s"
 COMPUTE_PLACES: Final[Sequence[tuple[str, Place]]] = (("stage", "inferred"), ("episode", 40), ("episode", 100))
 """Places at which success is drawn against compute."""
@@ -53,7 +55,7 @@ TICKS: Final = (0, 10, 20, 30, 40, 100, 200, 400, 1000)
 
 
 def make_figures(records: Sequence[Record]) -> dict[str, Figure]:
-    """One figure for each benchmark and numeric axis with at least `FEWEST_PLACES`, named `<benchmark>-<axis>`."""
+    """One figure for each benchmark and numeric axis with enough places, named `<benchmark>-<axis>`."""
     figures = {}
     placed = [r for r in records if r.axis and isinstance(r.place, int | float) and r.mean is not None]
     for benchmark, rows in group(placed, lambda record: record.benchmark).items():
@@ -62,7 +64,7 @@ def make_figures(records: Sequence[Record]) -> dict[str, Figure]:
         for axis, along in group(rows, lambda record: record.axis).items():
             metrics = {record.metric for record in along}
             curves = [record for record in along if IN_TABLES.get(record.metric) not in metrics]
-            if len({record.place for record in curves}) >= FEWEST_PLACES:
+            if len({record.place for record in curves}) >= FEWEST_STEPS.get(axis, FEWEST_PLACES):
                 figures[f"{benchmark}-{axis}"] = _make_figure(benchmark, axis, curves, colors)
     return figures
 
