@@ -75,8 +75,7 @@ def make_mlsh_agent(contract: LearnerContract, weights: dict[str, Tensor], space
 
 def read_mlsh_params(agent: AdaptiveAgent) -> dict[str, Tensor]:
     """See `host.Host.read_params`."""
-    assert isinstance(agent, OneMasterAgent)
-    return named_part(agent.agent.masters.params, "policy.")
+    return named_part(agent.state()[0], "masters.params.policy.")
 
 
 def observe_mlsh(agent: AdaptiveAgent, acting: RuntimeAgent, episodes: Episodes) -> None:
