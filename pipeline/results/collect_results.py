@@ -34,6 +34,7 @@ from ...errors import ConfigError, SuppleError
 from ...meta.intervals import compute_crossed_interval, mean
 from ..cli_common import Parsed, parse_verb
 from .collect_runs import NEEDED, Adaptation, FinishedRun, load_finished, require_same
+from .labels import DASHED, RANDOM
 from .pages import draw_figures, save_figures
 from .published import make_published
 from .records import load_records
@@ -197,11 +198,27 @@ def identify(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def merge(old: Sequence[Row], new: Sequence[Row]) -> list[Row]:
-    """New records where the first of those stood that they replace; the others as they were."""
-    replaced = {identify(row) for row in new}
-    kept_after = next((index for index, row in enumerate(old) if identify(row) in replaced), len(old))
-    before, after = old[:kept_after], [row for row in old[kept_after:] if identify(row) not in replaced]
+    """New records where the first of those stood that they replace; the others as they were.
+
+    What learners are compared with belongs to many cells: where one of fewer steps brings it again, its other places
+    stay.
+    """
+    replaced, places = {identify(row) for row in new}, {_place(row) for row in new}
+
+    def goes(row: Row) -> bool:
+        return identify(row) in replaced and (_place(row) in places or not _is_compared_with(row["method"]))
+
+    kept_after = next((index for index, row in enumerate(old) if goes(row)), len(old))
+    before, after = old[:kept_after], [row for row in old[kept_after:] if not goes(row)]
     return [*before, *new, *after]
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return *identify(row), row.get("metric"), *row.get("at", {}).values()
+
+
+def _is_compared_with(method: str) -> bool:
+    return method.startswith(RANDOM) or method.endswith(DASHED)
 
 
 def save_rows(path: Path, rows: Sequence[Row]) -> None:

@@ -229,7 +229,19 @@ def test_merge_keeps_what_another_cell_brought_on_another_axis() -> None:
     old = [row(0.1, episode_index=1), row(0.2, episode_index=2), row(0.5)]
     new = [row(0.3, gradient_step=0), row(0.6)]
     assert merge(old, new) == [*old[:2], *new]
-    assert merge(old, [row(0.4, episode_index=3)]) == [row(0.4, episode_index=3), row(0.5)]
+    own = [{**one, "method": "pearl"} for one in old]
+    assert merge(own, [{**row(0.4, episode_index=3), "method": "pearl"}])[1:] == own[2:]
+
+
+@pytest.mark.parametrize("method", ["random", "random-skill", "oracle-exact", "psrl-reference", "maml-published"])
+def test_merge_keeps_the_places_of_what_learners_are_compared_with(method: str) -> None:
+    def row(method: str, mean: float, place: int) -> dict[str, Any]:
+        at = {"gradient_step": place}
+        return {"benchmark": "navigation", "method": method, "metric": "return", "at": at, "mean": mean}
+
+    old = [row(method, -1.0, 0), row("maml", -2.0, 0), row(method, -1.0, 1), row("maml", -2.0, 1)]
+    found = merge(old, [row(method, -3.0, 0), row("maml", -4.0, 0)])
+    assert found == [row(method, -3.0, 0), row("maml", -4.0, 0), row(method, -1.0, 1)]
 
 
 def test_the_command_writes_records_and_plots_and_is_idempotent(
