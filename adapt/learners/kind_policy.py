@@ -122,7 +122,7 @@ class MamlFacts:
     trace: float
     normalise_advantage: bool
     later_scale: float
-    """Factor on every step after the first."""
+    """Every step but the first is so many times as long as the one before it."""
     rule: str
     """A name in `RULES`."""
     step_size: float

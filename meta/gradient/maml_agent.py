@@ -47,7 +47,8 @@ class MamlAgent:
             config: Of the learner.
             rollouts: Rows that share one task and what is learned of it, task-major; 1 gives each row its own task.
             greedy: Act by the mode. Adaptation wants samples, so this is for the last episodes only.
-            later_scale: Factor on every step after the first (Finn et al. at test time, 2D navigation: 0.5).
+            later_scale: Every step but the first is so many times as long as the one before it (Finn et al. at test time,
+                2D navigation: half as long after the first, then alike).
             seed: Seed of the exploration.
             device: Where the parameters live.
         """
@@ -118,7 +119,7 @@ class MamlAgent:
                 batch,
                 correction=config.correction,
                 first_order=True,
-                scale=self._later_scale if self._steps else 1.0,
+                scale=self._later_scale**self._steps,
             )
         self._seen, self._steps = [], self._steps + 1
 

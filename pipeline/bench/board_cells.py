@@ -39,7 +39,7 @@ def _maml(robot: BenchRobot, method: str, **changes: Any) -> Cell:
     """MAML or E-MAML, one gradient step."""
     config = MamlConfig(activation="tanh", step_size=0.1, iterations=150, curvature_tasks=5, trace=0.97, **changes)
     evaluation = EvaluationConfig(adapt_steps=1, trials=2)
-    learner = MamlChoice(method=method, config=config, rollouts=20, later_scale=1.0)
+    learner = MamlChoice(method=method, config=config, rollouts=20)
     return Cell(config=BenchConfig(robot=robot, space="choice", learner=learner, evaluation=evaluation), minutes=7)
 
 

@@ -60,9 +60,14 @@ STEPS = EvaluationConfig(adapt_steps=3)
 def _navigation(
     method: str, minutes: float, gates: tuple[Gate, ...] = (), rule: LearnedRule | None = None, **changes: Any
 ) -> Cell:
-    """MAML or a variant on the 2D navigation of Finn et al.; half of the tasks give the curvature, for speed."""
+    """MAML or a variant on the 2D navigation of Finn et al.; half of the tasks give the curvature, for speed.
+
+    Finn et al. halve the step once, after the first. Here each test-time step is 0.4 times as long as the one before:
+    on 100 goals that are neither train nor test goals, four seeds returned -2.5, -2.8, -2.8 and -5.0 after three steps,
+    where one halving alone left them between -4.1 and -5.9.
+    """
     config = MamlConfig(**{"curvature_tasks": 10, **changes})
-    learner = MamlChoice(method=method, config=config, rule=rule)
+    learner = MamlChoice(method=method, config=config, rule=rule, later_scale=0.4)
     return Cell(
         config=BenchConfig(robot=PointNavigation(), space="unit", learner=learner, evaluation=STEPS),
         minutes=minutes,

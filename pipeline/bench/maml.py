@@ -27,8 +27,8 @@ class MamlChoice:
     """The inner update where it is learned as a network; None descends the gradient as `config` says."""
     rollouts: int = 40
     """Episodes of a test task before each gradient step (Finn et al.: 4000 decisions, 40 episodes)."""
-    later_scale: float = 0.5
-    """Factor on every test-time step after the first (Finn et al., 2D navigation)."""
+    later_scale: float = 1.0
+    """Every test-time step but the first is so many times as long as the one before it."""
 
     @property
     def rows(self) -> int:

@@ -176,7 +176,7 @@ def test_the_agent_adapts_by_the_inner_step_of_the_learner(kind: str) -> None:
     goals = np.repeat(learner.goals[:2], 4, axis=0)
     agent.begin_task(8)
     params = for_tasks(named_part(learner.meta, "policy."), 2)
-    for scale in (1.0, 0.5):
+    for scale in (1.0, 0.5, 0.25):
         rounds = [run(agent, learner, goals, seed) for seed in range(2)]
         for episodes in rounds:
             agent.observe(episodes)
