@@ -47,8 +47,8 @@ class MamlAgent:
             config: Of the learner.
             rollouts: Rows that share one task and what is learned of it, task-major; 1 gives each row its own task.
             greedy: Act by the mode. Adaptation wants samples, so this is for the last episodes only.
-            later_scale: Every step but the first is so many times as long as the one before it (Finn et al. at test time,
-                2D navigation: half as long after the first, then alike).
+            later_scale: Every step but the first is so many times as long as the one before it (Finn et al., 2D
+                navigation: half as long after the first, then alike).
             seed: Seed of the exploration.
             device: Where the parameters live.
         """
