@@ -11,7 +11,7 @@ else.
 
 Departures: PPO where Duan et al. use TRPO (`update` chooses); the value function is learned on returns of mean 0 and
 standard deviation 1 (a running estimate), and advantages are standardised over the batch, so that one learning rate
-and one weight of the entropy serve rewards of any scale.
+and one weight of the entropy serve rewards of any scale; gamma may grow from `first_discount` on.
 
 Axes: R trials, T decisions of a trial.
 """
@@ -47,6 +47,11 @@ class Rl2Config:
     """The value function has a GRU of its own, as published; else it reads the policy's."""
     discount: float = 0.99
     """gamma per decision (published)."""
+    first_discount: float | None = None
+    """gamma of the first iteration, where it grows to `discount`; see `discount_at`. None: it is `discount` throughout
+    (published)."""
+    discount_growth: float = 0.7
+    """Part of the training in which gamma grows; (0, 1]."""
     trace: float = 0.3
     """lambda (published, for RL2). Credit reaches back to exploration only near 1: E-RL2 was trained with 0.997."""
     update: Literal["ppo", "trpo"] = "ppo"
@@ -65,6 +70,8 @@ class Rl2Config:
     """Of Adam, at the begin; falls linearly to 0 at the end of the training where `anneal` is set."""
     anneal: bool = True
     """Lower the learning rate to 0 over the iterations."""
+    anneal_entropy: bool = False
+    """Lower the weight of the entropy to 0 over the iterations, too."""
     max_gradient_norm: float = 0.5
     """Gradients of a minibatch are scaled down to this norm."""
     trust_region: TrustRegion = field(default_factory=TrustRegion)
@@ -85,12 +92,23 @@ class Rl2Config:
             "clip",
             "learning_rate",
             "max_gradient_norm",
+            "discount_growth",
         ):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"Rl2Config.{name}: expected a positive value, got {getattr(self, name)}; raise it")
         for name in ("discount", "trace"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"Rl2Config.{name}: expected 0 to 1, got {getattr(self, name)}; correct it")
+        if self.discount_growth > 1.0:
+            raise ConfigError(
+                f"Rl2Config.discount_growth: expected at most 1, the whole training, got {self.discount_growth}; "
+                "lower it"
+            )
+        if self.first_discount is not None and not 0.0 <= self.first_discount <= self.discount < 1.0:
+            raise ConfigError(
+                f"Rl2Config.first_discount: expected 0 <= first_discount <= discount < 1, got {self.first_discount} "
+                f"and {self.discount}; correct them, or leave it out"
+            )
         for name in ("entropy_weight", "value_weight"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"Rl2Config.{name}: expected 0 or more, got {getattr(self, name)}; raise it")
@@ -101,6 +119,23 @@ class Rl2Config:
                 "Rl2Config.separate_value: expected True for update 'trpo', got False; a trust region of the policy "
                 "does not hold where the value loss moves the same weights"
             )
+
+
+def discount_at(config: Rl2Config, progress: float) -> float:
+    """The gamma of an iteration: in each the horizon 1 / (1 - gamma) grows by the same factor, up to `discount`'s.
+
+    A first gamma of 0 asks for the reward of each decision alone. A policy that remembers which choices paid is found
+    quickly by that, and what it has to remember serves all longer horizons; from the start, the gain of remembering is
+    lost in the noise of a hundred later rewards.
+
+    Args:
+        config: Of the learner.
+        progress: Part of the iterations that is done, in [0, 1].
+    """
+    if config.first_discount is None:
+        return config.discount
+    grown = min(1.0, progress / config.discount_growth)
+    return 1.0 - (1.0 - config.first_discount) ** (1.0 - grown) * (1.0 - config.discount) ** grown
 
 
 def objective_reward(batch: TrialBatch, exploration_episodes: int) -> Tensor:

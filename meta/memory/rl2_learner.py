@@ -26,7 +26,7 @@ from ..space import ActionSpace
 from ..state import load_optimisers, named_part, optimiser_tensors
 from ..trial import TrialBatch, join, run_trial
 from ..trpo import trpo_step
-from .rl2 import Rl2Config, objective_reward, ppo_loss, trial_advantage, valid_mean, value_loss
+from .rl2 import Rl2Config, discount_at, objective_reward, ppo_loss, trial_advantage, valid_mean, value_loss
 from .rl2_agent import Rl2Agent
 
 RETURN_RATE = 0.1
@@ -113,9 +113,9 @@ class Rl2Learner:
             begin = time.perf_counter()
             batch, metrics = self._collect()
             middle = time.perf_counter()
-            share = 1.0 - self.iteration / config.iterations if config.anneal else 1.0
+            left = 1.0 - self.iteration / config.iterations
             for group in self.optimisers["adam"].param_groups:
-                group["lr"] = config.learning_rate * share
+                group["lr"] = config.learning_rate * (left if config.anneal else 1.0)
             metrics |= self.update(self.prepare(batch))
             require_finite(metrics, f"RL2 iteration {self.iteration}", "a smaller learning_rate")
             self.iteration += 1
@@ -153,7 +153,8 @@ class Rl2Learner:
             values.append(standardised)
         critic = self.return_mean + self.return_variance**0.5 * torch.cat(values)
         reward = objective_reward(batch, config.trial.exploration_episodes)
-        advantage, target = trial_advantage(reward, critic, batch.valid, config.discount, config.trace)
+        discount = discount_at(config, self.iteration / config.iterations)
+        advantage, target = trial_advantage(reward, critic, batch.valid, discount, config.trace)
         self._move_scale(target[batch.valid])
         centred = advantage - valid_mean(advantage, batch.valid)
         spread = valid_mean(centred.square(), batch.valid).sqrt()
@@ -195,7 +196,7 @@ class Rl2Learner:
             now = log_prob(distribution, data.choice)
             loss_policy = ppo_loss(now, data.old_log_prob, data.advantage, data.valid, config.clip)
             spread = valid_mean(entropy(distribution), data.valid)
-            loss = loss + loss_policy - config.entropy_weight * spread
+            loss = loss + loss_policy - self._entropy_weight() * spread
             metrics |= {
                 "loss_policy": loss_policy.detach(),
                 "entropy": spread.detach(),
@@ -208,6 +209,10 @@ class Rl2Learner:
         optimiser.step()
         return metrics
 
+    def _entropy_weight(self) -> float:
+        left = 1.0 - self.iteration / self.config.iterations if self.config.anneal_entropy else 1.0
+        return self.config.entropy_weight * left
+
     def _update_policy_by_trpo(self, data: Prepared) -> dict[str, float]:
         """One trust region step of the policy on all trials."""
         with torch.no_grad():
@@ -217,7 +222,7 @@ class Rl2Learner:
             new = self._policy_at(params, data.value)
             ratio = (log_prob(new, data.choice) - data.old_log_prob).exp()
             spread = valid_mean(entropy(new), data.valid)
-            loss = -valid_mean(ratio * data.advantage, data.valid) - self.config.entropy_weight * spread
+            loss = -valid_mean(ratio * data.advantage, data.valid) - self._entropy_weight() * spread
             return loss, valid_mean(kl(old, new), data.valid)
 
         found, metrics = trpo_step(self._policy, evaluate, self.config.trust_region)

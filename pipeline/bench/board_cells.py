@@ -20,7 +20,7 @@ from ...robots.random_mazes import RANDOM_MAZE_PRESETS
 from .cell import Cell
 from .cell_stages import BenchConfig
 from .maml import MamlChoice
-from .rl2 import rl2_in_trials
+from .rl2 import GROWING_HORIZON, rl2_in_trials
 from .robots import BenchRobot, KrazyWorld, RandomMazes
 
 TRIAL = Trial(episodes=5)
@@ -45,7 +45,7 @@ def _maml(robot: BenchRobot, method: str, **changes: Any) -> Cell:
 
 def _rl2(robot: BenchRobot, method: str, trial: Trial, **changes: Any) -> Cell:
     """RL2 or E-RL2, five episodes."""
-    settings: dict[str, Any] = {"iterations": 400, "hidden": 128, "learning_rate": 2e-3, **changes}
+    settings: dict[str, Any] = {"iterations": 200, "minibatch": 32, "epochs": 3, "learning_rate": 2e-3, **changes}
     return Cell(config=rl2_in_trials(robot, trial, method=method, repetitions=10, **settings), minutes=20)
 
 
@@ -56,7 +56,7 @@ for _name, _robot in BOARDS.items():
         f"maml-{_name}": _maml(_robot, "maml"),
         # at 1, the score of twenty episodes, a sum over a thousand decisions, drowns the gradient that it is added to
         f"e-maml-{_name}": _maml(_robot, "e-maml", exploration=2e-3),
-        f"rl2-{_name}": _rl2(_robot, "rl2", TRIAL, trace=0.95),
+        f"rl2-{_name}": _rl2(_robot, "rl2", TRIAL, **GROWING_HORIZON),
         # what the first episodes are worth shows in later ones: credit has to reach that far back
-        f"e-rl2-{_name}": _rl2(_robot, "e-rl2", EXPLORING_TRIAL, discount=0.997, trace=0.997),
+        f"e-rl2-{_name}": _rl2(_robot, "e-rl2", EXPLORING_TRIAL, **(GROWING_HORIZON | {"trace": 0.99})),
     }

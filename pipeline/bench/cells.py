@@ -34,7 +34,7 @@ from .mujoco_cells import MUJOCO_CELLS
 from .navigation_cells import NAVIGATION_CELLS, NAVIGATION_REFERENCES
 from .pearl_cells import PEARL_CELLS
 from .ppo import PpoChoice
-from .rl2 import Rl2Choice, rl2_in_trials
+from .rl2 import GROWING_HORIZON, Rl2Choice, rl2_in_trials
 from .robots import (
     BernoulliBandits,
     GridNavi,
@@ -81,7 +81,7 @@ def _bandit(pulls: int, arms: int, gittins: float, published: float, minutes: fl
     # the best of a few settings that were tried with 5 arms; the default rates are those of 10 pulls
     config = Rl2Config(trials=1024, iterations=300, minibatch=256, discount=1.0)
     if pulls > 10:
-        config = Rl2Config(trials=512, iterations=300, learning_rate=3e-3, entropy_weight=0.05, discount=1.0)
+        config = Rl2Config(iterations=600, epochs=3, minibatch=32, learning_rate=2e-3, **GROWING_HORIZON)
     references: tuple[Reference, ...] = (
         Reference("gittins-published", (gittins,), DUAN_1),
         Reference("rl2-published", (published,), DUAN_1),

@@ -17,6 +17,22 @@ from .cell_stages import BenchConfig, Made
 from .robots import BenchRobot
 
 
+GROWING_HORIZON: dict[str, Any] = {
+    "trace": 0.95,
+    "discount": 0.998,
+    "first_discount": 0.0,
+    "entropy_weight": 0.02,
+    "anneal_entropy": True,
+}
+"""How RL2 is trained in trials of a hundred decisions and more.
+
+On bandits of 100 pulls and 5 arms (4096 that are neither train nor test tasks, one seed) it returned 75.8 after 8 M
+pulls and 77.6 after 15 M; with the published gamma of .99 and lambda of .3 from the begin 73.8 after 20 M and after
+34 M. It is the bias of a short lambda that keeps it there: a policy that was taught a good index, and returned 77.0,
+fell to 76.0 in 4 M pulls.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rl2Choice:
     """RL2's settings in training and at test time."""

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from supple.errors import ConfigError
-from supple.meta.memory.rl2 import Rl2Config, objective_reward, ppo_loss, trial_advantage, valid_mean, value_loss
+from supple.meta.memory.rl2 import (
+    Rl2Config,
+    discount_at,
+    objective_reward,
+    ppo_loss,
+    trial_advantage,
+    valid_mean,
+    value_loss,
+)
 from supple.meta.trial import Trial, TrialBatch
 
 
@@ -81,6 +89,13 @@ def test_padding_counts_nowhere() -> None:
     assert ppo_loss(nothing, nothing, torch.tensor([[1.0, 3.0, 9.0]]), valid, 0.2).item() == -2.0
 
 
+def test_the_horizon_grows_by_one_factor_and_then_stays() -> None:
+    config = Rl2Config(first_discount=0.0, discount=0.99, discount_growth=0.5)
+    horizons = [1.0 / (1.0 - discount_at(config, progress)) for progress in (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)]
+    assert horizons == pytest.approx([1.0, 100**0.25, 10.0, 100.0, 100.0, 100.0])
+    assert [discount_at(Rl2Config(discount=0.9), progress) for progress in (0.0, 0.5, 1.0)] == [0.9] * 3
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
@@ -91,6 +106,11 @@ def test_padding_counts_nowhere() -> None:
         ({"entropy_weight": -1.0}, "entropy_weight: expected 0 or more, got -1.0"),
         ({"update": "trpo"}, "separate_value: expected True for update 'trpo', got False"),
         ({"update": "sgd"}, "update: expected ppo or trpo, got 'sgd'"),
+        ({"discount_growth": 0.0}, "discount_growth: expected a positive value, got 0.0"),
+        ({"discount_growth": 1.5}, "discount_growth: expected at most 1, the whole training, got 1.5"),
+        ({"first_discount": -0.5}, "first_discount: expected 0 <= first_discount <= discount < 1, got -0.5 and 0.99"),
+        ({"first_discount": 0.995}, "first_discount: expected 0 <= .*, got 0.995 and 0.99"),
+        ({"first_discount": 0.5, "discount": 1.0}, "first_discount: expected 0 <= .*, got 0.5 and 1.0"),
     ],
 )
 def test_values_that_cannot_train_are_refused(changes: dict[str, Any], match: str) -> None:

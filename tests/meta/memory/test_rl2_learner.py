@@ -9,7 +9,7 @@ from torch import Tensor
 
 from supple.errors import ConfigError, TrainingFault
 from supple.meta.collect import Episodes
-from supple.meta.distribution import Categorical, Distribution, log_prob, sample
+from supple.meta.distribution import Categorical, Distribution, entropy, log_prob, sample
 from supple.meta.evaluation import EvaluationConfig, evaluate_agent
 from supple.meta.memory import rl2_agent
 from supple.meta.memory.rl2 import Rl2Config, objective_reward
@@ -222,6 +222,31 @@ def test_the_entropy_is_raised_by_its_weight() -> None:
     data = learner.prepare(collect_batch(learner))
     entropies = [learner.update(data)["entropy"] for _ in range(20)]
     assert entropies[-1] > entropies[0] + 0.05
+
+
+def test_the_weight_of_the_entropy_falls_to_zero_where_it_is_annealed() -> None:
+    entropies = {}
+    for anneal in (False, True):
+        learner = make_bandit(iterations=4, epochs=1, minibatch=12, entropy_weight=100.0, anneal_entropy=anneal)
+        data = learner.prepare(collect_batch(learner))
+        learner.iteration = 4  # nothing is left of the weight
+        learner.update(data)
+        with torch.no_grad():
+            policy, _ = learner.network(data.value)
+        entropies[anneal] = float(entropy(policy).mean())
+    assert entropies[True] < entropies[False]
+
+
+def test_the_discount_of_an_iteration_grows_with_the_training() -> None:
+    learner = make_bandit(iterations=4, first_discount=0.0, discount=0.9, discount_growth=1.0, trace=1.0)
+    batch = collect_batch(learner)
+    for iteration, discount in ((0, 0.0), (4, 0.9)):
+        learner.iteration, learner.return_mean, learner.return_variance = iteration, 0.0, 1e-12  # V is 0
+        target = learner.prepare(batch).target * learner.return_variance**0.5 + learner.return_mean
+        sums = batch.reward.clone()
+        for t in reversed(range(sums.shape[1] - 1)):
+            sums[:, t] += discount * sums[:, t + 1]
+        torch.testing.assert_close(target, sums, atol=1e-4, rtol=0)
 
 
 def test_the_learning_rate_falls_to_zero_where_it_is_annealed() -> None:
