@@ -16,7 +16,6 @@ from ...robots.robot import Float, RobotBatch
 from .cell_stages import BenchConfig, Made
 from .robots import BenchRobot
 
-
 GROWING_HORIZON: dict[str, Any] = {
     "trace": 0.95,
     "discount": 0.998,
