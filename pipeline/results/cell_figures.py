@@ -59,8 +59,13 @@ def make_cell_figure(
     panels[-1].xaxis.set_major_formatter(EngFormatter(sep=""))
     panels[-1].grid(alpha=0.3)
     if trained:
-        panels[-1].legend(fontsize="small")
+        _place_legend(panels[-1])
     return figure
+
+
+def _place_legend(panel: Axes) -> None:
+    """Below the panel, where it hides nothing."""
+    panel.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
 
 
 def _draw_training(panel: Axes, seed: int, curve: Curve, color: str) -> None:
@@ -83,7 +88,7 @@ def _draw_ranking(panel: Axes, rows: Sequence[Mapping[str, Any]], metric: str, g
         panel.plot(row["mean"], height, "o", color=color, markersize=5, markerfacecolor="white" if compared else color)
     for gate in gates:
         panel.axvline(gate.at_least, color="black", linestyle=":", linewidth=1.2, label="gate")
-        panel.legend(fontsize="small")
+        _place_legend(panel)
     panel.set_yticks(range(len(ordered)), [f"{row['method']}  {row['mean']:.4g}" for row in ordered], fontsize="small")
     panel.set_xlabel(LABELS[metric])
     panel.grid(alpha=0.3)
@@ -110,4 +115,4 @@ def _draw_scores(panel: Axes, rows: Sequence[Mapping[str, Any]], metric: str, ga
     panel.set(xlabel=LABELS[axis], ylabel=LABELS[metric], **LIMITS.get(metric, {}))
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")
+    _place_legend(panel)
