@@ -18,6 +18,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..skills.gaussian import Gaussian, split
 from ..skills.network import make_linear
@@ -105,6 +106,15 @@ def step_gru(gru: nn.GRU, value: Tensor, hidden: Tensor) -> Tensor:
     return torch.gru_cell(value, hidden, *weights)
 
 
+def run_gru(gru: nn.GRU, value: Tensor, valid: Tensor | None = None) -> Tensor:
+    """h_1 ... h_T of whole sequences (R, T, F), shape (R, T, H); 0 where `valid`, (R, T), says that there is none."""
+    if valid is None or bool(valid.all()):
+        after: Tensor = gru(value)[0]
+        return after
+    packed = pack_padded_sequence(value, valid.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=value.shape[1])[0]
+
+
 class RecurrentActorCritic(nn.Module):
     """A policy and a value function of the trial so far; the value function has a GRU of its own, or the policy's."""
 
@@ -129,8 +139,14 @@ class RecurrentActorCritic(nn.Module):
         after = step_gru(self.gru, value, hidden)
         return self.code.distribution(self.policy_head(after)), after
 
-    def forward(self, value: Tensor) -> tuple[Distribution, Tensor]:
-        """Policies, (R, T, .), and values, (R, T), of trials from their begin: inputs (R, T, F)."""
-        policy, _ = self.gru(value)
-        critic = policy if self.value_gru is None else self.value_gru(value)[0]
+    def forward(self, value: Tensor, valid: Tensor | None = None) -> tuple[Distribution, Tensor]:
+        """Policies, (R, T, .), and values, (R, T), of trials from their begin.
+
+        Args:
+            value: Inputs, shape (R, T, F).
+            valid: Shape (R, T) bool, False for the padding behind the end of a trial, which costs no time then and of
+                which nothing that is said means anything; None where there is none.
+        """
+        policy = run_gru(self.gru, value, valid)
+        critic = policy if self.value_gru is None else run_gru(self.value_gru, value, valid)
         return self.code.distribution(self.policy_head(policy)), self.value_head(critic).squeeze(-1)

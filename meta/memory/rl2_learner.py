@@ -148,7 +148,7 @@ class Rl2Learner:
         value = inputs_of(batch, self.space, choice)
         log_probs, values = [], []
         for part in torch.split(torch.arange(len(value), device=self.device), config.minibatch):
-            distribution, standardised = self.network(value[part])
+            distribution, standardised = self.network(value[part], batch.valid[part])
             log_probs.append(log_prob(distribution, choice[part]))
             values.append(standardised)
         critic = self.return_mean + self.return_variance**0.5 * torch.cat(values)
@@ -189,7 +189,7 @@ class Rl2Learner:
     def _update_minibatch(self, data: Prepared) -> dict[str, Tensor]:
         """One step of Adam on PPO's loss and the value loss, or on the value loss alone under TRPO."""
         config = self.config
-        distribution, critic = self.network(data.value)
+        distribution, critic = self.network(data.value, data.valid)
         loss_value = value_loss(critic, data.target, data.valid)
         loss, metrics = config.value_weight * loss_value, {"loss_value": loss_value.detach()}
         if config.update == "ppo":
@@ -216,10 +216,10 @@ class Rl2Learner:
     def _update_policy_by_trpo(self, data: Prepared) -> dict[str, float]:
         """One trust region step of the policy on all trials."""
         with torch.no_grad():
-            old = detach(self._policy_at(self._policy, data.value))
+            old = detach(self._policy_at(self._policy, data))
 
         def evaluate(params: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-            new = self._policy_at(params, data.value)
+            new = self._policy_at(params, data)
             ratio = (log_prob(new, data.choice) - data.old_log_prob).exp()
             spread = valid_mean(entropy(new), data.valid)
             loss = -valid_mean(ratio * data.advantage, data.valid) - self._entropy_weight() * spread
@@ -231,8 +231,8 @@ class Rl2Learner:
                 self._policy[name].copy_(value)
         return metrics
 
-    def _policy_at(self, params: dict[str, Tensor], value: Tensor) -> Distribution:
-        output: tuple[Distribution, Tensor] = functional_call(self.network, params, (value,))
+    def _policy_at(self, params: dict[str, Tensor], data: Prepared) -> Distribution:
+        output: tuple[Distribution, Tensor] = functional_call(self.network, params, (data.value, data.valid))
         return output[0]
 
     def agent(self, *, greedy: bool = False, seed: int = 0) -> Rl2Agent:

@@ -119,3 +119,22 @@ def test_the_first_policy_is_nearly_uniform() -> None:
     network = make_network(ChoiceSpace(THREE), 1)
     policy, _ = network(torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(1)))
     assert float(policy.logits.detach().abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_padding_changes_neither_what_comes_before_it_nor_the_gradients(separate: bool) -> None:
+    network = make_network(ChoiceSpace(THREE), 1, separate_value=separate)
+    value = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([2, 6, 1, 4])
+    valid = torch.arange(6) < lengths[:, None]
+    results = []
+    for padding in (valid, None):
+        network.zero_grad()
+        policy, critic = network(value, padding)
+        assert isinstance(policy, Categorical)
+        assert critic.shape == (4, 6)
+        (policy.logits[valid].square().sum() + critic[valid].square().sum()).backward()
+        gradients = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
+        results.append([policy.logits[valid], critic[valid], *gradients])
+    for packed, whole in zip(*results, strict=True):
+        torch.testing.assert_close(packed, whole)
