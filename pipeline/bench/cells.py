@@ -81,7 +81,7 @@ def _bandit(pulls: int, arms: int, gittins: float, published: float, minutes: fl
     # the best of a few settings that were tried with 5 arms; the default rates are those of 10 pulls
     config = Rl2Config(trials=1024, iterations=300, minibatch=256, discount=1.0)
     if pulls > 10:
-        config = Rl2Config(iterations=600, epochs=3, minibatch=32, learning_rate=2e-3, **GROWING_HORIZON)
+        config = Rl2Config(iterations=1000, epochs=3, minibatch=32, learning_rate=2e-3, **GROWING_HORIZON)
     references: tuple[Reference, ...] = (
         Reference("gittins-published", (gittins,), DUAN_1),
         Reference("rl2-published", (published,), DUAN_1),
