@@ -11,7 +11,8 @@ else.
 
 Departures: PPO where Duan et al. use TRPO (`update` chooses); the value function is learned on returns of mean 0 and
 standard deviation 1 (a running estimate), and advantages are standardised over the batch, so that one learning rate
-and one weight of the entropy serve rewards of any scale; gamma may grow from `first_discount` on.
+and one weight of the entropy serve rewards of any scale; gamma may grow from `first_discount` on, and
+exploration episodes may count at first (`exploration_from`).
 
 Axes: R trials, T decisions of a trial.
 """
@@ -37,6 +38,9 @@ class Rl2Config:
 
     trial: Trial = field(default_factory=Trial)
     """Episodes of a trial; exploration episodes are seen and do not count (E-RL2: 3 of 5 in Stadie et al.)."""
+    exploration_from: float = 0.0
+    """Part of the training after which exploration episodes stop to count; before, all episodes do, as in RL2, so that
+    there is something to learn from while nothing is known yet. 0: they never count (published)."""
     trials: int = 256
     """R, trials of an iteration, each in a task drawn anew; published: 250,000 decisions per iteration."""
     iterations: int = 200
@@ -96,7 +100,7 @@ class Rl2Config:
         ):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"Rl2Config.{name}: expected a positive value, got {getattr(self, name)}; raise it")
-        for name in ("discount", "trace"):
+        for name in ("discount", "trace", "exploration_from"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"Rl2Config.{name}: expected 0 to 1, got {getattr(self, name)}; correct it")
         if self.discount_growth > 1.0:
@@ -136,6 +140,11 @@ def discount_at(config: Rl2Config, progress: float) -> float:
         return config.discount
     grown = min(1.0, progress / config.discount_growth)
     return 1.0 - (1.0 - config.first_discount) ** (1.0 - grown) * (1.0 - config.discount) ** grown
+
+
+def uncounted_episodes(config: Rl2Config, progress: float) -> int:
+    """How many first episodes of a trial do not count after this part of the training, in [0, 1]."""
+    return config.trial.exploration_episodes if progress >= config.exploration_from else 0
 
 
 def objective_reward(batch: TrialBatch, exploration_episodes: int) -> Tensor:

@@ -26,7 +26,16 @@ from ..space import ActionSpace
 from ..state import load_optimisers, named_part, optimiser_tensors
 from ..trial import TrialBatch, join, run_trial
 from ..trpo import trpo_step
-from .rl2 import Rl2Config, discount_at, objective_reward, ppo_loss, trial_advantage, valid_mean, value_loss
+from .rl2 import (
+    Rl2Config,
+    discount_at,
+    objective_reward,
+    ppo_loss,
+    trial_advantage,
+    uncounted_episodes,
+    valid_mean,
+    value_loss,
+)
 from .rl2_agent import Rl2Agent
 
 RETURN_RATE = 0.1
@@ -152,8 +161,9 @@ class Rl2Learner:
             log_probs.append(log_prob(distribution, choice[part]))
             values.append(standardised)
         critic = self.return_mean + self.return_variance**0.5 * torch.cat(values)
-        reward = objective_reward(batch, config.trial.exploration_episodes)
-        discount = discount_at(config, self.iteration / config.iterations)
+        progress = self.iteration / config.iterations
+        reward = objective_reward(batch, uncounted_episodes(config, progress))
+        discount = discount_at(config, progress)
         advantage, target = trial_advantage(reward, critic, batch.valid, discount, config.trace)
         self._move_scale(target[batch.valid])
         centred = advantage - valid_mean(advantage, batch.valid)

@@ -12,6 +12,7 @@ from supple.meta.memory.rl2 import (
     objective_reward,
     ppo_loss,
     trial_advantage,
+    uncounted_episodes,
     valid_mean,
     value_loss,
 )
@@ -31,6 +32,13 @@ def test_rewards_of_exploration_episodes_do_not_count() -> None:
     assert objective_reward(batch, 0).tolist() == [[1, 2, 3, 4, 5]]
     assert objective_reward(batch, 1).tolist() == [[0, 0, 3, 4, 5]]
     assert objective_reward(batch, 2).tolist() == [[0, 0, 0, 0, 5]]
+
+
+def test_exploration_episodes_count_until_their_part_of_the_training_is_over() -> None:
+    trial = Trial(episodes=5, exploration_episodes=3)
+    config = Rl2Config(trial=trial, exploration_from=0.4)
+    assert [uncounted_episodes(config, progress) for progress in (0.0, 0.39, 0.4, 1.0)] == [0, 0, 3, 3]
+    assert uncounted_episodes(Rl2Config(trial=trial), 0.0) == 3
 
 
 def test_exploration_rewards_change_the_inputs_only_and_no_return() -> None:
@@ -103,6 +111,7 @@ def test_the_horizon_grows_by_one_factor_and_then_stays() -> None:
         ({"learning_rate": float("nan")}, "learning_rate: expected a positive value, got nan"),
         ({"discount": 1.1}, "discount: expected 0 to 1, got 1.1"),
         ({"trace": -0.1}, "trace: expected 0 to 1, got -0.1"),
+        ({"exploration_from": 1.5}, "exploration_from: expected 0 to 1, got 1.5"),
         ({"entropy_weight": -1.0}, "entropy_weight: expected 0 or more, got -1.0"),
         ({"update": "trpo"}, "separate_value: expected True for update 'trpo', got False"),
         ({"update": "sgd"}, "update: expected ppo or trpo, got 'sgd'"),

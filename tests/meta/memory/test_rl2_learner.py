@@ -249,6 +249,17 @@ def test_the_discount_of_an_iteration_grows_with_the_training() -> None:
         torch.testing.assert_close(target, sums, atol=1e-4, rtol=0)
 
 
+def test_exploration_rewards_count_in_the_first_part_of_the_training_if_asked() -> None:
+    learner = make_points(iterations=4, exploration_from=0.5, discount=1.0, trace=1.0)
+    batch = collect_batch(learner)
+    counting = torch.where(batch.valid, batch.reward, torch.zeros_like(batch.reward))
+    for iteration, first in ((1, 0), (2, 1)):
+        learner.iteration, learner.return_mean, learner.return_variance = iteration, 0.0, 1e-12  # V is 0
+        target = learner.prepare(batch).target * learner.return_variance**0.5 + learner.return_mean
+        expected = (counting * (batch.episode >= first)).sum(1)
+        torch.testing.assert_close(target[:, 0], expected, atol=1e-4, rtol=0)
+
+
 def test_the_learning_rate_falls_to_zero_where_it_is_annealed() -> None:
     for anneal, expected in ((True, [0.4, 0.3, 0.2, 0.1]), (False, [0.4] * 4)):
         learner = make_bandit(anneal=anneal, learning_rate=0.4)
