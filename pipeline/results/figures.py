@@ -44,7 +44,15 @@ FONT: Final = 9.0
 """Points."""
 BAND: Final = 0.12
 """Opacity of an interval."""
-COLORS: Final = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9")
+COLORS: Final = (
+    *(f"C{index}" for index in (0, 1, 2, 3, 4, 5, 6, 8, 9)),
+    "black",
+    "navy",
+    "gold",
+    "darkgreen",
+    "salmon",
+    "tan",
+)
 RANDOM_COLOR: Final = "0.6"
 PUBLISHED_COLOR: Final = "0.35"
 """Of the legend's line for what is published of methods that are drawn themselves."""
