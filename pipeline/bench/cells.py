@@ -153,7 +153,17 @@ CELLS: dict[str, Cell] = {
     "rl2-bandit-100-10": _bandit(100, 10, gittins=82.8, published=83.5, minutes=7, gate=None),
     "rl2-bandit-100-50": _bandit(100, 50, gittins=85.2, published=84.9, minutes=9, gate=None),
     "rl2-tabular-10": Cell(
-        config=rl2_in_trials(TabularMdps(), DUAN_TRIAL, repetitions=2, iterations=300, learning_rate=3e-3, hidden=128),
+        config=rl2_in_trials(
+            TabularMdps(),
+            DUAN_TRIAL,
+            repetitions=2,
+            iterations=300,
+            epochs=3,
+            minibatch=32,
+            hidden=128,
+            learning_rate=2e-3,
+            **(GROWING_HORIZON | {"discount": 0.99}),
+        ),
         minutes=7,
         gates=(Gate(150.0, None, "return_trial"),),
         references=(
