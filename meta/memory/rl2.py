@@ -139,7 +139,8 @@ def discount_at(config: Rl2Config, progress: float) -> float:
     if config.first_discount is None:
         return config.discount
     grown = min(1.0, progress / config.discount_growth)
-    return 1.0 - (1.0 - config.first_discount) ** (1.0 - grown) * (1.0 - config.discount) ** grown
+    shortfall: float = (1.0 - config.first_discount) ** (1.0 - grown) * (1.0 - config.discount) ** grown
+    return 1.0 - shortfall
 
 
 def uncounted_episodes(config: Rl2Config, progress: float) -> int:
