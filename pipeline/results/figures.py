@@ -27,6 +27,8 @@ IN_TABLES: Final[Mapping[str, str]] = {
     "return_iqm": "return",
     "return_normalised": "return",
     "success_greedy": "success_stochastic",
+    "goals": "return",
+    "kinds": "kinds_so_far",
 }
 """Metrics that only tables show, by the one whose plot theirs would look like, where that is there."""
 FEWEST_PLACES: Final = 3

@@ -54,6 +54,10 @@ WORDS: Final[Mapping[str, str]] = {
     "bayes": "Bayes",
     "gittins": "Gittins",
     "reinforce": "REINFORCE",
+    "psrl": "PSRL",
+    "opsrl": "OPSRL",
+    "ucrl2": "UCRL2",
+    "beb": "BEB",
 }
 """Parts of names that are written otherwise."""
 METHODS: Final[Mapping[str, str]] = {
@@ -73,6 +77,8 @@ METHODS: Final[Mapping[str, str]] = {
 """Methods whose names are more than their parts; without the ends in `DASHED`."""
 BENCHMARKS: Final[Mapping[str, str]] = {
     "meta-gridnavi": "GridNavi",
+    "meta-krazy-5x5-fixed-colours": "Krazy World, 5 x 5",
+    "meta-tabular": "Tabular MDPs",
     "meta-navigation-2d": "2D navigation",
     "meta-movement-bandits": "MovementBandits",
     "meta-point-robot": "Point robot",
