@@ -122,9 +122,8 @@ class Rl2Learner:
             begin = time.perf_counter()
             batch, metrics = self._collect()
             middle = time.perf_counter()
-            left = 1.0 - self.iteration / config.iterations
             for group in self.optimisers["adam"].param_groups:
-                group["lr"] = config.learning_rate * (left if config.anneal else 1.0)
+                group["lr"] = config.learning_rate * (1.0 - self._progress if config.anneal else 1.0)
             metrics |= self.update(self.prepare(batch))
             require_finite(metrics, f"RL2 iteration {self.iteration}", "a smaller learning_rate")
             self.iteration += 1
@@ -161,9 +160,8 @@ class Rl2Learner:
             log_probs.append(log_prob(distribution, choice[part]))
             values.append(standardised)
         critic = self.return_mean + self.return_variance**0.5 * torch.cat(values)
-        progress = self.iteration / config.iterations
-        reward = objective_reward(batch, uncounted_episodes(config, progress))
-        discount = discount_at(config, progress)
+        reward = objective_reward(batch, uncounted_episodes(config, self._progress))
+        discount = discount_at(config, self._progress)
         advantage, target = trial_advantage(reward, critic, batch.valid, discount, config.trace)
         self._move_scale(target[batch.valid])
         centred = advantage - valid_mean(advantage, batch.valid)
@@ -219,9 +217,13 @@ class Rl2Learner:
         optimiser.step()
         return metrics
 
+    @property
+    def _progress(self) -> float:
+        """Part of the iterations that is done."""
+        return self.iteration / self.config.iterations
+
     def _entropy_weight(self) -> float:
-        left = 1.0 - self.iteration / self.config.iterations if self.config.anneal_entropy else 1.0
-        return self.config.entropy_weight * left
+        return self.config.entropy_weight * (1.0 - self._progress if self.config.anneal_entropy else 1.0)
 
     def _update_policy_by_trpo(self, data: Prepared) -> dict[str, float]:
         """One trust region step of the policy on all trials."""
