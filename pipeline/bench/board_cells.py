@@ -61,7 +61,7 @@ def _rl2(robot: BenchRobot, method: str, trial: Trial, **changes: Any) -> Cell:
         "first_discount": 0.8,
         **changes,
     }
-    return Cell(config=rl2_in_trials(robot, trial, method=method, repetitions=10, **settings), minutes=20)
+    return Cell(config=rl2_in_trials(robot, trial, method=method, repetitions=10, **settings), minutes=12)
 
 
 BOARD_CELLS: dict[str, Cell] = {}

@@ -77,7 +77,7 @@ METHODS: Final[Mapping[str, str]] = {
 """Methods whose names are more than their parts; without the ends in `DASHED`."""
 BENCHMARKS: Final[Mapping[str, str]] = {
     "meta-gridnavi": "GridNavi",
-    "meta-krazy-5x5-fixed-colours": "Krazy World, 5 x 5",
+    "meta-krazy-5x5-fixed-colours": "Krazy World, 5 x 5, fixed colours",
     "meta-tabular": "Tabular MDPs",
     "meta-navigation-2d": "2D navigation",
     "meta-movement-bandits": "MovementBandits",
