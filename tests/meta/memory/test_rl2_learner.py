@@ -267,6 +267,14 @@ def test_the_learning_rate_falls_to_zero_where_it_is_annealed() -> None:
         assert rates == pytest.approx(expected)
 
 
+def test_a_trust_region_step_goes_through_trials_that_end_early() -> None:
+    learner = make_points(update="trpo", separate_value=True)
+    data = learner.prepare(collect_batch(learner))
+    assert not bool(data.valid.all())
+    metrics = learner.update(data)
+    assert 0.0 < metrics["kl"] <= learner.config.trust_region.max_kl
+
+
 def test_a_greedy_agent_draws_nothing() -> None:
     learner = make_points()
     agent = learner.agent(greedy=True)
