@@ -8,7 +8,7 @@ The heads read h_(t+1), the state after x_t was consumed: a head on h_t would ch
 A Gaussian policy chooses in units of the space's prior, u = (z - mean) / std; a choice is its own index.
 
 Axes: ... any leading axes, R rows, T decisions of a trial, O observation, Z latent, C choices, A encoded action (C, or
-Z), F = O + A + 2 inputs, H hidden.
+Z), F = O + A + 2 inputs, H hidden, M numbers remembered.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..skills.gaussian import Gaussian, split
-from ..skills.network import make_linear
+from ..skills.network import MLP, make_linear
 from .distribution import Categorical, Distribution
+from .slots import SlotMemory
 from .space import ActionSpace, ChoiceSpace
 from .trial import TrialBatch
 
@@ -116,37 +117,94 @@ def run_gru(gru: nn.GRU, value: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 class RecurrentActorCritic(nn.Module):
-    """A policy and a value function of the trial so far; the value function has a GRU of its own, or the policy's."""
+    """A policy and a value function of the trial so far; the value function has a memory of its own, or the policy's.
+
+    The memory is a GRU, read by linear heads, or a GRU with slots (`SlotMemory`), both read by heads with one hidden
+    layer.
+    """
 
     def __init__(
-        self, space: ActionSpace, observation_dim: int, hidden: int, *, separate_value: bool, generator: torch.Generator
+        self,
+        space: ActionSpace,
+        observation_dim: int,
+        hidden: int,
+        *,
+        slots: int = 0,
+        slot_content: int = 32,
+        separate_value: bool = False,
+        generator: torch.Generator,
     ) -> None:
-        """Draws all weights from `generator`, on the CPU."""
+        """Draws all weights from `generator`, on the CPU.
+
+        Args:
+            space: What the policy chooses.
+            observation_dim: O.
+            hidden: H, of the GRU and of the heads' layer.
+            slots: K; 0 for a GRU alone.
+            slot_content: V.
+            separate_value: The value function shares nothing with the policy.
+            generator: Source of the weights.
+        """
         super().__init__()
         self.code = ActionCode(space)
         self.hidden = hidden
         inputs = observation_dim + self.code.width + 2
-        self.gru = make_gru(inputs, hidden, generator)
-        self.policy_head = make_linear(hidden, self.code.outputs, generator)
-        self.value_gru = make_gru(inputs, hidden, generator) if separate_value else None
-        self.value_head = make_linear(hidden, 1, generator)
-        with torch.no_grad():
-            self.policy_head.weight.mul_(FIRST_POLICY)
-            self.policy_head.bias.zero_()
 
-    def step(self, value: Tensor, hidden: Tensor) -> tuple[Distribution, Tensor]:
-        """pi(. | h_(t+1)) and h_(t+1), (r, H), of x_t (r, F) and h_t (r, H)."""
-        after = step_gru(self.gru, value, hidden)
-        return self.code.distribution(self.policy_head(after)), after
+        def make_memory() -> tuple[nn.GRU, SlotMemory | None]:
+            gru = make_gru(inputs, hidden, generator)
+            return gru, SlotMemory(inputs, hidden, slots, slot_content, generator) if slots else None
+
+        def make_head(outputs: int) -> nn.Module:
+            if not slots:
+                return make_linear(hidden, outputs, generator)
+            return MLP((hidden + slot_content, hidden, outputs), generator=generator)
+
+        self.gru, self.slots = make_memory()
+        self.policy_head = make_head(self.code.outputs)
+        self.value_gru: nn.GRU | None = None
+        self.value_slots: SlotMemory | None = None
+        if separate_value:
+            self.value_gru, self.value_slots = make_memory()
+        self.value_head = make_head(1)
+        last = [part for part in self.policy_head.modules() if isinstance(part, nn.Linear)][-1]
+        with torch.no_grad():
+            last.weight.mul_(FIRST_POLICY)
+            last.bias.zero_()
+
+    @property
+    def memory_size(self) -> int:
+        """Numbers that a row remembers, 0 at the begin of a trial: H, and the slots' behind them."""
+        return self.hidden + (0 if self.slots is None else self.slots.size)
+
+    def step(self, value: Tensor, memory: Tensor) -> tuple[Distribution, Tensor]:
+        """pi(. | the trial so far) and the memory after it, (r, M), of x_t (r, F) and the memory before."""
+        after = step_gru(self.gru, value, memory[:, : self.hidden])
+        if self.slots is not None:
+            after = torch.cat((after, self.slots.step(value, after, memory[:, self.hidden :])), dim=-1)
+        return self.code.distribution(self.policy_output(after)), after
+
+    def policy_output(self, memory: Tensor) -> Tensor:
+        """What the policy head says, (r, outputs), of a memory (r, M)."""
+        known = memory[:, : self.hidden]
+        if self.slots is not None:
+            known = torch.cat((known, self.slots.read(memory[:, self.hidden :])), dim=-1)
+        output: Tensor = self.policy_head(known)
+        return output
 
     def forward(self, value: Tensor, valid: Tensor | None = None) -> tuple[Distribution, Tensor]:
         """Policies, (R, T, .), and values, (R, T), of trials from their begin.
 
         Args:
             value: Inputs, shape (R, T, F).
-            valid: Shape (R, T) bool, False for the padding behind the end of a trial, which costs no time then and of
-                which nothing that is said means anything; None where there is none.
+            valid: Shape (R, T) bool, False for the padding behind the end of a trial, which costs no time in the GRU
+                then and of which nothing that is said means anything; None where there is none.
         """
-        policy = run_gru(self.gru, value, valid)
-        critic = policy if self.value_gru is None else run_gru(self.value_gru, value, valid)
+        policy = _recall(self.gru, self.slots, value, valid)
+        critic = policy if self.value_gru is None else _recall(self.value_gru, self.value_slots, value, valid)
         return self.code.distribution(self.policy_head(policy)), self.value_head(critic).squeeze(-1)
+
+
+def _recall(gru: nn.GRU, slots: SlotMemory | None, value: Tensor, valid: Tensor | None) -> Tensor:
+    """What the heads read of whole trials: h_1 ... h_T, (R, T, H), and what the slots add, (R, T, H + V)."""
+    hidden = run_gru(gru, value, valid)
+    return hidden if slots is None else torch.cat((hidden, slots(value, hidden)), dim=-1)

@@ -16,17 +16,27 @@ from .exported import Exported
 def export_rl2(learner: Rl2Learner, *, greedy: bool) -> Exported:
     """The recurrent policy; the value function stays behind."""
     network = copy.deepcopy(learner.network).cpu()
-    parts = {"gru": network.gru, "policy_head": network.policy_head}
+    parts = {"gru": network.gru, "slots": network.slots, "policy_head": network.policy_head}
 
     def read_state(agent: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
         tensors, _ = agent.state()
         state = {name: tensors[name].float() for name in MEMORY}
-        return state | {"output": network.policy_head(tensors["hidden"])}
+        return state | {"output": network.policy_output(tensors["hidden"])}
 
     return Exported(
         kind="rl2",
-        learner={"hidden": network.hidden, "greedy": greedy},
-        weights={f"{name}.{key}": value for name, net in parts.items() for key, value in net.state_dict().items()},
+        learner={
+            "hidden": network.hidden,
+            "slots": learner.config.slots,
+            "slot_content": learner.config.slot_content,
+            "greedy": greedy,
+        },
+        weights={
+            f"{name}.{key}": value
+            for name, part in parts.items()
+            if part is not None
+            for key, value in part.state_dict().items()
+        },
         agent=learner.agent(greedy=greedy),
         space=learner.space,
         read_state=read_state,

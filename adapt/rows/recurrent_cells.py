@@ -1,9 +1,10 @@
 """Recurrent cells in numpy, as torch computes them, for rows.
 
-Source: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation",
-EMNLP 2014 (GRU), in the form of torch, which multiplies by the reset gate after the hidden state's product.
+Sources: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation",
+EMNLP 2014 (GRU), in the form of torch, which multiplies by the reset gate after the hidden state's product; those of
+`meta/slots.py` (slots).
 
-Axes: r rows, F inputs, H hidden.
+Axes: r rows, F inputs, H hidden, K slots, V content.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Weights
-from ..networks import Array
+from ..networks import Array, compute_mlp
+from .space import mlp_shapes
 
 
 def gru_shapes(name: str, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
@@ -34,6 +36,27 @@ def step_gru(weights: Weights, name: str, value: Array, hidden: Array) -> Array:
     new = np.tanh(new_in + reset * new_hidden)
     after: Array = (np.float32(1.0) - update) * new + update * hidden
     return after
+
+
+def slot_shapes(name: str, inputs: int, hidden: int, slots: int, content: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights of a memory in slots."""
+    return {
+        f"{name}.address.weight": (slots, hidden),
+        f"{name}.address.bias": (slots,),
+        **mlp_shapes(f"{name}.write", (inputs, hidden, content)),
+    }
+
+
+def step_slots(weights: Weights, name: str, value: Array, hidden: Array, state: Array) -> tuple[Array, Array]:
+    """What is read, (r, V), and the state after, (r, K + K V), of x_t (r, F), h_(t+1) (r, H) and the state before."""
+    slots = len(weights[f"{name}.address.bias"])
+    content = compute_mlp(weights, f"{name}.write", value)
+    memory = state[:, slots:].reshape(len(state), slots, -1) + state[:, :slots, None] * content[:, None, :]
+    score = hidden @ weights[f"{name}.address.weight"].T + weights[f"{name}.address.bias"]
+    now = np.exp(score - score.max(axis=-1, keepdims=True))
+    now /= now.sum(axis=-1, keepdims=True)
+    read: Array = (now[..., None] * memory).sum(axis=1)
+    return read, np.concatenate([now, memory.reshape(len(state), -1)], axis=-1)
 
 
 def sigmoid(x: Array) -> Array:

@@ -12,7 +12,7 @@ else.
 Departures: PPO where Duan et al. use TRPO (`update` chooses); the value function is learned on returns of mean 0 and
 standard deviation 1 (a running estimate), and advantages are standardised over the batch, so that one learning rate
 and one weight of the entropy serve rewards of any scale; gamma may grow from `first_discount` on, and
-exploration episodes may count at first (`exploration_from`).
+exploration episodes may count at first (`exploration_from`); a memory in slots may stand beside the GRU (`slots`).
 
 Axes: R trials, T decisions of a trial.
 """
@@ -47,6 +47,11 @@ class Rl2Config:
     """Iterations of the whole training."""
     hidden: int = 64
     """Width of the GRU; published 256."""
+    slots: int = 0
+    """K, slots of a memory beside the GRU (`SlotMemory`), for tasks of many places, as tabular MDPs; published: none,
+    0."""
+    slot_content: int = 32
+    """V, numbers in a slot."""
     separate_value: bool = False
     """The value function has a GRU of its own, as published; else it reads the policy's."""
     discount: float = 0.99
@@ -91,6 +96,7 @@ class Rl2Config:
             "trials",
             "iterations",
             "hidden",
+            "slot_content",
             "epochs",
             "minibatch",
             "clip",
@@ -113,7 +119,7 @@ class Rl2Config:
                 f"Rl2Config.first_discount: expected 0 <= first_discount <= discount < 1, got {self.first_discount} "
                 f"and {self.discount}; correct them, or leave it out"
             )
-        for name in ("entropy_weight", "value_weight"):
+        for name in ("entropy_weight", "value_weight", "slots"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"Rl2Config.{name}: expected 0 or more, got {getattr(self, name)}; raise it")
         if self.update not in ("ppo", "trpo"):

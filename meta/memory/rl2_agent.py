@@ -1,6 +1,6 @@
-"""An RL2 agent: what it learns of a task is the hidden state of its GRU.
+"""An RL2 agent: what it learns of a task is the hidden state of its GRU, and what its slots hold.
 
-Axes: R rows, r rows still running, H hidden, Z latent, A encoded action.
+Axes: R rows, r rows still running, Z latent, A encoded action.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MEMORY = ("hidden", "action", "reward", "first")
 
 
 class Rl2Agent:
-    """Acts in R rows; every row has a hidden state that lasts from `begin_task` to the next, across episodes."""
+    """Acts in R rows; every row has a memory that lasts from `begin_task` to the next, across episodes."""
 
     def __init__(
         self,
@@ -50,15 +50,15 @@ class Rl2Agent:
         return 1
 
     def begin_task(self, rows: int) -> None:
-        """Forgets everything: h_0 = 0 in R rows."""
-        like = self._network.policy_head.weight
-        self._hidden = like.new_zeros(rows, self._network.hidden)
+        """Forgets everything: a memory of zeros in R rows."""
+        like = next(self._network.parameters())
+        self._hidden = like.new_zeros(rows, self._network.memory_size)
         self._action = like.new_zeros(rows, self._code.width)
         self._reward = like.new_zeros(rows)
         self._first = torch.ones(rows, dtype=torch.bool, device=like.device)
 
     def begin_episode(self) -> None:
-        """The next input of each row says so; the hidden state stays."""
+        """The next input of each row says so; the memory stays."""
         self._first.fill_(True)
 
     @torch.no_grad()
@@ -84,7 +84,7 @@ class Rl2Agent:
         """Nothing: it adapts while it acts."""
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Weights, hidden states and what the next input shows, and the generator; no facts."""
+        """Weights, memories and what the next input shows, and the generator; no facts."""
         tensors = {f"network.{name}": value.detach().clone() for name, value in self._network.state_dict().items()}
         tensors |= {name: getattr(self, f"_{name}").clone() for name in MEMORY}
         tensors["generator"] = self._generator.get_state()
@@ -98,7 +98,7 @@ class Rl2Agent:
         """
         try:
             rows = len(tensors["hidden"])
-            shapes = {"hidden": (rows, self._network.hidden), "action": (rows, self._code.width)}
+            shapes = {"hidden": (rows, self._network.memory_size), "action": (rows, self._code.width)}
             memory = {name: tensors[name].reshape(shapes.get(name, (rows,))).clone() for name in MEMORY}
             self._network.load_state_dict(named_part(tensors, "network."))
             self._generator.set_state(tensors["generator"].cpu())

@@ -96,11 +96,15 @@ class Rl2Learner:
             space,
             robot.spec.observation.shape[0],
             config.hidden,
+            slots=config.slots,
+            slot_content=config.slot_content,
             separate_value=config.separate_value,
             generator=torch.Generator().manual_seed(seed),
         ).to(self.device)
         self._policy: dict[str, Tensor] = {
-            name: value for name, value in self.network.named_parameters() if name.startswith(("gru", "policy"))
+            name: value
+            for name, value in self.network.named_parameters()
+            if name.startswith(("gru", "slots", "policy"))
         }
         self._value = [value for name, value in self.network.named_parameters() if name.startswith("value")]
         trained = self._value if config.update == "trpo" else list(self.network.parameters())

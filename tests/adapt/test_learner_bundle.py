@@ -96,13 +96,18 @@ def test_any_changed_number_of_the_golden_trial_is_found(folder: Path, sealed: C
         ({"kind": "simpl"}, r"got 'simpl'; .*load_bundle"),
         ({"kind": 3}, r"kind: expected one of .*, got 3"),
         ({"kind": "maml"}, r"learner: expected only the fields"),
-        ({"kind": "varibad"}, r"learner: expected the field 'boundaries', got 'none'"),
+        (
+            {"kind": "varibad", "learner": {"hidden": 7, "greedy": False}},
+            r"learner: expected the field 'boundaries', got 'none'",
+        ),
         ({"schema_version": 2}, r"schema_version: expected 1, got 2"),
         ({"extra": 1}, r"keys: expected exactly .*extra"),
         ({"robot": {"name": "grid"}}, r"robot"),
         ({"learner": {"hidden": 7}}, r"learner: expected the field 'greedy'"),
         ({"learner": {"hidden": True, "greedy": False}}, r"learner.hidden: expected an integer, got True"),
         ({"learner": {"hidden": 0, "greedy": False}}, r"learner.hidden: expected a positive number, got 0"),
+        ({"learner": {"hidden": 7, "greedy": False, "slots": -1}}, r"learner.slots: expected 0 or more, got -1"),
+        ({"learner": {"hidden": 7, "greedy": False, "slots": 2}}, r"tensors: expected"),
         ({"learner": {"hidden": 8, "greedy": False}}, r"expected 'gru.weight_ih_l0' of shape \(24, 17\)"),
         ({"space": {"name": "torque"}}, r"space: expected the field"),
         ({"budget": {"episodes": 0, "exploration_episodes": 0, "adapt_steps": 0}}, r"budget: expected 0 <= "),
@@ -117,6 +122,15 @@ def test_a_wrong_contract_is_refused_with_the_reason(
     sealed(folder)
     with pytest.raises(BundleError, match=message):
         load_learner_bundle(folder)
+
+
+def test_a_bundle_from_before_there_were_slots_has_none(folder: Path, sealed: Callable[..., None]) -> None:
+    data = json.loads((folder / "bundle.json").read_text())
+    assert data["learner"].pop("slots") == 0
+    del data["learner"]["slot_content"]
+    (folder / "bundle.json").write_text(json.dumps(data))
+    sealed(folder)
+    load_learner_bundle(folder)
 
 
 def test_the_loader_of_simpl_refuses_it_by_name(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """What a recurrent actor-critic reads, and that one step of it is one step of the sequence."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -40,9 +42,17 @@ def make_batch() -> TrialBatch:
     )
 
 
-def make_network(space: ActionSpace, observation_dim: int, *, separate_value: bool = False) -> RecurrentActorCritic:
+def make_network(space: ActionSpace, observation_dim: int, **options: Any) -> RecurrentActorCritic:
     generator = torch.Generator().manual_seed(0)
-    return RecurrentActorCritic(space, observation_dim, 8, separate_value=separate_value, generator=generator)
+    return RecurrentActorCritic(space, observation_dim, 8, **options, generator=generator)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"separate_value": True},
+    {"slots": 3, "slot_content": 2},
+    {"slots": 3, "slot_content": 2, "separate_value": True},
+]
 
 
 def test_inputs_are_what_was_seen_and_the_action_and_reward_before() -> None:
@@ -71,21 +81,22 @@ def test_choices_of_a_gaussian_space_are_in_units_of_its_prior() -> None:
     assert code.to_latent(torch.tensor([[2.0, -2.0]]), prior).tolist() == [[5.0, -2.0]]
 
 
-@pytest.mark.parametrize("separate", [False, True])
-def test_steps_give_what_the_sequence_gives(separate: bool) -> None:
-    network = make_network(ChoiceSpace(THREE), 1, separate_value=separate)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_steps_give_what_the_sequence_gives(options: dict[str, Any]) -> None:
+    network = make_network(ChoiceSpace(THREE), 1, **options)
     value = torch.randn(5, 7, 6, generator=torch.Generator().manual_seed(1))
     whole, critic = network(value)
-    hidden = torch.zeros(5, 8)
+    memory = torch.zeros(5, network.memory_size)
     for step in range(7):
-        one, hidden = network.step(value[:, step], hidden)
+        one, memory = network.step(value[:, step], memory)
         assert isinstance(one, Categorical)
         torch.testing.assert_close(one.logits, whole.logits[:, step], atol=1e-6, rtol=1e-5)
     assert critic.shape == (5, 7)
 
 
-def test_the_heads_read_the_state_after_the_input() -> None:
-    network = make_network(ChoiceSpace(THREE), 1)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_heads_read_the_state_after_the_input(options: dict[str, Any]) -> None:
+    network = make_network(ChoiceSpace(THREE), 1, **options)
     value = torch.randn(1, 4, 6, generator=torch.Generator().manual_seed(1))
     other = value.clone()
     other[0, 2] += 1.0
@@ -108,22 +119,27 @@ def test_one_step_by_hand() -> None:
 
 def test_a_separate_value_function_shares_nothing_with_the_policy() -> None:
     value = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(1))
-    for separate in (False, True):
-        network = make_network(ChoiceSpace(THREE), 1, separate_value=separate)
+    for options in OPTIONS:
+        network = make_network(ChoiceSpace(THREE), 1, **options)
         network(value)[1].sum().backward()
-        assert (network.gru.weight_hh_l0.grad is None) == separate
-        assert network.policy_head.weight.grad is None
+        moved = {name.split(".")[0] for name, value in network.named_parameters() if value.grad is not None}
+        slots = {"slots"} if "slots" in options else set()
+        if "separate_value" in options:
+            assert moved == {"value_head", "value_gru"} | {f"value_{name}" for name in slots}
+        else:
+            assert moved == {"value_head", "gru"} | slots
 
 
-def test_the_first_policy_is_nearly_uniform() -> None:
-    network = make_network(ChoiceSpace(THREE), 1)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_first_policy_is_nearly_uniform(options: dict[str, Any]) -> None:
+    network = make_network(ChoiceSpace(THREE), 1, **options)
     policy, _ = network(torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(1)))
     assert float(policy.logits.detach().abs().max()) < 0.02
 
 
-@pytest.mark.parametrize("separate", [False, True])
-def test_padding_changes_neither_what_comes_before_it_nor_the_gradients(separate: bool) -> None:
-    network = make_network(ChoiceSpace(THREE), 1, separate_value=separate)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_padding_changes_neither_what_comes_before_it_nor_the_gradients(options: dict[str, Any]) -> None:
+    network = make_network(ChoiceSpace(THREE), 1, **options)
     value = torch.randn(4, 6, 6, generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor([2, 6, 1, 4])
     valid = torch.arange(6) < lengths[:, None]

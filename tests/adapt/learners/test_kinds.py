@@ -79,10 +79,14 @@ def shake(learner: MetaLearner) -> None:
     learner.load_state(tensors, facts)
 
 
-def rl2(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
-    learner = Rl2Learner(space, robot, goals, Rl2Config(trials=2, hidden=7, iterations=1))
+def rl2(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32], **changes: Any) -> Exported:
+    learner = Rl2Learner(space, robot, goals, Rl2Config(trials=2, hidden=7, iterations=1, **changes))
     shake(learner)
     return export_rl2(learner, greedy=False)
+
+
+def rl2_with_slots(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
+    return rl2(space, robot, goals, slots=4, slot_content=3)
 
 
 def maml(
@@ -184,6 +188,7 @@ def mlsh(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> E
 LEARNERS: dict[str, Make] = {
     "mlsh": mlsh,
     "rl2": rl2,
+    "rl2-slots": rl2_with_slots,
     "maml": maml,
     "meta-sgd": meta_sgd,
     "learned-update": learned_update,

@@ -53,6 +53,13 @@ class TestRl2OnABandit(MetaLearnerContract):
         return make_bandit(seed)
 
 
+class TestRl2WithSlotsOnABandit(MetaLearnerContract):
+    adapt_steps: ClassVar[int] = 0
+
+    def make_learner(self, seed: int) -> Rl2Learner:
+        return make_bandit(seed, slots=3, slot_content=2)
+
+
 class TestErl2OnPoints(MetaLearnerContract):
     adapt_steps: ClassVar[int] = 0
 
@@ -99,11 +106,15 @@ def act(learner: Rl2Learner, agent: Rl2Agent, monkeypatch: pytest.MonkeyPatch, e
     return Acted(rounds, drawn)
 
 
+@pytest.mark.parametrize("slots", [0, 3])
 @pytest.mark.parametrize("make", [make_bandit, make_points])
-def test_log_probabilities_over_the_sequence_are_those_of_acting(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    learner = make(hidden=16)
+def test_log_probabilities_over_the_sequence_are_those_of_acting(
+    make: Any, slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = make(hidden=16, slots=slots)
     with torch.no_grad():
-        learner.network.policy_head.weight.mul_(100.0)  # a policy that depends on what it reads
+        last = [name for name in learner.network.state_dict() if name.startswith("policy_head")][-2]
+        learner.network.get_parameter(last).mul_(100.0)  # a policy that depends on what it reads
     acted = act(learner, learner.agent(seed=2), monkeypatch)
     batch = join(acted.rounds)
     prepared = learner.prepare(batch)
@@ -275,6 +286,16 @@ def test_a_trust_region_step_goes_through_trials_that_end_early() -> None:
     assert 0.0 < metrics["kl"] <= learner.config.trust_region.max_kl
 
 
+def test_a_trust_region_step_moves_all_of_the_policy_and_nothing_else() -> None:
+    learner = make_bandit(update="trpo", separate_value=True, slots=3, slot_content=2)
+    before = {name: value.clone() for name, value in learner.network.state_dict().items()}
+    learner._update_policy_by_trpo(learner.prepare(collect_batch(learner)))
+    moved = {
+        name.split(".")[0] for name, value in learner.network.state_dict().items() if (value != before[name]).any()
+    }
+    assert moved == {"gru", "slots", "policy_head"}
+
+
 def test_a_greedy_agent_draws_nothing() -> None:
     learner = make_points()
     agent = learner.agent(greedy=True)
@@ -286,7 +307,14 @@ def test_a_greedy_agent_draws_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"separate_value": True, "update": "trpo", "iterations": 25}], ids=["ppo", "trpo"]
+    "changes",
+    [
+        {},
+        {"separate_value": True, "update": "trpo", "iterations": 25},
+        {"slots": 4, "slot_content": 8},
+        {"slots": 4, "slot_content": 8, "separate_value": True, "update": "trpo", "iterations": 25},
+    ],
+    ids=["ppo", "trpo", "slots-ppo", "slots-trpo"],
 )
 def test_it_learns_to_find_the_better_arm(changes: dict[str, Any]) -> None:
     # always the same arm: 8 x (0.9 + 0.1) / 2 = 4; the optimum tries one, then stays or leaves: 0.5 + 7 x 0.9 = 6.8
