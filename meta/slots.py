@@ -4,7 +4,7 @@ Sources: Mishra et al., "A Simple Neural Attentive Meta-Learner", ICLR 2018 (att
 recurrent state forgets); Schlag, Irie, Schmidhuber, "Linear Transformers Are Secretly Fast Weight Programmers", ICML
 2021 (attention without a softmax over the past is a matrix that outer products are added to).
 
-A place is what the GRU makes of the trial so far, addressed by k_t = softmax(W h_(t+1)), K slots. The input x_t tells
+A place is what is seen, and what the GRU makes of the trial so far: k_t = softmax(W [h_(t+1), x_t]), K slots. The input x_t tells
 what followed the place before it: what was chosen there, what it paid and where it led. It is written under the address
 of that place, and what is read is what was written under the address of this one, with k_(-1) = 0 and M_(-1) = 0:
 
@@ -23,6 +23,11 @@ from torch import Tensor, nn
 
 from ..skills.network import MLP, make_linear
 
+FIRST_ADDRESS = 5.0
+"""Factor on the first weights of the addresses. Drawn as other layers are, all places begin with nearly the same
+address, and it takes long to tell them apart: 100 iterations on tabular MDPs that came to 143 with it stopped at 126
+without (one seed)."""
+
 
 class SlotMemory(nn.Module):
     """Addresses and contents, learned with what reads them."""
@@ -31,7 +36,9 @@ class SlotMemory(nn.Module):
         """Draws all weights from `generator`, on the CPU."""
         super().__init__()
         self.slots, self.content = slots, content
-        self.address = make_linear(hidden, slots, generator)
+        self.address = make_linear(hidden + inputs, slots, generator)
+        with torch.no_grad():
+            self.address.weight.mul_(FIRST_ADDRESS)
         self.write = MLP((inputs, hidden, content), generator=generator)
 
     @property
@@ -43,7 +50,7 @@ class SlotMemory(nn.Module):
         """[k_t, M_t], (r, size), of x_t (r, F), h_(t+1) (r, H) and [k_(t-1), M_(t-1)]."""
         before, memory = self._split(state)
         memory = memory + before[..., None] * self.write(value)[:, None, :]
-        return torch.cat((self._address(hidden), memory.flatten(1)), dim=-1)
+        return torch.cat((self._address(value, hidden), memory.flatten(1)), dim=-1)
 
     def read(self, state: Tensor) -> Tensor:
         """y_t, (r, V), of [k_t, M_t]."""
@@ -53,12 +60,12 @@ class SlotMemory(nn.Module):
     def _split(self, state: Tensor) -> tuple[Tensor, Tensor]:
         return state[:, : self.slots], state[:, self.slots :].reshape(-1, self.slots, self.content)
 
-    def _address(self, hidden: Tensor) -> Tensor:
-        return torch.softmax(self.address(hidden), dim=-1)
+    def _address(self, value: Tensor, hidden: Tensor) -> Tensor:
+        return torch.softmax(self.address(torch.cat((hidden, value), dim=-1)), dim=-1)
 
     def forward(self, value: Tensor, hidden: Tensor) -> Tensor:
         """What is read over whole trials, (R, T, V), of inputs (R, T, F) and states after them (R, T, H)."""
-        now = self._address(hidden)
+        now = self._address(value, hidden)
         before = torch.cat((torch.zeros_like(now[:, :1]), now[:, :-1]), dim=1)
         read: Tensor = torch.tril(now @ before.transpose(1, 2)) @ self.write(value)
         return read

@@ -41,7 +41,7 @@ def step_gru(weights: Weights, name: str, value: Array, hidden: Array) -> Array:
 def slot_shapes(name: str, inputs: int, hidden: int, slots: int, content: int) -> dict[str, tuple[int, ...]]:
     """Shapes of the weights of a memory in slots."""
     return {
-        f"{name}.address.weight": (slots, hidden),
+        f"{name}.address.weight": (slots, hidden + inputs),
         f"{name}.address.bias": (slots,),
         **mlp_shapes(f"{name}.write", (inputs, hidden, content)),
     }
@@ -52,7 +52,8 @@ def step_slots(weights: Weights, name: str, value: Array, hidden: Array, state: 
     slots = len(weights[f"{name}.address.bias"])
     content = compute_mlp(weights, f"{name}.write", value)
     memory = state[:, slots:].reshape(len(state), slots, -1) + state[:, :slots, None] * content[:, None, :]
-    score = hidden @ weights[f"{name}.address.weight"].T + weights[f"{name}.address.bias"]
+    place = np.concatenate([hidden, value], axis=-1)
+    score = place @ weights[f"{name}.address.weight"].T + weights[f"{name}.address.bias"]
     now = np.exp(score - score.max(axis=-1, keepdims=True))
     now /= now.sum(axis=-1, keepdims=True)
     read: Array = (now[..., None] * memory).sum(axis=1)

@@ -34,9 +34,9 @@ def test_steps_read_what_the_whole_sequence_reads(memory: SlotMemory) -> None:
 def test_three_decisions_by_hand(memory: SlotMemory) -> None:
     with torch.no_grad():
         # all but one-hot addresses: h = e_i is slot i
-        memory.address.weight.copy_(60.0 * torch.eye(K, H))
+        memory.address.weight.copy_(60.0 * torch.eye(K, H + F))
         memory.address.bias.zero_()
-    value, hidden = draw(1, 3)[0], torch.eye(H)[[1, 2, 1]][None]
+    value, hidden = 0.1 * draw(1, 3)[0], torch.eye(H)[[1, 2, 1]][None]
     content = memory.write(value)[0]
     # nothing lies before x_0; x_1 followed place 1 and is not read in place 2, but when the trial is back in place 1
     expected = torch.stack((torch.zeros(V), torch.zeros(V), content[1]))
@@ -46,7 +46,7 @@ def test_three_decisions_by_hand(memory: SlotMemory) -> None:
 def test_what_followed_a_place_is_summed(memory: SlotMemory) -> None:
     value, hidden = draw(1, 1)
     value, hidden = value.expand(1, 6, F), hidden.expand(1, 6, H)
-    key = torch.softmax(memory.address(hidden[0, 0]), dim=-1)
+    key = torch.softmax(memory.address(torch.cat((hidden[0, 0], value[0, 0]))), dim=-1)
     times = torch.arange(6.0)[:, None]  # in the same place since: one more each time
     torch.testing.assert_close(memory(value, hidden)[0], times * key.square().sum() * memory.write(value[0]))
 
