@@ -4,9 +4,10 @@ Sources: Mishra et al., "A Simple Neural Attentive Meta-Learner", ICLR 2018 (att
 recurrent state forgets); Schlag, Irie, Schmidhuber, "Linear Transformers Are Secretly Fast Weight Programmers", ICML
 2021 (attention without a softmax over the past is a matrix that outer products are added to).
 
-A place is what is seen, and what the GRU makes of the trial so far: k_t = softmax(W [h_(t+1), x_t]), K slots. The input x_t tells
-what followed the place before it: what was chosen there, what it paid and where it led. It is written under the address
-of that place, and what is read is what was written under the address of this one, with k_(-1) = 0 and M_(-1) = 0:
+A place is what is seen, and what the GRU makes of the trial so far: k_t = softmax(W [h_(t+1), x_t]), over K slots.
+The input x_t tells what followed the place before it: what was chosen there, what it paid and where it led. It is
+written under the address of that place, and what is read is what was written under the address of this one, with
+k_(-1) = 0 and M_(-1) = 0:
 
     M_t = M_(t-1) + k_(t-1) v(x_t)^T        y_t = M_t^T k_t = sum over s <= t of (k_t . k_(s-1)) v(x_s)
 
