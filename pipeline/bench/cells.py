@@ -163,7 +163,7 @@ CELLS: dict[str, Cell] = {
             epochs=3,
             minibatch=32,
             learning_rate=2e-3,
-            # with a GRU alone, of 128 units, it stopped at 125 after as many iterations
+            # with a GRU alone, of 128 units, it stopped at 124 after as many iterations
             slots=32,
             **(GROWING_HORIZON | {"discount": 0.9}),
         ),

@@ -83,6 +83,10 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "meta-movement-bandits": "MovementBandits",
     "meta-point-robot": "Point robot",
     "meta-sparse-semicircle": "Sparse semicircle",
+    "meta-point-maze-20-seed0": "Maze of SiMPL",
+    "meta-maze-7": "Random mazes, 7 x 7",
+    "meta-cheetah-direction-10ms": "HalfCheetah, two directions",
+    "meta-cheetah-velocity-10ms": "HalfCheetah, velocities",
 }
 
 
