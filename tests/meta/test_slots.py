@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from supple.meta.slots import SlotMemory
+from supple.meta.slots import CHUNK, SlotMemory
 
 F, H, K, V = 3, 4, 5, 2
 
@@ -26,8 +26,9 @@ def walk(memory: SlotMemory, value: Tensor, hidden: Tensor) -> Tensor:
     return torch.stack(reads, dim=1)
 
 
-def test_steps_read_what_the_whole_sequence_reads(memory: SlotMemory) -> None:
-    value, hidden = draw(6, 9)
+@pytest.mark.parametrize("decisions", [1, CHUNK - 1, CHUNK, 2 * CHUNK + 1])
+def test_steps_read_what_the_whole_sequence_reads(memory: SlotMemory, decisions: int) -> None:
+    value, hidden = draw(6, decisions)
     torch.testing.assert_close(walk(memory, value, hidden), memory(value, hidden))
 
 
