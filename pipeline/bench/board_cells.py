@@ -78,5 +78,5 @@ for _name, _robot in BOARDS.items():
         f"rl2-{_name}": _rl2(_robot, "rl2", TRIAL),
         # three episodes in five that never count teach nothing: on train boards the last episode returned .7 after 3 M
         # decisions, where RL2 was at 1.1
-        f"e-rl2-{_name}": _rl2(_robot, "e-rl2", EXPLORING_TRIAL, exploration_from=0.4),
+        f"e-rl2-{_name}": _rl2(_robot, "e-rl2", EXPLORING_TRIAL, exploration_from=0.7),
     }
