@@ -8,7 +8,9 @@ JMLR 11, 2010 (UCRL2, its optimistic transitions by the procedure of Figure 2).
 
 Duan et al., "RL2", arXiv 1611.02779, 2016, Table 2, compare with all of them in ten episodes: PSRL 138.1, OPSRL 144.1,
 UCRL2 146.6, BEB 150.2, of which details are not given. On 3000 tasks, with a standard error of 0.5, ours have 134.6,
-138.9, 151.0 and 151.5, the last two with the scales below, and the greedy policy of the posterior means has 150.0.
+138.9, 151.0 and 151.5, the last two with the scales below, and the greedy policy of the posterior means has 150.0. As
+published, they plan before each episode. BEB that plans anew before every step, in the light of what it has just seen
+(`replan`), has 162 on 1024 tasks, and looking further than the present reward adds next to nothing to that.
 
 All of them know the prior of `tabular.py`, a flat Dirichlet and N(1, 1) with noise of unit variance. UCRL2 has no
 prior; here its regions are around the posterior means, of widths that shrink with the visits.
@@ -149,8 +151,10 @@ def _induct(quality: Callable[[Double], Double], evidence: Evidence, steps: int)
     return actions
 
 
-def play_tabular(batch: RobotBatch, goals: Float, plan: Plan, episodes: int, rng: np.random.Generator) -> Double:
-    """Plays so many episodes in every row, planning before each; returns their sums of rewards, shape (R, E).
+def play_tabular(
+    batch: RobotBatch, goals: Float, plan: Plan, episodes: int, rng: np.random.Generator, *, replan: bool = False
+) -> Double:
+    """Plays so many episodes in every row; returns their sums of rewards, shape (R, E).
 
     Args:
         batch: Tabular MDPs.
@@ -158,15 +162,19 @@ def play_tabular(batch: RobotBatch, goals: Float, plan: Plan, episodes: int, rng
         plan: The policy.
         episodes: E.
         rng: Source of what is random in the MDPs and of the policy's draws.
+        replan: Plan before every step, for what is left of the episode; else before every episode.
     """
     rows, states, actions = np.arange(batch.rows), batch.spec.observation.shape[0], len(batch.spec.choices)
     evidence = Evidence(np.zeros((len(rows), states, actions, states)), np.zeros((len(rows), states, actions)))
     returns = np.zeros((len(rows), episodes))
     for episode in range(episodes):
-        policy = plan(evidence, batch.spec.episode_steps, rng)
+        steps = batch.spec.episode_steps
+        policy = plan(evidence, steps, rng)
         state = batch.reset(rows, goals, rng).argmax(axis=1)
-        for step in range(batch.spec.episode_steps):
-            action = policy[rows, step, state]
+        for step in range(steps):
+            if replan and step:
+                policy = plan(evidence, steps - step, rng)
+            action = policy[rows, 0 if replan else step, state]
             result = batch.step(rows, action[:, None].astype(np.float32))
             after = result.observation.argmax(axis=1)
             evidence.visits[rows, state, action, after] += 1.0

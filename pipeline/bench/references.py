@@ -59,7 +59,8 @@ def find_players(robot: BenchRobot) -> dict[str, Play]:
             "beb": make_beb(),
             "greedy": make_epsilon_greedy(0.0),
         }
-        return {name: partial(_play_tabular, plan) for name, plan in plans.items()}
+        players: dict[str, Play] = {name: partial(_play_tabular, plan) for name, plan in plans.items()}
+        return players | {"beb-every-step": partial(_play_tabular, make_beb(), replan=True)}
     return {"posterior-sampling": _sample_posterior} if isinstance(robot, GridNavi) else {}
 
 
@@ -82,8 +83,10 @@ def _play_bandit(choose: Choose, batch: RobotBatch, goals: Float, episodes: int,
     return play_bandit(batch, goals, choose, rng)[:, None]
 
 
-def _play_tabular(plan: Plan, batch: RobotBatch, goals: Float, episodes: int, rng: np.random.Generator) -> Scores:
-    return play_tabular(batch, goals, plan, episodes, rng)
+def _play_tabular(
+    plan: Plan, batch: RobotBatch, goals: Float, episodes: int, rng: np.random.Generator, *, replan: bool = False
+) -> Scores:
+    return play_tabular(batch, goals, plan, episodes, rng, replan=replan)
 
 
 def _sample_posterior(batch: RobotBatch, goals: Float, episodes: int, rng: np.random.Generator) -> Scores:

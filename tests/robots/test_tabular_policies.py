@@ -119,6 +119,32 @@ def test_evidence_is_what_happened() -> None:
     assert returns.shape == (3, 2)
 
 
+def test_replanning_sees_what_the_episode_has_shown_and_what_is_left_of_it() -> None:
+    goals = draw_tabular_goals(2, np.random.default_rng(0), states=2, actions=2)
+    calls = []
+
+    def plan(evidence: Evidence, steps: int, rng: np.random.Generator) -> np.ndarray:
+        calls.append((float(evidence.tried[0].sum()), steps))
+        # action 1 now, and 0 later, which is never reached
+        return np.concatenate((np.ones((2, 1, 2), np.int64), np.zeros((2, steps - 1, 2), np.int64)), axis=1)
+
+    batch = TabularBatch(2, states=2, actions=2, episode_steps=3)
+    play_tabular(batch, goals, plan, 2, np.random.default_rng(0), replan=True)
+    assert calls == [(0, 3), (1, 2), (2, 1), (3, 3), (4, 2), (5, 1)]
+    last = []
+    play_tabular(batch, goals, lambda e, n, r: (last.append(e.tried.copy()), plan(e, n, r))[1], 2, RNG, replan=True)
+    assert last[-1][:, :, 0].sum() == 0.0
+
+
+def test_replanning_pays() -> None:
+    goals = draw_tabular_goals(400, np.random.default_rng(2))
+    once, always = (
+        play_tabular(TabularBatch(400), goals, make_beb(), 10, np.random.default_rng(3), replan=replan).sum(axis=1)
+        for replan in (False, True)
+    )
+    assert (always - once).mean() > 7.0  # measured on 1024 tasks: 162 and 151.5; the error of a difference is 1.2
+
+
 @pytest.mark.parametrize(
     ("plan", "published", "ours"),
     # Duan et al. 2016, Table 2, from an unknown number of tasks; None where ours does something else, and differs

@@ -69,7 +69,7 @@ def test_trials_of_a_task_stand_beside_each_other(tmp_path: Path) -> None:
             return split._replace(test=test)
 
     policies = play(tmp_path / "out", Two(num_train=2), trial=Trial(episodes=3, exploration_episodes=1), trials=4)
-    assert list(policies) == ["psrl", "opsrl", "ucrl2", "beb", "greedy"]
+    assert list(policies) == ["psrl", "opsrl", "ucrl2", "beb", "greedy", "beb-every-step"]
     for scores in policies.values():
         # noise of a sum of ten rewards, mean of four trials: standard deviation 1.6
         np.testing.assert_allclose(scores["return"], [[200.0] * 3, [-100.0] * 3], atol=8.0)
