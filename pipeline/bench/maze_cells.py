@@ -6,7 +6,7 @@ BC+PEARL in raw actions, BC+MAML in raw actions (appendix A) and others; SiMPL i
 Goals are the published ones, 40 to train on and 10 to test on, and the first 20 episodes in a test task search, as
 published.
 
-None of these cells was run to its end so far, and settings that are not published are first guesses.
+PEARL and MAML over skills alone were run to the end so far; settings that are not published are first guesses.
 """
 
 from dataclasses import replace

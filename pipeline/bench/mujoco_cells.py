@@ -5,7 +5,7 @@ Sources of references: Finn, Abbeel, Levine, "Model-Agnostic Meta-Learning for F
 noise, and their policy also sees the centre of mass, see `robots/cheetah.py`. The cells of the other learners stand on
 the same robots, so that they can be compared; in their own papers an action lasts 50 ms.
 
-None of these cells was run so far, and settings that are not published are first guesses.
+RL2 alone was run so far; settings that are not published are first guesses.
 """
 
 from ...meta.baselines.sac import SacConfig
