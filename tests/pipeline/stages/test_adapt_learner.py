@@ -257,7 +257,7 @@ def test_looking_at_a_bundle(trained: Path) -> None:
     assert (facts["kind"], facts["robot"], facts["learner"]) == (
         "rl2 bundle",
         "gridnavi",
-        {"greedy": False, "hidden": 8},
+        {"greedy": False, "hidden": 8, "slots": 0, "slot_content": 32},
     )
     assert find_kind(["--json", "--seed", "3", str(path)]) == "rl2"
     assert find_kind([str(trained)]) is None
