@@ -8,9 +8,9 @@ JMLR 11, 2010 (UCRL2, its optimistic transitions by the procedure of Figure 2).
 
 Duan et al., "RL2", arXiv 1611.02779, 2016, Table 2, compare with all of them in ten episodes: PSRL 138.1, OPSRL 144.1,
 UCRL2 146.6, BEB 150.2, of which details are not given. On 3000 tasks, with a standard error of 0.5, ours have 134.6,
-138.9, 151.0 and 151.5, the last two with the scales below, and the greedy policy of the posterior means has 150.0. As
-published, they plan before each episode. BEB that plans anew before every step, in the light of what it has just seen
-(`replan`), has 162 on 1024 tasks, and looking further than the present reward adds next to nothing to that.
+138.9, 151.0 and 151.5, the last two with the scales below, and the greedy policy of the posterior means has 150.0. All
+plan before each episode there; BEB that plans anew before every step, in the light of what it has just seen (`replan`),
+has 162 on 1024 tasks, and looking further than the present reward adds next to nothing to that.
 
 All of them know the prior of `tabular.py`, a flat Dirichlet and N(1, 1) with noise of unit variance. UCRL2 has no
 prior; here its regions are around the posterior means, of widths that shrink with the visits.
