@@ -67,3 +67,14 @@ def test_gradients_reach_addresses_and_contents(memory: SlotMemory) -> None:
     for tensor in (hidden, *memory.parameters()):
         assert tensor.grad is not None
         assert float(tensor.grad.abs().sum()) > 0.0
+
+
+def test_different_places_begin_with_different_addresses() -> None:
+    memory = SlotMemory(10, 64, 32, V, torch.Generator().manual_seed(0))
+    seen = torch.eye(10)[None]  # ten states, one-hot, before the GRU says anything
+    with torch.no_grad():
+        key = torch.softmax(memory.address(torch.cat((torch.zeros(1, 10, 64), seen), dim=-1)), dim=-1)[0]
+    overlap = key @ key.T
+    same = overlap.diagonal().mean()
+    # as drawn by torch it is 0.995: what is read in one place is all but what is read in another
+    assert float((overlap.sum() - overlap.trace()) / 90 / same) < 0.95
