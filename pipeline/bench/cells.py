@@ -163,8 +163,8 @@ CELLS: dict[str, Cell] = {
             epochs=3,
             minibatch=32,
             learning_rate=2e-3,
-            # with a GRU alone, of 128 units, it stopped at 124 after as many iterations (gamma to .99), and at 119 after
-            # half as many (gamma to .9)
+            # a GRU alone, of 128 units, stopped at 124 after as many iterations with gamma to .99, and at 119 after
+            # half as many with gamma to .9
             slots=32,
             **(GROWING_HORIZON | {"discount": 0.9}),
         ),
