@@ -22,6 +22,8 @@ from ...robots.bandit_policies import (
     play_bandit,
 )
 from ...robots.gridnavi_policies import aim_by_posterior_sampling, play_gridnavi
+from ...robots.krazy_policies import can_be_planned, play_krazy
+from ...robots.krazy_world import KrazyBatch
 from ...robots.robot import Float, RobotBatch
 from ...robots.tabular_policies import (
     Plan,
@@ -35,13 +37,15 @@ from ...robots.tabular_policies import (
 from ..folder import load_json, write_record
 from ..stage import Stage, Work
 from .cell_stages import BenchConfig, make_scores
-from .robots import BenchRobot, BernoulliBandits, GridNavi, TabularMdps
+from .robots import BenchRobot, BernoulliBandits, GridNavi, KrazyWorld, TabularMdps
 
 REFERENCES_NAME = "references.json"
 UCB1_SCALE = 0.2
 """The best of a few that were tried with 5 arms and 100 pulls; 1 in the original, tuned by Duan et al. 2016."""
 MAX_BAYES_PULLS = 10
 """Bandits of more pulls are not played Bayes-optimally: backward induction over all counts is out of reach."""
+LOOKING_EPISODES = 3
+"""Of the planner that looks first; as many as E-RL2 explores in."""
 
 Play = Callable[[RobotBatch, Float, int, np.random.Generator], Scores]
 """Returns of each row and episode, shape (R, E), from robots, goals (R, G), E and a source of draws."""
@@ -61,6 +65,11 @@ def find_players(robot: BenchRobot) -> dict[str, Play]:
         }
         players: dict[str, Play] = {name: partial(_play_tabular, plan) for name, plan in plans.items()}
         return players | {"beb-every-step": partial(_play_tabular, make_beb(), replan=True)}
+    if isinstance(robot, KrazyWorld) and can_be_planned(robot.board):
+        return {
+            "planner": partial(_play_krazy, robot),
+            "look-first-planner": partial(_play_krazy, robot, looking_episodes=LOOKING_EPISODES),
+        }
     return {"posterior-sampling": _sample_posterior} if isinstance(robot, GridNavi) else {}
 
 
@@ -87,6 +96,21 @@ def _play_tabular(
     plan: Plan, batch: RobotBatch, goals: Float, episodes: int, rng: np.random.Generator, *, replan: bool = False
 ) -> Scores:
     return play_tabular(batch, goals, plan, episodes, rng, replan=replan)
+
+
+def _play_krazy(
+    robot: KrazyWorld,
+    batch: RobotBatch,
+    goals: Float,
+    episodes: int,
+    rng: np.random.Generator,
+    *,
+    looking_episodes: int = 0,
+) -> Scores:
+    """A board gives the same whenever it is played, so each is played once."""
+    boards, board_of = np.unique(goals, axis=0, return_inverse=True)
+    assert isinstance(batch, KrazyBatch)
+    return play_krazy(batch, boards, robot.board, episodes, looking_episodes=looking_episodes)[board_of]
 
 
 def _sample_posterior(batch: RobotBatch, goals: Float, episodes: int, rng: np.random.Generator) -> Scores:

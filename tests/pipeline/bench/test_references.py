@@ -40,12 +40,13 @@ def test_bandits_are_played_by_what_their_length_allows() -> None:
     assert list(find_players(BernoulliBandits(pulls=100, arms=2)))[-1] == "gittins"
     assert list(find_players(BernoulliBandits(pulls=500, arms=2)))[-1] == "greedy"
     assert find_players(KrazyWorld()) == {}
+    assert list(find_players(CELLS["rl2-krazy-5x5-4096"].config.robot)) == ["planner", "look-first-planner"]
 
 
 def test_only_protocols_that_the_policies_follow_have_references() -> None:
     found = {name for name, cell in CELLS.items() if has_references(cell.config)}
-    assert {"demo-rl2", "rl2-bandit-10-5", "rl2-tabular-10", "rl2-gridnavi"} <= found
-    assert not {"demo-maml", "rl2-krazy-5x5", "maml-2d-navigation"} & found
+    assert {"demo-rl2", "rl2-bandit-10-5", "rl2-tabular-10", "rl2-gridnavi", "e-rl2-krazy-5x5-4096"} <= found
+    assert not {"demo-maml", "rl2-krazy-5x5", "maml-krazy-5x5-4096", "maml-2d-navigation"} & found
     bandit = CELLS["rl2-bandit-10-5"].config
     for other in (EvaluationConfig(adapt_steps=1), EvaluationConfig(trial=Trial(episodes=2))):
         assert not has_references(replace(bandit, evaluation=other))
@@ -75,6 +76,17 @@ def test_trials_of_a_task_stand_beside_each_other(tmp_path: Path) -> None:
         np.testing.assert_allclose(scores["return"], [[200.0] * 3, [-100.0] * 3], atol=8.0)
         np.testing.assert_allclose(scores["return_trial"], np.array(scores["return"])[:, 1:].sum(axis=1))
         assert (scores["axis"], scores["places"]) == ("episode_index", [1, 2, 3])
+
+
+def test_planners_play_each_board_once_and_stand_beside_all_its_trials(tmp_path: Path) -> None:
+    robot = replace(CELLS["rl2-krazy-5x5-4096"].config.robot, num_test=6)  # type: ignore[type-var]
+    policies = play(tmp_path / "out", robot, trial=Trial(episodes=4, exploration_episodes=3), trials=2)
+    for scores in policies.values():
+        returns = np.array(scores["return"])
+        assert returns.shape == (6, 4)
+        assert returns.max() == 3.0
+        assert (returns == returns.round()).all()
+        np.testing.assert_allclose(scores["return_trial"], returns[:, 3])
 
 
 def test_a_cell_brings_its_references_along(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
