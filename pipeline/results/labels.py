@@ -87,6 +87,9 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "meta-maze-7": "Random mazes, 7 x 7",
     "meta-cheetah-direction-10ms": "HalfCheetah, two directions",
     "meta-cheetah-velocity-10ms": "HalfCheetah, velocities",
+    "meta-arm-target": "Reaching arm, hidden targets",
+    "meta-arm-dynamics": "Reaching arm, hidden dynamics",
+    "meta-ant-direction": "Ant, directions",
 }
 
 
