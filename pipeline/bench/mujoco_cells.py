@@ -10,6 +10,7 @@ Settings that are not published are first guesses.
 
 from typing import Any
 
+from ...meta.baselines.ppo import PpoConfig, PpoSteps
 from ...meta.baselines.sac import SacConfig
 from ...meta.evaluation import EvaluationConfig
 from ...meta.gradient.maml import MamlConfig
@@ -17,11 +18,12 @@ from ...meta.inference.pearl import PearlConfig
 from ...meta.memory.rl2 import Rl2Config
 from ...meta.trial import Trial
 from ...meta.trpo import TrustRegion
+from ...robots.ant import ANT_DIRECTION
 from ...robots.arm import ARM_DYNAMICS, ARM_TARGET
 from ...robots.cheetah import CHEETAH_DIRECTION_10MS, CHEETAH_VELOCITY_10MS
 from .cell import Cell, Reference
 from .cell_stages import BenchConfig, LearnerChoice
-from .mujoco_robots import Arms, Cheetahs, MujocoMaml, MujocoPearl, MujocoRl2
+from .mujoco_robots import Ants, Arms, Cheetahs, MujocoMaml, MujocoPearl, MujocoPpo, MujocoRl2
 from .robots import BenchRobot
 
 FINN = "Finn et al. 2017, the authors' stored results"
@@ -81,6 +83,14 @@ def _pearl_velocity() -> BenchConfig:
     return BenchConfig(robot=VELOCITY, space="unit", learner=MujocoPearl(config=config), evaluation=evaluation)
 
 
+def _ppo_arm() -> BenchConfig:
+    """One policy for all dynamics, as many decisions as RL2 has, and what fine-tuning makes of it in each."""
+    training = PpoSteps(learning_rate=1e-3, discount=0.97)
+    config = PpoConfig(iterations=300, tasks=32, episodes=4, training=training, adaptation=training)
+    learner = MujocoPpo(config=config, rollouts=20)
+    return BenchConfig(robot=Arms(variant=ARM_DYNAMICS), space="unit", learner=learner, evaluation=STEPS)
+
+
 MUJOCO_CELLS: dict[str, Cell] = {
     "maml-cheetah-direction": Cell(
         config=BenchConfig(robot=DIRECTION, space="unit", learner=_maml(20, 100, 0.02), evaluation=STEPS_REPEATED),
@@ -106,5 +116,7 @@ MUJOCO_CELLS: dict[str, Cell] = {
     ),
     "rl2-arm-target": Cell(config=_rl2(Arms(variant=ARM_TARGET), 5, iterations=450, **ARM_RL2), minutes=8),
     "rl2-arm-dynamics": Cell(config=_rl2(Arms(variant=ARM_DYNAMICS), 5, **ARM_RL2), minutes=6),
+    "ppo-arm-dynamics": Cell(config=_ppo_arm(), minutes=4),
+    "rl2-ant-direction": Cell(config=_rl2(Ants(variant=ANT_DIRECTION), 5), minutes=17),
 }
 """By name."""

@@ -22,6 +22,7 @@ from ...robots.cheetah import (
 from ...robots.robot import Float, RobotBatch
 from .maml import MamlChoice
 from .pearl import PearlChoice
+from .ppo import PpoChoice
 from .rl2 import Rl2Choice
 from .robots import Split, split_of
 
@@ -39,6 +40,13 @@ class MujocoMaml(MamlChoice):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MujocoPearl(PearlChoice):
     """PEARL on one of these robots."""
+
+    module: ClassVar[str] = MODULE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MujocoPpo(PpoChoice):
+    """PPO on one of these robots."""
 
     module: ClassVar[str] = MODULE
 
