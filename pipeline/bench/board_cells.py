@@ -12,6 +12,7 @@ ship.
 from dataclasses import replace
 from typing import Any
 
+from ...meta.baselines.ppo import PpoConfig, PpoSteps
 from ...meta.evaluation import EvaluationConfig
 from ...meta.gradient.maml import MamlConfig
 from ...meta.trial import Trial
@@ -20,12 +21,14 @@ from ...robots.random_mazes import RANDOM_MAZE_PRESETS
 from .cell import Cell
 from .cell_stages import BenchConfig
 from .maml import MamlChoice
+from .ppo import PpoChoice
 from .rl2 import GROWING_HORIZON, rl2_in_trials
 from .robots import BenchRobot, KrazyWorld, RandomMazes
 
 TRIAL = Trial(episodes=5)
 EXPLORING_TRIAL = Trial(episodes=5, exploration_episodes=3)
 """Three episodes of exploration, then two that count (published)."""
+ONE_STEP = EvaluationConfig(adapt_steps=1, trials=2)
 MANY = 4096
 BOARDS: dict[str, BenchRobot] = {
     "krazy-5x5": KrazyWorld(board=KRAZY_PRESETS["5x5"]),
@@ -38,9 +41,15 @@ BOARDS: dict[str, BenchRobot] = {
 def _maml(robot: BenchRobot, method: str, **changes: Any) -> Cell:
     """MAML or E-MAML, one gradient step."""
     config = MamlConfig(activation="tanh", step_size=0.1, iterations=150, curvature_tasks=5, trace=0.97, **changes)
-    evaluation = EvaluationConfig(adapt_steps=1, trials=2)
     learner = MamlChoice(method=method, config=config, rollouts=20)
-    return Cell(config=BenchConfig(robot=robot, space="choice", learner=learner, evaluation=evaluation), minutes=7)
+    return Cell(config=BenchConfig(robot=robot, space="choice", learner=learner, evaluation=ONE_STEP), minutes=7)
+
+
+def _scratch(robot: BenchRobot) -> Cell:
+    """One step of adaptation of a policy as it was drawn: what MAML's training has to add to."""
+    config = PpoConfig(iterations=0, adaptation=PpoSteps(learning_rate=3e-3))
+    learner = PpoChoice(method="ppo-scratch", config=config, rollouts=20)
+    return Cell(config=BenchConfig(robot=robot, space="choice", learner=learner, evaluation=ONE_STEP), minutes=0.2)
 
 
 def _rl2(robot: BenchRobot, method: str, trial: Trial) -> Cell:
@@ -78,6 +87,7 @@ for _name, _robot in BOARDS.items():
         f"maml-{_name}": _maml(_robot, "maml"),
         # at 1, the score of twenty episodes, a sum over a thousand decisions, drowns the gradient that it is added to
         f"e-maml-{_name}": _maml(_robot, "e-maml", exploration=2e-3),
+        f"ppo-scratch-{_name}": _scratch(_robot),
         f"rl2-{_name}": _rl2(_robot, "rl2", TRIAL),
         f"e-rl2-{_name}": _rl2(_robot, "e-rl2", EXPLORING_TRIAL),
     }
