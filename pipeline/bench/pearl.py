@@ -112,6 +112,7 @@ class SacChoice:
         )
 
         def make_agent(agent_seed: int) -> AdaptiveAgent:
-            return learner.agent(seed=agent_seed)
+            # its weights are drawn in each task: with the evaluation's seed alone every seed would be the same run
+            return learner.agent(seed=agent_seed + seed)
 
         return Made(learner, make_agent)

@@ -10,12 +10,19 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from supple.errors import RunError
+from supple.meta.baselines.ppo import PpoConfig
+from supple.meta.baselines.sac import SacConfig
+from supple.meta.baselines.sac_agent import TaskSacConfig
+from supple.meta.evaluation import EvaluationConfig, evaluate_agent
 from supple.meta.gradient.maml import MamlConfig
-from supple.pipeline.bench.cell_stages import load_scores, make_evaluate, make_train
+from supple.pipeline.bench.cell_stages import load_scores, make_evaluate, make_space, make_train
 from supple.pipeline.bench.cells import CELLS, Gate, Reference, find_cells
 from supple.pipeline.bench.maml import MamlChoice
+from supple.pipeline.bench.pearl import SacChoice
+from supple.pipeline.bench.ppo import PpoChoice
 from supple.pipeline.bench.robots import BernoulliBandits, GridNavi, KrazyWorld, PointNavigation, RandomMazes
 from supple.pipeline.cli import main
 from supple.pipeline.keys import compute_plain, load_record
@@ -75,6 +82,27 @@ def test_axes_count_gradient_steps_from_nought_and_episodes_from_one(out: Path) 
     assert (maml["axis"], maml["places"], "return_trial" in maml) == ("gradient_step", [0, 1, 2], False)
     assert (rl2["axis"], rl2["places"]) == ("episode_index", [1, 2])
     np.testing.assert_allclose(rl2["return_trial"], np.sum(rl2["return"], axis=1))
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        SacChoice(config=TaskSacConfig(sac=SacConfig(hidden=(8,))), tasks=1, iterations=1),
+        PpoChoice(config=PpoConfig(hidden=(8,), iterations=0, tasks=1, episodes=1), rollouts=1),
+    ],
+)
+def test_seeds_are_runs_of_their_own_where_nothing_is_trained(choice: Any) -> None:
+    bench = PointNavigation(variant=POINT_ROBOT, num_train=1, num_test=2)
+    split, robot = bench.make_split(), bench.make_robot(2)
+    space = make_space("unit", robot.spec)
+    returns = []
+    for seed in (0, 0, 1):
+        agent = choice.make(space, robot, split.train, seed=seed, device="cpu").make_agent(1000)
+        rng = np.random.default_rng(0)
+        found = evaluate_agent(agent, robot, space, split.test, EvaluationConfig(), rng, device=torch.device("cpu"))
+        returns.append(found.returns)
+    np.testing.assert_array_equal(returns[0], returns[1])
+    assert (returns[0] != returns[2]).all()
 
 
 def test_random_choices_depend_on_no_seed_of_the_training(out: Path) -> None:
