@@ -6,8 +6,8 @@ cells that it has seen, rules out controls that do not fit to where it came, tak
 and goes to known goals by the shortest tour that its time allows. Where there is none to go to it goes to the nearest
 cell that shows new ones.
 
-It is told where it stands, which an agent has to keep count of, and that colours are kinds. It treats locks and
-teleporters as cells that cannot be entered, and does not count on energy tiles.
+It is told where it stands, which an agent has to keep count of, and that colours are kinds. It keeps off locks and
+teleporters, and does not count on energy tiles.
 
 Axes: R rows, E episodes, n side of the board, P cells of the padded board.
 """
@@ -38,7 +38,8 @@ from .robot import Float
 
 _MARGIN = 1
 _UNSEEN = -1
-_BLOCKS = (WALL, OUTSIDE, LOCK, TELEPORTER)
+_BLOCKS = (WALL, OUTSIDE)
+_NOT_TO_BE_TRIED = (DEATH, LOCK, TELEPORTER, _UNSEEN)
 _CONTROLS = list(permutations(range(len(UNIT_MOVES))))
 """What the buttons may do: direction of each."""
 
@@ -70,12 +71,12 @@ class BoardMap:
                 self.kinds[cell + offset] = kind
 
     def lead(self, cell: int, direction: int) -> int | None:
-        """Where a step leads; None where it may kill, or slides to what was not seen."""
+        """Where a step leads; None where it kills, slides to what was not seen, or meets a lock or a teleporter."""
         step = self._steps[direction]
         last, ahead = cell, cell + step
         while self.kinds[ahead] == ICE:
             last, ahead = ahead, ahead + step
-        if self.kinds[ahead] in (DEATH, _UNSEEN):
+        if self.kinds[ahead] in _NOT_TO_BE_TRIED:
             return None
         return last if self.kinds[ahead] in _BLOCKS else ahead
 
@@ -198,6 +199,7 @@ def _near(observation: Float) -> NDArray[np.int64]:
 
 
 def _choose(own: BoardMap, cell: int, left: int, *, looking: bool) -> int:
-    aims = (own.aim_at_news(cell), own.aim_at_goals(cell, left))
-    first, second = aims if looking else aims[::-1]
-    return own.press(cell, second if first is None else first)
+    direction = own.aim_at_news(cell) if looking else own.aim_at_goals(cell, left)
+    if direction is None:
+        direction = own.aim_at_goals(cell, left) if looking else own.aim_at_news(cell)
+    return own.press(cell, direction)

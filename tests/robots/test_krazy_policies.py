@@ -11,8 +11,10 @@ from supple.robots.krazy_boards import (
     GOAL,
     ICE,
     KRAZY_PRESETS,
+    LOCK,
     NORMAL,
     OUTSIDE,
+    TELEPORTER,
     UNIT_MOVES,
     WALL,
     KrazyConfig,
@@ -59,6 +61,10 @@ def test_steps_lead_where_the_rules_say_or_are_refused() -> None:
     assert board.lead(at[0], DOWN) is None
     assert board.lead(at[11], LEFT) == at[11]
     assert board.lead(at[11], RIGHT) is None
+    for kind in (LOCK, TELEPORTER):
+        board.kinds[at[0]] = kind
+        assert board.lead(at[3], LEFT) is None
+    board.kinds[at[0]] = NORMAL
     # a slide that ends before a wall ends on the last ice
     board.kinds[at[3]] = WALL
     assert board.lead(at[0], RIGHT) == at[2]
@@ -136,6 +142,15 @@ def test_on_drawn_boards_it_comes_close_to_all_goals_and_dies_no_more() -> None:
     assert returns[:, 0].mean() < returns[:, -1].mean()
     assert np.count_nonzero(batch.exploration(np.arange(len(boards))).deaths) <= 1
     np.testing.assert_array_equal(returns, play_krazy(batch, boards, SMALL, 3))
+
+
+def test_what_a_key_opens_or_a_teleporter_does_rules_out_no_controls_that_are_right() -> None:
+    config = replace(KRAZY_PRESETS["10x10-all"], shuffle_palette=False, num_teleporters=3, num_locks=3)
+    boards = np.arange(16, dtype=np.float32)[:, None]
+    batch = KrazyBatch(config, len(boards), episode_steps=50)
+    returns = play_krazy(batch, boards, config, 3)
+    assert returns[:, -1].mean() > 2.8
+    assert returns[:, -1].mean() > returns[:, 0].mean()
 
 
 def test_boards_that_the_planner_cannot_read_are_refused() -> None:
