@@ -80,8 +80,8 @@ class BoardMap:
             return None
         return last if self.kinds[ahead] in _BLOCKS else ahead
 
-    def rule_out(self, cell: int, button: int, reached: int | None) -> None:
-        """Forgets controls under which the button would have led elsewhere; `reached` is None where it killed."""
+    def rule_out(self, cell: int, button: int, reached: int) -> None:
+        """Forgets controls under which the button would have led elsewhere than to a cell, which may have killed."""
         expected = [(control, self.lead(cell, control[button])) for control in self.controls]
         self.controls = [control for control, lead in expected if lead in (reached, None)]
 
@@ -180,12 +180,11 @@ def play_krazy(
                 buttons.append(_choose(own, cell, limit - step, looking=episode < looking_episodes))
             result = batch.step(live, np.array(buttons, np.float32)[:, None])
             returns[live, episode] += result.reward
-            places = batch.places(live)
-            for index, (row, dead) in enumerate(zip(live, result.terminated, strict=True)):
+            for row, cell, button, place in zip(live, cells, buttons, batch.places(live), strict=True):
                 own = maps[row]
-                reached = None if dead else own.cell(places[index])
-                own.rule_out(cells[index], buttons[index], reached)
-                if reached is not None and own.kinds[reached] == GOAL:
+                reached = own.cell(place)
+                own.rule_out(cell, button, reached)
+                if own.kinds[reached] == GOAL:
                     own.taken.add(reached)
             live, observation = live[~result.terminated], result.observation[~result.terminated]
     return returns

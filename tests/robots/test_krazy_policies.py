@@ -84,7 +84,7 @@ def test_controls_that_do_not_fit_are_ruled_out() -> None:
     assert {control[2] for control in board.controls} == {RIGHT}
     assert len(board.controls) == 6
     board = make_map((0, 0, NORMAL), (0, 1, NORMAL), (1, 0, DEATH))
-    board.rule_out(here, 1, None)
+    board.rule_out(here, 1, board.cell(5))
     assert {control[1] for control in board.controls} == {DOWN}
 
 
@@ -104,9 +104,12 @@ def test_the_tour_takes_the_most_goals_then_the_shortest_way() -> None:
     board = make_map(*row, (2, 0, GOAL), (2, 3, GOAL))
     here = board.cell(12)
     board.controls = [(UP, DOWN, LEFT, RIGHT)]
-    assert board.aim_at_goals(here, 4) == RIGHT  # 1 + 3 steps take both, 2 + 3 the other way round
+    for left in (4, 10):
+        assert board.aim_at_goals(here, left) == RIGHT  # 1 + 3 steps take both, 2 + 3 the other way round
     assert board.aim_at_goals(here, 1) == RIGHT
     assert board.aim_at_goals(here, 0) is None
+    mirrored = make_map(*row, (2, 1, GOAL), (2, 4, GOAL))
+    assert mirrored.aim_at_goals(here, 10) == LEFT
     board.taken = {board.cell(13)}
     assert board.aim_at_goals(here, 4) == LEFT
 
