@@ -116,6 +116,6 @@ MUJOCO_CELLS: dict[str, Cell] = {
     "rl2-arm-target": Cell(config=_rl2(Arms(variant=ARM_TARGET), 5, iterations=450, **ARM_RL2), minutes=8),
     "rl2-arm-dynamics": Cell(config=_rl2(Arms(variant=ARM_DYNAMICS), 5, **ARM_RL2), minutes=6),
     "ppo-arm-dynamics": Cell(config=_ppo_arm(), minutes=4),
-    "rl2-ant-direction": Cell(config=_rl2(Ants(variant=ANT_DIRECTION), 5), minutes=17),
+    "rl2-ant-direction": Cell(config=_rl2(Ants(variant=ANT_DIRECTION), 5), minutes=35),
 }
 """By name."""
