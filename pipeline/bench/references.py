@@ -108,9 +108,9 @@ def _play_krazy(
     looking_episodes: int = 0,
 ) -> Scores:
     """A board gives the same whenever it is played, so each is played once."""
-    boards, board_of = np.unique(goals, axis=0, return_inverse=True)
     assert isinstance(batch, KrazyBatch)
-    return play_krazy(batch, boards, robot.board, episodes, looking_episodes=looking_episodes)[board_of]
+    boards, board_of = np.unique(goals[:, 0], return_inverse=True)
+    return play_krazy(batch, boards[:, None], robot.board, episodes, looking_episodes=looking_episodes)[board_of]
 
 
 def _sample_posterior(batch: RobotBatch, goals: Float, episodes: int, rng: np.random.Generator) -> Scores:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -87,6 +87,20 @@ def test_planners_play_each_board_once_and_stand_beside_all_its_trials(tmp_path:
         assert returns.max() == 3.0
         assert (returns == returns.round()).all()
         np.testing.assert_allclose(scores["return_trial"], returns[:, 3])
+    # the second board pays more to the agent that looks first, which lives longer there
+    first = {name: np.array(scores["return"])[:, 0] for name, scores in policies.items()}
+    assert (first["planner"][1], first["look-first-planner"][1]) == (1.0, 3.0)
+
+
+def test_boards_in_any_order_keep_their_own_returns() -> None:
+    robot = cast(KrazyWorld, CELLS["rl2-krazy-5x5-4096"].config.robot)
+    boards = robot.make_split().test[:4]
+    play_planner = find_players(robot)["planner"]
+    rng = np.random.default_rng(0)
+    returns = play_planner(robot.make_robot(4), boards, 3, rng)
+    order = [2, 0, 3, 1, 2]
+    assert (returns[[0, 1]] != returns[[2, 3]]).any()
+    np.testing.assert_array_equal(play_planner(robot.make_robot(5), boards[order], 3, rng), returns[order])
 
 
 def test_a_cell_brings_its_references_along(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
