@@ -36,7 +36,6 @@ from .krazy_boards import (
 from .krazy_world import KrazyBatch
 from .robot import Float
 
-_MARGIN = 1
 _UNSEEN = -1
 _BLOCKS = (WALL, OUTSIDE)
 _NOT_TO_BE_TRIED = (DEATH, LOCK, TELEPORTER, _UNSEEN)
@@ -48,8 +47,8 @@ class BoardMap:
     """What one agent knows of its board, over all episodes of a trial."""
 
     def __init__(self, config: KrazyConfig) -> None:
-        self._width = config.size + 2 * _MARGIN
-        self._inner = inner_cells(config.size, _MARGIN).ravel()
+        self._width = config.size + 2 * config.margin
+        self._inner = inner_cells(config.size, config.margin).ravel()
         self._steps = (UNIT_MOVES @ (self._width, 1)).tolist()
         self._window = [self._width * i + j for i in (-1, 0, 1) for j in (-1, 0, 1)]
         self.kinds = np.full(self._width**2, OUTSIDE)

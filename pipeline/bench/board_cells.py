@@ -1,4 +1,4 @@
-"""Cells on boards of Krazy World and in random mazes: MAML, E-MAML, RL2 and E-RL2 on the same tasks.
+"""Cells on boards of Krazy World and in random mazes: MAML, E-MAML, RL2, E-RL2 and PPO from scratch on the same tasks.
 
 Source: Stadie et al., "Some Considerations on Learning to Explore via Meta-Reinforcement Learning", 2018: 32 train
 boards, 64 others to test on, one gradient step or five episodes, of which E-RL2 explores in three.
