@@ -32,6 +32,8 @@ class StepRows(NamedTuple):
     """Shape (r,): the task ended; do not bootstrap."""
     truncated: Bool
     """Shape (r,): the time limit was reached; bootstrap."""
+    success: Bool | None = None
+    """Shape (r,): the task is solved now; None where nobody tells (`family.TellsSuccess`)."""
 
 
 class RobotBatch(Protocol):
@@ -108,6 +110,8 @@ class Step(NamedTuple):
     reward: float
     terminated: bool
     truncated: bool
+    success: bool | None = None
+    """The task is solved now; None where nobody tells."""
 
 
 class Robot(Protocol):
@@ -176,7 +180,10 @@ class FirstRow:
     def step(self, action: Float) -> Step:
         """See `Robot.step`."""
         step = self._batch.step(self._row, np.asarray(action)[None])
-        return Step(step.observation[0], float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]))
+        success = None if step.success is None else bool(step.success[0])
+        return Step(
+            step.observation[0], float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]), success
+        )
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `RobotBatch.compute_reward`."""
@@ -220,6 +227,7 @@ class RobotRow:
             np.array([step.reward for step in steps], np.float32),
             np.array([step.terminated for step in steps], np.bool_),
             np.array([step.truncated for step in steps], np.bool_),
+            np.array([step.success for step in steps], np.bool_) if steps and steps[0].success is not None else None,
         )
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:

@@ -1,0 +1,244 @@
+"""A robot family: all that Supple has to know of a robot, as one frozen dataclass that a user may own.
+
+    @dataclass(frozen=True, kw_only=True)
+    class MyArm:
+        reach: float = 0.8
+
+        name = "my-arm"
+
+        def spec(self) -> RobotSpec: ...
+        def make(self, rows: int, threads: int = 1) -> RobotBatch: ...
+        def tasks(self) -> TaskSet: ...
+
+The fields of the dataclass are options of the command line (`--robot.reach 0.7`) and part of every stage's key. What
+only some families can do is a small abstract class each, below; a family inherits those that it has.
+
+Axes: R rows, r rows of this call, T time steps, O observation, A action, G goal, V vertices.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .robot import Bool, Float, RobotBatch, Rows, StepRows
+from .spec import RobotSpec
+from .task import Task, TaskSet
+
+
+class RobotFamily(Protocol):
+    """Robots of one kind, and the tasks that they are trained and tested on."""
+
+    @property
+    def name(self) -> str:
+        """Of the family with these settings, for records and folders, e.g. `point-maze-20-seed0`."""
+        ...
+
+    def spec(self) -> RobotSpec:
+        """The contract of every robot; cheap, since nothing is simulated for it."""
+        ...
+
+    def make(self, rows: int, threads: int = 1) -> RobotBatch:
+        """Rows of robots.
+
+        Args:
+            rows: Robots side by side, R.
+            threads: Physics threads; what the robots do does not depend on them.
+
+        Raises:
+            ConfigError: The family has no such robots, or a library of an extra is missing.
+        """
+        ...
+
+    def tasks(self) -> TaskSet:
+        """The train and test tasks, the same at every call."""
+        ...
+
+
+class PlayChunk(NamedTuple):
+    """One finished episode of play data per row, all of the same length."""
+
+    observation: Float
+    """Shape (R, T, O): before the action."""
+    action: Float
+    """Shape (R, T, A): as applied."""
+    reward: Float
+    """Shape (R, T): what the file says; nothing that Supple trains reads it."""
+    infos: Mapping[str, NDArray[np.generic]]
+    """Further arrays by their names in the file, each (R, T, ...)."""
+
+
+class Plays(ABC):
+    """A family that makes play data of its own kind: motion without any task in mind."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
+        """Yields episodes of play data without end, `rows` at a time.
+
+        Args:
+            rows: Robots side by side; each plays for itself.
+            seed: Seed of all that is random.
+            threads: Physics threads; the data does not depend on them.
+        """
+
+
+class TellsSuccess(ABC):
+    """A family whose tasks are solved or not, whatever the scale of their rewards."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def compute_success(self, observation: Float, reward: Float, goals: Float) -> Bool:
+        """Whether the task is solved by one control step; pure.
+
+        Args:
+            observation: Where the step led, shape (r, O).
+            reward: What it paid, shape (r,).
+            goals: Shape (r, G).
+
+        Returns:
+            Shape (r,). An episode is a success if one of its steps is.
+        """
+
+
+class SetsState(ABC):
+    """A family whose simulator can be put into the state that an observation describes."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def set_state(self, robot: RobotBatch, rows: Rows, observation: Float) -> Float:
+        """Starts an episode from given observations; the goal is one that does not matter.
+
+        Args:
+            robot: Of this family's `make`.
+            rows: Row indices, shape (r,), strictly increasing.
+            observation: Shape (r, O).
+
+        Returns:
+            The observations now, shape (r, O).
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What a report draws an episode into: a plane of two observation axes."""
+
+    axes: tuple[str, str]
+    """Names of the observation axes that are the plane's x and y."""
+    goal_axes: tuple[str, str] | None = None
+    """Names of the goal axes on the same plane; None where goals are no places."""
+    unit: str
+    """Of both axes."""
+    limits: tuple[tuple[float, float], tuple[float, float]]
+    """(low, high) of x and of y."""
+    polygons: tuple[NDArray[np.float64], ...] = field(default=(), compare=False)
+    """Outlines of obstacles, each (V, 2)."""
+    goal_radius: float | None = None
+    """Distance at which a goal counts as reached, in `unit`; None where there is none."""
+    start: tuple[float, float] | None = None
+    """Where every episode starts, roughly; None where starts differ."""
+
+
+class Draws(ABC):
+    """A family whose episodes are better seen on a plane than as one time series for each axis."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def scene(self) -> Scene:
+        """The plane and what stands in it."""
+
+
+class ChecksTasks(ABC):
+    """A family that knows goals within the limits of its spec which are no tasks (a place inside a wall)."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def require_tasks(self, tasks: Sequence[Task], where: str) -> None:
+        """Refuses tasks that no robot of the family can solve.
+
+        Args:
+            tasks: With goals within the limits of the spec.
+            where: What they were read from, for the message.
+
+        Raises:
+            SourceError: Naming the first such task.
+        """
+
+
+class BuiltFrom(ABC):
+    """A family that depends on files or libraries, which are then part of the key of every stage."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def files(self) -> tuple[Path, ...]:
+        """Model files, meshes and the like; their content counts."""
+
+    @abstractmethod
+    def libraries(self) -> tuple[str, ...]:
+        """Names of distributions; their versions count."""
+
+
+def make_robots(family: RobotFamily, rows: int, threads: int = 1) -> RobotBatch:
+    """Rows of robots of a family, which tell success at each step where the family does.
+
+    Raises:
+        ConfigError: See `RobotFamily.make`.
+    """
+    robot = family.make(rows, threads)
+    return SuccessRows(robot, family) if isinstance(family, TellsSuccess) else robot
+
+
+class SuccessRows:
+    """Rows of robots whose steps say whether the task is solved; see `RobotBatch` for the contract."""
+
+    def __init__(self, robot: RobotBatch, teller: TellsSuccess) -> None:
+        """Wraps the robots.
+
+        Args:
+            robot: Of the same family as `teller`.
+            teller: Says what success is.
+        """
+        self.robot = robot
+        self._teller = teller
+        self._goals = np.zeros((robot.rows, *robot.spec.goal.shape), np.float32)
+
+    @property
+    def spec(self) -> RobotSpec:
+        """See `RobotBatch.spec`."""
+        return self.robot.spec
+
+    @property
+    def rows(self) -> int:
+        """See `RobotBatch.rows`."""
+        return self.robot.rows
+
+    def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
+        """See `RobotBatch.reset`."""
+        observation = self.robot.reset(rows, goals, rng)
+        self._goals[rows] = goals
+        return observation
+
+    def step(self, rows: Rows, action: Float) -> StepRows:
+        """See `RobotBatch.step`."""
+        step = self.robot.step(rows, action)
+        return step._replace(success=self._teller.compute_success(step.observation, step.reward, self._goals[rows]))
+
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `RobotBatch.compute_reward`."""
+        return self.robot.compute_reward(observation, goals)
+
+    def close(self) -> None:
+        """See `RobotBatch.close`."""
+        self.robot.close()
