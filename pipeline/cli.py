@@ -41,16 +41,16 @@ VERBS = {
         (
             "supple run demo",
             "supple run maze --seed 0 --out runs/maze-0 --threads 2",
-            "supple run maze --layout-seed 7 --layout-size 20 --out runs/maze-layout7",
+            "supple run maze --robot.layout-seed 7 --out runs/maze-layout7",
         ),
     ),
     "generate": Entry(
         "verbs.data",
         "Generate",
-        "Drive the maze robot between random places with a waypoint planner and write the motion as D4RL HDF5.",
+        "Make play data of a simulated robot, without any task in mind, and write it as D4RL HDF5.",
         (
             "supple generate --out runs/my/generate",
-            "supple generate --layout-seed 7 --steps 200000 --planner.action-noise 0.1",
+            "supple generate --robot maze --robot.layout-seed 7 --steps 200000 --robot.planner.action-noise 0.1",
         ),
     ),
     "ingest": Entry(
@@ -78,7 +78,7 @@ VERBS = {
         "Meta-train a policy over skills (or raw actions) on a set of training tasks.",
         (
             "supple meta-train runs/my/extract --out runs/my/meta-train --threads 2",
-            "supple meta-train runs/my/extract --num-train-tasks 20 --simpl.epochs 100",
+            "supple meta-train runs/my/extract --robot maze --robot.num-train-tasks 20 --simpl.epochs 100",
             "supple meta-train runs/my/extract --action-space raw",
         ),
     ),

@@ -5,16 +5,19 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, cast
 
 import tyro
 
 from ..errors import ConfigError
+from ..robots.families import FAMILIES
+from ..robots.family import RobotFamily
 from .interrupt import StopRequest, catch_signals
 from .keys import compute_digest
 from .progress import ProgressView, make_progress
+from .robots import RobotChoice, find_robot
 from .stage import Machine, Stage, StageResult, compute_fields, run_stage
 
 RUNS = Path("runs")
@@ -41,6 +44,70 @@ class Options:
 
 
 Common = Annotated[Options, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AboutRobot:
+    """Arguments of a verb that is about a robot: `--robot` names its family, `--robot.*` are the family's settings."""
+
+    usual_robot: ClassVar[str | None] = None
+    """The family without `--robot`; None for a verb that can do without."""
+    named: ClassVar[RobotChoice | None] = None
+    """What `--robot` named; set by `bind_robot`."""
+    robot: tyro.conf.Suppress[RobotFamily | None] = None
+    """Settings of the robot that `--robot` names."""
+
+    @property
+    def choice(self) -> RobotChoice | None:
+        """The robot with the settings of the command line; None where none was named."""
+        return None if self.named is None or self.robot is None else replace(self.named, family=self.robot)
+
+    def require_choice(self) -> RobotChoice:
+        """The robot of a verb that has a usual one."""
+        assert self.choice is not None, "bind_robot gives the usual robot"
+        return self.choice
+
+
+def bind_robot(kind: type[Any], choice: RobotChoice | None) -> type[Any]:
+    """The verb's arguments with the settings of this family among them, so that its fields are options."""
+    if choice is None:
+        return kind
+    family = type(choice.family)
+    bound = make_dataclass(
+        kind.__name__,
+        [("robot", family, field(default=choice.family))],
+        bases=(kind,),
+        frozen=True,
+        kw_only=True,
+        namespace={"named": choice, "__doc__": kind.__doc__},
+    )
+    return cast(type[Any], bound)
+
+
+def take_robot(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value of `--robot`, and the other arguments.
+
+    Raises:
+        ConfigError: it has no value, or stands twice.
+    """
+    rest, found = [], []
+    waiting = iter(arguments)
+    for argument in waiting:
+        if argument == "--robot":
+            found.append(next(waiting, ""))
+        elif argument.startswith("--robot="):
+            found.append(argument.removeprefix("--robot="))
+        else:
+            rest.append(argument)
+    if len(found) > 1 or "" in found:
+        raise ConfigError(f"--robot: expected one name of a robot, got {found}; see --help")
+    return (found[0] if found else None), rest
+
+
+ROBOT_HELP = (
+    "--robot NAME chooses the robot: {known}, FILE.py:NAME or PACKAGE.MODULE:NAME of your own; its settings are the "
+    "options --robot.* below."
+)
 
 
 def choose_device(name: str) -> Literal["cpu", "cuda"]:
@@ -79,6 +146,12 @@ def parse_verb(
         SystemExit: after --help.
     """
     refusal = io.StringIO()
+    if issubclass(kind, AboutRobot):
+        if default is None:
+            reference, arguments = take_robot(arguments)
+            reference = reference or kind.usual_robot
+            kind = bind_robot(kind, None if reference is None else find_robot(reference))
+        description += "\n\n" + ROBOT_HELP.format(known=", ".join(FAMILIES))
     try:
         with redirect_stderr(refusal):
             program = f"supple {verb}"

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -20,9 +21,18 @@ from ..errors import ConfigError, RunError
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 RUNNER = frozenset(
     f"pipeline/{name}.py"
-    for name in ("checkpoints", "folder", "interrupt", "keys", "metrics", "presets", "progress", "stage", "__init__")
-)
-"""Modules that decide how a stage is stored and shown, not what it computes; not part of the code version."""
+    for name in (
+        *("checkpoints", "folder", "interrupt", "keys", "metrics", "presets", "progress", "robots", "stage"),
+        "__init__",
+    )
+) | {"robots/families.py"}
+"""Modules that decide how a stage is stored and shown, and tables of what can be named; not part of the code version.
+
+What was chosen from a table counts by a digest of its own, see `robots.RobotChoice.record`."""
+
+
+BESIDE = frozenset({"benchmarks", "examples", "tests"})
+"""Folders of a checkout that are no part of the package: what lies there is a user's."""
 
 
 def compute_plain(value: Any, where: str) -> Any:
@@ -125,14 +135,34 @@ class _WithoutText(ast.NodeTransformer):
 
 
 def _find_imports(tree: ast.AST, file: Path, root: Path) -> Iterator[Path]:
+    """Files below `root`, or beside a user's `file`, that a module imports."""
+    own = _is_packaged(file, root)
     for node in ast.walk(tree):
-        if not isinstance(node, ast.ImportFrom) or node.level == 0:
+        if isinstance(node, ast.ImportFrom) and node.level > 0:
+            base = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            candidates = [base, *(base / alias.name for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom) and not own:
+            candidates = [_find_module(f"{node.module}.{alias.name}", file, root) for alias in node.names]
+            candidates.append(_find_module(str(node.module), file, root))
+        elif isinstance(node, ast.Import) and not own:
+            candidates = [_find_module(alias.name, file, root) for alias in node.names]
+        else:
             continue
-        base = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
-        for candidate in [base, *(base / alias.name for alias in node.names)]:
+        for candidate in candidates:
             for path in (candidate.with_suffix(".py"), candidate / "__init__.py"):
-                if path.is_file() and path.is_relative_to(root):
+                if path.is_file() and (path.is_relative_to(root) or not own):
                     yield path
+
+
+def _is_packaged(file: Path, root: Path) -> bool:
+    """Whether a file is a module of the package at `root`, and no user's file or example."""
+    return file.is_relative_to(root) and file.relative_to(root).parts[0] not in BESIDE
+
+
+def _find_module(name: str, file: Path, root: Path) -> Path:
+    """Where a module that a user's file imports by its full name would be: in this package, or beside the file."""
+    first, *rest = name.split(".")
+    return root.joinpath(*rest) if first == "supple" else file.parent.joinpath(first, *rest)
 
 
 @cache
@@ -149,14 +179,15 @@ def compute_code_digest(module: str, root: Path = PACKAGE_ROOT) -> str:
     Comments, docstrings and layout do not count, nor do the modules in `RUNNER`.
 
     Args:
-        module: file of the stage below the package root, such as `pipeline/stages/extract.py`.
+        module: file of the stage below the package root, such as `pipeline/stages/extract.py`, or a user's file, whose
+            imports of this package and of what lies beside it count too.
         root: folder of the package.
     """
     waiting = [root / module]
     texts: dict[str, str] = {}
     while waiting:
         file = waiting.pop()
-        name = file.relative_to(root).as_posix()
+        name = os.path.relpath(file, root if _is_packaged(file, root) else (root / module).parent)
         if name in texts or name in RUNNER:
             continue
         texts[name], imports = _load_tree(file, root)

@@ -1,16 +1,16 @@
 """Presets of the whole chain, as Python objects: `supple run PRESET`, each field of which is a command-line option."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from pathlib import Path
 
 import tyro
 
 from ..adapt.loop import AdaptConfig
-from ..errors import ConfigError
 from ..meta.simpl.config import SimplConfig
 from ..meta.simpl.finetune import FinetuneConfig
+from ..robots.family import RobotFamily
+from ..robots.maze_family import Maze
 from ..skills.config import SkillConfig
-from .robot_choice import MazeConfig, TaskConfig
 from .stages.adapt import AdaptStageConfig
 from .stages.export import ExportConfig
 from .stages.extract import ExtractConfig
@@ -21,12 +21,16 @@ from .stages.meta_train import MetaTrainConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """The chain: one robot, one task set, and the settings of each stage."""
+    """The chain: one robot with its tasks, and the settings of each stage."""
 
-    maze: Annotated[MazeConfig, tyro.conf.arg(name="")] = field(default_factory=MazeConfig)
-    tasks: Annotated[TaskConfig, tyro.conf.arg(name="")] = field(default_factory=TaskConfig)
+    robot: tyro.conf.Suppress[RobotFamily] = field(default_factory=Maze)
+    """The robot family; on the command line its settings are `--robot.*`."""
+    tasks: Path | None = None
+    """CSV file of train goals, a column for each goal axis and perhaps name; without it, the family's own."""
+    test_tasks: Path | None = None
+    """CSV file of test goals; without it, the family's own."""
     generate: GenerateConfig = field(default_factory=GenerateConfig)
-    ingest: IngestConfig = field(default_factory=lambda: IngestConfig(robot="maze"))
+    ingest: IngestConfig = field(default_factory=IngestConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     meta_train: MetaTrainConfig = field(default_factory=MetaTrainConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
@@ -35,8 +39,7 @@ class RunConfig:
 
 PRESETS: dict[str, RunConfig] = {
     "demo": RunConfig(
-        maze=MazeConfig(layout_size=10, layout_seed=1, episode_steps=400),
-        tasks=TaskConfig(num_train_tasks=16, num_test_tasks=8),
+        robot=Maze(layout_size=10, layout_seed=1, episode_steps=400, num_train_tasks=16, num_test_tasks=8),
         generate=GenerateConfig(steps=200_000),
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3, num_updates=3_000)),
         meta_train=MetaTrainConfig(
@@ -116,14 +119,3 @@ PRESETS: dict[str, RunConfig] = {
 }
 """`demo` shows the chain in minutes; `maze` reaches the published curve at a fraction of its cost; `maze-published` has
 every published hyper-parameter of the maze."""
-
-
-def find_preset(name: str) -> RunConfig:
-    """The preset of that name.
-
-    Raises:
-        ConfigError: there is none; the message lists the known ones.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}; choose a known preset")
-    return PRESETS[name]

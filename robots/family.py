@@ -79,6 +79,11 @@ class Plays(ABC):
 
     __slots__ = ()
 
+    @property
+    @abstractmethod
+    def play_steps(self) -> int:
+        """T, length of one episode of play data, low-level steps."""
+
     @abstractmethod
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
         """Yields episodes of play data without end, `rows` at a time.
@@ -114,9 +119,14 @@ class SetsState(ABC):
 
     __slots__ = ()
 
+    @property
+    @abstractmethod
+    def place_axes(self) -> tuple[str, ...]:
+        """Names of the observation axes that say where the robot is; they share a unit."""
+
     @abstractmethod
     def set_state(self, robot: RobotBatch, rows: Rows, observation: Float) -> Float:
-        """Starts an episode from given observations; the goal is one that does not matter.
+        """Starts an episode from given observations, with a goal that does not end it.
 
         Args:
             robot: Of this family's `make`.

@@ -114,6 +114,11 @@ class Maze(Plays, TellsSuccess, SetsState, Draws, ChecksTasks):
         success: Bool = reward > 0.0
         return success
 
+    @property
+    def place_axes(self) -> tuple[str, ...]:
+        """See `SetsState.place_axes`."""
+        return ("x", "y")
+
     def set_state(self, robot: RobotBatch, rows: Rows, observation: Float) -> Float:
         """See `SetsState.set_state`."""
         if not isinstance(robot, MazeBatch):
@@ -121,6 +126,11 @@ class Maze(Plays, TellsSuccess, SetsState, Draws, ChecksTasks):
         goals = np.full((len(rows), 2), -1.0, np.float32)  # in the border: nothing ends there
         position, velocity = observation[:, :2].astype(np.float64), observation[:, 2:].astype(np.float64)
         return robot.reset_to(rows, goals, position, velocity)
+
+    @property
+    def play_steps(self) -> int:
+        """See `Plays.play_steps`."""
+        return self.planner.episode_steps
 
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
         """See `Plays.play`: a waypoint planner between random cells."""

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ... import __version__
 from ..folder import load_json
 from ..results.summary import MEANINGS, load_success
+from ..robots import RobotChoice
 from ..stages.extract import REPORT_NAME as SKILL_REPORT_NAME
 from .curves import Plot, format_count, make_adapt_plot, make_meta_plots, make_skill_plots
 from .run_folder import RunView, StageView, list_digests, load_run
@@ -89,11 +90,12 @@ class Page:
     """Section -> why a part of it is missing, or nothing."""
 
 
-def make_report(folder: Path, out: Path | None = None, *, threads: int = 1) -> Path:
+def make_report(folder: Path, out: Path | None = None, *, robot: RobotChoice | None = None, threads: int = 1) -> Path:
     """Writes the page and returns where it is.
 
     Args:
         folder: of `supple run`.
+        robot: that the run is about, where it is a user's own.
         out: file to write; None puts report.html into the run folder. An older one is replaced.
         threads: of the simulator.
 
@@ -102,7 +104,7 @@ def make_report(folder: Path, out: Path | None = None, *, threads: int = 1) -> P
     """
     run = load_run(folder)
     path = folder / REPORT_NAME if out is None else out
-    text = render(make_page(run, make_scenes(run, threads=threads)))
+    text = render(make_page(run, make_scenes(run, robot=robot, threads=threads)))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -180,8 +182,8 @@ def make_subtitle(run: RunView) -> str:
     parts = []
     meta = run.stages.get("meta-train")
     if meta is not None:
-        maze, tasks = meta.config["maze"], meta.config["tasks"]
-        parts.append(f"maze of size {maze['layout_size']}, layout seed {maze['layout_seed']}")
+        robot, tasks = meta.config["robot"], meta.config["tasks"]
+        parts.append(f"robot {robot['family']}")
         parts.append(f"{len(tasks['train'])} train and {len(tasks['test'])} test tasks ({tasks['name']})")
     seeds = {int(stage.fields["seed"]) for stage in run.stages.values() if stage.name not in ("ingest", "export")}
     parts += [f"seed {seed}" for seed in sorted(seeds)]

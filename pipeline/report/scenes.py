@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from ...adapt.bundle import Bundle, load_bundle
@@ -10,9 +11,11 @@ from ...errors import BundleError
 from ...meta.simpl.agent import SimplAgent
 from ...meta.simpl.finetune import Finetuner
 from ...meta.space import SkillSpace
+from ...robots.maze import MazeBatch
+from ...robots.maze_family import Maze
 from ...robots.task import Task
 from ...skills.checkpoint import load_skill_model
-from ..robot_choice import MazeConfig, load_maze_config, make_maze_layout, make_robot, make_spec
+from ..robots import RobotChoice, find_recorded
 from ..stages.adapt import ADAPTED_NAME
 from ..stages.export import NAME as BUNDLE_NAME
 from .curves import Plot
@@ -71,14 +74,24 @@ class Scenes:
     """Section -> why something is missing."""
 
 
-def make_scenes(run: RunView, *, threads: int = 1) -> Scenes:
+def choice_of(folder: Path, record: object, given: RobotChoice | None) -> RobotChoice:
+    """The robot of a stage; see `find_recorded` for arguments and errors."""
+    return find_recorded(record, given, str(folder))
+
+
+def make_scenes(run: RunView, *, robot: RobotChoice | None = None, threads: int = 1) -> Scenes:
     """Rolls out and draws what the artefacts allow.
+
+    Args:
+        run: Of `supple run`.
+        robot: That the run is about, where it is a user's; None takes a built-in one from the records.
+        threads: Of the simulator.
 
     Raises:
         SuppleError: an artefact is damaged.
     """
     notes: dict[str, str] = {}
-    fans = draw_fans(run, threads)
+    fans = draw_fans(run, robot, threads)
     if not fans:
         notes["skills"] = "No drawings of skills: the stage extract has not finished, or its data is of another robot."
     export = run.find("export")
@@ -88,12 +101,16 @@ def make_scenes(run: RunView, *, threads: int = 1) -> Scenes:
         return Scenes(fans=fans, notes=notes)
     bundle = load_bundle(export.folder / BUNDLE_NAME)
     agent = make_agent(bundle, CPU)
-    maze = load_maze_config(bundle.contract.provenance.get("maze"), f"{export.folder / BUNDLE_NAME} provenance.maze")
+    family = choice_of(export.folder, bundle.contract.provenance.get("robot"), robot).family
+    if not isinstance(family, Maze):
+        reason = f"robot '{family.name}' has no drawing yet."
+        notes |= {"trips": f"No trips: {reason}", "tasks": f"No map: {reason}"}
+        return Scenes(fans=fans, notes=notes)
     train, test = (load_tasks(bundle, split) for split in ("train", "test"))
-    trips, lead = draw_trips(run, agent, maze, test, threads)
+    trips, lead = draw_trips(run, agent, family, test, threads)
     if run.find("adapt") is None:
         notes["trips"] = "No trips after inference and after fine-tuning: the stage adapt has not finished."
-    maps = draw_map(agent, maze, train, test, threads)
+    maps = draw_map(agent, family, train, test, threads)
     return Scenes(trips=trips, trips_lead=lead, fans=fans, maps=maps, map_lead=MAP_LEAD, notes=notes)
 
 
@@ -110,30 +127,33 @@ def load_tasks(bundle: Bundle, split: str) -> tuple[Task, ...]:
         raise BundleError(f"bundle.json provenance.tasks: expected {split} tasks, got none; export it again") from error
 
 
-def draw_fans(run: RunView, threads: int) -> list[Plot]:
+def draw_fans(run: RunView, given: RobotChoice | None, threads: int) -> list[Plot]:
     """Skills from one state; none where the skills are not there or not of the maze."""
     extract = run.find("extract")
-    if extract is None or extract.config.get("maze") is None:
+    if extract is None or extract.config.get("robot") is None:
         return []
-    maze = load_maze_config(extract.config["maze"], str(extract.folder))
+    family = choice_of(extract.folder, extract.config["robot"], given).family
+    if not isinstance(family, Maze):
+        return []
     space = SkillSpace(load_skill_model(extract.folder))
-    robot = make_robot(maze, SHOWN_SKILLS, threads, terminate_at_goal=False)
+    robot = MazeBatch(
+        family.layout(), SHOWN_SKILLS, threads=threads, episode_steps=family.episode_steps, terminate_at_goal=False
+    )
     fans = compute_fans(robot, space, skills=SHOWN_SKILLS, chain=CHAIN, seed=SEED)
     robot.close()
     return make_fan_plots(robot.layout, fans, robot.spec.control_period)
 
 
 def draw_trips(
-    run: RunView, agent: SimplAgent, maze: MazeConfig, test: Sequence[Task], threads: int
+    run: RunView, agent: SimplAgent, maze: Maze, test: Sequence[Task], threads: int
 ) -> tuple[list[TripGroup], str]:
     """Trips of the first test tasks before and, where `adapt` has finished, after adaptation."""
     adapt = run.find("adapt")
     tuners: Mapping[int, Finetuner] = {}
     if adapt is not None:
-        maze = load_maze_config(adapt.config["maze"], str(adapt.folder))
-        test, tuners = load_adapted(adapt.folder / ADAPTED_NAME, agent, make_spec(maze).observation.shape[0])
+        test, tuners = load_adapted(adapt.folder / ADAPTED_NAME, agent, maze.spec().observation.shape[0])
     shown = tuple(test)[:SHOWN_TASKS]
-    robot = make_robot(maze, len(shown) * SHOWN_EPISODES, threads)
+    robot = maze.make(len(shown) * SHOWN_EPISODES, threads)
     found = compute_trips(agent, robot, shown, tuners, episodes=SHOWN_EPISODES, seed=SEED)
     robot.close()
     start = (float(robot.start[0]), float(robot.start[1]))
@@ -156,19 +176,17 @@ def draw_trips(
     return groups, lead
 
 
-def draw_map(
-    agent: SimplAgent, maze: MazeConfig, train: Sequence[Task], test: Sequence[Task], threads: int
-) -> list[Plot]:
+def draw_map(agent: SimplAgent, maze: Maze, train: Sequence[Task], test: Sequence[Task], threads: int) -> list[Plot]:
     """Where the task encoder puts train and test tasks."""
     found = []
     for index, tasks in enumerate((train, test)):
         rows = len(tasks) * max(1, min(MAP_EPISODES, MOST_ROWS // len(tasks)))
-        robot = make_robot(maze, rows, threads)
+        robot = maze.make(rows, threads)
         context = max(MAP_CONTEXT, MAP_EPISODES)
         found.append(
             compute_embeddings(agent, robot, tasks, episodes=MAP_EPISODES, context=context, seed=SEED + 100 * index)
         )
         robot.close()
     (train_at, train_found), (test_at, test_found) = found
-    layout = make_maze_layout(maze)
+    layout = maze.layout()
     return make_map_plots(layout, train, test, compute_map(train_at, test_at, train_found, test_found))

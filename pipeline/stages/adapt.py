@@ -6,7 +6,7 @@ Every command passes the safety limits; what they did is in `audit.jsonl`.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -23,6 +23,8 @@ from ...adapt.loop import AdaptConfig, Adapter
 from ...adapt.policy import make_agent, require_reward_head, simpl_config_of
 from ...adapt.safety import SafetyLimits
 from ...errors import BundleError, ConfigError
+from ...robots.family import RobotFamily, make_robots
+from ...robots.maze_family import Maze
 from ...robots.robot import RobotBatch
 from ...robots.task import Task
 from ...skills.checkpoint import load_checkpoint, save_checkpoint
@@ -30,7 +32,7 @@ from ..folder import AUDIT_NAME, write_record
 from ..intervals import compute_interval
 from ..metrics import is_wall_clock, load_metrics
 from ..progress import ProgressView
-from ..robot_choice import MazeConfig, load_maze_config, make_robot
+from ..robots import Record, RobotChoice, find_recorded, require_tasks
 from ..stage import Stage, Work
 from .export import NAME as BUNDLE_NAME
 
@@ -74,18 +76,17 @@ def find_bundle(path: Path) -> Path:
     return path
 
 
-def find_maze(bundle: Bundle, size: int | None, seed: int | None) -> MazeConfig:
-    """The maze that the bundle was made for, or another one by its size and seed.
+def find_robot_of(bundle: Bundle, given: RobotChoice | None, *, accept_change: bool = False) -> RobotChoice:
+    """The robot that the bundle was made for; see `find_recorded` for arguments and errors."""
+    provenance = bundle.contract.provenance
+    record = provenance.get("robot") or _record_of_maze(provenance.get("maze"))
+    return find_recorded(record, given, "bundle.json provenance.robot", accept_change=accept_change)
 
-    Raises:
-        BundleError: the bundle names no maze.
-    """
-    maze = load_maze_config(bundle.contract.provenance.get("maze"), "bundle.json provenance.maze")
-    return MazeConfig(
-        layout_size=maze.layout_size if size is None else size,
-        layout_seed=maze.layout_seed if seed is None else seed,
-        episode_steps=maze.episode_steps,
-    )
+
+def _record_of_maze(maze: Any) -> Record | None:
+    """The record of a maze from a bundle that was exported when there was no other robot."""
+    known = isinstance(maze, Mapping) and set(maze) == {"layout_size", "layout_seed", "episode_steps"}
+    return {"family": "maze", "config": {**asdict(Maze()), **maze}} if known else None
 
 
 def find_test_tasks(bundle: Bundle) -> tuple[Task, ...]:
@@ -101,33 +102,39 @@ def find_test_tasks(bundle: Bundle) -> tuple[Task, ...]:
         raise BundleError("bundle.json provenance.tasks: expected test tasks, got none; pass --tasks") from error
 
 
-def make_adapt(path: Path, tasks: Sequence[Task], maze: MazeConfig, config: AdaptStageConfig, seed: int) -> Stage:
+def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: AdaptStageConfig, seed: int) -> Stage:
     """The stage.
 
+    Args:
+        path: A bundle, or a folder of `export` or `run`.
+        tasks: To adapt to.
+        robot: To adapt on.
+        config: Of the loop.
+        seed: Of exploration, sampling and resets.
+
     Raises:
-        BundleError: the bundle is damaged, or is for another robot than the one in this maze.
+        BundleError: the bundle is damaged, or is for another robot.
         ConfigError: the search is directed, but the bundle's reward head was not trained.
         SpecError: a goal is not within the robot's goal space.
+        SourceError: a goal is none of the robot's tasks.
     """
     path = find_bundle(path)  # a run folder around it may change while this stage is at work
     bundle = load_bundle(path)
-    spec = make_robot(maze, 1, 1).spec
-    require_robot(bundle, spec)
+    require_robot(bundle, robot.family.spec())
     require_reward_head(simpl_config_of(bundle.contract), config.loop)
-    for task in tasks:
-        spec.goal.require_within([task.goal], f"task '{task.name}'")
+    require_tasks(robot, tasks, "adapt")
     return Stage(
         name="adapt",
-        config={"adapt": config, "maze": maze, "tasks": list(tasks)},
+        config={"robot": robot.record, "adapt": config, "tasks": list(tasks)},
         inputs={"bundle": path},
         seed=seed,
         module="pipeline/stages/adapt.py",
         libraries=("numpy", "torch", "safetensors", "mujoco"),
-        body=partial(adapt, config, maze, tuple(tasks)),
+        body=partial(adapt, config, robot.family, tuple(tasks)),
     )
 
 
-def adapt(config: AdaptStageConfig, maze: MazeConfig, tasks: tuple[Task, ...], work: Work) -> None:
+def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...], work: Work) -> None:
     """Runs the loop to its last episode, then writes records, success and policies."""
     torch.set_num_threads(work.machine.threads)
     device = torch.device(work.machine.device)
@@ -136,7 +143,7 @@ def adapt(config: AdaptStageConfig, maze: MazeConfig, tasks: tuple[Task, ...], w
     rows = max(len(tasks), min(len(tasks) * config.evaluations, MOST_ROWS))
     alpha = float(bundle.contract.adaptation.get("alpha", config.loop.finetune.multiplier))
     agent = make_agent(bundle, device)
-    with limit_simulator(make_robot(maze, rows, work.machine.threads), work.folder / AUDIT_NAME) as robot:
+    with limit_simulator(make_robots(family, rows, work.machine.threads), work.folder / AUDIT_NAME) as robot:
         adapter = Adapter(agent, alpha, robot, tasks, config.loop, seed=work.seed, device=device)
         if checkpoint is not None:
             adapter.load_state(checkpoint.tensors, checkpoint.facts)

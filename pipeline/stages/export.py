@@ -93,7 +93,7 @@ def make_contract(
         encoder={name: tuple(value.shape) for name, value in compute_encoder(agent).items()},
         prior_scale=1.0 if raw else None,
         adaptation={"simpl": facts["simpl"], "alpha": facts["alpha"]},
-        provenance={**provenance, "maze": facts["maze"], "tasks": facts["tasks"]},
+        provenance={**provenance, "robot": facts["family"], "tasks": facts["tasks"]},
     )
 
 

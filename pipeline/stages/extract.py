@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ...datasets.store import EpisodeStore, open_store
 from ...datasets.windows import WindowSampler, split_episodes
 from ...errors import ConfigError
+from ...robots.family import RobotFamily, SetsState
 from ...skills.checkpoint import load_checkpoint, save_checkpoint, save_skill_model
 from ...skills.config import SkillConfig
 from ...skills.evaluate import evaluate_rollouts, evaluate_windows
@@ -22,7 +23,7 @@ from ...skills.learner import SkillLearner, train
 from ...skills.model import SkillModel
 from ..folder import write_record
 from ..progress import format_metrics
-from ..robot_choice import MazeConfig, make_robot
+from ..robots import RobotChoice
 from ..run_files import find_store
 from ..stage import Stage, Work
 
@@ -57,22 +58,30 @@ class ExtractConfig:
             raise ConfigError(f"extract.log_every: expected at least 1 update, got {self.log_every}; raise it")
 
 
-def make_extract(store: Path, config: ExtractConfig, maze: MazeConfig, seed: int) -> Stage:
-    """The stage; `seed` is the skill model's too, and `maze` counts only where the store is from that robot.
+def make_extract(store: Path, config: ExtractConfig, robot: RobotChoice | None, seed: int) -> Stage:
+    """The stage.
+
+    Args:
+        store: An episode store, or a folder of `ingest`.
+        config: The skill model; `seed` is its seed too.
+        robot: That the data are from; one whose simulator can be put into the states of the data also shows where
+            decoded skills lead. None compares actions alone.
+        seed: Of weights, windows and the split.
 
     Raises:
         StoreError: there is no whole store at `store`.
     """
-    simulated = maze if open_store(find_store(store)).schema.robot == "maze" else None
+    open_store(find_store(store))
+    simulated = robot if robot is not None and isinstance(robot.family, SetsState) else None
     config = replace(config, skill=replace(config.skill, seed=seed))
     return Stage(
         name="extract",
-        config={"extract": config, "maze": simulated},
+        config={"extract": config, "robot": None if simulated is None else simulated.record},
         inputs={"store": store},
         seed=seed,
         module="pipeline/stages/extract.py",
         libraries=("numpy", "torch", "safetensors", "zarr", "mujoco"),
-        body=partial(extract, config, simulated),
+        body=partial(extract, config, None if simulated is None else simulated.family),
     )
 
 
@@ -96,9 +105,9 @@ def make_samplers(store: EpisodeStore, config: ExtractConfig) -> tuple[WindowSam
 
 
 def compute_report(
-    model: SkillModel, store: EpisodeStore, held_out: HeldOut, seed: int, maze: MazeConfig | None, threads: int
+    model: SkillModel, store: EpisodeStore, held_out: HeldOut, seed: int, family: RobotFamily | None, threads: int
 ) -> dict[str, float]:
-    """Errors on windows held out and, for the maze, where decoded skills lead in the simulator."""
+    """Errors on windows held out and, where the family sets states, where decoded skills lead in the simulator."""
     model = model.eval()
     horizon = model.config.skill_horizon
     if int(held_out.length.max()) <= horizon:
@@ -108,19 +117,16 @@ def compute_report(
     parts = torch.from_numpy(observation[:, :horizon]), torch.from_numpy(action[:, :horizon])
     generator = torch.Generator().manual_seed(seed)
     report = evaluate_windows(model, *parts, generator, store.schema.feature("action").axes)
-    if maze is None:
+    if family is None or not isinstance(family, SetsState):
         return report
     few = min(ROLLOUTS, len(observation))
-    robot = make_robot(maze, few, threads, terminate_at_goal=False)
-
-    def set_state(rows: NDArray[np.int64], states: NDArray[np.float32]) -> NDArray[np.float32]:
-        goals = np.zeros((len(rows), 2), np.float32)
-        return robot.reset_to(rows, goals, states[:, :2].astype(np.float64), states[:, 2:].astype(np.float64))
-
-    return report | evaluate_rollouts(model, robot, set_state, observation[:few], action[:few], (0, 1))
+    robot = family.make(few, threads)
+    set_state = partial(family.set_state, robot)
+    places = [robot.spec.observation.names.index(name) for name in family.place_axes]
+    return report | evaluate_rollouts(model, robot, set_state, observation[:few], action[:few], places)
 
 
-def extract(config: ExtractConfig, maze: MazeConfig | None, work: Work) -> None:
+def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> None:
     """Trains to the last update, then writes model and report."""
     torch.set_num_threads(work.machine.threads)
     store = open_store(find_store(work.inputs["store"]))
@@ -140,6 +146,6 @@ def extract(config: ExtractConfig, maze: MazeConfig | None, work: Work) -> None:
         state=learner.state,
     )
     save_skill_model(work.folder, learner.model.cpu())
-    report = compute_report(learner.model, store, held_out, config.skill.seed, maze, work.machine.threads)
+    report = compute_report(learner.model, store, held_out, config.skill.seed, family, work.machine.threads)
     write_record(work.folder / REPORT_NAME, report)
     work.view.record("skills", report, f"skills: {format_metrics(report, 12)}")

@@ -1,31 +1,29 @@
-"""Stage `generate`: play data of the maze robot as a D4RL HDF5 file, `play.hdf5`."""
+"""Stage `generate`: play data of a simulated robot as a D4RL HDF5 file, `play.hdf5`."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ...datasets.d4rl_writer import write_d4rl
 from ...errors import ConfigError
-from ...robots.planner import PlannerConfig, PlayChunk, play
-from ..robot_choice import MazeConfig, make_maze_layout
+from ...robots.family import PlayChunk, Plays
+from ..robots import RobotChoice
 from ..stage import Stage, Work
 
 NAME = "play.hdf5"
-REWARD_RADIUS = 0.5
-"""D4RL's maze2d pays 1 within this distance of the planner's goal, cells; the chain itself never reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateConfig:
-    """How much play data, and how it is made."""
+    """How much play data; how it is made is the robot's, see `--robot`."""
 
     steps: int = 1_000_000
     """Low-level steps in all."""
     rows: int = 100
     """Robots that wander side by side; part of the recipe, since each has its own goals."""
-    planner: PlannerConfig = field(default_factory=PlannerConfig)
 
     def __post_init__(self) -> None:
         """Refuses empty data.
@@ -38,31 +36,40 @@ class GenerateConfig:
                 raise ConfigError(f"generate.{name}: expected at least 1, got {getattr(self, name)}; ask for more")
 
 
-def make_generate(maze: MazeConfig, config: GenerateConfig, seed: int) -> Stage:
-    """The stage; it has no inputs."""
+def make_generate(robot: RobotChoice, config: GenerateConfig, seed: int) -> Stage:
+    """The stage; it has no inputs.
+
+    Raises:
+        ConfigError: the robot makes no play data.
+    """
+    family = robot.family
+    if not isinstance(family, Plays):
+        raise ConfigError(
+            f"generate: expected a robot that makes play data, got '{robot.reference}'; ingest its own logs, or let "
+            "its family inherit Plays"
+        )
     return Stage(
         name="generate",
-        config={"maze": maze, "generate": config},
+        config={"robot": robot.record, "generate": config},
         seed=seed,
         module="pipeline/stages/generate.py",
         libraries=("numpy", "mujoco", "h5py"),
-        body=partial(generate, maze, config),
+        body=partial(generate, family, config),
     )
 
 
-def generate(maze: MazeConfig, config: GenerateConfig, work: Work) -> None:
+def generate(family: Plays, config: GenerateConfig, work: Work) -> None:
     """Plays until there are enough steps, then writes the file."""
     work.start_afresh()
     chunks: list[PlayChunk] = []
 
     def collect() -> Iterator[dict[str, float]]:
-        rows = min(config.rows, -(-config.steps // config.planner.episode_steps))
-        layout = make_maze_layout(maze)
         done = 0
-        for chunk in play(layout, config.planner, rows=rows, seed=work.seed, threads=work.machine.threads):
+        rows = min(config.rows, -(-config.steps // family.play_steps))
+        for chunk in family.play(rows, work.seed, work.machine.threads):
             chunks.append(chunk)
-            done += chunk.terminal.size
-            yield {"step": min(done, config.steps), "goals_reached": int(chunk.terminal.sum())}
+            done += chunk.reward.size
+            yield {"step": min(done, config.steps), "episodes": len(chunks) * len(chunk.reward)}
             if done >= config.steps:
                 return
 
@@ -70,29 +77,26 @@ def generate(maze: MazeConfig, config: GenerateConfig, work: Work) -> None:
     write_d4rl(work.folder / NAME, make_arrays(chunks, config.steps))
 
 
-def make_arrays(chunks: list[PlayChunk], steps: int) -> dict[str, np.ndarray]:
+def make_arrays(chunks: list[PlayChunk], steps: int) -> Mapping[str, np.ndarray[Any, Any]]:
     """The chunks as D4RL arrays of N = `steps` rows, one episode per robot and chunk after the other.
 
-    The robot goes on when its planner reaches a goal and picks another, so no row is terminal: episodes end by timeout,
-    as in D4RL's maze2d files.
+    Play goes on where a goal is reached, so no row is terminal: episodes end by timeout, as in D4RL's maze2d files.
     """
 
-    def join(name: str) -> np.ndarray:
-        parts = [getattr(chunk, name) for chunk in chunks]
+    def join(parts: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         return np.concatenate([part.reshape(-1, *part.shape[2:]) for part in parts])[:steps]
 
-    observation, goal = join("observation"), join("goal")
-    timeouts = np.zeros(len(observation), np.bool_)
-    timeouts[chunks[0].terminal.shape[1] - 1 :: chunks[0].terminal.shape[1]] = True
+    length = chunks[0].reward.shape[1]
+    rows = min(steps, sum(chunk.reward.size for chunk in chunks))
+    timeouts = np.zeros(rows, np.bool_)
+    timeouts[length - 1 :: length] = True
     timeouts[-1] = True
-    reached = np.linalg.norm(observation[:, :2] - goal, axis=1) <= REWARD_RADIUS
+    infos = {f"infos/{name}": join([chunk.infos[name] for chunk in chunks]) for name in chunks[0].infos}
     return {
-        "observations": observation,
-        "actions": join("action"),
-        "rewards": reached.astype(np.float32),
-        "terminals": np.zeros(len(observation), np.bool_),
+        "observations": join([chunk.observation for chunk in chunks]),
+        "actions": join([chunk.action for chunk in chunks]),
+        "rewards": join([chunk.reward for chunk in chunks]),
+        "terminals": np.zeros(rows, np.bool_),
         "timeouts": timeouts,
-        "infos/qpos": observation[:, :2],
-        "infos/qvel": observation[:, 2:],
-        "infos/goal": goal,
+        **infos,
     }

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from ...datasets.d4rl import D4RLReader
 from ...datasets.layout import Compression
 from ...datasets.store_writer import writing_store
 from ...errors import SourceError
-from ..robot_choice import MazeConfig, make_spec
+from ...robots.spec import RobotSpec
 from ..run_files import STORE_NAME
 from ..stage import Stage, Work
 from .generate import NAME as PLAY_NAME
@@ -20,8 +19,6 @@ from .generate import NAME as PLAY_NAME
 class IngestConfig:
     """How a source is read."""
 
-    robot: Literal["none", "maze"] = "none"
-    """The robot that it was recorded on: gives names, units and the control period, and is checked against the file."""
     episode_steps: int | None = None
     """Time limit, steps, for files without `timeouts`; None: only `terminals` end an episode there."""
     compression: Compression = "none"
@@ -43,24 +40,30 @@ def find_source(path: Path) -> Path:
     return path
 
 
-def make_ingest(source: Path, config: IngestConfig) -> Stage:
-    """The stage; it draws nothing at random."""
+def make_ingest(source: Path, config: IngestConfig, spec: RobotSpec | None) -> Stage:
+    """The stage; it draws nothing at random.
+
+    Args:
+        source: A D4RL HDF5 file, or a folder of `generate`.
+        config: How it is read.
+        spec: Of the robot that it was recorded on: gives names, units, limits and the control period, and is checked
+            against the file. None takes what the file says.
+    """
     find_source(source)
     return Stage(
         name="ingest",
-        config={"ingest": config},
+        config={"ingest": config, "robot": None if spec is None else spec.to_json()},
         inputs={"source": source},
         seed=0,
         module="pipeline/stages/ingest.py",
         libraries=("numpy", "h5py", "zarr", "numcodecs"),
-        body=partial(ingest, config),
+        body=partial(ingest, config, spec),
     )
 
 
-def ingest(config: IngestConfig, work: Work) -> None:
+def ingest(config: IngestConfig, spec: RobotSpec | None, work: Work) -> None:
     """Reads every episode and writes the store."""
     work.start_afresh()
-    spec = make_spec(MazeConfig()) if config.robot == "maze" else None
     reader = D4RLReader(find_source(work.inputs["source"]), spec, config.episode_steps)
     source = reader.describe()
 

@@ -1,4 +1,4 @@
-"""Stage `meta-train`: SiMPL on the train tasks of the maze.
+"""Stage `meta-train`: SiMPL on the train tasks of a robot.
 
 Writes `agent.safetensors` (policy, critics, task encoder, multipliers), `meta.json` (what it was trained for and how)
 and the skill model again, so that this folder alone is enough to export.
@@ -17,12 +17,13 @@ from ...meta.simpl.agent import SimplAgent
 from ...meta.simpl.config import SimplConfig
 from ...meta.simpl.learner import SimplLearner
 from ...meta.space import ActionSpace, RawSpace, SkillSpace
+from ...robots.family import make_robots
 from ...robots.spec import RobotSpec
 from ...robots.task import TaskSet, goals_of
 from ...skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
 from ...skills.model import SkillModel
 from ..folder import write_record
-from ..robot_choice import MazeConfig, TaskConfig, make_robot, make_spec, make_tasks
+from ..robots import RobotChoice
 from ..stage import Stage, Work
 
 AGENT_NAME = "agent.safetensors"
@@ -38,24 +39,29 @@ class MetaTrainConfig:
     simpl: SimplConfig = field(default_factory=SimplConfig)
 
 
-def make_meta_train(skills: Path, config: MetaTrainConfig, maze: MazeConfig, tasks: TaskConfig, seed: int) -> Stage:
+def make_meta_train(skills: Path, config: MetaTrainConfig, robot: RobotChoice, tasks: TaskSet, seed: int) -> Stage:
     """The stage.
+
+    Args:
+        skills: A folder of `extract`.
+        config: What is meta-trained.
+        robot: To train on.
+        tasks: Its train tasks, and the test tasks that the bundle names.
+        seed: Of all that is random.
 
     Raises:
         RunError: there is no whole skill model at `skills`.
         SpecError: the skill model is for another robot.
-        ConfigError: the task set does not fit the maze.
     """
-    require_fit(load_skill_model(skills), make_spec(maze), str(skills))
-    task_set = make_tasks(maze, tasks)
+    require_fit(load_skill_model(skills), robot.family.spec(), str(skills))
     return Stage(
         name="meta-train",
-        config={"meta_train": config, "maze": maze, "tasks": task_set},
+        config={"robot": robot.record, "meta_train": config, "tasks": tasks},
         inputs={"skills": skills},
         seed=seed,
         module="pipeline/stages/meta_train.py",
         libraries=("numpy", "torch", "safetensors", "mujoco"),
-        body=partial(meta_train, config, maze, task_set),
+        body=partial(meta_train, config, robot, tasks),
     )
 
 
@@ -81,13 +87,13 @@ def make_space(name: str, model: SkillModel, spec: RobotSpec, device: str) -> Ac
     return SkillSpace(model.to(device))
 
 
-def meta_train(config: MetaTrainConfig, maze: MazeConfig, tasks: TaskSet, work: Work) -> None:
+def meta_train(config: MetaTrainConfig, choice: RobotChoice, tasks: TaskSet, work: Work) -> None:
     """Trains to the last epoch, then writes agent, facts and skill model."""
     torch.set_num_threads(work.machine.threads)
     model = load_skill_model(work.inputs["skills"])
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     rows = max(config.simpl.episodes_per_task) * len(tasks.train)
-    robot = make_robot(maze, rows, work.machine.threads)
+    robot = make_robots(choice.family, rows, work.machine.threads)
     space = make_space(config.action_space, model, robot.spec, work.machine.device)
     goals = goals_of(tasks.train)
     learner = SimplLearner(space, robot, goals, config.simpl, seed=work.seed, device=work.machine.device)
@@ -102,7 +108,7 @@ def meta_train(config: MetaTrainConfig, maze: MazeConfig, tasks: TaskSet, work: 
         "action_space": config.action_space,
         "simpl": asdict(config.simpl),
         "robot": robot.spec.to_json(),
-        "maze": asdict(maze),
+        "family": choice.record,
         "tasks": asdict(tasks),
         "alpha": float(learner.multipliers["policy_posterior"]().detach()),
         "low_level_steps": learner.low_level_steps,

@@ -11,51 +11,42 @@ import tyro
 from ...adapt.bundle import load_bundle
 from ...adapt.bundle_folder import read_files, read_kind
 from ...errors import ConfigError
-from ...robots.maze_tasks import require_reachable
-from ...robots.task import load_tasks_csv
-from ..cli_common import Common, Options, Runner, Verb, parse_verb
+from ..cli_common import AboutRobot, Common, Options, Runner, Verb, parse_verb
 from ..results.summary import load_success, make_table
-from ..robot_choice import make_maze_layout
+from ..robots import load_tasks
 from ..stages.adapt import (
     RECORDS_NAME,
     AdaptStageConfig,
     find_bundle,
-    find_maze,
+    find_robot_of,
     find_test_tasks,
     make_adapt,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Adapt:
+class Adapt(AboutRobot):
     """Arguments of `supple adapt`."""
 
     bundle: tyro.conf.Positional[Path]
     """A policy bundle, or a folder of `export` or `run` that holds one."""
     tasks: Path | None = None
-    """CSV file of goals with the columns x,y and perhaps name; without it, the bundle's own test tasks."""
+    """CSV file of goals, a column for each goal axis and perhaps name; without it, the bundle's own test tasks."""
     out: Path | None = None
     """Folder to make; without it, runs/adapt-<key>."""
     seed: int = 0
     """Seed of exploration, sampling and resets."""
-    layout_size: int | None = None
-    """Maze size; without it, that of the bundle."""
-    layout_seed: int | None = None
-    """Maze seed; without it, that of the bundle."""
+    accept_robot_change: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Take the robot that --robot names although its code or settings are not those that the bundle was made for."""
     adapt: Annotated[AdaptStageConfig, tyro.conf.arg(name="")] = field(default_factory=AdaptStageConfig)
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
         """Adapts, and prints the records (--json) or a table of success."""
         bundle = load_bundle(find_bundle(self.bundle))
-        maze = find_maze(bundle, self.layout_size, self.layout_seed)
-        goal = bundle.contract.robot.goal
-        if self.tasks is None:
-            tasks = find_test_tasks(bundle)
-        else:
-            tasks = load_tasks_csv(self.tasks, goal.names)
-            require_reachable(make_maze_layout(maze), tasks, str(self.tasks))
-        result = runner.run(make_adapt(self.bundle, tasks, maze, self.adapt, self.seed), self.out)
+        robot = find_robot_of(bundle, self.choice, accept_change=self.accept_robot_change)
+        tasks = find_test_tasks(bundle) if self.tasks is None else load_tasks(robot, self.tasks)
+        result = runner.run(make_adapt(self.bundle, tasks, robot, self.adapt, self.seed), self.out)
         show_result(runner, result.folder, replay=result.status in ("skipped", "reused"))
 
 

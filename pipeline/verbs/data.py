@@ -6,32 +6,32 @@ from typing import Annotated
 
 import tyro
 
-from ..cli_common import Common, Options, Runner
+from ..cli_common import AboutRobot, Common, Options, Runner
 from ..interrupt import Interrupted, catch_signals
-from ..robot_choice import MazeConfig
 from ..stages.generate import GenerateConfig, make_generate
 from ..stages.ingest import IngestConfig, make_ingest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generate:
+class Generate(AboutRobot):
     """Arguments of `supple generate`."""
+
+    usual_robot = "maze"
 
     out: Path | None = None
     """Folder to make; without it, runs/generate-<key>."""
     seed: int = 0
     """Seed of starts, goals, jitter and noise."""
-    maze: Annotated[MazeConfig, tyro.conf.arg(name="")] = field(default_factory=MazeConfig)
     generate: Annotated[GenerateConfig, tyro.conf.arg(name="")] = field(default_factory=GenerateConfig)
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
         """Writes play.hdf5."""
-        runner.run(make_generate(self.maze, self.generate, self.seed), self.out, uses_torch=False)
+        runner.run(make_generate(self.require_choice(), self.generate, self.seed), self.out, uses_torch=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ingest:
+class Ingest(AboutRobot):
     """Arguments of `supple ingest`."""
 
     source: tyro.conf.Positional[str]
@@ -45,7 +45,9 @@ class Ingest:
 
     def execute(self, runner: Runner) -> None:
         """Writes store/."""
-        runner.run(make_ingest(fetch(self.source, self.cache, runner), self.ingest), self.out, uses_torch=False)
+        spec = None if self.robot is None else self.robot.spec()
+        source = fetch(self.source, self.cache, runner)
+        runner.run(make_ingest(source, self.ingest, spec), self.out, uses_torch=False)
 
 
 def fetch(source: str, cache: Path, runner: Runner) -> Path:

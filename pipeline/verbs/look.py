@@ -237,9 +237,9 @@ def run_self_test() -> str:
     import numpy as np
     import torch
 
-    from ..robot_choice import MazeConfig, make_robot
+    from ...robots.maze_family import Maze
 
-    robot = make_robot(MazeConfig(), 2, 1)
+    robot = Maze().make(2)
     rows = np.arange(2)
     try:
         robot.reset(rows, np.full((2, 2), 5.0, np.float32), np.random.default_rng(0))

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import tyro
 
-from ..cli_common import Common, Options, Runner
+from ..cli_common import AboutRobot, Common, Options, Runner
 from ..report.page import make_report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(AboutRobot):
     """Arguments of `supple report`."""
 
     run: tyro.conf.Positional[Path]
@@ -21,5 +21,5 @@ class Report:
 
     def execute(self, runner: Runner) -> None:
         """Writes the page and prints its path."""
-        path = make_report(self.run, self.out, threads=self.options.threads)
+        path = make_report(self.run, self.out, robot=self.choice, threads=self.options.threads)
         runner.view.record("report", {"path": str(path)}, f"{path}: report of {self.run}")

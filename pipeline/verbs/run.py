@@ -1,22 +1,25 @@
 """The verb `run`: the whole chain of a preset, stage by stage, each in its own folder below one run folder."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
 from ...adapt.policy import require_reward_head
 from ...errors import ConfigError
-from ..cli_common import RUNS, Common, Options, Runner, make_machine, parse_verb
+from ...robots.families import FAMILIES
+from ...robots.maze_family import Maze
+from ...robots.task import TaskSet
+from ..cli_common import RUNS, AboutRobot, Common, Options, Runner, bind_robot, make_machine, parse_verb, take_robot
 from ..folder import write_record
 from ..keys import compute_plain
-from ..presets import PRESETS, RunConfig, find_preset
+from ..presets import PRESETS, RunConfig
 from ..progress import format_duration
 from ..report.page import make_report
 from ..results.summary import RunFacts, load_success, make_summary, save_summary
-from ..robot_choice import make_tasks
+from ..robots import RobotChoice, find_robot, find_tasks, load_presets, load_user_module
 from ..run_files import RUN_NAME
 from ..stage import Stage, StageResult
 from ..stages.adapt import make_adapt
@@ -31,12 +34,12 @@ Last = Literal["generate", "ingest", "extract", "meta-train", "export", "adapt"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(AboutRobot):
     """Arguments of `supple run PRESET`."""
 
     preset: tyro.conf.Suppress[str]
     out: Path | None = None
-    """Run folder; without it, runs/<preset>, with layout and seed in its name where they are not the usual ones."""
+    """Run folder; without it, runs/<preset>, with robot and seed in its name where they are not the usual ones."""
     seed: int = 0
     """Seed of all stages."""
     reuse: tuple[Path, ...] = ()
@@ -48,41 +51,44 @@ class Run:
     config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
     options: Common = field(default_factory=Options)
 
+    def __post_init__(self) -> None:
+        """The preset's robot is replaced by the one of the command line."""
+        if self.robot is not None:
+            object.__setattr__(self, "config", replace(self.config, robot=self.robot))
+
     @property
     def folder(self) -> Path:
         """Where the stages go."""
         if self.out is not None:
             return self.out
-        maze, usual = self.config.maze, PRESETS[self.preset].maze
-        name = self.preset
-        if maze != usual:
-            name += f"-layout{maze.layout_seed}-size{maze.layout_size}"
+        name = self.preset.rpartition(":")[2]
+        robot, usual = self.config.robot, find_preset(self.preset).config.robot
+        if robot.name != usual.name:
+            name += f"-{robot.name}"
         return RUNS / (name if self.seed == 0 else f"{name}-seed{self.seed}")
 
-    def stages(self) -> dict[str, Callable[[], Stage]]:
+    def stages(self, tasks: TaskSet) -> dict[str, Callable[[], Stage]]:
         """The stages in order; each is made when those before it are there."""
-        config, at = self.config, self.folder
+        config, at, robot = self.config, self.folder, self.require_choice()
         return {
-            "generate": lambda: make_generate(config.maze, config.generate, self.seed),
-            "ingest": lambda: make_ingest(at / "generate", config.ingest),
-            "extract": lambda: make_extract(at / "ingest", config.extract, config.maze, self.seed),
-            "meta-train": lambda: make_meta_train(
-                at / "extract", config.meta_train, config.maze, config.tasks, self.seed
-            ),
+            "generate": lambda: make_generate(robot, config.generate, self.seed),
+            "ingest": lambda: make_ingest(at / "generate", config.ingest, robot.family.spec()),
+            "extract": lambda: make_extract(at / "ingest", config.extract, robot, self.seed),
+            "meta-train": lambda: make_meta_train(at / "extract", config.meta_train, robot, tasks, self.seed),
             "export": lambda: make_export(at / "meta-train", config.export),
-            "adapt": lambda: make_adapt(
-                at / "export", make_tasks(config.maze, config.tasks).test, config.maze, config.adapt, self.seed
-            ),
+            "adapt": lambda: make_adapt(at / "export", tasks.test, robot, config.adapt, self.seed),
         }
 
     def execute(self, runner: Runner) -> None:
         """Runs what is not there yet, from the first stage to `until`."""
         if self.until == "adapt":  # now, and not after hours of meta-training
             require_reward_head(self.config.meta_train.simpl, self.config.adapt.loop)
-        tasks = make_tasks(self.config.maze, self.config.tasks)
-        record = {"preset": self.preset, "seed": self.seed, "config": compute_plain(self.config, "run")}
+        robot = self.require_choice()
+        tasks = find_tasks(robot, self.config.tasks, self.config.test_tasks)
+        settings = {**compute_plain(replace(self.config, robot=Maze()), "run"), "robot": robot.record}
+        record = {"preset": self.preset, "seed": self.seed, "config": settings}
         results = []
-        for name, make in self.stages().items():
+        for name, make in self.stages(tasks).items():
             others = [other / name for other in self.reuse]
             uses_torch = name not in ("generate", "ingest", "export")
             results.append(runner.run(make(), self.folder / name, uses_torch=uses_torch, reuse=others))
@@ -108,10 +114,44 @@ class Run:
         outcome = {"folder": str(self.folder), "summary": str(path), "wall_s": round(facts.wall_s, 1)}
         lines = [f"{path}: the same as records; all stages together took {format_duration(facts.wall_s)}"]
         if self.report:
-            outcome["report"] = str(make_report(self.folder, threads=self.options.threads))
+            outcome["report"] = str(make_report(self.folder, robot=self.choice, threads=self.options.threads))
             lines.append(f"{outcome['report']}: curves, the maze before and after, skills, task embeddings")
         lines.append(f"Adapt to goals of your own: supple adapt {self.folder} --tasks goals.csv --episodes 100")
         runner.view.record("run", outcome, "\n".join(lines))
+
+
+class NamedPreset(NamedTuple):
+    """A preset, and how its robot is named."""
+
+    config: RunConfig
+    robot: RobotChoice
+
+
+def find_preset(name: str) -> NamedPreset:
+    """A preset of ours, or of a user's module as `my_arm.py:quick`, or the only one of `my_arm.py`.
+
+    Raises:
+        ConfigError: there is none; the message lists the known ones.
+    """
+    if name in PRESETS:
+        config = PRESETS[name]
+        kind = next(key for key, family in FAMILIES.items() if type(family) is type(config.robot))
+        return NamedPreset(config, RobotChoice(kind, config.robot))
+    where, colon, own = (name, "", "") if name.endswith(".py") else name.rpartition(":")
+    if not where:
+        raise ConfigError(
+            f"preset: expected one of {', '.join(PRESETS)}, or FILE.py:PRESET of your own, got {name!r}; choose one"
+        )
+    module, file, label = load_user_module(where)
+    presets = load_presets(module, where)
+    if not colon and len(presets) == 1:
+        (own,) = presets
+    if own not in presets:
+        raise ConfigError(
+            f"preset {name}: expected one of {', '.join(presets) or 'which there is none'} in PRESETS of {where}, got "
+            f"{own or 'none'!r}; name one as {where}:PRESET"
+        )
+    return NamedPreset(presets[own], RobotChoice(f"{label}:{own}", presets[own].robot, file))
 
 
 def parse_run(arguments: Sequence[str], description: str) -> Run:
@@ -122,10 +162,16 @@ def parse_run(arguments: Sequence[str], description: str) -> Run:
     """
     known = ", ".join(PRESETS)
     if arguments and arguments[0] in ("-h", "--help"):
-        print(f"usage: supple run PRESET [OPTIONS]\n\n{description}\n\nPresets: {known}")
+        print(f"usage: supple run PRESET [OPTIONS]\n\n{description}\n\nPresets: {known}, or FILE.py:PRESET of your own")
         print("\nsupple run PRESET --help lists every option with that preset's value.")
         raise SystemExit(0)
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError(f"run: expected a preset first, one of {known}, got none; see supple run --help")
     name, *rest = arguments
-    return parse_verb(Run, f"run {name}", description, rest, Run(preset=name, config=find_preset(name)))
+    preset = find_preset(name)
+    reference, rest = take_robot(rest)
+    choice = preset.robot if reference is None else find_robot(reference)
+    kind: type[Run] = bind_robot(Run, choice)
+    return parse_verb(
+        kind, f"run {name}", description, rest, kind(preset=name, config=preset.config, robot=choice.family)
+    )

@@ -7,8 +7,8 @@ from typing import Annotated
 import tyro
 
 from ...errors import RunError
-from ..cli_common import Common, Options, Runner
-from ..robot_choice import MazeConfig, TaskConfig
+from ..cli_common import AboutRobot, Common, Options, Runner
+from ..robots import find_tasks
 from ..stages.export import ExportConfig, make_export
 from ..stages.export_learner import find_seed_folder, make_export_learner
 from ..stages.extract import ExtractConfig, make_extract
@@ -16,7 +16,7 @@ from ..stages.meta_train import FACTS_NAME, MetaTrainConfig, make_meta_train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extract:
+class Extract(AboutRobot):
     """Arguments of `supple extract`."""
 
     store: tyro.conf.Positional[Path]
@@ -25,18 +25,19 @@ class Extract:
     """Folder to make; without it, runs/extract-<key>."""
     seed: int = 0
     """Seed of weights, windows and the split; it takes the place of --skill.seed."""
-    maze: Annotated[MazeConfig, tyro.conf.arg(name="")] = field(default_factory=MazeConfig)
     extract: Annotated[ExtractConfig, tyro.conf.arg(name="")] = field(default_factory=ExtractConfig)
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
         """Writes the skill model."""
-        runner.run(make_extract(self.store, self.extract, self.maze, self.seed), self.out)
+        runner.run(make_extract(self.store, self.extract, self.choice, self.seed), self.out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetaTrain:
+class MetaTrain(AboutRobot):
     """Arguments of `supple meta-train`."""
+
+    usual_robot = "maze"
 
     skills: tyro.conf.Positional[Path]
     """A folder of `extract`."""
@@ -44,14 +45,18 @@ class MetaTrain:
     """Folder to make; without it, runs/meta-train-<key>."""
     seed: int = 0
     """Seed of weights, exploration, sampling and resets."""
-    maze: Annotated[MazeConfig, tyro.conf.arg(name="")] = field(default_factory=MazeConfig)
-    tasks: Annotated[TaskConfig, tyro.conf.arg(name="")] = field(default_factory=TaskConfig)
+    tasks: Path | None = None
+    """CSV file of train goals, a column for each goal axis and perhaps name; without it, the robot's own."""
+    test_tasks: Path | None = None
+    """CSV file of test goals, which the bundle then names; without it, the robot's own."""
     meta_train: Annotated[MetaTrainConfig, tyro.conf.arg(name="")] = field(default_factory=MetaTrainConfig)
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
         """Writes the agent."""
-        runner.run(make_meta_train(self.skills, self.meta_train, self.maze, self.tasks, self.seed), self.out)
+        robot = self.require_choice()
+        tasks = find_tasks(robot, self.tasks, self.test_tasks)
+        runner.run(make_meta_train(self.skills, self.meta_train, robot, tasks, self.seed), self.out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,290 @@
+"""Which robot a command is about: named on the command line, recorded in keys and bundles, found again from there.
+
+    --robot maze                       a built-in family of `robots/families.py`
+    --robot my_arm.py:ARM              the family ARM of a Python file
+    --robot my_package.robots:ARM      the same of a module that Python finds
+    --robot my_arm.py:quick            the family of the preset `quick` in the file's PRESETS
+
+A user's module runs only where the user names it. What a bundle or a stage records of a robot is data: the reference
+without its folder, the settings, and a digest of the family's code and files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from types import ModuleType, NoneType, UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from ..errors import BundleError, ConfigError, SuppleError
+from ..robots.families import FAMILIES
+from ..robots.family import BuiltFrom, ChecksTasks, RobotFamily
+from ..robots.task import Task, TaskSet, load_tasks_csv
+from .keys import compute_code_digest, compute_digest, compute_file_digest, compute_versions
+
+PRESETS_NAME = "PRESETS"
+"""In a user's module: a dict of `RunConfig` by name."""
+Record = dict[str, Any]
+"""{"family": reference, "config": settings, "digest": of code and files}."""
+
+
+@dataclass(frozen=True, slots=True)
+class RobotChoice:
+    """A robot family and how it was named."""
+
+    reference: str
+    """As in a record: a name of `FAMILIES`, `file.py:NAME` without a folder, or `package.module:NAME`."""
+    family: RobotFamily
+    module: Path | None = None
+    """File of the user's module; None for a built-in family."""
+
+    @property
+    def record(self) -> Record:
+        """What a key or a bundle says of the robot."""
+        return {"family": self.reference, "config": _plain(self.family), "digest": compute_robot_digest(self)}
+
+
+def compute_robot_digest(choice: RobotChoice) -> str:
+    """Digest of the family's code, with what it imports, of its files by content, and of its libraries' versions."""
+    module = choice.module or Path(sys.modules[type(choice.family).__module__].__file__ or "")
+    parts: dict[str, Any] = {"code": compute_code_digest(str(module))}
+    if isinstance(choice.family, BuiltFrom):
+        parts["files"] = [compute_file_digest(path) for path in choice.family.files()]
+        parts["libraries"] = compute_versions(choice.family.libraries())
+    return compute_digest(parts)
+
+
+def find_robot(reference: str) -> RobotChoice:
+    """The robot of that name; a user's module is run for it.
+
+    Raises:
+        ConfigError: There is no such family, file, module or name; or the module fails.
+    """
+    if reference in FAMILIES:
+        return RobotChoice(reference, FAMILIES[reference])
+    where, colon, name = reference.rpartition(":")
+    if not colon or not where or not name:
+        raise ConfigError(
+            f"--robot: expected one of {', '.join(FAMILIES)}, FILE.py:NAME or PACKAGE.MODULE:NAME, got {reference!r}; "
+            "choose one"
+        )
+    module, file, label = load_user_module(where)
+    family = vars(module).get(name)
+    if family is None and name in load_presets(module, where):
+        family = load_presets(module, where)[name].robot
+    if not is_family(family):
+        found = [key for key, value in vars(module).items() if is_family(value)]
+        raise ConfigError(
+            f"--robot {reference}: expected the name of a robot family in {where}, one of "
+            f"{', '.join(found) or 'which there is none'}, got {name!r}; name a frozen dataclass object with spec, "
+            "make and tasks"
+        )
+    return RobotChoice(f"{label}:{name}", cast(RobotFamily, family), file)
+
+
+def is_family(value: object) -> bool:
+    """Whether this is a family: an object of a frozen dataclass with the calls of `RobotFamily`."""
+    calls = all(callable(getattr(type(value), name, None)) for name in ("spec", "make", "tasks"))
+    return calls and is_dataclass(value) and not isinstance(value, type)
+
+
+def load_user_module(where: str) -> tuple[ModuleType, Path, str]:
+    """A user's module by file or by dotted name, its file, and the name that records have of it.
+
+    Raises:
+        ConfigError: It is not there, or it fails.
+    """
+    path = Path(where)
+    try:
+        if path.suffix == ".py":
+            if not path.is_file():
+                raise ConfigError(f"{where}: expected a Python file, got nothing there; check the path")
+            path = path.resolve()
+            known = next((m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == str(path)), None)
+            module = known or _run_file(path)
+            return module, path, path.name
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+        module = importlib.import_module(where)
+        return module, Path(module.__file__ or ""), where
+    except SuppleError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise ConfigError(f"{where}: expected a module that runs, got {reason}; correct it") from error
+
+
+def _run_file(path: Path) -> ModuleType:
+    """Imports a file under its own name, with its folder on the path as `python FILE.py` has it."""
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None, "a file that ends in .py has a loader"
+    assert spec.loader is not None, "a file that ends in .py has a loader"
+    module = importlib.util.module_from_spec(spec)
+    # dataclasses look their module up here; a name that is taken (`random.py`) is left alone
+    taken = sys.modules.setdefault(path.stem, module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if taken is module:
+            del sys.modules[path.stem]
+        raise
+    return module
+
+
+def load_presets(module: ModuleType, where: str) -> dict[str, Any]:
+    """The presets of a user's module; empty where it has none.
+
+    Raises:
+        ConfigError: `PRESETS` is no dict of `RunConfig`.
+    """
+    from .presets import RunConfig
+
+    presets = vars(module).get(PRESETS_NAME, {})
+    wrong = not isinstance(presets, dict) or any(not isinstance(value, RunConfig) for value in presets.values())
+    if wrong:
+        raise ConfigError(f"{where} {PRESETS_NAME}: expected a dict of RunConfig by name, got another; correct it")
+    return dict(presets)
+
+
+def find_recorded(record: object, given: RobotChoice | None, where: str, *, accept_change: bool = False) -> RobotChoice:
+    """The robot of a record; no code runs for it that the user did not name.
+
+    Args:
+        record: Of a bundle or a stage.
+        given: What the user named, which must be the recorded one; None takes a built-in family by its record.
+        where: What holds the record, for the message.
+        accept_change: Whether a given robot whose code or settings changed since is taken.
+
+    Raises:
+        BundleError: There is no such record, the family is a user's and nobody named it, or the named one differs.
+    """
+    if not isinstance(record, Mapping) or not isinstance(record.get("family"), str):
+        raise BundleError(f"{where}: expected the robot that it was made for, got {record!r:.80}; pass --robot")
+    reference = record["family"]
+    if given is None:
+        if reference not in FAMILIES:
+            raise BundleError(
+                f"{where}: expected --robot for a robot of the user's own, '{reference}', got none; name it again, "
+                f"as in --robot path/to/{reference}"
+            )
+        kind = type(FAMILIES[reference])
+        given = RobotChoice(reference, cast(RobotFamily, _read(kind, record.get("config"), f"{where}.config")))
+        return given  # the code of a built-in family is of this version; the stage's key counts it
+    mine = given.record
+    name = next((key for key in mine if key in record and record[key] != mine[key]), None)
+    if name is not None and not accept_change:
+        raise BundleError(
+            f"{where}: expected robot '{reference}' as it was, got another {name} of '{given.reference}'; pass "
+            "--accept-robot-change if its observations, actions and goals still mean the same"
+        )
+    return given
+
+
+def find_tasks(choice: RobotChoice, train: Path | None, test: Path | None) -> TaskSet:
+    """The family's own tasks, or those of CSV files in the place of its train or test tasks.
+
+    Raises:
+        SourceError: A file is damaged, or one of its goals is no task of this robot.
+        SpecError: A goal is outside the limits, or train and test tasks overlap.
+    """
+    if train is None and test is None:
+        return choice.family.tasks()
+    if train is not None and test is not None:
+        return TaskSet(f"{train.stem}-{test.stem}", load_tasks(choice, train), load_tasks(choice, test))
+    own = choice.family.tasks()
+    if train is not None:
+        return TaskSet(f"{train.stem}-{own.name}", load_tasks(choice, train), own.test)
+    assert test is not None
+    return TaskSet(f"{own.name}-{test.stem}", own.train, load_tasks(choice, test))
+
+
+def load_tasks(choice: RobotChoice, path: Path) -> tuple[Task, ...]:
+    """Tasks of a CSV file, each of which the robot can have.
+
+    Raises:
+        SourceError: The file is damaged, or a goal is no task of this robot.
+        SpecError: A goal is outside the limits of the spec.
+    """
+    goal = choice.family.spec().goal
+    tasks = load_tasks_csv(path, goal.names)
+    require_tasks(choice, tasks, str(path))
+    return tasks
+
+
+def require_tasks(choice: RobotChoice, tasks: Sequence[Task], where: str) -> None:
+    """Checks goals against the limits of the spec, and what else the family knows of its tasks.
+
+    Raises:
+        SourceError: A goal is none of the robot's.
+        SpecError: A goal is outside the limits.
+    """
+    goal = choice.family.spec().goal
+    for task in tasks:
+        goal.require_one(task.goal, f"{where}, task '{task.name}'")
+    if isinstance(choice.family, ChecksTasks):
+        choice.family.require_tasks(tasks, where)
+
+
+def _plain(value: Any) -> Any:
+    """Settings of a family as JSON: files by name, functions by name, infinite limits as text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return f"{type(value).__name__} {getattr(value, '__qualname__', '')}".strip()
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """`value` as an object of type `kind`: a dataclass, a tuple, a literal, or a number, text or nothing."""
+    if is_dataclass(kind):
+        return _read_dataclass(kind, value, where)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple and isinstance(value, list):
+        kinds = (inner[0],) * len(value) if inner[1:] == (Ellipsis,) else inner
+        if len(kinds) == len(value):
+            return tuple(
+                _read(one, item, f"{where}[{i}]") for i, (one, item) in enumerate(zip(kinds, value, strict=True))
+            )
+    if origin is Literal and value in inner:
+        return value
+    if origin in (Union, UnionType):
+        if value is None and NoneType in inner:
+            return None
+        (kind,) = (one for one in inner if one is not NoneType)
+        return _read(kind, value, where)
+    if kind is float and type(value) is int:
+        return float(value)
+    if isinstance(kind, type) and type(value) is kind:
+        return value
+    raise BundleError(f"{where}: expected {getattr(kind, '__name__', kind)}, got {value!r}; export again")
+
+
+def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
+    names = {item.name for item in fields(kind)}
+    if not isinstance(value, Mapping) or set(value) != names:
+        found = sorted(value) if isinstance(value, Mapping) else value
+        raise BundleError(f"{where}: expected the fields {sorted(names)}, got {found}; export again")
+    hints = get_type_hints(kind)
+    try:
+        return kind(**{name: _read(hints[name], value[name], f"{where}.{name}") for name in names})
+    except ConfigError as error:
+        raise BundleError(f"{where}: {error}") from error
