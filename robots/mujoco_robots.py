@@ -213,6 +213,27 @@ def action_axes(model: mujoco.MjModel, actuators: Sequence[int] | None = None) -
     )
 
 
+def sensor_axes(model: mujoco.MjModel, sensors: Sequence[int]) -> tuple[Axis, ...]:
+    """The axes of the readings of sensors, in MuJoCo's frames; a cutoff is a limit."""
+    axes = []
+    for index in sensors:
+        size, cutoff = int(model.sensor_dim[index]), float(model.sensor_cutoff[index])
+        name = model.sensor(index).name or f"sensor{index}"
+        ends = {1: ("",), 3: ("_x", "_y", "_z"), 4: ("_w", "_x", "_y", "_z")}
+        bounded = cutoff > 0.0 and int(model.sensor_datatype[index]) in _CUT
+        limit = cutoff if bounded else np.inf
+        for end in ends.get(size) or tuple(f"_{place}" for place in range(size)):
+            axes.append(Axis(name + end, _sensor_unit(model, index), -limit, limit))
+    return tuple(axes)
+
+
+def _sensor_unit(model: mujoco.MjModel, index: int) -> str:
+    kind = mujoco.mjtSensor(int(model.sensor_type[index])).name.removeprefix("mjSENS_")
+    if kind in ("JOINTPOS", "JOINTVEL"):
+        return joint_unit(model, int(model.sensor_objid[index])) + ("/s" if kind == "JOINTVEL" else "")
+    return _SENSOR_UNITS.get(kind, "1")
+
+
 def _command_unit(model: mujoco.MjModel, index: int) -> str:
     kind = command_kind(model, index)
     if kind is None:
@@ -252,6 +273,30 @@ def _drives_joint(model: mujoco.MjModel, index: int) -> bool:
 
 _TURNING = (int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL))
 """Joints with a quaternion."""
+_CUT = (int(mujoco.mjtDataType.mjDATATYPE_REAL), int(mujoco.mjtDataType.mjDATATYPE_POSITIVE))
+"""Readings that MuJoCo cuts off."""
+_SENSOR_UNITS = {
+    "TOUCH": "N",
+    "ACCELEROMETER": "m/s^2",
+    "VELOCIMETER": "m/s",
+    "GYRO": "rad/s",
+    "FORCE": "N",
+    "TORQUE": "N m",
+    "MAGNETOMETER": "T",
+    "RANGEFINDER": "m",
+    "TENDONPOS": "m",
+    "TENDONVEL": "m/s",
+    "BALLANGVEL": "rad/s",
+    "FRAMEPOS": "m",
+    "FRAMELINVEL": "m/s",
+    "FRAMEANGVEL": "rad/s",
+    "FRAMELINACC": "m/s^2",
+    "FRAMEANGACC": "rad/s^2",
+    "SUBTREECOM": "m",
+    "SUBTREELINVEL": "m/s",
+    "CLOCK": "s",
+}
+"""By the end of MuJoCo's name; the unit of all others depends on the model, or is none."""
 _AT_JOINT = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT))
 
 
