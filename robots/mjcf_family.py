@@ -112,7 +112,8 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Draws, BuiltFrom):
                 f"{self.name} goal: expected a goal_site or goal_joints, got {self.goal_site} and "
                 f"{list(self.goal_joints)}; name what is to reach a goal"
             )
-        if not self.goal_axes or len(set(self.goal_axes)) < len(self.goal_axes):
+        known = set(self.goal_axes) & set(get_args(WorldAxis))
+        if not known or len(known) < len(self.goal_axes):
             raise ConfigError(
                 f"{self.name} goal_axes: expected distinct axes among x, y and z, got {list(self.goal_axes)}; name "
                 "each once"

@@ -3,8 +3,8 @@
 The noise has the power spectrum 1/f^beta, made in the frequency domain after Timmer and Koenig, "On generating power
 law noise", Astronomy and Astrophysics 300, 1995. Eberhard et al., "Pink Noise Is All You Need: Colored Noise
 Exploration in Deep Reinforcement Learning", ICLR 2023, show that it explores better than white noise. The exponent and
-the amplitude are drawn for each episode, so that the data holds slow and fast, small and large motion. Robots that choose
-among named actions hold a random choice for a random time.
+the amplitude are drawn for each episode, so that the data holds slow and fast, small and large motion. Robots that
+choose among named actions hold a random choice for a random time.
 
 Axes: R rows, T time, A action, G goal.
 """
