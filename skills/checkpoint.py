@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import RunError
+from ..errors import RunError, SpecError
+from ..robots.spec import RobotSpec
 from .config import SkillConfig
 from .model import SkillModel
 
@@ -117,6 +118,7 @@ def save_skill_model(folder: Path, model: SkillModel) -> str:
         "observation_dim": model.observation_dim,
         "action_dim": model.action_dim,
         "config": model.config.to_json(),
+        "robot": None if model.robot is None else model.robot.to_json(),
     }
     digest = save_checkpoint(folder / WEIGHTS_NAME, model.state_dict(), facts)
     text = json.dumps({**facts, "sha256": digest}, indent=2, sort_keys=True) + "\n"
@@ -141,9 +143,10 @@ def load_skill_model(folder: Path) -> SkillModel:
         stated = {key: value for key, value in record.items() if key != "sha256"}
         sizes, stated_digest = (int(record["observation_dim"]), int(record["action_dim"])), str(record["sha256"])
         config = SkillConfig.from_json(dict(record["config"]), str(path))
+        robot = None if record["robot"] is None else RobotSpec.from_json(record["robot"])
     except FileNotFoundError as error:
         raise RunError(f"{path}: expected a skill model, got no file; run the extract stage") from error
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, SpecError, json.JSONDecodeError, UnicodeDecodeError) as error:
         reason = f"{type(error).__name__} ({error})"
         raise RunError(f"{path}: expected a skill model, got {reason}; run the extract stage again") from error
     digest = compute_digest(tensors, json.dumps(facts, sort_keys=True))
@@ -151,9 +154,9 @@ def load_skill_model(folder: Path) -> SkillModel:
         raise RunError(f"{path}: expected weights with SHA-256 {stated_digest[:12]}, got {digest[:12]}; extract again")
     if stated != facts:
         raise RunError(f"{path}: expected the config of {WEIGHTS_NAME}, got another; run the extract stage again")
-    model = SkillModel(*sizes, config)
     try:
+        model = SkillModel(*sizes, config, robot)
         model.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, SpecError) as error:
         raise RunError(f"{folder}: expected weights that fit the config, got others; extract again") from error
     return model.eval().requires_grad_(False)

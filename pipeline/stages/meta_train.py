@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from ...errors import RunError, SpecError
+from ...errors import RunError
 from ...meta.simpl.agent import SimplAgent
 from ...meta.simpl.config import SimplConfig
 from ...meta.simpl.learner import SimplLearner
@@ -51,9 +51,9 @@ def make_meta_train(skills: Path, config: MetaTrainConfig, robot: RobotChoice, t
 
     Raises:
         RunError: there is no whole skill model at `skills`.
-        SpecError: the skill model is for another robot.
+        SpecError: the skills are for another robot, or for one that nobody named.
     """
-    require_fit(load_skill_model(skills), robot.family.spec(), str(skills))
+    robot.family.spec().require_source(load_skill_model(skills).robot, str(skills))
     return Stage(
         name="meta-train",
         config={"robot": robot.record, "meta_train": config, "tasks": tasks},
@@ -63,21 +63,6 @@ def make_meta_train(skills: Path, config: MetaTrainConfig, robot: RobotChoice, t
         libraries=("numpy", "torch", "safetensors", "mujoco"),
         body=partial(meta_train, config, robot, tasks),
     )
-
-
-def require_fit(model: SkillModel, spec: RobotSpec, where: str) -> None:
-    """Checks the skill model's sizes against the robot's.
-
-    Raises:
-        SpecError: they differ.
-    """
-    expected = spec.observation.shape[0], spec.action.shape[0]
-    got = model.observation_dim, model.action_dim
-    if got != expected:
-        raise SpecError(
-            f"{where}: expected skills for robot '{spec.name}' with {expected[0]} observation and {expected[1]} action "
-            f"axes, got {got[0]} and {got[1]}; extract skills from data of that robot"
-        )
 
 
 def make_space(name: str, model: SkillModel, spec: RobotSpec, device: str) -> ActionSpace:
@@ -133,6 +118,7 @@ def load_agent(folder: Path) -> tuple[SimplAgent, SkillModel, dict[str, Any]]:
         }
         config = SimplConfig(**values)
         spec = RobotSpec.from_json(facts["robot"])
+        spec.require_source(model.robot, str(folder))
         space = make_space(facts["action_space"], model, spec, "cpu")
         agent = SimplAgent(space, model.observation_dim, config, 0)
         prefix = "agent."
