@@ -207,7 +207,7 @@ def make_tiles(run: RunView, success: Sequence[dict[str, Any]], total: float) ->
     if meta is not None and meta.metrics:
         last = meta.metrics[-1]
         note = f"low-level steps, {int(last['step'])} epochs"
-        tiles.append(Tile("meta-training", format_count(last.get("low_level_steps", 0)), note))
+        tiles.append(Tile("meta-training", format_count(last.get("environment_steps", 0)), note))
     tiles.append(Tile("all stages", format_seconds(total), "wall-clock time"))
     return tiles
 

@@ -96,7 +96,7 @@ def meta_train(config: MetaTrainConfig, choice: RobotChoice, tasks: TaskSet, wor
         "family": choice.record,
         "tasks": asdict(tasks),
         "alpha": float(learner.multipliers["policy_posterior"]().detach()),
-        "low_level_steps": learner.low_level_steps,
+        "low_level_steps": learner.environment_steps,
     }
     write_record(work.folder / FACTS_NAME, facts)
     robot.close()
