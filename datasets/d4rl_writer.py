@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError
-from .publish import publish, refuse_existing, sync_file
+from ..plain_files import sync
+from .publish import publish, refuse_existing
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 """Data sets that every D4RL file has."""
@@ -56,7 +57,7 @@ def write_d4rl(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]]) -> Path
         with h5py.File(partial, "w", libver="earliest") as file:
             for name, value in converted.items():
                 file.create_dataset(name, data=value)
-        sync_file(partial)
+        sync(partial)
         publish(partial, path, SourceError)
     finally:
         partial.unlink(missing_ok=True)
