@@ -24,6 +24,15 @@ REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, 
 """Errors of the system that the user can mend: full, forbidden, or not a folder."""
 
 
+TRAIN_MODULES = frozenset(
+    {
+        *("dm_env", "google_crc32c", "gymnasium", "h5py", "jinja2", "matplotlib", "mujoco", "numcodecs", "packaging"),
+        *("rich", "scipy", "tensorboard", "torch", "tyro", "zarr"),
+    }
+)
+"""What the extra `train` brings, by the names that are imported; a robot's computer has none of it."""
+
+
 class Entry(NamedTuple):
     """Where a verb is found and how it is explained."""
 
@@ -211,6 +220,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return dispatch(given)
     except SuppleError as error:
         return refuse(error, str(error), given)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in TRAIN_MODULES:
+            raise
+        missing = f"expected the package {error.name}, got none installed; run pip install 'supple[train]'"
+        return refuse(error, f"{given[0] if given else 'supple'}: {missing}", given)
     except Interrupted as error:
         print(f"supple: {error}; go on with: {command}", file=sys.stderr)
         return error.exit_code

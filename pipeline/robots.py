@@ -25,7 +25,7 @@ import numpy as np
 
 from ..errors import BundleError, ConfigError, SuppleError
 from ..robots.families import FAMILIES
-from ..robots.family import BuiltFrom, ChecksTasks, RobotFamily
+from ..robots.family import ONLY_TASKS, BuiltFrom, ChecksTasks, RobotFamily
 from ..robots.task import Task, TaskSet, load_tasks_csv
 from .keys import compute_code_digest, compute_digest, compute_file_digest, compute_versions
 
@@ -49,6 +49,14 @@ class RobotChoice:
     def record(self) -> Record:
         """What a key or a bundle says of the robot."""
         return {"family": self.reference, "config": _plain(self.family), "digest": compute_robot_digest(self)}
+
+    @property
+    def record_without_tasks(self) -> Record:
+        """The same for stages that know no tasks, without the settings that only decide these (`ONLY_TASKS`)."""
+        record = self.record
+        for name in _task_fields(self.family):
+            del record["config"][name]
+        return record
 
 
 def compute_robot_digest(choice: RobotChoice) -> str:
@@ -179,7 +187,9 @@ def find_recorded(record: object, given: RobotChoice | None, where: str, *, acce
         kind = type(FAMILIES[reference])
         given = RobotChoice(reference, cast(RobotFamily, _read(kind, record.get("config"), f"{where}.config")))
         return given  # the code of a built-in family is of this version; the stage's key counts it
-    mine = given.record
+    mine, config = given.record_without_tasks, record.get("config")
+    if isinstance(config, Mapping):
+        record = {**record, "config": {key: config[key] for key in config if key not in _task_fields(given.family)}}
     name = next((key for key in mine if key in record and record[key] != mine[key]), None)
     if name is not None and not accept_change:
         raise BundleError(
@@ -234,6 +244,11 @@ def require_tasks(choice: RobotChoice, tasks: Sequence[Task], where: str) -> Non
         choice.family.require_tasks(tasks, where)
 
 
+def _task_fields(family: Any) -> set[str]:
+    """Names of the fields that only decide tasks."""
+    return {item.name for item in fields(family) if item.metadata.get(*ONLY_TASKS)}
+
+
 def _plain(value: Any) -> Any:
     """Settings of a family as JSON: files by name, functions by name, infinite limits as text."""
     if is_dataclass(value) and not isinstance(value, type):
@@ -280,11 +295,12 @@ def _read(kind: Any, value: Any, where: str) -> Any:
 
 def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     names = {item.name for item in fields(kind)}
-    if not isinstance(value, Mapping) or set(value) != names:
+    needed = names - _task_fields(kind)
+    if not isinstance(value, Mapping) or not needed <= set(value) <= names:
         found = sorted(value) if isinstance(value, Mapping) else value
         raise BundleError(f"{where}: expected the fields {sorted(names)}, got {found}; export again")
     hints = get_type_hints(kind)
     try:
-        return kind(**{name: _read(hints[name], value[name], f"{where}.{name}") for name in names})
+        return kind(**{name: _read(hints[name], item, f"{where}.{name}") for name, item in value.items()})
     except ConfigError as error:
         raise BundleError(f"{where}: {error}") from error

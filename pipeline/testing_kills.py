@@ -32,8 +32,8 @@ CHAIN = ("generate", "ingest", "extract", "meta-train", "export", "adapt")
 
 TINY = (
     "--no-report",
-    *("--episode-steps", "60", "--num-train-tasks", "3", "--num-test-tasks", "2"),
-    *("--generate.steps", "6000", "--generate.rows", "6", "--generate.planner.episode-steps", "500"),
+    *("--robot.episode-steps", "60", "--robot.num-train-tasks", "3", "--robot.num-test-tasks", "2"),
+    *("--generate.steps", "6000", "--generate.rows", "6", "--robot.planner.episode-steps", "500"),
     *("--extract.skill.num-updates", "40", "--extract.skill.batch-size", "32", "--extract.log-every", "10"),
     *("--meta-train.simpl.epochs", "5", "--meta-train.simpl.updates-per-epoch", "2"),
     *("--meta-train.simpl.pool-episodes", "40", "--meta-train.simpl.warmup-epochs", "1"),

@@ -22,6 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -30,6 +31,11 @@ from numpy.typing import NDArray
 from .robot import Bool, Float, RobotBatch, Rows, StepRows
 from .spec import RobotSpec
 from .task import Task, TaskSet
+
+ONLY_TASKS: Mapping[str, bool] = MappingProxyType({"only_tasks": True})
+"""Metadata of a field that decides tasks and nothing else: `field(default=40, metadata=ONLY_TASKS)`.
+
+Play data and skills stay what they are when it changes."""
 
 
 class RobotFamily(Protocol):
@@ -86,7 +92,7 @@ class Plays(ABC):
 
     @abstractmethod
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
-        """Yields episodes of play data without end, `rows` at a time.
+        """Yields episodes of play data without end, `rows` at a time, or fewer where episodes end early.
 
         Args:
             rows: Robots side by side; each plays for itself.
@@ -164,8 +170,8 @@ class Draws(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def scene(self) -> Scene:
-        """The plane and what stands in it."""
+    def scene(self) -> Scene | None:
+        """The plane and what stands in it; None where these settings are seen better as time series."""
 
 
 class ChecksTasks(ABC):

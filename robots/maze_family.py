@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import ConfigError, SpecError
-from .family import ChecksTasks, Draws, PlayChunk, Plays, Scene, SetsState, TellsSuccess
+from .family import ONLY_TASKS, ChecksTasks, Draws, PlayChunk, Plays, Scene, SetsState, TellsSuccess
 from .maze import EPISODE_STEPS, GOAL_RADIUS, MazeBatch, maze_spec
 from .maze_layout import Layout, make_layout, start_cell
 from .maze_tasks import PUBLISHED, published_tasks, random_tasks, require_reachable
@@ -45,13 +45,13 @@ class Maze(Plays, TellsSuccess, SetsState, Draws, ChecksTasks):
     """Seed of the walls; 0 with size 20 is the published maze."""
     episode_steps: int = EPISODE_STEPS
     """Time limit of one episode, low-level steps (published)."""
-    task_set: TaskSetName = "auto"
+    task_set: TaskSetName = field(default="auto", metadata=ONLY_TASKS)
     """A published set, or `random`; `auto` takes the published set of that many tasks in the published maze."""
-    num_train_tasks: int = 40
+    num_train_tasks: int = field(default=40, metadata=ONLY_TASKS)
     """Train goals, for `random` and `auto`."""
-    num_test_tasks: int = 10
+    num_test_tasks: int = field(default=10, metadata=ONLY_TASKS)
     """Test goals, for `random` and `auto`."""
-    task_seed: int = 0
+    task_seed: int = field(default=0, metadata=ONLY_TASKS)
     """Seed of `random`."""
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     """How play data is made."""

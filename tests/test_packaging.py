@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import supple
+from supple.pipeline.cli import TRAIN_MODULES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("robots", "datasets", "skills", "meta", "adapt", "pipeline")
@@ -66,6 +67,25 @@ def test_every_needed_package_is_installed_in_the_pinned_version() -> None:
         if Version(metadata.version(name)).public != pins[name].public
     }
     assert different == {}
+
+
+def test_a_missing_package_of_the_extra_is_known_by_the_name_that_is_imported() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    brought = {canonicalize_name(Requirement(line).name) for line in extras["train"]}
+    distributions = metadata.packages_distributions()
+    assert {canonicalize_name(distributions[name][0]) for name in TRAIN_MODULES} == brought
+
+
+def test_a_verb_without_its_extra_names_the_extra(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['tyro'] = None; from supple.pipeline.cli import main; "
+        f"sys.exit(main(['generate', '--out', {str(tmp_path / 'out')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "supple: generate: expected the package tyro, got none installed; run pip install 'supple[train]'"
+    )
 
 
 def test_constraints_name_versions_only() -> None:

@@ -94,12 +94,13 @@ def load_finished(folder: Path, *, unfinished: bool = False) -> FinishedRun:
     try:
         clock = trained["clock"]
         device = "" if trained["fields"]["device"] == "cpu" else f", {trained['fields']['device']}"
-        maze = trained["fields"]["config"]["maze"]
+        robot = trained["fields"]["config"]["robot"]
+        maze = robot["config"]
         return FinishedRun(
             folder=folder,
             seed=int(trained["fields"]["seed"]),
             tasks=str(trained["fields"]["config"]["tasks"]["name"]),
-            published_maze=(maze["layout_size"], maze["layout_seed"]) == (20, 0),
+            published_maze=robot["family"] == "maze" and (maze["layout_size"], maze["layout_seed"]) == (20, 0),
             config={name: _choices(record) for name, record in stages.items()},
             code={name: str(record["fields"]["code"]) for name, record in stages.items()},
             wall_s={name: float(record["clock"]["wall_s"]) for name, record in stages.items()},

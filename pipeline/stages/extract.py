@@ -76,7 +76,7 @@ def make_extract(store: Path, config: ExtractConfig, robot: RobotChoice | None, 
     config = replace(config, skill=replace(config.skill, seed=seed))
     return Stage(
         name="extract",
-        config={"extract": config, "robot": None if simulated is None else simulated.record},
+        config={"extract": config, "robot": None if simulated is None else simulated.record_without_tasks},
         inputs={"store": store},
         seed=seed,
         module="pipeline/stages/extract.py",

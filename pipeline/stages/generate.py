@@ -50,7 +50,7 @@ def make_generate(robot: RobotChoice, config: GenerateConfig, seed: int) -> Stag
         )
     return Stage(
         name="generate",
-        config={"robot": robot.record, "generate": config},
+        config={"robot": robot.record_without_tasks, "generate": config},
         seed=seed,
         module="pipeline/stages/generate.py",
         libraries=("numpy", "mujoco", "h5py"),

@@ -79,9 +79,9 @@ def test_the_chain_ends_with_its_report(
     [
         (["--adapt.finetune.batch", "9"], STAGES[5:]),
         (["--meta-train.simpl.discount", "0.98"], STAGES[3:]),
-        (["--num-test-tasks", "3"], STAGES[3:]),
+        (["--robot.num-test-tasks", "3"], STAGES[3:]),
         (["--extract.skill.skill-dim", "3"], STAGES[2:]),
-        (["--generate.planner.action-noise", "0.3"], STAGES),
+        (["--robot.planner.action-noise", "0.3"], STAGES),
         (["--seed", "1"], [*STAGES]),
     ],
 )
@@ -319,7 +319,9 @@ def test_a_bundle_with_a_changed_byte_is_refused(
 def test_a_robot_that_is_not_the_bundles_is_refused(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    refused(["adapt", str(tiny_run), "--layout-size", "12"], tmp_path / "out" / "adapt", "name='x'", capsys)
+    refused(["adapt", str(tiny_run), "--robot", "maze"], tmp_path / "out" / "adapt", "another config of 'maze'", capsys)
+    other = ["adapt", str(tiny_run), "--robot", "maze", "--accept-robot-change"]
+    refused(other, tmp_path / "out" / "adapt", "name='x'", capsys)
 
 
 def test_skills_of_another_robot_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -344,11 +346,11 @@ def test_skills_of_another_robot_are_refused(tmp_path: Path, capsys: pytest.Capt
         (["adapt", "nothing"], "nothing"),
         (["generate", "--steps", "0"], "generate.steps"),
         (["generate", "--steps", "many"], "--steps"),
-        (["generate", "--layout-size", "3"], "--layout-size"),
+        (["generate", "--robot.layout-size", "3"], "--robot.layout-size"),
         (["generate", "--no-such-option", "3"], "--no-such-option"),
         (["run", "demo", "--meta-train.simpl.discount", "2"], "discount"),
         (["run", "demo", "--meta-train.simpl.reward-prediction", "0"], "--search blind"),
-        (["run", "demo", "--task-set", "flat-40", "--layout-seed", "7", "--generate.steps", "100"], "--task-set"),
+        (["run", "demo", "--robot.task-set", "flat-40", "--generate.steps", "100"], "--robot.task-set"),
         (["frobnicate"], "generate"),
     ],
 )

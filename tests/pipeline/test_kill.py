@@ -13,8 +13,8 @@ from supple.pipeline import testing_kills
 from supple.pipeline.cli import main
 from supple.pipeline.keys import load_record
 from supple.pipeline.stage import Work
-from supple.pipeline.stages import generate
 from supple.pipeline.testing_kills import CHAIN, COMPARED, Child, Kills, kill_chain, kill_once, run_whole
+from supple.robots import maze_family
 from supple.robots.planner import play
 
 KILLS = 4
@@ -42,7 +42,7 @@ def test_a_result_that_depends_on_the_process_is_silent_damage(
     tiny_options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(testing_kills, "CHAIN", ("generate",))
-    monkeypatch.setattr(generate, "play", lambda *given, **named: play(*given, **(named | {"seed": os.getpid()})))
+    monkeypatch.setattr(maze_family, "play", lambda *given, **named: play(*given, **(named | {"seed": os.getpid()})))
     kills = kill_chain(tmp_path, tiny_options, 1, np.random.default_rng(0))["generate"]
     assert kills.silent >= 1
     assert (kills.detected, kills.crashed, kills.hung) == (1, 0, 0)

@@ -18,7 +18,7 @@ from supple.pipeline.folder import AUDIT_NAME, compute_outputs, verify_stage
 from supple.pipeline.keys import load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.stage import Machine, Work, run_stage
-from supple.pipeline.stages.adapt import AdaptStageConfig, find_maze, find_test_tasks, limit_simulator, make_adapt
+from supple.pipeline.stages.adapt import AdaptStageConfig, find_robot_of, find_test_tasks, limit_simulator, make_adapt
 from supple.pipeline.testing import WalkConfig, make_stage
 
 ROW = np.zeros(1, np.int64)
@@ -102,17 +102,17 @@ def test_a_directed_search_with_an_untrained_reward_head_is_refused(tiny_run: Pa
     contract["adaptation"] = {**contract["adaptation"], "simpl": {**contract["adaptation"]["simpl"]}}
     contract["adaptation"]["simpl"]["reward_prediction"] = 0.0
     write_bundle(tmp_path / "bundle", contract=contract, weights=trained.weights, golden=trained.golden)
-    tasks, maze = find_test_tasks(trained), find_maze(trained, None, None)
+    tasks, robot = find_test_tasks(trained), find_robot_of(trained, None)
     directed, blind = (AdaptStageConfig(loop=AdaptConfig(search=search)) for search in ("directed", "blind"))
     with pytest.raises(ConfigError, match="--search blind"):
-        make_adapt(tmp_path / "bundle", tasks, maze, directed, 0)
-    make_adapt(tmp_path / "bundle", tasks, maze, blind, 0)
-    make_adapt(tiny_run, tasks, maze, directed, 0)
+        make_adapt(tmp_path / "bundle", tasks, robot, directed, 0)
+    make_adapt(tmp_path / "bundle", tasks, robot, blind, 0)
+    make_adapt(tiny_run, tasks, robot, directed, 0)
 
 
 def test_what_decides_a_result_is_the_bundle_not_the_run_folder_around_it(tiny_run: Path) -> None:
     bundle = load_bundle(tiny_run / "export" / "bundle")
-    tasks, maze = find_test_tasks(bundle), find_maze(bundle, None, None)
+    tasks, robot = find_test_tasks(bundle), find_robot_of(bundle, None)
     given = (tiny_run, tiny_run / "export", tiny_run / "export" / "bundle")
-    read = [make_adapt(path, tasks, maze, AdaptStageConfig(), 0).inputs for path in given]
+    read = [make_adapt(path, tasks, robot, AdaptStageConfig(), 0).inputs for path in given]
     assert read == [{"bundle": tiny_run / "export" / "bundle"}] * 3

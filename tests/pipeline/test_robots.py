@@ -1,0 +1,211 @@
+"""Robots by name: built-in families, a user's file or module, records in keys and bundles, tasks from files."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from supple.errors import BundleError, ConfigError, SourceError, SpecError
+from supple.pipeline.cli_common import take_robot
+from supple.pipeline.robots import RobotChoice, find_recorded, find_robot, find_tasks
+from supple.robots.families import FAMILIES
+from supple.robots.maze_family import Maze
+
+USERS = '''"""A user's robots."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from my_walls import SIZE
+
+from supple.pipeline.presets import RunConfig
+from supple.robots.family import ONLY_TASKS, BuiltFrom
+from supple.robots.maze_family import Maze
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box(BuiltFrom):
+    size: int = SIZE
+    model: Path = Path(__file__).with_name("box.xml")
+    goals: int = field(default=2, metadata=ONLY_TASKS)
+    name = "box"
+
+    def inner(self):
+        return Maze(layout_size=self.size, layout_seed=3, num_train_tasks=self.goals, num_test_tasks=2)
+
+    def spec(self):
+        return self.inner().spec()
+
+    def make(self, rows, threads=1):
+        return self.inner().make(rows, threads)
+
+    def tasks(self):
+        return self.inner().tasks()
+
+    def files(self):
+        return (self.model,)
+
+    def libraries(self):
+        return ("numpy",)
+
+
+BOX = Box()
+NUMBER = 3
+PRESETS = {"quick": RunConfig(robot=Box(size=9))}
+'''
+
+
+@pytest.fixture
+def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's file `my_box.py` with a module and a model beside it; it is forgotten afterwards."""
+    (tmp_path / "my_box.py").write_text(USERS)
+    (tmp_path / "my_walls.py").write_text("SIZE = 10\n")
+    (tmp_path / "box.xml").write_text("<mujoco/>")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path / "my_box.py"
+    forget()
+
+
+def forget() -> None:
+    """Modules of the user's are run anew at the next call, as in another process."""
+    for name in ("my_box", "my_walls"):
+        sys.modules.pop(name, None)
+
+
+def test_a_built_in_family_is_found_by_its_name() -> None:
+    choice = find_robot("maze")
+    assert choice == RobotChoice("maze", FAMILIES["maze"])
+    assert choice.record["config"]["layout_size"] == 20
+
+
+def test_a_users_family_is_found_by_file_and_by_module(users: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_file = find_robot(f"{users}:BOX")
+    assert by_file.reference == "my_box.py:BOX"
+    assert by_file.family.spec().name == "maze"
+    monkeypatch.chdir(users.parent)
+    by_name = find_robot("my_box:BOX")
+    assert by_name.reference == "my_box:BOX"
+    assert by_name.record["digest"] == by_file.record["digest"]
+    assert by_file.record["config"] == {"size": 10, "model": "box.xml", "goals": 2}
+    assert by_file.record_without_tasks["config"] == {"size": 10, "model": "box.xml"}
+
+
+def test_the_robot_of_a_preset_is_found_by_the_presets_name(users: Path) -> None:
+    choice = find_robot(f"{users}:quick")
+    assert choice.reference == "my_box.py:quick"
+    assert choice.record["config"]["size"] == 9
+
+
+@pytest.mark.parametrize(
+    ("reference", "named"),
+    [
+        ("no-such-robot", "maze"),
+        ("nowhere.py:ARM", "nowhere.py: expected a Python file"),
+        ("{users}:ARM", "one of BOX, got 'ARM'"),
+        ("{users}:NUMBER", "one of BOX, got 'NUMBER'"),
+        ("{users}:", "expected one of"),
+        ("no_such_package.robots:ARM", "no_such_package"),
+    ],
+)
+def test_what_is_no_robot_is_refused(reference: str, named: str, users: Path) -> None:
+    with pytest.raises(ConfigError, match=named):
+        find_robot(reference.format(users=users))
+
+
+def test_a_file_that_fails_is_named_with_its_error(tmp_path: Path) -> None:
+    (tmp_path / "broken_robot.py").write_text("raise ValueError('no such joint')")
+    with pytest.raises(
+        ConfigError, match=r"broken_robot.py: expected a module that runs, got ValueError: no such joint"
+    ):
+        find_robot(f"{tmp_path / 'broken_robot.py'}:ARM")
+    assert "broken_robot" not in sys.modules
+
+
+@pytest.mark.parametrize("changed", ["my_box.py", "my_walls.py", "box.xml"])
+def test_the_record_changes_with_the_users_code_and_files(users: Path, changed: str) -> None:
+    before = find_robot(f"{users}:BOX").record
+    path = users.with_name(changed)
+    path.write_text(path.read_text() + ("<!-- -->" if changed.endswith("xml") else "\nMORE = 1\n"))
+    from supple.pipeline import keys
+
+    keys.compute_code_digest.cache_clear()
+    keys._load_tree.cache_clear()
+    forget()
+    after = find_robot(f"{users}:BOX").record
+    assert after["config"] == before["config"]
+    assert after["digest"] != before["digest"]
+
+
+def test_prose_in_a_users_file_changes_nothing(users: Path) -> None:
+    before = find_robot(f"{users}:BOX").record
+    users.write_text(users.read_text().replace('"""A user\'s robots."""', '"""Other words."""  # and a comment'))
+    from supple.pipeline import keys
+
+    keys.compute_code_digest.cache_clear()
+    keys._load_tree.cache_clear()
+    forget()
+    assert find_robot(f"{users}:BOX").record == before
+
+
+def test_a_record_of_a_built_in_family_gives_the_same_robot() -> None:
+    maze = RobotChoice("maze", Maze(layout_size=12, layout_seed=4, num_train_tasks=5))
+    assert find_recorded(maze.record, None, "bundle").family == maze.family
+
+
+def test_a_record_of_a_users_family_needs_the_user_and_runs_nothing(users: Path) -> None:
+    record = find_robot(f"{users}:BOX").record
+    forget()
+    with pytest.raises(BundleError, match=r"name it again, as in --robot path/to/my_box.py:BOX"):
+        find_recorded(record, None, "bundle")
+    assert "my_box" not in sys.modules
+    named = find_robot(f"{users}:BOX")
+    assert find_recorded(record, named, "bundle") is named
+
+
+def test_another_robot_than_the_recorded_one_is_refused_unless_it_is_accepted(users: Path) -> None:
+    named = find_robot(f"{users}:BOX")
+    other = replace(named, family=replace(named.family, size=11))  # type: ignore[type-var]
+    with pytest.raises(BundleError, match=r"got another config of .my_box\.py:BOX.; pass --accept-robot-change"):
+        find_recorded(named.record, other, "bundle")
+    assert find_recorded(named.record, other, "bundle", accept_change=True) is other
+    more_goals = replace(named, family=replace(named.family, goals=3))  # type: ignore[type-var]
+    assert find_recorded(named.record, more_goals, "bundle") is more_goals
+
+
+@pytest.mark.parametrize("record", [None, 3, {}, {"family": 3}, {"family": "maze"}, {"family": "maze", "config": []}])
+def test_a_damaged_record_is_refused(record: object) -> None:
+    with pytest.raises(BundleError, match="bundle"):
+        find_recorded(record, None, "bundle")
+
+
+def test_tasks_come_from_the_family_or_from_files(tmp_path: Path) -> None:
+    maze = RobotChoice("maze", Maze(layout_size=10, layout_seed=1, num_train_tasks=3, num_test_tasks=2))
+    own = find_tasks(maze, None, None)
+    assert own == maze.family.tasks()
+    goals = [(f"{a}", task.goal) for a, task in zip("abc", own.train, strict=True)]
+    (tmp_path / "mine.csv").write_text("name,x,y\n" + "".join(f"{name},{x},{y}\n" for name, (x, y) in goals))
+    (tmp_path / "other.csv").write_text("x,y\n" + "".join(f"{x},{y}\n" for x, y in (task.goal for task in own.test)))
+    assert [task.name for task in find_tasks(maze, tmp_path / "mine.csv", None).train] == ["a", "b", "c"]
+    both = find_tasks(maze, tmp_path / "mine.csv", tmp_path / "other.csv")
+    assert (both.name, [t.goal for t in both.test]) == ("mine-other", [t.goal for t in own.test])
+    with pytest.raises(SpecError, match="disjoint"):
+        find_tasks(maze, tmp_path / "mine.csv", tmp_path / "mine.csv")
+    (tmp_path / "far.csv").write_text("x,y\n1,999\n")
+    with pytest.raises(SpecError, match="999"):
+        find_tasks(maze, None, tmp_path / "far.csv")
+    with pytest.raises(SourceError, match=r"no\.csv"):
+        find_tasks(maze, tmp_path / "no.csv", None)
+
+
+def test_the_name_of_the_robot_is_taken_out_of_the_arguments() -> None:
+    assert take_robot(["a", "--robot", "maze", "--robot.layout-seed", "7"]) == (
+        "maze",
+        ["a", "--robot.layout-seed", "7"],
+    )
+    assert take_robot(["--robot=maze"]) == ("maze", [])
+    assert take_robot(["a"]) == (None, ["a"])
+    for wrong in (["--robot"], ["--robot", "a", "--robot", "b"]):
+        with pytest.raises(ConfigError, match="--robot: expected one name"):
+            take_robot(wrong)
