@@ -14,8 +14,9 @@ VALUES = st.recursive(
     | st.booleans()
     | st.integers(-(2**127), 2**127)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",))),
+    | st.text("aZ \n\"\\é\u2028\U0001f600"),
     lambda inner: st.lists(inner) | st.dictionaries(st.text("abc"), inner),
+    max_leaves=12,
 )
 
 
@@ -82,7 +83,7 @@ def test_a_file_too_large_for_memory_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     with path.open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(RunError, match="expected at most 1073741824 bytes, got 1099511627776; stop$"):
+    with pytest.raises(RunError, match=r"expected at most 1073741824 bytes, got 1099511627776; stop$"):
         load_json(path, dict, RunError, "stop")
 
 
@@ -90,7 +91,7 @@ def test_lines(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_text('{"a": 1}\n{"a": 2}\n{"a"')
     assert load_json_lines(path, RunError, "stop", growing=True) == [{"a": 1}, {"a": 2}]
-    with pytest.raises(RunError, match="lines, line 3: expected strict JSON, got .*; stop$"):
+    with pytest.raises(RunError, match=r"lines, line 3: expected strict JSON, got .*; stop$"):
         load_json_lines(path, RunError, "stop")
     path.write_text('{"a": "x\u2028y\x85z"}\n', encoding="utf-8")
     assert load_json_lines(path, RunError, "stop") == [{"a": "x\u2028y\x85z"}]
