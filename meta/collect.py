@@ -10,7 +10,7 @@ Axes: R rows, r rows still running, K decisions, H low-level steps per decision,
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -168,9 +168,9 @@ def reward_range_of(episodes: Episodes) -> Tensor:
 def row_of(episodes: Episodes, row: int) -> Episodes:
     """The episode of one row, as a batch of one."""
 
-    def cut(value: Tensor | None) -> Tensor | None:
+    def cut(value: Tensor | None) -> Any:
         return None if value is None else value[row : row + 1]
 
-    fields = episodes._asdict()
+    fields: dict[str, Any] = episodes._asdict()
     prior = Gaussian(*(part[row : row + 1] for part in fields.pop("prior")))
     return Episodes(prior=prior, **{name: cut(value) for name, value in fields.items()})
