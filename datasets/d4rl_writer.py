@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError
+from ..plain_files import sync
 from ..robots.spec import RobotSpec
-from .publish import publish, refuse_existing, sync_file
+from .publish import publish, refuse_existing
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 """Data sets that every D4RL file has."""
@@ -63,7 +64,7 @@ def write_d4rl(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], robot: 
                 file.create_dataset(name, data=value)
             if robot is not None:
                 file.create_dataset(ROBOT, data=np.bytes_(json.dumps(robot.to_json())))
-        sync_file(partial)
+        sync(partial)
         publish(partial, path, SourceError)
     finally:
         partial.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from ...robots.spec import RobotSpec
 from ...skills.gaussian import Gaussian
 from ...skills.model import SkillModel
 from ...skills.network import MLP
-from ..keys import compute_path_digest
+from ..folder import compute_path_digest
 from ..stage import Stage, Work
 from .meta_train import load_agent
 

@@ -4,7 +4,6 @@ Writes `agent.safetensors` (policy, critics, task encoder, multipliers), `meta.j
 and the skill model again, so that this folder alone is enough to export.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from ...robots.spec import RobotSpec
 from ...robots.task import TaskSet, goals_of
 from ...skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
 from ...skills.model import SkillModel
-from ..folder import write_record
+from ..folder import load_json, write_record
 from ..robots import RobotChoice
 from ..stage import Stage, Work
 
@@ -96,7 +95,7 @@ def meta_train(config: MetaTrainConfig, choice: RobotChoice, tasks: TaskSet, wor
         "family": choice.record,
         "tasks": asdict(tasks),
         "alpha": float(learner.multipliers["policy_posterior"]().detach()),
-        "low_level_steps": learner.low_level_steps,
+        "low_level_steps": learner.environment_steps,
     }
     write_record(work.folder / FACTS_NAME, facts)
     robot.close()
@@ -112,7 +111,7 @@ def load_agent(folder: Path) -> tuple[SimplAgent, SkillModel, dict[str, Any]]:
     model = load_skill_model(folder)
     tensors, _ = load_checkpoint(folder / AGENT_NAME)
     try:
-        facts = json.loads(path.read_bytes())
+        facts = load_json(path)
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in facts["simpl"].items()
         }
