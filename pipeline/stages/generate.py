@@ -10,6 +10,7 @@ import numpy as np
 from ...datasets.d4rl_writer import write_d4rl
 from ...errors import ConfigError
 from ...robots.family import PlayChunk, Plays
+from ...robots.spec import RobotSpec
 from ..robots import RobotChoice
 from ..stage import Stage, Work
 
@@ -54,11 +55,11 @@ def make_generate(robot: RobotChoice, config: GenerateConfig, seed: int) -> Stag
         seed=seed,
         module="pipeline/stages/generate.py",
         libraries=("numpy", "mujoco", "h5py"),
-        body=partial(generate, family, config),
+        body=partial(generate, family, robot.family.spec(), config),
     )
 
 
-def generate(family: Plays, config: GenerateConfig, work: Work) -> None:
+def generate(family: Plays, spec: RobotSpec, config: GenerateConfig, work: Work) -> None:
     """Plays until there are enough steps, then writes the file."""
     work.start_afresh()
     chunks: list[PlayChunk] = []
@@ -74,7 +75,7 @@ def generate(family: Plays, config: GenerateConfig, work: Work) -> None:
                 return
 
     work.consume(collect(), total=config.steps, unit="step")
-    write_d4rl(work.folder / NAME, make_arrays(chunks, config.steps))
+    write_d4rl(work.folder / NAME, make_arrays(chunks, config.steps), spec)
 
 
 def make_arrays(chunks: list[PlayChunk], steps: int) -> Mapping[str, np.ndarray[Any, Any]]:
