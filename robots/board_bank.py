@@ -37,10 +37,11 @@ def make_board_tasks(name: str, num_train: int, num_test: int) -> TaskSet:
     """
     test = range(FIRST_TEST_ID, FIRST_TEST_ID + num_test)
     train = islice((number for number in count() if number not in test), num_train)
-    train_tasks, test_tasks = (
-        tuple(Task(f"board_{number}", (float(number),)) for number in split) for split in (train, test)
-    )
-    return TaskSet(f"{name}-{num_train}-{num_test}", train_tasks, test_tasks)
+    return TaskSet(f"{name}-{num_train}-{num_test}", _board_tasks(train), _board_tasks(test))
+
+
+def _board_tasks(numbers: Iterable[int]) -> tuple[Task, ...]:
+    return tuple(Task(f"board_{number}", (float(number),)) for number in numbers)
 
 
 class BoardBank(Generic[BoardT]):
