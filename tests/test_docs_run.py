@@ -19,40 +19,59 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from supple.pipeline.cli import VERBS, main, parse
-from supple.pipeline.testing_kills import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^(?P<fence>`{3,})(?P<language>[^\s`]*)(?P<rest>[^\n]*)\n(?P<text>.*?)^(?P=fence) *$", re.M | re.S)
 COMMANDS, SNIPPETS, SHOWN = {"console", "bash", "sh"}, {"python"}, {"text", "mermaid", "json", "csv", "xml"}
 HIDDEN = re.compile(r"^\s*(\$ )?(supple|make|python3?|pip|tensorboard) \S", re.M)
 
-MAZE = ("--robot.episode-steps", "60", "--robot.num-train-tasks", "3", "--robot.num-test-tasks", "2")
-PLAY = ("--steps", "6000", "--rows", "6", "--robot.planner.episode-steps", "500")
-SKILLS = ("--skill.num-updates", "40", "--skill.batch-size", "32", "--log-every", "10")
-META = tuple(option.replace("--meta-train.", "--") for option in TINY)
-META = META[META.index("--simpl.epochs") : META.index("--adapt.episodes")]
-ADAPT = ("--episodes", "4", "--exploration-episodes", "2", "--evaluations", "1", "--evaluate-at")
-ADAPT += ("--finetune.batch", "8", "--finetune.min-transitions", "8")
+TINY_STAGES: Mapping[str, Sequence[str]] = {
+    "generate": ("steps 6000", "rows 6"),
+    "extract": ("skill.num-updates 40", "skill.batch-size 32", "log-every 10"),
+    "meta-train": (
+        *("simpl.epochs 5", "simpl.updates-per-epoch 2", "simpl.pool-episodes 40", "simpl.warmup-epochs 1"),
+        *("simpl.prior-tasks 1", "simpl.posterior-tasks 2", "simpl.batch 16", "simpl.hidden 16 16"),
+    ),
+    "adapt": (
+        *("episodes 6", "exploration-episodes 2", "evaluations 1", "evaluate-at 3"),
+        *("finetune.batch 8", "finetune.min-transitions 8"),
+    ),
+}
+"""Settings of each stage that bring it down to a second or so."""
+TINY_TASKS = ("episode-steps 60", "num-train-tasks 3", "num-test-tasks 2")
+TINY_ROBOTS: Mapping[str, Sequence[str]] = {
+    "maze": (*TINY_TASKS, "planner.episode-steps 500"),
+    "my_arm.py:ARM": (*TINY_TASKS, "waypoints.episode-steps 200"),
+    "my_cart.py:CART": ("episode-steps 60",),
+}
+"""Settings of each robot of the documentation that make its episodes short and its tasks few."""
+
+
+def make_options(settings: Sequence[str], prefix: str = "") -> list[str]:
+    """Settings as options: `steps 6000` becomes `--generate.steps 6000` with the prefix `generate.`."""
+    return [word for setting in settings for word in f"--{prefix}{setting}".split()]
+
+
 SHORT: Mapping[str, Sequence[str]] = {
-    "supple run": TINY,
-    "supple generate": (*MAZE[:2], *PLAY),
-    "supple ingest": (),
-    "supple extract": SKILLS,
-    "supple meta-train": (*MAZE, *META),
-    "supple export": (),
-    "supple adapt": ADAPT,
-    "supple report": (),
-    "supple verify": (),
-    "supple info": (),
+    "supple run": (
+        "--no-report",
+        *(word for stage, settings in TINY_STAGES.items() for word in make_options(settings, f"{stage}.")),
+    ),
+    **{f"supple {stage}": make_options(settings) for stage, settings in TINY_STAGES.items()},
+    **dict.fromkeys((f"supple {verb}" for verb in ("ingest", "export", "report", "verify", "info", "bench-meta")), ()),
     "tensorboard": ("--inspect",),
     "python3 -m venv": ("--without-pip",),
+    "python my_logs.py": (),
+    "pytest": ("-q", "-p", "no:cacheprovider"),
+    "cp": (),
 }
-"""Options behind each command that bring it down to a second or so; the last of two equal options counts."""
+"""Options behind each command that make it short; the last of two equal options counts."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +120,14 @@ def shorten(command: str) -> list[str]:
     arguments = shlex.split(command)
     known = [name for name in SHORT if arguments[: name.count(" ") + 1] == name.split()]
     assert known, f"{command!r}: no such command in SHORT; say there how it is made short"
-    return [*arguments, *SHORT[known[0]]]
+    robot = dict(pairwise(arguments)).get("--robot", "maze")
+    settings: Sequence[str] = ()
+    if known[0] in ("supple run", "supple generate", "supple meta-train"):
+        assert robot in TINY_ROBOTS, f"{command!r}: no such robot in TINY_ROBOTS; say there how it is made short"
+        settings = make_options(TINY_ROBOTS[robot], "robot.")
+    if known[0] == "supple bench-meta" and not all(re.match("-|demo-", argument) for argument in arguments[2:]):
+        settings = ("--list",)  # the settings of a cell are fixed: this shows those that it names
+    return [*arguments, *settings, *SHORT[known[0]]]
 
 
 def run_command(command: str) -> None:
@@ -122,8 +148,12 @@ def run_command(command: str) -> None:
     else:
         program, *rest = shorten(command)
         beside = Path(sys.executable).with_name(program)
-        done = subprocess.run([beside, *rest], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{command}\nended with {done.returncode}:\n{done.stderr[-2000:]}"
+        done = subprocess.run(
+            [beside if beside.exists() else program, *rest], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (
+            f"{command}\nended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
 
 
 def run_target(targets: Sequence[str]) -> None:
@@ -140,16 +170,16 @@ def run_target(targets: Sequence[str]) -> None:
 
 def run_module(module: str, arguments: Sequence[str]) -> None:
     """`python -m module arguments` in this process; it has to end with 0."""
-    printed = io.StringIO()
-    given = sys.argv
+    printed, given, code = io.StringIO(), sys.argv, None
     sys.argv = [module, *arguments]
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
-        assert end.code in (0, None), f"python -m {module} ended with {end.code}:\n{printed.getvalue()[-2000:]}"
+        code = end.code
     finally:
         sys.argv = given
+    assert code in (0, None), f"python -m {module} ended with {code}:\n{printed.getvalue()[-2000:]}"
 
 
 @dataclass
@@ -157,7 +187,7 @@ class Reader:
     """Who follows the documentation in one folder, from its first page on."""
 
     folder: Path
-    done: dict[str, Exception | AssertionError | None] = field(default_factory=dict)
+    done: dict[str, AssertionError | None] = field(default_factory=dict)
     commands: set[str] = field(default_factory=set)
 
     def read(self, page: str) -> None:
@@ -168,11 +198,12 @@ class Reader:
                     with contextlib.chdir(self.folder):
                         self._follow(name)
                     self.done[name] = None
-                except (Exception, AssertionError) as error:
+                except AssertionError as error:
                     self.done[name] = error
             if name == page:
                 break
-        if error := self.done[page]:
+        error = self.done[page]
+        if error is not None:
             raise error
 
     def _follow(self, name: str) -> None:
@@ -189,7 +220,7 @@ class Reader:
             elif block.language in SNIPPETS:
                 source = "\n" * (block.line - 1) + block.text
                 try:
-                    exec(compile(source, where, "exec"), names)  # noqa: S102 (our own documentation)
+                    exec(compile(source, where, "exec"), names)
                 except Exception as error:
                     raise AssertionError(f"{where}: {type(error).__name__}: {error}") from error
 
