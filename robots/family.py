@@ -88,7 +88,7 @@ class Plays(ABC):
     @property
     @abstractmethod
     def play_steps(self) -> int:
-        """T, length of one episode of play data, low-level steps."""
+        """T, length of one episode of play data, low-level steps, or the largest where some end early."""
 
     @abstractmethod
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:

@@ -112,7 +112,7 @@ def make_meta_plots(stage: StageView) -> list[Plot]:
     unit, factor = ("min", 60.0) if seconds[-1] > 180 else ("s", 1.0)
     axes_of = {
         "epochs": ("epoch", column(records, "step")),
-        "low-level steps": ("low-level steps", column(records, "low_level_steps")),
+        "low-level steps": ("low-level steps", column(records, "environment_steps")),
         "wall-clock time": (f"wall-clock time ({unit})", seconds / factor),
     }
     plots: list[Plot] = []

@@ -5,7 +5,6 @@ artefacts give the same page, byte for byte.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ... import __version__
-from ..folder import load_json
+from ...plain_files import write_durably
+from ..folder import load_json, refuse_place
 from ..results.summary import MEANINGS, load_success
 from ..robots import RobotChoice
 from ..stages.extract import REPORT_NAME as SKILL_REPORT_NAME
@@ -105,10 +105,9 @@ def make_report(folder: Path, out: Path | None = None, *, robot: RobotChoice | N
     run = load_run(folder)
     path = folder / REPORT_NAME if out is None else out
     text = render(make_page(run, make_scenes(run, robot=robot, threads=threads)))
+    refuse_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_durably(path, text.encode())
     return path
 
 
@@ -207,7 +206,7 @@ def make_tiles(run: RunView, success: Sequence[dict[str, Any]], total: float) ->
     if meta is not None and meta.metrics:
         last = meta.metrics[-1]
         note = f"low-level steps, {int(last['step'])} epochs"
-        tiles.append(Tile("meta-training", format_count(last.get("low_level_steps", 0)), note))
+        tiles.append(Tile("meta-training", format_count(last.get("environment_steps", 0)), note))
     tiles.append(Tile("all stages", format_seconds(total), "wall-clock time"))
     return tiles
 

@@ -246,6 +246,8 @@ def split_rounds(episodes: Episodes, rounds: int) -> list[Episodes]:
     def cut(value: Any) -> list[Any]:
         if isinstance(value, Gaussian):
             return [Gaussian(loc, scale) for loc, scale in zip(cut(value.loc), cut(value.scale), strict=True)]
+        if value is None:
+            return [None] * rounds
         return list(value.tensor_split(rounds))
 
     return [Episodes(*parts) for parts in zip(*(cut(value) for value in episodes), strict=True)]

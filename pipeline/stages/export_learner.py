@@ -14,8 +14,8 @@ from ...skills.checkpoint import load_checkpoint
 from ..bench.cell_stages import LEARNER_NAME, BenchConfig, make_space
 from ..bench.cells import CELLS
 from ..bench.learner_exports import find_exporter
-from ..folder import load_json
-from ..keys import compute_path_digest, compute_plain, find_first_difference, load_record
+from ..folder import compute_path_digest, load_json
+from ..keys import compute_plain, find_first_difference, load_record
 from ..robots import choose_builtin
 from ..run_files import RUN_NAME
 from ..stage import Stage, Work
