@@ -11,7 +11,6 @@ Legend: N rows of the file, E episodes, T rows of one episode, dim number of axe
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -24,6 +23,7 @@ import numpy.typing as npt
 
 from ..errors import SourceError, SpecError
 from ..robots.spec import ArraySpec, RobotSpec
+from ..strict_json import parse_json
 from .d4rl_writer import FLAGS, REQUIRED, ROBOT, write_d4rl
 from .episode import Episode, EpisodeIndex, SourceSpec
 from .hdf5 import open_hdf5, require_plain, walk
@@ -73,13 +73,14 @@ class D4RLReader:
             if entry is None:
                 return self._spec
             require_plain(entry, ROBOT, self._path)
-            text = entry[()]
+            text, kind = entry[()], f"{entry.dtype} {entry.shape}"
+        where, remedy = f"{self._path}: {ROBOT}", "write the file again"
+        if not isinstance(text, bytes):
+            raise SourceError(f"{where}: expected JSON text, got {kind}; {remedy}")
         try:
-            stated = RobotSpec.from_json(json.loads(text))
-        except (SpecError, TypeError, ValueError, RecursionError) as error:
-            raise SourceError(
-                f"{self._path}: {ROBOT}: expected the spec of a robot, got {error}; write the file again"
-            ) from error
+            stated = RobotSpec.from_json(parse_json(text, dict, where, SourceError, remedy))
+        except SpecError as error:
+            raise SourceError(f"{where}: expected the spec of a robot, got {error}; {remedy}") from error
         if self._spec is None:
             return stated
         self._spec.require_source(stated, str(self._path))

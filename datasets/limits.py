@@ -69,12 +69,12 @@ class LimitCheck:
             return
         row, column = (int(index) for index in np.argwhere(outside)[0])
         axis = array.axes[column]
-        kind = "whole numbers " if self._robot.choices and array is self._robot.action else ""
+        kind = "whole and " if self._robot.choices and array is self._robot.action else ""
         clip = "" if array is self._robot.observation or self._robot.choices else ", or pass --clip-actions"
         raise SourceError(
-            f"{self._where}: expected {array.name} axis '{axis.name}' with {kind}within {axis.low:g} .. {axis.high:g} "
+            f"{self._where}: expected {array.name} axis '{axis.name}' {kind}within {axis.low:g} .. {axis.high:g} "
             f"(unit: {axis.unit}), got {values[row, column]:g} in row {self._row + row} (episode {self._episode}); "
-            f"choose the robot that it was recorded on, convert the values to its units{clip}"
+            f"choose the robot that it was recorded on, or convert the values to its units{clip}"
         )
 
 

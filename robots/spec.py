@@ -341,7 +341,7 @@ class RobotSpec:
         if self.name != source.name:
             difference = f"expected data of robot '{self.name}', got data of robot '{source.name}'"
         if difference is not None:
-            raise SpecError(f"{where}: {difference}; use data of robot '{self.name}', with these axes")
+            raise SpecError(f"{where}: {difference}; use data of that robot, or choose the robot of the data")
 
     def _find_difference(self, other: RobotSpec, arrays: Sequence[str]) -> str | None:
         """The first field of `other` that is another, as `expected ..., got ...`."""

@@ -8,7 +8,7 @@ trainer, `checkpoint` files, `device` device names, `evaluate` how good the skil
 from .checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
 from .config import SkillConfig
 from .device import choose_device
-from .evaluate import SetState, evaluate_rollouts, evaluate_windows
+from .evaluate import SetState, describe_collapse, evaluate_rollouts, evaluate_windows
 from .gaussian import Gaussian, kl, kl_per_dim, log_prob, standard_like
 from .learner import SkillLearner, WindowSource, train
 from .model import SkillModel
@@ -28,6 +28,7 @@ __all__ = [
     "SkillModel",
     "WindowSource",
     "choose_device",
+    "describe_collapse",
     "evaluate_rollouts",
     "evaluate_windows",
     "kl",

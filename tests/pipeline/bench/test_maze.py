@@ -36,6 +36,7 @@ from supple.pipeline.stage import Machine, Stage, run_stage
 from supple.pipeline.stages.export_learner import load_trained
 from supple.pipeline.testing_kills import COMPARED
 from supple.robots.maze_family import Maze
+from supple.robots.spec import Axis, RobotSpec
 from supple.robots.task import goals_of
 from supple.skills.checkpoint import save_skill_model
 from supple.skills.config import SkillConfig
@@ -47,33 +48,38 @@ PUSH = (0.5, -0.75)
 """What the play data do everywhere."""
 
 
-def write_skills(folder: Path, dims: tuple[int, int] = (4, 2), seed: int = 0) -> Path:
+SPEC = ROBOT.spec()
+OTHER = replace(SPEC, name="other")
+"""A robot with the same axes."""
+
+
+def write_skills(folder: Path, robot: RobotSpec | None = SPEC, seed: int = 0) -> Path:
     width: dict[str, Any] = {f"{part}_hidden": (8,) for part in ("encoder", "decoder", "open_decoder", "prior")}
-    model = SkillModel(*dims, SkillConfig(skill_horizon=5, skill_dim=3, seed=seed, **width))
-    data = torch.arange(dims[0] * 3.0).view(3, dims[0])
-    model.normaliser.fit(data)
+    model = SkillModel(4, 2, SkillConfig(skill_horizon=5, skill_dim=3, seed=seed, **width), robot)
+    model.normaliser.fit(torch.arange(12.0).view(3, 4))
     save_skill_model(folder, model)
     return folder
 
 
-def write_play(folder: Path, dims: tuple[int, int] = (4, 2), steps: int = 30) -> Path:
-    features = [
-        Feature(name=name, shape=(dim,), units=("",) * dim, role=name, axes=tuple(f"{name}{i}" for i in range(dim)))
-        for name, dim in zip(("observation", "action"), dims, strict=True)
-    ]
+def write_play(folder: Path, robot: RobotSpec | None = SPEC, steps: int = 30) -> Path:
+    def feature(name: Any, axes: tuple[Axis, ...]) -> Feature:
+        units, names = (tuple(getattr(axis, field) for axis in axes) for field in ("unit", "name"))
+        return Feature(name=name, shape=(len(axes),), units=units, role=name, axes=names)
+
+    features = feature("observation", SPEC.observation.axes), feature("action", SPEC.action.axes)
     rng = np.random.default_rng(0)
     episodes = [
         Episode(
             {
-                "observation": rng.uniform(1.0, 9.0, (steps, dims[0])).astype(np.float32),
-                "action": np.tile(np.resize(np.array(PUSH, np.float32), dims[1]), (steps, 1)),
+                "observation": rng.uniform(1.0, 9.0, (steps, 4)).astype(np.float32),
+                "action": np.tile(np.array(PUSH, np.float32), (steps, 1)),
             },
             terminated=False,
             truncated=True,
         )
         for _ in range(4)
     ]
-    write_store(folder, episodes, Schema(features=tuple(features), robot="other"), {})
+    write_store(folder, episodes, Schema(features=features, control_period=SPEC.control_period, robot=robot), {})
     return folder
 
 
@@ -189,12 +195,14 @@ def test_what_is_not_given_is_asked_for_before_anything_runs(
 def test_skills_and_play_data_of_another_robot_are_refused(given: Inputs, tmp_path: Path) -> None:
     (tmp_path / "skills").mkdir()
     config = CELLS[DEMO].config
-    other: Inputs = {**given, "skills": write_skills(tmp_path / "skills", dims=(5, 2))}
-    with pytest.raises(SpecError, match=r"'maze' with 4 observation and 2 action axes, got 5 and 2; extract skills"):
-        require_inputs(DEMO, config, other)
-    other = {**given, "play": write_play(tmp_path / "play", dims=(4, 3))}
-    with pytest.raises(SpecError, match=r"'maze' with 4 observation and 2 action axes, got 4 and 3 of robot 'other'"):
-        require_inputs(DEMO, config, other)
+    asked = {OTHER: r"got data of robot 'other'; use data", None: "got data of a robot that nobody named; ingest"}
+    for number, (robot, message) in enumerate(asked.items()):
+        for role, write in (("skills", write_skills), ("play", write_play)):
+            folder = tmp_path / f"{role}{number}"
+            folder.mkdir(exist_ok=True)
+            other: Inputs = {**given, role: write(folder / "in" if role == "play" else folder, robot)}
+            with pytest.raises(SpecError, match=rf"{role}{number}.*: expected data of robot 'maze', {message}"):
+                require_inputs(DEMO, config, other)
     with pytest.raises(RunError, match=r"nowhere/skill.json: expected a skill model, got no file"):
         require_inputs(DEMO, config, {**given, "skills": tmp_path / "nowhere"})
     require_inputs("demo-maml", CELLS["demo-maml"].config, {})
@@ -272,14 +280,15 @@ def test_the_published_maze_has_the_published_tasks_and_every_goal_can_be_reache
     assert compute_oracle(ROBOT, goals_of(ROBOT.tasks().test)) is None
 
 
-def test_every_cell_of_the_maze_can_be_made(given: Inputs) -> None:
+def test_every_cell_of_the_maze_can_be_made(tmp_path: Path) -> None:
+    skills = write_skills(tmp_path, Maze().spec())
     for name, cell in MAZE_CELLS.items():
         config = cell.config
         assert config.learner.module == MODULE
         assert config.roles == (("skills", "play") if "bc-" in name else ("skills",))
         assert ("zarr" in make_train(config, 0).libraries) == ("bc-" in name)
         robot = config.robot.make(config.learner.rows)
-        space = make_space(config.space, robot.spec, given["skills"])
+        space = make_space(config.space, robot.spec, skills)
         made = config.learner.make(space, robot, goals_of(config.robot.tasks().train), seed=0, device="cpu")
         assert made.learner.space is space
 
