@@ -149,16 +149,13 @@ def _run_file(path: Path) -> ModuleType:
 
 
 def load_presets(module: ModuleType, where: str) -> dict[str, Any]:
-    """The presets of a user's module; empty where it has none.
+    """The presets of a user's module, of which each has a robot; empty where it has none.
 
     Raises:
-        ConfigError: `PRESETS` is no dict of `RunConfig`.
+        ConfigError: `PRESETS` is no dict of presets.
     """
-    from .presets import RunConfig
-
     presets = vars(module).get(PRESETS_NAME, {})
-    wrong = not isinstance(presets, dict) or any(not isinstance(value, RunConfig) for value in presets.values())
-    if wrong:
+    if not isinstance(presets, dict) or not all(is_family(getattr(value, "robot", None)) for value in presets.values()):
         raise ConfigError(f"{where} {PRESETS_NAME}: expected a dict of RunConfig by name, got another; correct it")
     return dict(presets)
 

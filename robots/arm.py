@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .array_robots import Index, require_whole
-from .mujoco_robots import Double, MujocoRobots, action_axes, position_axes, velocity_axes
+from .mujoco_robots import Double, MujocoRobots, action_axes, compute_distance, position_axes, velocity_axes
 from .robot import Bool, Float, Rows
 from .spec import ArraySpec, Axis, RobotSpec
 from .task import TaskSet
@@ -181,7 +181,7 @@ class ArmBatch(MujocoRobots):
         """See `RobotBatch.compute_reward`; dynamics do not count, and a visible target is the observed one."""
         seen, goals = np.asarray(observation, np.float32)[..., None, :], np.asarray(goals, np.float32)
         target = goals[..., :3] if self.variant.hidden_target else seen[..., 9:12]
-        reward = _reward(seen[..., 6:9], target) * np.ones(len(goals), np.float32)
+        reward = -compute_distance(seen[..., 6:9], target) * np.ones(len(goals), np.float32)
         return reward, np.zeros(reward.shape, np.bool_)
 
     def _check_goals(self, goals: Float, where: str) -> None:
@@ -214,20 +214,13 @@ class ArmBatch(MujocoRobots):
         # before the first action arrives the slot is still zero: no torque
         self._simulate(rows, index, self._waiting[rows, (elapsed - self._delay[index]) % size])
         observation = self._observe(index)
-        reward = _reward(observation[:, 6:9], self._target[index])
+        reward = -compute_distance(observation[:, 6:9], self._target[index])
         return observation, reward, np.zeros(len(rows), np.bool_)
 
     def _observe(self, index: Index) -> Float:
         angles, target = self._qpos[index], self._target[index]
         shown = () if self.variant.hidden_target else (target,)
         return np.concatenate([angles, self._qvel[index], hand_place(angles), *shown], axis=1).astype(np.float32)
-
-
-def _reward(hand: Float, target: Float) -> Float:
-    """Minus the distance, shape (...); in float32 throughout, so that all callers agree."""
-    x, y, z = (hand[..., axis] - target[..., axis] for axis in range(3))
-    reward: Float = -np.sqrt(x * x + y * y + z * z)
-    return reward
 
 
 def draw_targets(count: int, rng: np.random.Generator) -> Float:

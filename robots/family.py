@@ -88,11 +88,11 @@ class Plays(ABC):
     @property
     @abstractmethod
     def play_steps(self) -> int:
-        """T, length of one episode of play data, low-level steps."""
+        """T, length of one episode of play data, low-level steps, or the largest where some end early."""
 
     @abstractmethod
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
-        """Yields episodes of play data without end, `rows` at a time.
+        """Yields episodes of play data without end, `rows` at a time, or fewer where episodes end early.
 
         Args:
             rows: Robots side by side; each plays for itself.
@@ -170,8 +170,8 @@ class Draws(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def scene(self) -> Scene:
-        """The plane and what stands in it."""
+    def scene(self) -> Scene | None:
+        """The plane and what stands in it; None where these settings are seen better as time series."""
 
 
 class ChecksTasks(ABC):

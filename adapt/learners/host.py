@@ -25,6 +25,7 @@ from ...meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSp
 from ...meta.state import named_part
 from ...skills.config import SkillConfig
 from ...skills.model import SkillModel
+from ...strict_json import parse_json
 from ..agent_runtime import HOST, Arrays, Noise, RowEpisodes, RuntimeAgent, SeenRows
 from ..contract import Weights
 from ..golden_trial import play_trial, recorded_noise, require_trial
@@ -133,10 +134,9 @@ class HostedAgent:
         Raises:
             RunError: The state lacks a part or belongs to other sizes.
         """
-        try:
-            facts = json.loads(arrays[_FACTS].tobytes())
-        except (KeyError, ValueError) as error:
-            raise RunError(f"hosted agent: expected a whole state, got {error}; begin the task again") from error
+        if _FACTS not in arrays:
+            raise RunError(f"hosted agent: expected a whole state, got none of {_FACTS}; begin the task again")
+        facts = parse_json(arrays[_FACTS].tobytes(), dict, "hosted agent", RunError, "begin the task again")
         tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items() if name != _FACTS}
         self._acting.load_state({name: value for name, value in arrays.items() if not name.startswith(HOST)})
         self._agent.begin_task(len(next(iter(self._acting.params.values()))))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...errors import RunError
 from ...skills.gaussian import Gaussian
-from ..collect import Episodes, Seen
+from ..collect import Episodes, Seen, row_of
 from ..state import episodes_tensors, load_episodes, named_part
 from .agent import SimplAgent
 from .context import context_of
@@ -118,7 +118,7 @@ class SimplAdaptiveAgent:
             fresh = not self._tuners
             self._tuners = self._tuners or [self._make_tuner(row) for row in range(len(self._embedding))]
             for row, tuner in enumerate(self._tuners):
-                added = sum(tuner.add(_row(episodes, row)) for episodes in self._seen[-self._new :])
+                added = sum(tuner.add(row_of(episodes, row)) for episodes in self._seen[-self._new :])
                 for _ in range(0 if fresh else tuner.updates_due(added)):
                     tuner.update()
         self._new = 0
@@ -177,10 +177,3 @@ class SimplAdaptiveAgent:
             self._generator.set_state(tensors["generator"].cpu())
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"SiMPL agent: expected a whole state, got {error}; begin the task again") from error
-
-
-def _row(episodes: Episodes, row: int) -> Episodes:
-    """The episode of one row, as a batch of one."""
-    fields = episodes._asdict()
-    prior = Gaussian(*(part[row : row + 1] for part in fields.pop("prior")))
-    return Episodes(prior=prior, **{name: value[row : row + 1] for name, value in fields.items()})

@@ -114,7 +114,7 @@ class SimplLearner:
         self.rng = np.random.default_rng(seed)
         self.epoch = 0
         self.updates = 0
-        self.low_level_steps = 0
+        self.environment_steps = 0
 
     def train(self) -> Iterator[dict[str, float]]:
         """Runs to `config.epochs`, yielding the metrics of every epoch; a state taken at a yield resumes exactly.
@@ -143,7 +143,7 @@ class SimplLearner:
             metrics.update(
                 step=float(self.epoch),
                 updates=float(self.updates),
-                low_level_steps=float(self.low_level_steps),
+                environment_steps=float(self.environment_steps),
                 wall_collect_s=middle - begin,
                 wall_update_s=time.perf_counter() - middle,
             )
@@ -165,19 +165,19 @@ class SimplLearner:
         noise = torch.randn(
             (self.num_tasks * explore, self.agent.embedding_dim), generator=self.generator, device=self.device
         )
-        explored = self._collect(task.repeat(explore), noise, explored=True)
+        collected = {"explore": self._collect(task.repeat(explore), noise, explored=True)}
         if exploit:
             chosen = task.repeat(exploit)
             with torch.no_grad():
                 posterior = self.agent.encode(self._posterior_context(chosen))
-            exploited = self._collect(chosen, posterior.sample(self.generator), explored=False)
-        else:
-            exploited = explored
-        return {
-            "transitions": float(explored.length.sum() + exploited.length.sum() * bool(exploit)),
-            "success_explore": float((explored.reward.sum(1) > 0).float().mean()),
-            "success_posterior": float((exploited.reward.sum(1) > 0).float().mean()),
-        }
+            collected["posterior"] = self._collect(chosen, posterior.sample(self.generator), explored=False)
+        metrics = {"transitions": float(sum(episodes.length.sum() for episodes, _ in collected.values()))}
+        for name in ("explore", "posterior"):
+            episodes, returns = collected.get(name, collected["explore"])
+            metrics[f"return_{name}"] = float(returns.mean())
+            if episodes.success is not None:
+                metrics[f"success_{name}"] = float(episodes.success.float().mean())
+        return metrics
 
     def _posterior_context(self, task: Tensor) -> Any:
         config = self.config
@@ -188,7 +188,9 @@ class SimplLearner:
             )
         return self.pool.sample_context(task, config.posterior_context, episodes, self.generator)
 
-    def _collect(self, task: Tensor, embedding: Tensor, *, explored: bool) -> Episodes:
+    def _collect(self, task: Tensor, embedding: Tensor, *, explored: bool) -> tuple[Episodes, Tensor]:
+        """One episode for each of the tasks (R,), kept in the pool; and what each returned to its own task, (R,)."""
+
         def choose(seen: Seen) -> Tensor:
             return self.agent.act(seen.observation, seen.prior, embedding[torch.from_numpy(seen.rows)], self.generator)
 
@@ -202,7 +204,7 @@ class SimplLearner:
             device=self.device,
             stop_at_goal=not (relabel and explored),
         )
-        self.low_level_steps += int(episodes.steps.sum())
+        self.environment_steps += int(episodes.steps.sum())
         if relabel:
             reward, terminated = self.robot.compute_reward(episodes.path.cpu().numpy(), self.goals)
             view = view_of_all_tasks(
@@ -211,7 +213,8 @@ class SimplLearner:
         else:
             view = view_of_own_task(episodes, task, self.num_tasks)
         self.pool.add(episodes, view, explored=explored)
-        return episodes
+        own = view.reward[torch.arange(len(task), device=self.device), :, task]
+        return episodes, own.sum(1)
 
     def update(self) -> dict[str, Tensor]:
         """One step of critics, encoder, multipliers and, when due, policy; metrics are scalars on the device."""
@@ -266,7 +269,8 @@ class SimplLearner:
         loss = loss_critic + (weight.detach() * divergence).mean()
         loss_reward = loss.new_zeros(())
         if config.reward_prediction > 0.0:
-            loss_reward = reward_prediction_loss(agent.predict_reward(embedding, next_observation), batch.reward)
+            share = self.pool.reward_share(batch.reward)
+            loss_reward = reward_prediction_loss(agent.predict_reward(embedding, next_observation), share)
             loss = loss + config.reward_prediction * loss_reward
         self._step("critic", loss, [*self._critic, *self._encoder])
         soft_update(self._target, self._critic, config.target_rate)
@@ -330,7 +334,7 @@ class SimplLearner:
         facts = {
             "epoch": self.epoch,
             "updates": self.updates,
-            "low_level_steps": self.low_level_steps,
+            "environment_steps": self.environment_steps,
             "rng": self.rng.bit_generator.state,
             "pool": pool_facts,
             "config": asdict(self.config),
@@ -351,6 +355,6 @@ class SimplLearner:
             load_optimisers(self.optimisers, tensors)
             self.rng.bit_generator.state = facts["rng"]
             self.epoch, self.updates = facts["epoch"], facts["updates"]
-            self.low_level_steps = facts["low_level_steps"]
+            self.environment_steps = facts["environment_steps"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"meta-training checkpoint: expected a whole state, got {error}; start again") from error

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import ConfigError, RunError, SpecError
+from ...errors import ConfigError, RunError
 from ...meta.adaptive import AdaptiveAgent, MetaLearner
 from ...meta.evaluation import Evaluation, EvaluationConfig, Scores, evaluate_agent
 from ...meta.random_agent import RandomAgent
@@ -175,13 +175,7 @@ def load_skills(folder: Path, spec: RobotSpec) -> SkillModel:
         SpecError: it is for another robot.
     """
     model = load_skill_model(folder)
-    expected = spec.observation.shape[0], spec.action.shape[0]
-    got = model.observation_dim, model.action_dim
-    if got != expected:
-        raise SpecError(
-            f"{folder}: expected skills for robot '{spec.name}' with {expected[0]} observation and {expected[1]} "
-            f"action axes, got {got[0]} and {got[1]}; extract skills from data of that robot"
-        )
+    spec.require_source(model.robot, str(folder))
     return model
 
 

@@ -102,41 +102,39 @@ def column(records: Sequence[dict[str, Any]], name: str) -> Floats:
     return np.array([np.nan if record.get(name) is None else record[name] for record in records], np.float64)
 
 
-EMBEDDINGS = {
-    "success_explore": (BEFORE, "random embedding", 0),
-    "success_posterior": (INFERRED, "inferred embedding", 1),
-}
-"""Success metrics of SiMPL: colour, label, and the place of their episodes in `episodes_per_task`."""
+EMBEDDINGS = (("explore", "random embedding", BEFORE), ("posterior", "inferred embedding", INFERRED))
+"""SiMPL's two kinds of episodes: the end of their metrics' names, label and colour."""
 
 
 class MetaCurve(NamedTuple):
     """One curve of meta-training."""
 
     metric: str
-    color: str
+    measure: Measure
     label: str
+    color: str
     trials: int
     """Episodes of each point, where their number is known and success is binomial; else 0."""
-
-    @property
-    def measure(self) -> Measure:
-        """What it is a curve of."""
-        return "success" if self.metric in EMBEDDINGS else "return"
 
 
 def find_meta_curves(stage: StageView) -> list[MetaCurve]:
     """Success on the train tasks, or the returns where nobody tells success; none before the first record."""
     last = stage.metrics[-1] if stage.metrics else {}
-    curves = []
-    for metric, (color, label, place) in EMBEDDINGS.items():
-        episodes = count_episodes(stage)
-        trials = episodes[place] * len(stage.config["tasks"]["train"]) if episodes else 0
-        if last.get(metric) is not None and (trials or not episodes):
-            curves.append(MetaCurve(metric, color, label, trials))
+    episodes = count_episodes(stage)
+    if episodes is not None:
+        tasks = len(stage.config["tasks"]["train"])
+        known: tuple[Measure, Measure] = ("success", "return")
+        measure = next((one for one in known if f"{one}_explore" in last), None)
+        return [
+            MetaCurve(f"{measure}_{name}", measure, label, color, count * tasks if measure == "success" else 0)
+            for count, (name, label, color) in zip(episodes, EMBEDDINGS, strict=True)
+            if count and measure is not None
+        ]
     returns = [name for name in last if name.startswith("return")]
     colors = (ADAPTED, INFERRED, BEFORE)
-    return curves or [
-        MetaCurve(name, color, name.replace("_", " "), 0) for name, color in zip(returns, colors, strict=False)
+    return [
+        MetaCurve(name, "return", name.replace("_", " "), color, 0)
+        for name, color in zip(returns, colors, strict=False)
     ]
 
 
@@ -147,10 +145,6 @@ def count_episodes(stage: StageView) -> tuple[int, int] | None:
     return None if episodes is None else (int(episodes[0]), int(episodes[1]))
 
 
-STEPS = ("low_level_steps", "environment_steps")
-"""Metric that counts low-level steps of the robot since the start of meta-training."""
-
-
 def make_meta_plot(stage: StageView) -> Plot | None:
     """What the train tasks gave against low-level steps; None before the first record."""
     curves = find_meta_curves(stage)
@@ -158,8 +152,7 @@ def make_meta_plot(stage: StageView) -> Plot | None:
         return None
     records = [record for record in stage.metrics if record.get(curves[0].metric) is not None]
     measure = curves[0].measure
-    steps = next((name for name in STEPS if name in records[-1]), "step")
-    at = column(records, steps)
+    at = column(records, "environment_steps")
     with figure_style():
         figure, axes = make_axes(*WIDE)
         for curve in curves:
@@ -168,7 +161,7 @@ def make_meta_plot(stage: StageView) -> Plot | None:
                 draw_band(axes, pool_success(at, values, curve.trials), curve.color, curve.label)
             else:
                 axes.plot(at, values, color=curve.color, label=curve.label)
-        finish_measure(axes, measure, "iteration" if steps == "step" else "low-level steps on the train tasks")
+        finish_measure(axes, measure, "low-level steps on the train tasks")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(FuncFormatter(format_count))
         draw_legend(figure)

@@ -6,7 +6,6 @@ page, byte for byte.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ... import __version__
 from ...datasets.store import EpisodeStore, open_store
+from ...plain_files import write_durably
 from ...robots.family import SetsState
-from ..folder import load_json
+from ..folder import load_json, refuse_place
 from ..results.summary import load_success
 from ..robots import RobotChoice
 from ..run_files import find_store
@@ -120,10 +120,9 @@ def make_report(folder: Path, out: Path | None = None, *, robot: RobotChoice | N
     found = find_run_robot(run, robot)
     path = folder / REPORT_NAME if out is None else out
     text = render(make_page(run, found, make_scenes(run, found, threads=threads)))
+    refuse_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_durably(path, text.encode())
     return path
 
 

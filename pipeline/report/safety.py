@@ -1,10 +1,11 @@
 """What the safety limits did while a stage moved robots, from its audit log; see `adapt/audit.py` for its records."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
+from ...errors import RobotFault
 from ...robots.spec import RobotSpec
+from ...strict_json import parse_json
 from ..folder import AUDIT_NAME
 
 
@@ -52,7 +53,7 @@ def load_safety(folder: Path, spec: RobotSpec) -> Safety | None:
     stops: list[Stop] = []
     for line in path.read_bytes().splitlines():
         try:
-            record = json.loads(line)
+            record = parse_json(line, dict, path, RobotFault, "keep it as evidence")
             event = record["event"]
             if event == "clamps":
                 commands += int(record["commands"])
@@ -63,7 +64,7 @@ def load_safety(folder: Path, spec: RobotSpec) -> Safety | None:
                 stops.append(Stop(str(record["reason"]), ended=False))
             elif event == "rearm":
                 stops = [stop._replace(ended=True) for stop in stops]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (RobotFault, ValueError, KeyError, TypeError, AttributeError):
             continue
     limits = [
         AxisLimits(axis.name, axis.unit, axis.low, axis.high, axis.rate_limit, clamped[axis.name], largest[axis.name])

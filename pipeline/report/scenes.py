@@ -30,7 +30,7 @@ from .plane import Plane, find_plane, make_fan_plots, make_play_plot, make_task_
 from .run_folder import RunView
 from .run_robot import RunRobot
 from .series import describe_axes, make_fan_series, make_trip_series, name_goal
-from .trips import CPU, compute_trips, load_adapted
+from .trips import CPU, TaskTrips, compute_trips, load_adapted
 
 SHOWN_TASKS = 4
 """Test tasks whose trips are drawn: the first ones, whatever came of them."""
@@ -108,15 +108,15 @@ def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1) -> Scenes:
         notes |= {"adaptation": f"No trips: {reason}", "learning": f"No map: {reason}"}
         return drawn
     agent = make_agent(load_bundle(export.folder / BUNDLE_NAME), CPU)
-    trips = draw_trips(run, agent, family, plane, robot.test, threads)
+    found = play_trips(run, agent, family, robot.test, threads)
     if run.find("adapt") is None:
         notes["adaptation"] = "No trips after inference and after fine-tuning: the stage adapt has not finished."
     return replace(
         drawn,
         maps=draw_map(agent, family, plane, robot, threads),
         map_lead=describe_map(family),
-        trips=trips,
-        trips_lead=describe_trips(family, plane, min(len(robot.test), SHOWN_TASKS), len(robot.test)),
+        trips=draw_trips(found, family, plane, adapted=run.find("adapt") is not None),
+        trips_lead=describe_trips(found, family, plane, len(robot.test)),
     )
 
 
@@ -158,37 +158,43 @@ def describe_fans(family: RobotFamily, plane: Plane | None) -> str:
     return f"{lead}. Open circle: where they begin. Dots: where they end."
 
 
-def draw_trips(
-    run: RunView, agent: SimplAgent, family: RobotFamily, plane: Plane | None, test: Sequence[Task], threads: int
-) -> list[TripGroup]:
-    """Trips of the first test tasks before and, where `adapt` has finished, after adaptation."""
-    adapt, spec = run.find("adapt"), family.spec()
+def play_trips(
+    run: RunView, agent: SimplAgent, family: RobotFamily, test: Sequence[Task], threads: int
+) -> list[TaskTrips]:
+    """Trips on the first test tasks before and, where `adapt` has finished, after adaptation."""
+    adapt = run.find("adapt")
     tuners: Mapping[int, Finetuner] = {}
     if adapt is not None:
-        test, tuners = load_adapted(adapt.folder / ADAPTED_NAME, agent, spec.observation.shape[0])
+        test, tuners = load_adapted(adapt.folder / ADAPTED_NAME, agent, family.spec().observation.shape[0])
     shown = tuple(test)[:SHOWN_TASKS]
     robot = make_robots(family, len(shown) * SHOWN_EPISODES, threads)
     found = compute_trips(agent, robot, shown, tuners, episodes=SHOWN_EPISODES, seed=SEED)
     robot.close()
-    groups = []
+    return found
+
+
+def draw_trips(
+    found: Sequence[TaskTrips], family: RobotFamily, plane: Plane | None, *, adapted: bool
+) -> list[TripGroup]:
+    """The trips of each task; `adapted` says whether adaptation has ended, so that a task without policy is unknown."""
+    spec, groups = family.spec(), []
     for index, trips in enumerate(found):
         name = f"trip-{index}"
         plots = make_trip_series(spec, trips, name) if plane is None else make_trip_plots(plane, trips, name)
-        note = UNKNOWN if adapt is not None and index not in tuners else ""
+        note = UNKNOWN if adapted and len(trips.trips) == 1 else ""
         groups.append(TripGroup(f"Task {trips.task.name}: {name_goal(spec, trips.task)}", note, plots))
     return groups
 
 
-def describe_trips(family: RobotFamily, plane: Plane | None, shown: int, count: int) -> str:
-    """What the drawings of trips show."""
+def describe_trips(found: Sequence[TaskTrips], family: RobotFamily, plane: Plane | None, count: int) -> str:
+    """What the drawings of trips show, of `count` test tasks in all."""
     spec = family.spec()
     lead = (
         f"{SHOWN_EPISODES} episodes of up to {spec.episode_steps * spec.control_period:.3g} s for each policy on each "
-        f"of the first {shown} of {count} test tasks, played for this page with the policies' own randomness. Before "
+        f"of the first {len(found)} of {count} test tasks, played for this page with the policies' own randomness. Before "
         "adaptation each episode has its own random task embedding."
     )
-    told = isinstance(family, TellsSuccess)
-    if told:
+    if any(trip.success is not None for task in found for trips in task.trips.values() for trip in trips):
         lead += " A dot ends an episode that succeeded, a cross one that did not."
     if plane is None:
         return f"{lead} Dashed: the goal.{describe_axes(spec)}"

@@ -146,13 +146,13 @@ def explain_errors(report: Mapping[str, float]) -> str:
     if any(report[closed + name] > report.get(open_ + name, math.inf) for name in names):
         parts.append(
             "The closed-loop decoder, which policies use, has the larger action error: it sees only the current state, "
-            "so that it gives the average of the actions recorded there, while the open-loop decoder plans all steps of "
-            "a skill at its begin and knows which step is which."
+            "so that it gives the average of the actions recorded there, while the open-loop decoder plans all steps "
+            "of a skill at its begin and knows which step is which."
         )
     if report.get("rollout_closed", 0.0) > report.get("rollout_open", math.inf):
         parts.append(
-            "In the simulator the closed-loop decoder ends farther from the recorded end: it answers to the states that "
-            "it comes to, so that its errors add up, while a plan repeats the recording where nothing disturbs it."
+            "In the simulator the closed-loop decoder ends farther from the recorded end: it answers to the states "
+            "that it comes to, so that its errors add up, while a plan repeats the recording where nothing disturbs it."
         )
     return " ".join(parts)
 
@@ -169,8 +169,7 @@ def make_learning_facts(meta: StageView) -> Facts:
         text = f"{explore} with a random task embedding, {exploit} with one inferred from earlier episodes"
         facts.append(("episodes per task and iteration", text))
     for curve in find_meta_curves(meta):
-        name = f"success, {curve.label}" if curve.measure == "success" else curve.label
-        facts.append((f"{name}, at the end", format_value(last[curve.metric], curve.measure)))
+        facts.append((f"{curve.measure} at the end, {curve.label}", format_value(last[curve.metric], curve.measure)))
     return facts
 
 
@@ -249,7 +248,7 @@ def describe_work(stage: StageView, period: float | None) -> str:
     if stage.name == "extract" and "step" in last:
         return f"{format_count(last['step'])} updates"
     if stage.name == "meta-train":
-        steps = next((last[name] for name in ("low_level_steps", "environment_steps") if name in last), None)
+        steps = last.get("environment_steps")
         episodes = count_episodes(stage)
         tasks = len(stage.config["tasks"]["train"])
         played = None if episodes is None else int(last.get("step", 0)) * sum(episodes) * tasks

@@ -14,8 +14,8 @@ from ..bench.cell_stages import LEARNER_NAME, BenchConfig, make_space
 from ..bench.cells import CELLS
 from ..bench.learner_exports import find_exporter
 from ..bench.robot_record import make_robot_record
-from ..folder import load_json
-from ..keys import compute_path_digest, compute_plain, find_first_difference, load_record
+from ..folder import compute_path_digest, load_json
+from ..keys import compute_plain, find_first_difference, load_record
 from ..run_files import RUN_NAME
 from ..stage import Stage, Work
 from .export import NAME, ExportConfig

@@ -70,8 +70,11 @@ def make_extract(store: Path, config: ExtractConfig, robot: RobotChoice | None, 
 
     Raises:
         StoreError: there is no whole store at `store`.
+        SpecError: the data are of another robot, or of one that nobody named.
     """
-    open_store(find_store(store))
+    source = open_store(find_store(store)).schema.robot
+    if robot is not None:
+        robot.family.spec().require_source(source, str(store))
     simulated = robot if robot is not None and isinstance(robot.family, SetsState) else None
     config = replace(config, skill=replace(config.skill, seed=seed))
     return Stage(
@@ -133,8 +136,10 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     training, held_out = make_samplers(store, config)
     widths = [store.schema.feature(name).shape[0] for name in ("observation", "action")]
-    model = SkillModel(widths[0], widths[1], config.skill)
+    robot = store.schema.robot
+    model = SkillModel(widths[0], widths[1], config.skill, robot)
     model.normaliser.fit(torch.from_numpy(store.load("observation")))
+    model.action_scale.fit(torch.from_numpy(store.load("action")), robot.action if robot else None)
     learner = SkillLearner(model, config.skill, work.machine.device)
     if checkpoint is not None:
         learner.load_state(checkpoint.tensors, checkpoint.facts)

@@ -126,7 +126,7 @@ def test_only_the_first_round_explores_past_its_goal() -> None:
     robot = PointBatch(8, radius=9.0)  # every task ends at its first step
     learner = SimplLearner(make_space(robot, "raw"), robot, GOALS, SimplConfig(**SMALL))
     learner.collect_epoch()
-    assert learner.low_level_steps == 4 * 12 + 4 * 1
+    assert learner.environment_steps == 4 * 12 + 4 * 1
 
 
 def modules(learner: SimplLearner) -> dict[str, dict[str, Tensor]]:
@@ -265,7 +265,8 @@ def test_it_learns_to_infer_the_task() -> None:
     )
     space = RawSpace(robot.spec, torch.zeros(2), torch.full((2,), 3.0))
     records = list(SimplLearner(space, robot, 0.75 * GOALS[:2], config).train())
-    posterior = [metrics["success_posterior"] for metrics in records]
-    explore = [metrics["success_explore"] for metrics in records]
+    posterior = [metrics["return_posterior"] for metrics in records]  # 1 where the goal was reached, else 0
+    explore = [metrics["return_explore"] for metrics in records]
+    assert "success_posterior" not in records[0]  # points do not tell
     assert np.mean(posterior[-3:]) > np.mean(explore[-3:]) + 0.3
     assert np.mean(posterior[-3:]) > 0.7 > 0.4 > np.mean(posterior[:3])

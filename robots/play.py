@@ -1,0 +1,140 @@
+"""Play data of any robot: coloured noise as commands, within the limits of the robot.
+
+The noise has the power spectrum 1/f^beta, made in the frequency domain after Timmer and Koenig, "On generating power
+law noise", Astronomy and Astrophysics 300, 1995. Eberhard et al., "Pink Noise Is All You Need: Colored Noise
+Exploration in Deep Reinforcement Learning", ICLR 2023, show that it explores better than white noise. The exponent and
+the amplitude are drawn for each episode, so that the data holds slow and fast, small and large motion. Robots that
+choose among named actions hold a random choice for a random time.
+
+Axes: R rows, T time, A action, G goal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError
+from .family import PlayChunk
+from .robot import Float, RobotBatch
+from .spec import RobotSpec
+
+Double = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseConfig:
+    """Random commands of play data.
+
+    Raises:
+        ConfigError: A range is not ordered or a field is out of its range.
+    """
+
+    exponent: tuple[float, float] = (1.0, 2.0)
+    """Range of beta, drawn for each episode: 0 is white, 1 pink, 2 red noise."""
+    amplitude: tuple[float, float] = (0.3, 1.0)
+    """Range of the standard deviation, in halves of an axis's limits, drawn for each episode."""
+    longest_period: int = 100
+    """Steps: slower motion than this is not amplified further, so that a long episode does not stay at one side."""
+    hold: int = 10
+    """Most steps for which a choice is held, where the robot has choices."""
+
+    def __post_init__(self) -> None:
+        for name in ("exponent", "amplitude"):
+            low, high = getattr(self, name)
+            if not 0.0 <= low <= high < np.inf:
+                raise ConfigError(f"play noise {name}: expected 0 <= low <= high, got {(low, high)}; correct the range")
+        for name, least in (("longest_period", 2), ("hold", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"play noise {name}: expected at least {least}, got {getattr(self, name)}; raise it")
+
+
+def draw_coloured_noise(
+    exponent: Double, steps: int, axes: int, longest_period: int, rng: np.random.Generator
+) -> Double:
+    """Noise with the power spectrum 1/f^beta, mean 0 and variance 1 in expectation.
+
+    Args:
+        exponent: beta of each row, shape (R,).
+        steps: T.
+        axes: A.
+        longest_period: Steps; the spectrum is flat below its frequency.
+        rng: Source of the noise.
+
+    Returns:
+        Shape (R, T, A).
+    """
+    length = max(2 * steps, 2 * longest_period)  # twice, since the noise is periodic
+    frequency = np.maximum(np.fft.rfftfreq(length), 1.0 / longest_period)
+    scale = frequency ** (-exponent[:, None] / 2.0)
+    scale[:, 0] = 0.0
+    weight = np.full(scale.shape[1], 2.0)
+    weight[-1] = 1.0  # the length is even: the highest frequency stands once, and is real
+    scale /= np.sqrt((weight * scale**2).sum(axis=1, keepdims=True))
+    shape = (len(exponent), scale.shape[1], axes)
+    phasor = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    phasor[:, -1] = np.sqrt(2.0) * phasor[:, -1].real
+    noise: Double = np.fft.irfft(phasor / np.sqrt(2.0) * scale[..., None], n=length, axis=1)[:, :steps] * length
+    return noise
+
+
+def draw_commands(spec: RobotSpec, rows: int, steps: int, config: NoiseConfig, rng: np.random.Generator) -> Float:
+    """Commands of one episode for each row, shape (R, T, A), within the limits of the robot."""
+    if spec.choices:
+        held = rng.integers(1, config.hold + 1, (rows, steps))
+        drawn = rng.integers(len(spec.choices), size=(rows, steps))
+        # the i-th choice is held for held[i] steps, one after the other
+        place = np.stack([np.repeat(np.arange(steps), row)[:steps] for row in held])
+        return np.take_along_axis(drawn, place, axis=1)[..., None].astype(np.float32)
+    low, high = spec.action.low.astype(np.float64), spec.action.high.astype(np.float64)
+    if not (np.isfinite(low) & np.isfinite(high)).all():
+        axis = spec.action.axes[int(np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))[0])]
+        raise ConfigError(
+            f"{spec.name} play: expected limits of each action axis, got {axis.low} .. {axis.high} {axis.unit} for "
+            f"'{axis.name}'; give the axis limits, or bring play data of your own"
+        )
+    exponent = rng.uniform(*config.exponent, rows)
+    amplitude = rng.uniform(*config.amplitude, rows)
+    noise = draw_coloured_noise(exponent, steps, len(low), config.longest_period, rng)
+    command = 0.5 * (low + high) + 0.5 * (high - low) * amplitude[:, None, None] * noise
+    return np.clip(command.astype(np.float32), spec.action.low, spec.action.high)
+
+
+def play_noise(robots: RobotBatch, goals: Float, config: NoiseConfig, seed: int) -> Iterator[PlayChunk]:
+    """Yields episodes of random commands without end; the rows of a round in which all last equally long come together.
+
+    Args:
+        robots: Closed when the iterator is.
+        goals: Tasks of which each episode draws one, shape (N, G), for robots whose motion depends on the task.
+        config: Of the commands.
+        seed: Seed of tasks, starts and commands.
+
+    Raises:
+        ConfigError: An action axis has no limits.
+    """
+    rng, spec, rows = np.random.default_rng(seed), robots.spec, robots.rows
+    everyone = np.arange(rows)
+    try:
+        while True:
+            commands = draw_commands(spec, rows, spec.episode_steps, config, rng)
+            observation = np.empty((rows, spec.episode_steps, *spec.observation.shape), np.float32)
+            reward = np.zeros((rows, spec.episode_steps), np.float32)
+            length = np.zeros(rows, np.int64)
+            now = robots.reset(everyone, goals[rng.integers(len(goals), size=rows)], rng)
+            running = everyone
+            while len(running):
+                at = int(length[running[0]])  # all that still run have come equally far
+                observation[running, at] = now
+                step = robots.step(running, commands[running, at])
+                reward[running, at] = step.reward
+                length[running] += 1
+                on = ~(step.terminated | step.truncated)
+                running, now = running[on], step.observation[on]
+            for steps in np.unique(length):
+                same = length == steps
+                yield PlayChunk(observation[same, :steps], commands[same, :steps], reward[same, :steps], {})
+    finally:
+        robots.close()

@@ -1,0 +1,443 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supple.errors import ConfigError, RobotFault, SpecError
+from supple.robots.family import make_robots
+from supple.robots.mjcf_family import MjcfFamily
+from supple.robots.mjcf_model import Drive
+from supple.robots.mjcf_robots import MjcfRobots
+from supple.robots.task import goals_of
+from supple.robots.testing import RobotContract
+from supple.robots.waypoint_play import WaypointConfig
+
+ARM = """
+<mujoco>
+  <option timestep="0.005"/>
+  <worldbody>
+    <geom type="plane" size="1 1 0.1"/>
+    <body name="upper" pos="0 0 0.5">
+      <joint name="shoulder" axis="0 1 0" range="-90 90" damping="1" armature="0.05"/>
+      <geom type="capsule" fromto="0 0 0 0.3 0 0" size="0.02" mass="0.5"/>
+      <body name="fore" pos="0.3 0 0">
+        <joint name="elbow" axis="0 1 0" range="0 120" damping="1" armature="0.05"/>
+        <geom type="capsule" fromto="0.04 0 0 0.2 0 0" size="0.02" mass="0.3"/>
+        <site name="hand" pos="0.2 0 0"/>
+      </body>
+    </body>
+    <body name="ball" pos="0 0.5 0.05">
+      <freejoint name="ball"/>
+      <geom type="sphere" size="0.05" mass="0.1"/>
+    </body>
+  </worldbody>
+  <actuator>
+    <motor name="shoulder_motor" joint="shoulder" gear="10" ctrlrange="-1 1"/>
+    <position joint="elbow" kp="20" ctrlrange="0 2"/>
+  </actuator>
+  <sensor>
+    <gyro name="spin" site="hand"/>
+    <jointpos name="angle" joint="elbow" cutoff="3"/>
+    <force name="pull" site="hand"/>
+  </sensor>
+  <keyframe><key name="up" qpos="-0.5 1 0 0.5 0.05 1 0 0 0" ctrl="0 1"/></keyframe>
+</mujoco>
+"""
+PLACE = MjcfFamily(
+    name="arm",
+    model=ARM,
+    joints=("shoulder", "elbow"),
+    sensors=("spin", "angle", "pull"),
+    goal_site="hand",
+    goal_axes=("x", "z"),
+    goal_low=(-0.2, 0.1),
+    goal_high=(0.5, 1.0),
+    keyframe="up",
+    reset_noise=0.01,
+)
+POSE = replace(
+    PLACE,
+    sensors=(),
+    goal_site=None,
+    goal_axes=("x", "y", "z"),
+    goal_joints=("elbow",),
+    goal_low=(),
+    goal_high=(),
+    reward="dense",
+    control_period=0.01,
+)
+URDF = """
+<robot name="u">
+  <link name="base"/>
+  <link name="link"><inertial><origin xyz="0.2 0 0"/><mass value="1"/>
+    <inertia ixx="0.01" iyy="0.01" izz="0.01" ixy="0" ixz="0" iyz="0"/></inertial></link>
+  <link name="tool"/>
+  <joint name="turn" type="revolute"><parent link="base"/><child link="link"/><axis xyz="0 0 1"/>
+    <limit lower="-1" upper="1" effort="5" velocity="2"/><dynamics damping="0.3"/></joint>
+  <joint name="mount" type="fixed"><parent link="link"/><child link="tool"/><origin xyz="0.4 0 0"/></joint>
+</robot>
+"""
+
+
+def hand_at(shoulder: float, elbow: float) -> tuple[float, float]:
+    """x and z of the hand of ARM, m."""
+    x = 0.3 * np.cos(shoulder) + 0.2 * np.cos(shoulder + elbow)
+    return float(x), float(0.5 - 0.3 * np.sin(shoulder) - 0.2 * np.sin(shoulder + elbow))
+
+
+class TestSparsePlaceContract(RobotContract):
+    near_goal = hand_at(-0.5, 1.0)
+    far_goal = (-0.2, 0.1)
+
+    def make_batch(self, rows: int, episode_steps: int) -> MjcfRobots:
+        return replace(PLACE, episode_steps=episode_steps, success_radius=0.1).make(rows, threads=2)
+
+
+class TestDensePoseContract(RobotContract):
+    near_goal = (1.0,)
+    far_goal = (2.0,)
+    ends_at_goal = False
+
+    def make_batch(self, rows: int, episode_steps: int) -> MjcfRobots:
+        return replace(POSE, episode_steps=episode_steps).make(rows)
+
+
+def test_spec_of_the_model() -> None:
+    spec = PLACE.spec()
+    assert spec.observation.names == (
+        *("shoulder", "elbow", "shoulder_v", "elbow_v", "hand_x", "hand_y", "hand_z"),
+        *("spin_x", "spin_y", "spin_z", "angle", "pull_x", "pull_y", "pull_z"),
+    )
+    units = [axis.unit for axis in spec.observation.axes]
+    assert units == ["rad"] * 2 + ["rad/s"] * 2 + ["m"] * 3 + ["rad/s"] * 3 + ["rad"] + ["N"] * 3
+    # 180 degrees and a tenth of it more on each side
+    assert spec.observation.axes[0].high == pytest.approx(np.pi / 2 + 0.1 * np.pi)
+    assert spec.observation.axes[1].low == pytest.approx(-0.1 * np.radians(120.0))
+    assert (spec.observation.axes[10].low, spec.observation.axes[10].high) == (-3.0, 3.0)
+    assert [(axis.name, axis.unit, axis.low, axis.high) for axis in spec.action.axes] == [
+        ("shoulder_motor", "10 N m", -1.0, 1.0),
+        ("elbow", "rad", 0.0, 2.0),
+    ]
+    assert [(axis.name, axis.unit, axis.low, axis.high) for axis in spec.goal.axes] == [
+        ("goal_x", "m", -0.2, 0.5),
+        ("goal_z", "m", 0.1, 1.0),
+    ]
+    assert (spec.name, spec.control_period, spec.episode_steps) == ("arm", 0.02, 100)
+    everything = replace(PLACE, joints=None, sensors=()).spec().observation.names
+    assert everything[2:9] == ("ball_x", "ball_y", "ball_z", "ball_qw", "ball_qx", "ball_qy", "ball_qz")
+    assert everything[11:17] == ("ball_vx", "ball_vy", "ball_vz", "ball_wx", "ball_wy", "ball_wz")
+    goal = POSE.spec().goal.axes[0]
+    assert (goal.name, goal.unit, goal.low, goal.high) == ("goal_elbow", "rad", 0.0, pytest.approx(np.radians(120.0)))
+
+
+def test_a_step_is_that_of_mujoco() -> None:
+    robot = replace(PLACE, reset_noise=0.0).make(2, threads=2)
+    observation = robot.reset(np.arange(2), np.full((2, 2), 0.3, np.float32), np.random.default_rng(0))
+    model = mujoco.MjModel.from_xml_string(ARM)
+    data = mujoco.MjData(model)
+    mujoco.mj_resetDataKeyframe(model, data, 0)
+    mujoco.mj_forward(model, data)
+    for action in np.random.default_rng(1).uniform((-1.0, 0.0), (1.0, 2.0), (30, 2)).astype(np.float32):
+        expected = [*data.qpos[:2], *data.qvel[:2], *data.site("hand").xpos, *data.sensordata]
+        assert np.array_equal(observation, np.tile(np.array(expected, np.float32), (2, 1)))
+        observation = robot.step(np.arange(2), np.tile(action, (2, 1))).observation
+        data.ctrl[:] = action
+        mujoco.mj_step(model, data, 4)
+        mujoco.mj_forward(model, data)
+
+
+def test_rewards_by_hand() -> None:
+    goals = np.array([[0.3, 0.5], [0.3, 0.9]], np.float32)
+    observation = np.zeros((1, 14), np.float32)
+    observation[:, 4:7] = 0.3, 7.0, 0.53  # y does not count
+    reward, terminated = PLACE.make(1).compute_reward(observation, goals)
+    assert reward.tolist() == [[1.0, 0.0]]
+    assert terminated.tolist() == [[True, False]]
+    dense = replace(PLACE, reward="dense")
+    reward, terminated = dense.make(1).compute_reward(observation, goals)
+    assert np.allclose(reward, [[-0.03, -0.37]])
+    assert not terminated.any()
+    for family in (PLACE, dense):
+        success = family.compute_success(np.tile(observation, (2, 1)), np.zeros(2, np.float32), goals)
+        assert success.tolist() == [True, False]
+
+
+def test_rows_tell_success_also_where_the_reward_is_dense() -> None:
+    robot = make_robots(replace(PLACE, reward="dense", success_radius=0.1), 2)
+    goals = np.array([hand_at(-0.5, 1.0), (-0.2, 0.1)], np.float32)
+    robot.reset(np.arange(2), goals, np.random.default_rng(0))
+    step = robot.step(np.arange(2), np.zeros((2, 2), np.float32))
+    assert step.success is not None
+    assert step.success.tolist() == [True, False]
+    assert (step.reward < 0.0).all()
+
+
+def test_actuators_that_are_not_commanded_keep_the_control_of_the_keyframe() -> None:
+    family = replace(PLACE, actuators=("shoulder_motor",), reset_noise=0.0)
+    robot, whole = family.make(1), replace(PLACE, reset_noise=0.0).make(1)
+    row, goal = np.zeros(1, np.int64), np.full((1, 2), 0.3, np.float32)
+    for batch in (robot, whole):
+        batch.reset(row, goal, np.random.default_rng(0))
+    for _ in range(20):
+        some, both = robot.step(row, np.array([[0.5]])), whole.step(row, np.array([[0.5, 1.0]]))
+        assert np.array_equal(some.observation, both.observation)
+
+
+def test_start_noise_stays_within_the_range_of_each_joint() -> None:
+    robot = replace(PLACE, keyframe=None, reset_noise=0.3).make(200)
+    observation = robot.reset(np.arange(200), np.full((200, 2), 0.3, np.float32), np.random.default_rng(0))
+    shoulder, elbow = observation[:, 0], observation[:, 1]
+    assert np.abs(shoulder).max() == pytest.approx(0.3, abs=0.02)
+    assert elbow.min() == 0.0
+    assert 0.2 < (elbow == 0.0).mean() < 0.8
+
+
+def test_observations_beyond_a_soft_limit_are_cut_off() -> None:
+    robot = PLACE.make(1)
+    beyond = np.zeros((1, 14), np.float32)
+    beyond[0, :2] = 3.0, -1.0
+    seen = robot.reset_to(np.zeros(1, np.int64), beyond)
+    assert seen[0, 0] == np.float32(0.6 * np.pi)
+    assert seen[0, 1] == np.float32(-0.1 * np.radians(120.0))
+
+
+def test_goals_are_places_that_the_hand_can_be_at() -> None:
+    family = replace(PLACE, num_train_tasks=60, num_test_tasks=30)
+    tasks = family.tasks()
+    goals = goals_of((*tasks.train, *tasks.test))
+    family.spec().goal.require_within(goals, "test")
+    assert len(np.unique(goals, axis=0)) == 90
+    # law of cosines: a distance from the shoulder that an elbow of 0 to 120 degrees gives
+    distance = np.linalg.norm(goals - (0.0, 0.5), axis=1)
+    nearest = np.sqrt(0.3**2 + 0.2**2 - 2 * 0.3 * 0.2 * np.cos(np.radians(60.0)))
+    assert distance.min() >= nearest - 1e-6
+    assert distance.max() <= 0.5 + 1e-6
+    assert family.tasks() == replace(family).tasks()
+    assert family.tasks().test == replace(family, num_train_tasks=5).tasks().test
+    assert family.tasks() != replace(family, task_seed=1).tasks()
+
+
+def test_poses_in_the_floor_are_no_goals() -> None:
+    low = replace(PLACE, goal_low=(-0.6, -0.1), goal_high=(0.6, 1.1), num_train_tasks=300)
+    goals = goals_of(low.tasks().train)
+    assert goals[:, 1].min() > 0.01  # the hand's capsule is 2 cm thick
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(0.0, 1.5), st.floats(0.1, 0.5), st.integers(0, 1000))
+def test_goals_of_joints_lie_within_the_box(low: float, width: float, seed: int) -> None:
+    family = replace(POSE, goal_low=(low,), goal_high=(low + width,), task_seed=seed)
+    goals = goals_of(family.tasks().train)
+    family.spec().goal.require_within(goals, "test")
+    assert np.ptp(goals) > 0.5 * width
+
+
+def test_goals_of_an_object_that_no_joint_moves_are_uniform_in_their_box() -> None:
+    family = replace(
+        PLACE, goal_site="ball", goal_axes=("x", "y"), goal_low=(-2.0, 1.0), goal_high=(2.0, 3.0), num_train_tasks=400
+    )
+    goals = goals_of(family.tasks().train)
+    assert np.allclose(goals.mean(axis=0), [0.0, 2.0], atol=0.2)
+    assert np.allclose(goals.std(axis=0), np.array([4.0, 2.0]) / np.sqrt(12.0), atol=0.15)
+    assert family.scene() is not None
+
+
+def test_set_state_brings_the_robot_back() -> None:
+    robot = PLACE.make(3)
+    rows = np.arange(3)
+    robot.reset(rows, np.full((3, 2), 0.3, np.float32), np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        step = robot.step(rows, rng.uniform((-1.0, 0.0), (1.0, 2.0), (3, 2)).astype(np.float32))
+    again = PLACE.set_state(robot, rows[1:], step.observation[1:])
+    assert np.allclose(again[:, :10], step.observation[1:, :10], atol=1e-5)
+    assert not robot.step(rows[1:], np.zeros((2, 2), np.float32)).terminated.any()
+    assert PLACE.place_axes == ("hand_x", "hand_z")
+    with pytest.raises(SpecError, match="arm set_state: expected robots of this family, got object"):
+        PLACE.set_state(object(), rows, step.observation)  # type: ignore[arg-type]
+
+
+def test_scene_is_the_plane_of_the_two_widest_axes() -> None:
+    scene = PLACE.scene()
+    assert scene is not None
+    assert (scene.axes, scene.goal_axes, scene.unit) == (("hand_x", "hand_z"), ("goal_x", "goal_z"), "m")
+    assert scene.goal_radius == PLACE.success_radius
+    (left, right), (bottom, top) = scene.limits
+    # shoulder -90 degrees: up to 0.5 + 0.5; the box ends at x = -0.2, where the hand with its elbow bent can be too
+    assert left <= -0.2
+    assert right == pytest.approx(0.5, abs=0.02)
+    assert bottom <= 0.1
+    assert top == pytest.approx(1.0, abs=0.03)
+    assert POSE.scene() is None
+
+
+def test_a_urdf_file_with_drives(tmp_path: Path) -> None:
+    (tmp_path / "arm.urdf").write_text(URDF)
+    family = MjcfFamily(
+        name="u",
+        model=tmp_path / "arm.urdf",
+        drives=(Drive(joint="turn"),),
+        goal_site="tool",
+        goal_axes=("x", "y"),
+        goal_low=(0.0, -0.4),
+        goal_high=(0.4, 0.4),
+    )
+    axis = family.spec().action.axes[0]
+    assert (axis.name, axis.unit, axis.low, axis.high) == ("turn", "N m", -5.0, 5.0)
+    assert np.allclose(np.linalg.norm(goals_of(family.tasks().train), axis=1), 0.4, atol=1e-6)
+    assert family.files() == (tmp_path / "arm.urdf",)
+    servo = replace(family, drives=(Drive(joint="turn", kind="position", gain=50.0),)).spec().action.axes[0]
+    assert (servo.unit, servo.low, servo.high) == ("rad", -1.0, 1.0)
+    speed = replace(family, drives=(Drive(joint="turn", kind="velocity", gain=5.0, limit=2.0),)).spec().action.axes[0]
+    assert (speed.unit, speed.low, speed.high) == ("rad/s", -2.0, 2.0)
+
+
+def test_a_position_drive_goes_where_it_is_told(tmp_path: Path) -> None:
+    family = MjcfFamily(
+        name="u",
+        model=URDF,
+        drives=(Drive(joint="turn", kind="position", gain=50.0),),
+        goal_joints=("turn",),
+        reward="dense",
+    )
+    robot, row = family.make(1), np.zeros(1, np.int64)
+    robot.reset(row, np.zeros((1, 1), np.float32), np.random.default_rng(0))
+    for _ in range(100):
+        step = robot.step(row, np.array([[0.7]]))
+    assert step.observation[0, 0] == pytest.approx(0.7, abs=1e-3)
+
+
+def test_files_hold_what_the_model_includes(tmp_path: Path) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "box.obj").write_text(
+        "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
+    )
+    (tmp_path / "mesh.xml").write_text('<mujoco><asset><mesh name="box" file="box.obj"/></asset></mujoco>')
+    geom = '<geom type="plane" size="1 1 0.1"/>'
+    text = ARM.replace("<mujoco>", '<mujoco><compiler meshdir="assets"/><include file="mesh.xml"/>')
+    (tmp_path / "arm.xml").write_text(text.replace(geom, '<geom type="mesh" mesh="box" pos="5 5 5"/>'))
+    family = replace(PLACE, model=tmp_path / "arm.xml")
+    assert family.files() == (tmp_path / "arm.xml", tmp_path / "assets" / "box.obj", tmp_path / "mesh.xml")
+    assert replace(family, model=str(tmp_path / "arm.xml")).files() == family.files()
+    assert PLACE.files() == ()
+    assert family.libraries() == ("mujoco",)
+    assert family.make(1).spec == family.spec()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "nowhere.xml"}, r"arm model: expected an MJCF or URDF file, got nothing at nowhere.xml; check"),
+        ({"model": "<mujoco><a/></mujoco>"}, r"arm model: .* got its text: .*unrecognized element.*; correct the file"),
+        ({"model": "<mujoco"}, r"arm model: .* got its text: XML parse error .*; correct the file"),
+        ({"joints": ("elbo",)}, r"arm joints: .* among \['shoulder', 'elbow', 'ball'\], got 'elbo'"),
+        ({"joints": ("elbow", "elbow")}, r"arm joints: expected distinct names .* got 'elbow'"),
+        (
+            {"sites": ("foot",)},
+            r"arm sites: .* site among \['hand'\] or a body among \['upper', 'fore', 'ball'\], got 'f",
+        ),
+        ({"goal_site": "foot"}, r"arm sites: .* got 'foot'"),
+        ({"sensors": ("spi",)}, r"arm sensors: .* among \['spin', 'angle', 'pull'\], got 'spi'"),
+        ({"actuators": ("elbo",)}, r"arm actuators: .* among \['shoulder_motor', 'elbow'\], got 'elbo'"),
+        ({"actuators": ()}, r"arm actuators: expected at least one, got none"),
+        ({"keyframe": "down"}, r"arm keyframe: .* among \['up'\], got 'down'"),
+        ({"drives": (Drive(joint="ball"),)}, r"arm drives: .* among \['shoulder', 'elbow'\], got 'ball'"),
+        ({"drives": (Drive(joint="elbow"),)}, r"arm drives: expected a limit for joint 'elbow', got none"),
+        (
+            {"control_period": 0.012},
+            r"arm control_period: .* multiple of the timestep 0.005 s .* got 0.012 s; take 0.01 s",
+        ),
+        ({"control_period": 0.001}, r"arm control_period: .* got 0.001 s; take 0.005 s"),
+        (
+            {"goal_low": (2.0, 2.0), "goal_high": (3.0, 3.0)},
+            r"box that 'hand' gets into, got \[2.0, 2.0\] .* 0 of 102400",
+        ),
+        (
+            {"model": ARM.replace(' ctrlrange="-1 1"', "")},
+            r"arm actuators: expected limits .* none for 'shoulder_motor'",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
+    def load(family: MjcfFamily) -> None:
+        family.make(1)
+        family.tasks()
+
+    with pytest.raises(ConfigError, match=message) as error:
+        load(replace(PLACE, **changes))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"goal_joints": ("ball",)}, r"goal_joints: .* among \['shoulder', 'elbow'\], got 'ball'"),
+        ({"joints": ("shoulder",)}, r"goal_joints: .* among \['shoulder'\], got 'elbow'"),
+        ({"goal_low": (-1.0,), "goal_high": (1.0,)}, r"within the range 0 .. 2.0944 of joint 'elbow', got -1 .. 1;"),
+        (
+            {"model": ARM.replace('range="0 120"', "")},
+            r"range -inf .. inf of joint 'elbow', got 0 .. 0; .*give the joint",
+        ),
+    ],
+)
+def test_goals_that_the_joints_cannot_have_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(POSE, **changes).spec()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"episode_steps": 0}, "arm episode_steps: expected at least 1, got 0"),
+        ({"num_train_tasks": 0}, "arm num_train_tasks: expected at least 1, got 0"),
+        ({"num_test_tasks": -1}, "arm num_test_tasks: expected at least 1, got -1"),
+        ({"task_seed": -1}, "arm task_seed: expected at least 0, got -1"),
+        ({"control_period": 0.0}, "arm control_period: expected a number above 0, got 0.0"),
+        ({"success_radius": np.nan}, "arm success_radius: expected a number above 0, got nan"),
+        ({"reset_noise": -0.1}, "arm reset_noise: expected at least 0, got -0.1"),
+        ({"goal_site": None}, r"arm goal: expected a goal_site or goal_joints, got None and \[\]"),
+        ({"goal_joints": ("elbow",)}, r"arm goal: expected a goal_site or goal_joints, got hand and \['elbow'\]"),
+        ({"goal_axes": ("x", "x")}, r"arm goal_axes: expected distinct axes .* got \['x', 'x'\]"),
+        ({"goal_axes": ("x", "w")}, r"arm goal_axes: expected distinct axes .* got \['x', 'w'\]"),
+        ({"goal_low": (0.0,)}, r"arm goal_low, goal_high: expected 2 numbers each, got \[0.0\] and"),
+        ({"goal_low": (0.6, 0.1)}, r"arm goal_low, goal_high: expected low < high, got 0.6 and 0.5"),
+        ({"goal_high": (np.inf, 1.0)}, r"arm goal_low, goal_high: expected low < high, got -0.2 and inf"),
+    ],
+)
+def test_fields_that_no_family_can_have_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(PLACE, **changes)
+
+
+def test_physics_that_diverge_are_a_fault() -> None:
+    light = ARM.replace('gear="10"', 'gear="1e9"').replace('damping="1" armature="0.05"', "")
+    robot = replace(PLACE, model=light).make(1)
+    row = np.zeros(1, np.int64)
+    robot.reset(row, np.full((1, 2), 0.3, np.float32), np.random.default_rng(0))
+
+    def push() -> None:
+        for _ in range(100):
+            robot.step(row, np.ones((1, 2), np.float32))
+
+    with pytest.raises(RobotFault, match="arm step: expected finite physics"):
+        push()
+
+
+def test_play_comes_around_and_does_not_depend_on_threads() -> None:
+    family = replace(PLACE, waypoints=WaypointConfig(episode_steps=200))
+    chunk, same = (next(family.play(6, 3, threads)) for threads in (1, 2))
+    assert np.array_equal(chunk.observation, same.observation)
+    assert np.array_equal(chunk.action, same.action)
+    assert not np.array_equal(chunk.action, next(family.play(6, 4)).action)
+    assert (chunk.observation.shape, chunk.action.shape, chunk.reward.shape) == ((6, 200, 14), (6, 200, 2), (6, 200))
+    assert family.play_steps == 200
+    spec = family.spec()
+    spec.observation.require_within(chunk.observation, "play")
+    spec.action.require_within(chunk.action, "play")
+    # shoulder and elbow get around in their ranges of 180 and 120 degrees; uniform poses would have .29 of them
+    assert (chunk.observation[..., :2].std(axis=(0, 1)) > 0.15 * np.array([np.pi, np.radians(120.0)])).all()
