@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RobotFault
+from ..strict_json import parse_json
 
 
 class AuditLog:
@@ -134,9 +135,9 @@ class AuditLog:
         torn = False
         for number, line in enumerate(lines):
             try:
-                record = json.loads(line)
+                record = parse_json(line, dict, self._path, RobotFault, "keep it as evidence")
                 event, sequence, ended = record["event"], record["sequence"], record.get("torn", False)
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (RobotFault, KeyError):
                 torn = True
                 continue
             if sequence != self._sequence or torn != ended:

@@ -30,7 +30,7 @@ from .bundle_folder import (
     WEIGHTS,
     digest_of,
     json_bytes,
-    parse_json,
+    parse_contract,
     parse_tensors,
     read_files,
     tensor_bytes,
@@ -126,7 +126,7 @@ def require_robot(bundle: Bundle, spec: RobotSpec) -> None:
 
 def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> Bundle:
     """The bundle of these file contents, with everything but the manifest checked."""
-    contract = BundleContract.from_json(parse_json(contents[CONTRACT], where / CONTRACT))
+    contract = BundleContract.from_json(parse_contract(contents[CONTRACT], where / CONTRACT))
     weights = parse_tensors(contents[WEIGHTS], where / WEIGHTS)
     contract.check_weights(weights, str(where / WEIGHTS))
     golden = parse_tensors(contents[GOLDEN], where / GOLDEN)

@@ -28,10 +28,12 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from ..errors import BundleError
+from ..strict_json import load_json, parse_json
 
 CONTRACT, WEIGHTS, GOLDEN, CARD = "bundle.json", "weights.safetensors", "golden.safetensors", "README.md"
 MANIFEST = "MANIFEST.sha256"
 FILES = (CARD, CONTRACT, GOLDEN, WEIGHTS)
+DAMAGED = "the bundle is damaged: copy or export it again"
 
 Loaded = TypeVar("Loaded")
 
@@ -106,10 +108,9 @@ def read_files(path: str | os.PathLike[str]) -> tuple[dict[str, bytes], str]:
 def read_kind(path: str | os.PathLike[str]) -> str | None:
     """The kind that a bundle's contract names, without any other check; None where there is no such contract."""
     try:
-        data = json.loads((Path(path) / CONTRACT).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        kind = load_json(Path(path) / CONTRACT, dict, BundleError, DAMAGED).get("kind")
+    except BundleError:
         return None
-    kind = data.get("kind") if isinstance(data, dict) else None
     return kind if isinstance(kind, str) else None
 
 
@@ -123,21 +124,13 @@ def make_manifest(contents: Mapping[str, bytes]) -> bytes:
     return "".join(f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in FILES).encode()
 
 
-def parse_json(content: bytes, where: Path) -> Any:
-    """The JSON value of `content`; duplicate keys and non-finite numbers are refused."""
+def parse_contract(content: bytes, where: Path) -> dict[str, Any]:
+    """The JSON object of `bundle.json`.
 
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({name for name, _ in items}) < len(items):
-            raise ValueError("an object with a key given twice")
-        return dict(items)
-
-    def constant(name: str) -> float:
-        raise ValueError(f"the number {name}")
-
-    try:
-        return json.loads(content.decode(), object_pairs_hook=pairs, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        raise damage(where, "strict JSON", f"'{error}'") from error
+    Raises:
+        BundleError: It is none, or not strict.
+    """
+    return parse_json(content, dict, where, BundleError, DAMAGED)
 
 
 def parse_tensors(content: bytes, where: Path) -> dict[str, NDArray[Any]]:
@@ -212,4 +205,4 @@ def _fsync_folder(folder: Path) -> None:
 
 def damage(where: Path, expected: str, got: str) -> BundleError:
     """The error that says what is wrong with a bundle's files."""
-    return BundleError(f"{where}: expected {expected}, got {got}; the bundle is damaged: copy or export it again")
+    return BundleError(f"{where}: expected {expected}, got {got}; {DAMAGED}")

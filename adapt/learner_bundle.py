@@ -27,7 +27,7 @@ from .bundle_folder import (
     WEIGHTS,
     digest_of,
     json_bytes,
-    parse_json,
+    parse_contract,
     parse_tensors,
     read_files,
     tensor_bytes,
@@ -119,8 +119,8 @@ def require_learner_robot(contract: LearnerContract, spec: RobotSpec) -> None:
 
 def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> LearnerBundle:
     """The bundle of these file contents, with everything but the manifest checked."""
-    data = parse_json(contents[CONTRACT], where / CONTRACT)
-    found = data.get("kind") if isinstance(data, dict) else None
+    data = parse_contract(contents[CONTRACT], where / CONTRACT)
+    found = data.get("kind")
     kind = KINDS.get(found) if isinstance(found, str) else None
     if kind is None:
         raise BundleError(

@@ -23,10 +23,11 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from ..errors import SourceError
+from ..plain_files import sync
+from ..strict_json import load_json
 from .d4rl_infos import load_d4rl_info
 from .hdf5 import open_hdf5, walk
 from .manifest import hash_file
-from .publish import sync_file
 
 _BLOCK_BYTES = 2**20
 _RETRIED_STATUS = (408, 425, 429, 500, 502, 503, 504)
@@ -90,7 +91,7 @@ def downloading(
         _write_facts(path, _Facts(url=url, validator=facts.validator, bytes=facts.bytes, sha256=hash_file(part)))
         os.replace(part, path)
         _facts_path(part).unlink(missing_ok=True)
-        sync_file(path.parent)
+        sync(path.parent)
     return path
 
 
@@ -231,8 +232,8 @@ def _facts_path(path: Path) -> Path:
 
 def _read_facts(path: Path, url: str) -> _Facts | None:
     try:
-        facts = _Facts(**json.loads(_facts_path(path).read_bytes()))
-    except (OSError, ValueError, TypeError):
+        facts = _Facts(**load_json(_facts_path(path), dict, SourceError, "download it again"))
+    except (SourceError, TypeError):
         return None
     return facts if facts.url == url else None
 
@@ -241,5 +242,5 @@ def _write_facts(path: Path, facts: _Facts) -> None:
     target = _facts_path(path)
     partial = target.with_name(f"{target.name}.partial")
     partial.write_text(json.dumps(asdict(facts), sort_keys=True))
-    sync_file(partial)
+    sync(partial)
     os.replace(partial, target)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
-from .publish import sync_file
+from ..plain_files import list_plain_files, read_plain_file, sync
+from ..strict_json import parse_json
 
 MANIFEST_NAME = "MANIFEST.json"
 _FORMAT = "supple-episode-store"
@@ -99,21 +100,16 @@ def load_manifest(root: Path) -> Manifest:
         StoreError: there is none (an unfinished write or no store at all), or a byte of it changed.
     """
     path = root / MANIFEST_NAME
+    remedy = "check the path, or ingest the source again"
+    raw = read_plain_file(path, StoreError, remedy, "the manifest of an episode store")
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise StoreError(
-            f"{path}: expected the manifest of an episode store, got {error.strerror}; "
-            "check the path, or ingest the source again"
-        ) from error
-    try:
-        value = json.loads(raw)
+        value = parse_json(raw, dict, path, StoreError, remedy)
         manifest = Manifest(
             files={name: FileEntry(entry["sha256"], entry["bytes"]) for name, entry in value["files"].items()},
             chunks=value["chunks"],
         )
         whole = manifest.to_bytes() == raw
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (StoreError, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
         raise StoreError(f"{path}: expected an unchanged manifest, got a damaged one; ingest the source again")
@@ -129,18 +125,7 @@ def list_files(root: Path) -> Iterator[str]:
     Raises:
         StoreError: a link or a special file, which a store never contains.
     """
-    pending = [""]
-    while pending:
-        prefix = pending.pop()
-        with os.scandir(root / prefix) as entries:
-            for entry in entries:
-                name = f"{prefix}{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(f"{name}/")
-                elif not entry.is_file(follow_symlinks=False):
-                    raise StoreError(f"{root / name}: expected a plain file, got a link or special file; remove it")
-                elif name != MANIFEST_NAME:
-                    yield name
+    return (name for name in list_plain_files(root, StoreError) if name != MANIFEST_NAME)
 
 
 def hash_file(path: Path) -> str:
@@ -163,7 +148,7 @@ def _write_file(path: Path, make_parts: Callable[[], Iterable[bytes | memoryview
 
 
 def _sync_and_hash(path: Path) -> FileEntry:
-    sync_file(path)
+    sync(path)
     return FileEntry(hash_file(path), path.stat().st_size)
 
 

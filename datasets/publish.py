@@ -11,21 +11,13 @@ import os
 from pathlib import Path
 
 from ..errors import SuppleError
+from ..plain_files import sync
 
 
 def refuse_existing(path: Path, error: type[SuppleError]) -> None:
     """Raises `error` when anything, a dangling link included, is at `path`."""
     if os.path.lexists(path):
         raise error(f"{path}: expected nothing there yet, got an existing entry; remove it or choose another name")
-
-
-def sync_file(path: Path) -> None:
-    """Returns when the file's bytes, or a folder's entries, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def publish(partial: Path, path: Path, error: type[SuppleError]) -> None:
@@ -43,4 +35,4 @@ def publish(partial: Path, path: Path, error: type[SuppleError]) -> None:
         raise error(
             f"{path}: expected nothing there yet, got an entry made meanwhile; choose another name"
         ) from problem
-    sync_file(path.parent)
+    sync(path.parent)

@@ -22,10 +22,10 @@ import zarr
 from zarr.storage import LocalStore
 
 from ..errors import SpecError, StoreError
+from ..plain_files import sync
 from .episode import EpisodeIndex
 from .layout import CHUNK_ROWS, INDEX_DTYPES, find_missing
 from .manifest import Manifest, hash_file, list_files, load_manifest
-from .publish import sync_file
 from .schema import Schema
 
 _BLOCK_ROWS = 4 * CHUNK_ROWS
@@ -130,12 +130,12 @@ class EpisodeStore:
                 for block in self.blocks(key):
                     stream.write(block.data)
             digest = hash_file(partial)
-            sync_file(partial)
+            sync(partial)
             os.replace(partial, path)
             partial.write_text(digest)
-            sync_file(partial)
+            sync(partial)
             os.replace(partial, seal)
-            sync_file(path.parent)
+            sync(path.parent)
         finally:
             partial.unlink(missing_ok=True)
 

@@ -23,6 +23,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from ..errors import StoreError
+from ..plain_files import sync
 from .episode import Episode
 from .layout import (
     CHUNK_KEYS,
@@ -35,7 +36,7 @@ from .layout import (
     missing_value,
 )
 from .manifest import MANIFEST_NAME, Sealer
-from .publish import publish, refuse_existing, sync_file
+from .publish import publish, refuse_existing
 from .schema import Feature, Schema
 from .store import EpisodeStore, open_store
 
@@ -107,9 +108,9 @@ def writing_store(
         chunks = {column.name: column.describe(root) for column in columns}
         chunks |= _write_index(root, lengths, flags)
         (folder / MANIFEST_NAME).write_bytes(sealer.finish(chunks).to_bytes())
-        sync_file(folder / MANIFEST_NAME)
+        sync(folder / MANIFEST_NAME)
         for name, _, _ in os.walk(folder, topdown=False):
-            sync_file(Path(name))
+            sync(Path(name))
         publish(folder, path, StoreError)
     except OSError as error:
         raise StoreError(

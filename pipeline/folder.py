@@ -5,39 +5,61 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep, time_ns
 from typing import Any
 
+from .. import strict_json
 from ..errors import RunError
-from .keys import compute_canonical, compute_digest, compute_file_digest, find_first_difference, load_record
-from .metrics import compute_metrics_digest
+from ..plain_files import list_plain_files, sync, write_durably
+from .interrupt import Interrupted, StopRequest
+from .keys import (
+    RECORD_NAME,
+    compute_canonical,
+    compute_digest,
+    compute_file_digest,
+    compute_record_digest,
+    find_first_difference,
+    load_record,
+)
+from .metrics import METRICS_NAME, compute_metrics_digest
 
+PARTIAL = ".partial"
+KEY_NAME = "key.json"
+"""In a work folder: what its work is for."""
+LOCK_PERIOD = 0.1
+"""Time between two attempts to get a lock, seconds."""
+SETTLED_NS = 20_000_000
+"""The clock of a file system ticks more often than this."""
+SEAL_NAME = ".seal.json"
+"""In a stage folder: size, times and inode of every file when its digest was last checked. It may be torn or lost."""
 AUDIT_NAME = "audit.jsonl"
 """What the safety limits did while a stage moved robots. It is evidence: no restart clears it, a fault leaves it."""
 
-NOT_ARTEFACTS = frozenset({"stage.json", "key.json", "metrics.jsonl", "tensorboard", "checkpoint", AUDIT_NAME})
+NOT_ARTEFACTS = frozenset({RECORD_NAME, SEAL_NAME, KEY_NAME, METRICS_NAME, "tensorboard", "checkpoint", AUDIT_NAME})
 """Top-level names in a stage folder that are not artefacts; metrics have a digest of their own. The audit log has none:
 its times are those of a clock, and a restart adds to it."""
 
 
 def name_partial(folder: Path) -> Path:
     """The work folder of a stage folder."""
-    return folder.with_name(folder.name + ".partial")
+    return folder.with_name(folder.name + PARTIAL)
 
 
 @contextmanager
-def lock_folder(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
+def lock_folder(folder: Path, tell: Callable[[str], None], stop: StopRequest) -> Iterator[None]:
     """Only one process works on `folder` at a time; the lock dies with its process.
 
     Raises:
         RunError: nothing can be written there.
+        Interrupted: a signal asked to stop while another process was at work.
     """
     path = folder.parent / f".{folder.name}.lock"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        handle = _acquire(path, lambda: tell(f"{folder}: another process works on it; waiting"))
+        handle = _acquire(path, folder, tell, stop)
     except OSError as error:
         raise RunError(f"{folder}: expected a place to write to, got '{error.strerror}'; pass another --out") from error
     try:
@@ -47,21 +69,44 @@ def lock_folder(folder: Path, tell: Callable[[str], None]) -> Iterator[None]:
         os.close(handle)
 
 
-def _acquire(path: Path, tell: Callable[[], None]) -> int:
+def _acquire(path: Path, folder: Path, tell: Callable[[str], None], stop: StopRequest) -> int:
     """A locked handle of the file that is at `path` now; its last owner may have removed the one we waited for."""
+    told = False
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with suppress(BlockingIOError, FileNotFoundError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tell()
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
             if os.path.samestat(os.fstat(handle), os.stat(path)):
                 return handle
-        except FileNotFoundError:
-            pass
         os.close(handle)
+        if not told:
+            tell(f"{folder}: another process works on it; waiting")
+            told = True
+        sleep(LOCK_PERIOD)
+        if stop:
+            raise Interrupted(folder.name, 0, stop.signal or 2)
+
+
+def refuse_place(folder: Path, inputs: Iterable[Path] = ()) -> None:
+    """Refuses a place to write to where it would change what is published, under way, or read.
+
+    Raises:
+        RunError: it is in a stage folder, is or is in a work folder, or is or is in an input.
+    """
+    place = folder.resolve()
+    for parent in (place, *place.parents):
+        if parent != place and is_published(parent):
+            raise RunError(f"{folder}: expected a place of its own, got one in the stage {parent}; pass another --out")
+        if parent.suffix == PARTIAL and (parent == place or (parent / KEY_NAME).is_file()):
+            raise RunError(f"{folder}: expected a place of its own, got the work folder {parent}; pass another --out")
+    for path in inputs:
+        if place.is_relative_to(path.resolve()):
+            raise RunError(f"{folder}: expected a place beside the input, got one in {path}; pass another --out")
+
+
+def is_published(folder: Path) -> bool:
+    """Whether this is a published stage folder, whole or not."""
+    return os.path.lexists(folder / RECORD_NAME) and folder.suffix != PARTIAL
 
 
 def refuse_other_key(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], remedy: str) -> None:
@@ -82,25 +127,27 @@ def find_published(folder: Path, fields: Mapping[str, Any]) -> dict[str, Any] | 
     """The record of a published folder with these fields; None where nothing is published.
 
     Raises:
-        RunError: something else is there.
+        RunError: something else is there, or a file of it has changed since.
     """
-    if not folder.exists():
+    if not os.path.lexists(folder):
         return None
-    record = load_record(folder)
-    remedy = f"pass another --out, or remove {folder}"
-    refuse_other_key(folder, record["fields"], fields, remedy)
-    return record
+    refuse_other_key(folder, load_record(folder)["fields"], fields, f"pass another --out, or remove {folder}")
+    return require_published(folder)
 
 
 def copy_published(source: Path, folder: Path, key: str) -> bool:
-    """Publishes `folder` as hard links to the files of `source` (copies, across file systems) where the key agrees."""
-    if not (source / "stage.json").is_file() or load_record(source)["key"] != key:
+    """Publishes `folder` as hard links to the files of `source` (copies, across file systems) where the key agrees.
+
+    Raises:
+        RunError: the source has that key, but a file of it has changed since it was published.
+    """
+    if not is_published(source) or load_record(source)["key"] != key or name_partial(folder).exists():
         return False
-    if name_partial(folder).exists():
-        return False
+    require_published(source)
     linked = folder.with_name(folder.name + ".linked")
     shutil.rmtree(linked, ignore_errors=True)
-    shutil.copytree(source, linked, copy_function=link_or_copy)
+    shutil.copytree(source, linked, copy_function=link_or_copy, ignore=shutil.ignore_patterns(SEAL_NAME))
+    verify_stage(linked)
     publish(linked, folder)
     return True
 
@@ -115,37 +162,53 @@ def link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
+def list_artefacts(folder: Path) -> list[str]:
+    """Names of the artefact files of a stage folder, sorted.
+
+    Raises:
+        RunError: there is a link or a special file in the folder.
+    """
+    return sorted(name for name in list_plain_files(folder, RunError) if name.split("/")[0] not in NOT_ARTEFACTS)
+
+
 def compute_outputs(folder: Path) -> dict[str, str]:
     """sha256 of each artefact file, by its path in the folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = [path.relative_to(folder) for path in files]
-    return {name.as_posix(): compute_file_digest(folder / name) for name in names if name.parts[0] not in NOT_ARTEFACTS}
+    return {name: compute_file_digest(folder / name) for name in list_artefacts(folder)}
+
+
+def compute_path_digest(path: Path) -> str:
+    """The digest of an input: of a file its sha256, of a stage folder its output digest, of another folder its tree.
+
+    Raises:
+        RunError: nothing is there, or it is or is in a stage folder of which a file has changed since.
+    """
+    parents = (path, *path.resolve().parents)
+    for parent in parents:
+        if parent.suffix == PARTIAL and (parent / KEY_NAME).is_file():
+            raise RunError(f"{path}: expected the result of a stage, got unfinished work; finish {parent.stem} first")
+    around = next((parent for parent in parents if is_published(parent)), None)
+    record = None if around is None else require_published(around)
+    if record is not None and around == path:
+        return str(record["output_digest"])
+    if path.is_file():
+        return compute_file_digest(path)
+    if not path.is_dir():
+        raise RunError(f"{path}: expected an input file or folder, got nothing there; check the path")
+    return compute_digest({name: compute_file_digest(path / name) for name in sorted(list_plain_files(path, RunError))})
 
 
 def load_json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file.
+    """An object from a JSON file of a run.
 
     Raises:
         RunError: it is missing, or is something else.
     """
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: expected a JSON file, got {type(error).__name__}; run its stage again") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: expected a JSON object, got {type(value).__name__}; run its stage again")
-    return value
+    return strict_json.load_json(path, dict, RunError, "run its stage again")
 
 
 def write_record(path: Path, record: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-    """Writes JSON so that a reader sees all of it or none."""
-    compute_canonical(record)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(record, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Writes JSON so that a reader sees all of it or none, whoever else writes it."""
+    write_durably(path, json.dumps(record, indent=1, allow_nan=False).encode())
 
 
 def publish(partial: Path, folder: Path) -> None:
@@ -159,13 +222,41 @@ def publish(partial: Path, folder: Path) -> None:
     sync(folder.parent)
 
 
-def sync(path: Path) -> None:
-    """Forces a file or folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
+def require_published(folder: Path) -> dict[str, Any]:
+    """The record of a stage folder whose files are those that were published.
+
+    Files whose size, times of change and inode are those of the last check are taken as unchanged: every write moves a
+    file's ctime, which no program can set. On any doubt all files are read again.
+
+    Raises:
+        RunError: see `verify_stage`.
+    """
+    record = load_record(folder)
+    marks = compute_marks(folder)
+    seal = {"record": compute_record_digest(record), "files": marks}
+    if _load_seal(folder) != seal:
+        # a file that changed within the present tick of the clock could change again without a trace
+        settled = all(changed <= time_ns() - SETTLED_NS for _, _, changed, _ in marks.values())
+        verify_stage(folder)
+        if settled and compute_marks(folder) == marks:
+            with suppress(OSError):  # a folder that cannot be written is checked in full each time
+                (folder / SEAL_NAME).write_bytes(compute_canonical(seal))
+    return record
+
+
+def compute_marks(folder: Path) -> dict[str, list[int]]:
+    """Size, mtime, ctime and inode of the files of a stage folder that have a digest."""
+    names = [*list_artefacts(folder), *([METRICS_NAME] if (folder / METRICS_NAME).is_file() else [])]
+    found = [os.stat(folder / name, follow_symlinks=False) for name in names]
+    marks = [[one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino] for one in found]
+    return dict(zip(names, marks, strict=True))
+
+
+def _load_seal(folder: Path) -> object:
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        return load_json(folder / SEAL_NAME)
+    except RunError:
+        return None
 
 
 def verify_stage(folder: Path) -> int:
@@ -175,21 +266,14 @@ def verify_stage(folder: Path) -> int:
         RunError: a file is missing, changed or was not there when the stage was published.
     """
     record = load_record(folder)
-    outputs = compute_outputs(folder)
-    difference = find_first_difference(record["outputs"], outputs)
-    if difference is not None:
-        name, recorded, found = difference
-        for path in [*record["outputs"], *outputs]:
-            if record["outputs"].get(path) != outputs.get(path):
-                name, recorded, found = path, record["outputs"].get(path), outputs.get(path)
-                break
-        raise RunError(
-            f"{folder / name}: expected sha256 {shorten(recorded or 'nothing')}, got {shorten(found or 'nothing')}; "
-            f"remove {folder} and run the stage again"
-        )
-    if compute_digest(record["fields"]) != record["key"] or compute_digest(outputs) != record["output_digest"]:
-        raise RunError(f"{folder}/stage.json: expected the key of its own fields, got an edited record; run it again")
-    metrics = folder / "metrics.jsonl"
-    if record.get("metrics_digest") and compute_metrics_digest(metrics) != record["metrics_digest"]:
-        raise RunError(f"{metrics}: expected the recorded metrics, got changed ones; remove {folder} and run again")
+    recorded, outputs = record["outputs"], compute_outputs(folder)
+    remedy = f"remove {folder} and run the stage again"
+    for name in [*recorded, *outputs]:
+        if recorded.get(name) != outputs.get(name):
+            old, new = (shorten(digests.get(name, "nothing")) for digests in (recorded, outputs))
+            raise RunError(f"{folder / name}: expected sha256 {old}, got {new}; {remedy}")
+    metrics = folder / METRICS_NAME
+    found = compute_metrics_digest(metrics) if metrics.is_file() else None
+    if found != record.get("metrics_digest"):
+        raise RunError(f"{metrics}: expected the recorded metrics, got {'changed ones' if found else 'none'}; {remedy}")
     return len(outputs)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, RunError
+from ..strict_json import load_json
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 RUNNER = frozenset(
@@ -30,6 +31,18 @@ RUNNER = frozenset(
 
 What was chosen from a table counts by a digest of its own, see `robots.RobotChoice.record`."""
 
+RECORD_NAME = "stage.json"
+RECORD_FIELDS = {
+    "schema": int,
+    "stage": str,
+    "key": str,
+    "output_digest": str,
+    "fields": dict,
+    "inputs": dict,
+    "outputs": dict,
+    "clock": dict,
+}
+"""What every stage.json has, and of which type."""
 
 BESIDE = frozenset({"benchmarks", "examples", "tests"})
 """Folders of a checkout that are no part of the package: what lies there is a user's."""
@@ -76,41 +89,33 @@ def compute_file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def compute_path_digest(path: Path) -> str:
-    """The digest of an input: of a file its sha256, of a stage folder its output digest, of another folder its tree.
-
-    Raises:
-        RunError: nothing is there, or the stage folder's record is unreadable.
-    """
-    if path.is_file():
-        return compute_file_digest(path)
-    if not path.is_dir():
-        raise RunError(f"{path}: expected an input file or folder, got nothing there; check the path")
-    record = path / "stage.json"
-    if record.is_file():
-        return str(load_record(path)["output_digest"])
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return compute_digest({file.relative_to(path).as_posix(): compute_file_digest(file) for file in files})
-
-
 def load_record(folder: Path) -> dict[str, Any]:
     """The stage.json of a published stage folder.
 
     Raises:
-        RunError: it is missing, is not JSON or lacks a field.
+        RunError: it is missing, is no record of a stage, or was edited.
     """
-    path = folder / "stage.json"
-    if not path.is_file():
-        raise RunError(f"{folder}: expected a stage folder with stage.json, got none; name the output of a stage")
-    try:
-        record = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise RunError(f"{path}: expected JSON, got damage ({error}); remove the folder and run again") from error
-    needed = {"stage", "key", "fields", "inputs", "outputs", "output_digest", "clock"}
-    missing = sorted(needed - set(record)) if isinstance(record, dict) else sorted(needed)
-    if missing:
-        raise RunError(f"{path}: expected the field {missing[0]}, got none; remove the folder and run again")
-    return dict(record)
+    path = folder / RECORD_NAME
+    if not os.path.lexists(path):
+        raise RunError(f"{folder}: expected a stage folder with {RECORD_NAME}, got none; name the output of a stage")
+    remedy = f"remove {folder} and run the stage again"
+    record = load_json(path, dict, RunError, remedy)
+    for name, kind in RECORD_FIELDS.items():
+        if type(record.get(name)) is not kind:
+            raise RunError(f"{path} {name}: expected {kind.__name__}, got {record.get(name)!r:.40}; {remedy}")
+    # a record of schema 1 has no digest of its own, only those of its fields and outputs
+    whole = record["schema"] == 1 or record.get("record_digest") == compute_record_digest(record)
+    if not whole or [compute_digest(record[name]) for name in ("fields", "outputs")] != [
+        record["key"],
+        record["output_digest"],
+    ]:
+        raise RunError(f"{path}: expected the record as it was published, got an edited one; {remedy}")
+    return record
+
+
+def compute_record_digest(record: Mapping[str, Any]) -> str:
+    """Digest of all that a stage.json says, but for this digest."""
+    return compute_digest({name: value for name, value in record.items() if name != "record_digest"})
 
 
 def compute_versions(libraries: Sequence[str]) -> dict[str, str]:

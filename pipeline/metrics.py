@@ -13,8 +13,10 @@ from time import monotonic, time
 from typing import Any, Self
 
 from ..errors import RunError
+from ..strict_json import load_json_lines
 from .keys import compute_digest
 
+METRICS_NAME = "metrics.jsonl"
 TENSORBOARD_PERIOD = 1.0
 """Shortest time between two TensorBoard records, seconds of the monotonic clock."""
 
@@ -28,15 +30,9 @@ def load_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl, in order.
 
     Raises:
-        RunError: a line is not JSON.
+        RunError: a line is no JSON object.
     """
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError as error:
-            raise RunError(f"{path}, line {number}: expected JSON, got {line[:40]!r}; remove the folder") from error
-    return records
+    return load_json_lines(path, RunError, f"remove {path.parent} and run again")
 
 
 def compute_metrics_digest(path: Path) -> str:
@@ -80,7 +76,7 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, keep_bytes: int = 0, wall_s: float = 0.0, tensorboard: bool = True) -> None:
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / METRICS_NAME
         self._file = self.path.open("ab")
         found = self._file.tell()
         if found < keep_bytes:

@@ -24,7 +24,9 @@ from ..errors import RobotFault, RunError, SuppleError
 from .checkpoints import Checkpoint, CheckpointFolder, Load, Save
 from .folder import (
     AUDIT_NAME,
+    KEY_NAME,
     compute_outputs,
+    compute_path_digest,
     copy_published,
     find_published,
     load_json,
@@ -32,21 +34,24 @@ from .folder import (
     name_partial,
     publish,
     refuse_other_key,
+    refuse_place,
+    verify_stage,
     write_record,
 )
 from .interrupt import Interrupted, StopRequest
 from .keys import (
+    RECORD_NAME,
     compute_code_digest,
     compute_digest,
-    compute_path_digest,
     compute_plain,
+    compute_record_digest,
     compute_versions,
     load_record,
 )
-from .metrics import MetricsLog, compute_means, compute_metrics_digest
+from .metrics import METRICS_NAME, MetricsLog, compute_means, compute_metrics_digest
 from .progress import ProgressView
 
-SCHEMA = 1
+SCHEMA = 2
 Status = Literal["made", "resumed", "skipped", "reused"]
 
 
@@ -120,7 +125,7 @@ class Work:
         checkpoint = self._checkpoints.load_newest()
         for warning in self._checkpoints.warnings:
             self.view.note(warning)
-        kept = ("checkpoint", "metrics.jsonl", "tensorboard") if checkpoint else ()
+        kept = ("checkpoint", METRICS_NAME, "tensorboard") if checkpoint else ()
         self._clear(kept)
         if checkpoint is None:
             return None
@@ -134,7 +139,7 @@ class Work:
 
     def _clear(self, kept: Sequence[str]) -> None:
         for path in self.folder.iterdir():
-            if path.name not in ("key.json", AUDIT_NAME, *kept):
+            if path.name not in (KEY_NAME, AUDIT_NAME, *kept):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _open_metrics(self, keep_bytes: int, wall_s: float) -> MetricsLog:
@@ -200,11 +205,16 @@ def compute_fields(stage: Stage, machine: Machine) -> dict[str, Any]:
         "stage": stage.name,
         "config": compute_plain(stage.config, stage.name),
         "seed": stage.seed,
-        "inputs": {role: compute_path_digest(path) for role, path in stage.inputs.items()},
+        "inputs": compute_inputs(stage),
         "device": machine.device,
         "versions": compute_versions(stage.libraries),
         "code": compute_code_digest(stage.module),
     }
+
+
+def compute_inputs(stage: Stage) -> dict[str, str]:
+    """Digest of each input by its role; see `compute_path_digest` for errors."""
+    return {role: compute_path_digest(path) for role, path in stage.inputs.items()}
 
 
 def run_stage(
@@ -220,15 +230,17 @@ def run_stage(
         reuse: published stage folders elsewhere; one with the same key is taken over by hard links.
 
     Raises:
-        RunError: the folder belongs to another key, is damaged, or cannot be written.
+        RunError: the folder belongs to another key, is damaged, cannot be written or lies where it would change
+            something else; or an input is not as it was published.
         Interrupted: a signal asked to stop.
     """
     request = StopRequest() if stop is None else stop
+    refuse_place(stage.folder, stage.inputs.values())
     fields = compute_fields(stage, machine)
     if machine.accept_code_change:
         fields = adopt_code([stage.folder, name_partial(stage.folder), *reuse], fields, view)
     key = compute_digest(fields)
-    with lock_folder(stage.folder, view.note):
+    with lock_folder(stage.folder, view.note, request):
         found = find_published(stage.folder, fields)
         if found is None:
             for other in reuse:
@@ -252,7 +264,7 @@ def make(
     """Runs the body in the work folder and publishes it."""
     partial = name_partial(stage.folder)
     resumed = open_partial(partial, fields)
-    record_path = partial / "stage.json"
+    record_path = partial / RECORD_NAME
     if not record_path.is_file():
         work = Work(stage, machine, partial, view, stop)
         started = datetime.now(UTC)
@@ -275,10 +287,18 @@ def make(
             "machine": f"{os.cpu_count()} cores, {platform.machine()}",
             "command": machine.command,
         }
+        changed = [role for role, digest in compute_inputs(stage).items() if digest != fields["inputs"][role]]
+        if changed:
+            raise RunError(
+                f"{stage.inputs[changed[0]]}: expected no change while {stage.name} reads it, got one; "
+                f"remove {partial} and run again"
+            )
         write_record(record_path, compute_record(stage, partial, fields, key, clock))
+    else:
+        verify_stage(partial)
     record = load_record(partial)
     shutil.rmtree(partial / "checkpoint", ignore_errors=True)
-    (partial / "key.json").unlink(missing_ok=True)
+    (partial / KEY_NAME).unlink(missing_ok=True)
     publish(partial, stage.folder)
     return record, "resumed" if resumed else "made"
 
@@ -295,9 +315,9 @@ def adopt_code(folders: Sequence[Path], fields: dict[str, Any], view: ProgressVi
 
 def load_fields(folder: Path) -> dict[str, Any] | None:
     """What a published or a work folder is for; None where it does not say."""
-    if (folder / "stage.json").is_file():
+    if (folder / RECORD_NAME).is_file():
         return dict(load_record(folder)["fields"])
-    return load_json(folder / "key.json") if (folder / "key.json").is_file() else None
+    return load_json(folder / KEY_NAME) if (folder / KEY_NAME).is_file() else None
 
 
 def open_partial(partial: Path, fields: Mapping[str, Any]) -> bool:
@@ -308,9 +328,11 @@ def open_partial(partial: Path, fields: Mapping[str, Any]) -> bool:
     """
     found = load_fields(partial)
     if found is None:
+        if os.path.lexists(partial) and not partial.is_dir():
+            raise RunError(f"{partial}: expected a work folder or nothing, got a file; remove it or pass another --out")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        write_record(partial / "key.json", dict(fields))
+        write_record(partial / KEY_NAME, dict(fields))
         return False
     refuse_other_key(partial, found, fields, f"pass another --out, or remove {partial} to give up its work")
     return True
@@ -321,9 +343,9 @@ def compute_record(
 ) -> dict[str, Any]:
     """The content of stage.json."""
     outputs = compute_outputs(folder)
-    metrics = folder / "metrics.jsonl"
+    metrics = folder / METRICS_NAME
     inputs = {role: {"path": str(path), "digest": fields["inputs"][role]} for role, path in stage.inputs.items()}
-    return {
+    record = {
         "schema": SCHEMA,
         "stage": stage.name,
         "module": stage.module,
@@ -335,3 +357,4 @@ def compute_record(
         "metrics_digest": compute_metrics_digest(metrics) if metrics.is_file() else None,
         "clock": clock,
     }
+    return {**record, "record_digest": compute_record_digest(record)}

@@ -7,7 +7,6 @@ gives equal bytes. Nothing is pickled.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -15,7 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import RunError
+from ..errors import RunError, SpecError
+from ..plain_files import write_durably
+from ..robots.spec import RobotSpec
+from ..strict_json import load_json, parse_json
 from .config import SkillConfig
 from .model import SkillModel
 
@@ -23,6 +25,7 @@ METADATA_KEY = "supple"
 """One key only: safetensors writes several in a random order."""
 WEIGHTS_NAME = "skill.safetensors"
 CONFIG_NAME = "skill.json"
+AGAIN = "delete it and run its stage again"
 
 
 def compute_digest(tensors: dict[str, Tensor], facts: str) -> str:
@@ -33,24 +36,6 @@ def compute_digest(tensors: dict[str, Tensor], facts: str) -> str:
         digest.update(f"\0{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write the file beside its name, sync it, rename it and sync the folder."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, object]) -> str:
@@ -90,19 +75,16 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
             tensors: dict[str, Tensor] = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-        record = json.loads(metadata[METADATA_KEY])
+        record = parse_json(metadata[METADATA_KEY], dict, path, RunError, AGAIN)
         text, expected = str(record["facts"]), str(record["sha256"])
-        facts: dict[str, object] = json.loads(text)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        facts: dict[str, object] = parse_json(text, dict, path, RunError, AGAIN)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         reason = f"{type(error).__name__} ({error})"
-        raise RunError(
-            f"{path}: expected a Supple checkpoint, got {reason}; delete it and run its stage again"
-        ) from error
+        raise RunError(f"{path}: expected a Supple checkpoint, got {reason}; {AGAIN}") from error
     actual = compute_digest(tensors, text)
     if actual != expected:
         raise RunError(
-            f"{path}: expected content with SHA-256 {expected[:12]}, got {actual[:12]}; "
-            "the file is damaged, delete it and run its stage again"
+            f"{path}: expected content with SHA-256 {expected[:12]}, got {actual[:12]}; the file is damaged, {AGAIN}"
         )
     return tensors, facts
 
@@ -117,6 +99,7 @@ def save_skill_model(folder: Path, model: SkillModel) -> str:
         "observation_dim": model.observation_dim,
         "action_dim": model.action_dim,
         "config": model.config.to_json(),
+        "robot": None if model.robot is None else model.robot.to_json(),
     }
     digest = save_checkpoint(folder / WEIGHTS_NAME, model.state_dict(), facts)
     text = json.dumps({**facts, "sha256": digest}, indent=2, sort_keys=True) + "\n"
@@ -136,14 +119,13 @@ def load_skill_model(folder: Path) -> SkillModel:
     """
     path = folder / CONFIG_NAME
     try:
-        record = json.loads(path.read_text())
+        record = load_json(path, dict, RunError, "run the extract stage", "a skill model")
         tensors, facts = load_checkpoint(folder / WEIGHTS_NAME)
         stated = {key: value for key, value in record.items() if key != "sha256"}
         sizes, stated_digest = (int(record["observation_dim"]), int(record["action_dim"])), str(record["sha256"])
         config = SkillConfig.from_json(dict(record["config"]), str(path))
-    except FileNotFoundError as error:
-        raise RunError(f"{path}: expected a skill model, got no file; run the extract stage") from error
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        robot = None if record["robot"] is None else RobotSpec.from_json(record["robot"])
+    except (KeyError, TypeError, SpecError, OverflowError) as error:
         reason = f"{type(error).__name__} ({error})"
         raise RunError(f"{path}: expected a skill model, got {reason}; run the extract stage again") from error
     digest = compute_digest(tensors, json.dumps(facts, sort_keys=True))
@@ -151,9 +133,9 @@ def load_skill_model(folder: Path) -> SkillModel:
         raise RunError(f"{path}: expected weights with SHA-256 {stated_digest[:12]}, got {digest[:12]}; extract again")
     if stated != facts:
         raise RunError(f"{path}: expected the config of {WEIGHTS_NAME}, got another; run the extract stage again")
-    model = SkillModel(*sizes, config)
     try:
+        model = SkillModel(*sizes, config, robot)
         model.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, SpecError) as error:
         raise RunError(f"{folder}: expected weights that fit the config, got others; extract again") from error
     return model.eval().requires_grad_(False)

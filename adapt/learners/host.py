@@ -24,6 +24,7 @@ from ...meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSp
 from ...meta.state import named_part
 from ...skills.config import SkillConfig
 from ...skills.model import SkillModel
+from ...strict_json import parse_json
 from ..agent_runtime import HOST, Arrays, Noise, RowEpisodes, RuntimeAgent, SeenRows
 from ..contract import Weights
 from ..golden_trial import play_trial, recorded_noise, require_trial
@@ -167,10 +168,10 @@ class HostedAgent:
         Raises:
             RunError: The state lacks a part or belongs to other sizes.
         """
-        try:
-            facts, rows = json.loads(arrays[_FACTS].tobytes()), int(arrays[_ROWS])
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"hosted agent: expected a whole state, got {error}; begin the task again") from error
+        if missing := [name for name in (_FACTS, _ROWS) if name not in arrays]:
+            raise RunError(f"hosted agent: expected a whole state, got none of {missing[0]}; begin the task again")
+        facts = parse_json(arrays[_FACTS].tobytes(), dict, "hosted agent", RunError, "begin the task again")
+        rows = int(arrays[_ROWS])
         tensors = {
             name: torch.from_numpy(value.copy()) for name, value in arrays.items() if name not in (_FACTS, _ROWS)
         }

@@ -1,20 +1,20 @@
 """What a run folder holds, finished or not: its stages with their fields, metrics and timings, and what is missing."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...errors import RunError
-from ..folder import load_json
-from ..keys import load_record
+from ...strict_json import load_json, load_json_lines
+from ..folder import require_published
 from ..metrics import load_metrics
 from ..run_files import RUN_NAME
 
 STAGES = ("generate", "ingest", "extract", "meta-train", "export", "adapt")
 """In the order of the chain."""
 SUMMARY_NAME = "summary.json"
+AGAIN = "remove it and run again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class RunView:
 
 
 def load_run(folder: Path) -> RunView:
-    """Reads a run folder; nothing in it is verified or changed.
+    """Reads a run folder; finished stages must be as they were published.
 
     Raises:
         RunError: it is no run folder, or a record in it is damaged.
@@ -84,7 +84,7 @@ def load_run(folder: Path) -> RunView:
             f"{folder}: expected a run folder with a stage such as {STAGES[0]}/, got none; "
             "pass the folder that `supple run` made"
         )
-    run = load_json(folder / RUN_NAME) if (folder / RUN_NAME).is_file() else {}
+    run = load_json(folder / RUN_NAME, dict, RunError, AGAIN) if (folder / RUN_NAME).is_file() else {}
     return RunView(
         folder=folder, stages=stages, preset=str(run.get("preset", "")), summary=load_summary(folder / SUMMARY_NAME)
     )
@@ -98,12 +98,9 @@ def load_summary(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    try:
-        records = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise RunError(f"{path}: expected JSON, got '{error}'; remove it and run again") from error
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise RunError(f"{path}: expected a list of records, got something else; remove it and run again")
+    records = load_json(path, list, RunError, AGAIN)
+    if not all(isinstance(record, dict) for record in records):
+        raise RunError(f"{path}: expected a list of records, got something else; {AGAIN}")
     return records
 
 
@@ -111,7 +108,7 @@ def load_stage(run: Path, name: str) -> StageView | None:
     """One stage, published or in its work folder; None where it has not begun."""
     folder = run / name
     if folder.is_dir():
-        record = load_record(folder)
+        record = require_published(folder)
         path = folder / "metrics.jsonl"
         metrics = load_metrics(path) if path.is_file() else []
         return StageView(
@@ -120,7 +117,7 @@ def load_stage(run: Path, name: str) -> StageView | None:
     partial = run / f"{name}.partial"
     if not (partial / "key.json").is_file():
         return None
-    fields = load_json(partial / "key.json")
+    fields = load_json(partial / "key.json", dict, RunError, AGAIN)
     return StageView(
         name=name, folder=partial, finished=False, fields=fields, metrics=load_growing(partial / "metrics.jsonl")
     )
@@ -128,10 +125,7 @@ def load_stage(run: Path, name: str) -> StageView | None:
 
 def load_growing(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a metrics.jsonl that another process may be writing."""
-    if not path.is_file():
-        return []
-    whole = path.read_bytes().rpartition(b"\n")[0]
-    return [json.loads(line) for line in whole.splitlines()]
+    return load_json_lines(path, RunError, AGAIN, growing=True) if path.is_file() else []
 
 
 def list_digests(stage: StageView) -> dict[str, str]:

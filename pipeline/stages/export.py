@@ -19,7 +19,7 @@ from ...robots.spec import RobotSpec
 from ...skills.gaussian import Gaussian
 from ...skills.model import SkillModel
 from ...skills.network import MLP
-from ..keys import compute_path_digest
+from ..folder import compute_path_digest
 from ..stage import Stage, Work
 from .meta_train import load_agent
 
@@ -112,7 +112,7 @@ def compute_weights(agent: SimplAgent, model: SkillModel, action_space: str) -> 
     """Every weight by the bundle's names; see adapt/contract.py."""
     modules = {"normaliser": model.normaliser, "policy": agent.policy}
     if action_space == "skill":
-        modules |= {"prior": model.prior, "decoder": model.decoder}
+        modules |= {"prior": model.prior, "decoder": model.make_robot_decoder()}
     weights = {
         f"{name}.{key}": value.numpy() for name, net in modules.items() for key, value in net.state_dict().items()
     }

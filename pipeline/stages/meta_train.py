@@ -4,7 +4,6 @@ Writes `agent.safetensors` (policy, critics, task encoder, multipliers), `meta.j
 and the skill model again, so that this folder alone is enough to export.
 """
 
-import json
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from ...errors import RunError, SpecError
+from ...errors import RunError
 from ...meta.simpl.agent import SimplAgent
 from ...meta.simpl.config import SimplConfig
 from ...meta.simpl.learner import SimplLearner
@@ -22,7 +21,7 @@ from ...robots.spec import RobotSpec
 from ...robots.task import TaskSet, goals_of
 from ...skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
 from ...skills.model import SkillModel
-from ..folder import write_record
+from ..folder import load_json, write_record
 from ..robots import RobotChoice
 from ..stage import Stage, Work
 
@@ -51,9 +50,9 @@ def make_meta_train(skills: Path, config: MetaTrainConfig, robot: RobotChoice, t
 
     Raises:
         RunError: there is no whole skill model at `skills`.
-        SpecError: the skill model is for another robot.
+        SpecError: the skills are for another robot, or for one that nobody named.
     """
-    require_fit(load_skill_model(skills), robot.family.spec(), str(skills))
+    robot.family.spec().require_source(load_skill_model(skills).robot, str(skills))
     return Stage(
         name="meta-train",
         config={"robot": robot.record, "meta_train": config, "tasks": tasks},
@@ -63,21 +62,6 @@ def make_meta_train(skills: Path, config: MetaTrainConfig, robot: RobotChoice, t
         libraries=("numpy", "torch", "safetensors", "mujoco"),
         body=partial(meta_train, config, robot, tasks),
     )
-
-
-def require_fit(model: SkillModel, spec: RobotSpec, where: str) -> None:
-    """Checks the skill model's sizes against the robot's.
-
-    Raises:
-        SpecError: they differ.
-    """
-    expected = spec.observation.shape[0], spec.action.shape[0]
-    got = model.observation_dim, model.action_dim
-    if got != expected:
-        raise SpecError(
-            f"{where}: expected skills for robot '{spec.name}' with {expected[0]} observation and {expected[1]} action "
-            f"axes, got {got[0]} and {got[1]}; extract skills from data of that robot"
-        )
 
 
 def make_space(name: str, model: SkillModel, spec: RobotSpec, device: str) -> ActionSpace:
@@ -127,12 +111,13 @@ def load_agent(folder: Path) -> tuple[SimplAgent, SkillModel, dict[str, Any]]:
     model = load_skill_model(folder)
     tensors, _ = load_checkpoint(folder / AGENT_NAME)
     try:
-        facts = json.loads(path.read_bytes())
+        facts = load_json(path)
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in facts["simpl"].items()
         }
         config = SimplConfig(**values)
         spec = RobotSpec.from_json(facts["robot"])
+        spec.require_source(model.robot, str(folder))
         space = make_space(facts["action_space"], model, spec, "cpu")
         agent = SimplAgent(space, model.observation_dim, config, 0)
         prefix = "agent."

@@ -1,6 +1,5 @@
 """The verb `adapt`: a bundle meets tasks that it never saw. What it can be told depends on the bundle's kind."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,8 @@ import tyro
 
 from ...adapt.bundle import load_bundle
 from ...adapt.bundle_folder import read_files, read_kind
-from ...errors import ConfigError
+from ...errors import ConfigError, RunError
+from ...strict_json import load_json_lines
 from ..cli_common import AboutRobot, Common, Options, Runner, Verb, parse_verb
 from ..results.summary import load_success, make_table
 from ..robots import load_tasks
@@ -101,8 +101,7 @@ def find_kind(arguments: Sequence[str]) -> str | None:
 def show_result(runner: Runner, folder: Path, *, replay: bool) -> None:
     """Prints success as a table or as records; `replay` prints the episodes of an earlier run as records too."""
     if replay:
-        for line in (folder / RECORDS_NAME).read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
+        for record in load_json_lines(folder / RECORDS_NAME, RunError, "remove the folder and adapt again"):
             runner.view.record(record.pop("kind"), record, "")
     success = load_success(folder)
     for record in success:

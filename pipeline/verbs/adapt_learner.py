@@ -1,6 +1,5 @@
 """The verb `adapt` for bundles of learners that are not SiMPL."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +10,12 @@ import tyro
 from ...adapt.learner_bundle import load_learner_bundle
 from ...errors import ConfigError, RunError
 from ...robots.task import load_tasks_csv
-from ..bench.robot_record import load_robot_record
+from ...strict_json import load_json, load_json_lines
 from ..cli_common import Common, Options, Runner
 from ..stages.adapt import RECORDS_NAME, find_bundle
-from ..stages.adapt_learner import RETURNS_NAME, AdaptLearnerConfig, find_own_tasks, make_adapt_learner
+from ..stages.adapt_learner import RETURNS_NAME, AdaptLearnerConfig, find_own_tasks, find_simulator, make_adapt_learner
+
+AGAIN = "remove the folder and adapt again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +42,14 @@ class AdaptLearner:
         Raises:
             ConfigError: tasks are both given and counted, or fewer are there.
         """
-        contract = load_learner_bundle(find_bundle(self.bundle)).contract
-        robot = load_robot_record(contract.simulator)
+        bundle = load_learner_bundle(find_bundle(self.bundle))
+        robot = find_simulator(bundle)
         if self.tasks is not None and self.num_tasks is not None:
             raise ConfigError("adapt: expected --tasks or --num-tasks, got both; drop one of them")
         if self.tasks is None:
             tasks = find_own_tasks(robot, self.num_tasks)
         else:
-            tasks = load_tasks_csv(self.tasks, contract.robot.goal.names)
+            tasks = load_tasks_csv(self.tasks, bundle.contract.robot.goal.names)
         result = runner.run(make_adapt_learner(self.bundle, tasks, self.adapt, self.seed), self.out)
         show_returns(runner, result.folder, replay=result.status in ("skipped", "reused"))
 
@@ -60,13 +61,9 @@ def show_returns(runner: Runner, folder: Path, *, replay: bool) -> None:
         RunError: the folder's returns are damaged.
     """
     if replay:
-        for line in (folder / RECORDS_NAME).read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
+        for record in load_json_lines(folder / RECORDS_NAME, RunError, AGAIN):
             runner.view.record(record.pop("kind"), record, "")
-    try:
-        returns: list[dict[str, Any]] = json.loads((folder / RETURNS_NAME).read_bytes())
-    except ValueError as error:
-        raise RunError(f"{folder / RETURNS_NAME}: expected JSON, got {error}; remove {folder}, adapt again") from error
+    returns = load_json(folder / RETURNS_NAME, list, RunError, AGAIN)
     for record in returns:
         runner.view.record("return", record, "")
     runner.view.record("folder", {"folder": str(folder)}, make_return_table(returns))

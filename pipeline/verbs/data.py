@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from ..cli_common import AboutRobot, Common, Options, Runner
+from ..folder import refuse_place
 from ..interrupt import Interrupted, catch_signals
 from ..stages.generate import GenerateConfig, make_generate
 from ..stages.ingest import IngestConfig, make_ingest
@@ -60,6 +61,8 @@ def fetch(source: str, cache: Path, runner: Runner) -> Path:
     if not source.startswith(("d4rl:", "http://", "https://")):
         return Path(source)
     from ...datasets.download import downloading
+
+    refuse_place(cache)
 
     steps = downloading(source, cache)
     with catch_signals(runner.stop):

@@ -15,8 +15,8 @@ from packaging.requirements import Requirement
 
 from ...errors import RunError, SuppleError
 from ..cli_common import Common, Options, Runner
-from ..folder import verify_stage
-from ..keys import PACKAGE_ROOT, compute_code_digest, compute_path_digest, load_record
+from ..folder import compute_path_digest, verify_stage
+from ..keys import PACKAGE_ROOT, compute_code_digest, load_record
 
 STAGES = ("generate", "ingest", "extract", "meta-train", "export", "adapt", "train", "evaluate")
 """In the order of the chain."""

@@ -13,7 +13,8 @@ from ...robots.families import FAMILIES
 from ...robots.maze_family import Maze
 from ...robots.task import TaskSet
 from ..cli_common import RUNS, AboutRobot, Common, Options, Runner, bind_robot, make_machine, parse_verb, take_robot
-from ..folder import write_record
+from ..folder import lock_folder, refuse_place, write_record
+from ..interrupt import catch_signals
 from ..keys import compute_plain
 from ..presets import PRESETS, RunConfig
 from ..progress import format_duration
@@ -83,6 +84,12 @@ class Run(AboutRobot):
         """Runs what is not there yet, from the first stage to `until`."""
         if self.until == "adapt":  # now, and not after hours of meta-training
             require_reward_head(self.config.meta_train.simpl, self.config.adapt.loop)
+        refuse_place(self.folder)
+        with catch_signals(runner.stop), lock_folder(self.folder, runner.view.note, runner.stop):
+            self.execute_alone(runner)
+
+    def execute_alone(self, runner: Runner) -> None:
+        """Runs the stages while no other process works on the run folder."""
         robot = self.require_choice()
         tasks = find_tasks(robot, self.config.tasks, self.config.test_tasks)
         settings = {**compute_plain(replace(self.config, robot=Maze()), "run"), "robot": robot.record}
@@ -151,6 +158,8 @@ def find_preset(name: str) -> NamedPreset:
             f"preset {name}: expected one of {', '.join(presets) or 'which there is none'} in PRESETS of {where}, got "
             f"{own or 'none'!r}; name one as {where}:PRESET"
         )
+    if not isinstance(presets[own], RunConfig):
+        raise ConfigError(f"preset {name}: expected a RunConfig, got {type(presets[own]).__name__}; make one")
     return NamedPreset(presets[own], RobotChoice(f"{label}:{own}", presets[own].robot, file))
 
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supple.errors import ConfigError, RunError
+from supple.pipeline.folder import compute_path_digest
 from supple.pipeline.keys import (
     PACKAGE_ROOT,
     compute_canonical,
     compute_code_digest,
-    compute_path_digest,
     compute_plain,
     compute_versions,
     find_first_difference,

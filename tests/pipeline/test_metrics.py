@@ -55,7 +55,7 @@ def test_a_log_is_cut_back_to_its_checkpoint(tmp_path: Path) -> None:
 
 def test_damaged_records_are_refused(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"ste')
-    with pytest.raises(RunError, match=r"metrics\.jsonl, line 2: expected JSON"):
+    with pytest.raises(RunError, match=r"metrics\.jsonl, line 2: expected strict JSON"):
         load_metrics(tmp_path / "metrics.jsonl")
 
 

@@ -1,0 +1,93 @@
+"""Files as all packages read, list and write them: plain ones only, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+from .errors import SuppleError
+
+MOST_BYTES = 1 << 30
+"""Of a file that is read into memory at once."""
+
+
+def read_plain_file(path: Path, error: type[SuppleError], remedy: str, what: str = "a file to read") -> bytes:
+    """The bytes of a plain file of at most `MOST_BYTES`; a pipe or device in its place is not waited for.
+
+    Args:
+        path: The file.
+        error: Raised where it is something else.
+        remedy: What to do then.
+        what: What it should be, for the message.
+
+    Raises:
+        SuppleError: Of the given class.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                raise error(f"{path}: expected {what}, got a folder, pipe or device; {remedy}")
+            if found.st_size > MOST_BYTES:
+                raise error(f"{path}: expected at most {MOST_BYTES} bytes, got {found.st_size}; {remedy}")
+            with open(handle, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(handle)
+    except OSError as problem:
+        raise error(f"{path}: expected {what}, got {problem.strerror}; {remedy}") from problem
+    except ValueError as problem:  # NUL in the path
+        raise error(f"{str(path)!r}: expected {what}, got '{problem}'; {remedy}") from problem
+
+
+def list_plain_files(root: Path, error: type[SuppleError]) -> Iterator[str]:
+    """Paths of all files below `root`, relative to it and with `/`.
+
+    Raises:
+        SuppleError: Of the given class, for a link or a special file, or a name that is not UTF-8.
+    """
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        with os.scandir(root / prefix) as entries:
+            for entry in entries:
+                name = f"{prefix}{entry.name}"
+                if not name.isprintable():
+                    raise error(f"{str(root / name)!r}: expected a name of printable UTF-8, got another; remove it")
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{name}/")
+                elif entry.is_file(follow_symlinks=False):
+                    yield name
+                else:
+                    raise error(f"{root / name}: expected a plain file, got a link or special file; remove it")
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Writes a file so that a reader sees all of it or none, whoever else writes it: beside its name, synced, renamed.
+
+    Raises:
+        OSError: It cannot be written; what was there before is unchanged.
+    """
+    beside = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        with beside.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Returns when the bytes of a file, or the entries of a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
