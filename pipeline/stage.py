@@ -82,8 +82,9 @@ class Stage:
     inputs: Mapping[str, Path] = field(default_factory=dict)
     """Files, folders or stage folders that the stage reads, by role."""
     seed: int
-    module: str
-    """File of the stage below the package root; it and what it imports are the code version."""
+    module: str | tuple[str, ...]
+    """File of the stage below the package root, and files of what it was given; they and what they import are the code
+    version."""
     libraries: Sequence[str]
     """Distributions whose version may change the result."""
     body: Callable[["Work"], None]
