@@ -120,7 +120,8 @@ def shorten(command: str) -> list[str]:
     arguments = shlex.split(command)
     known = [name for name in SHORT if arguments[: name.count(" ") + 1] == name.split()]
     assert known, f"{command!r}: no such command in SHORT; say there how it is made short"
-    robot = dict(pairwise(arguments)).get("--robot", "maze")
+    own = next((argument for argument in arguments[2:3] if ".py" in argument), "maze")  # a preset has a robot
+    robot = dict(pairwise(arguments)).get("--robot", own)
     settings: Sequence[str] = ()
     if known[0] in ("supple run", "supple generate", "supple meta-train"):
         assert robot in TINY_ROBOTS, f"{command!r}: no such robot in TINY_ROBOTS; say there how it is made short"
@@ -148,12 +149,9 @@ def run_command(command: str) -> None:
     else:
         program, *rest = shorten(command)
         beside = Path(sys.executable).with_name(program)
-        done = subprocess.run(
-            [beside if beside.exists() else program, *rest], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, (
-            f"{command}\nended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-        )
+        arguments = [str(beside) if beside.exists() else program, *rest]
+        done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        assert done.returncode == 0, f"{command}\nended with {done.returncode}:\n{done.stdout[-2000:]}"
 
 
 def run_target(targets: Sequence[str]) -> None:

@@ -31,8 +31,10 @@ PAGES = (
     *(f"docs/learners/{family}.md" for family in FAMILIES),
 )
 """Pages with sections for tables; the section of `<name>.json` stands in one of them, those of `VIEWS` in any."""
-SUMMARY = {"simpl": "Supple, skills and meta-training", "simpl-published": "the same, published"} | {
-    "spirl": "Supple, skills alone",
+SUMMARY = {
+    "simpl": "Supple, skills and meta-training (SiMPL)",
+    "simpl-published": "the same, published",
+    "spirl": "Supple, skills alone (SPiRL)",
     "spirl-published": "the same, published",
 }
 """Methods that the summary of the maze shows, and what they are called there."""
