@@ -140,6 +140,13 @@ def compute_report(
     return report | evaluate_rollouts(model, robot, set_state, observation[:few], action[:few], places)
 
 
+def find_collapse(model: SkillModel, windows: WindowSampler, seed: int) -> str | None:
+    """What shows that the skills of these windows say nothing, or None; the few held out may all be alike."""
+    observation, action = windows.sample(REPORT_WINDOWS, np.random.default_rng(seed))
+    parts = torch.from_numpy(observation), torch.from_numpy(action)
+    return describe_collapse(evaluate_windows(model, *parts, torch.Generator().manual_seed(seed)))
+
+
 def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> None:
     """Trains to the last update, then writes model and report."""
     torch.set_num_threads(work.machine.threads)
@@ -163,11 +170,10 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
     )
     save_skill_model(work.folder, learner.model.cpu())
     report = compute_report(learner.model, store, held_out, config.skill.seed, family, work.machine.threads)
-    collapse = describe_collapse(report) if report else None
-    report |= {"collapsed": float(collapse is not None)} if report else {}
+    signs = find_collapse(learner.model, training, config.skill.seed)
+    report["collapsed"] = float(signs is not None)
     write_record(work.folder / REPORT_NAME, report)
     work.view.record("skills", report, f"skills: {format_metrics(report, 12)}")
-    if collapse is not None:
-        work.view.record(
-            "collapse", {"signs": collapse, **report}, f"skills: they have COLLAPSED: {collapse}. {REMEDY}"
-        )
+    if signs is not None:
+        facts = {"signs": signs, "remedy": REMEDY}
+        work.view.record("collapse", facts, f"skills: they have COLLAPSED: {signs}. {REMEDY}.")

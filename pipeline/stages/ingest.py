@@ -21,12 +21,26 @@ class IngestConfig:
     """How a source is read."""
 
     episode_steps: int | None = None
-    """Time limit, steps, for files without `timeouts`; None: only `terminals` end an episode there."""
+    """Time limit, steps, for files whose `timeouts` are not there or never set; None: only `terminals` end an episode
+    there."""
+    only: tuple[str, ...] | None = None
+    """Side arrays (`infos/<name>`) to carry over; None carries all that can be."""
+    skip: tuple[str, ...] = ()
+    """Side arrays to leave out."""
     compression: Compression = "none"
     """Of the store's chunks."""
     clip_actions: bool = False
     """Put recorded actions beyond the robot's limits onto them, for logs of commands that the robot clipped itself.
     Without it, such a source is refused."""
+
+    def __post_init__(self) -> None:
+        """Refuses a time limit that no episode can have.
+
+        Raises:
+            ConfigError: names the field.
+        """
+        if self.episode_steps is not None and self.episode_steps < 1:
+            raise ConfigError(f"ingest.episode_steps: expected at least 1 step, got {self.episode_steps}; raise it")
 
 
 def find_source(path: Path) -> Path:
@@ -76,7 +90,7 @@ def ingest(config: IngestConfig, spec: RobotSpec | None, work: Work) -> None:
     """
     work.start_afresh()
     path = find_source(work.inputs["source"])
-    reader = D4RLReader(path, spec, config.episode_steps)
+    reader = D4RLReader(path, spec, config.episode_steps, only=config.only, skip=config.skip)
     source, robot = reader.describe(), reader.robot
     check = None if robot is None else LimitCheck(robot, str(path), clip_actions=config.clip_actions)
     if check is None and config.clip_actions:
@@ -95,8 +109,10 @@ def ingest(config: IngestConfig, spec: RobotSpec | None, work: Work) -> None:
             yield {"step": rows}
 
     work.consume(copy(), total=source.rows, unit="row")
-    for name in source.ignored:
-        work.view.note(f"ingest: {name} is not carried over")
+    for name, reason in source.ignored.items():
+        work.view.note(f"ingest: {name} is not carried over: {reason}")
+    for note in source.notes:
+        work.view.note(f"ingest: {note}")
     if check is None:
         work.view.note(
             "ingest: nobody says which robot this is from: axes have numbers for names, units and limits are unknown; "
