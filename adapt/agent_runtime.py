@@ -57,7 +57,7 @@ class RowEpisodes(NamedTuple):
     """Shape (R,): the task was solved at some step; None where the robot does not tell (`StepRows.success`)."""
 
     def read_reward_range(self) -> Array:
-        """Lowest and highest reward of each episode, (R, 2): of its steps where known, else of its decisions."""
+        """Lowest and highest reward of each episode, (R, 2): of steps where they are known, else of decisions."""
         if self.reward_range is not None:
             return self.reward_range
         taken = np.arange(self.reward.shape[1]) < self.length[:, None]

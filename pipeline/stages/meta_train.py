@@ -84,7 +84,7 @@ def meta_train(config: MetaTrainConfig, choice: RobotChoice, tasks: TaskSet, wor
     if checkpoint is not None:
         learner.load_state(checkpoint.tensors, checkpoint.facts)
     work.consume(learner.train(), total=config.simpl.epochs, unit="epoch", start=learner.epoch, state=learner.state)
-    tensors = {f"agent.{name}": value for name, value in learner.agent.state_dict().items()}
+    tensors = {f"agent.{name}": value for name, value in learner.networks.state_dict().items()}
     tensors |= {f"multiplier.{name}": value for name, value in learner.multipliers.state_dict().items()}
     save_checkpoint(work.folder / AGENT_NAME, tensors, {"epochs": learner.epoch, "updates": learner.updates})
     save_skill_model(work.folder, model.cpu())
@@ -94,7 +94,7 @@ def meta_train(config: MetaTrainConfig, choice: RobotChoice, tasks: TaskSet, wor
         "robot": robot.spec.to_json(),
         "family": choice.record,
         "tasks": asdict(tasks),
-        "alpha": float(learner.multipliers["policy_posterior"]().detach()),
+        "alpha": learner.multiplier,
         "low_level_steps": learner.environment_steps,
     }
     write_record(work.folder / FACTS_NAME, facts)

@@ -24,33 +24,31 @@ from supple.meta.space import RawSpace, SkillSpace, UnitSpace
 from supple.pipeline.bench.cell_stages import Inputs, make_space, make_train, name_random, require_inputs
 from supple.pipeline.bench.cells import CELLS
 from supple.pipeline.bench.cloning import BcMamlChoice, BcPearlChoice
-from supple.pipeline.bench.maze import MODULE, MazeBcPearl, PointMazes
+from supple.pipeline.bench.maze import MODULE, MazeBcPearl
 from supple.pipeline.bench.maze_cells import MAZE_CELLS
-from supple.pipeline.bench.robot_record import load_robot_record, make_robot_record
+from supple.pipeline.bench.oracle import compute_oracle
 from supple.pipeline.cli import main
 from supple.pipeline.interrupt import Interrupted, StopRequest
 from supple.pipeline.keys import compute_plain, load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.results.records import load_records
-from supple.pipeline.robot_choice import MazeConfig, TaskConfig
 from supple.pipeline.stage import Machine, Stage, run_stage
 from supple.pipeline.stages.export_learner import load_trained
 from supple.pipeline.testing_kills import COMPARED
+from supple.robots.maze_family import Maze
 from supple.robots.spec import Axis, RobotSpec
+from supple.robots.task import goals_of
 from supple.skills.checkpoint import save_skill_model
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
 
 DEMO = "demo-bc-pearl-maze"
-ROBOT = PointMazes(
-    maze=MazeConfig(layout_size=10, layout_seed=1, episode_steps=20),
-    tasks=TaskConfig(num_train_tasks=2, num_test_tasks=1),
-)
+ROBOT = Maze(layout_size=10, layout_seed=1, episode_steps=20, num_train_tasks=2, num_test_tasks=1)
 PUSH = (0.5, -0.75)
 """What the play data do everywhere."""
 
 
-SPEC = ROBOT.make_robot(1).spec
+SPEC = ROBOT.spec()
 OTHER = replace(SPEC, name="other")
 """A robot with the same axes."""
 
@@ -212,7 +210,7 @@ def test_skills_and_play_data_of_another_robot_are_refused(given: Inputs, tmp_pa
 
 def test_spaces_that_are_learned_from_data(given: Inputs) -> None:
     """Columns 0, 4, 8 and on have the means 4 .. 7 and the standard deviation sqrt(32 / 3)."""
-    spec = ROBOT.make_robot(1).spec
+    spec = ROBOT.spec()
     raw, skill = (make_space(name, spec, given["skills"]) for name in ("raw", "skill"))
     assert isinstance(raw, RawSpace)
     torch.testing.assert_close(raw.normalise(torch.tensor([4.0, 5.0, 6.0, 7.0])), torch.zeros(4))
@@ -230,9 +228,9 @@ def test_the_first_policy_of_pearl_does_what_the_data_do_whatever_its_z_is(given
     config = PearlConfig(sac=SacConfig(hidden=(16,)), embedding_dim=2, tasks=2, rollouts=1, iterations=1, replay=500)
     cloning = CloneConfig(noise_dim=2, updates=400, learning_rate=0.01)
     choice = BcPearlChoice(config=config, cloning=cloning)
-    robot = ROBOT.make_robot(choice.rows)
+    robot = ROBOT.make(choice.rows)
     space = make_space("raw", robot.spec, given["skills"])
-    made = choice.make(space, robot, ROBOT.make_split().train, seed=0, device="cpu")
+    made = choice.make(space, robot, goals_of(ROBOT.tasks().train), seed=0, device="cpu")
     learner: Any = made.learner
     critic = {name: value.clone() for name, value in learner.sac.critic.state_dict().items()}
     said = choice.start(learner, given["play"])
@@ -249,9 +247,9 @@ def test_the_first_policy_of_pearl_does_what_the_data_do_whatever_its_z_is(given
 def test_the_first_policy_of_maml_does_what_the_data_do(given: Inputs, space_name: Any) -> None:
     cloning = CloneConfig(updates=400, learning_rate=0.01)
     choice = BcMamlChoice(config=MamlConfig(hidden=(16,), tasks=2, episodes=1), cloning=cloning)
-    robot = ROBOT.make_robot(choice.rows)
+    robot = ROBOT.make(choice.rows)
     space = make_space(space_name, robot.spec, given["skills"])
-    learner: Any = choice.make(space, robot, ROBOT.make_split().train, seed=0, device="cpu").learner
+    learner: Any = choice.make(space, robot, goals_of(ROBOT.tasks().train), seed=0, device="cpu").learner
     choice.start(learner, given["play"])
     observation = torch.rand(50, 4, generator=torch.Generator().manual_seed(4)) * 8.0 + 1.0
     params = {name.removeprefix("policy."): value.detach() for name, value in learner.meta.items() if "policy" in name}
@@ -274,26 +272,24 @@ def test_a_clone_has_to_read_the_z_that_the_learner_reads() -> None:
 
 
 def test_the_published_maze_has_the_published_tasks_and_every_goal_can_be_reached() -> None:
-    published = PointMazes()
-    split = published.make_split()
-    assert (published.name, split.name) == ("point-maze-20-seed0", "flat-40")
-    assert (split.train.shape, split.test.shape) == ((40, 2), (10, 2))
-    assert published.oracle(split.test) == 1.0
-    assert replace(published, maze=MazeConfig(episode_steps=500)).oracle(split.test) is None
-    assert ROBOT.oracle(ROBOT.make_split().test) is None
-    assert load_robot_record(json.loads(json.dumps(make_robot_record(ROBOT)))) == ROBOT
+    published, tasks = Maze(), Maze().tasks()
+    assert (published.name, tasks.name) == ("point-maze-20-seed0", "flat-40")
+    assert (len(tasks.train), len(tasks.test)) == (40, 10)
+    assert compute_oracle(published, goals_of(tasks.test)) == 1.0
+    assert compute_oracle(replace(published, episode_steps=500), goals_of(tasks.test)) is None
+    assert compute_oracle(ROBOT, goals_of(ROBOT.tasks().test)) is None
 
 
 def test_every_cell_of_the_maze_can_be_made(tmp_path: Path) -> None:
-    skills = write_skills(tmp_path, PointMazes().make_robot(1).spec)
+    skills = write_skills(tmp_path, Maze().spec())
     for name, cell in MAZE_CELLS.items():
         config = cell.config
         assert config.learner.module == MODULE
         assert config.roles == (("skills", "play") if "bc-" in name else ("skills",))
         assert ("zarr" in make_train(config, 0).libraries) == ("bc-" in name)
-        robot = config.robot.make_robot(config.learner.rows)
+        robot = config.robot.make(config.learner.rows)
         space = make_space(config.space, robot.spec, skills)
-        made = config.learner.make(space, robot, config.robot.make_split().train, seed=0, device="cpu")
+        made = config.learner.make(space, robot, goals_of(config.robot.tasks().train), seed=0, device="cpu")
         assert made.learner.space is space
 
 
