@@ -48,7 +48,7 @@ def parse_json(content: bytes | str, kind: type[Kind], where: object, error: typ
     except (ValueError, RecursionError) as problem:
         raise error(f"{where}: expected strict JSON, got {' '.join(str(problem).split())[:160]}; {remedy}") from problem
     if type(value) is not kind:
-        names = {dict: "an object", list: "a list"}
+        names: dict[type, str] = {dict: "an object", list: "a list"}
         raise error(f"{where}: expected {names[kind]}, got {names.get(type(value), repr(value)[:40])}; {remedy}")
     return value
 

@@ -14,7 +14,7 @@ VALUES = st.recursive(
     | st.booleans()
     | st.integers(-(2**127), 2**127)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text("aZ \n\"\\é\u2028\U0001f600"),
+    | st.text('aZ \n"\\é\u2028\U0001f600'),
     lambda inner: st.lists(inner) | st.dictionaries(st.text("abc"), inner),
     max_leaves=12,
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ...bounds import Bounded, Count
 from ...datasets.d4rl import D4RLReader
 from ...datasets.layout import Compression
 from ...datasets.store_writer import writing_store
@@ -16,10 +17,10 @@ from .generate import NAME as PLAY_NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IngestConfig:
+class IngestConfig(Bounded):
     """How a source is read."""
 
-    episode_steps: int | None = None
+    episode_steps: Count | None = None
     """Time limit, steps, for files without `timeouts`; None: only `terminals` end an episode there."""
     compression: Compression = "none"
     """Of the store's chunks."""
