@@ -51,6 +51,18 @@ class RowEpisodes(NamedTuple):
     """Shape (R,): the last decision ended the task; else the time limit did."""
     steps: NDArray[np.int64]
     """Shape (R,): low-level steps taken."""
+    reward_range: Array | None = None
+    """Shape (R, 2): lowest and highest reward of one low-level step; None where only decisions are known."""
+    success: NDArray[np.bool_] | None = None
+    """Shape (R,): the task was solved at some step; None where the robot does not tell (`StepRows.success`)."""
+
+    def read_reward_range(self) -> Array:
+        """Lowest and highest reward of each episode, (R, 2): of steps where they are known, else of decisions."""
+        if self.reward_range is not None:
+            return self.reward_range
+        taken = np.arange(self.reward.shape[1]) < self.length[:, None]
+        lowest = np.where(taken, self.reward, np.float32(np.inf)).min(axis=1)
+        return np.stack([lowest, np.where(taken, self.reward, np.float32(-np.inf)).max(axis=1)], axis=1)
 
 
 class Noise(Protocol):

@@ -59,7 +59,7 @@ class LearnerContract:
     budget: Budget
     """How long it has to learn a task."""
     simulator: Mapping[str, Any] | None = None
-    """The simulator that stands in for the robot, see `pipeline/bench/robot_record.py`; None for hardware alone."""
+    """The simulator that stands in for the robot, see `pipeline/robots.py`; None for hardware alone."""
     provenance: Mapping[str, Any]
     """Where the weights come from; informative."""
 

@@ -372,6 +372,7 @@ def _flatten(episodes: Episodes) -> dict[str, Tensor]:
     tensors = episodes._asdict()
     prior = tensors.pop("prior")
     del tensors["path"]
+    tensors = {name: value for name, value in tensors.items() if value is not None}
     return tensors | {"prior_loc": prior.loc, "prior_scale": prior.scale}
 
 

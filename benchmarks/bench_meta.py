@@ -174,7 +174,7 @@ def count_update_flops(learner: SimplLearner) -> tuple[int, int]:
     large as the forward one. The first layer's inputs have a gradient only where they contain the task embedding or a
     sampled skill; the critics' weights have none in the policy's part.
     """
-    config, agent = learner.config, learner.agent
+    config, agent = learner.config, learner.networks
     batch = (config.prior_tasks + config.posterior_tasks) * config.batch
     tokens = config.prior_tasks * config.prior_context + config.posterior_tasks * config.posterior_context
     token = layer_flops(agent.encoder["context"].get_submodule("token"), tokens)
@@ -191,7 +191,7 @@ def make_learner(space: SkillSpace, config: SimplConfig) -> SimplLearner:
     """A learner with a full pool, made of one round of episodes."""
     robot = MazeBatch(LAYOUT, ROWS, threads=2)
     learner = SimplLearner(space, robot, GOALS, config)
-    episodes = collect_once(space, learner.agent, robot)
+    episodes = collect_once(space, learner.networks, robot)
     reward, terminated = robot.compute_reward(episodes.path.numpy(), GOALS)
     view = view_of_all_tasks(episodes, torch.from_numpy(reward), torch.from_numpy(terminated))
     for _ in range(config.pool_episodes // ROWS):

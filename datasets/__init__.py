@@ -1,8 +1,9 @@
 """Unlabeled motion on disk: readers of foreign formats, the episode store, and the window sampler.
 
-    schema      what the arrays mean: names, units, roles, control period
+    schema      what the arrays mean: names, units, roles, control period, robot
     episode     Episode, and the Reader protocol that every format implements
     d4rl        reader and writer of D4RL's HDF5 files; hdf5 refuses what a file must not contain
+    limits      are recorded steps within the limits of their robot
     store       opens a zarr v3 episode store; store_writer writes one, layout says how it is encoded
     manifest    the list of hashes that names a store's content; publish makes files appear whole or not at all
     verify      checks every byte of a store against its manifest
@@ -18,6 +19,7 @@ from .d4rl_infos import D4RLInfo, load_d4rl_info
 from .d4rl_writer import write_d4rl
 from .download import download, downloading
 from .episode import Episode, EpisodeIndex, Reader, SourceSpec
+from .limits import LimitCheck
 from .schema import SCHEMA_VERSION, Feature, Schema
 from .store import EpisodeStore, open_store
 from .store_writer import write_store, writing_store
@@ -32,6 +34,7 @@ __all__ = [
     "EpisodeIndex",
     "EpisodeStore",
     "Feature",
+    "LimitCheck",
     "Reader",
     "Schema",
     "SourceSpec",

@@ -12,23 +12,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SourceError
-from .d4rl_writer import FLAGS, REQUIRED, write_d4rl
+from ..errors import SourceError, SpecError
+from ..robots.spec import ArraySpec, RobotSpec
+from ..strict_json import parse_json
+from .d4rl_writer import FLAGS, REQUIRED, ROBOT, write_d4rl
 from .episode import Episode, EpisodeIndex, SourceSpec
 from .hdf5 import open_hdf5, require_plain, walk
 from .schema import Feature, Role, Schema
-
-if TYPE_CHECKING:
-    from ..robots.spec import ArraySpec, RobotSpec
 
 __all__ = ["D4RLReader", "write_d4rl"]
 
@@ -50,29 +49,57 @@ class D4RLReader:
     Args:
         path: The HDF5 file.
         spec: The robot it was recorded on: gives names, units and the control period, and the widths that
-            `observations` and `actions` must have. Without it, axes are numbered and the period is unknown.
+            `observations` and `actions` must have. Without it, the robot is the one that the file names, as files of
+            `write_d4rl` do; else axes are numbered, and units and period unknown. `LimitCheck` checks the values.
         episode_steps: Time limit, steps, for files without `timeouts`: an episode that reaches it is cut there, as
             `sequence_dataset` does with the environment's limit. None: only `terminals` end an episode there.
     """
 
     def __init__(self, path: str | Path, spec: RobotSpec | None = None, episode_steps: int | None = None) -> None:
         self._path = Path(path)
-        self._robot = spec
+        self._spec = spec
         self._episode_steps = episode_steps
+
+    @cached_property
+    def robot(self) -> RobotSpec | None:
+        """The robot it was recorded on, as the caller or the file says; None where neither does.
+
+        Raises:
+            SourceError: the file is missing or damaged.
+            SpecError: the file names another robot than the caller.
+        """
+        with open_hdf5(self._path) as file:
+            entry = walk(file, self._path).get(ROBOT)
+            if entry is None:
+                return self._spec
+            require_plain(entry, ROBOT, self._path)
+            text, kind = entry[()], f"{entry.dtype} {entry.shape}"
+        where, remedy = f"{self._path}: {ROBOT}", "write the file again"
+        if not isinstance(text, bytes):
+            raise SourceError(f"{where}: expected JSON text, got {kind}; {remedy}")
+        try:
+            stated = RobotSpec.from_json(parse_json(text, dict, where, SourceError, remedy))
+        except SpecError as error:
+            raise SourceError(f"{where}: expected the spec of a robot, got {error}; {remedy}") from error
+        if self._spec is None:
+            return stated
+        self._spec.require_source(stated, str(self._path))
+        return self._spec
 
     def describe(self) -> SourceSpec:
         """Reads the structure and the flags, not the arrays.
 
         Raises:
             SourceError: the file is missing, damaged, no D4RL file, has no rows, or links to data elsewhere.
+            SpecError: the file names another robot than the caller.
         """
         features, index, ignored = self._structure
-        spec = self._robot
+        spec = self.robot
         return SourceSpec(
             schema=Schema(
                 features=tuple(feature for _, feature in features),
                 control_period=spec.control_period if spec else None,
-                robot=spec.name if spec else "",
+                robot=spec,
             ),
             episodes=len(index.start),
             rows=int(index.length.sum()),
@@ -116,7 +143,8 @@ class D4RLReader:
 
     @cached_property
     def _structure(self) -> tuple[list[tuple[str, Feature]], EpisodeIndex, tuple[str, ...]]:
-        path = self._path
+        path, robot = self._path, self.robot
+        arrays = {} if robot is None else {"observation": robot.observation, "action": robot.action}
         with open_hdf5(path) as file:
             entries = walk(file, path)
             for name in REQUIRED:
@@ -140,16 +168,16 @@ class D4RLReader:
                         "write equal lengths"
                     )
             carried.sort(key=lambda name: (list(_ROLES).index(name) if name in _ROLES else len(_ROLES), name))
-            features = [(name, self._feature(name, entries[name])) for name in carried]
+            features = [(name, self._feature(name, entries[name], arrays)) for name in carried]
             names = [feature.name for _, feature in features]
             if len(set(names)) != len(names):
                 raise SourceError(f"{path}: infos: expected distinct names, got {', '.join(names)}; rename one")
             terminals = _flags(entries["terminals"], "terminals", path)
             timeouts = _flags(entries["timeouts"], "timeouts", path) if "timeouts" in entries else None
-        ignored = tuple(name for name in entries if name not in carried and name not in FLAGS)
+        ignored = tuple(name for name in entries if name not in carried and name not in (*FLAGS, ROBOT))
         return features, compute_episodes(terminals, timeouts, self._episode_steps), ignored
 
-    def _feature(self, source: str, data: h5py.Dataset) -> Feature:
+    def _feature(self, source: str, data: h5py.Dataset, arrays: Mapping[str, ArraySpec]) -> Feature:
         name, role = _ROLES.get(source) or (_identifier(source), "other")
         shape = tuple(int(size) for size in data.shape[1:])
         if len(shape) > 1 or 0 in shape or (shape == () and source in ("observations", "actions")):
@@ -163,7 +191,7 @@ class D4RLReader:
         width = shape[0] if shape else 1
         axes = tuple(f"{name}_{axis}" for axis in range(width)) if shape else (name,)
         units: tuple[str, ...] = ("",) * width
-        array_spec = self._array_spec(name)
+        array_spec = arrays.get(name)
         if array_spec is not None:
             if len(array_spec.axes) != width:
                 raise SourceError(
@@ -172,11 +200,6 @@ class D4RLReader:
                 )
             axes, units = array_spec.names, tuple(axis.unit for axis in array_spec.axes)
         return Feature(name=name, dtype="float32", shape=shape, units=units, role=role, axes=axes)
-
-    def _array_spec(self, name: str) -> ArraySpec | None:
-        if self._robot is None:
-            return None
-        return {"observation": self._robot.observation, "action": self._robot.action}.get(name)
 
     @cached_property
     def _provenance(self) -> dict[str, Any]:

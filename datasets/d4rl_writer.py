@@ -7,6 +7,7 @@ Legend: N rows (steps of all episodes, one after the other), dim number of axes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,25 @@ import numpy.typing as npt
 
 from ..errors import SourceError
 from ..plain_files import sync
+from ..robots.spec import RobotSpec
 from .publish import publish, refuse_existing
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 """Data sets that every D4RL file has."""
 FLAGS = ("terminals", "timeouts")
 """Data sets of booleans: the episode ends with this row."""
+ROBOT = "metadata/robot_spec"
+"""Data set with the spec of the robot as JSON text, where the writer knows it; ours, other readers pass it over."""
 
 
-def write_d4rl(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
+def write_d4rl(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], robot: RobotSpec | None = None) -> Path:
     """Writes a D4RL file that is either there and whole or not there at all.
 
     Args:
         path: Where the file shall appear; nothing may be there yet.
         arrays: `observations` (N, O), `actions` (N, A), `rewards` (N,), `terminals` (N,) and as a rule `timeouts` (N,),
             `infos/qpos`, `infos/qvel`, `infos/goal` (N, dim). Flags are stored as bool, the rest as float32.
+        robot: That the data are from; `D4RLReader` then takes names, units, limits and control period from the file.
 
     Returns:
         The path.
@@ -57,6 +62,8 @@ def write_d4rl(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]]) -> Path
         with h5py.File(partial, "w", libver="earliest") as file:
             for name, value in converted.items():
                 file.create_dataset(name, data=value)
+            if robot is not None:
+                file.create_dataset(ROBOT, data=np.bytes_(json.dumps(robot.to_json())))
         sync(partial)
         publish(partial, path, SourceError)
     finally:

@@ -13,9 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import SpecError
+from ..robots.spec import RobotSpec
 
-SCHEMA_VERSION = 1
-"""Raised when the meaning of a field changes; a store of another version is refused, never guessed at."""
+SCHEMA_VERSION = 2
+"""Raised when the meaning of a field changes; a store of an unknown version is refused, never guessed at."""
+NAMED_ROBOT_VERSION = 1
+"""In this version `robot` was a name, which says nothing of limits; such a store opens, its robot is unknown."""
 
 Role = Literal["observation", "action", "reward", "state", "goal", "other"]
 _ROLES: tuple[str, ...] = get_args(Role)
@@ -67,15 +70,17 @@ class Schema:
     """The features of every step, the clock they were taken on and the robot they came from.
 
     Raises:
-        SpecError: no feature, two of the same name, or a control period that is not a positive number.
+        SpecError: no feature, two of the same name, a control period that is not a positive number, or a robot whose
+            axes, units or control period are others.
     """
 
     features: tuple[Feature, ...]
     """In the order in which they are stored."""
     control_period: float | None = None
     """Seconds between two steps; None when the source does not say."""
-    robot: str = ""
-    """Name of the robot; "" when the source does not say."""
+    robot: RobotSpec | None = None
+    """Of the robot that the data are from; `observation` and `action` then lie within its limits. None where nobody
+    said."""
 
     def __post_init__(self) -> None:
         names = self.names
@@ -84,6 +89,22 @@ class Schema:
         period = self.control_period
         if period is not None and not (math.isfinite(period) and period > 0):
             raise SpecError(f"schema: expected control_period > 0, got {period} s; give the robot's period")
+        if self.robot is not None:
+            self._check_robot(self.robot)
+
+    def _check_robot(self, robot: RobotSpec) -> None:
+        where = f"schema of robot '{robot.name}'"
+        if self.control_period != robot.control_period:
+            raise SpecError(
+                f"{where}: expected control_period {robot.control_period} s, got {self.control_period} s; "
+                "give the robot's period"
+            )
+        for name, array in (("observation", robot.observation), ("action", robot.action)):
+            feature = self.feature(name)
+            expected = [(axis.name, axis.unit) for axis in array.axes]
+            got = list(zip(feature.axes, feature.units, strict=True))
+            if got != expected:
+                raise SpecError(f"{where}: expected {name} axes and units {expected}, got {got}; name the axes so")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,7 +126,7 @@ class Schema:
         """Plain JSON values, with the schema version."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "robot": self.robot,
+            "robot": None if self.robot is None else self.robot.to_json(),
             "control_period": self.control_period,
             "features": [
                 {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(feature).items()}
@@ -121,20 +142,27 @@ class Schema:
             SpecError: another schema version, an unknown or missing field, or a field of the wrong type.
         """
         fields = _fields(value, ("schema_version", "robot", "control_period", "features"), where)
-        if fields["schema_version"] != SCHEMA_VERSION:
+        version, period, robot, features = (
+            fields[name] for name in ("schema_version", "control_period", "robot", "features")
+        )
+        if type(version) is not int or version not in (NAMED_ROBOT_VERSION, SCHEMA_VERSION):
             raise SpecError(
-                f"{where}: expected schema_version {SCHEMA_VERSION}, got {fields['schema_version']!r}; "
+                f"{where}: expected schema_version {SCHEMA_VERSION} or {NAMED_ROBOT_VERSION}, got {version!r}; "
                 "ingest the source again with this version of supple"
             )
-        period, robot, features = fields["control_period"], fields["robot"], fields["features"]
-        if not (period is None or type(period) in (int, float)) or not isinstance(robot, str):
-            raise SpecError(f"{where}: expected a number and a name, got {period!r} s and {robot!r}; ingest again")
+        known: type = str if version == NAMED_ROBOT_VERSION else dict
+        if not (period is None or type(period) in (int, float)) or not (robot is None or isinstance(robot, known)):
+            raise SpecError(f"{where}: expected a number and a robot, got {period!r} s and {robot!r}; ingest again")
         if not isinstance(features, list):
             raise SpecError(f"{where}: expected a list of features, got {type(features).__name__}; ingest again")
+        try:
+            seconds = None if period is None else float(period)
+        except OverflowError as error:
+            raise SpecError(f"{where}: expected a control_period in seconds, got {error}; ingest again") from error
         return cls(
             features=tuple(_feature(item, where) for item in features),
-            control_period=None if period is None else float(period),
-            robot=robot,
+            control_period=seconds,
+            robot=RobotSpec.from_json(robot) if isinstance(robot, dict) else None,
         )
 
 

@@ -10,7 +10,7 @@ Axes: R rows, r rows still running, K decisions, H low-level steps per decision,
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -58,6 +58,10 @@ class Episodes(NamedTuple):
     """Shape (R,): low-level steps taken."""
     path: Tensor
     """Shape (R, K * H, O): observation after each low-level step."""
+    reward_range: Tensor | None = None
+    """Shape (R, 2): lowest and highest reward of one low-level step; None where only decisions are known."""
+    success: Tensor | None = None
+    """Shape (R,) bool: the task was solved at some step; None where the robot does not tell (`StepRows.success`)."""
 
 
 def collect(
@@ -92,6 +96,8 @@ def collect(
     steps = np.full(rows, robot.spec.episode_steps)
     terminated = np.zeros(rows, np.bool_)
     path = np.zeros((decisions * horizon, rows, dim), np.float32)  # a step's rows side by side: one write, not R
+    lowest, highest = np.full(rows, np.inf, np.float32), np.full(rows, -np.inf, np.float32)
+    success: NDArray[np.bool_] | None = None
 
     active = np.arange(rows)
     now = robot.reset(active, goals, rng)
@@ -114,6 +120,11 @@ def collect(
                 index = slice(None) if len(running) == rows else running
                 reward[index, decision] += result.reward
                 path[decision * horizon + step, index] = now
+                lowest[index] = np.minimum(lowest[index], result.reward)
+                highest[index] = np.maximum(highest[index], result.reward)
+                if result.success is not None:
+                    success = np.zeros(rows, np.bool_) if success is None else success
+                    success[index] |= result.success
                 stop = result.truncated | result.terminated if stop_at_goal else result.truncated
                 if stop.any():
                     terminated[running] |= result.terminated & stop_at_goal
@@ -140,4 +151,26 @@ def collect(
         torch.from_numpy(terminated).to(device),
         torch.from_numpy(steps).to(device),
         torch.from_numpy(path.swapaxes(0, 1).copy()).to(device),
+        torch.from_numpy(np.stack((lowest, highest), axis=1)).to(device),
+        None if success is None else torch.from_numpy(success).to(device),
     )
+
+
+def reward_range_of(episodes: Episodes) -> Tensor:
+    """Lowest and highest reward that each episode paid, (R, 2): of steps where they are known, else of decisions."""
+    if episodes.reward_range is not None:
+        return episodes.reward_range
+    taken = torch.arange(episodes.reward.shape[1], device=episodes.length.device) < episodes.length[:, None]
+    lowest = torch.where(taken, episodes.reward, torch.inf).amin(1)
+    return torch.stack((lowest, torch.where(taken, episodes.reward, -torch.inf).amax(1)), dim=1)
+
+
+def row_of(episodes: Episodes, row: int) -> Episodes:
+    """The episode of one row, as a batch of one."""
+
+    def cut(value: Tensor | None) -> Any:
+        return None if value is None else value[row : row + 1]
+
+    fields: dict[str, Any] = episodes._asdict()
+    prior = Gaussian(*(part[row : row + 1] for part in fields.pop("prior")))
+    return Episodes(prior=prior, **{name: cut(value) for name, value in fields.items()})

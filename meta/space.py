@@ -9,7 +9,6 @@ Axes: B batch, r rows, O observation, Z latent, A action.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Protocol
 
@@ -63,12 +62,12 @@ class SkillSpace:
     def __init__(self, model: SkillModel) -> None:
         """Freezes `model` where it is; the low level runs on a copy on the CPU, beside the robot."""
         self.model = model.eval().requires_grad_(False)
-        low_level = copy.deepcopy(model).cpu()
-        (weight, self._bias), *self._rest = linear_layers(low_level.decoder)
+        mean, std = model.normaliser.mean.cpu(), model.normaliser.std.cpu()
+        # raw observations in and the robot's units out, so that a step needs no scaling
+        (weight, self._bias), *self._rest = linear_layers(model.make_robot_decoder().cpu())
         self._from_skill = weight[model.observation_dim :]
-        # raw observations in, so that a step needs no normalisation
-        self._from_observation = weight[: model.observation_dim] / low_level.normaliser.std[:, None]
-        self._from_mean = low_level.normaliser.mean @ self._from_observation
+        self._from_observation = weight[: model.observation_dim] / std[:, None]
+        self._from_mean = mean @ self._from_observation
 
     @property
     def latent_dim(self) -> int:

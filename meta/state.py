@@ -42,7 +42,7 @@ def episodes_tensors(rounds: Sequence[Episodes]) -> dict[str, Tensor]:
     for index, episodes in enumerate(rounds):
         fields = episodes._asdict()
         prior = fields.pop("prior")
-        tensors |= {f"{index}.{name}": value for name, value in fields.items()}
+        tensors |= {f"{index}.{name}": value for name, value in fields.items() if value is not None}
         tensors |= {f"{index}.prior.{name}": value for name, value in prior._asdict().items()}
     return tensors
 

@@ -78,7 +78,7 @@ VERBS = {
         "Learn the skill model from an episode store: encoder, decoder and skill prior.",
         (
             "supple extract runs/my/ingest --out runs/my/extract",
-            "supple extract store --skill.skill-dim 8 --skill.num-updates 20000 --seed 1",
+            "supple extract runs/my/ingest --skill.skill-dim 8 --skill.num-updates 20000 --seed 1",
         ),
     ),
     "meta-train": Entry(

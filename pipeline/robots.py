@@ -26,6 +26,7 @@ import numpy as np
 from ..errors import BundleError, ConfigError, SuppleError
 from ..robots.families import FAMILIES
 from ..robots.family import ONLY_TASKS, BuiltFrom, ChecksTasks, RobotFamily
+from ..robots.planner import PlannerConfig
 from ..robots.task import Task, TaskSet, load_tasks_csv
 from .keys import compute_code_digest, compute_digest, compute_file_digest, compute_versions
 
@@ -97,6 +98,20 @@ def find_robot(reference: str) -> RobotChoice:
     return RobotChoice(f"{label}:{name}", cast(RobotFamily, family), file)
 
 
+def choose_builtin(family: RobotFamily) -> RobotChoice:
+    """A built-in family with any settings, as if it had been named.
+
+    Raises:
+        ConfigError: It is not one of `FAMILIES`.
+    """
+    for name, known in FAMILIES.items():
+        if type(known) is type(family):
+            return RobotChoice(name, family)
+    raise ConfigError(
+        f"robot: expected a family of {', '.join(FAMILIES)}, got {type(family).__name__}; add it to FAMILIES"
+    )
+
+
 def is_family(value: object) -> bool:
     """Whether this is a family: an object of a frozen dataclass with the calls of `RobotFamily`."""
     calls = all(callable(getattr(type(value), name, None)) for name in ("spec", "make", "tasks"))
@@ -149,16 +164,13 @@ def _run_file(path: Path) -> ModuleType:
 
 
 def load_presets(module: ModuleType, where: str) -> dict[str, Any]:
-    """The presets of a user's module; empty where it has none.
+    """The presets of a user's module, of which each has a robot; empty where it has none.
 
     Raises:
-        ConfigError: `PRESETS` is no dict of `RunConfig`.
+        ConfigError: `PRESETS` is no dict of presets.
     """
-    from .presets import RunConfig
-
     presets = vars(module).get(PRESETS_NAME, {})
-    wrong = not isinstance(presets, dict) or any(not isinstance(value, RunConfig) for value in presets.values())
-    if wrong:
+    if not isinstance(presets, dict) or not all(is_family(getattr(value, "robot", None)) for value in presets.values()):
         raise ConfigError(f"{where} {PRESETS_NAME}: expected a dict of RunConfig by name, got another; correct it")
     return dict(presets)
 
@@ -177,6 +189,7 @@ def find_recorded(record: object, given: RobotChoice | None, where: str, *, acce
     """
     if not isinstance(record, Mapping) or not isinstance(record.get("family"), str):
         raise BundleError(f"{where}: expected the robot that it was made for, got {record!r:.80}; pass --robot")
+    record = _rename_old(record)
     reference = record["family"]
     if given is None:
         if reference not in FAMILIES:
@@ -199,6 +212,14 @@ def find_recorded(record: object, given: RobotChoice | None, where: str, *, acce
     return given
 
 
+def _rename_old(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A record as bundles have it that were written when the maze was two dataclasses, in today's form."""
+    match record:
+        case {"family": "point-mazes", "config": {"maze": Mapping() as maze, "tasks": Mapping() as tasks}}:
+            return {"family": "maze", "config": {**maze, **tasks, "planner": _plain(PlannerConfig())}}
+    return record
+
+
 def find_tasks(choice: RobotChoice, train: Path | None, test: Path | None) -> TaskSet:
     """The family's own tasks, or those of CSV files in the place of its train or test tasks.
 
@@ -212,9 +233,9 @@ def find_tasks(choice: RobotChoice, train: Path | None, test: Path | None) -> Ta
         return TaskSet(f"{train.stem}-{test.stem}", load_tasks(choice, train), load_tasks(choice, test))
     own = choice.family.tasks()
     if train is not None:
-        return TaskSet(f"{train.stem}-{own.name}", load_tasks(choice, train), own.test)
+        return TaskSet(f"{train.stem}-{own.name}", load_tasks(choice, train), own.test, own.held_out)
     assert test is not None
-    return TaskSet(f"{own.name}-{test.stem}", own.train, load_tasks(choice, test))
+    return TaskSet(f"{own.name}-{test.stem}", own.train, load_tasks(choice, test), own.held_out)
 
 
 def load_tasks(choice: RobotChoice, path: Path) -> tuple[Task, ...]:

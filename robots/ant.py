@@ -25,7 +25,8 @@ G = 2 goal: a unit vector, or a place in metres.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, final
 
 import mujoco
@@ -34,12 +35,15 @@ from numpy.typing import NDArray
 
 from ..errors import SpecError
 from .array_robots import Index
+from .family import ONLY_TASKS, BuiltFrom
 from .mujoco_robots import MujocoRobots, action_axes, load_gymnasium_model, position_axes, velocity_axes
 from .robot import Bool, Float, Rows
 from .spec import ArraySpec, Axis, RobotSpec
 from .task import TaskSet
 from .task_draws import draw_tasks
 
+MODEL = "ant"
+"""Of Gymnasium."""
 EPISODE_STEPS = 200
 FRAME_SKIP = 5
 GOAL_DISC = 3.0
@@ -102,7 +106,7 @@ class AntBatch(MujocoRobots):
     """
 
     def __init__(self, variant: Ant, rows: int, *, threads: int = 1, episode_steps: int = EPISODE_STEPS) -> None:
-        model = load_gymnasium_model("ant")
+        model = load_gymnasium_model(MODEL)
         spec = ant_spec(variant, model, episode_steps)
         super().__init__(spec, model, rows, frame_skip=FRAME_SKIP, threads=threads)
         self.variant = variant
@@ -150,3 +154,40 @@ def draw_ant_goals(variant: Ant, count: int, rng: np.random.Generator) -> Float:
 def make_ant_tasks(variant: Ant, num_train: int, num_test: int, seed: int) -> TaskSet:
     """Tasks of a variant; see `draw_tasks`."""
     return draw_tasks(variant.name, lambda count, rng: draw_ant_goals(variant, count, rng), num_train, num_test, seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ants(BuiltFrom):
+    """Ants that walk in a direction or to a place; both are held out."""
+
+    variant: Ant = ANT_GOAL
+    num_train: int = field(default=150, metadata=ONLY_TASKS)
+    """As Rakelly et al. for goals."""
+    num_test: int = field(default=30, metadata=ONLY_TASKS)
+    """As Rakelly et al. for goals."""
+    task_seed: int = field(default=0, metadata=ONLY_TASKS)
+
+    @property
+    def name(self) -> str:
+        """See `RobotFamily.name`."""
+        return self.variant.name.replace("_", "-")
+
+    def spec(self) -> RobotSpec:
+        """See `RobotFamily.spec`."""
+        return ant_spec(self.variant, load_gymnasium_model(MODEL))
+
+    def make(self, rows: int, threads: int = 1) -> AntBatch:
+        """See `RobotFamily.make`."""
+        return AntBatch(self.variant, rows, threads=threads)
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`."""
+        return make_ant_tasks(self.variant, self.num_train, self.num_test, self.task_seed)
+
+    def files(self) -> tuple[Path, ...]:
+        """See `BuiltFrom.files`: none but what Gymnasium's version stands for."""
+        return ()
+
+    def libraries(self) -> tuple[str, ...]:
+        """See `BuiltFrom.libraries`."""
+        return ("gymnasium", "mujoco")

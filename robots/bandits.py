@@ -15,12 +15,14 @@ Axes: R rows, r rows of this call, K arms, T pulls.
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .array_robots import ArrayRobots, Index
+from .family import ONLY_TASKS
 from .robot import Bool, Float, Rows
 from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 from .task import TaskSet
@@ -41,6 +43,15 @@ def _bandit_spec(name: str, parameters: list[Axis], pulls: int) -> RobotSpec:
         episode_steps=pulls,
         choices=choices,
     )
+
+
+def bernoulli_bandit_spec(arms: int = ARMS, pulls: int = PULLS) -> RobotSpec:
+    """The contract of Bernoulli bandits.
+
+    Raises:
+        SpecError: There are fewer than two arms, or no pulls.
+    """
+    return _bandit_spec("bernoulli_bandit", [Axis(f"probability{arm}", "1", 0.0, 1.0) for arm in range(arms)], pulls)
 
 
 class _Bandits(ArrayRobots):
@@ -82,8 +93,7 @@ class BernoulliBanditBatch(_Bandits):
     """
 
     def __init__(self, rows: int, *, arms: int = ARMS, episode_steps: int = PULLS) -> None:
-        parameters = [Axis(f"probability{arm}", "1", 0.0, 1.0) for arm in range(arms)]
-        super().__init__(_bandit_spec("bernoulli_bandit", parameters, episode_steps), rows)
+        super().__init__(bernoulli_bandit_spec(arms, episode_steps), rows)
 
     def _draw_noise(self, rng: np.random.Generator, shape: tuple[int, int]) -> Float:
         return rng.random(shape, np.float32)
@@ -137,3 +147,32 @@ def make_gaussian_bandit_tasks(num_train: int, num_test: int, seed: int, *, arms
     """Gaussian bandits; see `draw_tasks`."""
     name = f"gaussian-bandit-{arms}"
     return draw_tasks(name, lambda count, rng: draw_gaussian_goals(count, rng, arms=arms), num_train, num_test, seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BernoulliBandits:
+    """Bandits whose arms pay 1 with probabilities from U[0, 1]; an episode is all pulls."""
+
+    pulls: int = PULLS
+    arms: int = ARMS
+    num_train: int = field(default=100_000, metadata=ONLY_TASKS)
+    """Train tasks; Duan et al. draw new ones for each trial, and so many stand in for that."""
+    num_test: int = field(default=4096, metadata=ONLY_TASKS)
+    task_seed: int = field(default=0, metadata=ONLY_TASKS)
+
+    @property
+    def name(self) -> str:
+        """See `RobotFamily.name`."""
+        return f"bandit-{self.pulls}-{self.arms}"
+
+    def spec(self) -> RobotSpec:
+        """See `RobotFamily.spec`."""
+        return bernoulli_bandit_spec(self.arms, self.pulls)
+
+    def make(self, rows: int, threads: int = 1) -> BernoulliBanditBatch:
+        """See `RobotFamily.make`; there is no physics, so that threads do not count."""
+        return BernoulliBanditBatch(rows, arms=self.arms, episode_steps=self.pulls)
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`."""
+        return make_bernoulli_bandit_tasks(self.num_train, self.num_test, self.task_seed, arms=self.arms)

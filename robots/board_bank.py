@@ -7,7 +7,7 @@ seed of its own. Here the seeds are 0 .. 31 and 100 .. 163; a public re-implemen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count, islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -37,8 +37,11 @@ def make_board_tasks(name: str, num_train: int, num_test: int) -> TaskSet:
     """
     test = range(FIRST_TEST_ID, FIRST_TEST_ID + num_test)
     train = islice((number for number in count() if number not in test), num_train)
-    as_tasks = (tuple(Task(f"board_{number}", (float(number),)) for number in split) for split in (train, test))
-    return TaskSet(f"{name}-{num_train}-{num_test}", *as_tasks)
+    return TaskSet(f"{name}-{num_train}-{num_test}", _board_tasks(train), _board_tasks(test))
+
+
+def _board_tasks(numbers: Iterable[int]) -> tuple[Task, ...]:
+    return tuple(Task(f"board_{number}", (float(number),)) for number in numbers)
 
 
 class BoardBank(Generic[BoardT]):

@@ -18,7 +18,8 @@ Axes: R rows, r rows of this call, O = 17 observation (qpos without x, then qvel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, final
 
 import mujoco
@@ -27,12 +28,15 @@ from numpy.typing import NDArray
 
 from ..errors import SpecError
 from .array_robots import Index
+from .family import ONLY_TASKS, BuiltFrom
 from .mujoco_robots import MujocoRobots, action_axes, load_gymnasium_model, position_axes, velocity_axes
 from .robot import Bool, Float, Rows
 from .spec import ArraySpec, Axis, RobotSpec
 from .task import TaskSet
-from .task_draws import draw_tasks
+from .task_draws import draw_tasks, repeat_tasks
 
+MODEL = "half_cheetah"
+"""Of Gymnasium."""
 EPISODE_STEPS = 200
 CONTROL_COST = 0.05
 """Of the squared length of the action (Finn et al., Rakelly et al.; Gymnasium: 0.1)."""
@@ -93,7 +97,7 @@ class CheetahBatch(MujocoRobots):
     """
 
     def __init__(self, variant: Cheetah, rows: int, *, threads: int = 1, episode_steps: int = EPISODE_STEPS) -> None:
-        model = load_gymnasium_model("half_cheetah")
+        model = load_gymnasium_model(MODEL)
         spec = cheetah_spec(variant, model, episode_steps)
         super().__init__(spec, model, rows, frame_skip=variant.frame_skip, threads=threads)
         self.variant = variant
@@ -133,3 +137,43 @@ def make_cheetah_velocity_tasks(variant: Cheetah, num_train: int, num_test: int,
         num_test,
         seed,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cheetahs(BuiltFrom):
+    """HalfCheetah. Velocities are held out; of the two directions none can be, so that they measure adaptation only."""
+
+    variant: Cheetah = CHEETAH_VELOCITY
+    num_train: int = field(default=100, metadata=ONLY_TASKS)
+    """Velocities to train on (Rakelly et al.); directions are repeated up to this number."""
+    num_test: int = field(default=30, metadata=ONLY_TASKS)
+    """Velocities to test on (Rakelly et al.)."""
+    task_seed: int = field(default=0, metadata=ONLY_TASKS)
+
+    @property
+    def name(self) -> str:
+        """See `RobotFamily.name`."""
+        return self.variant.name.replace("_", "-")
+
+    def spec(self) -> RobotSpec:
+        """See `RobotFamily.spec`."""
+        return cheetah_spec(self.variant, load_gymnasium_model(MODEL))
+
+    def make(self, rows: int, threads: int = 1) -> CheetahBatch:
+        """See `RobotFamily.make`."""
+        return CheetahBatch(self.variant, rows, threads=threads)
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`."""
+        if self.variant.reward == "direction":
+            train = np.tile(DIRECTIONS, (-(-self.num_train // 2), 1))
+            return repeat_tasks(f"{self.name}-both", train, DIRECTIONS)
+        return make_cheetah_velocity_tasks(self.variant, self.num_train, self.num_test, self.task_seed)
+
+    def files(self) -> tuple[Path, ...]:
+        """See `BuiltFrom.files`: none but what Gymnasium's version stands for."""
+        return ()
+
+    def libraries(self) -> tuple[str, ...]:
+        """See `BuiltFrom.libraries`."""
+        return ("gymnasium", "mujoco")

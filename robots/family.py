@@ -88,7 +88,7 @@ class Plays(ABC):
     @property
     @abstractmethod
     def play_steps(self) -> int:
-        """T, length of one episode of play data, low-level steps."""
+        """T, length of one episode of play data, low-level steps, or the largest where some end early."""
 
     @abstractmethod
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
@@ -204,6 +204,15 @@ class BuiltFrom(ABC):
     @abstractmethod
     def libraries(self) -> tuple[str, ...]:
         """Names of distributions; their versions count."""
+
+
+class Hardware:
+    """A family of one real robot: `make` connects it and has one row.
+
+    It is never re-armed by the program: after a fault or a stop a person looks at it first.
+    """
+
+    __slots__ = ()
 
 
 def make_robots(family: RobotFamily, rows: int, threads: int = 1) -> RobotBatch:

@@ -13,16 +13,18 @@ Axes: R rows, r rows of this call, N tasks, O = G = 2 [x, y] in cells.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .array_robots import ArrayRobots, Index, require_whole
+from .family import ONLY_TASKS, Draws, Scene, TellsSuccess
 from .robot import Bool, Float, Rows
 from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 from .task import TaskSet
-from .task_draws import split_tasks
+from .task_draws import repeat_tasks, split_tasks
 
 CELLS = 5
 EPISODE_STEPS = 15
@@ -103,3 +105,40 @@ def make_gridnavi_tasks(num_train: int, num_test: int, seed: int) -> TaskSet:
     The paper trains and tests on all 21, from which `draw_gridnavi_goals` draws.
     """
     return split_tasks("gridnavi", np.array(CANDIDATES, np.float32), num_train, num_test, seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridNavi(TellsSuccess, Draws):
+    """GridNavi as published, trained and tested on all 21 goal cells: it measures search, no held-out task."""
+
+    num_train: int = field(default=2100, metadata=ONLY_TASKS)
+    """Draws, with replacement, from which tasks are taken."""
+    task_seed: int = field(default=0, metadata=ONLY_TASKS)
+
+    @property
+    def name(self) -> str:
+        """See `RobotFamily.name`."""
+        return "gridnavi"
+
+    def spec(self) -> RobotSpec:
+        """See `RobotFamily.spec`."""
+        return gridnavi_spec()
+
+    def make(self, rows: int, threads: int = 1) -> GridNaviBatch:
+        """See `RobotFamily.make`; there is no physics, so that threads do not count."""
+        return GridNaviBatch(rows)
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`."""
+        train = draw_gridnavi_goals(self.num_train, np.random.default_rng(self.task_seed))
+        return repeat_tasks("gridnavi-all-21", train, np.array(CANDIDATES, np.float32))
+
+    def compute_success(self, observation: Float, reward: Float, goals: Float) -> Bool:
+        """See `TellsSuccess.compute_success`: the step led into the goal cell, or stayed there."""
+        success: Bool = (observation == goals).all(axis=-1)
+        return success
+
+    def scene(self) -> Scene:
+        """See `Draws.scene`: the grid; the middles of its cells are whole numbers."""
+        ends = (-0.5, CELLS - 0.5)
+        return Scene(axes=("x", "y"), goal_axes=("x", "y"), unit="cell", limits=(ends, ends), start=(0.0, 0.0))

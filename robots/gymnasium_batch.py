@@ -8,44 +8,56 @@
 
 The interface is Gymnasium's (Towers et al., "Gymnasium: A Standard Interface for Reinforcement Learning Environments",
 2024); `gymnasium_view.py` is the other direction. The spec is derived from the spaces: observations are flattened as
-Gymnasium flattens them (a discrete one becomes one-hot), actions are a box or choices. Rows are stepped one after the
-other.
+Gymnasium flattens them (a discrete one becomes one-hot) and may be hidden in part, actions are a box or choices. Rows
+are stepped one after the other, or in processes of their own, see `gymnasium_rows.py`.
 
 An episode draws the seed of its environment at reset, so that environments that draw from Gymnasium's `np_random` keep
 the contract of `RobotBatch`; one that draws from a global generator does not.
 
-Axes: R rows, r rows of this call, O observation, A action, G goal.
+Axes: R rows, r rows of this call, N tasks, F observation as Gymnasium flattens it, O observation that is shown, A
+action, G goal.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeAlias, final
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias, final
 
-import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete, Space
-from gymnasium.spaces.utils import flatten, flatten_space
+from gymnasium.spaces import Box, Dict, Discrete, Space
+from gymnasium.spaces.utils import flatdim, flatten_space
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ConfigError, RobotFault, SpecError
 from .array_robots import ArrayRobots, Index
+from .gymnasium_rows import Env, EnvRows, Kind, LocalRows, MakeEnv, ProcessRows, ReadSuccess, SetTask
 from .robot import Bool, Float, Rows, StepRows, require_rows
 from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 
-Env: TypeAlias = gymnasium.Env[Any, Any]
-MakeEnv = Callable[[Float], Env]
-"""An environment of the task with these parameters, shape (G,)."""
-SetTask = Callable[[Env, Float], None]
-"""Gives an environment another task before its next reset."""
+ComputeSuccess: TypeAlias = Callable[[Float, Float, Float], Bool]
+"""Whether tasks are solved, shape (r,), from observations (r, O), rewards (r,) and goals (r, G)."""
+ComputeReward: TypeAlias = Callable[[Float, Float], tuple[Float, Bool]]
+"""See `RobotBatch.compute_reward`."""
+TellSuccess: TypeAlias = Literal["info", "terminated"] | float | ComputeSuccess
+"""Success is what `info["is_success"]` or `info["success"]` says, the end of the task, a reward of at least this, or
+computed."""
 
 _SEEDS = 2**31
 """Seeds of episodes are drawn below this."""
 
 
 def env_spec(
-    env: Env, goal: ArraySpec, *, name: str | None = None, episode_steps: int | None = None, control_period: float = 1.0
+    env: Env,
+    goal: ArraySpec,
+    *,
+    name: str | None = None,
+    episode_steps: int | None = None,
+    control_period: float = 1.0,
+    hide: Sequence[str | int] = (),
+    observation_axes: Sequence[Axis] = (),
+    action_axes: Sequence[Axis] = (),
 ) -> RobotSpec:
     """The contract of the robots of such environments.
 
@@ -55,41 +67,97 @@ def env_spec(
         name: Of the family; None takes the environment's id.
         episode_steps: Time limit; None takes the one that Gymnasium registered.
         control_period: Time between two actions, seconds; Gymnasium does not know it.
+        hide: See `find_shown`.
+        observation_axes: Names, units and limits of all that is shown; none takes the limits of the space, and names
+            after its keys.
+        action_axes: The same of the action, where it is a box.
 
     Raises:
-        ConfigError: The actions are neither a box nor discrete, the observations cannot be flattened to numbers, or no
-            time limit is known.
+        ConfigError: The actions are neither a box nor discrete, the observations cannot be flattened to numbers, no
+            time limit is known, or what is hidden or named does not fit the spaces.
     """
     known = env.spec
     title = name or (known.id if known else type(env.unwrapped).__name__)
     limit = episode_steps or (known.max_episode_steps if known else None)
     if limit is None:
         raise ConfigError(f"{title} episode_steps: expected a time limit, got none registered; pass episode_steps")
-    flat = flatten_space(env.observation_space) if env.observation_space.is_np_flattenable else None
-    if not isinstance(flat, Box):
-        raise ConfigError(
-            f"{title}: expected observations that flatten to numbers, got {env.observation_space}; wrap the environment"
-        )
+    shown = find_shown(env.observation_space, hide, title)
+    derived = _space_axes("observation", env.observation_space)
+    observation = _named_axes(observation_axes, tuple(derived[index] for index in shown), f"{title} observation_axes")
     actions = env.action_space
     choices: tuple[str, ...] = ()
     if isinstance(actions, Discrete):
         choices = tuple(f"choice{int(actions.start) + index}" for index in range(int(actions.n)))
         action = make_choice_spec(choices)
     elif isinstance(actions, Box):
-        action = ArraySpec("action", _box_axes("action", actions))
+        action = ArraySpec("action", _named_axes(action_axes, _space_axes("action", actions), f"{title} action_axes"))
     else:
         raise ConfigError(f"{title}: expected actions in a Box or Discrete space, got {actions}; wrap the environment")
-    observation = ArraySpec("observation", _box_axes("observation", flat))
-    return RobotSpec(title, observation, action, goal, control_period, limit, choices)
+    return RobotSpec(title, ArraySpec("observation", observation), action, goal, control_period, limit, choices)
 
 
-def _box_axes(name: str, box: Box[Any]) -> tuple[Axis, ...]:
-    """One axis per component; a component whose limits are equal (as where a goal is blanked out) gets none."""
+def find_shown(space: Space[Any], hide: Sequence[str | int], where: str) -> NDArray[np.int64]:
+    """Indices of the flattened observation that are left, shape (O,).
+
+    Args:
+        space: Of the observation.
+        hide: What is left out: keys of a `Dict` space, or indices of the flattened observation.
+        where: Who asks, for the message.
+
+    Raises:
+        ConfigError: The observation cannot be flattened to numbers, something hidden is not in it, or nothing is left.
+    """
+    flat = flatten_space(space) if space.is_np_flattenable else None
+    if not isinstance(flat, Box):
+        raise ConfigError(f"{where}: expected observations that flatten to numbers, got {space}; wrap the environment")
+    pieces: dict[str, list[int]] = {}
+    if isinstance(space, Dict):
+        ends = np.cumsum([flatdim(part) for part in space.spaces.values()]).tolist()
+        pieces = {
+            key: list(range(end - flatdim(part), end))
+            for (key, part), end in zip(space.spaces.items(), ends, strict=True)
+        }
+    hidden: set[int] = set()
+    for part in hide:
+        if isinstance(part, str) and part in pieces:
+            hidden |= set(pieces[part])
+        elif isinstance(part, int) and 0 <= part < flat.shape[0]:
+            hidden.add(part)
+        else:
+            keys = f"one of {list(pieces)} or " if pieces else ""
+            raise ConfigError(
+                f"{where} hide: expected {keys}an index below {flat.shape[0]}, got {part!r}; name what the observation "
+                "holds"
+            )
+    if len(hidden) == flat.shape[0]:
+        raise ConfigError(f"{where} hide: expected something left to observe, got all of it hidden; hide less")
+    return np.array(sorted(set(range(flat.shape[0])) - hidden), np.int64)
+
+
+def _space_axes(name: str, space: Space[Any]) -> tuple[Axis, ...]:
+    """One axis per component, named after the key in a `Dict` space, where a single component has no number.
+
+    A component whose limits are equal (as where a goal is blanked out) gets none.
+    """
+    if isinstance(space, Dict):
+        parts = [(key, _space_axes(key, part)) for key, part in space.spaces.items()]
+        return tuple(axis for key, axes in parts for axis in (axes if axes[1:] else [replace(axes[0], name=key)]))
+    box = flatten_space(space)
+    assert isinstance(box, Box), "other observations were refused"
     axes = []
-    for index, limits in enumerate(zip(box.low.ravel().tolist(), box.high.ravel().tolist(), strict=True)):
+    for index, limits in enumerate(zip(box.low.tolist(), box.high.tolist(), strict=True)):
         low, high = limits if limits[0] < limits[1] else (-math.inf, math.inf)
         axes.append(Axis(f"{name}{index}", "1", low, high))
     return tuple(axes)
+
+
+def _named_axes(named: Sequence[Axis], derived: tuple[Axis, ...], where: str) -> tuple[Axis, ...]:
+    if named and len(named) != len(derived):
+        raise ConfigError(
+            f"{where}: expected {len(derived)} axes like {[axis.name for axis in derived]}, got "
+            f"{[axis.name for axis in named]}; name each component that is not hidden"
+        )
+    return tuple(named) or derived
 
 
 @final
@@ -108,9 +176,16 @@ class GymnasiumBatch(ArrayRobots):
         name: See `env_spec`.
         episode_steps: See `env_spec`; environments that end earlier by themselves do so.
         control_period: See `env_spec`.
+        hide: See `find_shown`.
+        observation_axes: See `env_spec`.
+        action_axes: See `env_spec`.
+        success: What tells that a task is solved; None where nothing does.
+        reward: Reward and termination as a function of the observation, where they are one; it makes `compute_reward`
+            of use, and has to agree with the environment.
+        processes: In how many processes the environments run; 0 is this one. The results are the same.
 
     Raises:
-        ConfigError: There are no rows, or as `env_spec`.
+        ConfigError: There are no rows or a negative number of processes, or as `env_spec`.
         SpecError: The example is no task.
     """
 
@@ -125,25 +200,49 @@ class GymnasiumBatch(ArrayRobots):
         name: str | None = None,
         episode_steps: int | None = None,
         control_period: float = 1.0,
+        hide: Sequence[str | int] = (),
+        observation_axes: Sequence[Axis] = (),
+        action_axes: Sequence[Axis] = (),
+        success: TellSuccess | None = None,
+        reward: ComputeReward | None = None,
+        processes: int = 0,
     ) -> None:
-        self._make_env, self._set_task = make_env, set_task
         first = make_env(goal.require_one(example, "example task"))
-        spec = env_spec(first, goal, name=name, episode_steps=episode_steps, control_period=control_period)
-        self._observation_space: Space[Any] = first.observation_space
-        self._action_space: Space[Any] = first.action_space
-        first.close()
+        try:
+            spec = env_spec(
+                first,
+                goal,
+                name=name,
+                episode_steps=episode_steps,
+                control_period=control_period,
+                hide=hide,
+                observation_axes=observation_axes,
+                action_axes=action_axes,
+            )
+            spaces = first.observation_space, first.action_space
+        finally:
+            first.close()
         super().__init__(spec, rows)
-        self._envs: list[Env | None] = [None] * rows
-        self._made_for = np.full((rows, *goal.shape), np.nan, np.float32)
+        if processes < 0:
+            raise ConfigError(f"{spec.name} processes: expected 0 or more, got {processes}; 0 is this process")
+        self._shown = find_shown(spaces[0], hide, spec.name)
+        self._tell, self._reward = success, reward
+        read = _read_info(spec.name) if success == "info" else None
+        kind = Kind(spec.name, make_env, set_task, read, *spaces)
+        self._envs: EnvRows = (
+            ProcessRows(kind, rows, min(processes, rows), len(goal.axes), len(spec.action.axes))
+            if processes
+            else LocalRows(kind, rows)
+        )
         self._over = np.ones(rows, np.bool_)
-        self._truncated = np.zeros(rows, np.bool_)
+        self._truncated, self._success = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`.
 
         Raises:
             SpecError: As `RobotBatch.step`, or an episode is over.
-            RobotFault: An environment gave an observation or a reward that is not finite.
+            RobotFault: An environment gave an observation or a reward that is not finite, or no success in its info.
         """
         where = f"{self._spec.name} step"
         rows = require_rows(rows, self.rows, where)
@@ -153,89 +252,60 @@ class GymnasiumBatch(ArrayRobots):
         step = super().step(rows, action)
         truncated = (step.truncated | self._truncated[rows]) & ~step.terminated
         self._over[rows] = step.terminated | truncated
-        return step._replace(truncated=truncated)
+        success = None if self._tell is None else self._success[rows]
+        return step._replace(truncated=truncated, success=success)
+
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `RobotBatch.compute_reward`.
+
+        Raises:
+            SpecError: Nothing says that the reward is a function of the observation.
+        """
+        if self._reward is None:
+            return super().compute_reward(observation, goals)
+        reward, terminated = self._reward(np.asarray(observation, np.float32), np.asarray(goals, np.float32))
+        return np.asarray(reward, np.float32), np.asarray(terminated, np.bool_)
 
     def close(self) -> None:
         """See `RobotBatch.close`."""
-        for env in self._envs:
-            if env is not None:
-                env.close()
-        self._envs = [None] * self.rows
-        self._made_for[:] = np.nan
+        self._envs.close()
         self._over[:] = True
 
     def _begin(self, index: Index, goals: Float, rng: np.random.Generator) -> Float:
         rows = np.arange(self.rows)[index]
         seeds = rng.integers(_SEEDS, size=len(rows))
-        seen = np.empty((len(rows), *self._spec.observation.shape), np.float32)
-        for place, (row, goal, seed) in enumerate(zip(rows.tolist(), goals, seeds.tolist(), strict=True)):
-            self._over[row] = True
-            observation, _ = self._env_of(row, goal).reset(seed=seed)
-            seen[place] = self._flatten(observation, row)
-            self._over[row] = False
-        return seen
-
-    def _env_of(self, row: int, goal: Float) -> Env:
-        """The row's environment, made anew or set to its task where that is another.
-
-        Raises:
-            SpecError: Its spaces are not those of the example.
-        """
-        env = self._envs[row]
-        if env is not None and np.array_equal(self._made_for[row], goal):
-            return env
-        if env is not None and self._set_task is not None:
-            self._made_for[row] = np.nan
-            self._set_task(env, goal.copy())
-            self._made_for[row] = goal
-            return env
-        if env is not None:
-            env.close()
-        self._envs[row] = None
-        env = self._make_env(goal.copy())
-        got, known = (env.observation_space, env.action_space), (self._observation_space, self._action_space)
-        if got != known:
-            raise SpecError(
-                f"{self._spec.name} reset: expected the spaces {known} of the example, got {got} for the task "
-                f"{goal.tolist()}; make environments of one shape"
-            )
-        self._envs[row], self._made_for[row] = env, goal
-        return env
+        if not len(rows):
+            return np.empty((0, *self._spec.observation.shape), np.float32)
+        self._over[rows] = True
+        observation = self._envs.begin(rows, goals, seeds)
+        self._over[rows] = False
+        return observation[:, self._shown]
 
     def _advance(self, rows: Rows, index: Index, action: NDArray[Any], elapsed: Rows) -> tuple[Float, Float, Bool]:
-        seen = np.empty((len(rows), *self._spec.observation.shape), np.float32)
-        reward, terminated = np.empty(len(rows), np.float32), np.zeros(len(rows), np.bool_)
-        for place, (row, taken) in enumerate(zip(rows.tolist(), action, strict=True)):
-            env = self._envs[row]
-            assert env is not None, "a row that runs has an environment"
-            observation, gained, terminated[place], self._truncated[row], _ = env.step(self._to_env(taken))
-            seen[place] = self._flatten(observation, row)
-            reward[place] = gained
-        if not np.isfinite(reward).all():
-            wrong = ~np.isfinite(reward)
-            raise RobotFault(
-                f"{self._spec.name} step: expected a finite reward, got {reward[wrong][0]} in row {rows[wrong][0]}; "
-                "repair the environment"
-            )
-        return seen, reward, terminated
+        if not len(rows):
+            return np.empty((0, *self._spec.observation.shape), np.float32), np.empty(0, np.float32), self._over[rows]
+        steps = self._envs.advance(rows, action)
+        observation = steps.observation[:, self._shown]
+        self._truncated[rows] = steps.truncated
+        if self._tell == "info":
+            self._success[rows] = steps.success
+        elif self._tell == "terminated":
+            self._success[rows] = steps.terminated
+        elif callable(self._tell):
+            self._success[rows] = self._tell(observation, steps.reward, self._goal[rows])
+        elif self._tell is not None:
+            self._success[rows] = steps.reward >= self._tell
+        return observation, steps.reward, steps.terminated
 
-    def _to_env(self, action: NDArray[Any]) -> Any:
-        """An action as the environment takes it."""
-        if isinstance(self._action_space, Discrete):
-            return self._action_space.start + int(action)
-        assert isinstance(self._action_space, Box), "other actions were refused"
-        return action.reshape(self._action_space.shape).astype(self._action_space.dtype)
 
-    def _flatten(self, observation: Any, row: int) -> Float:
-        """Shape (O,).
+def _read_info(name: str) -> ReadSuccess:
+    def read(info: dict[str, Any]) -> bool:
+        for key in ("is_success", "success"):
+            if key in info:
+                return bool(info[key])
+        raise RobotFault(
+            f"{name} step: expected info['is_success'] or info['success'], got {sorted(info)}; tell success in another "
+            "way"
+        )
 
-        Raises:
-            RobotFault: It is not finite.
-        """
-        flat = np.asarray(flatten(self._observation_space, observation), np.float32)
-        if not np.isfinite(flat).all():
-            raise RobotFault(
-                f"{self._spec.name}: expected a finite observation, got {flat[~np.isfinite(flat)][0]} in row {row}; "
-                "repair the environment"
-            )
-        return flat
+    return read

@@ -25,6 +25,7 @@ Axes: R rows, r rows of this call, O observation, A = 1 action, G = 1 goal (the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, SpecError
 from .array_robots import ArrayRobots, Index
 from .board_bank import BOARD_ID, BoardBank, make_board_tasks
+from .family import ONLY_TASKS
 from .krazy_boards import (
     DEATH,
     ENERGY,
@@ -293,3 +295,32 @@ class KrazyBatch(ArrayRobots):
         first, palette = _COLOURS * self._place[target[taken]], self._bank.arrays.palette[self._slot[row]]
         self._picture[row, first + palette[np.arange(len(row)), kind[taken]]] = 0.0
         self._picture[row, first + palette[:, NORMAL]] = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KrazyWorld:
+    """Boards of Krazy World, 32 to train on and 64 others to test on, as Stadie et al."""
+
+    board: KrazyConfig = field(default_factory=KrazyConfig)
+    episode_steps: int = 50
+    """Time limit; no less than `board.max_tour`, in which every board can be solved."""
+    num_train: int = field(default=32, metadata=ONLY_TASKS)
+    num_test: int = field(default=64, metadata=ONLY_TASKS)
+
+    @property
+    def name(self) -> str:
+        """See `RobotFamily.name`."""
+        colours = "" if self.board.shuffle_palette else "-fixed-colours"
+        return f"krazy-{self.board.size}x{self.board.size}{colours}"
+
+    def spec(self) -> RobotSpec:
+        """See `RobotFamily.spec`."""
+        return krazy_spec(self.board, self.episode_steps)
+
+    def make(self, rows: int, threads: int = 1) -> KrazyBatch:
+        """See `RobotFamily.make`; there is no physics, so that threads do not count."""
+        return KrazyBatch(self.board, rows, episode_steps=self.episode_steps)
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`."""
+        return make_krazy_tasks(self.num_train, self.num_test)

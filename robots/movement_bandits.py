@@ -14,6 +14,7 @@ goal [index of the correct point].
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import numpy as np
@@ -21,10 +22,11 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from .array_robots import ArrayRobots, Index, require_whole
+from .family import ONLY_TASKS
 from .robot import Bool, Float, Rows
 from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 from .task import TaskSet
-from .task_draws import split_tasks
+from .task_draws import repeat_tasks, split_tasks
 
 FIELD = 400.0
 """Side of the field in which the points lie, pixels; observations are divided by it."""
@@ -128,3 +130,29 @@ def make_movement_bandit_tasks(num_train: int, num_test: int, seed: int, *, poin
     """Divides the tasks, one per point; see `split_tasks`."""
     goals = np.arange(points, dtype=np.float32)[:, None]
     return split_tasks(f"movement-bandit-{points}", goals, num_train, num_test, seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovementBandits:
+    """MovementBandits as published, trained and tested on both tasks: it measures adapting, no held-out task."""
+
+    num_train: int = field(default=POINTS, metadata=ONLY_TASKS)
+    """Train tasks: the two in turn."""
+
+    @property
+    def name(self) -> str:
+        """See `RobotFamily.name`."""
+        return "movement-bandits"
+
+    def spec(self) -> RobotSpec:
+        """See `RobotFamily.spec`."""
+        return movement_bandit_spec()
+
+    def make(self, rows: int, threads: int = 1) -> MovementBanditBatch:
+        """See `RobotFamily.make`; there is no physics, so that threads do not count."""
+        return MovementBanditBatch(rows)
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`."""
+        both = np.arange(POINTS, dtype=np.float32)[:, None]
+        return repeat_tasks("movement-bandits-both", np.resize(both, (self.num_train, 1)), both)

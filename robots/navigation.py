@@ -15,13 +15,14 @@ Axes: R rows, r rows of this call, N tasks, O = A = G = 2 [x, y]; lengths have n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .array_robots import ArrayRobots, Index
+from .family import ONLY_TASKS, Draws, Scene
 from .robot import Bool, Float, Rows
 from .spec import ArraySpec, Axis, RobotSpec
 from .task import TaskSet
@@ -136,3 +137,43 @@ def make_navigation_tasks(variant: Navigation, num_train: int, num_test: int, se
     return draw_tasks(
         variant.name, lambda count, rng: draw_navigation_goals(variant, count, rng), num_train, num_test, seed
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointNavigation(Draws):
+    """A point that has to find a goal in the plane."""
+
+    variant: Navigation = NAVIGATION_2D
+    num_train: int = field(default=2000, metadata=ONLY_TASKS)
+    """Train goals; Finn et al. draw new ones for each meta-update."""
+    num_test: int = field(default=40, metadata=ONLY_TASKS)
+    task_seed: int = field(default=0, metadata=ONLY_TASKS)
+
+    @property
+    def name(self) -> str:
+        """See `RobotFamily.name`."""
+        return self.variant.name.replace("_", "-")
+
+    def spec(self) -> RobotSpec:
+        """See `RobotFamily.spec`."""
+        return navigation_spec(self.variant)
+
+    def make(self, rows: int, threads: int = 1) -> NavigationBatch:
+        """See `RobotFamily.make`; there is no physics, so that threads do not count."""
+        return NavigationBatch(self.variant, rows)
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`."""
+        return make_navigation_tasks(self.variant, self.num_train, self.num_test, self.task_seed)
+
+    def scene(self) -> Scene:
+        """See `Draws.scene`: the square around all goals and starts, and a margin of a quarter."""
+        reach = 1.25 * max(self.variant.goal_extent, self.variant.start_extent)
+        return Scene(
+            axes=("x", "y"),
+            goal_axes=("x", "y"),
+            unit="1",
+            limits=((-reach, reach), (-reach, reach)),
+            goal_radius=self.variant.reward_radius,
+            start=None if self.variant.start_extent > 0.0 else (0.0, 0.0),
+        )

@@ -19,7 +19,7 @@ Axes: R rows, r rows of this call, O observation, A = 1 action, G = 1 goal (the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple, final
 
 import numpy as np
@@ -29,6 +29,7 @@ from ..bounds import Count, NonNegative, Range, Share, require_bounds
 from ..errors import ConfigError
 from .array_robots import ArrayRobots, Index
 from .board_bank import BOARD_ID, BoardBank, make_board_tasks
+from .family import ONLY_TASKS, TellsSuccess
 from .maze_layout import Layout, geodesic_distance
 from .robot import Bool, Float, Rows
 from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
@@ -286,3 +287,34 @@ class RandomMazeBatch(ArrayRobots):
         observation[:, :9] = seen
         observation[np.arange(len(cell)), 9 + self._place.take(cell)] = 1.0
         return observation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomMazes(TellsSuccess):
+    """Random mazes, 32 to train on and 64 others to test on, as Stadie et al."""
+
+    maze: RandomMazeConfig = field(default_factory=RandomMazeConfig)
+    num_train: int = field(default=32, metadata=ONLY_TASKS)
+    num_test: int = field(default=64, metadata=ONLY_TASKS)
+
+    @property
+    def name(self) -> str:
+        """See `RobotFamily.name`."""
+        return f"maze-{self.maze.size}"
+
+    def spec(self) -> RobotSpec:
+        """See `RobotFamily.spec`."""
+        return random_maze_spec(self.maze)
+
+    def make(self, rows: int, threads: int = 1) -> RandomMazeBatch:
+        """See `RobotFamily.make`; there is no physics, so that threads do not count."""
+        return RandomMazeBatch(self.maze, rows)
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`."""
+        return make_random_maze_tasks(self.num_train, self.num_test)
+
+    def compute_success(self, observation: Float, reward: Float, goals: Float) -> Bool:
+        """See `TellsSuccess.compute_success`: the goal pays 1, and nothing else pays."""
+        success: Bool = reward > 0.0
+        return success

@@ -301,7 +301,7 @@ class RobotSpec:
             )
         except SpecError:
             raise
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SpecError(
                 f"robot spec: expected the fields of RobotSpec, got {error!r}; write it with to_json"
             ) from error
@@ -313,28 +313,51 @@ class RobotSpec:
 
         Raises:
             SpecError: Naming the first field that differs: control period, choices, then the axes of observation,
-                action, goal.
+                action, goal, each by name, unit, limits and rate limit.
         """
+        difference = self._find_difference(other, ("observation", "action", "goal"))
+        if difference is not None:
+            raise SpecError(f"{where}: {difference}; use the robot that the policy was trained for")
+
+    def require_source(self, source: RobotSpec | None, where: str) -> None:
+        """Checks that data, or what was learned from data, are of a robot of this spec.
+
+        Goals and the time limit may differ, since neither is in the data, and the control period by 5 %.
+
+        Args:
+            source: Of the robot that the data are from; None where nobody said.
+            where: The data or what was learned from them, for the message.
+
+        Raises:
+            SpecError: The robot is unknown; else naming the first field that differs: name, control period, choices,
+                then the axes of observation and action, each by name, unit, limits and rate limit.
+        """
+        if source is None:
+            raise SpecError(
+                f"{where}: expected data of robot '{self.name}', got data of a robot that nobody named; "
+                "ingest them again with --robot, which checks them against its limits"
+            )
+        difference = self._find_difference(source, ("observation", "action"))
+        if self.name != source.name:
+            difference = f"expected data of robot '{self.name}', got data of robot '{source.name}'"
+        if difference is not None:
+            raise SpecError(f"{where}: {difference}; use data of that robot, or choose the robot of the data")
+
+    def _find_difference(self, other: RobotSpec, arrays: Sequence[str]) -> str | None:
+        """The first field of `other` that is another, as `expected ..., got ...`."""
         if abs(self.control_period - other.control_period) > 0.05 * self.control_period:
-            raise SpecError(
-                f"{where}: expected control_period {self.control_period} s, got {other.control_period} s; "
-                "run the robot at the rate that the policy was trained for"
-            )
+            return f"expected control_period {self.control_period} s, got {other.control_period} s"
         if self.choices != other.choices:
-            raise SpecError(
-                f"{where}: expected choices {list(self.choices)}, got {list(other.choices)}; "
-                "use a robot with the same actions in the same order"
-            )
-        for mine, theirs in (
-            (self.observation, other.observation),
-            (self.action, other.action),
-            (self.goal, other.goal),
-        ):
+            return f"expected choices {list(self.choices)}, got {list(other.choices)}"
+        for array in arrays:
+            mine, theirs = getattr(self, array), getattr(other, array)
             if mine.names != theirs.names:
-                raise SpecError(
-                    f"{where}: expected {mine.name} axes {list(mine.names)}, got {list(theirs.names)}; "
-                    "reorder or rename the robot's axes"
-                )
+                return f"expected {array} axes {list(mine.names)}, got {list(theirs.names)}"
             for a, b in zip(mine.axes, theirs.axes, strict=True):
-                if a != b:
-                    raise SpecError(f"{where}: expected {mine.name} axis {a}, got {b}; use the robot of the bundle")
+                if a.unit != b.unit:
+                    return f"expected {array} axis '{a.name}' in {a.unit!r}, got {b.unit!r}"
+                for name, unit in (("low", a.unit), ("high", a.unit), ("rate_limit", f"{a.unit}/s")):
+                    expected, got = getattr(a, name), getattr(b, name)
+                    if expected != got:
+                        return f"expected {array} axis '{a.name}' with {name} {expected} {unit}, got {got}"
+        return None

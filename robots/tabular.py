@@ -13,6 +13,7 @@ Axes: R rows, r rows of this call, S states, A actions, T steps of an episode, N
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, SpecError
 from .array_robots import ArrayRobots, Index
+from .family import ONLY_TASKS
 from .robot import Bool, Float, Rows
 from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 from .task import TaskSet
@@ -153,3 +155,30 @@ def make_tabular_tasks(
         num_test,
         seed,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TabularMdps:
+    """The random MDPs of Duan et al.: 10 states, 5 actions, episodes of 10 steps."""
+
+    num_train: int = field(default=4096, metadata=ONLY_TASKS)
+    """Train tasks; Duan et al. draw new ones for each trial."""
+    num_test: int = field(default=512, metadata=ONLY_TASKS)
+    task_seed: int = field(default=0, metadata=ONLY_TASKS)
+
+    @property
+    def name(self) -> str:
+        """See `RobotFamily.name`."""
+        return "tabular"
+
+    def spec(self) -> RobotSpec:
+        """See `RobotFamily.spec`."""
+        return tabular_spec()
+
+    def make(self, rows: int, threads: int = 1) -> TabularBatch:
+        """See `RobotFamily.make`; there is no physics, so that threads do not count."""
+        return TabularBatch(rows)
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`."""
+        return make_tabular_tasks(self.num_train, self.num_test, self.task_seed)

@@ -1,4 +1,4 @@
-"""Tasks and task sets: what a robot is asked for, with train and test tasks disjoint by construction."""
+"""Tasks and task sets: what a robot is asked for, with train and test tasks disjoint unless a set says otherwise."""
 
 from __future__ import annotations
 
@@ -28,25 +28,33 @@ class TaskSet:
     """Train and test tasks of one robot.
 
     Raises:
-        SpecError: A split is empty, a goal is not finite, goals differ in length, a goal stands twice, or a test goal
-            is also a train goal.
+        SpecError: A split is empty, a goal is not finite, goals differ in length; or the test tasks are held out, and
+            a goal stands twice, or a test goal is also a train goal.
     """
 
     name: str
     train: tuple[Task, ...]
     test: tuple[Task, ...]
+    held_out: bool = True
+    """False where a publication trains and tests on the same tasks, which measures adaptation alone."""
 
     def __post_init__(self) -> None:
         for split, tasks in (("train", self.train), ("test", self.test)):
             if not tasks:
                 raise SpecError(f"task set '{self.name}': expected at least one {split} task, got none; add goals")
+        width = len(self.train[0].goal)
+        for task in (*self.train, *self.test):
+            if len(task.goal) != width or not all(map(math.isfinite, task.goal)):
+                raise SpecError(
+                    f"task set '{self.name}': expected {width} finite numbers per goal, got {task.goal} for "
+                    f"'{task.name}'; correct the goal"
+                )
+        if self.held_out:
+            self._require_distinct()
+
+    def _require_distinct(self) -> None:
         seen: dict[tuple[float, ...], str] = {}
         for task in (*self.train, *self.test):
-            if len(task.goal) != len(self.train[0].goal) or not all(math.isfinite(value) for value in task.goal):
-                raise SpecError(
-                    f"task set '{self.name}': expected {len(self.train[0].goal)} finite numbers per goal, got "
-                    f"{task.goal} for '{task.name}'; correct the goal"
-                )
             if task.goal in seen:
                 raise SpecError(
                     f"task set '{self.name}': expected distinct goals, got {task.goal} for both '{seen[task.goal]}' "

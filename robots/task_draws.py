@@ -1,7 +1,8 @@
 """Task sets drawn from a distribution over goals, or split off a finite list of goals.
 
 Train and test goals come from two generators spawned from one seed, so that neither depends on how many of the other
-are drawn. `TaskSet` refuses a goal that stands twice, so that the splits are disjoint or there is no task set.
+are drawn. `TaskSet` refuses a goal that stands twice, so that the splits are disjoint or there is no task set. Where a
+publication trains and tests on the same few tasks, `repeat_tasks` says so.
 """
 
 from __future__ import annotations
@@ -48,6 +49,15 @@ def split_tasks(name: str, goals: Float, num_train: int, num_test: int, seed: in
         )
     order = np.random.default_rng(seed).permutation(len(goals))
     return _task_set(name, goals[order[num_test : num_test + num_train]], goals[order[:num_test]], seed)
+
+
+def repeat_tasks(name: str, train: Float, test: Float) -> TaskSet:
+    """Goals, shapes (N, G) and (M, G), that are trained and tested on alike; a train goal may stand more than once.
+
+    Raises:
+        SpecError: A split is empty.
+    """
+    return TaskSet(name, _tasks("train", train), _tasks("test", test), held_out=False)
 
 
 def _task_set(name: str, train: Float, test: Float, seed: int) -> TaskSet:

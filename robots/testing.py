@@ -339,7 +339,8 @@ class RobotContract(ABC):
 
 
 def _take(step: StepRows, rows: list[int] | Rows) -> StepRows:
-    return StepRows(step.observation[rows], step.reward[rows], step.terminated[rows], step.truncated[rows])
+    success = None if step.success is None else step.success[rows]
+    return StepRows(step.observation[rows], step.reward[rows], step.terminated[rows], step.truncated[rows], success)
 
 
 def _equal(a: StepRows, b: StepRows) -> bool:

@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import RunError
+from ..errors import RunError, SpecError
 from ..plain_files import write_durably
+from ..robots.spec import RobotSpec
 from ..strict_json import load_json, parse_json
 from .config import SkillConfig
 from .model import SkillModel
@@ -98,6 +99,7 @@ def save_skill_model(folder: Path, model: SkillModel) -> str:
         "observation_dim": model.observation_dim,
         "action_dim": model.action_dim,
         "config": model.config.to_json(),
+        "robot": None if model.robot is None else model.robot.to_json(),
     }
     digest = save_checkpoint(folder / WEIGHTS_NAME, model.state_dict(), facts)
     text = json.dumps({**facts, "sha256": digest}, indent=2, sort_keys=True) + "\n"
@@ -122,7 +124,8 @@ def load_skill_model(folder: Path) -> SkillModel:
         stated = {key: value for key, value in record.items() if key != "sha256"}
         sizes, stated_digest = (int(record["observation_dim"]), int(record["action_dim"])), str(record["sha256"])
         config = SkillConfig.from_json(dict(record["config"]), str(path))
-    except (KeyError, TypeError, OverflowError) as error:
+        robot = None if record["robot"] is None else RobotSpec.from_json(record["robot"])
+    except (KeyError, TypeError, SpecError, OverflowError) as error:
         reason = f"{type(error).__name__} ({error})"
         raise RunError(f"{path}: expected a skill model, got {reason}; run the extract stage again") from error
     digest = compute_digest(tensors, json.dumps(facts, sort_keys=True))
@@ -130,9 +133,9 @@ def load_skill_model(folder: Path) -> SkillModel:
         raise RunError(f"{path}: expected weights with SHA-256 {stated_digest[:12]}, got {digest[:12]}; extract again")
     if stated != facts:
         raise RunError(f"{path}: expected the config of {WEIGHTS_NAME}, got another; run the extract stage again")
-    model = SkillModel(*sizes, config)
     try:
+        model = SkillModel(*sizes, config, robot)
         model.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, SpecError) as error:
         raise RunError(f"{folder}: expected weights that fit the config, got others; extract again") from error
     return model.eval().requires_grad_(False)

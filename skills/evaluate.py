@@ -6,7 +6,8 @@ variance of the posterior mean over the data exceeds 0.01.
 Axes: B batch, H skill horizon, O observation, A action, Z skill, r rows of the robot batch.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +25,11 @@ SetState = Callable[[NDArray[np.int64], Floats], Floats]
 
 ACTIVE_VARIANCE = 0.01
 """Variance of the posterior mean above which a skill dimension counts as active."""
+LEAST_KL = math.log(2.0)
+"""Nats per skill. The KL divergence bounds the information that a skill has of its window from above, and telling two
+behaviours apart takes log 2."""
+LEAST_GAIN = 0.01
+"""Share of the reconstruction error that knowing the skill has to remove."""
 
 
 def count_active(posterior: Gaussian) -> int:
@@ -46,7 +52,8 @@ def evaluate_windows(
 
     Returns:
         `reconstruction_rmse/<name>` and `open_reconstruction_rmse/<name>` (under sampled skills, in the action's unit),
-        `kl` (q to N(0, I)), `kl_to_prior` and `prior_nll` (nats per skill), `active_dims`, `skill_dims`.
+        `kl` (q to N(0, I)), `kl_to_prior` and `prior_nll` (nats per skill), `active_dims`, `skill_dims`, and
+        `skill_gain`, the share of the closed-loop error under the skill of another window that the own skill removes.
 
     Raises:
         SpecError: If there are not as many names as action dimensions.
@@ -67,6 +74,12 @@ def evaluate_windows(
         "active_dims": float(count_active(posterior)),
         "skill_dims": float(skill.shape[-1]),
     }
+    scaled = model.action_scale(action)
+    own, other = (
+        float((model.decode_scaled(observation, held) - scaled).square().mean())
+        for held in (repeated, repeated.roll(1, 0))
+    )
+    metrics["skill_gain"] = 1.0 - own / other if other > 0.0 else 0.0
     for kind, decoded in (
         ("reconstruction_rmse", model.decode(observation, repeated)),
         ("open_reconstruction_rmse", model.decode_open(skill, first)),
@@ -74,6 +87,21 @@ def evaluate_windows(
         errors = (decoded - action).square().mean((0, 1)).sqrt()
         metrics |= {f"{kind}/{name}": float(error) for name, error in zip(names, errors, strict=True)}
     return metrics
+
+
+def describe_collapse(metrics: Mapping[str, float]) -> str | None:
+    """Why skills with these metrics of `evaluate_windows` say nothing, for people; None where they say something."""
+    active, nats, gain = metrics["active_dims"], metrics["kl"], metrics["skill_gain"]
+    signs = [
+        (active == 0.0, f"0 of {metrics['skill_dims']:.0f} skill axes are active"),
+        (
+            nats < LEAST_KL,
+            f"KL {nats:.2g} nats per skill, below {LEAST_KL:.2g}: not enough to tell two behaviours apart",
+        ),
+        (gain < LEAST_GAIN, f"knowing the skill removes {gain:.1%} of the decoder's error"),
+    ]
+    found = [text for holds, text in signs if holds]
+    return "; ".join(found) if found else None
 
 
 @torch.no_grad()

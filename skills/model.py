@@ -2,58 +2,23 @@
 
 Pertsch, Lee, Lim, "Accelerating Reinforcement Learning with Learned Skill Priors", CoRL 2020 (SPiRL), with the
 closed-loop decoder that Nam, Sun, Pertsch, Hwang, Lim, "Skill-based Meta-Reinforcement Learning", ICLR 2022 (SiMPL)
-builds on. Departures: no BatchNorm (see `network`), observations are normalised inside the model, the MLP encoder and
-the MLP open-loop decoder. Actions are used in the robot's own units: the reconstruction error is in those.
+builds on. Departures: no BatchNorm (see `network`), observations and actions are scaled inside the model, see `scales`,
+the MLP encoder and the MLP open-loop decoder. Actions come in and go out in the robot's own units.
 
 Axes: B batch (any number of leading axes unless stated), H skill horizon, O observation, A action, Z skill.
 """
+
+import copy
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SpecError
+from ..robots.spec import RobotSpec
 from .config import SkillConfig
 from .gaussian import Gaussian, split
 from .network import MLP, make_linear
-
-SMALLEST_STD = 1e-6
-"""Below this standard deviation an observation dimension counts as constant and is only centred."""
-
-
-class Normaliser(nn.Module):
-    """(observation - mean) / std, with statistics of the data in buffers, so that checkpoints carry them."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, dim: int) -> None:
-        """Start as the identity."""
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("std", torch.ones(dim))
-
-    def fit(self, observation: Tensor) -> None:
-        """Set mean and std to those of the observations (N, O), computed in float64; constant dimensions get std 1.
-
-        Raises:
-            SpecError: If there is no observation, the width differs or a value is not finite.
-        """
-        expected = self.mean.shape[0]
-        if observation.ndim != 2 or observation.shape[0] == 0 or observation.shape[1] != expected:
-            shape = tuple(observation.shape)
-            raise SpecError(f"Normaliser.fit: expected shape (N > 0, {expected}), got {shape}; pass all observations")
-        std, mean = torch.std_mean(observation.double(), dim=0, correction=0)
-        if not bool(torch.isfinite(std + mean).all()):
-            bad = int(torch.nonzero(~torch.isfinite(std + mean))[0])
-            raise SpecError(f"Normaliser.fit: expected finite values, got others in dimension {bad}; clean the data")
-        std = torch.where(std > SMALLEST_STD, std, torch.ones_like(std))
-        self.mean.copy_(mean)
-        self.std.copy_(std)
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """Normalised observations (..., O)."""
-        normalised: Tensor = (observation - self.mean) / self.std
-        return normalised
+from .scales import ActionScale, Normaliser
 
 
 class MLPEncoder(nn.Module):
@@ -98,22 +63,35 @@ class LSTMEncoder(nn.Module):
 class SkillModel(nn.Module):
     """Encoder q(z|s,a), closed-loop decoder pi(a|s,z), open-loop decoder a_0:H(z,s_0) and prior p(z|s)."""
 
-    def __init__(self, observation_dim: int, action_dim: int, config: SkillConfig) -> None:
-        """Make the nets with weights drawn from `config.seed`; the normaliser starts as the identity.
+    def __init__(
+        self, observation_dim: int, action_dim: int, config: SkillConfig, robot: RobotSpec | None = None
+    ) -> None:
+        """Make the nets with weights drawn from `config.seed`; the scales start as the identity.
 
         Args:
             observation_dim: O, > 0.
             action_dim: A, > 0.
             config: Widths, horizon and seed.
+            robot: That the skills are for; None where nobody said which robot the data are from.
+
+        Raises:
+            SpecError: If the robot has other sizes.
         """
+        if robot is not None and (observation_dim, action_dim) != (*robot.observation.shape, *robot.action.shape):
+            raise SpecError(
+                f"SkillModel: expected {observation_dim} observation and {action_dim} action axes, got robot "
+                f"'{robot.name}' with {robot.observation.shape[0]} and {robot.action.shape[0]}; pass the data's robot"
+            )
         super().__init__()
         self.observation_dim = observation_dim
         self.action_dim = action_dim
         self.config = config
+        self.robot = robot
         generator = torch.Generator().manual_seed(config.seed)
         encoder_type = {"mlp": MLPEncoder, "lstm": LSTMEncoder}[config.encoder]
         inputs = observation_dim + config.skill_dim
         self.normaliser = Normaliser(observation_dim)
+        self.action_scale = ActionScale(action_dim)
         self.encoder = encoder_type(observation_dim + action_dim, config, generator)
         self.decoder = MLP((inputs, *config.decoder_hidden, action_dim), generator=generator)
         self.open_decoder = MLP(
@@ -123,7 +101,7 @@ class SkillModel(nn.Module):
 
     def encode(self, observation: Tensor, action: Tensor) -> Gaussian:
         """q(z | s_0:H, a_0:H), each (B, Z), of observations (B, H, O) and actions (B, H, A); B is one axis here."""
-        window = torch.cat((self.normaliser(observation), action), dim=-1)
+        window = torch.cat((self.normaliser(observation), self.action_scale(action)), dim=-1)
         return split(self.encoder(window))
 
     def prior_of(self, observation: Tensor) -> Gaussian:
@@ -132,11 +110,32 @@ class SkillModel(nn.Module):
 
     def decode(self, observation: Tensor, skill: Tensor) -> Tensor:
         """The closed-loop action (..., A) of observations (..., O) under skills (..., Z); not clipped."""
-        action: Tensor = self.decoder(torch.cat((self.normaliser(observation), skill), dim=-1))
-        return action
+        return self.action_scale.restore(self.decode_scaled(observation, skill))
 
     def decode_open(self, skill: Tensor, observation: Tensor) -> Tensor:
         """The open-loop actions (..., H, A) of skills (..., Z) begun in observations (..., O); not clipped."""
+        return self.action_scale.restore(self.decode_open_scaled(skill, observation))
+
+    def decode_scaled(self, observation: Tensor, skill: Tensor) -> Tensor:
+        """As `decode`, on the scale of `action_scale`."""
+        action: Tensor = self.decoder(torch.cat((self.normaliser(observation), skill), dim=-1))
+        return action
+
+    def decode_open_scaled(self, skill: Tensor, observation: Tensor) -> Tensor:
+        """As `decode_open`, on the scale of `action_scale`."""
         flat = self.open_decoder(torch.cat((self.normaliser(observation), skill), dim=-1))
         action: Tensor = flat.unflatten(-1, (self.config.skill_horizon, self.action_dim))
         return action
+
+    @torch.no_grad()
+    def make_robot_decoder(self) -> MLP:
+        """The closed-loop decoder as a net of its own whose outputs are in the robot's units.
+
+        The action scale is folded into the last layer, so that a runtime has nothing to restore.
+        """
+        decoder = copy.deepcopy(self.decoder)
+        last = decoder.layers[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.mul_(self.action_scale.scale[:, None])
+        last.bias.copy_(self.action_scale.restore(last.bias))
+        return decoder

@@ -23,9 +23,9 @@ class SkillLosses(NamedTuple):
     """The terms of one batch, scalars, before weighting."""
 
     reconstruction: Tensor
-    """Closed-loop reconstruction, nats per action dimension."""
+    """Closed-loop reconstruction of scaled actions, nats per action dimension."""
     open_reconstruction: Tensor
-    """Open-loop reconstruction, nats per action dimension."""
+    """Open-loop reconstruction of scaled actions, nats per action dimension."""
     kl: Tensor
     """KL(q || N(0, I)), nats per skill dimension."""
     prior: Tensor
@@ -69,13 +69,14 @@ def compute_losses(
     Args:
         model: The model.
         observation: Windows (B, H, O), raw.
-        action: Windows (B, H, A).
+        action: Windows (B, H, A), raw; the reconstruction terms are on the scale of `model.action_scale`.
         generator: Source of the sampled skills and steps, on the model's device.
         decoded_steps: D; H or more means every step once.
     """
     posterior = model.encode(observation, action)
     skill = posterior.sample(generator)
     first = observation[:, 0]
+    action = model.action_scale(action)
     seen, target = observation, action
     batch, horizon = action.shape[:2]
     if decoded_steps < horizon:
@@ -83,8 +84,8 @@ def compute_losses(
         seen, target = draw_steps(observation, steps), draw_steps(action, steps)
     repeated = skill.unsqueeze(1).expand(-1, target.shape[1], -1)
     return SkillLosses(
-        reconstruction=reconstruction_loss(model.decode(seen, repeated), target),
-        open_reconstruction=reconstruction_loss(model.decode_open(skill.detach(), first), action),
+        reconstruction=reconstruction_loss(model.decode_scaled(seen, repeated), target),
+        open_reconstruction=reconstruction_loss(model.decode_open_scaled(skill.detach(), first), action),
         kl=kl_loss(posterior),
         prior=prior_loss(model.prior_of(first), skill),
     )

@@ -131,7 +131,7 @@ def _export_skills(space: SkillSpace) -> tuple[SpaceFacts, dict[str, Tensor]]:
     model = space.model
     weights = {"space.mean": model.normaliser.mean, "space.std": model.normaliser.std}
     sizes = {}
-    for name, net in (("prior", model.prior), ("decoder", model.decoder)):
+    for name, net in (("prior", model.prior), ("decoder", model.make_robot_decoder())):
         layers = [layer for layer in net.layers if isinstance(layer, nn.Linear)]
         sizes[name] = (layers[0].in_features, *(layer.out_features for layer in layers))
         weights |= {f"space.{name}.{key}": value for key, value in net.state_dict().items()}

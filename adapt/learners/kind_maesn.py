@@ -151,7 +151,8 @@ class MaesnRowAgent:
             "steps": np.full(len(self._mean), self._steps, np.int64),
         }
         for index, (episodes, z) in enumerate(zip(self._seen, self._seen_z, strict=True)):
-            state |= {f"{KEPT}{index}.{name}": value.copy() for name, value in episodes._asdict().items()}
+            fields = {name: value for name, value in episodes._asdict().items() if value is not None}
+            state |= {f"{KEPT}{index}.{name}": value.copy() for name, value in fields.items()}
             state[f"{KEPT}{index}.z"] = z.copy()
         return state
 
@@ -176,13 +177,15 @@ class MaesnRowAgent:
         self._steps = int(taken["steps"][0]) if len(taken["steps"]) else 0
         index = 0
         while kept := split_prefix(arrays, f"{KEPT}{index}."):
-            whole = take_state(kept, {name: kept[name].shape if name in kept else () for name in _KEPT}, "MAESN agent")
+            shapes = {name: kept[name].shape if name in kept else () for name in (*kept, *_KEPT)}
+            whole = take_state(kept, shapes, "MAESN agent")
             self._seen_z.append(whole.pop("z"))
             self._seen.append(RowEpisodes(**whole))
             index += 1
 
 
-_KEPT = (*RowEpisodes._fields, "z")
+_KEPT = ("observation", "latent", "reward", "length", "terminated", "steps", "z")
+"""Of an episode that was kept; what it told beside is kept where there was something."""
 
 MAESN = Kind(
     summary="It explores by one z for each episode, and learns a task by moving the distribution of z, in closed form.",

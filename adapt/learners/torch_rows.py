@@ -178,5 +178,7 @@ def to_episodes(episodes: RowEpisodes, space: ActionSpace) -> Episodes:
         length=torch.from_numpy(episodes.length),
         terminated=torch.from_numpy(episodes.terminated),
         steps=torch.from_numpy(episodes.steps),
-        path=observation.new_zeros(0),
+        path=observation.new_zeros(len(observation), 0),
+        reward_range=None if episodes.reward_range is None else torch.from_numpy(episodes.reward_range),
+        success=None if episodes.success is None else torch.from_numpy(episodes.success),
     )

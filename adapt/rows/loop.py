@@ -47,6 +47,8 @@ def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.ra
     reward = np.zeros((rows, decisions), np.float32)
     length, steps = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
     terminated = np.zeros(rows, np.bool_)
+    lowest, highest = np.full(rows, np.inf, np.float32), np.full(rows, -np.inf, np.float32)
+    success: NDArray[np.bool_] | None = None
     observation[:, 0] = now
     for decision in range(decisions):
         last = reward[active, decision - 1] if decision else np.zeros(len(active), np.float32)
@@ -64,6 +66,11 @@ def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.ra
             result = robot.step(index, control(now)[running].astype(np.float32))
             now[running] = result.observation
             reward[index, decision] += result.reward
+            lowest[index] = np.minimum(lowest[index], result.reward)
+            highest[index] = np.maximum(highest[index], result.reward)
+            if result.success is not None:
+                success = np.zeros(rows, np.bool_) if success is None else success
+                success[index] |= result.success
             steps[index] += 1
             terminated[index] = result.terminated
             running[running] = ~(result.terminated | result.truncated)
@@ -73,7 +80,8 @@ def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.ra
         active, now = active[running], now[running]
         if not len(active):
             break
-    return RowEpisodes(observation, latent, reward, length, terminated, steps)
+    reward_range = np.stack([lowest, highest], axis=1)
+    return RowEpisodes(observation, latent, reward, length, terminated, steps, reward_range, success)
 
 
 class LearnerAdapter:
@@ -130,6 +138,7 @@ class LearnerAdapter:
                 "return": float(played.reward[row].sum(dtype=np.float64)),
                 "steps": int(played.steps[row]),
                 "terminated": bool(played.terminated[row]),
+                **({} if played.success is None else {"success": bool(played.success[row])}),
             }
             for row, task in enumerate(self.tasks)
         ]

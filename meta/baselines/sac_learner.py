@@ -8,7 +8,6 @@ Axes: N train tasks, V rehearsed tasks, R = V x rollouts rows, G goal.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,11 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import ConfigError, RunError
+from ...errors import ConfigError
 from ...robots.robot import RobotBatch
+from ..rehearsal import Rehearsal
 from ..space import ActionSpace
-from ..state import named_part
-from ..trial import run_episodes
 from .sac_agent import SacAgent, TaskSacConfig
 
 
@@ -62,32 +60,13 @@ class SacLearner:
                 f"{iterations} iterations on {tasks} tasks with {robot.rows} rows; change them"
             )
         self.config, self.space, self.robot, self.goals = config, space, robot, goals
-        self.device, self.iterations = torch.device(device), iterations
-        self._rehearsed = np.repeat(goals[:tasks], config.rollouts, axis=0)
-        self._agent = self.agent(seed=seed)
-        self._agent.begin_task(rows)
-        self.rng = np.random.default_rng(seed)
-        self.iteration = 0
-        self.environment_steps = 0
+        self.device = torch.device(device)
+        rehearsed, agent = np.repeat(goals[:tasks], config.rollouts, axis=0), self.agent(seed=seed)
+        self._rehearsal = Rehearsal("SAC", agent, space, robot, rehearsed, iterations, seed, device=self.device)
 
     def train(self) -> Iterator[dict[str, float]]:
         """One episode of each row, then one step of adaptation, to the last iteration; resumes exactly at a yield."""
-        while self.iteration < self.iterations:
-            begin = time.perf_counter()
-            (episodes,) = run_episodes(
-                self.robot, self.space, self._agent, self._rehearsed, 1, self.rng, device=self.device
-            )
-            middle = time.perf_counter()
-            self._agent.adapt()
-            self.iteration += 1
-            self.environment_steps += int(episodes.steps.sum())
-            yield {
-                "step": float(self.iteration),
-                "environment_steps": float(self.environment_steps),
-                "return": float(episodes.reward.sum(1).mean()),
-                "wall_collect_s": middle - begin,
-                "wall_update_s": time.perf_counter() - middle,
-            }
+        return self._rehearsal.train()
 
     def agent(self, *, greedy: bool = False, seed: int = 0) -> SacAgent:
         """An agent that learns from scratch; see `SacAgent`."""
@@ -96,14 +75,7 @@ class SacLearner:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that the next iteration depends on: tensors by name, and JSON facts."""
-        tensors, facts = self._agent.state()
-        tensors = {f"agent.{name}": value for name, value in tensors.items()}
-        return tensors, {
-            "iteration": self.iteration,
-            "environment_steps": self.environment_steps,
-            "rng": self.rng.bit_generator.state,
-            "agent": facts,
-        }
+        return self._rehearsal.state()
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Goes on exactly where `state` was taken.
@@ -111,9 +83,4 @@ class SacLearner:
         Raises:
             RunError: The state lacks a part or belongs to other sizes.
         """
-        try:
-            self._agent.load_state(named_part(tensors, "agent."), facts["agent"])
-            self.rng.bit_generator.state = facts["rng"]
-            self.iteration, self.environment_steps = facts["iteration"], facts["environment_steps"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"SAC checkpoint: expected a whole state, got {error}; start again") from error
+        self._rehearsal.load_state(tensors, facts)

@@ -1,13 +1,15 @@
-"""SiMPL as an adaptive agent, so that it is judged by the same evaluation as the other learners.
+"""SiMPL in a new task: it explores, infers the task from what it saw, and fine-tunes a policy of the task's own.
 
-Nam, Sun, Pertsch, Hwang, Lim, "Skill-based Meta-Reinforcement Learning", ICLR 2022, section 4.3. Before the first step
-of adaptation every episode has an embedding e ~ N(0, I) (the published search). The first step infers e of each task
-from all that was seen, as the mean of q(e | c); the policy then acts by it. With a `FinetuneConfig`, the first step
-also gives each task a policy and critics of its own, and each further step learns from the episodes since the last one.
+Nam, Sun, Pertsch, Hwang, Lim, "Skill-based Meta-Reinforcement Learning", ICLR 2022, section 4.3. While a row explores,
+each episode has an embedding e of its own, see `DeploymentConfig.search`. After the exploration episodes the embedding
+of a task that is known is the mean of q(e | c), for ever, and policy and critics learn from every episode by
+KL-constrained SAC. All of it happens while episodes are observed; `adapt` has nothing to do.
 
-The whole deployment, with its directed search and its baselines, is `adapt/loop.py`.
+Departures, each a field of `DeploymentConfig`: the directed search, which goes on until a task is known, and learning
+from the explored episodes too.
 
-Axes: R rows, each a task of its own, r rows still running, Z latent, E task embedding.
+Axes: R rows, each a task of its own, r rows still running, O observation, Z latent, E task embedding, C candidates, V
+visited states.
 """
 
 from __future__ import annotations
@@ -15,27 +17,34 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import RunError
 from ...skills.gaussian import Gaussian
-from ..collect import Episodes, Seen
+from ..collect import Episodes, Seen, reward_range_of
+from ..distribution import Categorical, sample
 from ..state import episodes_tensors, load_episodes, named_part
 from .agent import SimplAgent
 from .context import context_of
-from .finetune import FinetuneConfig, Finetuner
+from .deployment import DeploymentConfig
+from .finetune import Finetuner
+from .task_tuners import TaskTuners
+
+AT_ONCE = 256
+"""Visited states that all candidates are judged by in one pass of the reward head, which bounds the memory."""
 
 
 class SimplAdaptiveAgent:
-    """Acts in R rows; `adapt` infers the task of each, and then fine-tunes where it is asked to."""
+    """Acts in R rows; each row explores, infers and learns for itself."""
 
     def __init__(
         self,
         agent: SimplAgent,
+        config: DeploymentConfig,
         *,
-        context: int = 256,
-        finetune: FinetuneConfig | None = None,
         multiplier: float | None = None,
         greedy: bool = False,
         seed: int = 0,
@@ -44,18 +53,27 @@ class SimplAdaptiveAgent:
 
         Args:
             agent: Meta-trained, with its action space.
-            context: Transitions of the context; at least one for each episode.
-            finetune: How further steps learn; None infers anew from all that was seen.
+            config: How it explores and learns.
             multiplier: KL multiplier at the end of meta-training, with which fine-tuning starts; None takes that of
-                `finetune`.
+                `config.finetune`.
             greedy: Act by the mean of the policy; e is drawn all the same.
             seed: Seed of exploration, contexts and fine-tuning.
         """
         self._agent = copy.deepcopy(agent).requires_grad_(False)
+        self._config, self._greedy = config, greedy
         self._device = next(self._agent.parameters()).device
-        self._context, self._finetune, self._multiplier = context, finetune, multiplier
-        self._greedy, self._seed = greedy, seed
-        self._generator = torch.Generator(self._device).manual_seed(seed)
+        first = config.finetune.multiplier if multiplier is None else multiplier
+        critic = self._agent.critic
+
+        def start(tuner: Finetuner) -> None:
+            tuner.start_from(self._agent.policy, critic, first)
+
+        hidden = tuple(int(bias.shape[-1]) for bias in list(critic.biases)[:-1])
+        self._tuners = TaskTuners(
+            agent.space, self._agent.observation_dim, hidden, config.finetune, start=start, seed=seed
+        )
+        self.generator = torch.Generator(self._device).manual_seed(seed)
+        """Draws all but the minibatches of fine-tuning."""
         self.begin_task(0)
 
     @property
@@ -65,96 +83,119 @@ class SimplAdaptiveAgent:
 
     @property
     def embedding(self) -> Tensor:
-        """By which each row acts, (R, E)."""
+        """By which each row acts or learns, (R, E)."""
         return self._embedding
+
+    @property
+    def tuners(self) -> list[Finetuner | None]:
+        """The policy and critics of each row, once it has its own."""
+        return self._tuners.tuners
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Tasks whose rewards differ from each other, (R,)."""
+        known: NDArray[np.bool_] = (self._reward_range[:, 1] > self._reward_range[:, 0]).cpu().numpy()
+        return known
 
     def begin_task(self, rows: int) -> None:
         """Forgets everything."""
         self._embedding = torch.zeros(rows, self._agent.embedding_dim, device=self._device)
-        self._seen: list[Episodes] = []
-        self._new = 0
-        self._inferred = False
-        self._tuners: list[Finetuner] = []
+        self._reward_range = torch.tensor([(torch.inf, -torch.inf)] * rows, device=self._device).view(rows, 2)
+        self._visited = torch.zeros((rows, 0, self._agent.observation_dim), device=self._device)
+        self._explored: list[Episodes] = []
+        self._episodes = 0
+        self._tuners.begin_task(rows)
 
     def begin_episode(self) -> None:
-        """Draws the embeddings of an exploring episode; inferred ones stay."""
-        if not self._inferred:
-            shape = self._embedding.shape
-            self._embedding = torch.randn(shape, generator=self._generator, device=self._device)
+        """Draws the embeddings of rows that explore; inferred ones stay."""
+        searching = torch.tensor([tuner is None for tuner in self.tuners], device=self._device)
+        if bool(searching.any()):
+            self._embedding = torch.where(searching[:, None], self._draw_embedding(), self._embedding)
+
+    def _draw_embedding(self) -> Tensor:
+        """Embeddings to explore by, (R, E)."""
+        drawn = torch.randn(self._embedding.shape, generator=self.generator, device=self._device)
+        if self._config.search == "blind" or not self._explored:
+            return drawn
+        posterior = self._infer()
+        wider = self._config.wider if self._episodes >= self._config.exploration_episodes else 1.0
+        unknown = self._draw_unsearched() if self._episodes % 2 else wider * drawn
+        known = torch.from_numpy(self.known).to(self._device)[:, None]
+        return torch.where(known, posterior.loc + posterior.scale * drawn, unknown)
+
+    @torch.no_grad()
+    def _infer(self) -> Gaussian:
+        """q(e | the last exploring episodes), each (R, E)."""
+        return self._agent.encode(context_of(self._explored, self._config.context, self.generator))
+
+    @torch.no_grad()
+    def _draw_unsearched(self) -> Tensor:
+        """Embeddings, (R, E), of N(0, I) resampled by the likelihood that no visited state was rewarded.
+
+        Tasks that are known are not searched for, and get plain draws.
+        """
+        rows, agent, config = len(self._embedding), self._agent, self._config
+        shape = (config.candidates, agent.embedding_dim)
+        candidate = torch.randn(shape, generator=self.generator, device=self._device)
+        states = agent.space.normalise(self._visited)
+        likelihood = candidate.new_zeros(rows, config.candidates)
+        for row in np.flatnonzero(~self.known):
+            for part in torch.split(states[row], AT_ONCE):
+                pairs = (config.candidates, len(part), -1)
+                logit = agent.predict_reward(candidate[:, None].expand(pairs), part.expand(pairs))
+                likelihood[row] += torch.nn.functional.logsigmoid(-logit).sum(1)
+        logits = Categorical(config.evidence / max(states.shape[1], 1) * likelihood)
+        return candidate[sample(logits, self.generator)[:, 0].long()]
 
     @torch.no_grad()
     def act(self, seen: Seen) -> Tensor:
         """A latent for each running row, shape (r, Z)."""
-        if not self._tuners:
-            rows = torch.from_numpy(seen.rows).to(self._device)
-            embedding = self._embedding[rows]
-            return self._agent.act(seen.observation, seen.prior, embedding, self._generator, self._greedy)
-        parts = [
-            self._tuners[row].act(
-                seen.observation[place : place + 1],
-                Gaussian(seen.prior.loc[place : place + 1], seen.prior.scale[place : place + 1]),
-                self._generator,
-                self._greedy,
-            )
-            for place, row in enumerate(seen.rows)
-        ]
-        return torch.cat(parts)
+        rows = torch.from_numpy(seen.rows).to(self._device)
+        normalised = self._agent.space.normalise(seen.observation)
+        policy = self._tuners.policy_at(seen, self._agent.policy_at(normalised, self._embedding[rows], seen.prior))
+        return policy.loc if self._greedy else policy.sample(self.generator)
 
     def observe(self, episodes: Episodes) -> None:
-        """Keeps the episodes for inference and fine-tuning."""
-        self._seen.append(episodes)
-        self._new += 1
+        """Keeps the episodes of rows that explore, learns from all others, and infers tasks that are ready."""
+        config, found = self._config, reward_range_of(episodes)
+        low, high = self._reward_range.unbind(1)
+        self._reward_range = torch.stack((torch.minimum(low, found[:, 0]), torch.maximum(high, found[:, 1])), dim=1)
+        self._episodes += 1
+        if None in self.tuners:
+            kept = episodes._replace(path=episodes.observation.new_zeros(len(low), 0), reward_range=None, success=None)
+            self._explored = [*self._explored, kept][-config.exploration_episodes :]
+            if config.search == "directed":
+                states = context_of([kept], config.visited, self.generator).next_observation
+                self._visited = torch.cat((self._visited, states), dim=1)
+        self._tuners.observe(episodes)
+        ready = [row for row, tuner in enumerate(self.tuners) if tuner is None and self._is_ready(row)]
+        if ready:
+            self._embedding = self._embedding.clone()
+            inferred, seen = self._infer().loc, self._explored if config.learn_from_exploration else []
+            for row in ready:
+                self._embedding[row] = inferred[row]
+                self._tuners.begin(row, inferred[row], episodes.latent.shape[1], seen)
+
+    def _is_ready(self, row: int) -> bool:
+        enough = self._episodes >= self._config.exploration_episodes
+        return enough and (bool(self.known[row]) or not self._config.keep_searching)
 
     def adapt(self) -> None:
-        """Infers the tasks; with fine-tuning, the second step and all later ones learn from the newest episodes."""
-        if not self._new:
-            return
-        if not self._tuners:
-            with torch.no_grad():
-                size = max(self._context, len(self._seen))
-                self._embedding = self._agent.encode(context_of(self._seen, size, self._generator)).loc
-            self._inferred = True
-        if self._finetune is not None:
-            fresh = not self._tuners
-            self._tuners = self._tuners or [self._make_tuner(row) for row in range(len(self._embedding))]
-            for row, tuner in enumerate(self._tuners):
-                added = sum(tuner.add(_row(episodes, row)) for episodes in self._seen[-self._new :])
-                for _ in range(0 if fresh else tuner.updates_due(added)):
-                    tuner.update()
-        self._new = 0
-
-    def _make_tuner(self, row: int) -> Finetuner:
-        """A policy and critics of one task; their sizes are those of the agent."""
-        assert self._finetune is not None
-        episodes, agent = self._seen[0], self._agent
-        tuner = Finetuner(
-            agent.space,
-            episodes.observation.shape[-1],
-            episodes.latent.shape[1],
-            self._embedding[row],
-            tuple(int(bias.shape[-1]) for bias in list(agent.critic.biases)[:-1]),
-            self._finetune,
-            self._seed + row,
-        )
-        multiplier = self._finetune.multiplier if self._multiplier is None else self._multiplier
-        tuner.start_from(agent.policy, agent.critic, multiplier)
-        return tuner
+        """Nothing: it learns while it observes."""
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Weights, embeddings, the episodes so far, the policies of the tasks, and the random generator."""
+        """Weights, what was found out about each task, the policies of the tasks, and the random generator."""
+        tuners, of_tuners = self._tuners.state()
         tensors = {f"agent.{name}": value.clone() for name, value in self._agent.state_dict().items()}
-        tensors |= {f"seen.{name}": value for name, value in episodes_tensors(self._seen).items()}
-        tensors |= {"embedding": self._embedding.clone(), "generator": self._generator.get_state()}
-        facts: dict[str, Any] = {
-            "seen": len(self._seen),
-            "new": self._new,
-            "inferred": self._inferred,
-            "tuners": [],
+        tensors |= {f"explored.{name}": value for name, value in episodes_tensors(self._explored).items()}
+        tensors |= {f"tuner.{name}": value for name, value in tuners.items()}
+        tensors |= {
+            "embedding": self._embedding.clone(),
+            "reward_range": self._reward_range.clone(),
+            "visited": self._visited,
+            "generator": self.generator.get_state(),
         }
-        for row, tuner in enumerate(self._tuners):
-            inner, of_tuner = tuner.state()
-            tensors |= {f"tuner.{row}.{name}": value for name, value in inner.items()}
-            facts["tuners"].append(of_tuner)
+        facts = {"explored": len(self._explored), "episodes": self._episodes, "tuners": of_tuners}
         return {name: value.detach().contiguous() for name, value in tensors.items()}, facts
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -165,22 +206,14 @@ class SimplAdaptiveAgent:
         """
         try:
             self._agent.load_state_dict(named_part(tensors, "agent."))
-            embedding = tensors["embedding"].clone().view(-1, self._agent.embedding_dim).to(self._device)
-            seen = load_episodes(named_part(tensors, "seen."), facts["seen"])
-            new, inferred = int(facts["new"]), bool(facts["inferred"])
-            self.begin_task(len(embedding))
-            self._embedding, self._seen, self._new, self._inferred = embedding, seen, new, inferred
-            for row, of_tuner in enumerate(facts["tuners"]):
-                tuner = self._make_tuner(row)
-                tuner.load_state(named_part(tensors, f"tuner.{row}."), of_tuner)
-                self._tuners.append(tuner)
-            self._generator.set_state(tensors["generator"].cpu())
+            moved = {name: value.to(self._device) for name, value in tensors.items() if name != "generator"}
+            embedding = moved["embedding"].clone().view(-1, self._agent.embedding_dim)
+            reward_range, visited = moved["reward_range"].clone(), moved["visited"]
+            explored = load_episodes(named_part(moved, "explored."), facts["explored"])
+            episodes = int(facts["episodes"])
+            self._tuners.load_state(named_part(tensors, "tuner."), facts["tuners"])
+            self.generator.set_state(tensors["generator"].cpu())
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"SiMPL agent: expected a whole state, got {error}; begin the task again") from error
-
-
-def _row(episodes: Episodes, row: int) -> Episodes:
-    """The episode of one row, as a batch of one."""
-    fields = episodes._asdict()
-    prior = Gaussian(*(part[row : row + 1] for part in fields.pop("prior")))
-    return Episodes(prior=prior, **{name: value[row : row + 1] for name, value in fields.items()})
+        self._embedding, self._reward_range, self._visited = embedding, reward_range, visited
+        self._explored, self._episodes = explored, episodes

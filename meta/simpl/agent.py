@@ -28,6 +28,7 @@ class SimplAgent(nn.Module):
         latent, embedding = space.latent_dim, config.embedding_dim
         self.space = space
         self.embedding_dim = embedding
+        self.observation_dim = observation_dim
         self.policy = MLP((observation_dim + embedding, *config.hidden, 2 * latent), generator=generator)
         critic_sizes = (observation_dim + latent + embedding, *config.hidden, 1)
         self.critic = StackedMLP(2, critic_sizes, generator)

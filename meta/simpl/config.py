@@ -44,7 +44,7 @@ class SimplConfig:
     batch: Batch = 128
     """Transitions per task and update (published: 1024)."""
     success_batch: CountFromZero = 8
-    """Of these, transitions that end a task (published: 0, uniform)."""
+    """Of these, transitions that solved the task: they ended it with a reward (published: 0, uniform)."""
     prior_context: Count = 4
     """Transitions of the small context (published)."""
     posterior_context: Count = 128

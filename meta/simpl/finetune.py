@@ -83,7 +83,7 @@ class Finetuner(nn.Module):
         Args:
             space: What the policy chooses.
             observation_dim: O.
-            decisions: Most decisions in an episode, K.
+            decisions: Most decisions in an episode, K; episodes may be padded to fewer.
             embedding: Held for ever, shape (E,); E = 0 from scratch.
             hidden: Widths of policy and critics.
             config: See `FinetuneConfig`.
@@ -156,6 +156,7 @@ class Finetuner(nn.Module):
     def add(self, episodes: Episodes) -> int:
         """Stores episodes of this task; returns their transitions."""
         task = torch.zeros(len(episodes.length), dtype=torch.int64, device=episodes.length.device)
+        episodes = pad_decisions(episodes, self.pool.tensors["latent"].shape[1])
         self.pool.add(episodes, view_of_own_task(episodes, task, 1), explored=False)
         return int(episodes.length.sum())
 
@@ -224,18 +225,35 @@ class Finetuner(nn.Module):
         tensors["generator"] = self.generator.get_state()
         tensors |= optimiser_tensors(self.optimisers)
         return {name: value.detach() for name, value in tensors.items()}, {
+            "tensors": len(tensors),
             "pool": facts,
             "critic_updates_left": self.critic_updates_left,
             "config": asdict(self.config),
         }
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on exactly where `state` was taken."""
+        """Goes on exactly where `state` was taken; a state that lacks a part raises KeyError."""
+        if len(tensors) != facts["tensors"]:
+            raise KeyError(f"{len(tensors)} of {facts['tensors']} tensors")
         self.load_state_dict(named_part(tensors, "module."))
         self.pool.load_state(named_part(tensors, "pool."), facts["pool"])
         self.generator.set_state(tensors["generator"].cpu())
         self.critic_updates_left = int(facts["critic_updates_left"])
         load_optimisers(self.optimisers, tensors)
+
+
+def pad_decisions(episodes: Episodes, decisions: int) -> Episodes:
+    """The episodes, padded with zeros to room for so many decisions."""
+    missing = decisions - episodes.latent.shape[1]
+    if missing == 0:
+        return episodes
+    pad, loc, scale = nn.functional.pad, *episodes.prior
+    return episodes._replace(
+        observation=pad(episodes.observation, (0, 0, 0, missing)),
+        latent=pad(episodes.latent, (0, 0, 0, missing)),
+        prior=Gaussian(pad(loc, (0, 0, 0, missing)), pad(scale, (0, 0, 0, missing))),
+        reward=pad(episodes.reward, (0, missing)),
+    )
 
 
 def _first(value: Tensor | Gaussian) -> Any:

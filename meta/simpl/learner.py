@@ -23,8 +23,10 @@ from ...skills.gaussian import Gaussian, kl
 from ..collect import Episodes, Seen, collect
 from ..space import ActionSpace
 from ..state import load_optimisers, named_part, optimiser_tensors
+from .adaptive_agent import SimplAdaptiveAgent
 from .agent import SimplAgent
 from .config import SimplConfig
+from .deployment import DeploymentConfig
 from .networks import inverse_softplus
 from .pool import EpisodePool, view_of_all_tasks, view_of_own_task
 from .simpl import (
@@ -89,7 +91,7 @@ class SimplLearner:
         self.goals, self.num_tasks = goals, len(goals)
         self.device = torch.device(device)
         dim = robot.spec.observation.shape[0]
-        self.agent = SimplAgent(space, dim, config, seed).to(self.device)
+        self.networks = SimplAgent(space, dim, config, seed).to(self.device)
         self.multipliers = nn.ModuleDict(
             {
                 "embedding_prior": Multiplier(config.embedding_kl_prior[0]),
@@ -98,10 +100,10 @@ class SimplLearner:
                 "policy_posterior": Multiplier(config.policy_kl_posterior[0]),
             }
         ).to(self.device)
-        self._policy = list(self.agent.policy.parameters())
-        self._critic = list(self.agent.critic.parameters())
-        self._target = list(self.agent.target_critic.parameters())
-        self._encoder = list(self.agent.encoder.parameters())
+        self._policy = list(self.networks.policy.parameters())
+        self._critic = list(self.networks.critic.parameters())
+        self._target = list(self.networks.target_critic.parameters())
+        self._encoder = list(self.networks.encoder.parameters())
         self._multipliers = list(self.multipliers.parameters())
         self.optimisers = {
             "critic": torch.optim.Adam([*self._critic, *self._encoder], lr=config.learning_rate, fused=True),
@@ -114,7 +116,7 @@ class SimplLearner:
         self.rng = np.random.default_rng(seed)
         self.epoch = 0
         self.updates = 0
-        self.low_level_steps = 0
+        self.environment_steps = 0
 
     def train(self) -> Iterator[dict[str, float]]:
         """Runs to `config.epochs`, yielding the metrics of every epoch; a state taken at a yield resumes exactly.
@@ -143,7 +145,7 @@ class SimplLearner:
             metrics.update(
                 step=float(self.epoch),
                 updates=float(self.updates),
-                low_level_steps=float(self.low_level_steps),
+                environment_steps=float(self.environment_steps),
                 wall_collect_s=middle - begin,
                 wall_update_s=time.perf_counter() - middle,
             )
@@ -163,21 +165,21 @@ class SimplLearner:
         explore, exploit = self.config.episodes_per_task
         task = torch.arange(self.num_tasks, device=self.device)
         noise = torch.randn(
-            (self.num_tasks * explore, self.agent.embedding_dim), generator=self.generator, device=self.device
+            (self.num_tasks * explore, self.networks.embedding_dim), generator=self.generator, device=self.device
         )
-        explored = self._collect(task.repeat(explore), noise, explored=True)
+        collected = {"explore": self._collect(task.repeat(explore), noise, explored=True)}
         if exploit:
             chosen = task.repeat(exploit)
             with torch.no_grad():
-                posterior = self.agent.encode(self._posterior_context(chosen))
-            exploited = self._collect(chosen, posterior.sample(self.generator), explored=False)
-        else:
-            exploited = explored
-        return {
-            "transitions": float(explored.length.sum() + exploited.length.sum() * bool(exploit)),
-            "success_explore": float((explored.reward.sum(1) > 0).float().mean()),
-            "success_posterior": float((exploited.reward.sum(1) > 0).float().mean()),
-        }
+                posterior = self.networks.encode(self._posterior_context(chosen))
+            collected["posterior"] = self._collect(chosen, posterior.sample(self.generator), explored=False)
+        metrics = {"transitions": float(sum(episodes.length.sum() for episodes, _ in collected.values()))}
+        for name in ("explore", "posterior"):
+            episodes, returns = collected.get(name, collected["explore"])
+            metrics[f"return_{name}"] = float(returns.mean())
+            if episodes.success is not None:
+                metrics[f"success_{name}"] = float(episodes.success.float().mean())
+        return metrics
 
     def _posterior_context(self, task: Tensor) -> Any:
         config = self.config
@@ -188,9 +190,13 @@ class SimplLearner:
             )
         return self.pool.sample_context(task, config.posterior_context, episodes, self.generator)
 
-    def _collect(self, task: Tensor, embedding: Tensor, *, explored: bool) -> Episodes:
+    def _collect(self, task: Tensor, embedding: Tensor, *, explored: bool) -> tuple[Episodes, Tensor]:
+        """One episode for each of the tasks (R,), kept in the pool; and what each returned to its own task, (R,)."""
+
         def choose(seen: Seen) -> Tensor:
-            return self.agent.act(seen.observation, seen.prior, embedding[torch.from_numpy(seen.rows)], self.generator)
+            return self.networks.act(
+                seen.observation, seen.prior, embedding[torch.from_numpy(seen.rows)], self.generator
+            )
 
         relabel = self.config.relabel
         episodes = collect(
@@ -202,7 +208,7 @@ class SimplLearner:
             device=self.device,
             stop_at_goal=not (relabel and explored),
         )
-        self.low_level_steps += int(episodes.steps.sum())
+        self.environment_steps += int(episodes.steps.sum())
         if relabel:
             reward, terminated = self.robot.compute_reward(episodes.path.cpu().numpy(), self.goals)
             view = view_of_all_tasks(
@@ -211,11 +217,12 @@ class SimplLearner:
         else:
             view = view_of_own_task(episodes, task, self.num_tasks)
         self.pool.add(episodes, view, explored=explored)
-        return episodes
+        own = view.reward[torch.arange(len(task), device=self.device), :, task]
+        return episodes, own.sum(1)
 
     def update(self) -> dict[str, Tensor]:
         """One step of critics, encoder, multipliers and, when due, policy; metrics are scalars on the device."""
-        config, agent = self.config, self.agent
+        config, agent = self.config, self.networks
         few = config.prior_tasks
         task = torch.randint(
             self.num_tasks, (few + config.posterior_tasks,), generator=self.generator, device=self.device
@@ -266,7 +273,8 @@ class SimplLearner:
         loss = loss_critic + (weight.detach() * divergence).mean()
         loss_reward = loss.new_zeros(())
         if config.reward_prediction > 0.0:
-            loss_reward = reward_prediction_loss(agent.predict_reward(embedding, next_observation), batch.reward)
+            share = self.pool.reward_share(batch.reward)
+            loss_reward = reward_prediction_loss(agent.predict_reward(embedding, next_observation), share)
             loss = loss + config.reward_prediction * loss_reward
         self._step("critic", loss, [*self._critic, *self._encoder])
         soft_update(self._target, self._critic, config.target_rate)
@@ -319,10 +327,27 @@ class SimplLearner:
                 only_increase(parameter)
         self.optimisers[name].step()
 
+    @property
+    def multiplier(self) -> float:
+        """Of the KL to the skill prior where much was seen; fine-tuning starts with it."""
+        return float(self.multipliers["policy_posterior"]().detach())
+
+    def agent(
+        self, deployment: DeploymentConfig | None = None, *, greedy: bool = False, seed: int = 0
+    ) -> SimplAdaptiveAgent:
+        """An agent as meta-trained so far; see `SimplAdaptiveAgent`.
+
+        Raises:
+            ConfigError: The search is directed, and the reward head was not trained.
+        """
+        config = DeploymentConfig() if deployment is None else deployment
+        config.require_reward_head(self.config)
+        return SimplAdaptiveAgent(self.networks, config, multiplier=self.multiplier, greedy=greedy, seed=seed)
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that the next epoch depends on: tensors by name, and JSON facts."""
         pool, pool_facts = self.pool.state()
-        tensors = {f"agent.{name}": value for name, value in self.agent.state_dict().items()}
+        tensors = {f"agent.{name}": value for name, value in self.networks.state_dict().items()}
         tensors |= {f"multiplier.{name}": value for name, value in self.multipliers.state_dict().items()}
         tensors |= {f"pool.{name}": value for name, value in pool.items()}
         tensors["generator"] = self.generator.get_state()
@@ -330,7 +355,7 @@ class SimplLearner:
         facts = {
             "epoch": self.epoch,
             "updates": self.updates,
-            "low_level_steps": self.low_level_steps,
+            "environment_steps": self.environment_steps,
             "rng": self.rng.bit_generator.state,
             "pool": pool_facts,
             "config": asdict(self.config),
@@ -344,13 +369,13 @@ class SimplLearner:
             RunError: The state lacks a part or belongs to other sizes.
         """
         try:
-            self.agent.load_state_dict(named_part(tensors, "agent."))
+            self.networks.load_state_dict(named_part(tensors, "agent."))
             self.multipliers.load_state_dict(named_part(tensors, "multiplier."))
             self.pool.load_state(named_part(tensors, "pool."), facts["pool"])
             self.generator.set_state(tensors["generator"].cpu())
             load_optimisers(self.optimisers, tensors)
             self.rng.bit_generator.state = facts["rng"]
             self.epoch, self.updates = facts["epoch"], facts["updates"]
-            self.low_level_steps = facts["low_level_steps"]
+            self.environment_steps = facts["environment_steps"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"meta-training checkpoint: expected a whole state, got {error}; start again") from error

@@ -117,6 +117,7 @@ class EpisodePool:
             "terminated": zeros(p, n, dtype=torch.bool),
             "final_observation": zeros(p, n, observation_dim),
             "explored": zeros(p, dtype=torch.bool),
+            "reward_range": torch.tensor((torch.inf, -torch.inf), device=device),
         }
         self.added = 0
         """Episodes added so far; the next one goes to slot `added % capacity`."""
@@ -149,6 +150,10 @@ class EpisodePool:
             ("explored", torch.full((count,), explored, device=slot.device)),
         ):
             self.tensors[name][slot] = value
+        counts = torch.arange(view.reward.shape[1], device=slot.device)[:, None] < view.length[:, None, :]
+        if bool(counts.any()):
+            rewards, known = view.reward[counts], self.tensors["reward_range"]
+            known.copy_(torch.stack((torch.minimum(known[0], rewards.min()), torch.maximum(known[1], rewards.max()))))
         self.added += count
         self._index()
 
@@ -159,7 +164,9 @@ class EpisodePool:
         context = length * self.tensors["explored"][:, None]
         self._context_transitions = context.cumsum(0).T.contiguous()
         self._context_episodes = (context > 0).cumsum(0).T.contiguous()
-        self._successes = self.tensors["terminated"].cumsum(0).T.contiguous()
+        last = self.tensors["reward"].gather(1, (length - 1).clamp(min=0)[:, None, :])[:, 0]
+        paid = last > self.tensors["reward_range"][0]  # an end that pays no more than anything else is no success
+        self._successes = (self.tensors["terminated"] & paid).cumsum(0).T.contiguous()
 
     def num_transitions(self) -> Tensor:
         """Transitions that count for each task, shape (N,)."""
@@ -169,13 +176,23 @@ class EpisodePool:
         """Transitions that may serve as context of each task, shape (N,)."""
         return self._context_transitions[:, -1]
 
+    def reward_share(self, reward: Tensor) -> Tensor:
+        """Where rewards lie between the lowest, 0, and the highest, 1, that were ever added; 0 while all were equal.
+
+        Rewards of 0 and 1 are as they were; dense, negative or shifted ones come to the same scale.
+        """
+        low, high = self.tensors["reward_range"]
+        return (reward - low) / (high - low) if bool(high > low) else torch.zeros_like(reward)
+
     def sample(self, task: Tensor, batch: int, success_batch: int, generator: torch.Generator) -> Transitions:
-        """Draws transitions uniformly, of which `success_batch` among those that ended the task, where there are any.
+        """Draws transitions uniformly, of which `success_batch` among those that solved the task, where there are any.
+
+        A transition solved the task if it ended it and paid more than the lowest reward of all.
 
         Args:
             task: Task indices, shape (M,).
             batch: B.
-            success_batch: Of these, how many end a task; 0 as published.
+            success_batch: Of these, how many solved the task; 0 as published.
             generator: Source of the draw.
         """
         episode, decision = _draw(self._transitions[task], self.tensors["length"], task, batch, generator)

@@ -71,13 +71,18 @@ def only_increase(parameter: Tensor) -> None:
         parameter.grad.clamp_(max=0.0)
 
 
-def reward_prediction_loss(logit: Tensor, reward: Tensor) -> Tensor:
-    """Binary cross-entropy of "this transition was rewarded", given e and s'; shape (M, B) -> scalar.
+def reward_prediction_loss(logit: Tensor, share: Tensor) -> Tensor:
+    """Binary cross-entropy of the share of the reward that a transition paid, given e and s'; shape (M, B) -> scalar.
 
     Ours, not SiMPL's: the encoder is also trained to know where the reward is, as in Zintgraf et al., "VariBAD", ICLR
-    2020, Eq. 8, restricted to the reward.
+    2020, Eq. 8, restricted to the reward. For rewards of 0 and 1 it is the probability of being rewarded; the sigmoid
+    of the best logit is the mean share in any case.
+
+    Args:
+        logit: Shape (M, B).
+        share: In [0, 1], shape (M, B); see `EpisodePool.reward_share`.
     """
-    return functional.binary_cross_entropy_with_logits(logit, (reward > 0.0).to(logit.dtype))
+    return functional.binary_cross_entropy_with_logits(logit, share.to(logit.dtype))
 
 
 def soft_update(target: Sequence[Tensor], source: Sequence[Tensor], tau: float) -> None:

@@ -23,7 +23,7 @@ from ...meta.collect import Episodes
 from ...meta.inference.varibad_belief import belief_of_cells
 from ...meta.inference.varibad_learner import VaribadLearner
 from ...meta.trial import run_trial
-from ...robots.gridnavi import CELLS, GridNaviBatch
+from ...robots.gridnavi import CELLS, GridNavi, GridNaviBatch
 from ...robots.gridnavi_policies import (
     Aim,
     aim_bayes_optimally,
@@ -31,9 +31,10 @@ from ...robots.gridnavi_policies import (
     play_gridnavi,
     trace_belief,
 )
+from ...robots.task import goals_of
 from ...skills.checkpoint import load_checkpoint
 from .cell_stages import LEARNER_NAME, BenchConfig, make_space
-from .robots import GridNavi
+from .rows import make_rows
 
 MOMENTS = ((0, 0), (0, 4), (0, 8), (0, 12), (0, 15), (1, 5), (1, 10), (1, 15))
 """(episode, steps of it) that a strip shows; those beyond its trial are left out."""
@@ -82,9 +83,9 @@ def follow_learner(
         goal: Cell (x, y).
         seed: Of the agent's choices.
     """
-    robot = config.robot.make_robot(config.learner.rows)
+    robot = make_rows(config.robot, config.learner.rows)
     space = make_space(config.space, robot.spec)
-    made = config.learner.make(space, robot, config.robot.make_split().train, seed=seed, device="cpu")
+    made = config.learner.make(space, robot, goals_of(config.robot.tasks().train), seed=seed, device="cpu")
     made.learner.load_state(*load_checkpoint(trained / LEARNER_NAME))
     rng, goals = np.random.default_rng(seed), np.array([goal], np.float32)
     rounds = run_trial(

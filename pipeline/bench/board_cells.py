@@ -16,21 +16,22 @@ from ...meta.baselines.ppo import PpoConfig, PpoSteps
 from ...meta.evaluation import EvaluationConfig
 from ...meta.gradient.maml import MamlConfig
 from ...meta.trial import Trial
+from ...robots.family import RobotFamily
 from ...robots.krazy_boards import KRAZY_PRESETS
-from ...robots.random_mazes import RANDOM_MAZE_PRESETS
+from ...robots.krazy_world import KrazyWorld
+from ...robots.random_mazes import RANDOM_MAZE_PRESETS, RandomMazes
 from .cell import Cell
 from .cell_stages import BenchConfig
 from .maml import MamlChoice
 from .ppo import PpoChoice
 from .rl2 import GROWING_HORIZON, rl2_in_trials
-from .robots import BenchRobot, KrazyWorld, RandomMazes
 
 TRIAL = Trial(episodes=5)
 EXPLORING_TRIAL = Trial(episodes=5, exploration_episodes=3)
 """Three episodes of exploration, then two that count (published)."""
 ONE_STEP = EvaluationConfig(adapt_steps=1, trials=2)
 MANY = 4096
-BOARDS: dict[str, BenchRobot] = {
+BOARDS: dict[str, RobotFamily] = {
     "krazy-5x5": KrazyWorld(board=KRAZY_PRESETS["5x5"]),
     "krazy-5x5-4096": KrazyWorld(board=replace(KRAZY_PRESETS["5x5"], shuffle_palette=False), num_train=MANY),
     "maze-7": RandomMazes(maze=RANDOM_MAZE_PRESETS["7"], num_train=MANY),
@@ -38,21 +39,21 @@ BOARDS: dict[str, BenchRobot] = {
 """By what cells are called after their method."""
 
 
-def _maml(robot: BenchRobot, method: str, **changes: Any) -> Cell:
+def _maml(robot: RobotFamily, method: str, **changes: Any) -> Cell:
     """MAML or E-MAML, one gradient step."""
     config = MamlConfig(activation="tanh", step_size=0.1, iterations=150, curvature_tasks=5, trace=0.97, **changes)
     learner = MamlChoice(method=method, config=config, rollouts=20)
     return Cell(config=BenchConfig(robot=robot, space="choice", learner=learner, evaluation=ONE_STEP), minutes=7)
 
 
-def _scratch(robot: BenchRobot) -> Cell:
+def _scratch(robot: RobotFamily) -> Cell:
     """One step of adaptation of a policy as it was drawn: what MAML's training has to add to."""
     config = PpoConfig(iterations=0, adaptation=PpoSteps(learning_rate=3e-3))
     learner = PpoChoice(method="ppo-scratch", config=config, rollouts=20)
     return Cell(config=BenchConfig(robot=robot, space="choice", learner=learner, evaluation=ONE_STEP), minutes=0.2)
 
 
-def _rl2(robot: BenchRobot, method: str, trial: Trial) -> Cell:
+def _rl2(robot: RobotFamily, method: str, trial: Trial) -> Cell:
     """RL2 or E-RL2, five episodes; the settings were chosen by one seed of RL2 on train boards.
 
     From a first gamma of 0, as on bandits, E-RL2 learned nothing in 77 iterations of 256 trials: goals are several

@@ -22,19 +22,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import ConfigError, RunError, SpecError
+from ...errors import ConfigError, RunError
 from ...meta.adaptive import AdaptiveAgent, MetaLearner
 from ...meta.evaluation import Evaluation, EvaluationConfig, Scores, evaluate_agent
 from ...meta.random_agent import RandomAgent
 from ...meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
+from ...robots.family import RobotFamily
 from ...robots.robot import Float, RobotBatch
 from ...robots.spec import RobotSpec
+from ...robots.task import goals_of
 from ...skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint
 from ...skills.model import SkillModel
 from ..folder import load_json, write_record
 from ..stage import Stage, Work
 from .measures import measure, watch
-from .robots import BenchRobot
+from .oracle import compute_oracle
+from .rows import make_rows
 
 LEARNER_NAME = "learner.safetensors"
 RETURNS_NAME = "returns.safetensors"
@@ -117,8 +120,8 @@ class FromPlay(ABC):
 class BenchConfig:
     """All that decides the numbers of a cell."""
 
-    robot: BenchRobot
-    train_robot: BenchRobot | None = None
+    robot: RobotFamily
+    train_robot: RobotFamily | None = None
     """Trains on the train tasks of `robot` where the reward of `robot` is too sparse for that; None trains on
     `robot`."""
     space: Space
@@ -175,13 +178,7 @@ def load_skills(folder: Path, spec: RobotSpec) -> SkillModel:
         SpecError: it is for another robot.
     """
     model = load_skill_model(folder)
-    expected = spec.observation.shape[0], spec.action.shape[0]
-    got = model.observation_dim, model.action_dim
-    if got != expected:
-        raise SpecError(
-            f"{folder}: expected skills for robot '{spec.name}' with {expected[0]} observation and {expected[1]} "
-            f"action axes, got {got[0]} and {got[1]}; extract skills from data of that robot"
-        )
+    spec.require_source(model.robot, str(folder))
     return model
 
 
@@ -202,12 +199,11 @@ def require_inputs(cell: str, config: BenchConfig, inputs: Inputs) -> None:
             )
     if not config.roles:
         return
-    robot = config.robot.make_robot(1)
+    spec = config.robot.spec()
     if "skills" in config.roles:
-        load_skills(inputs["skills"], robot.spec)
+        load_skills(inputs["skills"], spec)
     if isinstance(config.learner, FromPlay):
-        config.learner.require_play(inputs["play"], robot.spec)
-    robot.close()
+        config.learner.require_play(inputs["play"], spec)
 
 
 def make_train(config: BenchConfig, seed: int, inputs: Inputs | None = None) -> Stage:
@@ -264,7 +260,7 @@ def train(config: BenchConfig, work: Work) -> None:
     """Meta-trains to the last iteration and writes the learner's state."""
     torch.set_num_threads(work.machine.threads)
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
-    made = _make_learner(config, config.robot.make_split().train, work)
+    made = _make_learner(config, goals_of(config.robot.tasks().train), work)
     start = 0
     if checkpoint is None and isinstance(config.learner, FromPlay):
         work.view.note(config.learner.start(made.learner, work.inputs["play"]))
@@ -279,7 +275,7 @@ def train(config: BenchConfig, work: Work) -> None:
 
 
 def _make_learner(config: BenchConfig, goals: Float, work: Work) -> Made:
-    robot = (config.train_robot or config.robot).make_robot(config.learner.rows)
+    robot = make_rows(config.train_robot or config.robot, config.learner.rows)
     space = make_space(config.space, robot.spec, work.inputs.get("skills"), work.machine.device)
     return config.learner.make(space, robot, goals, seed=work.seed, device=work.machine.device)
 
@@ -288,22 +284,23 @@ def evaluate(config: BenchConfig, work: Work) -> None:
     """Runs the trained agent, and uniform random choices, on the test tasks, and writes every episode."""
     torch.set_num_threads(work.machine.threads)
     work.start_afresh()
-    split = config.robot.make_split()
-    made = _make_learner(config, split.train, work)
+    tasks = config.robot.tasks()
+    test = goals_of(tasks.test)
+    made = _make_learner(config, goals_of(tasks.train), work)
     tensors, facts = load_checkpoint(work.inputs["train"] / LEARNER_NAME)
     made.learner.load_state(tensors, facts)
     device = torch.device(work.machine.device)
-    rows = len(split.test) * config.evaluation.trials * config.learner.rollouts
+    rows = len(test) * config.evaluation.trials * config.learner.rollouts
     space = made.learner.space
     seed = config.evaluation_seed
     random = RandomAgent(space, rollouts=config.learner.rollouts, seed=seed, device=device)
     agents: dict[str, AdaptiveAgent] = {"agent": made.make_agent(seed), "random": random}
     episodes: dict[str, Tensor] = {}
-    scores: dict[str, Any] = {"tasks": split.name, "oracle": config.robot.oracle(split.test)}
+    scores: dict[str, Any] = {"tasks": tasks.name, "oracle": compute_oracle(config.robot, test)}
     for name, agent in agents.items():
         robot, rng = watch(config.robot, rows), np.random.default_rng(seed)
-        found = evaluate_agent(agent, robot, space, split.test, config.evaluation, rng, device=device)
-        measures = measure(config.robot, robot, found, split.test)
+        found = evaluate_agent(agent, robot, space, test, config.evaluation, rng, device=device)
+        measures = measure(config.robot, robot, found, test)
         robot.close()
         arrays: dict[str, NDArray[Any]] = {
             "returns": found.returns,

@@ -2,7 +2,7 @@
 
 from .cells import CELLS, Cell, Gate, Reference
 
-PAGE, SECTION = "docs/learners.md", "meta-cells"
+PAGE, SECTION = "docs/benchmarks.md", "meta-cells"
 """The page that holds the table, and the name of its section there."""
 
 

@@ -20,7 +20,12 @@ from ...meta.gradient.maml import MamlConfig
 from ...meta.hierarchy.mlsh import MlshConfig, PpoPasses
 from ...meta.memory.rl2 import Rl2Config
 from ...meta.trial import Trial
+from ...robots.bandits import BernoulliBandits
+from ...robots.gridnavi import GridNavi
+from ...robots.movement_bandits import MovementBandits
+from ...robots.navigation import PointNavigation
 from ...robots.oracles import bernoulli_bayes_return, gridnavi_bayes_returns
+from ...robots.tabular import TabularMdps
 from .board_cells import BOARD_CELLS
 from .cell import Cell as Cell
 from .cell import Gate as Gate
@@ -35,13 +40,6 @@ from .navigation_cells import NAVIGATION_CELLS, NAVIGATION_REFERENCES
 from .pearl_cells import PEARL_CELLS
 from .ppo import PpoChoice
 from .rl2 import GROWING_HORIZON, Rl2Choice, rl2_in_trials
-from .robots import (
-    BernoulliBandits,
-    GridNavi,
-    MovementBandits,
-    PointNavigation,
-    TabularMdps,
-)
 from .varibad_cells import VARIBAD_CELLS
 
 ALL = "all"

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...datasets.store import EpisodeStore, open_store
 from ...datasets.windows import WindowSampler
-from ...errors import ConfigError, SpecError
+from ...errors import ConfigError
 from ...meta.cloning import CloneConfig, Cloned, clone, module_policy, play_latents
 from ...meta.gradient.maml_learner import MamlLearner
 from ...meta.inference.pearl_learner import PearlLearner
@@ -123,13 +123,7 @@ def open_play(play: Path, spec: RobotSpec) -> EpisodeStore:
         SpecError: it is of another robot.
     """
     store = open_store(find_store(play))
-    expected = spec.observation.shape[0], spec.action.shape[0]
-    got = tuple(store.schema.feature(name).shape[0] for name in ("observation", "action"))
-    if got != expected:
-        raise SpecError(
-            f"{play}: expected play data of robot '{spec.name}' with {expected[0]} observation and {expected[1]} "
-            f"action axes, got {got[0]} and {got[1]} of robot '{store.schema.robot}'; ingest data of that robot"
-        )
+    spec.require_source(store.schema.robot, str(play))
     return store
 
 

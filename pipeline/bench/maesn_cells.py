@@ -8,12 +8,11 @@ from ...meta.evaluation import EvaluationConfig
 from ...meta.gradient.maesn import MaesnConfig
 from ...meta.gradient.maml import MamlConfig
 from ...meta.trpo import TrustRegion
-from ...robots.navigation import SEMICIRCLE, SPARSE_SEMICIRCLE
+from ...robots.navigation import SEMICIRCLE, SPARSE_SEMICIRCLE, PointNavigation
 from .cell import Cell, Gate
 from .cell_stages import BenchConfig, LearnerChoice
 from .maesn import MaesnChoice
 from .maml import MamlChoice
-from .robots import PointNavigation
 
 ADAPT_STEPS = 10
 """Of a test task, with 20 episodes before each."""

@@ -19,12 +19,12 @@ from ...meta.gradient.maml import MamlConfig
 from ...meta.inference.pearl import PearlConfig
 from ...meta.memory.rl2 import Rl2Config
 from ...meta.trial import Trial
-from ..robot_choice import MazeConfig, TaskConfig
+from ...robots.maze_family import Maze
 from .cell import Cell
 from .cell_stages import BenchConfig, LearnerChoice, Space
-from .maze import MazeBcMaml, MazeBcPearl, MazeMaml, MazePearl, MazeRl2, PointMazes
+from .maze import MazeBcMaml, MazeBcPearl, MazeMaml, MazePearl, MazeRl2
 
-MAZE = PointMazes()
+MAZE = Maze()
 SEARCH = 20
 """Episodes that search (published)."""
 INFERRED = EvaluationConfig(trial=Trial(episodes=SEARCH + 5))
@@ -87,10 +87,7 @@ def _rl2() -> LearnerChoice:
 
 def _demo() -> Cell:
     """Takes seconds, reaches nothing: the maze of the chain's `demo`, whose skills and play data fit."""
-    robot = PointMazes(
-        maze=MazeConfig(layout_size=10, layout_seed=1, episode_steps=60),
-        tasks=TaskConfig(num_train_tasks=3, num_test_tasks=2),
-    )
+    robot = Maze(layout_size=10, layout_seed=1, episode_steps=60, num_train_tasks=3, num_test_tasks=2)
     config = PearlConfig(
         sac=SacConfig(hidden=(8,), batch=4),
         embedding_dim=2,

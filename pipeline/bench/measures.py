@@ -14,10 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ...meta.evaluation import Evaluation, Scores
+from ...robots.family import RobotFamily
 from ...robots.krazy_exploration import KrazyRecorder
-from ...robots.krazy_world import KrazyBatch
+from ...robots.krazy_world import KrazyBatch, KrazyWorld
+from ...robots.random_mazes import RandomMazes
 from ...robots.robot import Float, RobotBatch
-from .robots import BenchRobot, KrazyWorld, RandomMazes
+from .rows import make_rows
 
 
 class Measures(NamedTuple):
@@ -29,16 +31,16 @@ class Measures(NamedTuple):
     """How often an agent stood on each cell of its board, mean over trials and rollouts, shape (N, S + 1, E, n^2)."""
 
 
-def watch(robot: BenchRobot, rows: int) -> RobotBatch:
+def watch(robot: RobotFamily, rows: int) -> RobotBatch:
     """The robots of an evaluation, made so that `measure` can tell more about the episodes run in them."""
-    batch = robot.make_robot(rows)
+    batch = make_rows(robot, rows)
     if isinstance(robot, KrazyWorld):
         assert isinstance(batch, KrazyBatch)
         return KrazyRecorder(batch, robot.board.size)
     return batch
 
 
-def measure(robot: BenchRobot, batch: RobotBatch, found: Evaluation, goals: Float) -> Measures:
+def measure(robot: RobotFamily, batch: RobotBatch, found: Evaluation, goals: Float) -> Measures:
     """What `batch`, made by `watch`, has to tell about the evaluation that was run in it, and no other was.
 
     Args:
@@ -53,7 +55,7 @@ def measure(robot: BenchRobot, batch: RobotBatch, found: Evaluation, goals: Floa
         visits = _by_task(explored.visits.astype(np.float64), found).mean(axis=(1, 4))
         return Measures({name: _by_task(getattr(explored, name), found) for name in names}, visits)
     if isinstance(robot, RandomMazes):
-        shortest = robot.make_robot(1).shortest_steps(goals)
+        shortest = robot.make(1).shortest_steps(goals)
         detour = found.steps / shortest.reshape(-1, 1, 1, 1, 1)
         return Measures({"success": found.terminated.astype(np.float64), "detour": detour})
     return Measures({})

@@ -18,13 +18,13 @@ from ...meta.inference.pearl import PearlConfig
 from ...meta.memory.rl2 import Rl2Config
 from ...meta.trial import Trial
 from ...meta.trpo import TrustRegion
-from ...robots.ant import ANT_DIRECTION
-from ...robots.arm import ARM_DYNAMICS, ARM_TARGET
-from ...robots.cheetah import CHEETAH_DIRECTION_10MS, CHEETAH_VELOCITY_10MS
+from ...robots.ant import ANT_DIRECTION, Ants
+from ...robots.arm import ARM_DYNAMICS, ARM_TARGET, Arms
+from ...robots.cheetah import CHEETAH_DIRECTION_10MS, CHEETAH_VELOCITY_10MS, Cheetahs
+from ...robots.family import RobotFamily
 from .cell import Cell, Reference
 from .cell_stages import BenchConfig, LearnerChoice
-from .mujoco_robots import Ants, Arms, Cheetahs, MujocoMaml, MujocoPearl, MujocoPpo, MujocoRl2
-from .robots import BenchRobot
+from .mujoco_robots import MujocoMaml, MujocoPearl, MujocoPpo, MujocoRl2
 
 FINN = "Finn et al. 2017, the authors' stored results"
 DIRECTION = Cheetahs(variant=CHEETAH_DIRECTION_10MS)
@@ -49,7 +49,7 @@ def _maml(episodes: int, iterations: int, max_kl: float) -> LearnerChoice:
     return MujocoMaml(config=config, rollouts=20)
 
 
-def _rl2(robot: BenchRobot, repetitions: int, **changes: Any) -> BenchConfig:
+def _rl2(robot: RobotFamily, repetitions: int, **changes: Any) -> BenchConfig:
     """Trials of two episodes: one to find out the task, one to use it."""
     trial = Trial(episodes=2)
     settings: dict[str, Any] = {

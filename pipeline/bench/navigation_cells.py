@@ -8,12 +8,12 @@ from ...meta.baselines.distral import DistralConfig
 from ...meta.baselines.ppo import PpoConfig, PpoSteps
 from ...meta.evaluation import EvaluationConfig
 from ...meta.memory.recurrent_updater import RecurrentUpdaterConfig
+from ...robots.navigation import PointNavigation
 from .cell import Cell, Gate, Reference
 from .cell_stages import BenchConfig, LearnerChoice
 from .distral import DistralChoice
 from .ppo import PpoChoice
 from .recurrent_updater import RecurrentUpdaterChoice
-from .robots import PointNavigation
 
 FINN = "Finn et al. 2017, the authors' stored results"
 NAVIGATION_REFERENCES = (

@@ -10,11 +10,10 @@ from ...meta.baselines.sac_agent import TaskSacConfig
 from ...meta.evaluation import EvaluationConfig
 from ...meta.inference.pearl import PearlConfig
 from ...meta.trial import Trial
-from ...robots.navigation import POINT_ROBOT, SEMICIRCLE, SPARSE_SEMICIRCLE
+from ...robots.navigation import POINT_ROBOT, SEMICIRCLE, SPARSE_SEMICIRCLE, PointNavigation
 from .cell import Cell, Gate
 from .cell_stages import BenchConfig, LearnerChoice
 from .pearl import PearlChoice, SacChoice
-from .robots import PointNavigation
 
 EPISODES = EvaluationConfig(trial=Trial(episodes=20), trials=2)
 STEPS = EvaluationConfig(adapt_steps=19, trials=2)

@@ -21,10 +21,14 @@ from ...robots.bandit_policies import (
     make_ucb1,
     play_bandit,
 )
+from ...robots.bandits import BernoulliBandits
+from ...robots.family import RobotFamily
+from ...robots.gridnavi import GridNavi
 from ...robots.gridnavi_policies import aim_by_posterior_sampling, play_gridnavi
 from ...robots.krazy_policies import can_be_planned, play_krazy
-from ...robots.krazy_world import KrazyBatch
+from ...robots.krazy_world import KrazyBatch, KrazyWorld
 from ...robots.robot import Float, RobotBatch
+from ...robots.tabular import TabularMdps
 from ...robots.tabular_policies import (
     Plan,
     make_beb,
@@ -34,10 +38,11 @@ from ...robots.tabular_policies import (
     plan_psrl,
     play_tabular,
 )
+from ...robots.task import goals_of
 from ..folder import load_json, write_record
 from ..stage import Stage, Work
 from .cell_stages import BenchConfig, make_scores
-from .robots import BenchRobot, BernoulliBandits, GridNavi, KrazyWorld, TabularMdps
+from .rows import make_rows
 
 REFERENCES_NAME = "references.json"
 UCB1_SCALE = 0.2
@@ -51,7 +56,7 @@ Play = Callable[[RobotBatch, Float, int, np.random.Generator], Scores]
 """Returns of each row and episode, shape (R, E), from robots, goals (R, G), E and a source of draws."""
 
 
-def find_players(robot: BenchRobot) -> dict[str, Play]:
+def find_players(robot: RobotFamily) -> dict[str, Play]:
     """Policies for a robot by the name that records call them, without `-reference`; none for most robots."""
     if isinstance(robot, BernoulliBandits):
         return {name: partial(_play_bandit, choose) for name, choose in _bandit_policies(robot.pulls).items()}
@@ -146,14 +151,15 @@ def make_references(config: BenchConfig) -> Stage:
 def play_references(config: BenchConfig, work: Work) -> None:
     """Plays all policies on the test tasks, as often as the agent does, and writes their scores."""
     work.start_afresh()
-    split, evaluation = config.robot.make_split(), config.evaluation
-    goals = np.repeat(split.test, evaluation.trials, axis=0)
-    batch = config.robot.make_robot(len(goals))
-    scores: dict[str, Any] = {"tasks": split.name, "policies": {}}
+    tasks, evaluation = config.robot.tasks(), config.evaluation
+    test = goals_of(tasks.test)
+    goals = np.repeat(test, evaluation.trials, axis=0)
+    batch = make_rows(config.robot, len(goals))
+    scores: dict[str, Any] = {"tasks": tasks.name, "policies": {}}
     for name, play in find_players(config.robot).items():
         rng = np.random.default_rng(config.evaluation_seed)
         returns = play(batch, goals, evaluation.trial.episodes, rng)
-        shape = (len(split.test), evaluation.trials, 1, evaluation.trial.episodes, 1)
+        shape = (len(test), evaluation.trials, 1, evaluation.trial.episodes, 1)
         nothing = np.zeros(shape, np.int64)
         found = Evaluation(returns.reshape(shape), nothing, nothing > 0, evaluation.trial.exploration_episodes)
         scores["policies"][name] = make_scores(found, {})

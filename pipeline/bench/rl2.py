@@ -12,9 +12,9 @@ from ...meta.memory.rl2 import Rl2Config
 from ...meta.memory.rl2_learner import Rl2Learner
 from ...meta.space import ActionSpace
 from ...meta.trial import Trial
+from ...robots.family import RobotFamily
 from ...robots.robot import Float, RobotBatch
 from .cell_stages import BenchConfig, Made
-from .robots import BenchRobot
 
 GROWING_HORIZON: dict[str, Any] = {
     "trace": 0.95,
@@ -69,7 +69,7 @@ class Rl2Choice:
 
 
 def rl2_in_trials(
-    robot: BenchRobot, trial: Trial, *, method: str = "rl2", repetitions: int = 1, **changes: Any
+    robot: RobotFamily, trial: Trial, *, method: str = "rl2", repetitions: int = 1, **changes: Any
 ) -> BenchConfig:
     """RL2 in trials of several episodes, evaluated in the trials that it was trained in, so often in each task."""
     return BenchConfig(

@@ -3,10 +3,10 @@
 from ...meta.evaluation import EvaluationConfig
 from ...meta.inference.varibad import VaeConfig, VaribadConfig
 from ...meta.trial import Trial
+from ...robots.gridnavi import GridNavi
 from ...robots.oracles import gridnavi_bayes_returns
 from .cell import Cell, Gate, Reference
 from .cell_stages import BenchConfig
-from .robots import GridNavi
 from .varibad import VaribadChoice
 
 TRIAL = Trial(episodes=4)

@@ -7,7 +7,8 @@
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -17,12 +18,28 @@ from ...errors import SourceError
 from ..bench import cell_table
 from . import departures
 from .figures import make_compute_figure, make_figures
+from .learner_tables import FAMILIES, Records, render_overview, select_family
 from .records import Place, Record, group, load_records
 
-PAGES = ("README.md", "docs/maze.md", "docs/measurements.md", "docs/published-run.md", "docs/learners.md")
-"""Pages with sections for tables; the section of `<name>.json` stands in one of them, and `<name>-summary` perhaps."""
-SUMMARY = ("episode", "success_stochastic")
-"""Axis and metric that a summary shows."""
+PAGES = (
+    "README.md",
+    "docs/maze.md",
+    "docs/measurements.md",
+    "docs/published-run.md",
+    "docs/benchmarks/tables.md",
+    "docs/learners.md",
+    *(f"docs/learners/{family}.md" for family in FAMILIES),
+)
+"""Pages with sections for tables; the section of `<name>.json` stands in one of them, those of `VIEWS` in any."""
+SUMMARY = {
+    "simpl": "Supple, skills and meta-training (SiMPL)",
+    "simpl-published": "the same, published",
+    "spirl": "Supple, skills alone (SPiRL)",
+    "spirl-published": "the same, published",
+}
+"""Methods that the summary of the maze shows, and what they are called there."""
+SUMMARY_EPISODES = (21, 40, 100)
+"""Episodes that it shows."""
 MILESTONES = {"episode": (0, 20, 21, 40, 60, 100, 300), "meta_training_minute": (1, 2, 5, 10, 15, 30, 45)}
 """Points of a long axis that a table shows; the plot shows all."""
 
@@ -34,8 +51,34 @@ def render_tables(records: Sequence[Record]) -> str:
 
 
 def render_summary(records: Sequence[Record]) -> str:
-    """Markdown for the records of `SUMMARY` alone."""
-    return render_tables([record for record in records if (record.axis, record.metric) == SUMMARY])
+    """Markdown for the methods of `SUMMARY` in the published maze with 40 train tasks: success by episode."""
+    lines = [
+        _row(["policy", *(f"after {episode} episodes" for episode in SUMMARY_EPISODES)]),
+        _row(["---"] * (1 + len(SUMMARY_EPISODES))),
+    ]
+    shown = [
+        record
+        for record in records
+        if (record.benchmark, record.tasks, record.axis, record.metric)
+        == ("maze-20-seed0", "flat-40", "episode", "success_stochastic")
+    ]
+    for method, name in SUMMARY.items():
+        cells = {record.place: _cell(record) for record in shown if record.method == method}
+        lines.append(_row([name, *(cells.get(episode, "") for episode in SUMMARY_EPISODES)]))
+    return "\n".join(lines)
+
+
+def render_family(records: Records, family: str) -> str:
+    """Markdown for the returns of one family of learners."""
+    return render_tables(select_family(records["meta"], family))
+
+
+VIEWS: dict[str, Callable[[Records], str]] = {
+    "maze-summary": lambda records: render_summary(records["maze"]),
+    "learners": render_overview,
+    **{f"meta-{family}": partial(render_family, family=family) for family in FAMILIES},
+}
+"""Sections that show a part of the records, and how each is made from all of them."""
 
 
 def _render_table(benchmark: str, axis: str, records: Sequence[Record]) -> str:
@@ -102,6 +145,14 @@ def fill_section(text: str, name: str, tables: str) -> str:
     return pattern.sub(lambda _: f"{start}\n\n{tables}\n\n{end}", text)
 
 
+def fill_views(text: str, records: Records) -> str:
+    """`text` with every section of `VIEWS` in it filled."""
+    for name, render in VIEWS.items():
+        if f"<!-- results:{name} -->" in text:
+            text = fill_section(text, name, render(records))
+    return text
+
+
 def draw_figures(path: Path) -> dict[Path, Figure]:
     """The plots of one file of records, by the SVG beside it that each belongs in.
 
@@ -137,13 +188,14 @@ def write_results(root: Path) -> list[Path]:
     """
     pages = load_pages(root)
     figures: dict[Path, Figure] = {}
+    loaded: dict[str, Sequence[Record]] = {}
     for path in sorted((root / "docs" / "results").glob("*.json")):
         page, records = find_page(pages, path.stem), load_records(path)
         pages[page] = fill_section(pages[page], path.stem, render_tables(records))
-        for page, text in pages.items():
-            if f"<!-- results:{path.stem}-summary -->" in text:
-                pages[page] = fill_section(text, f"{path.stem}-summary", render_summary(records))
+        loaded[path.stem] = records
         figures |= draw_figures(path)
+    for page, text in pages.items():
+        pages[page] = fill_views(text, loaded)
     for page, text in pages.items():
         page.write_text(text, encoding="utf-8")
     save_figures(figures)

@@ -26,14 +26,14 @@ from ...adapt.learners.plain_policy import PLAIN_POLICIES, write_plain_policy
 from ...adapt.rows.loop import LearnerAdapter
 from ...bounds import Bounded, Count
 from ...errors import ConfigError
+from ...robots.family import RobotFamily
 from ...robots.task import Task, goals_of
 from ...skills.checkpoint import load_checkpoint, save_checkpoint
-from ..bench.robot_record import load_robot_record
-from ..bench.robots import BenchRobot
 from ..folder import AUDIT_NAME, write_record
 from ..intervals import compute_interval
 from ..metrics import load_metrics
 from ..progress import ProgressView
+from ..robots import find_recorded
 from ..stage import Stage, Work
 from .adapt import ADAPTED_NAME, RECORDS_NAME, announce, find_bundle, limit_simulator, strip
 
@@ -52,20 +52,28 @@ class AdaptLearnerConfig(Bounded):
     there is one step of adaptation."""
 
 
-def find_own_tasks(robot: BenchRobot, count: int | None) -> tuple[Task, ...]:
+def find_simulator(bundle: LearnerBundle) -> RobotFamily:
+    """The family that stands in for the bundle's robot.
+
+    Raises:
+        BundleError: The bundle names none that is built in.
+    """
+    return find_recorded(bundle.contract.simulator, None, "bundle.json simulator").family
+
+
+def find_own_tasks(robot: RobotFamily, count: int | None) -> tuple[Task, ...]:
     """The first test tasks of the bundle's robot family; without a count at most `OWN_TASKS`.
 
     Raises:
         ConfigError: none is asked for, or more than there are.
     """
-    test = robot.make_split().test
+    test = robot.tasks().test
     if count is not None and not 1 <= count <= len(test):
         raise ConfigError(
             f"--num-tasks: expected 1 to {len(test)}, the test tasks of the bundle's robot, got {count}; "
             "pass --tasks for others"
         )
-    goals = test[: OWN_TASKS if count is None else count]
-    return tuple(Task(f"test{index}", tuple(goal.tolist())) for index, goal in enumerate(goals))
+    return test[: OWN_TASKS if count is None else count]
 
 
 def make_adapt_learner(path: Path, tasks: Sequence[Task], config: AdaptLearnerConfig, seed: int) -> Stage:
@@ -77,7 +85,7 @@ def make_adapt_learner(path: Path, tasks: Sequence[Task], config: AdaptLearnerCo
     """
     path = find_bundle(path)
     bundle = load_learner_bundle(path)
-    robot = load_robot_record(bundle.contract.simulator).make_robot(len(tasks))
+    robot = find_simulator(bundle).make(len(tasks))
     require_learner_robot(bundle.contract, robot.spec)
     for task in tasks:
         robot.spec.goal.require_within([task.goal], f"task '{task.name}'")
@@ -101,7 +109,7 @@ def adapt_learner(config: AdaptLearnerConfig, tasks: tuple[Task, ...], work: Wor
     bundle = load_learner_bundle(work.inputs["bundle"])
     budget = bundle.contract.budget
     episodes = budget.total if config.episodes is None else config.episodes
-    simulator = load_robot_record(bundle.contract.simulator).make_robot(len(tasks))
+    simulator = find_simulator(bundle).make(len(tasks), work.machine.threads)
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     with limit_simulator(simulator, work.folder / AUDIT_NAME) as robot:
         rng = np.random.default_rng(work.seed)

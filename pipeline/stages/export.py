@@ -113,7 +113,7 @@ def compute_weights(agent: SimplAgent, model: SkillModel, action_space: str) -> 
     """Every weight by the bundle's names; see adapt/contract.py."""
     modules = {"normaliser": model.normaliser, "policy": agent.policy}
     if action_space == "skill":
-        modules |= {"prior": model.prior, "decoder": model.decoder}
+        modules |= {"prior": model.prior, "decoder": model.make_robot_decoder()}
     weights = {
         f"{name}.{key}": value.numpy() for name, net in modules.items() for key, value in net.state_dict().items()
     }

@@ -9,13 +9,14 @@ from typing import Any
 from ...adapt.learner_contract import Budget
 from ...adapt.learners.exported import write_exported
 from ...errors import RunError
+from ...robots.task import goals_of
 from ...skills.checkpoint import load_checkpoint
 from ..bench.cell_stages import LEARNER_NAME, BenchConfig, make_space
 from ..bench.cells import CELLS
 from ..bench.learner_exports import find_exporter
-from ..bench.robot_record import make_robot_record
 from ..folder import compute_path_digest, load_json
 from ..keys import compute_plain, find_first_difference, load_record
+from ..robots import choose_builtin
 from ..run_files import RUN_NAME
 from ..stage import Stage, Work
 from .export import NAME, ExportConfig
@@ -120,7 +121,7 @@ def make_export_learner(folder: Path, export: ExportConfig) -> Stage:
     settings = {
         "export": export,
         "cell": trained.cell,
-        "simulator": make_robot_record(trained.config.robot),
+        "simulator": choose_builtin(trained.config.robot).record,
         "learner": trained.config.learner,
         "evaluation": trained.config.evaluation,
     }
@@ -139,9 +140,9 @@ def export_learner(trained: Trained, work: Work) -> None:
     """Writes the bundle with a golden trial of the trained agent; numpy, and the host, must play it alike."""
     work.start_afresh()
     config = trained.config
-    robot = config.robot.make_robot(config.learner.rows)
+    robot = config.robot.make(config.learner.rows)
     space = make_space(config.space, robot.spec, trained.skills)
-    made = config.learner.make(space, robot, config.robot.make_split().train, seed=trained.seed, device="cpu")
+    made = config.learner.make(space, robot, goals_of(config.robot.tasks().train), seed=trained.seed, device="cpu")
     tensors, facts = load_checkpoint(trained.folder / LEARNER_NAME)
     made.learner.load_state(tensors, facts)
     provenance: dict[str, Any] = {
@@ -156,7 +157,7 @@ def export_learner(trained: Trained, work: Work) -> None:
         find_exporter(config.learner)(made.learner, config.learner),
         robot.spec,
         make_budget(config),
-        simulator=make_robot_record(config.robot),
+        simulator=choose_builtin(config.robot).record,
         provenance=provenance,
         seed=work.seed,
     )

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from ...bounds import Bounded, Count, Range
 from ...datasets.store import EpisodeStore, open_store
 from ...datasets.windows import WindowSampler, split_episodes
+from ...errors import SpecError
 from ...robots.family import RobotFamily, SetsState
 from ...skills.checkpoint import load_checkpoint, save_checkpoint, save_skill_model
 from ...skills.config import SkillConfig
-from ...skills.evaluate import evaluate_rollouts, evaluate_windows
+from ...skills.evaluate import describe_collapse, evaluate_rollouts, evaluate_windows
 from ...skills.learner import SkillLearner, train
 from ...skills.model import SkillModel
 from ..folder import write_record
@@ -32,6 +33,11 @@ REPORT_WINDOWS = 4096
 """Windows on which the report is computed."""
 ROLLOUTS = 512
 """Of these, windows that are decoded in the simulator."""
+
+REMEDY = (
+    "A policy cannot choose among such skills. Lower skill.kl-weight, raise skill.num-updates, or look whether the "
+    "actions of the data differ at all where the observations do not"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +63,17 @@ def make_extract(store: Path, config: ExtractConfig, robot: RobotChoice | None, 
 
     Raises:
         StoreError: there is no whole store at `store`.
+        SpecError: the data are of another robot, of one that nobody named though `robot` is given, or of a robot that
+            chooses among named actions.
     """
-    open_store(find_store(store))
+    source = open_store(find_store(store)).schema.robot
+    if source is not None and source.choices:
+        raise SpecError(
+            f"{store}: expected a robot with continuous actions, got '{source.name}', which has choices; "
+            "train without skills, in the action space choice"
+        )
+    if robot is not None:
+        robot.family.spec().require_source(source, str(store))
     simulated = robot if robot is not None and isinstance(robot.family, SetsState) else None
     config = replace(config, skill=replace(config.skill, seed=seed))
     return Stage(
@@ -120,8 +135,10 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     training, held_out = make_samplers(store, config)
     widths = [store.schema.feature(name).shape[0] for name in ("observation", "action")]
-    model = SkillModel(widths[0], widths[1], config.skill)
+    robot = store.schema.robot
+    model = SkillModel(widths[0], widths[1], config.skill, robot)
     model.normaliser.fit(torch.from_numpy(store.load("observation")))
+    model.action_scale.fit(torch.from_numpy(store.load("action")), robot.action if robot else None)
     learner = SkillLearner(model, config.skill, work.machine.device)
     if checkpoint is not None:
         learner.load_state(checkpoint.tensors, checkpoint.facts)
@@ -134,5 +151,11 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
     )
     save_skill_model(work.folder, learner.model.cpu())
     report = compute_report(learner.model, store, held_out, config.skill.seed, family, work.machine.threads)
+    collapse = describe_collapse(report) if report else None
+    report |= {"collapsed": float(collapse is not None)} if report else {}
     write_record(work.folder / REPORT_NAME, report)
     work.view.record("skills", report, f"skills: {format_metrics(report, 12)}")
+    if collapse is not None:
+        work.view.record(
+            "collapse", {"signs": collapse, **report}, f"skills: they have COLLAPSED: {collapse}. {REMEDY}"
+        )

@@ -11,6 +11,7 @@ from ...bounds import Batch, Bounded, Count
 from ...datasets.d4rl_writer import write_d4rl
 from ...errors import ConfigError
 from ...robots.family import PlayChunk, Plays
+from ...robots.spec import RobotSpec
 from ..robots import RobotChoice
 from ..stage import Stage, Work
 
@@ -45,11 +46,11 @@ def make_generate(robot: RobotChoice, config: GenerateConfig, seed: int) -> Stag
         seed=seed,
         module="pipeline/stages/generate.py",
         libraries=("numpy", "mujoco", "h5py"),
-        body=partial(generate, family, config),
+        body=partial(generate, family, robot.family.spec(), config),
     )
 
 
-def generate(family: Plays, config: GenerateConfig, work: Work) -> None:
+def generate(family: Plays, spec: RobotSpec, config: GenerateConfig, work: Work) -> None:
     """Plays until there are enough steps, then writes the file."""
     work.start_afresh()
     chunks: list[PlayChunk] = []
@@ -60,12 +61,12 @@ def generate(family: Plays, config: GenerateConfig, work: Work) -> None:
         for chunk in family.play(rows, work.seed, work.machine.threads):
             chunks.append(chunk)
             done += chunk.reward.size
-            yield {"step": min(done, config.steps), "episodes": len(chunks) * len(chunk.reward)}
+            yield {"step": min(done, config.steps), "episodes": sum(len(chunk.reward) for chunk in chunks)}
             if done >= config.steps:
                 return
 
     work.consume(collect(), total=config.steps, unit="step")
-    write_d4rl(work.folder / NAME, make_arrays(chunks, config.steps))
+    write_d4rl(work.folder / NAME, make_arrays(chunks, config.steps), spec)
 
 
 def make_arrays(chunks: list[PlayChunk], steps: int) -> Mapping[str, np.ndarray[Any, Any]]:
@@ -77,17 +78,17 @@ def make_arrays(chunks: list[PlayChunk], steps: int) -> Mapping[str, np.ndarray[
     def join(parts: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         return np.concatenate([part.reshape(-1, *part.shape[2:]) for part in parts])[:steps]
 
-    length = chunks[0].reward.shape[1]
-    rows = min(steps, sum(chunk.reward.size for chunk in chunks))
-    timeouts = np.zeros(rows, np.bool_)
-    timeouts[length - 1 :: length] = True
+    ends = np.cumsum([chunk.reward.shape[1] for chunk in chunks for _ in chunk.reward])
+    timeouts = np.zeros(ends[-1], np.bool_)
+    timeouts[ends - 1] = True
+    timeouts = timeouts[:steps]
     timeouts[-1] = True
     infos = {f"infos/{name}": join([chunk.infos[name] for chunk in chunks]) for name in chunks[0].infos}
     return {
         "observations": join([chunk.observation for chunk in chunks]),
         "actions": join([chunk.action for chunk in chunks]),
         "rewards": join([chunk.reward for chunk in chunks]),
-        "terminals": np.zeros(rows, np.bool_),
+        "terminals": np.zeros(len(timeouts), np.bool_),
         "timeouts": timeouts,
         **infos,
     }

@@ -8,8 +8,9 @@ from pathlib import Path
 from ...bounds import Bounded, Count
 from ...datasets.d4rl import D4RLReader
 from ...datasets.layout import Compression
+from ...datasets.limits import LimitCheck
 from ...datasets.store_writer import writing_store
-from ...errors import SourceError
+from ...errors import ConfigError, SourceError
 from ...robots.spec import RobotSpec
 from ..run_files import STORE_NAME
 from ..stage import Stage, Work
@@ -24,6 +25,9 @@ class IngestConfig(Bounded):
     """Time limit, steps, for files without `timeouts`; None: only `terminals` end an episode there."""
     compression: Compression = "none"
     """Of the store's chunks."""
+    clip_actions: bool = False
+    """Put recorded actions beyond the robot's limits onto them, for logs of commands that the robot clipped itself.
+    Without it, such a source is refused."""
 
 
 def find_source(path: Path) -> Path:
@@ -49,6 +53,9 @@ def make_ingest(source: Path, config: IngestConfig, spec: RobotSpec | None) -> S
         config: How it is read.
         spec: Of the robot that it was recorded on: gives names, units, limits and the control period, and is checked
             against the file. None takes what the file says.
+
+    Raises:
+        SourceError: there is no source.
     """
     find_source(source)
     return Stage(
@@ -63,15 +70,23 @@ def make_ingest(source: Path, config: IngestConfig, spec: RobotSpec | None) -> S
 
 
 def ingest(config: IngestConfig, spec: RobotSpec | None, work: Work) -> None:
-    """Reads every episode and writes the store."""
+    """Reads every episode, checks it against the robot's limits and writes the store.
+
+    Raises:
+        ConfigError: actions shall be clipped, and nobody says to which limits.
+    """
     work.start_afresh()
-    reader = D4RLReader(find_source(work.inputs["source"]), spec, config.episode_steps)
-    source = reader.describe()
+    path = find_source(work.inputs["source"])
+    reader = D4RLReader(path, spec, config.episode_steps)
+    source, robot = reader.describe(), reader.robot
+    check = None if robot is None else LimitCheck(robot, str(path), clip_actions=config.clip_actions)
+    if check is None and config.clip_actions:
+        raise ConfigError(f"--clip-actions: expected a robot whose limits are known, got none for {path}; name --robot")
 
     def copy() -> Iterator[dict[str, float]]:
         blocks = writing_store(
             work.folder / STORE_NAME,
-            reader.episodes(),
+            reader.episodes() if check is None else map(check.check, reader.episodes()),
             source.schema,
             source.provenance,
             rows=source.rows,
@@ -83,3 +98,10 @@ def ingest(config: IngestConfig, spec: RobotSpec | None, work: Work) -> None:
     work.consume(copy(), total=source.rows, unit="row")
     for name in source.ignored:
         work.view.note(f"ingest: {name} is not carried over")
+    if check is None:
+        work.view.note(
+            "ingest: nobody says which robot this is from: axes have numbers for names, units and limits are unknown; "
+            "skills of it are for no robot until it is ingested with --robot"
+        )
+    elif check.clipped:
+        work.view.note(f"ingest: clipped the actions of {check.clipped} of {source.rows} steps to the robot's limits")

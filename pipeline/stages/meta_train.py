@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from ...errors import RunError, SpecError
+from ...errors import RunError
 from ...meta.simpl.agent import SimplAgent
 from ...meta.simpl.config import SimplConfig
 from ...meta.simpl.learner import SimplLearner
@@ -50,9 +50,9 @@ def make_meta_train(skills: Path, config: MetaTrainConfig, robot: RobotChoice, t
 
     Raises:
         RunError: there is no whole skill model at `skills`.
-        SpecError: the skill model is for another robot.
+        SpecError: the skills are for another robot, or for one that nobody named.
     """
-    require_fit(load_skill_model(skills), robot.family.spec(), str(skills))
+    robot.family.spec().require_source(load_skill_model(skills).robot, str(skills))
     return Stage(
         name="meta-train",
         config={"robot": robot.record, "meta_train": config, "tasks": tasks},
@@ -62,21 +62,6 @@ def make_meta_train(skills: Path, config: MetaTrainConfig, robot: RobotChoice, t
         libraries=("numpy", "torch", "safetensors", "mujoco"),
         body=partial(meta_train, config, robot, tasks),
     )
-
-
-def require_fit(model: SkillModel, spec: RobotSpec, where: str) -> None:
-    """Checks the skill model's sizes against the robot's.
-
-    Raises:
-        SpecError: they differ.
-    """
-    expected = spec.observation.shape[0], spec.action.shape[0]
-    got = model.observation_dim, model.action_dim
-    if got != expected:
-        raise SpecError(
-            f"{where}: expected skills for robot '{spec.name}' with {expected[0]} observation and {expected[1]} action "
-            f"axes, got {got[0]} and {got[1]}; extract skills from data of that robot"
-        )
 
 
 def make_space(name: str, model: SkillModel, spec: RobotSpec, device: str) -> ActionSpace:
@@ -99,7 +84,7 @@ def meta_train(config: MetaTrainConfig, choice: RobotChoice, tasks: TaskSet, wor
     if checkpoint is not None:
         learner.load_state(checkpoint.tensors, checkpoint.facts)
     work.consume(learner.train(), total=config.simpl.epochs, unit="epoch", start=learner.epoch, state=learner.state)
-    tensors = {f"agent.{name}": value for name, value in learner.agent.state_dict().items()}
+    tensors = {f"agent.{name}": value for name, value in learner.networks.state_dict().items()}
     tensors |= {f"multiplier.{name}": value for name, value in learner.multipliers.state_dict().items()}
     save_checkpoint(work.folder / AGENT_NAME, tensors, {"epochs": learner.epoch, "updates": learner.updates})
     save_skill_model(work.folder, model.cpu())
@@ -109,8 +94,8 @@ def meta_train(config: MetaTrainConfig, choice: RobotChoice, tasks: TaskSet, wor
         "robot": robot.spec.to_json(),
         "family": choice.record,
         "tasks": asdict(tasks),
-        "alpha": float(learner.multipliers["policy_posterior"]().detach()),
-        "low_level_steps": learner.low_level_steps,
+        "alpha": learner.multiplier,
+        "low_level_steps": learner.environment_steps,
     }
     write_record(work.folder / FACTS_NAME, facts)
     robot.close()
@@ -132,6 +117,7 @@ def load_agent(folder: Path) -> tuple[SimplAgent, SkillModel, dict[str, Any]]:
         }
         config = SimplConfig(**values)
         spec = RobotSpec.from_json(facts["robot"])
+        spec.require_source(model.robot, str(folder))
         space = make_space(facts["action_space"], model, spec, "cpu")
         agent = SimplAgent(space, model.observation_dim, config, 0)
         prefix = "agent."

@@ -12,10 +12,9 @@ from ...bounds import Count, Seed
 from ...errors import ConfigError, RunError
 from ...robots.task import load_tasks_csv
 from ...strict_json import load_json, load_json_lines
-from ..bench.robot_record import load_robot_record
 from ..cli_common import Common, Options, Runner
 from ..stages.adapt import RECORDS_NAME, find_bundle
-from ..stages.adapt_learner import RETURNS_NAME, AdaptLearnerConfig, find_own_tasks, make_adapt_learner
+from ..stages.adapt_learner import RETURNS_NAME, AdaptLearnerConfig, find_own_tasks, find_simulator, make_adapt_learner
 
 AGAIN = "remove the folder and adapt again"
 
@@ -44,14 +43,14 @@ class AdaptLearner:
         Raises:
             ConfigError: tasks are both given and counted, or fewer are there.
         """
-        contract = load_learner_bundle(find_bundle(self.bundle)).contract
-        robot = load_robot_record(contract.simulator)
+        bundle = load_learner_bundle(find_bundle(self.bundle))
+        robot = find_simulator(bundle)
         if self.tasks is not None and self.num_tasks is not None:
             raise ConfigError("adapt: expected --tasks or --num-tasks, got both; drop one of them")
         if self.tasks is None:
             tasks = find_own_tasks(robot, self.num_tasks)
         else:
-            tasks = load_tasks_csv(self.tasks, contract.robot.goal.names)
+            tasks = load_tasks_csv(self.tasks, bundle.contract.robot.goal.names)
         result = runner.run(make_adapt_learner(self.bundle, tasks, self.adapt, self.seed), self.out)
         show_returns(runner, result.folder, replay=result.status in ("skipped", "reused"))
 

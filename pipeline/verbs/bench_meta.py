@@ -10,6 +10,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from ...errors import ConfigError
+from ...robots.krazy_world import KrazyWorld
 from ...skills.checkpoint import load_checkpoint
 from ..bench.beliefs import follow_learner, has_beliefs, make_belief_figure, play_strips
 from ..bench.boards import make_board_figure
@@ -17,7 +18,6 @@ from ..bench.cell_stages import RETURNS_NAME, VISITS, Inputs, Role, make_evaluat
 from ..bench.cell_table import describe_gate
 from ..bench.cells import CELLS, Cell, find_cells
 from ..bench.references import has_references, make_references
-from ..bench.robots import KrazyWorld
 from ..cli_common import RUNS, Common, Options, Runner
 from ..folder import write_record
 from ..keys import PACKAGE_ROOT
@@ -164,7 +164,7 @@ def draw_boards(cell: Cell, robot: KrazyWorld, folder: Path) -> Figure:
     places = [head.format(place) for place in (range(rounds) if rounds > 1 else range(1, episodes + 1))]
     # after steps of adaptation an episode is as good as another
     along = visits.mean(axis=2) if rounds > 1 else visits[:, 0]
-    boards = robot.make_split().test[:, 0].astype(int).tolist()
+    boards = [int(task.goal[0]) for task in robot.tasks().test]
     return make_board_figure(robot.board, boards, along, cell.config.learner.method, places)
 
 

@@ -159,6 +159,8 @@ def find_preset(name: str) -> NamedPreset:
             f"preset {name}: expected one of {', '.join(presets) or 'which there is none'} in PRESETS of {where}, got "
             f"{own or 'none'!r}; name one as {where}:PRESET"
         )
+    if not isinstance(presets[own], RunConfig):
+        raise ConfigError(f"preset {name}: expected a RunConfig, got {type(presets[own]).__name__}; make one")
     return NamedPreset(presets[own], RobotChoice(f"{label}:{own}", presets[own].robot, file))
 
 

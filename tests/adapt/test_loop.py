@@ -310,7 +310,7 @@ def test_a_state_of_other_tasks_or_with_missing_parts_is_refused() -> None:
     [
         (
             {"exploration_episodes": 0},
-            r"AdaptConfig\.exploration_episodes: expected a whole number from 1 to .*, got 0",
+            r"exploration_episodes: expected a whole number from 1 to .*, got 0",
         ),
         ({"episodes": 5, "exploration_episodes": 6}, "1 <= exploration_episodes <= episodes, got 6 and 5"),
         ({"exploration_episodes": 20, "context": 19}, r"AdaptConfig\.context: .* \(20\), got 19"),

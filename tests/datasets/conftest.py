@@ -53,7 +53,6 @@ def schema() -> Schema:
             Feature(name="count", dtype="int32", shape=(), units=("",), role="other", axes=("count",)),
         ),
         control_period=0.01,
-        robot="cart",
     )
 
 

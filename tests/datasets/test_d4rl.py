@@ -139,7 +139,7 @@ def test_a_robot_spec_names_the_axes(d4rl_file: Path) -> None:
         300,
     )
     schema = D4RLReader(d4rl_file, spec).describe().schema
-    assert (schema.robot, schema.control_period) == ("maze", 0.01)
+    assert (schema.robot, schema.control_period) == (spec, 0.01)
     assert schema.feature("observation").axes == ("x", "y", "vx", "vy")
     assert schema.feature("action").units == ("cell", "cell")
     narrow = RobotSpec("arm", array_spec("observation", "q"), spec.action, spec.goal, 0.01, 300)

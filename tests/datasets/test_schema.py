@@ -1,4 +1,5 @@
 import json
+import math
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from supple.datasets import SCHEMA_VERSION, Feature, Schema
 from supple.errors import SpecError
+from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 
@@ -25,24 +27,38 @@ def features(draw: st.DrawFn, name: str) -> Feature:
     )
 
 
+ARM = RobotSpec(
+    "arm",
+    ArraySpec("observation", (Axis("q", "rad", -1.0, 1.0),)),
+    ArraySpec("action", (Axis("x", "m", -0.5, math.inf, rate_limit=3.0), Axis("y", "", -1.0, 1.0))),
+    ArraySpec("goal", (Axis("q", "rad", -1.0, 1.0),)),
+    0.02,
+    500,
+)
+
+
+def make_feature(**changes: Any) -> Feature:
+    fields: dict[str, Any] = {"name": "action", "shape": (2,), "units": ("m", ""), "role": "action", "axes": ("x", "y")}
+    return Feature(**(fields | changes))
+
+
+OBSERVATION = make_feature(name="observation", shape=(1,), units=("rad",), role="observation", axes=("q",))
+
+
 @st.composite
 def schemas(draw: st.DrawFn) -> Schema:
+    if draw(st.booleans()):
+        others = tuple(draw(features(name)) for name in draw(st.lists(st.sampled_from("abc"), unique=True)))
+        return Schema(features=(OBSERVATION, make_feature(), *others), control_period=0.02, robot=ARM)
     names = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
     return Schema(
-        features=tuple(draw(features(name)) for name in names),
-        control_period=draw(st.none() | st.floats(1e-6, 1e3)),
-        robot=draw(st.text(max_size=5)),
+        features=tuple(draw(features(name)) for name in names), control_period=draw(st.none() | st.floats(1e-6, 1e3))
     )
 
 
 @given(schemas())
 def test_json_round_trip(schema: Schema) -> None:
     assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
-
-
-def make_feature(**changes: Any) -> Feature:
-    fields: dict[str, Any] = {"name": "action", "shape": (2,), "units": ("m", ""), "role": "action", "axes": ("x", "y")}
-    return Feature(**(fields | changes))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +100,7 @@ def test_an_unknown_feature_lists_the_known_ones() -> None:
 
 def test_another_schema_version_is_refused() -> None:
     value = Schema(features=(make_feature(),)).to_json() | {"schema_version": SCHEMA_VERSION + 1}
-    with pytest.raises(SpecError, match=f"expected schema_version {SCHEMA_VERSION}, got {SCHEMA_VERSION + 1}"):
+    with pytest.raises(SpecError, match=f"expected schema_version {SCHEMA_VERSION} or 1, got {SCHEMA_VERSION + 1}"):
         Schema.from_json(value)
 
 
@@ -105,3 +121,30 @@ def test_a_field_of_another_type_is_refused(path: str, value: object) -> None:
     if not isinstance(node, list):
         with pytest.raises(SpecError, match="expected the fields"):
             Schema.from_json(tree)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"control_period": 0.05}, r"schema of robot 'arm': expected control_period 0\.02 s, got 0\.05 s"),
+        ({"features": (OBSERVATION, make_feature(axes=("y", "x")))}, r"expected action axes and units \[\('x', 'm'\)"),
+        ({"features": (OBSERVATION, make_feature(units=("cm", "")))}, r"expected action axes .*got \[\('x', 'cm'\)"),
+        ({"features": (make_feature(),)}, "expected a feature of action, got 'observation'"),
+    ],
+)
+def test_a_schema_that_its_robot_contradicts_is_refused(changes: dict[str, Any], message: str) -> None:
+    fields: dict[str, Any] = {"features": (OBSERVATION, make_feature()), "control_period": 0.02, "robot": ARM}
+    with pytest.raises(SpecError, match=message):
+        Schema(**(fields | changes))
+
+
+def test_a_schema_of_the_first_version_opens_without_a_robot() -> None:
+    schema = Schema(features=(OBSERVATION, make_feature()), control_period=0.02)
+    old = schema.to_json() | {"schema_version": 1, "robot": "arm"}
+    assert Schema.from_json(old) == schema
+
+
+def test_a_control_period_beyond_every_float_is_refused() -> None:
+    value = Schema(features=(make_feature(),)).to_json() | {"control_period": 10**400}
+    with pytest.raises(SpecError, match="expected a control_period in seconds, got int too large"):
+        Schema.from_json(value)

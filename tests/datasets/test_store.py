@@ -17,6 +17,7 @@ from supple.datasets import layout as layout_module
 from supple.datasets import store as store_module
 from supple.datasets import store_writer as writer_module
 from supple.errors import SpecError, StoreError
+from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
 MakeEpisodes = Callable[[Sequence[int]], Iterator[Episode]]
 PROVENANCE = {"source": "made in a test"}
@@ -151,13 +152,24 @@ def test_the_same_data_gives_the_same_digest(tmp_path: Path, schema: Schema, mak
 
 def test_other_data_gives_another_digest(store: EpisodeStore, schema: Schema, make_episodes: MakeEpisodes) -> None:
     folder = store.path.parent
-    other_robot = Schema(features=schema.features, control_period=0.02, robot="cart")
+    other_clock = Schema(features=schema.features, control_period=0.02)
+    cart = RobotSpec(
+        "cart",
+        ArraySpec("observation", (Axis("x", "m", -1.0, 1.0), Axis("y", "m", -1.0, 1.0))),
+        ArraySpec("action", (Axis("push", "N", -1.0, 1.0),)),
+        ArraySpec("goal", (Axis("x", "m", -1.0, 1.0),)),
+        0.01,
+        10,
+    )
+    known_robot = Schema(features=schema.features, control_period=0.01, robot=cart)
     others = [
         write_store(folder / "a", make_episodes([4, 2, 5]), schema, PROVENANCE),
-        write_store(folder / "b", make_episodes([4, 1, 6]), other_robot, PROVENANCE),
+        write_store(folder / "b", make_episodes([4, 1, 6]), other_clock, PROVENANCE),
+        write_store(folder / "d", make_episodes([4, 1, 6]), known_robot, PROVENANCE),
         write_store(folder / "c", make_episodes([4, 1, 6]), schema, {"source": "another"}),
     ]
-    assert len({store.digest, *(other.digest for other in others)}) == 4
+    assert len({store.digest, *(other.digest for other in others)}) == 5
+    assert open_store(folder / "d").schema.robot == cart
 
 
 # --- what the writer refuses

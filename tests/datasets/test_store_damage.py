@@ -111,9 +111,9 @@ def test_any_text_for_a_manifest_is_refused(store: EpisodeStore, text: str) -> N
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("schema_version", 99, "schema: expected schema_version 1, got 99; ingest the source again"),
+        ("schema_version", 99, "schema: expected schema_version 2 or 1, got 99; ingest the source again"),
         ("features", [], "expected at least one feature"),
-        ("robot", None, "expected a number and a name"),
+        ("robot", "cart", "expected a number and a robot, got 0.01 s and 'cart'"),
     ],
 )
 def test_another_schema_is_refused(store: EpisodeStore, field: str, value: object, message: str) -> None:

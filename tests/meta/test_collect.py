@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from supple.meta.collect import Episodes, Seen, collect
+from supple.meta.collect import Episodes, Seen, collect, reward_range_of, row_of
 from supple.meta.space import Controller
 from supple.robots.robot import StepRows
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
@@ -162,3 +162,34 @@ def test_going_on_past_a_goal_never_passes_the_time_limit() -> None:
     episodes, _ = run(Counters(1), [7.0], stop_at_goal=False)
     assert (episodes.steps[0], episodes.length[0]) == (7, 3)
     assert episodes.observation[0, :, 0].tolist() == [1000, 1003, 1006, 1007]
+
+
+class Tellers(Counters):
+    """Counters that tell that the task is solved at every fourth step, wherever it ends."""
+
+    def step(self, rows: NDArray[np.int64], action: NDArray[np.float32]) -> StepRows:
+        return super().step(rows, action)._replace(success=self.elapsed[rows] % 4 == 0)
+
+
+def test_success_is_what_the_robot_tells_of_any_step() -> None:
+    episodes, _ = run(Tellers(3), [3.0, 4.0, 6.0])
+    assert episodes.success is not None
+    assert episodes.success.tolist() == [False, True, True]
+    assert run(Counters(3), [3.0, 4.0, 6.0])[0].success is None
+
+
+def test_the_range_of_rewards_is_that_of_single_steps() -> None:
+    episodes, _ = run(Counters(2), [2.0, 99.0])
+    assert reward_range_of(episodes).tolist() == [[10.0, 100.0], [10.0, 1e7]]
+    # of decisions of 3 and 1 steps where the steps are not known; what is padded does not count
+    decisions = run(Counters(2), [4.0, 2.0])[0]._replace(reward_range=None)
+    assert reward_range_of(decisions).tolist() == [[1110.0, 10000.0], [110.0, 110.0]]
+
+
+def test_one_row_is_a_batch_of_one() -> None:
+    episodes, _ = run(Tellers(2), [3.0, 4.0])
+    second = row_of(episodes, 1)
+    for name in ("observation", "latent", "reward", "length", "terminated", "steps", "path", "reward_range", "success"):
+        assert torch.equal(getattr(second, name), getattr(episodes, name)[1:]), name
+    assert torch.equal(second.prior.loc, episodes.prior.loc[1:])
+    assert row_of(episodes._replace(success=None), 0).success is None

@@ -1,5 +1,6 @@
 """Robots by name: built-in families, a user's file or module, records in keys and bundles, tasks from files."""
 
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,9 +10,12 @@ import pytest
 
 from supple.errors import BundleError, ConfigError, SourceError, SpecError
 from supple.pipeline.cli_common import take_robot
-from supple.pipeline.robots import RobotChoice, find_recorded, find_robot, find_tasks
+from supple.pipeline.robots import RobotChoice, choose_builtin, find_recorded, find_robot, find_tasks
 from supple.robots.families import FAMILIES
+from supple.robots.gridnavi import GridNavi
+from supple.robots.krazy_world import KrazyWorld
 from supple.robots.maze_family import Maze
+from supple.robots.navigation import PointNavigation
 
 USERS = '''"""A user's robots."""
 
@@ -152,6 +156,50 @@ def test_prose_in_a_users_file_changes_nothing(users: Path) -> None:
 def test_a_record_of_a_built_in_family_gives_the_same_robot() -> None:
     maze = RobotChoice("maze", Maze(layout_size=12, layout_seed=4, num_train_tasks=5))
     assert find_recorded(maze.record, None, "bundle").family == maze.family
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_every_built_in_family_comes_back_from_its_record(name: str) -> None:
+    choice = choose_builtin(FAMILIES[name])
+    assert choice.reference == name
+    assert find_recorded(json.loads(json.dumps(choice.record)), None, "bundle") == choice
+
+
+def test_a_record_of_other_boards_or_goals_is_another_robot_or_refused() -> None:
+    krazy, point = choose_builtin(KrazyWorld()).record, choose_builtin(PointNavigation()).record
+    krazy["config"]["board"]["energy"] = None
+    found = find_recorded(krazy, None, "bundle").family
+    assert isinstance(found, KrazyWorld)
+    assert found.board.energy is None
+    point["config"]["variant"]["goals"] = "triangle"
+    with pytest.raises(BundleError, match=r"bundle\.config\.variant\.goals: expected"):
+        find_recorded(point, None, "bundle")
+    krazy["config"]["board"]["size"] = 1
+    with pytest.raises(BundleError, match="krazy world size"):
+        find_recorded(krazy, None, "bundle")
+
+
+@pytest.mark.parametrize("number", ["many", True, None, 3.5])
+def test_a_setting_of_another_type_is_refused(number: object) -> None:
+    record = {"family": "gridnavi", "config": {"num_train": number, "task_seed": 0}}
+    with pytest.raises(BundleError, match=rf"bundle\.config\.num_train: expected int, got {number!r}"):
+        find_recorded(record, None, "bundle")
+
+
+def test_a_record_of_the_maze_as_old_bundles_have_it_is_read() -> None:
+    maze = {"layout_size": 10, "layout_seed": 1, "episode_steps": 60}
+    tasks = {"task_set": "auto", "num_train_tasks": 3, "num_test_tasks": 2, "task_seed": 0}
+    found = find_recorded({"family": "point-mazes", "config": {"maze": maze, "tasks": tasks}}, None, "bundle")
+    assert found.reference == "maze"
+    assert found.family == Maze(layout_size=10, layout_seed=1, episode_steps=60, num_train_tasks=3, num_test_tasks=2)
+
+
+def test_only_built_in_families_are_named_by_their_type() -> None:
+    class Other(GridNavi):
+        pass
+
+    with pytest.raises(ConfigError, match=r"robot: expected a family of maze, .*, got Other; add it to FAMILIES"):
+        choose_builtin(Other())
 
 
 def test_a_record_of_a_users_family_needs_the_user_and_runs_nothing(users: Path) -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -58,6 +59,30 @@ class TestLineContract(RobotContract):
         return make_lines(rows, episode_steps)
 
 
+class TestProcessContract(TestLineContract):
+    """Two processes for five rows: one of the six places is never run."""
+
+    def make_batch(self, rows: int, episode_steps: int) -> GymnasiumBatch:
+        batch = GymnasiumBatch(
+            lambda goal: Line(float(goal[0])),
+            PLACE,
+            rows,
+            example=[0.0],
+            name="line",
+            episode_steps=episode_steps,
+            processes=2,
+        )
+        self.opened.append(batch)
+        return batch
+
+    @pytest.fixture(autouse=True)
+    def close(self) -> Iterator[None]:
+        self.opened: list[GymnasiumBatch] = []
+        yield
+        for batch in self.opened:
+            batch.close()
+
+
 class TestPendulumContract(RobotContract):
     near_goal = (10.0,)
     far_goal = (2.0,)
@@ -115,10 +140,45 @@ def test_the_toy_environment_is_one_and_survives_there_and_back() -> None:
     check_env(GymnasiumRobot(FirstRow(make_lines(1, 20)), [3.0]), skip_render_check=True)
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3, 9])
+def test_processes_change_nothing(processes: int) -> None:
+    def make(goal: Float) -> Levers:
+        return Levers(float(goal[0]), luck=0.1)
+
+    batches = [
+        GymnasiumBatch(
+            make,
+            PLACE,
+            4,
+            example=[0.0],
+            episode_steps=6,
+            success=lambda seen, reward, goals: reward > 20.0,
+            processes=n,
+        )
+        for n in (0, processes)
+    ]
+    goals = np.array([[1.0], [3.0], [5.0], [7.0]], np.float32)
+    for _ in range(2):
+        first, second = (batch.reset(np.arange(4), goals, np.random.default_rng(0)) for batch in batches)
+        assert np.array_equal(first, second)
+        for rows in (np.arange(4), np.array([1, 3]), np.array([2]), np.arange(4)):
+            action = rows[:, None] % 2
+            here, there = (batch.step(rows, action.astype(np.float32)) for batch in batches)
+            assert all(np.array_equal(a, b) for a, b in zip(here, there, strict=True))
+            assert here.success is not None
+            assert np.array_equal(here.success, here.reward > 20.0)
+    for batch in batches:
+        batch.close()
+        with pytest.raises(SpecError, match="expected a running episode"):
+            batch.step(np.arange(1), np.zeros((1, 1), np.float32))
+        batch.reset(np.arange(1), goals[:1], np.random.default_rng(0))  # it can begin again
+        batch.close()
+
+
 def test_spec_of_the_spaces() -> None:
     spec = make_lines(2, 20).spec
     # flattened in the order of the keys: `far` one-hot, then x
-    assert spec.observation.names == ("observation0", "observation1", "observation2")
+    assert spec.observation.names == ("far0", "far1", "x")
     assert spec.observation.low.tolist() == [0.0, 0.0, -100.0]
     assert spec.observation.high.tolist() == [1.0, 1.0, 100.0]
     assert (spec.action.low.tolist(), spec.action.high.tolist()) == ([-0.5], [0.5])
@@ -253,14 +313,119 @@ def test_environments_that_do_not_fit_are_named() -> None:
         batch.reset(np.arange(1), np.array([[2.0]], np.float32), np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("processes", [0, 2])
 @pytest.mark.parametrize("part", ["observation", "reward"])
-def test_an_environment_that_breaks_is_a_fault(part: str) -> None:
+def test_an_environment_that_breaks_is_a_fault(part: str, processes: int) -> None:
     class Broken(Levers):
         def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
             observation, reward, *rest = super().step(action)
             return (observation * np.nan, reward, *rest) if part == "observation" else (observation, np.inf, *rest)
 
-    batch, row = GymnasiumBatch(lambda goal: Broken(), PLACE, 1, example=[0.0], episode_steps=9), np.arange(1)
-    batch.reset(row, np.zeros((1, 1), np.float32), np.random.default_rng(0))
-    with pytest.raises(RobotFault, match=rf"Broken.*: expected a finite {part}, got (nan|inf) in row 0; repair"):
-        batch.step(row, np.zeros((1, 1), np.float32))
+    batch = GymnasiumBatch(lambda goal: Broken(), PLACE, 3, example=[0.0], episode_steps=9, processes=processes)
+    batch.reset(np.arange(3), np.zeros((3, 1), np.float32), np.random.default_rng(0))
+    with pytest.raises(RobotFault, match=rf"Broken.*: expected a finite {part}, got (nan|inf) in row 2; repair"):
+        batch.step(np.array([2]), np.zeros((1, 1), np.float32))
+    batch.close()
+
+
+class Robot(gymnasium.Env[Any, Any]):
+    """Shows where it is, how fast, and its goal; `info` says whether it is there."""
+
+    observation_space = Dict(
+        {"at": Box(-5.0, 5.0, (2,), np.float64), "goal": Box(-5.0, 5.0, (2,), np.float64), "speed": Discrete(2)}
+    )
+    action_space = Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(self, key: str = "is_success") -> None:
+        self.key = key
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.at = np.zeros(2)
+        return self.seen(), {}
+
+    def seen(self) -> dict[str, Any]:
+        return {"at": self.at.copy(), "goal": np.full(2, 3.0), "speed": np.int64(1)}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.at = np.clip(self.at + action, -5.0, 5.0)
+        return self.seen(), -float(self.at.sum()), bool(self.at[1] > 1.5), False, {self.key: self.at[0] > 1.5}
+
+
+def make_robot(rows: int, **arguments: Any) -> GymnasiumBatch:
+    return GymnasiumBatch(lambda goal: Robot(), PLACE, rows, example=[0.0], episode_steps=9, **arguments)
+
+
+def test_components_of_the_observation_can_be_hidden_and_named() -> None:
+    whole, part = make_robot(1), make_robot(1, hide=("goal", 0))
+    assert whole.spec.observation.names == ("at0", "at1", "goal0", "goal1", "speed0", "speed1")
+    assert part.spec.observation.names == ("at1", "speed0", "speed1")
+    row, goal = np.arange(1), np.zeros((1, 1), np.float32)
+    for batch, expected in ((whole, [0, 0, 3, 3, 0, 1]), (part, [0, 0, 1])):
+        assert batch.reset(row, goal, np.random.default_rng(0)).tolist() == [expected]
+    moved = part.step(row, np.array([[0.5, -0.25]]))
+    assert moved.observation.tolist() == [[-0.25, 0.0, 1.0]]
+    axes = (Axis("y", "m", -5.0, 5.0), Axis("slow", "1", 0.0, 1.0), Axis("fast", "1", 0.0, 1.0))
+    drive = (Axis("x_speed", "m/s", -1.0, 1.0), Axis("y_speed", "m/s", -1.0, 1.0))
+    named = make_robot(1, hide=("goal", 0), observation_axes=axes, action_axes=drive).spec
+    assert (named.observation.axes, named.action.axes) == (axes, drive)
+    for arguments, message in (
+        ({"hide": ("gaol",)}, r"Robot hide: expected one of \['at', 'goal', 'speed'\] or an index below 6, got 'gaol'"),
+        ({"hide": (6,)}, "Robot hide: expected .* an index below 6, got 6"),
+        ({"hide": tuple(range(6))}, "Robot hide: expected something left to observe"),
+        (
+            {"observation_axes": axes},
+            r"Robot observation_axes: expected 6 axes like \['at0', .* got \['y', 'slow'",
+        ),
+        ({"action_axes": axes}, r"Robot action_axes: expected 2 axes like \['action0', 'action1'\]"),
+        ({"processes": -1}, "Robot processes: expected 0 or more, got -1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            make_robot(1, **arguments)
+    with pytest.raises(ConfigError, match="Levers hide: expected an index below 2, got 'x'"):
+        GymnasiumBatch(lambda goal: Levers(), PLACE, 1, example=[0.0], episode_steps=9, hide=("x",))
+
+
+@pytest.mark.parametrize(
+    ("success", "expected"),
+    [
+        (None, None),
+        ("info", [True, False, True]),
+        ("terminated", [False, True, True]),
+        (-2.5, [True, True, False]),
+        (lambda seen, reward, goals: (seen[:, 0] > goals[:, 0]) & (reward < 0.0), [False, False, True]),
+    ],
+)
+@pytest.mark.parametrize("processes", [0, 2])
+def test_success_is_told_in_many_ways(success: Any, expected: list[bool] | None, processes: int) -> None:
+    batch, rows = make_robot(3, success=success, processes=processes), np.arange(3)
+    batch.reset(rows, np.array([[5.0], [3.0], [1.0]], np.float32), np.random.default_rng(0))
+    action = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], np.float32)
+    assert batch.step(rows, action).success is None or not batch.step(rows[:0], action[:0]).success.any()
+    told = batch.step(rows, action).success
+    assert (told if told is None else told.tolist()) == expected
+    batch.close()
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_info_without_success_is_a_fault(processes: int) -> None:
+    batch = GymnasiumBatch(
+        lambda goal: Robot("found"), PLACE, 1, example=[0.0], episode_steps=9, success="info", processes=processes
+    )
+    batch.reset(np.arange(1), np.zeros((1, 1), np.float32), np.random.default_rng(0))
+    message = r"Robot step: expected info\['is_success'\] or info\['success'\], got \['found'\]; tell success"
+    with pytest.raises(RobotFault, match=message):
+        batch.step(np.arange(1), np.zeros((1, 2), np.float32))
+    batch.close()
+
+
+def test_a_reward_that_is_a_function_of_the_observation_can_be_stated() -> None:
+    def reward(observation: Float, goals: Float) -> tuple[Any, Any]:
+        return -np.abs(observation[..., None, 0] - goals[:, 0]), np.zeros((*observation.shape[:-1], len(goals)))
+
+    batch = make_robot(1, reward=reward)
+    paid, ended = batch.compute_reward(np.array([[1.0, 0, 0, 0, 0, 0], [2.0, 0, 0, 0, 0, 0]]), np.array([[0.5]]))
+    assert paid.tolist() == [[-0.5], [-1.5]]
+    assert (paid.dtype, ended.dtype) == (np.float32, np.bool_)
+    with pytest.raises(SpecError, match=r"Robot compute_reward: .* not a function of the observation"):
+        make_robot(1).compute_reward(np.zeros((1, 6), np.float32), np.zeros((1, 1), np.float32))

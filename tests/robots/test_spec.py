@@ -183,13 +183,13 @@ def test_require_rows_and_one_name_the_shape() -> None:
     [
         (dataclasses.replace(ARM, control_period=0.05), r"^run: expected control_period 0\.02 s, got 0\.05 s;"),
         (change(ARM, "observation", 1, name="wrist"), r"^run: expected observation axes \['shoulder', 'elbow'\], got \['shoulder', 'wrist'\];"),
-        (change(ARM, "observation", 1, high=2.0), r"^run: expected observation axis .*'elbow'.*high=1\.0.*got .*high=2\.0"),
-        (change(ARM, "action", 0, unit="deg/s"), r"^run: expected action axis .*unit='rad/s'.*got .*unit='deg/s'"),
-        (change(ARM, "action", 0, rate_limit=None), r"^run: expected action axis .*rate_limit=10\.0.*got .*rate_limit=None"),
-        (change(ARM, "goal", 0, low=-9.0), r"^run: expected goal axis .*low=-1\.0.*got .*low=-9\.0"),
+        (change(ARM, "observation", 1, high=2.0), r"^run: expected observation axis 'elbow' with high 1\.0 rad, got 2\.0;"),
+        (change(ARM, "action", 0, unit="deg/s"), r"^run: expected action axis 'shoulder' in 'rad/s', got 'deg/s';"),
+        (change(ARM, "action", 0, rate_limit=None), r"^run: expected action axis 'shoulder' with rate_limit 10\.0 rad/s/s, got None;"),
+        (change(ARM, "goal", 0, low=-9.0), r"^run: expected goal axis 'x' with low -1\.0 m, got -9\.0;"),
         (dataclasses.replace(ARM, action=ArraySpec("action", JOINTS.axes[::-1])), r"^run: expected action axes \['shoulder', 'elbow'\], got \['elbow', 'shoulder'\];"),
         # of several differences the first in the order above is named
-        (change(change(ARM, "goal", 0, unit="cm"), "action", 1, unit="rpm"), r"^run: expected action axis .*'elbow'.*'rpm'"),
+        (change(change(ARM, "goal", 0, unit="cm"), "action", 1, unit="rpm"), r"^run: expected action axis 'elbow' in 'rad/s', got 'rpm';"),
     ],
 )  # fmt: skip
 def test_require_match_names_the_first_difference(other: RobotSpec, message: str) -> None:
@@ -199,6 +199,31 @@ def test_require_match_names_the_first_difference(other: RobotSpec, message: str
 
 def test_require_match_lets_name_time_limit_and_a_little_jitter_pass() -> None:
     ARM.require_match(dataclasses.replace(ARM, name="other", episode_steps=7, control_period=0.0205), "run")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (None, r"^log: expected data of robot 'arm', got data of a robot that nobody named; ingest them again with --robot"),
+        (dataclasses.replace(ARM, name="maze"), r"^log: expected data of robot 'arm', got data of robot 'maze'; use data"),
+        (dataclasses.replace(ARM, control_period=0.05), r"^log: expected control_period 0\.02 s, got 0\.05 s;"),
+        (dataclasses.replace(ARM, action=ArraySpec("action", JOINTS.axes[::-1])), r"^log: expected action axes \['shoulder', 'elbow'\], got \['elbow', 'shoulder'\];"),
+        (change(ARM, "observation", 1, unit="deg"), r"^log: expected observation axis 'elbow' in 'rad', got 'deg';"),
+        (change(ARM, "observation", 1, low=-2.0), r"^log: expected observation axis 'elbow' with low -1\.0 rad, got -2\.0;"),
+        (change(ARM, "action", 0, high=100.0), r"^log: expected action axis 'shoulder' with high 2\.0 rad/s, got 100\.0;"),
+        (change(ARM, "action", 1, rate_limit=3.0), r"^log: expected action axis 'elbow' with rate_limit None rad/s/s, got 3\.0;"),
+        (BUTTONS, r"^log: expected choices \[\], got \['stay', 'up', 'down'\];"),
+    ],
+)  # fmt: skip
+def test_require_source_names_the_first_difference(source: RobotSpec | None, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        ARM.require_source(source, "log")
+
+
+def test_require_source_lets_pass_what_is_not_in_the_data() -> None:
+    ARM.require_source(
+        change(dataclasses.replace(ARM, episode_steps=7, control_period=0.0205), "goal", 0, low=-9.0), "log"
+    )
 
 
 # Choices

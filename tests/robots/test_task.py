@@ -34,6 +34,15 @@ def test_a_test_goal_among_the_train_goals_is_named() -> None:
         TaskSet("maze", train, test)
 
 
+def test_tasks_that_are_not_held_out_may_stand_twice_but_not_differ_in_length() -> None:
+    train, test = make_tasks([(1.0,), (2.0,), (1.0,)]), make_tasks([(2.0,), (1.0,)])
+    assert TaskSet("set", train, test, held_out=False).test == test
+    with pytest.raises(SpecError, match="expected distinct goals"):
+        TaskSet("set", train, test)
+    with pytest.raises(SpecError, match=r"expected 1 finite numbers per goal, got \(1.0, 2.0\) for 't0'"):
+        TaskSet("set", train, make_tasks([(1.0, 2.0)]), held_out=False)
+
+
 @pytest.mark.parametrize(("train", "test", "split"), [([], [(1.0,)], "train"), ([(1.0,)], [], "test")])
 def test_empty_split_is_refused(train: list[tuple[float]], test: list[tuple[float]], split: str) -> None:
     with pytest.raises(SpecError, match=f"task set 'set': expected at least one {split} task, got none"):

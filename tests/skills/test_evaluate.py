@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from supple.errors import SpecError
 from supple.robots.robot import StepRows
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 from supple.skills.config import SkillConfig
-from supple.skills.evaluate import count_active, evaluate_rollouts, evaluate_windows
+from supple.skills.evaluate import count_active, describe_collapse, evaluate_rollouts, evaluate_windows
 from supple.skills.gaussian import Gaussian
 from supple.skills.model import SkillModel
 
@@ -135,6 +136,9 @@ def test_window_metrics_by_hand() -> None:
     # closed loop plays z at all three steps: errors z, z, noise; open loop plays z, 0, 0: errors z, 0, 3
     closed = (2.0 * z.square() + noise.square()).mean().item() / 3.0
     assert metrics["reconstruction_rmse/force"] == pytest.approx(math.sqrt(closed), rel=1e-5)
+    # under the skill of the other window closed loop errs by the other's z, and by 6 more at the last step
+    swapped = (2.0 * z.square() + (z.flip(0) - torch.tensor([3.0, -3.0])).square()).mean().item() / 3.0
+    assert metrics["skill_gain"] == pytest.approx(1.0 - closed / swapped, rel=1e-4)
     assert metrics["open_reconstruction_rmse/force"] == pytest.approx(
         math.sqrt((z.square().mean().item() + 9.0) / 3.0), rel=1e-5
     )
@@ -155,3 +159,38 @@ def test_active_dimensions_have_variance_above_a_hundredth() -> None:
     # variances .0121, .0081, 0
     loc = torch.tensor([[0.11, 0.09, 5.0], [-0.11, -0.09, 5.0]])
     assert count_active(Gaussian(loc, torch.ones_like(loc))) == 1
+
+
+def test_window_metrics_do_not_depend_on_the_unit_of_the_actions() -> None:
+    """Newtons to kilonewtons: errors are in the new unit, and all that has no unit stays."""
+    model, other = make_model(), make_model()
+    other.action_scale.scale.fill_(1e-3)
+    observation = torch.zeros(2, HORIZON, 1)
+    action = torch.tensor([[0.0, 0.0, 3.0], [0.0, 0.0, -3.0]])[..., None]
+    newtons = evaluate_windows(model, observation, action, torch.Generator().manual_seed(0))
+    kilonewtons = evaluate_windows(other, observation, 1e-3 * action, torch.Generator().manual_seed(0))
+    for name, value in newtons.items():
+        assert kilonewtons[name] == pytest.approx(value * (1e-3 if "rmse" in name else 1.0), rel=1e-4)
+
+
+GOOD = {"active_dims": 3.0, "skill_dims": 10.0, "kl": 5.0, "skill_gain": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"active_dims": 0.0}, "^0 of 10 skill axes are active$"),
+        ({"kl": 0.69}, r"^KL 0\.69 nats per skill, below 0\.69: not enough to tell two behaviours apart$"),
+        ({"skill_gain": 0.0099}, r"^knowing the skill removes 1\.0% of the decoder's error$"),
+        ({"active_dims": 0.0, "kl": 5e-5, "skill_gain": -1e-4}, r"^0 of 10 .*; KL 5e-05 nats .*; knowing .* -0\.0%"),
+    ],
+)
+def test_a_collapse_is_described_by_its_signs(changes: dict[str, float], message: str) -> None:
+    text = describe_collapse({**GOOD, **changes})
+    assert text is not None
+    assert re.search(message, text)
+
+
+@pytest.mark.parametrize("changes", [{}, {"active_dims": 1.0}, {"kl": 0.7}, {"skill_gain": 0.011}])
+def test_skills_that_say_something_have_not_collapsed(changes: dict[str, float]) -> None:
+    assert describe_collapse({**GOOD, **changes}) is None

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from supple.errors import SpecError
 from supple.skills.config import SkillConfig
-from supple.skills.model import Normaliser, SkillModel
+from supple.skills.model import SkillModel
+from supple.skills.scales import Normaliser
 
 SMALL = {"encoder_hidden": (8,), "decoder_hidden": (8,), "open_decoder_hidden": (8,), "prior_hidden": (8,)}
 

@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from supple.errors import ConfigError, RunError, TrainingFault
+from supple.meta.simpl.adaptive_agent import SimplAdaptiveAgent
 from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.deployment import DeploymentConfig
+from supple.meta.simpl.finetune import FinetuneConfig
 from supple.meta.simpl.learner import Multiplier, SimplLearner
 from supple.meta.space import RawSpace, SkillSpace
 from supple.meta.testing import PointBatch
+from supple.meta.testing_learners import MetaLearnerContract
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
 
@@ -126,11 +130,11 @@ def test_only_the_first_round_explores_past_its_goal() -> None:
     robot = PointBatch(8, radius=9.0)  # every task ends at its first step
     learner = SimplLearner(make_space(robot, "raw"), robot, GOALS, SimplConfig(**SMALL))
     learner.collect_epoch()
-    assert learner.low_level_steps == 4 * 12 + 4 * 1
+    assert learner.environment_steps == 4 * 12 + 4 * 1
 
 
 def modules(learner: SimplLearner) -> dict[str, dict[str, Tensor]]:
-    agent = learner.agent
+    agent = learner.networks
     parts = {"policy": agent.policy, "critic": agent.critic, "target": agent.target_critic, "encoder": agent.encoder}
     parts |= {"multipliers": learner.multipliers}
     return {
@@ -164,7 +168,7 @@ def test_the_critics_loss_reaches_the_encoder() -> None:
     learner = make_learner(reward_prediction=0.0, **weights)
     learner.collect_epoch()
     learner.update()
-    gradients = {name: value.grad for name, value in learner.agent.encoder.named_parameters()}
+    gradients = {name: value.grad for name, value in learner.networks.encoder.named_parameters()}
     assert all(value is None for name, value in gradients.items() if name.startswith("reward."))
     used = [value for name, value in gradients.items() if name.startswith("context.") and value is not None]
     assert used
@@ -213,7 +217,7 @@ def test_a_task_that_was_not_drawn_keeps_its_multiplier() -> None:
 def test_a_non_finite_loss_stops_training() -> None:
     learner = make_learner(warmup_epochs=0)
     with torch.no_grad():
-        learner.agent.critic.biases[-1].fill_(torch.nan)
+        learner.networks.critic.biases[-1].fill_(torch.nan)
     with pytest.raises(TrainingFault, match="epoch 0: expected a finite loss_critic, got nan"):
         next(learner.train())
 
@@ -265,7 +269,34 @@ def test_it_learns_to_infer_the_task() -> None:
     )
     space = RawSpace(robot.spec, torch.zeros(2), torch.full((2,), 3.0))
     records = list(SimplLearner(space, robot, 0.75 * GOALS[:2], config).train())
-    posterior = [metrics["success_posterior"] for metrics in records]
-    explore = [metrics["success_explore"] for metrics in records]
+    posterior = [metrics["return_posterior"] for metrics in records]  # 1 where the goal was reached, else 0
+    explore = [metrics["return_explore"] for metrics in records]
+    assert "success_posterior" not in records[0]  # points do not tell
     assert np.mean(posterior[-3:]) > np.mean(explore[-3:]) + 0.3
     assert np.mean(posterior[-3:]) > 0.7 > 0.4 > np.mean(posterior[:3])
+
+
+class TestSimplLearner(MetaLearnerContract):
+    """SiMPL is a meta-learner like the others; its agents learn while they observe."""
+
+    adapt_steps = 0
+
+    def make_learner(self, seed: int) -> "ShortSimpl":
+        robot = PointBatch(8)
+        return ShortSimpl(make_space(robot, "raw"), robot, GOALS, SimplConfig(**SMALL), seed=seed)
+
+
+class ShortSimpl(SimplLearner):
+    """With agents that have explored enough after one episode."""
+
+    def agent(self, deployment: DeploymentConfig | None = None, **options: Any) -> SimplAdaptiveAgent:
+        tuning = FinetuneConfig(batch=8, min_transitions=4, reuse_rate=8.0, pool_episodes=16, critic_updates_first=0)
+        short = DeploymentConfig(exploration_episodes=1, context=8, candidates=4, keep_searching=False, finetune=tuning)
+        return super().agent(short if deployment is None else deployment, **options)
+
+
+def test_an_agent_that_searches_for_rewards_needs_a_trained_reward_head() -> None:
+    learner = make_learner(reward_prediction=0.0)
+    with pytest.raises(ConfigError, match="expected 'blind'"):
+        learner.agent()
+    learner.agent(DeploymentConfig(search="blind"))

@@ -244,3 +244,41 @@ def test_a_pool_goes_on_from_its_state(capacity: int) -> None:
     for one, other in zip(pool.sample(task, 50, 5, generator()), again.sample(task, 50, 5, generator()), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert again.added == 5
+
+
+def add_rewards(pool: EpisodePool, rewards: list[list[float]], ended: list[bool]) -> None:
+    """Episodes of these rewards, all of task 0."""
+    length = torch.tensor([len(row) for row in rewards])
+    reward = torch.zeros(len(rewards), K)
+    for row, values in enumerate(rewards):
+        reward[row, : len(values)] = torch.tensor(values)
+    episodes = make_episodes(length.tolist(), ended)._replace(reward=reward)
+    pool.add(episodes, view_of_own_task(episodes, torch.zeros(len(rewards), dtype=torch.int64), 1), explored=True)
+
+
+def test_rewards_of_any_scale_come_to_shares_of_their_range() -> None:
+    pool, reward = make_pool(8, 1), torch.tensor([-3.0, -2.0, -1.0])
+    assert pool.reward_share(reward).tolist() == [0.0, 0.0, 0.0]  # nothing was seen
+    add_rewards(pool, [[-3.0, -3.0]], [False])
+    assert pool.reward_share(reward).tolist() == [0.0, 0.0, 0.0]  # rewards that are all equal tell nothing
+    add_rewards(pool, [[-1.0, -2.0, -3.0]], [False])
+    assert pool.reward_share(reward).tolist() == [0.0, 0.5, 1.0]  # the padding's zeros are no rewards
+    again = make_pool(8, 1)
+    again.load_state(*pool.state())
+    assert again.reward_share(reward).tolist() == [0.0, 0.5, 1.0]
+
+
+def test_rewards_of_zero_and_one_are_shares_as_they_are() -> None:
+    pool, reward = make_pool(8, 1), torch.tensor([0.0, 1.0])
+    add_rewards(pool, [[0.0, 1.0]], [True])
+    assert torch.equal(pool.reward_share(reward), reward)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 0.0), (-7.0, -3.0), (2.0, 5.0)])
+def test_a_success_ended_the_task_with_more_than_the_lowest_reward(low: float, high: float) -> None:
+    pool = make_pool(8, 1)
+    add_rewards(pool, [[low, low], [low, high], [low, low, high]], [True, True, False])  # a death, a goal, the limit
+    batch = pool.sample(torch.zeros(1, dtype=torch.int64), 6, 4, generator())
+    assert batch.reward[0, :4].tolist() == [high] * 4
+    assert batch.terminated[0, :4].tolist() == [1.0] * 4
+    assert (batch.observation[0, :4, 0] == 2001.0).all()

@@ -145,10 +145,17 @@ def test_only_increase_leaves_a_multiplier_without_gradient_alone() -> None:
 
 
 def test_reward_prediction_by_hand() -> None:
-    # -log sigmoid(0) = log 2 whatever the reward; rewards of any size count as one reward
-    assert reward_prediction_loss(torch.zeros(1, 2), torch.tensor([[0.0, 7.0]])).item() == pytest.approx(math.log(2.0))
-    right = reward_prediction_loss(torch.tensor([[-3.0, 3.0]]), torch.tensor([[0.0, 7.0]])).item()
+    # -log sigmoid(0) = log 2 whatever the share
+    assert reward_prediction_loss(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]])).item() == pytest.approx(math.log(2.0))
+    right = reward_prediction_loss(torch.tensor([[-3.0, 3.0]]), torch.tensor([[0.0, 1.0]])).item()
     assert right == pytest.approx(math.log1p(math.exp(-3.0)))
+
+
+def test_the_best_reward_prediction_is_the_share() -> None:
+    logit = torch.tensor([[math.log(0.25 / 0.75)]], requires_grad=True)  # sigmoid = .25
+    reward_prediction_loss(logit, torch.tensor([[0.25]])).backward()
+    assert logit.grad is not None
+    assert logit.grad.item() == pytest.approx(0.0, abs=1e-7)
 
 
 def test_soft_update_by_hand() -> None:

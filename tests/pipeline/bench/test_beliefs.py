@@ -31,6 +31,7 @@ from supple.pipeline.bench.beliefs import (
 from supple.pipeline.bench.cell_stages import Made
 from supple.pipeline.bench.cells import CELLS
 from supple.robots.gridnavi_policies import PRIOR
+from supple.robots.task import goals_of
 from supple.skills.checkpoint import save_checkpoint
 
 CONFIG = replace(CELLS["demo-rl2"].config, evaluation=EvaluationConfig(trial=Trial(episodes=2)))
@@ -59,8 +60,9 @@ class Choice:
 
 def follow(folder: Path, choice: Choice) -> list[Strip]:
     config: Any = replace(CONFIG, learner=choice)  # type: ignore[arg-type]
-    robot = config.robot.make_robot(choice.rows)
-    learner = choice.make(ChoiceSpace(robot.spec), robot, config.robot.make_split().train, seed=0, device="cpu").learner
+    robot = config.robot.make(choice.rows)
+    goals = goals_of(config.robot.tasks().train)
+    learner = choice.make(ChoiceSpace(robot.spec), robot, goals, seed=0, device="cpu").learner
     save_checkpoint(folder / "learner.safetensors", *learner.state())
     return follow_learner(config, folder)
 

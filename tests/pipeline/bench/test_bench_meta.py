@@ -21,17 +21,21 @@ from supple.meta.gradient.maml import MamlConfig
 from supple.pipeline.bench.cell_stages import load_scores, make_evaluate, make_space, make_train
 from supple.pipeline.bench.cells import CELLS, Gate, Reference, find_cells
 from supple.pipeline.bench.maml import MamlChoice
+from supple.pipeline.bench.oracle import compute_oracle
 from supple.pipeline.bench.pearl import SacChoice
 from supple.pipeline.bench.ppo import PpoChoice
-from supple.pipeline.bench.robots import BernoulliBandits, GridNavi, KrazyWorld, PointNavigation, RandomMazes
 from supple.pipeline.cli import main
 from supple.pipeline.keys import compute_plain, load_record
 from supple.pipeline.results import collect_meta
 from supple.pipeline.results.collect_meta import collect, judge, load_seeds, make_curve, oracle_rows, score_rows
 from supple.pipeline.results.records import load_records
 from supple.pipeline.testing_kills import COMPARED, Kills, kill_once
-from supple.robots.navigation import POINT_ROBOT
-from supple.robots.random_mazes import RANDOM_MAZE_PRESETS
+from supple.robots.bandits import BernoulliBandits
+from supple.robots.gridnavi import GridNavi
+from supple.robots.krazy_world import KrazyWorld
+from supple.robots.navigation import POINT_ROBOT, PointNavigation
+from supple.robots.random_mazes import RANDOM_MAZE_PRESETS, RandomMazes
+from supple.robots.task import goals_of
 
 DEMOS = ("demo-maml", "demo-rl2")
 
@@ -93,13 +97,14 @@ def test_axes_count_gradient_steps_from_nought_and_episodes_from_one(out: Path) 
 )
 def test_seeds_are_runs_of_their_own_where_nothing_is_trained(choice: Any) -> None:
     bench = PointNavigation(variant=POINT_ROBOT, num_train=1, num_test=2)
-    split, robot = bench.make_split(), bench.make_robot(2)
+    tasks, robot = bench.tasks(), bench.make(2)
+    train, test = goals_of(tasks.train), goals_of(tasks.test)
     space = make_space("unit", robot.spec)
     returns = []
     for seed in (0, 0, 1):
-        agent = choice.make(space, robot, split.train, seed=seed, device="cpu").make_agent(1000)
+        agent = choice.make(space, robot, train, seed=seed, device="cpu").make_agent(1000)
         rng = np.random.default_rng(0)
-        found = evaluate_agent(agent, robot, space, split.test, EvaluationConfig(), rng, device=torch.device("cpu"))
+        found = evaluate_agent(agent, robot, space, test, EvaluationConfig(), rng, device=torch.device("cpu"))
         returns.append(found.returns)
     np.testing.assert_array_equal(returns[0], returns[1])
     assert (returns[0] != returns[2]).all()
@@ -342,7 +347,7 @@ def test_runs_are_collected_into_records_tables_and_plots(
     ],
 )
 def test_oracles_by_hand(robot: Any, goals: list[list[float]], expected: float | None) -> None:
-    found = robot.oracle(np.array(goals, np.float32))
+    found = compute_oracle(robot, np.array(goals, np.float32))
     assert found == (None if expected is None else pytest.approx(expected, abs=1e-6))
 
 
@@ -350,12 +355,10 @@ def test_robots_and_tasks_of_all_cells_fit_their_learners() -> None:
     for large in {cell.config.robot.name: cell.config.robot for cell in CELLS.values()}.values():
         few = {"num_train": 4} if "num_train" in {item.name for item in fields(cast(Any, large))} else {}
         robot: Any = replace(cast(Any, large), **few)
-        batch, split = robot.make_robot(2), robot.make_split()
-        assert split.train.shape[1:] == split.test.shape[1:] == batch.spec.goal.shape
-        assert split.train.dtype == np.float32
+        spec, tasks = robot.spec(), robot.tasks()
+        assert goals_of(tasks.train).shape[1:] == goals_of(tasks.test).shape[1:] == spec.goal.shape
     for cell in CELLS.values():
-        batch = cell.config.robot.make_robot(1)
-        assert (cell.config.space == "choice") == bool(batch.spec.choices)
+        assert (cell.config.space == "choice") == bool(cell.config.robot.spec().choices)
 
 
 def test_robots_whose_fields_are_the_same_have_different_keys() -> None:

@@ -24,58 +24,62 @@ from supple.meta.space import RawSpace, SkillSpace, UnitSpace
 from supple.pipeline.bench.cell_stages import Inputs, make_space, make_train, name_random, require_inputs
 from supple.pipeline.bench.cells import CELLS
 from supple.pipeline.bench.cloning import BcMamlChoice, BcPearlChoice
-from supple.pipeline.bench.maze import MODULE, MazeBcPearl, PointMazes
+from supple.pipeline.bench.maze import MODULE, MazeBcPearl
 from supple.pipeline.bench.maze_cells import MAZE_CELLS
-from supple.pipeline.bench.robot_record import load_robot_record, make_robot_record
+from supple.pipeline.bench.oracle import compute_oracle
 from supple.pipeline.cli import main
 from supple.pipeline.interrupt import Interrupted, StopRequest
 from supple.pipeline.keys import compute_plain, load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.results.records import load_records
-from supple.pipeline.robot_choice import MazeConfig, TaskConfig
 from supple.pipeline.stage import Machine, Stage, run_stage
 from supple.pipeline.stages.export_learner import load_trained
 from supple.pipeline.testing_kills import COMPARED
+from supple.robots.maze_family import Maze
+from supple.robots.spec import Axis, RobotSpec
+from supple.robots.task import goals_of
 from supple.skills.checkpoint import save_skill_model
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
 
 DEMO = "demo-bc-pearl-maze"
-ROBOT = PointMazes(
-    maze=MazeConfig(layout_size=10, layout_seed=1, episode_steps=20),
-    tasks=TaskConfig(num_train_tasks=2, num_test_tasks=1),
-)
+ROBOT = Maze(layout_size=10, layout_seed=1, episode_steps=20, num_train_tasks=2, num_test_tasks=1)
 PUSH = (0.5, -0.75)
 """What the play data do everywhere."""
 
 
-def write_skills(folder: Path, dims: tuple[int, int] = (4, 2), seed: int = 0) -> Path:
+SPEC = ROBOT.spec()
+OTHER = replace(SPEC, name="other")
+"""A robot with the same axes."""
+
+
+def write_skills(folder: Path, robot: RobotSpec | None = SPEC, seed: int = 0) -> Path:
     width: dict[str, Any] = {f"{part}_hidden": (8,) for part in ("encoder", "decoder", "open_decoder", "prior")}
-    model = SkillModel(*dims, SkillConfig(skill_horizon=5, skill_dim=3, seed=seed, **width))
-    data = torch.arange(dims[0] * 3.0).view(3, dims[0])
-    model.normaliser.fit(data)
+    model = SkillModel(4, 2, SkillConfig(skill_horizon=5, skill_dim=3, seed=seed, **width), robot)
+    model.normaliser.fit(torch.arange(12.0).view(3, 4))
     save_skill_model(folder, model)
     return folder
 
 
-def write_play(folder: Path, dims: tuple[int, int] = (4, 2), steps: int = 30) -> Path:
-    features = [
-        Feature(name=name, shape=(dim,), units=("",) * dim, role=name, axes=tuple(f"{name}{i}" for i in range(dim)))
-        for name, dim in zip(("observation", "action"), dims, strict=True)
-    ]
+def write_play(folder: Path, robot: RobotSpec | None = SPEC, steps: int = 30) -> Path:
+    def feature(name: Any, axes: tuple[Axis, ...]) -> Feature:
+        units, names = (tuple(getattr(axis, field) for axis in axes) for field in ("unit", "name"))
+        return Feature(name=name, shape=(len(axes),), units=units, role=name, axes=names)
+
+    features = feature("observation", SPEC.observation.axes), feature("action", SPEC.action.axes)
     rng = np.random.default_rng(0)
     episodes = [
         Episode(
             {
-                "observation": rng.uniform(1.0, 9.0, (steps, dims[0])).astype(np.float32),
-                "action": np.tile(np.resize(np.array(PUSH, np.float32), dims[1]), (steps, 1)),
+                "observation": rng.uniform(1.0, 9.0, (steps, 4)).astype(np.float32),
+                "action": np.tile(np.array(PUSH, np.float32), (steps, 1)),
             },
             terminated=False,
             truncated=True,
         )
         for _ in range(4)
     ]
-    write_store(folder, episodes, Schema(features=tuple(features), robot="other"), {})
+    write_store(folder, episodes, Schema(features=features, control_period=SPEC.control_period, robot=robot), {})
     return folder
 
 
@@ -191,12 +195,14 @@ def test_what_is_not_given_is_asked_for_before_anything_runs(
 def test_skills_and_play_data_of_another_robot_are_refused(given: Inputs, tmp_path: Path) -> None:
     (tmp_path / "skills").mkdir()
     config = CELLS[DEMO].config
-    other: Inputs = {**given, "skills": write_skills(tmp_path / "skills", dims=(5, 2))}
-    with pytest.raises(SpecError, match=r"'maze' with 4 observation and 2 action axes, got 5 and 2; extract skills"):
-        require_inputs(DEMO, config, other)
-    other = {**given, "play": write_play(tmp_path / "play", dims=(4, 3))}
-    with pytest.raises(SpecError, match=r"'maze' with 4 observation and 2 action axes, got 4 and 3 of robot 'other'"):
-        require_inputs(DEMO, config, other)
+    asked = {OTHER: r"got data of robot 'other'; use data", None: "got data of a robot that nobody named; ingest"}
+    for number, (robot, message) in enumerate(asked.items()):
+        for role, write in (("skills", write_skills), ("play", write_play)):
+            folder = tmp_path / f"{role}{number}"
+            folder.mkdir(exist_ok=True)
+            other: Inputs = {**given, role: write(folder / "in" if role == "play" else folder, robot)}
+            with pytest.raises(SpecError, match=rf"{role}{number}.*: expected data of robot 'maze', {message}"):
+                require_inputs(DEMO, config, other)
     with pytest.raises(RunError, match=r"nowhere/skill.json: expected a skill model, got no file"):
         require_inputs(DEMO, config, {**given, "skills": tmp_path / "nowhere"})
     require_inputs("demo-maml", CELLS["demo-maml"].config, {})
@@ -204,7 +210,7 @@ def test_skills_and_play_data_of_another_robot_are_refused(given: Inputs, tmp_pa
 
 def test_spaces_that_are_learned_from_data(given: Inputs) -> None:
     """Columns 0, 4, 8 and on have the means 4 .. 7 and the standard deviation sqrt(32 / 3)."""
-    spec = ROBOT.make_robot(1).spec
+    spec = ROBOT.spec()
     raw, skill = (make_space(name, spec, given["skills"]) for name in ("raw", "skill"))
     assert isinstance(raw, RawSpace)
     torch.testing.assert_close(raw.normalise(torch.tensor([4.0, 5.0, 6.0, 7.0])), torch.zeros(4))
@@ -222,9 +228,9 @@ def test_the_first_policy_of_pearl_does_what_the_data_do_whatever_its_z_is(given
     config = PearlConfig(sac=SacConfig(hidden=(16,)), embedding_dim=2, tasks=2, rollouts=1, iterations=1, replay=500)
     cloning = CloneConfig(noise_dim=2, updates=400, learning_rate=0.01)
     choice = BcPearlChoice(config=config, cloning=cloning)
-    robot = ROBOT.make_robot(choice.rows)
+    robot = ROBOT.make(choice.rows)
     space = make_space("raw", robot.spec, given["skills"])
-    made = choice.make(space, robot, ROBOT.make_split().train, seed=0, device="cpu")
+    made = choice.make(space, robot, goals_of(ROBOT.tasks().train), seed=0, device="cpu")
     learner: Any = made.learner
     critic = {name: value.clone() for name, value in learner.sac.critic.state_dict().items()}
     said = choice.start(learner, given["play"])
@@ -241,9 +247,9 @@ def test_the_first_policy_of_pearl_does_what_the_data_do_whatever_its_z_is(given
 def test_the_first_policy_of_maml_does_what_the_data_do(given: Inputs, space_name: Any) -> None:
     cloning = CloneConfig(updates=400, learning_rate=0.01)
     choice = BcMamlChoice(config=MamlConfig(hidden=(16,), tasks=2, episodes=1), cloning=cloning)
-    robot = ROBOT.make_robot(choice.rows)
+    robot = ROBOT.make(choice.rows)
     space = make_space(space_name, robot.spec, given["skills"])
-    learner: Any = choice.make(space, robot, ROBOT.make_split().train, seed=0, device="cpu").learner
+    learner: Any = choice.make(space, robot, goals_of(ROBOT.tasks().train), seed=0, device="cpu").learner
     choice.start(learner, given["play"])
     observation = torch.rand(50, 4, generator=torch.Generator().manual_seed(4)) * 8.0 + 1.0
     params = {name.removeprefix("policy."): value.detach() for name, value in learner.meta.items() if "policy" in name}
@@ -266,25 +272,24 @@ def test_a_clone_has_to_read_the_z_that_the_learner_reads() -> None:
 
 
 def test_the_published_maze_has_the_published_tasks_and_every_goal_can_be_reached() -> None:
-    published = PointMazes()
-    split = published.make_split()
-    assert (published.name, split.name) == ("point-maze-20-seed0", "flat-40")
-    assert (split.train.shape, split.test.shape) == ((40, 2), (10, 2))
-    assert published.oracle(split.test) == 1.0
-    assert replace(published, maze=MazeConfig(episode_steps=500)).oracle(split.test) is None
-    assert ROBOT.oracle(ROBOT.make_split().test) is None
-    assert load_robot_record(json.loads(json.dumps(make_robot_record(ROBOT)))) == ROBOT
+    published, tasks = Maze(), Maze().tasks()
+    assert (published.name, tasks.name) == ("point-maze-20-seed0", "flat-40")
+    assert (len(tasks.train), len(tasks.test)) == (40, 10)
+    assert compute_oracle(published, goals_of(tasks.test)) == 1.0
+    assert compute_oracle(replace(published, episode_steps=500), goals_of(tasks.test)) is None
+    assert compute_oracle(ROBOT, goals_of(ROBOT.tasks().test)) is None
 
 
-def test_every_cell_of_the_maze_can_be_made(given: Inputs) -> None:
+def test_every_cell_of_the_maze_can_be_made(tmp_path: Path) -> None:
+    skills = write_skills(tmp_path, Maze().spec())
     for name, cell in MAZE_CELLS.items():
         config = cell.config
         assert config.learner.module == MODULE
         assert config.roles == (("skills", "play") if "bc-" in name else ("skills",))
         assert ("zarr" in make_train(config, 0).libraries) == ("bc-" in name)
-        robot = config.robot.make_robot(config.learner.rows)
-        space = make_space(config.space, robot.spec, given["skills"])
-        made = config.learner.make(space, robot, config.robot.make_split().train, seed=0, device="cpu")
+        robot = config.robot.make(config.learner.rows)
+        space = make_space(config.space, robot.spec, skills)
+        made = config.learner.make(space, robot, goals_of(config.robot.tasks().train), seed=0, device="cpu")
         assert made.learner.space is space
 
 

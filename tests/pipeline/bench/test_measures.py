@@ -13,10 +13,12 @@ from supple.meta.space import ChoiceSpace
 from supple.meta.trial import Trial
 from supple.pipeline.bench.cell_stages import make_scores
 from supple.pipeline.bench.measures import measure, watch
-from supple.pipeline.bench.robots import GridNavi, KrazyWorld, RandomMazes
+from supple.robots.gridnavi import GridNavi
 from supple.robots.krazy_boards import KRAZY_PRESETS
 from supple.robots.krazy_exploration import KrazyRecorder
-from supple.robots.random_mazes import RANDOM_MAZE_PRESETS
+from supple.robots.krazy_world import KrazyWorld
+from supple.robots.random_mazes import RANDOM_MAZE_PRESETS, RandomMazes
+from supple.robots.task import goals_of
 
 KRAZY = KrazyWorld(board=replace(KRAZY_PRESETS["5x5"], max_tour=12), episode_steps=12)
 MAZE = RandomMazes(maze=RANDOM_MAZE_PRESETS["7"])
@@ -66,7 +68,7 @@ def test_each_row_of_krazy_world_is_told_of_its_own_task_trial_and_rollout() -> 
 def test_each_board_is_visited_from_its_own_start() -> None:
     goals = np.array([[100.0], [101.0]], np.float32)
     _, (_, visits) = run(KRAZY, EvaluationConfig(), goals)
-    batch = KRAZY.make_robot(2)
+    batch = KRAZY.make(2)
     batch.reset(np.arange(2), goals, np.random.default_rng(0))
     starts = batch.places(np.arange(2))
     assert starts[0] != starts[1]
@@ -74,10 +76,10 @@ def test_each_board_is_visited_from_its_own_start() -> None:
 
 
 def test_mazes_count_steps_over_the_shortest_way() -> None:
-    goals = MAZE.make_split().test[:16]
+    goals = goals_of(MAZE.tasks().test[:16])
     found, (scores, visits) = run(MAZE, EvaluationConfig(trials=8), goals)
     assert visits is None
-    shortest = MAZE.make_robot(1).shortest_steps(goals)
+    shortest = MAZE.make(1).shortest_steps(goals)
     limit = 4 * 12
     solved = scores["success"] == 1.0
     assert solved.any()

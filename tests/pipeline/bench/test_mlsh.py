@@ -8,15 +8,16 @@ from supple.meta.hierarchy.mlsh_agent import MlshAgent
 from supple.meta.space import ChoiceSpace
 from supple.pipeline.bench.cells import CELLS
 from supple.pipeline.bench.mlsh import MlshChoice
-from supple.pipeline.bench.robots import MovementBandits
-from supple.robots.movement_bandits import FIELD
+from supple.pipeline.bench.oracle import compute_oracle
+from supple.robots.movement_bandits import FIELD, MovementBandits
 from supple.robots.oracles import movement_bandit_optimal_returns
+from supple.robots.task import goals_of
 
 
 def test_agents_are_made_as_the_choice_says() -> None:
     choice = MlshChoice(config=MlshConfig(groups=2, rollouts=3, hidden=(4,), iterations=5), rollouts=7)
     assert (choice.rows, choice.iterations) == (6, 5)
-    robot, goals = MovementBandits().make_robot(choice.rows), MovementBandits().make_split().train
+    robot, goals = MovementBandits().make(choice.rows), goals_of(MovementBandits().tasks().train)
     made = choice.make(ChoiceSpace(robot.spec), robot, goals, seed=0, device="cpu")
     one, same, other = (made.make_agent(seed) for seed in (1, 1, 2))
     assert isinstance(one, MlshAgent)
@@ -30,17 +31,17 @@ def test_agents_are_made_as_the_choice_says() -> None:
 
 
 def test_both_tasks_are_trained_on_in_turn_and_tested() -> None:
-    split = MovementBandits(num_train=5).make_split()
-    assert split.train[:, 0].tolist() == [0.0, 1.0, 0.0, 1.0, 0.0]
-    assert split.test[:, 0].tolist() == [0.0, 1.0]
+    tasks = MovementBandits(num_train=5).tasks()
+    assert [task.goal for task in tasks.train] == [(0.0,), (1.0,), (0.0,), (1.0,), (0.0,)]
+    assert [task.goal for task in tasks.test] == [(0.0,), (1.0,)]
 
 
 def test_the_optimum_is_the_mean_over_the_field() -> None:
     points = np.random.default_rng(0).uniform(0.0, FIELD, (4000, 2)).astype(np.float32)
     found = movement_bandit_optimal_returns(points)
     # standard error about 0.07; 43.8 was computed independently
-    assert MovementBandits().oracle(np.zeros((1, 1), np.float32)) == pytest.approx(found.mean(), abs=0.3)
-    assert MovementBandits().oracle(np.ones((1, 1), np.float32)) == pytest.approx(43.8, abs=0.05)
+    assert compute_oracle(MovementBandits(), np.zeros((1, 1), np.float32)) == pytest.approx(found.mean(), abs=0.3)
+    assert compute_oracle(MovementBandits(), np.ones((1, 1), np.float32)) == pytest.approx(43.8, abs=0.05)
 
 
 def test_the_cell_has_as_many_groups_in_each_phase() -> None:

@@ -14,12 +14,16 @@ from supple.meta.trial import Trial
 from supple.pipeline.bench.cell_stages import BenchConfig
 from supple.pipeline.bench.cells import CELLS
 from supple.pipeline.bench.references import find_players, has_references, load_references, make_references
-from supple.pipeline.bench.robots import BernoulliBandits, GridNavi, KrazyWorld, TabularMdps
 from supple.pipeline.cli import main
 from supple.pipeline.progress import make_progress
 from supple.pipeline.results.collect_meta import REFERENCES, collect, load_policies, load_seeds
 from supple.pipeline.results.records import load_records
 from supple.pipeline.stage import Machine, run_stage
+from supple.robots.bandits import BernoulliBandits
+from supple.robots.gridnavi import GridNavi
+from supple.robots.krazy_world import KrazyWorld
+from supple.robots.tabular import TabularMdps
+from supple.robots.task import Task, TaskSet, goals_of
 
 
 def play(folder: Path, robot: Any, **evaluation: Any) -> dict[str, Any]:
@@ -63,11 +67,10 @@ def test_bandit_policies_stand_in_their_order(tmp_path: Path) -> None:
 def test_trials_of_a_task_stand_beside_each_other(tmp_path: Path) -> None:
     # the mean over trials of a task whose rewards are all 2 and of one whose rewards are all -1, in ten steps
     class Two(TabularMdps):
-        def make_split(self) -> Any:
-            split = super().make_split()
-            test = split.test[:2].copy()
-            test[:, -50:] = [[20.0], [-10.0]]
-            return split._replace(test=test)
+        def tasks(self) -> TaskSet:
+            tasks = super().tasks()
+            pays = zip(tasks.test[:2], (20.0, -10.0), strict=True)
+            return replace(tasks, test=tuple(Task(task.name, (*task.goal[:-50], *[pay] * 50)) for task, pay in pays))
 
     policies = play(tmp_path / "out", Two(num_train=2), trial=Trial(episodes=3, exploration_episodes=1), trials=4)
     assert list(policies) == ["psrl", "opsrl", "ucrl2", "beb", "greedy", "beb-every-step"]
@@ -94,13 +97,13 @@ def test_planners_play_each_board_once_and_stand_beside_all_its_trials(tmp_path:
 
 def test_boards_in_any_order_keep_their_own_returns() -> None:
     robot = cast(KrazyWorld, CELLS["rl2-krazy-5x5-4096"].config.robot)
-    boards = robot.make_split().test[:4]
+    boards = goals_of(robot.tasks().test[:4])
     play_planner = find_players(robot)["planner"]
     rng = np.random.default_rng(0)
-    returns = play_planner(robot.make_robot(4), boards, 3, rng)
+    returns = play_planner(robot.make(4), boards, 3, rng)
     order = [2, 0, 3, 1, 2]
     assert (returns[[0, 1]] != returns[[2, 3]]).any()
-    np.testing.assert_array_equal(play_planner(robot.make_robot(5), boards[order], 3, rng), returns[order])
+    np.testing.assert_array_equal(play_planner(robot.make(5), boards[order], 3, rng), returns[order])
 
 
 def test_a_cell_brings_its_references_along(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,4 +136,4 @@ def test_a_finished_stage_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixtu
     statuses = [run_stage(stage, Machine(), make_progress("json")).status for _ in range(2)]
     assert statuses == ["made", "skipped"]
     scores = json.loads((tmp_path / "out" / "references.json").read_text())
-    assert scores["tasks"] == GridNavi().make_split().name
+    assert scores["tasks"] == GridNavi().tasks().name

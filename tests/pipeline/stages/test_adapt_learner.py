@@ -16,8 +16,6 @@ from supple.adapt.rows.loop import LearnerAdapter
 from supple.errors import BundleError, RunError
 from supple.pipeline.bench.cells import CELLS
 from supple.pipeline.bench.learner_exports import find_exporter
-from supple.pipeline.bench.robot_record import FAMILIES, load_robot_record, make_robot_record
-from supple.pipeline.bench.robots import BernoulliBandits, GridNavi, KrazyWorld, PointNavigation
 from supple.pipeline.cli import main
 from supple.pipeline.folder import AUDIT_NAME
 from supple.pipeline.keys import load_record
@@ -261,44 +259,3 @@ def test_looking_at_a_bundle(trained: Path) -> None:
     )
     assert find_kind(["--json", "--seed", "3", str(path)]) == "rl2"
     assert find_kind([str(trained)]) is None
-
-
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_a_robot_comes_back_from_its_record(family: str) -> None:
-    kind = FAMILIES[family]
-    robot = kind(pulls=7, arms=3) if kind is BernoulliBandits else kind()
-    record = json.loads(json.dumps(make_robot_record(robot)))
-    assert load_robot_record(record) == robot
-    assert record["family"] == family
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"family": "unicycle"}, "expected a family of ants, .*, got 'unicycle'"),
-        ({"config": {}}, "config: expected the fields"),
-        ({"config": {"num_train": "many", "task_seed": 0}}, "config.num_train: expected int, got 'many'"),
-        ({"config": {"num_train": True, "task_seed": 0}}, "config.num_train: expected int, got True"),
-        ({"extra": 1}, "expected a family of"),
-    ],
-)
-def test_a_record_that_no_robot_has_is_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(BundleError, match=message):
-        load_robot_record(make_robot_record(GridNavi()) | change)
-
-
-def test_a_record_of_other_boards_or_goals_is_another_robot() -> None:
-    krazy, point = make_robot_record(KrazyWorld()), make_robot_record(PointNavigation())
-    krazy["config"]["board"]["energy"] = None
-    assert load_robot_record(krazy).board.energy is None  # type: ignore[attr-defined]
-    point["config"]["variant"]["goals"] = "triangle"
-    with pytest.raises(BundleError, match=r"variant\.goals: expected"):
-        load_robot_record(point)
-    krazy["config"]["board"]["size"] = 1
-    with pytest.raises(BundleError, match="krazy world size"):
-        load_robot_record(krazy)
-
-
-def test_without_a_simulator_nothing_is_run() -> None:
-    with pytest.raises(BundleError, match="expected the simulator that stands in for the robot, got none"):
-        load_robot_record(None)

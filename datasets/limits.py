@@ -1,0 +1,92 @@
+"""Checks recorded steps against the limits of the robot that they are said to be from.
+
+Actions may exceed their limits by rounding alone. Observations may exceed them by `OBSERVATION_MARGIN`, since sensors
+are noisy and contacts are soft; a wrong unit, axis or robot is further off than that.
+
+Axes: T time steps of one episode, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SourceError
+from ..robots.spec import ArraySpec, RobotSpec
+from .episode import Episode
+
+Array = npt.NDArray[np.float64]
+OBSERVATION_MARGIN = 0.05
+"""Share of an axis' range by which an observation may lie outside."""
+ACTION_MARGIN = 1e-6
+"""Share of an axis' range by which an action may lie outside: rounding to float32."""
+
+
+class LimitCheck:
+    """Passes on the episodes of one source that lie within a robot's limits; `check` takes them in order."""
+
+    def __init__(self, robot: RobotSpec, where: str, *, clip_actions: bool = False) -> None:
+        """Starts at the first row.
+
+        Args:
+            robot: That the episodes are said to be from.
+            where: The source, for messages.
+            clip_actions: Whether actions outside their limits are put onto them: for logs of commands that the robot
+                clipped itself. An index of a choice is never clipped.
+        """
+        self._robot, self._where = robot, where
+        self._clip = clip_actions and not robot.choices
+        self._observation_bounds = _widen(robot.observation, OBSERVATION_MARGIN)
+        self._action_bounds = _widen(robot.action, ACTION_MARGIN)
+        self._row = self._episode = 0
+        self.clipped = 0
+        """Steps so far whose action was clipped."""
+
+    def check(self, episode: Episode) -> Episode:
+        """The episode, with clipped actions where that was asked for.
+
+        Raises:
+            SourceError: Naming axis, value, unit, row and episode of the first value outside its limits, or of the
+                first action that is not the index of a choice.
+        """
+        observation, action = episode.arrays["observation"], episode.arrays["action"]
+        self._require(self._robot.observation, observation, _outside(observation, self._observation_bounds))
+        outside = _outside(action, self._action_bounds)
+        if self._robot.choices:
+            outside |= action != np.floor(action)
+        if self._clip:
+            self.clipped += int(outside.any(1).sum())
+            clipped = np.clip(action, self._robot.action.low, self._robot.action.high)
+            episode = Episode(dict(episode.arrays) | {"action": clipped}, episode.terminated, episode.truncated)
+        else:
+            self._require(self._robot.action, action, outside)
+        self._row += episode.length
+        self._episode += 1
+        return episode
+
+    def _require(self, array: ArraySpec, values: npt.NDArray[np.floating], outside: npt.NDArray[np.bool_]) -> None:
+        if not outside.any():
+            return
+        row, column = (int(index) for index in np.argwhere(outside)[0])
+        axis = array.axes[column]
+        kind = "whole and " if self._robot.choices and array is self._robot.action else ""
+        clip = "" if array is self._robot.observation or self._robot.choices else ", or pass --clip-actions"
+        raise SourceError(
+            f"{self._where}: expected {array.name} axis '{axis.name}' {kind}within {axis.low:g} .. {axis.high:g} "
+            f"(unit: {axis.unit}), got {values[row, column]:g} in row {self._row + row} (episode {self._episode}); "
+            f"choose the robot that it was recorded on, or convert the values to its units{clip}"
+        )
+
+
+def _widen(array: ArraySpec, share: float) -> tuple[Array, Array]:
+    """Limits with a margin of this share of the range; of the limit itself where there is only one."""
+    low, high = (np.array([getattr(axis, end) for axis in array.axes], np.float64) for end in ("low", "high"))
+    ends = np.stack([low, high])
+    one = np.abs(np.where(np.isfinite(ends), ends, 0.0)).max(0)
+    size = np.where(np.isfinite(ends).all(0), high - low, np.where(one > 0.0, one, 1.0))
+    return low - share * size, high + share * size
+
+
+def _outside(values: npt.NDArray[np.floating], bounds: tuple[Array, Array]) -> npt.NDArray[np.bool_]:
+    outside: npt.NDArray[np.bool_] = (values < bounds[0]) | (values > bounds[1])
+    return outside

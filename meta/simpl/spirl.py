@@ -1,0 +1,215 @@
+"""Learning each task from scratch by KL-constrained SAC, without meta-training: what SiMPL is compared with.
+
+Over skills this is SPiRL: Pertsch, Lee, Lim, "Accelerating Reinforcement Learning with Learned Skill Priors", CoRL
+2020. Over raw actions it is soft actor-critic (Haarnoja et al., "Soft Actor-Critic", 2018) that stays close to a broad
+Gaussian instead of maximising entropy.
+
+Axes: R rows, each a task of its own, r rows still running, Z latent, N train tasks, G goal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...errors import ConfigError, RunError
+from ...robots.robot import RobotBatch
+from ...skills.gaussian import Gaussian
+from ..collect import Episodes, Seen
+from ..rehearsal import Rehearsal
+from ..space import ActionSpace
+from ..state import named_part
+from .finetune import FinetuneConfig, Finetuner
+from .task_tuners import TaskTuners
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpirlConfig:
+    """Learning a task from scratch."""
+
+    hidden: tuple[int, ...] = (256, 256, 256)
+    """Widths of policy and critics (published)."""
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    """How a task is learned."""
+    tasks: int = 4
+    """Train tasks that are rehearsed, to see the curve; nothing of them is kept."""
+    iterations: int = 0
+    """Episodes of each rehearsed task; there is nothing to train before a task is met."""
+
+    def __post_init__(self) -> None:
+        """Refuses impossible sizes.
+
+        Raises:
+            ConfigError: Naming the field.
+        """
+        if min(self.hidden, default=0) < 1:
+            raise ConfigError(f"SpirlConfig.hidden: expected at least one positive width, got {self.hidden}; raise it")
+        for name, least in (("tasks", 1), ("iterations", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"SpirlConfig.{name}: expected at least {least}, got {getattr(self, name)}; raise it")
+
+
+class SpirlAgent:
+    """Acts in R rows; each has a policy and critics of its own, and learns from every episode."""
+
+    rollouts = 1
+    """Each row learns for itself."""
+
+    def __init__(
+        self,
+        space: ActionSpace,
+        observation_dim: int,
+        decisions: int,
+        config: SpirlConfig,
+        *,
+        first: dict[str, Tensor] | None = None,
+        greedy: bool = False,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Before the first task.
+
+        Args:
+            space: What is chosen; a Gaussian space.
+            observation_dim: O.
+            decisions: Most decisions in an episode, K.
+            config: See `SpirlConfig`.
+            first: Weights that every task begins with, as `Finetuner.state_dict` names them; None draws them for each.
+            greedy: Act by the mean of the policy.
+            seed: Seed of weights, exploration and minibatches.
+            device: Where the networks live.
+        """
+        self._decisions, self._greedy, self._device = decisions, greedy, torch.device(device)
+
+        def start(tuner: Finetuner) -> None:
+            if first is not None:
+                tuner.load_state_dict(first)
+
+        self._tuners = TaskTuners(space, observation_dim, config.hidden, config.finetune, start=start, seed=seed)
+        self.generator = torch.Generator(self._device).manual_seed(seed)
+        """Draws the actions."""
+
+    @property
+    def tuners(self) -> list[Finetuner | None]:
+        """Policy and critics of each row."""
+        return self._tuners.tuners
+
+    def begin_task(self, rows: int) -> None:
+        """Forgets everything: fresh networks in R rows."""
+        self._tuners.begin_task(rows)
+        for row in range(rows):
+            self._tuners.begin(row, torch.zeros(0, device=self._device), self._decisions)
+
+    def begin_episode(self) -> None:
+        """Nothing changes between episodes."""
+
+    @torch.no_grad()
+    def act(self, seen: Seen) -> Tensor:
+        """A latent for each running row, shape (r, Z)."""
+        policy = self._tuners.policy_at(seen, Gaussian(*seen.prior))
+        return policy.loc if self._greedy else policy.sample(self.generator)
+
+    def observe(self, episodes: Episodes) -> None:
+        """Learns from the episode of each row."""
+        self._tuners.observe(episodes)
+
+    def adapt(self) -> None:
+        """Nothing: it learns while it observes."""
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Networks, optimisers and episodes of every row, and the random generator."""
+        tensors, facts = self._tuners.state()
+        tensors = {f"tuner.{name}": value.clone() for name, value in tensors.items()}
+        return {**tensors, "generator": self.generator.get_state()}, {"tuners": facts}
+
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Goes on exactly where `state` was taken.
+
+        Raises:
+            RunError: The state lacks a part or belongs to other sizes.
+        """
+        try:
+            self._tuners.load_state(named_part(tensors, "tuner."), facts["tuners"])
+            self.generator.set_state(tensors["generator"].cpu())
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(f"SPiRL agent: expected a whole state, got {error}; begin the task again") from error
+
+
+class SpirlLearner:
+    """Has nothing to meta-train; `train` rehearses some train tasks."""
+
+    def __init__(
+        self,
+        space: ActionSpace,
+        robot: RobotBatch,
+        goals: NDArray[np.float32],
+        config: SpirlConfig,
+        *,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Begins the rehearsed tasks.
+
+        Args:
+            space: Skills, raw or unit actions.
+            robot: At least `config.tasks` rows, or as many as there are goals.
+            goals: Train goals, shape (N, G).
+            config: See `SpirlConfig`.
+            seed: Seed of weights, exploration, minibatches and resets.
+            device: Where the networks live.
+
+        Raises:
+            ConfigError: There are too few robot rows.
+        """
+        self.config, self.space, self.robot, self.goals = config, space, robot, goals
+        self.device = torch.device(device)
+        rehearsed = goals[: config.tasks]
+        agent = self.agent(seed=seed)
+        self._rehearsal = Rehearsal(
+            "SPiRL", agent, space, robot, rehearsed, config.iterations, seed, device=self.device
+        )
+
+    @property
+    def observation_dim(self) -> int:
+        """O."""
+        return self.robot.spec.observation.shape[0]
+
+    @property
+    def decisions(self) -> int:
+        """Most decisions in an episode, K."""
+        return math.ceil(self.robot.spec.episode_steps / self.space.horizon)
+
+    def agent(self, *, greedy: bool = False, seed: int = 0) -> SpirlAgent:
+        """An agent that learns from scratch; see `SpirlAgent`."""
+        return SpirlAgent(
+            self.space,
+            self.observation_dim,
+            self.decisions,
+            self.config,
+            greedy=greedy,
+            seed=seed,
+            device=self.device,
+        )
+
+    def train(self) -> Iterator[dict[str, float]]:
+        """See `MetaLearner.train`; an episode of each rehearsed task is one iteration."""
+        return self._rehearsal.train()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """See `MetaLearner.state`."""
+        return self._rehearsal.state()
+
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """See `MetaLearner.load_state`.
+
+        Raises:
+            RunError: The state lacks a part or belongs to other sizes.
+        """
+        self._rehearsal.load_state(tensors, facts)

@@ -1,0 +1,186 @@
+"""What families of environments of other libraries have in common: tasks from a box, play by coloured noise.
+
+Axes: G goal.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from ..errors import ConfigError
+from .family import ONLY_TASKS, BuiltFrom, PlayChunk, Plays
+from .gymnasium_batch import ComputeReward, GymnasiumBatch, TellSuccess
+from .gymnasium_rows import Env, SetTask
+from .play import NoiseConfig, play_noise
+from .robot import Float
+from .spec import ArraySpec, Axis, RobotSpec
+from .task import TaskSet, goals_of
+from .task_draws import draw_tasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvFamily(Plays, BuiltFrom):
+    """Environments of one kind, each with the parameters of a task.
+
+    Its robots say success themselves, see `success`.
+
+    Raises:
+        ConfigError: A field is one that no family can have. What does not fit the environment is found when the first
+            is made: by `spec` and `make`.
+    """
+
+    name: str
+    """Of the family, for records and folders."""
+    goal: tuple[Axis, ...]
+    """Parameters of a task with the box that tasks are drawn from; without `set_task`, keyword arguments by name."""
+    hide: tuple[str | int, ...] = ()
+    """What of the observation is left out: keys where it is a dict, or indices of the flattened observation."""
+    observation_axes: tuple[Axis, ...] = ()
+    """Names, units and limits of all that is not hidden; empty takes what the environment says."""
+    action_axes: tuple[Axis, ...] = ()
+    """The same of the action, where it is a box."""
+    success: TellSuccess | None = None
+    """"info": `info["is_success"]` or `info["success"]` says so. "terminated": the end of the task is it. A number: the
+    reward is at least this. A call: from observations (r, O), rewards (r,) and goals (r, G). None: nothing tells."""
+    reward: ComputeReward | None = None
+    """Reward and termination from observations (..., O) and goals (N, G), shape (..., N), where they depend on nothing
+    else; for learners that ask what an episode would have paid for another task. It has to agree with the
+    environment."""
+    control_period: float | None = None
+    """Time between two actions, seconds; None takes that of the environment where it has one, or else 1."""
+    episode_steps: int | None = None
+    """Time limit of one episode, actions; None takes that of the environment."""
+    processes: int = 0
+    """In how many processes the environments run, by Gymnasium's `AsyncVectorEnv`; 0 is this process."""
+    num_train_tasks: int = field(default=40, metadata=ONLY_TASKS)
+    """Train tasks."""
+    num_test_tasks: int = field(default=10, metadata=ONLY_TASKS)
+    """Test tasks."""
+    task_seed: int = field(default=0, metadata=ONLY_TASKS)
+    """Seed of the tasks."""
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    """How play data is made: by coloured noise as commands, each episode on one of the train tasks."""
+    packages: tuple[str, ...] = ()
+    """Further distributions that the environment is built from, whose versions count."""
+
+    def __post_init__(self) -> None:
+        least = {"num_train_tasks": 1, "num_test_tasks": 1, "task_seed": 0, "processes": 0, "episode_steps": 1}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ConfigError(f"{self.name} {name}: expected at least {low}, got {value}; raise it")
+        if self.control_period is not None and not 0.0 < self.control_period < np.inf:
+            raise ConfigError(
+                f"{self.name} control_period: expected a number above 0, got {self.control_period}; raise it"
+            )
+        if isinstance(self.success, str) and self.success not in ("info", "terminated"):
+            raise ConfigError(
+                f"{self.name} success: expected 'info', 'terminated', a number or a call, got '{self.success}'; "
+                "name one"
+            )
+        if not self.goal:
+            raise ConfigError(f"{self.name} goal: expected at least one axis, got none; name the parameters of a task")
+        for axis in self.goal:
+            if not (np.isfinite(axis.low) and np.isfinite(axis.high)):
+                raise ConfigError(
+                    f"{self.name} goal: expected limits, got {axis.low} .. {axis.high} {axis.unit} for '{axis.name}'; "
+                    "give the box that tasks are drawn from"
+                )
+
+    @abstractmethod
+    def make_env(self, goal: Float) -> Env:
+        """The environment of one task, from its parameters, shape (G,).
+
+        Raises:
+            ConfigError: There is no such environment, or it does not take the parameters.
+        """
+
+    @abstractmethod
+    def task_setter(self) -> SetTask | None:
+        """Gives an environment another task; None where each needs an environment of its own."""
+
+    @abstractmethod
+    def find_period(self, env: Env) -> float:
+        """Time between two actions, seconds, as the environment has it."""
+
+    def spec(self) -> RobotSpec:
+        """See `RobotFamily.spec`.
+
+        Raises:
+            ConfigError: The fields do not fit the environment.
+        """
+        return self._spec
+
+    @cached_property
+    def _spec(self) -> RobotSpec:
+        batch = self._make(1, processes=0)
+        batch.close()
+        return batch.spec
+
+    @cached_property
+    def _period(self) -> float:
+        if self.control_period is not None:
+            return self.control_period
+        env = self.make_env(self._middle)
+        period = self.find_period(env)
+        env.close()
+        return period
+
+    @property
+    def _middle(self) -> Float:
+        goal = ArraySpec("goal", self.goal)
+        middle: Float = 0.5 * (goal.low + goal.high)
+        return middle
+
+    def make(self, rows: int, threads: int = 1) -> GymnasiumBatch:
+        """See `RobotFamily.make`; the number of processes is the family's own.
+
+        Raises:
+            ConfigError: There are no rows, or the fields do not fit the environment.
+        """
+        return self._make(rows, processes=self.processes)
+
+    def _make(self, rows: int, *, processes: int) -> GymnasiumBatch:
+        return GymnasiumBatch(
+            self.make_env,
+            ArraySpec("goal", self.goal),
+            rows,
+            example=self._middle,
+            set_task=self.task_setter(),
+            name=self.name,
+            episode_steps=self.episode_steps,
+            control_period=self._period,
+            hide=self.hide,
+            observation_axes=self.observation_axes,
+            action_axes=self.action_axes,
+            success=self.success,
+            reward=self.reward,
+            processes=processes,
+        )
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`: uniform in the box."""
+
+        def draw(count: int, rng: np.random.Generator) -> Float:
+            box = ArraySpec("goal", self.goal)
+            return rng.uniform(box.low, box.high, (count, *box.shape)).astype(np.float32)
+
+        return draw_tasks(self.name, draw, self.num_train_tasks, self.num_test_tasks, self.task_seed)
+
+    @property
+    def play_steps(self) -> int:
+        """See `Plays.play_steps`."""
+        return self.spec().episode_steps
+
+    def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
+        """See `Plays.play`: coloured noise, see `play_noise`."""
+        return play_noise(self.make(rows, threads), goals_of(self.tasks().train), self.noise, seed)
+
+    def files(self) -> tuple[()]:
+        """See `BuiltFrom.files`: none."""
+        return ()

@@ -1,0 +1,82 @@
+"""A robot family from any Gymnasium environment: how a task enters it, and where tasks are drawn.
+
+    PENDULUM = GymnasiumFamily(
+        name="pendulum",
+        environment="Pendulum-v1",
+        goal=(Axis("g", "m/s^2", 5.0, 15.0),),
+        control_period=0.05,
+    )
+
+The interface is Gymnasium's (Towers et al., "Gymnasium: A Standard Interface for Reinforcement Learning Environments",
+2024). A task is a few numbers, uniform in a box. They are keyword arguments of the environment, or a call sets them.
+They are hidden: what the environment shows of them has to be named in `hide`. All that is random in an environment must
+come from its `np_random`.
+
+Axes: G goal.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, final
+
+import gymnasium
+
+from ..errors import ConfigError
+from .env_family import EnvFamily
+from .gymnasium_rows import Env, SetTask
+from .robot import Float
+
+MakeOne: TypeAlias = Callable[..., Env]
+"""Makes an environment from keyword arguments."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class GymnasiumFamily(EnvFamily):
+    """Environments of Gymnasium; for all further fields and errors see `EnvFamily`."""
+
+    environment: str | MakeOne
+    """An id that Gymnasium knows, or what makes an environment: a class or a function."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the environment besides the parameters of the task."""
+    set_task: SetTask | None = None
+    """Gives an environment another task before its next reset, from the parameters, shape (G,); None makes another
+    environment with the parameters as keyword arguments, which takes longer."""
+
+    def make_env(self, goal: Float) -> Env:
+        """See `EnvFamily.make_env`."""
+        arguments = dict(self.arguments)
+        if self.set_task is None:
+            arguments |= {axis.name: value for axis, value in zip(self.goal, goal.tolist(), strict=True)}
+        try:
+            if isinstance(self.environment, str):
+                env: Env = gymnasium.make(self.environment, max_episode_steps=self.episode_steps, **arguments)
+            else:
+                env = self.environment(**arguments)
+        except (gymnasium.error.Error, ImportError, TypeError) as error:
+            raise ConfigError(
+                f"{self.name} environment: expected one that is made with {sorted(arguments)}, got "
+                f"{type(error).__name__}: {' '.join(str(error).split())}; correct environment, arguments or goal"
+            ) from error
+        if self.set_task is not None:
+            self.set_task(env, goal.copy())
+        return env
+
+    def task_setter(self) -> SetTask | None:
+        """See `EnvFamily.task_setter`."""
+        return self.set_task
+
+    def find_period(self, env: Env) -> float:
+        """See `EnvFamily.find_period`: that of Gymnasium's MuJoCo environments, 1 for others."""
+        if "gymnasium.envs.mujoco" not in sys.modules:  # it needs libraries that other environments do not
+            return 1.0
+        from gymnasium.envs.mujoco import MujocoEnv
+
+        return float(env.unwrapped.dt) if isinstance(env.unwrapped, MujocoEnv) else 1.0
+
+    def libraries(self) -> tuple[str, ...]:
+        """See `BuiltFrom.libraries`."""
+        return ("gymnasium", "mujoco", *self.packages)

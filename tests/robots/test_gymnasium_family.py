@@ -1,0 +1,199 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+
+from supple.errors import ConfigError
+from supple.robots.gymnasium_batch import GymnasiumBatch
+from supple.robots.gymnasium_family import GymnasiumFamily
+from supple.robots.robot import Float
+from supple.robots.spec import Axis
+from supple.robots.task import goals_of
+from supple.robots.testing import RobotContract
+
+PENDULUM = GymnasiumFamily(
+    name="pendulum",
+    environment="Pendulum-v1",
+    goal=(Axis("g", "m/s^2", 5.0, 15.0),),
+    observation_axes=(Axis("cos", "1", -1.0, 1.0), Axis("sin", "1", -1.0, 1.0), Axis("speed", "rad/s", -8.0, 8.0)),
+    action_axes=(Axis("torque", "N m", -2.0, 2.0),),
+    control_period=0.05,
+    success=-0.1,
+)
+
+
+class Point(gymnasium.Env[Any, Any]):
+    """A point that moves by its action from near 0, ends at its place or beyond `edge`, and shows its place."""
+
+    observation_space = Box(-20.0, 20.0, (2,), np.float64)
+    action_space = Box(-1.0, 1.0, (1,), np.float64)
+
+    def __init__(self, place: float = 0.0, edge: float = 20.0) -> None:
+        self.place, self.edge = place, edge
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-0.1, 0.1)
+        return np.array([self.x, self.place]), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.x += float(action[0])
+        over = abs(self.x - self.place) < 0.5 or abs(self.x) > self.edge
+        return np.array([self.x, self.place]), 0.0, over, False, {"success": abs(self.x - self.place) < 0.5}
+
+
+def set_place(env: Any, goal: Float) -> None:
+    env.place = float(goal[0])
+
+
+POINT = GymnasiumFamily(
+    name="point",
+    environment=Point,
+    goal=(Axis("place", "m", -15.0, 15.0),),
+    hide=(1,),
+    success="info",
+    episode_steps=30,
+)
+
+
+class TestPendulumContract(RobotContract):
+    near_goal = (10.0,)
+    far_goal = (6.0,)
+    ends_at_goal = False
+    rewards_observation = False
+
+    def make_batch(self, rows: int, episode_steps: int) -> GymnasiumBatch:
+        return replace(PENDULUM, episode_steps=episode_steps).make(rows)
+
+
+class TestPointContract(RobotContract):
+    near_goal = (0.0,)
+    far_goal = (14.0,)
+    rewards_observation = False
+
+    def make_batch(self, rows: int, episode_steps: int) -> GymnasiumBatch:
+        class Rewarded(Point):
+            def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+                observation, _, *rest = super().step(action)
+                return (observation, -abs(self.x - self.place), *rest)
+
+        return replace(POINT, environment=Rewarded, set_task=set_place, episode_steps=episode_steps).make(rows)
+
+
+def test_the_spec_says_what_the_user_knows() -> None:
+    spec = PENDULUM.spec()
+    assert (spec.name, spec.control_period, spec.episode_steps) == ("pendulum", 0.05, 200)
+    assert (spec.observation.axes, spec.action.axes, spec.goal.axes) == (
+        PENDULUM.observation_axes,
+        PENDULUM.action_axes,
+        PENDULUM.goal,
+    )
+    assert PENDULUM.make(2).spec == spec
+    assert replace(PENDULUM, episode_steps=300).spec().episode_steps == 300
+    assert POINT.spec().observation.names == ("observation0",)
+    assert POINT.spec().control_period == 1.0
+    mujoco = GymnasiumFamily(
+        name="reacher",
+        environment="Reacher-v5",
+        goal=(Axis("reward_dist_weight", "1", 0.5, 2.0),),
+        hide=(4, 5, 8, 9),
+        packages=("numpy",),
+    )
+    assert mujoco.spec().control_period == pytest.approx(0.02)
+    assert len(mujoco.spec().observation.axes) == 6
+    assert mujoco.libraries() == ("gymnasium", "mujoco", "numpy")
+    assert mujoco.files() == ()
+
+
+def test_episodes_go_on_for_as_long_as_the_family_says() -> None:
+    batch, row = replace(PENDULUM, episode_steps=230).make(1), np.arange(1)
+    batch.reset(row, np.array([[10.0]], np.float32), np.random.default_rng(0))
+    ends = [batch.step(row, np.zeros((1, 1), np.float32)).truncated[0] for _ in range(230)]
+    assert not any(ends[:-1])
+    assert ends[-1]
+
+
+def test_tasks_are_uniform_in_the_box_and_enter_the_environment() -> None:
+    family = replace(PENDULUM, num_train_tasks=300, num_test_tasks=20)
+    tasks = family.tasks()
+    goals = goals_of(tasks.train)
+    family.spec().goal.require_within(goals, "test")
+    assert (len(tasks.train), len(tasks.test)) == (300, 20)
+    assert goals.mean() == pytest.approx(10.0, abs=0.5)
+    assert goals.std() == pytest.approx(10.0 / np.sqrt(12.0), abs=0.3)
+    assert tasks == family.tasks()
+    assert tasks != replace(family, task_seed=1).tasks()
+    batch = family.make(2)
+    rows = np.arange(2)
+    for row in rows:
+        batch.reset(rows[row : row + 1], np.array([[5.0 + 10.0 * row]], np.float32), np.random.default_rng(0))
+    first, second = batch.step(rows, np.zeros((2, 1), np.float32)).observation
+    assert first[2] != second[2]  # the same start under another gravity
+
+
+@pytest.mark.parametrize("set_task", [None, set_place])
+@pytest.mark.parametrize("processes", [0, 2])
+def test_success_and_play(set_task: Callable[[Any, Float], None] | None, processes: int) -> None:
+    family = replace(POINT, set_task=set_task, processes=processes)
+    batch, rows = family.make(2), np.arange(2)
+    batch.reset(rows, np.array([[1.0], [9.0]], np.float32), np.random.default_rng(0))
+    step = batch.step(rows, np.ones((2, 1), np.float32))
+    assert step.success is not None
+    assert step.success.tolist() == step.terminated.tolist() == [True, False]
+    batch.close()
+    chunks, plays = [], family.play(4, 0)
+    while sum(len(chunk.reward) for chunk in chunks) < 12:
+        chunks.append(next(plays))
+    plays.close()
+    assert family.play_steps == 30
+    assert max(chunk.reward.shape[1] for chunk in chunks) == 30
+    for chunk in chunks:
+        family.spec().action.require_within(chunk.action, "play")
+        moved = chunk.observation[:, 1:, 0] - chunk.observation[:, :-1, 0]
+        assert np.allclose(moved, chunk.action[:, :-1, 0], atol=1e-5)
+    same = next(replace(POINT, set_task=set_place).play(4, 0))
+    assert np.array_equal(same.action, chunks[0].action)
+    assert np.array_equal(same.observation, chunks[0].observation)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"environment": "Pendulum-v99"},
+            r"point environment: expected one that is made with \['place'\], got .*Pendulum",
+        ),
+        ({"environment": "nobody_knows/It-v0"}, "point environment: .* got "),
+        ({"arguments": {"colour": "red"}}, r"made with \['colour', 'place'\], got TypeError: .*'colour'; correct"),
+        ({"goal": (Axis("plaice", "m", 0.0, 1.0),)}, r"made with \['plaice'\], got TypeError: .*'plaice'"),
+        ({"hide": (2,)}, "point hide: expected an index below 2, got 2"),
+        ({"episode_steps": None}, "point episode_steps: expected a time limit, got none registered"),
+    ],
+)
+def test_what_does_not_fit_the_environment_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        replace(POINT, **changes).spec()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"goal": ()}, "point goal: expected at least one axis, got none"),
+        ({"goal": (Axis("place", "m", 0.0, np.inf),)}, r"point goal: expected limits, got 0.0 .. inf m for 'place'"),
+        ({"success": "sucess"}, "point success: expected 'info', 'terminated', a number or a call, got 'sucess'"),
+        ({"control_period": 0.0}, "point control_period: expected a number above 0, got 0.0"),
+        ({"episode_steps": 0}, "point episode_steps: expected at least 1, got 0"),
+        ({"num_train_tasks": 0}, "point num_train_tasks: expected at least 1, got 0"),
+        ({"num_test_tasks": 0}, "point num_test_tasks: expected at least 1, got 0"),
+        ({"task_seed": -1}, "point task_seed: expected at least 0, got -1"),
+        ({"processes": -1}, "point processes: expected at least 0, got -1"),
+    ],
+)
+def test_fields_that_no_family_can_have_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(POINT, **changes)
