@@ -1,7 +1,7 @@
 """A Gymnasium environment as a robot: `supple run examples/gymnasium_reacher.py:reacher`.
 
-Gymnasium's Reacher with its target hidden: the arm has to find the target by trying. The environment draws another target
-at each reset, so a subclass puts it where the task says.
+Gymnasium's Reacher with its target hidden: the arm has to find the target by trying. The environment draws another
+target at each reset, so a subclass puts it where the task says.
 """
 
 from typing import Any

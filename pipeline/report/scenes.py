@@ -191,8 +191,8 @@ def describe_trips(found: Sequence[TaskTrips], family: RobotFamily, plane: Plane
     spec = family.spec()
     lead = (
         f"{SHOWN_EPISODES} episodes of up to {spec.episode_steps * spec.control_period:.3g} s for each policy on each "
-        f"of the first {len(found)} of {count} test tasks, played for this page with the policies' own randomness. Before "
-        "adaptation each episode has its own random task embedding."
+        f"of the first {len(found)} of {count} test tasks, played for this page with the policies' own randomness. "
+        "Before adaptation each episode has its own random task embedding."
     )
     if any(trip.success is not None for task in found for trips in task.trips.values() for trip in trips):
         lead += " A dot ends an episode that succeeded, a cross one that did not."
