@@ -169,5 +169,5 @@ def row_of(episodes: Episodes, row: int) -> Episodes:
     """The episode of one row, as a batch of one."""
     fields: dict[str, Any] = episodes._asdict()
     prior = Gaussian(*(part[row : row + 1] for part in fields.pop("prior")))
-    cut = {name: None if value is None else value[row : row + 1] for name, value in fields.items()}
-    return Episodes(prior=prior, **cut)
+    one: dict[str, Any] = {name: value if value is None else value[row : row + 1] for name, value in fields.items()}
+    return Episodes(prior=prior, **one)
