@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from ..errors import BundleError
 from .contract import CRITICS, BundleContract, Weights, check_tensors
+from .golden_trial import GOLDEN_TOLERANCE as GOLDEN_TOLERANCE
 from .encoder import Context, compute_embedding, find_encoder
 from .networks import Array, compute_action, compute_policy, compute_prior, compute_value
-
-GOLDEN_TOLERANCE = 1e-5
-"""Largest difference between a recorded output and a recomputed one, relative to max(1, largest output)."""
 
 GOLDEN_PAIRS = 32
 """Number of recorded input -> output pairs, B of the golden arrays, and of contexts, M."""

@@ -29,10 +29,11 @@ from numpy.typing import NDArray
 from ..errors import BundleError
 from .agent_runtime import HOST, KEPT, RecordedNoise, RowEpisodes, RuntimeAgent, SeenRows
 from .contract import Weights, check_tensors
-from .golden import GOLDEN_TOLERANCE
 from .learner_contract import LearnerContract
 from .networks import Array
 
+GOLDEN_TOLERANCE = 1e-5
+"""Largest difference between a recorded output and a recomputed one, relative to max(1, largest output)."""
 LENGTHS = ((6, 4), (3, 6), (6, 5), (4, 6), (6, 2), (1, 6), (5, 6))
 """Decisions of each episode and row."""
 ROUND = 2

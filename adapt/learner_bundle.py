@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, SpecError
+from ..errors import BundleError, RunError, SpecError
 from ..robots.spec import RobotSpec
-from .agent_runtime import Noise, RuntimeAgent
+from .agent_runtime import HOST, KEPT, Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows
 from .bundle_folder import (
     CARD,
     CONTRACT,
@@ -37,6 +37,13 @@ from .contract import Weights, check_tensors
 from .golden_trial import EPISODES, ROUND, check_trial, play_trial, recorded_noise, require_trial
 from .learner_contract import Kind, LearnerContract
 from .learners.kinds import KINDS
+from .networks import Array
+from .rows.space import RowSpace, split_prefix
+from .version_1 import convert_version_1, is_version_1
+
+
+TASK = "task."
+"""What begins so among the weights is the state of a task, see `LearnerBundle.task`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,8 @@ class LearnerBundle:
     """The golden trial."""
     digest: str
     """sha256 of the manifest, hexadecimal: equal digests, equal bundles."""
+    task: Arrays = field(default_factory=dict)
+    """What an agent knows of the task that it was adapted to, without an axis of rows; empty for one that starts."""
     recorded: LearnerContract | None = None
     """As exported, where settings were changed since."""
 
@@ -80,8 +89,82 @@ class LearnerBundle:
         return replace(self, contract=changed, recorded=self.recorded or self.contract)
 
     def make_agent(self, noise: Noise) -> RuntimeAgent:
-        """An agent before its first task; a hosted one acts and does not adapt, see `host.make_hosted`."""
-        return self.kind.make_agent(self.contract, self.weights, noise)
+        """An agent before its first task; a hosted one acts and does not adapt, see `host.make_hosted`.
+
+        In a bundle of one task every task begins with what is known of it.
+        """
+        agent = self.kind.make_agent(self.contract, self.weights, noise)
+        return AdaptedAgent(agent, self.task) if self.task else agent
+
+
+class AdaptedAgent:
+    """An agent to which every task is the one that it was adapted to."""
+
+    def __init__(self, agent: RuntimeAgent, task: Arrays) -> None:
+        """Wraps the agent.
+
+        Args:
+            agent: Of the learner.
+            task: Its state in one row, without the axis of rows.
+        """
+        self._agent, self._task = agent, task
+
+    @property
+    def space(self) -> RowSpace:
+        """See `RuntimeAgent.space`."""
+        return self._agent.space
+
+    def begin_task(self, rows: int) -> None:
+        """R rows that know the task."""
+        self._agent.begin_task(rows)
+        self._agent.load_state({name: np.repeat(value[None], rows, axis=0) for name, value in self._task.items()})
+
+    def begin_episode(self, *, explore: bool = True) -> None:
+        """See `RuntimeAgent.begin_episode`."""
+        self._agent.begin_episode(explore=explore)
+
+    def act(self, seen: SeenRows) -> Array:
+        """See `RuntimeAgent.act`."""
+        return self._agent.act(seen)
+
+    def observe(self, episodes: RowEpisodes) -> None:
+        """See `RuntimeAgent.observe`."""
+        self._agent.observe(episodes)
+
+    def adapt(self) -> None:
+        """See `RuntimeAgent.adapt`."""
+        self._agent.adapt()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See `RuntimeAgent.state`."""
+        return self._agent.state()
+
+    def load_state(self, arrays: Arrays) -> None:
+        """See `RuntimeAgent.load_state`."""
+        self._agent.load_state(arrays)
+
+
+def write_adapted(
+    path: str | os.PathLike[str], bundle: LearnerBundle, state: Arrays, row: int, provenance: Mapping[str, Any]
+) -> LearnerBundle:
+    """What an agent knows of one task as a bundle of its own: the learner's, in which every task begins with it.
+
+    A hosted agent acts by it and learns no further.
+
+    Args:
+        path: The directory to make.
+        bundle: Of the learner that adapted.
+        state: Of its agent.
+        row: Which of its rows has the task.
+        provenance: Where it comes from.
+
+    Raises:
+        BundleError: See `write_learner_bundle`.
+    """
+    task = {name: value[row] for name, value in state.items() if not name.startswith((HOST, KEPT))}
+    contract = replace(bundle.contract, provenance={**bundle.contract.provenance, **provenance})
+    weights = {**bundle.weights, **{f"{TASK}{name}": value for name, value in task.items()}}
+    return write_learner_bundle(path, contract=contract, weights=weights, golden=bundle.golden)
 
 
 def write_learner_bundle(
@@ -142,15 +225,21 @@ def require_learner_robot(contract: LearnerContract, spec: RobotSpec) -> None:
 def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> LearnerBundle:
     """The bundle of these file contents, with everything but the manifest checked."""
     data = parse_contract(contents[CONTRACT], where / CONTRACT)
+    if is_version_1(data):
+        tensors, golden = (parse_tensors(contents[name], where / name) for name in (WEIGHTS, GOLDEN))
+        contract, weights = convert_version_1(data, tensors, golden, str(where))
+        return LearnerBundle(contract, weights, {}, digest)
     found = data.get("kind")
     kind = KINDS.get(found) if isinstance(found, str) else None
     if kind is None:
         raise BundleError(
             f"{where / CONTRACT} kind: expected one of {', '.join(sorted(KINDS))}, got {found!r}; load it with the "
-            "version of supple that wrote it" + (", or with load_bundle, which knows SiMPL" if found == "simpl" else "")
+            "version of supple that wrote it"
         )
     contract = LearnerContract.from_json(data)
-    weights = parse_tensors(contents[WEIGHTS], where / WEIGHTS)
+    tensors = parse_tensors(contents[WEIGHTS], where / WEIGHTS)
+    task = split_prefix(tensors, TASK)
+    weights = {name: value for name, value in tensors.items() if not name.startswith(TASK)}
     shapes = {**kind.weight_shapes(contract), **contract.space.weight_shapes(contract.observation_dim)}
     check_tensors(weights, shapes, str(where / WEIGHTS), "export the bundle again")
     if "space.std" in weights and not (weights["space.std"] > 0).all():
@@ -158,7 +247,13 @@ def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> LearnerB
     golden = parse_tensors(contents[GOLDEN], where / GOLDEN)
     check_trial(contract, golden, str(where / GOLDEN))
     _replay(contract, weights, golden, kind, str(where / WEIGHTS))
-    return LearnerBundle(contract, weights, golden, digest)
+    bundle = LearnerBundle(contract, weights, golden, digest, task=task)
+    if task:
+        try:
+            bundle.make_agent(RandomNoise(np.random.default_rng(0))).begin_task(1)
+        except RunError as error:
+            raise BundleError(f"{where / WEIGHTS}: {error}") from error
+    return bundle
 
 
 def _replay(contract: LearnerContract, weights: Weights, golden: Weights, kind: Kind, where: str) -> None:

@@ -9,10 +9,13 @@ from typing import Any, NamedTuple, Protocol
 from ..errors import BundleError, SpecError
 from ..robots.spec import RobotSpec
 from .agent_runtime import Noise, RuntimeAgent
-from .contract import SCHEMA_VERSION, Weights
+from .contract import Weights
 from .facts import read_facts
+from .rows.policy_facts import PolicyFacts
 from .rows.space import SpaceFacts
 
+VERSIONS = (1, 2)
+"""Of `bundle.json` that are read; the last is written. Bundles of SiMPL of version 1 are others, see `version_1.py`."""
 _FIELDS = ("schema_version", "kind", "robot", "space", "learner", "budget", "simulator", "provenance")
 
 
@@ -46,7 +49,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerContract:
-    """Everything that `bundle.json` says of a learner that is not SiMPL. Immutable; `from_json` checks it whole."""
+    """Everything that `bundle.json` says of a learner. Immutable; `from_json` checks it whole."""
 
     kind: str
     """A name in `kinds.KINDS`."""
@@ -80,7 +83,7 @@ class LearnerContract:
     def to_json(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": VERSIONS[-1],
             "kind": self.kind,
             "robot": self.robot.to_json(),
             "space": self.space.to_json(),
@@ -100,8 +103,8 @@ class LearnerContract:
         """
         if not isinstance(data, Mapping):
             raise _refusal("content", "an object", type(data).__name__)
-        if data.get("schema_version") != SCHEMA_VERSION:
-            raise _refusal("schema_version", f"{SCHEMA_VERSION}", data.get("schema_version"))
+        if data.get("schema_version") not in VERSIONS:
+            raise _refusal("schema_version", " or ".join(map(str, VERSIONS)), data.get("schema_version"))
         if wrong := sorted(set(data) ^ set(_FIELDS)):
             raise _refusal("keys", f"exactly {sorted(_FIELDS)}", f"a difference in {wrong}")
         for name in ("robot", "learner", "provenance"):
@@ -133,6 +136,8 @@ class Kind(NamedTuple):
     """An agent that acts."""
     hosted: bool = False
     """It learns with torch, on a host; the agent alone does what it can without."""
+    read_policy: Callable[[LearnerContract], PolicyFacts] | None = None
+    """The plain policy that the agent has for each task (`params`); None for agents that know a task otherwise."""
     shorten: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     """Of the kind's settings: those with which its golden trial was played, where the others take longer than that."""
     alone: Callable[[LearnerContract], int] | None = None

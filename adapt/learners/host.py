@@ -198,7 +198,7 @@ def make_hosted(
         BundleError: The host does not adapt as the trainer did.
     """
     contract = bundle.contract
-    if not bundle.kind.hosted:
+    if not bundle.kind.hosted or bundle.task:
         return bundle.make_agent(noise)
     cpu, where = torch.device("cpu"), f"host of a bundle of kind {contract.kind}"
     if bundle.golden:  # a bundle of version 1 has none

@@ -15,7 +15,7 @@ from ...errors import BundleError, RunError
 from ..agent_runtime import Noise, SeenRows
 from ..contract import Weights
 from ..learner_contract import LearnerContract
-from ..networks import Array, Gaussian, residual_scale
+from ..networks import Array, Gaussian, residual_scale, scale_from_log
 from .distribution import draw, draw_gaussian
 from .space import RowSpace, mlp_shapes
 
@@ -166,10 +166,30 @@ def choose_rows(
     if space.choices or facts.scale == "output":
         choice = draw(space, output[:, None], noise, greedy=facts.greedy)
     else:
-        scale = np.exp(np.maximum(params["log_scale"], LOG_SCALE_LOW))
-        scale = scale.repeat(len(output) // len(scale), axis=0)
-        choice = draw_gaussian(Gaussian(output[:, None], scale[:, None]), noise, greedy=facts.greedy)
+        policy = Gaussian(output[:, None], _scale_of(params, len(output))[:, None])
+        choice = draw_gaussian(policy, noise, greedy=facts.greedy)
     return output, space.to_latent(choice[seen.rows, 0], seen.observation)
+
+
+def _scale_of(params: Mapping[str, Array], rows: int) -> Array:
+    scale: Array = np.exp(np.maximum(params["log_scale"], LOG_SCALE_LOW))
+    return scale.repeat(rows // len(scale), axis=0)
+
+
+def draw_latent(
+    space: RowSpace, facts: PolicyFacts, params: Mapping[str, Array], output: Array, observation: Array, noise: Array
+) -> Array:
+    """The latents (R, Z) of a Gaussian policy's outputs (R, U) and of N(0, 1) draws (R, Z)."""
+    prior = space.prior_of(observation)
+    if facts.scale == "residual":
+        policy = compute_residual(output, prior)
+        return policy.loc + policy.scale * noise
+    if facts.scale == "output":
+        loc, log_scale = np.split(output, 2, axis=-1)
+        scale = scale_from_log(log_scale)
+    else:
+        loc, scale = output, _scale_of(params, len(output))
+    return space.to_latent(loc + scale * noise, observation)
 
 
 def spread_rows(space: RowSpace, seen: SeenRows, rows: int) -> Array:
