@@ -15,19 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
-from .contract import Weights, check_tensors
+from .agents.simpl import read_simpl, weight_shapes
+from .bundle_folder import check_tensors
+from .contract import BundleContract
 from .golden_trial import GOLDEN_TOLERANCE
-from .learner_contract import LearnerContract
-from .learners.kind_simpl import read_simpl, weight_shapes
-from .networks import Array, compute_mlp
-from .rows.policy import compute_residual
-from .rows.space import RowSpace
+from .networks import Array, Weights, compute_mlp
+from .policies import compute_residual
+from .spaces import RowSpace
 from .task_encoder import compute_embedding
 
-FIELDS = (
-    "schema_version kind robot action_space skill_horizon skill_dim embedding_dim min_scale networks encoder adaptation "
-    "provenance"
-).split()
+FIELDS = [
+    "schema_version",
+    "kind",
+    "robot",
+    "action_space",
+    "skill_horizon",
+    "skill_dim",
+    "embedding_dim",
+    "min_scale",
+    "networks",
+    "encoder",
+    "adaptation",
+    "provenance",
+]
 PAIRS, TRANSITIONS = 32, 8
 """Recorded pairs and contexts, B and M, and transitions of each context, C."""
 DEPLOYMENT: Mapping[str, Any] = {
@@ -67,7 +77,7 @@ def is_version_1(data: object) -> bool:
 
 def convert_version_1(
     data: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], golden: Mapping[str, NDArray[Any]], where: str
-) -> tuple[LearnerContract, Weights]:
+) -> tuple[BundleContract, Weights]:
     """The contract and the weights as a bundle of today has them.
 
     Args:
@@ -85,9 +95,7 @@ def convert_version_1(
         contract = _convert_contract(data)
         weights = _convert_weights(tensors)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(
-            f"{where}: expected a bundle of version 1, got {error!r}; export the bundle again"
-        ) from error
+        raise BundleError(f"{where}: expected a bundle of version 1, got {error!r}; export the bundle again") from error
     shapes = weight_shapes(contract) | contract.space.weight_shapes(contract.observation_dim)
     check_tensors(weights, shapes, where, "export the bundle again")
     if not (weights["space.std"] > 0).all():
@@ -96,7 +104,7 @@ def convert_version_1(
     return contract, weights
 
 
-def _convert_contract(data: Mapping[str, Any]) -> LearnerContract:
+def _convert_contract(data: Mapping[str, Any]) -> BundleContract:
     raw, networks, simpl = data["action_space"] == "raw", data["networks"], data["adaptation"]["simpl"]
     if (data["min_scale"], data.get("prior_scale", 1.0)) != (0.001, 1.0):
         raise BundleError(
@@ -123,7 +131,7 @@ def _convert_contract(data: Mapping[str, Any]) -> LearnerContract:
         "decoder": [] if raw else networks["decoder"]["sizes"],
     }
     provenance = data["provenance"]
-    return LearnerContract.from_json(
+    return BundleContract.from_json(
         {
             "schema_version": 1,
             "kind": "simpl",
@@ -151,7 +159,7 @@ def _convert_weights(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[A
     return weights
 
 
-def _require_pairs(contract: LearnerContract, weights: Weights, golden: Mapping[str, Array], where: str) -> None:
+def _require_pairs(contract: BundleContract, weights: Weights, golden: Mapping[str, Array], where: str) -> None:
     """Recomputes the recorded pairs."""
     skill, context = (PAIRS, contract.space.latent_dim), (PAIRS, TRANSITIONS)
     embedding, dim = (PAIRS, read_simpl(contract).embedding_dim), contract.observation_dim
@@ -184,7 +192,7 @@ def _require_pairs(contract: LearnerContract, weights: Weights, golden: Mapping[
 
 
 def _compute_outputs(
-    contract: LearnerContract, weights: Weights, inputs: Mapping[str, Array], *, infers: bool
+    contract: BundleContract, weights: Weights, inputs: Mapping[str, Array], *, infers: bool
 ) -> dict[str, Array]:
     space, observation = RowSpace(contract.space, contract.robot, weights), inputs["in.observation"]
     scaled, embedding, skill = space.normalise(observation), inputs["in.embedding"], inputs["in.skill"]

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...adapt.agent_runtime import RandomNoise
-from ...adapt.learner_bundle import LearnerBundle, load_learner_bundle, require_learner_robot
-from ...adapt.learners.host import make_hosted
-from ...adapt.learners.plain_policy import PLAIN_POLICIES, write_plain_policy
-from ...adapt.rows.loop import LearnerAdapter
+from ...adapt.bundle import Bundle, load_bundle, require_robot
+from ...adapt.host.hosts import make_hosted
+from ...adapt.host.plain_policy import PLAIN_POLICIES, write_plain_policy
+from ...adapt.loop import Adapter
+from ...adapt.runtime_agent import RandomNoise
 from ...bounds import Bounded, Count
 from ...errors import ConfigError
 from ...robots.family import RobotFamily
@@ -52,7 +52,7 @@ class AdaptLearnerConfig(Bounded):
     there is one step of adaptation."""
 
 
-def find_simulator(bundle: LearnerBundle) -> RobotFamily:
+def find_simulator(bundle: Bundle) -> RobotFamily:
     """The family that stands in for the bundle's robot.
 
     Raises:
@@ -84,9 +84,9 @@ def make_adapt_learner(path: Path, tasks: Sequence[Task], config: AdaptLearnerCo
         SpecError: a goal is not within the robot's goal space, or is none of its tasks.
     """
     path = find_bundle(path)
-    bundle = load_learner_bundle(path)
+    bundle = load_bundle(path)
     robot = find_simulator(bundle).make(len(tasks))
-    require_learner_robot(bundle.contract, robot.spec)
+    require_robot(bundle.contract, robot.spec)
     for task in tasks:
         robot.spec.goal.require_within([task.goal], f"task '{task.name}'")
     # a family may refuse more than the limits do
@@ -106,7 +106,7 @@ def make_adapt_learner(path: Path, tasks: Sequence[Task], config: AdaptLearnerCo
 def adapt_learner(config: AdaptLearnerConfig, tasks: tuple[Task, ...], work: Work) -> None:
     """Plays all episodes, then writes records, returns and what was learned."""
     torch.set_num_threads(work.machine.threads)
-    bundle = load_learner_bundle(work.inputs["bundle"])
+    bundle = load_bundle(work.inputs["bundle"])
     budget = bundle.contract.budget
     episodes = budget.total if config.episodes is None else config.episodes
     simulator = find_simulator(bundle).make(len(tasks), work.machine.threads)
@@ -114,7 +114,7 @@ def adapt_learner(config: AdaptLearnerConfig, tasks: tuple[Task, ...], work: Wor
     with limit_simulator(simulator, work.folder / AUDIT_NAME) as robot:
         rng = np.random.default_rng(work.seed)
         agent = make_hosted(bundle, RandomNoise(rng))
-        adapter = LearnerAdapter(agent, robot, tasks, budget, episodes, rng)
+        adapter = Adapter(agent, robot, tasks, budget, episodes, rng)
         if checkpoint is not None:
             adapter.load_state({k: v.numpy() for k, v in checkpoint.tensors.items()}, dict(checkpoint.facts))
             announce(work.view, load_metrics(work.metrics.path))
@@ -135,7 +135,7 @@ def adapt_learner(config: AdaptLearnerConfig, tasks: tuple[Task, ...], work: Wor
     write_policies(bundle, agent, tasks, work.folder / POLICIES)
 
 
-def run_rounds(adapter: LearnerAdapter, view: ProgressView) -> Iterator[list[dict[str, Any]]]:
+def run_rounds(adapter: Adapter, view: ProgressView) -> Iterator[list[dict[str, Any]]]:
     """The adapter's records, as the stage logs them."""
     for records in adapter.run():
         done = [{"kind": "episode", **record, "step": adapter.episode} for record in records]
@@ -152,13 +152,13 @@ def to_tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
     return {name: torch.empty(value.shape, dtype=value.dtype).copy_(value) for name, value in given.items()}
 
 
-def to_checkpoint(adapter: LearnerAdapter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def to_checkpoint(adapter: Adapter) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The adapter's state as a checkpoint keeps it."""
     arrays, facts = adapter.state()
     return to_tensors(arrays), facts
 
 
-def write_policies(bundle: LearnerBundle, agent: Any, tasks: Sequence[Task], folder: Path) -> None:
+def write_policies(bundle: Bundle, agent: Any, tasks: Sequence[Task], folder: Path) -> None:
     """A bundle of each task's own policy, `<index of the task>/`, where the kind gives plain policies."""
     if bundle.contract.kind not in PLAIN_POLICIES:
         return
@@ -169,7 +169,7 @@ def write_policies(bundle: LearnerBundle, agent: Any, tasks: Sequence[Task], fol
         write_plain_policy(folder / str(index), bundle, params, facts)
 
 
-def compute_returns(records: Sequence[dict[str, Any]], bundle: LearnerBundle) -> list[dict[str, Any]]:
+def compute_returns(records: Sequence[dict[str, Any]], bundle: Bundle) -> list[dict[str, Any]]:
     """Mean return over tasks with its 95 % interval, one flat record per step of adaptation, or per episode.
 
     Exploration episodes do not count for a step of adaptation.

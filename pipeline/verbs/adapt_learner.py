@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ...adapt.learner_bundle import load_learner_bundle
+from ...adapt.bundle import load_bundle
 from ...bounds import Count, Seed
 from ...errors import ConfigError, RunError
 from ...robots.task import load_tasks_csv
@@ -43,7 +43,7 @@ class AdaptLearner:
         Raises:
             ConfigError: tasks are both given and counted, or fewer are there.
         """
-        bundle = load_learner_bundle(find_bundle(self.bundle))
+        bundle = load_bundle(find_bundle(self.bundle))
         robot = find_simulator(bundle)
         if self.tasks is not None and self.num_tasks is not None:
             raise ConfigError("adapt: expected --tasks or --num-tasks, got both; drop one of them")

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from supple.adapt.agent_runtime import RandomNoise
-from supple.adapt.learner_bundle import LearnerBundle
-from supple.adapt.learner_contract import Budget
-from supple.adapt.learners.export_maml import export_maml
-from supple.adapt.learners.export_mlsh import export_mlsh
-from supple.adapt.learners.export_pearl import export_pearl
-from supple.adapt.learners.export_rl2 import export_rl2
-from supple.adapt.learners.export_simpl import export_simpl, export_spirl
-from supple.adapt.learners.exported import Exported, write_exported
-from supple.adapt.learners.host import make_hosted
-from supple.adapt.rows.loop import LearnerAdapter, Record
+from supple.adapt.bundle import Bundle
+from supple.adapt.contract import Budget
+from supple.adapt.host.export import write_exported
+from supple.adapt.host.exported import Exported
+from supple.adapt.host.hosts import make_hosted
+from supple.adapt.host.maml import export_maml
+from supple.adapt.host.mlsh import export_mlsh
+from supple.adapt.host.pearl import export_pearl
+from supple.adapt.host.rl2 import export_rl2
+from supple.adapt.host.simpl import export_simpl, export_spirl
+from supple.adapt.loop import Adapter, Record
+from supple.adapt.runtime_agent import RandomNoise
 from supple.errors import BundleError, ConfigError, RunError
 from supple.meta.gradient.maml import MamlConfig
 from supple.meta.gradient.maml_learner import MamlLearner
@@ -91,10 +92,10 @@ KINDS = tuple(BUDGETS)
 
 
 @pytest.fixture(scope="module")
-def bundle_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], LearnerBundle]:
+def bundle_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
     folder, made = tmp_path_factory.mktemp("bundles"), {}
 
-    def find(kind: str) -> LearnerBundle:
+    def find(kind: str) -> Bundle:
         if kind not in made:
             spec = make_robot(1).spec
             made[kind] = write_exported(
@@ -106,20 +107,20 @@ def bundle_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Learn
 
 
 def make_adapter(
-    bundle: LearnerBundle, seed: int = 0, rows: int = 3, tasks: tuple[Task, ...] = TASKS, tells: bool = True
-) -> LearnerAdapter:
+    bundle: Bundle, seed: int = 0, rows: int = 3, tasks: tuple[Task, ...] = TASKS, tells: bool = True
+) -> Adapter:
     rng = np.random.default_rng(seed)
     agent = make_hosted(bundle, RandomNoise(rng))
     robot = make_robot(rows, tells)
-    return LearnerAdapter(agent, robot, tasks, bundle.contract.budget, EPISODES, rng, make_fork=bundle.make_agent)
+    return Adapter(agent, robot, tasks, bundle.contract.budget, EPISODES, rng, make_fork=bundle.make_agent)
 
 
-def snapshot(adapter: LearnerAdapter) -> tuple[dict[str, Any], dict[str, Any]]:
+def snapshot(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Any]]:
     arrays, facts = adapter.state()
     return {name: value.copy() for name, value in arrays.items()}, facts
 
 
-def assert_same(one: LearnerAdapter, other: LearnerAdapter) -> None:
+def assert_same(one: Adapter, other: Adapter) -> None:
     (arrays, facts), (others, other_facts) = one.state(), other.state()
     assert arrays.keys() == others.keys()
     assert [name for name in arrays if not np.array_equal(arrays[name], others[name])] == []
@@ -127,7 +128,7 @@ def assert_same(one: LearnerAdapter, other: LearnerAdapter) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_goes_on_exactly_after_any_episode(kind: str, bundle_of: Callable[[str], LearnerBundle]) -> None:
+def test_it_goes_on_exactly_after_any_episode(kind: str, bundle_of: Callable[[str], Bundle]) -> None:
     whole = make_adapter(bundle_of(kind))
     states, records = [snapshot(whole)], []
     for round_records in whole.run():
@@ -142,7 +143,7 @@ def test_it_goes_on_exactly_after_any_episode(kind: str, bundle_of: Callable[[st
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_evaluating_disturbs_nothing(kind: str, bundle_of: Callable[[str], LearnerBundle]) -> None:
+def test_evaluating_disturbs_nothing(kind: str, bundle_of: Callable[[str], Bundle]) -> None:
     plain, evaluated = (make_adapter(bundle_of(kind), rows=7) for _ in range(2))
     results = [evaluated.evaluate(3, 1, greedy=True)]
     records = []
@@ -161,9 +162,7 @@ def test_evaluating_disturbs_nothing(kind: str, bundle_of: Callable[[str], Learn
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_evaluations_are_repeatable_and_greedy_ones_differ(
-    kind: str, bundle_of: Callable[[str], LearnerBundle]
-) -> None:
+def test_evaluations_are_repeatable_and_greedy_ones_differ(kind: str, bundle_of: Callable[[str], Bundle]) -> None:
     adapter = make_adapter(bundle_of(kind), rows=12)
     for _ in range(4):
         adapter.round()
@@ -185,7 +184,7 @@ def test_evaluations_are_repeatable_and_greedy_ones_differ(
 
 
 @pytest.mark.parametrize("kind", ["simpl", "maml", "mlsh", "rl2"])
-def test_the_rows_of_a_fork_act_as_the_row_of_their_task(kind: str, bundle_of: Callable[[str], LearnerBundle]) -> None:
+def test_the_rows_of_a_fork_act_as_the_row_of_their_task(kind: str, bundle_of: Callable[[str], Bundle]) -> None:
     adapter = make_adapter(bundle_of(kind))
     for _ in range(5):
         adapter.round()
@@ -217,7 +216,7 @@ def by_task(rounds: list[list[Record]], index: int) -> list[Record]:
     return [records[index] for records in rounds]
 
 
-def test_records_by_task(bundle_of: Callable[[str], LearnerBundle]) -> None:
+def test_records_by_task(bundle_of: Callable[[str], Bundle]) -> None:
     rounds = list(make_adapter(bundle_of("simpl")).run())
     for index, task in enumerate(TASKS):
         records = by_task(rounds, index)
@@ -230,25 +229,25 @@ def test_records_by_task(bundle_of: Callable[[str], LearnerBundle]) -> None:
     assert all(not record["success"] and record["steps"] == STEPS for record in by_task(rounds, 2))
 
 
-def test_success_stands_only_where_it_is_told(bundle_of: Callable[[str], LearnerBundle]) -> None:
+def test_success_stands_only_where_it_is_told(bundle_of: Callable[[str], Bundle]) -> None:
     adapter = make_adapter(bundle_of("rl2"), tells=False)
     assert all("success" not in record for record in adapter.round())
     assert adapter.evaluate(2, 0, greedy=False).success is None
 
 
 def test_the_same_seed_gives_the_same_records_and_another_does_not(
-    bundle_of: Callable[[str], LearnerBundle],
+    bundle_of: Callable[[str], Bundle],
 ) -> None:
     one, other, third = (list(make_adapter(bundle_of("simpl"), seed=seed).run()) for seed in (0, 0, 1))
     assert one == other != third
 
 
-def test_one_row_of_a_real_robot_is_enough(bundle_of: Callable[[str], LearnerBundle]) -> None:
+def test_one_row_of_a_real_robot_is_enough(bundle_of: Callable[[str], Bundle]) -> None:
     records = list(make_adapter(bundle_of("simpl"), rows=1, tasks=TASKS[:1]).run())
     assert [len(round_records) for round_records in records] == [1] * EPISODES
 
 
-def test_what_is_not_there_is_refused(bundle_of: Callable[[str], LearnerBundle]) -> None:
+def test_what_is_not_there_is_refused(bundle_of: Callable[[str], Bundle]) -> None:
     bundle = bundle_of("rl2")
     adapter = make_adapter(bundle)
     arrays, facts = snapshot(adapter)
@@ -261,12 +260,12 @@ def test_what_is_not_there_is_refused(bundle_of: Callable[[str], LearnerBundle])
         make_adapter(bundle).load_state({k: v for k, v in arrays.items() if k != "agent.hidden"}, facts)
     with pytest.raises(ConfigError, match="adaptation to 3 tasks: expected as many robot rows, got 2"):
         make_adapter(bundle, rows=2)
-    alone = LearnerAdapter(adapter.agent, adapter.robot, TASKS, adapter.budget, 2, adapter.rng)
+    alone = Adapter(adapter.agent, adapter.robot, TASKS, adapter.budget, 2, adapter.rng)
     with pytest.raises(RunError, match="expected an agent that can be forked"):
         alone.evaluate(1, 0, greedy=False)
 
 
-def test_settings_may_be_changed_after_export(bundle_of: Callable[[str], LearnerBundle], tmp_path: Path) -> None:
+def test_settings_may_be_changed_after_export(bundle_of: Callable[[str], Bundle], tmp_path: Path) -> None:
     bundle = bundle_of("simpl").with_settings({"search": "blind", "keep_searching": False})
     adapter = make_adapter(bundle)  # its golden trial was played with the settings of the export
     for _ in range(3):

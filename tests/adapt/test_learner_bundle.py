@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from supple.adapt.agent_runtime import RandomNoise
-from supple.adapt.bundle import load_bundle
+from supple.adapt.bundle import load_bundle, require_robot, write_bundle
 from supple.adapt.bundle_folder import FILES, MANIFEST
-from supple.adapt.learner_bundle import load_learner_bundle, require_learner_robot, write_learner_bundle
-from supple.adapt.learner_contract import Budget
-from supple.adapt.learners.export_maml import export_maml
-from supple.adapt.learners.export_rl2 import export_rl2
-from supple.adapt.learners.exported import write_exported
-from supple.adapt.learners.host import make_hosted
-from supple.adapt.learners.torch_rows import NoiseRecorder
+from supple.adapt.contract import Budget
+from supple.adapt.host.export import write_exported
+from supple.adapt.host.hosts import make_hosted
+from supple.adapt.host.maml import export_maml
+from supple.adapt.host.rl2 import export_rl2
+from supple.adapt.host.torch_rows import NoiseRecorder
+from supple.adapt.runtime_agent import RandomNoise
 from supple.errors import BundleError
 from supple.meta.gradient.maml import MamlConfig
 from supple.meta.gradient.maml_learner import MamlLearner
@@ -56,21 +55,21 @@ def test_any_changed_byte_is_refused(folder: Path, name: str) -> None:
         bad[position] ^= 1
         (folder / name).write_bytes(bytes(bad))
         with pytest.raises(BundleError, match=r"expected .*, got .*; "):
-            load_learner_bundle(folder)
+            load_bundle(folder)
     (folder / name).write_bytes(good)
-    load_learner_bundle(folder)
+    load_bundle(folder)
 
 
 def test_any_changed_weight_is_found_by_the_golden_trial(folder: Path, sealed: Callable[..., None]) -> None:
-    weights = {name: value.copy() for name, value in load_learner_bundle(folder).weights.items()}
+    weights = {name: value.copy() for name, value in load_bundle(folder).weights.items()}
     for name, value in weights.items():
         sealed(folder, weights=weights | {name: value * np.float32(1.01)})
         with pytest.raises(BundleError, match="golden 'out"):
-            load_learner_bundle(folder)
+            load_bundle(folder)
 
 
 def test_any_changed_number_of_the_golden_trial_is_found(folder: Path, sealed: Callable[..., None]) -> None:
-    golden = {name: value.copy() for name, value in load_learner_bundle(folder).golden.items()}
+    golden = {name: value.copy() for name, value in load_bundle(folder).golden.items()}
     for name, value in golden.items():
         if name == "in.terminated":
             continue  # RL2 does not read it
@@ -83,10 +82,10 @@ def test_any_changed_number_of_the_golden_trial_is_found(folder: Path, sealed: C
             if "noise" in name and wrong is changed:
                 continue  # a draw may change without changing the choice
             with pytest.raises(BundleError, match="expected"):
-                load_learner_bundle(folder)
+                load_bundle(folder)
         sealed(folder, golden={key: kept for key, kept in golden.items() if key != name})
         with pytest.raises(BundleError, match="expected"):
-            load_learner_bundle(folder)
+            load_bundle(folder)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +120,7 @@ def test_a_wrong_contract_is_refused_with_the_reason(
     (folder / "bundle.json").write_text(json.dumps(data | change))
     sealed(folder)
     with pytest.raises(BundleError, match=message):
-        load_learner_bundle(folder)
+        load_bundle(folder)
 
 
 def test_a_bundle_from_before_there_were_slots_has_none(folder: Path, sealed: Callable[..., None]) -> None:
@@ -130,7 +129,7 @@ def test_a_bundle_from_before_there_were_slots_has_none(folder: Path, sealed: Ca
     del data["learner"]["slot_content"]
     (folder / "bundle.json").write_text(json.dumps(data))
     sealed(folder)
-    load_learner_bundle(folder)
+    load_bundle(folder)
 
 
 def test_the_loader_of_simpl_refuses_it_by_name(folder: Path) -> None:
@@ -149,7 +148,7 @@ def test_a_space_must_be_that_of_the_robot(folder: Path, sealed: Callable[..., N
         (folder / "bundle.json").write_text(json.dumps(data | {"space": data["space"] | change}))
         sealed(folder)
         with pytest.raises(BundleError, match=message):
-            load_learner_bundle(folder)
+            load_bundle(folder)
 
 
 def test_a_host_that_adapts_otherwise_is_refused(tmp_path: Path) -> None:
@@ -159,7 +158,7 @@ def test_a_host_that_adapts_otherwise_is_refused(tmp_path: Path) -> None:
     exported = export_maml(learner, later_scale=0.5)
     bundle = write_exported(tmp_path / "bundle", exported, robot.spec, BUDGET, simulator=None, provenance={})
     contract = replace(bundle.contract, learner={**bundle.contract.learner, "step_size": 0.11})
-    other = write_learner_bundle(
+    other = write_bundle(
         tmp_path / "other", contract=contract, weights=bundle.weights, golden=bundle.golden
     )  # numpy alone does not adapt, and cannot tell
     with pytest.raises(BundleError, match=r"host of a bundle of kind maml: expected golden 'out"):
@@ -167,10 +166,10 @@ def test_a_host_that_adapts_otherwise_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_robot_must_be_the_one_of_the_bundle(folder: Path) -> None:
-    contract = load_learner_bundle(folder).contract
-    require_learner_robot(contract, TabularBatch(1).spec)
+    contract = load_bundle(folder).contract
+    require_robot(contract, TabularBatch(1).spec)
     with pytest.raises(BundleError, match=r"expected choices .*, got"):
-        require_learner_robot(contract, NavigationBatch(NAVIGATION_2D, 1).spec)
+        require_robot(contract, NavigationBatch(NAVIGATION_2D, 1).spec)
 
 
 def test_an_agent_that_draws_other_noise_cannot_be_exported() -> None:

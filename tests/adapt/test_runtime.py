@@ -24,7 +24,7 @@ from supple.adapt.networks import (
     inv_softplus,
     softplus,
 )
-from supple.adapt.runtime import NumpyPolicy
+from supple.adapt.numpy_policy import NumpyPolicy
 from supple.errors import BundleError, RobotFault, SpecError
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
@@ -286,7 +286,7 @@ import sys
 sys.modules["torch"] = None
 import numpy as np
 from supple.adapt.bundle import load_bundle, require_robot
-from supple.adapt.runtime import NumpyPolicy
+from supple.adapt.numpy_policy import NumpyPolicy
 from supple.adapt.safety import SafetyLimits
 bundle = load_bundle(sys.argv[1])
 policy = NumpyPolicy(bundle)

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from supple.adapt.agent_runtime import RandomNoise, RowEpisodes
-from supple.adapt.learner_bundle import LearnerBundle, load_learner_bundle, write_learner_bundle
-from supple.adapt.learner_contract import Budget
-from supple.adapt.learners.export_ppo import export_ppo
-from supple.adapt.learners.export_sac import export_pearl_ft, export_sac
-from supple.adapt.learners.exported import Exported, write_exported
-from supple.adapt.learners.host import make_hosted
-from supple.adapt.learners.host_sac import fold_embedding, make_networks, read_sac_params
-from supple.adapt.learners.kind_pearl_ft import read_pearl_ft
-from supple.adapt.learners.plain_policy import write_plain_policy
-from supple.adapt.learners.torch_rows import to_episodes
-from supple.adapt.rows.loop import run_episode
+from supple.adapt.agents.pearl_ft import read_pearl_ft
+from supple.adapt.bundle import Bundle, load_bundle, write_bundle
+from supple.adapt.contract import Budget
+from supple.adapt.host.export import write_exported
+from supple.adapt.host.exported import Exported
+from supple.adapt.host.hosts import make_hosted
+from supple.adapt.host.plain_policy import write_plain_policy
+from supple.adapt.host.ppo import export_ppo
+from supple.adapt.host.sac import export_pearl_ft, export_sac, fold_embedding, make_networks, read_sac_params
+from supple.adapt.host.torch_rows import to_episodes
+from supple.adapt.loop import run_episode
+from supple.adapt.runtime_agent import RandomNoise, RowEpisodes
 from supple.errors import BundleError, RunError
 from supple.meta.baselines.ppo import PpoConfig, PpoSteps
 from supple.meta.baselines.ppo_learner import PpoLearner
@@ -70,7 +70,7 @@ def pearl_ft() -> Exported:
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LearnerBundle]:
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
     """One of each kind."""
     folder, budget = tmp_path_factory.mktemp("bundles"), Budget(episodes=1, adapt_steps=5)
     return {
@@ -81,7 +81,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LearnerBundle
     }
 
 
-def begin(bundle: LearnerBundle) -> Any:
+def begin(bundle: Bundle) -> Any:
     agent = make_hosted(bundle, RandomNoise(np.random.default_rng(1)))
     agent.begin_task(ROWS)
     return agent
@@ -102,7 +102,7 @@ def require_equal(found: dict[str, Any], expected: dict[str, torch.Tensor]) -> N
         np.testing.assert_array_equal(found[name], value.numpy(), err_msg=name)
 
 
-def test_a_step_of_ppo_is_the_one_that_the_trainer_takes(bundles: dict[str, LearnerBundle]) -> None:
+def test_a_step_of_ppo_is_the_one_that_the_trainer_takes(bundles: dict[str, Bundle]) -> None:
     mine, trainer = begin(bundles["ppo"]), make_ppo().agent()
     trainer.begin_task(ROWS)
     before = {name: value.copy() for name, value in mine.params.items()}
@@ -116,7 +116,7 @@ def test_a_step_of_ppo_is_the_one_that_the_trainer_takes(bundles: dict[str, Lear
     assert not np.array_equal(before["layers.0.weight"], mine.params["layers.0.weight"])
 
 
-def test_a_step_of_sac_is_the_one_that_the_trainer_takes(bundles: dict[str, LearnerBundle]) -> None:
+def test_a_step_of_sac_is_the_one_that_the_trainer_takes(bundles: dict[str, Bundle]) -> None:
     bundle = bundles["sac"]
     mine, generator = begin(bundle), torch.Generator()
     weights = {name: torch.tensor(value) for name, value in bundle.weights.items()}
@@ -134,7 +134,7 @@ def test_a_step_of_sac_is_the_one_that_the_trainer_takes(bundles: dict[str, Lear
         require_equal(mine.params, fold_embedding(policy, torch.zeros(ROWS, 0)))
 
 
-def test_fine_tuning_is_what_the_trainer_does_after_as_many_episodes(bundles: dict[str, LearnerBundle]) -> None:
+def test_fine_tuning_is_what_the_trainer_does_after_as_many_episodes(bundles: dict[str, Bundle]) -> None:
     mine = begin(bundles["pearl_ft"])
     trainer = make_pearl().fine_tuned_agent(LONG, inference_episodes=4, prior_episodes=3)
     trainer.begin_task(ROWS)
@@ -157,7 +157,7 @@ def test_fine_tuning_is_what_the_trainer_does_after_as_many_episodes(bundles: di
                 np.testing.assert_allclose(mine.params[name], value.numpy(), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_a_folded_embedding_changes_no_output(bundles: dict[str, LearnerBundle]) -> None:
+def test_a_folded_embedding_changes_no_output(bundles: dict[str, Bundle]) -> None:
     generator = torch.Generator().manual_seed(0)
     networks = make_pearl().sac.for_tasks(ROWS)
     observation, embedding = (torch.randn(ROWS, 5, n, generator=generator) for n in (2, 3))
@@ -171,7 +171,7 @@ def test_a_folded_embedding_changes_no_output(bundles: dict[str, LearnerBundle])
     torch.testing.assert_close(value, expected)
 
 
-def test_a_golden_trial_reaches_what_takes_longer_than_it_has_time(bundles: dict[str, LearnerBundle]) -> None:
+def test_a_golden_trial_reaches_what_takes_longer_than_it_has_time(bundles: dict[str, Bundle]) -> None:
     learner, golden = bundles["pearl_ft"].contract.learner, bundles["pearl_ft"].golden
     assert (learner["inference_episodes"], learner["pearl"]["prior_episodes"], learner["sac"]["updates"]) == (4, 3, 12)
     tuned = [e for e in range(7) if f"out.state.{e}.params.layers.0.weight" in golden]
@@ -196,11 +196,11 @@ def test_a_golden_trial_reaches_what_takes_longer_than_it_has_time(bundles: dict
     ],
 )
 def test_a_host_with_other_settings_is_refused(
-    bundles: dict[str, LearnerBundle], tmp_path: Path, kind: str, change: dict[str, Any]
+    bundles: dict[str, Bundle], tmp_path: Path, kind: str, change: dict[str, Any]
 ) -> None:
     bundle = bundles[kind]
     contract = replace(bundle.contract, learner={**bundle.contract.learner, **change})
-    other = write_learner_bundle(
+    other = write_bundle(
         tmp_path / "other", contract=contract, weights=bundle.weights, golden=bundle.golden
     )  # numpy alone does not adapt, and cannot tell
     with pytest.raises(BundleError, match=r"host of a bundle of kind .*: expected "):
@@ -208,14 +208,12 @@ def test_a_host_with_other_settings_is_refused(
 
 
 @pytest.mark.parametrize("name", ["critic.weights.0", "critic.biases.1", "target.weights.2", "encoder.layers.0.bias"])
-def test_weights_that_do_not_act_are_checked_by_the_host(
-    bundles: dict[str, LearnerBundle], tmp_path: Path, name: str
-) -> None:
+def test_weights_that_do_not_act_are_checked_by_the_host(bundles: dict[str, Bundle], tmp_path: Path, name: str) -> None:
     bundle = bundles["pearl_ft"]
     weights = {**bundle.weights, name: bundle.weights[name] + np.float32(0.3)}
     with pytest.raises(BundleError, match="expected golden 'out"):
         make_hosted(
-            write_learner_bundle(tmp_path / "other", contract=bundle.contract, weights=weights, golden=bundle.golden),
+            write_bundle(tmp_path / "other", contract=bundle.contract, weights=weights, golden=bundle.golden),
             RandomNoise(np.random.default_rng(0)),
         )
 
@@ -234,7 +232,7 @@ def test_weights_that_do_not_act_are_checked_by_the_host(
     ],
 )
 def test_facts_that_no_learner_has_are_refused(
-    bundles: dict[str, LearnerBundle], kind: str, change: dict[str, Any], message: str
+    bundles: dict[str, Bundle], kind: str, change: dict[str, Any], message: str
 ) -> None:
     bundle = bundles[kind]
     contract = replace(bundle.contract, learner={**bundle.contract.learner, **change})
@@ -247,14 +245,14 @@ def test_facts_that_no_learner_has_are_refused(
         check()
 
 
-def test_pearl_and_sac_have_one_policy(bundles: dict[str, LearnerBundle]) -> None:
+def test_pearl_and_sac_have_one_policy(bundles: dict[str, Bundle]) -> None:
     contract = bundles["pearl_ft"].contract
     learner = {**contract.learner, "sac": {**contract.learner["sac"], "hidden": [6, 5]}}
     with pytest.raises(BundleError, match=r"one policy for PEARL and SAC, got widths \(6, 4\) and \(6, 5\)"):
         read_pearl_ft(replace(contract, learner=learner))
 
 
-def test_a_fine_tuned_state_without_one_of_its_parts_is_refused(bundles: dict[str, LearnerBundle]) -> None:
+def test_a_fine_tuned_state_without_one_of_its_parts_is_refused(bundles: dict[str, Bundle]) -> None:
     agent = begin(bundles["pearl_ft"])
     for _ in range(4):
         play(agent, 1)
@@ -273,7 +271,7 @@ def test_a_fine_tuned_state_without_one_of_its_parts_is_refused(bundles: dict[st
 
 
 def test_plain_policies_of_before_there_was_sac_still_load(
-    bundles: dict[str, LearnerBundle], tmp_path: Path, sealed: Callable[..., None]
+    bundles: dict[str, Bundle], tmp_path: Path, sealed: Callable[..., None]
 ) -> None:
     params = {name: value[0] for name, value in begin(bundles["ppo"]).params.items()}
     write_plain_policy(tmp_path / "policy", bundles["ppo"], params, {})
@@ -281,9 +279,9 @@ def test_plain_policies_of_before_there_was_sac_still_load(
     assert data["learner"].pop("scale") == "parameter"
     (tmp_path / "policy" / "bundle.json").write_text(json.dumps(data))
     sealed(tmp_path / "policy")
-    load_learner_bundle(tmp_path / "policy")
+    load_bundle(tmp_path / "policy")
     data["learner"]["scale"] = "none"
     (tmp_path / "policy" / "bundle.json").write_text(json.dumps(data))
     sealed(tmp_path / "policy")
     with pytest.raises(BundleError, match=r"learner.scale: expected parameter or output, got 'none'"):
-        load_learner_bundle(tmp_path / "policy")
+        load_bundle(tmp_path / "policy")

@@ -9,26 +9,27 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from supple.adapt.agent_runtime import RandomNoise, RecordedNoise, RuntimeAgent
-from supple.adapt.learner_bundle import (
-    LearnerBundle,
+from supple.adapt.bundle import (
+    Bundle,
 )
-from supple.adapt.learner_contract import Budget
-from supple.adapt.learners.export_maesn import export_maesn
-from supple.adapt.learners.export_maml import export_maml
-from supple.adapt.learners.export_mlsh import export_mlsh
-from supple.adapt.learners.export_pearl import export_pearl
-from supple.adapt.learners.export_ppo import export_ppo
-from supple.adapt.learners.export_recurrent_updater import export_recurrent_updater
-from supple.adapt.learners.export_rl2 import export_rl2
-from supple.adapt.learners.export_sac import export_pearl_ft, export_sac
-from supple.adapt.learners.export_simpl import export_simpl, export_spirl
-from supple.adapt.learners.export_varibad import export_varibad
-from supple.adapt.learners.exported import Exported, write_exported
-from supple.adapt.learners.host import make_hosted
-from supple.adapt.learners.plain_policy import PLAIN_POLICIES, write_plain_policy
-from supple.adapt.learners.torch_rows import NoiseRecorder
-from supple.adapt.rows.loop import run_episode
+from supple.adapt.contract import Budget
+from supple.adapt.host.export import write_exported
+from supple.adapt.host.exported import Exported
+from supple.adapt.host.hosts import make_hosted
+from supple.adapt.host.maesn import export_maesn
+from supple.adapt.host.maml import export_maml
+from supple.adapt.host.mlsh import export_mlsh
+from supple.adapt.host.pearl import export_pearl
+from supple.adapt.host.plain_policy import PLAIN_POLICIES, write_plain_policy
+from supple.adapt.host.ppo import export_ppo
+from supple.adapt.host.recurrent_updater import export_recurrent_updater
+from supple.adapt.host.rl2 import export_rl2
+from supple.adapt.host.sac import export_pearl_ft, export_sac
+from supple.adapt.host.simpl import export_simpl, export_spirl
+from supple.adapt.host.torch_rows import NoiseRecorder
+from supple.adapt.host.varibad import export_varibad
+from supple.adapt.loop import run_episode
+from supple.adapt.runtime_agent import RandomNoise, RecordedNoise, RuntimeAgent
 from supple.errors import RunError
 from supple.meta.adaptive import MetaLearner
 from supple.meta.baselines.distral import DistralConfig
@@ -277,7 +278,7 @@ CASES = [
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(case))
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[LearnerBundle, Any, Any]:
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Any, Any]:
     """A bundle, what was exported, and the space's parts."""
     kind, space = request.param
     parts = make_space(space)
@@ -287,7 +288,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return bundle, exported, parts
 
 
-def test_numpy_plays_whole_trials_as_the_trainer_does(case: tuple[LearnerBundle, Any, Any]) -> None:
+def test_numpy_plays_whole_trials_as_the_trainer_does(case: tuple[Bundle, Any, Any]) -> None:
     bundle, exported, (space, robot, goals) = case
     goals, played, expected = goals[:ROWS], [], []
     agent, rng = exported.agent, np.random.default_rng(5)
@@ -332,7 +333,7 @@ def play(agent: RuntimeAgent, robot: RobotBatch, goals: Any, rng: np.random.Gene
     return played
 
 
-def test_an_agent_goes_on_exactly_where_it_was_saved(case: tuple[LearnerBundle, Any, Any]) -> None:
+def test_an_agent_goes_on_exactly_where_it_was_saved(case: tuple[Bundle, Any, Any]) -> None:
     bundle, _, (_, robot, goals) = case
     rng = np.random.default_rng(3)
     agent = make_hosted(bundle, RandomNoise(rng))
@@ -362,7 +363,7 @@ def test_an_agent_goes_on_exactly_where_it_was_saved(case: tuple[LearnerBundle, 
         np.testing.assert_array_equal(value, after_again[name], err_msg=name)
 
 
-def test_a_state_without_one_of_its_parts_is_refused(case: tuple[LearnerBundle, Any, Any]) -> None:
+def test_a_state_without_one_of_its_parts_is_refused(case: tuple[Bundle, Any, Any]) -> None:
     bundle, _, (_, robot, goals) = case
     rng = np.random.default_rng(3)
     agent = make_hosted(bundle, RandomNoise(rng))
@@ -376,7 +377,7 @@ def test_a_state_without_one_of_its_parts_is_refused(case: tuple[LearnerBundle, 
             agent.load_state({key: value for key, value in saved.items() if key != name})
 
 
-def test_the_kinds_that_adapt_come_to_something(case: tuple[LearnerBundle, Any, Any]) -> None:
+def test_the_kinds_that_adapt_come_to_something(case: tuple[Bundle, Any, Any]) -> None:
     bundle, _, (_, robot, goals) = case
     agent = make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
     agent.begin_task(ROWS)
@@ -395,7 +396,7 @@ def test_the_kinds_that_adapt_come_to_something(case: tuple[LearnerBundle, Any, 
     assert bool(moved) == (bundle.contract.kind in (*PLAIN_POLICIES, "maesn", "mlsh"))
 
 
-def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[LearnerBundle, Any, Any], tmp_path: Path) -> None:
+def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[Bundle, Any, Any], tmp_path: Path) -> None:
     bundle, _, (_, robot, goals) = case
     kind = bundle.contract.kind
     if kind not in PLAIN_POLICIES:
