@@ -67,6 +67,15 @@ class Bundle:
         """How it is run."""
         return KINDS[self.contract.kind]
 
+    def require_version_1(self, where: str) -> None:
+        """Checks that the bundle is one to convert.
+
+        Raises:
+            BundleError: It is of today.
+        """
+        if self.golden:
+            raise BundleError(f"{where}: expected a bundle of version 1, got one of today; use it as it is")
+
     @property
     def trial(self) -> BundleContract:
         """The contract with which the golden trial was played."""

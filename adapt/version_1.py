@@ -1,7 +1,7 @@
 """Bundles of SiMPL that were exported before all learners had one contract: version 1, read as what they are now.
 
-They named the skill model's parts and the robot's adaptation otherwise, and recorded input -> output pairs in place of a
-trial. The pairs are recomputed here. How the agent adapts was no part of them: it gets the settings that were usual.
+They named the parts of the skill model otherwise, and recorded input -> output pairs in place of a trial. The pairs are
+recomputed here. How the agent adapts was no part of them: it gets the settings that were usual.
 
 Axes: B pairs, M contexts, C transitions of a context, O observation, Z latent, E task embedding.
 """
@@ -24,7 +24,7 @@ from .policies import compute_residual
 from .spaces import RowSpace
 from .task_encoder import compute_embedding
 
-FIELDS = [
+FIELDS = (
     "schema_version",
     "kind",
     "robot",
@@ -37,7 +37,8 @@ FIELDS = [
     "encoder",
     "adaptation",
     "provenance",
-]
+)
+"""Of `bundle.json`; raw actions also had `prior_scale`."""
 PAIRS, TRANSITIONS = 32, 8
 """Recorded pairs and contexts, B and M, and transitions of each context, C."""
 DEPLOYMENT: Mapping[str, Any] = {

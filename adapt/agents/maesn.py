@@ -19,7 +19,8 @@ from ...errors import BundleError
 from ..advantage import compute_advantage, standardise
 from ..contract import BundleContract, Kind
 from ..networks import Array, Weights
-from ..policies import PolicySettings, choose_rows, policy_shapes, spread_rows
+from ..policies import choose_rows, policy_shapes, spread_rows
+from ..policy_settings import PolicySettings
 from ..runtime_agent import KEPT, Arrays, Noise, RowEpisodes, SeenRows, take_state
 from ..settings import read_settings
 from ..spaces import RowSpace, split_prefix

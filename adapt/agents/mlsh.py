@@ -20,15 +20,8 @@ from ...errors import BundleError, RunError
 from ..contract import BundleContract, Kind
 from ..distribution import draw_choice, draw_gaussian
 from ..networks import Array, Gaussian, Weights
-from ..policies import (
-    LOG_SCALE_LOW,
-    PolicySettings,
-    compute_rows,
-    compute_stack,
-    policy_shapes,
-    spread_rows,
-    take_params,
-)
+from ..policies import LOG_SCALE_LOW, compute_rows, compute_stack, policy_shapes, spread_rows, take_params
+from ..policy_settings import PolicySettings
 from ..runtime_agent import Arrays, Noise, RowEpisodes, SeenRows
 from ..settings import read_settings
 from ..spaces import RowSpace, mlp_shapes, split_prefix

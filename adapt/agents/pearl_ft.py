@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ...errors import BundleError
 from ..contract import BundleContract, Kind
 from ..networks import Array, Weights
-from ..policies import PolicySettings
+from ..policy_settings import PolicySettings
 from ..runtime_agent import Arrays, Noise, RowEpisodes, SeenRows
 from ..settings import read_settings
 from .pearl import PearlRowAgent, pearl_shapes, read_pearl
@@ -177,6 +177,7 @@ PEARL_FT = Kind(
     summary="It infers its task as PEARL does; then a host with torch fine-tunes the policy by SAC.",
     weight_shapes=weight_shapes,
     make_agent=PearlFtRowAgent,
+    read_policy=lambda contract: read_pearl_ft(contract).policy,
     hosted=True,
     shorten=shorten_pearl_ft,
 )

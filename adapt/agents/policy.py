@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ...errors import BundleError, RunError
 from ..contract import BundleContract, Kind
 from ..networks import Array, Weights
-from ..policies import PolicySettings, choose_rows, compute_rows, policy_shapes, spread_rows, take_params
+from ..policies import choose_rows, compute_rows, policy_shapes, spread_rows, take_params
+from ..policy_settings import PolicySettings
 from ..runtime_agent import Arrays, Noise, RowEpisodes, SeenRows
 from ..settings import read_settings
 from ..spaces import RowSpace, split_prefix
@@ -199,10 +200,12 @@ MAML = Kind(
     summary="It adapts by gradient steps, which a host with torch takes; here it acts by the parameters of each task.",
     weight_shapes=maml_shapes,
     make_agent=_make_maml,
+    read_policy=lambda contract: read_maml(contract).policy,
     hosted=True,
 )
 POLICY = Kind(
     summary="A plain policy, adapted to one task; it does not learn.",
     weight_shapes=lambda contract: policy_shapes(contract, read_policy(contract)),
     make_agent=_make_policy,
+    read_policy=read_policy,
 )

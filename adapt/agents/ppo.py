@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from ..contract import BundleContract, Kind
 from ..networks import Weights
-from ..policies import PolicySettings, policy_shapes
+from ..policies import policy_shapes
+from ..policy_settings import PolicySettings
 from ..runtime_agent import Noise
 from ..settings import read_settings
 from .policy import PolicyRowAgent
@@ -54,5 +55,6 @@ PPO = Kind(
     summary="It adapts by PPO, which a host with torch runs; here it acts by the parameters of each task.",
     weight_shapes=lambda contract: policy_shapes(contract, read_ppo(contract).policy),
     make_agent=_make_agent,
+    read_policy=lambda contract: read_ppo(contract).policy,
     hosted=True,
 )

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from ...errors import BundleError, RunError
 from ..contract import BundleContract, Kind
 from ..networks import Array, Weights
-from ..policies import PolicySettings, policy_shapes
+from ..policies import policy_shapes
+from ..policy_settings import PolicySettings
 from ..recurrent_cells import sigmoid
 from ..runtime_agent import KEPT, Arrays, Noise, RowEpisodes, SeenRows, take_state
 from ..settings import read_settings
@@ -196,4 +197,5 @@ RECURRENT_UPDATER = Kind(
     summary="A recurrent network reads the episodes of a task and emits the parameters of a plain policy.",
     weight_shapes=weight_shapes,
     make_agent=RecurrentUpdaterRowAgent,
+    read_policy=lambda contract: read_recurrent_updater(contract).policy,
 )

@@ -16,7 +16,8 @@ from typing import Any
 
 from ..contract import BundleContract, Kind
 from ..networks import Weights
-from ..policies import PolicySettings, policy_shapes
+from ..policies import policy_shapes
+from ..policy_settings import PolicySettings
 from ..runtime_agent import Noise
 from ..settings import read_settings
 from ..transitions import width_of
@@ -84,6 +85,7 @@ SAC = Kind(
     summary="It learns each task from scratch by SAC, which a host with torch runs; here it acts by the task's policy.",
     weight_shapes=sac_shapes,
     make_agent=_make_agent,
+    read_policy=lambda contract: read_sac(contract).policy,
     hosted=True,
     shorten=shorten_sac,
 )

@@ -19,7 +19,8 @@ from ...errors import BundleError
 from ..contract import BundleContract, Kind
 from ..distribution import draw_choice, draw_gaussian
 from ..networks import Array, Gaussian, Weights, compute_mlp, softplus
-from ..policies import PolicySettings, compute_residual, take_params
+from ..policies import compute_residual, take_params
+from ..policy_settings import PolicySettings
 from ..runtime_agent import KEPT, PARAMS, Arrays, Noise, RowEpisodes, SeenRows, take_state
 from ..settings import read_settings
 from ..spaces import RowSpace, mlp_shapes, split_prefix
@@ -344,6 +345,7 @@ SIMPL = Kind(
     summary="It explores with guesses of the task, infers it, then a host with torch fine-tunes a policy for it.",
     weight_shapes=weight_shapes,
     make_agent=SimplRowAgent,
+    read_policy=lambda contract: read_simpl(contract).policy,
     hosted=True,
     shorten=shorten_simpl,
     alone=lambda contract: read_simpl(contract).exploration_episodes,

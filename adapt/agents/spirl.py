@@ -15,7 +15,8 @@ from typing import Any
 
 from ..contract import BundleContract, Kind
 from ..networks import Weights
-from ..policies import PolicySettings, policy_shapes
+from ..policies import policy_shapes
+from ..policy_settings import PolicySettings
 from ..runtime_agent import Noise
 from ..settings import read_settings
 from .policy import PolicyRowAgent
@@ -100,6 +101,7 @@ SPIRL = Kind(
     summary="It learns each task from scratch by SAC close to the prior, which a host with torch runs; here it acts.",
     weight_shapes=lambda contract: actor_critic_shapes(contract, read_spirl(contract).policy),
     make_agent=_make_agent,
+    read_policy=lambda contract: read_spirl(contract).policy,
     hosted=True,
     shorten=shorten_finetune,
     alone=lambda contract: 2,

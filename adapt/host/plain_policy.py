@@ -6,7 +6,7 @@ Axes: R rows, r rows still running, O observation, U outputs, Z latent.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,31 +24,12 @@ from ...meta.recurrent import ActionCode
 from ...meta.simpl.networks import residual_policy
 from ...meta.space import ActionSpace
 from ...skills.gaussian import Gaussian
-from ..agents.pearl_ft import read_pearl_ft
-from ..agents.policy import read_maml
-from ..agents.ppo import read_ppo
-from ..agents.recurrent_updater import read_recurrent_updater
-from ..agents.sac import read_sac
-from ..agents.simpl import read_simpl
-from ..agents.spirl import read_spirl
-from ..bundle import Bundle
-from ..contract import Budget, BundleContract
-from ..policies import PolicySettings
+from ..bundle import Bundle, write_adapted
+from ..contract import Budget
 from .export import write_exported
 from .exported import Exported
 from .policy_state import make_plain_network, read_policy_state
 from .spaces import make_space
-
-PLAIN_POLICIES: dict[str, Callable[[BundleContract], PolicySettings]] = {
-    "maml": lambda contract: read_maml(contract).policy,
-    "pearl-ft": lambda contract: read_pearl_ft(contract).policy,
-    "ppo": lambda contract: read_ppo(contract).policy,
-    "recurrent-updater": lambda contract: read_recurrent_updater(contract).policy,
-    "sac": lambda contract: read_sac(contract).policy,
-    "simpl": lambda contract: read_simpl(contract).policy,
-    "spirl": lambda contract: read_spirl(contract).policy,
-}
-"""Kinds whose agents have, for each task, the parameters of a plain policy (`params`), and what these are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +130,7 @@ def write_plain_policy(
 
     Args:
         path: The directory to make.
-        bundle: Of the learner that adapted, of a kind in `PLAIN_POLICIES`.
+        bundle: Of the learner that adapted, of a kind that reads plain policies.
         params: What it came to, without an axis of tasks.
         provenance: Where they come from.
 
@@ -157,7 +138,8 @@ def write_plain_policy(
         BundleError: See `write_exported`.
     """
     contract = bundle.contract
-    facts, space = PLAIN_POLICIES[contract.kind](contract), make_space(contract, bundle.weights)
+    assert bundle.kind.read_policy is not None, "the caller asks only kinds that have one"
+    facts, space = bundle.kind.read_policy(contract), make_space(contract, bundle.weights)
     sizes = (space, contract.observation_dim, facts.hidden, facts.activation)
     network = make_policy(*sizes) if facts.scale == "parameter" else make_plain_network(*sizes)
     policy: Policy | ResidualPolicy = network
@@ -187,3 +169,26 @@ def write_plain_policy(
         simulator=contract.simulator,
         provenance={**contract.provenance, **provenance},
     )
+
+
+def write_task_policy(
+    path: str | os.PathLike[str], bundle: Bundle, agent: Any, row: int, provenance: Mapping[str, Any]
+) -> Bundle:
+    """What an agent has come to in the task of one row, as a bundle of its own, which the numpy runtime acts with.
+
+    A kind with plain policies gives one; any other gives itself, knowing the task.
+
+    Args:
+        path: The directory to make.
+        bundle: Of the learner that adapted.
+        agent: Of the bundle, after its episodes.
+        row: The task's.
+        provenance: Where it comes from.
+
+    Raises:
+        BundleError: See `write_exported`.
+    """
+    if bundle.kind.read_policy is None or bundle.task:
+        return write_adapted(path, bundle, agent.state(), row, provenance)
+    params = {name: value[row] for name, value in agent.params.items()}
+    return write_plain_policy(path, bundle, params, provenance)

@@ -30,10 +30,12 @@ from ...meta.state import named_part
 from ...skills.network import MLP
 from ..agents.simpl import SimplRowAgent, read_simpl, shorten_simpl
 from ..agents.spirl import FinetuneSettings, read_spirl, shorten_finetune
+from ..bundle import Bundle
 from ..contract import BundleContract
 from ..golden_trial import DECISIONS
 from .exported import Exported
 from .policy_state import read_plain_outputs
+from .spaces import make_space
 from .torch_rows import to_episodes
 
 
@@ -47,6 +49,34 @@ def make_finetune_config(facts: FinetuneSettings) -> FinetuneConfig:
         return FinetuneConfig(**asdict(facts))
     except ConfigError as error:
         raise BundleError(f"bundle.json learner: {error}") from error
+
+
+def make_simpl_networks(bundle: Bundle) -> SimplAgent:
+    """The networks of a bundle of SiMPL as they were meta-trained, frozen, on the CPU."""
+    contract, facts = bundle.contract, read_simpl(bundle.contract)
+    config = SimplConfig(
+        embedding_dim=facts.embedding_dim,
+        hidden=facts.hidden,
+        encoder=facts.encoder,
+        encoder_hidden=facts.encoder_hidden,
+    )
+    networks = SimplAgent(make_space(contract, bundle.weights), contract.observation_dim, config, 0)
+    weights = {name: torch.tensor(value) for name, value in bundle.weights.items() if not name.startswith("space.")}
+    targets = {f"target_{name}": value for name, value in weights.items() if name.startswith("critic.")}
+    networks.load_state_dict(weights | targets)
+    return networks.requires_grad_(False)
+
+
+def export_again(bundle: Bundle) -> Exported:
+    """A bundle of SiMPL as it would be exported today; for those of version 1, which hold no golden trial."""
+    facts = asdict(read_simpl(bundle.contract))
+    settings = {field.name: facts[field.name] for field in fields(DeploymentConfig)}
+    deployment = DeploymentConfig(**{**settings, "finetune": FinetuneConfig(**settings["finetune"])})
+    networks, config = make_simpl_networks(bundle), SimplConfig(**{name: facts[name] for name in _NETWORKS})
+    return export_simpl_networks(networks, config, facts["multiplier"], deployment, greedy=facts["greedy"])
+
+
+_NETWORKS = ("embedding_dim", "hidden", "encoder", "encoder_hidden")
 
 
 class SimplHost:
