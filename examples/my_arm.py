@@ -5,10 +5,9 @@ The task is a place that the hand has to come within 10 cm of. The arm does not 
 
 from pathlib import Path
 
-from supple.adapt.loop import AdaptConfig
 from supple.meta.simpl.config import SimplConfig
 from supple.pipeline.presets import RunConfig
-from supple.pipeline.stages.adapt import AdaptStageConfig
+from supple.pipeline.stages.export import ExportConfig
 from supple.pipeline.stages.extract import ExtractConfig
 from supple.pipeline.stages.generate import GenerateConfig
 from supple.pipeline.stages.meta_train import MetaTrainConfig
@@ -45,6 +44,6 @@ PRESETS = {
                 pool_episodes=2400,
             )
         ),
-        adapt=AdaptStageConfig(loop=AdaptConfig(episodes=80)),
+        export=ExportConfig(episodes=80),
     ),
 }

@@ -106,7 +106,7 @@ VERBS = {
         "Adapt a bundle to tasks, as its learner does: inference and fine-tuning, memory, or gradient steps.",
         (
             "supple adapt runs/demo/export/bundle --tasks goals.csv --episodes 100 --seed 0 --json",
-            "supple adapt runs/demo --method spirl --episodes 300",
+            "supple adapt runs/demo --episodes 300 --settings search=blind",
             "supple adapt runs/my/rl2-bundle --seed 1",
         ),
     ),

@@ -24,6 +24,7 @@ from ..adapt.host.ppo import export_ppo
 from ..adapt.host.recurrent_updater import export_recurrent_updater
 from ..adapt.host.rl2 import export_rl2
 from ..adapt.host.sac import export_pearl_ft, export_sac
+from ..adapt.host.simpl import export_spirl
 from ..adapt.host.varibad import export_varibad
 from ..errors import BundleError, ConfigError
 from ..meta.adaptive import AdaptiveAgent, MetaLearner
@@ -50,6 +51,7 @@ from ..meta.memory.recurrent_updater import RecurrentUpdaterConfig
 from ..meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
 from ..meta.memory.rl2 import Rl2Config
 from ..meta.memory.rl2_learner import Rl2Learner
+from ..meta.simpl.spirl import SpirlConfig, SpirlLearner
 from ..meta.space import ActionSpace
 from ..meta.trial import Trial
 from ..robots.navigation import Navigation, NavigationBatch
@@ -311,6 +313,40 @@ class SacSettings:
             return learner.agent(seed=agent_seed + seed)
 
         return Made(learner, make_agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpirlSettings:
+    """Each test task from scratch by SAC close to the prior: SPiRL over skills, KL-regularised SAC over raw actions."""
+
+    method: str = "spirl"
+    """What records call it."""
+    config: SpirlConfig = field(default_factory=SpirlConfig)
+
+    @property
+    def rows(self) -> int:
+        """See `LearnerSettings.rows`."""
+        return self.config.tasks
+
+    @property
+    def iterations(self) -> int:
+        """See `LearnerSettings.iterations`."""
+        return self.config.iterations
+
+    @property
+    def rollouts(self) -> int:
+        """See `LearnerSettings.rollouts`."""
+        return 1
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """See `LearnerSettings.evaluation`: a hundred episodes, each of which is learned from."""
+        return EvaluationConfig(trial=Trial(episodes=100))
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerSettings.make`."""
+        learner = SpirlLearner(space, robot, goals, self.config, seed=seed, device=device)
+        return Made(learner, lambda agent_seed: learner.agent(seed=agent_seed + seed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -683,6 +719,7 @@ LEARNERS: dict[str, LearnerRow] = {
         DistralSettings(), lambda learner, given: export_ppo(learner), ("meta/baselines/distral_learner.py",)
     ),
     "sac": LearnerRow(SacSettings(), lambda learner, given: export_sac(learner), ("meta/baselines/sac_learner.py",)),
+    "spirl": LearnerRow(SpirlSettings(), lambda learner, given: export_spirl(learner), ("meta/simpl/spirl.py",)),
 }
 """By the name that `--learner` takes. Rows with settings of one class differ in these alone."""
 
