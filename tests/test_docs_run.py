@@ -38,10 +38,8 @@ TINY_STAGES: Mapping[str, Sequence[str]] = {
         *("simpl.epochs 5", "simpl.updates-per-epoch 2", "simpl.pool-episodes 40", "simpl.warmup-epochs 1"),
         *("simpl.prior-tasks 1", "simpl.posterior-tasks 2", "simpl.batch 16", "simpl.hidden 16 16"),
     ),
-    "adapt": (
-        *("episodes 6", "exploration-episodes 2", "evaluations 1", "evaluate-at 3"),
-        *("finetune.batch 8", "finetune.min-transitions 8"),
-    ),
+    "export": ("episodes 6", "deployment.exploration-episodes 2", "deployment.finetune.batch 8"),
+    "adapt": ("episodes 6", "evaluations 1", "evaluate-at 3"),
 }
 """Settings of each stage that bring it down to a second or so."""
 TINY_TASKS = ("episode-steps 60", "num-train-tasks 3", "num-test-tasks 2")

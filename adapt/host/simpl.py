@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from ...meta.collect import Episodes, Seen
 from ...meta.policy import Params
 from ...meta.simpl.adaptive_agent import SimplAdaptiveAgent
 from ...meta.simpl.agent import SimplAgent
-from ...meta.simpl.config import SimplConfig
+from ...meta.simpl.config import EncoderName, SimplConfig
 from ...meta.simpl.deployment import DeploymentConfig
 from ...meta.simpl.finetune import FinetuneConfig, Finetuner
 from ...meta.simpl.learner import SimplLearner
@@ -57,7 +57,7 @@ def make_simpl_networks(bundle: Bundle) -> SimplAgent:
     config = SimplConfig(
         embedding_dim=facts.embedding_dim,
         hidden=facts.hidden,
-        encoder=facts.encoder,
+        encoder=cast(EncoderName, facts.encoder),
         encoder_hidden=facts.encoder_hidden,
     )
     networks = SimplAgent(make_space(contract, bundle.weights), contract.observation_dim, config, 0)
