@@ -136,7 +136,7 @@ def main() -> None:
     rounds = [(measure(policy.act, observation), measure(peer.act, observation)) for _ in range(ROUNDS)]
     times = np.array(rounds).transpose(1, 0, 2)  # (2, ROUNDS, ACTS); every HORIZON-th call picks a skill
     common = {
-        "at": {"decoder": "-".join(str(size) for size in bundle.contract.networks["decoder"])},
+        "at": {"decoder": "-".join(str(size) for size in bundle.contract.space.decoder)},
         "n": ROUNDS * ACTS,
     }
     records = [common | {"method": "numpy", "metric": "load_and_verify_ms", "mean": round(load_ms, 2), "n": 1}]
