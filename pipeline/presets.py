@@ -32,6 +32,8 @@ class RunConfig:
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     ingest: IngestConfig = field(default_factory=IngestConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)
+    learner: tyro.conf.Suppress[LearnerSettings] = field(default_factory=SimplSettings)
+    """The learner; on the command line its settings are `--learner.*`."""
     meta_train: MetaTrainConfig = field(default_factory=MetaTrainConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     adapt: AdaptStageConfig = field(default_factory=AdaptStageConfig)

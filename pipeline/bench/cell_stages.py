@@ -30,10 +30,11 @@ from ...robots.task import goals_of
 from ...skills.checkpoint import load_checkpoint, save_checkpoint
 from ..action_spaces import LEARNED, Space, load_skills, make_space
 from ..folder import load_json, write_record
-from ..learners import LEARNERS, FromPlay, LearnerSettings, Made, name_learner
+from ..learners import FromPlay, LearnerSettings, Made, choose_learner
 from ..robots import choose_builtin
 from ..run_files import LEARNER_NAME
 from ..stage import Stage, Work
+from ..stages.meta_train import FACTS_NAME, describe_tasks
 from .measures import measure, watch
 from .oracle import compute_oracle
 from .rows import make_rows
@@ -139,12 +140,12 @@ def _make_stage(
             "robot": choose_builtin(config.robot).record,
             "space": config.space,
             **({} if config.train_robot is None else {"train robot": choose_builtin(config.train_robot).record}),
-            "learner": {"name": name_learner(config.learner), "settings": config.learner},
+            "learner": choose_learner(config.learner).record,
             **settings,
         },
         inputs=inputs,
         seed=seed,
-        module=(MODULE, *LEARNERS[name_learner(config.learner)].modules),
+        module=(MODULE, *choose_learner(config.learner).row.modules),
         libraries=("numpy", "torch", "safetensors", *config.libraries),
         body=body,
     )
@@ -165,11 +166,13 @@ def train(config: BenchConfig, work: Work) -> None:
     work.consume(made.learner.train(), total=total, unit="iteration", start=start, state=made.learner.state)
     tensors, facts = made.learner.state()
     save_checkpoint(work.folder / LEARNER_NAME, tensors, facts)
+    record = {"robot": config.robot.spec().to_json(), "tasks": describe_tasks(config.robot.tasks())}
+    write_record(work.folder / FACTS_NAME, record)
     made.learner.robot.close()
 
 
 def _make_learner(config: BenchConfig, goals: Float, work: Work) -> Made:
-    robot = make_rows(config.train_robot or config.robot, config.learner.rows)
+    robot = make_rows(config.train_robot or config.robot, config.learner.rows(len(goals)))
     space = make_space(config.space, robot.spec, work.inputs.get("skills"), work.machine.device)
     return config.learner.make(space, robot, goals, seed=work.seed, device=work.machine.device)
 
