@@ -87,8 +87,9 @@ VERBS = {
         "Meta-train a policy over skills (or raw actions) on a set of training tasks.",
         (
             "supple meta-train runs/my/extract --out runs/my/meta-train --threads 2",
-            "supple meta-train runs/my/extract --robot maze --robot.num-train-tasks 20 --simpl.epochs 100",
-            "supple meta-train runs/my/extract --action-space raw",
+            "supple meta-train runs/my/extract --robot maze --robot.num-train-tasks 20 --learner.config.epochs 100",
+            "supple meta-train runs/my/extract --learner rl2 --action-space skill",
+            "supple meta-train --learner maml --robot arms --action-space unit",
         ),
     ),
     "export": Entry(
@@ -106,7 +107,7 @@ VERBS = {
         "Adapt a bundle to tasks, as its learner does: inference and fine-tuning, memory, or gradient steps.",
         (
             "supple adapt runs/demo/export/bundle --tasks goals.csv --episodes 100 --seed 0 --json",
-            "supple adapt runs/demo --method spirl --episodes 300",
+            "supple adapt runs/demo --settings search=blind finetune.batch=128 --episodes 300",
             "supple adapt runs/my/rl2-bundle --seed 1",
         ),
     ),
@@ -187,10 +188,6 @@ def parse(verb: str, arguments: Sequence[str]) -> "Verb":
         from .verbs.run import parse_run
 
         return parse_run(arguments, description)
-    if verb == "adapt":
-        from .verbs.adapt import parse_adapt
-
-        return parse_adapt(arguments, description)
     from .cli_common import parse_verb
 
     kind: type[Verb] = getattr(importlib.import_module(f".{entry.module}", __package__), entry.name)

@@ -1,6 +1,6 @@
 """Stage `export`: the policy bundle of a meta-trained learner, `bundle/`.
 
-What was trained is read from the record of its stage; the robot's contract is enough, so that none of a user's code runs.
+What was trained is read from the record of its stage. The robot's contract is enough: none of a user's code runs.
 """
 
 from collections.abc import Mapping
