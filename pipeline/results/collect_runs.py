@@ -107,7 +107,7 @@ def load_finished(folder: Path, *, unfinished: bool = False) -> FinishedRun:
             commands=_unique(record["clock"].get("command", "") for record in stages.values()),
             commit=_find_run_commit(folder),
             machine=f"{clock['machine']}, {clock['threads']} threads{device}",
-            low_level_steps=int(facts["low_level_steps"]),
+            low_level_steps=int(facts["environment_steps"]),
             epochs=load_metrics(folder / "meta-train" / "metrics.jsonl"),
             adaptations=adaptations,
         )

@@ -19,6 +19,8 @@ MEANINGS = {
     "inferred": "after inference",
     "finetune": "while fine-tuning",
     "adapted": "after fine-tuning",
+    "learning": "while adapting",
+    "learned": "after adaptation",
 }
 
 
