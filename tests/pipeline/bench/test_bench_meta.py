@@ -22,7 +22,7 @@ from supple.pipeline.bench.cell_stages import load_scores, make_evaluate, make_s
 from supple.pipeline.bench.cells import CELLS, Gate, Reference, find_cells
 from supple.pipeline.bench.oracle import compute_oracle
 from supple.pipeline.cli import main
-from supple.pipeline.keys import compute_plain, load_record
+from supple.pipeline.keys import compute_plain, compute_record_digest, load_record
 from supple.pipeline.learners import MamlSettings, PpoSettings, SacSettings
 from supple.pipeline.results import collect_meta
 from supple.pipeline.results.collect_meta import collect, judge, load_seeds, make_curve, oracle_rows, score_rows
@@ -148,7 +148,8 @@ def test_a_run_of_a_module_that_has_moved_is_described_as_of_other_code(
     shutil.copytree(out / "demo-maml" / "seed0" / "train", folder)
     record = load_record(folder)
     assert "meta/gradient/maml_learner.py" in record["module"]
-    (folder / "stage.json").write_text(json.dumps(record | {"module": "pipeline/gone.py"}))
+    record |= {"module": ["pipeline/keys.py", "pipeline/gone.py"]}
+    (folder / "stage.json").write_text(json.dumps(record | {"record_digest": compute_record_digest(record)}))
     (facts,) = run_json(["info", str(folder)], capsys)
     assert (facts["kind"], facts["same code"]) == ("stage bench-train", False)
 

@@ -15,7 +15,7 @@ from supple.errors import RunError
 from supple.pipeline.bench.cells import CELLS
 from supple.pipeline.cli import main
 from supple.pipeline.folder import AUDIT_NAME
-from supple.pipeline.keys import load_record
+from supple.pipeline.keys import compute_digest, compute_record_digest, load_record
 from supple.pipeline.stages import adapt_learner
 from supple.pipeline.stages.export_learner import find_seed_folder, load_trained, make_budget
 from supple.pipeline.verbs.adapt import find_kind
@@ -246,7 +246,8 @@ def test_a_training_whose_records_say_too_little_is_not_exported(
     copy = shutil.copytree(trained / "demo-rl2" / "seed0", tmp_path / "seed0")
     record = load_record(copy / "train")
     record["fields"]["config"] |= change
-    (copy / "train" / "stage.json").write_text(json.dumps(record))
+    record["key"] = compute_digest(record["fields"])
+    (copy / "train" / "stage.json").write_text(json.dumps(record | {"record_digest": compute_record_digest(record)}))
     with pytest.raises(RunError, match=message):
         load_trained(copy)
 
