@@ -13,16 +13,9 @@ from ...bounds import Seed
 from ...errors import ConfigError, RunError
 from ...strict_json import load_json_lines
 from ..cli_common import AboutRobot, Common, Options, Runner, Verb, parse_verb
-from ..results.summary import load_success, make_table
 from ..robots import load_tasks
-from ..stages.adapt import (
-    RECORDS_NAME,
-    AdaptStageConfig,
-    find_bundle,
-    find_robot_of,
-    find_test_tasks,
-    make_adapt,
-)
+from ..stages.adapt import RECORDS_NAME, AdaptStageConfig, find_bundle, find_robot_of, find_test_tasks, make_adapt
+from ..summary import load_success, make_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

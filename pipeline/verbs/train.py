@@ -65,7 +65,7 @@ class Export:
     """Arguments of `supple export`."""
 
     meta: tyro.conf.Positional[Path]
-    """A folder of `meta-train`, or the folder of a seed of `bench-meta`."""
+    """A folder of `meta-train`, or the folder of a seed of the benchmark."""
     out: Path | None = None
     """Folder to make; without it, runs/export-<key>."""
     export: Annotated[ExportConfig, tyro.conf.arg(name="")] = field(default_factory=ExportConfig)
@@ -80,7 +80,7 @@ class Export:
         folder = find_seed_folder(self.meta)
         if folder is None and not (self.meta / FACTS_NAME).is_file():
             raise RunError(
-                f"{self.meta}: expected a folder of meta-train, or of a finished seed of bench-meta such as "
+                f"{self.meta}: expected a folder of meta-train, or of a finished seed of the benchmark such as "
                 f"CELL/seed0, got {'neither' if self.meta.exists() else 'nothing there'}; check the path"
             )
         stage = make_export(self.meta, self.export) if folder is None else make_export_learner(folder, self.export)
