@@ -11,7 +11,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ConfigError, SuppleError
@@ -96,10 +96,7 @@ VERBS = {
         "verbs.train",
         "Export",
         "Write the policy bundle of a meta-trained agent.",
-        (
-            "supple export runs/my/meta-train --out runs/my/export",
-            "supple export runs/bench-meta/demo-rl2/seed0 --out runs/my/rl2-bundle",
-        ),
+        ("supple export runs/my/meta-train --out runs/my/export",),
     ),
     "adapt": Entry(
         "verbs.adapt",
@@ -109,16 +106,6 @@ VERBS = {
             "supple adapt runs/demo/export/bundle --tasks goals.csv --episodes 100 --seed 0 --json",
             "supple adapt runs/demo --settings search=blind finetune.batch=128 --episodes 300",
             "supple adapt runs/my/rl2-bundle --seed 1",
-        ),
-    ),
-    "bench-meta": Entry(
-        "verbs.bench_meta",
-        "BenchMeta",
-        "Reproduce cells of the meta-RL results table: meta-train, then evaluate on held-out tasks.",
-        (
-            "supple bench-meta --list",
-            "supple bench-meta demo-maml demo-rl2",
-            "supple bench-meta maml-2d-navigation --seeds 0 1 2 --out runs/bench-meta --threads 1",
         ),
     ),
     "report": Entry(
@@ -209,8 +196,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Verb and options; None takes those of the process.
     """
-    given = sys.argv[1:] if arguments is None else arguments
-    command = shlex.join(["supple", *given])
+    return run_program("supple", dispatch, sys.argv[1:] if arguments is None else arguments)
+
+
+def run_program(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequence[str]) -> int:
+    """Runs a command; errors that its user can mend become one line and an exit code.
+
+    Args:
+        program: What is typed before the arguments.
+        dispatch: Does it, and returns the exit code.
+        given: The arguments.
+    """
+    command = f"{program} {shlex.join(given)}"
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:

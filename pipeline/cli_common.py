@@ -22,6 +22,7 @@ from .progress import ProgressView, make_progress
 from .robots import RobotChoice, find_robot
 from .stage import Machine, Stage, StageResult, compute_fields, run_stage
 
+PROGRAM = "supple"
 RUNS = Path("runs")
 """Where stages go without --out: into `runs/<verb>-<key>`, so that the same command always finds its own folder."""
 
@@ -140,14 +141,14 @@ def choose_device(name: str) -> Literal["cpu", "cuda"]:
     return "cuda" if choose(name).type == "cuda" else "cpu"
 
 
-def make_machine(options: Options, *, uses_torch: bool = True) -> Machine:
-    """The machine facts of these options."""
+def make_machine(options: Options, *, uses_torch: bool = True, program: str = PROGRAM) -> Machine:
+    """The machine facts of these options; `program` is what was typed before the arguments."""
     return Machine(
         device=choose_device(options.device) if uses_torch else "cpu",
         threads=options.threads,
         checkpoint_period=options.checkpoint_period,
         accept_code_change=options.accept_code_change,
-        command=shlex.join(["supple", *sys.argv[1:]]),
+        command=f"{program} {shlex.join(sys.argv[1:])}",
     )
 
 
@@ -159,8 +160,11 @@ def parse_verb(
     default: Parsed | None,
     *,
     see: str | None = None,
+    program: str = "",
 ) -> Parsed:
     """The arguments of a verb; what tyro refuses becomes one line, which points to the help of `see` (of the verb).
+
+    `program` is what is typed before the options; without it, `supple` and the verb.
 
     Raises:
         ConfigError: an unknown option, a value of the wrong type, or one that its config refuses.
@@ -173,8 +177,8 @@ def parse_verb(
         description += "\n\n" + ROBOT_HELP.format(known=", ".join(FAMILIES))
     try:
         with redirect_stderr(refusal):
-            program = f"supple {verb}"
-            parsed = tyro.cli(kind, prog=program, description=description, args=arguments, default=default)
+            name = program or f"{PROGRAM} {verb}"
+            parsed = tyro.cli(kind, prog=name, description=description, args=arguments, default=default)
         assert parsed is not None, "the default is only None where tyro makes a value of its own"
         try:
             require_bounds(parsed)
@@ -192,7 +196,7 @@ def parse_verb(
     if bounds is not None:  # a config that checks itself, named by its class
         where, name, reason = bounds.groups()
         text = f"{name_option(kind, [*where.replace('-', '_').split('.'), *name.split('.')])}: {reason}"
-    raise ConfigError(f"{verb}: {text}; see supple {see or verb} --help")
+    raise ConfigError(f"{verb}: {text}; see {program or f'{PROGRAM} {see or verb}'} --help")
 
 
 def name_option(kind: Any, path: Sequence[str]) -> str:
@@ -210,8 +214,9 @@ def name_option(kind: Any, path: Sequence[str]) -> str:
 class Runner:
     """Runs stages one after the other under one progress view and one stop request."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, program: str = PROGRAM) -> None:
         self.options = options
+        self.program = program
         self.view: ProgressView = make_progress("json" if options.json else "auto")
         self.stop = StopRequest()
 
@@ -219,7 +224,7 @@ class Runner:
         self, stage: Stage, out: Path | None = None, *, uses_torch: bool = True, reuse: Sequence[Path] = ()
     ) -> StageResult:
         """Runs one stage; without `out`, into a folder named after the stage and its key. See `run_stage`."""
-        machine = make_machine(self.options, uses_torch=uses_torch)
+        machine = make_machine(self.options, uses_torch=uses_torch, program=self.program)
         if out is None:
             out = RUNS / f"{stage.name}-{compute_digest(compute_fields(stage, machine))[:12]}"
         with catch_signals(self.stop):

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..results.summary import MEANINGS
+from ..summary import MEANINGS
 from .trips import Trip
 
 Measure = Literal["success", "return"]

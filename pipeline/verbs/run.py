@@ -21,7 +21,6 @@ from ..learners import choose_learner, find_learner
 from ..presets import PRESETS, RunConfig
 from ..progress import format_duration
 from ..report.page import make_report
-from ..results.summary import RunFacts, load_success, make_summary, save_summary
 from ..robots import RobotChoice, find_robot, find_tasks, load_presets, load_user_module
 from ..run_files import RUN_NAME
 from ..stage import Stage, StageResult
@@ -31,6 +30,7 @@ from ..stages.extract import make_extract
 from ..stages.generate import make_generate
 from ..stages.ingest import make_ingest
 from ..stages.meta_train import make_meta_train
+from ..summary import RunFacts, load_success, make_summary, save_summary
 from .adapt import show_result
 
 Last = Literal["generate", "ingest", "extract", "meta-train", "export", "adapt"]
