@@ -6,15 +6,16 @@ Writes `skill.safetensors`, `skill.json` and `skill-report.json` (how good the s
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...bounds import Bounded, Count, Range
 from ...datasets.store import EpisodeStore, open_store
 from ...datasets.windows import WindowSampler, split_episodes
-from ...errors import ConfigError, SpecError
+from ...errors import SpecError
 from ...robots.family import RobotFamily, SetsState
 from ...skills.checkpoint import load_checkpoint, save_checkpoint, save_skill_model
 from ...skills.config import SkillConfig
@@ -40,27 +41,14 @@ REMEDY = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExtractConfig:
+class ExtractConfig(Bounded):
     """The skill model, its training, and what is held out."""
 
     skill: SkillConfig = field(default_factory=SkillConfig)
-    validation_fraction: float = 0.02
+    validation_fraction: Annotated[float, Range(0.0, 1.0, below=True)] = 0.02
     """Share of the episodes that is held out for the report, 0 <= fraction < 1."""
-    log_every: int = 200
+    log_every: Count = 200
     """Updates between two records of metrics."""
-
-    def __post_init__(self) -> None:
-        """Refuses what cannot be logged or split.
-
-        Raises:
-            ConfigError: names the field.
-        """
-        if not 0 <= self.validation_fraction < 1:
-            raise ConfigError(
-                f"extract.validation_fraction: expected 0 <= fraction < 1, got {self.validation_fraction}; lower it"
-            )
-        if self.log_every < 1:
-            raise ConfigError(f"extract.log_every: expected at least 1 update, got {self.log_every}; raise it")
 
 
 def make_extract(store: Path, config: ExtractConfig, robot: RobotChoice | None, seed: int) -> Stage:

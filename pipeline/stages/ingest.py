@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ...bounds import Bounded, Count
 from ...datasets.d4rl import D4RLReader
 from ...datasets.layout import Compression
 from ...datasets.limits import LimitCheck
@@ -17,10 +18,10 @@ from .generate import NAME as PLAY_NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IngestConfig:
+class IngestConfig(Bounded):
     """How a source is read."""
 
-    episode_steps: int | None = None
+    episode_steps: Count | None = None
     """Time limit, steps, for files whose `timeouts` are not there or never set; None: only `terminals` end an episode
     there."""
     only: tuple[str, ...] | None = None
@@ -32,15 +33,6 @@ class IngestConfig:
     clip_actions: bool = False
     """Put recorded actions beyond the robot's limits onto them, for logs of commands that the robot clipped itself.
     Without it, such a source is refused."""
-
-    def __post_init__(self) -> None:
-        """Refuses a time limit that no episode can have.
-
-        Raises:
-            ConfigError: names the field.
-        """
-        if self.episode_steps is not None and self.episode_steps < 1:
-            raise ConfigError(f"ingest.episode_steps: expected at least 1 step, got {self.episode_steps}; raise it")
 
 
 def find_source(path: Path) -> Path:
