@@ -1,4 +1,4 @@
-"""An arm from a model file of one's own: `supple run examples/my_arm.py:arm`.
+"""An arm from a model file of one's own: `supple run examples/my_arm.py:arm`, or `--robot examples/my_arm.py:ARM`.
 
 The task is a place that the hand has to come within 10 cm of. The arm does not know the place: it finds it by trying.
 """

@@ -12,8 +12,10 @@ _UNSEEN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 """Control characters but tab and line feed, marks that change the direction of text, and halves of characters."""
-LONGEST: Final = 28
-"""Characters of a name in a figure; the page has all of it."""
+LONGEST: Final = 24
+"""Characters of a name in a figure or title; the table of axes has all of it."""
+CHARACTER: Final = 0.09
+"""Width of a character in a figure, inches."""
 
 
 def show(value: Any) -> Any:
@@ -32,6 +34,12 @@ def shorten(name: str, most: int = LONGEST) -> str:
     return f"{line[:head]}…{line[len(line) - (most - 1 - head) :]}"
 
 
-def with_unit(name: str, unit: str) -> str:
-    """`x (m)`, for an axis of a figure; names of no unit stand alone."""
-    return f"{shorten(name)} ({shorten(unit, 10)})" if unit else shorten(name)
+def shorten_unit(unit: str) -> str:
+    """A unit of at most ten characters."""
+    return shorten(unit, 10)
+
+
+def with_unit(name: str, unit: str, inches: float) -> str:
+    """`x (m)`, for an axis of a figure that is so long; names of no unit stand alone."""
+    behind = f" ({shorten_unit(unit)})" if unit else ""
+    return shorten(name, max(3, int(inches / CHARACTER) - len(behind))) + behind

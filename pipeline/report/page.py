@@ -17,6 +17,7 @@ from ... import __version__
 from ...datasets.store import EpisodeStore, open_store
 from ...plain_files import write_durably
 from ...robots.family import SetsState
+from ...skills.evaluate import describe_collapse
 from ..folder import load_json, refuse_place
 from ..results.summary import load_success
 from ..robots import RobotChoice
@@ -87,7 +88,9 @@ class Page:
     skill_plots: list[Plot]
     skill_facts: Facts
     errors: Table | None
-    error_note: str
+    skill_note: str
+    collapse: str | None
+    """Why the skills say nothing; None where they say something."""
     meta_plot: Plot | None
     learning_facts: Facts
     results: Table | None
@@ -157,7 +160,7 @@ def make_page(run: RunView, robot: RunRobot, scenes: Scenes) -> Page:
     ):
         notes[section] += [sentence] if missing else []
     return Page(
-        title=f"{run.preset} run: {run.folder.resolve().name}" if run.preset else f"Run {run.folder.resolve().name}",
+        title=make_title(run),
         subtitle=make_subtitle(run, robot),
         sections=SECTIONS,
         tiles=make_tiles(run, results, total),
@@ -169,7 +172,8 @@ def make_page(run: RunView, robot: RunRobot, scenes: Scenes) -> Page:
         skill_plots=skill_plots,
         skill_facts=make_skill_facts(report, find_place_unit(robot)),
         errors=make_error_table(report, find_action_units(robot, store)),
-        error_note=explain_errors(report),
+        skill_note=explain_errors(report),
+        collapse=describe_collapse(report) if report.get("collapsed") else None,
         meta_plot=meta_plot,
         learning_facts=make_learning_facts(meta) if meta else [],
         results=make_result_table(results) if results.rows else None,
@@ -184,6 +188,12 @@ def make_page(run: RunView, robot: RunRobot, scenes: Scenes) -> Page:
         footer=f"Made by Supple {__version__} from {run.folder.resolve().name}/, drawn anew from its artefacts.",
         notes=notes,
     )
+
+
+def make_title(run: RunView) -> str:
+    """The preset, without the folder of a user's file, and the run folder."""
+    name = run.folder.resolve().name
+    return f"{run.preset.rpartition('/')[2]} run: {name}" if run.preset else f"Run {name}"
 
 
 def describe_state(stage: StageView | None) -> str:

@@ -91,15 +91,16 @@ def make_plane_axes(plane: Plane) -> tuple[Figure, Axes]:
     """A figure of the plane with its obstacles."""
     scene = plane.scene
     (left, right), (bottom, top) = scene.limits
-    figure, axes = make_axes(SMALL[0], SMALL[0] * float(np.clip((top - bottom) / (right - left), *SHAPE)))
+    width, height = SMALL[0], SMALL[0] * float(np.clip((top - bottom) / (right - left), *SHAPE))
+    figure, axes = make_axes(width, height)
     for polygon in scene.polygons:
         closed = np.concatenate((polygon, polygon[:1]))
         axes.add_patch(PathPatch(Outline(closed, closed=True), facecolor=WALL, linewidth=0))
     axes.set(
         xlim=(left, right),
         ylim=(bottom, top),
-        xlabel=with_unit(scene.axes[0], scene.unit),
-        ylabel=with_unit(scene.axes[1], scene.unit),
+        xlabel=with_unit(scene.axes[0], scene.unit, 0.8 * width),
+        ylabel=with_unit(scene.axes[1], scene.unit, 0.8 * height),
         aspect="equal",
     )
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))

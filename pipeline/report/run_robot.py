@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ...robots.families import FAMILIES
+from ...errors import BundleError
 from ...robots.family import RobotFamily
 from ...robots.spec import RobotSpec
 from ...robots.task import Task
@@ -27,7 +27,7 @@ class RunRobot(NamedTuple):
     test: tuple[Task, ...]
     """Of adaptation, else those that meta-training set aside."""
     reason: str
-    """The end of a sentence: why nothing can be drawn; empty where there is a family."""
+    """Why nothing can be drawn; empty where there is a family."""
 
 
 def find_run_robot(run: RunView, given: RobotChoice | None) -> RunRobot:
@@ -38,7 +38,7 @@ def find_run_robot(run: RunView, given: RobotChoice | None) -> RunRobot:
         given: What the user named; None takes a built-in family from the records.
 
     Raises:
-        BundleError: The named robot is not the recorded one, or a record is damaged.
+        BundleError: The named robot is not the recorded one.
         SpecError: A recorded spec is damaged.
     """
     configs = {name: stage.config for name, stage in run.stages.items()}
@@ -47,15 +47,16 @@ def find_run_robot(run: RunView, given: RobotChoice | None) -> RunRobot:
         found = configs.get(name, {}).get("robot")
         if isinstance(found, Mapping) and not record:
             record = found
-    reference = str(record.get("family", ""))
     family, spec, reason = None, None, ""
-    if not record:
-        reason = "no stage of the run names a robot"
-        family = None if given is None else given.family
-    elif given is None and reference not in FAMILIES:
-        reason = f"'{reference}' is a robot of your own; name it again: supple report --robot path/to/{reference}"
+    if record:
+        try:
+            family = find_recorded(record, given, f"{run.folder}").family
+        except BundleError as error:
+            if given is not None:
+                raise
+            reason = str(error)
     else:
-        family = find_recorded(record, given, str(run.folder)).family
+        family, reason = (None, "no stage of the run names a robot") if given is None else (given.family, "")
     recorded = configs.get("ingest", {}).get("robot")
     if family is not None:
         spec = family.spec()
@@ -65,13 +66,13 @@ def find_run_robot(run: RunView, given: RobotChoice | None) -> RunRobot:
     tasks = configs.get("meta-train", {}).get("tasks", {})
     test = configs.get("adapt", {}).get("tasks") or tasks.get("test", [])
     return RunRobot(
-        reference,
+        str(record.get("family", "")),
         family,
         spec,
         settings if isinstance(settings, Mapping) else {},
         _read_tasks(tasks.get("train", [])),
         _read_tasks(test),
-        reason if family is None else "",
+        reason,
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import RobotFault
-from ...robots.spec import RobotSpec
+from ...robots.spec import Axis, RobotSpec
 from ...strict_json import parse_json
 from ..folder import AUDIT_NAME
 
@@ -12,12 +12,7 @@ from ..folder import AUDIT_NAME
 class AxisLimits(NamedTuple):
     """The limits of one action axis, and how often they held a command back."""
 
-    name: str
-    unit: str
-    low: float
-    high: float
-    rate_limit: float | None
-    """Unit / s; None where the axis has none."""
+    axis: Axis
     clamped: int
     """Commands that were not sent as requested."""
     largest: float
@@ -66,8 +61,5 @@ def load_safety(folder: Path, spec: RobotSpec) -> Safety | None:
                 stops = [stop._replace(ended=True) for stop in stops]
         except (RobotFault, ValueError, KeyError, TypeError, AttributeError):
             continue
-    limits = [
-        AxisLimits(axis.name, axis.unit, axis.low, axis.high, axis.rate_limit, clamped[axis.name], largest[axis.name])
-        for axis in spec.action.axes
-    ]
+    limits = [AxisLimits(axis, clamped[axis.name], largest[axis.name]) for axis in spec.action.axes]
     return Safety(limits, commands, stops)

@@ -15,7 +15,7 @@ from ...datasets.store import open_store
 from ...meta.simpl.agent import SimplAgent
 from ...meta.simpl.finetune import Finetuner
 from ...meta.space import SkillSpace
-from ...robots.family import RobotFamily, TellsSuccess, make_robots
+from ...robots.family import Hardware, RobotFamily, TellsSuccess, make_robots
 from ...robots.robot import Float
 from ...robots.task import Task
 from ...skills.checkpoint import load_skill_model
@@ -26,6 +26,8 @@ from .curves import Plot
 from .embedding_map import make_map_plots
 from .embeddings import compute_embeddings, compute_map
 from .fans import compute_fans
+from .measure import caption_trips
+from .names import shorten
 from .plane import Plane, find_plane, make_fan_plots, make_play_plot, make_task_plot, make_trip_plots
 from .run_folder import RunView
 from .run_robot import RunRobot
@@ -47,6 +49,7 @@ MAP_EPISODES = 8
 MAP_CONTEXT = 256
 """Transitions of the context, as in the adaptation loop."""
 UNKNOWN = "Adaptation has not found out enough about this task yet, so there was nothing to infer or to fine-tune."
+REAL = "No drawings that would need new episodes: a page does not move a real robot."
 MOST_ROWS = 400
 """Robots that run side by side."""
 SEED = 0
@@ -57,6 +60,8 @@ class TripGroup(NamedTuple):
 
     title: str
     note: str
+    legend: list[tuple[str, str]]
+    """Stage and caption of each colour; empty where each drawing has a caption of its own."""
     plots: list[Plot]
 
 
@@ -88,16 +93,19 @@ def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1) -> Scenes:
         SuppleError: an artefact is damaged.
     """
     if robot.family is None:
-        return Scenes(notes={"task": f"No drawings: {robot.reason}."})
+        return Scenes(notes={"task": f"No drawings: {robot.reason}"})
     family, plane = robot.family, find_plane(robot.family)
     notes: dict[str, str] = {}
     task = make_task_plot(plane, robot.train, robot.test) if plane is not None and robot.train else None
+    play = draw_play(run, plane)
+    if isinstance(family, Hardware):
+        return Scenes(task=task, play=play, notes=dict.fromkeys(("skills", "learning", "adaptation"), REAL))
     fans = draw_fans(run, family, plane, threads)
     if not fans:
         notes["skills"] = "No drawings of skills: the stage extract has not finished."
     drawn = Scenes(
         task=task,
-        play=draw_play(run, plane),
+        play=play,
         fans=fans,
         fans_lead=describe_fans(family, plane),
         notes=notes,
@@ -182,7 +190,9 @@ def draw_trips(
         name = f"trip-{index}"
         plots = make_trip_series(spec, trips, name) if plane is None else make_trip_plots(plane, trips, name)
         note = UNKNOWN if adapted and len(trips.trips) == 1 else ""
-        groups.append(TripGroup(f"Task {trips.task.name}: {name_goal(spec, trips.task)}", note, plots))
+        legend = [(stage, caption_trips(stage, played)) for stage, played in trips.trips.items()]
+        title = f"Task {shorten(trips.task.name, 60)}: {name_goal(spec, trips.task)}"
+        groups.append(TripGroup(title, note, legend if plane is None else [], plots))
     return groups
 
 
@@ -191,10 +201,11 @@ def describe_trips(found: Sequence[TaskTrips], family: RobotFamily, plane: Plane
     spec = family.spec()
     lead = (
         f"{SHOWN_EPISODES} episodes of up to {spec.episode_steps * spec.control_period:.3g} s for each policy on each "
-        f"of the first {len(found)} of {count} test tasks, played for this page with the policies' own randomness. Before "
-        "adaptation each episode has its own random task embedding."
+        f"of the first {len(found)} of {count} test tasks, played for this page with the policies' own randomness. "
+        "Before adaptation each episode has its own random task embedding."
     )
-    if any(trip.success is not None for task in found for trips in task.trips.values() for trip in trips):
+    trips = [trip for task in found for stage in task.trips.values() for trip in stage]
+    if any(trip.success is not None for trip in trips):
         lead += " A dot ends an episode that succeeded, a cross one that did not."
     if plane is None:
         return f"{lead} Dashed: the goal.{describe_axes(spec)}"

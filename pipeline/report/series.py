@@ -3,8 +3,6 @@
 Axes: T steps, O observation, G goal.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -15,7 +13,7 @@ from ...robots.task import Task
 from .curves import Plot
 from .fans import Fans
 from .measure import caption_trips
-from .names import shorten, with_unit
+from .names import shorten, shorten_unit
 from .style import ADAPTED, GOAL, STAGES, SURFACE, figure_style, make_axes, render_svg
 from .trips import TaskTrips
 
@@ -55,8 +53,8 @@ def draw_path(axes: Axes, values: Float, control_period: float, color: str) -> f
 
 def finish(axes: Axes, axis: Axis) -> None:
     """Labels and ticks."""
-    axes.set(xlabel="time (s)", ylabel=with_unit(axis.name, axis.unit))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set(xlabel="time (s)", ylabel=shorten_unit(axis.unit))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.02)
 
@@ -81,7 +79,7 @@ def make_trip_series(spec: RobotSpec, found: TaskTrips, name: str) -> list[Plot]
                         last = float(trip.path[-1, index])
                         axes.plot(end, last, marker, color=color, markeredgecolor=SURFACE, markersize=6, zorder=6)
             finish(axes, axis)
-            caption = shorten(axis.name) + ("" if goal is None else f", goal {goal:.3g} {axis.unit}".rstrip())
+            caption = shorten(axis.name) + ("" if goal is None else f", goal {format_place(goal, axis)}")
             plots.append(
                 Plot(render_svg(figure, f"{name}-axis{index}", f"{axis.name} over time. {captions}."), caption)
             )
@@ -106,7 +104,10 @@ def make_fan_series(spec: RobotSpec, fans: Fans) -> list[Plot]:
 
 def name_goal(spec: RobotSpec, task: Task) -> str:
     """`x 12 cell, y 7 cell`."""
-    parts: Sequence[str] = [
-        f"{axis.name} {value:.4g} {axis.unit}".rstrip() for axis, value in zip(spec.goal.axes, task.goal, strict=True)
-    ]
-    return ", ".join(parts)
+    pairs = zip(spec.goal.axes, task.goal, strict=True)
+    return ", ".join(f"{shorten(axis.name)} {format_place(value, axis)}" for axis, value in pairs)
+
+
+def format_place(value: float, axis: Axis) -> str:
+    """`0.25 m`."""
+    return f"{value + 0.0:.3g} {shorten_unit(axis.unit)}".rstrip()

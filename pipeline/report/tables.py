@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...datasets.store import EpisodeStore
-from ...robots.spec import RobotSpec
+from ...robots.spec import Axis, RobotSpec
 from .curves import count_episodes, find_episodes, find_meta_curves, format_count
 from .measure import Results, format_value
 from .run_folder import RunView, StageView
@@ -21,7 +21,8 @@ class Table(NamedTuple):
     """A table as text; columns whose title began with `NUMBER` are aligned to the right."""
 
     head: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
+    groups: Mapping[str, Sequence[tuple[str, ...]]]
+    """Title of a group -> its rows; one group without a title where there is nothing to tell apart."""
     swatches: tuple[str, ...] = ()
     """A colour for each row, by stage of adaptation; or none."""
 
@@ -35,6 +36,11 @@ def format_number(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "none"
 
 
+def format_rate(axis: Axis) -> str:
+    """The rate limit of an axis, per second."""
+    return "none" if axis.rate_limit is None else format_number(axis.rate_limit)
+
+
 def format_seconds(seconds: float) -> str:
     """`3725` as `1 h 2 min`."""
     if seconds < 120:
@@ -45,13 +51,13 @@ def format_seconds(seconds: float) -> str:
 
 def make_axes_table(spec: RobotSpec) -> Table:
     """Every axis that the robot senses, is commanded by, and is asked for."""
-    rows = []
-    for array in (spec.observation, spec.action, spec.goal):
-        for axis in array.axes:
-            rate = "none" if axis.rate_limit is None else format_number(axis.rate_limit)
-            limits = (format_number(axis.low), format_number(axis.high))
-            rows.append((array.name, axis.name, axis.unit or "none", *limits, rate))
-    return Table(("", "axis", "unit", f"{NUMBER}lowest", f"{NUMBER}highest", f"{NUMBER}rate limit (per s)"), rows)
+    groups = {}
+    for title, array in (("Observation", spec.observation), ("Action", spec.action), ("Goal", spec.goal)):
+        groups[title] = [
+            (axis.name, axis.unit or "none", format_number(axis.low), format_number(axis.high), format_rate(axis))
+            for axis in array.axes
+        ]
+    return Table(("axis", "unit", f"{NUMBER}lowest", f"{NUMBER}highest", f"{NUMBER}rate limit (per s)"), groups)
 
 
 def make_task_facts(spec: RobotSpec, settings: Mapping[str, object]) -> Facts:
@@ -69,7 +75,7 @@ def make_task_facts(spec: RobotSpec, settings: Mapping[str, object]) -> Facts:
 
 def make_data_table(store: EpisodeStore) -> Table:
     """The range of each axis in the data."""
-    rows = []
+    groups = {}
     for feature in store.schema.features:
         if feature.name in ("observation", "action"):
             low = np.full(feature.shape or (1,), np.inf)
@@ -78,18 +84,22 @@ def make_data_table(store: EpisodeStore) -> Table:
                 block = block.reshape(len(block), -1)
                 low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
                 total = total + block.sum(axis=0, dtype=np.float64)
-            for place, (axis, unit) in enumerate(zip(feature.axes, feature.units, strict=True)):
-                ends = (low[place], total[place] / max(1, store.rows), high[place])
-                rows.append((feature.name, axis, unit or "unknown", *map(format_number, ends)))
-    return Table(("", "axis", "unit", f"{NUMBER}lowest", f"{NUMBER}mean", f"{NUMBER}highest"), rows)
+            ends = zip(low, total / max(1, store.rows), high, strict=True)
+            groups[feature.name.capitalize()] = [
+                (axis, unit or "unknown", *(format_number(float(value)) for value in values))
+                for axis, unit, values in zip(feature.axes, feature.units, ends, strict=True)
+            ]
+    return Table(("axis", "unit", f"{NUMBER}lowest", f"{NUMBER}mean", f"{NUMBER}highest"), groups)
 
 
 def make_data_facts(store: EpisodeStore) -> Facts:
     """How much data there is."""
     lengths, period = store.episodes.length, store.schema.control_period
+    shortest, longest = int(lengths.min()), int(lengths.max())
+    span = f"{longest}" if shortest == longest else f"{shortest} to {longest}"
     facts = [
         ("low-level steps", f"{store.rows}"),
-        ("episodes", f"{len(lengths)}, of {int(lengths.min())} to {int(lengths.max())} steps"),
+        ("episodes", f"{len(lengths)} of {span} steps"),
     ]
     return facts if period is None else [*facts, ("time on the robot", format_seconds(store.rows * period))]
 
@@ -105,7 +115,7 @@ def make_error_table(report: Mapping[str, float], units: Mapping[str, str]) -> T
     ]
     if not rows:
         return None
-    return Table(("action axis", "unit", f"{NUMBER}closed-loop decoder", f"{NUMBER}open-loop decoder"), rows)
+    return Table(("action axis", "unit", f"{NUMBER}closed-loop decoder", f"{NUMBER}open-loop decoder"), {"": rows})
 
 
 ENDS = {
@@ -125,7 +135,7 @@ SKILL_FACTS = {
 
 def make_skill_facts(report: Mapping[str, float], place_unit: str) -> Facts:
     """How much a skill says, and where it leads, on data held out."""
-    facts = []
+    facts: Facts = []
     if "active_dims" in report:
         facts.append(("skill axes in use", f"{report['active_dims']:g} of {report.get('skill_dims', math.nan):g}"))
     for metric, (name, unit) in SKILL_FACTS.items():
@@ -202,17 +212,18 @@ def make_limit_table(safety: Safety) -> Table:
     """The limits of the action axes, and how often they held a command back."""
     rows = [
         (
-            axis.name,
-            axis.unit or "none",
-            *(format_number(value) for value in (axis.low, axis.high)),
-            "none" if axis.rate_limit is None else format_number(axis.rate_limit),
-            str(axis.clamped),
-            format_number(axis.largest),
+            limits.axis.name,
+            limits.axis.unit or "none",
+            format_number(limits.axis.low),
+            format_number(limits.axis.high),
+            format_rate(limits.axis),
+            str(limits.clamped),
+            format_number(limits.largest),
         )
-        for axis in safety.limits
+        for limits in safety.limits
     ]
     head = ("action axis", "unit", "lowest", "highest", "rate limit (per s)", "commands limited", "most cut off")
-    return Table((*head[:2], *(NUMBER + name for name in head[2:])), rows)
+    return Table((*head[:2], *(NUMBER + name for name in head[2:])), {"": rows})
 
 
 class CostRow(NamedTuple):
