@@ -96,7 +96,9 @@ def test_a_users_family_is_found_by_file_and_by_module(users: Path, monkeypatch:
     assert by_file.record_without_tasks["config"] == {"size": 10, "model": "box.xml"}
 
 
-def test_the_robot_of_a_preset_is_found_by_the_presets_name(users: Path) -> None:
+@pytest.mark.parametrize("taken", ["", "import math as quick\n"])
+def test_the_robot_of_a_preset_is_found_by_the_presets_name(users: Path, taken: str) -> None:
+    users.write_text(taken + USERS)  # also where the module has something else of that name
     choice = find_robot(f"{users}:quick")
     assert choice.reference == "my_box.py:quick"
     assert choice.record["config"]["size"] == 9
