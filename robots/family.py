@@ -206,6 +206,15 @@ class BuiltFrom(ABC):
         """Names of distributions; their versions count."""
 
 
+class Hardware:
+    """A family of one real robot: `make` connects it and has one row.
+
+    It is never re-armed by the program: after a fault or a stop a person looks at it first.
+    """
+
+    __slots__ = ()
+
+
 def make_robots(family: RobotFamily, rows: int, threads: int = 1) -> RobotBatch:
     """Rows of robots of a family, which tell success at each step where the family does.
 

@@ -199,6 +199,7 @@ class RobotRow:
 
     def __init__(self, robot: Robot) -> None:
         self._robot = robot
+        self._tells_success = False  # until the robot does
 
     @property
     def spec(self) -> RobotSpec:
@@ -222,12 +223,13 @@ class RobotRow:
         rows = require_rows(rows, 1, "robot step")
         action = self.spec.action.require_rows(action, len(rows), "robot step")
         steps = [self._robot.step(one) for one in action]
+        self._tells_success |= any(step.success is not None for step in steps)
         return StepRows(
             np.array([step.observation for step in steps], np.float32).reshape(len(rows), *self.spec.observation.shape),
             np.array([step.reward for step in steps], np.float32),
             np.array([step.terminated for step in steps], np.bool_),
             np.array([step.truncated for step in steps], np.bool_),
-            np.array([step.success for step in steps], np.bool_) if steps and steps[0].success is not None else None,
+            np.array([step.success for step in steps], np.bool_) if self._tells_success else None,
         )
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:

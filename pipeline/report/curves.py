@@ -1,22 +1,22 @@
-"""Learning curves of the report: skill losses, success while meta-training, success while adapting.
+"""Learning curves of the report: skill losses, and what episodes gave while meta-training and while adapting.
 
 Axes: P points of a curve.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from ..intervals import compute_interval
-from ..results.figures import LINEAR, widen_start
+from .measure import Measure, Results, find_measure, format_value, name_axis
 from .run_folder import StageView
-from .style import ADAPTED, BEFORE, INFERRED, INK, LINE, MUTED, figure_style, make_axes, render_svg
+from .style import ADAPTED, BEFORE, INFERRED, INK, LINE, MUTED, STAGES, figure_style, make_axes, render_svg
 
 Floats = NDArray[np.float64]
 SMALL = (3.7, 2.9)
@@ -25,6 +25,10 @@ WIDE = (5.0, 3.3)
 """A panel of which two stand side by side, inches."""
 MOST_POINTS = 60
 """Points of a success curve; more epochs than that are pooled."""
+LINEAR = 40
+"""Episodes of adaptation that matter most: a much longer axis is logarithmic beyond."""
+TICKS = (0, 10, 20, 30, 40, 100, 200, 400, 1000, 2000, 4000, 10000)
+"""Of such an axis."""
 Z95 = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
 
@@ -80,11 +84,12 @@ def draw_band(axes: Axes, curve: SuccessCurve, color: str, label: str, style: st
     axes.plot(curve.at, curve.mean, style, color=color, label=label, marker=marker, markersize=3.5)
 
 
-def finish_success(axes: Axes, xlabel: str) -> None:
-    """The axes of every success curve: 0 to 100 %."""
-    axes.set(xlabel=xlabel, ylabel="success (% of episodes)", ylim=(-0.02, 1.02))
-    axes.set_yticks(np.linspace(0.0, 1.0, 6))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+def finish_measure(axes: Axes, measure: Measure, xlabel: str) -> None:
+    """The axes of every curve of what episodes are judged by; success goes from 0 to 1."""
+    axes.set(xlabel=xlabel, ylabel=name_axis(measure))
+    if measure == "success":
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_yticks(np.linspace(0.0, 1.0, 6))
 
 
 def draw_legend(figure: Figure) -> None:
@@ -97,39 +102,73 @@ def column(records: Sequence[dict[str, Any]], name: str) -> Floats:
     return np.array([np.nan if record.get(name) is None else record[name] for record in records], np.float64)
 
 
-def make_meta_plots(stage: StageView) -> list[Plot]:
-    """Success of the train tasks against epochs, low-level steps and time; empty before the first epoch."""
-    records = [record for record in stage.metrics if "success_explore" in record]
-    if not records:
-        return []
-    config = stage.config
-    explore, exploit = config["meta_train"]["simpl"]["episodes_per_task"]
-    tasks = len(config["tasks"]["train"])
-    curves = [("success_explore", BEFORE, "random embedding", explore * tasks)]
-    if exploit:
-        curves.append(("success_posterior", INFERRED, "inferred embedding", exploit * tasks))
-    seconds = column(records, "wall_s")
-    unit, factor = ("min", 60.0) if seconds[-1] > 180 else ("s", 1.0)
-    axes_of = {
-        "epochs": ("epoch", column(records, "step")),
-        "low-level steps": ("low-level steps", column(records, "environment_steps")),
-        "wall-clock time": (f"wall-clock time ({unit})", seconds / factor),
-    }
-    plots: list[Plot] = []
-    for name, (label, at) in axes_of.items():
-        with figure_style():
-            figure, axes = make_axes(*SMALL)
-            for metric, color, title, trials in curves:
-                draw_band(axes, pool_success(at, column(records, metric), trials), color, title)
-            finish_success(axes, label)
-            axes.xaxis.set_major_locator(MaxNLocator(4, integer=name == "epochs"))
-            axes.xaxis.set_major_formatter(FuncFormatter(format_count))
-            draw_legend(figure)
-            final = ", ".join(f"{title} {records[-1][metric]:.0%}" for metric, _, title, _ in curves)
-            alt = f"Success on {tasks} train tasks against {label}; last epoch: {final}."
-            svg = render_svg(figure, f"meta-{len(plots)}", alt)
-            plots.append(Plot(svg, f"Success on the train tasks by {name}"))
-    return plots
+EMBEDDINGS = (("explore", "random embedding", BEFORE), ("posterior", "inferred embedding", INFERRED))
+"""SiMPL's two kinds of episodes: the end of their metrics' names, label and colour."""
+
+
+class MetaCurve(NamedTuple):
+    """One curve of meta-training."""
+
+    metric: str
+    measure: Measure
+    label: str
+    color: str
+    trials: int
+    """Episodes of each point, where their number is known and success is binomial; else 0."""
+
+
+def find_meta_curves(stage: StageView) -> list[MetaCurve]:
+    """Success on the train tasks, or the returns where nobody tells success; none before the first record."""
+    last = stage.metrics[-1] if stage.metrics else {}
+    episodes = count_episodes(stage)
+    if episodes is not None:
+        tasks = len(stage.config["tasks"]["train"])
+        known: tuple[Measure, Measure] = ("success", "return")
+        measure = next((one for one in known if f"{one}_explore" in last), None)
+        return [
+            MetaCurve(f"{measure}_{name}", measure, label, color, count * tasks if measure == "success" else 0)
+            for count, (name, label, color) in zip(episodes, EMBEDDINGS, strict=True)
+            if count and measure is not None
+        ]
+    returns = [name for name in last if name.startswith("return")]
+    colors = (ADAPTED, INFERRED, BEFORE)
+    return [
+        MetaCurve(name, "return", name.replace("_", " "), color, 0)
+        for name, color in zip(returns, colors, strict=False)
+    ]
+
+
+def count_episodes(stage: StageView) -> tuple[int, int] | None:
+    """SiMPL's episodes per task and epoch, with random and with inferred embeddings; None of another learner."""
+    simpl = stage.config.get("meta_train", {}).get("simpl", {})
+    episodes = simpl.get("episodes_per_task")
+    return None if episodes is None else (int(episodes[0]), int(episodes[1]))
+
+
+def make_meta_plot(stage: StageView) -> Plot | None:
+    """What the train tasks gave against low-level steps; None before the first record."""
+    curves = find_meta_curves(stage)
+    if not curves:
+        return None
+    records = [record for record in stage.metrics if record.get(curves[0].metric) is not None]
+    measure = curves[0].measure
+    at = column(records, "environment_steps")
+    with figure_style():
+        figure, axes = make_axes(*WIDE)
+        for curve in curves:
+            values = column(records, curve.metric)
+            if curve.trials:
+                draw_band(axes, pool_success(at, values, curve.trials), curve.color, curve.label)
+            else:
+                axes.plot(at, values, color=curve.color, label=curve.label)
+        finish_measure(axes, measure, "low-level steps on the train tasks")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(format_count))
+        draw_legend(figure)
+        last = ", ".join(f"{curve.label} {format_value(records[-1][curve.metric], measure)}" for curve in curves)
+        caption = "Bands: 95 % Wilson interval over the episodes of a point." if curves[0].trials else ""
+        alt = f"{name_axis(measure).capitalize()} on the train tasks against steps; at the end: {last}."
+        return Plot(render_svg(figure, "meta", alt), caption)
 
 
 SKILL_LOSSES = {
@@ -167,11 +206,14 @@ def make_skill_plots(stage: StageView) -> list[Plot]:
     return plots
 
 
-def compute_adaptation(records: Sequence[dict[str, Any]], points: int = 20) -> SuccessCurve:
-    """Success of the loop's own episodes by episode; the interval is a bootstrap over tasks.
+def compute_adaptation(
+    records: Sequence[Mapping[str, Any]], measure: Measure = "success", points: int = 20
+) -> SuccessCurve:
+    """What the loop's own episodes gave, by episode; the interval is a bootstrap over tasks.
 
     Args:
         records: kind "episode", at least one.
+        measure: a column of theirs.
         points: neighbouring episodes are averaged into at most so many points.
     """
     last = max(record["episode"] for record in records)
@@ -179,7 +221,7 @@ def compute_adaptation(records: Sequence[dict[str, Any]], points: int = 20) -> S
     values: dict[tuple[int, str], list[float]] = {}
     part_of = {int(episode): index for index, part in enumerate(parts) for episode in part}
     for record in records:
-        values.setdefault((part_of[record["episode"]], record["task"]), []).append(float(record["success"]))
+        values.setdefault((part_of[record["episode"]], record["task"]), []).append(float(record[measure]))
     intervals = [
         compute_interval([float(np.mean(found)) for (at, _), found in values.items() if at == index])
         for index in range(len(parts))
@@ -189,45 +231,63 @@ def compute_adaptation(records: Sequence[dict[str, Any]], points: int = 20) -> S
     return SuccessCurve(where, np.array([interval.mean for interval in intervals]), low, high)
 
 
-def make_adapt_plot(stage: StageView, success: Sequence[dict[str, Any]]) -> Plot | None:
-    """Success by episode with both phases, and the evaluations in between; None before the first episode."""
-    records = [record for record in stage.metrics if record.get("kind") == "episode"]
+def find_episodes(stage: StageView) -> list[dict[str, Any]]:
+    """The records of the loop's own episodes, so far."""
+    return [record for record in stage.metrics if record.get("kind") == "episode"]
+
+
+def make_adapt_plot(stage: StageView, results: Results) -> Plot | None:
+    """The loop's episodes with its phases, and the evaluations in between; None before the first episode."""
+    records = find_episodes(stage)
     if not records:
         return None
-    loop = stage.config["adapt"]["loop"]
-    explored, last = loop["exploration_episodes"], max(record["episode"] for record in records)
+    measure = find_measure(records)
+    last = max(record["episode"] for record in records)
+    exploring = [record["episode"] for record in records if record.get("stage") == "explore"]
+    explored = stage.config["adapt"].get("loop", {}).get("exploration_episodes", max(exploring, default=0))
     tasks = len({record["task"] for record in records})
-    curve = compute_adaptation(records)
+    curve = compute_adaptation(records, measure)
     with figure_style():
         figure, axes = make_axes(*WIDE)
-        axes.axvspan(0, min(explored, last), color=LINE, alpha=0.45, linewidth=0)
+        if explored:
+            axes.axvspan(0, min(explored, last), color=LINE, alpha=0.45, linewidth=0)
         draw_band(axes, curve, MUTED, "episodes of the loop")
-        colors = {"before": BEFORE, "explore": MUTED, "inferred": INFERRED}
-        points = [record for record in success if record["metric"] == "success_stochastic"]
-        for index, record in enumerate(points):
-            mean, at = record["mean"], record["at"]["episode"]
-            bars = [[max(0.0, mean - record["low"])], [max(0.0, record["high"] - mean)]]
-            color = colors.get(record["method"], ADAPTED)
+        points = [row for row in results.rows if row.axis == "episode"] if results.measure == measure else []
+        for index, row in enumerate(points):
+            bars = [[max(0.0, row.mean - row.low)], [max(0.0, row.high - row.mean)]]
             label = "evaluation, policy frozen" if index == len(points) - 1 else None
-            axes.errorbar([at], [mean], bars, fmt="s", color=color, capsize=3, markersize=5, zorder=4, label=label)
-        finish_success(axes, "episode on a test task")
+            color = STAGES.get(row.method, ADAPTED)
+            axes.errorbar(
+                [row.at], [row.mean], bars, fmt="s", color=color, capsize=3, markersize=5, zorder=4, label=label
+            )
+        finish_measure(axes, measure, "episode on a test task")
         axes.set_xlim(-0.02 * last, last * 1.02)
         middle = (explored + last) / 2
-        if last > 2 * LINEAR["episode"]:
-            widen_start(axes, LINEAR["episode"], last)
-            axes.set_xlabel(f"episode on a test task (logarithmic beyond {LINEAR['episode']:g})")
-            middle = max(middle, LINEAR["episode"]) ** 0.5 * LINEAR["episode"] ** 0.5
+        if last > 2 * LINEAR:
+            widen_start(axes, last)
+            axes.set_xlabel(f"episode on a test task (logarithmic beyond {LINEAR})")
+            middle = max(middle, LINEAR) ** 0.5 * LINEAR**0.5
         top = axes.get_xaxis_transform()
-        axes.text(min(explored, last) / 2, 1.02, "explore", transform=top, ha="center", va="bottom", color=MUTED)
-        if last > explored:
+        if explored:
+            axes.text(min(explored, last) / 2, 1.02, "explore", transform=top, ha="center", va="bottom", color=MUTED)
+        if explored and last > explored:
             axes.text(middle, 1.02, "fine-tune", transform=top, ha="center", va="bottom", color=MUTED)
         draw_legend(figure)
+        first, final = (format_value(float(value), measure) for value in (curve.mean[0], curve.mean[-1]))
         alt = (
-            f"Success by episode over {tasks} test tasks; {curve.mean[0]:.0%} in the first episodes, "
-            f"{curve.mean[-1]:.0%} in the last ones."
+            f"{measure.capitalize()} by episode over {tasks} test tasks; {first} in the first episodes, {final} in the "
+            "last ones."
         )
-        caption = (
-            f"{tasks} test tasks side by side; band and bars: 95 % bootstrap interval over tasks. Shaded: the first "
-            f"{explored} episodes, which explore."
-        )
+        caption = f"{tasks} test tasks side by side; band and bars: 95 % bootstrap interval over tasks."
+        if explored:
+            caption += f" Shaded: the first {explored} episodes, which explore."
         return Plot(render_svg(figure, "adapt", alt), caption)
+
+
+def widen_start(axes: Axes, last: float) -> None:
+    """Makes the first `LINEAR` episodes of an axis that ends at `last` about half of it; the rest is logarithmic."""
+    axes.set_xscale("symlog", linthresh=LINEAR)
+    axes.xaxis.set_major_locator(FixedLocator([tick for tick in TICKS if tick <= last]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.set_xlim(-1.5, 1.06 * last)

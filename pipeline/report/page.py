@@ -1,7 +1,8 @@
 """The report of a run: one self-contained HTML page from a run folder, finished or not.
 
-What the run has not come to is left out, and a sentence says so. Nothing that the stages wrote is changed, and the same
-artefacts give the same page, byte for byte.
+It tells the run once, in this order: task, data, skills, learning, adaptation, safety, cost. What the run has not come
+to is left out, and a sentence says so. Nothing that the stages wrote is changed, and the same artefacts give the same
+page, byte for byte.
 """
 
 import json
@@ -13,20 +14,45 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ... import __version__
+from ...datasets.store import EpisodeStore, open_store
 from ...plain_files import write_durably
+from ...robots.family import SetsState
+from ...skills.evaluate import describe_collapse
 from ..folder import load_json, refuse_place
-from ..results.summary import MEANINGS, load_success
+from ..results.summary import load_success
 from ..robots import RobotChoice
+from ..run_files import find_store
 from ..stages.extract import REPORT_NAME as SKILL_REPORT_NAME
-from .curves import Plot, format_count, make_adapt_plot, make_meta_plots, make_skill_plots
+from .curves import Plot, find_episodes, format_count, make_adapt_plot, make_meta_plot, make_skill_plots
+from .measure import Results, find_results, format_value
+from .names import show
 from .run_folder import RunView, StageView, list_digests, load_run
+from .run_robot import RunRobot, find_run_robot
+from .safety import Safety, load_safety
 from .scenes import Scenes, make_scenes
+from .tables import (
+    CostRow,
+    Facts,
+    Table,
+    explain_errors,
+    format_seconds,
+    make_axes_table,
+    make_cost_rows,
+    make_data_facts,
+    make_data_table,
+    make_error_table,
+    make_learning_facts,
+    make_limit_table,
+    make_result_table,
+    make_skill_facts,
+    make_task_facts,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "report.html.j2"
 REPORT_NAME = "report.html"
-SECTIONS = ("success", "trips", "skills", "meta", "tasks")
-"""Of the page, where something may be missing."""
+SECTIONS = ("task", "data", "skills", "learning", "adaptation", "safety", "cost", "provenance")
+"""Of the page, in order."""
 
 
 class Tile(NamedTuple):
@@ -38,33 +64,12 @@ class Tile(NamedTuple):
     method: str = ""
 
 
-class SuccessRow(NamedTuple):
-    """One line of the table of success."""
-
-    method: str
-    meaning: str
-    episode: int
-    mean: str
-    interval: str
-    greedy: str
-    n: int
-
-
-class TimeRow(NamedTuple):
-    """How long a stage took."""
-
-    name: str
-    time: str
-    percent: float
-    state: str
-
-
 class StageFacts(NamedTuple):
     """How a stage was made."""
 
     name: str
     config: str
-    facts: list[tuple[str, str]]
+    facts: Facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,21 +78,33 @@ class Page:
 
     title: str
     subtitle: str
+    sections: Sequence[str]
     tiles: list[Tile]
-    success: list[SuccessRow]
-    adapt_plot: Plot | None
     scenes: Scenes
+    task_facts: Facts
+    axes: Table | None
+    data_facts: Facts
+    data: Table | None
     skill_plots: list[Plot]
-    skill_facts: list[tuple[str, str, str]]
-    meta_plots: list[Plot]
-    meta_lead: str
-    times: list[TimeRow]
+    skill_facts: Facts
+    errors: Table | None
+    skill_note: str
+    collapse: str | None
+    """Why the skills say nothing; None where they say something."""
+    meta_plot: Plot | None
+    learning_facts: Facts
+    results: Table | None
+    results_lead: str
+    adapt_plot: Plot | None
+    safety: Safety | None
+    limits: Table | None
+    costs: list[CostRow]
     total_time: str
     stages: list[StageFacts]
     versions: str
     footer: str
-    notes: dict[str, str]
-    """Section -> why a part of it is missing, or nothing."""
+    notes: dict[str, list[str]]
+    """Section -> why parts of it are missing."""
 
 
 def make_report(folder: Path, out: Path | None = None, *, robot: RobotChoice | None = None, threads: int = 1) -> Path:
@@ -95,16 +112,17 @@ def make_report(folder: Path, out: Path | None = None, *, robot: RobotChoice | N
 
     Args:
         folder: of `supple run`.
-        robot: that the run is about, where it is a user's own.
         out: file to write; None puts report.html into the run folder. An older one is replaced.
+        robot: that the run is about, where it is a user's own; without it the page has no drawings of it.
         threads: of the simulator.
 
     Raises:
         SuppleError: `folder` is no run folder, or an artefact in it is damaged.
     """
     run = load_run(folder)
+    found = find_run_robot(run, robot)
     path = folder / REPORT_NAME if out is None else out
-    text = render(make_page(run, make_scenes(run, robot=robot, threads=threads)))
+    text = render(make_page(run, found, make_scenes(run, found, threads=threads)))
     refuse_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, text.encode())
@@ -112,44 +130,70 @@ def make_report(folder: Path, out: Path | None = None, *, robot: RobotChoice | N
 
 
 def render(page: Page) -> str:
-    """The page as HTML."""
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    """The page as HTML; every text that others chose is escaped, and shows what cannot be seen in it."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=show
+    )
     return environment.get_template(TEMPLATE).render(page=page)
 
 
-def make_page(run: RunView, scenes: Scenes) -> Page:
+def make_page(run: RunView, robot: RunRobot, scenes: Scenes) -> Page:
     """Collects what the page shows."""
-    success = find_success(run)
     adapt, meta, extract = (run.stages.get(name) for name in ("adapt", "meta-train", "extract"))
+    store = find_data(run)
+    spec, results = robot.spec, find_results(find_records(run))
+    report = load_skill_report(extract)
     total = sum(stage.wall_s for stage in run.stages.values())
-    meta_plots = make_meta_plots(meta) if meta else []
-    adapt_plot = make_adapt_plot(adapt, success) if adapt else None
+    meta_plot = make_meta_plot(meta) if meta else None
     skill_plots = make_skill_plots(extract) if extract else []
-    notes = dict.fromkeys(SECTIONS, "") | scenes.notes
-    if not success:
-        notes["success"] = f"No table of success: the stage adapt {describe_state(adapt)}."
-    if not meta_plots:
-        notes["meta"] = f"No learning curves: the stage meta-train {describe_state(meta)}."
-    if not skill_plots:
-        notes["skills"] += f" No skill losses: the stage extract {describe_state(extract)}."
+    safety = load_safety(adapt.folder, spec) if adapt is not None and spec is not None else None
+    notes: dict[str, list[str]] = {name: [] for name in SECTIONS}
+    for section, note in scenes.notes.items():
+        notes[section].append(note)
+    for section, missing, sentence in (
+        ("task", spec is None, f"No axes: {robot.reason}."),
+        ("data", store is None, f"No data: the stage ingest {describe_state(run.stages.get('ingest'))}."),
+        ("skills", not skill_plots, f"No skill losses: the stage extract {describe_state(extract)}."),
+        ("learning", meta_plot is None, f"No learning curve: the stage meta-train {describe_state(meta)}."),
+        ("adaptation", not results.rows, f"No table of results: the stage adapt {describe_state(adapt)}."),
+        ("safety", safety is None, f"No audit log: the stage adapt {describe_state(adapt)}."),
+    ):
+        notes[section] += [sentence] if missing else []
     return Page(
-        title=f"{run.preset} run: {run.folder.resolve().name}" if run.preset else f"Run {run.folder.resolve().name}",
-        subtitle=make_subtitle(run),
-        tiles=make_tiles(run, success, total),
-        success=make_success_rows(success),
-        adapt_plot=adapt_plot,
+        title=make_title(run),
+        subtitle=make_subtitle(run, robot),
+        sections=SECTIONS,
+        tiles=make_tiles(run, results, total),
         scenes=scenes,
+        task_facts=make_task_facts(spec, robot.settings) if spec else [],
+        axes=make_axes_table(spec) if spec else None,
+        data_facts=make_data_facts(store) if store else [],
+        data=make_data_table(store) if store else None,
         skill_plots=skill_plots,
-        skill_facts=make_skill_facts(run.find("extract")),
-        meta_plots=meta_plots,
-        meta_lead=make_meta_lead(meta),
-        times=make_times(run, total),
+        skill_facts=make_skill_facts(report, find_place_unit(robot)),
+        errors=make_error_table(report, find_action_units(robot, store)),
+        skill_note=explain_errors(report),
+        collapse=describe_collapse(report) if report.get("collapsed") else None,
+        meta_plot=meta_plot,
+        learning_facts=make_learning_facts(meta) if meta else [],
+        results=make_result_table(results) if results.rows else None,
+        results_lead=describe_results(results),
+        adapt_plot=make_adapt_plot(adapt, results) if adapt else None,
+        safety=safety,
+        limits=make_limit_table(safety) if safety else None,
+        costs=make_cost_rows(run, total, spec.control_period if spec else None),
         total_time=format_seconds(total),
         stages=[make_stage_facts(stage) for stage in run.stages.values()],
         versions=make_versions(run),
         footer=f"Made by Supple {__version__} from {run.folder.resolve().name}/, drawn anew from its artefacts.",
         notes=notes,
     )
+
+
+def make_title(run: RunView) -> str:
+    """The preset, without the folder of a user's file, and the run folder."""
+    name = run.folder.resolve().name
+    return f"{run.preset.rpartition('/')[2]} run: {name}" if run.preset else f"Run {name}"
 
 
 def describe_state(stage: StageView | None) -> str:
@@ -159,124 +203,81 @@ def describe_state(stage: StageView | None) -> str:
     return "recorded none" if stage.finished else "is not finished"
 
 
-def find_success(run: RunView) -> list[dict[str, Any]]:
-    """Success records of the summary, else those of `adapt`."""
-    records = [record for record in run.summary if str(record.get("metric", "")).startswith("success_")]
+def find_data(run: RunView) -> EpisodeStore | None:
+    """The episode store of the run, once it is whole."""
+    ingest = run.find("ingest")
+    return None if ingest is None else open_store(find_store(ingest.folder))
+
+
+def find_records(run: RunView) -> list[dict[str, Any]]:
+    """Result records of the summary, else those of `adapt`."""
     adapt = run.find("adapt")
-    if not records and adapt is not None:
-        records = load_success(adapt.folder)
-    return [record for record in records if "episode" in record.get("at", {})]
+    return run.summary or ([] if adapt is None else load_success(adapt.folder))
 
 
-def format_seconds(seconds: float) -> str:
-    """`3725` as `1 h 2 min`."""
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+def find_place_unit(robot: RunRobot) -> str:
+    """The unit of the axes that say where the robot is; empty where nobody says."""
+    family = robot.family
+    if family is None or not isinstance(family, SetsState):
+        return ""
+    units = {axis.unit for axis in family.spec().observation.axes if axis.name in family.place_axes}
+    return units.pop() if len(units) == 1 else ""
 
 
-def make_subtitle(run: RunView) -> str:
-    """Seed, maze, tasks and state on one line."""
-    parts = []
-    meta = run.stages.get("meta-train")
-    if meta is not None:
-        robot, tasks = meta.config["robot"], meta.config["tasks"]
-        parts.append(f"robot {robot['family']}")
-        parts.append(f"{len(tasks['train'])} train and {len(tasks['test'])} test tasks ({tasks['name']})")
+def find_action_units(robot: RunRobot, store: EpisodeStore | None) -> dict[str, str]:
+    """The unit of each action axis: the robot's, else that of the data."""
+    if robot.spec is not None:
+        return {axis.name: axis.unit for axis in robot.spec.action.axes}
+    if store is None:
+        return {}
+    feature = store.schema.feature("action")
+    return dict(zip(feature.axes, feature.units, strict=True))
+
+
+def load_skill_report(extract: StageView | None) -> dict[str, float]:
+    """How good the skills are on data held out; numbers alone."""
+    if extract is None or not (extract.folder / SKILL_REPORT_NAME).is_file():
+        return {}
+    report = load_json(extract.folder / SKILL_REPORT_NAME)
+    return {name: float(value) for name, value in report.items() if type(value) in (int, float)}
+
+
+def make_subtitle(run: RunView, robot: RunRobot) -> str:
+    """Robot, tasks, seed and state on one line."""
+    parts = [f"robot {robot.reference}"] if robot.reference else []
+    if robot.train:
+        parts.append(f"{len(robot.train)} train and {len(robot.test)} test tasks")
     seeds = {int(stage.fields["seed"]) for stage in run.stages.values() if stage.name not in ("ingest", "export")}
     parts += [f"seed {seed}" for seed in sorted(seeds)]
     parts.append("all stages finished" if not run.missing else f"not finished: {', '.join(run.missing)}")
     return " · ".join(parts)
 
 
-def make_tiles(run: RunView, success: Sequence[dict[str, Any]], total: float) -> list[Tile]:
-    """Success at each stage of adaptation, then what it cost."""
+def make_tiles(run: RunView, results: Results, total: float) -> list[Tile]:
+    """Success or return at each stage of adaptation, then what it cost."""
     tiles = []
-    for method in ("before", "inferred", "adapted"):
-        for record in success:
-            if record["method"] == method and record["metric"] == "success_stochastic":
-                episodes = record["at"]["episode"]
-                note = f"{100 * record['low']:.0f} to {100 * record['high']:.0f} %, after {episodes} episodes"
-                tiles.append(Tile(MEANINGS[method], f"{100 * record['mean']:.0f} %", note, method))
-    meta, generate = run.stages.get("meta-train"), run.stages.get("generate")
-    if generate is not None:
-        steps = generate.config["generate"]["steps"]
-        tiles.append(Tile("play data", format_count(steps), "low-level steps, unlabeled"))
-    if meta is not None and meta.metrics:
-        last = meta.metrics[-1]
-        note = f"low-level steps, {int(last['step'])} epochs"
-        tiles.append(Tile("meta-training", format_count(last.get("environment_steps", 0)), note))
+    shown = [row for row in results.rows if row.method in ("before", "inferred", "adapted")] or results.rows[-1:]
+    for row in shown:
+        low, high = (format_value(value, results.measure) for value in (row.low, row.high))
+        note = f"{low} to {high}, after {row.at} {row.axis}s"
+        label = f"{results.measure} {row.meaning}"
+        tiles.append(Tile(label, format_value(row.mean, results.measure), note, row.method))
+    adapt = run.stages.get("adapt")
+    if adapt is not None and (found := find_episodes(adapt)):
+        tasks = len({record["task"] for record in found})
+        steps = sum(record["steps"] for record in found)
+        tiles.append(Tile("adaptation", format_count(steps / tasks), "low-level steps for each test task"))
     tiles.append(Tile("all stages", format_seconds(total), "wall-clock time"))
     return tiles
 
 
-def make_success_rows(success: Sequence[dict[str, Any]]) -> list[SuccessRow]:
-    """One row per evaluation, in the order of episodes."""
-    greedy = {record["at"]["episode"]: record["mean"] for record in success if record["metric"] == "success_greedy"}
-    rows = []
-    for record in success:
-        if record["metric"] == "success_stochastic":
-            episode = int(record["at"]["episode"])
-            interval = f"{record['low']:.2f} to {record['high']:.2f}"
-            other = f"{greedy[episode]:.2f}" if episode in greedy else ""
-            method = record["method"]
-            meaning = MEANINGS.get(method, method)
-            rows.append(SuccessRow(method, meaning, episode, f"{record['mean']:.2f}", interval, other, record["n"]))
-    return sorted(rows, key=lambda row: row.episode)
-
-
-SKILL_FACTS = {
-    "reconstruction_rmse/": ("action error, closed-loop decoder,", "RMSE"),
-    "open_reconstruction_rmse/": ("action error, open-loop decoder,", "RMSE"),
-    "kl_to_prior": ("KL of the encoder to the skill prior", "nats per skill"),
-    "kl": ("KL of the encoder to N(0, I)", "nats per skill"),
-    "prior_nll": ("negative log likelihood of the skill prior", "nats per skill"),
-    "active_dims": ("active skill axes", ""),
-    "skill_dims": ("skill axes", ""),
-    "rollout_closed": ("end of a skill in the simulator, closed-loop decoder", "cells off"),
-    "rollout_open": ("end of a skill in the simulator, open-loop decoder", "cells off"),
-    "rollout_replayed": ("end of a skill in the simulator, recorded actions replayed", "cells off"),
-    "rollout_travelled": ("way travelled in one skill", "cells"),
-}
-"""Metric, or its beginning -> its name for people and its unit."""
-
-
-def make_skill_facts(extract: StageView | None) -> list[tuple[str, str, str]]:
-    """How good the skills are on data held out: (name, value, unit)."""
-    if extract is None or not (extract.folder / SKILL_REPORT_NAME).is_file():
-        return []
-    facts = []
-    for metric, value in load_json(extract.folder / SKILL_REPORT_NAME).items():
-        head, slash, axis = metric.partition("/")
-        name, unit = SKILL_FACTS.get(head + slash, (metric.replace("_", " "), ""))
-        facts.append((f"{name} {axis}".strip(), f"{value:.3g}", unit))
-    return facts
-
-
-def make_meta_lead(meta: StageView | None) -> str:
-    """What the curves of meta-training show."""
-    if meta is None:
-        return ""
-    explore, exploit = meta.config["meta_train"]["simpl"]["episodes_per_task"]
-    tasks = len(meta.config["tasks"]["train"])
+def describe_results(results: Results) -> str:
+    """What the table of results shows."""
+    what = "fraction of episodes that succeeded" if results.measure == "success" else "mean return of an episode"
     return (
-        f"On {tasks} train tasks; episodes per task and epoch: {explore} with an embedding drawn from N(0, I), "
-        f"{exploit} with one inferred from earlier episodes. Bands: 95 % Wilson interval over the episodes of a point."
+        f"Tasks that meta-training never saw. Numbers: {what}, of the policies as they stood then, acting with their "
+        "own randomness; greedy: without it. Intervals are 95 %, over tasks."
     )
-
-
-def make_times(run: RunView, total: float) -> list[TimeRow]:
-    """One row per stage that has begun."""
-    return [
-        TimeRow(
-            stage.name,
-            format_seconds(stage.wall_s),
-            round(100 * stage.wall_s / total, 1) if total > 0 else 0.0,
-            "finished" if stage.finished else "not finished",
-        )
-        for stage in run.stages.values()
-    ]
 
 
 def make_stage_facts(stage: StageView) -> StageFacts:

@@ -1,53 +1,55 @@
-"""Which scenes of the maze a run can show, drawn: trips on test tasks, fans of skills, the map of task embeddings."""
+"""Which scenes a run can show, drawn: tasks, play data, skills, trips on test tasks, the map of task embeddings.
+
+A family that draws has its scenes in a plane; every other one has a time series for each observation axis.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from ...adapt.bundle import Bundle, load_bundle
+import numpy as np
+
+from ...adapt.bundle import load_bundle
 from ...adapt.policy import make_agent
-from ...errors import BundleError
+from ...datasets.store import open_store
 from ...meta.simpl.agent import SimplAgent
 from ...meta.simpl.finetune import Finetuner
 from ...meta.space import SkillSpace
-from ...robots.maze import MazeBatch
-from ...robots.maze_family import Maze
+from ...robots.family import Hardware, RobotFamily, TellsSuccess, make_robots
+from ...robots.robot import Float
 from ...robots.task import Task
 from ...skills.checkpoint import load_skill_model
-from ..robots import RobotChoice, find_recorded
+from ..run_files import find_store
 from ..stages.adapt import ADAPTED_NAME
 from ..stages.export import NAME as BUNDLE_NAME
 from .curves import Plot
-from .maze import make_fan_plots, make_map_plots, make_trip_plot, name_goal
-from .rollouts import (
-    CPU,
-    compute_embeddings,
-    compute_fans,
-    compute_map,
-    compute_trips,
-    load_adapted,
-)
+from .embedding_map import make_map_plots
+from .embeddings import compute_embeddings, compute_map
+from .fans import compute_fans
+from .measure import caption_trips
+from .names import shorten
+from .plane import Plane, find_plane, make_fan_plots, make_play_plot, make_task_plot, make_trip_plots
 from .run_folder import RunView
+from .run_robot import RunRobot
+from .series import describe_axes, make_fan_series, make_trip_series, name_goal
+from .trips import CPU, TaskTrips, compute_trips, load_adapted
 
 SHOWN_TASKS = 4
 """Test tasks whose trips are drawn: the first ones, whatever came of them."""
 SHOWN_EPISODES = 5
 """Trips per task and stage."""
+SHOWN_PLAY = 20
+"""Episodes of play data that are drawn: the first ones."""
 SHOWN_SKILLS = 40
 """Skills in each drawing of skills."""
 CHAIN = 100
-"""Skills one after the other in the third drawing of skills."""
+"""Most skills one after the other in the last drawing of skills."""
 MAP_EPISODES = 8
 """Episodes per task that the task embeddings are inferred from."""
 MAP_CONTEXT = 256
 """Transitions of the context, as in the adaptation loop."""
-MAP_LEAD = (
-    f"The task encoder saw {MAP_EPISODES} episodes of each task with random embeddings. Colour: where the goal is. "
-    "Hollow: no episode reached the goal, so the encoder knows only where it is not. Axes: principal components of the "
-    "train tasks."
-)
-NEVER_REWARDED = "No episode of adaptation reached this goal, so there was nothing to infer or to fine-tune yet."
+UNKNOWN = "Adaptation has not found out enough about this task yet, so there was nothing to infer or to fine-tune."
+REAL = "No drawings that would need new episodes: a page does not move a real robot."
 MOST_ROWS = 400
 """Robots that run side by side."""
 SEED = 0
@@ -58,6 +60,8 @@ class TripGroup(NamedTuple):
 
     title: str
     note: str
+    legend: list[tuple[str, str]]
+    """Stage and caption of each colour; empty where each drawing has a caption of its own."""
     plots: list[Plot]
 
 
@@ -65,128 +69,175 @@ class TripGroup(NamedTuple):
 class Scenes:
     """What could be drawn; the rest is explained in `notes`."""
 
-    trips: list[TripGroup] = field(default_factory=list)
-    trips_lead: str = ""
+    task: Plot | None = None
+    play: Plot | None = None
     fans: list[Plot] = field(default_factory=list)
+    fans_lead: str = ""
     maps: list[Plot] = field(default_factory=list)
     map_lead: str = ""
+    trips: list[TripGroup] = field(default_factory=list)
+    trips_lead: str = ""
     notes: dict[str, str] = field(default_factory=dict)
     """Section -> why something is missing."""
 
 
-def choice_of(folder: Path, record: object, given: RobotChoice | None) -> RobotChoice:
-    """The robot of a stage; see `find_recorded` for arguments and errors."""
-    return find_recorded(record, given, str(folder))
-
-
-def make_scenes(run: RunView, *, robot: RobotChoice | None = None, threads: int = 1) -> Scenes:
+def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1) -> Scenes:
     """Rolls out and draws what the artefacts allow.
 
     Args:
         run: Of `supple run`.
-        robot: That the run is about, where it is a user's; None takes a built-in one from the records.
+        robot: That it is about.
         threads: Of the simulator.
 
     Raises:
         SuppleError: an artefact is damaged.
     """
+    if robot.family is None:
+        return Scenes(notes={"task": f"No drawings: {robot.reason}"})
+    family, plane = robot.family, find_plane(robot.family)
     notes: dict[str, str] = {}
-    fans = draw_fans(run, robot, threads)
+    task = make_task_plot(plane, robot.train, robot.test) if plane is not None and robot.train else None
+    play = draw_play(run, plane)
+    if isinstance(family, Hardware):
+        return Scenes(task=task, play=play, notes=dict.fromkeys(("skills", "learning", "adaptation"), REAL))
+    fans = draw_fans(run, family, plane, threads)
     if not fans:
-        notes["skills"] = "No drawings of skills: the stage extract has not finished, or its data is of another robot."
+        notes["skills"] = "No drawings of skills: the stage extract has not finished."
+    drawn = Scenes(
+        task=task,
+        play=play,
+        fans=fans,
+        fans_lead=describe_fans(family, plane),
+        notes=notes,
+    )
     export = run.find("export")
     if export is None:
         reason = "there is no policy bundle yet, as the stage export has not finished."
-        notes |= {"trips": f"No trips: {reason}", "tasks": f"No map: {reason}"}
-        return Scenes(fans=fans, notes=notes)
-    bundle = load_bundle(export.folder / BUNDLE_NAME)
-    agent = make_agent(bundle, CPU)
-    family = choice_of(export.folder, bundle.contract.provenance.get("robot"), robot).family
-    if not isinstance(family, Maze):
-        reason = f"robot '{family.name}' has no drawing yet."
-        notes |= {"trips": f"No trips: {reason}", "tasks": f"No map: {reason}"}
-        return Scenes(fans=fans, notes=notes)
-    train, test = (load_tasks(bundle, split) for split in ("train", "test"))
-    trips, lead = draw_trips(run, agent, family, test, threads)
+        notes |= {"adaptation": f"No trips: {reason}", "learning": f"No map: {reason}"}
+        return drawn
+    agent = make_agent(load_bundle(export.folder / BUNDLE_NAME), CPU)
+    found = play_trips(run, agent, family, robot.test, threads)
     if run.find("adapt") is None:
-        notes["trips"] = "No trips after inference and after fine-tuning: the stage adapt has not finished."
-    maps = draw_map(agent, family, train, test, threads)
-    return Scenes(trips=trips, trips_lead=lead, fans=fans, maps=maps, map_lead=MAP_LEAD, notes=notes)
-
-
-def load_tasks(bundle: Bundle, split: str) -> tuple[Task, ...]:
-    """The tasks of one split that the bundle was made with.
-
-    Raises:
-        BundleError: it names none.
-    """
-    try:
-        records = bundle.contract.provenance["tasks"][split]
-        return tuple(Task(record["name"], tuple(record["goal"])) for record in records)
-    except (KeyError, TypeError) as error:
-        raise BundleError(f"bundle.json provenance.tasks: expected {split} tasks, got none; export it again") from error
-
-
-def draw_fans(run: RunView, given: RobotChoice | None, threads: int) -> list[Plot]:
-    """Skills from one state; none where the skills are not there or not of the maze."""
-    extract = run.find("extract")
-    if extract is None or extract.config.get("robot") is None:
-        return []
-    family = choice_of(extract.folder, extract.config["robot"], given).family
-    if not isinstance(family, Maze):
-        return []
-    space = SkillSpace(load_skill_model(extract.folder))
-    robot = MazeBatch(
-        family.layout(), SHOWN_SKILLS, threads=threads, episode_steps=family.episode_steps, terminate_at_goal=False
+        notes["adaptation"] = "No trips after inference and after fine-tuning: the stage adapt has not finished."
+    return replace(
+        drawn,
+        maps=draw_map(agent, family, plane, robot, threads),
+        map_lead=describe_map(family),
+        trips=draw_trips(found, family, plane, adapted=run.find("adapt") is not None),
+        trips_lead=describe_trips(found, family, plane, len(robot.test)),
     )
-    fans = compute_fans(robot, space, skills=SHOWN_SKILLS, chain=CHAIN, seed=SEED)
-    robot.close()
-    return make_fan_plots(robot.layout, fans, robot.spec.control_period)
 
 
-def draw_trips(
-    run: RunView, agent: SimplAgent, maze: Maze, test: Sequence[Task], threads: int
-) -> tuple[list[TripGroup], str]:
-    """Trips of the first test tasks before and, where `adapt` has finished, after adaptation."""
+def draw_play(run: RunView, plane: Plane | None) -> Plot | None:
+    """Where play data went; None without a plane, or before there is an episode store."""
+    ingest = run.find("ingest")
+    if ingest is None or plane is None:
+        return None
+    store = open_store(find_store(ingest.folder))
+    ends = store.episodes.start[:SHOWN_PLAY] + store.episodes.length[:SHOWN_PLAY]
+    seen: list[Float] = []
+    for block in store.blocks("observation"):
+        seen.append(block)
+        if sum(map(len, seen)) >= ends[-1]:
+            break
+    observation = np.concatenate(seen)
+    return make_play_plot(
+        plane, [observation[start:end] for start, end in zip(store.episodes.start, ends, strict=False)]
+    )
+
+
+def draw_fans(run: RunView, family: RobotFamily, plane: Plane | None, threads: int) -> list[Plot]:
+    """Skills from where episodes start; none before there are skills of this robot."""
+    extract = run.find("extract")
+    if extract is None:
+        return []
+    model, spec = load_skill_model(extract.folder), family.spec()
+    if (model.observation_dim, model.action_dim) != (*spec.observation.shape, *spec.action.shape):
+        return []
+    fans = compute_fans(family, SkillSpace(model), skills=SHOWN_SKILLS, chain=CHAIN, seed=SEED, threads=threads)
+    return make_fan_series(spec, fans) if plane is None else make_fan_plots(plane, fans, spec.control_period)
+
+
+def describe_fans(family: RobotFamily, plane: Plane | None) -> str:
+    """What the drawings of skills show."""
+    lead = "Skills drawn from the skill prior and carried out by the closed-loop decoder in the simulator"
+    if plane is None:
+        return f"{lead}, from where episodes start.{describe_axes(family.spec())}"
+    return f"{lead}. Open circle: where they begin. Dots: where they end."
+
+
+def play_trips(
+    run: RunView, agent: SimplAgent, family: RobotFamily, test: Sequence[Task], threads: int
+) -> list[TaskTrips]:
+    """Trips on the first test tasks before and, where `adapt` has finished, after adaptation."""
     adapt = run.find("adapt")
     tuners: Mapping[int, Finetuner] = {}
     if adapt is not None:
-        test, tuners = load_adapted(adapt.folder / ADAPTED_NAME, agent, maze.spec().observation.shape[0])
+        test, tuners = load_adapted(adapt.folder / ADAPTED_NAME, agent, family.spec().observation.shape[0])
     shown = tuple(test)[:SHOWN_TASKS]
-    robot = maze.make(len(shown) * SHOWN_EPISODES, threads)
+    robot = make_robots(family, len(shown) * SHOWN_EPISODES, threads)
     found = compute_trips(agent, robot, shown, tuners, episodes=SHOWN_EPISODES, seed=SEED)
     robot.close()
-    start = (float(robot.start[0]), float(robot.start[1]))
-    plots = [[make_trip_plot(robot.layout, start, trips, stage) for stage in trips.trips] for trips in found]
-    if tuners:
-        groups = [
-            TripGroup(name_goal(task), "" if index in tuners else NEVER_REWARDED, plots[index])
-            for index, task in enumerate(shown)
-        ]
-    else:
-        named = zip(shown, plots, strict=True)
-        groups = [TripGroup("", "", [Plot(plot.svg, f"{name_goal(task)}. {plot.caption}") for task, (plot,) in named])]
-    lasts = maze.episode_steps * robot.spec.control_period
+    return found
+
+
+def draw_trips(
+    found: Sequence[TaskTrips], family: RobotFamily, plane: Plane | None, *, adapted: bool
+) -> list[TripGroup]:
+    """The trips of each task; `adapted` says whether adaptation has ended, so that a task without policy is unknown."""
+    spec, groups = family.spec(), []
+    for index, trips in enumerate(found):
+        name = f"trip-{index}"
+        plots = make_trip_series(spec, trips, name) if plane is None else make_trip_plots(plane, trips, name)
+        note = UNKNOWN if adapted and len(trips.trips) == 1 else ""
+        legend = [(stage, caption_trips(stage, played)) for stage, played in trips.trips.items()]
+        title = f"Task {shorten(trips.task.name, 60)}: {name_goal(spec, trips.task)}"
+        groups.append(TripGroup(title, note, legend if plane is None else [], plots))
+    return groups
+
+
+def describe_trips(found: Sequence[TaskTrips], family: RobotFamily, plane: Plane | None, count: int) -> str:
+    """What the drawings of trips show, of `count` test tasks in all."""
+    spec = family.spec()
     lead = (
-        f"{SHOWN_EPISODES} episodes of up to {lasts:g} s on each of the first {len(shown)} of {len(test)} test tasks, "
-        "stochastic, run for this page. Open circle: start. Green disc: within it the goal counts as reached. A dot "
-        "ends an episode that reached it, a cross one that ran out of time. Before adaptation each episode has its own "
-        "random task embedding."
+        f"{SHOWN_EPISODES} episodes of up to {spec.episode_steps * spec.control_period:.3g} s for each policy on each "
+        f"of the first {len(found)} of {count} test tasks, played for this page with the policies' own randomness. "
+        "Before adaptation each episode has its own random task embedding."
     )
-    return groups, lead
+    trips = [trip for task in found for stage in task.trips.values() for trip in stage]
+    if any(trip.success is not None for trip in trips):
+        lead += " A dot ends an episode that succeeded, a cross one that did not."
+    if plane is None:
+        return f"{lead} Dashed: the goal.{describe_axes(spec)}"
+    if plane.scene.start is not None:
+        lead += " Open circle: start."
+    if plane.goal_columns is None:
+        return lead
+    radius, unit = plane.scene.goal_radius, plane.scene.unit
+    return (
+        f"{lead} Green star: goal." if radius is None else f"{lead} Green disc: within {radius:g} {unit} of the goal."
+    )
 
 
-def draw_map(agent: SimplAgent, maze: Maze, train: Sequence[Task], test: Sequence[Task], threads: int) -> list[Plot]:
+def draw_map(agent: SimplAgent, family: RobotFamily, plane: Plane | None, robot: RunRobot, threads: int) -> list[Plot]:
     """Where the task encoder puts train and test tasks."""
     found = []
-    for index, tasks in enumerate((train, test)):
+    for index, tasks in enumerate((robot.train, robot.test)):
         rows = len(tasks) * max(1, min(MAP_EPISODES, MOST_ROWS // len(tasks)))
-        robot = maze.make(rows, threads)
-        context = max(MAP_CONTEXT, MAP_EPISODES)
-        found.append(
-            compute_embeddings(agent, robot, tasks, episodes=MAP_EPISODES, context=context, seed=SEED + 100 * index)
-        )
-        robot.close()
+        robots = make_robots(family, rows, threads)
+        context, seed = max(MAP_CONTEXT, MAP_EPISODES), SEED + 100 * index
+        found.append(compute_embeddings(agent, robots, tasks, episodes=MAP_EPISODES, context=context, seed=seed))
+        robots.close()
     (train_at, train_found), (test_at, test_found) = found
-    layout = maze.layout()
-    return make_map_plots(layout, train, test, compute_map(train_at, test_at, train_found, test_found))
+    return make_map_plots(plane, robot.train, robot.test, compute_map(train_at, test_at, train_found, test_found))
+
+
+def describe_map(family: RobotFamily) -> str:
+    """What the map shows."""
+    lead = (
+        f"The task encoder saw {MAP_EPISODES} episodes of each task with random embeddings. Colour: the goal. Axes: "
+        "principal components of the train tasks."
+    )
+    if isinstance(family, TellsSuccess):
+        lead += " Hollow: no episode reached the goal, so the encoder knows only where it is not."
+    return lead

@@ -6,6 +6,7 @@ replaces by the page's CSS variables. Text stays text, so that it can be read by
 
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -14,6 +15,8 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from .names import show
 
 INK: Final = "#0a0b0c"
 MUTED: Final = "#1a1b1c"
@@ -36,6 +39,8 @@ VARIABLES: Final = {
     GOAL: "goal",
 }
 """Stand-in colour -> CSS variable."""
+STAGES: Final = {"before": BEFORE, "explore": MUTED, "inferred": INFERRED, "finetune": ADAPTED, "adapted": ADAPTED}
+"""Key of `summary.MEANINGS` -> its colour."""
 SETTINGS: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "supple",
@@ -61,6 +66,7 @@ SETTINGS: Final[dict[Any, Any]] = {
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
     "path.simplify_threshold": 0.4,
+    "text.parse_math": False,
 }
 
 
@@ -82,11 +88,14 @@ def render_svg(figure: Figure, name: str, alt: str) -> Markup:
 
     Args:
         figure: drawn within `figure_style`.
-        name: unique in the page; prefix of the ids inside.
+        name: unique in the page, of a-z, 0-9 and -; prefix of the ids inside.
         alt: what it shows, for those who do not see it.
     """
+    assert re.fullmatch("[a-z0-9-]+", name), "names of others do not go into ids"
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True)
+    with warnings.catch_warnings():  # the reader's own fonts are used: what DejaVu lacks matters for the layout only
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="svg", transparent=True)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -98,6 +107,6 @@ def render_svg(figure: Figure, name: str, alt: str) -> Markup:
     text = text.replace("'DejaVu Sans'", "var(--sans)")
     view = re.search(r'viewBox="[^"]*"', text)
     assert view is not None, "matplotlib writes a viewBox"
-    head = Markup('<svg class="plot" role="img" aria-label="{}" {}>').format(alt, Markup(view.group()))
+    head = Markup('<svg class="plot" role="img" aria-label="{}" {}>').format(show(alt), Markup(view.group()))
     body = "\n".join(line.strip() for line in text[text.index(">") + 1 :].splitlines() if line.strip())
     return head + Markup(body)

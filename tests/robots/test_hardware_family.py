@@ -1,0 +1,84 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from supple.errors import ConfigError, RobotFault, SpecError
+from supple.pipeline.robots import find_robot
+from supple.robots.family import Hardware, Plays
+from supple.robots.hardware_family import HardwareFamily
+from supple.robots.robot import RobotRow
+from supple.robots.task import goals_of
+from supple.robots.testing import RobotContract
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "hardware.py"
+ARM = find_robot(f"{EXAMPLE}:ARM").family
+assert isinstance(ARM, HardwareFamily)
+
+
+class TestPlanarArmContract(RobotContract):
+    near_goal = (0.408, 0.168)  # .3 and .2 m, the elbow at 1 rad
+    far_goal = (-0.4, -0.2)
+    max_rows = 1
+
+    def make_batch(self, rows: int, episode_steps: int) -> RobotRow:
+        assert isinstance(ARM, HardwareFamily)
+        arm: Any = ARM.connect
+        spec = replace(ARM.contract, episode_steps=episode_steps)
+        return replace(ARM, connect=lambda: arm(spec), contract=spec).make(rows)
+
+
+def test_hardware_is_one_row_and_does_not_play() -> None:
+    assert isinstance(ARM, Hardware)
+    assert not isinstance(ARM, Plays)
+    assert ARM.spec() == ARM.make(1).spec
+    for rows in (0, 2):
+        with pytest.raises(ConfigError, match=f"planar-arm rows: expected 1, got {rows}; there is one real robot"):
+            ARM.make(rows)
+
+
+def test_nothing_is_connected_for_the_spec_and_the_tasks() -> None:
+    def connect() -> Any:
+        raise AssertionError("connected")
+
+    family = replace(ARM, connect=connect)
+    assert family.spec().name == "planar-arm"
+    tasks = family.tasks()
+    assert goals_of(tasks.train).shape == (4, 2)
+    assert [task.name for task in tasks.test] == ["test0", "test1"]
+    with pytest.raises(AssertionError, match="connected"):
+        family.make(1)
+
+
+def test_a_robot_of_another_contract_is_let_go_of() -> None:
+    made = []
+
+    def connect(**changes: Any) -> Any:
+        made.append(ARM.connect(replace(ARM.contract, **changes)))  # type: ignore[call-arg]
+        return made[-1]
+
+    with pytest.raises(ConfigError, match=r"planar-arm connect: expected control_period 0\.05 s, got 0\.1 s"):
+        replace(ARM, connect=lambda: connect(control_period=0.1)).make(1)
+    with pytest.raises(ConfigError, match="planar-arm connect: expected 100 steps per episode, got 50"):
+        replace(ARM, connect=lambda: connect(episode_steps=50)).make(1)
+    assert [arm.connected for arm in made] == [False, False]
+
+
+def test_the_robot_says_success_and_is_closed_with_its_row() -> None:
+    row = ARM.make(1)
+    row.reset(np.arange(1), np.array([[0.408, 0.168]], np.float32), np.random.default_rng(0))
+    step = row.step(np.arange(1), np.zeros((1, 2), np.float32))
+    assert step.success is not None
+    assert step.success.tolist() == [True]
+    row.close()
+    with pytest.raises(RobotFault, match="planar arm: expected a connected arm"):
+        row.reset(np.arange(1), np.zeros((1, 2), np.float32), np.random.default_rng(0))
+
+
+def test_goals_that_are_no_tasks_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"planar-arm goals: expected goal axis 'goal_x' within -0.5 .. 0.5, got 0.7 m"):
+        replace(ARM, test_goals=((0.7, 0.0),)).tasks()
+    with pytest.raises(SpecError, match="distinct goals"):
+        replace(ARM, test_goals=ARM.train_goals[:1]).tasks()
