@@ -50,6 +50,7 @@ TINY_ROBOTS: Mapping[str, Sequence[str]] = {
     "maze": (*TINY_TASKS, "planner.episode-steps 500"),
     "my_arm.py:ARM": (*TINY_TASKS, "waypoints.episode-steps 200"),
     "my_cart.py:CART": ("episode-steps 60",),
+    "my_pendulum.py:PENDULUM": ("episode-steps 60",),
 }
 """Settings of each robot of the documentation that make its episodes short and its tasks few."""
 
