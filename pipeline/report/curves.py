@@ -21,7 +21,7 @@ from .style import ADAPTED, BEFORE, INFERRED, INK, LINE, MUTED, STAGES, figure_s
 Floats = NDArray[np.float64]
 SMALL = (3.7, 2.9)
 """A panel of which three stand side by side, inches."""
-WIDE = (5.0, 3.3)
+WIDE = (4.2, 3.0)
 """A panel of which two stand side by side, inches."""
 MOST_POINTS = 60
 """Points of a success curve; more epochs than that are pooled."""
@@ -94,7 +94,15 @@ def finish_measure(axes: Axes, measure: Measure, xlabel: str) -> None:
 
 def draw_legend(figure: Figure) -> None:
     """The names of all curves above the axes, where they cover none."""
-    figure.legend(loc="outside upper left", ncols=2, fontsize=9, labelcolor=INK, borderpad=0, columnspacing=1.2)
+    figure.legend(
+        loc="outside upper left",
+        ncols=2,
+        fontsize=9.5,
+        labelcolor=INK,
+        borderpad=0,
+        handlelength=1.4,
+        columnspacing=1.2,
+    )
 
 
 def column(records: Sequence[dict[str, Any]], name: str) -> Floats:

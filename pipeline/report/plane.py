@@ -146,7 +146,15 @@ def make_task_plot(plane: Plane, train: Sequence[Task], test: Sequence[Task]) ->
         ):
             axes.plot(*place.T, marker, color=color, markersize=5, label=label, markeredgewidth=0)
         draw_start(axes, scene.start)
-        figure.legend(loc="outside upper left", ncols=2, fontsize=9, labelcolor=INK, borderpad=0, handletextpad=0.2)
+        figure.legend(
+            loc="outside upper left",
+            ncols=2,
+            fontsize=9.5,
+            labelcolor=INK,
+            borderpad=0,
+            handlelength=1.4,
+            handletextpad=0.2,
+        )
         alt = f"{len(train)} goals of train tasks as dots and {len(test)} of test tasks as squares."
         caption = "Goals of the tasks" + ("; open circle: start" if scene.start is not None else "")
         return Plot(render_svg(figure, "tasks", alt), caption)

@@ -201,8 +201,8 @@ def describe_trips(found: Sequence[TaskTrips], family: RobotFamily, plane: Plane
     spec = family.spec()
     lead = (
         f"{SHOWN_EPISODES} episodes of up to {spec.episode_steps * spec.control_period:.3g} s for each policy on each "
-        f"of the first {len(found)} of {count} test tasks, played for this page with the policies' own randomness. Before "
-        "adaptation each episode has its own random task embedding."
+        f"of the first {len(found)} of {count} test tasks, played for this page with the policies' own randomness. "
+        "Before adaptation each episode has its own random task embedding."
     )
     trips = [trip for task in found for stage in task.trips.values() for trip in stage]
     if any(trip.success is not None for trip in trips):

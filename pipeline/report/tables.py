@@ -197,15 +197,9 @@ def make_result_table(results: Results) -> Table:
         )
         for row in results.rows
     ]
-    head = (
-        "policy",
-        f"{NUMBER}after {axis}",
-        NUMBER + results.measure,
-        "95 % interval",
-        f"{NUMBER}greedy",
-        f"{NUMBER}n",
-    )
-    return Table(head, rows, tuple(row.method for row in results.rows))
+    numbers = (f"{NUMBER}after {axis}", NUMBER + results.measure)
+    head = ("policy", *numbers, "95 % interval", f"{NUMBER}greedy", f"{NUMBER}n")
+    return Table(head, {"": rows}, tuple(row.method for row in results.rows))
 
 
 def make_limit_table(safety: Safety) -> Table:
@@ -214,16 +208,15 @@ def make_limit_table(safety: Safety) -> Table:
         (
             limits.axis.name,
             limits.axis.unit or "none",
-            format_number(limits.axis.low),
-            format_number(limits.axis.high),
+            f"{format_number(limits.axis.low)} to {format_number(limits.axis.high)}",
             format_rate(limits.axis),
             str(limits.clamped),
             format_number(limits.largest),
         )
         for limits in safety.limits
     ]
-    head = ("action axis", "unit", "lowest", "highest", "rate limit (per s)", "commands limited", "most cut off")
-    return Table((*head[:2], *(NUMBER + name for name in head[2:])), {"": rows})
+    numbers = ("limits", "rate limit (per s)", "commands limited", "most cut off")
+    return Table(("action axis", "unit", *(NUMBER + name for name in numbers)), {"": rows})
 
 
 class CostRow(NamedTuple):
