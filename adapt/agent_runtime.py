@@ -89,8 +89,12 @@ class RuntimeAgent(Protocol):
         """Forgets everything: R new tasks."""
         ...
 
-    def begin_episode(self) -> None:
-        """Every row begins an episode of the task that it has."""
+    def begin_episode(self, *, explore: bool = True) -> None:
+        """Every row begins an episode of the task that it has.
+
+        Args:
+            explore: False where the episode is to be as good as it can, and nothing has to be found out by it.
+        """
         ...
 
     def act(self, seen: SeenRows) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 from ..errors import BundleError
@@ -13,7 +13,7 @@ Facts = TypeVar("Facts")
 
 
 def read_facts(kind: type[Facts], data: object, where: str) -> Facts:
-    """The dataclass whose fields `data` gives; fields are int, float, bool, str or tuples of int.
+    """The dataclass whose fields `data` gives; fields are int, float, bool, str, tuples of int, or such dataclasses.
 
     Args:
         kind: A dataclass.
@@ -44,6 +44,8 @@ def _read_value(wanted: Any, value: Any, where: str) -> Any:
         if not number or not math.isfinite(value):
             raise _refusal(where, "a finite number", value)
         return float(value)
+    if is_dataclass(wanted):
+        return read_facts(wanted, value, where)  # type: ignore[arg-type]
     if type(value) is not wanted:
         names = {int: "an integer", bool: "true or false", str: "text"}
         raise _refusal(where, names[wanted], value)

@@ -37,6 +37,8 @@ LENGTHS = ((6, 4), (3, 6), (6, 5), (4, 6), (6, 2), (1, 6), (5, 6))
 """Decisions of each episode and row."""
 ROUND = 2
 """Episodes before each step of adaptation: more than one, since some learners compare episodes with each other."""
+UNREWARDED = 4
+"""So many first episodes of the first row pay nothing: some learners go on searching until they are paid."""
 EPISODES, ROWS, DECISIONS = len(LENGTHS), len(LENGTHS[0]), 6
 _NOISE = re.compile(r"in\.noise\.(\d+)\.(normal|uniform)")
 
@@ -57,9 +59,11 @@ def make_trial_inputs(contract: LearnerContract, weights: Weights, rng: np.rando
     if "space.mean" in weights:
         spread = weights["space.mean"] + weights["space.std"] * spread
     within = low + (high - low) * rng.random(shapes["in.observation"], np.float32)
+    reward = rng.standard_normal(shapes["in.reward"], np.float32)
+    reward[:UNREWARDED, 0] = 0.0
     return {
         "in.observation": np.where(finite, within, spread).astype(np.float32),
-        "in.reward": rng.standard_normal(shapes["in.reward"], np.float32),
+        "in.reward": reward,
         "in.length": np.array(LENGTHS, np.float32),
         "in.terminated": (rng.random(shapes["in.terminated"]) < 0.5).astype(np.float32),
     }

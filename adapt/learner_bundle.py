@@ -141,8 +141,10 @@ def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> LearnerB
 
 def _replay(contract: LearnerContract, weights: Weights, golden: Weights, kind: Kind, where: str) -> None:
     """Plays the golden trial; see `require_trial` for errors."""
-    noise = recorded_noise(golden, where)
-    episodes = ROUND if kind.hosted else EPISODES
+    noise, contract = recorded_noise(golden, where), contract.shortened(kind)
+    episodes = EPISODES
+    if kind.hosted:
+        episodes = ROUND if kind.alone is None else kind.alone(contract)
     with np.errstate(all="ignore"):
         outputs = play_trial(kind.make_agent(contract, weights, noise), golden, episodes)
     require_trial(golden, outputs, where, episodes=episodes)

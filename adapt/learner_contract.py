@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import BundleError, SpecError
@@ -62,6 +62,10 @@ class LearnerContract:
     """The simulator that stands in for the robot, see `pipeline/robots.py`; None for hardware alone."""
     provenance: Mapping[str, Any]
     """Where the weights come from; informative."""
+
+    def shortened(self, kind: Kind) -> LearnerContract:
+        """With the settings of the golden trial."""
+        return replace(self, learner=kind.shorten(self.learner))
 
     @property
     def observation_dim(self) -> int:
@@ -128,7 +132,11 @@ class Kind(NamedTuple):
     make_agent: MakeAgent
     """An agent that acts."""
     hosted: bool = False
-    """`adapt` needs torch, on a host; the agent alone only acts."""
+    """It learns with torch, on a host; the agent alone does what it can without."""
+    shorten: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    """Of the kind's settings: those with which its golden trial was played, where the others take longer than that."""
+    alone: Callable[[LearnerContract], int] | None = None
+    """Episodes of a golden trial that the agent of a hosted kind plays without its host; None: up to the first step."""
 
 
 class WeightShapes(Protocol):

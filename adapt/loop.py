@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..bounds import Batch, Count, NonNegative, Positive, require_bounds
 from ..errors import ConfigError, RunError
 from ..meta.collect import Episodes, Seen, collect
 from ..meta.simpl.agent import SimplAgent
@@ -46,30 +47,30 @@ class AdaptConfig:
     method: Literal["simpl", "spirl", "sac"] = "simpl"
     """`spirl` and `sac` are baselines by the same learner: from scratch, without meta-training or exploration, over the
     bundle's skills (Pertsch et al., CoRL 2020) or over raw actions (Haarnoja et al., "Soft Actor-Critic", 2018)."""
-    episodes: int = 100
+    episodes: Count = 100
     """Episodes per task in all, exploration included."""
-    exploration_episodes: int = 20
+    exploration_episodes: Count = 20
     """Episodes before the task embedding is inferred (published)."""
     search: Literal["blind", "directed"] = "directed"
     """How to explore. `blind` draws e ~ N(0, I) to the end (published). `directed` draws every second e among many such
     candidates by how well they explain that the states visited so far were not rewarded, as the reward head predicts
     it; once a task was rewarded, it draws e ~ q(e | what was seen). It needs an agent that was meta-trained with
     `reward_prediction` > 0."""
-    candidates: int = 256
+    candidates: Batch = 256
     """Candidates of the directed search."""
-    visited: int = 12
+    visited: Count = 12
     """States of each explored episode, its last among them, that the candidates are judged by. Those of all episodes
     count: a search that forgot its early ones would go back to where it was."""
-    evidence: float = 256.0
+    evidence: NonNegative = 256.0
     """How many independent states all visited ones together weigh as. States of an episode follow from each other; a
     search that took each for a fact of its own was soon sure, and proposed much the same embeddings again and again."""
     keep_searching: bool = True
     """A task that was never rewarded goes on exploring after the exploration episodes; its embedding is inferred at its
     first reward (published: False, the embedding is inferred from whatever was seen)."""
-    wider: float = 2.0
+    wider: Positive = 2.0
     """Standard deviation, per axis, of the embeddings drawn at random in such a search, where it is `directed`: what
     N(0, I) has not found by then may lie outside of what meta-training made likely."""
-    context: int = 256
+    context: Count = 256
     """Transitions of the context (published: all)."""
     learn_from_exploration: bool = True
     """The explored episodes are also learned from (published: False)."""
@@ -81,23 +82,17 @@ class AdaptConfig:
         Raises:
             ConfigError: Naming the field.
         """
-        if self.exploration_episodes < 1 or self.episodes < self.exploration_episodes:
+        require_bounds(self)
+        if self.episodes < self.exploration_episodes:
             raise ConfigError(
                 f"AdaptConfig: expected 1 <= exploration_episodes <= episodes, got {self.exploration_episodes} and "
                 f"{self.episodes}; raise --episodes or lower --exploration-episodes"
             )
-        if not self.wider > 0.0:
-            raise ConfigError(f"AdaptConfig.wider: expected a positive number, got {self.wider}; raise it")
         if self.context < self.exploration_episodes:
             raise ConfigError(
                 f"AdaptConfig.context: expected at least one transition per exploration episode "
                 f"({self.exploration_episodes}), got {self.context}; raise it"
             )
-        for name in ("candidates", "visited"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"AdaptConfig.{name}: expected at least 1, got {getattr(self, name)}; raise it")
-        if not self.evidence >= 0.0:
-            raise ConfigError(f"AdaptConfig.evidence: expected 0 or more, got {self.evidence}; raise it")
 
 
 class Adapter:

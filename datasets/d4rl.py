@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SourceError, SpecError
+from ..errors import ConfigError, SourceError, SpecError
 from ..robots.spec import ArraySpec, RobotSpec
 from ..strict_json import parse_json
 from .d4rl_writer import FLAGS, REQUIRED, ROBOT, write_d4rl
 from .episode import Episode, EpisodeIndex, SourceSpec
-from .hdf5 import open_hdf5, require_plain, walk
+from .hdf5 import is_written, open_hdf5, require_plain, walk
+from .layout import find_missing
 from .schema import Feature, Role, Schema
 
 __all__ = ["D4RLReader", "write_d4rl"]
@@ -51,14 +52,31 @@ class D4RLReader:
         spec: The robot it was recorded on: gives names, units and the control period, and the widths that
             `observations` and `actions` must have. Without it, the robot is the one that the file names, as files of
             `write_d4rl` do; else axes are numbered, and units and period unknown. `LimitCheck` checks the values.
-        episode_steps: Time limit, steps, for files without `timeouts`: an episode that reaches it is cut there, as
-            `sequence_dataset` does with the environment's limit. None: only `terminals` end an episode there.
+        episode_steps: Time limit, steps, > 0, for files whose `timeouts` are not there or never set: an episode that
+            reaches it is cut there, as `sequence_dataset` does with the environment's limit. None: only `terminals` end
+            an episode there.
+        only: Names of the side arrays (`infos/<name>`) to carry over; None carries all that can be.
+        skip: Names of side arrays to leave out.
+
+    Raises:
+        ConfigError: the time limit is not positive.
     """
 
-    def __init__(self, path: str | Path, spec: RobotSpec | None = None, episode_steps: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        spec: RobotSpec | None = None,
+        episode_steps: int | None = None,
+        *,
+        only: Sequence[str] | None = None,
+        skip: Sequence[str] = (),
+    ) -> None:
+        if episode_steps is not None and episode_steps < 1:
+            raise ConfigError(f"episode_steps: expected at least 1 step, got {episode_steps}; give the time limit")
         self._path = Path(path)
         self._spec = spec
         self._episode_steps = episode_steps
+        self._only, self._skip = only, skip
 
     @cached_property
     def robot(self) -> RobotSpec | None:
@@ -87,13 +105,13 @@ class D4RLReader:
         return self._spec
 
     def describe(self) -> SourceSpec:
-        """Reads the structure and the flags, not the arrays.
+        """Reads the structure, the flags and the side arrays, not the others.
 
         Raises:
             SourceError: the file is missing, damaged, no D4RL file, has no rows, or links to data elsewhere.
             SpecError: the file names another robot than the caller.
         """
-        features, index, ignored = self._structure
+        features, index, ignored, notes = self._structure
         spec = self.robot
         return SourceSpec(
             schema=Schema(
@@ -105,15 +123,16 @@ class D4RLReader:
             rows=int(index.length.sum()),
             provenance=self._provenance,
             ignored=ignored,
+            notes=notes,
         )
 
     def episodes(self) -> Iterator[Episode]:
-        """Every episode in file order; arrays are float32 views of blocks of about 64 Ki rows.
+        """Every episode in file order; arrays are views of blocks of about 64 Ki rows, side arrays in their own type.
 
         Raises:
-            SourceError: as `describe`, or a value is not finite in float32, or the data cannot be decoded.
+            SourceError: as `describe`, or a value is not finite, or the data cannot be decoded.
         """
-        features, index, _ = self._structure
+        features, index, *_ = self._structure
         with open_hdf5(self._path) as file:
             for first, last in _blocks(index):
                 begin, end = int(index.start[first]), int(index.start[last - 1] + index.length[last - 1])
@@ -129,20 +148,19 @@ class D4RLReader:
                         truncated=bool(index.truncated[row]),
                     )
 
-    def _read(self, data: h5py.Dataset, source: str, feature: Feature, begin: int, end: int) -> npt.NDArray[np.float32]:
-        with np.errstate(over="ignore"):
-            array: npt.NDArray[np.float32] = np.asarray(data[begin:end]).astype(np.float32, copy=False)
-        array = np.ascontiguousarray(array.reshape(end - begin, *feature.shape))
-        if not np.isfinite(array).all():
-            row = int(np.argwhere(~np.isfinite(array))[0][0])
+    def _read(self, data: h5py.Dataset, source: str, feature: Feature, begin: int, end: int) -> npt.NDArray[Any]:
+        array = np.ascontiguousarray(_cast(data[begin:end], feature.dtype).reshape(end - begin, *feature.shape))
+        bad = find_missing(array)
+        if bad is not None:
             raise SourceError(
-                f"{self._path}: {source}: expected finite float32 values, got {array[row]} in row {begin + row}; "
-                "remove the episode or repair the recording"
+                f"{self._path}: {source}: expected finite {feature.dtype} values, got {array[bad]} in row "
+                f"{begin + bad}; remove the episode or repair the recording"
             )
         return array
 
     @cached_property
-    def _structure(self) -> tuple[list[tuple[str, Feature]], EpisodeIndex, tuple[str, ...]]:
+    def _structure(self) -> tuple[list[tuple[str, Feature]], EpisodeIndex, dict[str, str], tuple[str, ...]]:
+        """Features by their names in the file, the index, why other entries are left out, and notes."""
         path, robot = self._path, self.robot
         arrays = {} if robot is None else {"observation": robot.observation, "action": robot.action}
         with open_hdf5(path) as file:
@@ -154,52 +172,111 @@ class D4RLReader:
                         f"{path}: expected the data set {name}, got {got[:200]}; "
                         f"rename the data sets to D4RL's names {', '.join(REQUIRED)}"
                     )
-            used = [name for name in entries if name in (*REQUIRED, "timeouts") or name.startswith("infos/")]
-            for name in used:
+            side = [name for name in entries if name.startswith("infos/")]
+            main = [name for name in (*REQUIRED, "timeouts") if name in entries]
+            for name in (*main, *side):
                 require_plain(entries[name], name, path)
             rows = _rows(entries["observations"])
             if not rows:
                 raise SourceError(f"{path}: observations: expected at least one row, got 0; record some episodes")
-            carried = [name for name in used if name not in FLAGS and _is_numeric(entries[name], name, path)]
-            for name in {*carried, *FLAGS} & set(used):
-                if _rows(entries[name]) != rows:
-                    raise SourceError(
-                        f"{path}: {name}: expected {rows} rows as in observations, got {_rows(entries[name])}; "
-                        "write equal lengths"
-                    )
-            carried.sort(key=lambda name: (list(_ROLES).index(name) if name in _ROLES else len(_ROLES), name))
-            features = [(name, self._feature(name, entries[name], arrays)) for name in carried]
-            names = [feature.name for _, feature in features]
-            if len(set(names)) != len(names):
-                raise SourceError(f"{path}: infos: expected distinct names, got {', '.join(names)}; rename one")
+            for name in main:
+                _require_main(entries[name], name, rows, path)
+            features = [(name, self._feature(name, entries[name], arrays)) for name in main if name not in FLAGS]
+            ignored = {name: "not among D4RL's names" for name in entries if name not in (*main, *side, ROBOT)}
+            wanted = self._choose(side)
+            for name in sorted(
+                side, key=lambda name: (list(_ROLES).index(name) if name in _ROLES else len(_ROLES), name)
+            ):
+                found = "left out by choice"
+                if name in wanted:
+                    feature = self._side_feature(name, entries[name], rows, [feature.name for _, feature in features])
+                    if isinstance(feature, Feature):
+                        features.append((name, feature))
+                        continue
+                    found = feature
+                ignored[name] = found
             terminals = _flags(entries["terminals"], "terminals", path)
             timeouts = _flags(entries["timeouts"], "timeouts", path) if "timeouts" in entries else None
-        ignored = tuple(name for name in entries if name not in carried and name not in (*FLAGS, ROBOT))
-        return features, compute_episodes(terminals, timeouts, self._episode_steps), ignored
+        index = compute_episodes(terminals, timeouts, self._episode_steps)
+        return features, index, ignored, self._describe_ends(terminals, timeouts)
+
+    def _choose(self, side: Sequence[str]) -> set[str]:
+        """The side arrays that are wanted.
+
+        Raises:
+            SourceError: a name that was given is not in the file.
+        """
+        known = ", ".join(side) or "(there are none)"
+        for name in (*(self._only or ()), *self._skip):
+            if name not in side:
+                raise SourceError(
+                    f"{self._path}: expected one of the side arrays {known}, got {name!r}; choose one of these"
+                )
+        return set(side if self._only is None else self._only) - set(self._skip)
+
+    def _side_feature(self, source: str, data: h5py.Dataset, rows: int, taken: Sequence[str]) -> Feature | str:
+        """The feature of a side array, or why it cannot be carried over.
+
+        Raises:
+            SourceError: it cannot be carried over, and was asked for by name.
+        """
+        name, role = _ROLES.get(source) or (_identifier(source), "other")
+        dtype: str | None = None
+        if not is_written(data):
+            flaw = "was created and never written"
+        elif data.dtype.kind not in "fiub":
+            flaw = f"holds {data.dtype}, not numbers"
+        elif _rows(data) != rows or data.ndim > 2 or 0 in data.shape:
+            flaw = f"has shape {data.shape}, not one vector for each of {rows} steps"
+        elif name in taken:
+            flaw = f"would be called {name}, as another array is"
+        else:
+            dtype, flaw = _choose_dtype(data)
+        if dtype is None:
+            if self._only is not None:
+                raise SourceError(
+                    f"{self._path}: {source}: expected an array to carry over, got one that {flaw}; skip it"
+                )
+            return flaw
+        shape = tuple(int(size) for size in data.shape[1:])
+        axes = tuple(f"{name}_{axis}" for axis in range(shape[0])) if shape else (name,)
+        return Feature(name=name, dtype=dtype, shape=shape, units=("",) * len(axes), role=role, axes=axes)
+
+    def _describe_ends(
+        self, terminals: npt.NDArray[np.bool_], timeouts: npt.NDArray[np.bool_] | None
+    ) -> tuple[str, ...]:
+        """What a person should know of how episodes were found."""
+        limited = self._episode_steps is not None
+        if timeouts is not None and timeouts.any():
+            return ("episode_steps is not used: the timeouts of the file end its episodes",) if limited else ()
+        if not limited and not terminals[:-1].any():
+            return (
+                f"nothing ends an episode: all {len(terminals)} rows are one; give --episode-steps if they are not",
+            )
+        return ()
 
     def _feature(self, source: str, data: h5py.Dataset, arrays: Mapping[str, ArraySpec]) -> Feature:
-        name, role = _ROLES.get(source) or (_identifier(source), "other")
+        """The feature of observations, actions or rewards."""
+        name, role = _ROLES[source]
         shape = tuple(int(size) for size in data.shape[1:])
-        if len(shape) > 1 or 0 in shape or (shape == () and source in ("observations", "actions")):
-            raise SourceError(
-                f"{self._path}: {source}: expected shape (rows, dim), got {tuple(data.shape)}; flatten each step"
-            )
         if source == "rewards":
             if shape not in ((), (1,)):
                 raise SourceError(f"{self._path}: rewards: expected one per row, got {data.shape}; choose one column")
-            shape = ()
-        width = shape[0] if shape else 1
-        axes = tuple(f"{name}_{axis}" for axis in range(width)) if shape else (name,)
-        units: tuple[str, ...] = ("",) * width
+            return Feature(name=name, shape=(), units=("",), role=role, axes=(name,))
+        if len(shape) != 1 or 0 in shape:
+            raise SourceError(
+                f"{self._path}: {source}: expected shape (rows, dim), got {tuple(data.shape)}; flatten each step"
+            )
+        axes, units = tuple(f"{name}_{axis}" for axis in range(shape[0])), ("",) * shape[0]
         array_spec = arrays.get(name)
         if array_spec is not None:
-            if len(array_spec.axes) != width:
+            if array_spec.shape != shape:
                 raise SourceError(
                     f"{self._path}: {source}: expected {len(array_spec.axes)} axes {', '.join(array_spec.names)}, "
-                    f"got {width}; choose the robot that it was recorded on"
+                    f"got {shape[0]}; choose the robot that it was recorded on"
                 )
             axes, units = array_spec.names, tuple(axis.unit for axis in array_spec.axes)
-        return Feature(name=name, dtype="float32", shape=shape, units=units, role=role, axes=axes)
+        return Feature(name=name, shape=shape, units=units, role=role, axes=axes)
 
     @cached_property
     def _provenance(self) -> dict[str, Any]:
@@ -221,9 +298,11 @@ def compute_episodes(
     Args:
         terminals: Shape (N,), N > 0.
         timeouts: Shape (N,), or None for a file without them.
-        episode_steps: Only without `timeouts`: also end an episode that has run for this many steps.
+        episode_steps: Only where no timeout is set: also end an episode that has run for this many steps.
     """
     rows = len(terminals)
+    if timeouts is not None and not timeouts.any():
+        timeouts = None
     ends = terminals.copy() if timeouts is None else terminals | timeouts
     cut = np.zeros(rows, np.bool_) if timeouts is None else timeouts.copy()
     if timeouts is None and episode_steps is not None:
@@ -252,13 +331,50 @@ def _rows(data: h5py.Dataset) -> int:
     return int(data.shape[0]) if data.shape else 0
 
 
-def _is_numeric(data: h5py.Dataset, name: str, path: Path) -> bool:
-    """Whether it is carried over; texts and scalars in `infos` are not, but a required array must be numbers."""
-    if data.dtype.kind in "fiub" and data.shape:
-        return True
-    if name in REQUIRED:
-        raise SourceError(f"{path}: {name}: expected an array of numbers, got {data.dtype}; write float32")
-    return False
+def _require_main(data: h5py.Dataset, name: str, rows: int, path: Path) -> None:
+    """Refuses an array of D4RL's own that was never written, holds no numbers or has another number of rows."""
+    where = f"{path}: {name}"
+    if not is_written(data):
+        cure = "write it, false where no episode ends" if name in FLAGS else "record it"
+        raise SourceError(f"{where}: expected values, got an array that was created and never written; {cure}")
+    if name not in FLAGS and not (data.dtype.kind in "fiub" and data.shape):
+        raise SourceError(f"{where}: expected an array of numbers, got {data.dtype}; write float32")
+    if _rows(data) != rows:
+        raise SourceError(f"{where}: expected {rows} rows as in observations, got {_rows(data)}; write equal lengths")
+
+
+def _cast(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+    with np.errstate(over="ignore"):
+        return np.asarray(values).astype(dtype, copy=False)
+
+
+def _choose_dtype(data: h5py.Dataset) -> tuple[str | None, str]:
+    """The type in which a side array is carried over, None if in none, and then why.
+
+    It is the array's own, so that time stamps in nanoseconds and long identifiers stay what they are. Integers get the
+    next wider type where they hold the value that stands for missing data in their own; booleans become bytes.
+    """
+    kind = data.dtype.kind
+    own = {"b": "uint8", "f": "float32" if data.dtype.itemsize <= 4 else "float64"}.get(kind, data.dtype.name)
+    wider = {
+        "int8": "int16",
+        "uint8": "int16",
+        "int16": "int32",
+        "uint16": "int32",
+        "int32": "int64",
+        "uint32": "int64",
+    }
+    flaw = ""
+    for dtype in (own, *([wider[own]] if kind in "iu" and own in wider else [])):
+        for begin in range(0, len(data), BLOCK_ROWS):
+            values = _cast(data[begin : begin + BLOCK_ROWS], dtype)
+            bad = find_missing(values)
+            if bad is not None:
+                flaw = f"holds {values[bad]} in row {begin + bad}"
+                break
+        else:
+            return dtype, ""
+    return None, flaw
 
 
 def _flags(data: h5py.Dataset, name: str, path: Path) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,7 @@ Legend: E episodes, T steps of one episode, N steps of all episodes together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -58,8 +58,10 @@ class SourceSpec:
     """N, > 0: the sum of the episode lengths."""
     provenance: Mapping[str, Any]
     """JSON values that say where the data came from, and nothing that changes between two runs on the same file."""
-    ignored: tuple[str, ...] = ()
-    """Entries of the source that are not carried over."""
+    ignored: Mapping[str, str] = field(default_factory=dict)
+    """Entries of the source that are not carried over, and why."""
+    notes: tuple[str, ...] = ()
+    """What else a person should know of how the source is read."""
 
 
 class Reader(Protocol):

@@ -19,7 +19,14 @@ from ..errors import SourceError, SuppleError
 
 MAX_BYTES = 2**36
 """Largest decoded data set that is read, 64 GiB: a damaged header must not ask for all the memory."""
-_FILTERS = {h5py.h5z.FILTER_DEFLATE: "gzip", h5py.h5z.FILTER_SHUFFLE: "shuffle", h5py.h5z.FILTER_LZF: "lzf"}
+_FILTERS = {
+    h5py.h5z.FILTER_DEFLATE: "gzip",
+    h5py.h5z.FILTER_SHUFFLE: "shuffle",
+    h5py.h5z.FILTER_LZF: "lzf",
+    h5py.h5z.FILTER_FLETCHER32: "fletcher32",
+    h5py.h5z.FILTER_NBIT: "nbit",
+    h5py.h5z.FILTER_SCALEOFFSET: "scaleoffset",
+}
 DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError, AttributeError)
 """What h5py raises, depending on where the damage lies; caught only around h5py calls."""
 
@@ -97,11 +104,20 @@ def require_plain(data: h5py.Dataset, name: str, path: Path) -> None:
                 f"{where}: expected filters of {', '.join(sorted(_FILTERS.values()))}, got filter number {code}; "
                 "write the data again with gzip"
             )
-    size = math.prod(data.shape) * data.dtype.itemsize
+    size = _count_bytes(data)
     if size > MAX_BYTES:
         raise SourceError(f"{where}: expected at most {MAX_BYTES} bytes, got {size} bytes; split the file")
-    if size and not _is_whole(data, size):
+    if is_written(data) and not _is_whole(data, size):
         raise SourceError(f"{where}: expected {size} bytes of data, got fewer in the file; copy or write it again")
+
+
+def is_written(data: h5py.Dataset) -> bool:
+    """Whether anything was ever written into the data set; HDF5 takes space for it only then."""
+    return not _count_bytes(data) or bool(data.id.get_storage_size())
+
+
+def _count_bytes(data: h5py.Dataset) -> int:
+    return int(math.prod(data.shape) * data.dtype.itemsize)
 
 
 def _is_whole(data: h5py.Dataset, size: int) -> bool:

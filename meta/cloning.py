@@ -15,12 +15,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..bounds import Batch, Bounded, Count, Positive, Range
 from ..errors import ConfigError, SpecError, TrainingFault
 from ..skills.gaussian import Gaussian
 from .distribution import Distribution, log_prob
@@ -32,36 +33,22 @@ PolicyFunction = Callable[[Params, Tensor], Distribution]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CloneConfig:
+class CloneConfig(Bounded):
     """How a policy is cloned; the source gives no numbers."""
 
-    updates: int = 2000
+    updates: Count = 2000
     """Steps of Adam."""
-    batch: int = 256
+    batch: Batch = 256
     """Samples of a step, drawn with replacement."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Of Adam."""
-    noise_dim: int = 0
+    noise_dim: Annotated[int, Range(0, 2**14)] = 0
     """L, axes of z ~ N(0, I) that the policy reads after the observation."""
-    least_scale: float = 0.1
+    least_scale: Positive = 0.1
     """Standard deviations of the policy below this count as this, in units of the space's prior: a policy that copies
     exact data would have none left to explore with."""
-    period: int = 100
+    period: Count = 100
     """Updates between two reports."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name in ("updates", "batch", "learning_rate", "least_scale", "period"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(
-                    f"CloneConfig.{name}: expected a positive number, got {getattr(self, name)}; raise it"
-                )
-        if self.noise_dim < 0:
-            raise ConfigError(f"CloneConfig.noise_dim: expected 0 or more, got {self.noise_dim}; raise it")
 
 
 class Cloned(NamedTuple):

@@ -167,10 +167,7 @@ def reward_range_of(episodes: Episodes) -> Tensor:
 
 def row_of(episodes: Episodes, row: int) -> Episodes:
     """The episode of one row, as a batch of one."""
-
-    def cut(value: Tensor | None) -> Any:
-        return None if value is None else value[row : row + 1]
-
     fields: dict[str, Any] = episodes._asdict()
     prior = Gaussian(*(part[row : row + 1] for part in fields.pop("prior")))
-    return Episodes(prior=prior, **{name: cut(value) for name, value in fields.items()})
+    one: dict[str, Any] = {name: value if value is None else value[row : row + 1] for name, value in fields.items()}
+    return Episodes(prior=prior, **one)

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from ..bounds import Bounded, Count, CountFromZero
 from ..errors import ConfigError
 from ..robots.robot import RobotBatch
 from .adaptive import AdaptiveAgent
@@ -34,27 +35,15 @@ Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationConfig:
+class EvaluationConfig(Bounded):
     """What every agent is given to learn a task with."""
 
     trial: Trial = field(default_factory=Trial)
     """Episodes of each round, and which of them are for exploration only."""
-    adapt_steps: int = 0
+    adapt_steps: CountFromZero = 0
     """Steps of adaptation, S, each after a round of the trial's episodes; >= 0."""
-    trials: int = 1
+    trials: Count = 1
     """Independent repetitions of the whole protocol in each task, M; > 0."""
-
-    def __post_init__(self) -> None:
-        """Refuses an empty evaluation.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name, least in (("adapt_steps", 0), ("trials", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"EvaluationConfig.{name}: expected at least {least}, got {getattr(self, name)}; raise it"
-                )
 
 
 class Evaluation(NamedTuple):

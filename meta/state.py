@@ -37,10 +37,13 @@ def load_optimisers(optimisers: Mapping[str, torch.optim.Adam], tensors: Mapping
 
 
 def episodes_tensors(rounds: Sequence[Episodes]) -> dict[str, Tensor]:
-    """Rounds of episodes by `<index>.<field>`; the prior's are `<index>.prior.<field>`."""
+    """Rounds of episodes by `<index>.<field>`; the prior's are `<index>.prior.<field>`.
+
+    The range of rewards and the success are left out: whoever reads them does so when the episode ends.
+    """
     tensors: dict[str, Tensor] = {}
     for index, episodes in enumerate(rounds):
-        fields = episodes._asdict()
+        fields = episodes._replace(reward_range=None, success=None)._asdict()
         prior = fields.pop("prior")
         tensors |= {f"{index}.{name}": value for name, value in fields.items() if value is not None}
         tensors |= {f"{index}.prior.{name}": value for name, value in prior._asdict().items()}

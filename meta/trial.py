@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..bounds import Count, CountFromZero, require_bounds
 from ..errors import ConfigError
 from ..robots.robot import RobotBatch
 from .collect import Episodes, Seen, collect
@@ -28,19 +29,20 @@ from .space import ActionSpace
 class Trial:
     """How often an actor tries one task."""
 
-    episodes: int = 1
+    episodes: Count = 1
     """N, episodes of a trial; > 0."""
-    exploration_episodes: int = 0
+    exploration_episodes: CountFromZero = 0
     """The first so many episodes only serve to find out: their rewards are seen but do not count (E-RL2, Stadie et al.,
     "Some Considerations on Learning to Explore via Meta-Reinforcement Learning", 2018, Eq. 8)."""
 
     def __post_init__(self) -> None:
-        """Refuses a trial in which nothing counts.
+        """Refuses values that cannot train.
 
         Raises:
             ConfigError: Naming the field.
         """
-        if not 0 <= self.exploration_episodes < self.episodes:
+        require_bounds(self)
+        if self.exploration_episodes >= self.episodes:
             raise ConfigError(
                 f"Trial.exploration_episodes: expected 0 or more and fewer than episodes = {self.episodes}, got "
                 f"{self.exploration_episodes}; lower it"

@@ -11,43 +11,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..bounds import Bounded, Count, Positive, Range
 
 Params = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrustRegion:
+class TrustRegion(Bounded):
     """How far a step may go, and how it is found."""
 
-    max_kl: float = 0.01
+    max_kl: Positive = 0.01
     """Largest mean KL(old || new) of a step, nats (published)."""
-    iterations: int = 10
+    iterations: Count = 10
     """Of conjugate gradients (published)."""
-    damping: float = 1e-5
+    damping: Positive = 1e-5
     """Added to the diagonal of the Hessian of the KL (published)."""
-    shrink: float = 0.8
+    shrink: Annotated[float, Range(0.0, 1.0, above=True, below=True)] = 0.8
     """Factor between two steps of the line search (published)."""
-    backtracks: int = 15
+    backtracks: Count = 15
     """Steps that the line search tries (published)."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that allow no step.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name in ("max_kl", "iterations", "damping", "shrink", "backtracks"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(
-                    f"TrustRegion.{name}: expected a positive number, got {getattr(self, name)}; raise it"
-                )
-        if self.shrink >= 1.0:
-            raise ConfigError(f"TrustRegion.shrink: expected a value below 1, got {self.shrink}; lower it")
 
 
 def flatten(values: Sequence[Tensor]) -> Tensor:

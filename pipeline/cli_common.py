@@ -1,16 +1,18 @@
 """What all verbs share: their options, and how they run stages."""
 
 import io
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import tyro
 
+from ..bounds import BoundsError, NonNegative, Threads, require_bounds
 from ..errors import ConfigError
 from ..robots.families import FAMILIES
 from ..robots.family import RobotFamily
@@ -32,10 +34,10 @@ class Options:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where networks are trained; `auto` takes CUDA where there is one. Part of the key."""
-    threads: int = 1
+    threads: Threads = 1
     """CPU threads for physics and networks. Physics does not depend on it; sums in networks may, so same seed, same
     result holds bit for bit at the same number."""
-    checkpoint_period: float = 60.0
+    checkpoint_period: NonNegative = 60.0
     """Seconds between two checkpoints of a stage."""
     accept_code_change: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Skip or resume work of an earlier version of the code; without it, only the same code's."""
@@ -43,7 +45,9 @@ class Options:
     """Print one JSON record per line on stdout, for machines."""
 
 
-Common = Annotated[Options, tyro.conf.arg(name="")]
+FLAT = tyro.conf.arg(name="")
+"""A field whose own fields are options without a prefix."""
+Common = Annotated[Options, FLAT]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +161,10 @@ def parse_verb(
             program = f"supple {verb}"
             parsed = tyro.cli(kind, prog=program, description=description, args=arguments, default=default)
         assert parsed is not None, "the default is only None where tyro makes a value of its own"
+        try:
+            require_bounds(parsed)
+        except BoundsError as error:
+            raise ConfigError(f"{verb}: {name_option(kind, error.path[1:])}: {error.reason}") from error
         return parsed
     except SystemExit as stop:
         if stop.code != 2:
@@ -165,7 +173,23 @@ def parse_verb(
     # rules across the terminal are no part of what is said
     text = " ".join(line for line in lines if set(line) - set("-─"))
     text = text.split("Argument helptext:")[0].split("For full helptext")[0].strip()
+    bounds = re.fullmatch(r"Error parsing ([\w.-]+): \w+\.([\w.]+)(?:\[\d+\])?: (expected .*)", text)
+    if bounds is not None:  # a config that checks itself, named by its class
+        where, name, reason = bounds.groups()
+        text = f"{name_option(kind, [*where.replace('-', '_').split('.'), *name.split('.')])}: {reason}"
     raise ConfigError(f"{verb}: {text}; see supple {see or verb} --help")
+
+
+def name_option(kind: Any, path: Sequence[str]) -> str:
+    """The option of a verb's field, such as `--extract.skill.skill-dim`, as tyro names it."""
+    words = []
+    for name in path:
+        field = name.partition("[")[0]
+        hint = get_type_hints(kind, include_extras=True).get(field) if is_dataclass(kind) else None
+        kind, *found = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        if FLAT not in found:
+            words.append(field.replace("_", "-"))
+    return "--" + ".".join(words)
 
 
 class Runner:

@@ -23,7 +23,18 @@ PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 RUNNER = frozenset(
     f"pipeline/{name}.py"
     for name in (
-        *("checkpoints", "folder", "interrupt", "keys", "metrics", "presets", "progress", "robots", "stage"),
+        *(
+            "checkpoints",
+            "folder",
+            "interrupt",
+            "keys",
+            "learners",
+            "metrics",
+            "presets",
+            "progress",
+            "robots",
+            "stage",
+        ),
         "__init__",
     )
 ) | {"robots/families.py"}
@@ -178,25 +189,26 @@ def _load_tree(file: Path, root: Path) -> tuple[str, tuple[Path, ...]]:
 
 
 @cache
-def compute_code_digest(module: str, root: Path = PACKAGE_ROOT) -> str:
-    """Digest of the syntax trees of a module and of all that it imports by relative imports, transitively.
+def compute_code_digest(modules: str | tuple[str, ...], root: Path = PACKAGE_ROOT) -> str:
+    """Digest of the syntax trees of modules and of all that they import by relative imports, transitively.
 
     Comments, docstrings and layout do not count, nor do the modules in `RUNNER`.
 
     Args:
-        module: file of the stage below the package root, such as `pipeline/stages/extract.py`, or a user's file, whose
-            imports of this package and of what lies beside it count too.
+        modules: files below the package root, such as `pipeline/stages/extract.py`, or a user's files, whose imports of
+            this package and of what lies beside them count too.
         root: folder of the package.
     """
-    waiting = [root / module]
     texts: dict[str, str] = {}
-    while waiting:
-        file = waiting.pop()
-        name = os.path.relpath(file, root if _is_packaged(file, root) else (root / module).parent)
-        if name in texts or name in RUNNER:
-            continue
-        texts[name], imports = _load_tree(file, root)
-        waiting.extend(imports)
+    for module in (modules,) if isinstance(modules, str) else modules:
+        waiting = [root / module]
+        while waiting:
+            file = waiting.pop()
+            name = os.path.relpath(file, root if _is_packaged(file, root) else (root / module).parent)
+            if name in texts or name in RUNNER:
+                continue
+            texts[name], imports = _load_tree(file, root)
+            waiting.extend(imports)
     return compute_digest(texts)
 
 

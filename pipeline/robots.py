@@ -18,8 +18,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from types import ModuleType, NoneType, UnionType
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from ..robots.family import ONLY_TASKS, BuiltFrom, ChecksTasks, RobotFamily
 from ..robots.planner import PlannerConfig
 from ..robots.task import Task, TaskSet, load_tasks_csv
 from .keys import compute_code_digest, compute_digest, compute_file_digest, compute_versions
+from .plain_config import read_config
 
 PRESETS_NAME = "PRESETS"
 """In a user's module: a dict of `RunConfig` by name."""
@@ -198,8 +199,9 @@ def find_recorded(record: object, given: RobotChoice | None, where: str, *, acce
                 f"as in --robot path/to/{reference}"
             )
         kind = type(FAMILIES[reference])
-        given = RobotChoice(reference, cast(RobotFamily, _read(kind, record.get("config"), f"{where}.config")))
-        return given  # the code of a built-in family is of this version; the stage's key counts it
+        family = read_config(kind, record.get("config"), f"{where}.config", _task_fields(kind))
+        # the code of a built-in family is of this version; the stage's key counts it
+        return RobotChoice(reference, cast(RobotFamily, family))
     mine, config = given.record_without_tasks, record.get("config")
     if isinstance(config, Mapping):
         record = {**record, "config": {key: config[key] for key in config if key not in _task_fields(given.family)}}
@@ -287,41 +289,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return f"{type(value).__name__} {getattr(value, '__qualname__', '')}".strip()
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """`value` as an object of type `kind`: a dataclass, a tuple, a literal, or a number, text or nothing."""
-    if is_dataclass(kind):
-        return _read_dataclass(kind, value, where)
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is tuple and isinstance(value, list):
-        kinds = (inner[0],) * len(value) if inner[1:] == (Ellipsis,) else inner
-        if len(kinds) == len(value):
-            return tuple(
-                _read(one, item, f"{where}[{i}]") for i, (one, item) in enumerate(zip(kinds, value, strict=True))
-            )
-    if origin is Literal and value in inner:
-        return value
-    if origin in (Union, UnionType):
-        if value is None and NoneType in inner:
-            return None
-        (kind,) = (one for one in inner if one is not NoneType)
-        return _read(kind, value, where)
-    if kind is float and type(value) is int:
-        return float(value)
-    if isinstance(kind, type) and type(value) is kind:
-        return value
-    raise BundleError(f"{where}: expected {getattr(kind, '__name__', kind)}, got {value!r}; export again")
-
-
-def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
-    names = {item.name for item in fields(kind)}
-    needed = names - _task_fields(kind)
-    if not isinstance(value, Mapping) or not needed <= set(value) <= names:
-        found = sorted(value) if isinstance(value, Mapping) else value
-        raise BundleError(f"{where}: expected the fields {sorted(names)}, got {found}; export again")
-    hints = get_type_hints(kind)
-    try:
-        return kind(**{name: _read(hints[name], item, f"{where}.{name}") for name, item in value.items()})
-    except ConfigError as error:
-        raise BundleError(f"{where}: {error}") from error

@@ -20,6 +20,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Literal, NamedTuple
 
+from ..bounds import NonNegative, Seed, Threads, require_bounds
 from ..errors import RobotFault, RunError, SuppleError
 from .checkpoints import Checkpoint, CheckpointFolder, Load, Save
 from .folder import (
@@ -60,8 +61,8 @@ class Machine:
     """Where and how the stage runs; only the device class is part of the key."""
 
     device: Literal["cpu", "cuda"] = "cpu"
-    threads: int = 1
-    checkpoint_period: float = 60.0
+    threads: Threads = 1
+    checkpoint_period: NonNegative = 60.0
     """Seconds between two checkpoints; it decides how much a kill costs, never what comes out."""
     tensorboard: bool = True
     command: str = ""
@@ -81,9 +82,10 @@ class Stage:
     """A frozen dataclass, defaults filled in."""
     inputs: Mapping[str, Path] = field(default_factory=dict)
     """Files, folders or stage folders that the stage reads, by role."""
-    seed: int
-    module: str
-    """File of the stage below the package root; it and what it imports are the code version."""
+    seed: Seed
+    module: str | tuple[str, ...]
+    """File of the stage below the package root, and files of what it was given; they and what they import are the code
+    version."""
     libraries: Sequence[str]
     """Distributions whose version may change the result."""
     body: Callable[["Work"], None]
@@ -200,7 +202,14 @@ class Work:
 
 
 def compute_fields(stage: Stage, machine: Machine) -> dict[str, Any]:
-    """All that the key depends on, as JSON."""
+    """All that the key depends on, as JSON.
+
+    Raises:
+        ConfigError: a value is out of its bounds, or cannot be written.
+        RunError: see `compute_path_digest`.
+    """
+    for part in (stage, machine):
+        require_bounds(part)
     return {
         "stage": stage.name,
         "config": compute_plain(stage.config, stage.name),

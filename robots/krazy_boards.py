@@ -19,11 +19,12 @@ Axes: n side of the board, W = n + 2 margin side of the padded board, P = W^2 pa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bounds import Range, Share, require_bounds
 from ..errors import ConfigError
 
 KINDS = ("normal", "goal", "ice", "death", "wall", "lock", "key", "teleporter", "energy")
@@ -50,35 +51,35 @@ class KrazyConfig:
         ConfigError: A field is out of its range, or the tiles do not fit on the board.
     """
 
-    size: int = 10
+    size: Annotated[int, Range(2, MAX_SIZE)] = 10
     """Cells per side, n; 2 .. 100."""
-    num_goals: int = 3
+    num_goals: Annotated[int, Range(1, 6)] = 3
     """Goal tiles, +1 each; 1 .. 6."""
-    min_goal_distance: int = 2
+    min_goal_distance: Annotated[int, Range(1, 2 * MAX_SIZE)] = 2
     """Smallest distance of a goal from the start, rows + columns; >= 1."""
-    death_fraction: float = 0.08
+    death_fraction: Share = 0.08
     """Share of the cells that kill; 0 .. 1, as the three below."""
-    wall_fraction: float = 0.05
+    wall_fraction: Share = 0.05
     """Share of the cells that are walls."""
-    ice_fraction: float = 0.05
+    ice_fraction: Share = 0.05
     """Share of the cells that are ice."""
-    energy_fraction: float = 0.05
+    energy_fraction: Share = 0.05
     """Share of the cells that hold energy."""
-    num_teleporters: int = 1
+    num_teleporters: Annotated[int, Range(0, MAX_SIZE**2)] = 1
     """Pairs of teleporters; >= 0."""
-    num_locks: int = 1
+    num_locks: Annotated[int, Range(0, 3)] = 1
     """Locks, each with its key; 0 .. 3."""
-    energy: int | None = 50
+    energy: Annotated[int, Range(1, 10**6)] | None = 50
     """Steps that the agent can take without energy tiles, > 0; None for no limit."""
-    replenish: int = 8
+    replenish: Annotated[int, Range(1, 10**6)] = 8
     """Steps that an energy tile gives; > 0."""
-    max_tour: int = 50
+    max_tour: Annotated[int, Range(1, 10**6)] = 50
     """Every board can be solved in this many steps; > 0. Choose it below the time limit."""
     shuffle_palette: bool = True
     """Each task permutes the colours of the kinds; otherwise a kind's colour is its index."""
     dynamics: Literal["plain", "permuted", "jumps"] = "permuted"
     """What the four actions do: up, down, left, right; these permuted per task; or four jumps per task."""
-    jump_moves: int = 2
+    jump_moves: Annotated[int, Range(2, 3)] = 2
     """Unit moves that make up a jump; 2 or 3. For `jumps` only."""
     view: Literal["local", "global"] = "local"
     """See the 3 x 3 cells around the agent, or the whole board and the agent's place on it."""
@@ -86,30 +87,7 @@ class KrazyConfig:
     """Add the agent's place, one-hot over the cells, to the local view; the global view always has it."""
 
     def __post_init__(self) -> None:
-        for field, low, high in (
-            ("size", 2, MAX_SIZE),
-            ("num_goals", 1, 6),
-            ("min_goal_distance", 1, 2 * MAX_SIZE),
-            ("num_teleporters", 0, MAX_SIZE**2),
-            ("num_locks", 0, 3),
-            ("replenish", 1, 10**6),
-            ("max_tour", 1, 10**6),
-            ("jump_moves", 2, 3),
-            ("death_fraction", 0.0, 1.0),
-            ("wall_fraction", 0.0, 1.0),
-            ("ice_fraction", 0.0, 1.0),
-            ("energy_fraction", 0.0, 1.0),
-        ):
-            value = getattr(self, field)
-            if not low <= value <= high:
-                raise ConfigError(f"krazy world {field}: expected {low} .. {high}, got {value}; change it")
-        if self.energy is not None and not 1 <= self.energy <= 10**6:
-            raise ConfigError(f"krazy world energy: expected 1 .. 1000000 or None, got {self.energy}; change it")
-        for field, known in (("dynamics", ("plain", "permuted", "jumps")), ("view", ("local", "global"))):
-            if getattr(self, field) not in known:
-                raise ConfigError(
-                    f"krazy world {field}: expected one of {known}, got {getattr(self, field)!r}; pick one"
-                )
+        require_bounds(self)
         tiles = 1 + sum(count for _, count in self.counts)
         if tiles > self.size**2:
             raise ConfigError(

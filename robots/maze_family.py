@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
+from ..bounds import Bounded, Count, Range, Seed
 from ..errors import ConfigError, SpecError
 from .family import ONLY_TASKS, ChecksTasks, Draws, PlayChunk, Plays, Scene, SetsState, TellsSuccess
 from .maze import EPISODE_STEPS, GOAL_RADIUS, MazeBatch, maze_spec
@@ -32,37 +33,29 @@ CENTRE = -0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Maze(Plays, TellsSuccess, SetsState, Draws, ChecksTasks):
+class Maze(Plays, TellsSuccess, SetsState, Draws, ChecksTasks, Bounded):
     """A point mass in a random maze; with size 20 and seed 0 the published one.
 
     Raises:
         ConfigError: A field is one that no maze or task set can have; the message names it.
     """
 
-    layout_size: int = 20
+    layout_size: Annotated[int, Range(8, 200)] = 20
     """Cells per side without the border; the published maze has 20."""
-    layout_seed: int = 0
+    layout_seed: Seed = 0
     """Seed of the walls; 0 with size 20 is the published maze."""
-    episode_steps: int = EPISODE_STEPS
+    episode_steps: Count = EPISODE_STEPS
     """Time limit of one episode, low-level steps (published)."""
     task_set: TaskSetName = field(default="auto", metadata=ONLY_TASKS)
     """A published set, or `random`; `auto` takes the published set of that many tasks in the published maze."""
-    num_train_tasks: int = field(default=40, metadata=ONLY_TASKS)
+    num_train_tasks: Annotated[int, Range(1, 10_000)] = field(default=40, metadata=ONLY_TASKS)
     """Train goals, for `random` and `auto`."""
-    num_test_tasks: int = field(default=10, metadata=ONLY_TASKS)
+    num_test_tasks: Annotated[int, Range(1, 10_000)] = field(default=10, metadata=ONLY_TASKS)
     """Test goals, for `random` and `auto`."""
-    task_seed: int = field(default=0, metadata=ONLY_TASKS)
+    task_seed: Seed = field(default=0, metadata=ONLY_TASKS)
     """Seed of `random`."""
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     """How play data is made."""
-
-    def __post_init__(self) -> None:
-        least = {"layout_size": 8, "layout_seed": 0, "episode_steps": 1}
-        least |= {"num_train_tasks": 1, "num_test_tasks": 1, "task_seed": 0}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                flag = "--robot." + name.replace("_", "-")
-                raise ConfigError(f"{flag}: expected at least {low}, got {getattr(self, name)}; raise it")
 
     @property
     def name(self) -> str:

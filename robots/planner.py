@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
+from ..bounds import Bounded, Count, NonNegative, Positive
 from .maze import MazeBatch
 from .maze_layout import Layout, geodesic_distance, start_cell
 
@@ -27,35 +27,27 @@ MOVES = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)], np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlannerConfig:
+class PlannerConfig(Bounded):
     """How the play data is made; the gains and thresholds are those of D4RL's waypoint controller.
 
     Raises:
         ConfigError: A field is out of its range.
     """
 
-    proportional_gain: float = 10.0
+    proportional_gain: Positive = 10.0
     """Action per cell of distance to the waypoint."""
-    derivative_gain: float = 1.0
+    derivative_gain: NonNegative = 1.0
     """Action per cell / s of velocity, subtracted."""
-    waypoint_radius: float = 0.1
+    waypoint_radius: Positive = 0.1
     """A waypoint counts as reached within this distance, cells."""
-    waypoint_step: float = 0.1
+    waypoint_step: Positive = 0.1
     """... and when the last step moved less than this, cells."""
-    jitter: float = 0.2
+    jitter: NonNegative = 0.2
     """Waypoints lie at cell - U(0, jitter), cells."""
-    action_noise: float = 0.0
+    action_noise: NonNegative = 0.0
     """Standard deviation of the Gaussian noise added to each action before clipping."""
-    episode_steps: int = 1000
+    episode_steps: Count = 1000
     """Length of one stored episode, low-level steps; the robot is reset to a random cell after it."""
-
-    def __post_init__(self) -> None:
-        positive = ("proportional_gain", "waypoint_radius", "waypoint_step", "episode_steps")
-        for name in (*positive, "derivative_gain", "jitter", "action_noise"):
-            value = getattr(self, name)
-            if not (0.0 < value < np.inf or (value == 0.0 and name not in positive)):
-                limit = "above 0" if name in positive else "at least 0"
-                raise ConfigError(f"planner {name}: expected {limit}, got {value}; correct the option")
 
 
 class PlayChunk(NamedTuple):

@@ -20,11 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, final
+from typing import Annotated, Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bounds import Count, NonNegative, Range, Share, require_bounds
 from ..errors import ConfigError
 from .array_robots import ArrayRobots, Index
 from .board_bank import BOARD_ID, BoardBank, make_board_tasks
@@ -51,26 +52,21 @@ class RandomMazeConfig:
         ConfigError: A field is out of its range.
     """
 
-    size: int = 21
+    size: Annotated[int, Range(5, 101)] = 21
     """Cells per side with the outer walls; odd, 5 .. 101."""
-    braid: float = 0.0
+    braid: Share = 0.0
     """Probability that a dead end is opened; 0 .. 1."""
-    max_path: int = 40
+    max_path: Count = 40
     """The goal lies at most this many steps from the start; > 0."""
-    wall_penalty: float = 1e-3
+    wall_penalty: NonNegative = 1e-3
     """Taken off the reward when running into a wall; >= 0."""
     show_position: bool = False
     """Add the agent's place to the observation, one-hot over the cells within the outer walls."""
 
     def __post_init__(self) -> None:
-        if not 5 <= self.size <= 101 or self.size % 2 == 0:
-            raise ConfigError(f"random maze size: expected an odd number 5 .. 101, got {self.size}; change it")
-        if not 0.0 <= self.braid <= 1.0:
-            raise ConfigError(f"random maze braid: expected 0 .. 1, got {self.braid}; change it")
-        if self.max_path < 1:
-            raise ConfigError(f"random maze max_path: expected at least 1 step, got {self.max_path}; raise it")
-        if not 0.0 <= self.wall_penalty < np.inf:
-            raise ConfigError(f"random maze wall_penalty: expected at least 0, got {self.wall_penalty}; raise it")
+        require_bounds(self)
+        if self.size % 2 == 0:
+            raise ConfigError(f"RandomMazeConfig.size: expected an odd number, got {self.size}; change it")
 
 
 RANDOM_MAZE_PRESETS: dict[str, RandomMazeConfig] = {

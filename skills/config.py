@@ -3,64 +3,43 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from ..bounds import Batch, Bounded, Count, NonNegative, Positive, Seed, Width, Widths
 from ..errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SkillConfig:
+class SkillConfig(Bounded):
     """Settings of the skill model and its training; the published value is named where ours departs from it."""
 
-    skill_horizon: int = 10
+    skill_horizon: Width = 10
     """Low-level steps that one skill lasts, H of Pertsch et al. 2020; > 0."""
-    skill_dim: int = 10
+    skill_dim: Width = 10
     """Dimensions of a skill z; > 0."""
     encoder: Literal["mlp", "lstm"] = "mlp"
     """`lstm` is SPiRL's; `mlp` over the flattened window is our departure, several times faster on a CPU."""
-    encoder_hidden: tuple[int, ...] = (128, 128)
+    encoder_hidden: Widths = (128, 128)
     """Hidden widths of the MLP encoder; the LSTM encoder uses the first as its width (published: 128)."""
-    decoder_hidden: tuple[int, ...] = (128, 128, 128)
+    decoder_hidden: Widths = (128, 128, 128)
     """Hidden widths of the closed-loop decoder (published: 4 or 6 times 128, with BatchNorm)."""
-    open_decoder_hidden: tuple[int, ...] = (128, 128)
+    open_decoder_hidden: Widths = (128, 128)
     """Hidden widths of the open-loop decoder (published: an LSTM of 128)."""
-    prior_hidden: tuple[int, ...] = (128, 128, 128)
+    prior_hidden: Widths = (128, 128, 128)
     """Hidden widths of the skill prior (published: 7 times 128, with BatchNorm)."""
-    kl_weight: float = 1e-2
+    kl_weight: NonNegative = 1e-2
     """beta; the reconstruction and KL terms are means over their dimensions, not sums (published: 1e-2 in SPiRL's
     maze, 5e-4 in the kitchen). It decides how many nats a skill says beyond the prior: on our maze play data about 32
     at 5e-4, 5 at 1e-2 and 2.5 at 5e-2."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Adam's step size at the start; it falls to 0 along a half cosine (published: RAdam, 1e-3, constant)."""
-    batch_size: int = 256
+    batch_size: Batch = 256
     """Windows per update (published: 128)."""
-    num_updates: int = 14_000
+    num_updates: Count = 14_000
     """Updates in all; about two minutes on one core (published: 480,000 for the kitchen)."""
-    decoded_steps: int = 4
+    decoded_steps: Count = 4
     """Steps of every window on which the closed-loop decoder is trained, drawn anew per update; `skill_horizon` or more
     trains on all (published: all)."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the weights, the sampled skills and the sampled windows; >= 0."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name in ("skill_horizon", "skill_dim", "batch_size", "num_updates", "decoded_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"SkillConfig.{name}: expected a value >= 1, got {getattr(self, name)}; raise it")
-        for name in ("encoder_hidden", "decoder_hidden", "open_decoder_hidden", "prior_hidden"):
-            widths = getattr(self, name)
-            if not widths or min(widths) < 1:
-                raise ConfigError(f"SkillConfig.{name}: expected widths >= 1, got {widths}; give at least one layer")
-        if self.encoder not in ("mlp", "lstm"):
-            raise ConfigError(f"SkillConfig.encoder: expected mlp or lstm, got {self.encoder!r}; choose a known name")
-        if not self.learning_rate > 0.0:
-            raise ConfigError(f"SkillConfig.learning_rate: expected a value > 0, got {self.learning_rate}; raise it")
-        if not self.kl_weight >= 0.0:
-            raise ConfigError(f"SkillConfig.kl_weight: expected a value >= 0, got {self.kl_weight}; raise it")
-        if self.seed < 0:
-            raise ConfigError(f"SkillConfig.seed: expected a value >= 0, got {self.seed}; choose another seed")
 
     def to_json(self) -> dict[str, object]:
         """The fields as JSON values."""

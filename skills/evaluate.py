@@ -29,7 +29,7 @@ LEAST_KL = math.log(2.0)
 """Nats per skill. The KL divergence bounds the information that a skill has of its window from above, and telling two
 behaviours apart takes log 2."""
 LEAST_GAIN = 0.01
-"""Share of the reconstruction error that knowing the skill has to remove."""
+"""Share of the decoder's error that knowing the skill has to remove."""
 
 
 def count_active(posterior: Gaussian) -> int:

@@ -22,7 +22,7 @@ from .exported import Exported
 from .host_sac import SEED, begin_with, read_sac_params
 from .kind_pearl_ft import shorten_pearl_ft
 from .kind_sac import shorten_sac
-from .plain_policy import make_plain_network, read_policy_state
+from .plain_policy import read_plain_outputs
 from .step_seeded import StepSeeded
 
 
@@ -99,6 +99,4 @@ def _read_policy(agent: AdaptiveAgent, seen: Seen, space: ActionSpace, hidden: t
     params: Mapping[str, Tensor] = read_sac_params(agent)
     if not params:
         return {}
-    observation = space.normalise(seen.observation)
-    network = make_plain_network(space, observation.shape[-1], hidden, "relu")
-    return read_policy_state(network, dict(params), observation, seen)
+    return read_plain_outputs(space, hidden, dict(params), seen)

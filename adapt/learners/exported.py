@@ -46,6 +46,8 @@ class Exported(NamedTuple):
     """What it chooses, on the CPU."""
     read_state: ReadState
     """Gives the state of `agent` by the names of the numpy agent."""
+    generator: torch.Generator | None = None
+    """Draws of `agent` from other generators are a host's; None: the runtime makes them all."""
 
 
 def write_exported(
@@ -99,7 +101,7 @@ def record_trial(
         BundleError: The agent draws noise that the numpy runtime does not have.
     """
     inputs = make_trial_inputs(contract, weights, rng)
-    recorder = NoiseRecorder()
+    recorder = NoiseRecorder(exported.generator)
     agent = TorchRowAgent(exported.agent, exported.space, contract.robot, exported.read_state, recorder)
     with recorder:
         outputs = play_trial(agent, inputs)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import BundleError, RunError
-from ...meta.adaptive import AdaptiveAgent
 from ...meta.collect import Episodes
 from ...meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from ...meta.state import named_part
@@ -37,34 +36,59 @@ from .host_maml import make_maml_agent, read_maml_params
 from .host_mlsh import make_mlsh_agent, observe_mlsh, read_mlsh_params
 from .host_ppo import make_ppo_agent, read_ppo_params
 from .host_sac import make_pearl_ft_agent, make_sac_agent, read_sac_params
-from .kind_pearl_ft import shorten_pearl_ft
-from .kind_sac import shorten_sac
+from .host_simpl import make_simpl_host, make_spirl_host, observe_simpl, read_own_params, read_tuned_params
 from .torch_rows import to_episodes
 
 HOST_TOLERANCE = 1e-4
 """As `GOLDEN_TOLERANCE`, for what follows a step that a host took: its sums run over whole episodes."""
-_FACTS = HOST + "facts"
+_FACTS, _ROWS = HOST + "facts", HOST + "rows"
+
+
+class Learns(Protocol):
+    """What a host has to do of an `AdaptiveAgent`: it never acts."""
+
+    def begin_task(self, rows: int) -> None:
+        """See `Actor.begin_task`."""
+        ...
+
+    def observe(self, episodes: Episodes) -> None:
+        """See `Actor.observe`."""
+        ...
+
+    def adapt(self) -> None:
+        """See `AdaptiveAgent.adapt`."""
+        ...
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """See `AdaptiveAgent.state`."""
+        ...
+
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """See `AdaptiveAgent.load_state`."""
+        ...
 
 
 class Host(NamedTuple):
     """How the steps of one kind are taken."""
 
-    make_agent: Callable[[LearnerContract, dict[str, Tensor], ActionSpace], AdaptiveAgent]
-    """The trainer's agent, whose rows each learn for themselves, on the CPU."""
-    read_params: Callable[[AdaptiveAgent], dict[str, Tensor]]
+    make_agent: Callable[[LearnerContract, dict[str, Tensor], ActionSpace], Learns]
+    """The trainer's agent, or the part of it that learns; its rows each learn for themselves."""
+    read_params: Callable[[Any], dict[str, Tensor]]
     """What the numpy agent is to act by, (R, ...), as its `set_params` takes it; empty while it acts by its own."""
-    observe: Callable[[AdaptiveAgent, RuntimeAgent, Episodes], None] = lambda agent, acting, seen: agent.observe(seen)
+    observe: Callable[[Any, Any, Episodes], None] = lambda agent, acting, seen: agent.observe(seen)
     """Hands episodes to the host that the numpy agent, the second argument, has acted in."""
-    shorten: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
-    """Of the kind's facts: those with which its golden trial was played, where the others take longer than a trial."""
+    while_observing: bool = False
+    """It learns while it observes, not in steps of its own, and may do so on any device."""
 
 
 HOSTS: dict[str, Host] = {
     "maml": Host(make_maml_agent, read_maml_params),
     "mlsh": Host(make_mlsh_agent, read_mlsh_params, observe_mlsh),
-    "pearl-ft": Host(make_pearl_ft_agent, read_sac_params, shorten=shorten_pearl_ft),
+    "pearl-ft": Host(make_pearl_ft_agent, read_sac_params),
     "ppo": Host(make_ppo_agent, read_ppo_params),
-    "sac": Host(make_sac_agent, read_sac_params, shorten=shorten_sac),
+    "sac": Host(make_sac_agent, read_sac_params),
+    "simpl": Host(make_simpl_host, read_tuned_params, observe_simpl, while_observing=True),
+    "spirl": Host(make_spirl_host, read_own_params, while_observing=True),
 }
 """By kind."""
 
@@ -72,16 +96,18 @@ HOSTS: dict[str, Host] = {
 class HostedAgent:
     """A `RuntimeAgent` that acts in numpy and adapts in torch."""
 
-    def __init__(self, acting: Any, host: AdaptiveAgent, space: ActionSpace, kind: Host) -> None:
+    def __init__(self, acting: Any, host: Learns, space: ActionSpace, kind: Host, device: torch.device) -> None:
         """Before the first task.
 
         Args:
             acting: The numpy agent, with `set_params`.
-            host: The trainer's agent.
+            host: The trainer's agent, or the part of it that learns.
             space: What is chosen, in torch.
             kind: Reads the parameters of `host`.
+            device: Where the host lives.
         """
-        self._acting, self._agent, self._space, self._kind = acting, host, space, kind
+        self._acting, self._agent, self._space, self._kind, self._device = acting, host, space, kind, device
+        self._rows = 0
 
     @property
     def space(self) -> RowSpace:
@@ -97,12 +123,13 @@ class HostedAgent:
 
     def begin_task(self, rows: int) -> None:
         """See `RuntimeAgent.begin_task`."""
+        self._rows = rows
         self._acting.begin_task(rows)
         self._agent.begin_task(rows)
 
-    def begin_episode(self) -> None:
+    def begin_episode(self, *, explore: bool = True) -> None:
         """See `RuntimeAgent.begin_episode`."""
-        self._acting.begin_episode()
+        self._acting.begin_episode(explore=explore)
 
     def act(self, seen: SeenRows) -> Array:
         """See `RuntimeAgent.act`."""
@@ -112,18 +139,25 @@ class HostedAgent:
     def observe(self, episodes: RowEpisodes) -> None:
         """Hands the episodes to the host."""
         self._acting.observe(episodes)
-        self._kind.observe(self._agent, self._acting, to_episodes(episodes, self._space))
+        self._kind.observe(self._agent, self._acting, to_episodes(episodes, self._space, self._device))
+        if self._kind.while_observing:
+            self._take_params()
 
     def adapt(self) -> None:
         """The host takes a step; from now on the parameters are its."""
-        self._agent.adapt()
+        if not self._kind.while_observing:
+            self._agent.adapt()
+            self._take_params()
+
+    def _take_params(self) -> None:
         params = self._kind.read_params(self._agent)
-        self._acting.set_params({name: value.detach().numpy().copy() for name, value in params.items()})
+        self._acting.set_params({name: value.detach().cpu().numpy().copy() for name, value in params.items()})
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See `RuntimeAgent.state`; the host's part begins with `host.`."""
         tensors, facts = self._agent.state()
-        held = {f"{HOST}{name}": value.detach().numpy().copy() for name, value in tensors.items()}
+        held = {f"{HOST}{name}": value.detach().cpu().numpy().copy() for name, value in tensors.items()}
+        held[_ROWS] = np.array(self._rows)
         held[_FACTS] = np.frombuffer(json.dumps(facts, sort_keys=True).encode(), np.uint8).copy()
         state: dict[str, NDArray[Any]] = self._acting.state()
         return state | held
@@ -134,51 +168,74 @@ class HostedAgent:
         Raises:
             RunError: The state lacks a part or belongs to other sizes.
         """
-        if _FACTS not in arrays:
-            raise RunError(f"hosted agent: expected a whole state, got none of {_FACTS}; begin the task again")
+        if missing := [name for name in (_FACTS, _ROWS) if name not in arrays]:
+            raise RunError(f"hosted agent: expected a whole state, got none of {missing[0]}; begin the task again")
         facts = parse_json(arrays[_FACTS].tobytes(), dict, "hosted agent", RunError, "begin the task again")
-        tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items() if name != _FACTS}
+        rows = int(arrays[_ROWS])
+        tensors = {
+            name: torch.from_numpy(value.copy()) for name, value in arrays.items() if name not in (_FACTS, _ROWS)
+        }
         self._acting.load_state({name: value for name, value in arrays.items() if not name.startswith(HOST)})
-        self._agent.begin_task(len(next(iter(self._acting.params.values()))))
+        self._rows = rows
+        self._agent.begin_task(rows)
         self._agent.load_state(named_part(tensors, HOST), facts)
 
 
-def make_hosted(bundle: LearnerBundle, noise: Noise) -> RuntimeAgent:
-    """An agent that acts and adapts, whatever the kind; a host plays the golden trial first.
+def make_hosted(
+    bundle: LearnerBundle,
+    noise: Noise,
+    *,
+    device: str | torch.device = "cpu",
+    settings: Mapping[str, Any] | None = None,
+) -> RuntimeAgent:
+    """An agent that acts and adapts, whatever the kind; a host plays the golden trial first, on the CPU.
+
+    Args:
+        bundle: Verified.
+        noise: What the agent draws while it acts.
+        device: Where a host learns that can do so on other devices.
+        settings: Settings of the learner that take the place of the bundle's.
 
     Raises:
-        BundleError: The host does not adapt as the trainer did.
+        BundleError: The host does not adapt as the trainer did, or a setting is none of the kind's.
     """
+    contract = bundle.contract
+    changed = replace(bundle, contract=replace(contract, learner={**contract.learner, **(settings or {})}))
     if not bundle.kind.hosted:
-        return bundle.make_agent(noise)
-    where = f"host of a bundle of kind {bundle.contract.kind}"
-    recorded = recorded_noise(bundle.golden, where)
-    contract = bundle.contract
-    short = replace(contract, learner=HOSTS[contract.kind].shorten(contract.learner))
-    with np.errstate(all="ignore"):
-        outputs = play_trial(_make_hosted(replace(bundle, contract=short), recorded), bundle.golden)
-    require_trial(bundle.golden, outputs, where, tolerance=HOST_TOLERANCE)
-    if left := recorded.left():
-        raise BundleError(f"{where}: expected all recorded noise to be drawn, got {left} draws left; export again")
-    return _make_hosted(bundle, noise)
+        return changed.make_agent(noise)
+    cpu, where = torch.device("cpu"), f"host of a bundle of kind {contract.kind}"
+    if bundle.golden:  # a bundle of version 1 has none
+        recorded = recorded_noise(bundle.golden, where)
+        short = replace(bundle, contract=contract.shortened(bundle.kind))
+        with np.errstate(all="ignore"):
+            outputs = play_trial(_make_hosted(short, recorded, cpu), bundle.golden)
+        require_trial(bundle.golden, outputs, where, tolerance=HOST_TOLERANCE)
+        if left := recorded.left():
+            raise BundleError(f"{where}: expected all recorded noise to be drawn, got {left} draws left; export again")
+    anywhere = HOSTS[contract.kind].while_observing
+    return _make_hosted(changed, noise, torch.device(device) if anywhere else cpu)
 
 
-def _make_hosted(bundle: LearnerBundle, noise: Noise) -> HostedAgent:
+def _make_hosted(bundle: LearnerBundle, noise: Noise, device: torch.device) -> HostedAgent:
     contract = bundle.contract
-    weights = {name: torch.tensor(value) for name, value in bundle.weights.items()}
-    space = make_space(contract, bundle.weights)
+    weights = {name: torch.tensor(value, device=device) for name, value in bundle.weights.items()}
+    space = make_space(contract, bundle.weights, device)
     kind = HOSTS[contract.kind]
-    return HostedAgent(bundle.make_agent(noise), kind.make_agent(contract, weights, space), space, kind)
+    return HostedAgent(bundle.make_agent(noise), kind.make_agent(contract, weights, space), space, kind, device)
 
 
-def make_space(contract: LearnerContract, weights: Weights) -> ActionSpace:
-    """The action space of a bundle in torch, on the CPU."""
+def make_space(contract: LearnerContract, weights: Weights, device: torch.device | None = None) -> ActionSpace:
+    """The action space of a bundle in torch; on the CPU without a device."""
     facts, robot = contract.space, contract.robot
     if facts.name == "choice":
         return ChoiceSpace(robot)
     if facts.name == "unit":
         return UnitSpace(robot)
-    tensors = {name.removeprefix("space."): torch.tensor(v) for name, v in weights.items() if name.startswith("space.")}
+    tensors = {
+        name.removeprefix("space."): torch.tensor(value, device=device)
+        for name, value in weights.items()
+        if name.startswith("space.")
+    }
     if facts.name == "raw":
         return RawSpace(robot, tensors["mean"], tensors["std"])
     config = SkillConfig(
@@ -190,4 +247,4 @@ def make_space(contract: LearnerContract, weights: Weights) -> ActionSpace:
     model = SkillModel(contract.observation_dim, contract.action_dim, config)
     scale = {f"normaliser.{name}": tensors.pop(name) for name in ("mean", "std")}
     model.load_state_dict(model.state_dict() | scale | tensors)
-    return SkillSpace(model)
+    return SkillSpace(model.to(device or torch.device("cpu")))

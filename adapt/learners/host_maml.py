@@ -12,7 +12,7 @@ from ...meta.gradient.inner import GradientDescent, StepSizes, UpdateRule
 from ...meta.gradient.learned_rule import LearnedRule
 from ...meta.gradient.maml import MamlConfig
 from ...meta.gradient.maml_agent import MamlAgent
-from ...meta.policy import make_policy
+from ...meta.policy import Activation, make_policy
 from ...meta.space import ActionSpace
 from ..learner_contract import LearnerContract
 from .kind_policy import MamlFacts, read_maml
@@ -40,7 +40,7 @@ def make_maml_agent(contract: LearnerContract, weights: dict[str, Tensor], space
     try:
         config = MamlConfig(
             hidden=facts.hidden,
-            activation=facts.activation,
+            activation=cast(Activation, facts.activation),
             step_size=facts.step_size,
             step_sizes=cast(StepSizes, facts.step_sizes),
             correction=facts.correction,  # type: ignore[arg-type]

@@ -5,6 +5,8 @@ Axes: R rows.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from ...meta.adaptive import AdaptiveAgent
 from ...meta.collect import Episodes
 from ...meta.hierarchy.mlsh import MlshConfig, PpoPasses
 from ...meta.hierarchy.mlsh_agent import MlshAgent
+from ...meta.policy import Activation
 from ...meta.space import ActionSpace
 from ...meta.state import episodes_tensors, named_part
 from ..agent_runtime import RuntimeAgent
@@ -59,7 +62,7 @@ def make_mlsh_agent(contract: LearnerContract, weights: dict[str, Tensor], space
             sub_policies=facts.sub_policies,
             hold=facts.hold,
             hidden=facts.hidden,
-            activation=facts.activation,
+            activation=cast(Activation, facts.activation),
             discount=facts.discount,
             trace=facts.trace,
             master=master,

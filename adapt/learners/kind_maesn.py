@@ -97,7 +97,7 @@ class MaesnRowAgent:
         bias = self._theta[f"layers.{len(self._facts.hidden)}.bias"]
         self._output = np.zeros((rows, len(bias)), np.float32)
 
-    def begin_episode(self) -> None:
+    def begin_episode(self, *, explore: bool = True) -> None:
         """Draws the z of each row's next episode."""
         noise = self._noise.normal((len(self._mean), 1, self._facts.latent_dim))[:, 0]
         scale: Array = np.exp(self._log_scale)
@@ -151,8 +151,7 @@ class MaesnRowAgent:
             "steps": np.full(len(self._mean), self._steps, np.int64),
         }
         for index, (episodes, z) in enumerate(zip(self._seen, self._seen_z, strict=True)):
-            fields = {name: value for name, value in episodes._asdict().items() if value is not None}
-            state |= {f"{KEPT}{index}.{name}": value.copy() for name, value in fields.items()}
+            state |= {f"{KEPT}{index}.{name}": getattr(episodes, name).copy() for name in _KEPT[:-1]}
             state[f"{KEPT}{index}.z"] = z.copy()
         return state
 
@@ -177,15 +176,14 @@ class MaesnRowAgent:
         self._steps = int(taken["steps"][0]) if len(taken["steps"]) else 0
         index = 0
         while kept := split_prefix(arrays, f"{KEPT}{index}."):
-            shapes = {name: kept[name].shape if name in kept else () for name in (*kept, *_KEPT)}
-            whole = take_state(kept, shapes, "MAESN agent")
+            whole = take_state(kept, {name: kept[name].shape if name in kept else () for name in _KEPT}, "MAESN agent")
             self._seen_z.append(whole.pop("z"))
             self._seen.append(RowEpisodes(**whole))
             index += 1
 
 
 _KEPT = ("observation", "latent", "reward", "length", "terminated", "steps", "z")
-"""Of an episode that was kept; what it told beside is kept where there was something."""
+"""Of an episode that was kept."""
 
 MAESN = Kind(
     summary="It explores by one z for each episode, and learns a task by moving the distribution of z, in closed form.",

@@ -133,7 +133,7 @@ class MlshRowAgent:
                 )
         self._params = {name: np.asarray(params[name], np.float32) for name in self._first}
 
-    def begin_episode(self) -> None:
+    def begin_episode(self, *, explore: bool = True) -> None:
         """The masters choose at the next decision."""
         self._decision = 0
         self._active = np.zeros(self._rows, np.int64)

@@ -93,7 +93,7 @@ class PearlRowAgent:
         self._embedding: Array = self._precision.copy()
         self._episodes = 0
 
-    def begin_episode(self) -> None:
+    def begin_episode(self, *, explore: bool = True) -> None:
         """Draws the z of the episode, from the belief or, in the first episodes, from N(0, I)."""
         noise = self._noise.normal(self._embedding.shape)
         if self._episodes < self._facts.prior_episodes:

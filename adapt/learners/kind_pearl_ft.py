@@ -140,10 +140,10 @@ class PearlFtRowAgent:
             self._acting.set_params(params)
             self._tuned = True
 
-    def begin_episode(self) -> None:
+    def begin_episode(self, *, explore: bool = True) -> None:
         """Draws the z of an episode of inference."""
         if not self._tuned:
-            self._inferring.begin_episode()
+            self._inferring.begin_episode(explore=explore)
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
@@ -179,4 +179,5 @@ PEARL_FT = Kind(
     weight_shapes=weight_shapes,
     make_agent=PearlFtRowAgent,
     hosted=True,
+    shorten=shorten_pearl_ft,
 )

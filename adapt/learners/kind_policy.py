@@ -22,7 +22,7 @@ from ..contract import Weights
 from ..facts import read_facts
 from ..learner_contract import Kind, LearnerContract
 from ..networks import Array
-from ..rows.policy import PolicyFacts, choose_rows, policy_shapes, spread_rows
+from ..rows.policy import PolicyFacts, choose_rows, compute_rows, policy_shapes, spread_rows
 from ..rows.space import RowSpace, split_prefix
 
 
@@ -40,6 +40,7 @@ class PolicyRowAgent:
     def begin_task(self, rows: int) -> None:
         """Back to the bundle's parameters in R rows."""
         self._params = {name: np.broadcast_to(value, (rows, *value.shape)) for name, value in self._theta.items()}
+        self._inputs = np.zeros((rows, self._theta["layers.0.weight"].shape[1]), np.float32)
         self._output = np.zeros((rows, self._outputs), np.float32)
         self._rows = rows
 
@@ -56,27 +57,27 @@ class PolicyRowAgent:
         """Acts by these from now on.
 
         Args:
-            params: The same names, each (R, ...).
+            params: The same names, each (N, ...): N tasks with R / N consecutive rows each.
 
         Raises:
             RunError: One is missing or has another shape.
         """
+        tasks = len(next(iter(params.values()), ())) or 1
         for name, value in self._theta.items():
+            expected = (tasks if self._rows % tasks == 0 else self._rows, *value.shape)
             found = params[name].shape if name in params else None
-            if found != (self._rows, *value.shape):
-                raise RunError(
-                    f"policy parameters: expected '{name}' of shape {(self._rows, *value.shape)}, got {found}; adapt "
-                    "again"
-                )
+            if found != expected:
+                raise RunError(f"policy parameters: expected '{name}' of shape {expected}, got {found}; adapt again")
         self._params = {name: np.asarray(params[name], np.float32) for name in self._theta}
+        self._output = compute_rows(self._params, self._facts, self._inputs)
 
-    def begin_episode(self) -> None:
+    def begin_episode(self, *, explore: bool = True) -> None:
         """Nothing changes between episodes."""
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
-        inputs = spread_rows(self.space, seen, self._rows)
-        self._output, latent = choose_rows(self.space, self._facts, self._params, inputs, seen, self._noise)
+        self._inputs = spread_rows(self.space, seen, self._rows)
+        self._output, latent = choose_rows(self.space, self._facts, self._params, self._inputs, seen, self._noise)
         return latent
 
     def observe(self, episodes: RowEpisodes) -> None:
@@ -86,7 +87,7 @@ class PolicyRowAgent:
         """Nothing: the host does it, where there is one."""
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Parameters and the last outputs of every row."""
+        """Parameters of every row, and what they give at its last observation."""
         return {f"params.{name}": value.copy() for name, value in self._params.items()} | {
             "output": self._output.copy()
         }

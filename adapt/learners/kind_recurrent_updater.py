@@ -113,7 +113,7 @@ class RecurrentUpdaterRowAgent:
         self._coefficient = np.zeros((rows, self._facts.rank + 1), np.float32)
         self._unread: list[Array] = []
 
-    def begin_episode(self) -> None:
+    def begin_episode(self, *, explore: bool = True) -> None:
         """Nothing changes between episodes."""
 
     def act(self, seen: SeenRows) -> Array:

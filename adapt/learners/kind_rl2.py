@@ -101,7 +101,7 @@ class Rl2RowAgent:
         self._first = np.ones(rows, np.float32)
         self._output = np.zeros((rows, self._outputs), np.float32)
 
-    def begin_episode(self) -> None:
+    def begin_episode(self, *, explore: bool = True) -> None:
         """The next input of each row says so; the memory stays."""
         self._first[:] = 1.0
 

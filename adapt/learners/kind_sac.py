@@ -85,4 +85,5 @@ SAC = Kind(
     weight_shapes=sac_shapes,
     make_agent=_make_agent,
     hosted=True,
+    shorten=shorten_sac,
 )

@@ -102,7 +102,7 @@ class VaribadRowAgent:
         self._choice = np.zeros((rows, self.space.latent_dim), np.float32)
         self._first = np.ones(rows, np.float32)
 
-    def begin_episode(self) -> None:
+    def begin_episode(self, *, explore: bool = True) -> None:
         """The next decision of each row is the first of an episode; the belief stays."""
         self._first[:] = 1.0
 

@@ -1,4 +1,4 @@
-"""The kinds of learners that a bundle may hold besides SiMPL, whose contract is its own (`adapt/contract.py`)."""
+"""The kinds of learners that a bundle may hold."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from .kind_ppo import PPO
 from .kind_recurrent_updater import RECURRENT_UPDATER
 from .kind_rl2 import RL2
 from .kind_sac import SAC
+from .kind_simpl import SIMPL
+from .kind_spirl import SPIRL
 from .kind_varibad import VARIBAD
 
 KINDS: dict[str, Kind] = {
@@ -25,6 +27,8 @@ KINDS: dict[str, Kind] = {
     "recurrent-updater": RECURRENT_UPDATER,
     "rl2": RL2,
     "sac": SAC,
+    "simpl": SIMPL,
+    "spirl": SPIRL,
     "varibad": VARIBAD,
 }
 """By the name in `bundle.json`."""

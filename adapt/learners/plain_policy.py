@@ -21,6 +21,7 @@ from ...meta.collect import Episodes, Seen
 from ...meta.distribution import Categorical, Distribution
 from ...meta.policy import MlpPolicy, Params, Policy, RowActor, for_tasks, make_policy
 from ...meta.recurrent import ActionCode
+from ...meta.simpl.networks import residual_policy
 from ...meta.space import ActionSpace
 from ...skills.gaussian import Gaussian
 from ..learner_bundle import LearnerBundle
@@ -33,6 +34,8 @@ from .kind_policy import read_maml
 from .kind_ppo import read_ppo
 from .kind_recurrent_updater import read_recurrent_updater
 from .kind_sac import read_sac
+from .kind_simpl import read_simpl
+from .kind_spirl import read_spirl
 
 PLAIN_POLICIES: dict[str, Callable[[LearnerContract], PolicyFacts]] = {
     "maml": lambda contract: read_maml(contract).policy,
@@ -40,6 +43,8 @@ PLAIN_POLICIES: dict[str, Callable[[LearnerContract], PolicyFacts]] = {
     "ppo": lambda contract: read_ppo(contract).policy,
     "recurrent-updater": lambda contract: read_recurrent_updater(contract).policy,
     "sac": lambda contract: read_sac(contract).policy,
+    "simpl": lambda contract: read_simpl(contract).policy,
+    "spirl": lambda contract: read_spirl(contract).policy,
 }
 """Kinds whose agents have, for each task, the parameters of a plain policy (`params`), and what these are."""
 
@@ -62,6 +67,15 @@ def read_policy_state(
     distribution = policy(params, table[:, None])
     output = distribution.logits if isinstance(distribution, Categorical) else distribution.loc
     return {f"params.{name}": value for name, value in params.items()} | {"output": output[:, 0]}
+
+
+def read_plain_outputs(
+    space: ActionSpace, hidden: tuple[int, ...], params: Params, seen: Seen, activation: str = "relu"
+) -> dict[str, Tensor]:
+    """As `read_policy_state`, of policies whose output is a whole distribution or a correction of one."""
+    observation = space.normalise(seen.observation)
+    network = make_plain_network(space, observation.shape[-1], hidden, activation)
+    return read_policy_state(network, dict(params), observation, seen)
 
 
 def make_plain_network(space: ActionSpace, inputs: int, hidden: tuple[int, ...], activation: str) -> MlpPolicy:
@@ -94,12 +108,34 @@ class OutputScalePolicy:
         return self.code.to_latent(choice, prior)
 
 
+@dataclass(frozen=True, slots=True)
+class ResidualPolicy:
+    """A policy that corrects the prior, as SiMPL's does."""
+
+    network: MlpPolicy
+    """See `make_plain_network`."""
+    space: ActionSpace
+    """Gives the prior."""
+
+    def act(self, params: Params, seen: Seen, generator: torch.Generator, *, greedy: bool) -> Tensor:
+        """A latent for each running row, shape (r, Z); params (R, ...)."""
+        rows = torch.from_numpy(seen.rows)
+        own = {name: value[rows] for name, value in params.items()}
+        output = self.network(own, self.space.normalise(seen.observation)[:, None])
+        assert isinstance(output, Categorical)
+        policy = residual_policy(output.logits[:, 0], seen.prior)
+        return policy.loc if greedy else policy.sample(generator)
+
+
 class _FixedAgent:
     """Acts as an agent of the trainer does that learns nothing."""
 
     rollouts = 1
 
-    def __init__(self, policy: Policy, theta: Params, space: ActionSpace) -> None:
+    def __init__(
+        self, policy: Policy | ResidualPolicy, theta: Params, space: ActionSpace, *, greedy: bool = False
+    ) -> None:
+        self._greedy = greedy
         self._policy, self._theta, self._space = policy, theta, space
         self._generator = torch.Generator().manual_seed(0)
         self.params = for_tasks(theta, 0)
@@ -113,7 +149,9 @@ class _FixedAgent:
 
     def act(self, seen: Seen) -> Tensor:
         """A latent for each running row, shape (r, Z)."""
-        return RowActor(self._policy, self.params, self._space, 1, self._generator)(seen)
+        if isinstance(self._policy, ResidualPolicy):
+            return self._policy.act(self.params, seen, self._generator, greedy=self._greedy)
+        return RowActor(self._policy, self.params, self._space, 1, self._generator, greedy=self._greedy)(seen)
 
     def observe(self, episodes: Episodes) -> None:
         """Nothing is learned."""
@@ -154,11 +192,14 @@ def write_plain_policy(
     contract = bundle.contract
     facts, space = PLAIN_POLICIES[contract.kind](contract), make_space(contract, bundle.weights)
     sizes = (space, contract.observation_dim, facts.hidden, facts.activation)
-    scaled = facts.scale == "output"
-    network = make_plain_network(*sizes) if scaled else make_policy(*sizes)
-    policy = OutputScalePolicy(network, ActionCode(space)) if scaled else network
+    network = make_policy(*sizes) if facts.scale == "parameter" else make_plain_network(*sizes)
+    policy: Policy | ResidualPolicy = network
+    if facts.scale == "output":
+        policy = OutputScalePolicy(network, ActionCode(space))
+    elif facts.scale == "residual":
+        policy = ResidualPolicy(network, space)
     theta = {name: torch.from_numpy(np.array(value)) for name, value in params.items()}
-    agent = _FixedAgent(policy, theta, space)
+    agent = _FixedAgent(policy, theta, space, greedy=facts.greedy)
 
     def read_state(_: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
         return read_policy_state(network, agent.params, space.normalise(seen.observation), seen)

@@ -43,8 +43,10 @@ OTHER = (
 class NoiseRecorder(TorchFunctionMode):
     """While entered, keeps every draw in its order."""
 
-    def __init__(self) -> None:
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        """Listens to all draws, or only to those from `generator`: an agent may have others, for what a host does."""
         super().__init__()
+        self._generator = generator
         self.draws: list[tuple[str, Array]] = []
         self._recording = True
 
@@ -66,7 +68,8 @@ class NoiseRecorder(TorchFunctionMode):
             BundleError: It draws what the runtime cannot draw.
         """
         result = func(*args, **(kwargs or {}))
-        if not self._recording:
+        from_other = self._generator is not None and (kwargs or {}).get("generator") is not self._generator
+        if not self._recording or from_other:
             return result
         if func in NORMAL or func in UNIFORM:
             name = "normal" if func in NORMAL else "uniform"
@@ -124,7 +127,7 @@ class TorchRowAgent:
         with self._recorder.pause():
             self._agent.begin_task(rows)
 
-    def begin_episode(self) -> None:
+    def begin_episode(self, *, explore: bool = True) -> None:
         """See `RuntimeAgent.begin_episode`."""
         self._agent.begin_episode()
 
@@ -167,18 +170,11 @@ def to_seen(seen: SeenRows, space: ActionSpace) -> Seen:
     return Seen(observation, space.prior_of(observation), seen.rows, torch.from_numpy(seen.reward))
 
 
-def to_episodes(episodes: RowEpisodes, space: ActionSpace) -> Episodes:
-    """Episodes as tensors; there is no low-level path."""
-    observation = torch.from_numpy(episodes.observation)
-    return Episodes(
-        observation=observation,
-        latent=torch.from_numpy(episodes.latent),
-        prior=space.prior_of(observation),
-        reward=torch.from_numpy(episodes.reward),
-        length=torch.from_numpy(episodes.length),
-        terminated=torch.from_numpy(episodes.terminated),
-        steps=torch.from_numpy(episodes.steps),
-        path=observation.new_zeros(len(observation), 0),
-        reward_range=None if episodes.reward_range is None else torch.from_numpy(episodes.reward_range),
-        success=None if episodes.success is None else torch.from_numpy(episodes.success),
-    )
+def to_episodes(episodes: RowEpisodes, space: ActionSpace, device: torch.device | None = None) -> Episodes:
+    """Episodes as tensors, on the CPU without a device; there is no low-level path."""
+    fields: dict[str, Any] = {
+        name: None if value is None else torch.from_numpy(value).to(device)
+        for name, value in episodes._asdict().items()
+    }
+    observation = fields["observation"]
+    return Episodes(prior=space.prior_of(observation), path=observation.new_zeros(len(observation), 0), **fields)

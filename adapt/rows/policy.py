@@ -15,19 +15,22 @@ from ...errors import BundleError
 from ..agent_runtime import Noise, SeenRows
 from ..contract import Weights
 from ..learner_contract import LearnerContract
-from ..networks import Array, Gaussian
+from ..networks import Array, Gaussian, residual_scale
 from .distribution import draw, draw_gaussian
 from .space import RowSpace, mlp_shapes
 
 LOG_SCALE_LOW = np.float32(math.log(1e-6))
 """Smallest log standard deviation, as in `meta/policy.py`."""
+MIN_SCALE = 1e-3
+"""Smallest standard deviation of a residual policy, as in `meta/simpl/networks.py`."""
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": lambda value: np.maximum(value, np.float32(0.0)),
     "tanh": np.tanh,
 }
 
-SCALES = ("parameter", "output")
-"""`log_scale`, which is the same everywhere; or the second half of the network's output (SAC)."""
+SCALES = ("parameter", "output", "residual")
+"""`log_scale`, which is the same everywhere; or the second half of the network's output (SAC); or a correction of the
+space's prior: the first half shifts its mean, the second its scale before the softplus (SiMPL, SPiRL)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +73,15 @@ def policy_shapes(
     """Shapes of `policy.*`; `inputs` is O unless the policy reads more."""
     discrete = contract.space.name == "choice"
     outputs = len(contract.robot.choices) if discrete else contract.space.latent_dim
-    if facts.scale == "output" and not discrete:
+    if facts.scale == "residual" and discrete:
+        raise BundleError(
+            "bundle.json learner.scale: expected parameter or output for choices, got 'residual'; export it"
+        )
+    if facts.scale != "parameter" and not discrete:
         outputs *= 2
     inputs = contract.observation_dim if inputs is None else inputs
     shapes = mlp_shapes("policy", (inputs, *facts.hidden, outputs))
-    return shapes if discrete or facts.scale == "output" else {**shapes, "policy.log_scale": (outputs,)}
+    return shapes if discrete or facts.scale != "parameter" else {**shapes, "policy.log_scale": (outputs,)}
 
 
 def run_mlp(weights: Weights, name: str, value: Array, activation: str) -> Array:
@@ -88,9 +95,21 @@ def run_mlp(weights: Weights, name: str, value: Array, activation: str) -> Array
     return value
 
 
+def compute_residual(output: Array, prior: Gaussian) -> Gaussian:
+    """The policy of a network's output (..., 2 Z) over latents, as a correction of the prior; see `SCALES`."""
+    shift, scale_shift = np.split(output, 2, axis=-1)
+    return Gaussian(prior.loc + shift, residual_scale(prior.scale, scale_shift, MIN_SCALE))
+
+
 def compute_rows(params: Mapping[str, Array], facts: PolicyFacts, observation: Array) -> Array:
-    """The output of each row's own network, (R, U): logits or means; params are (R, ...), the observation (R, O)."""
-    return compute_stack(params, facts, observation[:, None])[:, 0]
+    """The output of each row's own network, (R, U): logits or means; the observation is (R, O).
+
+    `params` are (N, ...): N tasks with R / N consecutive rows each.
+    """
+    tasks = len(params["layers.0.bias"])
+    return compute_stack(params, facts, observation.reshape(tasks, -1, observation.shape[-1])).reshape(
+        len(observation), -1
+    )
 
 
 def compute_stack(params: Mapping[str, Array], facts: PolicyFacts, value: Array) -> Array:
@@ -114,13 +133,18 @@ def choose_rows(
         params: Of every row, (R, ...).
         inputs: Of every row, (R, I), see `spread_rows`.
         seen: Which rows still run.
-        noise: Drawn for all rows, as the trainer does, so that rows that ended do not change what the others draw.
+        noise: Drawn for all rows, as the trainer does, so that rows that ended do not change what the others draw; but
+            for a correction of the prior only for those that run.
     """
     output = compute_rows(params, facts, inputs)
+    if facts.scale == "residual":
+        policy = compute_residual(output[seen.rows], space.prior_of(seen.observation))
+        return output, draw_gaussian(policy, noise, greedy=facts.greedy)
     if space.choices or facts.scale == "output":
         choice = draw(space, output[:, None], noise, greedy=facts.greedy)
     else:
         scale = np.exp(np.maximum(params["log_scale"], LOG_SCALE_LOW))
+        scale = scale.repeat(len(output) // len(scale), axis=0)
         choice = draw_gaussian(Gaussian(output[:, None], scale[:, None]), noise, greedy=facts.greedy)
     return output, space.to_latent(choice[seen.rows, 0], seen.observation)
 

@@ -24,57 +24,41 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError
+from ...bounds import Bounded, Count, Layers, NonNegative, Positive
 from ..collect import Episodes
 from ..distribution import log_prob
-from ..policy import MlpPolicy, Params
+from ..policy import Activation, MlpPolicy, Params
 from ..policy_gradient import task_mean
 from ..task_batch import TaskBatch
-from .ppo import Moments, PpoSteps, adam_step, check_policy, clip_gradient
+from .ppo import Moments, PpoSteps, adam_step, clip_gradient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DistralConfig:
+class DistralConfig(Bounded):
     """Training of task policies with their centroid, and the fine-tuning of the centroid in a test task."""
 
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Layers = (64, 64)
     """Widths of every policy."""
-    activation: str = "tanh"
+    activation: Activation = "tanh"
     """Of every policy."""
-    iterations: int = 100
+    iterations: Count = 100
     """Of the training."""
-    tasks: int = 20
+    tasks: Count = 20
     """N, tasks with a policy of their own: the first of the train tasks."""
-    episodes: int = 10
+    episodes: Count = 10
     """Episodes of every task in an iteration."""
-    kl_weight: float = 0.01
+    kl_weight: NonNegative = 0.01
     """c_KL, per decision, in units of the reward."""
-    entropy_weight: float = 0.0
+    entropy_weight: NonNegative = 0.0
     """c_Ent, per decision, in units of the reward; 0 leaves the KL alone, alpha = 1."""
     training: PpoSteps = field(default_factory=PpoSteps)
     """Of the task policies in an iteration; learning rates fall linearly to 0."""
-    distillation_steps: int = 10
+    distillation_steps: Count = 10
     """Steps of Adam of the centroid in an iteration."""
-    distillation_rate: float = 1e-3
+    distillation_rate: Positive = 1e-3
     """Learning rate of the centroid."""
     adaptation: PpoSteps = field(default_factory=PpoSteps)
     """Of a step of fine-tuning in one task."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name in ("iterations", "tasks", "episodes", "distillation_steps", "distillation_rate"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(
-                    f"DistralConfig.{name}: expected a positive number, got {getattr(self, name)}; raise it"
-                )
-        for name in ("kl_weight", "entropy_weight"):
-            if not getattr(self, name) >= 0.0:
-                raise ConfigError(f"DistralConfig.{name}: expected zero or more, got {getattr(self, name)}; raise it")
-        check_policy("DistralConfig", self.hidden, self.activation)
 
 
 def regularised_reward(

@@ -21,9 +21,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError
+from ...bounds import Bounded, Count, CountFromZero, Layers, NonNegative, Positive, Share
 from ..distribution import detach, entropy, log_prob
-from ..policy import ACTIVATIONS, MlpPolicy, Params
+from ..policy import Activation, MlpPolicy, Params
 from ..policy_gradient import mean_kl, ppo_loss, task_mean
 from ..task_batch import TaskBatch
 
@@ -32,85 +32,46 @@ BETA_FIRST, BETA_SECOND, SMALL = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PpoSteps:
+class PpoSteps(Bounded):
     """How a policy is improved with the episodes of one round."""
 
-    epochs: int = 10
+    epochs: Count = 10
     """Passes over the episodes (published, MuJoCo)."""
-    minibatches: int = 4
+    minibatches: Count = 4
     """Parts into which the episodes of a task are divided in each pass; published: 64 decisions in a minibatch."""
-    clip: float = 0.2
+    clip: Positive = 0.2
     """Of the ratio (published)."""
-    learning_rate: float = 3e-4
+    learning_rate: Positive = 3e-4
     """Of Adam (published, MuJoCo)."""
-    entropy_weight: float = 0.0
+    entropy_weight: NonNegative = 0.0
     """Of the mean entropy (published, MuJoCo: none)."""
-    max_gradient_norm: float = 0.5
+    max_gradient_norm: Positive = 0.5
     """Gradients of each task are scaled down to this norm."""
-    discount: float = 0.99
+    discount: Share = 0.99
     """gamma per decision (published)."""
-    trace: float = 0.95
+    trace: Share = 0.95
     """lambda of GAE (published)."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name in ("epochs", "minibatches", "clip", "learning_rate", "max_gradient_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"PpoSteps.{name}: expected a positive number, got {getattr(self, name)}; raise it")
-        for name in ("discount", "trace"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"PpoSteps.{name}: expected a value in [0, 1], got {getattr(self, name)}; correct it")
-        if not self.entropy_weight >= 0.0:
-            raise ConfigError(f"PpoSteps.entropy_weight: expected zero or more, got {self.entropy_weight}; raise it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PpoConfig:
+class PpoConfig(Bounded):
     """Training of one policy on all train tasks, which it cannot tell apart, and its fine-tuning in a test task."""
 
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Layers = (64, 64)
     """Widths of the policy (published)."""
-    activation: str = "tanh"
+    activation: Activation = "tanh"
     """Of the policy (published)."""
-    iterations: int = 100
+    iterations: CountFromZero = 100
     """Of the training on all train tasks. 0 leaves the policy as it was drawn: test tasks are then learned from
     scratch."""
-    tasks: int = 20
+    tasks: Count = 20
     """Tasks of an iteration."""
-    episodes: int = 10
+    episodes: Count = 10
     """Episodes of a task in an iteration."""
     training: PpoSteps = field(default_factory=PpoSteps)
     """Of an iteration on all train tasks; the learning rate falls linearly to 0."""
     adaptation: PpoSteps = field(default_factory=PpoSteps)
     """Of a step of adaptation to one task."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name, least in (("iterations", 0), ("tasks", 1), ("episodes", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"PpoConfig.{name}: expected at least {least}, got {getattr(self, name)}; raise it")
-        check_policy("PpoConfig", self.hidden, self.activation)
-
-
-def check_policy(owner: str, hidden: tuple[int, ...], activation: str) -> None:
-    """Refuses a policy of no width or an unknown activation, in the name of the config `owner`.
-
-    Raises:
-        ConfigError: Naming the field.
-    """
-    if min(hidden, default=1) < 1:
-        raise ConfigError(f"{owner}.hidden: expected widths of 1 or more, got {hidden}; correct them")
-    if activation not in ACTIVATIONS:
-        known = ", ".join(ACTIVATIONS)
-        raise ConfigError(f"{owner}.activation: expected one of {known}, got '{activation}'; choose a known name")
 
 
 def take(batch: TaskBatch, index: Tensor, axis: int) -> TaskBatch:

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError
+from ...bounds import Batch, Bounded, Positive, Range, Widths
 from ...skills.gaussian import kl, standard_like
 from ..distribution import Categorical, Distribution, entropy
 from ..replay import Steps
@@ -30,38 +31,22 @@ from .sac_networks import SacNetworks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SacConfig:
+class SacConfig(Bounded):
     """SAC; published values are those of PEARL's point robots (Rakelly et al., 2019, the authors' code)."""
 
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Widths = (64, 64)
     """Widths of policy and critics (published: 300, 300, 300)."""
-    discount: float = 0.9
+    discount: Annotated[float, Range(0.0, 1.0, below=True)] = 0.9
     """gamma per decision (published: .99, and .9 where the reward is sparse)."""
-    temperature: float = 0.2
+    temperature: Positive = 0.2
     """alpha, the weight of the policy's KL to the prior, in units of the reward. Published is its inverse as a factor
     on rewards: 5, and 100 where the reward is sparse."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Of Adam (published: 3e-4)."""
-    target_rate: float = 0.01
+    target_rate: Annotated[float, Range(0.0, 1.0, above=True)] = 0.01
     """tau of the target critics (published: .005)."""
-    batch: int = 64
+    batch: Batch = 64
     """B, transitions per task and update (published: 256)."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name in ("temperature", "learning_rate", "target_rate", "batch"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"SacConfig.{name}: expected a positive value, got {getattr(self, name)}; raise it")
-        if min(self.hidden, default=0) < 1:
-            raise ConfigError(f"SacConfig.hidden: expected at least one positive width, got {self.hidden}; correct it")
-        if not 0.0 <= self.discount < 1.0:
-            raise ConfigError(f"SacConfig.discount: expected 0 to below 1, got {self.discount}; lower it")
-        if self.target_rate > 1.0:
-            raise ConfigError(f"SacConfig.target_rate: expected at most 1, got {self.target_rate}; lower it")
 
 
 def prior_kl(policy: Distribution) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...bounds import Bounded, Count
 from ...errors import ConfigError, RunError
 from ..collect import Episodes, Seen
 from ..space import ActionSpace
@@ -24,27 +25,17 @@ from .sac_tasks import TaskSac
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSacConfig:
+class TaskSacConfig(Bounded):
     """SAC in a test task."""
 
     sac: SacConfig = field(default_factory=SacConfig)
     """Networks and losses."""
-    updates: int = 50
+    updates: Count = 50
     """Updates of one step of adaptation."""
-    replay: int = 5000
+    replay: Count = 5000
     """Transitions kept per task."""
-    rollouts: int = 1
+    rollouts: Count = 1
     """Rows that share one task and what is learned of it."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name in ("updates", "replay", "rollouts"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"TaskSacConfig.{name}: expected at least 1, got {getattr(self, name)}; raise it")
 
 
 class SacAgent:

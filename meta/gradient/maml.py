@@ -18,9 +18,10 @@ from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
 
+from ...bounds import Count, CountFromZero, Layers, NonNegative, Positive, Share, require_bounds
 from ...errors import ConfigError
 from ..distribution import Distribution, log_prob
-from ..policy import ACTIVATIONS, MlpPolicy, Params, for_tasks
+from ..policy import Activation, MlpPolicy, Params, for_tasks
 from ..policy_gradient import (
     compare_tasks,
     exploration_loss,
@@ -33,39 +34,30 @@ from ..policy_gradient import (
 from ..state import named_part
 from ..task_batch import TaskBatch, first_tasks
 from ..trpo import TrustRegion
-from .inner import CORRECTIONS, STEP_SIZES, Correction, StepSizes, UpdateRule, inner_step
+from .inner import Correction, StepSizes, UpdateRule, inner_step
 
 Outer = Literal["trpo", "ppo", "reinforce"]
 OUTERS: tuple[str, ...] = get_args(Outer)
 Curvature = Literal["full", "first-order"]
-
-_CHOICES = {
-    "correction": CORRECTIONS,
-    "step_sizes": STEP_SIZES,
-    "outer": OUTERS,
-    "curvature": get_args(Curvature),
-    "activation": tuple(ACTIVATIONS),
-}
-_POSITIVE = ("iterations", "tasks", "episodes", "inner_steps", "step_size", "learning_rate", "outer_steps", "ppo_clip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MamlConfig:
     """Meta-training of MAML; the defaults are the published ones of 2D navigation."""
 
-    hidden: tuple[int, ...] = (100, 100)
+    hidden: Layers = (100, 100)
     """Widths of the policy (published)."""
-    activation: str = "relu"
+    activation: Activation = "relu"
     """Of the policy (published)."""
-    iterations: int = 100
+    iterations: Count = 100
     """Meta-updates (published)."""
-    tasks: int = 20
+    tasks: Count = 20
     """Tasks of a meta-update (published; the later code has 40)."""
-    episodes: int = 20
+    episodes: Count = 20
     """Episodes of a task before each inner step, and after the last (published)."""
-    inner_steps: int = 1
+    inner_steps: Count = 1
     """Inner steps that the outer loop sees through (published)."""
-    step_size: float = 0.5
+    step_size: Positive = 0.5
     """alpha of the inner step (published), or the value from which it is learned."""
     step_sizes: StepSizes = "fixed"
     """Whether alpha is learned and at what grain (published: fixed); see `GradientDescent`."""
@@ -74,7 +66,7 @@ class MamlConfig:
     the expected update."""
     first_order: bool = False
     """No gradient flows through the inner gradient (published: False)."""
-    exploration: float = 0.0
+    exploration: NonNegative = 0.0
     """Weight of the score of the samples of the inner steps; E-MAML at 1 (Finn et al.: 0). Only with
     `normalise_advantage` off and as many decisions in every episode is 1 the exact gradient; else it has the scale of
     the standardised advantages."""
@@ -87,17 +79,17 @@ class MamlConfig:
     gradients out of the Hessian, at a fraction of the time. The line search keeps to the whole KL in any case. On 2D
     navigation, one seed each, the held-out return after one step was -29 after 40 updates with `first-order` and 5
     episodes a task, -11 after 25 updates with `full`, 10 tasks and 20 episodes."""
-    curvature_tasks: int = 0
+    curvature_tasks: CountFromZero = 0
     """For `trpo`: so many of the tasks give the Hessian; 0 takes all (published)."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Adam, for `ppo` and `reinforce` (Rothfuss et al.: 1e-3)."""
-    outer_steps: int = 5
+    outer_steps: Count = 5
     """Steps of Adam on the same samples, for `ppo` (Rothfuss et al.: 5); `reinforce` takes one."""
-    ppo_clip: float = 0.3
+    ppo_clip: Positive = 0.3
     """Clip of the ratio, for `ppo` (Rothfuss et al.: .3)."""
-    discount: float = 0.99
+    discount: Share = 0.99
     """gamma per decision (published)."""
-    trace: float = 1.0
+    trace: Share = 1.0
     """lambda of GAE (published)."""
     normalise_advantage: bool = True
     """Standardise advantages within each task (published)."""
@@ -108,27 +100,12 @@ class MamlConfig:
         Raises:
             ConfigError: Naming the field.
         """
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"MamlConfig.{name}: expected a positive number, got {getattr(self, name)}; raise it")
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"MamlConfig.{name}: expected one of {', '.join(known)}, got '{getattr(self, name)}'; choose a "
-                    "known name"
-                )
-        for name in ("discount", "trace"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(
-                    f"MamlConfig.{name}: expected a value in [0, 1], got {getattr(self, name)}; correct it"
-                )
-        if not 0 <= self.curvature_tasks <= self.tasks:
+        require_bounds(self)
+        if self.curvature_tasks > self.tasks:
             raise ConfigError(
                 f"MamlConfig.curvature_tasks: expected 0 to tasks = {self.tasks}, got {self.curvature_tasks}; correct "
                 "it"
             )
-        if self.exploration < 0.0:
-            raise ConfigError(f"MamlConfig.exploration: expected zero or more, got {self.exploration}; raise it")
         if self.exploration > 0.0 and self.correction != "none":
             raise ConfigError(
                 f"MamlConfig.exploration: expected 0 with correction '{self.correction}', got {self.exploration}; both "

@@ -31,84 +31,58 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...errors import ConfigError
+from ...bounds import Batch, Bounded, Count, CountFromZero, Layers, NonNegative, Positive, Share, Width
+from ..policy import Activation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PpoPasses:
+class PpoPasses(Bounded):
     """How one of the levels is updated; numbers of the authors' code are those of the master's defaults."""
 
-    learning_rate: float = 0.01
+    learning_rate: Positive = 0.01
     """Of Adam."""
-    epochs: int = 10
+    epochs: Count = 10
     """Passes over the samples."""
-    minibatches: int = 4
+    minibatches: Count = 4
     """Parts into which a pass divides the samples of each network."""
-    clip: float = 0.2
+    clip: Positive = 0.2
     """PPO's clip of the ratio (published)."""
-    entropy_weight: float = 0.0
+    entropy_weight: NonNegative = 0.0
     """Of the mean entropy, in units of the standardised advantage (published: 0)."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name in ("learning_rate", "epochs", "minibatches", "clip"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"PpoPasses.{name}: expected a positive value, got {getattr(self, name)}; raise it")
-        if not self.entropy_weight >= 0:
-            raise ConfigError(f"PpoPasses.entropy_weight: expected 0 or more, got {self.entropy_weight}; raise it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MlshConfig:
+class MlshConfig(Bounded):
     """MLSH. With one sub-policy and no warm-up it is PPO on all tasks by one policy that never adapts."""
 
-    sub_policies: int = 2
+    sub_policies: Width = 2
     """K (published: 2 for MovementBandits, 4 for FourRooms)."""
-    hold: int = 10
+    hold: Count = 10
     """N, decisions for which the master's choice is held (published: 10 for MovementBandits)."""
-    groups: int = 40
+    groups: Batch = 40
     """Tasks side by side, each with a master of its own (published: 10 groups of 12 workers)."""
-    rollouts: int = 40
+    rollouts: Count = 40
     """Episodes of a group before each update (published: 2000 decisions)."""
-    warmup: int = 9
+    warmup: CountFromZero = 9
     """W, updates of a new master before the sub-policies learn with it (published: 9)."""
-    joint: int = 1
+    joint: Count = 1
     """U, updates of a master and the sub-policies, after which the task ends (published: 1)."""
-    iterations: int = 400
+    iterations: Count = 400
     """Updates of every group in the whole training."""
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Layers = (64, 64)
     """Widths of all networks: masters, sub-policies and their value functions (published)."""
-    activation: str = "tanh"
+    activation: Activation = "tanh"
     """Of all networks."""
-    discount: float = 0.99
+    discount: Share = 0.99
     """gamma of both levels, each per its own transition."""
-    trace: float = 0.98
+    trace: Share = 0.98
     """lambda of both levels."""
-    random_choice: float = 0.1
+    random_choice: Share = 0.1
     """Share of the master's choices in training that are uniform; they are learned from like all others (the code)."""
     master: PpoPasses = PpoPasses()
     """Updates of the masters."""
     sub_policy: PpoPasses = PpoPasses(learning_rate=3e-4)
     """Updates of the sub-policies."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name in ("sub_policies", "hold", "groups", "rollouts", "joint", "iterations"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"MlshConfig.{name}: expected a positive value, got {getattr(self, name)}; raise it")
-        if self.warmup < 0:
-            raise ConfigError(f"MlshConfig.warmup: expected 0 or more, got {self.warmup}; raise it")
-        for name in ("discount", "trace", "random_choice"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"MlshConfig.{name}: expected 0 to 1, got {getattr(self, name)}; correct it")
 
     @property
     def period(self) -> int:

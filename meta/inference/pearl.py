@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...errors import ConfigError
+from ...bounds import Bounded, Count, CountFromZero, NonNegative, Width, Widths
 from ...skills.gaussian import Gaussian
 from ..baselines.sac import SacConfig
 from ..replay import Steps
@@ -77,67 +77,39 @@ def encoder_kl(posterior: Gaussian) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PearlConfig:
+class PearlConfig(Bounded):
     """Meta-training of PEARL; sizes are small, for a CPU."""
 
     sac: SacConfig = field(default_factory=SacConfig)
     """Policy, critics and their losses."""
-    embedding_dim: int = 5
+    embedding_dim: Width = 5
     """E (published)."""
-    encoder_hidden: tuple[int, ...] = (64, 64)
+    encoder_hidden: Widths = (64, 64)
     """Widths of the encoder (published: 200, 200, 200)."""
-    kl_weight: float = 0.01
+    kl_weight: NonNegative = 0.01
     """beta, of the KL summed over the tasks of an update and all dimensions, in squared units of the reward (published
     for rewards times 5: .1, which is .004 here)."""
     next_observation: bool = False
     """The encoder also reads s' (published: False; needed only where the dynamics differ between tasks)."""
-    iterations: int = 100
+    iterations: Count = 100
     """Rounds of collection and updates (published: 500)."""
-    tasks: int = 16
+    tasks: Count = 16
     """Train tasks visited in an iteration, all of them side by side (published: 5 to 10)."""
-    rollouts: int = 4
+    rollouts: Count = 4
     """Rows per visited task, each of which infers the task by itself, as at test time."""
-    prior_episodes: int = 2
+    prior_episodes: Count = 2
     """First episodes of a row, with z ~ N(0, I) each."""
-    posterior_episodes: int = 1
+    posterior_episodes: CountFromZero = 1
     """Further episodes of a row, with z ~ q(z | c) of all its episodes so far, drawn anew for each."""
     posterior_in_context: bool = False
     """Episodes with z ~ q(z | c) also serve as context (published: where the reward is sparse)."""
-    updates: int = 200
+    updates: Count = 200
     """Updates of an iteration (published: 2000, and 1000 where the reward is sparse)."""
     anneal: bool = False
     """Lower the learning rate to 0 over the iterations (published: False)."""
-    batch_tasks: int = 16
+    batch_tasks: Count = 16
     """M, tasks of an update (published)."""
-    context: int = 64
+    context: Count = 64
     """C, transitions of a context (published: 64 to 1024), drawn from the latest visit to the task."""
-    replay: int = 5000
+    replay: Count = 5000
     """Transitions kept per task."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name in (
-            "embedding_dim",
-            "iterations",
-            "tasks",
-            "rollouts",
-            "prior_episodes",
-            "updates",
-            "batch_tasks",
-            "context",
-            "replay",
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"PearlConfig.{name}: expected at least 1, got {getattr(self, name)}; raise it")
-        if min(self.encoder_hidden, default=0) < 1:
-            raise ConfigError(
-                f"PearlConfig.encoder_hidden: expected at least one positive width, got {self.encoder_hidden}; correct "
-                "it"
-            )
-        for name in ("kl_weight", "posterior_episodes"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"PearlConfig.{name}: expected 0 or more, got {getattr(self, name)}; raise it")

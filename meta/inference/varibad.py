@@ -27,13 +27,13 @@ Axes: R trials, T decisions of a trial, S = T + 1 beliefs of a trial, D predicte
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...errors import ConfigError
+from ...bounds import Batch, Bounded, Count, NonNegative, Positive, Share, Width, Widths
 from ...skills.gaussian import Gaussian, kl
 from ..trial import Trial
 
@@ -42,120 +42,79 @@ RewardModel = Literal["bernoulli", "gaussian"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VaeConfig:
+class VaeConfig(Bounded):
     """The encoder, the decoder and how they are trained; published values are those of GridNavi."""
 
-    latent: int = 5
+    latent: Width = 5
     """M (published)."""
-    hidden: int = 64
+    hidden: Width = 64
     """Width of the encoder's GRU (published)."""
-    embedding: int = 16
+    embedding: Width = 16
     """Width of each embedding of action, reward and observation (published)."""
     decoder: Literal["cells", "state"] = "state"
     """`cells` has an output for each cell of an observation that takes few whole values (published, GridNavi); `state`
     reads the observation (published, MuJoCo)."""
-    decoder_hidden: tuple[int, ...] = (32, 32)
+    decoder_hidden: Widths = (32, 32)
     """Widths of the decoders' hidden layers (published)."""
     reward_model: RewardModel = "gaussian"
     """`bernoulli` (published, GridNavi) suits rewards of two values, one of them above 0."""
     reward_of: Literal["next", "transition"] = "next"
     """What a `state` decoder of rewards reads: s' (published), or s, a and s' (bandits, costs of actions)."""
-    transition_weight: float = 0.0
+    transition_weight: NonNegative = 0.0
     """Of log p(s' | s, a, m); 0 has no decoder of transitions (published: tasks differ in their rewards)."""
-    kl_weight: float = 0.01
+    kl_weight: NonNegative = 0.01
     """w (published)."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Of Adam (published)."""
-    updates: int = 3
+    updates: Count = 3
     """Updates per iteration (published, there for 960 new decisions)."""
-    batch: int = 25
+    batch: Batch = 25
     """Trials of an update (published)."""
-    buffer_trials: int = 4096
+    buffer_trials: Count = 4096
     """Trials that are kept; published 100,000, with fewer new ones per iteration."""
-    elbo_terms: int | None = None
+    elbo_terms: Count | None = None
     """So many beliefs of a trial, drawn anew for each update, have to predict; None takes all (published, GridNavi; 50
     in MuJoCo)."""
-    decode_terms: int | None = None
+    decode_terms: Count | None = None
     """So many decisions of a trial, drawn anew for each update, are predicted; None takes all (published as above)."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name in ("latent", "hidden", "embedding", "learning_rate", "updates", "batch", "buffer_trials"):
-            require(getattr(self, name) > 0, f"VaeConfig.{name}", "a positive value", getattr(self, name))
-        for name in ("kl_weight", "transition_weight"):
-            require(getattr(self, name) >= 0, f"VaeConfig.{name}", "0 or more", getattr(self, name))
-        for name in ("elbo_terms", "decode_terms"):
-            terms = getattr(self, name)
-            require(terms is None or terms > 0, f"VaeConfig.{name}", "a positive value or None", terms)
-        require(self.decoder in ("cells", "state"), "VaeConfig.decoder", "cells or state", self.decoder)
-        require(min(self.decoder_hidden, default=0) > 0, "VaeConfig.decoder_hidden", "some widths", self.decoder_hidden)
-        known = ("bernoulli", "gaussian")
-        require(self.reward_model in known, "VaeConfig.reward_model", " or ".join(known), self.reward_model)
-        require(self.reward_of in ("next", "transition"), "VaeConfig.reward_of", "next or transition", self.reward_of)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VaribadConfig:
+class VaribadConfig(Bounded):
     """variBAD: the policy's training; published values are those of GridNavi."""
 
     trial: Trial = field(default_factory=Trial)
     """Episodes of a trial (published 4)."""
-    trials: int = 128
+    trials: Batch = 128
     """R, trials of an iteration, each in a task drawn anew (published 16)."""
-    iterations: int = 1000
+    iterations: Count = 1000
     """Iterations of the whole training (published: 2e7 steps, 60 per trial)."""
     vae: VaeConfig = field(default_factory=VaeConfig)
     """Encoder and decoder."""
-    policy_hidden: tuple[int, ...] = (32,)
+    policy_hidden: Widths = (32,)
     """Widths of the hidden layers of policy and value function, tanh (published)."""
-    discount: float = 0.95
+    discount: Share = 0.95
     """gamma per decision (published)."""
-    trace: float = 0.95
+    trace: Share = 0.95
     """lambda (published)."""
-    epochs: int = 2
+    epochs: Count = 2
     """Passes over an iteration's decisions (published)."""
-    minibatches: int = 4
+    minibatches: Count = 4
     """Updates per pass (published)."""
-    clip: float = 0.05
+    clip: Positive = 0.05
     """PPO's clip of the ratio (published)."""
-    entropy_weight: float = 0.01
+    entropy_weight: NonNegative = 0.01
     """Of the mean entropy (published), here in units of the standardised advantage."""
-    value_weight: float = 0.5
+    value_weight: NonNegative = 0.5
     """Of the value loss (published), here in units of the standardised return."""
-    learning_rate: float = 7e-4
+    learning_rate: Positive = 7e-4
     """Of the policy's Adam (published)."""
     anneal: bool = True
     """Lower both learning rates linearly to 0 over the iterations (published: constant)."""
     anneal_entropy: bool = False
     """Lower the weight of the entropy in the same way (published: constant)."""
-    max_gradient_norm: float = 0.5
+    max_gradient_norm: Positive = 0.5
     """Gradients of the policy are scaled down to this norm (published)."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        positive = ("trials", "iterations", "epochs", "minibatches", "clip", "learning_rate", "max_gradient_norm")
-        for name in positive:
-            require(getattr(self, name) > 0, f"VaribadConfig.{name}", "a positive value", getattr(self, name))
-        for name in ("discount", "trace"):
-            require(0.0 <= getattr(self, name) <= 1.0, f"VaribadConfig.{name}", "0 to 1", getattr(self, name))
-        for name in ("entropy_weight", "value_weight"):
-            require(getattr(self, name) >= 0, f"VaribadConfig.{name}", "0 or more", getattr(self, name))
-        widths = self.policy_hidden
-        require(min(widths, default=0) > 0, "VaribadConfig.policy_hidden", "some widths", widths)
-
-
-def require(kept: bool, where: str, expected: str, value: Any) -> None:
-    """Raises ConfigError unless `kept`."""
-    if not kept:
-        raise ConfigError(f"{where}: expected {expected}, got {value}; correct it")
 
 
 def belief_valid(valid: Tensor) -> Tensor:

@@ -34,95 +34,57 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError
-from ..baselines.ppo import check_policy, take
+from ...bounds import Bounded, Count, Layers, NonNegative, Positive, Share, Width
+from ..baselines.ppo import take
 from ..distribution import log_prob
 from ..gradient.maml import exploration_signal
-from ..policy import MlpPolicy, Params, for_tasks
+from ..policy import Activation, MlpPolicy, Params, for_tasks
 from ..policy_gradient import clipped_surrogate, mean_kl, ppo_loss, task_sum
 from ..task_batch import TaskBatch
 from .updater_network import RecurrentUpdater, Support
 
-_POSITIVE = (
-    "embedding",
-    "memory",
-    "rank",
-    "iterations",
-    "tasks",
-    "rounds",
-    "support",
-    "query",
-    "epochs",
-    "minibatch",
-    "clip",
-    "learning_rate",
-    "max_gradient_norm",
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecurrentUpdaterConfig:
+class RecurrentUpdaterConfig(Bounded):
     """Meta-training of the recurrent updater. There are no published values for this objective; these are ours."""
 
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Layers = (64, 64)
     """Widths of the policy."""
-    activation: str = "tanh"
+    activation: Activation = "tanh"
     """Of the policy."""
-    embedding: int = 64
+    embedding: Width = 64
     """X, width of both layers that read a transition."""
-    memory: int = 64
+    memory: Width = 64
     """H, width of the recurrent network."""
-    rank: int = 16
+    rank: Width = 16
     """K, directions of change."""
-    iterations: int = 300
+    iterations: Count = 300
     """Of the whole training."""
-    tasks: int = 40
+    tasks: Count = 40
     """N, tasks of an iteration."""
-    rounds: int = 1
+    rounds: Count = 1
     """How often f reads and emits in training. More steps of adaptation at test time are none that it learned."""
-    support: int = 20
+    support: Count = 20
     """Episodes of a task that are read in each round."""
-    query: int = 20
+    query: Count = 20
     """Episodes of a task by the last policy, whose return is the objective."""
-    epochs: int = 4
+    epochs: Count = 4
     """Passes over an iteration's tasks; in each the episodes that are read come in another order."""
-    minibatch: int = 10
+    minibatch: Count = 10
     """Tasks in a minibatch."""
-    clip: float = 0.2
+    clip: Positive = 0.2
     """PPO's clip of the ratio."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Of Adam at the begin; falls linearly to 0 at the end of the training."""
-    max_gradient_norm: float = 1.0
+    max_gradient_norm: Positive = 1.0
     """Gradients of a minibatch are scaled down to this norm."""
-    discount: float = 0.99
+    discount: Share = 0.99
     """gamma per decision."""
-    trace: float = 0.95
+    trace: Share = 0.95
     """lambda of GAE."""
-    exploration: float = 0.0
+    exploration: NonNegative = 0.0
     """Weight of the scores of the samples that are read. At 0 theta_0 stays as it was drawn; above, it is learned. The
     signal is the later J standardised over the tasks, and is summed over the decisions of a round."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ConfigError(
-                    f"RecurrentUpdaterConfig.{name}: expected a positive number, got {getattr(self, name)}; raise it"
-                )
-        for name in ("discount", "trace"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(
-                    f"RecurrentUpdaterConfig.{name}: expected a value in [0, 1], got {getattr(self, name)}; correct it"
-                )
-        check_policy("RecurrentUpdaterConfig", self.hidden, self.activation)
-        if not self.exploration >= 0.0:
-            raise ConfigError(
-                f"RecurrentUpdaterConfig.exploration: expected zero or more, got {self.exploration}; raise it"
-            )
 
 
 class Read(NamedTuple):

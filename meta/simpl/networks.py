@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -157,7 +156,6 @@ class SetTransformer(nn.Module):
         return embedding_of(self.head(pooled[:, 0]))
 
 
-EncoderName = Literal["mean-max", "set-transformer"]
 ENCODERS: dict[str, type[MeanMaxEncoder] | type[SetTransformer]] = {
     "mean-max": MeanMaxEncoder,
     "set-transformer": SetTransformer,

@@ -33,7 +33,9 @@ from ...robots.gridnavi_policies import (
 )
 from ...robots.task import goals_of
 from ...skills.checkpoint import load_checkpoint
-from .cell_stages import LEARNER_NAME, BenchConfig, make_space
+from ..action_spaces import make_space
+from ..run_files import LEARNER_NAME
+from .cell_stages import BenchConfig
 from .rows import make_rows
 
 MOMENTS = ((0, 0), (0, 4), (0, 8), (0, 12), (0, 15), (1, 5), (1, 10), (1, 15))

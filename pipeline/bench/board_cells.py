@@ -20,11 +20,10 @@ from ...robots.family import RobotFamily
 from ...robots.krazy_boards import KRAZY_PRESETS
 from ...robots.krazy_world import KrazyWorld
 from ...robots.random_mazes import RANDOM_MAZE_PRESETS, RandomMazes
+from ..learners import MamlSettings, PpoSettings
 from .cell import Cell
 from .cell_stages import BenchConfig
-from .maml import MamlChoice
-from .ppo import PpoChoice
-from .rl2 import GROWING_HORIZON, rl2_in_trials
+from .rl2_cells import GROWING_HORIZON, rl2_in_trials
 
 TRIAL = Trial(episodes=5)
 EXPLORING_TRIAL = Trial(episodes=5, exploration_episodes=3)
@@ -42,14 +41,14 @@ BOARDS: dict[str, RobotFamily] = {
 def _maml(robot: RobotFamily, method: str, **changes: Any) -> Cell:
     """MAML or E-MAML, one gradient step."""
     config = MamlConfig(activation="tanh", step_size=0.1, iterations=150, curvature_tasks=5, trace=0.97, **changes)
-    learner = MamlChoice(method=method, config=config, rollouts=20)
+    learner = MamlSettings(method=method, config=config, rollouts=20)
     return Cell(config=BenchConfig(robot=robot, space="choice", learner=learner, evaluation=ONE_STEP), minutes=7)
 
 
 def _scratch(robot: RobotFamily) -> Cell:
     """One step of adaptation of a policy as it was drawn: what MAML's training has to add to."""
     config = PpoConfig(iterations=0, adaptation=PpoSteps(learning_rate=3e-3))
-    learner = PpoChoice(method="ppo-scratch", config=config, rollouts=20)
+    learner = PpoSettings(method="ppo-scratch", config=config, rollouts=20)
     return Cell(config=BenchConfig(robot=robot, space="choice", learner=learner, evaluation=ONE_STEP), minutes=0.2)
 
 

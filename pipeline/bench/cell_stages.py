@@ -2,20 +2,18 @@
 
 `bench-train` writes `learner.safetensors`, the whole state of the learner after its last iteration. `bench-evaluate`
 writes `returns.safetensors` (every episode of the agent, and of uniform random choices on the same tasks) and
-`scores.json` (means of each task), both with what `measures.py` measures. A learner is added by a module like
-`maml.py`; that module and what it imports are the code version of both stages, so that a change of one learner
-leaves the results of the others valid.
+`scores.json` (means of each task), both with what `measures.py` measures. The code version of both stages is that of
+this file, of the robot and of the one learner, so that a change of one learner leaves the results of the others valid.
 
 A cell may read what the chain made: trained skills (`skill` and `raw` actions), and play data (`FromPlay`). These are
 inputs of its stages, by digest; where they lie is no part of a cell.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,97 +21,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import ConfigError, RunError
-from ...meta.adaptive import AdaptiveAgent, MetaLearner
+from ...meta.adaptive import AdaptiveAgent
 from ...meta.evaluation import Evaluation, EvaluationConfig, Scores, evaluate_agent
 from ...meta.random_agent import RandomAgent
-from ...meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from ...robots.family import RobotFamily
-from ...robots.robot import Float, RobotBatch
-from ...robots.spec import RobotSpec
+from ...robots.robot import Float
 from ...robots.task import goals_of
-from ...skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint
-from ...skills.model import SkillModel
+from ...skills.checkpoint import load_checkpoint, save_checkpoint
+from ..action_spaces import LEARNED, Space, load_skills, make_space
 from ..folder import load_json, write_record
+from ..learners import LEARNERS, FromPlay, LearnerSettings, Made, name_learner
+from ..robots import choose_builtin
+from ..run_files import LEARNER_NAME
 from ..stage import Stage, Work
 from .measures import measure, watch
 from .oracle import compute_oracle
 from .rows import make_rows
 
-LEARNER_NAME = "learner.safetensors"
+MODULE = "pipeline/bench/cell_stages.py"
 RETURNS_NAME = "returns.safetensors"
 SCORES_NAME = "scores.json"
 VISITS = "visits"
 """Of each agent's tensors in `returns.safetensors`: where it went; see `measures.Measures`."""
-Space = Literal["choice", "raw", "skill", "unit"]
-SPACES: tuple[Space, ...] = get_args(Space)
 Role = Literal["play", "skills"]
 """What a cell may read: an `ingest` folder or a store, and an `extract` folder."""
 Inputs = Mapping[Role, Path]
-
-
-class Made(NamedTuple):
-    """A learner, and how agents for the evaluation are made of it."""
-
-    learner: MetaLearner
-    make_agent: Callable[[int], AdaptiveAgent]
-    """From the seed of the agent's exploration."""
-
-
-class LearnerChoice(Protocol):
-    """A learner with its settings: a frozen dataclass, part of the key."""
-
-    @property
-    def method(self) -> str:
-        """What records call it."""
-        ...
-
-    @property
-    def module(self) -> str:
-        """File of the choice below the package root: with what it imports, the code version."""
-        ...
-
-    @property
-    def rows(self) -> int:
-        """Robots that the training steps side by side."""
-        ...
-
-    @property
-    def iterations(self) -> int:
-        """Length of the training."""
-        ...
-
-    @property
-    def rollouts(self) -> int:
-        """Episodes side by side from which the agent learns one test task."""
-        ...
-
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
-        """The learner before its first iteration; `robot` is kept and `goals` are the train goals, shape (N, G)."""
-        ...
-
-
-class FromPlay(ABC):
-    """A choice, see `LearnerChoice`, whose learner starts from play data."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def require_play(self, play: Path, spec: RobotSpec) -> None:
-        """Checks that the data are of such a robot, before anything is run.
-
-        Raises:
-            StoreError: there is no whole store at `play`.
-            SpecError: the data are of another robot.
-        """
-
-    @abstractmethod
-    def start(self, learner: Any, play: Path) -> str:
-        """Changes the first parameters of a learner that `make` made; returns what became of it, for people.
-
-        Raises:
-            StoreError: there is no whole store at `play`.
-            SpecError: the data are of another robot.
-        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +57,7 @@ class BenchConfig:
     """Trains on the train tasks of `robot` where the reward of `robot` is too sparse for that; None trains on
     `robot`."""
     space: Space
-    """`choice` for robots with named actions; `unit` puts the limits of the others at -1 and 1; `skill` are trained
-    skills, and `raw` actions in the robot's units, with observations on the scale of the data of the skills."""
-    learner: LearnerChoice
+    learner: LearnerSettings
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     evaluation_seed: int = 1000
     """Of resets, noise and exploration in the evaluation; the same for all seeds of the training."""
@@ -138,48 +68,13 @@ class BenchConfig:
     @property
     def roles(self) -> tuple[Role, ...]:
         """What the cell reads; the evaluation needs the skills alone."""
-        skills: tuple[Role, ...] = ("skills",) if self.space in ("raw", "skill") else ()
+        skills: tuple[Role, ...] = ("skills",) if self.space in LEARNED else ()
         return (*skills, "play") if isinstance(self.learner, FromPlay) else skills
 
 
 def name_random(space: Space) -> str:
     """What records call random choices: in spaces that were learned from data they are other policies."""
-    return f"random-{space}" if space in ("raw", "skill") else "random"
-
-
-def make_space(name: Space, spec: RobotSpec, skills: Path | None = None, device: str = "cpu") -> ActionSpace:
-    """What the policy chooses in.
-
-    Args:
-        name: see `BenchConfig.space`.
-        spec: of the robot.
-        skills: folder of a skill model; `skill` and `raw` need one.
-        device: where the skill model and the scale of observations live.
-
-    Raises:
-        SpecError: the robot has no such actions, or the skills are for another robot.
-        RunError: there is no whole skill model at `skills`, or none is given.
-    """
-    if name == "choice":
-        return ChoiceSpace(spec)
-    if name == "unit":
-        return UnitSpace(spec)
-    if skills is None:
-        raise RunError(f"{name} actions: expected the folder of a skill model, got none; pass what extract wrote")
-    model = load_skills(skills, spec).to(device)
-    return SkillSpace(model) if name == "skill" else RawSpace(spec, model.normaliser.mean, model.normaliser.std)
-
-
-def load_skills(folder: Path, spec: RobotSpec) -> SkillModel:
-    """The skill model in a folder.
-
-    Raises:
-        RunError: there is no whole one.
-        SpecError: it is for another robot.
-    """
-    model = load_skill_model(folder)
-    spec.require_source(model.robot, str(folder))
-    return model
+    return f"random-{space}" if space in LEARNED else "random"
 
 
 def require_inputs(cell: str, config: BenchConfig, inputs: Inputs) -> None:
@@ -209,7 +104,7 @@ def require_inputs(cell: str, config: BenchConfig, inputs: Inputs) -> None:
 def make_train(config: BenchConfig, seed: int, inputs: Inputs | None = None) -> Stage:
     """The stage that meta-trains; `inputs` has what `BenchConfig.roles` names, where the stage is to be run."""
     given = _choose_inputs(inputs, config.roles)
-    return _make_stage("bench-train", config, {"learner": config.learner}, given, seed, partial(train, config))
+    return _make_stage("bench-train", config, {}, given, seed, partial(train, config))
 
 
 def _choose_inputs(inputs: Inputs | None, roles: Sequence[Role]) -> dict[str, Path]:
@@ -224,7 +119,7 @@ def make_evaluate(config: BenchConfig, trained: Path, seed: int, inputs: Inputs 
     """
     if not (trained / LEARNER_NAME).is_file():
         raise RunError(f"{trained}: expected a meta-trained learner, got none; run bench-meta from its begin")
-    settings = {"learner": config.learner, "evaluation": config.evaluation, "seed": config.evaluation_seed}
+    settings = {"evaluation": config.evaluation, "seed": config.evaluation_seed}
     roles: tuple[Role, ...] = tuple(role for role in config.roles if role == "skills")
     given = {"train": trained, **_choose_inputs(inputs, roles)}
     return _make_stage("bench-evaluate", config, settings, given, seed, partial(evaluate, config))
@@ -240,17 +135,16 @@ def _make_stage(
 ) -> Stage:
     return Stage(
         name=name,
-        # the family's name tells robots apart whose fields are the same
         config={
-            "family": config.robot.name,
-            "robot": config.robot,
+            "robot": choose_builtin(config.robot).record,
             "space": config.space,
-            **({} if config.train_robot is None else {"train robot": config.train_robot}),
+            **({} if config.train_robot is None else {"train robot": choose_builtin(config.train_robot).record}),
+            "learner": {"name": name_learner(config.learner), "settings": config.learner},
             **settings,
         },
         inputs=inputs,
         seed=seed,
-        module=config.learner.module,
+        module=(MODULE, *LEARNERS[name_learner(config.learner)].modules),
         libraries=("numpy", "torch", "safetensors", *config.libraries),
         body=body,
     )

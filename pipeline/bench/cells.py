@@ -26,20 +26,18 @@ from ...robots.movement_bandits import MovementBandits
 from ...robots.navigation import PointNavigation
 from ...robots.oracles import bernoulli_bayes_return, gridnavi_bayes_returns
 from ...robots.tabular import TabularMdps
+from ..learners import LearnerSettings, MamlSettings, MlshSettings, PpoSettings, Rl2Settings
 from .board_cells import BOARD_CELLS
 from .cell import Cell as Cell
 from .cell import Gate as Gate
 from .cell import Reference as Reference
-from .cell_stages import BenchConfig, LearnerChoice
+from .cell_stages import BenchConfig
 from .maesn_cells import MAESN_CELLS
-from .maml import MamlChoice
 from .maze_cells import MAZE_CELLS
-from .mlsh import MlshChoice
 from .mujoco_cells import MUJOCO_CELLS
 from .navigation_cells import NAVIGATION_CELLS, NAVIGATION_REFERENCES
 from .pearl_cells import PEARL_CELLS
-from .ppo import PpoChoice
-from .rl2 import GROWING_HORIZON, Rl2Choice, rl2_in_trials
+from .rl2_cells import GROWING_HORIZON, rl2_in_trials
 from .varibad_cells import VARIBAD_CELLS
 
 ALL = "all"
@@ -65,7 +63,7 @@ def _navigation(
     -2.8 and -5.0 after three steps, where one halving alone left them between -4.1 and -5.9.
     """
     config = MamlConfig(**{"curvature_tasks": 10, **changes})
-    learner = MamlChoice(method=method, config=config, rule=rule, later_scale=0.4)
+    learner = MamlSettings(method=method, config=config, rule=rule, later_scale=0.4)
     return Cell(
         config=BenchConfig(robot=PointNavigation(), space="unit", learner=learner, evaluation=STEPS),
         minutes=minutes,
@@ -88,7 +86,7 @@ def _bandit(pulls: int, arms: int, gittins: float, published: float, minutes: fl
         references += (Reference("bayes-optimal-exact", (bernoulli_bayes_return(arms, pulls),), "robots/oracles.py"),)
     return Cell(
         config=BenchConfig(
-            robot=BernoulliBandits(pulls=pulls, arms=arms), space="choice", learner=Rl2Choice(config=config)
+            robot=BernoulliBandits(pulls=pulls, arms=arms), space="choice", learner=Rl2Settings(config=config)
         ),
         minutes=minutes,
         gates=() if gate is None else (Gate(gate, 1),),
@@ -100,7 +98,7 @@ DUAN_TRIAL = Trial(episodes=10)
 GRIDNAVI_TRIAL = Trial(episodes=4)
 
 
-def _on_movement_bandits(learner: LearnerChoice, minutes: float, gates: tuple[Gate, ...] = ()) -> Cell:
+def _on_movement_bandits(learner: LearnerSettings, minutes: float, gates: tuple[Gate, ...] = ()) -> Cell:
     """Ten steps of adaptation, 40 episodes before each, in ten repetitions of both tasks."""
     evaluation = EvaluationConfig(adapt_steps=10, trials=10)
     return Cell(
@@ -115,7 +113,7 @@ CELLS: dict[str, Cell] = {
         config=BenchConfig(
             robot=PointNavigation(num_train=8, num_test=4),
             space="unit",
-            learner=MamlChoice(config=MamlConfig(hidden=(8,), iterations=4, tasks=2, episodes=2), rollouts=2),
+            learner=MamlSettings(config=MamlConfig(hidden=(8,), iterations=4, tasks=2, episodes=2), rollouts=2),
             evaluation=EvaluationConfig(adapt_steps=2),
         ),
         minutes=0.1,
@@ -130,7 +128,7 @@ CELLS: dict[str, Cell] = {
         config=BenchConfig(
             robot=MovementBandits(),
             space="choice",
-            learner=MlshChoice(
+            learner=MlshSettings(
                 config=MlshConfig(groups=2, rollouts=2, warmup=1, iterations=4, hidden=(8,)), rollouts=2
             ),
             evaluation=EvaluationConfig(adapt_steps=2),
@@ -184,7 +182,7 @@ CELLS: dict[str, Cell] = {
         references=(Reference("bayes-optimal-exact", tuple(gridnavi_bayes_returns(4).tolist()), "robots/oracles.py"),),
     ),
     "mlsh-movement-bandits": _on_movement_bandits(
-        MlshChoice(
+        MlshSettings(
             config=MlshConfig(
                 groups=20,
                 rollouts=80,
@@ -202,7 +200,7 @@ CELLS: dict[str, Cell] = {
     ),
     "ppo-movement-bandits": _on_movement_bandits(
         # as many samples for the policy at each update as MLSH's sub-policies have
-        PpoChoice(
+        PpoSettings(
             config=PpoConfig(
                 hidden=(32, 32),
                 iterations=120,

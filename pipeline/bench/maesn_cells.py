@@ -9,16 +9,15 @@ from ...meta.gradient.maesn import MaesnConfig
 from ...meta.gradient.maml import MamlConfig
 from ...meta.trpo import TrustRegion
 from ...robots.navigation import SEMICIRCLE, SPARSE_SEMICIRCLE, PointNavigation
+from ..learners import LearnerSettings, MaesnSettings, MamlSettings
 from .cell import Cell, Gate
-from .cell_stages import BenchConfig, LearnerChoice
-from .maesn import MaesnChoice
-from .maml import MamlChoice
+from .cell_stages import BenchConfig
 
 ADAPT_STEPS = 10
 """Of a test task, with 20 episodes before each."""
 
 
-def _cell(learner: LearnerChoice, minutes: float, *gates: Gate) -> Cell:
+def _cell(learner: LearnerSettings, minutes: float, *gates: Gate) -> Cell:
     return Cell(
         config=BenchConfig(
             robot=PointNavigation(variant=SPARSE_SEMICIRCLE, num_train=100, num_test=100),
@@ -32,7 +31,7 @@ def _cell(learner: LearnerChoice, minutes: float, *gates: Gate) -> Cell:
     )
 
 
-def _maesn(method: str, inner_steps: int, iterations: int) -> MaesnChoice:
+def _maesn(method: str, inner_steps: int, iterations: int) -> MaesnSettings:
     """Settings as tried, one seed each, return after ten steps on goals of neither train nor test tasks.
 
     With natural gradients and step sizes that stay as learned: 11.2 with `kl_weight_after` .01; 1.1 with 0; 6.9 with
@@ -49,7 +48,7 @@ def _maesn(method: str, inner_steps: int, iterations: int) -> MaesnChoice:
         trust_region=TrustRegion(max_kl=0.1),
         curvature_episodes=6,
     )
-    return MaesnChoice(method=method, config=config, later_scale=1.0)
+    return MaesnSettings(method=method, config=config, later_scale=1.0)
 
 
 MAESN_CELLS: dict[str, Cell] = {
@@ -58,13 +57,13 @@ MAESN_CELLS: dict[str, Cell] = {
             robot=PointNavigation(variant=SPARSE_SEMICIRCLE, num_train=8, num_test=4),
             train_robot=PointNavigation(variant=SEMICIRCLE),
             space="unit",
-            learner=MaesnChoice(config=MaesnConfig(hidden=(8,), iterations=4, tasks=2, episodes=4), rollouts=4),
+            learner=MaesnSettings(config=MaesnConfig(hidden=(8,), iterations=4, tasks=2, episodes=4), rollouts=4),
             evaluation=EvaluationConfig(adapt_steps=2),
         ),
         minutes=0.1,
     ),
     "maesn-sparse-semicircle": _cell(_maesn("maesn", 1, 300), 1, Gate(8.0, ADAPT_STEPS)),
     "latent-space-sparse-semicircle": _cell(_maesn("latent-space", 0, 600), 1),
-    "maml-sparse-semicircle": _cell(MamlChoice(config=MamlConfig(iterations=300, curvature_tasks=5), rollouts=20), 5),
+    "maml-sparse-semicircle": _cell(MamlSettings(config=MamlConfig(iterations=300, curvature_tasks=5), rollouts=20), 5),
 }
 """By name."""

@@ -20,9 +20,10 @@ from ...meta.inference.pearl import PearlConfig
 from ...meta.memory.rl2 import Rl2Config
 from ...meta.trial import Trial
 from ...robots.maze_family import Maze
+from ..action_spaces import Space
+from ..learners import BcMamlSettings, BcPearlSettings, LearnerSettings, MamlSettings, PearlSettings, Rl2Settings
 from .cell import Cell
-from .cell_stages import BenchConfig, LearnerChoice, Space
-from .maze import MazeBcMaml, MazeBcPearl, MazeMaml, MazePearl, MazeRl2
+from .cell_stages import BenchConfig
 
 MAZE = Maze()
 SEARCH = 20
@@ -62,7 +63,7 @@ MAML = MamlConfig(
 )
 
 
-def _cell(space: Space, learner: LearnerChoice, evaluation: EvaluationConfig, minutes: float, *extra: str) -> Cell:
+def _cell(space: Space, learner: LearnerSettings, evaluation: EvaluationConfig, minutes: float, *extra: str) -> Cell:
     libraries = ("mujoco", *extra)
     return Cell(
         config=BenchConfig(robot=MAZE, space=space, learner=learner, evaluation=evaluation, libraries=libraries),
@@ -70,7 +71,7 @@ def _cell(space: Space, learner: LearnerChoice, evaluation: EvaluationConfig, mi
     )
 
 
-def _rl2() -> LearnerChoice:
+def _rl2() -> LearnerSettings:
     """Trials of five episodes, in which search and use of what was found fit."""
     config = Rl2Config(
         trial=Trial(episodes=5),
@@ -82,7 +83,7 @@ def _rl2() -> LearnerChoice:
         trace=0.95,
         entropy_weight=0.0,
     )
-    return MazeRl2(method="rl2-skill", config=config)
+    return Rl2Settings(method="rl2-skill", config=config)
 
 
 def _demo() -> Cell:
@@ -100,7 +101,7 @@ def _demo() -> Cell:
         context=8,
         replay=400,
     )
-    learner = MazeBcPearl(
+    learner = BcPearlSettings(
         method="bc-pearl-skill", config=config, prior_episodes=1, cloning=CloneConfig(noise_dim=2, updates=50)
     )
     return Cell(
@@ -118,11 +119,14 @@ def _demo() -> Cell:
 MAZE_CELLS: dict[str, Cell] = {
     "demo-bc-pearl-maze": _demo(),
     "pearl-maze-skill": _cell(
-        "skill", MazePearl(method="pearl-skill", config=SKILL_PEARL, prior_episodes=SEARCH, greedy=False), INFERRED, 17
+        "skill",
+        PearlSettings(method="pearl-skill", config=SKILL_PEARL, prior_episodes=SEARCH, greedy=False),
+        INFERRED,
+        17,
     ),
     "pearl-ft-maze-skill": _cell(
         "skill",
-        MazePearl(
+        PearlSettings(
             method="pearl-ft-skill",
             config=SKILL_PEARL,
             prior_episodes=SEARCH,
@@ -134,17 +138,19 @@ MAZE_CELLS: dict[str, Cell] = {
         21,
     ),
     "rl2-maze-skill": _cell("skill", _rl2(), EvaluationConfig(trial=Trial(episodes=5), trials=5), 27),
-    "maml-maze-skill": _cell("skill", MazeMaml(method="maml-skill", config=MAML, rollouts=SEARCH), STEPS, 6),
+    "maml-maze-skill": _cell("skill", MamlSettings(method="maml-skill", config=MAML, rollouts=SEARCH), STEPS, 6),
     "pearl-maze-raw": _cell(
-        "raw", MazePearl(method="pearl-raw", config=RAW_PEARL, prior_episodes=SEARCH, greedy=False), INFERRED, 48
+        "raw", PearlSettings(method="pearl-raw", config=RAW_PEARL, prior_episodes=SEARCH, greedy=False), INFERRED, 48
     ),
     "bc-pearl-maze-raw": _cell(
         "raw",
-        MazeBcPearl(method="bc-pearl-raw", config=RAW_PEARL, prior_episodes=SEARCH, greedy=False),
+        BcPearlSettings(method="bc-pearl-raw", config=RAW_PEARL, prior_episodes=SEARCH, greedy=False),
         INFERRED,
         48,
         "zarr",
     ),
-    "bc-maml-maze-raw": _cell("raw", MazeBcMaml(method="bc-maml-raw", config=MAML, rollouts=SEARCH), STEPS, 21, "zarr"),
+    "bc-maml-maze-raw": _cell(
+        "raw", BcMamlSettings(method="bc-maml-raw", config=MAML, rollouts=SEARCH), STEPS, 21, "zarr"
+    ),
 }
 """By name."""

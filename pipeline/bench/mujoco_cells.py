@@ -22,9 +22,9 @@ from ...robots.ant import ANT_DIRECTION, Ants
 from ...robots.arm import ARM_DYNAMICS, ARM_TARGET, Arms
 from ...robots.cheetah import CHEETAH_DIRECTION_10MS, CHEETAH_VELOCITY_10MS, Cheetahs
 from ...robots.family import RobotFamily
+from ..learners import LearnerSettings, MamlSettings, PearlSettings, PpoSettings, Rl2Settings
 from .cell import Cell, Reference
-from .cell_stages import BenchConfig, LearnerChoice
-from .mujoco_robots import MujocoMaml, MujocoPearl, MujocoPpo, MujocoRl2
+from .cell_stages import BenchConfig
 
 FINN = "Finn et al. 2017, the authors' stored results"
 DIRECTION = Cheetahs(variant=CHEETAH_DIRECTION_10MS)
@@ -36,7 +36,7 @@ STEPS_REPEATED = EvaluationConfig(adapt_steps=3, trials=20)
 """There are two directions only, and one adaptation of each says little."""
 
 
-def _maml(episodes: int, iterations: int, max_kl: float) -> LearnerChoice:
+def _maml(episodes: int, iterations: int, max_kl: float) -> LearnerSettings:
     """As published, but for the tasks that give the curvature (published: all)."""
     config = MamlConfig(
         step_size=0.1,
@@ -46,7 +46,7 @@ def _maml(episodes: int, iterations: int, max_kl: float) -> LearnerChoice:
         curvature_tasks=10,
         trust_region=TrustRegion(max_kl=max_kl),
     )
-    return MujocoMaml(config=config, rollouts=20)
+    return MamlSettings(config=config, rollouts=20)
 
 
 def _rl2(robot: RobotFamily, repetitions: int, **changes: Any) -> BenchConfig:
@@ -61,7 +61,7 @@ def _rl2(robot: RobotFamily, repetitions: int, **changes: Any) -> BenchConfig:
         "trace": 0.95,
         "entropy_weight": 0.0,
     }
-    learner = MujocoRl2(config=Rl2Config(trial=trial, **{**settings, **changes}))
+    learner = Rl2Settings(config=Rl2Config(trial=trial, **{**settings, **changes}))
     evaluation = EvaluationConfig(trial=trial, trials=repetitions)
     return BenchConfig(robot=robot, space="unit", learner=learner, evaluation=evaluation)
 
@@ -79,14 +79,14 @@ def _pearl_velocity() -> BenchConfig:
         context=100,
     )
     evaluation = EvaluationConfig(trial=Trial(episodes=3), trials=2)
-    return BenchConfig(robot=VELOCITY, space="unit", learner=MujocoPearl(config=config), evaluation=evaluation)
+    return BenchConfig(robot=VELOCITY, space="unit", learner=PearlSettings(config=config), evaluation=evaluation)
 
 
 def _ppo_arm() -> BenchConfig:
     """One policy for all dynamics, as many decisions as RL2 has, and what fine-tuning makes of it in each."""
     training = PpoSteps(learning_rate=1e-3, discount=0.97)
     config = PpoConfig(iterations=300, tasks=32, episodes=4, training=training, adaptation=training)
-    learner = MujocoPpo(config=config, rollouts=20)
+    learner = PpoSettings(config=config, rollouts=20)
     return BenchConfig(robot=Arms(variant=ARM_DYNAMICS), space="unit", learner=learner, evaluation=STEPS)
 
 

@@ -9,11 +9,9 @@ from ...meta.baselines.ppo import PpoConfig, PpoSteps
 from ...meta.evaluation import EvaluationConfig
 from ...meta.memory.recurrent_updater import RecurrentUpdaterConfig
 from ...robots.navigation import PointNavigation
+from ..learners import DistralSettings, LearnerSettings, PpoSettings, RecurrentUpdaterSettings
 from .cell import Cell, Gate, Reference
-from .cell_stages import BenchConfig, LearnerChoice
-from .distral import DistralChoice
-from .ppo import PpoChoice
-from .recurrent_updater import RecurrentUpdaterChoice
+from .cell_stages import BenchConfig
 
 FINN = "Finn et al. 2017, the authors' stored results"
 NAVIGATION_REFERENCES = (
@@ -28,7 +26,7 @@ PPO_STEPS = 10
 """Steps of adaptation: more than of the learners that were trained to need few."""
 
 
-def _cell(learner: LearnerChoice, minutes: float, adapt_steps: int, *gates: Gate) -> Cell:
+def _cell(learner: LearnerSettings, minutes: float, adapt_steps: int, *gates: Gate) -> Cell:
     return Cell(
         config=BenchConfig(
             robot=PointNavigation(),
@@ -42,7 +40,7 @@ def _cell(learner: LearnerChoice, minutes: float, adapt_steps: int, *gates: Gate
     )
 
 
-def _demo(learner: LearnerChoice) -> Cell:
+def _demo(learner: LearnerSettings) -> Cell:
     robot = PointNavigation(num_train=8, num_test=4)
     evaluation = EvaluationConfig(adapt_steps=1)
     return Cell(config=BenchConfig(robot=robot, space="unit", learner=learner, evaluation=evaluation), minutes=0.1)
@@ -50,19 +48,19 @@ def _demo(learner: LearnerChoice) -> Cell:
 
 NAVIGATION_CELLS: dict[str, Cell] = {
     "demo-recurrent-updater": _demo(
-        RecurrentUpdaterChoice(
+        RecurrentUpdaterSettings(
             config=RecurrentUpdaterConfig(
                 hidden=(8,), embedding=8, memory=8, rank=2, iterations=4, tasks=2, support=2, query=2, minibatch=2
             ),
             rollouts=2,
         )
     ),
-    "demo-ppo": _demo(PpoChoice(config=PpoConfig(hidden=(8,), iterations=4, tasks=2, episodes=2), rollouts=2)),
+    "demo-ppo": _demo(PpoSettings(config=PpoConfig(hidden=(8,), iterations=4, tasks=2, episodes=2), rollouts=2)),
     "demo-distral": _demo(
-        DistralChoice(config=DistralConfig(hidden=(8,), iterations=4, tasks=2, episodes=2), rollouts=2)
+        DistralSettings(config=DistralConfig(hidden=(8,), iterations=4, tasks=2, episodes=2), rollouts=2)
     ),
     "recurrent-updater-2d-navigation": _cell(
-        RecurrentUpdaterChoice(
+        RecurrentUpdaterSettings(
             config=RecurrentUpdaterConfig(activation="relu", tasks=20, query=10, epochs=3, minibatch=5)
         ),
         3,
@@ -70,7 +68,7 @@ NAVIGATION_CELLS: dict[str, Cell] = {
         Gate(-12.0, 1),
     ),
     "recurrent-updater-rounds-2d-navigation": _cell(
-        RecurrentUpdaterChoice(
+        RecurrentUpdaterSettings(
             method="recurrent-updater-rounds",
             config=RecurrentUpdaterConfig(
                 activation="relu",
@@ -87,17 +85,17 @@ NAVIGATION_CELLS: dict[str, Cell] = {
         Gate(-12.0, 1),
     ),
     "ppo-2d-navigation": _cell(
-        PpoChoice(
+        PpoSettings(
             config=PpoConfig(iterations=60, training=PpoSteps(learning_rate=1e-3, epochs=5), adaptation=ADAPTATION)
         ),
         1,
         PPO_STEPS,
     ),
     "ppo-scratch-2d-navigation": _cell(
-        PpoChoice(method="ppo-scratch", config=PpoConfig(iterations=0, adaptation=ADAPTATION)), 1, PPO_STEPS
+        PpoSettings(method="ppo-scratch", config=PpoConfig(iterations=0, adaptation=ADAPTATION)), 1, PPO_STEPS
     ),
     "distral-2d-navigation": _cell(
-        DistralChoice(config=DistralConfig(training=PpoSteps(learning_rate=3e-3, epochs=5), adaptation=ADAPTATION)),
+        DistralSettings(config=DistralConfig(training=PpoSteps(learning_rate=3e-3, epochs=5), adaptation=ADAPTATION)),
         1,
         PPO_STEPS,
     ),

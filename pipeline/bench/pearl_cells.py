@@ -11,9 +11,9 @@ from ...meta.evaluation import EvaluationConfig
 from ...meta.inference.pearl import PearlConfig
 from ...meta.trial import Trial
 from ...robots.navigation import POINT_ROBOT, SEMICIRCLE, SPARSE_SEMICIRCLE, PointNavigation
+from ..learners import LearnerSettings, PearlSettings, SacSettings
 from .cell import Cell, Gate
-from .cell_stages import BenchConfig, LearnerChoice
-from .pearl import PearlChoice, SacChoice
+from .cell_stages import BenchConfig
 
 EPISODES = EvaluationConfig(trial=Trial(episodes=20), trials=2)
 STEPS = EvaluationConfig(adapt_steps=19, trials=2)
@@ -50,13 +50,13 @@ SPARSE_PEARL = PearlConfig(
 )
 
 
-def _cell(robot: PointNavigation, learner: LearnerChoice, evaluation: EvaluationConfig) -> BenchConfig:
+def _cell(robot: PointNavigation, learner: LearnerSettings, evaluation: EvaluationConfig) -> BenchConfig:
     return BenchConfig(robot=robot, space="unit", learner=learner, evaluation=evaluation)
 
 
 def _pearl_point_robot(fine_tuning: TaskSacConfig | None = None) -> BenchConfig:
     """The dense point robot with random starts."""
-    learner = PearlChoice(
+    learner = PearlSettings(
         method="pearl" if fine_tuning is None else "pearl-ft", config=POINT_PEARL, fine_tuning=fine_tuning
     )
     return _cell(POINT, learner, EPISODES if fine_tuning is None else STEPS)
@@ -64,7 +64,7 @@ def _pearl_point_robot(fine_tuning: TaskSacConfig | None = None) -> BenchConfig:
 
 def _pearl_sparse_semicircle(fine_tuning: TaskSacConfig | None = None) -> BenchConfig:
     """The sparse semicircle; SAC learns from the dense reward in training."""
-    learner = PearlChoice(
+    learner = PearlSettings(
         method="pearl" if fine_tuning is None else "pearl-ft",
         config=SPARSE_PEARL,
         shaped=SEMICIRCLE,
@@ -94,9 +94,9 @@ def _demo_pearl(fine_tuning: TaskSacConfig | None = None) -> BenchConfig:
         replay=200,
     )
     if fine_tuning is None:
-        learner = PearlChoice(config=config, shaped=SEMICIRCLE)
+        learner = PearlSettings(config=config, shaped=SEMICIRCLE)
         return _cell(DEMO_ROBOT, learner, EvaluationConfig(trial=Trial(episodes=3)))
-    learner = PearlChoice(
+    learner = PearlSettings(
         method="pearl-ft", config=config, shaped=SEMICIRCLE, fine_tuning=fine_tuning, inference_episodes=2
     )
     return _cell(DEMO_ROBOT, learner, EvaluationConfig(adapt_steps=3))
@@ -106,7 +106,9 @@ PEARL_CELLS: dict[str, Cell] = {
     "demo-pearl": Cell(config=_demo_pearl(), minutes=0.1),
     "demo-pearl-ft": Cell(config=_demo_pearl(DEMO_TUNING), minutes=0.1),
     "demo-sac": Cell(
-        config=_cell(DEMO_ROBOT, SacChoice(config=DEMO_TUNING, tasks=4, iterations=2), EvaluationConfig(adapt_steps=2)),
+        config=_cell(
+            DEMO_ROBOT, SacSettings(config=DEMO_TUNING, tasks=4, iterations=2), EvaluationConfig(adapt_steps=2)
+        ),
         minutes=0.1,
     ),
     "pearl-point-robot": Cell(config=_pearl_point_robot(), minutes=2, gates=(Gate(-8.0, 20),)),
@@ -114,7 +116,7 @@ PEARL_CELLS: dict[str, Cell] = {
         config=_pearl_point_robot(TaskSacConfig(sac=replace(POINT_SAC, learning_rate=5e-4), updates=30)), minutes=3
     ),
     "sac-point-robot": Cell(
-        config=_cell(POINT, SacChoice(config=TaskSacConfig(sac=POINT_SAC, updates=100)), STEPS), minutes=2
+        config=_cell(POINT, SacSettings(config=TaskSacConfig(sac=POINT_SAC, updates=100)), STEPS), minutes=2
     ),
     "pearl-sparse-semicircle": Cell(config=_pearl_sparse_semicircle(), minutes=9, gates=(Gate(8.0, 20),)),
     "pearl-ft-sparse-semicircle": Cell(
@@ -122,7 +124,7 @@ PEARL_CELLS: dict[str, Cell] = {
         minutes=10,
     ),
     "sac-sparse-semicircle": Cell(
-        config=_cell(SPARSE, SacChoice(config=TaskSacConfig(sac=SPARSE_SAC, updates=100)), STEPS), minutes=3
+        config=_cell(SPARSE, SacSettings(config=TaskSacConfig(sac=SPARSE_SAC, updates=100)), STEPS), minutes=3
     ),
 }
 """By name."""

@@ -5,9 +5,9 @@ from ...meta.inference.varibad import VaeConfig, VaribadConfig
 from ...meta.trial import Trial
 from ...robots.gridnavi import GridNavi
 from ...robots.oracles import gridnavi_bayes_returns
+from ..learners import VaribadSettings
 from .cell import Cell, Gate, Reference
 from .cell_stages import BenchConfig
-from .varibad import VaribadChoice
 
 TRIAL = Trial(episodes=4)
 
@@ -16,7 +16,7 @@ VARIBAD_CELLS: dict[str, Cell] = {
         config=BenchConfig(
             robot=GridNavi(num_train=16),
             space="choice",
-            learner=VaribadChoice(
+            learner=VaribadSettings(
                 config=VaribadConfig(
                     trial=Trial(episodes=2),
                     trials=8,
@@ -34,7 +34,7 @@ VARIBAD_CELLS: dict[str, Cell] = {
         config=BenchConfig(
             robot=GridNavi(),
             space="choice",
-            learner=VaribadChoice(
+            learner=VaribadSettings(
                 config=VaribadConfig(
                     trial=TRIAL,
                     iterations=1500,

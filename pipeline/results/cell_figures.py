@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from ..action_spaces import SPACES
 from ..bench.cell import Gate
-from ..bench.cell_stages import SPACES, name_random
+from ..bench.cell_stages import name_random
 from ..bench.gate_progress import WINDOW
 from .labels import DASHED, LABELS
 from .records import group

@@ -22,7 +22,8 @@ from ...adapt.bundle import Bundle, load_bundle, require_robot
 from ...adapt.loop import AdaptConfig, Adapter
 from ...adapt.policy import make_agent, require_reward_head, simpl_config_of
 from ...adapt.safety import SafetyLimits
-from ...errors import BundleError, ConfigError
+from ...bounds import Bounded, CountFromZero
+from ...errors import BundleError
 from ...robots.family import RobotFamily, make_robots
 from ...robots.maze_family import Maze
 from ...robots.robot import RobotBatch
@@ -44,23 +45,14 @@ MOST_ROWS = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptStageConfig:
+class AdaptStageConfig(Bounded):
     """The adaptation loop, and how its policies are evaluated on the way."""
 
     loop: Annotated[AdaptConfig, tyro.conf.arg(name="")] = field(default_factory=AdaptConfig)
-    evaluations: int = 20
+    evaluations: CountFromZero = 20
     """Extra episodes per task for each evaluation (simulators only); 0 evaluates nothing."""
-    evaluate_at: tuple[int, ...] = (40, 60, 100, 300)
+    evaluate_at: tuple[CountFromZero, ...] = (40, 60, 100, 300)
     """Episodes after which policies are evaluated, beside 0, the end of exploration and the last."""
-
-    def __post_init__(self) -> None:
-        """Refuses a negative number.
-
-        Raises:
-            ConfigError: names the field.
-        """
-        if self.evaluations < 0:
-            raise ConfigError(f"adapt.evaluations: expected 0 or more, got {self.evaluations}; correct it")
 
     def is_due(self, episode: int) -> bool:
         """Whether the policies are evaluated after this episode."""

@@ -24,6 +24,7 @@ from ...adapt.learner_bundle import LearnerBundle, load_learner_bundle, require_
 from ...adapt.learners.host import make_hosted
 from ...adapt.learners.plain_policy import PLAIN_POLICIES, write_plain_policy
 from ...adapt.rows.loop import LearnerAdapter
+from ...bounds import Bounded, Count
 from ...errors import ConfigError
 from ...robots.family import RobotFamily
 from ...robots.task import Task, goals_of
@@ -43,21 +44,12 @@ OWN_TASKS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptLearnerConfig:
+class AdaptLearnerConfig(Bounded):
     """How long the agent has in each task."""
 
-    episodes: int | None = None
+    episodes: Count | None = None
     """Episodes per task in all; without it, as many as it was judged by. Between two rounds of the bundle's budget
     there is one step of adaptation."""
-
-    def __post_init__(self) -> None:
-        """Refuses an empty budget.
-
-        Raises:
-            ConfigError: there are no episodes.
-        """
-        if self.episodes is not None and self.episodes < 1:
-            raise ConfigError(f"--episodes: expected at least 1, got {self.episodes}; raise it")
 
 
 def find_simulator(bundle: LearnerBundle) -> RobotFamily:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...adapt.bundle import write_bundle
 from ...adapt.contract import BundleContract
 from ...adapt.golden import make_golden_inputs
+from ...bounds import Bounded, Seed
 from ...errors import BundleError
 from ...meta.simpl.agent import SimplAgent
 from ...meta.simpl.pool import Transitions
@@ -28,10 +29,10 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExportConfig:
+class ExportConfig(Bounded):
     """How the bundle is written."""
 
-    golden_seed: int = 0
+    golden_seed: Seed = 0
     """Seed of the recorded inputs."""
 
 

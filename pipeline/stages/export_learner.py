@@ -1,45 +1,55 @@
-"""Stage `export` for learners of the benchmark: `bundle/`, of a seed that `supple bench-meta` has trained."""
+"""Stage `export` for learners of `learners.py`: `bundle/`, of a seed that was meta-trained by a benchmark.
+
+What was trained, and how it was judged, is read from the records of its stages.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ...adapt.learner_contract import Budget
 from ...adapt.learners.exported import write_exported
-from ...errors import RunError
+from ...errors import BundleError, RunError
+from ...meta.evaluation import EvaluationConfig
 from ...robots.task import goals_of
 from ...skills.checkpoint import load_checkpoint
-from ..bench.cell_stages import LEARNER_NAME, BenchConfig, make_space
-from ..bench.cells import CELLS
-from ..bench.learner_exports import find_exporter
+from ..action_spaces import Space, make_space
 from ..folder import compute_path_digest, load_json
-from ..keys import compute_plain, find_first_difference, load_record
-from ..robots import choose_builtin
-from ..run_files import RUN_NAME
+from ..keys import RECORD_NAME, load_record
+from ..learners import LEARNERS, LearnerSettings, read_learner
+from ..plain_config import read_config
+from ..robots import RobotChoice, find_recorded
+from ..run_files import LEARNER_NAME, RUN_NAME
 from ..stage import Stage, Work
 from .export import NAME, ExportConfig
 
-TRAIN = "train"
+TRAIN, EVALUATE = "train", "evaluate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """A seed of a cell that was trained."""
+    """A learner that was meta-trained."""
 
     folder: Path
     """The stage folder of the training."""
-    cell: str
+    name: str
+    """Of the learner's row."""
+    learner: LearnerSettings
+    robot: RobotChoice
+    space: Space
+    evaluation: EvaluationConfig
+    """How it was judged; where it was not, as its settings say."""
     seed: int
-    commit: str
-    config: BenchConfig
+    source: Mapping[str, str]
+    """What it was trained for, and the commit that it was trained with."""
     skills: Path | None
     """Folder of the skills that it was trained with."""
 
 
 def find_seed_folder(path: Path) -> Path | None:
-    """The folder of a seed of `bench-meta`, from itself or its `train` folder; None where `path` is something else."""
+    """The folder of a seed, from itself or its `train` folder; None where `path` is something else."""
     for folder in (path, path.parent):
         if (folder / RUN_NAME).is_file() and (folder / TRAIN / LEARNER_NAME).is_file():
             return folder
@@ -50,32 +60,37 @@ def load_trained(folder: Path) -> Trained:
     """What was trained in a seed's folder.
 
     Raises:
-        RunError: the cell is not known, or its settings have changed since.
+        RunError: The records do not say what was trained, or the skills are gone.
     """
-    run = load_json(folder / RUN_NAME)
-    name = run.get("cell")
-    if name not in CELLS:
-        raise RunError(f"{folder / RUN_NAME}: expected a known cell, got {name!r}; see supple bench-meta --list")
-    config = CELLS[name].config
-    wanted = {"robot": config.robot, "space": config.space, "learner": config.learner}
-    record = load_record(folder / TRAIN)
-    found = record["fields"]["config"]
-    difference = find_first_difference(
-        {key: found.get(key) for key in wanted}, compute_plain(wanted, f"bench-meta {name}")
-    )
-    if difference is not None:
-        field, old, new = difference
-        raise RunError(
-            f"{folder / TRAIN}: expected {field} = {new} as the cell {name} has it now, got {old}; run bench-meta again"
-        )
+    run, record = load_json(folder / RUN_NAME), load_record(folder / TRAIN)
+    config, where = record["fields"]["config"], str(folder / TRAIN / RECORD_NAME)
+    try:
+        learner = read_learner(config["learner"]["name"], config["learner"]["settings"], f"{where} learner")
+        robot = find_recorded(config["robot"], None, f"{where} robot")
+        space = cast(Space, read_config(Space, config["space"], f"{where} space"))
+        evaluation = load_evaluation(folder / EVALUATE) or learner.evaluation
+    except (KeyError, TypeError, BundleError) as error:
+        raise RunError(f"{where}: expected what was trained, got {error}; train it again") from error
     return Trained(
         folder=folder / TRAIN,
-        cell=name,
+        name=str(config["learner"]["name"]),
+        learner=learner,
+        robot=robot,
+        space=space,
+        evaluation=evaluation,
         seed=int(run.get("seed", 0)),
-        commit=str(run.get("commit", "unknown")),
-        config=config,
+        source={name: str(run.get(name, "unknown")) for name in ("cell", "commit")},
         skills=find_skills(folder / TRAIN, record),
     )
+
+
+def load_evaluation(folder: Path) -> EvaluationConfig | None:
+    """How a learner was judged in a stage folder; None where it was not."""
+    if not (folder / RECORD_NAME).is_file():
+        return None
+    config = load_record(folder)["fields"]["config"]
+    found: EvaluationConfig = read_config(EvaluationConfig, config.get("evaluation"), f"{folder} evaluation")
+    return found
 
 
 def find_skills(trained: Path, record: Mapping[str, Any]) -> Path | None:
@@ -95,13 +110,13 @@ def find_skills(trained: Path, record: Mapping[str, Any]) -> Path | None:
     return path
 
 
-def make_budget(config: BenchConfig) -> Budget:
-    """How the learner was evaluated, with its side by side episodes one after the other as on one robot."""
-    trial, rollouts = config.evaluation.trial, config.learner.rollouts
+def make_budget(evaluation: EvaluationConfig, rollouts: int) -> Budget:
+    """How the learner was judged, with its side by side episodes one after the other as on one robot."""
+    trial = evaluation.trial
     return Budget(
         episodes=trial.episodes * rollouts,
         exploration_episodes=trial.exploration_episodes * rollouts,
-        adapt_steps=config.evaluation.adapt_steps,
+        adapt_steps=evaluation.adapt_steps,
     )
 
 
@@ -109,28 +124,26 @@ def make_export_learner(folder: Path, export: ExportConfig) -> Stage:
     """The stage; it draws nothing at random but the inputs of the golden trial.
 
     Args:
-        folder: of a seed, see `find_seed_folder`.
-        export: seed of the golden trial.
+        folder: Of a seed, see `find_seed_folder`.
+        export: Seed of the golden trial.
 
     Raises:
-        RunError: see `load_trained`.
-        BundleError: no bundle can hold the learner or name the robot.
+        RunError: See `load_trained`.
     """
     trained = load_trained(folder)
-    find_exporter(trained.config.learner)
     settings = {
         "export": export,
-        "cell": trained.cell,
-        "simulator": choose_builtin(trained.config.robot).record,
-        "learner": trained.config.learner,
-        "evaluation": trained.config.evaluation,
+        "source": trained.source,
+        "simulator": trained.robot.record,
+        "learner": {"name": trained.name, "settings": trained.learner},
+        "evaluation": trained.evaluation,
     }
     return Stage(
         name="export",
         config=settings,
         inputs={"train": trained.folder, **({} if trained.skills is None else {"skills": trained.skills})},
         seed=export.golden_seed,
-        module="pipeline/stages/export_learner.py",
+        module=("pipeline/stages/export_learner.py", *LEARNERS[trained.name].modules),
         libraries=("numpy", "torch", "safetensors"),
         body=partial(export_learner, trained),
     )
@@ -139,25 +152,24 @@ def make_export_learner(folder: Path, export: ExportConfig) -> Stage:
 def export_learner(trained: Trained, work: Work) -> None:
     """Writes the bundle with a golden trial of the trained agent; numpy, and the host, must play it alike."""
     work.start_afresh()
-    config = trained.config
-    robot = config.robot.make(config.learner.rows)
-    space = make_space(config.space, robot.spec, trained.skills)
-    made = config.learner.make(space, robot, goals_of(config.robot.tasks().train), seed=trained.seed, device="cpu")
+    family, settings = trained.robot.family, trained.learner
+    robot = family.make(settings.rows)
+    space = make_space(trained.space, robot.spec, trained.skills)
+    made = settings.make(space, robot, goals_of(family.tasks().train), seed=trained.seed, device="cpu")
     tensors, facts = load_checkpoint(trained.folder / LEARNER_NAME)
     made.learner.load_state(tensors, facts)
     provenance: dict[str, Any] = {
-        "cell": trained.cell,
-        "method": config.learner.method,
+        **trained.source,
+        "method": settings.method,
         "seed": trained.seed,
-        "commit": trained.commit,
         "train": compute_path_digest(trained.folder),
     }
     write_exported(
         work.folder / NAME,
-        find_exporter(config.learner)(made.learner, config.learner),
+        LEARNERS[trained.name].export(made.learner, settings),
         robot.spec,
-        make_budget(config),
-        simulator=choose_builtin(config.robot).record,
+        make_budget(trained.evaluation, settings.rollouts),
+        simulator=trained.robot.record,
         provenance=provenance,
         seed=work.seed,
     )

@@ -6,15 +6,16 @@ Writes `skill.safetensors`, `skill.json` and `skill-report.json` (how good the s
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...bounds import Bounded, Count, Range
 from ...datasets.store import EpisodeStore, open_store
 from ...datasets.windows import WindowSampler, split_episodes
-from ...errors import ConfigError, SpecError
+from ...errors import SpecError
 from ...robots.family import RobotFamily, SetsState
 from ...skills.checkpoint import load_checkpoint, save_checkpoint, save_skill_model
 from ...skills.config import SkillConfig
@@ -40,27 +41,14 @@ REMEDY = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExtractConfig:
+class ExtractConfig(Bounded):
     """The skill model, its training, and what is held out."""
 
     skill: SkillConfig = field(default_factory=SkillConfig)
-    validation_fraction: float = 0.02
+    validation_fraction: Annotated[float, Range(0.0, 1.0, below=True)] = 0.02
     """Share of the episodes that is held out for the report, 0 <= fraction < 1."""
-    log_every: int = 200
+    log_every: Count = 200
     """Updates between two records of metrics."""
-
-    def __post_init__(self) -> None:
-        """Refuses what cannot be logged or split.
-
-        Raises:
-            ConfigError: names the field.
-        """
-        if not 0 <= self.validation_fraction < 1:
-            raise ConfigError(
-                f"extract.validation_fraction: expected 0 <= fraction < 1, got {self.validation_fraction}; lower it"
-            )
-        if self.log_every < 1:
-            raise ConfigError(f"extract.log_every: expected at least 1 update, got {self.log_every}; raise it")
 
 
 def make_extract(store: Path, config: ExtractConfig, robot: RobotChoice | None, seed: int) -> Stage:
@@ -140,6 +128,13 @@ def compute_report(
     return report | evaluate_rollouts(model, robot, set_state, observation[:few], action[:few], places)
 
 
+def find_collapse(model: SkillModel, windows: WindowSampler, seed: int) -> str | None:
+    """What shows that the skills of these windows say nothing, or None; the few held out may all be alike."""
+    observation, action = windows.sample(REPORT_WINDOWS, np.random.default_rng(seed))
+    parts = torch.from_numpy(observation), torch.from_numpy(action)
+    return describe_collapse(evaluate_windows(model, *parts, torch.Generator().manual_seed(seed)))
+
+
 def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> None:
     """Trains to the last update, then writes model and report."""
     torch.set_num_threads(work.machine.threads)
@@ -163,11 +158,10 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
     )
     save_skill_model(work.folder, learner.model.cpu())
     report = compute_report(learner.model, store, held_out, config.skill.seed, family, work.machine.threads)
-    collapse = describe_collapse(report) if report else None
-    report |= {"collapsed": float(collapse is not None)} if report else {}
+    signs = find_collapse(learner.model, training, config.skill.seed)
+    report["collapsed"] = float(signs is not None)
     write_record(work.folder / REPORT_NAME, report)
     work.view.record("skills", report, f"skills: {format_metrics(report, 12)}")
-    if collapse is not None:
-        work.view.record(
-            "collapse", {"signs": collapse, **report}, f"skills: they have COLLAPSED: {collapse}. {REMEDY}"
-        )
+    if signs is not None:
+        facts = {"signs": signs, "remedy": REMEDY}
+        work.view.record("collapse", facts, f"skills: they have COLLAPSED: {signs}. {REMEDY}.")

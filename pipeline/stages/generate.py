@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...bounds import Batch, Bounded, Count
 from ...datasets.d4rl_writer import write_d4rl
 from ...errors import ConfigError
 from ...robots.family import PlayChunk, Plays
@@ -18,23 +19,13 @@ NAME = "play.hdf5"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerateConfig:
+class GenerateConfig(Bounded):
     """How much play data; how it is made is the robot's, see `--robot`."""
 
-    steps: int = 1_000_000
+    steps: Count = 1_000_000
     """Low-level steps in all."""
-    rows: int = 100
+    rows: Batch = 100
     """Robots that wander side by side; part of the recipe, since each has its own goals."""
-
-    def __post_init__(self) -> None:
-        """Refuses empty data.
-
-        Raises:
-            ConfigError: names the field.
-        """
-        for name in ("steps", "rows"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"generate.{name}: expected at least 1, got {getattr(self, name)}; ask for more")
 
 
 def make_generate(robot: RobotChoice, config: GenerateConfig, seed: int) -> Stage:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ...bounds import Bounded, Count
 from ...datasets.d4rl import D4RLReader
 from ...datasets.layout import Compression
 from ...datasets.limits import LimitCheck
@@ -17,11 +18,16 @@ from .generate import NAME as PLAY_NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IngestConfig:
+class IngestConfig(Bounded):
     """How a source is read."""
 
-    episode_steps: int | None = None
-    """Time limit, steps, for files without `timeouts`; None: only `terminals` end an episode there."""
+    episode_steps: Count | None = None
+    """Time limit, steps, for files whose `timeouts` are not there or never set; None: only `terminals` end an episode
+    there."""
+    only: tuple[str, ...] | None = None
+    """Side arrays (`infos/<name>`) to carry over; None carries all that can be."""
+    skip: tuple[str, ...] = ()
+    """Side arrays to leave out."""
     compression: Compression = "none"
     """Of the store's chunks."""
     clip_actions: bool = False
@@ -76,7 +82,7 @@ def ingest(config: IngestConfig, spec: RobotSpec | None, work: Work) -> None:
     """
     work.start_afresh()
     path = find_source(work.inputs["source"])
-    reader = D4RLReader(path, spec, config.episode_steps)
+    reader = D4RLReader(path, spec, config.episode_steps, only=config.only, skip=config.skip)
     source, robot = reader.describe(), reader.robot
     check = None if robot is None else LimitCheck(robot, str(path), clip_actions=config.clip_actions)
     if check is None and config.clip_actions:
@@ -95,8 +101,10 @@ def ingest(config: IngestConfig, spec: RobotSpec | None, work: Work) -> None:
             yield {"step": rows}
 
     work.consume(copy(), total=source.rows, unit="row")
-    for name in source.ignored:
-        work.view.note(f"ingest: {name} is not carried over")
+    for name, reason in source.ignored.items():
+        work.view.note(f"ingest: {name} is not carried over: {reason}")
+    for note in source.notes:
+        work.view.note(f"ingest: {note}")
     if check is None:
         work.view.note(
             "ingest: nobody says which robot this is from: axes have numbers for names, units and limits are unknown; "

@@ -9,6 +9,7 @@ import tyro
 
 from ...adapt.bundle import load_bundle
 from ...adapt.bundle_folder import read_files, read_kind
+from ...bounds import Seed
 from ...errors import ConfigError, RunError
 from ...strict_json import load_json_lines
 from ..cli_common import AboutRobot, Common, Options, Runner, Verb, parse_verb
@@ -34,7 +35,7 @@ class Adapt(AboutRobot):
     """CSV file of goals, a column for each goal axis and perhaps name; without it, the bundle's own test tasks."""
     out: Path | None = None
     """Folder to make; without it, runs/adapt-<key>."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of exploration, sampling and resets."""
     accept_robot_change: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Take the robot that --robot names although its code or settings are not those that the bundle was made for."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from ...adapt.learner_bundle import load_learner_bundle
+from ...bounds import Count, Seed
 from ...errors import ConfigError, RunError
 from ...robots.task import load_tasks_csv
 from ...strict_json import load_json, load_json_lines
@@ -27,11 +28,11 @@ class AdaptLearner:
     tasks: Path | None = None
     """CSV file of goals, a column for each axis of the robot's goal and perhaps name; without it, the first test tasks
     of the bundle's robot family."""
-    num_tasks: int | None = None
+    num_tasks: Count | None = None
     """So many of these test tasks; without it, 10, or all where there are fewer. Not with --tasks."""
     out: Path | None = None
     """Folder to make; without it, runs/adapt-<key>."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of exploration and resets."""
     adapt: Annotated[AdaptLearnerConfig, tyro.conf.arg(name="")] = field(default_factory=AdaptLearnerConfig)
     options: Common = field(default_factory=Options)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from ...bounds import Seed
 from ..cli_common import AboutRobot, Common, Options, Runner
 from ..folder import refuse_place
 from ..interrupt import Interrupted, catch_signals
@@ -21,7 +22,7 @@ class Generate(AboutRobot):
 
     out: Path | None = None
     """Folder to make; without it, runs/generate-<key>."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of starts, goals, jitter and noise."""
     generate: Annotated[GenerateConfig, tyro.conf.arg(name="")] = field(default_factory=GenerateConfig)
     options: Common = field(default_factory=Options)

@@ -131,6 +131,7 @@ def describe(path: Path) -> dict[str, Any]:
         record = load_record(path)
         fields = record["fields"]
         module = record.get("module", f"pipeline/stages/{record['stage'].replace('-', '_')}.py")
+        modules = (module,) if isinstance(module, str) else tuple(module)
         return {
             "kind": f"stage {record['stage']}",
             "key": record["key"],
@@ -142,7 +143,8 @@ def describe(path: Path) -> dict[str, Any]:
             "output digest": record["output_digest"],
             "versions": fields["versions"],
             # a module that has moved since is other code
-            "same code": (PACKAGE_ROOT / module).is_file() and fields["code"] == compute_code_digest(module),
+            "same code": all((PACKAGE_ROOT / one).is_file() for one in modules)
+            and fields["code"] == compute_code_digest(modules),
             "made": record["clock"],
         }
     if (path / "bundle.json").is_file():

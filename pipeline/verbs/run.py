@@ -8,6 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 import tyro
 
 from ...adapt.policy import require_reward_head
+from ...bounds import Seed
 from ...errors import ConfigError
 from ...robots.families import FAMILIES
 from ...robots.maze_family import Maze
@@ -41,7 +42,7 @@ class Run(AboutRobot):
     preset: tyro.conf.Suppress[str]
     out: Path | None = None
     """Run folder; without it, runs/<preset>, with robot and seed in its name where they are not the usual ones."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of all stages."""
     reuse: tuple[Path, ...] = ()
     """Other run folders; a stage there with the same key is taken over by hard links instead of being made again."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from ...bounds import Seed
 from ...errors import RunError
 from ..cli_common import AboutRobot, Common, Options, Runner
 from ..robots import find_tasks
@@ -23,7 +24,7 @@ class Extract(AboutRobot):
     """An episode store, or a folder of `ingest`."""
     out: Path | None = None
     """Folder to make; without it, runs/extract-<key>."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of weights, windows and the split; it takes the place of --skill.seed."""
     extract: Annotated[ExtractConfig, tyro.conf.arg(name="")] = field(default_factory=ExtractConfig)
     options: Common = field(default_factory=Options)
@@ -43,7 +44,7 @@ class MetaTrain(AboutRobot):
     """A folder of `extract`."""
     out: Path | None = None
     """Folder to make; without it, runs/meta-train-<key>."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of weights, exploration, sampling and resets."""
     tasks: Path | None = None
     """CSV file of train goals, a column for each goal axis and perhaps name; without it, the robot's own."""

@@ -116,7 +116,7 @@ def test_a_search_that_goes_on_is_wider() -> None:
     drawn, scaled = one._exploration(), other._exploration()
     torch.testing.assert_close(scaled[2], 3.0 * drawn[2])
     torch.testing.assert_close(scaled[:2], drawn[:2])  # what was rewarded is not searched for
-    with pytest.raises(ConfigError, match=r"AdaptConfig\.wider: expected a positive number, got 0"):
+    with pytest.raises(ConfigError, match=r"AdaptConfig\.wider: expected a number above 0 to .*, got 0"):
         AdaptConfig(wider=0.0)
 
 
@@ -308,12 +308,15 @@ def test_a_state_of_other_tasks_or_with_missing_parts_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"exploration_episodes": 0}, "got 0 and 100; raise --episodes"),
+        (
+            {"exploration_episodes": 0},
+            r"exploration_episodes: expected a whole number from 1 to .*, got 0",
+        ),
         ({"episodes": 5, "exploration_episodes": 6}, "1 <= exploration_episodes <= episodes, got 6 and 5"),
         ({"exploration_episodes": 20, "context": 19}, r"AdaptConfig\.context: .* \(20\), got 19"),
-        ({"candidates": 0}, r"AdaptConfig\.candidates: expected at least 1, got 0"),
-        ({"visited": 0}, r"AdaptConfig\.visited: expected at least 1, got 0"),
-        ({"evidence": -1.0}, r"AdaptConfig\.evidence: expected 0 or more, got -1"),
+        ({"candidates": 0}, r"AdaptConfig\.candidates: expected a whole number from 1 to .*, got 0"),
+        ({"visited": 0}, r"AdaptConfig\.visited: expected a whole number from 1 to .*, got 0"),
+        ({"evidence": -1.0}, r"AdaptConfig\.evidence: expected a number from 0 to .*, got -1"),
     ],
 )
 def test_impossible_budgets_are_refused(changes: dict[str, Any], message: str) -> None:

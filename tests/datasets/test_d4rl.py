@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supple.datasets import D4RLReader, write_d4rl
+from supple.datasets import D4RLReader, write_d4rl, write_store
 from supple.datasets import d4rl as d4rl_module
 from supple.datasets.d4rl import compute_episodes
-from supple.errors import SourceError
+from supple.errors import ConfigError, SourceError
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -118,7 +119,7 @@ def test_blocks_do_not_show(d4rl_file: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_description(d4rl_file: Path) -> None:
     spec = D4RLReader(d4rl_file).describe()
-    assert (spec.episodes, spec.rows, spec.ignored) == (3, 15, ())
+    assert (spec.episodes, spec.rows, spec.ignored, spec.notes) == (3, 15, {}, ())
     assert spec.schema.names == ("observation", "action", "reward", "qpos", "qvel", "goal")
     assert spec.schema.feature("observation").shape == (4,)
     assert spec.schema.feature("reward").shape == ()
@@ -158,7 +159,11 @@ def test_old_and_odd_files(tmp_path: Path, make_arrays: MakeArrays) -> None:
     arrays["metadata/version"] = np.array(1)
     reader = D4RLReader(write_raw(tmp_path / "old.hdf5", arrays))
     spec = reader.describe()
-    assert spec.ignored == ("infos/note", "infos/scalar", "metadata/version")
+    assert spec.ignored == {
+        "infos/note": "holds |S4, not numbers",
+        "infos/scalar": "has shape (), not one vector for each of 9 steps",
+        "metadata/version": "not among D4RL's names",
+    }
     episodes = list(reader.episodes())
     assert [episode.length for episode in episodes] == [4, 5]
     assert all(episode.terminated and not episode.truncated for episode in episodes)
@@ -168,7 +173,13 @@ def test_old_and_odd_files(tmp_path: Path, make_arrays: MakeArrays) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"compression": "gzip"}, {"compression": "lzf"}, {"compression": "gzip", "shuffle": True}]
+    "options",
+    [
+        {"compression": "gzip"},
+        {"compression": "lzf"},
+        {"compression": "gzip", "shuffle": True},
+        {"compression": "gzip", "shuffle": True, "fletcher32": True},
+    ],
 )
 def test_the_filters_of_the_library_are_read(tmp_path: Path, make_arrays: MakeArrays, options: dict[str, Any]) -> None:
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
@@ -253,7 +264,7 @@ def test_wrong_keys(tmp_path: Path, make_arrays: MakeArrays) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
-@pytest.mark.parametrize("name", ["observations", "actions", "rewards", "infos/goal"])
+@pytest.mark.parametrize("name", ["observations", "actions", "rewards"])
 def test_values_that_are_not_finite(tmp_path: Path, make_arrays: MakeArrays, name: str, value: float) -> None:
     arrays = make_arrays([3, 4])
     arrays[name] = arrays[name].astype(np.float64)
@@ -263,7 +274,7 @@ def test_values_that_are_not_finite(tmp_path: Path, make_arrays: MakeArrays, nam
     assert "in row 5; remove the episode" in message
 
 
-@pytest.mark.parametrize("name", ["actions", "rewards", "terminals", "timeouts", "infos/qpos"])
+@pytest.mark.parametrize("name", ["actions", "rewards", "terminals", "timeouts"])
 def test_unequal_lengths(tmp_path: Path, make_arrays: MakeArrays, name: str) -> None:
     arrays = make_arrays([3, 4])
     arrays[name] = arrays[name][:-1]
@@ -289,7 +300,6 @@ def test_zero_episodes(tmp_path: Path, make_arrays: MakeArrays) -> None:
         ({"timeouts": np.full(7, np.nan)}, "timeouts: expected 0 or 1, got nan in row 0"),
         ({"timeouts": np.array([b"no"] * 7)}, "timeouts: expected one flag per row"),
         ({"terminals": np.zeros((7, 2))}, "terminals: expected one flag per row"),
-        ({"infos/observation": np.zeros(7)}, "infos: expected distinct names"),
     ],
 )
 def test_other_shapes_and_types(tmp_path: Path, make_arrays: MakeArrays, change: Arrays, message: str) -> None:
@@ -297,7 +307,7 @@ def test_other_shapes_and_types(tmp_path: Path, make_arrays: MakeArrays, change:
 
 
 @pytest.mark.parametrize("name", ["observations", "terminals", "infos/goal"])
-@pytest.mark.parametrize("kind", ["soft link", "external link", "external storage", "virtual", "unwritten", "filter"])
+@pytest.mark.parametrize("kind", ["soft link", "external link", "external storage", "virtual", "part", "filter"])
 def test_data_that_is_not_in_the_file(tmp_path: Path, make_arrays: MakeArrays, name: str, kind: str) -> None:
     arrays = make_arrays([3, 4])
     value = arrays.pop(name)
@@ -316,21 +326,157 @@ def test_data_that_is_not_in_the_file(tmp_path: Path, make_arrays: MakeArrays, n
             layout = h5py.VirtualLayout(value.shape, value.dtype)
             layout[:] = h5py.VirtualSource(str(other), "secret", shape=value.shape)
             file.create_virtual_dataset(name, layout)
-        elif kind == "unwritten":
-            file.create_dataset(name, value.shape, value.dtype, chunks=(2, *value.shape[1:]))
+        elif kind == "part":
+            file.create_dataset(name, value.shape, value.dtype, chunks=(2, *value.shape[1:]))[:2] = value[:2]
         else:
-            file.create_dataset(name, data=value, chunks=(2, *value.shape[1:]), fletcher32=True)
+            foreign = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            foreign.set_filter(32001, h5py.h5z.FLAG_OPTIONAL)
+            file.create_dataset(name, data=value, chunks=(2, *value.shape[1:]), dcpl=foreign)
     expected = {
         "soft link": "got a link",
         "external link": "got a link",
         "external storage": "got external storage",
         "virtual": "got a virtual data set",
-        "unwritten": "got fewer in the file",
-        "filter": "expected filters of gzip, lzf, shuffle, got filter number 3",
+        "part": "got fewer in the file",
+        "filter": "lzf, nbit, scaleoffset, shuffle, got filter number 32001; write the data again with gzip",
     }[kind]
     message = refusal(path)
     assert message.startswith(f"{path}: {name}: expected")
     assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("actions", "record it"),
+        ("terminals", "write it, false where no episode ends"),
+        ("timeouts", "write it, false where no episode ends"),
+    ],
+)
+@pytest.mark.parametrize("chunks", [None, (2,)])
+def test_an_array_that_was_never_written(
+    tmp_path: Path, make_arrays: MakeArrays, name: str, remedy: str, chunks: tuple[int, ...] | None
+) -> None:
+    arrays = make_arrays([3, 4])
+    value = arrays.pop(name)
+    path = write_raw(tmp_path / "a.hdf5", arrays)
+    with h5py.File(path, "a") as file:
+        file.create_dataset(name, value.shape, value.dtype, chunks=chunks and chunks + value.shape[1:])
+    message = f"{name}: expected values, got an array that was created and never written; {remedy}"
+    assert refusal(path) == f"{path}: {message}"
+
+
+# --- side arrays
+
+
+STAMPS = 1_700_000_000_000_000_000 + 20_000_000 * np.arange(7)
+"""Nanoseconds, 20 ms apart: float32 knows two of them."""
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (STAMPS, "int64"),
+        (2**24 + np.arange(7, dtype=np.int32), "int32"),
+        (STAMPS.astype(np.uint64), "uint64"),
+        (1e-9 * STAMPS, "float64"),
+        (np.arange(7).astype(">i2"), "int16"),
+        (np.arange(7) % 2 == 0, "uint8"),
+        # 255 stands for missing data among bytes
+        (np.array([0, 1, 2, 3, 4, 5, 255], np.uint8), "int16"),
+        (np.array([[-128, 0]] * 7, np.int8), "int16"),
+        (np.arange(7, dtype=np.float16), "float32"),
+    ],
+)
+def test_side_arrays_keep_their_type_and_values(
+    tmp_path: Path, make_arrays: MakeArrays, values: np.ndarray[Any, Any], dtype: str
+) -> None:
+    reader = D4RLReader(write_raw(tmp_path / "a.hdf5", make_arrays([3, 4]) | {"infos/extra": values}))
+    assert reader.describe().schema.feature("extra").dtype == dtype
+    store = write_store(tmp_path / "store", reader.episodes(), reader.describe().schema, {})
+    stored = store.load("extra")
+    assert stored.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(stored, values)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("seed", np.array([7]), "has shape (1,), not one vector for each of 7 steps"),
+        ("version", np.array(3), "has shape (), not one vector for each of 7 steps"),
+        ("image", np.zeros((7, 2, 2)), "has shape (7, 2, 2), not one vector for each of 7 steps"),
+        ("empty", np.zeros((7, 0)), "has shape (7, 0), not one vector for each of 7 steps"),
+        ("text", np.array([b"a"] * 7), "holds |S1, not numbers"),
+        ("log_prob", np.array([0, 1, 2, -np.inf, 4, 5, 6]), "holds -inf in row 3"),
+        ("id", np.full(7, np.iinfo(np.int64).min), "holds -9223372036854775808 in row 0"),
+        ("observation", np.zeros(7), "would be called observation, as another array is"),
+        ("Goal", np.zeros(7), "would be called goal, as another array is"),
+    ],
+)
+def test_a_side_array_that_cannot_be_carried_over_is_left_out_and_said(
+    tmp_path: Path, make_arrays: MakeArrays, name: str, values: np.ndarray[Any, Any], reason: str
+) -> None:
+    path = write_raw(tmp_path / "a.hdf5", make_arrays([3, 4]) | {f"infos/{name}": values})
+    spec = D4RLReader(path).describe()
+    assert spec.ignored == {f"infos/{name}": reason}
+    assert [episode.length for episode in D4RLReader(path).episodes()] == [3, 4]
+    with pytest.raises(
+        SourceError, match=f"infos/{name}: expected an array to carry over, got one that {re.escape(reason)}"
+    ):
+        D4RLReader(path, only=[f"infos/{name}", "infos/goal"]).describe()
+
+
+def test_a_side_array_that_was_never_written_is_left_out(tmp_path: Path, make_arrays: MakeArrays) -> None:
+    path = write_raw(tmp_path / "a.hdf5", make_arrays([3, 4]))
+    with h5py.File(path, "a") as file:
+        file.create_dataset("infos/contact", (7,), np.float32)
+    assert D4RLReader(path).describe().ignored == {"infos/contact": "was created and never written"}
+
+
+def test_side_arrays_are_chosen_by_name(d4rl_file: Path) -> None:
+    def names(**choice: list[str]) -> tuple[str, ...]:
+        return D4RLReader(d4rl_file, **choice).describe().schema.names[3:]
+
+    assert names() == ("qpos", "qvel", "goal")
+    assert names(skip=["infos/qvel"]) == ("qpos", "goal")
+    assert names(only=["infos/goal", "infos/qpos"]) == ("qpos", "goal")
+    assert names(only=[]) == ()
+    assert D4RLReader(d4rl_file, only=[]).describe().ignored["infos/goal"] == "left out by choice"
+    with pytest.raises(
+        SourceError, match=r"expected one of the side arrays infos/goal, infos/qpos, infos/qvel, got 'goal'"
+    ):
+        names(skip=["goal"])
+
+
+# --- how episodes are found
+
+
+def test_a_time_limit_counts_where_timeouts_are_never_set(tmp_path: Path, make_arrays: MakeArrays) -> None:
+    arrays = make_arrays([6, 3], [True, True])
+    assert not arrays["timeouts"].any()
+    path = write_raw(tmp_path / "a.hdf5", arrays)
+    assert [episode.length for episode in D4RLReader(path, episode_steps=4).episodes()] == [4, 2, 3]
+    assert D4RLReader(path, episode_steps=4).describe().notes == ()
+
+
+def test_what_a_person_should_know_of_the_episodes_is_said(
+    tmp_path: Path, d4rl_file: Path, make_arrays: MakeArrays
+) -> None:
+    assert D4RLReader(d4rl_file, episode_steps=2).describe().notes == (
+        "episode_steps is not used: the timeouts of the file end its episodes",
+    )
+    arrays = make_arrays([7])
+    arrays["timeouts"][:] = False
+    path = write_raw(tmp_path / "a.hdf5", arrays)
+    assert D4RLReader(path).describe().notes == (
+        "nothing ends an episode: all 7 rows are one; give --episode-steps if they are not",
+    )
+
+
+@pytest.mark.parametrize("steps", [0, -3])
+def test_a_time_limit_is_positive(d4rl_file: Path, steps: int) -> None:
+    with pytest.raises(ConfigError, match=f"episode_steps: expected at least 1 step, got {steps}"):
+        D4RLReader(d4rl_file, episode_steps=steps)
 
 
 def test_groups_in_a_circle(d4rl_file: Path) -> None:
@@ -349,7 +495,7 @@ MUTATE = """
 import resource, signal, sys
 import numpy as np
 from supple.datasets import D4RLReader
-from supple.errors import SourceError
+from supple.errors import ConfigError, SourceError
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 source, target, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 data = np.fromfile(source, np.uint8)

@@ -214,7 +214,7 @@ def test_data_and_settings_that_cannot_be_cloned_are_refused() -> None:
         run(policy, policy.init(source()), space, torch.zeros(4, 2), torch.zeros(3, 2))
     with pytest.raises(TrainingFault, match="step 1: expected a finite loss, got nan"):
         run(policy, policy.init(source()), space, torch.zeros(4, 2), torch.full((4, 2), torch.nan), period=1)
-    with pytest.raises(ConfigError, match=r"least_scale.*positive.*got 0\.0"):
+    with pytest.raises(ConfigError, match=r"least_scale: expected a number above 0 to .*, got 0\.0"):
         CloneConfig(least_scale=0.0)
-    with pytest.raises(ConfigError, match=r"noise_dim.*0 or more.*got -1"):
+    with pytest.raises(ConfigError, match=r"noise_dim: expected a whole number from 0 to .*, got -1"):
         CloneConfig(noise_dim=-1)

@@ -108,7 +108,7 @@ def test_too_few_rows_are_refused() -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("adapt_steps", -1), ("trials", 0)])
 def test_an_empty_evaluation_is_refused(field: str, value: int) -> None:
-    with pytest.raises(ConfigError, match=rf"EvaluationConfig.{field}: expected at least .*, got {value}"):
+    with pytest.raises(ConfigError, match=rf"{field}: expected a whole number from . to .*, got {value}"):
         EvaluationConfig(**{field: value})
 
 

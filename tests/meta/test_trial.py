@@ -107,7 +107,14 @@ def test_padding_beyond_the_longest_trial_is_cut() -> None:
     assert batch.valid.tolist() == [[True] * 3, [True] * 3]
 
 
-@pytest.mark.parametrize(("episodes", "explore"), [(0, 0), (2, 2), (2, -1)])
+@pytest.mark.parametrize(("episodes", "explore"), [(0, 0), (2, -1)])
+def test_an_empty_trial_is_refused(episodes: int, explore: int) -> None:
+    least = min(episodes, explore)
+    with pytest.raises(ConfigError, match=rf"Trial.\w*episodes: expected a whole number from [01] to .*, got {least}"):
+        Trial(episodes=episodes, exploration_episodes=explore)
+
+
+@pytest.mark.parametrize(("episodes", "explore"), [(1, 1), (2, 2), (2, 3)])
 def test_a_trial_in_which_nothing_counts_is_refused(episodes: int, explore: int) -> None:
     with pytest.raises(ConfigError, match=rf"Trial.exploration_episodes: .* episodes = {episodes}, got {explore}"):
         Trial(episodes=episodes, exploration_episodes=explore)

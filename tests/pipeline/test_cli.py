@@ -321,7 +321,7 @@ def test_a_robot_that_is_not_the_bundles_is_refused(
 ) -> None:
     refused(["adapt", str(tiny_run), "--robot", "maze"], tmp_path / "out" / "adapt", "another config of 'maze'", capsys)
     other = ["adapt", str(tiny_run), "--robot", "maze", "--accept-robot-change"]
-    refused(other, tmp_path / "out" / "adapt", "name='x'", capsys)
+    refused(other, tmp_path / "out" / "adapt", "axis 'x' with high", capsys)
 
 
 def test_skills_of_another_robot_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -331,7 +331,12 @@ def test_skills_of_another_robot_are_refused(tmp_path: Path, capsys: pytest.Capt
     assert main(["ingest", str(tmp_path / "arm.hdf5"), "--out", str(tmp_path / "ingest")]) == 0
     options = ["--skill.num-updates", "2", "--skill.batch-size", "4", "--out", str(tmp_path / "extract")]
     assert main(["extract", str(tmp_path / "ingest"), *options]) == 0
-    refused(["meta-train", str(tmp_path / "extract")], tmp_path / "out" / "meta", "2 action axes", capsys)
+    refused(
+        ["meta-train", str(tmp_path / "extract")],
+        tmp_path / "out" / "meta",
+        "got data of a robot that nobody named",
+        capsys,
+    )
 
 
 @pytest.mark.parametrize(

@@ -290,7 +290,7 @@ def test_boards_that_cannot_be_solved_are_given_up() -> None:
     ],
 )
 def test_fields_out_of_range_are_refused(field: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"^krazy world {field}: expected .* got '?{value}"):
+    with pytest.raises(ConfigError, match=rf"^KrazyConfig\.{field}: expected .* got '?{value}"):
         KrazyConfig(**{field: value})
 
 

@@ -267,7 +267,7 @@ def test_goals_behind_walls_are_refused() -> None:
     ],
 )
 def test_fields_out_of_range_are_refused(field: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"^random maze {field}: expected .* got {value}"):
+    with pytest.raises(ConfigError, match=rf"^RandomMazeConfig\.{field}: expected .* got {value}"):
         RandomMazeConfig(**{field: value})
 
 

@@ -22,6 +22,7 @@ from supple.adapt.learners.export_ppo import export_ppo
 from supple.adapt.learners.export_recurrent_updater import export_recurrent_updater
 from supple.adapt.learners.export_rl2 import export_rl2
 from supple.adapt.learners.export_sac import export_pearl_ft, export_sac
+from supple.adapt.learners.export_simpl import export_simpl, export_spirl
 from supple.adapt.learners.export_varibad import export_varibad
 from supple.adapt.learners.exported import Exported, write_exported
 from supple.adapt.learners.host import make_hosted
@@ -53,6 +54,11 @@ from supple.meta.memory.recurrent_updater import RecurrentUpdaterConfig
 from supple.meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
 from supple.meta.memory.rl2 import Rl2Config
 from supple.meta.memory.rl2_learner import Rl2Learner
+from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.deployment import DeploymentConfig
+from supple.meta.simpl.finetune import FinetuneConfig
+from supple.meta.simpl.learner import SimplLearner
+from supple.meta.simpl.spirl import SpirlConfig, SpirlLearner
 from supple.meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from supple.robots.navigation import Navigation, NavigationBatch
 from supple.robots.robot import RobotBatch
@@ -73,7 +79,7 @@ def shake(learner: MetaLearner) -> None:
     generator = torch.Generator().manual_seed(1)
     tensors, facts = learner.state()
     for name, value in tensors.items():
-        if value.is_floating_point() and not name.startswith(("adam.", "buffer.", "replay.", "contexts.")):
+        if value.is_floating_point() and not name.startswith(("adam.", "buffer.", "replay.", "contexts.", "pool.")):
             moved = value + 0.3 * torch.randn(value.shape, generator=generator)
             tensors[name] = moved.abs() + 0.1 if name.endswith(("variance", "count")) else moved
     learner.load_state(tensors, facts)
@@ -185,6 +191,40 @@ def mlsh(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> E
     return export_mlsh(learner, random_choice=0.0)
 
 
+TUNING = FinetuneConfig(
+    learning_rate=1e-2,
+    batch=4,
+    min_transitions=12,
+    reuse_rate=4.0,
+    critic_updates_first=1,
+    pool_episodes=12,
+    bfloat16=False,
+)
+"""Short enough for a golden trial, as is what follows."""
+EXPLORING: dict[str, Any] = {"exploration_episodes": 2, "candidates": 12, "visited": 3, "context": 9}
+
+
+def simpl(
+    space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32], encoder: Any = "mean-max", **changes: Any
+) -> Exported:
+    networks = SimplConfig(
+        embedding_dim=3, hidden=(7, 5), encoder=encoder, encoder_hidden=8, epochs=1, success_batch=2, batch=8
+    )
+    learner = SimplLearner(space, robot, goals, networks)
+    shake(learner)
+    return export_simpl(learner, DeploymentConfig(**EXPLORING, finetune=TUNING, **changes))
+
+
+def simpl_with_attention(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
+    changes = {"search": "blind", "keep_searching": False, "learn_from_exploration": False}
+    return simpl(space, robot, goals, "set-transformer", **changes)
+
+
+def spirl(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
+    config = SpirlConfig(hidden=(7, 5), finetune=TUNING, tasks=2, iterations=1)
+    return export_spirl(SpirlLearner(space, robot, goals, config))
+
+
 LEARNERS: dict[str, Make] = {
     "mlsh": mlsh,
     "rl2": rl2,
@@ -202,6 +242,8 @@ LEARNERS: dict[str, Make] = {
     "sac": sac,
     "pearl-ft": pearl_ft,
 }
+GAUSSIAN: dict[str, Make] = {"simpl": simpl, "simpl-attention": simpl_with_attention, "spirl": spirl}
+"""Learners that choose no index."""
 POINT = Navigation(name="point", goals="square", goal_extent=0.5, episode_steps=STEPS, end_extent=0.3)
 """Rewards in every step, and episodes that the goal ends."""
 POINT_GOALS = np.array([[0.3, 0.3], [-0.4, 0.4], [0.3, -0.4], [0.4, 0.1]], np.float32)
@@ -227,6 +269,8 @@ def make_space(name: str) -> tuple[ActionSpace, RobotBatch, NDArray[np.float32]]
 
 CASES = [
     *((kind, space) for kind in LEARNERS for space in ("choice", "unit")),
+    *((kind, space) for kind in GAUSSIAN for space in ("skill", "raw")),
+    ("simpl", "unit"),
     *((kind, "skill") for kind in ("rl2", "maml", "maesn", "pearl", "pearl-ft", "ppo", "sac", "varibad")),
     ("rl2", "raw"),
 ]
@@ -237,7 +281,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """A bundle, what was exported, and the space's parts."""
     kind, space = request.param
     parts = make_space(space)
-    exported = LEARNERS[kind](*parts)
+    exported = (LEARNERS | GAUSSIAN)[kind](*parts)
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
     bundle = write_exported(folder, exported, parts[1].spec, BUDGET, simulator=None, provenance={"seed": 0})
     return bundle, exported, parts
@@ -247,7 +291,7 @@ def test_numpy_plays_whole_trials_as_the_trainer_does(case: tuple[LearnerBundle,
     bundle, exported, (space, robot, goals) = case
     goals, played, expected = goals[:ROWS], [], []
     agent, rng = exported.agent, np.random.default_rng(5)
-    with NoiseRecorder() as recorder:
+    with NoiseRecorder(exported.generator) as recorder:
         with recorder.pause():
             agent.begin_task(ROWS)
         for episode in range(6):
@@ -344,6 +388,8 @@ def test_the_kinds_that_adapt_come_to_something(case: tuple[LearnerBundle, Any, 
 
     before = read_known()
     agent.adapt()
+    if bundle.contract.kind in ("simpl", "spirl"):  # they learn while they observe
+        play(agent, robot, goals, np.random.default_rng(1), 8)
     after = read_known()
     moved = [name for name, value in before.items() if not np.array_equal(value, after[name])]
     assert bool(moved) == (bundle.contract.kind in (*PLAIN_POLICIES, "maesn", "mlsh"))
@@ -351,7 +397,8 @@ def test_the_kinds_that_adapt_come_to_something(case: tuple[LearnerBundle, Any, 
 
 def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[LearnerBundle, Any, Any], tmp_path: Path) -> None:
     bundle, _, (_, robot, goals) = case
-    if bundle.contract.kind not in PLAIN_POLICIES:
+    kind = bundle.contract.kind
+    if kind not in PLAIN_POLICIES:
         return
     agent: Any = make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
     agent.begin_task(ROWS)
@@ -366,5 +413,9 @@ def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[LearnerBundle, 
     found = run_episode(robot, mine, goals[1:2], np.random.default_rng(8))
     acting: Any = bundle.make_agent(RandomNoise(np.random.default_rng(7)))
     acting.begin_task(1)
-    (acting if bundle.kind.hosted else acting._acting).set_params({n: value[None] for n, value in params.items()})
-    np.testing.assert_array_equal(run_episode(robot, acting, goals[1:2], np.random.default_rng(8)).latent, found.latent)
+    own = {n: value[None] for n, value in params.items()} | ({"tuned": np.ones(1)} if kind == "simpl" else {})
+    (acting if bundle.kind.hosted else acting._acting).set_params(own)
+    again = run_episode(robot, acting, goals[1:2], np.random.default_rng(8)).latent
+    np.testing.assert_allclose(
+        again, found.latent, **({"rtol": 1e-5, "atol": 1e-5} if kind == "simpl" else {"rtol": 0})
+    )

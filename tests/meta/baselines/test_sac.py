@@ -184,10 +184,10 @@ def test_every_task_has_its_own_networks() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"temperature": 0.0}, r"SacConfig.temperature: expected a positive value, got 0.0"),
-        ({"hidden": (8, 0)}, r"SacConfig.hidden: expected at least one positive width, got \(8, 0\)"),
-        ({"discount": 1.0}, r"SacConfig.discount: expected 0 to below 1, got 1.0"),
-        ({"target_rate": 1.5}, r"SacConfig.target_rate: expected at most 1, got 1.5"),
+        ({"temperature": 0.0}, r"SacConfig.temperature: expected a number above 0 to .*, got 0.0"),
+        ({"hidden": (8, 0)}, r"SacConfig.hidden\[1\]: expected a whole number from 1 to 16384, got 0"),
+        ({"discount": 1.0}, r"SacConfig.discount: expected a number from 0 to below 1, got 1.0"),
+        ({"target_rate": 1.5}, r"SacConfig.target_rate: expected a number above 0 to 1, got 1.5"),
     ],
 )
 def test_values_that_cannot_train_are_refused(changes: dict[str, Any], message: str) -> None:

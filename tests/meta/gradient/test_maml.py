@@ -211,11 +211,11 @@ def test_curvature_by_both_ways() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"episodes": 0}, "episodes.*positive.*got 0"),
+        ({"episodes": 0}, "episodes: expected a whole number from 1 to .*, got 0"),
         ({"outer": "sgd"}, "outer.*trpo, ppo, reinforce.*got 'sgd'"),
         ({"correction": "DICE"}, "correction.*none, lvc, dice.*got 'DICE'"),
-        ({"discount": 1.5}, r"discount.*\[0, 1\].*got 1\.5"),
-        ({"exploration": -1.0}, r"exploration.*zero or more.*got -1\.0"),
+        ({"discount": 1.5}, r"discount: expected a number from 0 to 1, got 1\.5"),
+        ({"exploration": -1.0}, r"exploration: expected a number from 0 to .*, got -1\.0"),
         ({"exploration": 1.0, "correction": "lvc"}, "exploration.*correction 'lvc'.*take one"),
         ({"curvature_tasks": 21}, "curvature_tasks.*0 to tasks = 20, got 21"),
     ],

@@ -91,13 +91,13 @@ def test_every_iteration_has_as_many_joint_groups_up_to_one_per_phase(groups: in
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"sub_policies": 0}, "sub_policies: expected a positive value, got 0"),
-        ({"hold": 0}, "hold: expected a positive value, got 0"),
-        ({"joint": 0}, "joint: expected a positive value, got 0"),
-        ({"warmup": -1}, "warmup: expected 0 or more, got -1"),
-        ({"discount": 1.1}, "discount: expected 0 to 1, got 1.1"),
-        ({"trace": float("nan")}, "trace: expected 0 to 1, got nan"),
-        ({"random_choice": -0.1}, "random_choice: expected 0 to 1, got -0.1"),
+        ({"sub_policies": 0}, "sub_policies: expected a whole number from 1 to .*, got 0"),
+        ({"hold": 0}, "hold: expected a whole number from 1 to .*, got 0"),
+        ({"joint": 0}, "joint: expected a whole number from 1 to .*, got 0"),
+        ({"warmup": -1}, "warmup: expected a whole number from 0 to .*, got -1"),
+        ({"discount": 1.1}, "discount: expected a number from 0 to 1, got 1.1"),
+        ({"trace": float("nan")}, "trace: expected a number from 0 to 1, got nan"),
+        ({"random_choice": -0.1}, "random_choice: expected a number from 0 to 1, got -0.1"),
     ],
 )
 def test_values_that_cannot_train_are_refused(changes: dict[str, Any], match: str) -> None:
@@ -108,9 +108,9 @@ def test_values_that_cannot_train_are_refused(changes: dict[str, Any], match: st
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"clip": 0.0}, "clip: expected a positive value, got 0.0"),
-        ({"learning_rate": float("nan")}, "learning_rate: expected a positive value, got nan"),
-        ({"entropy_weight": -1.0}, "entropy_weight: expected 0 or more, got -1.0"),
+        ({"clip": 0.0}, "clip: expected a number above 0 to .*, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate: expected a number above 0 to .*, got nan"),
+        ({"entropy_weight": -1.0}, "entropy_weight: expected a number from 0 to .*, got -1.0"),
     ],
 )
 def test_passes_that_cannot_train_are_refused(changes: dict[str, Any], match: str) -> None:

@@ -122,9 +122,9 @@ def test_what_the_encoder_reads() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"context": 0}, r"PearlConfig.context: expected at least 1, got 0"),
-        ({"encoder_hidden": ()}, r"PearlConfig.encoder_hidden: expected at least one positive width, got \(\)"),
-        ({"kl_weight": -1.0}, r"PearlConfig.kl_weight: expected 0 or more, got -1.0"),
+        ({"context": 0}, r"PearlConfig.context: expected a whole number from 1 to .*, got 0"),
+        ({"encoder_hidden": ()}, r"PearlConfig.encoder_hidden: expected 1 to 64 values, got 0"),
+        ({"kl_weight": -1.0}, r"PearlConfig.kl_weight: expected a number from 0 to .*, got -1.0"),
     ],
 )
 def test_values_that_cannot_train_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -120,13 +120,13 @@ def test_gaussian_predictions_are_the_density_of_unit_variance_but_for_its_const
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"latent": 0}, "VaeConfig.latent: expected a positive value, got 0"),
-        ({"kl_weight": -0.1}, "VaeConfig.kl_weight: expected 0 or more, got -0.1"),
-        ({"elbo_terms": 0}, "VaeConfig.elbo_terms: expected a positive value or None, got 0"),
-        ({"decoder": "table"}, "VaeConfig.decoder: expected cells or state, got table"),
-        ({"decoder_hidden": ()}, "VaeConfig.decoder_hidden: expected some widths"),
-        ({"reward_model": "poisson"}, "VaeConfig.reward_model: expected bernoulli or gaussian, got poisson"),
-        ({"reward_of": "past"}, "VaeConfig.reward_of: expected next or transition, got past"),
+        ({"latent": 0}, "VaeConfig.latent: expected a whole number from 1 to .*, got 0"),
+        ({"kl_weight": -0.1}, "VaeConfig.kl_weight: expected a number from 0 to .*, got -0.1"),
+        ({"elbo_terms": 0}, "VaeConfig.elbo_terms: expected a whole number from 1 to .*, got 0"),
+        ({"decoder": "table"}, "VaeConfig.decoder: expected one of cells, state, got 'table'"),
+        ({"decoder_hidden": ()}, "VaeConfig.decoder_hidden: expected 1 to 64 values, got 0"),
+        ({"reward_model": "poisson"}, "VaeConfig.reward_model: expected one of bernoulli, gaussian, got 'poisson'"),
+        ({"reward_of": "past"}, "VaeConfig.reward_of: expected one of next, transition, got 'past'"),
     ],
 )
 def test_a_model_that_cannot_train_is_refused(changes: dict[str, Any], match: str) -> None:
@@ -137,11 +137,11 @@ def test_a_model_that_cannot_train_is_refused(changes: dict[str, Any], match: st
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"trials": 0}, "trials: expected a positive value, got 0"),
-        ({"learning_rate": float("nan")}, "learning_rate: expected a positive value, got nan"),
-        ({"discount": 1.1}, "discount: expected 0 to 1, got 1.1"),
-        ({"entropy_weight": -1.0}, "entropy_weight: expected 0 or more, got -1.0"),
-        ({"policy_hidden": (8, 0)}, "policy_hidden: expected some widths"),
+        ({"trials": 0}, "trials: expected a whole number from 1 to .*, got 0"),
+        ({"learning_rate": float("nan")}, "learning_rate: expected a number above 0 to .*, got nan"),
+        ({"discount": 1.1}, "discount: expected a number from 0 to 1, got 1.1"),
+        ({"entropy_weight": -1.0}, "entropy_weight: expected a number from 0 to .*, got -1.0"),
+        ({"policy_hidden": (8, 0)}, r"policy_hidden\[1\]: expected a whole number from 1 to 16384, got 0"),
     ],
 )
 def test_a_policy_that_cannot_train_is_refused(changes: dict[str, Any], match: str) -> None:

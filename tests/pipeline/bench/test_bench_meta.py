@@ -20,15 +20,14 @@ from supple.meta.evaluation import EvaluationConfig, evaluate_agent
 from supple.meta.gradient.maml import MamlConfig
 from supple.pipeline.bench.cell_stages import load_scores, make_evaluate, make_space, make_train
 from supple.pipeline.bench.cells import CELLS, Gate, Reference, find_cells
-from supple.pipeline.bench.maml import MamlChoice
 from supple.pipeline.bench.oracle import compute_oracle
-from supple.pipeline.bench.pearl import SacChoice
-from supple.pipeline.bench.ppo import PpoChoice
 from supple.pipeline.cli import main
 from supple.pipeline.keys import compute_plain, load_record
+from supple.pipeline.learners import MamlSettings, PpoSettings, SacSettings
 from supple.pipeline.results import collect_meta
 from supple.pipeline.results.collect_meta import collect, judge, load_seeds, make_curve, oracle_rows, score_rows
 from supple.pipeline.results.records import load_records
+from supple.pipeline.robots import choose_builtin
 from supple.pipeline.testing_kills import COMPARED, Kills, kill_once
 from supple.robots.bandits import BernoulliBandits
 from supple.robots.gridnavi import GridNavi
@@ -38,12 +37,6 @@ from supple.robots.random_mazes import RANDOM_MAZE_PRESETS, RandomMazes
 from supple.robots.task import goals_of
 
 DEMOS = ("demo-maml", "demo-rl2")
-
-
-class Renamed(GridNavi):
-    """The same fields under another name."""
-
-    name = "renamed"
 
 
 def run_json(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -91,8 +84,8 @@ def test_axes_count_gradient_steps_from_nought_and_episodes_from_one(out: Path) 
 @pytest.mark.parametrize(
     "choice",
     [
-        SacChoice(config=TaskSacConfig(sac=SacConfig(hidden=(8,))), tasks=1, iterations=1),
-        PpoChoice(config=PpoConfig(hidden=(8,), iterations=0, tasks=1, episodes=1), rollouts=1),
+        SacSettings(config=TaskSacConfig(sac=SacConfig(hidden=(8,))), tasks=1, iterations=1),
+        PpoSettings(config=PpoConfig(hidden=(8,), iterations=0, tasks=1, episodes=1), rollouts=1),
     ],
 )
 def test_seeds_are_runs_of_their_own_where_nothing_is_trained(choice: Any) -> None:
@@ -154,7 +147,7 @@ def test_a_run_of_a_module_that_has_moved_is_described_as_of_other_code(
     folder = tmp_path / "train"
     shutil.copytree(out / "demo-maml" / "seed0" / "train", folder)
     record = load_record(folder)
-    assert record["module"] == "pipeline/bench/maml.py"
+    assert "meta/gradient/maml_learner.py" in record["module"]
     (folder / "stage.json").write_text(json.dumps(record | {"module": "pipeline/gone.py"}))
     (facts,) = run_json(["info", str(folder)], capsys)
     assert (facts["kind"], facts["same code"]) == ("stage bench-train", False)
@@ -278,7 +271,7 @@ def test_references_are_records_without_an_interval(out: Path) -> None:
 
 def test_a_cell_that_changed_since_its_run_is_refused(out: Path) -> None:
     old = CELLS["demo-maml"]
-    learner = MamlChoice(config=MamlConfig(hidden=(8,), iterations=5, tasks=2, episodes=2), rollouts=2)
+    learner = MamlSettings(config=MamlConfig(hidden=(8,), iterations=5, tasks=2, episodes=2), rollouts=2)
     cell = replace(old, config=replace(old.config, learner=learner))
     with pytest.raises(RunError, match="seed0: expected a run of the cell as it is now, got one with other settings"):
         load_seeds(out, "demo-maml", cell, [0])
@@ -361,14 +354,13 @@ def test_robots_and_tasks_of_all_cells_fit_their_learners() -> None:
         assert (cell.config.space == "choice") == bool(cell.config.robot.spec().choices)
 
 
-def test_robots_whose_fields_are_the_same_have_different_keys() -> None:
-    configs = [
-        make_train(replace(CELLS["demo-rl2"].config, robot=robot), 0).config
-        for robot in (GridNavi(task_seed=3, num_train=7), Renamed(task_seed=3, num_train=7))
-    ]
-    plain, other = (compute_plain(config, "cell") for config in configs)
-    assert plain.pop("family") != other.pop("family")
-    assert plain == other
+def test_a_key_says_which_robot_space_and_learner() -> None:
+    stage = make_train(CELLS["demo-rl2"].config, 0)
+    config = compute_plain(stage.config, "cell")
+    assert config["robot"] == choose_builtin(GridNavi(num_train=16)).record
+    assert (config["space"], config["learner"]["name"]) == ("choice", "rl2")
+    assert config["learner"]["settings"]["config"]["iterations"] == 4
+    assert "meta/memory/rl2_learner.py" in stage.module
 
 
 def test_a_learner_is_evaluated_only_where_one_was_trained(tmp_path: Path) -> None:

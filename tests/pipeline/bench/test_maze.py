@@ -23,13 +23,12 @@ from supple.meta.inference.pearl import PearlConfig
 from supple.meta.space import RawSpace, SkillSpace, UnitSpace
 from supple.pipeline.bench.cell_stages import Inputs, make_space, make_train, name_random, require_inputs
 from supple.pipeline.bench.cells import CELLS
-from supple.pipeline.bench.cloning import BcMamlChoice, BcPearlChoice
-from supple.pipeline.bench.maze import MODULE, MazeBcPearl
 from supple.pipeline.bench.maze_cells import MAZE_CELLS
 from supple.pipeline.bench.oracle import compute_oracle
 from supple.pipeline.cli import main
 from supple.pipeline.interrupt import Interrupted, StopRequest
 from supple.pipeline.keys import compute_plain, load_record
+from supple.pipeline.learners import BcMamlSettings, BcPearlSettings
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.results.records import load_records
 from supple.pipeline.stage import Machine, Stage, run_stage
@@ -136,13 +135,13 @@ def test_interrupted_and_resumed_equals_uninterrupted_and_clones_once(
     out: Path, given: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
-    start = MazeBcPearl.start
+    start = BcPearlSettings.start
 
-    def count(self: MazeBcPearl, learner: Any, play: Path) -> str:
+    def count(self: BcPearlSettings, learner: Any, play: Path) -> str:
         started.append(play)
         return start(self, learner, play)
 
-    monkeypatch.setattr(MazeBcPearl, "start", count)
+    monkeypatch.setattr(BcPearlSettings, "start", count)
     stage = replace(make_train(CELLS[DEMO].config, 0, given), folder=tmp_path / "train")
     stop = StopRequest()
     stop.signal = 15
@@ -227,7 +226,7 @@ def test_spaces_that_are_learned_from_data(given: Inputs) -> None:
 def test_the_first_policy_of_pearl_does_what_the_data_do_whatever_its_z_is(given: Inputs) -> None:
     config = PearlConfig(sac=SacConfig(hidden=(16,)), embedding_dim=2, tasks=2, rollouts=1, iterations=1, replay=500)
     cloning = CloneConfig(noise_dim=2, updates=400, learning_rate=0.01)
-    choice = BcPearlChoice(config=config, cloning=cloning)
+    choice = BcPearlSettings(config=config, cloning=cloning)
     robot = ROBOT.make(choice.rows)
     space = make_space("raw", robot.spec, given["skills"])
     made = choice.make(space, robot, goals_of(ROBOT.tasks().train), seed=0, device="cpu")
@@ -246,7 +245,7 @@ def test_the_first_policy_of_pearl_does_what_the_data_do_whatever_its_z_is(given
 @pytest.mark.parametrize("space_name", ["raw", "skill"])
 def test_the_first_policy_of_maml_does_what_the_data_do(given: Inputs, space_name: Any) -> None:
     cloning = CloneConfig(updates=400, learning_rate=0.01)
-    choice = BcMamlChoice(config=MamlConfig(hidden=(16,), tasks=2, episodes=1), cloning=cloning)
+    choice = BcMamlSettings(config=MamlConfig(hidden=(16,), tasks=2, episodes=1), cloning=cloning)
     robot = ROBOT.make(choice.rows)
     space = make_space(space_name, robot.spec, given["skills"])
     learner: Any = choice.make(space, robot, goals_of(ROBOT.tasks().train), seed=0, device="cpu").learner
@@ -265,10 +264,10 @@ def test_the_first_policy_of_maml_does_what_the_data_do(given: Inputs, space_nam
 
 
 def test_a_clone_has_to_read_the_z_that_the_learner_reads() -> None:
-    with pytest.raises(ConfigError, match=r"BcPearlChoice.cloning: expected noise_dim = 7, got 5; the cloned policy"):
-        BcPearlChoice(config=PearlConfig(embedding_dim=7))
-    with pytest.raises(ConfigError, match=r"BcMamlChoice.cloning: expected noise_dim = 0, got 2; the cloned policy"):
-        BcMamlChoice(cloning=CloneConfig(noise_dim=2))
+    with pytest.raises(ConfigError, match=r"BcPearlSettings.cloning: expected noise_dim = 7, got 5; the cloned policy"):
+        BcPearlSettings(config=PearlConfig(embedding_dim=7))
+    with pytest.raises(ConfigError, match=r"BcMamlSettings.cloning: expected noise_dim = 0, got 2; the cloned policy"):
+        BcMamlSettings(cloning=CloneConfig(noise_dim=2))
 
 
 def test_the_published_maze_has_the_published_tasks_and_every_goal_can_be_reached() -> None:
@@ -284,7 +283,6 @@ def test_every_cell_of_the_maze_can_be_made(tmp_path: Path) -> None:
     skills = write_skills(tmp_path, Maze().spec())
     for name, cell in MAZE_CELLS.items():
         config = cell.config
-        assert config.learner.module == MODULE
         assert config.roles == (("skills", "play") if "bc-" in name else ("skills",))
         assert ("zarr" in make_train(config, 0).libraries) == ("bc-" in name)
         robot = config.robot.make(config.learner.rows)
@@ -293,7 +291,7 @@ def test_every_cell_of_the_maze_can_be_made(tmp_path: Path) -> None:
         assert made.learner.space is space
 
 
-def test_cells_that_read_nothing_have_the_keys_that_they_had() -> None:
+def test_cells_that_read_nothing_have_nothing_more_in_their_keys() -> None:
     stage = make_train(CELLS["demo-maml"].config, 0, {"skills": Path("unused")})
-    assert compute_plain(stage.config, "cell").keys() == {"family", "robot", "space", "learner"}
+    assert compute_plain(stage.config, "cell").keys() == {"robot", "space", "learner"}
     assert (stage.inputs, stage.libraries) == ({}, ("numpy", "torch", "safetensors"))

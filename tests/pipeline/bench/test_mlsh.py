@@ -7,15 +7,15 @@ from supple.meta.hierarchy.mlsh import MlshConfig
 from supple.meta.hierarchy.mlsh_agent import MlshAgent
 from supple.meta.space import ChoiceSpace
 from supple.pipeline.bench.cells import CELLS
-from supple.pipeline.bench.mlsh import MlshChoice
 from supple.pipeline.bench.oracle import compute_oracle
+from supple.pipeline.learners import MlshSettings
 from supple.robots.movement_bandits import FIELD, MovementBandits
 from supple.robots.oracles import movement_bandit_optimal_returns
 from supple.robots.task import goals_of
 
 
 def test_agents_are_made_as_the_choice_says() -> None:
-    choice = MlshChoice(config=MlshConfig(groups=2, rollouts=3, hidden=(4,), iterations=5), rollouts=7)
+    choice = MlshSettings(config=MlshConfig(groups=2, rollouts=3, hidden=(4,), iterations=5), rollouts=7)
     assert (choice.rows, choice.iterations) == (6, 5)
     robot, goals = MovementBandits().make(choice.rows), goals_of(MovementBandits().tasks().train)
     made = choice.make(ChoiceSpace(robot.spec), robot, goals, seed=0, device="cpu")
@@ -46,7 +46,7 @@ def test_the_optimum_is_the_mean_over_the_field() -> None:
 
 def test_the_cell_has_as_many_groups_in_each_phase() -> None:
     choice = CELLS["mlsh-movement-bandits"].config.learner
-    assert isinstance(choice, MlshChoice)
+    assert isinstance(choice, MlshSettings)
     # and two at least: the sub-policies' samples are of both tasks at every update
     assert choice.config.groups % choice.config.period == 0
     assert choice.config.groups // choice.config.period >= 2

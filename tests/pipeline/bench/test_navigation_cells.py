@@ -9,8 +9,8 @@ from supple.meta.baselines.ppo import PpoConfig
 from supple.pipeline.bench.cells import CELLS
 from supple.pipeline.bench.gate_progress import find_reached
 from supple.pipeline.bench.navigation_cells import NAVIGATION_CELLS
-from supple.pipeline.bench.ppo import PpoChoice
 from supple.pipeline.cli import main
+from supple.pipeline.learners import PpoSettings
 from supple.pipeline.results.collect_meta import load_seeds, make_curve
 from supple.pipeline.results.records import load_records
 
@@ -31,7 +31,7 @@ def test_a_learner_that_is_not_trained_is_evaluated_and_costs_no_environment_ste
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = NAVIGATION_CELLS["demo-ppo"]
-    choice = PpoChoice(method="ppo-scratch", config=PpoConfig(hidden=(8,), iterations=0, tasks=2), rollouts=2)
+    choice = PpoSettings(method="ppo-scratch", config=PpoConfig(hidden=(8,), iterations=0, tasks=2), rollouts=2)
     monkeypatch.setitem(CELLS, "demo-scratch", replace(cell, config=replace(cell.config, learner=choice)))
     assert main(["bench-meta", "demo-scratch", "--out", str(tmp_path)]) == 0
     (run,) = load_seeds(tmp_path, "demo-scratch", CELLS["demo-scratch"])

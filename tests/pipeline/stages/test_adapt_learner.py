@@ -3,9 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +11,8 @@ import pytest
 
 from supple.adapt.learner_bundle import load_learner_bundle
 from supple.adapt.rows.loop import LearnerAdapter
-from supple.errors import BundleError, RunError
+from supple.errors import RunError
 from supple.pipeline.bench.cells import CELLS
-from supple.pipeline.bench.learner_exports import find_exporter
 from supple.pipeline.cli import main
 from supple.pipeline.folder import AUDIT_NAME
 from supple.pipeline.keys import load_record
@@ -187,12 +184,9 @@ def test_options_that_no_kind_has_are_refused_where_there_is_no_bundle(
     assert "Unrecognized options" in capsys.readouterr().err
 
 
-def test_a_learner_without_a_bundle_and_a_folder_without_a_learner_are_not_exported(
+def test_a_folder_without_a_learner_is_not_exported(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    choice: Any = SimpleNamespace(method="dreamer")
-    with pytest.raises(BundleError, match=r"one of the kinds maesn, .*, rl2, sac, varibad, got 'dreamer'; no bundle"):
-        find_exporter(choice)
     for path, found in ((trained / "demo-rl2", "neither"), (tmp_path / "nowhere", "nothing there")):
         assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
         assert capsys.readouterr().err == (
@@ -225,26 +219,42 @@ def test_a_damaged_bundle_is_refused_in_one_line(
     assert error.count("\n") == 1
 
 
-def test_a_cell_that_was_changed_since_its_training_is_not_exported(
-    trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = find_seed_folder(trained / "demo-rl2" / "seed0" / "train")
-    assert folder == trained / "demo-rl2" / "seed0"
+def test_a_training_is_exported_from_its_own_records(trained: Path, tmp_path: Path) -> None:
+    seed = trained / "demo-pearl-ft" / "seed0"
+    assert find_seed_folder(seed / "train") == seed
     assert find_seed_folder(trained) is None
-    cell = CELLS["demo-rl2"]
-    learner = replace(cell.config.learner, greedy=True)  # type: ignore[type-var]
-    monkeypatch.setitem(CELLS, "demo-rl2", replace(cell, config=replace(cell.config, learner=learner)))
-    with pytest.raises(RunError, match=r"learner\.greedy = True as the cell demo-rl2 has it now, got False"):
-        load_trained(folder)
-    monkeypatch.delitem(CELLS, "demo-rl2")
-    with pytest.raises(RunError, match="expected a known cell, got 'demo-rl2'"):
-        load_trained(folder)
+    config, found = CELLS["demo-pearl-ft"].config, load_trained(seed)
+    assert (found.learner, found.robot.family) == (config.learner, config.robot)
+    assert (found.space, found.evaluation) == (config.space, config.evaluation)
+    copy = shutil.copytree(seed, tmp_path / "seed0")
+    shutil.rmtree(copy / "evaluate")
+    assert load_trained(copy).evaluation == config.learner.evaluation
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"space": "latent"}, "stage.json space: expected Literal, got 'latent'"),
+        ({"learner": "rl2"}, "expected what was trained, got string indices must be"),
+        ({"learner": {"name": "dreamer", "settings": {}}}, "expected a learner of rl2, .*, got 'dreamer'; train it"),
+        ({"robot": {"family": "unicycle.py:ONE", "config": {}}}, "a robot of the user's own, 'unicycle.py:ONE'"),
+    ],
+)
+def test_a_training_whose_records_say_too_little_is_not_exported(
+    trained: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    copy = shutil.copytree(trained / "demo-rl2" / "seed0", tmp_path / "seed0")
+    record = load_record(copy / "train")
+    record["fields"]["config"] |= change
+    (copy / "train" / "stage.json").write_text(json.dumps(record))
+    with pytest.raises(RunError, match=message):
+        load_trained(copy)
 
 
 def test_the_budget_of_a_robot_is_that_of_the_evaluation() -> None:
-    budget = make_budget(CELLS["maml-2d-navigation"].config)
+    budget = make_budget(CELLS["maml-2d-navigation"].config.evaluation, rollouts=40)
     assert (budget.episodes, budget.adapt_steps, budget.total) == (40, 3, 160)
-    explored = make_budget(CELLS["e-rl2-krazy-5x5"].config)
+    explored = make_budget(CELLS["e-rl2-krazy-5x5"].config.evaluation, rollouts=1)
     assert (explored.episodes, explored.exploration_episodes, explored.total) == (5, 3, 5)
 
 

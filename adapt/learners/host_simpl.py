@@ -1,0 +1,184 @@
+"""Fine-tuning of SiMPL, and SPiRL, on a host with torch: policy and critics of each task, of a bundle's weights.
+
+Axes: R rows, E task embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import BundleError, ConfigError, RunError
+from ...meta.collect import Episodes
+from ...meta.policy import Params
+from ...meta.simpl.finetune import FinetuneConfig, Finetuner
+from ...meta.simpl.networks import StackedMLP
+from ...meta.simpl.spirl import SpirlAgent, SpirlConfig
+from ...meta.simpl.task_tuners import TaskTuners
+from ...meta.space import ActionSpace
+from ...meta.state import named_part
+from ...skills.network import MLP
+from ..golden_trial import DECISIONS
+from ..learner_contract import LearnerContract
+from .kind_simpl import SimplRowAgent, read_simpl
+from .kind_spirl import FinetuneFacts, read_spirl
+from .torch_rows import to_episodes
+
+
+def make_finetune_config(facts: FinetuneFacts) -> FinetuneConfig:
+    """The configuration of fine-tuning.
+
+    Raises:
+        BundleError: The facts are none that it can have.
+    """
+    try:
+        return FinetuneConfig(**asdict(facts))
+    except ConfigError as error:
+        raise BundleError(f"bundle.json learner: {error}") from error
+
+
+class SimplHost:
+    """The fine-tuners of SiMPL's rows; the numpy agent says when a row begins, and with which embedding."""
+
+    def __init__(self, contract: LearnerContract, weights: dict[str, Tensor], space: ActionSpace) -> None:
+        """Of a bundle's weights.
+
+        Raises:
+            BundleError: The facts are none that SiMPL can have.
+        """
+        facts = read_simpl(contract)
+        self.space = space
+        """What is chosen."""
+        self.learn_from_exploration = facts.learn_from_exploration
+        """New fine-tuners also learn from the explored episodes."""
+        generator = torch.Generator().manual_seed(0)  # of weights that are overwritten
+        observation, latent, width = contract.observation_dim, space.latent_dim, facts.embedding_dim
+        policy = MLP((observation + width, *facts.hidden, 2 * latent), generator=generator)
+        critic = StackedMLP(2, (observation + latent + width, *facts.hidden, 1), generator)
+        policy.load_state_dict(named_part(weights, "policy."))
+        critic.load_state_dict(named_part(weights, "critic."))
+        self._device = weights["policy.layers.0.bias"].device
+
+        def start(tuner: Finetuner) -> None:
+            tuner.start_from(policy, critic, facts.multiplier)
+
+        config = make_finetune_config(facts.finetune)
+        self.tuners = TaskTuners(space, observation, facts.hidden, config, start=start, seed=facts.seed)
+        """By row."""
+
+    def begin_task(self, rows: int) -> None:
+        """See `Learns.begin_task`."""
+        self.tuners.begin_task(rows)
+
+    def observe(self, episodes: Episodes) -> None:
+        """See `Learns.observe`."""
+        self.tuners.observe(episodes)
+
+    def begin(self, acting: SimplRowAgent, decisions: int) -> None:
+        """Gives a policy of their own to rows whose embedding was inferred for ever."""
+        new = [row for row, tuner in enumerate(self.tuners.tuners) if tuner is None and acting.settled[row]]
+        if new:
+            rounds = acting.explored if self.learn_from_exploration else []
+            seen = [to_episodes(episodes, self.space, self._device) for episodes in rounds]
+            for row in new:
+                self.tuners.begin(row, torch.tensor(acting.embedding[row], device=self._device), decisions, seen)
+
+    def adapt(self) -> None:
+        """Nothing: it learns while it observes."""
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """See `Learns.state`."""
+        return self.tuners.state()
+
+    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """See `Learns.load_state`.
+
+        Raises:
+            RunError: The state lacks a part or belongs to other sizes.
+        """
+        moved = {name: v if name.endswith("generator") else v.to(self._device) for name, v in tensors.items()}
+        try:
+            self.tuners.load_state(moved, facts)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RunError(f"SiMPL on a host: expected a whole state, got {error}; begin the task again") from error
+
+
+def make_simpl_host(contract: LearnerContract, weights: dict[str, Tensor], space: ActionSpace) -> SimplHost:
+    """See `host.Host.make_agent`.
+
+    Raises:
+        BundleError: The facts are none that SiMPL can have.
+    """
+    return SimplHost(contract, weights, space)
+
+
+def observe_simpl(host: SimplHost, acting: SimplRowAgent, episodes: Episodes) -> None:
+    """See `host.Host.observe`."""
+    host.observe(episodes)
+    host.begin(acting, episodes.latent.shape[1])
+
+
+def read_tuned_params(host: SimplHost) -> Params:
+    """See `host.Host.read_params`: policies of the rows that have their own, zeros elsewhere, and which have one."""
+    tuners = host.tuners.tuners
+    own = {row: fold_task_embedding(tuner) for row, tuner in enumerate(tuners) if tuner is not None}
+    if not own:
+        return {}
+    names = next(iter(own.values()))
+    params = {
+        name: torch.stack([own[row][name] if row in own else torch.zeros_like(like) for row in range(len(tuners))])
+        for name, like in names.items()
+    }
+    return params | {"tuned": torch.tensor([float(row in own) for row in range(len(tuners))])}
+
+
+def make_spirl_host(contract: LearnerContract, weights: dict[str, Tensor], space: ActionSpace) -> SpirlAgent:
+    """See `host.Host.make_agent`.
+
+    Raises:
+        BundleError: The facts are none that SPiRL can have.
+    """
+    facts = read_spirl(contract)
+    config = SpirlConfig(hidden=facts.hidden, finetune=make_finetune_config(facts.finetune))
+    decisions = max(math.ceil(contract.robot.episode_steps / space.horizon), DECISIONS)
+    device = weights["policy.layers.0.bias"].device
+    return make_spirl_agent(space, contract.observation_dim, decisions, config, weights, facts.seed, device)
+
+
+def make_spirl_agent(
+    space: ActionSpace,
+    observation_dim: int,
+    decisions: int,
+    config: SpirlConfig,
+    weights: dict[str, Tensor],
+    seed: int,
+    device: torch.device,
+    *,
+    greedy: bool = False,
+) -> SpirlAgent:
+    """An agent whose tasks all begin with these weights, `policy.*` and `critic.*`."""
+    nothing = torch.zeros(0, device=device)
+    drawn = Finetuner(space, observation_dim, 1, nothing, config.hidden, config.finetune, seed).state_dict()
+    targets = {f"target_{name}": value for name, value in weights.items() if name.startswith("critic.")}
+    first = {name: (weights | targets).get(name, value).clone() for name, value in drawn.items()}
+    return SpirlAgent(space, observation_dim, decisions, config, first=first, greedy=greedy, seed=seed, device=device)
+
+
+def read_own_params(agent: SpirlAgent) -> Params:
+    """See `host.Host.read_params`."""
+    own = [fold_task_embedding(tuner) for tuner in agent.tuners if tuner is not None]
+    return {name: torch.stack([params[name] for params in own]) for name in own[0]}
+
+
+def fold_task_embedding(tuner: Finetuner) -> Params:
+    """The plain policy that chooses in o as the fine-tuner's does in [o, e]."""
+    params = {name: value.detach() for name, value in tuner.policy.state_dict().items()}
+    cut = params["layers.0.weight"].shape[1] - len(tuner.embedding)
+    weight = params["layers.0.weight"]
+    params["layers.0.bias"] = params["layers.0.bias"] + weight[:, cut:] @ tuner.embedding
+    params["layers.0.weight"] = weight[:, :cut]
+    return params

@@ -1,0 +1,718 @@
+"""Meta-learners by name: settings, how each is made, how it becomes a bundle, and which files are its code.
+
+A learner is one row of `LEARNERS`. A learner of your own needs the same three things: settings that keep
+`LearnerSettings` (a frozen dataclass), an exporter (a function of the trained learner on the CPU and of the settings),
+and the files whose code decides its result.
+
+    LEARNERS["mine"] = LearnerRow(MySettings(), export_mine, ("/path/to/my_learner.py",))
+
+Axes: N train tasks, G goal.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from ..adapt.learners.export_maesn import export_maesn
+from ..adapt.learners.export_maml import export_maml
+from ..adapt.learners.export_mlsh import export_mlsh
+from ..adapt.learners.export_pearl import export_pearl
+from ..adapt.learners.export_ppo import export_ppo
+from ..adapt.learners.export_recurrent_updater import export_recurrent_updater
+from ..adapt.learners.export_rl2 import export_rl2
+from ..adapt.learners.export_sac import export_pearl_ft, export_sac
+from ..adapt.learners.export_varibad import export_varibad
+from ..adapt.learners.exported import Exported
+from ..errors import BundleError, ConfigError
+from ..meta.adaptive import AdaptiveAgent, MetaLearner
+from ..meta.baselines.distral import DistralConfig
+from ..meta.baselines.distral_learner import DistralLearner
+from ..meta.baselines.ppo import PpoConfig
+from ..meta.baselines.ppo_learner import PpoLearner
+from ..meta.baselines.sac_agent import TaskSacConfig
+from ..meta.baselines.sac_learner import SacLearner
+from ..meta.cloning import CloneConfig
+from ..meta.evaluation import EvaluationConfig
+from ..meta.gradient.learned_rule import LearnedRule
+from ..meta.gradient.maesn import MaesnConfig
+from ..meta.gradient.maesn_learner import MaesnLearner
+from ..meta.gradient.maml import MamlConfig
+from ..meta.gradient.maml_learner import MamlLearner
+from ..meta.hierarchy.mlsh import MlshConfig
+from ..meta.hierarchy.mlsh_learner import MlshLearner
+from ..meta.inference.pearl import PearlConfig
+from ..meta.inference.pearl_learner import PearlLearner, ShapedReward
+from ..meta.inference.varibad import VaribadConfig
+from ..meta.inference.varibad_learner import VaribadLearner
+from ..meta.memory.recurrent_updater import RecurrentUpdaterConfig
+from ..meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
+from ..meta.memory.rl2 import Rl2Config
+from ..meta.memory.rl2_learner import Rl2Learner
+from ..meta.space import ActionSpace
+from ..meta.trial import Trial
+from ..robots.navigation import Navigation, NavigationBatch
+from ..robots.robot import Float, RobotBatch
+from ..robots.spec import RobotSpec
+from .cloning import clone_maml, clone_pearl, describe, open_play
+from .plain_config import read_config
+
+EPISODES = EvaluationConfig(trial=Trial(episodes=20))
+STEPS = EvaluationConfig(adapt_steps=19)
+
+
+class Made(NamedTuple):
+    """A learner, and how agents are made of it."""
+
+    learner: MetaLearner
+    make_agent: Callable[[int], AdaptiveAgent]
+    """From the seed of the agent's exploration."""
+
+
+class LearnerSettings(Protocol):
+    """A learner with its settings: a frozen dataclass, part of the key."""
+
+    @property
+    def method(self) -> str:
+        """What records call it."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Robots that the training steps side by side."""
+        ...
+
+    @property
+    def iterations(self) -> int:
+        """Length of the training."""
+        ...
+
+    @property
+    def rollouts(self) -> int:
+        """Episodes side by side from which the agent learns one test task."""
+        ...
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """What the agent has to learn a test task with, where nothing else is asked for."""
+        ...
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """The learner before its first iteration; `robot` is kept and `goals` are the train goals, shape (N, G)."""
+        ...
+
+
+class FromPlay(ABC):
+    """Settings, see `LearnerSettings`, of a learner that starts from play data."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def require_play(self, play: Path, spec: RobotSpec) -> None:
+        """Checks that the data are of such a robot, before anything is run.
+
+        Raises:
+            StoreError: There is no whole store at `play`.
+            SpecError: The data are of another robot.
+        """
+
+    @abstractmethod
+    def start(self, learner: Any, play: Path) -> str:
+        """Changes the first parameters of a learner that `make` made; returns what became of it, for people.
+
+        Raises:
+            StoreError: There is no whole store at `play`.
+            SpecError: The data are of another robot.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MamlSettings:
+    """MAML's settings in training and at test time."""
+
+    method: str = "maml"
+    """What records call it; its variants have names of their own."""
+    config: MamlConfig = field(default_factory=MamlConfig)
+    rule: LearnedRule | None = None
+    """The inner update where it is learned as a network; None descends the gradient as `config` says."""
+    rollouts: int = 40
+    """Episodes of a test task before each gradient step (Finn et al.: 4000 decisions, 40 episodes)."""
+    later_scale: float = 1.0
+    """Every test-time step but the first is so many times as long as the one before it."""
+
+    @property
+    def rows(self) -> int:
+        """See `LearnerSettings.rows`."""
+        return self.config.tasks * self.config.episodes
+
+    @property
+    def iterations(self) -> int:
+        """See `LearnerSettings.iterations`."""
+        return self.config.iterations
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """See `LearnerSettings.evaluation`: three steps (Finn et al.)."""
+        return EvaluationConfig(adapt_steps=3)
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerSettings.make`."""
+        learner = MamlLearner(space, robot, goals, self.config, update=self.rule, seed=seed, device=device)
+
+        def make_agent(agent_seed: int) -> AdaptiveAgent:
+            return learner.agent(rollouts=self.rollouts, later_scale=self.later_scale, seed=agent_seed)
+
+        return Made(learner, make_agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaesnSettings:
+    """MAESN's settings in training and at test time."""
+
+    method: str = "maesn"
+    """What records call it; the baseline without fast adaptation has a name of its own."""
+    config: MaesnConfig = field(default_factory=MaesnConfig)
+    rollouts: int = 20
+    """Episodes of a test task before each step of adaptation."""
+    later_scale: float = 0.5
+    """Factor on the step sizes at test time, after every step but the first (released: 0.5)."""
+
+    @property
+    def rows(self) -> int:
+        """See `LearnerSettings.rows`."""
+        return self.config.tasks * self.config.episodes
+
+    @property
+    def iterations(self) -> int:
+        """See `LearnerSettings.iterations`."""
+        return self.config.iterations
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """See `LearnerSettings.evaluation`: three steps."""
+        return EvaluationConfig(adapt_steps=3)
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerSettings.make`."""
+        learner = MaesnLearner(space, robot, goals, self.config, seed=seed, device=device)
+
+        def make_agent(agent_seed: int) -> AdaptiveAgent:
+            return learner.agent(rollouts=self.rollouts, later_scale=self.later_scale, seed=agent_seed)
+
+        return Made(learner, make_agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PearlSettings:
+    """PEARL's settings in training and at test time."""
+
+    method: str = "pearl"
+    """What records call it; fine-tuning has a name of its own."""
+    config: PearlConfig = field(default_factory=PearlConfig)
+    shaped: Navigation | None = None
+    """In training SAC learns from the reward of this variant; the encoder, and the agent at test time, see the robot's
+    own. None takes the robot's own throughout."""
+    prior_episodes: int = 2
+    """First test episodes with z from the prior."""
+    greedy: bool = True
+    """Act by the mode of the policy at test time (published)."""
+    fine_tuning: TaskSacConfig | None = None
+    """SAC after the episodes of inference; None infers to the end (published)."""
+    inference_episodes: int = 10
+    """With fine-tuning: the last episode after which the belief is frozen."""
+
+    @property
+    def rows(self) -> int:
+        """See `LearnerSettings.rows`."""
+        return self.config.tasks * self.config.rollouts
+
+    @property
+    def iterations(self) -> int:
+        """See `LearnerSettings.iterations`."""
+        return self.config.iterations
+
+    @property
+    def rollouts(self) -> int:
+        """See `LearnerSettings.rollouts`: each row learns for itself."""
+        return 1
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """See `LearnerSettings.evaluation`: twenty episodes; with fine-tuning a step of adaptation after each."""
+        return EPISODES if self.fine_tuning is None else STEPS
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerSettings.make`."""
+        learner = PearlLearner(
+            space, robot, goals, self.config, shaped_reward=self._shaped_reward(), seed=seed, device=device
+        )
+
+        def make_agent(agent_seed: int) -> AdaptiveAgent:
+            if self.fine_tuning is None:
+                return learner.agent(prior_episodes=self.prior_episodes, greedy=self.greedy, seed=agent_seed)
+            # inference acts by the mode, fine-tuning wants samples
+            return learner.fine_tuned_agent(
+                self.fine_tuning,
+                inference_episodes=self.inference_episodes,
+                prior_episodes=self.prior_episodes,
+                greedy=self.greedy,
+                seed=agent_seed,
+            )
+
+        return Made(learner, make_agent)
+
+    def _shaped_reward(self) -> ShapedReward | None:
+        if self.shaped is None:
+            return None
+        shaped = NavigationBatch(self.shaped, 1)
+
+        def reward_of(observation: Float, goals: Float) -> Float:
+            return shaped.compute_reward(observation, goals)[0]
+
+        return reward_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SacSettings:
+    """SAC from scratch in each test task; training is a rehearsal on train tasks that nothing is taken from."""
+
+    method: str = "sac"
+    """What records call it."""
+    config: TaskSacConfig = field(default_factory=TaskSacConfig)
+    tasks: int = 8
+    """Train tasks of the rehearsal."""
+    iterations: int = 20
+    """Episodes of the rehearsal, with a step of adaptation after each."""
+
+    @property
+    def rows(self) -> int:
+        """See `LearnerSettings.rows`."""
+        return self.tasks * self.config.rollouts
+
+    @property
+    def rollouts(self) -> int:
+        """See `LearnerSettings.rollouts`."""
+        return self.config.rollouts
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """See `LearnerSettings.evaluation`: twenty episodes, with a step of adaptation after each."""
+        return STEPS
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerSettings.make`."""
+        learner = SacLearner(
+            space, robot, goals, self.config, tasks=self.tasks, iterations=self.iterations, seed=seed, device=device
+        )
+
+        def make_agent(agent_seed: int) -> AdaptiveAgent:
+            # its weights are drawn in each task: with the evaluation's seed alone every seed would be the same run
+            return learner.agent(seed=agent_seed + seed)
+
+        return Made(learner, make_agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rl2Settings:
+    """RL2's settings in training and at test time."""
+
+    method: str = "rl2"
+    """What records call it; E-RL2 has a name of its own."""
+    config: Rl2Config = field(default_factory=Rl2Config)
+    greedy: bool = False
+    """Act by the mode at test time (published: sample)."""
+
+    @property
+    def rows(self) -> int:
+        """See `LearnerSettings.rows`."""
+        return self.config.trials
+
+    @property
+    def iterations(self) -> int:
+        """See `LearnerSettings.iterations`."""
+        return self.config.iterations
+
+    @property
+    def rollouts(self) -> int:
+        """See `LearnerSettings.rollouts`: each row learns for itself."""
+        return 1
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """See `LearnerSettings.evaluation`: one trial as in training."""
+        return EvaluationConfig(trial=self.config.trial)
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerSettings.make`."""
+        learner = Rl2Learner(space, robot, goals, self.config, seed=seed, device=device)
+
+        def make_agent(agent_seed: int) -> AdaptiveAgent:
+            return learner.agent(greedy=self.greedy, seed=agent_seed)
+
+        return Made(learner, make_agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecurrentUpdaterSettings:
+    """The recurrent updater's settings in training and at test time."""
+
+    method: str = "recurrent-updater"
+    """What records call it."""
+    config: RecurrentUpdaterConfig = field(default_factory=RecurrentUpdaterConfig)
+    rollouts: int = 20
+    """Episodes of a test task that are read; what it was trained to read is `config.support`."""
+
+    @property
+    def rows(self) -> int:
+        """See `LearnerSettings.rows`."""
+        return self.config.tasks * max(self.config.support, self.config.query)
+
+    @property
+    def iterations(self) -> int:
+        """See `LearnerSettings.iterations`."""
+        return self.config.iterations
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """See `LearnerSettings.evaluation`: as many updates as in training."""
+        return EvaluationConfig(adapt_steps=self.config.rounds)
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerSettings.make`."""
+        learner = RecurrentUpdaterLearner(space, robot, goals, self.config, seed=seed, device=device)
+
+        def make_agent(agent_seed: int) -> AdaptiveAgent:
+            return learner.agent(rollouts=self.rollouts, seed=agent_seed)
+
+        return Made(learner, make_agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaribadSettings:
+    """variBAD's settings in training and at test time."""
+
+    method: str = "varibad"
+    """What records call it."""
+    config: VaribadConfig = field(default_factory=VaribadConfig)
+    greedy: bool = True
+    """Act by the mode at test time, as published."""
+
+    @property
+    def rows(self) -> int:
+        """See `LearnerSettings.rows`."""
+        return self.config.trials
+
+    @property
+    def iterations(self) -> int:
+        """See `LearnerSettings.iterations`."""
+        return self.config.iterations
+
+    @property
+    def rollouts(self) -> int:
+        """See `LearnerSettings.rollouts`: each row learns for itself."""
+        return 1
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """See `LearnerSettings.evaluation`: one trial as in training."""
+        return EvaluationConfig(trial=self.config.trial)
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerSettings.make`."""
+        learner = VaribadLearner(space, robot, goals, self.config, seed=seed, device=device)
+
+        def make_agent(agent_seed: int) -> AdaptiveAgent:
+            return learner.agent(greedy=self.greedy, seed=agent_seed)
+
+        return Made(learner, make_agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MlshSettings:
+    """MLSH's settings in training and at test time."""
+
+    method: str = "mlsh"
+    """What records call it; with one sub-policy, which is PPO on all tasks, it has a name of its own."""
+    config: MlshConfig = field(default_factory=MlshConfig)
+    rollouts: int = 40
+    """Episodes of a test task before each update of its master (published: 2000 decisions)."""
+    random_choice: float = 0.0
+    """Share of uniform choices of the master at test time; in training it is the config's."""
+
+    @property
+    def rows(self) -> int:
+        """See `LearnerSettings.rows`."""
+        return self.config.groups * self.config.rollouts
+
+    @property
+    def iterations(self) -> int:
+        """See `LearnerSettings.iterations`."""
+        return self.config.iterations
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """See `LearnerSettings.evaluation`: ten steps."""
+        return EvaluationConfig(adapt_steps=10)
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerSettings.make`."""
+        learner = MlshLearner(space, robot, goals, self.config, seed=seed, device=device)
+
+        def make_agent(agent_seed: int) -> AdaptiveAgent:
+            return learner.agent(rollouts=self.rollouts, random_choice=self.random_choice, seed=agent_seed)
+
+        return Made(learner, make_agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PpoSettings:
+    """PPO's settings in training and at test time."""
+
+    method: str = "ppo"
+    """What records call it."""
+    config: PpoConfig = field(default_factory=PpoConfig)
+    rollouts: int = 40
+    """Episodes of a test task before each step of adaptation, as for MAML."""
+
+    @property
+    def rows(self) -> int:
+        """See `LearnerSettings.rows`."""
+        return self.config.tasks * self.config.episodes
+
+    @property
+    def iterations(self) -> int:
+        """See `LearnerSettings.iterations`."""
+        return self.config.iterations
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """See `LearnerSettings.evaluation`: ten steps."""
+        return EvaluationConfig(adapt_steps=10)
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerSettings.make`."""
+        learner = PpoLearner(space, robot, goals, self.config, seed=seed, device=device)
+
+        def make_agent(agent_seed: int) -> AdaptiveAgent:
+            return learner.agent(rollouts=self.rollouts, seed=agent_seed)
+
+        return Made(learner, make_agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistralSettings:
+    """Distral's settings in training and at test time."""
+
+    method: str = "distral"
+    """What records call it."""
+    config: DistralConfig = field(default_factory=DistralConfig)
+    rollouts: int = 40
+    """Episodes of a test task before each step of fine-tuning, as for MAML."""
+
+    @property
+    def rows(self) -> int:
+        """See `LearnerSettings.rows`."""
+        return self.config.tasks * self.config.episodes
+
+    @property
+    def iterations(self) -> int:
+        """See `LearnerSettings.iterations`."""
+        return self.config.iterations
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """See `LearnerSettings.evaluation`: ten steps."""
+        return EvaluationConfig(adapt_steps=10)
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerSettings.make`."""
+        learner = DistralLearner(space, robot, goals, self.config, seed=seed, device=device)
+
+        def make_agent(agent_seed: int) -> AdaptiveAgent:
+            return learner.agent(rollouts=self.rollouts, seed=agent_seed)
+
+        return Made(learner, make_agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BcPearlSettings(PearlSettings, FromPlay):
+    """PEARL whose first policy does what the data do, whatever its z is."""
+
+    method: str = "bc-pearl"
+    """See `PearlSettings.method`."""
+    cloning: CloneConfig = field(default_factory=lambda: CloneConfig(noise_dim=5))
+    """How the first policy is cloned; `noise_dim` is PEARL's `embedding_dim`."""
+
+    def __post_init__(self) -> None:
+        """Refuses a clone that reads another z.
+
+        Raises:
+            ConfigError: `noise_dim` is not PEARL's `embedding_dim`.
+        """
+        require_noise(self.cloning, self.config.embedding_dim, "BcPearlSettings")
+
+    def require_play(self, play: Path, spec: RobotSpec) -> None:
+        """See `FromPlay.require_play`."""
+        open_play(play, spec)
+
+    def start(self, learner: PearlLearner, play: Path) -> str:
+        """See `FromPlay.start`."""
+        return describe(clone_pearl(learner, play, self.cloning))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BcMamlSettings(MamlSettings, FromPlay):
+    """MAML whose first policy does what the data do."""
+
+    method: str = "bc-maml"
+    """See `MamlSettings.method`."""
+    cloning: CloneConfig = field(default_factory=CloneConfig)
+    """How the first policy is cloned."""
+
+    def __post_init__(self) -> None:
+        """Refuses a clone that reads a z.
+
+        Raises:
+            ConfigError: `noise_dim` is not 0.
+        """
+        require_noise(self.cloning, 0, "BcMamlSettings")
+
+    def require_play(self, play: Path, spec: RobotSpec) -> None:
+        """See `FromPlay.require_play`."""
+        open_play(play, spec)
+
+    def start(self, learner: MamlLearner, play: Path) -> str:
+        """See `FromPlay.start`."""
+        return describe(clone_maml(learner, play, self.cloning))
+
+
+def require_noise(cloning: CloneConfig, expected: int, where: str) -> None:
+    """Checks that the cloned policy reads as many axes of z as the learner's does.
+
+    Raises:
+        ConfigError: it reads more or fewer.
+    """
+    if cloning.noise_dim != expected:
+        raise ConfigError(
+            f"{where}.cloning: expected noise_dim = {expected}, got {cloning.noise_dim}; the cloned policy reads what "
+            "the learner's reads"
+        )
+
+
+Exporter = Callable[[Any, Any], Exported]
+"""Of the trained learner, on the CPU, and its settings."""
+
+
+class LearnerRow(NamedTuple):
+    """All that the pipeline has to know of a learner."""
+
+    settings: LearnerSettings
+    """Those that it has unless the command line says otherwise."""
+    export: Exporter
+    modules: tuple[str, ...]
+    """Files below the package root, or a user's own: with what they import, the code version of a training."""
+
+
+def _export_pearl(learner: PearlLearner, settings: PearlSettings) -> Exported:
+    if settings.fine_tuning is None:
+        return export_pearl(learner, prior_episodes=settings.prior_episodes, greedy=settings.greedy)
+    return export_pearl_ft(
+        learner,
+        settings.fine_tuning,
+        inference_episodes=settings.inference_episodes,
+        prior_episodes=settings.prior_episodes,
+        greedy=settings.greedy,
+    )
+
+
+def _maml(settings: MamlSettings, *modules: str) -> LearnerRow:
+    return LearnerRow(
+        settings,
+        lambda learner, given: export_maml(learner, later_scale=given.later_scale),
+        ("meta/gradient/maml_learner.py", "meta/gradient/learned_rule.py", *modules),
+    )
+
+
+def _pearl(settings: PearlSettings, *modules: str) -> LearnerRow:
+    return LearnerRow(settings, _export_pearl, ("meta/inference/pearl_learner.py", *modules))
+
+
+def _rl2(settings: Rl2Settings) -> LearnerRow:
+    return LearnerRow(
+        settings,
+        lambda learner, given: export_rl2(learner, greedy=given.greedy),
+        ("meta/memory/rl2_learner.py",),
+    )
+
+
+LEARNERS: dict[str, LearnerRow] = {
+    "rl2": _rl2(Rl2Settings()),
+    "e-rl2": _rl2(Rl2Settings(method="e-rl2", config=Rl2Config(trial=Trial(episodes=5, exploration_episodes=3)))),
+    "varibad": LearnerRow(
+        VaribadSettings(),
+        lambda learner, given: export_varibad(learner, greedy=given.greedy),
+        ("meta/inference/varibad_learner.py",),
+    ),
+    "pearl": _pearl(PearlSettings()),
+    "pearl-ft": _pearl(PearlSettings(method="pearl-ft", fine_tuning=TaskSacConfig())),
+    "bc-pearl": _pearl(BcPearlSettings(), "pipeline/cloning.py"),
+    "maml": _maml(MamlSettings()),
+    "fomaml": _maml(MamlSettings(method="fomaml", config=MamlConfig(first_order=True))),
+    "e-maml": _maml(MamlSettings(method="e-maml", config=MamlConfig(exploration=1e-3))),
+    "meta-sgd": _maml(MamlSettings(method="meta-sgd", config=MamlConfig(step_sizes="parameter"))),
+    "learned-update": _maml(MamlSettings(method="learned-update", rule=LearnedRule())),
+    "bc-maml": _maml(BcMamlSettings(), "pipeline/cloning.py"),
+    "maesn": LearnerRow(
+        MaesnSettings(),
+        lambda learner, given: export_maesn(learner, later_scale=given.later_scale),
+        ("meta/gradient/maesn_learner.py",),
+    ),
+    "recurrent-updater": LearnerRow(
+        RecurrentUpdaterSettings(),
+        lambda learner, given: export_recurrent_updater(learner),
+        ("meta/memory/recurrent_updater_learner.py",),
+    ),
+    "mlsh": LearnerRow(
+        MlshSettings(),
+        lambda learner, given: export_mlsh(learner, random_choice=given.random_choice),
+        ("meta/hierarchy/mlsh_learner.py",),
+    ),
+    "ppo": LearnerRow(PpoSettings(), lambda learner, given: export_ppo(learner), ("meta/baselines/ppo_learner.py",)),
+    "distral": LearnerRow(
+        DistralSettings(), lambda learner, given: export_ppo(learner), ("meta/baselines/distral_learner.py",)
+    ),
+    "sac": LearnerRow(SacSettings(), lambda learner, given: export_sac(learner), ("meta/baselines/sac_learner.py",)),
+}
+"""By the name that `--learner` takes. Rows with settings of one class differ in these alone."""
+
+
+def name_learner(settings: LearnerSettings) -> str:
+    """The name of the first row with settings of this class; others of the class export alike and are the same code.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    for name, row in LEARNERS.items():
+        if type(row.settings) is type(settings):
+            return name
+    known = ", ".join(LEARNERS)
+    raise ConfigError(f"learner: expected one of {known}, got '{settings.method}'; give it a row in LEARNERS")
+
+
+def read_learner(name: object, settings: object, where: str) -> LearnerSettings:
+    """The settings of a learner as a record has them.
+
+    Args:
+        name: Of a row.
+        settings: As plain JSON.
+        where: What they were read from, for the message.
+
+    Raises:
+        BundleError: There is no such row, or it has no such settings.
+    """
+    row = LEARNERS.get(name) if isinstance(name, str) else None
+    if row is None:
+        raise BundleError(f"{where}: expected a learner of {', '.join(LEARNERS)}, got {name!r}; train it again")
+    found: LearnerSettings = read_config(type(row.settings), settings, f"{where}.{name}")
+    return found

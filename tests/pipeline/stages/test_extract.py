@@ -1,0 +1,95 @@
+"""Which robot skills are for, who refuses them, and what is said when they collapse."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from supple.datasets import write_d4rl
+from supple.pipeline.cli import main
+from supple.robots.maze_family import Maze
+from supple.skills.checkpoint import load_skill_model
+
+SIZES = [
+    word
+    for part in ("encoder", "decoder", "open-decoder", "prior")
+    for word in (f"--skill.{part}-hidden", "16")
+]  # fmt: skip
+FEW = ["--skill.skill-horizon", "4", "--skill.skill-dim", "2", "--skill.batch-size", "64", *SIZES]
+
+
+def write_pushes(folder: Path, unit: float = 1.0) -> Path:
+    """Episodes that push one way or the other."""
+    rng = np.random.default_rng(0)
+    rows = 2000
+    push = rng.choice([-1.0, 1.0], rows // 40).repeat(40)
+    arrays = {
+        "observations": rng.uniform(0.0, 9.0, (rows, 4)),
+        "actions": unit * np.stack([push, -push], axis=1),
+        "rewards": np.zeros(rows),
+        "terminals": np.zeros(rows, np.bool_),
+        "timeouts": np.arange(rows) % 40 == 39,
+    }
+    return write_d4rl(folder / "log.hdf5", arrays)
+
+
+def make_skills(folder: Path, *options: str, ingest: tuple[str, ...] = (), unit: float = 1.0) -> int:
+    assert main(["ingest", str(write_pushes(folder, unit)), "--out", str(folder / "ingest"), *ingest]) == 0
+    return main(["extract", str(folder / "ingest"), "--out", str(folder / "extract"), *FEW, *options])
+
+
+def test_skills_carry_the_robot_of_their_data(tmp_path: Path) -> None:
+    assert make_skills(tmp_path, "--skill.num-updates", "2", ingest=("--robot", "maze")) == 0
+    model = load_skill_model(tmp_path / "extract")
+    assert model.robot == Maze().spec()
+    assert model.action_scale.scale.tolist() == [1.0, 1.0]
+    assert json.loads((tmp_path / "extract" / "skill.json").read_text())["robot"]["name"] == "maze"
+
+
+def test_data_that_nobody_names_give_skills_for_no_robot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four observation and two action axes, as many as the maze has."""
+    assert make_skills(tmp_path, "--skill.num-updates", "2", unit=100.0) == 0
+    capsys.readouterr()
+    for command in (
+        ["extract", str(tmp_path / "ingest"), "--robot", "maze"],
+        ["meta-train", str(tmp_path / "extract"), "--robot", "maze"],
+    ):
+        assert main([*command, "--out", str(tmp_path / "out")]) == 2
+        assert "expected data of robot 'maze', got data of a robot that nobody named; ingest" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+def test_skills_of_a_maze_of_another_size_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_skills(tmp_path, "--skill.num-updates", "2", ingest=("--robot", "maze")) == 0
+    small = ["--robot", "maze", "--robot.layout-size", "12", "--out", str(tmp_path / "out")]
+    assert main(["meta-train", str(tmp_path / "extract"), *small]) == 2
+    assert "expected observation axis 'x' with high 14.0 cell, got 22.0; use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("unit", [0.01, 100.0])
+def test_skills_in_any_unit_say_something(unit: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_skills(tmp_path, "--skill.num-updates", "150", "--skill.learning-rate", "1e-2", unit=unit) == 0
+    assert "COLLAPSED" not in capsys.readouterr().out
+    report = json.loads((tmp_path / "extract" / "skill-report.json").read_text())
+    assert report["collapsed"] == 0.0
+    assert report["reconstruction_rmse/action_0"] < 0.3 * unit
+
+
+def test_a_collapse_is_said_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--skill.num-updates", "150", "--skill.learning-rate", "1e-2", "--skill.kl-weight", "10"]
+    assert make_skills(tmp_path, *options, "--json") == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    (record,) = [record for record in records if record["event"] == "collapse"]
+    assert record["signs"].startswith("0 of 2 skill axes are active; KL")
+    assert "Lower skill.kl-weight" in record["remedy"]
+    report = json.loads((tmp_path / "extract" / "skill-report.json").read_text())
+    assert report["collapsed"] == 1.0
+    assert report["kl"] < 0.01
+
+
+def test_a_collapse_is_seen_by_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_skills(tmp_path, "--skill.num-updates", "150", "--skill.kl-weight", "10") == 0
+    out = capsys.readouterr().out
+    assert "skills: they have COLLAPSED: 0 of 2 skill axes are active; KL" in out
+    assert "Lower skill.kl-weight" in out
