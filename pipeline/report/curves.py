@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from numpy.typing import NDArray
 
 from ..intervals import compute_interval
-from .measure import Measure, Results, find_measure, format_value, name_axis
+from .measure import Measure, Results, find_measure, format_count, format_value, name_axis
 from .run_folder import StageView
 from .style import ADAPTED, BEFORE, INFERRED, INK, LINE, MUTED, STAGES, figure_style, make_axes, render_svg
 
@@ -67,14 +67,6 @@ def pool_success(at: Floats, fraction: Floats, trials: int) -> SuccessCurve:
     mean = np.array([fraction[part].mean() for part in parts])
     low, high = compute_wilson(mean, np.array([trials * len(part) for part in parts], np.float64))
     return SuccessCurve(where, mean, low, high)
-
-
-def format_count(value: float, _: object = None) -> str:
-    """`1500000` as `1.5 M`."""
-    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g}{unit}"
-    return f"{value:.3g}"
 
 
 def draw_band(axes: Axes, curve: SuccessCurve, color: str, label: str, style: str = "-") -> None:

@@ -93,9 +93,9 @@ def make_plane_axes(plane: Plane) -> tuple[Figure, Axes]:
     (left, right), (bottom, top) = scene.limits
     width, height = SMALL[0], SMALL[0] * float(np.clip((top - bottom) / (right - left), *SHAPE))
     figure, axes = make_axes(width, height)
-    for polygon in scene.polygons:
-        closed = np.concatenate((polygon, polygon[:1]))
-        axes.add_patch(PathPatch(Outline(closed, closed=True), facecolor=WALL, linewidth=0))
+    if scene.polygons:  # as one path, so that no seam shows between neighbours
+        outlines = [Outline(np.concatenate((polygon, polygon[:1])), closed=True) for polygon in scene.polygons]
+        axes.add_patch(PathPatch(Outline.make_compound_path(*outlines), facecolor=WALL, linewidth=0))
     axes.set(
         xlim=(left, right),
         ylim=(bottom, top),
