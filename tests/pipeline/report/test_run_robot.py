@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +11,8 @@ from supple.pipeline.report.run_folder import load_run
 from supple.pipeline.report.run_robot import find_run_robot
 from supple.pipeline.robots import find_robot
 from supple.robots.maze_family import Maze
+
+MAZE = Maze(layout_size=10, layout_seed=1)
 
 
 def test_a_built_in_robot_is_found_by_its_record(tiny_run: Path) -> None:
@@ -28,8 +31,7 @@ def test_a_run_that_has_just_begun_has_a_robot_but_no_tasks(tiny_run: Path, tmp_
     record = json.loads((tmp_path / "generate.partial" / "stage.json").read_text())
     (tmp_path / "generate.partial" / "key.json").write_text(json.dumps(record["fields"]))
     robot = find_run_robot(load_run(tmp_path), None)
-    assert robot.spec is not None
-    assert robot.spec.name == "point-maze-10-seed1"
+    assert robot.spec == replace(MAZE, episode_steps=60).spec()
     assert (robot.train, robot.test) == ((), ())
 
 
