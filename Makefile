@@ -19,13 +19,14 @@ LINK := .venv/typecheck/supple
 export MUJOCO_GL := disable
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test check bench docs results constraints install
+.PHONY: help demo test check bench bench-meta docs results constraints install
 
 help:
 	@echo 'make demo    the whole chain on the maze, from data to a policy that adapts (minutes)'
 	@echo 'make test    the tests'
 	@echo 'make check   ruff, mypy --strict, import-linter, codespell, documentation build'
-	@echo 'make bench   the benchmarks'
+	@echo 'make bench   the benchmarks of speed and reliability'
+	@echo 'make bench-meta CELL=...  cells of the meta-RL benchmark; SEEDS="0 1 2", and OPTIONS for more'
 	@echo 'make docs    the documentation, as a site in site/'
 	@echo 'make results the tables and plots in README.md and docs/, from docs/results/*.json and the presets'
 
@@ -44,14 +45,19 @@ check: $(INSTALLED) $(LINK)
 	$(BIN)/mkdocs build --strict --quiet --site-dir site
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks
+	$(BIN)/python -m benchmarks
+
+CELL ?= --list
+SEEDS ?= 0
+bench-meta: $(INSTALLED)
+	$(BIN)/python -m benchmarks.meta $(CELL) --seeds $(SEEDS) $(OPTIONS)
 
 docs: $(INSTALLED)
 	$(BIN)/mkdocs build --strict --site-dir site
 
 # After changing docs/results/*.json or a preset.
 results: $(INSTALLED)
-	$(BIN)/python -m supple.pipeline.results.pages
+	$(BIN)/python -m benchmarks.results.pages
 
 install: $(INSTALLED)
 

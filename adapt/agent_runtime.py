@@ -127,14 +127,16 @@ class RandomNoise:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
+        self.quiet = False
+        """Give the middle of each distribution instead: whoever acts by it takes the mean, or the likeliest choice."""
 
     def normal(self, shape: tuple[int, ...]) -> Array:
         """See `Noise.normal`."""
-        return self._rng.standard_normal(shape, np.float32)
+        return np.zeros(shape, np.float32) if self.quiet else self._rng.standard_normal(shape, np.float32)
 
     def uniform(self, shape: tuple[int, ...]) -> Array:
         """See `Noise.uniform`."""
-        return self._rng.random(shape, np.float32)
+        return np.full(shape, 0.5, np.float32) if self.quiet else self._rng.random(shape, np.float32)
 
 
 class RecordedNoise:
@@ -173,6 +175,22 @@ class RecordedNoise:
                 "agent that was exported draws otherwise: export the bundle again"
             )
         return numbers
+
+
+PARAMS = "params."
+"""What begins so, perhaps after `KEPT`, are parameters: one set may serve several consecutive rows."""
+
+
+def repeat_rows(arrays: Arrays, repeats: int) -> dict[str, NDArray[Any]]:
+    """The state of an agent that only acts, with so many consecutive rows in the task of each row.
+
+    What belongs to a host is left out.
+    """
+    return {
+        name: value if name.removeprefix(KEPT).startswith(PARAMS) else np.repeat(value, repeats, axis=0)
+        for name, value in arrays.items()
+        if not name.startswith(HOST)
+    }
 
 
 def take_state(arrays: Arrays, shapes: Mapping[str, tuple[int | None, ...]], where: str) -> dict[str, NDArray[Any]]:

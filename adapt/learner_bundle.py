@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,33 @@ class LearnerBundle:
     """The golden trial."""
     digest: str
     """sha256 of the manifest, hexadecimal: equal digests, equal bundles."""
+    recorded: LearnerContract | None = None
+    """As exported, where settings were changed since."""
 
     @property
     def kind(self) -> Kind:
         """How it is run."""
         return KINDS[self.contract.kind]
+
+    @property
+    def trial(self) -> LearnerContract:
+        """The contract with which the golden trial was played."""
+        return (self.recorded or self.contract).shortened(self.kind)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> LearnerBundle:
+        """The same learner with other settings, those under `learner` in `bundle.json`, than it was exported with.
+
+        Raises:
+            BundleError: One is none of the kind's, or has another type.
+        """
+        learner = self.contract.learner
+        if unknown := sorted(set(settings) - set(learner)):
+            raise BundleError(
+                f"settings: expected some of {', '.join(sorted(learner))}, got '{unknown[0]}'; correct the name"
+            )
+        changed = replace(self.contract, learner={**learner, **settings})
+        self.kind.weight_shapes(changed)  # reads them all
+        return replace(self, contract=changed, recorded=self.recorded or self.contract)
 
     def make_agent(self, noise: Noise) -> RuntimeAgent:
         """An agent before its first task; a hosted one acts and does not adapt, see `host.make_hosted`."""

@@ -10,9 +10,18 @@ import numpy as np
 from dm_control.rl import control
 from dm_control.suite import reacher
 
+from supple.adapt.loop import AdaptConfig
+from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.finetune import FinetuneConfig
+from supple.pipeline.presets import RunConfig
+from supple.pipeline.stages.adapt import AdaptStageConfig
+from supple.pipeline.stages.extract import ExtractConfig
+from supple.pipeline.stages.generate import GenerateConfig
+from supple.pipeline.stages.meta_train import MetaTrainConfig
 from supple.robots.dm_control_family import DmControlFamily
 from supple.robots.robot import Bool, Float
 from supple.robots.spec import Axis
+from supple.skills.config import SkillConfig
 
 RADIUS, LINK, FINGER = 0.015, 0.12, 0.01  # of the target, m; length of both links; radius of the finger
 
@@ -63,4 +72,26 @@ REACHER = DmControlFamily(
     success="terminated",
     reward=compute_reward,
     episode_steps=150,
+    num_train_tasks=24,
 )
+PRESETS = {
+    "reacher": RunConfig(
+        robot=REACHER,
+        generate=GenerateConfig(steps=60_000, rows=20),
+        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=2_000)),
+        meta_train=MetaTrainConfig(
+            simpl=SimplConfig(
+                bfloat16=False,
+                hidden=(128, 128, 128),
+                encoder_hidden=64,
+                learning_rate=1e-3,
+                target_rate=0.05,
+                posterior_tasks=12,
+                batch=64,
+                epochs=30,
+                pool_episodes=2000,
+            )
+        ),
+        adapt=AdaptStageConfig(loop=AdaptConfig(episodes=60, finetune=FinetuneConfig(bfloat16=False))),
+    ),
+}

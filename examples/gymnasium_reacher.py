@@ -9,10 +9,19 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 
+from supple.adapt.loop import AdaptConfig
+from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.finetune import FinetuneConfig
+from supple.pipeline.presets import RunConfig
+from supple.pipeline.stages.adapt import AdaptStageConfig
+from supple.pipeline.stages.extract import ExtractConfig
+from supple.pipeline.stages.generate import GenerateConfig
+from supple.pipeline.stages.meta_train import MetaTrainConfig
 from supple.robots.gymnasium_family import GymnasiumFamily
 from supple.robots.play import NoiseConfig
 from supple.robots.robot import Bool, Float
 from supple.robots.spec import Axis
+from supple.skills.config import SkillConfig
 
 RADIUS = 0.02  # m, within which the target counts as reached
 
@@ -60,5 +69,27 @@ REACHER = GymnasiumFamily(
     success="terminated",
     reward=compute_reward,
     episode_steps=100,
+    num_train_tasks=24,
     noise=NoiseConfig(amplitude=(0.03, 0.2)),
 )
+PRESETS = {
+    "reacher": RunConfig(
+        robot=REACHER,
+        generate=GenerateConfig(steps=60_000, rows=20),
+        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=2_000)),
+        meta_train=MetaTrainConfig(
+            simpl=SimplConfig(
+                bfloat16=False,
+                hidden=(128, 128, 128),
+                encoder_hidden=64,
+                learning_rate=1e-3,
+                target_rate=0.05,
+                posterior_tasks=12,
+                batch=64,
+                epochs=30,
+                pool_episodes=2000,
+            )
+        ),
+        adapt=AdaptStageConfig(loop=AdaptConfig(episodes=60, finetune=FinetuneConfig(bfloat16=False))),
+    ),
+}

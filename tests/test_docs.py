@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from supple.pipeline.bench import cell_table
+from benchmarks.meta import cell_table
+from benchmarks.results.departures import PAGE, SECTION, render_departures
+from benchmarks.results.pages import fill_section
 from supple.pipeline.cli import VERBS, main
-from supple.pipeline.results.departures import PAGE, SECTION, render_departures
-from supple.pipeline.results.pages import fill_section
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

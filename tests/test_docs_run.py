@@ -66,11 +66,12 @@ SHORT: Mapping[str, Sequence[str]] = {
         *(word for stage, settings in TINY_STAGES.items() for word in make_options(settings, f"{stage}.")),
     ),
     **{f"supple {stage}": make_options(settings) for stage, settings in TINY_STAGES.items()},
-    **dict.fromkeys((f"supple {verb}" for verb in ("ingest", "export", "report", "verify", "info", "bench-meta")), ()),
+    **dict.fromkeys((f"supple {verb}" for verb in ("ingest", "export", "report", "verify", "info")), ()),
     "supple adapt runs/my/rl2-bundle": (),
+    "python -m benchmarks.meta": (),
+    "python -m benchmarks.results.collect_meta": (),
     "tensorboard": ("--inspect",),
     "python3 -m venv": ("--without-pip",),
-    "python -m supple.pipeline.results.collect_meta": (),
     "python my_logs.py": (),
     "pytest": ("-q", "-p", "no:cacheprovider"),
     "cp": (),
@@ -133,7 +134,7 @@ def shorten(command: str) -> list[str]:
     if known[0] in ("supple run", "supple generate", "supple meta-train"):
         assert robot in TINY_ROBOTS, f"{command!r}: no such robot in TINY_ROBOTS; say there how it is made short"
         settings = make_options(TINY_ROBOTS[robot], "robot.")
-    if known[0] == "supple bench-meta" and not all(re.match("-|demo-", argument) for argument in arguments[2:]):
+    if known[0] == "python -m benchmarks.meta" and not all(re.match("-|demo-", argument) for argument in arguments[3:]):
         settings = ("--list",)  # the settings of a cell are fixed: this shows those that it names
     return [*arguments, *settings, *SHORT[known[0]]]
 

@@ -9,7 +9,7 @@ Axes: R rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -186,7 +186,6 @@ def make_hosted(
     noise: Noise,
     *,
     device: str | torch.device = "cpu",
-    settings: Mapping[str, Any] | None = None,
 ) -> RuntimeAgent:
     """An agent that acts and adapts, whatever the kind; a host plays the golden trial first, on the CPU.
 
@@ -194,26 +193,24 @@ def make_hosted(
         bundle: Verified.
         noise: What the agent draws while it acts.
         device: Where a host learns that can do so on other devices.
-        settings: Settings of the learner that take the place of the bundle's.
 
     Raises:
-        BundleError: The host does not adapt as the trainer did, or a setting is none of the kind's.
+        BundleError: The host does not adapt as the trainer did.
     """
     contract = bundle.contract
-    changed = replace(bundle, contract=replace(contract, learner={**contract.learner, **(settings or {})}))
     if not bundle.kind.hosted:
-        return changed.make_agent(noise)
+        return bundle.make_agent(noise)
     cpu, where = torch.device("cpu"), f"host of a bundle of kind {contract.kind}"
     if bundle.golden:  # a bundle of version 1 has none
         recorded = recorded_noise(bundle.golden, where)
-        short = replace(bundle, contract=contract.shortened(bundle.kind))
+        short = replace(bundle, contract=bundle.trial)
         with np.errstate(all="ignore"):
             outputs = play_trial(_make_hosted(short, recorded, cpu), bundle.golden)
         require_trial(bundle.golden, outputs, where, tolerance=HOST_TOLERANCE)
         if left := recorded.left():
             raise BundleError(f"{where}: expected all recorded noise to be drawn, got {left} draws left; export again")
     anywhere = HOSTS[contract.kind].while_observing
-    return _make_hosted(changed, noise, torch.device(device) if anywhere else cpu)
+    return _make_hosted(bundle, noise, torch.device(device) if anywhere else cpu)
 
 
 def _make_hosted(bundle: LearnerBundle, noise: Noise, device: torch.device) -> HostedAgent:

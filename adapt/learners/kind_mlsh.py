@@ -23,7 +23,15 @@ from ..facts import read_facts
 from ..learner_contract import Kind, LearnerContract
 from ..networks import Array, Gaussian
 from ..rows.distribution import draw_choice, draw_gaussian
-from ..rows.policy import LOG_SCALE_LOW, PolicyFacts, compute_stack, policy_shapes, spread_rows
+from ..rows.policy import (
+    LOG_SCALE_LOW,
+    PolicyFacts,
+    compute_rows,
+    compute_stack,
+    policy_shapes,
+    spread_rows,
+    take_params,
+)
 from ..rows.space import RowSpace, mlp_shapes, split_prefix
 
 
@@ -120,18 +128,12 @@ class MlshRowAgent:
         """The masters to act by from now on.
 
         Args:
-            params: The names of `params`, each (R, ...).
+            params: The names of `params`, each (N, ...): N tasks with R / N consecutive rows each.
 
         Raises:
             RunError: One is missing or has another shape.
         """
-        for name, value in self._first.items():
-            found = params[name].shape if name in params else None
-            if found != (self._rows, *value.shape):
-                raise RunError(
-                    f"masters: expected '{name}' of shape {(self._rows, *value.shape)}, got {found}; adapt again"
-                )
-        self._params = {name: np.asarray(params[name], np.float32) for name in self._first}
+        self._params = take_params(params, self._first, self._rows, "masters")
 
     def begin_episode(self, *, explore: bool = True) -> None:
         """The masters choose at the next decision."""
@@ -142,8 +144,8 @@ class MlshRowAgent:
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
         if self._decision % self._facts.hold == 0:
-            table = spread_rows(self.space, seen, self._rows)[:, None]
-            chosen = draw_choice(compute_stack(self._params, self._facts.policy, table), self._noise, greedy=False)
+            output = compute_rows(self._params, self._facts.policy, spread_rows(self.space, seen, self._rows))
+            chosen = draw_choice(output[:, None], self._noise, greedy=False)
             self._active = self._active.copy()
             self._active[seen.rows] = chosen[seen.rows, 0, 0].astype(np.int64)
             self._choices.append(self._active)

@@ -22,7 +22,7 @@ from ..contract import Weights
 from ..facts import read_facts
 from ..learner_contract import Kind, LearnerContract
 from ..networks import Array
-from ..rows.policy import PolicyFacts, choose_rows, compute_rows, policy_shapes, spread_rows
+from ..rows.policy import PolicyFacts, choose_rows, compute_rows, policy_shapes, spread_rows, take_params
 from ..rows.space import RowSpace, split_prefix
 
 
@@ -62,13 +62,7 @@ class PolicyRowAgent:
         Raises:
             RunError: One is missing or has another shape.
         """
-        tasks = len(next(iter(params.values()), ())) or 1
-        for name, value in self._theta.items():
-            expected = (tasks if self._rows % tasks == 0 else self._rows, *value.shape)
-            found = params[name].shape if name in params else None
-            if found != expected:
-                raise RunError(f"policy parameters: expected '{name}' of shape {expected}, got {found}; adapt again")
-        self._params = {name: np.asarray(params[name], np.float32) for name in self._theta}
+        self._params = take_params(params, self._theta, self._rows, "policy parameters")
         self._output = compute_rows(self._params, self._facts, self._inputs)
 
     def begin_episode(self, *, explore: bool = True) -> None:

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import BundleError, RunError
-from ..agent_runtime import KEPT, Arrays, Noise, RowEpisodes, SeenRows, take_state
+from ...errors import BundleError
+from ..agent_runtime import KEPT, PARAMS, Arrays, Noise, RowEpisodes, SeenRows, take_state
 from ..contract import Weights
 from ..facts import read_facts
 from ..learner_contract import Kind, LearnerContract
 from ..networks import Array, Gaussian, compute_mlp, softplus
 from ..rows.distribution import draw_choice, draw_gaussian
-from ..rows.policy import PolicyFacts, compute_residual
+from ..rows.policy import PolicyFacts, compute_residual, take_params
 from ..rows.space import RowSpace, mlp_shapes, split_prefix
 from ..task_encoder import ENCODERS, compute_embedding, encoder_shapes
 from .kind_spirl import FinetuneFacts, actor_critic_shapes, shorten_finetune
@@ -178,15 +178,15 @@ class SimplRowAgent:
         Raises:
             RunError: One is missing or has another shape.
         """
-        if not params:
-            return
-        expected = {"tuned": (len(self.embedding),), **{name: value.shape for name, value in self.params.items()}}
-        for name, shape in expected.items():
-            found = params[name].shape if name in params else None
-            if found != shape:
-                raise RunError(f"policy parameters: expected '{name}' of shape {shape}, got {found}; adapt again")
-        self._tuned = {name: np.asarray(params[name], np.float32) for name in expected if name != "tuned"}
-        self._has_own = params["tuned"] > 0
+        if params:
+            self._take_params(params, params["tuned"])
+
+    def _take_params(self, params: Mapping[str, Array], tuned: NDArray[Any]) -> None:
+        """Parameters of N tasks with R / N consecutive rows each, and which rows have their own, (R,)."""
+        like: dict[str, Array] = split_prefix(self._weights, "policy.")
+        like["layers.0.weight"] = like["layers.0.weight"][:, : self._observation_dim]
+        self._tuned = take_params(params, like, len(self.embedding), "policy parameters")
+        self._has_own = np.asarray(tuned) > 0
 
     def begin_episode(self, *, explore: bool = True) -> None:
         """Draws the embeddings of rows that explore; or infers them, for an episode that is to be as good as it can."""
@@ -302,7 +302,7 @@ class SimplRowAgent:
             f"{KEPT}explored": np.full(len(self.embedding), len(self.explored), np.int64),
             f"{KEPT}tuned": self._has_own.copy(),
         }
-        state |= {f"{KEPT}params.{name}": value.copy() for name, value in self._tuned.items()}
+        state |= {f"{KEPT}{PARAMS}{name}": value.copy() for name, value in self._tuned.items()}
         for index, episodes in enumerate(self.explored):
             state |= {f"{KEPT}{index}.{name}": getattr(episodes, name).copy() for name in (*_EPISODE, "steps")}
         return state
@@ -331,11 +331,9 @@ class SimplRowAgent:
         self.embedding, self.settled = taken["embedding"], taken["settled"].astype(np.bool_)
         self._reward_range, self._visited = taken["reward_range"], taken["visited"]
         self._episodes, self.explored = int(taken["episodes"].max(initial=0)), episodes
-        own = split_prefix(arrays, f"{KEPT}params.")
-        if (own or taken[f"{KEPT}tuned"].any()) and (missing := sorted(set(self.params) - set(own))):
-            raise RunError(f"SiMPL agent: expected a whole state with '{missing[0]}', got none; begin the task again")
-        self._tuned = {name: value.copy() for name, value in own.items()}
-        self._has_own = taken[f"{KEPT}tuned"].astype(np.bool_)
+        own = split_prefix(arrays, f"{KEPT}{PARAMS}")
+        if own or taken[f"{KEPT}tuned"].any():
+            self._take_params({name: value.copy() for name, value in own.items()}, taken[f"{KEPT}tuned"])
 
     def _take_episode(self, arrays: Arrays, rows: int) -> RowEpisodes:
         names = (*_EPISODE, "steps")

@@ -2,23 +2,24 @@
 
 `run_episode` is the rollout loop of `meta/collect.py` on numpy arrays; `LearnerAdapter` plays episodes with N tasks
 side by side, one row of the robot each, and grants steps of adaptation between them. One row is the case of a real
-robot. A state taken between two episodes resumes exactly.
+robot. A state taken between two episodes resumes exactly. `LearnerAdapter.evaluate` plays further episodes with a fork
+of the agent, which leaves the adaptation as it is.
 
-Axes: N tasks, R rows, r rows still running, K decisions, O observation, Z latent.
+Axes: N tasks, B repeats of a task, R rows, r rows still running, K decisions, O observation, Z latent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import RobotFault, RunError
+from ...errors import ConfigError, RobotFault, RunError
 from ...robots.robot import Float, RobotBatch
 from ...robots.task import Task, goals_of
-from ..agent_runtime import Arrays, RowEpisodes, RuntimeAgent, SeenRows
+from ..agent_runtime import Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows, repeat_rows
 from ..learner_contract import Budget
 
 Record = dict[str, Any]
@@ -84,6 +85,15 @@ def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.ra
     return RowEpisodes(observation, latent, reward, length, terminated, steps, reward_range, success)
 
 
+class Evaluation(NamedTuple):
+    """Extra episodes of N tasks."""
+
+    returns: NDArray[np.float64]
+    """Shape (N, B)."""
+    success: NDArray[np.bool_] | None
+    """Shape (N, B); None where the robot does not tell."""
+
+
 class LearnerAdapter:
     """Plays episodes of N tasks and lets the agent adapt between them; see the module's docstring."""
 
@@ -95,6 +105,8 @@ class LearnerAdapter:
         budget: Budget,
         episodes: int,
         rng: np.random.Generator,
+        *,
+        make_fork: Callable[[Noise], RuntimeAgent] | None = None,
     ) -> None:
         """Starts before the first episode.
 
@@ -105,7 +117,16 @@ class LearnerAdapter:
             budget: Episodes of a round; a step of adaptation is due between two rounds where the agent has any.
             episodes: Per task, in all.
             rng: Source of all that is random.
+            make_fork: Makes another agent of the same bundle, which acts with the given noise; for `evaluate`.
+
+        Raises:
+            ConfigError: The robot has fewer rows than there are tasks.
         """
+        if robot.rows < len(tasks):
+            raise ConfigError(
+                f"adaptation to {len(tasks)} tasks: expected as many robot rows, got {robot.rows}; make more rows"
+            )
+        self._make_fork = make_fork
         self.agent, self.robot, self.budget, self.episodes = agent, robot, budget, episodes
         self.tasks, self.goals = tuple(tasks), goals_of(tasks)
         self.rng = rng
@@ -142,6 +163,36 @@ class LearnerAdapter:
             }
             for row, task in enumerate(self.tasks)
         ]
+
+    def evaluate(self, repeats: int, seed: int, *, greedy: bool) -> Evaluation:
+        """Plays extra episodes with the policies as they stand; for simulators, which have rows to spare.
+
+        A fork of the agent plays, with noise of its own: nothing of the adaptation changes, random states included.
+
+        Args:
+            repeats: Episodes of each task, B; > 0.
+            seed: The same seed gives the same episodes after the same number of episodes.
+            greedy: Take the mean of the policy, or its likeliest choice.
+
+        Raises:
+            RunError: The adapter was made without a way to fork its agent.
+        """
+        if self._make_fork is None:
+            raise RunError("evaluation: expected an agent that can be forked, got none; give the adapter make_fork")
+        rng = np.random.default_rng(np.random.SeedSequence([seed, self.episode, int(greedy)]))
+        most, known = max(1, self.robot.rows // len(self.tasks)), self.agent.state()
+        returns, success = [], []
+        for begin in range(0, repeats, most):
+            count, noise = min(most, repeats - begin), RandomNoise(rng)
+            fork = self._make_fork(noise)
+            fork.load_state(repeat_rows(known, count))
+            fork.begin_episode(explore=False)
+            noise.quiet = greedy
+            played = run_episode(self.robot, fork, np.repeat(self.goals, count, axis=0), rng)
+            returns.append(played.reward.sum(axis=1, dtype=np.float64).reshape(-1, count))
+            if played.success is not None:
+                success.append(played.success.reshape(-1, count))
+        return Evaluation(np.concatenate(returns, axis=1), np.concatenate(success, axis=1) if success else None)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Everything that the next episode depends on: arrays by name, and JSON facts."""

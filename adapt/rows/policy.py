@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import BundleError
+from ...errors import BundleError, RunError
 from ..agent_runtime import Noise, SeenRows
 from ..contract import Weights
 from ..learner_contract import LearnerContract
@@ -84,6 +84,29 @@ def policy_shapes(
     return shapes if discrete or facts.scale != "parameter" else {**shapes, "policy.log_scale": (outputs,)}
 
 
+def take_params(params: Mapping[str, Array], like: Mapping[str, Array], rows: int, where: str) -> dict[str, Array]:
+    """The parameters of N tasks that R rows act by, R / N consecutive rows each.
+
+    Args:
+        params: By name, each (N, ...).
+        like: The same of one task, (...).
+        rows: R.
+        where: Begins the error.
+
+    Raises:
+        RunError: One is missing or has another shape.
+    """
+    found = {name: params[name].shape for name in like if name in params and params[name].ndim}
+    tasks = next((shape[0] for shape in found.values()), 0)
+    expected = tasks if tasks and rows % tasks == 0 else rows
+    for name, value in like.items():
+        if found.get(name) != (expected, *value.shape):
+            raise RunError(
+                f"{where}: expected '{name}' of shape {(expected, *value.shape)}, got {found.get(name)}; adapt again"
+            )
+    return {name: np.asarray(params[name], np.float32) for name in like}
+
+
 def run_mlp(weights: Weights, name: str, value: Array, activation: str) -> Array:
     """The network `name` on rows, (r, I) -> (r, U), with an activation of `ACTIVATIONS` between its layers."""
     index = 0
@@ -106,7 +129,7 @@ def compute_rows(params: Mapping[str, Array], facts: PolicyFacts, observation: A
 
     `params` are (N, ...): N tasks with R / N consecutive rows each.
     """
-    tasks = len(params["layers.0.bias"])
+    tasks = max(len(params["layers.0.bias"]), 1)
     return compute_stack(params, facts, observation.reshape(tasks, -1, observation.shape[-1])).reshape(
         len(observation), -1
     )

@@ -49,11 +49,9 @@ def verify(path: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
             if (path / inner).is_dir():
                 yield from verify(path / inner)
     elif (path / "bundle.json").is_file():
-        from ...adapt.bundle import load_bundle
-        from ...adapt.bundle_folder import read_kind
         from ...adapt.learner_bundle import load_learner_bundle
 
-        bundle = load_bundle(path) if read_kind(path) in (None, "simpl") else load_learner_bundle(path)
+        bundle = load_learner_bundle(path)
         yield "bundle", path, {"tensors": len(bundle.weights), "digest": bundle.digest}
     elif stages := [path / name for name in STAGES if (path / name / "stage.json").is_file()]:
         for stage in stages:
@@ -167,25 +165,9 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def describe_bundle(path: Path) -> dict[str, Any]:
-    """What a bundle of any kind says about itself; see `load_bundle` and `load_learner_bundle` for errors."""
-    from ...adapt.bundle import load_bundle
-    from ...adapt.bundle_folder import read_kind
+    """What a bundle of any kind says about itself; see `load_learner_bundle` for errors."""
     from ...adapt.learner_bundle import load_learner_bundle
 
-    if read_kind(path) in (None, "simpl"):
-        bundle = load_bundle(path)
-        contract = bundle.contract
-        return {
-            "kind": "policy bundle",
-            "digest": bundle.digest,
-            "robot": contract.robot.name,
-            "action space": contract.action_space,
-            "skill horizon": contract.skill_horizon,
-            "skill dim": contract.skill_dim,
-            "embedding dim": contract.embedding_dim,
-            "weights": sum(int(array.size) for array in bundle.weights.values()),
-            "provenance": dict(contract.provenance),
-        }
     learner = load_learner_bundle(path)
     data = learner.contract.to_json()
     del data["schema_version"], data["robot"], data["kind"]

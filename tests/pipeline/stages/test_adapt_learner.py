@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.meta.__main__ import main as bench_meta
+from benchmarks.meta.cells import CELLS
 from supple.adapt.learner_bundle import load_learner_bundle
 from supple.adapt.rows.loop import LearnerAdapter
 from supple.errors import RunError
-from supple.pipeline.bench.cells import CELLS
 from supple.pipeline.cli import main
 from supple.pipeline.folder import AUDIT_NAME
-from supple.pipeline.keys import load_record
+from supple.pipeline.keys import compute_digest, compute_record_digest, load_record
 from supple.pipeline.stages import adapt_learner
 from supple.pipeline.stages.export_learner import find_seed_folder, load_trained, make_budget
 from supple.pipeline.verbs.adapt import find_kind
@@ -28,7 +29,7 @@ DEMOS = ("demo-rl2", "demo-maml", "demo-ppo", "demo-pearl-ft")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Demo cells, trained and exported into `<cell>/export`."""
     folder = tmp_path_factory.mktemp("bench")
-    assert main(["bench-meta", *DEMOS, "--out", str(folder)]) == 0
+    assert bench_meta([*DEMOS, "--out", str(folder)]) == 0
     for cell in DEMOS:
         assert main(["export", str(folder / cell / "seed0"), "--out", str(folder / cell / "export")]) == 0
     return folder
@@ -190,7 +191,7 @@ def test_a_folder_without_a_learner_is_not_exported(
     for path, found in ((trained / "demo-rl2", "neither"), (tmp_path / "nowhere", "nothing there")):
         assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
         assert capsys.readouterr().err == (
-            f"supple: {path}: expected a folder of meta-train, or of a finished seed of bench-meta such as CELL/seed0, "
+            f"supple: {path}: expected a folder of meta-train, or of a finished seed of the benchmark such as CELL/seed0, "
             f"got {found}; check the path\n"
         )
     assert not (tmp_path / "out").exists()
@@ -246,7 +247,8 @@ def test_a_training_whose_records_say_too_little_is_not_exported(
     copy = shutil.copytree(trained / "demo-rl2" / "seed0", tmp_path / "seed0")
     record = load_record(copy / "train")
     record["fields"]["config"] |= change
-    (copy / "train" / "stage.json").write_text(json.dumps(record))
+    record["key"] = compute_digest(record["fields"])
+    (copy / "train" / "stage.json").write_text(json.dumps(record | {"record_digest": compute_record_digest(record)}))
     with pytest.raises(RunError, match=message):
         load_trained(copy)
 
