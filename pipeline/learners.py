@@ -101,7 +101,7 @@ class LearnerSettings(Protocol):
 
     @property
     def evaluation(self) -> EvaluationConfig:
-        """What the agent has to learn a test task with, where nothing else is asked for."""
+        """Default budget of the agent in a test task."""
         ...
 
     def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
@@ -125,7 +125,7 @@ class FromPlay(ABC):
 
     @abstractmethod
     def start(self, learner: Any, play: Path) -> str:
-        """Changes the first parameters of a learner that `make` made; returns what became of it, for people.
+        """Changes the first parameters of a learner that `make` made; returns a line about the result, for people.
 
         Raises:
             StoreError: There is no whole store at `play`.
@@ -230,7 +230,7 @@ class MamlSettings:
     rollouts: int = 40
     """Episodes of a test task before each gradient step (Finn et al.: 4000 decisions, 40 episodes)."""
     later_scale: float = 1.0
-    """Every test-time step but the first is so many times as long as the one before it."""
+    """Length of a test-time step over that of the step before it."""
 
     def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""

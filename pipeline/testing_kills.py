@@ -53,7 +53,7 @@ ATTEMPTS = 20
 
 @dataclass(slots=True)
 class Kills:
-    """What became of the kills of one stage; the names are those of a reliability record."""
+    """The outcome of the kills of one stage; the names are those of a reliability record."""
 
     injected: int = 0
     """SIGKILLs that ended the process."""
@@ -176,7 +176,7 @@ def kill_chain(
         limit: seconds without any file operation in the stage's folder after which a start counts as hung.
 
     Returns:
-        What became of the kills, by stage.
+        The outcome of the kills, by stage.
 
     Raises:
         RunError: the run that nothing stops failed.
@@ -227,7 +227,7 @@ def kill_once(
     limit: float,
     main: Main | None = None,
 ) -> None:
-    """Starts the command and kills it `delay` seconds after some file operations; adds up what became of it."""
+    """Starts the command and kills it `delay` seconds after some file operations; adds up the outcomes."""
     partial = name_partial(published)
     child = Child(command, partial, published.parent.with_suffix(".log"), main)
     try:

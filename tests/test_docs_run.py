@@ -35,19 +35,27 @@ HIDDEN = re.compile(r"^\s*(\$ )?(supple|make|python3?|pip|tensorboard) \S", re.M
 TINY_STAGES: Mapping[str, Sequence[str]] = {
     "generate": ("steps 3000", "rows 3"),
     "extract": ("skill.num-updates 10", "skill.batch-size 32", "log-every 10"),
-    "meta-train": (
-        *("simpl.epochs 2", "simpl.updates-per-epoch 2", "simpl.pool-episodes 40", "simpl.warmup-epochs 1"),
-        *("simpl.prior-tasks 1", "simpl.posterior-tasks 2", "simpl.batch 16", "simpl.hidden 16 16"),
-    ),
-    "adapt": (
-        *("episodes 3", "exploration-episodes 1", "evaluations 1", "evaluate-at 2"),
-        *("finetune.batch 8", "finetune.min-transitions 8"),
-    ),
+    "meta-train": (),
+    "adapt": ("episodes 3", "evaluations 1", "evaluate-at 2"),
 }
 """Settings of each stage that bring it down to a second or so."""
+TINY_LEARNERS: Mapping[str, Sequence[str]] = {
+    "simpl": (
+        *("config.epochs 2", "config.updates-per-epoch 2", "config.pool-episodes 40", "config.warmup-epochs 1"),
+        *("config.prior-tasks 1", "config.posterior-tasks 2", "config.batch 16", "config.hidden 16 16"),
+        *("deployment.exploration-episodes 1", "deployment.finetune.batch 8", "deployment.finetune.min-transitions 8"),
+    ),
+    "spirl": ("config.hidden 16 16", "config.tasks 2", "config.iterations 1", "config.finetune.batch 8"),
+    "rl2": ("config.iterations 1", "config.trials 4", "config.minibatch 4", "config.hidden 8"),
+    "maml": ("config.iterations 1", "config.tasks 2", "config.episodes 2", "config.hidden 8", "rollouts 2"),
+    "my_reptile.py:REPTILE": ("config.iterations 1", "config.tasks 2", "config.episodes 2", "rollouts 2"),
+}
+"""Settings of each learner of the documentation that make its training short."""
 TINY_TASKS = ("episode-steps 60", "num-train-tasks 3", "num-test-tasks 2")
 TINY_ROBOTS: Mapping[str, Sequence[str]] = {
     "maze": (*TINY_TASKS, "planner.episode-steps 500"),
+    "arms": (),
+    "gridnavi": (),
     "my_arm.py:ARM": (*TINY_TASKS, "waypoints.episode-steps 200"),
     "my_cart.py:CART": ("episode-steps 60",),
     "my_pendulum.py:PENDULUM": ("episode-steps 60",),
@@ -67,7 +75,6 @@ SHORT: Mapping[str, Sequence[str]] = {
     ),
     **{f"supple {stage}": make_options(settings) for stage, settings in TINY_STAGES.items()},
     **dict.fromkeys((f"supple {verb}" for verb in ("ingest", "export", "report", "verify", "info")), ()),
-    "supple adapt runs/my/rl2-bundle": (),
     "python -m benchmarks.meta": (),
     "python -m benchmarks.results.collect_meta": (),
     "tensorboard": ("--inspect",),
@@ -78,7 +85,7 @@ SHORT: Mapping[str, Sequence[str]] = {
 }
 """Options behind each command that make it short; the last of two equal options counts."""
 
-NEEDS_HOURS: Mapping[str, str] = {"python -m supple.pipeline.results.collect_meta": "expected finished cells, got none"}
+NEEDS_HOURS: Mapping[str, str] = {"python -m benchmarks.results.collect_meta": "expected finished cells, got none"}
 """Commands that read hours of runs, and the refusal of the folder that has none of them."""
 
 
@@ -129,13 +136,18 @@ def shorten(command: str) -> list[str]:
     known = sorted((name for name in SHORT if arguments[: name.count(" ") + 1] == name.split()), key=len, reverse=True)
     assert known, f"{command!r}: no such command in SHORT; say there how it is made short"
     own = next((argument for argument in arguments[2:3] if ".py" in argument), "maze")  # a preset has a robot
-    robot = dict(pairwise(arguments)).get("--robot", own)
-    settings: Sequence[str] = ()
-    if known[0] in ("supple run", "supple generate", "supple meta-train"):
-        assert robot in TINY_ROBOTS, f"{command!r}: no such robot in TINY_ROBOTS; say there how it is made short"
-        settings = make_options(TINY_ROBOTS[robot], "robot.")
+    named = dict(pairwise(arguments))
+    settings: list[str] = []
+    for verbs, option, default, table in (
+        (("run", "generate", "meta-train"), "robot", own, TINY_ROBOTS),
+        (("run", "meta-train"), "learner", "simpl", TINY_LEARNERS),
+    ):
+        if known[0] in [f"supple {verb}" for verb in verbs]:
+            name = named.get(f"--{option}", default)
+            assert name in table, f"{command!r}: no such {option} in this file's table; say there how it is made short"
+            settings += make_options(table[name], f"{option}.")
     if known[0] == "python -m benchmarks.meta" and not all(re.match("-|demo-", argument) for argument in arguments[3:]):
-        settings = ("--list",)  # the settings of a cell are fixed: this shows those that it names
+        settings = ["--list"]  # the settings of a cell are fixed: this shows those that it names
     return [*arguments, *settings, *SHORT[known[0]]]
 
 
