@@ -12,7 +12,7 @@ from supple.adapt.policy import make_agent
 from supple.meta.simpl.finetune import FinetuneConfig, Finetuner
 from supple.pipeline.cli import main
 from supple.pipeline.folder import compute_outputs, write_record
-from supple.pipeline.keys import compute_digest, load_record
+from supple.pipeline.keys import compute_digest, compute_record_digest, load_record
 from supple.pipeline.report.page import make_report
 from supple.pipeline.report.run_folder import load_run
 from supple.pipeline.robots import find_robot, load_user_module
@@ -41,8 +41,9 @@ def adapted_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def seal(folder: Path) -> None:
     """Makes a stage folder that a test has changed one that was published so."""
-    record, outputs = load_record(folder), compute_outputs(folder)
-    write_record(folder / "stage.json", record | {"outputs": outputs, "output_digest": compute_digest(outputs)})
+    outputs = compute_outputs(folder)
+    record = load_record(folder) | {"outputs": outputs, "output_digest": compute_digest(outputs)}
+    write_record(folder / "stage.json", record | {"record_digest": compute_record_digest(record)})
 
 
 @pytest.fixture(scope="session")
