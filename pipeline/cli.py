@@ -187,10 +187,6 @@ def parse(verb: str, arguments: Sequence[str]) -> "Verb":
         from .verbs.run import parse_run
 
         return parse_run(arguments, description)
-    if verb == "adapt":
-        from .verbs.adapt import parse_adapt
-
-        return parse_adapt(arguments, description)
     from .cli_common import parse_verb
 
     kind: type[Verb] = getattr(importlib.import_module(f".{entry.module}", __package__), entry.name)

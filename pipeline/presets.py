@@ -5,8 +5,8 @@ from pathlib import Path
 
 import tyro
 
-from ..adapt.loop import AdaptConfig
 from ..meta.simpl.config import SimplConfig
+from ..meta.simpl.deployment import DeploymentConfig
 from ..meta.simpl.finetune import FinetuneConfig
 from ..robots.family import RobotFamily
 from ..robots.maze_family import Maze
@@ -54,13 +54,12 @@ PRESETS: dict[str, RunConfig] = {
                 pool_episodes=800,
             )
         ),
-        adapt=AdaptStageConfig(loop=AdaptConfig(episodes=80)),
+        export=ExportConfig(episodes=80),
     ),
     "maze": RunConfig(
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3)),
-        adapt=AdaptStageConfig(
-            loop=AdaptConfig(episodes=300), evaluate_at=(1, 2, 5, 8, 10, 21, 30, 40, 60, 80, 100, 150, 200)
-        ),
+        export=ExportConfig(episodes=300),
+        adapt=AdaptStageConfig(evaluate_at=(1, 2, 5, 8, 10, 21, 30, 40, 60, 80, 100, 150, 200)),
     ),
     "maze-published": RunConfig(
         extract=ExtractConfig(
@@ -99,9 +98,9 @@ PRESETS: dict[str, RunConfig] = {
                 pool_episodes=8000,
             )
         ),
-        adapt=AdaptStageConfig(
-            loop=AdaptConfig(
-                episodes=300,
+        export=ExportConfig(
+            episodes=300,
+            deployment=DeploymentConfig(
                 search="blind",
                 keep_searching=False,
                 learn_from_exploration=False,
@@ -113,7 +112,7 @@ PRESETS: dict[str, RunConfig] = {
                     critic_updates_first=0,
                     bfloat16=False,
                 ),
-            )
+            ),
         ),
     ),
 }

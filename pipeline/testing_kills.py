@@ -39,8 +39,8 @@ TINY = (
     *("--meta-train.simpl.pool-episodes", "40", "--meta-train.simpl.warmup-epochs", "1"),
     *("--meta-train.simpl.prior-tasks", "1", "--meta-train.simpl.posterior-tasks", "2"),
     *("--meta-train.simpl.batch", "16", "--meta-train.simpl.hidden", "16", "16"),
-    *("--adapt.episodes", "6", "--adapt.exploration-episodes", "2", "--adapt.evaluations", "2"),
-    *("--adapt.finetune.batch", "8", "--adapt.finetune.min-transitions", "8"),
+    *("--export.episodes", "6", "--export.deployment.exploration-episodes", "2", "--adapt.evaluations", "2"),
+    *("--export.deployment.finetune.batch", "8", "--export.deployment.finetune.min-transitions", "8"),
 )
 """Options of `supple run demo` that bring the chain down to seconds."""
 

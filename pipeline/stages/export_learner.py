@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from ...adapt.learner_contract import Budget
-from ...adapt.learners.exported import write_exported
+from ...adapt.contract import Budget
+from ...adapt.host.export import write_exported
 from ...errors import BundleError, RunError
 from ...meta.evaluation import EvaluationConfig
 from ...robots.task import goals_of

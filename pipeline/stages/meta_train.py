@@ -101,6 +101,12 @@ def meta_train(config: MetaTrainConfig, choice: RobotChoice, tasks: TaskSet, wor
     robot.close()
 
 
+def read_simpl_config(record: dict[str, Any]) -> SimplConfig:
+    """The configuration that `meta.json` records; an unknown or missing field raises TypeError."""
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.items()}
+    return SimplConfig(**values)
+
+
 def load_agent(folder: Path) -> tuple[SimplAgent, SkillModel, dict[str, Any]]:
     """What `meta_train` wrote, on the CPU: agent, skill model and facts.
 
@@ -112,10 +118,7 @@ def load_agent(folder: Path) -> tuple[SimplAgent, SkillModel, dict[str, Any]]:
     tensors, _ = load_checkpoint(folder / AGENT_NAME)
     try:
         facts = load_json(path)
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in facts["simpl"].items()
-        }
-        config = SimplConfig(**values)
+        config = read_simpl_config(facts["simpl"])
         spec = RobotSpec.from_json(facts["robot"])
         spec.require_source(model.robot, str(folder))
         space = make_space(facts["action_space"], model, spec, "cpu")

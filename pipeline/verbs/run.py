@@ -7,7 +7,6 @@ from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
-from ...adapt.policy import require_reward_head
 from ...bounds import Seed
 from ...errors import ConfigError
 from ...robots.families import FAMILIES
@@ -84,7 +83,7 @@ class Run(AboutRobot):
     def execute(self, runner: Runner) -> None:
         """Runs what is not there yet, from the first stage to `until`."""
         if self.until == "adapt":  # now, and not after hours of meta-training
-            require_reward_head(self.config.meta_train.simpl, self.config.adapt.loop)
+            self.config.export.require_reward_head(self.config.meta_train.simpl)
         refuse_place(self.folder)
         with catch_signals(runner.stop), lock_folder(self.folder, runner.view.note, runner.stop):
             self.execute_alone(runner)

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import tyro
 
+from ...adapt.bundle_folder import CONTRACT
 from ...bounds import Seed
 from ...errors import RunError
 from ..cli_common import AboutRobot, Common, Options, Runner
 from ..robots import find_tasks
-from ..stages.export import ExportConfig, make_export
+from ..stages.adapt import find_bundle
+from ..stages.export import ExportConfig, make_conversion, make_export
 from ..stages.export_learner import find_seed_folder, make_export_learner
 from ..stages.extract import ExtractConfig, make_extract
 from ..stages.meta_train import FACTS_NAME, MetaTrainConfig, make_meta_train
@@ -65,7 +67,7 @@ class Export:
     """Arguments of `supple export`."""
 
     meta: tyro.conf.Positional[Path]
-    """A folder of `meta-train`, or the folder of a seed of `bench-meta`."""
+    """A folder of `meta-train`, the folder of a seed of `bench-meta`, or a bundle of version 1."""
     out: Path | None = None
     """Folder to make; without it, runs/export-<key>."""
     export: Annotated[ExportConfig, tyro.conf.arg(name="")] = field(default_factory=ExportConfig)
@@ -77,6 +79,9 @@ class Export:
         Raises:
             RunError: there is no trained agent of any kind.
         """
+        if (find_bundle(self.meta) / CONTRACT).is_file():
+            runner.run(make_conversion(find_bundle(self.meta), self.export), self.out, uses_torch=False)
+            return
         folder = find_seed_folder(self.meta)
         if folder is None and not (self.meta / FACTS_NAME).is_file():
             raise RunError(

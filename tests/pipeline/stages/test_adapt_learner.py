@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supple.adapt.learner_bundle import load_learner_bundle
-from supple.adapt.rows.loop import LearnerAdapter
+from supple.adapt.bundle import load_bundle
+from supple.adapt.loop import Adapter
 from supple.errors import RunError
 from supple.pipeline.bench.cells import CELLS
 from supple.pipeline.cli import main
@@ -69,7 +69,7 @@ def test_maml_is_deployed_and_leaves_a_plain_policy_for_each_task(trained: Path,
     assert [record["adaptations"] for record in records if record["task"] == "test0"] == [0, 0, 1, 1, 2, 2]
     returns = json.loads((tmp_path / "out" / "returns.json").read_text())
     assert [(row["at"], row["n"]) for row in returns] == [({"adaptations": k}, 6) for k in (0, 1, 2)]
-    kinds = [load_learner_bundle(tmp_path / "out" / "policies" / str(index)).contract for index in range(3)]
+    kinds = [load_bundle(tmp_path / "out" / "policies" / str(index)).contract for index in range(3)]
     assert [(contract.kind, contract.provenance["task"]) for contract in kinds] == [
         ("policy", f"test{index}") for index in range(3)
     ]
@@ -81,10 +81,10 @@ def test_maml_is_deployed_and_leaves_a_plain_policy_for_each_task(trained: Path,
 @pytest.mark.parametrize("cell", ["demo-ppo", "demo-pearl-ft"])
 def test_what_ppo_and_sac_come_to_is_a_plain_policy(trained: Path, tmp_path: Path, cell: str) -> None:
     assert adapt(trained, cell, tmp_path / "out") == 0
-    budget = load_learner_bundle(trained / cell / "export" / "bundle").contract.budget
+    budget = load_bundle(trained / cell / "export" / "bundle").contract.budget
     returns = json.loads((tmp_path / "out" / "returns.json").read_text())
     assert [row["at"] for row in returns] == [{"adaptations": step} for step in range(budget.adapt_steps + 1)]
-    policies = [load_learner_bundle(tmp_path / "out" / "policies" / str(index)) for index in range(3)]
+    policies = [load_bundle(tmp_path / "out" / "policies" / str(index)) for index in range(3)]
     assert {policy.contract.kind for policy in policies} == {"policy"}
     assert not np.array_equal(*(policy.weights["policy.layers.0.bias"] for policy in policies[:2]))
     played = ["adapt", str(tmp_path / "out" / "policies" / "1"), "--out", str(tmp_path / "again"), "--num-tasks", "1"]
@@ -100,16 +100,16 @@ def test_an_adaptation_that_was_cut_off_ends_with_the_same_records(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str
 ) -> None:
     assert adapt(trained, cell, tmp_path / "whole", "--episodes", "6") == 0
-    run = LearnerAdapter.run
+    run = Adapter.run
 
-    def cut(adapter: LearnerAdapter) -> Iterator[Any]:
+    def cut(adapter: Adapter) -> Iterator[Any]:
         for index, records in enumerate(run(adapter)):
             if index == 3:
                 raise Cut
             yield records
 
     with monkeypatch.context() as patch:
-        patch.setattr(adapt_learner.LearnerAdapter, "run", cut)
+        patch.setattr(adapt_learner.Adapter, "run", cut)
         with pytest.raises(Cut):
             adapt(trained, cell, tmp_path / "cut", "--episodes", "6", "--checkpoint-period", "0")
     assert (tmp_path / "cut.partial" / "checkpoint").is_dir()
