@@ -140,9 +140,16 @@ def find_meta_curves(stage: StageView) -> list[MetaCurve]:
 
 def count_episodes(stage: StageView) -> tuple[int, int] | None:
     """SiMPL's episodes per task and epoch, with random and with inferred embeddings; None of another learner."""
-    simpl = stage.config.get("meta_train", {}).get("simpl", {})
-    episodes = simpl.get("episodes_per_task")
-    return None if episodes is None else (int(episodes[0]), int(episodes[1]))
+    episodes = find_setting(stage.config, "episodes_per_task")
+    return (int(episodes[0]), int(episodes[1])) if isinstance(episodes, list) else None
+
+
+def find_setting(config: Mapping[str, Any], name: str) -> Any:
+    """The setting of that name in a config or in a config inside of it; None where there is none."""
+    if name in config:
+        return config[name]
+    inner = (find_setting(value, name) for value in config.values() if isinstance(value, Mapping))
+    return next((value for value in inner if value is not None), None)
 
 
 def make_meta_plot(stage: StageView) -> Plot | None:

@@ -6,9 +6,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..summary import MEANINGS
+from .. import summary
 from .trips import Trip
 
+MEANINGS = {**summary.MEANINGS, "known": "after adaptation"}
+"""What a policy is at a stage of adaptation; `known` is one that knows its task and has no parameters of its own."""
 Measure = Literal["success", "return"]
 
 
