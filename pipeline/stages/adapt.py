@@ -220,9 +220,10 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
     known = {name: value for name, value in agent.state().items() if not name.startswith(HOST)}
     save_checkpoint(work.folder / ADAPTED_NAME, to_tensors(known), facts)
     (work.folder / POLICIES).mkdir()
+    final = adapter.fork(RandomNoise(np.random.default_rng(work.seed)))
     for index, task in enumerate(tasks):
         source = {"adapted_from": bundle.digest, "task": task.name, "goal": list(task.goal)}
-        write_task_policy(work.folder / POLICIES / str(index), bundle, agent, index, source)
+        write_task_policy(work.folder / POLICIES / str(index), bundle, final, index, source)
 
 
 @contextmanager
