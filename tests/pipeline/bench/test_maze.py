@@ -202,7 +202,7 @@ def test_skills_and_play_data_of_another_robot_are_refused(given: Inputs, tmp_pa
             other: Inputs = {**given, role: write(folder / "in" if role == "play" else folder, robot)}
             with pytest.raises(SpecError, match=rf"{role}{number}.*: expected data of robot 'maze', {message}"):
                 require_inputs(DEMO, config, other)
-    with pytest.raises(RunError, match=r"nowhere/skill.json: expected a skill model, got no file"):
+    with pytest.raises(RunError, match=r"nowhere/skill.json: expected a skill model, got No such file"):
         require_inputs(DEMO, config, {**given, "skills": tmp_path / "nowhere"})
     require_inputs("demo-maml", CELLS["demo-maml"].config, {})
 
@@ -280,13 +280,12 @@ def test_the_published_maze_has_the_published_tasks_and_every_goal_can_be_reache
 
 
 def test_every_cell_of_the_maze_can_be_made(tmp_path: Path) -> None:
-    skills = write_skills(tmp_path, Maze().spec())
     for name, cell in MAZE_CELLS.items():
         config = cell.config
         assert config.roles == (("skills", "play") if "bc-" in name else ("skills",))
         assert ("zarr" in make_train(config, 0).libraries) == ("bc-" in name)
         robot = config.robot.make(config.learner.rows)
-        space = make_space(config.space, robot.spec, skills)
+        space = make_space(config.space, robot.spec, write_skills(tmp_path, robot.spec))
         made = config.learner.make(space, robot, goals_of(config.robot.tasks().train), seed=0, device="cpu")
         assert made.learner.space is space
 
