@@ -191,8 +191,8 @@ def test_a_folder_without_a_learner_is_not_exported(
     for path, found in ((trained / "demo-rl2", "neither"), (tmp_path / "nowhere", "nothing there")):
         assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
         assert capsys.readouterr().err == (
-            f"supple: {path}: expected a folder of meta-train, or of a finished seed of the benchmark such as CELL/seed0, "
-            f"got {found}; check the path\n"
+            f"supple: {path}: expected a folder of meta-train, or of a finished seed of the benchmark such as "
+            f"CELL/seed0, got {found}; check the path\n"
         )
     assert not (tmp_path / "out").exists()
 
