@@ -68,7 +68,8 @@ def write_run(folder: Path, seed: int, *, layout_seed: int = 0, epochs: int = 7,
     for name, wall_s in WALL_S.items():
         config: dict[str, Any] = {"skill": {"seed": seed}, "updates": updates}
         if name == "meta-train":
-            config = {"maze": {"layout_size": 20, "layout_seed": layout_seed}, "tasks": {"name": "flat-40"}}
+            maze = {"layout_size": 20, "layout_seed": layout_seed}
+            config = {"robot": {"family": "maze", "config": maze}, "tasks": {"name": "flat-40"}}
         write_stage(folder / name, config, seed, wall_s * (1 + seed))
     (folder / "meta-train" / "meta.json").write_text(json.dumps({"low_level_steps": 1_000_000}))
     metrics = [{"step": n, "success_posterior": n / 10 + seed / 100, "wall_s": 30.0 * n} for n in range(1, epochs + 1)]
