@@ -185,7 +185,7 @@ def test_what_does_not_fit_the_environment_is_refused(changes: dict[str, Any], m
     [
         ({"goal": ()}, "point goal: expected at least one axis, got none"),
         ({"goal": (Axis("place", "m", 0.0, np.inf),)}, r"point goal: expected limits, got 0.0 .. inf m for 'place'"),
-        ({"success": "sucess"}, "point success: expected 'info', 'terminated', a number or a call, got 'sucess'"),
+        ({"success": "solved"}, "point success: expected 'info', 'terminated', a number or a call, got 'solved'"),
         ({"control_period": 0.0}, "GymnasiumFamily.control_period: expected a number above 0 .* got 0.0"),
         ({"episode_steps": 0}, "GymnasiumFamily.episode_steps: expected a whole number from 1 .* got 0"),
         ({"num_train_tasks": 0}, "GymnasiumFamily.num_train_tasks: expected a whole number from 1 .* got 0"),
