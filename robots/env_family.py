@@ -50,9 +50,8 @@ class EnvFamily(Plays, BuiltFrom):
     """"info": `info["is_success"]` or `info["success"]` says so. "terminated": the end of the task is it. A number: the
     reward is at least this. A call: from observations (r, O), rewards (r,) and goals (r, G). None: nothing tells."""
     reward: ComputeReward | None = None
-    """Reward and termination from observations (..., O) and goals (N, G), shape (..., N), where they depend on nothing
-    else; for learners that ask what an episode would have paid for another task. It has to agree with the
-    environment."""
+    """What is paid, and what ends a task, from observations (..., O) and goals (..., G), which broadcast; None takes
+    the reward of the environment. With it, learners know what an episode would have paid for another task."""
     control_period: Positive | None = None
     """Time between two actions, seconds; None takes that of the environment where it has one, or else 1."""
     episode_steps: Count | None = None
