@@ -33,6 +33,7 @@ def test_an_example_goes_through_the_whole_chain(name: str, tmp_path: Path) -> N
     assert main(["run", f"{EXAMPLES / name}", "--out", str(tmp_path / "run"), "--device", "cpu", *TINY]) == 0
     for stage in CHAIN:
         assert (tmp_path / "run" / stage / "stage.json").is_file()
+    assert not list((tmp_path / "run").rglob("*.partial"))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000

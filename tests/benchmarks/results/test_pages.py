@@ -143,7 +143,6 @@ def test_records_without_a_section_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_summary_has_one_metric_on_one_axis(tmp_path: Path) -> None:
-    published = {"benchmark": "maze-20-seed0", "tasks": "flat-40"}
     results = tmp_path / "docs" / "results"
     results.mkdir(parents=True)
     maze = {"benchmark": "maze-20-seed0", "tasks": "flat-40"}
