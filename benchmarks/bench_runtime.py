@@ -1,6 +1,6 @@
 """How long a bundle takes to act on one observation: the numpy runtime, and eager torch at batch 1 in the same run.
 
-Prints a JSON list of records (schema: `pipeline/results/records.py`). Rounds of both are interleaved, so that a busy
+Prints a JSON list of records (schema: `benchmarks/results/records.py`). Rounds of both are interleaved, so that a busy
 machine slows both; `low` and `high` bound the middle 95 % of the rounds. Use one BLAS thread:
 
     OMP_NUM_THREADS=1 python benchmarks/bench_runtime.py

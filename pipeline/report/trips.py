@@ -3,33 +3,24 @@
 Everything is computed from artefacts (bundle, adapted policies) with a fixed seed, so that stages need not store
 trajectories and the same artefacts always give the same page.
 
-Axes: T steps, N tasks, k episodes per task, R rows, r rows of a call, O observation, G goal, E task embedding.
+Axes: T steps, N tasks, R rows, r rows of a call, O observation.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ...adapt.bundle import Bundle, load_bundle
+from ...adapt.bundle import Bundle
 from ...adapt.loop import run_episode
-from ...adapt.runtime_agent import RandomNoise
+from ...adapt.runtime_agent import HOST, KEPT, PARAMS, RandomNoise, repeat_rows
 from ...errors import RunError
-from ...meta.collect import Choose, Seen, collect
-from ...meta.simpl.agent import SimplAgent
 from ...robots.robot import Bool, Float, RobotBatch, Rows, StepRows
 from ...robots.spec import RobotSpec
 from ...robots.task import Task, goals_of
 from ...skills.checkpoint import load_checkpoint
-from ..stages.adapt import ADAPTED_NAME, POLICIES
-
-CPU = torch.device("cpu")
-Play = Callable[[RobotBatch, Float], None]
-"""Plays one episode in each of the first R rows, whose goals (R, G) are given; the agent is part of it."""
 
 
 class Trip(NamedTuple):
@@ -44,7 +35,7 @@ class Trip(NamedTuple):
 
 
 class TaskTrips(NamedTuple):
-    """Episodes on one task, by what the policy was then: a key of `summary.MEANINGS`."""
+    """Episodes on one task, by what the policy was then: a key of `measure.MEANINGS`."""
 
     task: Task
     trips: dict[str, list[Trip]]
@@ -101,151 +92,90 @@ class Recorder:
         return trips
 
 
-def play_trips(robot: RobotBatch, play: Play, goals: NDArray[np.float32]) -> list[Trip]:
-    """One episode for each goal, shape (R, G), in the first R rows of the robot."""
-    recorder = Recorder(robot)
-    play(recorder, goals)
-    return recorder.trips(len(goals))
-
-
 class Adapted(NamedTuple):
     """What the stage `adapt` wrote."""
 
     tasks: tuple[Task, ...]
-    embeddings: dict[int, Tensor]
-    """Task embeddings that were inferred for ever, by task; a task that is not known yet has none."""
-    policies: dict[int, Bundle]
-    """Of the same tasks."""
+    state: dict[str, NDArray[Any]]
+    """Of the agent: what it knows of the tasks, a row each, and the policies that it may have learned for them."""
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Tasks that adaptation has found out enough about, (N,)."""
+        settled = self.state.get("settled")
+        return np.ones(len(self.tasks), np.bool_) if settled is None else settled.astype(np.bool_)
+
+    @property
+    def has_policies(self) -> bool:
+        """Whether policies were learned for tasks beside what was found out about them."""
+        return bool(self.state.get(f"{KEPT}tuned", np.zeros(1)).any())
+
+    def repeat(self, count: int, episodes: int, *, policies: bool) -> dict[str, NDArray[Any]]:
+        """The state of an agent with so many rows for each of the first tasks, with or without the policies."""
+        state = {name: value[:count] for name, value in self.state.items() if not name.startswith(HOST)}
+        if not policies:
+            state = {name: value for name, value in state.items() if not name.startswith(f"{KEPT}{PARAMS}")}
+            state[f"{KEPT}tuned"] = np.zeros_like(state[f"{KEPT}tuned"])
+        return repeat_rows(state, episodes)
 
 
-def load_adapted(folder: Path) -> Adapted:
-    """The policies of the tasks, with the embeddings that were inferred.
+def load_adapted(path: Path) -> Adapted:
+    """What was learned of the tasks.
 
     Args:
-        folder: Of the stage.
+        path: A file `adapted.safetensors`.
 
     Raises:
-        RunError: The stage's record is damaged, or is of another learner.
-        BundleError: A policy is damaged.
+        RunError: It is damaged.
     """
-    path = folder / ADAPTED_NAME
     tensors, facts = load_checkpoint(path)
     try:
         records: Any = facts["tasks"]
         tasks = tuple(Task(record["name"], tuple(record["goal"])) for record in records)
-        known = [index for index in range(len(tasks)) if bool(tensors["settled"][index])]
-        embeddings = {index: tensors["embedding"][index] for index in known}
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise RunError(f"{path}: expected adapted policies, got {reason}; run adapt again") from error
-    policies = {index: load_bundle(folder / POLICIES / str(index)) for index in known}
-    return Adapted(tasks, embeddings, policies)
-
-
-def play_bundles(bundles: Sequence[Bundle], episodes: int, seed: int) -> Play:
-    """Episodes of the bundles' own agents, so many rows for each; `seed` is of resets and skills."""
-
-    def play(robot: RobotBatch, goals: Float) -> None:
-        for index, bundle in enumerate(bundles):
-            rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
-            agent = bundle.make_agent(RandomNoise(rng))
-            agent.begin_task(episodes)
-            agent.begin_episode(explore=False)
-            here = slice(index * episodes, (index + 1) * episodes)
-            run_episode(OtherRows(robot, here.start), agent, goals[here], rng)
-
-    return play
-
-
-class OtherRows:
-    """Rows of robots from a first one on, as rows from 0; see `RobotBatch` for the contract."""
-
-    def __init__(self, robot: RobotBatch, first: int) -> None:
-        self._robot, self._first = robot, first
-
-    @property
-    def spec(self) -> RobotSpec:
-        """See `RobotBatch.spec`."""
-        return self._robot.spec
-
-    @property
-    def rows(self) -> int:
-        """See `RobotBatch.rows`."""
-        return self._robot.rows - self._first
-
-    def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
-        """See `RobotBatch.reset`."""
-        return self._robot.reset(rows + self._first, goals, rng)
-
-    def step(self, rows: Rows, action: Float) -> StepRows:
-        """See `RobotBatch.step`."""
-        return self._robot.step(rows + self._first, action)
-
-    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
-        """See `RobotBatch.compute_reward`."""
-        return self._robot.compute_reward(observation, goals)
-
-    def close(self) -> None:
-        """See `RobotBatch.close`."""
-        self._robot.close()
-
-
-def play_agent(agent: SimplAgent, choose: Choose, seed: int) -> Play:
-    """Episodes of what `choose` chooses; `seed` is of the resets."""
-
-    def play(robot: RobotBatch, goals: Float) -> None:
-        collect(robot, agent.space, choose, goals, np.random.default_rng(seed), device=CPU)
-
-    return play
-
-
-def make_embedded(agent: SimplAgent, embedding: Tensor, seed: int) -> Choose:
-    """The meta-trained policy, stochastic, at one embedding per row (R, E)."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def choose(seen: Seen) -> Tensor:
-        return agent.act(seen.observation, seen.prior, embedding[torch.from_numpy(seen.rows)], generator)
-
-    return choose
+        raise RunError(f"{path}: expected adapted tasks, got {reason}; run adapt again") from error
+    return Adapted(tasks, {name: value.numpy() for name, value in tensors.items()})
 
 
 def compute_trips(
-    agent: SimplAgent,
-    robot: RobotBatch,
-    tasks: Sequence[Task],
-    adapted: Adapted | None,
-    *,
-    episodes: int,
-    seed: int,
+    bundle: Bundle, robot: RobotBatch, tasks: Sequence[Task], adapted: Adapted | None, *, episodes: int, seed: int
 ) -> list[TaskTrips]:
-    """Runs `episodes` stochastic episodes per task: with random embeddings, with the inferred one, and fine-tuned.
+    """Runs `episodes` episodes per task, each as good as the agent can: before it knows the task, and after.
+
+    Where policies were learned for the tasks, the agent without these is between: all that it does is to know the task.
 
     Args:
-        agent: meta-trained.
-        robot: at least N * `episodes` rows.
-        tasks: N of them.
-        adapted: of these tasks; a task without a policy has only the trips before.
-        episodes: per task and stage.
-        seed: of embeddings, resets and skills.
+        bundle: Of any learner.
+        robot: At least N * `episodes` rows.
+        tasks: N of them; the first of `adapted` where that is given.
+        adapted: To these tasks; one that is not known has only the trips before.
+        episodes: Per task and stage.
+        seed: Of resets and of what the agent draws.
+
+    Raises:
+        RunError: What was learned is of another bundle.
     """
-    noise = torch.Generator().manual_seed(seed)
     found = [TaskTrips(task, {}) for task in tasks]
-    known = {} if adapted is None else adapted.embeddings
-    for name in ("before", "inferred", "adapted"):
-        shown = [index for index in range(len(tasks)) if name == "before" or index in known]
-        if not shown:
-            continue
-        goals = goals_of([tasks[index] for index in shown for _ in range(episodes)])
-        if name == "adapted":
-            assert adapted is not None
-            play = play_bundles([adapted.policies[index] for index in shown], episodes, seed)
+    goals = np.repeat(goals_of(tasks), episodes, axis=0)
+    states: dict[str, dict[str, NDArray[Any]] | None] = {"before": None}
+    if adapted is not None:
+        if adapted.has_policies:
+            states["inferred"] = adapted.repeat(len(tasks), episodes, policies=False)
+        name = "adapted" if adapted.has_policies else "known"
+        states[name] = adapted.repeat(len(tasks), episodes, policies=True)
+    for name, state in states.items():
+        rng = np.random.default_rng(seed)
+        agent = bundle.make_agent(RandomNoise(rng))
+        if state is None:
+            agent.begin_task(len(goals))
         else:
-            if name == "before":
-                embedding = torch.randn((len(goals), agent.embedding_dim), generator=noise)
-            else:
-                embedding = torch.stack([known[index] for index in shown]).repeat_interleave(episodes, dim=0)
-            play = play_agent(agent, make_embedded(agent, embedding, seed), seed)
-        trips = play_trips(robot, play, goals)
-        for at, index in enumerate(shown):
-            found[index].trips[name] = trips[at * episodes : (at + 1) * episodes]
+            agent.load_state(state)
+        agent.begin_episode(explore=False)
+        recorder = Recorder(robot)
+        run_episode(recorder, agent, goals, rng)
+        trips = recorder.trips(len(goals))
+        for index, task in enumerate(found):
+            if adapted is None or state is None or adapted.known[index]:
+                task.trips[name] = trips[index * episodes : (index + 1) * episodes]
     return found

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from ...adapt.audit import AuditLog
 from ...adapt.bundle import Bundle, load_bundle, require_robot
-from ...adapt.contract import Budget
 from ...adapt.host.hosts import make_hosted
 from ...adapt.host.plain_policy import write_task_policy
 from ...adapt.loop import Adapter
@@ -31,7 +30,7 @@ from ...adapt.runtime_agent import HOST, RandomNoise
 from ...adapt.safety import SafetyLimits
 from ...bounds import Bounded, Count, CountFromZero
 from ...errors import BundleError, ConfigError
-from ...robots.family import RobotFamily, make_robots
+from ...robots.family import Hardware, RobotFamily, make_robots
 from ...robots.maze_family import Maze
 from ...robots.robot import RobotBatch
 from ...robots.task import Task
@@ -51,6 +50,8 @@ ADAPTED_NAME = "adapted.safetensors"
 POLICIES = "policies"
 OWN_TASKS = 10
 """Default number of the robot family's test tasks, where the bundle names none."""
+EVALUATIONS = 20
+"""Default number of extra episodes for each evaluation of a simulated robot."""
 MOST_ROWS = 400
 """Robots that are evaluated side by side."""
 
@@ -62,18 +63,19 @@ class AdaptStageConfig(Bounded):
     episodes: Count | None = None
     """Episodes per task in all; without it, as many as the bundle's budget has. Between two rounds of the budget there
     is one step of adaptation, where the learner has such steps."""
-    evaluations: CountFromZero = 20
-    """Extra episodes per task for each evaluation (simulators only); 0 evaluates nothing."""
+    evaluations: CountFromZero | None = None
+    """Extra episodes per task for each evaluation, 0 for none; without it, 20 on a simulated robot and 0 on a real one.
+    They are played by a copy of the agent and change nothing."""
     evaluate_at: tuple[CountFromZero, ...] = (40, 60, 100, 300)
     """Episodes after which policies are evaluated, beside 0, the end of exploration and the last."""
     settings: tuple[str, ...] = ()
     """Settings of the learner in place of the bundle's, as name=value with a JSON value, e.g. search="blind" or
     finetune.batch=128; `supple info BUNDLE` lists them."""
 
-    def is_due(self, episode: int, budget: Budget) -> bool:
-        """Whether the policies are evaluated after this episode."""
-        always = (0, budget.total, *((budget.exploration_episodes,) if budget.exploration_episodes else ()))
-        return self.evaluations > 0 and (episode in always or episode in self.evaluate_at)
+    def count_evaluations(self, family: RobotFamily) -> int:
+        """Extra episodes per task for each evaluation on these robots."""
+        usual = 0 if isinstance(family, Hardware) else EVALUATIONS
+        return usual if self.evaluations is None else self.evaluations
 
 
 def find_bundle(path: Path) -> Path:
@@ -158,7 +160,7 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
 
     Raises:
         BundleError: The bundle is damaged, is for another robot, or has no such settings.
-        ConfigError: A setting is not written as name=value.
+        ConfigError: A setting is not written as name=value, or a real robot is asked for several tasks or evaluations.
         SpecError: A goal is not within the robot's goal space.
         SourceError: A goal is none of the robot's tasks.
     """
@@ -166,6 +168,11 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
     bundle = change_settings(load_bundle(path), config.settings)
     require_robot(bundle.contract, robot.family.spec())
     require_tasks(robot, tasks, "adapt")
+    if isinstance(robot.family, Hardware) and (len(tasks) != 1 or config.evaluations):
+        raise ConfigError(
+            f"adapt on '{robot.reference}': expected one task and no evaluations on a real robot, got {len(tasks)} "
+            f"and {config.evaluations or 0}; pass --num-tasks 1, or --tasks with one goal, and --evaluations 0"
+        )
     return Stage(
         name="adapt",
         config={"robot": robot.record, "adapt": config, "tasks": list(tasks)},
@@ -186,8 +193,10 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
     budget = bundle.contract.budget
     episodes = budget.total if config.episodes is None else config.episodes
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
-    rows = max(len(tasks), min(len(tasks) * config.evaluations, MOST_ROWS))
-    with limit_simulator(make_robots(family, rows, work.machine.threads), work.folder / AUDIT_NAME) as robot:
+    evaluations = config.count_evaluations(family)
+    due = {0, episodes, budget.exploration_episodes, *config.evaluate_at} if evaluations else set()
+    robots = make_robots(family, max(len(tasks), min(len(tasks) * evaluations, MOST_ROWS)), work.machine.threads)
+    with limit_robots(robots, work.folder / AUDIT_NAME, rearm=not isinstance(family, Hardware)) as robot:
         rng = np.random.default_rng(work.seed)
         agent = make_hosted(bundle, RandomNoise(rng), device=work.machine.device)
         adapter = Adapter(agent, robot, tasks, budget, episodes, rng, make_fork=bundle.make_agent)
@@ -195,7 +204,7 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
             adapter.load_state({k: v.numpy() for k, v in checkpoint.tensors.items()}, dict(checkpoint.facts))
             announce(work.view, load_metrics(work.metrics.path))
         work.consume(
-            run_rounds(adapter, config, work, evaluate_first=checkpoint is None),
+            run_rounds(adapter, due, evaluations, work, evaluate_first=checkpoint is None),
             total=episodes,
             unit="episode",
             start=adapter.episode,
@@ -218,17 +227,20 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
 
 
 @contextmanager
-def limit_simulator(simulator: RobotBatch, path: Path) -> Iterator[SafetyLimits]:
-    """A simulated robot behind its safety limits, with the audit log at `path`; both are closed at the end.
+def limit_robots(robots: RobotBatch, path: Path, *, rearm: bool) -> Iterator[SafetyLimits]:
+    """Robots behind their safety limits, with the audit log at `path`; both are closed at the end.
 
-    A stop that an earlier run of the stage has left is ended: a simulator starts anew, there is nothing to inspect. For
-    a real robot a person does that.
+    Args:
+        robots: Simulated, or one real robot.
+        path: The audit log.
+        rearm: End a stop that an earlier run of the stage has left: a simulator starts anew, and there is nothing to
+            inspect. For a real robot a person does that.
 
     Raises:
         RobotFault: the log cannot be written, or is damaged.
     """
-    with closing(AuditLog(path)) as audit, closing(SafetyLimits(simulator, audit)) as robot:
-        if robot.stop_reason is not None:
+    with closing(AuditLog(path)) as audit, closing(SafetyLimits(robots, audit)) as robot:
+        if rearm and robot.stop_reason is not None:
             robot.rearm(f"simulator started anew {uuid4()}")
         yield robot
 
@@ -246,21 +258,17 @@ def announce(view: ProgressView, records: Sequence[dict[str, Any]]) -> None:
 
 
 def run_rounds(
-    adapter: Adapter, config: AdaptStageConfig, work: Work, *, evaluate_first: bool
+    adapter: Adapter, due: set[int], evaluations: int, work: Work, *, evaluate_first: bool
 ) -> Iterator[list[dict[str, Any]]]:
     """The loop's records, each round followed by its evaluation where one is due."""
-    whole = Budget(
-        episodes=adapter.episodes,
-        exploration_episodes=min(adapter.budget.exploration_episodes, adapter.episodes - 1),
-    )
-    if evaluate_first and config.is_due(0, whole):
-        first = evaluate(adapter, config, work.seed)
+    if evaluate_first and 0 in due:
+        first = evaluate(adapter, evaluations, work.seed)
         announce(work.view, first)
         yield first
     for records in adapter.run():
         done = [{"kind": "episode", **record, "step": adapter.episode} for record in records]
-        if config.is_due(adapter.episode, whole):
-            done += evaluate(adapter, config, work.seed)
+        if adapter.episode in due:
+            done += evaluate(adapter, evaluations, work.seed)
         announce(work.view, done)
         yield done
 
@@ -270,16 +278,16 @@ def name_stage(adapter: Adapter) -> str:
     episode, exploring = adapter.episode, adapter.budget.exploration_episodes
     if episode == 0:
         return "before"
-    if adapter.budget.adapt_steps == 0 and episode <= exploring:
+    if adapter.budget.adapt_steps or not exploring:  # it learns from the first episode on, in the same way
+        return "learned" if episode == adapter.episodes else "learning"
+    if episode <= exploring:
         return "inferred" if episode == exploring else "explore"
     return "adapted" if episode == adapter.episodes else "finetune"
 
 
-def evaluate(adapter: Adapter, config: AdaptStageConfig, seed: int) -> list[dict[str, Any]]:
+def evaluate(adapter: Adapter, evaluations: int, seed: int) -> list[dict[str, Any]]:
     """One record per task: the policies as they stand, stochastic and greedy."""
-    found = {
-        name: adapter.evaluate(config.evaluations, seed, greedy=name == "greedy") for name in ("stochastic", "greedy")
-    }
+    found = {name: adapter.evaluate(evaluations, seed, greedy=name == "greedy") for name in ("stochastic", "greedy")}
     return [
         {
             "kind": "evaluation",
@@ -293,7 +301,7 @@ def evaluate(adapter: Adapter, config: AdaptStageConfig, seed: int) -> list[dict
                 for name, one in found.items()
                 if one.success is not None
             },
-            "n": config.evaluations,
+            "n": evaluations,
             "step": adapter.episode,
         }
         for index, task in enumerate(adapter.tasks)

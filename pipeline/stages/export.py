@@ -1,87 +1,214 @@
-"""Stage `export`: the policy bundle of a meta-trained agent, `bundle/`; a bundle of version 1 is written anew."""
+"""Stage `export`: the policy bundle of a meta-trained learner, `bundle/`; a bundle of version 1 is written anew.
 
-from dataclasses import dataclass, field
+What was trained is read from the record of its stage. The robot's contract is enough: none of a user's code runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
 
 from ...adapt.bundle import load_bundle
 from ...adapt.contract import Budget
 from ...adapt.host.export import write_exported
-from ...adapt.host.simpl import export_again, export_simpl_networks
-from ...bounds import Bounded, Count, Seed
-from ...meta.simpl.config import SimplConfig
-from ...meta.simpl.deployment import DeploymentConfig
+from ...adapt.host.simpl import export_again
+from ...bounds import Bounded, Seed
+from ...errors import BundleError, RunError, SpecError
+from ...meta.evaluation import EvaluationConfig
 from ...robots.spec import RobotSpec
-from ..folder import compute_path_digest
+from ...robots.unplugged import UnpluggedRobots
+from ...skills.checkpoint import load_checkpoint
+from ..action_spaces import Space, make_space
+from ..folder import compute_path_digest, load_json
+from ..keys import RECORD_NAME, load_record
+from ..learners import LearnerChoice, read_learner
+from ..plain_config import read_config
+from ..run_files import LEARNER_NAME, RUN_NAME
 from ..stage import Stage, Work
-from .meta_train import load_agent, read_simpl_config
+from .meta_train import FACTS_NAME
 
 NAME = "bundle"
+TRAININGS = ("meta-train", "train")
+"""Folders of a training, inside that of a run or of a seed."""
+EVALUATE = "evaluate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportConfig(Bounded):
-    """What the bundle says beside the weights: how its agent adapts to a task."""
+    """How the bundle is written."""
 
     golden_seed: Seed = 0
-    """Seed of the inputs of the recorded trial."""
-    episodes: Count = 100
-    """Episodes per task that the agent is given, exploration included, where nothing else is asked for."""
-    deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
-    """How SiMPL explores a task, infers it and learns it."""
-
-    @property
-    def budget(self) -> Budget:
-        """Of a task.
-
-        Raises:
-            BundleError: There are not more episodes than those of exploration.
-        """
-        return Budget(episodes=self.episodes, exploration_episodes=self.deployment.exploration_episodes)
-
-    def require_reward_head(self, simpl: SimplConfig) -> None:
-        """Checks the settings before anything is trained; see `DeploymentConfig.require_reward_head` for errors."""
-        self.deployment.require_reward_head(simpl)
+    """Seed of the recorded inputs."""
 
 
-def make_export(meta: Path, config: ExportConfig) -> Stage:
-    """The stage; it draws nothing at random but the golden inputs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A learner that was meta-trained."""
 
-    Args:
-        meta: A folder of `meta-train`.
-        config: See `ExportConfig`.
+    folder: Path
+    """The stage folder of the training."""
+    learner: LearnerChoice
+    spec: RobotSpec
+    """Of the robot."""
+    robot: Mapping[str, Any]
+    """Its record, see `RobotChoice.record`."""
+    tasks: Mapping[str, Any]
+    """See `meta_train.describe_tasks`."""
+    space: Space
+    evaluation: EvaluationConfig
+    """How it was judged; where it was not, as its settings say."""
+    seed: int
+    source: Mapping[str, str]
+    """What it was trained for, and the commit that it was trained with, where the folder around it says so."""
+    skills: Path | None
+    """Folder of the skills that it was trained with."""
+
+
+def find_training(path: Path) -> Path:
+    """The stage folder of a training: the folder itself, or the one in the folder of a run or of a seed.
 
     Raises:
-        RunError: There is no meta-trained agent at `meta`.
-        ConfigError: The search is directed, and the reward head was not trained.
+        RunError: There is none.
     """
-    _, _, facts = load_agent(meta)
-    config.require_reward_head(read_simpl_config(facts["simpl"]))
-    return Stage(
-        name="export",
-        config={"export": config},
-        inputs={"meta": meta},
-        seed=config.golden_seed,
-        module="pipeline/stages/export.py",
-        libraries=("numpy", "torch", "safetensors"),
-        body=partial(export, config),
+    for folder in (path, *(path / name for name in TRAININGS)):
+        if (folder / LEARNER_NAME).is_file() and (folder / RECORD_NAME).is_file():
+            return folder
+    raise RunError(
+        f"{path}: expected a folder of meta-train, or one that holds it, got "
+        f"{'neither' if path.exists() else 'nothing there'}; check the path"
     )
 
 
-def export(config: ExportConfig, work: Work) -> None:
+def load_trained(path: Path, given: LearnerChoice | None = None) -> Trained:
+    """What was trained in a folder.
+
+    Args:
+        path: See `find_training`.
+        given: A user's own learner.
+
+    Raises:
+        RunError: The records do not say what was trained, or the skills are gone.
+        BundleError: The learner is a user's, and nobody named it.
+    """
+    folder = find_training(path)
+    record, facts = load_record(folder), load_json(folder / FACTS_NAME)
+    config, where = record["fields"]["config"], str(folder / RECORD_NAME)
+    learner = read_learner(config.get("learner"), given, f"{where} learner")
+    run = load_json(folder.parent / RUN_NAME) if (folder.parent / RUN_NAME).is_file() else {}
+    try:
+        return Trained(
+            folder=folder,
+            learner=learner,
+            spec=RobotSpec.from_json(facts["robot"]),
+            robot=dict(config["robot"]),
+            tasks=dict(facts["tasks"]),
+            space=cast(Space, read_config(Space, config["space"], f"{where} space")),
+            evaluation=load_evaluation(folder.parent / EVALUATE) or learner.settings.evaluation,
+            seed=int(record["fields"]["seed"]),
+            source={name: str(run[name]) for name in ("cell", "commit") if name in run},
+            skills=find_skills(folder, record),
+        )
+    except (KeyError, TypeError, BundleError, SpecError) as error:
+        raise RunError(f"{where}: expected what was trained, got {error}; train it again") from error
+
+
+def load_evaluation(folder: Path) -> EvaluationConfig | None:
+    """How a learner was judged in a stage folder; None where it was not."""
+    if not (folder / RECORD_NAME).is_file():
+        return None
+    config = load_record(folder)["fields"]["config"]
+    found: EvaluationConfig = read_config(EvaluationConfig, config.get("evaluation"), f"{folder} evaluation")
+    return found
+
+
+def find_skills(folder: Path, record: Mapping[str, Any]) -> Path | None:
+    """The skills that a training used: in its folder, or where it says that they lie; None where it used none.
+
+    Raises:
+        RunError: they are not there any more, or are others.
+    """
+    used = record["inputs"].get("skills")
+    if used is None or (folder / "skill.json").is_file():
+        return None if used is None else folder
+    path = Path(used["path"])
+    if not path.exists() or compute_path_digest(path) != used["digest"]:
+        raise RunError(
+            f"{folder}: expected the skills that it was trained with at {path}, got none or others; put them back"
+        )
+    return path
+
+
+def make_budget(evaluation: EvaluationConfig, rollouts: int) -> Budget:
+    """How the learner was judged, with its side by side episodes one after the other as on one robot."""
+    trial = evaluation.trial
+    return Budget(
+        episodes=trial.episodes * rollouts,
+        exploration_episodes=trial.exploration_episodes * rollouts,
+        adapt_steps=evaluation.adapt_steps,
+    )
+
+
+def make_export(path: Path, config: ExportConfig, given: LearnerChoice | None = None) -> Stage:
+    """The stage; it draws nothing at random but the inputs of the golden trial.
+
+    Args:
+        path: See `find_training`.
+        config: Seed of the golden trial.
+        given: A user's own learner.
+
+    Raises:
+        RunError: See `load_trained`.
+        BundleError: See `load_trained`.
+    """
+    trained = load_trained(path, given)
+    outside = trained.skills is not None and trained.skills != trained.folder
+    return Stage(
+        name="export",
+        config={
+            "export": config,
+            "source": trained.source,
+            "robot": trained.robot,
+            "learner": trained.learner.record,
+            "evaluation": trained.evaluation,
+        },
+        inputs={"train": trained.folder, **({"skills": trained.skills} if outside and trained.skills else {})},
+        seed=config.golden_seed,
+        module=("pipeline/stages/export.py", *trained.learner.row.modules),
+        libraries=("numpy", "torch", "safetensors"),
+        body=partial(export, trained),
+    )
+
+
+def export(trained: Trained, work: Work) -> None:
     """Writes the bundle with a golden trial of the trained agent; numpy, and the host, must play it alike."""
     work.start_afresh()
-    folder = work.inputs["meta"]
-    networks, _, facts = load_agent(folder)
-    simpl = read_simpl_config(facts["simpl"])
+    learner, spec = trained.learner, trained.spec
+    goals = np.zeros((trained.tasks["num_train"], *spec.goal.shape), np.float32)  # their number is all that counts now
+    space = make_space(trained.space, spec, trained.skills)
+    robot = UnpluggedRobots(spec, learner.settings.rows(len(goals)))
+    made = learner.settings.make(space, robot, goals, seed=trained.seed, device="cpu")
+    tensors, facts = load_checkpoint(trained.folder / LEARNER_NAME)
+    load: Any = made.learner
+    load.load_kept(tensors) if learner.row.keep else load.load_state(tensors, facts)
+    provenance: dict[str, Any] = {
+        **trained.source,
+        "method": learner.settings.method,
+        "learner": learner.record,
+        "seed": trained.seed,
+        "train": compute_path_digest(trained.folder),
+        "tasks": trained.tasks,
+    }
     write_exported(
         work.folder / NAME,
-        export_simpl_networks(networks, simpl, facts["alpha"], config.deployment),
-        RobotSpec.from_json(facts["robot"]),
-        config.budget,
-        simulator=facts["family"],
-        provenance={"meta": compute_path_digest(folder), "tasks": facts["tasks"]},
-        seed=config.golden_seed,
+        learner.row.export(made.learner, learner.settings),
+        spec,
+        make_budget(trained.evaluation, learner.settings.rollouts),
+        simulator=trained.robot,
+        provenance=provenance,
+        seed=work.seed,
     )
 
 

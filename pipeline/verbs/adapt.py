@@ -12,7 +12,6 @@ from ...bounds import Count, Seed
 from ...errors import ConfigError, RunError
 from ...strict_json import load_json, load_json_lines
 from ..cli_common import AboutRobot, Common, Options, Runner
-from ..results.summary import load_success, make_table
 from ..robots import load_tasks
 from ..stages.adapt import (
     RECORDS_NAME,
@@ -23,6 +22,7 @@ from ..stages.adapt import (
     find_test_tasks,
     make_adapt,
 )
+from ..summary import load_success, make_table
 
 AGAIN = "remove the folder and adapt again"
 

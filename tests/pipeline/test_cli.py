@@ -9,11 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
+from benchmarks.results.collect_results import collect
+from benchmarks.results.collect_runs import load_finished
 from supple.pipeline.cli import VERBS, main
 from supple.pipeline.keys import load_record
 from supple.pipeline.presets import PRESETS
-from supple.pipeline.results.collect_results import collect
-from supple.pipeline.results.collect_runs import load_finished
 
 STAGES = ["generate", "ingest", "extract", "meta-train", "export", "adapt"]
 

@@ -263,6 +263,8 @@ def make_space(name: str) -> tuple[ActionSpace, RobotBatch, NDArray[np.float32]]
     with torch.no_grad():
         model.normaliser.mean.copy_(torch.tensor([0.5, -0.5]))
         model.normaliser.std.copy_(torch.tensor([2.0, 3.0]))
+        model.action_scale.offset.copy_(torch.tensor([0.02, -0.01]))
+        model.action_scale.scale.copy_(torch.tensor([0.1, 0.3]))
     return SkillSpace(model), robot, POINT_GOALS
 
 

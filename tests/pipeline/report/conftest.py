@@ -4,12 +4,16 @@ import shutil
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
+from supple.adapt.agents.simpl import SimplRowAgent
+from supple.adapt.bundle import load_bundle
+from supple.adapt.runtime_agent import KEPT, PARAMS, RandomNoise
 from supple.pipeline.cli import main
 from supple.pipeline.folder import compute_outputs, write_record
-from supple.pipeline.keys import compute_digest, load_record
+from supple.pipeline.keys import compute_digest, compute_record_digest, load_record
 from supple.pipeline.report.page import make_report
 from supple.pipeline.robots import find_robot, load_user_module
 from supple.skills.checkpoint import load_checkpoint, save_checkpoint
@@ -22,19 +26,24 @@ def adapted_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """The tiny run, as if its first test task had been rewarded: that one has a policy of its own."""
     folder = tmp_path_factory.mktemp("report") / "run"
     shutil.copytree(tiny_run, folder)
-    tensors, facts = load_checkpoint(folder / "adapt" / "adapted.safetensors")
-    tensors["settled"] = torch.tensor([row == 0 for row in range(len(tensors["settled"]))])
-    tensors["embedding"][0] = torch.linspace(-1, 1, tensors["embedding"].shape[1])
-    (folder / "adapt" / "adapted.safetensors").unlink()
-    save_checkpoint(folder / "adapt" / "adapted.safetensors", tensors, facts)
+    path = folder / "adapt" / "adapted.safetensors"
+    tensors, facts = load_checkpoint(path)
+    agent = load_bundle(folder / "export" / "bundle").make_agent(RandomNoise(np.random.default_rng(0)))
+    agent.load_state({name: value.numpy() for name, value in tensors.items()})
+    assert isinstance(agent, SimplRowAgent)
+    own = {f"{KEPT}{PARAMS}{name}": torch.from_numpy(value.copy()) for name, value in agent.params.items()}
+    first = torch.tensor([True, False])
+    path.unlink()
+    save_checkpoint(path, {**tensors, **own, "settled": first, f"{KEPT}tuned": first.clone()}, facts)
     seal(folder / "adapt")
     return folder
 
 
 def seal(folder: Path) -> None:
     """Makes a stage folder that a test has changed one that was published so."""
-    record, outputs = load_record(folder), compute_outputs(folder)
-    write_record(folder / "stage.json", record | {"outputs": outputs, "output_digest": compute_digest(outputs)})
+    outputs = compute_outputs(folder)
+    record = load_record(folder) | {"outputs": outputs, "output_digest": compute_digest(outputs)}
+    write_record(folder / "stage.json", record | {"record_digest": compute_record_digest(record)})
 
 
 @pytest.fixture(scope="session")
