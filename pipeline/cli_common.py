@@ -58,7 +58,7 @@ class AboutRobot:
     usual_robot: ClassVar[str | None] = None
     """The family without `--robot`; None for a verb that can do without."""
     named: ClassVar[RobotChoice | None] = None
-    """What `--robot` named; set by `bind_robot`."""
+    """What `--robot` named; set by `bind`."""
     robot: tyro.conf.Suppress[RobotFamily | None] = None
     """Settings of the robot that `--robot` names."""
 
@@ -67,30 +67,47 @@ class AboutRobot:
         """The robot with the settings of the command line; None where none was named."""
         return None if self.named is None or self.robot is None else replace(self.named, family=self.robot)
 
+    @classmethod
+    def bind(cls, arguments: Sequence[str]) -> tuple[type[Any], list[str]]:
+        """The arguments of the verb for the robot that is named among them, and the other arguments.
+
+        Raises:
+            ConfigError: there is no such robot.
+        """
+        reference, rest = take_option("--robot", arguments)
+        if reference is None and cls.usual_robot is None:
+            return cls, rest
+        choice = find_robot(reference or cls.usual_robot or "")
+        return bind_choice(cls, "robot", choice.family, named=choice), rest
+
     def require_choice(self) -> RobotChoice:
         """The robot of a verb that has a usual one."""
-        assert self.choice is not None, "bind_robot gives the usual robot"
+        assert self.choice is not None, "bind gives the usual robot"
         return self.choice
 
 
-def bind_robot(kind: type[Any], choice: RobotChoice | None) -> type[Any]:
-    """The verb's arguments with the settings of this family among them, so that its fields are options."""
-    if choice is None:
-        return kind
-    family = type(choice.family)
+def bind_choice(kind: type[Any], name: str, settings: object, **named: object) -> type[Any]:
+    """The verb's arguments with the settings of what was chosen among them, so that its fields are options.
+
+    Args:
+        kind: Dataclass of the verb.
+        name: Its field that holds the settings.
+        settings: A dataclass object, whose values are the defaults.
+        named: Attributes of the class that say what was chosen.
+    """
     bound = make_dataclass(
         kind.__name__,
-        [("robot", family, field(default=choice.family))],
+        [(name, type(settings), field(default=settings))],
         bases=(kind,),
         frozen=True,
         kw_only=True,
-        namespace={"named": choice, "__doc__": kind.__doc__},
+        namespace={**named, "__doc__": kind.__doc__},
     )
     return cast(type[Any], bound)
 
 
-def take_robot(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The value of `--robot`, and the other arguments.
+def take_option(name: str, arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value of an option such as `--robot`, and the other arguments.
 
     Raises:
         ConfigError: it has no value, or stands twice.
@@ -98,14 +115,14 @@ def take_robot(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     rest, found = [], []
     waiting = iter(arguments)
     for argument in waiting:
-        if argument == "--robot":
+        if argument == name:
             found.append(next(waiting, ""))
-        elif argument.startswith("--robot="):
-            found.append(argument.removeprefix("--robot="))
+        elif argument.startswith(f"{name}="):
+            found.append(argument.removeprefix(f"{name}="))
         else:
             rest.append(argument)
     if len(found) > 1 or "" in found:
-        raise ConfigError(f"--robot: expected one name of a robot, got {found}; see --help")
+        raise ConfigError(f"{name}: expected one name, got {found}; see --help")
     return (found[0] if found else None), rest
 
 
@@ -156,9 +173,7 @@ def parse_verb(
     refusal = io.StringIO()
     if issubclass(kind, AboutRobot):
         if default is None:
-            reference, arguments = take_robot(arguments)
-            reference = reference or kind.usual_robot
-            kind = bind_robot(kind, None if reference is None else find_robot(reference))
+            kind, arguments = kind.bind(arguments)
         description += "\n\n" + ROBOT_HELP.format(known=", ".join(FAMILIES))
     try:
         with redirect_stderr(refusal):

@@ -18,6 +18,8 @@ MEANINGS = {
     "inferred": "after inference",
     "finetune": "while fine-tuning",
     "adapted": "after fine-tuning",
+    "learning": "while adapting",
+    "learned": "after adaptation",
 }
 
 
@@ -70,12 +72,13 @@ def save_summary(folder: Path, records: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def make_table(success: Sequence[Mapping[str, Any]]) -> str:
-    """Success by stage, with 95 % intervals over tasks."""
-    head = ("", "after episode", "success", "95 % interval", "greedy", "n")
+    """Success by stage, or the return where nobody tells success, with 95 % intervals over tasks."""
+    measure = "success" if any(record["metric"].startswith("success") for record in success) else "return"
+    head = ("", "after episode", measure, "95 % interval", "greedy", "n")
     rows: list[tuple[str, ...]] = [head]
-    greedy = {record["at"]["episode"]: record for record in success if record["metric"] == "success_greedy"}
+    greedy = {record["at"]["episode"]: record for record in success if record["metric"] == f"{measure}_greedy"}
     for record in success:
-        if record["metric"] != "success_stochastic":
+        if record["metric"] != f"{measure}_stochastic":
             continue
         episode = record["at"]["episode"]
         rows.append(

@@ -35,12 +35,12 @@ TINY = (
     *("--robot.episode-steps", "60", "--robot.num-train-tasks", "3", "--robot.num-test-tasks", "2"),
     *("--generate.steps", "6000", "--generate.rows", "6", "--robot.planner.episode-steps", "500"),
     *("--extract.skill.num-updates", "40", "--extract.skill.batch-size", "32", "--extract.log-every", "10"),
-    *("--meta-train.simpl.epochs", "5", "--meta-train.simpl.updates-per-epoch", "2"),
-    *("--meta-train.simpl.pool-episodes", "40", "--meta-train.simpl.warmup-epochs", "1"),
-    *("--meta-train.simpl.prior-tasks", "1", "--meta-train.simpl.posterior-tasks", "2"),
-    *("--meta-train.simpl.batch", "16", "--meta-train.simpl.hidden", "16", "16"),
-    *("--adapt.episodes", "6", "--adapt.exploration-episodes", "2", "--adapt.evaluations", "2"),
-    *("--adapt.finetune.batch", "8", "--adapt.finetune.min-transitions", "8"),
+    *("--learner.config.epochs", "5", "--learner.config.updates-per-epoch", "2"),
+    *("--learner.config.pool-episodes", "40", "--learner.config.warmup-epochs", "1"),
+    *("--learner.config.prior-tasks", "1", "--learner.config.posterior-tasks", "2"),
+    *("--learner.config.batch", "16", "--learner.config.hidden", "16", "16"),
+    *("--adapt.episodes", "6", "--learner.deployment.exploration-episodes", "2", "--adapt.evaluations", "2"),
+    *("--learner.deployment.finetune.batch", "8", "--learner.deployment.finetune.min-transitions", "8"),
 )
 """Options of `supple run demo` that bring the chain down to seconds."""
 
@@ -53,7 +53,7 @@ ATTEMPTS = 20
 
 @dataclass(slots=True)
 class Kills:
-    """What became of the kills of one stage; the names are those of a reliability record."""
+    """The outcome of the kills of one stage; the names are those of a reliability record."""
 
     injected: int = 0
     """SIGKILLs that ended the process."""
@@ -176,7 +176,7 @@ def kill_chain(
         limit: seconds without any file operation in the stage's folder after which a start counts as hung.
 
     Returns:
-        What became of the kills, by stage.
+        The outcome of the kills, by stage.
 
     Raises:
         RunError: the run that nothing stops failed.
@@ -227,7 +227,7 @@ def kill_once(
     limit: float,
     main: Main | None = None,
 ) -> None:
-    """Starts the command and kills it `delay` seconds after some file operations; adds up what became of it."""
+    """Starts the command and kills it `delay` seconds after some file operations; adds up the outcomes."""
     partial = name_partial(published)
     child = Child(command, partial, published.parent.with_suffix(".log"), main)
     try:

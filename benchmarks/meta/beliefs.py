@@ -86,7 +86,7 @@ def follow_learner(
         goal: Cell (x, y).
         seed: Of the agent's choices.
     """
-    robot = make_rows(config.robot, config.learner.rows)
+    robot = make_rows(config.robot, config.learner.rows(len(config.robot.tasks().train)))
     space = make_space(config.space, robot.spec)
     made = config.learner.make(space, robot, goals_of(config.robot.tasks().train), seed=seed, device="cpu")
     made.learner.load_state(*load_checkpoint(trained / LEARNER_NAME))

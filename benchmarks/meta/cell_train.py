@@ -18,10 +18,12 @@ import torch
 from supple.errors import ConfigError
 from supple.meta.evaluation import EvaluationConfig
 from supple.pipeline.action_spaces import LEARNED, Space, load_skills, make_space
-from supple.pipeline.learners import LEARNERS, FromPlay, LearnerSettings, Made, name_learner
+from supple.pipeline.folder import write_record
+from supple.pipeline.learners import FromPlay, LearnerSettings, Made, choose_learner
 from supple.pipeline.robots import choose_builtin
 from supple.pipeline.run_files import LEARNER_NAME
 from supple.pipeline.stage import Stage, Work
+from supple.pipeline.stages.meta_train import FACTS_NAME, describe_tasks
 from supple.robots.family import RobotFamily
 from supple.robots.robot import Float
 from supple.robots.task import goals_of
@@ -116,12 +118,12 @@ def make_stage(
             "robot": choose_builtin(config.robot).record,
             "space": config.space,
             **({} if config.train_robot is None else {"train robot": choose_builtin(config.train_robot).record}),
-            "learner": {"name": name_learner(config.learner), "settings": config.learner},
+            "learner": choose_learner(config.learner).record,
             **settings,
         },
         inputs=inputs,
         seed=seed,
-        module=(module, *LEARNERS[name_learner(config.learner)].modules),
+        module=(module, *choose_learner(config.learner).row.modules),
         libraries=("numpy", "torch", "safetensors", *config.libraries),
         body=body,
     )
@@ -142,11 +144,13 @@ def train(config: BenchConfig, work: Work) -> None:
     work.consume(made.learner.train(), total=total, unit="iteration", start=start, state=made.learner.state)
     tensors, facts = made.learner.state()
     save_checkpoint(work.folder / LEARNER_NAME, tensors, facts)
+    record = {"robot": config.robot.spec().to_json(), "tasks": describe_tasks(config.robot.tasks())}
+    write_record(work.folder / FACTS_NAME, record)
     made.learner.robot.close()
 
 
 def make_learner(config: BenchConfig, goals: Float, work: Work) -> Made:
     """The learner before its first iteration, on train goals of shape (N, G)."""
-    robot = make_rows(config.train_robot or config.robot, config.learner.rows)
+    robot = make_rows(config.train_robot or config.robot, config.learner.rows(len(goals)))
     space = make_space(config.space, robot.spec, work.inputs.get("skills"), work.machine.device)
     return config.learner.make(space, robot, goals, seed=work.seed, device=work.machine.device)

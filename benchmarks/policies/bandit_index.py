@@ -61,7 +61,7 @@ def gittins_indices(pulls: int) -> Double:
 
 
 def make_gittins(pulls: int) -> Choose:
-    """The arm of the largest finite-horizon Gittins index, in episodes of so many pulls; see `gittins_indices`.
+    """The arm of the largest finite-horizon Gittins index, in episodes of this many pulls; see `gittins_indices`.
 
     Raises:
         ConfigError: As `gittins_indices`.

@@ -155,7 +155,7 @@ def _induct(quality: Callable[[Double], Double], evidence: Evidence, steps: int)
 def play_tabular(
     batch: RobotBatch, goals: Float, plan: Plan, episodes: int, rng: np.random.Generator, *, replan: bool = False
 ) -> Double:
-    """Plays so many episodes in every row; returns their sums of rewards, shape (R, E).
+    """Plays this many episodes in every row; returns their sums of rewards, shape (R, E).
 
     Args:
         batch: Tabular MDPs.

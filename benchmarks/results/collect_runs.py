@@ -107,7 +107,7 @@ def load_finished(folder: Path, *, unfinished: bool = False) -> FinishedRun:
             commands=_unique(record["clock"].get("command", "") for record in stages.values()),
             commit=_find_run_commit(folder),
             machine=f"{clock['machine']}, {clock['threads']} threads{device}",
-            low_level_steps=int(facts["low_level_steps"]),
+            low_level_steps=int(facts["environment_steps"]),
             epochs=load_metrics(folder / "meta-train" / "metrics.jsonl"),
             adaptations=adaptations,
         )
@@ -155,7 +155,7 @@ def compute_episode_seconds(metrics: Sequence[Mapping[str, Any]]) -> list[float]
         rounds.setdefault(int(record["episode"]), []).append(record)
     seconds = []
     for episode, here in rounds.items():
-        tuned = sum(record["stage"] == "finetune" for record in here)
+        tuned = sum(record["stage"] == "play" for record in here)
         if tuned and episode - 1 in rounds and all(record["kind"] == "episode" for record in here):
             seconds.append((here[-1]["wall_s"] - rounds[episode - 1][-1]["wall_s"]) / tuned)
     return seconds

@@ -287,7 +287,7 @@ def test_every_cell_of_the_maze_can_be_made(tmp_path: Path) -> None:
         skills = write_skills(tmp_path, config.robot.spec())
         assert config.roles == (("skills", "play") if "bc-" in name else ("skills",))
         assert ("zarr" in make_train(config, 0).libraries) == ("bc-" in name)
-        robot = config.robot.make(config.learner.rows)
+        robot = config.robot.make(config.learner.rows(len(config.robot.tasks().train)))
         space = make_space(config.space, robot.spec, skills)
         made = config.learner.make(space, robot, goals_of(config.robot.tasks().train), seed=0, device="cpu")
         assert made.learner.space is space

@@ -71,7 +71,7 @@ def write_run(folder: Path, seed: int, *, layout_seed: int = 0, epochs: int = 7,
             maze = {"layout_size": 20, "layout_seed": layout_seed}
             config = {"robot": {"family": "maze", "config": maze}, "tasks": {"name": "flat-40"}}
         write_stage(folder / name, config, seed, wall_s * (1 + seed))
-    (folder / "meta-train" / "meta.json").write_text(json.dumps({"low_level_steps": 1_000_000}))
+    (folder / "meta-train" / "meta.json").write_text(json.dumps({"environment_steps": 1_000_000}))
     metrics = [{"step": n, "success_posterior": n / 10 + seed / 100, "wall_s": 30.0 * n} for n in range(1, epochs + 1)]
     (folder / "meta-train" / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in metrics))
     (folder / "summary.json").write_text(json.dumps([{"commit": "abc1234"}]))

@@ -143,23 +143,24 @@ def test_records_without_a_section_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_summary_has_one_metric_on_one_axis(tmp_path: Path) -> None:
-    published = {"benchmark": "maze-20-seed0", "tasks": "flat-40"}
     results = tmp_path / "docs" / "results"
     results.mkdir(parents=True)
+    maze = {"benchmark": "maze-20-seed0", "tasks": "flat-40"}
     write_records(
         results,
-        make_record(**published, at={"episode": 40}, mean=0.11),
-        make_record(**published, at={"episode": 40}, metric="success_greedy", mean=0.22),
-        make_record(**published, at={"stage": "inferred"}, mean=0.33),
+        make_record(at={"episode": 40}, mean=0.11, **maze),
+        make_record(at={"episode": 40}, metric="success_greedy", mean=0.22, **maze),
+        make_record(at={"stage": "inferred"}, mean=0.33, **maze),
+        make_record(at={"episode": 40}, mean=0.44, **maze | {"tasks": "flat-20"}),
     )
     (tmp_path / "docs" / "maze.md").write_text("<!-- results:maze --><!-- /results:maze -->")
     (tmp_path / "README.md").write_text("<!-- results:maze-summary --><!-- /results:maze-summary -->")
     write_results(tmp_path)
     shown = [
-        [f"0.{digit}{digit}" in (tmp_path / page).read_text() for digit in (1, 2, 3)]
+        [f"0.{digit}{digit}" in (tmp_path / page).read_text() for digit in (1, 2, 3, 4)]
         for page in ("README.md", "docs/maze.md")
     ]
-    assert shown == [[True, False, False], [True, True, True]]
+    assert shown == [[True, False, False, False], [True, True, True, True]]
 
 
 def test_pages_show_what_the_records_say() -> None:
