@@ -5,8 +5,8 @@
         skill_dim: Width = 10
         validation_fraction: Annotated[float, Range(0, 1, below=True)] = 0.02
 
-A bound of a tuple holds for each of its numbers, and may end at infinity. What has none is checked, too: numbers are
-finite, whole numbers fit 64 bits, choices are among those of the `Literal`, texts and paths can be written as UTF-8.
+A bound of a tuple holds for each of its numbers. What has no bound is still checked: numbers are finite (a `Range` may
+end at infinity), whole numbers fit 64 bits, choices are among those of the `Literal`, texts and paths are UTF-8.
 """
 
 from __future__ import annotations

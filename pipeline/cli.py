@@ -4,25 +4,22 @@ Every verb's arguments are a frozen dataclass, parsed by tyro. A verb's module i
 `supple --help` answers at once. Exit codes: 0 done, 2 refused (one line says why), 128 + n stopped by signal n.
 """
 
-import errno
 import importlib
+import io
 import json
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from ..errors import ConfigError, SuppleError
 from .interrupt import Interrupted
 
 if TYPE_CHECKING:
     from .cli_common import Verb
-
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
-"""Errors of the system that the user can mend: full, forbidden, or not a folder."""
-
 
 TRAIN_MODULES = frozenset(
     {
@@ -87,18 +84,16 @@ VERBS = {
         "Meta-train a policy over skills (or raw actions) on a set of training tasks.",
         (
             "supple meta-train runs/my/extract --out runs/my/meta-train --threads 2",
-            "supple meta-train runs/my/extract --robot maze --robot.num-train-tasks 20 --simpl.epochs 100",
-            "supple meta-train runs/my/extract --action-space raw",
+            "supple meta-train runs/my/extract --robot maze --robot.num-train-tasks 20 --learner.config.epochs 100",
+            "supple meta-train runs/my/extract --learner rl2 --action-space skill",
+            "supple meta-train --learner maml --robot arms --action-space unit",
         ),
     ),
     "export": Entry(
         "verbs.train",
         "Export",
         "Write the policy bundle of a meta-trained agent.",
-        (
-            "supple export runs/my/meta-train --out runs/my/export",
-            "supple export runs/bench-meta/demo-rl2/seed0 --out runs/my/rl2-bundle",
-        ),
+        ("supple export runs/my/meta-train --out runs/my/export",),
     ),
     "adapt": Entry(
         "verbs.adapt",
@@ -106,18 +101,8 @@ VERBS = {
         "Adapt a bundle to tasks, as its learner does: inference and fine-tuning, memory, or gradient steps.",
         (
             "supple adapt runs/demo/export/bundle --tasks goals.csv --episodes 100 --seed 0 --json",
-            "supple adapt runs/demo --method spirl --episodes 300",
+            "supple adapt runs/demo --settings search=blind finetune.batch=128 --episodes 300",
             "supple adapt runs/my/rl2-bundle --seed 1",
-        ),
-    ),
-    "bench-meta": Entry(
-        "verbs.bench_meta",
-        "BenchMeta",
-        "Reproduce cells of the meta-RL results table: meta-train, then evaluate on held-out tasks.",
-        (
-            "supple bench-meta --list",
-            "supple bench-meta demo-maml demo-rl2",
-            "supple bench-meta maml-2d-navigation --seeds 0 1 2 --out runs/bench-meta --threads 1",
         ),
     ),
     "report": Entry(
@@ -187,23 +172,63 @@ def parse(verb: str, arguments: Sequence[str]) -> "Verb":
         from .verbs.run import parse_run
 
         return parse_run(arguments, description)
-    if verb == "adapt":
-        from .verbs.adapt import parse_adapt
-
-        return parse_adapt(arguments, description)
     from .cli_common import parse_verb
 
     kind: type[Verb] = getattr(importlib.import_module(f".{entry.module}", __package__), entry.name)
     return parse_verb(kind, verb, description, arguments, None)
 
 
-def refuse(error: Exception, message: str, arguments: Sequence[str]) -> int:
+def refuse(error: BaseException, message: str, arguments: Sequence[str]) -> int:
     """Says on one line of stderr what was refused, and with --json as a record on stdout too."""
     line = " ".join(message.split())
     if "--json" in arguments:
-        print(json.dumps({"event": "error", "type": type(error).__name__, "message": line}), flush=True)
-    print(f"supple: {line}", file=sys.stderr)
+        say(json.dumps({"event": "error", "type": type(error).__name__, "message": line}), sys.stdout)
+    say(f"supple: {line}", sys.stderr)
     return 2
+
+
+def say(line: str, stream: TextIO) -> None:
+    """Prints a line to a stream that may be full or gone; `end_streams` then says so."""
+    with suppress(OSError):
+        print(line, file=stream, flush=True)
+
+
+def require_streams() -> int:
+    """0 where stdout and stderr are open, as files that are opened later would take their place; else 2, said once."""
+    for name, stream, other in (("stdout", sys.stdout, sys.stderr), ("stderr", sys.stderr, sys.stdout)):
+        if stream is None:
+            if other is not None:
+                say(f"supple: {name}: expected an open stream, got a closed one; send it to /dev/null instead", other)
+            return 2
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be of any bytes
+    return 0
+
+
+def end_streams(code: int) -> int:
+    """The exit code once all that was printed has left; 2 where a stream cannot take it, which is said on the other."""
+    for name, stream, other in (("stdout", sys.stdout, sys.stderr), ("stderr", sys.stderr, sys.stdout)):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is left must not fail again at the exit
+            if isinstance(error, BrokenPipeError):
+                return 128 + signal.SIGPIPE
+            if code != 2:
+                say(f"supple: {name}: expected to print, got '{error.strerror}'; free or change its place", other)
+            code = 2
+    return code
+
+
+def require_text(arguments: Sequence[str]) -> None:
+    """Refuses arguments that no name of a file, option or task can be written with.
+
+    Raises:
+        ConfigError: an argument is not UTF-8 or holds NUL.
+    """
+    for argument in arguments:
+        if "\0" in argument or any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise ConfigError(f"argument {argument!r}: expected UTF-8 text, got other bytes; rename it")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -212,11 +237,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Verb and options; None takes those of the process.
     """
-    given = sys.argv[1:] if arguments is None else arguments
-    command = shlex.join(["supple", *given])
+    return run_program("supple", dispatch, sys.argv[1:] if arguments is None else arguments)
+
+
+def run_program(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequence[str]) -> int:
+    """Runs a command; errors that its user can mend become one line and an exit code.
+
+    Args:
+        program: What is typed before the arguments.
+        dispatch: Does it, and returns the exit code.
+        given: The arguments.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    return require_streams() or end_streams(run_verb(program, dispatch, given))
+
+
+def run_verb(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequence[str]) -> int:
+    """Runs one verb and says what stopped it; an error that nobody has foreseen passes through, with its traceback."""
+    command = f"{program} {shlex.join(given)}"
     try:
+        require_text(given)
         return dispatch(given)
     except SuppleError as error:
         return refuse(error, str(error), given)
@@ -226,19 +267,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = f"expected the package {error.name}, got none installed; run pip install 'supple[train]'"
         return refuse(error, f"{given[0] if given else 'supple'}: {missing}", given)
     except Interrupted as error:
-        print(f"supple: {error}; go on with: {command}", file=sys.stderr)
+        say(f"supple: {error}; go on with: {command}", sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"supple: stopped at once; go on with: {command}", file=sys.stderr)
+        say(f"supple: stopped at once; go on with: {command}", sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
-        if error.errno not in REFUSALS:
+        if error.errno is None:
             raise
-        where = error.filename or "disk"
-        return refuse(error, f"{where}: expected to read and write, got '{error.strerror}'; free or allow it", given)
+        where = error.filename or "a file or stream"
+        return refuse(
+            error, f"{where}: expected to use it, got '{os.strerror(error.errno)}'; correct or free it", given
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return refuse(error, f"memory: expected enough for these sizes, got '{error}'; lower them", given)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch has errors of its own for that."""
+    kinds = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return kinds or "can't allocate memory" in str(error)
 
 
 if __name__ == "__main__":

@@ -326,7 +326,7 @@ class RobotSpec:
         Goals and the time limit may differ, since neither is in the data, and the control period by 5 %.
 
         Args:
-            source: Of the robot that the data are from; None where nobody said.
+            source: Of the robot that the data are from; None where it is unknown.
             where: The data or what was learned from them, for the message.
 
         Raises:

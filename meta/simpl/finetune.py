@@ -45,7 +45,7 @@ class FinetuneConfig(Bounded):
     reuse_rate: Positive = 128.0
     """Uses of each collected transition (published: 256, one update per transition)."""
     min_transitions: CountFromZero = 256
-    """No update before there are so many transitions (published)."""
+    """Least number of transitions before the first update (published)."""
     critic_updates_first: CountFromZero = 300
     """First updates of a meta-trained learner that move its critics alone (published: 0). Critics that were trained for
     many tasks are wrong about this one at first, and the policy would follow them away from what it inferred."""
@@ -161,7 +161,7 @@ class Finetuner(nn.Module):
         return int(episodes.length.sum())
 
     def updates_due(self, new_transitions: int) -> int:
-        """Updates after an episode that brought so many transitions: reuse_rate * new / batch."""
+        """Number of updates after an episode with this many new transitions: reuse_rate * new / batch."""
         if int(self.pool.num_transitions()[0]) < self.config.min_transitions:
             return 0
         return round(self.config.reuse_rate * new_transitions / self.config.batch)
@@ -243,7 +243,7 @@ class Finetuner(nn.Module):
 
 
 def pad_decisions(episodes: Episodes, decisions: int) -> Episodes:
-    """The episodes, padded with zeros to room for so many decisions."""
+    """The episodes, padded with zeros to this many decisions."""
     missing = decisions - episodes.latent.shape[1]
     if missing == 0:
         return episodes
