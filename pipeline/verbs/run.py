@@ -128,7 +128,7 @@ class Run(AboutLearner):
         lines = [f"{path}: the same as records; all stages together took {format_duration(facts.wall_s)}"]
         if self.report:
             outcome["report"] = str(make_report(self.folder, robot=self.choice, threads=self.options.threads))
-            lines.append(f"{outcome['report']}: curves, the maze before and after, skills, task embeddings")
+            lines.append(f"{outcome['report']}: the run on one page, from its task to its cost")
         lines.append(f"Adapt to goals of your own: supple adapt {self.folder} --tasks goals.csv --episodes 100")
         runner.view.record("run", outcome, "\n".join(lines))
 
