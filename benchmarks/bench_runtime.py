@@ -19,7 +19,7 @@ from torch.nn.functional import softplus
 
 from supple.adapt.bundle import Bundle, load_bundle, write_bundle
 from supple.adapt.contract import BundleContract
-from supple.adapt.runtime import NumpyPolicy
+from supple.adapt.numpy_policy import NumpyPolicy
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 from supple.skills.network import MLP
 

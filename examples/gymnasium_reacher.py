@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 
-from supple.adapt.loop import AdaptConfig
 from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.deployment import DeploymentConfig
 from supple.meta.simpl.finetune import FinetuneConfig
+from supple.pipeline.learners import SimplSettings
 from supple.pipeline.presets import RunConfig
 from supple.pipeline.stages.adapt import AdaptStageConfig
 from supple.pipeline.stages.extract import ExtractConfig
 from supple.pipeline.stages.generate import GenerateConfig
-from supple.pipeline.stages.meta_train import MetaTrainConfig
 from supple.robots.gymnasium_family import GymnasiumFamily
 from supple.robots.play import NoiseConfig
 from supple.robots.robot import Bool, Float
@@ -77,8 +77,8 @@ PRESETS = {
         robot=REACHER,
         generate=GenerateConfig(steps=60_000, rows=20),
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=2_000)),
-        meta_train=MetaTrainConfig(
-            simpl=SimplConfig(
+        learner=SimplSettings(
+            config=SimplConfig(
                 bfloat16=False,
                 hidden=(128, 128, 128),
                 encoder_hidden=64,
@@ -88,8 +88,9 @@ PRESETS = {
                 batch=64,
                 epochs=30,
                 pool_episodes=2000,
-            )
+            ),
+            deployment=DeploymentConfig(finetune=FinetuneConfig(bfloat16=False)),
         ),
-        adapt=AdaptStageConfig(loop=AdaptConfig(episodes=60, finetune=FinetuneConfig(bfloat16=False))),
+        adapt=AdaptStageConfig(episodes=60),
     ),
 }

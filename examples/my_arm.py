@@ -5,14 +5,14 @@ The task is a place that the hand has to come within 10 cm of. The arm does not 
 
 from pathlib import Path
 
-from supple.adapt.loop import AdaptConfig
 from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.deployment import DeploymentConfig
 from supple.meta.simpl.finetune import FinetuneConfig
+from supple.pipeline.learners import SimplSettings
 from supple.pipeline.presets import RunConfig
 from supple.pipeline.stages.adapt import AdaptStageConfig
 from supple.pipeline.stages.extract import ExtractConfig
 from supple.pipeline.stages.generate import GenerateConfig
-from supple.pipeline.stages.meta_train import MetaTrainConfig
 from supple.robots.mjcf_family import MjcfFamily
 from supple.robots.waypoint_play import WaypointConfig
 from supple.skills.config import SkillConfig
@@ -34,8 +34,8 @@ PRESETS = {
         robot=ARM,
         generate=GenerateConfig(steps=100_000),
         extract=ExtractConfig(skill=SkillConfig(kl_weight=3e-5, num_updates=2_000)),
-        meta_train=MetaTrainConfig(
-            simpl=SimplConfig(
+        learner=SimplSettings(
+            config=SimplConfig(
                 bfloat16=False,
                 hidden=(128, 128, 128),
                 encoder_hidden=64,
@@ -45,8 +45,9 @@ PRESETS = {
                 batch=64,
                 epochs=40,
                 pool_episodes=2400,
-            )
+            ),
+            deployment=DeploymentConfig(finetune=FinetuneConfig(bfloat16=False)),
         ),
-        adapt=AdaptStageConfig(loop=AdaptConfig(episodes=60, finetune=FinetuneConfig(bfloat16=False))),
+        adapt=AdaptStageConfig(episodes=60),
     ),
 }

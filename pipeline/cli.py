@@ -4,25 +4,22 @@ Every verb's arguments are a frozen dataclass, parsed by tyro. A verb's module i
 `supple --help` answers at once. Exit codes: 0 done, 2 refused (one line says why), 128 + n stopped by signal n.
 """
 
-import errno
 import importlib
+import io
 import json
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from ..errors import ConfigError, SuppleError
 from .interrupt import Interrupted
 
 if TYPE_CHECKING:
     from .cli_common import Verb
-
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
-"""Errors of the system that the user can mend: full, forbidden, or not a folder."""
-
 
 TRAIN_MODULES = frozenset(
     {
@@ -181,13 +178,57 @@ def parse(verb: str, arguments: Sequence[str]) -> "Verb":
     return parse_verb(kind, verb, description, arguments, None)
 
 
-def refuse(error: Exception, message: str, arguments: Sequence[str]) -> int:
+def refuse(error: BaseException, message: str, arguments: Sequence[str]) -> int:
     """Says on one line of stderr what was refused, and with --json as a record on stdout too."""
     line = " ".join(message.split())
     if "--json" in arguments:
-        print(json.dumps({"event": "error", "type": type(error).__name__, "message": line}), flush=True)
-    print(f"supple: {line}", file=sys.stderr)
+        say(json.dumps({"event": "error", "type": type(error).__name__, "message": line}), sys.stdout)
+    say(f"supple: {line}", sys.stderr)
     return 2
+
+
+def say(line: str, stream: TextIO) -> None:
+    """Prints a line to a stream that may be full or gone; `end_streams` then says so."""
+    with suppress(OSError):
+        print(line, file=stream, flush=True)
+
+
+def require_streams() -> int:
+    """0 where stdout and stderr are open, as files that are opened later would take their place; else 2, said once."""
+    for name, stream, other in (("stdout", sys.stdout, sys.stderr), ("stderr", sys.stderr, sys.stdout)):
+        if stream is None:
+            if other is not None:
+                say(f"supple: {name}: expected an open stream, got a closed one; send it to /dev/null instead", other)
+            return 2
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be of any bytes
+    return 0
+
+
+def end_streams(code: int) -> int:
+    """The exit code once all that was printed has left; 2 where a stream cannot take it, which is said on the other."""
+    for name, stream, other in (("stdout", sys.stdout, sys.stderr), ("stderr", sys.stderr, sys.stdout)):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is left must not fail again at the exit
+            if isinstance(error, BrokenPipeError):
+                return 128 + signal.SIGPIPE
+            if code != 2:
+                say(f"supple: {name}: expected to print, got '{error.strerror}'; free or change its place", other)
+            code = 2
+    return code
+
+
+def require_text(arguments: Sequence[str]) -> None:
+    """Refuses arguments that no name of a file, option or task can be written with.
+
+    Raises:
+        ConfigError: an argument is not UTF-8 or holds NUL.
+    """
+    for argument in arguments:
+        if "\0" in argument or any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise ConfigError(f"argument {argument!r}: expected UTF-8 text, got other bytes; rename it")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -207,10 +248,16 @@ def run_program(program: str, dispatch: Callable[[Sequence[str]], int], given: S
         dispatch: Does it, and returns the exit code.
         given: The arguments.
     """
-    command = f"{program} {shlex.join(given)}"
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    return require_streams() or end_streams(run_verb(program, dispatch, given))
+
+
+def run_verb(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequence[str]) -> int:
+    """Runs one verb and says what stopped it; an error that nobody has foreseen passes through, with its traceback."""
+    command = f"{program} {shlex.join(given)}"
     try:
+        require_text(given)
         return dispatch(given)
     except SuppleError as error:
         return refuse(error, str(error), given)
@@ -220,19 +267,30 @@ def run_program(program: str, dispatch: Callable[[Sequence[str]], int], given: S
         missing = f"expected the package {error.name}, got none installed; run pip install 'supple[train]'"
         return refuse(error, f"{given[0] if given else 'supple'}: {missing}", given)
     except Interrupted as error:
-        print(f"supple: {error}; go on with: {command}", file=sys.stderr)
+        say(f"supple: {error}; go on with: {command}", sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"supple: stopped at once; go on with: {command}", file=sys.stderr)
+        say(f"supple: stopped at once; go on with: {command}", sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
-        if error.errno not in REFUSALS:
+        if error.errno is None:
             raise
-        where = error.filename or "disk"
-        return refuse(error, f"{where}: expected to read and write, got '{error.strerror}'; free or allow it", given)
+        where = error.filename or "a file or stream"
+        return refuse(
+            error, f"{where}: expected to use it, got '{os.strerror(error.errno)}'; correct or free it", given
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return refuse(error, f"memory: expected enough for these sizes, got '{error}'; lower them", given)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch has errors of its own for that."""
+    kinds = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return kinds or "can't allocate memory" in str(error)
 
 
 if __name__ == "__main__":

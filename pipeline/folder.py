@@ -93,14 +93,14 @@ def refuse_place(folder: Path, inputs: Iterable[Path] = ()) -> None:
     Raises:
         RunError: it is in a stage folder, is or is in a work folder, or is or is in an input.
     """
-    place = folder.resolve()
+    place = Path(os.path.realpath(folder))  # `resolve` fails where links go in a circle
     for parent in (place, *place.parents):
         if parent != place and is_published(parent):
             raise RunError(f"{folder}: expected a place of its own, got one in the stage {parent}; pass another --out")
         if parent.suffix == PARTIAL and (parent == place or (parent / KEY_NAME).is_file()):
             raise RunError(f"{folder}: expected a place of its own, got the work folder {parent}; pass another --out")
     for path in inputs:
-        if place.is_relative_to(path.resolve()):
+        if place.is_relative_to(os.path.realpath(path)):
             raise RunError(f"{folder}: expected a place beside the input, got one in {path}; pass another --out")
 
 
@@ -182,7 +182,7 @@ def compute_path_digest(path: Path) -> str:
     Raises:
         RunError: nothing is there, or it is or is in a stage folder of which a file has changed since.
     """
-    parents = (path, *path.resolve().parents)
+    parents = (path, *Path(os.path.realpath(path)).parents)
     for parent in parents:
         if parent.suffix == PARTIAL and (parent / KEY_NAME).is_file():
             raise RunError(f"{path}: expected the result of a stage, got unfinished work; finish {parent.stem} first")

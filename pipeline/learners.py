@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from ..adapt.learners.export_maesn import export_maesn
-from ..adapt.learners.export_maml import export_maml
-from ..adapt.learners.export_mlsh import export_mlsh
-from ..adapt.learners.export_pearl import export_pearl
-from ..adapt.learners.export_ppo import export_ppo
-from ..adapt.learners.export_recurrent_updater import export_recurrent_updater
-from ..adapt.learners.export_rl2 import export_rl2
-from ..adapt.learners.export_sac import export_pearl_ft, export_sac
-from ..adapt.learners.export_simpl import export_simpl, export_spirl
-from ..adapt.learners.export_varibad import export_varibad
-from ..adapt.learners.exported import Exported
+from ..adapt.host.exported import Exported
+from ..adapt.host.maesn import export_maesn
+from ..adapt.host.maml import export_maml
+from ..adapt.host.mlsh import export_mlsh
+from ..adapt.host.pearl import export_pearl
+from ..adapt.host.ppo import export_ppo
+from ..adapt.host.recurrent_updater import export_recurrent_updater
+from ..adapt.host.rl2 import export_rl2
+from ..adapt.host.sac import export_pearl_ft, export_sac
+from ..adapt.host.simpl import export_simpl, export_spirl
+from ..adapt.host.varibad import export_varibad
 from ..errors import BundleError, ConfigError
 from ..meta.adaptive import AdaptiveAgent, MetaLearner
 from ..meta.baselines.distral import DistralConfig

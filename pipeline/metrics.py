@@ -4,13 +4,16 @@ One JSON record per line. Columns that a clock decides (any name that starts wit
 `_per_s`) stay out of the digest, so that a run that was killed and resumed has the digest of one that never stopped.
 """
 
+import io
 import json
 import math
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, Self
+from uuid import uuid4
 
 from ..errors import RunError
 from ..strict_json import load_json_lines
@@ -62,6 +65,41 @@ def compute_means(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return means
 
 
+class EventWriter:
+    """A file of TensorBoard events.
+
+    TensorBoard's own writer has a thread, in which a full disk is a traceback that nobody can catch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Begins a file; `folder` is made."""
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time())}.{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}"
+        self._file = (folder / name).open("ab", buffering=0)
+        self._write(Event(wall_time=time(), file_version="brain.Event:2"))
+
+    def append(self, step: int, numbers: Mapping[str, float]) -> None:
+        """One event with a scalar for each number."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+        self._write(Event(wall_time=time(), step=step, summary=Summary(value=values)))
+
+    def _write(self, event: Any) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        record = io.BytesIO()
+        RecordWriter(record).write(event.SerializeToString())
+        self._file.write(record.getvalue())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
 class MetricsLog:
     """Appends to metrics.jsonl and TensorBoard; can be cut back to a checkpoint.
 
@@ -77,7 +115,7 @@ class MetricsLog:
 
     def __init__(self, folder: Path, keep_bytes: int = 0, wall_s: float = 0.0, tensorboard: bool = True) -> None:
         self.path = folder / METRICS_NAME
-        self._file = self.path.open("ab")
+        self._file = self.path.open("ab", buffering=0)
         found = self._file.tell()
         if found < keep_bytes:
             self._file.close()
@@ -89,7 +127,7 @@ class MetricsLog:
         self._file.seek(keep_bytes)
         self._start = monotonic() - wall_s
         self._events = folder / "tensorboard" if tensorboard else None
-        self._writer: Any = None
+        self._writer: EventWriter | None = None
         self._written = -math.inf
         self._newest: dict[str, Any] = {}
 
@@ -101,7 +139,9 @@ class MetricsLog:
     def append(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Writes one record and returns it as written."""
         record = make_record(metrics, self.wall_s)
-        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+        line = memoryview(json.dumps(record, allow_nan=False).encode() + b"\n")
+        while line:  # an unbuffered write may take less than it is given; a buffer would fail again at the exit
+            line = line[self._file.write(line) :]
         self._newest = record
         if monotonic() - self._written >= TENSORBOARD_PERIOD:
             self._append_events()
@@ -110,22 +150,15 @@ class MetricsLog:
     def _append_events(self) -> None:
         if self._events is None or not self._newest:
             return
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        if self._writer is None:
-            self._writer = EventFileWriter(str(self._events))
         numbers = {name: value for name, value in self._newest.items() if isinstance(value, int | float)}
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items() if name != "step"]
-        step = int(numbers.get("step", 0))
-        self._writer.add_event(Event(wall_time=time(), step=step, summary=Summary(value=values)))
+        if self._writer is None:
+            self._writer = EventWriter(self._events)
+        self._writer.append(int(numbers.pop("step", 0)), numbers)
         self._written = monotonic()
         self._newest = {}
 
     def sync(self) -> int:
         """Flushes to disk and returns the length of metrics.jsonl in bytes."""
-        self._file.flush()
         os.fsync(self._file.fileno())
         return self._file.tell()
 

@@ -155,7 +155,7 @@ def compute_episode_seconds(metrics: Sequence[Mapping[str, Any]]) -> list[float]
         rounds.setdefault(int(record["episode"]), []).append(record)
     seconds = []
     for episode, here in rounds.items():
-        tuned = sum(record["stage"] == "finetune" for record in here)
+        tuned = sum(record["stage"] == "play" for record in here)
         if tuned and episode - 1 in rounds and all(record["kind"] == "episode" for record in here):
             seconds.append((here[-1]["wall_s"] - rounds[episode - 1][-1]["wall_s"]) / tuned)
     return seconds

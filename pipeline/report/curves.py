@@ -244,7 +244,7 @@ def make_adapt_plot(stage: StageView, results: Results) -> Plot | None:
     measure = find_measure(records)
     last = max(record["episode"] for record in records)
     exploring = [record["episode"] for record in records if record.get("stage") == "explore"]
-    explored = stage.config["adapt"].get("loop", {}).get("exploration_episodes", max(exploring, default=0))
+    explored = max(exploring, default=0)
     tasks = len({record["task"] for record in records})
     curve = compute_adaptation(records, measure)
     with figure_style():

@@ -3,24 +3,22 @@
 A family that draws has its scenes in a plane; every other one has a time series for each observation axis.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from ...adapt.bundle import load_bundle
-from ...adapt.policy import make_agent
+from ...adapt.host.simpl import make_simpl_networks
 from ...datasets.store import open_store
 from ...meta.simpl.agent import SimplAgent
-from ...meta.simpl.finetune import Finetuner
 from ...meta.space import SkillSpace
 from ...robots.family import Hardware, RobotFamily, TellsSuccess, make_robots
 from ...robots.robot import Float
 from ...robots.task import Task
 from ...skills.checkpoint import load_skill_model
 from ..run_files import find_store
-from ..stages.adapt import ADAPTED_NAME
 from ..stages.export import NAME as BUNDLE_NAME
 from .curves import Plot
 from .embedding_map import make_map_plots
@@ -32,7 +30,7 @@ from .plane import Plane, find_plane, make_fan_plots, make_play_plot, make_task_
 from .run_folder import RunView
 from .run_robot import RunRobot
 from .series import describe_axes, make_fan_series, make_trip_series, name_goal
-from .trips import CPU, TaskTrips, compute_trips, load_adapted
+from .trips import TaskTrips, compute_trips, load_adapted
 
 SHOWN_TASKS = 4
 """Test tasks whose trips are drawn: the first ones, whatever came of them."""
@@ -115,7 +113,12 @@ def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1) -> Scenes:
         reason = "there is no policy bundle yet, as the stage export has not finished."
         notes |= {"adaptation": f"No trips: {reason}", "learning": f"No map: {reason}"}
         return drawn
-    agent = make_agent(load_bundle(export.folder / BUNDLE_NAME), CPU)
+    bundle = load_bundle(export.folder / BUNDLE_NAME)
+    if bundle.contract.kind != "simpl":
+        reason = f"the learner {bundle.contract.kind} has no task encoder."
+        notes |= {"adaptation": f"No trips: {reason}", "learning": f"No map: {reason}"}
+        return drawn
+    agent = make_simpl_networks(bundle)
     found = play_trips(run, agent, family, robot.test, threads)
     if run.find("adapt") is None:
         notes["adaptation"] = "No trips after inference and after fine-tuning: the stage adapt has not finished."
@@ -171,12 +174,10 @@ def play_trips(
 ) -> list[TaskTrips]:
     """Trips on the first test tasks before and, where `adapt` has finished, after adaptation."""
     adapt = run.find("adapt")
-    tuners: Mapping[int, Finetuner] = {}
-    if adapt is not None:
-        test, tuners = load_adapted(adapt.folder / ADAPTED_NAME, agent, family.spec().observation.shape[0])
-    shown = tuple(test)[:SHOWN_TASKS]
+    adapted = None if adapt is None else load_adapted(adapt.folder)
+    shown = tuple(test if adapted is None else adapted.tasks)[:SHOWN_TASKS]
     robot = make_robots(family, len(shown) * SHOWN_EPISODES, threads)
-    found = compute_trips(agent, robot, shown, tuners, episodes=SHOWN_EPISODES, seed=SEED)
+    found = compute_trips(agent, robot, shown, adapted, episodes=SHOWN_EPISODES, seed=SEED)
     robot.close()
     return found
 

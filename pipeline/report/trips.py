@@ -6,7 +6,7 @@ trajectories and the same artefacts always give the same page.
 Axes: T steps, N tasks, k episodes per task, R rows, r rows of a call, O observation, G goal, E task embedding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,15 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...adapt.bundle import Bundle, load_bundle
+from ...adapt.loop import run_episode
+from ...adapt.runtime_agent import RandomNoise
 from ...errors import RunError
 from ...meta.collect import Choose, Seen, collect
 from ...meta.simpl.agent import SimplAgent
-from ...meta.simpl.finetune import FinetuneConfig, Finetuner
 from ...robots.robot import Bool, Float, RobotBatch, Rows, StepRows
 from ...robots.spec import RobotSpec
 from ...robots.task import Task, goals_of
 from ...skills.checkpoint import load_checkpoint
-from ...skills.gaussian import Gaussian
+from ..stages.adapt import ADAPTED_NAME, POLICIES
 
 CPU = torch.device("cpu")
 Play = Callable[[RobotBatch, Float], None]
@@ -110,33 +112,82 @@ class Adapted(NamedTuple):
     """What the stage `adapt` wrote."""
 
     tasks: tuple[Task, ...]
-    tuners: dict[int, Finetuner]
-    """By task; a task that is not known yet has none."""
+    embeddings: dict[int, Tensor]
+    """Task embeddings that were inferred for ever, by task; a task that is not known yet has none."""
+    policies: dict[int, Bundle]
+    """Of the same tasks."""
 
 
-def load_adapted(path: Path, agent: SimplAgent, observation_dim: int) -> Adapted:
-    """The fine-tuned policies of the tasks, with the embeddings that were inferred.
+def load_adapted(folder: Path) -> Adapted:
+    """The policies of the tasks, with the embeddings that were inferred.
+
+    Args:
+        folder: Of the stage.
 
     Raises:
-        RunError: the file is damaged, or is for another agent.
+        RunError: The stage's record is damaged, or is of another learner.
+        BundleError: A policy is damaged.
     """
+    path = folder / ADAPTED_NAME
     tensors, facts = load_checkpoint(path)
-    hidden = tuple(int(bias.shape[-1]) for bias in list(agent.critic.biases)[:-1])
-    tuners = {}
     try:
         records: Any = facts["tasks"]
         tasks = tuple(Task(record["name"], tuple(record["goal"])) for record in records)
-        for index in range(len(tasks)):
-            part = {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{index}.")}
-            if part:
-                config = FinetuneConfig(pool_episodes=1)
-                tuner = Finetuner(agent.space, observation_dim, 1, part["embedding"], hidden, config, 0)
-                tuner.load_state_dict(part)
-                tuners[index] = tuner.requires_grad_(False)
-    except (KeyError, TypeError, RuntimeError) as error:
+        known = [index for index in range(len(tasks)) if bool(tensors["settled"][index])]
+        embeddings = {index: tensors["embedding"][index] for index in known}
+    except (KeyError, TypeError, IndexError) as error:
         reason = " ".join(str(error).split())[:160]
         raise RunError(f"{path}: expected adapted policies, got {reason}; run adapt again") from error
-    return Adapted(tasks, tuners)
+    policies = {index: load_bundle(folder / POLICIES / str(index)) for index in known}
+    return Adapted(tasks, embeddings, policies)
+
+
+def play_bundles(bundles: Sequence[Bundle], episodes: int, seed: int) -> Play:
+    """Episodes of the bundles' own agents, so many rows for each; `seed` is of resets and skills."""
+
+    def play(robot: RobotBatch, goals: Float) -> None:
+        for index, bundle in enumerate(bundles):
+            rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
+            agent = bundle.make_agent(RandomNoise(rng))
+            agent.begin_task(episodes)
+            agent.begin_episode(explore=False)
+            here = slice(index * episodes, (index + 1) * episodes)
+            run_episode(OtherRows(robot, here.start), agent, goals[here], rng)
+
+    return play
+
+
+class OtherRows:
+    """Rows of robots from a first one on, as rows from 0; see `RobotBatch` for the contract."""
+
+    def __init__(self, robot: RobotBatch, first: int) -> None:
+        self._robot, self._first = robot, first
+
+    @property
+    def spec(self) -> RobotSpec:
+        """See `RobotBatch.spec`."""
+        return self._robot.spec
+
+    @property
+    def rows(self) -> int:
+        """See `RobotBatch.rows`."""
+        return self._robot.rows - self._first
+
+    def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
+        """See `RobotBatch.reset`."""
+        return self._robot.reset(rows + self._first, goals, rng)
+
+    def step(self, rows: Rows, action: Float) -> StepRows:
+        """See `RobotBatch.step`."""
+        return self._robot.step(rows + self._first, action)
+
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `RobotBatch.compute_reward`."""
+        return self._robot.compute_reward(observation, goals)
+
+    def close(self) -> None:
+        """See `RobotBatch.close`."""
+        self._robot.close()
 
 
 def play_agent(agent: SimplAgent, choose: Choose, seed: int) -> Play:
@@ -158,28 +209,11 @@ def make_embedded(agent: SimplAgent, embedding: Tensor, seed: int) -> Choose:
     return choose
 
 
-def make_tuned(agent: SimplAgent, tuners: Mapping[int, Finetuner], task: Tensor, seed: int) -> Choose:
-    """The fine-tuned policy of each row's task (R,), stochastic; every task in it has one."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def choose(seen: Seen) -> Tensor:
-        observation, prior = seen.observation, seen.prior
-        latent = torch.empty_like(prior.loc)
-        of_row = task[torch.from_numpy(seen.rows)]
-        for index in sorted(set(of_row.tolist())):
-            own = of_row == index
-            own_prior = Gaussian(prior.loc[own], prior.scale[own])
-            latent[own] = tuners[index].act(observation[own], own_prior, generator, False)
-        return latent
-
-    return choose
-
-
 def compute_trips(
     agent: SimplAgent,
     robot: RobotBatch,
     tasks: Sequence[Task],
-    tuners: Mapping[int, Finetuner],
+    adapted: Adapted | None,
     *,
     episodes: int,
     seed: int,
@@ -190,25 +224,28 @@ def compute_trips(
         agent: meta-trained.
         robot: at least N * `episodes` rows.
         tasks: N of them.
-        tuners: by index in `tasks`; without one, a task has only the trips before.
+        adapted: of these tasks; a task without a policy has only the trips before.
         episodes: per task and stage.
         seed: of embeddings, resets and skills.
     """
     noise = torch.Generator().manual_seed(seed)
     found = [TaskTrips(task, {}) for task in tasks]
+    known = {} if adapted is None else adapted.embeddings
     for name in ("before", "inferred", "adapted"):
-        shown = [index for index in range(len(tasks)) if name == "before" or index in tuners]
+        shown = [index for index in range(len(tasks)) if name == "before" or index in known]
         if not shown:
             continue
-        task = torch.tensor(shown).repeat_interleave(episodes)
-        if name == "before":
-            choose = make_embedded(agent, torch.randn((len(task), agent.embedding_dim), generator=noise), seed)
-        elif name == "inferred":
-            choose = make_embedded(agent, torch.stack([tuners[index].embedding for index in task.tolist()]), seed)
+        goals = goals_of([tasks[index] for index in shown for _ in range(episodes)])
+        if name == "adapted":
+            assert adapted is not None
+            play = play_bundles([adapted.policies[index] for index in shown], episodes, seed)
         else:
-            choose = make_tuned(agent, tuners, task, seed)
-        goals = goals_of([tasks[index] for index in task.tolist()])
-        trips = play_trips(robot, play_agent(agent, choose, seed), goals)
+            if name == "before":
+                embedding = torch.randn((len(goals), agent.embedding_dim), generator=noise)
+            else:
+                embedding = torch.stack([known[index] for index in shown]).repeat_interleave(episodes, dim=0)
+            play = play_agent(agent, make_embedded(agent, embedding, seed), seed)
+        trips = play_trips(robot, play, goals)
         for at, index in enumerate(shown):
             found[index].trips[name] = trips[at * episodes : (at + 1) * episodes]
     return found

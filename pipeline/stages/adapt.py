@@ -1,10 +1,10 @@
-"""Stage `adapt`: the agent of a bundle meets tasks that it never saw, whatever its learner.
+"""Stage `adapt`: a bundle's agent meets tasks that it never saw.
 
-Writes `records.jsonl` (one record per task and episode, and per evaluation), `success.json` (means with intervals of
-the evaluations, along adaptation), `returns.json` (mean returns of the episodes themselves), `adapted.safetensors` (all
-that the agent knows of the tasks in the end) and, where the adapted policy of a task is a plain one, a bundle of each
-in `policies/`. The numpy runtime acts; where the learner adapts by gradients, torch takes the steps between episodes.
-Every command passes the safety limits; what they did is in `audit.jsonl`.
+Writes `records.jsonl` (one record per task and episode, and per evaluation), `success.json` (means of evaluations
+before, during and after adaptation, with intervals), `returns.json` (mean returns along the episodes, or the steps of
+adaptation), `adapted.safetensors` (all that the agent knows of the tasks in the end) and a bundle of each task's policy
+in `policies/<index of the task>/`. The numpy runtime acts; where the learner learns by gradients, torch does that
+between episodes. Every command passes the safety limits; what they did is in `audit.jsonl`.
 """
 
 import json
@@ -21,17 +21,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...adapt.agent_runtime import RandomNoise
 from ...adapt.audit import AuditLog
-from ...adapt.learner_bundle import LearnerBundle, load_learner_bundle, require_learner_robot
-from ...adapt.learner_contract import Budget
-from ...adapt.learners.host import make_hosted
-from ...adapt.learners.plain_policy import PLAIN_POLICIES, write_plain_policy
-from ...adapt.rows.loop import LearnerAdapter
+from ...adapt.bundle import Bundle, load_bundle, require_robot
+from ...adapt.host.hosts import make_hosted
+from ...adapt.host.plain_policy import write_task_policy
+from ...adapt.loop import Adapter
+from ...adapt.runtime_agent import HOST, RandomNoise
 from ...adapt.safety import SafetyLimits
 from ...bounds import Bounded, Count, CountFromZero
-from ...errors import ConfigError
+from ...errors import BundleError, ConfigError
 from ...robots.family import Hardware, RobotFamily, make_robots
+from ...robots.maze_family import Maze
 from ...robots.robot import RobotBatch
 from ...robots.task import Task
 from ...skills.checkpoint import load_checkpoint, save_checkpoint
@@ -39,7 +39,7 @@ from ..folder import AUDIT_NAME, write_record
 from ..intervals import compute_interval
 from ..metrics import is_wall_clock, load_metrics
 from ..progress import ProgressView
-from ..robots import RobotChoice, find_recorded, require_tasks
+from ..robots import Record, RobotChoice, find_recorded, require_tasks
 from ..stage import Stage, Work
 from .export import NAME as BUNDLE_NAME
 
@@ -48,12 +48,12 @@ SUCCESS_NAME = "success.json"
 RETURNS_NAME = "returns.json"
 ADAPTED_NAME = "adapted.safetensors"
 POLICIES = "policies"
-MOST_ROWS = 400
-"""Robots that are evaluated side by side."""
 OWN_TASKS = 10
-"""Default number of test tasks."""
+"""Default number of the robot family's test tasks, where the bundle names none."""
 EVALUATIONS = 20
 """Default number of extra episodes for each evaluation of a simulated robot."""
+MOST_ROWS = 400
+"""Robots that are evaluated side by side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +61,21 @@ class AdaptStageConfig(Bounded):
     """How long the agent has in each task, and how it is evaluated on the way."""
 
     episodes: Count | None = None
-    """Episodes per task in all, exploration included; without it, as many as the bundle says. Between two rounds of the
-    bundle's budget there is one step of adaptation, where the learner has any."""
+    """Episodes per task in all; without it, as many as the bundle's budget has. Between two rounds of the budget there
+    is one step of adaptation, where the learner has such steps."""
     evaluations: CountFromZero | None = None
     """Extra episodes per task for each evaluation, 0 for none; without it, 20 on a simulated robot and 0 on a real one.
     They are played by a copy of the agent and change nothing."""
-    evaluate_at: tuple[Count, ...] = (40, 60, 100, 300)
+    evaluate_at: tuple[CountFromZero, ...] = (40, 60, 100, 300)
     """Episodes after which policies are evaluated, beside 0, the end of exploration and the last."""
     settings: tuple[str, ...] = ()
-    """Settings of the learner in place of those that it was exported with, as NAME=VALUE: `search=blind`,
-    `finetune.batch=128`; `supple info BUNDLE` lists them."""
+    """Settings of the learner in place of the bundle's, as name=value with a JSON value, e.g. search="blind" or
+    finetune.batch=128; `supple info BUNDLE` lists them."""
+
+    def count_evaluations(self, family: RobotFamily) -> int:
+        """Extra episodes per task for each evaluation on these robots."""
+        usual = 0 if isinstance(family, Hardware) else EVALUATIONS
+        return usual if self.evaluations is None else self.evaluations
 
 
 def find_bundle(path: Path) -> Path:
@@ -81,52 +86,65 @@ def find_bundle(path: Path) -> Path:
     return path
 
 
-def find_robot_of(bundle: LearnerBundle, given: RobotChoice | None, *, accept_change: bool = False) -> RobotChoice:
+def find_robot_of(bundle: Bundle, given: RobotChoice | None, *, accept_change: bool = False) -> RobotChoice:
     """The robot that the bundle was made for; see `find_recorded` for arguments and errors."""
-    return find_recorded(bundle.contract.simulator, given, "bundle.json simulator", accept_change=accept_change)
+    provenance = bundle.contract.provenance
+    record = bundle.contract.simulator or _record_of_maze(provenance.get("maze"))
+    return find_recorded(record, given, "bundle.json simulator", accept_change=accept_change)
 
 
-def find_test_tasks(bundle: LearnerBundle, robot: RobotChoice, count: int | None = None) -> tuple[Task, ...]:
-    """The first test tasks that the bundle was meta-trained beside, or the robot's own where it names none.
+def _record_of_maze(maze: Any) -> Record | None:
+    """The record of a maze from a bundle that was exported when there was no other robot."""
+    known = isinstance(maze, Mapping) and set(maze) == {"layout_size", "layout_seed", "episode_steps"}
+    return {"family": "maze", "config": {**asdict(Maze()), **maze}} if known else None
+
+
+def find_test_tasks(bundle: Bundle, family: RobotFamily, count: int | None = None) -> tuple[Task, ...]:
+    """The test tasks that the bundle was meta-trained beside, or else the first ones of its robot family.
 
     Raises:
-        ConfigError: More are asked for than there are.
+        ConfigError: None is asked for, or more than there are.
+        BundleError: The bundle's tasks are damaged.
     """
-    listed = bundle.contract.provenance.get("tasks")
-    test = robot.family.tasks().test
-    if isinstance(listed, Mapping) and isinstance(listed.get("test"), list) and listed["test"]:
-        test = tuple(Task(str(record["name"]), tuple(record["goal"])) for record in listed["test"])
-    if count is not None and count > len(test):
+    named = bundle.contract.provenance.get("tasks")
+    try:
+        test = tuple(Task(task["name"], tuple(task["goal"])) for task in named["test"]) if named else ()
+    except (KeyError, TypeError) as error:
+        raise BundleError("bundle.json provenance.tasks: expected test tasks, got none; pass --tasks") from error
+    usual = len(test) or OWN_TASKS
+    test = test or family.tasks().test
+    if count is not None and not 1 <= count <= len(test):
         raise ConfigError(
             f"--num-tasks: expected 1 to {len(test)}, the test tasks of the bundle's robot, got {count}; "
             "pass --tasks for others"
         )
-    return test[: OWN_TASKS if count is None else count]
+    return test[: usual if count is None else count]
 
 
-def read_settings(bundle: LearnerBundle, texts: Sequence[str]) -> LearnerBundle:
-    """The bundle with settings given as NAME=VALUE; values are JSON, or plain text.
+def change_settings(bundle: Bundle, given: Sequence[str]) -> Bundle:
+    """The bundle with other settings of its learner; see `AdaptStageConfig.settings`.
 
     Raises:
-        ConfigError: A text is none of that form.
-        BundleError: There is no such setting, or it has another type.
+        BundleError: One is none of the learner's, or has another type.
+        ConfigError: One is not written as name=value.
     """
     changed: dict[str, Any] = {}
-    for text in texts:
+    for text in given:
         name, equals, value = text.partition("=")
-        *outer, last = name.split(".")
-        if not (equals and last):
-            raise ConfigError(f"--settings: expected NAME=VALUE, got {text!r:.80}; see supple info BUNDLE")
+        outer, dot, inner = name.partition(".")
         try:
-            found = json.loads(value)
+            read = json.loads(value)
         except ValueError:
-            found = value
-        place: dict[str, Any] = changed
-        known: Any = bundle.contract.learner
-        for part in outer:
-            known = known.get(part, {}) if isinstance(known, Mapping) else {}
-            place = place.setdefault(part, dict(known) if isinstance(known, Mapping) else {})
-        place[last] = found
+            read = value  # a word needs no quotes
+        if not equals or not name:
+            raise ConfigError(f"--settings: expected name=value, got {text!r}; see supple info for the names")
+        if not dot:
+            changed[name] = read
+            continue
+        before = changed.get(outer, bundle.contract.learner.get(outer))
+        if not isinstance(before, Mapping) or inner not in before:
+            raise BundleError(f"--settings: expected a setting of {bundle.contract.kind}, got '{name}'; correct it")
+        changed[outer] = {**before, inner: read}
     return bundle.with_settings(changed) if changed else bundle
 
 
@@ -137,18 +155,18 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
         path: A bundle, or a folder of `export` or `run`.
         tasks: To adapt to.
         robot: To adapt on.
-        config: How long, and how it is evaluated.
+        config: Of the loop.
         seed: Of exploration, sampling and resets.
 
     Raises:
-        BundleError: the bundle is damaged, or is for another robot.
-        SpecError: a goal is not within the robot's goal space.
-        SourceError: a goal is none of the robot's tasks.
-        ConfigError: a setting is none of the learner's, or a real robot is asked for several tasks or for evaluations.
+        BundleError: The bundle is damaged, is for another robot, or has no such settings.
+        ConfigError: A setting is not written as name=value, or a real robot is asked for several tasks or evaluations.
+        SpecError: A goal is not within the robot's goal space.
+        SourceError: A goal is none of the robot's tasks.
     """
     path = find_bundle(path)  # a run folder around it may change while this stage is at work
-    bundle = read_settings(load_learner_bundle(path), config.settings)
-    require_learner_robot(bundle.contract, robot.family.spec())
+    bundle = change_settings(load_bundle(path), config.settings)
+    require_robot(bundle.contract, robot.family.spec())
     require_tasks(robot, tasks, "adapt")
     if isinstance(robot.family, Hardware) and (len(tasks) != 1 or config.evaluations):
         raise ConfigError(
@@ -167,27 +185,26 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
 
 
 def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...], work: Work) -> None:
-    """Plays all episodes, then writes records, success, returns and what was learned."""
+    """Plays all episodes, then writes records, results and policies."""
     torch.set_num_threads(work.machine.threads)
-    bundle = read_settings(load_learner_bundle(work.inputs["bundle"]), config.settings)
+    bundle = change_settings(load_bundle(work.inputs["bundle"]), config.settings)
+    if "seed" in bundle.contract.learner:
+        bundle = bundle.with_settings({"seed": work.seed})
     budget = bundle.contract.budget
     episodes = budget.total if config.episodes is None else config.episodes
-    evaluations = (
-        (0 if isinstance(family, Hardware) else EVALUATIONS) if config.evaluations is None else config.evaluations
-    )
-    rows = max(len(tasks), min(len(tasks) * evaluations, MOST_ROWS))
-    due = {0, episodes, budget.exploration_episodes, *config.evaluate_at} if evaluations else set()
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
-    robots = make_robots(family, rows, work.machine.threads)
+    evaluations = config.count_evaluations(family)
+    due = {0, episodes, budget.exploration_episodes, *config.evaluate_at} if evaluations else set()
+    robots = make_robots(family, max(len(tasks), min(len(tasks) * evaluations, MOST_ROWS)), work.machine.threads)
     with limit_robots(robots, work.folder / AUDIT_NAME, rearm=not isinstance(family, Hardware)) as robot:
         rng = np.random.default_rng(work.seed)
         agent = make_hosted(bundle, RandomNoise(rng), device=work.machine.device)
-        adapter = LearnerAdapter(agent, robot, tasks, budget, episodes, rng, make_fork=bundle.make_agent)
+        adapter = Adapter(agent, robot, tasks, budget, episodes, rng, make_fork=bundle.make_agent)
         if checkpoint is not None:
             adapter.load_state({k: v.numpy() for k, v in checkpoint.tensors.items()}, dict(checkpoint.facts))
             announce(work.view, load_metrics(work.metrics.path))
         work.consume(
-            run_rounds(adapter, due, evaluations, work, first=checkpoint is None),
+            run_rounds(adapter, due, evaluations, work, evaluate_first=checkpoint is None),
             total=episodes,
             unit="episode",
             start=adapter.episode,
@@ -200,8 +217,12 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
     write_record(work.folder / SUCCESS_NAME, {"success": compute_success(records)})
     write_record(work.folder / RETURNS_NAME, compute_returns(records, bundle))
     facts: dict[str, object] = {"kind": bundle.contract.kind, "tasks": [asdict(task) for task in tasks]}
-    save_checkpoint(work.folder / ADAPTED_NAME, to_tensors(agent.state()), facts)
-    write_policies(bundle, agent, tasks, work.folder / POLICIES)
+    known = {name: value for name, value in agent.state().items() if not name.startswith(HOST)}
+    save_checkpoint(work.folder / ADAPTED_NAME, to_tensors(known), facts)
+    (work.folder / POLICIES).mkdir()
+    for index, task in enumerate(tasks):
+        source = {"adapted_from": bundle.digest, "task": task.name, "goal": list(task.goal)}
+        write_task_policy(work.folder / POLICIES / str(index), bundle, agent, index, source)
 
 
 @contextmanager
@@ -236,13 +257,13 @@ def announce(view: ProgressView, records: Sequence[dict[str, Any]]) -> None:
 
 
 def run_rounds(
-    adapter: LearnerAdapter, due: set[int], evaluations: int, work: Work, *, first: bool
+    adapter: Adapter, due: set[int], evaluations: int, work: Work, *, evaluate_first: bool
 ) -> Iterator[list[dict[str, Any]]]:
-    """The adapter's records, each round followed by its evaluation where one is due."""
-    if first and 0 in due:
-        found = evaluate(adapter, evaluations, work.seed)
-        announce(work.view, found)
-        yield found
+    """The loop's records, each round followed by its evaluation where one is due."""
+    if evaluate_first and 0 in due:
+        first = evaluate(adapter, evaluations, work.seed)
+        announce(work.view, first)
+        yield first
     for records in adapter.run():
         done = [{"kind": "episode", **record, "step": adapter.episode} for record in records]
         if adapter.episode in due:
@@ -251,50 +272,39 @@ def run_rounds(
         yield done
 
 
-def name_stage(budget: Budget, episode: int, episodes: int) -> str:
+def name_stage(adapter: Adapter) -> str:
     """What the policies are after this episode; a key of `summary.MEANINGS`."""
+    episode, exploring = adapter.episode, adapter.budget.exploration_episodes
     if episode == 0:
         return "before"
-    explored = 0 if budget.adapt_steps else budget.exploration_episodes
-    if explored > 0 and episode <= explored:
-        return "inferred" if episode == explored else "explore"
-    return "adapted" if episode == episodes else "finetune"
+    if adapter.budget.adapt_steps or not exploring:  # it learns from the first episode on, in the same way
+        return "learned" if episode == adapter.episodes else "learning"
+    if episode <= exploring:
+        return "inferred" if episode == exploring else "explore"
+    return "adapted" if episode == adapter.episodes else "finetune"
 
 
-def evaluate(adapter: LearnerAdapter, evaluations: int, seed: int) -> list[dict[str, Any]]:
-    """One record per task: success, where it is told, and return of the policies as they are, stochastic and greedy."""
-    episode = adapter.episode
+def evaluate(adapter: Adapter, evaluations: int, seed: int) -> list[dict[str, Any]]:
+    """One record per task: the policies as they stand, stochastic and greedy."""
     found = {name: adapter.evaluate(evaluations, seed, greedy=name == "greedy") for name in ("stochastic", "greedy")}
-    records = []
-    for index, task in enumerate(adapter.tasks):
-        numbers: dict[str, float] = {}
-        for name, played in found.items():
-            if played.success is not None:
-                numbers[f"success_{name}"] = float(played.success[index].mean())
-        numbers |= {f"return_{name}": float(played.returns[index].mean()) for name, played in found.items()}
-        stage = name_stage(adapter.budget, episode, adapter.episodes)
-        record = {"kind": "evaluation", "stage": stage, "episode": episode, "task": task.name, "goal": list(task.goal)}
-        records.append({**record, **numbers, "n": evaluations, "step": episode})
-    return records
-
-
-METRICS = ("success_stochastic", "success_greedy", "return_stochastic", "return_greedy")
-"""Of an evaluation; success where the robot tells it."""
-
-
-def compute_success(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over tasks with their 95 % intervals, one flat record per evaluation and metric."""
-    results = []
-    found = [record for record in records if record["kind"] == "evaluation"]
-    for episode in sorted({record["episode"] for record in found}):
-        here = [record for record in found if record["episode"] == episode]
-        for metric in (name for name in METRICS if name in here[0]):
-            interval = compute_interval([record[metric] for record in here])
-            n = sum(record["n"] for record in here)
-            results.append(
-                {"method": here[0]["stage"], "metric": metric, "at": {"episode": episode}, **interval._asdict(), "n": n}
-            )
-    return results
+    return [
+        {
+            "kind": "evaluation",
+            "stage": name_stage(adapter),
+            "episode": adapter.episode,
+            "task": task.name,
+            "goal": list(task.goal),
+            **{f"return_{name}": float(one.returns[index].mean()) for name, one in found.items()},
+            **{
+                f"success_{name}": float(one.success[index].mean())
+                for name, one in found.items()
+                if one.success is not None
+            },
+            "n": evaluations,
+            "step": adapter.episode,
+        }
+        for index, task in enumerate(adapter.tasks)
+    ]
 
 
 def to_tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
@@ -306,32 +316,37 @@ def to_tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
     return {name: torch.empty(value.shape, dtype=value.dtype).copy_(value) for name, value in given.items()}
 
 
-def to_checkpoint(adapter: LearnerAdapter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def to_checkpoint(adapter: Adapter) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The adapter's state as a checkpoint keeps it."""
     arrays, facts = adapter.state()
     return to_tensors(arrays), facts
 
 
-def write_policies(bundle: LearnerBundle, agent: Any, tasks: Sequence[Task], folder: Path) -> None:
-    """A bundle of each task's own policy, `<index of the task>/`, where the kind gives plain policies."""
-    if bundle.contract.kind not in PLAIN_POLICIES:
-        return
-    folder.mkdir()
-    for index, task in enumerate(tasks):
-        params = {name: value[index] for name, value in agent.params.items()}
-        facts = {"adapted_from": bundle.digest, "task": task.name, "goal": list(task.goal)}
-        write_plain_policy(folder / str(index), bundle, params, facts)
+def compute_success(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over tasks with their 95 % intervals, one flat record per evaluation and metric."""
+    results = []
+    found = [record for record in records if record["kind"] == "evaluation"]
+    for episode in sorted({record["episode"] for record in found}):
+        here = [record for record in found if record["episode"] == episode]
+        for metric in ("success_stochastic", "success_greedy", "return_stochastic", "return_greedy"):
+            if metric not in here[0]:
+                continue
+            interval = compute_interval([record[metric] for record in here])
+            n = sum(record["n"] for record in here)
+            results.append(
+                {"method": here[0]["stage"], "metric": metric, "at": {"episode": episode}, **interval._asdict(), "n": n}
+            )
+    return results
 
 
-def compute_returns(records: Sequence[dict[str, Any]], bundle: LearnerBundle) -> list[dict[str, Any]]:
+def compute_returns(records: Sequence[dict[str, Any]], bundle: Bundle) -> list[dict[str, Any]]:
     """Mean return over tasks with its 95 % interval, one flat record per step of adaptation, or per episode.
 
     Exploration episodes do not count for a step of adaptation.
     """
     axis = "adaptations" if bundle.contract.budget.adapt_steps else "episode"
-    counting = [
-        record for record in records if record["kind"] == "episode" and (record["stage"] == "play" or axis == "episode")
-    ]
+    played = [record for record in records if record["kind"] == "episode"]
+    counting = [record for record in played if record["stage"] == "play" or axis == "episode"]
     results = []
     for place in sorted({record[axis] for record in counting}):
         here = [record for record in counting if record[axis] == place]

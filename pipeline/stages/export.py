@@ -1,4 +1,4 @@
-"""Stage `export`: the policy bundle of a meta-trained learner, `bundle/`.
+"""Stage `export`: the policy bundle of a meta-trained learner, `bundle/`; a bundle of version 1 is written anew.
 
 What was trained is read from the record of its stage. The robot's contract is enough: none of a user's code runs.
 """
@@ -11,8 +11,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from ...adapt.learner_contract import Budget
-from ...adapt.learners.exported import write_exported
+from ...adapt.bundle import load_bundle
+from ...adapt.contract import Budget
+from ...adapt.host.export import write_exported
+from ...adapt.host.simpl import export_again
 from ...bounds import Bounded, Seed
 from ...errors import BundleError, RunError, SpecError
 from ...meta.evaluation import EvaluationConfig
@@ -207,4 +209,37 @@ def export(trained: Trained, work: Work) -> None:
         simulator=trained.robot,
         provenance=provenance,
         seed=work.seed,
+    )
+
+
+def make_conversion(bundle: Path, config: ExportConfig) -> Stage:
+    """The stage for a bundle of version 1, which is written as it would be today.
+
+    Raises:
+        BundleError: There is no whole bundle of version 1.
+    """
+    load_bundle(bundle).require_version_1(str(bundle))
+    return Stage(
+        name="export",
+        config={"export": config},
+        inputs={"bundle": bundle},
+        seed=config.golden_seed,
+        module="pipeline/stages/export.py",
+        libraries=("numpy", "torch", "safetensors"),
+        body=partial(convert, config),
+    )
+
+
+def convert(config: ExportConfig, work: Work) -> None:
+    """Writes the bundle anew."""
+    work.start_afresh()
+    bundle = load_bundle(work.inputs["bundle"])
+    write_exported(
+        work.folder / NAME,
+        export_again(bundle),
+        bundle.contract.robot,
+        bundle.contract.budget,
+        simulator=bundle.contract.simulator,
+        provenance={**bundle.contract.provenance, "converted_from": bundle.digest},
+        seed=config.golden_seed,
     )

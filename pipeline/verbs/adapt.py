@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from ...adapt.learner_bundle import load_learner_bundle
+from ...adapt.bundle import load_bundle
 from ...bounds import Count, Seed
 from ...errors import ConfigError, RunError
 from ...strict_json import load_json, load_json_lines
@@ -34,10 +34,10 @@ class Adapt(AboutRobot):
     bundle: tyro.conf.Positional[Path]
     """A policy bundle, or a folder of `export` or `run` that holds one."""
     tasks: Path | None = None
-    """CSV file of goals, a column for each goal axis and perhaps name; without it, the bundle's own test tasks."""
+    """CSV file of goals, a column for each goal axis and perhaps name; without it, the test tasks that the bundle
+    names, or else those of its robot family."""
     num_tasks: Count | None = None
-    """Number of the bundle's test tasks, the first ones; without it, 10, or all where there are fewer. Not with
-    --tasks."""
+    """Number of these test tasks; without it, all that the bundle names, or 10 of the family's. Not with --tasks."""
     out: Path | None = None
     """Folder to make; without it, runs/adapt-<key>."""
     seed: Seed = 0
@@ -48,44 +48,42 @@ class Adapt(AboutRobot):
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Adapts, and prints the records (--json) or a table of success or returns.
+        """Adapts, and prints the records (--json) or a table of the results.
 
         Raises:
-            ConfigError: Tasks are both given and counted.
+            ConfigError: Tasks are both given and counted, or fewer are there.
         """
         if self.tasks is not None and self.num_tasks is not None:
             raise ConfigError("adapt: expected --tasks or --num-tasks, got both; drop one of them")
-        bundle = load_learner_bundle(find_bundle(self.bundle))
+        bundle = load_bundle(find_bundle(self.bundle))
         robot = find_robot_of(bundle, self.choice, accept_change=self.accept_robot_change)
-        if self.tasks is not None:
-            tasks = load_tasks(robot, self.tasks)
+        if self.tasks is None:
+            tasks = find_test_tasks(bundle, robot.family, self.num_tasks)
         else:
-            tasks = find_test_tasks(bundle, robot, self.num_tasks)
+            tasks = load_tasks(robot, self.tasks)
         result = runner.run(make_adapt(self.bundle, tasks, robot, self.adapt, self.seed), self.out)
         show_result(runner, result.folder, replay=result.status in ("skipped", "reused"))
 
 
 def show_result(runner: Runner, folder: Path, *, replay: bool) -> None:
-    """Prints evaluations as a table or as records, or the returns of the episodes where nothing was evaluated.
+    """Prints success, or returns where no success is told, as a table or as records.
 
     Args:
-        runner: Prints.
+        runner: Has the view.
         folder: Of the stage.
-        replay: Whether the episodes of an earlier run are printed as records too.
-
-    Raises:
-        RunError: A file is damaged.
+        replay: Print the episodes of an earlier run as records too.
     """
     if replay:
         for record in load_json_lines(folder / RECORDS_NAME, RunError, AGAIN):
             runner.view.record(record.pop("kind"), record, "")
     success = load_success(folder)
+    for record in success:
+        runner.view.record("success", record, "")
     returns = load_json(folder / RETURNS_NAME, list, RunError, AGAIN)
-    for name, records in (("success", success), ("return", returns)):
-        for record in records:
-            runner.view.record(name, record, "")
-    table = make_table(success) if success else make_return_table(returns)
-    runner.view.record("folder", {"folder": str(folder)}, table)
+    for record in returns:
+        runner.view.record("return", record, "")
+    told = any(record["metric"] == "success_stochastic" for record in success)
+    runner.view.record("folder", {"folder": str(folder)}, make_table(success) if told else make_return_table(returns))
 
 
 def make_return_table(returns: Sequence[Mapping[str, Any]]) -> str:

@@ -49,9 +49,9 @@ def verify(path: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
             if (path / inner).is_dir():
                 yield from verify(path / inner)
     elif (path / "bundle.json").is_file():
-        from ...adapt.learner_bundle import load_learner_bundle
+        from ...adapt.bundle import load_bundle
 
-        bundle = load_learner_bundle(path)
+        bundle = load_bundle(path)
         yield "bundle", path, {"tensors": len(bundle.weights), "digest": bundle.digest}
     elif stages := [path / name for name in STAGES if (path / name / "stage.json").is_file()]:
         for stage in stages:
@@ -165,19 +165,19 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def describe_bundle(path: Path) -> dict[str, Any]:
-    """What a bundle of any kind says about itself; see `load_learner_bundle` for errors."""
-    from ...adapt.learner_bundle import load_learner_bundle
+    """What a bundle says about itself; see `load_bundle` for errors."""
+    from ...adapt.bundle import load_bundle
 
-    learner = load_learner_bundle(path)
-    data = learner.contract.to_json()
+    bundle = load_bundle(path)
+    data = bundle.contract.to_json()
     del data["schema_version"], data["robot"], data["kind"]
     return {
-        "kind": f"{learner.contract.kind} bundle",
-        "digest": learner.digest,
-        "robot": learner.contract.robot.name,
-        "adapts": learner.kind.summary,
+        "kind": f"{bundle.contract.kind} bundle",
+        "digest": bundle.digest,
+        "robot": bundle.contract.robot.name,
+        "adapts": bundle.kind.summary,
         **data,
-        "weights": sum(int(array.size) for array in learner.weights.values()),
+        "weights": sum(int(array.size) for array in bundle.weights.values()),
     }
 
 

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import tyro
 
+from ...adapt.bundle_folder import CONTRACT
 from ...bounds import Seed
 from ..cli_common import AboutRobot, Common, Options, Runner
 from ..learner_option import AboutLearner
 from ..learners import find_learner
 from ..robots import find_tasks
-from ..stages.export import ExportConfig, make_export
+from ..stages.export import ExportConfig, make_conversion, make_export
 from ..stages.extract import ExtractConfig, make_extract
 from ..stages.meta_train import MetaTrainConfig, make_meta_train
 
@@ -69,7 +70,7 @@ class Export:
     """Arguments of `supple export`."""
 
     meta: tyro.conf.Positional[Path]
-    """A folder of `meta-train`, of a run, or of a seed of a benchmark."""
+    """A folder of `meta-train`, of a run, or of a seed of a benchmark; or a bundle of version 1, to write it anew."""
     out: Path | None = None
     """Folder to make; without it, runs/export-<key>."""
     learner: str | None = None
@@ -79,5 +80,8 @@ class Export:
 
     def execute(self, runner: Runner) -> None:
         """Writes the bundle."""
-        given = None if self.learner is None else find_learner(self.learner)
-        runner.run(make_export(self.meta, self.export, given), self.out, uses_torch=False)
+        if (self.meta / CONTRACT).is_file():
+            stage = make_conversion(self.meta, self.export)
+        else:
+            stage = make_export(self.meta, self.export, None if self.learner is None else find_learner(self.learner))
+        runner.run(stage, self.out, uses_torch=False)
