@@ -14,85 +14,30 @@ Axes: N tasks, R rows, C context, E task embedding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..bounds import Batch, Count, NonNegative, Positive, require_bounds
-from ..errors import ConfigError, RunError
+from ..errors import RunError
 from ..meta.collect import Episodes, Seen, collect
 from ..meta.simpl.agent import SimplAgent
 from ..meta.simpl.context import context_of
-from ..meta.simpl.finetune import FinetuneConfig, Finetuner
+from ..meta.simpl.finetune import Finetuner
 from ..meta.space import ActionSpace, RawSpace
 from ..meta.state import named_part
 from ..robots.robot import RobotBatch
 from ..robots.task import Task, goals_of
 from ..skills.gaussian import Gaussian
+from .config import AdaptConfig
 
 Record = dict[str, Any]
 
 AT_ONCE = 256
 """Visited states that all candidates are judged by in one pass of the reward head, which bounds the memory."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptConfig:
-    """Budgets and settings of the adaptation loop."""
-
-    method: Literal["simpl", "spirl", "sac"] = "simpl"
-    """`spirl` and `sac` are baselines by the same learner: from scratch, without meta-training or exploration, over the
-    bundle's skills (Pertsch et al., CoRL 2020) or over raw actions (Haarnoja et al., "Soft Actor-Critic", 2018)."""
-    episodes: Count = 100
-    """Episodes per task in all, exploration included."""
-    exploration_episodes: Count = 20
-    """Episodes before the task embedding is inferred (published)."""
-    search: Literal["blind", "directed"] = "directed"
-    """How to explore. `blind` draws e ~ N(0, I) to the end (published). `directed` draws every second e among many such
-    candidates by how well they explain that the states visited so far were not rewarded, as the reward head predicts
-    it; once a task was rewarded, it draws e ~ q(e | what was seen). It needs an agent that was meta-trained with
-    `reward_prediction` > 0."""
-    candidates: Batch = 256
-    """Candidates of the directed search."""
-    visited: Count = 12
-    """States of each explored episode, its last among them, that the candidates are judged by. Those of all episodes
-    count: a search that forgot its early ones would go back to where it was."""
-    evidence: NonNegative = 256.0
-    """How many independent states all visited ones together weigh as. States of an episode follow from each other; a
-    search that took each for a fact of its own was soon sure, and proposed much the same embeddings again and again."""
-    keep_searching: bool = True
-    """A task that was never rewarded goes on exploring after the exploration episodes; its embedding is inferred at its
-    first reward (published: False, the embedding is inferred from whatever was seen)."""
-    wider: Positive = 2.0
-    """Standard deviation, per axis, of the embeddings drawn at random in such a search, where it is `directed`: what
-    N(0, I) has not found by then may lie outside of what meta-training made likely."""
-    context: Count = 256
-    """Transitions of the context (published: all)."""
-    learn_from_exploration: bool = True
-    """The explored episodes are also learned from (published: False)."""
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
-
-    def __post_init__(self) -> None:
-        """Refuses impossible budgets.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        require_bounds(self)
-        if self.episodes < self.exploration_episodes:
-            raise ConfigError(
-                f"AdaptConfig: expected 1 <= exploration_episodes <= episodes, got {self.exploration_episodes} and "
-                f"{self.episodes}; raise --episodes or lower --exploration-episodes"
-            )
-        if self.context < self.exploration_episodes:
-            raise ConfigError(
-                f"AdaptConfig.context: expected at least one transition per exploration episode "
-                f"({self.exploration_episodes}), got {self.context}; raise it"
-            )
 
 
 class Adapter:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import BundleError, ConfigError
+from ..errors import BundleError
 from ..meta.simpl.agent import SimplAgent
 from ..meta.simpl.config import SimplConfig
 from ..meta.space import ActionSpace, RawSpace, SkillSpace
@@ -19,7 +19,6 @@ from ..skills.config import SkillConfig
 from ..skills.model import SkillModel
 from .bundle import Bundle
 from .contract import BundleContract
-from .loop import AdaptConfig
 
 
 def simpl_config_of(contract: BundleContract) -> SimplConfig:
@@ -42,23 +41,6 @@ def simpl_config_of(contract: BundleContract) -> SimplConfig:
         raise BundleError(
             f"bundle.json adaptation.simpl: expected the fields of SimplConfig, got {error}; export again"
         ) from error
-
-
-def require_reward_head(simpl: SimplConfig, config: AdaptConfig) -> None:
-    """Checks that a directed search has something to ask.
-
-    Args:
-        simpl: What the agent is or will be meta-trained with.
-        config: How it explores.
-
-    Raises:
-        ConfigError: The search is directed, but the reward head was never trained, so that its answers are noise.
-    """
-    if config.method == "simpl" and config.search == "directed" and simpl.reward_prediction == 0.0:
-        raise ConfigError(
-            "AdaptConfig.search: expected 'blind' for an agent that was meta-trained with reward_prediction = 0, got "
-            "'directed', which asks the reward head; pass --search blind, or meta-train with reward prediction"
-        )
 
 
 def make_agent(bundle: Bundle, device: torch.device) -> SimplAgent:

@@ -5,13 +5,13 @@ The task is a place that the hand has to come within 10 cm of. The arm does not 
 
 from pathlib import Path
 
-from supple.adapt.loop import AdaptConfig
+from supple.adapt.config import AdaptConfig
 from supple.meta.simpl.config import SimplConfig
 from supple.pipeline.presets import RunConfig
-from supple.pipeline.stages.adapt import AdaptStageConfig
-from supple.pipeline.stages.extract import ExtractConfig
-from supple.pipeline.stages.generate import GenerateConfig
-from supple.pipeline.stages.meta_train import MetaTrainConfig
+from supple.pipeline.settings.adapt import AdaptStageConfig
+from supple.pipeline.settings.extract import ExtractConfig
+from supple.pipeline.settings.generate import GenerateConfig
+from supple.pipeline.settings.meta_train import MetaTrainConfig
 from supple.robots.mjcf_family import MjcfFamily
 from supple.skills.config import SkillConfig
 

@@ -5,18 +5,17 @@ from pathlib import Path
 
 import tyro
 
-from ..adapt.loop import AdaptConfig
-from ..meta.simpl.config import SimplConfig
-from ..meta.simpl.finetune import FinetuneConfig
+from ..adapt.config import AdaptConfig
+from ..meta.simpl.config import FinetuneConfig, SimplConfig
 from ..robots.family import RobotFamily
 from ..robots.maze_family import Maze
 from ..skills.config import SkillConfig
-from .stages.adapt import AdaptStageConfig
-from .stages.export import ExportConfig
-from .stages.extract import ExtractConfig
-from .stages.generate import GenerateConfig
-from .stages.ingest import IngestConfig
-from .stages.meta_train import MetaTrainConfig
+from .settings.adapt import AdaptStageConfig
+from .settings.export import ExportConfig
+from .settings.extract import ExtractConfig
+from .settings.generate import GenerateConfig
+from .settings.ingest import IngestConfig
+from .settings.meta_train import MetaTrainConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,9 @@ from ...meta.adaptive import AdaptiveAgent
 from ...meta.collect import Seen
 from ...meta.simpl.adaptive_agent import SimplAdaptiveAgent
 from ...meta.simpl.agent import SimplAgent
-from ...meta.simpl.config import SimplConfig
+from ...meta.simpl.config import FinetuneConfig, SimplConfig
 from ...meta.simpl.deployment import DeploymentConfig
-from ...meta.simpl.finetune import FinetuneConfig, Finetuner
+from ...meta.simpl.finetune import Finetuner
 from ...meta.simpl.learner import SimplLearner
 from ...meta.simpl.spirl import SpirlAgent, SpirlLearner
 from ..golden_trial import DECISIONS

@@ -15,7 +15,8 @@ from torch import Tensor
 from ...errors import BundleError, ConfigError, RunError
 from ...meta.collect import Episodes
 from ...meta.policy import Params
-from ...meta.simpl.finetune import FinetuneConfig, Finetuner
+from ...meta.simpl.config import FinetuneConfig
+from ...meta.simpl.finetune import Finetuner
 from ...meta.simpl.networks import StackedMLP
 from ...meta.simpl.spirl import SpirlAgent, SpirlConfig
 from ...meta.simpl.task_tuners import TaskTuners

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ...errors import ConfigError
-from .config import SimplConfig
-from .finetune import FinetuneConfig
+from .config import FinetuneConfig, SimplConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

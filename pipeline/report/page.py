@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ... import __version__
-from ...datasets.store import EpisodeStore, open_store
+from ...datasets.store import EpisodeStore, find_store, open_store
 from ...plain_files import write_durably
 from ...robots.family import SetsState
 from ...skills.evaluate import describe_collapse
 from ..folder import load_json, refuse_place
 from ..results.summary import load_success
 from ..robots import RobotChoice
-from ..run_files import find_store
 from ..stages.extract import REPORT_NAME as SKILL_REPORT_NAME
 from .curves import Plot, find_episodes, format_count, make_adapt_plot, make_meta_plot, make_skill_plots
 from .measure import Results, find_results, format_value

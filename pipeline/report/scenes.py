@@ -11,7 +11,7 @@ import numpy as np
 
 from ...adapt.bundle import load_bundle
 from ...adapt.policy import make_agent
-from ...datasets.store import open_store
+from ...datasets.store import find_store, open_store
 from ...meta.simpl.agent import SimplAgent
 from ...meta.simpl.finetune import Finetuner
 from ...meta.space import SkillSpace
@@ -19,7 +19,6 @@ from ...robots.family import Hardware, RobotFamily, TellsSuccess, make_robots
 from ...robots.robot import Float
 from ...robots.task import Task
 from ...skills.checkpoint import load_skill_model
-from ..run_files import find_store
 from ..stages.adapt import ADAPTED_NAME
 from ..stages.export import NAME as BUNDLE_NAME
 from .curves import Plot

@@ -18,7 +18,8 @@ from torch import Tensor
 from ...errors import RunError
 from ...meta.collect import Choose, Seen, collect
 from ...meta.simpl.agent import SimplAgent
-from ...meta.simpl.finetune import FinetuneConfig, Finetuner
+from ...meta.simpl.config import FinetuneConfig
+from ...meta.simpl.finetune import Finetuner
 from ...robots.robot import Bool, Float, RobotBatch, Rows, StepRows
 from ...robots.spec import RobotSpec
 from ...robots.task import Task, goals_of

@@ -8,21 +8,21 @@ Every command passes the safety limits; what they did is in `audit.jsonl`.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from uuid import uuid4
 
 import torch
-import tyro
 
 from ...adapt.audit import AuditLog
 from ...adapt.bundle import Bundle, load_bundle, require_robot
-from ...adapt.loop import AdaptConfig, Adapter
-from ...adapt.policy import make_agent, require_reward_head, simpl_config_of
+from ...adapt.bundle_folder import find_bundle
+from ...adapt.config import AdaptConfig, require_reward_head
+from ...adapt.loop import Adapter
+from ...adapt.policy import make_agent, simpl_config_of
 from ...adapt.safety import SafetyLimits
-from ...bounds import Bounded, CountFromZero
 from ...errors import BundleError
 from ...robots.family import RobotFamily, make_robots
 from ...robots.maze_family import Maze
@@ -34,38 +34,14 @@ from ..intervals import compute_interval
 from ..metrics import is_wall_clock, load_metrics
 from ..progress import ProgressView
 from ..robots import Record, RobotChoice, find_recorded, require_tasks
+from ..settings.adapt import AdaptStageConfig
 from ..stage import Stage, Work
-from .export import NAME as BUNDLE_NAME
 
 RECORDS_NAME = "records.jsonl"
 SUCCESS_NAME = "success.json"
 ADAPTED_NAME = "adapted.safetensors"
 MOST_ROWS = 400
 """Robots that are evaluated side by side."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptStageConfig(Bounded):
-    """The adaptation loop, and how its policies are evaluated on the way."""
-
-    loop: Annotated[AdaptConfig, tyro.conf.arg(name="")] = field(default_factory=AdaptConfig)
-    evaluations: CountFromZero = 20
-    """Extra episodes per task for each evaluation (simulators only); 0 evaluates nothing."""
-    evaluate_at: tuple[CountFromZero, ...] = (40, 60, 100, 300)
-    """Episodes after which policies are evaluated, beside 0, the end of exploration and the last."""
-
-    def is_due(self, episode: int) -> bool:
-        """Whether the policies are evaluated after this episode."""
-        always = (0, self.loop.episodes, *((self.loop.exploration_episodes,) if self.loop.method == "simpl" else ()))
-        return self.evaluations > 0 and (episode in always or episode in self.evaluate_at)
-
-
-def find_bundle(path: Path) -> Path:
-    """The bundle itself, or the one in an `export` folder or run folder."""
-    for candidate in (path / BUNDLE_NAME, path / "export" / BUNDLE_NAME):
-        if candidate.is_dir():
-            return candidate
-    return path
 
 
 def find_robot_of(bundle: Bundle, given: RobotChoice | None, *, accept_change: bool = False) -> RobotChoice:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...adapt.agent_runtime import RandomNoise
+from ...adapt.bundle_folder import find_bundle
 from ...adapt.learner_bundle import LearnerBundle, load_learner_bundle, require_learner_robot
 from ...adapt.learners.host import make_hosted
 from ...adapt.learners.plain_policy import PLAIN_POLICIES, write_plain_policy
@@ -35,7 +36,7 @@ from ..metrics import load_metrics
 from ..progress import ProgressView
 from ..robots import find_recorded
 from ..stage import Stage, Work
-from .adapt import ADAPTED_NAME, RECORDS_NAME, announce, find_bundle, limit_simulator, strip
+from .adapt import ADAPTED_NAME, RECORDS_NAME, announce, limit_simulator, strip
 
 RETURNS_NAME = "returns.json"
 POLICIES = "policies"

@@ -1,6 +1,5 @@
 """Stage `export`: the policy bundle of a meta-trained agent, `bundle/`."""
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from ...adapt.bundle import write_bundle
 from ...adapt.contract import BundleContract
 from ...adapt.golden import make_golden_inputs
-from ...bounds import Bounded, Seed
 from ...errors import BundleError
 from ...meta.simpl.agent import SimplAgent
 from ...meta.simpl.pool import Transitions
@@ -21,19 +19,12 @@ from ...skills.gaussian import Gaussian
 from ...skills.model import SkillModel
 from ...skills.network import MLP
 from ..folder import compute_path_digest
+from ..settings.export import ExportConfig
 from ..stage import Stage, Work
 from .meta_train import load_agent
 
 NAME = "bundle"
 Arrays = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportConfig(Bounded):
-    """How the bundle is written."""
-
-    golden_seed: Seed = 0
-    """Seed of the recorded inputs."""
 
 
 def make_export(meta: Path, config: ExportConfig) -> Stage:

@@ -22,8 +22,9 @@ from ..learners import LEARNERS, LearnerSettings, read_learner
 from ..plain_config import read_config
 from ..robots import RobotChoice, find_recorded
 from ..run_files import LEARNER_NAME, RUN_NAME
+from ..settings.export import ExportConfig
 from ..stage import Stage, Work
-from .export import NAME, ExportConfig
+from .export import NAME
 
 TRAIN, EVALUATE = "train", "evaluate"
 

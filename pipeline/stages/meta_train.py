@@ -4,10 +4,10 @@ Writes `agent.safetensors` (policy, critics, task encoder, multipliers), `meta.j
 and the skill model again, so that this folder alone is enough to export.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -23,19 +23,11 @@ from ...skills.checkpoint import load_checkpoint, load_skill_model, save_checkpo
 from ...skills.model import SkillModel
 from ..folder import load_json, write_record
 from ..robots import RobotChoice
+from ..settings.meta_train import MetaTrainConfig
 from ..stage import Stage, Work
 
 AGENT_NAME = "agent.safetensors"
 FACTS_NAME = "meta.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetaTrainConfig:
-    """What is meta-trained, and how."""
-
-    action_space: Literal["skill", "raw"] = "skill"
-    """`skill` chooses skills of the skill model; `raw` chooses actions, through the same learner."""
-    simpl: SimplConfig = field(default_factory=SimplConfig)
 
 
 def make_meta_train(skills: Path, config: MetaTrainConfig, robot: RobotChoice, tasks: TaskSet, seed: int) -> Stage:

@@ -8,21 +8,13 @@ from typing import Annotated
 import tyro
 
 from ...adapt.bundle import load_bundle
-from ...adapt.bundle_folder import read_files, read_kind
+from ...adapt.bundle_folder import find_bundle, read_files, read_kind
 from ...bounds import Seed
 from ...errors import ConfigError, RunError
 from ...strict_json import load_json_lines
 from ..cli_common import AboutRobot, Common, Options, Runner, Verb, parse_verb
-from ..results.summary import load_success, make_table
 from ..robots import load_tasks
-from ..stages.adapt import (
-    RECORDS_NAME,
-    AdaptStageConfig,
-    find_bundle,
-    find_robot_of,
-    find_test_tasks,
-    make_adapt,
-)
+from ..settings.adapt import AdaptStageConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +36,8 @@ class Adapt(AboutRobot):
 
     def execute(self, runner: Runner) -> None:
         """Adapts, and prints the records (--json) or a table of success."""
+        from ..stages.adapt import find_robot_of, find_test_tasks, make_adapt
+
         bundle = load_bundle(find_bundle(self.bundle))
         robot = find_robot_of(bundle, self.choice, accept_change=self.accept_robot_change)
         tasks = find_test_tasks(bundle) if self.tasks is None else load_tasks(robot, self.tasks)
@@ -101,6 +95,9 @@ def find_kind(arguments: Sequence[str]) -> str | None:
 
 def show_result(runner: Runner, folder: Path, *, replay: bool) -> None:
     """Prints success as a table or as records; `replay` prints the episodes of an earlier run as records too."""
+    from ..results.summary import load_success, make_table
+    from ..stages.adapt import RECORDS_NAME
+
     if replay:
         for record in load_json_lines(folder / RECORDS_NAME, RunError, "remove the folder and adapt again"):
             runner.view.record(record.pop("kind"), record, "")

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import tyro
 
+from ...adapt.bundle_folder import find_bundle
 from ...adapt.learner_bundle import load_learner_bundle
 from ...bounds import Count, Seed
 from ...errors import ConfigError, RunError
 from ...robots.task import load_tasks_csv
 from ...strict_json import load_json, load_json_lines
 from ..cli_common import Common, Options, Runner
-from ..stages.adapt import RECORDS_NAME, find_bundle
+from ..stages.adapt import RECORDS_NAME
 from ..stages.adapt_learner import RETURNS_NAME, AdaptLearnerConfig, find_own_tasks, find_simulator, make_adapt_learner
 
 AGAIN = "remove the folder and adapt again"

@@ -10,10 +10,10 @@ from ...bounds import Seed
 from ...errors import RunError
 from ..cli_common import AboutRobot, Common, Options, Runner
 from ..robots import find_tasks
-from ..stages.export import ExportConfig, make_export
-from ..stages.export_learner import find_seed_folder, make_export_learner
-from ..stages.extract import ExtractConfig, make_extract
-from ..stages.meta_train import FACTS_NAME, MetaTrainConfig, make_meta_train
+from ..run_files import find_stage
+from ..settings.export import ExportConfig
+from ..settings.extract import ExtractConfig
+from ..settings.meta_train import MetaTrainConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,9 @@ class Extract(AboutRobot):
 
     def execute(self, runner: Runner) -> None:
         """Writes the skill model."""
-        runner.run(make_extract(self.store, self.extract, self.choice, self.seed), self.out)
+        from ..stages.extract import make_extract
+
+        runner.run(make_extract(find_stage(self.store, "ingest"), self.extract, self.choice, self.seed), self.out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +57,13 @@ class MetaTrain(AboutRobot):
 
     def execute(self, runner: Runner) -> None:
         """Writes the agent."""
+        from ..stages.meta_train import make_meta_train
+
         robot = self.require_choice()
         tasks = find_tasks(robot, self.tasks, self.test_tasks)
-        runner.run(make_meta_train(self.skills, self.meta_train, robot, tasks, self.seed), self.out)
+        runner.run(
+            make_meta_train(find_stage(self.skills, "extract"), self.meta_train, robot, tasks, self.seed), self.out
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +83,16 @@ class Export:
         Raises:
             RunError: there is no trained agent of any kind.
         """
-        folder = find_seed_folder(self.meta)
-        if folder is None and not (self.meta / FACTS_NAME).is_file():
+        from ..stages.export import make_export
+        from ..stages.export_learner import find_seed_folder, make_export_learner
+        from ..stages.meta_train import FACTS_NAME
+
+        meta = find_stage(self.meta, "meta-train")
+        folder = find_seed_folder(meta)
+        if folder is None and not (meta / FACTS_NAME).is_file():
             raise RunError(
                 f"{self.meta}: expected a folder of meta-train, or of a finished seed of bench-meta such as "
                 f"CELL/seed0, got {'neither' if self.meta.exists() else 'nothing there'}; check the path"
             )
-        stage = make_export(self.meta, self.export) if folder is None else make_export_learner(folder, self.export)
+        stage = make_export(meta, self.export) if folder is None else make_export_learner(folder, self.export)
         runner.run(stage, self.out, uses_torch=False)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from supple.adapt.loop import AdaptConfig, Adapter, Record
+from supple.adapt.config import AdaptConfig
+from supple.adapt.loop import Adapter, Record
 from supple.errors import ConfigError, RunError
 from supple.meta.simpl.agent import SimplAgent
-from supple.meta.simpl.config import SimplConfig
-from supple.meta.simpl.finetune import FinetuneConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
 from supple.meta.space import SkillSpace
 from supple.meta.testing import PointBatch
 from supple.robots.task import Task

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from supple.adapt.bundle import Bundle, load_bundle, write_bundle
+from supple.adapt.config import AdaptConfig, require_reward_head
 from supple.adapt.encoder import Context, compute_embedding, find_encoder
 from supple.adapt.golden import GOLDEN_PAIRS, encoder_shapes, make_golden_inputs
-from supple.adapt.loop import AdaptConfig
-from supple.adapt.policy import make_agent, require_reward_head, simpl_config_of
+from supple.adapt.policy import make_agent, simpl_config_of
 from supple.adapt.runtime import NumpyPolicy
 from supple.errors import BundleError, ConfigError, SpecError
 from supple.meta.simpl.agent import SimplAgent

@@ -9,7 +9,8 @@ import torch
 
 from supple.adapt.bundle import load_bundle
 from supple.adapt.policy import make_agent
-from supple.meta.simpl.finetune import FinetuneConfig, Finetuner
+from supple.meta.simpl.config import FinetuneConfig
+from supple.meta.simpl.finetune import Finetuner
 from supple.pipeline.cli import main
 from supple.pipeline.folder import compute_outputs, write_record
 from supple.pipeline.keys import compute_digest, load_record

@@ -17,7 +17,8 @@ from supple.adapt.bundle import load_bundle
 from supple.adapt.policy import make_agent
 from supple.errors import RunError
 from supple.meta.collect import Episodes
-from supple.meta.simpl.finetune import FinetuneConfig, Finetuner
+from supple.meta.simpl.config import FinetuneConfig
+from supple.meta.simpl.finetune import Finetuner
 from supple.meta.space import SkillSpace
 from supple.pipeline.cli import main
 from supple.pipeline.report.curves import compute_adaptation, compute_wilson, format_count, pool_success

@@ -10,7 +10,8 @@ from supple.errors import RunError
 from supple.pipeline.intervals import compute_interval
 from supple.pipeline.results.records import find_commit
 from supple.pipeline.results.summary import RunFacts, load_success, make_summary, make_table
-from supple.pipeline.stages.adapt import AdaptStageConfig, compute_success, name_stage
+from supple.pipeline.settings.adapt import AdaptStageConfig
+from supple.pipeline.stages.adapt import compute_success, name_stage
 
 
 @settings(max_examples=30, deadline=None)
