@@ -61,9 +61,8 @@ class MetaTrain(AboutRobot):
 
         robot = self.require_choice()
         tasks = find_tasks(robot, self.tasks, self.test_tasks)
-        runner.run(
-            make_meta_train(find_stage(self.skills, "extract"), self.meta_train, robot, tasks, self.seed), self.out
-        )
+        skills = find_stage(self.skills, "extract")
+        runner.run(make_meta_train(skills, self.meta_train, robot, tasks, self.seed), self.out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
