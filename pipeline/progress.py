@@ -208,7 +208,8 @@ class LiveProgress:
             expand=True,
         )
         self._line = Text(no_wrap=True, overflow="ellipsis", style="dim")
-        self._live = Live(Group(self._bar, self._line), console=Console(stderr=True), transient=True)
+        self._console = Console(stderr=True)
+        self._live = self._make_live()
         self._results = results
         self._task: TaskID | None = None
         self._unit = "step"
@@ -223,6 +224,10 @@ class LiveProgress:
         self._task = self._bar.add_task(stage, total=total, completed=int(step), text="")
         self._line.plain = ""
         self._live.start()
+
+    def _make_live(self) -> Live:
+        """New lines below all that was printed; lines that were stopped would overwrite it when they start again."""
+        return Live(Group(self._bar, self._line), console=self._console, transient=True)
 
     def update(self, step: float, metrics: Mapping[str, Any]) -> None:
         """See ProgressView."""
@@ -241,12 +246,12 @@ class LiveProgress:
 
     def note(self, text: str) -> None:
         """See ProgressView."""
-        self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def record(self, event: str, facts: Mapping[str, Any], text: str) -> None:
         """See ProgressView; a result that shares the terminal does not run into the live lines."""
         if text:
-            self._live.stop()
+            self._stop_live()
             print(text, file=self._results, flush=True)
             if self._task is not None:
                 self._live.start()
@@ -255,7 +260,11 @@ class LiveProgress:
         if self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
+        self._stop_live()
+
+    def _stop_live(self) -> None:
         self._live.stop()
+        self._live = self._make_live()
 
     def close(self) -> None:
         """See ProgressView."""
