@@ -13,19 +13,20 @@ TESTS ?= tests
 KEY := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 INSTALLED := .venv/installed-$(KEY)
 D4RL := .venv/d4rl-1.1
-LINK := .venv/typecheck/supple
+LINK := .venv/typecheck/benchmarks
 
 # No rendering anywhere in this repository's commands; the default would look for a display.
 export MUJOCO_GL := disable
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test check bench docs results constraints install
+.PHONY: help demo test check bench bench-meta docs results constraints install chromium
 
 help:
 	@echo 'make demo    the whole chain on the maze, from data to a policy that adapts (minutes)'
 	@echo 'make test    the tests'
 	@echo 'make check   ruff, mypy --strict, import-linter, codespell, documentation build'
-	@echo 'make bench   the benchmarks'
+	@echo 'make bench   the benchmarks of speed and reliability'
+	@echo 'make bench-meta CELL=...  cells of the meta-RL benchmark; SEEDS="0 1 2", and OPTIONS for more'
 	@echo 'make docs    the documentation, as a site in site/'
 	@echo 'make results the tables and plots in README.md and docs/, from docs/results/*.json and the presets'
 
@@ -33,25 +34,30 @@ demo: $(INSTALLED)
 	$(BIN)/supple run demo
 
 # One BLAS thread: two test workers share two cores, and sums keep their order.
-test: $(INSTALLED) $(D4RL)
+test: $(INSTALLED) $(D4RL) | chromium
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile $(TESTS)
 
 check: $(INSTALLED) $(LINK)
 	$(BIN)/ruff check --quiet .
-	$(BIN)/mypy -p supple
+	$(BIN)/mypy -p supple -p benchmarks.meta -p benchmarks.policies -p benchmarks.results
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 	$(BIN)/mkdocs build --strict --quiet --site-dir site
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks
+	$(BIN)/python -m benchmarks
+
+CELL ?= --list
+SEEDS ?= 0
+bench-meta: $(INSTALLED)
+	$(BIN)/python -m benchmarks.meta $(CELL) --seeds $(SEEDS) $(OPTIONS)
 
 docs: $(INSTALLED)
 	$(BIN)/mkdocs build --strict --site-dir site
 
 # After changing docs/results/*.json or a preset.
 results: $(INSTALLED)
-	$(BIN)/python -m supple.pipeline.results.pages
+	$(BIN)/python -m benchmarks.results.pages
 
 install: $(INSTALLED)
 
@@ -66,6 +72,12 @@ $(INSTALLED):
 	rm -f .venv/installed-*
 	touch $@
 
+# The report is looked at in a browser. Without one, and without the rights to install it, these tests are skipped.
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && apt-get install -y -q chromium; } || \
+	  echo 'no Chromium: tests of the report in a browser are skipped; install it with: sudo apt-get install chromium' >&2
+
 # d4rl is only read by one parity test; its declared dependencies do not install beside a current MuJoCo.
 $(D4RL): | $(INSTALLED)
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps d4rl==1.1
@@ -74,7 +86,8 @@ $(D4RL): | $(INSTALLED)
 # A type checker finds packages by folder name, and the checkout may have any.
 $(LINK): | $(INSTALLED)
 	mkdir -p $(@D)
-	ln -sfn ../.. $@
+	ln -sfn ../.. $(@D)/supple
+	ln -sfn ../../benchmarks $@
 
 # After changing a dependency: make constraints in a fresh .venv, then commit the file.
 constraints: $(INSTALLED) $(D4RL)

@@ -5,8 +5,8 @@
         skill_dim: Width = 10
         validation_fraction: Annotated[float, Range(0, 1, below=True)] = 0.02
 
-A bound of a tuple holds for each of its numbers. What has no bound is still checked: numbers are finite, whole numbers
-fit 64 bits, choices are among those of the `Literal`, texts and paths can be written as UTF-8.
+A bound of a tuple holds for each of its numbers. What has no bound is still checked: numbers are finite (a `Range` may
+end at infinity), whole numbers fit 64 bits, choices are among those of the `Literal`, texts and paths are UTF-8.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _check(value: Any, hint: Any, ranges: list[Range]) -> str | None:
     what = "a whole number" if hint is int else "a number"
     whole = isinstance(value, int)
     limits = " and ".join(map(str, ranges)) or ("below 2^63" if whole else "that is finite")
-    bad = (hint is int and not whole) or not (abs(value) < 2**63 if whole else math.isfinite(value))
+    bad = (hint is int and not whole) or not (abs(value) < 2**63 if whole else ranges or math.isfinite(value))
     if bad or any(value not in limit for limit in ranges):
         shown = f"{value}" if not whole or abs(value) < 10**40 else "one of more than 40 digits"
         return f"expected {what} {limits}, got {shown}; change it"

@@ -1,23 +1,18 @@
-"""Deployment: policy bundles, a runtime that acts without torch, safety limits, and the adaptation loop.
+"""Deployment: policy bundles, agents that act and adapt without torch, safety limits, and the adaptation loop.
 
-    contract   what a bundle promises: robot, action space, networks, shapes
-    networks   the forward passes in numpy, in rows
-    encoder    the task encoder in numpy: from what was seen to a task embedding
-    golden     recorded inputs and outputs that every loading of a bundle recomputes
-    bundle     a bundle on disk: written whole or not at all, verified before it is used
-    runtime    `NumpyPolicy`: one robot, one observation in, one action out
-    policy     a bundle as a torch agent that can be adapted
-    safety     limits, rate limits and a latched stop between any policy and any robot
-    loop       adaptation to a new task (this and `policy` load torch)
+    contract       what a bundle promises; `settings` reads its objects
+    bundle         a bundle on disk, written whole or not at all, verified before use; `bundle_folder` has its files
+    version_1      reads bundles of SiMPL from before all learners had one contract
+    golden_trial   a recorded trial of the trainer's agent, which every loading plays again
+    runtime_agent  the calls of an agent in numpy, and the noise that it draws
+    agents         the agents of all learners, one file for each, and the table of them
+    loop           episodes of N tasks, steps of adaptation between them, and evaluation on a fork of the agent
+    numpy_policy   one robot, one observation in, one action out, within microseconds
+    safety, audit  limits, rate limits and a latched stop between any policy and any robot, and their log
+    host           what needs torch: from a trained learner to a bundle, and learning by gradients between episodes
 
-Learners that are not SiMPL:
-
-    bundle_folder    the files of a bundle, whatever they mean
-    learner_contract what such a bundle promises; `learner_bundle` reads and writes it
-    agent_runtime    the calls of an agent in numpy, and the noise that it draws
-    golden_trial     a recorded trial of the trainer's agent, which every loading plays again
-    rows             what agents compute in numpy, and `rows.loop`: episodes and steps of adaptation on a robot
-    learners         the kinds of learners by name; each is a `kind_*` in numpy and an `export_*` from the trainer
+What agents are made of: `spaces`, `networks`, `policies`, `policy_settings`, `distribution`, `recurrent_cells`,
+`task_encoder`, `transitions`, `advantage`.
 
 Nothing is imported here, so that a robot controller loads a bundle with numpy and safetensors alone.
 """

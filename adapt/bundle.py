@@ -1,12 +1,8 @@
-"""A SiMPL policy bundle on disk: a directory that is written whole or not at all, and verified before it is used.
+"""A bundle of any learner but SiMPL on disk, and the agent that it becomes; numpy alone loads and runs it.
 
-    bundle.json            the contract (`contract.py`)
-    weights.safetensors    every weight, float32
-    golden.safetensors     recorded inputs and outputs, recomputed at every load
-    README.md              a card for people
-    MANIFEST.sha256        digest of every other file; `sha256sum -c MANIFEST.sha256` checks it too
-
-A bundle holds data only: JSON and safetensors, no pickle and no code. Its digest is that of the manifest.
+The files are those of `bundle_folder.py`. What a bundle holds is said by its kind (`adapt/learners/kinds.py`); what all
+have in common is the contract (`learner_contract.py`) and the golden trial (`golden_trial.py`), which is played at
+every loading.
 """
 
 from __future__ import annotations
@@ -14,20 +10,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, SpecError
+from ..errors import BundleError, RunError, SpecError
 from ..robots.spec import RobotSpec
+from .agents.kinds import KINDS
 from .bundle_folder import (
     CARD,
     CONTRACT,
     GOLDEN,
     WEIGHTS,
+    check_tensors,
     digest_of,
     json_bytes,
     parse_contract,
@@ -36,9 +34,15 @@ from .bundle_folder import (
     tensor_bytes,
     write_files,
 )
-from .bundle_folder import MANIFEST as MANIFEST
-from .contract import BundleContract, Weights
-from .golden import check_golden, compute_golden_outputs, make_golden_inputs, require_golden
+from .contract import BundleContract, Kind
+from .golden_trial import EPISODES, ROUND, check_trial, play_trial, recorded_noise, require_trial
+from .networks import Array, Weights
+from .runtime_agent import HOST, KEPT, Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows
+from .spaces import RowSpace, split_prefix
+from .version_1 import convert_version_1, is_version_1
+
+TASK = "task."
+"""What begins so among the weights is the state of a task, see `Bundle.task`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,44 +54,150 @@ class Bundle:
     weights: Weights
     """Every weight by name."""
     golden: Weights
-    """Recorded inputs `in.*` and outputs `out.*`."""
+    """The golden trial."""
     digest: str
     """sha256 of the manifest, hexadecimal: equal digests, equal bundles."""
+    task: Arrays = field(default_factory=dict)
+    """What an agent knows of the task that it was adapted to, without an axis of rows; empty for one that starts."""
+    recorded: BundleContract | None = None
+    """As exported, where settings were changed since."""
+
+    @property
+    def kind(self) -> Kind:
+        """How it is run."""
+        return KINDS[self.contract.kind]
+
+    def require_version_1(self, where: str) -> None:
+        """Checks that the bundle is one to convert.
+
+        Raises:
+            BundleError: It is of today.
+        """
+        if self.golden:
+            raise BundleError(f"{where}: expected a bundle of version 1, got one of today; use it as it is")
+
+    @property
+    def trial(self) -> BundleContract:
+        """The contract with which the golden trial was played."""
+        return (self.recorded or self.contract).shortened(self.kind)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Bundle:
+        """The same learner with other settings, those under `learner` in `bundle.json`, than it was exported with.
+
+        Raises:
+            BundleError: One is none of the kind's, or has another type.
+        """
+        learner = self.contract.learner
+        if unknown := sorted(set(settings) - set(learner)):
+            raise BundleError(
+                f"settings: expected some of {', '.join(sorted(learner))}, got '{unknown[0]}'; correct the name"
+            )
+        changed = replace(self.contract, learner={**learner, **settings})
+        self.kind.weight_shapes(changed)  # reads them all
+        return replace(self, contract=changed, recorded=self.recorded or self.contract)
+
+    def make_agent(self, noise: Noise) -> RuntimeAgent:
+        """An agent before its first task; a hosted one acts and does not adapt, see `host.make_hosted`.
+
+        In a bundle of one task every task begins with what is known of it.
+        """
+        agent = self.kind.make_agent(self.contract, self.weights, noise)
+        return AdaptedAgent(agent, self.task) if self.task else agent
+
+
+class AdaptedAgent:
+    """An agent to which every task is the one that it was adapted to."""
+
+    def __init__(self, agent: RuntimeAgent, task: Arrays) -> None:
+        """Wraps the agent.
+
+        Args:
+            agent: Of the learner.
+            task: Its state in one row, without the axis of rows.
+        """
+        self._agent, self._task = agent, task
+
+    @property
+    def space(self) -> RowSpace:
+        """See `RuntimeAgent.space`."""
+        return self._agent.space
+
+    def begin_task(self, rows: int) -> None:
+        """R rows that know the task."""
+        self._agent.begin_task(rows)
+        self._agent.load_state({name: np.repeat(value[None], rows, axis=0) for name, value in self._task.items()})
+
+    def begin_episode(self, *, explore: bool = True) -> None:
+        """See `RuntimeAgent.begin_episode`."""
+        self._agent.begin_episode(explore=explore)
+
+    def act(self, seen: SeenRows) -> Array:
+        """See `RuntimeAgent.act`."""
+        return self._agent.act(seen)
+
+    def observe(self, episodes: RowEpisodes) -> None:
+        """See `RuntimeAgent.observe`."""
+        self._agent.observe(episodes)
+
+    def adapt(self) -> None:
+        """See `RuntimeAgent.adapt`."""
+        self._agent.adapt()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See `RuntimeAgent.state`."""
+        return self._agent.state()
+
+    def load_state(self, arrays: Arrays) -> None:
+        """See `RuntimeAgent.load_state`."""
+        self._agent.load_state(arrays)
+
+
+def write_adapted(
+    path: str | os.PathLike[str], bundle: Bundle, state: Arrays, row: int, provenance: Mapping[str, Any]
+) -> Bundle:
+    """What an agent knows of one task as a bundle of its own: the learner's, in which every task begins with it.
+
+    A hosted agent acts by it and learns no further.
+
+    Args:
+        path: The directory to make.
+        bundle: Of the learner that adapted.
+        state: Of its agent.
+        row: Which of its rows has the task.
+        provenance: Where it comes from.
+
+    Raises:
+        BundleError: See `write_bundle`.
+    """
+    task = {name: value[row] for name, value in state.items() if not name.startswith((HOST, KEPT))}
+    contract = replace(bundle.contract, provenance={**bundle.contract.provenance, **provenance})
+    weights = {**bundle.weights, **{f"{TASK}{name}": value for name, value in task.items()}}
+    return write_bundle(path, contract=contract, weights=weights, golden=bundle.golden)
 
 
 def write_bundle(
     path: str | os.PathLike[str],
     *,
-    contract: Mapping[str, Any],
+    contract: BundleContract,
     weights: Mapping[str, NDArray[Any]],
-    golden: Mapping[str, NDArray[Any]] | None = None,
+    golden: Mapping[str, NDArray[Any]],
 ) -> Bundle:
     """Writes a bundle, verifies what was written, and publishes it by rename; a kill at any time leaves no bundle.
 
     Args:
         path: The directory to make; it must not exist.
-        contract: The content of `bundle.json`, see `BundleContract.to_json`.
-        weights: Every weight by name, float32, see `BundleContract.weight_shapes`.
-        golden: Inputs and outputs recorded by the framework that trained the weights, see `golden.golden_shapes`;
-            None records them with this numpy runtime, which then only guards against later change.
-
-    Returns:
-        The bundle as it was read back.
+        contract: See `BundleContract`.
+        weights: Every weight by name, float32.
+        golden: A trial that the trainer's agent played, see `record_trial.record_trial`.
 
     Raises:
-        BundleError: The path exists, another process writes it, the contract or an array does not fit, the golden pairs
-            cannot be reproduced, or the disk refused.
+        BundleError: The path exists, another process writes it, something does not fit, the numpy runtime does not play
+            the trial as recorded, or the disk refused.
     """
     target = Path(path)
-    checked = BundleContract.from_json(contract)
-    checked.check_weights(weights, "weights")
-    if golden is None:
-        inputs = make_golden_inputs(checked, weights, np.random.default_rng(0))
-        with np.errstate(all="ignore"):
-            golden = inputs | compute_golden_outputs(checked, weights, inputs)
     contents = {
-        CONTRACT: json_bytes(checked.to_json()),
-        CARD: _card(checked).encode(),
+        CONTRACT: json_bytes(contract.to_json()),
+        CARD: make_card(contract).encode(),
         GOLDEN: tensor_bytes(golden),
         WEIGHTS: tensor_bytes(weights),
     }
@@ -96,7 +206,7 @@ def write_bundle(
 
 
 def load_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Reads a bundle and verifies it: files, digests, schema, shapes, finiteness, golden pairs.
+    """Reads a bundle and verifies it: files, digests, schema, kind, shapes, finiteness, golden trial.
 
     Args:
         path: The bundle's directory.
@@ -108,52 +218,86 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     return _verify(contents, digest, Path(path))
 
 
-def require_robot(bundle: Bundle, spec: RobotSpec) -> None:
+def require_robot(contract: BundleContract, spec: RobotSpec) -> None:
     """Checks that a robot is the one that the bundle was made for (its name may differ).
-
-    Args:
-        bundle: The bundle.
-        spec: The robot's own spec.
 
     Raises:
         BundleError: Names the first field in which they differ.
     """
     try:
-        bundle.contract.robot.require_match(spec, f"bundle for robot '{bundle.contract.robot.name}'")
+        contract.robot.require_match(spec, f"bundle for robot '{contract.robot.name}'")
     except SpecError as error:
         raise BundleError(str(error)) from error
 
 
 def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> Bundle:
     """The bundle of these file contents, with everything but the manifest checked."""
-    contract = BundleContract.from_json(parse_contract(contents[CONTRACT], where / CONTRACT))
-    weights = parse_tensors(contents[WEIGHTS], where / WEIGHTS)
-    contract.check_weights(weights, str(where / WEIGHTS))
+    data = parse_contract(contents[CONTRACT], where / CONTRACT)
+    if is_version_1(data):
+        tensors, golden = (parse_tensors(contents[name], where / name) for name in (WEIGHTS, GOLDEN))
+        contract, weights = convert_version_1(data, tensors, golden, str(where))
+        return Bundle(contract, weights, {}, digest)
+    found = data.get("kind")
+    kind = KINDS.get(found) if isinstance(found, str) else None
+    if kind is None:
+        raise BundleError(
+            f"{where / CONTRACT} kind: expected one of {', '.join(sorted(KINDS))}, got {found!r}; load it with the "
+            "version of supple that wrote it"
+        )
+    contract = BundleContract.from_json(data)
+    tensors = parse_tensors(contents[WEIGHTS], where / WEIGHTS)
+    task = split_prefix(tensors, TASK)
+    weights = {name: value for name, value in tensors.items() if not name.startswith(TASK)}
+    shapes = {**kind.weight_shapes(contract), **contract.space.weight_shapes(contract.observation_dim)}
+    check_tensors(weights, shapes, str(where / WEIGHTS), "export the bundle again")
+    if "space.std" in weights and not (weights["space.std"] > 0).all():
+        raise BundleError(f"{where / WEIGHTS}: expected space.std > 0, got {weights['space.std'].min()}; export again")
     golden = parse_tensors(contents[GOLDEN], where / GOLDEN)
-    check_golden(contract, golden, str(where / GOLDEN))
+    check_trial(contract, golden, str(where / GOLDEN))
+    _replay(contract, weights, golden, kind, str(where / WEIGHTS))
+    bundle = Bundle(contract, weights, golden, digest, task=task)
+    if task:
+        try:
+            bundle.make_agent(RandomNoise(np.random.default_rng(0))).begin_task(1)
+        except RunError as error:
+            raise BundleError(f"{where / WEIGHTS}: {error}") from error
+    return bundle
+
+
+def _replay(contract: BundleContract, weights: Weights, golden: Weights, kind: Kind, where: str) -> None:
+    """Plays the golden trial; see `require_trial` for errors."""
+    noise, contract = recorded_noise(golden, where), contract.shortened(kind)
+    episodes = EPISODES
+    if kind.hosted:
+        episodes = ROUND if kind.alone is None else kind.alone(contract)
     with np.errstate(all="ignore"):
-        outputs = compute_golden_outputs(contract, weights, golden)
-    require_golden(golden, outputs, str(where / WEIGHTS))
-    return Bundle(contract, weights, golden, digest)
+        outputs = play_trial(kind.make_agent(contract, weights, noise), golden, episodes)
+    require_trial(golden, outputs, where, episodes=episodes)
+    if not kind.hosted and (left := noise.left()):
+        raise BundleError(f"{where}: expected all recorded noise to be drawn, got {left} draws left; export again")
 
 
-def _card(contract: BundleContract) -> str:
+def make_card(contract: BundleContract) -> str:
     """A card for people: what the bundle is, for which robot, and how to use it."""
-    robot = contract.robot
-    over = "skills" if contract.action_space == "skill" else "raw actions"
-    lines = [f"# Policy for {robot.name}", "", f"Meta-trained over {over}; adapts to a new task in a few episodes.", ""]
+    robot, kind = contract.robot, KINDS[contract.kind]
+    lines = [f"# {contract.kind} for {robot.name}", "", kind.summary, ""]
     lines += ["| | axis | unit | low | high | largest change per second |", "|---|---|---|---|---|---|"]
     for spec in (robot.observation, robot.action, robot.goal):
         for axis in spec.axes:
             rate = "" if axis.rate_limit is None else f"{axis.rate_limit:g}"
             lines.append(f"| {spec.name} | {axis.name} | {axis.unit} | {axis.low:g} | {axis.high:g} | {rate} |")
+    if robot.choices:
+        lines += ["", f"Choices: {', '.join(robot.choices)}."]
+    budget = contract.budget
+    steps = f"{budget.adapt_steps} steps of adaptation" if budget.adapt_steps else "no steps of adaptation"
+    explored = f", the first {budget.exploration_episodes} to explore" if budget.exploration_episodes else ""
     lines += [
         "",
-        f"One action every {robot.control_period:g} s; one skill lasts {contract.skill_horizon} actions "
-        f"(skill dim {contract.skill_dim}, task-embedding dim {contract.embedding_dim}).",
+        f"One action every {robot.control_period:g} s. It was judged by rounds of {budget.episodes} episodes"
+        f"{explored}, with {steps} between them.",
         "",
-        "Load it with `supple.adapt.bundle.load_bundle`, act with `supple.adapt.runtime.NumpyPolicy`, adapt it with "
-        "`supple adapt`. `sha256sum -c MANIFEST.sha256` checks the files.",
+        "Load it with `supple.adapt.learner_bundle.load_bundle`, run it with `supple adapt`. "
+        "`sha256sum -c MANIFEST.sha256` checks the files.",
         "",
         "Where it comes from:",
         "",

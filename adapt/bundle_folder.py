@@ -6,7 +6,7 @@
     README.md              a card for people
     MANIFEST.sha256        digest of every other file; `sha256sum -c MANIFEST.sha256` checks it too
 
-Nothing here knows what the files mean: `bundle.py` does for SiMPL, `learner_bundle.py` for all other learners.
+Nothing here knows what the files mean: `bundle.py` does.
 """
 
 from __future__ import annotations
@@ -214,3 +214,32 @@ def _fsync_folder(folder: Path) -> None:
 def damage(where: Path, expected: str, got: str) -> BundleError:
     """The error that says what is wrong with a bundle's files."""
     return BundleError(f"{where}: expected {expected}, got {got}; {DAMAGED}")
+
+
+def check_tensors(
+    tensors: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]], where: str, remedy: str
+) -> None:
+    """Checks that `tensors` are exactly those of `shapes`, float32 and finite.
+
+    Args:
+        tensors: Arrays by name.
+        shapes: The expected shape of each, by name.
+        where: File or caller, for the message.
+        remedy: What to do about it, for the message.
+
+    Raises:
+        BundleError: Names the first array that is missing, unknown, of another shape or dtype, or not finite.
+    """
+    if missing := sorted(set(shapes) - set(tensors)):
+        raise BundleError(f"{where}: expected tensor '{missing[0]}' {shapes[missing[0]]}, got none; {remedy}")
+    if unknown := sorted(set(tensors) - set(shapes)):
+        raise BundleError(f"{where}: expected only tensors that bundle.json declares, got '{unknown[0]}'; {remedy}")
+    for name, shape in shapes.items():
+        array = tensors[name]
+        if array.shape != shape or array.dtype != np.float32:
+            raise BundleError(
+                f"{where}: expected '{name}' of shape {shape} and dtype float32, "
+                f"got {array.shape} {array.dtype}; {remedy}"
+            )
+        if not np.isfinite(array).all():
+            raise BundleError(f"{where}: expected finite '{name}', got {array[~np.isfinite(array)][0]}; {remedy}")

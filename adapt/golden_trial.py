@@ -27,12 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
-from .agent_runtime import HOST, KEPT, RecordedNoise, RowEpisodes, RuntimeAgent, SeenRows
-from .contract import Weights, check_tensors
-from .golden import GOLDEN_TOLERANCE
-from .learner_contract import LearnerContract
-from .networks import Array
+from .bundle_folder import check_tensors
+from .contract import BundleContract
+from .networks import Array, Weights
+from .runtime_agent import HOST, KEPT, RecordedNoise, RowEpisodes, RuntimeAgent, SeenRows
 
+GOLDEN_TOLERANCE = 1e-5
+"""Largest difference between a recorded output and a recomputed one, relative to max(1, largest output)."""
 LENGTHS = ((6, 4), (3, 6), (6, 5), (4, 6), (6, 2), (1, 6), (5, 6))
 """Decisions of each episode and row."""
 ROUND = 2
@@ -43,7 +44,7 @@ EPISODES, ROWS, DECISIONS = len(LENGTHS), len(LENGTHS[0]), 6
 _NOISE = re.compile(r"in\.noise\.(\d+)\.(normal|uniform)")
 
 
-def make_trial_inputs(contract: LearnerContract, weights: Weights, rng: np.random.Generator) -> dict[str, Array]:
+def make_trial_inputs(contract: BundleContract, weights: Weights, rng: np.random.Generator) -> dict[str, Array]:
     """Inputs of a trial but for the noise: observations within their limits or spread as in training, rewards N(0, 1).
 
     Args:
@@ -69,7 +70,7 @@ def make_trial_inputs(contract: LearnerContract, weights: Weights, rng: np.rando
     }
 
 
-def _input_shapes(contract: LearnerContract) -> dict[str, tuple[int, ...]]:
+def _input_shapes(contract: BundleContract) -> dict[str, tuple[int, ...]]:
     return {
         "in.observation": (EPISODES, ROWS, DECISIONS + 1, contract.observation_dim),
         "in.reward": (EPISODES, ROWS, DECISIONS),
@@ -78,7 +79,7 @@ def _input_shapes(contract: LearnerContract) -> dict[str, tuple[int, ...]]:
     }
 
 
-def check_trial(contract: LearnerContract, golden: Mapping[str, NDArray[Any]], where: str) -> None:
+def check_trial(contract: BundleContract, golden: Mapping[str, NDArray[Any]], where: str) -> None:
     """Checks names, shapes, dtype and finiteness of what does not depend on the kind.
 
     Raises:

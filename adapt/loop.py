@@ -1,326 +1,231 @@
-"""The few-episode adaptation loop, as a generator of one round of episodes at a time.
+"""Episodes and adaptation with an agent of the numpy runtime, without torch: what a robot cell runs.
 
-Nam et al., "Skill-based Meta-Reinforcement Learning", ICLR 2022, section 4.3: explore with a random task embedding,
-infer the embedding from what was seen, then fine-tune policy and critics with it by KL-constrained SAC. Departures,
-each a field of `AdaptConfig`: later exploration episodes may use what earlier ones found, and the explored episodes are
-also learned from.
+`run_episode` is the rollout loop of `meta/collect.py` on numpy arrays; `Adapter` plays episodes with N tasks
+side by side, one row of the robot each, and grants steps of adaptation between them. One row is the case of a real
+robot. A state taken between two episodes resumes exactly. `Adapter.evaluate` plays further episodes with a fork
+of the agent, which leaves the adaptation as it is.
 
-N tasks are adapted side by side, one row of the robot each; each learns from its own episodes only. One row is the case
-of a real robot. A state taken between two rounds resumes exactly.
-
-Axes: N tasks, R rows, C context, E task embedding.
+Axes: N tasks, B repeats of a task, R rows, r rows still running, K decisions, O observation, Z latent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ..errors import RunError
-from ..meta.collect import Episodes, Seen, collect
-from ..meta.simpl.agent import SimplAgent
-from ..meta.simpl.context import context_of
-from ..meta.simpl.finetune import Finetuner
-from ..meta.space import ActionSpace, RawSpace
-from ..meta.state import named_part
-from ..robots.robot import RobotBatch
+from ..errors import ConfigError, RobotFault, RunError
+from ..robots.robot import Float, RobotBatch
 from ..robots.task import Task, goals_of
-from ..skills.gaussian import Gaussian
-from .config import AdaptConfig
+from .contract import Budget
+from .runtime_agent import Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows, repeat_rows
 
 Record = dict[str, Any]
+AGENT = "agent."
+"""What begins so in a state belongs to the agent."""
 
-AT_ONCE = 256
-"""Visited states that all candidates are judged by in one pass of the reward head, which bounds the memory."""
+
+def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.random.Generator) -> RowEpisodes:
+    """Runs one episode in the first `len(goals)` rows; the agent has been told that it begins.
+
+    Args:
+        robot: At least as many rows as goals.
+        agent: Chooses.
+        goals: Shape (R, G).
+        rng: Source of what is random in the robot.
+
+    Raises:
+        RobotFault: The agent chose what is not finite.
+    """
+    rows, space, spec = len(goals), agent.space, robot.spec
+    decisions = -(-spec.episode_steps // space.horizon)
+    active = np.arange(rows)
+    now = robot.reset(active, goals, rng)
+    observation = np.zeros((rows, decisions + 1, now.shape[1]), np.float32)
+    latent = np.zeros((rows, decisions, space.latent_dim), np.float32)
+    reward = np.zeros((rows, decisions), np.float32)
+    length, steps = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+    terminated = np.zeros(rows, np.bool_)
+    lowest, highest = np.full(rows, np.inf, np.float32), np.full(rows, -np.inf, np.float32)
+    success: NDArray[np.bool_] | None = None
+    observation[:, 0] = now
+    for decision in range(decisions):
+        last = reward[active, decision - 1] if decision else np.zeros(len(active), np.float32)
+        chosen = agent.act(SeenRows(now.copy(), active, last))
+        if not np.isfinite(chosen).all():
+            raise RobotFault(
+                f"agent: expected finite choices, got {np.array2string(chosen, threshold=8)}; stop: the observation is "
+                "far outside of the training data"
+            )
+        latent[active, decision] = chosen
+        length[active] += 1
+        running, control = np.ones(len(active), np.bool_), space.hold(chosen)
+        for _ in range(min(space.horizon, spec.episode_steps - decision * space.horizon)):
+            index = active[running]
+            result = robot.step(index, control(now)[running].astype(np.float32))
+            now[running] = result.observation
+            reward[index, decision] += result.reward
+            lowest[index] = np.minimum(lowest[index], result.reward)
+            highest[index] = np.maximum(highest[index], result.reward)
+            if result.success is not None:
+                success = np.zeros(rows, np.bool_) if success is None else success
+                success[index] |= result.success
+            steps[index] += 1
+            terminated[index] = result.terminated
+            running[running] = ~(result.terminated | result.truncated)
+            if not running.any():
+                break
+        observation[active, decision + 1] = now
+        active, now = active[running], now[running]
+        if not len(active):
+            break
+    reward_range = np.stack([lowest, highest], axis=1)
+    return RowEpisodes(observation, latent, reward, length, terminated, steps, reward_range, success)
+
+
+class Evaluation(NamedTuple):
+    """Extra episodes of N tasks."""
+
+    returns: NDArray[np.float64]
+    """Shape (N, B)."""
+    success: NDArray[np.bool_] | None
+    """Shape (N, B); None where the robot does not tell."""
 
 
 class Adapter:
-    """Adapts one agent to N tasks; see the module's docstring."""
+    """Plays episodes of N tasks and lets the agent adapt between them; see the module's docstring."""
 
     def __init__(
         self,
-        agent: SimplAgent,
-        alpha: float,
+        agent: RuntimeAgent,
         robot: RobotBatch,
         tasks: Sequence[Task],
-        config: AdaptConfig,
+        budget: Budget,
+        episodes: int,
+        rng: np.random.Generator,
         *,
-        seed: int = 0,
-        device: torch.device | None = None,
+        make_fork: Callable[[Noise], RuntimeAgent] | None = None,
     ) -> None:
         """Starts before the first episode.
 
         Args:
-            agent: Meta-trained, frozen.
-            alpha: KL multiplier at the end of meta-training.
+            agent: Draws its noise from `rng` too, so that one state holds both.
             robot: At least N rows.
             tasks: What to adapt to.
-            config: Budgets.
-            seed: Seed of exploration, sampling and resets.
-            device: Where the networks live.
+            budget: Episodes of a round; a step of adaptation is due between two rounds where the agent has any.
+            episodes: Per task, in all.
+            rng: Source of all that is random.
+            make_fork: Makes another agent of the same bundle, which acts with the given noise; for `evaluate`.
+
+        Raises:
+            ConfigError: The robot has fewer rows than there are tasks.
         """
-        self.agent, self.alpha, self.robot, self.config = agent, alpha, robot, config
+        if robot.rows < len(tasks):
+            raise ConfigError(
+                f"adaptation to {len(tasks)} tasks: expected as many robot rows, got {robot.rows}; make more rows"
+            )
+        self._make_fork = make_fork
+        self.agent, self.robot, self.budget, self.episodes = agent, robot, budget, episodes
         self.tasks, self.goals = tuple(tasks), goals_of(tasks)
-        self.device = device or torch.device("cpu")
-        self.seed = seed
-        self.rng = np.random.default_rng(seed)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.rng = rng
         self.episode = 0
-        self.explored: list[Episodes] = []
-        self.visited = torch.zeros((len(self.tasks), 0, robot.spec.observation.shape[0]), device=self.device)
-        """Where the episodes of a directed search have been, shape (N, V, O); see `AdaptConfig.visited`."""
-        self.rewarded = np.zeros(len(self.tasks), np.bool_)
-        """Tasks that were rewarded at least once, shape (N,)."""
-        self.space = self._choose_space()
-        self.finetuners: list[Finetuner | None] = [None] * len(self.tasks)
-        if config.method != "simpl":
-            nothing = torch.zeros(0, device=self.device)
-            self.finetuners = [self._make_finetuner(index, nothing) for index in range(len(self.tasks))]
+        self.agent.begin_task(len(self.tasks))
 
     def run(self) -> Iterator[list[Record]]:
-        """Runs to `config.episodes`, yielding one record per task for every round of episodes."""
-        while self.episode < self.config.episodes:
+        """Runs to the last episode, yielding one record per task for each."""
+        while self.episode < self.episodes:
             yield self.round()
 
     def round(self) -> list[Record]:
-        """One episode per task: exploring, or with the task's own policy, which then learns from it."""
-        config = self.config
-        tuned = np.array([tuner is not None for tuner in self.finetuners])
-        everyone = np.arange(len(self.tasks))
-        embedding = self._exploration() if not tuned.all() else None
-        episodes = self._run(self.goals, everyone, embedding, self.rng, self.generator)
+        """One episode per task, after a step of adaptation where one is due."""
+        place, step = self.episode % self.budget.episodes, self.episode // self.budget.episodes
+        if self.budget.adapt_steps and place == 0 and step > 0:
+            self.agent.adapt()
+        self.agent.begin_episode()
+        played = run_episode(self.robot, self.agent, self.goals, self.rng)
+        self.agent.observe(played)
         self.episode += 1
-        self.rewarded |= _succeeded(episodes) > 0
-        if not tuned.all():
-            self.explored = [*self.explored, episodes][-config.exploration_episodes :]
-            if config.search == "directed":
-                states = context_of([episodes], config.visited, self.generator).next_observation
-                self.visited = torch.cat([self.visited, states], 1)
-        updates = [0] * len(self.tasks)
-        for index, tuner in enumerate(self.finetuners):
-            if tuner is not None:
-                updates[index] = tuner.updates_due(tuner.add(_row(episodes, index)))
-                for _ in range(updates[index]):
-                    tuner.update()
-        if self.episode >= config.exploration_episodes and not tuned.all():
-            self._begin_finetuning()
-        return self._records(tuned, episodes, updates)
-
-    def _choose_space(self) -> ActionSpace:
-        if self.config.method != "sac":
-            return self.agent.space
-        # The skill space's scale of observations, x -> (x - mean) / std, read off two points.
-        zero = torch.zeros(self.robot.spec.observation.shape, device=self.device)
-        at_zero = self.agent.space.normalise(zero)
-        std = 1.0 / (self.agent.space.normalise(zero + 1.0) - at_zero)
-        return RawSpace(self.robot.spec, -at_zero * std, std)
-
-    def infer(self, generator: torch.Generator) -> Gaussian:
-        """q(e | the last exploring episodes), each (N, E)."""
-        with torch.no_grad():
-            return self.agent.encode(context_of(self.explored, self.config.context, generator))
-
-    def _exploration(self) -> Tensor:
-        """Embeddings of this round's exploring episodes, shape (N, E)."""
-        embedding = torch.randn(
-            (len(self.tasks), self.agent.embedding_dim), generator=self.generator, device=self.device
-        )
-        if self.config.search == "blind" or not self.explored:
-            return embedding
-        posterior = self.infer(self.generator)
-        known = torch.from_numpy(self.rewarded).to(self.device)[:, None]
-        wider = self.config.wider if self.episode >= self.config.exploration_episodes else 1.0
-        unknown = self._unsearched() if self.episode % 2 else wider * embedding
-        return torch.where(known, posterior.loc + posterior.scale * embedding, unknown)
-
-    @torch.no_grad()
-    def _unsearched(self) -> Tensor:
-        """Embeddings, (N, E), of N(0, I) resampled by the likelihood that no visited state was rewarded.
-
-        Those of tasks that were rewarded are not searched for, and plain draws.
-        """
-        count, agent, generator = self.config.candidates, self.agent, self.generator
-        candidate = torch.randn((count, agent.embedding_dim), generator=generator, device=self.device)
-        chosen = torch.randn((len(self.tasks), agent.embedding_dim), generator=generator, device=self.device)
-        states = agent.space.normalise(self.visited)
-        for row in np.flatnonzero(~self.rewarded):
-            likelihood = candidate.new_zeros(count)
-            for part in torch.split(states[row], AT_ONCE):
-                shape = (count, len(part), -1)
-                logit = agent.predict_reward(candidate[:, None].expand(shape), part.expand(shape))
-                likelihood += torch.nn.functional.logsigmoid(-logit).sum(1)
-            weight = (self.config.evidence / states.shape[1] * likelihood).softmax(0)
-            chosen[row] = candidate[torch.multinomial(weight, 1, generator=generator)[0]]
-        return chosen
-
-    def _begin_finetuning(self) -> None:
-        """Fixes the embedding of each task that is ready, and gives it a policy of its own."""
-        ready = [
-            index
-            for index, tuner in enumerate(self.finetuners)
-            if tuner is None and (self.rewarded[index] or not self.config.keep_searching)
-        ]
-        if ready:
-            embedding = self.infer(self.generator).loc
-            for index in ready:
-                self.finetuners[index] = self._make_finetuner(index, embedding[index])
-
-    def _make_finetuner(self, index: int, embedding: Tensor) -> Finetuner:
-        agent = self.agent
-        tuner = Finetuner(
-            self.space,
-            self.robot.spec.observation.shape[0],
-            -(-self.robot.spec.episode_steps // self.space.horizon),
-            embedding,
-            tuple(int(bias.shape[-1]) for bias in list(agent.critic.biases)[:-1]),
-            self.config.finetune,
-            self.seed + index,
-        )
-        if self.config.method == "simpl":
-            tuner.start_from(agent.policy, agent.critic, self.alpha)
-        if self.config.learn_from_exploration:
-            for episodes in self.explored:
-                tuner.add(_row(episodes, index))
-        return tuner
-
-    def evaluate(self, repeats: int, *, greedy: bool) -> NDArray[np.float32]:
-        """Success of `repeats` extra episodes per task with the policies as they stand, shape (N, repeats).
-
-        For simulators: the loop itself is not disturbed, its random state included. Before the first episode the
-        embedding is random; during exploration it is inferred from the episodes so far.
-        """
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, self.episode, int(greedy)]))
-        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
-        which = np.repeat(np.arange(len(self.tasks)), repeats)
-        results = []
-        for chunk in np.array_split(which, -(-len(which) // self.robot.rows)):
-            embedding: Tensor | None = None
-            if None in self.finetuners:
-                embedding = torch.randn((len(chunk), self.agent.embedding_dim), generator=generator, device=self.device)
-            if embedding is not None and self.explored:
-                embedding = self.infer(generator).loc[torch.from_numpy(chunk).to(self.device)]
-            episodes = self._run(self.goals[chunk], chunk, embedding, rng, generator, greedy=greedy)
-            results.append(_succeeded(episodes))
-        return np.concatenate(results).reshape(len(self.tasks), repeats)
-
-    def _run(
-        self,
-        goals: NDArray[np.float32],
-        which: NDArray[np.int64],
-        embedding: Tensor | None,
-        rng: np.random.Generator,
-        generator: torch.Generator,
-        *,
-        greedy: bool = False,
-    ) -> Episodes:
-        """One episode per row, with the own policy of task `which`, (R,), or the meta-policy at `embedding`, (R, E).
-
-        The embedding may be None where every task has its own policy.
-        """
-
-        def choose(seen: Seen) -> Tensor:
-            observation, prior, rows = seen.observation, seen.prior, seen.rows
-            task_of_row = which[rows]
-            latent = torch.empty_like(prior.loc)
-            if embedding is not None:
-                latent = self.agent.act(observation, prior, embedding[torch.from_numpy(rows)], generator, greedy)
-            for index in np.unique(task_of_row):
-                tuner = self.finetuners[index]
-                if tuner is not None:
-                    own = torch.from_numpy(task_of_row == index).to(self.device)
-                    own_prior = Gaussian(prior.loc[own], prior.scale[own])
-                    latent[own] = tuner.act(observation[own], own_prior, generator, greedy)
-            return latent
-
-        return collect(self.robot, self.space, choose, goals, rng, device=self.device)
-
-    def _records(self, tuned: NDArray[np.bool_], episodes: Episodes, updates: list[int]) -> list[Record]:
-        succeeded = _succeeded(episodes)
+        # without steps of adaptation there is one round, however long
+        explores = (place if self.budget.adapt_steps else self.episode - 1) < self.budget.exploration_episodes
         return [
             {
-                "stage": "finetune" if tuned[row] else "explore",
+                "stage": "explore" if explores else "play",
                 "episode": self.episode,
+                "adaptations": step if self.budget.adapt_steps else 0,
                 "task": task.name,
                 "goal": list(task.goal),
-                "success": bool(succeeded[row]),
-                "return": float(episodes.reward[row].sum()),
-                "steps": int(episodes.steps[row]),
-                "updates": updates[row],
+                "return": float(played.reward[row].sum(dtype=np.float64)),
+                "steps": int(played.steps[row]),
+                "terminated": bool(played.terminated[row]),
+                **({} if played.success is None else {"success": bool(played.success[row])}),
             }
             for row, task in enumerate(self.tasks)
         ]
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the next round depends on."""
-        tensors = {"generator": self.generator.get_state(), "visited": self.visited}
-        facts: dict[str, Any] = {
-            "episode": self.episode,
-            "rng": self.rng.bit_generator.state,
-            "config": asdict(self.config),
-            "tasks": [task.goal for task in self.tasks],
-            "rewarded": self.rewarded.tolist(),
-            "explored": len(self.explored),
-            "finetune": {},
-        }
-        for index, episodes in enumerate(self.explored):
-            tensors |= {f"explored.{index}.{name}": value for name, value in _flatten(episodes).items()}
-        for index, tuner in enumerate(self.finetuners):
-            if tuner is not None:
-                inner, facts["finetune"][str(index)] = tuner.state()
-                tensors |= {f"finetune.{index}.{name}": value for name, value in inner.items()}
-        return {name: value.detach().contiguous() for name, value in tensors.items()}, facts
+    def fork(self, noise: Noise, repeats: int = 1) -> RuntimeAgent:
+        """Another agent that knows what this one knows, at the begin of an episode that is to be as good as it can.
 
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        It acts, and learns nothing of what a host would learn.
+
+        Args:
+            noise: Its own.
+            repeats: Consecutive rows in the task of each row.
+
+        Raises:
+            RunError: The adapter was made without a way to fork its agent.
+        """
+        if self._make_fork is None:
+            raise RunError("adaptation: expected an agent that can be forked, got none; give the adapter make_fork")
+        fork = self._make_fork(noise)
+        fork.load_state(repeat_rows(self.agent.state(), repeats))
+        fork.begin_episode(explore=False)
+        return fork
+
+    def evaluate(self, repeats: int, seed: int, *, greedy: bool) -> Evaluation:
+        """Plays extra episodes with the policies as they stand; for simulators, which have rows to spare.
+
+        A fork of the agent plays, with noise of its own: nothing of the adaptation changes, random states included.
+
+        Args:
+            repeats: Episodes of each task, B; > 0.
+            seed: The same seed gives the same episodes after the same number of episodes.
+            greedy: Take the mean of the policy, or its likeliest choice.
+
+        Raises:
+            RunError: The adapter was made without a way to fork its agent.
+        """
+        rng = np.random.default_rng(np.random.SeedSequence([seed, self.episode, int(greedy)]))
+        most = max(1, self.robot.rows // len(self.tasks))
+        returns, success = [], []
+        for begin in range(0, repeats, most):
+            count, noise = min(most, repeats - begin), RandomNoise(rng)
+            fork = self.fork(noise, count)
+            noise.quiet = greedy
+            played = run_episode(self.robot, fork, np.repeat(self.goals, count, axis=0), rng)
+            returns.append(played.reward.sum(axis=1, dtype=np.float64).reshape(-1, count))
+            if played.success is not None:
+                success.append(played.success.reshape(-1, count))
+        return Evaluation(np.concatenate(returns, axis=1), np.concatenate(success, axis=1) if success else None)
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Everything that the next episode depends on: arrays by name, and JSON facts."""
+        arrays = {f"{AGENT}{name}": value for name, value in self.agent.state().items()}
+        goals = [list(task.goal) for task in self.tasks]
+        return arrays, {"episode": self.episode, "rng": self.rng.bit_generator.state, "tasks": goals}
+
+    def load_state(self, arrays: Arrays, facts: dict[str, Any]) -> None:
         """Goes on exactly where `state` was taken.
 
         Raises:
             RunError: The state lacks a part or belongs to other tasks.
         """
-        if [tuple(goal) for goal in facts.get("tasks", [])] != [task.goal for task in self.tasks]:
+        if facts.get("tasks") != [list(task.goal) for task in self.tasks]:
             raise RunError("adaptation checkpoint: expected this run's tasks, got others; start a new run folder")
         try:
-            self.generator.set_state(tensors["generator"].cpu())
-            self.visited = tensors["visited"].to(self.device)
             self.rng.bit_generator.state = facts["rng"]
-            self.episode = facts["episode"]
-            self.rewarded = np.array(facts["rewarded"], np.bool_)
-            self.explored = [
-                _unflatten(named_part(tensors, f"explored.{index}.")) for index in range(facts["explored"])
-            ]
-            self.finetuners = [None] * len(self.tasks)
-            for index, inner in facts["finetune"].items():
-                part = named_part(tensors, f"finetune.{index}.")
-                tuner = self._make_finetuner(int(index), part["module.embedding"])
-                tuner.load_state(part, inner)
-                self.finetuners[int(index)] = tuner
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            self.episode = int(facts["episode"])
+        except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"adaptation checkpoint: expected a whole state, got {error}; start again") from error
-
-
-def _succeeded(episodes: Episodes) -> NDArray[np.float32]:
-    return (episodes.reward.sum(1) > 0.0).float().cpu().numpy()
-
-
-def _row(episodes: Episodes, index: int) -> Episodes:
-    """The episode of one row, as a batch of one."""
-    return _unflatten({name: value[index : index + 1] for name, value in _flatten(episodes).items()})
-
-
-def _flatten(episodes: Episodes) -> dict[str, Tensor]:
-    """An episode's tensors without the low-level path, which adaptation does not use."""
-    tensors = episodes._asdict()
-    prior = tensors.pop("prior")
-    del tensors["path"]
-    tensors = {name: value for name, value in tensors.items() if value is not None}
-    return tensors | {"prior_loc": prior.loc, "prior_scale": prior.scale}
-
-
-def _unflatten(tensors: dict[str, Tensor]) -> Episodes:
-    prior = Gaussian(tensors.pop("prior_loc"), tensors.pop("prior_scale"))
-    return Episodes(prior=prior, path=tensors["observation"].new_zeros(0), **tensors)
+        self.agent.load_state({n.removeprefix(AGENT): v for n, v in arrays.items() if n.startswith(AGENT)})

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from ..errors import SpecError
 from ..robots.spec import RobotSpec
-from .agent_runtime import RowEpisodes, RuntimeAgent, SeenRows
 from .networks import Array
+from .runtime_agent import RowEpisodes, RuntimeAgent, SeenRows
 
 Double = NDArray[np.float64]
 _ROW = np.zeros(1, np.int64)
@@ -108,7 +108,7 @@ class MetaWorldAgent:
     """Has the methods of Meta-World's `MetaLearningAgent`.
 
     Args:
-        make_agent: From the index of the environment, an agent of one row: `LearnerBundle.make_agent` with noise of its
+        make_agent: From the index of the environment, an agent of one row: `Bundle.make_agent` with noise of its
             own for each, or a `TorchRowAgent`.
         robot: The contract that the agents were trained for; `observation` and `action` are those of Meta-World, and
             `episode_steps` is the length of its episodes.

@@ -1,21 +1,19 @@
-"""Forward passes of a bundle's networks in numpy, many rows at once; `encoder.py` has that of the task encoder.
+"""What the networks of all agents are made of, in numpy, many rows at once.
 
-The policy is that of Nam et al., Skill-based Meta-Reinforcement Learning, ICLR 2022: a residual on the skill prior of
-Pertsch et al., Accelerating Reinforcement Learning with Learned Skill Priors, CoRL 2020.
-
-Axes: B batch, O observation, A action, Z skill, E task embedding.
+Axes: B batch, Z latent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import CRITICS, BundleContract, Weights
-
 Array = NDArray[np.float32]
+Weights = Mapping[str, Array]
+"""Weights by name."""
 
 
 class Gaussian(NamedTuple):
@@ -67,66 +65,3 @@ def compute_mlp(weights: Weights, name: str, inputs: Array) -> Array:
         inputs = inputs @ np.swapaxes(weight, -1, -2) + bias[..., None, :]
         index += 1
     return inputs
-
-
-def compute_normalised(weights: Weights, observation: Array) -> Array:
-    """(observation - mean) / std, shape (B, O)."""
-    return (observation - weights["normaliser.mean"]) / weights["normaliser.std"]
-
-
-def compute_prior(contract: BundleContract, weights: Weights, observation: Array) -> Gaussian:
-    """The skill prior p(z | s) of Pertsch et al. 2020; for raw actions the fixed Gaussian of the contract.
-
-    Args:
-        contract: The bundle's contract.
-        weights: Weights by name.
-        observation: Shape (B, O).
-    """
-    if contract.prior_scale is not None:
-        shape = (len(observation), contract.skill_dim)
-        return Gaussian(np.zeros(shape, np.float32), np.full(shape, contract.prior_scale, np.float32))
-    loc, log_scale = np.split(compute_mlp(weights, "prior", compute_normalised(weights, observation)), 2, axis=-1)
-    return Gaussian(loc, scale_from_log(log_scale))
-
-
-def compute_policy(contract: BundleContract, weights: Weights, observation: Array, embedding: Array) -> Gaussian:
-    """The policy pi(z | s, e): loc = prior loc + delta, scale as in `residual_scale`, Nam et al. 2022.
-
-    Args:
-        contract: The bundle's contract.
-        weights: Weights by name.
-        observation: Shape (B, O).
-        embedding: Task embeddings, shape (B, E).
-    """
-    prior = compute_prior(contract, weights, observation)
-    inputs = np.concatenate([compute_normalised(weights, observation), embedding], axis=-1)
-    delta_loc, delta_scale = np.split(compute_mlp(weights, "policy", inputs), 2, axis=-1)
-    return Gaussian(prior.loc + delta_loc, residual_scale(prior.scale, delta_scale, contract.min_scale))
-
-
-def compute_action(contract: BundleContract, weights: Weights, observation: Array, skill: Array) -> Array:
-    """The action, shape (B, A), within the limits: the decoder's for a skill, the skill itself for raw actions.
-
-    Args:
-        contract: The bundle's contract.
-        weights: Weights by name.
-        observation: Shape (B, O).
-        skill: Shape (B, Z).
-    """
-    if contract.action_space == "skill":
-        inputs = np.concatenate([compute_normalised(weights, observation), skill], axis=-1)
-        skill = compute_mlp(weights, "decoder", inputs)
-    return np.clip(skill, contract.robot.action.low, contract.robot.action.high)
-
-
-def compute_value(weights: Weights, observation: Array, skill: Array, embedding: Array) -> Array:
-    """Q_j(s, z, e) of each critic j, shape (critics, B).
-
-    Args:
-        weights: Weights by name.
-        observation: Shape (B, O).
-        skill: Shape (B, Z).
-        embedding: Shape (B, E).
-    """
-    inputs = np.concatenate([compute_normalised(weights, observation), skill, embedding], axis=-1)
-    return compute_mlp(weights, "critic", np.broadcast_to(inputs, (CRITICS, *inputs.shape)))[..., 0]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .networks import Array, Gaussian, compute_mlp, softplus
-from .rows.space import mlp_shapes
+from .spaces import mlp_shapes
 
 ENCODERS = ("mean-max", "set-transformer")
 HEADS, POINTS = 4, 32

@@ -1,9 +1,9 @@
 """Runs every `bench_*.py` of this folder in a process of its own, prints the tables and writes all records to a file.
 
-    python benchmarks                          writes runs/bench.json
-    python benchmarks docs/results/speed.json  what the documentation shows; then: make results
+    python -m benchmarks                          writes runs/bench.json
+    python -m benchmarks docs/results/speed.json  what the documentation shows; then: make results
 
-Each benchmark prints a JSON list of records (`pipeline/results/records.py`) and measures its peer in the same run.
+Each benchmark prints a JSON list of records (`benchmarks/results/records.py`) and measures its peer in the same run.
 Those of reliability go into `reliability.json` in the same folder.
 """
 
@@ -13,8 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from supple.pipeline.results.pages import render_tables
-from supple.pipeline.results.records import load_records
+from .results.pages import render_tables
+from .results.records import load_records
 
 FOLDER = Path(__file__).resolve().parent
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MUJOCO_GL": "disable"}

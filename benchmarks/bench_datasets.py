@@ -1,7 +1,7 @@
 """How fast data moves: windows from the sampler against a loop, and D4RL HDF5 to a store against a file copy.
 
-Prints a JSON list of records (schema: `pipeline/results/records.py`). A round times both sides one after the other, so
-that a busy machine slows both; `low` and `high` bound the middle 95 % of the rounds, a ratio is the median of their
+Prints a JSON list of records (schema: `benchmarks/results/records.py`). A round times both sides one after the other,
+so that a busy machine slows both; `low` and `high` bound the middle 95 % of the rounds, a ratio is the median of their
 ratios. Both sides of the ingest sync their files to the disk; ours also hashes source and store, and checks every
 value.
 

@@ -1,9 +1,9 @@
 """What one meta-training update costs when a setting of the preset `maze` is put back to its published value.
 
-Prints a JSON list of records (schema: `pipeline/results/records.py`). A round times every variant one after the other,
-each over two updates (of which one also updates the policy where `policy_every` is 2), so that a busy machine slows
-all; times are milliseconds per update of one thread, the ratio is the median of the rounds' ratios to the preset. What
-the departures do to learning stands beside these in `docs/published-run.md`.
+Prints a JSON list of records (schema: `benchmarks/results/records.py`). A round times every variant one after the
+other, each over two updates (of which one also updates the policy where `policy_every` is 2), so that a busy machine
+slows all. Times are milliseconds per update of one thread, the ratio is the median of the rounds' ratios to the preset.
+What the departures do to learning stands beside these in `docs/published-run.md`.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_departures.py
 """

@@ -1,6 +1,6 @@
 """How fast the array robots of the meta-RL families step: 256 rows on one core, resets of ended rows included.
 
-Prints a JSON list of records (schema: `pipeline/results/records.py`): row-steps per second of processor time, over
+Prints a JSON list of records (schema: `benchmarks/results/records.py`): row-steps per second of processor time, over
 rounds in which every family takes its turn; `low` and `high` bound the middle 95 % of the rounds. Actions are drawn
 before the clock starts.
 

@@ -1,6 +1,6 @@
 """How fast meta-training runs on the maze: closed-loop skill collection, and the meta-update against plain products.
 
-Prints a JSON list of records (schema: `pipeline/results/records.py`). A round times every method one after the other,
+Prints a JSON list of records (schema: `benchmarks/results/records.py`). A round times every method one after the other,
 so that a busy machine slows all; `low` and `high` bound the middle 95 % of the rounds, a ratio is the median of the
 rounds' ratios. Metrics named `cpu` count the processor time of all threads of this process instead of wall time: on a
 busy machine only they mean anything.

@@ -1,6 +1,6 @@
 """How fast the maze robot steps: 80 rows of `MazeBatch` against a Python loop over 80 MjData; and the planner.
 
-Prints a JSON list of records (schema: `pipeline/results/records.py`). A round times every method one after the other,
+Prints a JSON list of records (schema: `benchmarks/results/records.py`). A round times every method one after the other,
 so that a busy machine slows all; `low` and `high` bound the middle 95 % of the rounds, a ratio is the median of the
 rounds' ratios. All methods apply the same actions, held for 10 steps, clip actions and velocities, and gather float32
 observations.

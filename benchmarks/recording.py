@@ -10,7 +10,7 @@ from typing import Any
 
 
 def print_records(benchmark: str, command: str, began: float, records: Iterable[Mapping[str, Any]]) -> None:
-    """Prints a JSON list of records; the schema is that of `pipeline/results/records.py`.
+    """Prints a JSON list of records; the schema is that of `benchmarks/results/records.py`.
 
     Args:
         benchmark: name of the table that they belong to.

@@ -16,7 +16,7 @@ from ..robots.spec import ArraySpec, RobotSpec
 from .episode import Episode
 
 Array = npt.NDArray[np.float64]
-OBSERVATION_MARGIN = 0.05
+OBSERVATION_MARGIN = 0.1
 """Share of an axis' range by which an observation may lie outside."""
 ACTION_MARGIN = 1e-6
 """Share of an axis' range by which an action may lie outside: rounding to float32."""

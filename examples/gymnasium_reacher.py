@@ -9,16 +9,24 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
+from supple.meta.simpl.deployment import DeploymentConfig
+from supple.pipeline.learners import SimplSettings
+from supple.pipeline.presets import RunConfig
+from supple.pipeline.settings.adapt import AdaptStageConfig
+from supple.pipeline.settings.extract import ExtractConfig
+from supple.pipeline.settings.generate import GenerateConfig
 from supple.robots.gymnasium_family import GymnasiumFamily
 from supple.robots.play import NoiseConfig
 from supple.robots.robot import Bool, Float
 from supple.robots.spec import Axis
+from supple.skills.config import SkillConfig
 
 RADIUS = 0.02  # m, within which the target counts as reached
 
 
 class Reacher(ReacherEnv):
-    """Reacher-v5 whose target is where the task says, and which pays 1 and ends there."""
+    """Reacher-v5 whose target is where the task says."""
 
     target = np.zeros(2)
 
@@ -27,22 +35,17 @@ class Reacher(ReacherEnv):
         self.set_state(np.concatenate([self.data.qpos[:2], self.target]), self.data.qvel)
         return self._get_obs()
 
-    def step(self, action: Any) -> Any:
-        observation, _, _, truncated, info = super().step(action)
-        reached = bool(np.linalg.norm(observation[8:10]) <= RADIUS)
-        return observation, float(reached), reached, truncated, info
-
 
 def set_target(env: Any, goal: Float) -> None:
     env.target = goal.astype(np.float64)
 
 
 def compute_reward(observation: Float, goals: Float) -> tuple[Float, Bool]:
-    """What other targets would have paid: the fingertip follows from the cosines and sines of the angles."""
-    cos, sin = observation[..., None, :2], observation[..., None, 2:4]
+    """1 at the target, which ends the task; the fingertip follows from the cosines and sines of the angles."""
+    cos, sin = observation[..., :2], observation[..., 2:4]
     x = 0.1 * cos[..., 0] + 0.11 * (cos[..., 0] * cos[..., 1] - sin[..., 0] * sin[..., 1])
     y = 0.1 * sin[..., 0] + 0.11 * (sin[..., 0] * cos[..., 1] + cos[..., 0] * sin[..., 1])
-    reached = np.hypot(x - goals[:, 0], y - goals[:, 1]) <= RADIUS
+    reached = np.hypot(x - goals[..., 0], y - goals[..., 1]) <= RADIUS
     return reached.astype(np.float32), reached
 
 
@@ -60,5 +63,28 @@ REACHER = GymnasiumFamily(
     success="terminated",
     reward=compute_reward,
     episode_steps=100,
+    num_train_tasks=24,
     noise=NoiseConfig(amplitude=(0.03, 0.2)),
 )
+PRESETS = {
+    "reacher": RunConfig(
+        robot=REACHER,
+        generate=GenerateConfig(steps=60_000, rows=20),
+        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=2_000)),
+        learner=SimplSettings(
+            config=SimplConfig(
+                bfloat16=False,
+                hidden=(128, 128, 128),
+                encoder_hidden=64,
+                learning_rate=1e-3,
+                target_rate=0.05,
+                posterior_tasks=12,
+                batch=64,
+                epochs=30,
+                pool_episodes=2000,
+            ),
+            deployment=DeploymentConfig(finetune=FinetuneConfig(bfloat16=False)),
+        ),
+        adapt=AdaptStageConfig(episodes=60),
+    ),
+}

@@ -5,46 +5,48 @@ The task is a place that the hand has to come within 10 cm of. The arm does not 
 
 from pathlib import Path
 
-from supple.adapt.config import AdaptConfig
-from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
+from supple.meta.simpl.deployment import DeploymentConfig
+from supple.pipeline.learners import SimplSettings
 from supple.pipeline.presets import RunConfig
 from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.settings.extract import ExtractConfig
 from supple.pipeline.settings.generate import GenerateConfig
-from supple.pipeline.settings.meta_train import MetaTrainConfig
 from supple.robots.mjcf_family import MjcfFamily
+from supple.robots.waypoint_play import WaypointConfig
 from supple.skills.config import SkillConfig
 
 ARM = MjcfFamily(
     name="my-arm",
     model=Path(__file__).with_name("my_arm.xml"),
-    control_period=0.04,
+    control_period=0.05,
     goal_site="hand",
     goal_low=(-0.75, -0.75, 0.05),
     goal_high=(0.75, 0.75, 1.0),
     success_radius=0.1,
     keyframe="home",
-    episode_steps=120,
-    num_train_tasks=40,
-    num_test_tasks=10,
+    episode_steps=100,
+    waypoints=WaypointConfig(sweep_time=(0.6, 1.2)),
 )
 PRESETS = {
     "arm": RunConfig(
         robot=ARM,
-        generate=GenerateConfig(steps=200_000),
-        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3, num_updates=3_000)),
-        meta_train=MetaTrainConfig(
-            simpl=SimplConfig(
+        generate=GenerateConfig(steps=100_000),
+        extract=ExtractConfig(skill=SkillConfig(kl_weight=3e-5, num_updates=2_000)),
+        learner=SimplSettings(
+            config=SimplConfig(
+                bfloat16=False,
                 hidden=(128, 128, 128),
                 encoder_hidden=64,
                 learning_rate=1e-3,
                 target_rate=0.05,
                 posterior_tasks=12,
                 batch=64,
-                epochs=60,
+                epochs=40,
                 pool_episodes=2400,
-            )
+            ),
+            deployment=DeploymentConfig(finetune=FinetuneConfig(bfloat16=False)),
         ),
-        adapt=AdaptStageConfig(loop=AdaptConfig(episodes=80)),
+        adapt=AdaptStageConfig(episodes=60),
     ),
 }

@@ -1,10 +1,10 @@
 """The protocols of meta-learners and of the agents that they train, whatever their family.
 
-An agent is what evaluation, export and a robot see; a learner is what a training stage sees.
+Evaluation, export and a robot see the agent; a training stage sees the learner.
 
 A gradient learner changes its parameters in `adapt`, a memory learner its hidden state in `act`, an inference learner
 its belief in `observe`; who runs an agent calls all of them and need not know which it is. What the agent was
-meta-trained to (weights) is fixed after its construction; what it finds out about a task changes.
+meta-trained to (weights) is fixed after its construction; its knowledge of a task changes.
 
 Axes: R rows, r rows still running, Z latent, N train tasks, G goal.
 """
@@ -35,11 +35,11 @@ class AdaptiveAgent(Actor, Protocol):
 
     @property
     def rollouts(self) -> int:
-        """So many consecutive rows have one task and adapt together; 1 where each row learns for itself."""
+        """Number of consecutive rows that have one task and adapt together; 1 where each row learns for itself."""
         ...
 
     def adapt(self) -> None:
-        """One step of adaptation to what was observed since the last one (an inner gradient step, for instance)."""
+        """One step of adaptation to the episodes since the last one (an inner gradient step, for instance)."""
         ...
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

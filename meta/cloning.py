@@ -61,7 +61,7 @@ class Cloned(NamedTuple):
 
 
 def play_latents(space: ActionSpace, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-    """The decisions that windows of play data come to in a space: observations (B, O) and latents (B, Z).
+    """The decisions in a space that windows of play data amount to: observations (B, O) and latents (B, Z).
 
     Args:
         space: Skills are the means of the skill model's encoder; raw and unit actions and choices are the actions.

@@ -56,7 +56,7 @@ class Evaluation(NamedTuple):
     terminated: NDArray[np.bool_]
     """Whether the task ended the episode (at a goal, or a death), not the time limit, shape (N, M, S + 1, E, B)."""
     exploration_episodes: int
-    """So many first episodes of each round do not count."""
+    """Number of first episodes of each round that do not count."""
 
     def per_episode(self) -> Scores:
         """Mean return of each episode of each round, shape (N, S + 1, E)."""

@@ -27,7 +27,7 @@ from ..skills.network import MLP, make_linear
 
 FIRST_ADDRESS = 5.0
 """Factor on the first weights of the addresses. Drawn as other layers are, all places begin with nearly the same
-address, and it takes long to tell them apart: 100 iterations on tabular MDPs that came to 143 with it stopped at 126
+address, and it takes long to tell them apart: 100 iterations on tabular MDPs that reached 143 with it stopped at 126
 without (one seed, by the hidden state alone)."""
 
 CHUNK = 32

@@ -51,7 +51,7 @@ def episodes_tensors(rounds: Sequence[Episodes]) -> dict[str, Tensor]:
 
 
 def load_episodes(tensors: Mapping[str, Tensor], count: int) -> list[Episodes]:
-    """So many rounds out of what `episodes_tensors` gave; a missing field is a KeyError or a TypeError."""
+    """This many rounds out of the tensors of `episodes_tensors`; a missing field is a KeyError or a TypeError."""
     rounds = []
     for index in range(count):
         fields = named_part(tensors, f"{index}.")

@@ -101,7 +101,7 @@ def make_task_batch(
 
 
 def first_tasks(batch: TaskBatch, tasks: int) -> TaskBatch:
-    """The samples of the first so many tasks."""
+    """The samples of the first tasks, this many."""
     fields = batch._asdict()
     old = fields.pop("old")
     return TaskBatch(

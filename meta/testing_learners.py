@@ -149,7 +149,7 @@ class MetaLearnerContract(ABC):
         return episodes
 
     def learn_task(self, learner: MetaLearner, agent: AdaptiveAgent, seed: int = 0) -> None:
-        """A task from its begin: two episodes, then the steps of adaptation with an episode before each."""
+        """A new task: two episodes, then the steps of adaptation with an episode before each."""
         agent.begin_task(self.rows(agent))
         self.play(learner, agent, seed)
         for step in range(self.adapt_steps):

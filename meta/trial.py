@@ -32,7 +32,7 @@ class Trial:
     episodes: Count = 1
     """N, episodes of a trial; > 0."""
     exploration_episodes: CountFromZero = 0
-    """The first so many episodes only serve to find out: their rewards are seen but do not count (E-RL2, Stadie et al.,
+    """Number of first episodes that only explore: their rewards are seen but do not count (E-RL2, Stadie et al.,
     "Some Considerations on Learning to Explore via Meta-Reinforcement Learning", 2018, Eq. 8)."""
 
     def __post_init__(self) -> None:

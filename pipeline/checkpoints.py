@@ -21,7 +21,7 @@ _NAME = re.compile(r"checkpoint-(\d{12})\.safetensors")
 
 
 class Checkpoint(NamedTuple):
-    """What a stage goes on from."""
+    """The state from which a stage goes on."""
 
     tensors: Any
     facts: dict[str, Any]

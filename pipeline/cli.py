@@ -11,7 +11,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
@@ -84,18 +84,16 @@ VERBS = {
         "Meta-train a policy over skills (or raw actions) on a set of training tasks.",
         (
             "supple meta-train runs/my/extract --out runs/my/meta-train --threads 2",
-            "supple meta-train runs/my/extract --robot maze --robot.num-train-tasks 20 --simpl.epochs 100",
-            "supple meta-train runs/my/extract --action-space raw",
+            "supple meta-train runs/my/extract --robot maze --robot.num-train-tasks 20 --learner.config.epochs 100",
+            "supple meta-train runs/my/extract --learner rl2 --action-space skill",
+            "supple meta-train --learner maml --robot arms --action-space unit",
         ),
     ),
     "export": Entry(
         "verbs.train",
         "Export",
         "Write the policy bundle of a meta-trained agent.",
-        (
-            "supple export runs/my/meta-train --out runs/my/export",
-            "supple export runs/bench-meta/demo-rl2/seed0 --out runs/my/rl2-bundle",
-        ),
+        ("supple export runs/my/meta-train --out runs/my/export",),
     ),
     "adapt": Entry(
         "verbs.adapt",
@@ -103,18 +101,8 @@ VERBS = {
         "Adapt a bundle to tasks, as its learner does: inference and fine-tuning, memory, or gradient steps.",
         (
             "supple adapt runs/demo/export/bundle --tasks goals.csv --episodes 100 --seed 0 --json",
-            "supple adapt runs/demo --method spirl --episodes 300",
+            "supple adapt runs/demo --settings search=blind finetune.batch=128 --episodes 300",
             "supple adapt runs/my/rl2-bundle --seed 1",
-        ),
-    ),
-    "bench-meta": Entry(
-        "verbs.bench_meta",
-        "BenchMeta",
-        "Reproduce cells of the meta-RL results table: meta-train, then evaluate on held-out tasks.",
-        (
-            "supple bench-meta --list",
-            "supple bench-meta demo-maml demo-rl2",
-            "supple bench-meta maml-2d-navigation --seeds 0 1 2 --out runs/bench-meta --threads 1",
         ),
     ),
     "report": Entry(
@@ -184,10 +172,6 @@ def parse(verb: str, arguments: Sequence[str]) -> "Verb":
         from .verbs.run import parse_run
 
         return parse_run(arguments, description)
-    if verb == "adapt":
-        from .verbs.adapt import parse_adapt
-
-        return parse_adapt(arguments, description)
     from .cli_common import parse_verb
 
     kind: type[Verb] = getattr(importlib.import_module(f".{entry.module}", __package__), entry.name)
@@ -253,15 +237,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Verb and options; None takes those of the process.
     """
-    given = sys.argv[1:] if arguments is None else arguments
+    return run_program("supple", dispatch, sys.argv[1:] if arguments is None else arguments)
+
+
+def run_program(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequence[str]) -> int:
+    """Runs a command; errors that its user can mend become one line and an exit code.
+
+    Args:
+        program: What is typed before the arguments.
+        dispatch: Does it, and returns the exit code.
+        given: The arguments.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return require_streams() or end_streams(run_verb(given))
+    return require_streams() or end_streams(run_verb(program, dispatch, given))
 
 
-def run_verb(given: Sequence[str]) -> int:
+def run_verb(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequence[str]) -> int:
     """Runs one verb and says what stopped it; an error that nobody has foreseen passes through, with its traceback."""
-    command = shlex.join(["supple", *given])
+    command = f"{program} {shlex.join(given)}"
     try:
         require_text(given)
         return dispatch(given)

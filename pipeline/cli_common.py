@@ -22,6 +22,7 @@ from .progress import ProgressView, make_progress
 from .robots import RobotChoice, find_robot
 from .stage import Machine, Stage, StageResult, compute_fields, run_stage
 
+PROGRAM = "supple"
 RUNS = Path("runs")
 """Where stages go without --out: into `runs/<verb>-<key>`, so that the same command always finds its own folder."""
 
@@ -57,7 +58,7 @@ class AboutRobot:
     usual_robot: ClassVar[str | None] = None
     """The family without `--robot`; None for a verb that can do without."""
     named: ClassVar[RobotChoice | None] = None
-    """What `--robot` named; set by `bind_robot`."""
+    """What `--robot` named; set by `bind`."""
     robot: tyro.conf.Suppress[RobotFamily | None] = None
     """Settings of the robot that `--robot` names."""
 
@@ -66,30 +67,47 @@ class AboutRobot:
         """The robot with the settings of the command line; None where none was named."""
         return None if self.named is None or self.robot is None else replace(self.named, family=self.robot)
 
+    @classmethod
+    def bind(cls, arguments: Sequence[str]) -> tuple[type[Any], list[str]]:
+        """The arguments of the verb for the robot that is named among them, and the other arguments.
+
+        Raises:
+            ConfigError: there is no such robot.
+        """
+        reference, rest = take_option("--robot", arguments)
+        if reference is None and cls.usual_robot is None:
+            return cls, rest
+        choice = find_robot(reference or cls.usual_robot or "")
+        return bind_choice(cls, "robot", choice.family, named=choice), rest
+
     def require_choice(self) -> RobotChoice:
         """The robot of a verb that has a usual one."""
-        assert self.choice is not None, "bind_robot gives the usual robot"
+        assert self.choice is not None, "bind gives the usual robot"
         return self.choice
 
 
-def bind_robot(kind: type[Any], choice: RobotChoice | None) -> type[Any]:
-    """The verb's arguments with the settings of this family among them, so that its fields are options."""
-    if choice is None:
-        return kind
-    family = type(choice.family)
+def bind_choice(kind: type[Any], name: str, settings: object, **named: object) -> type[Any]:
+    """The verb's arguments with the settings of what was chosen among them, so that its fields are options.
+
+    Args:
+        kind: Dataclass of the verb.
+        name: Its field that holds the settings.
+        settings: A dataclass object, whose values are the defaults.
+        named: Attributes of the class that say what was chosen.
+    """
     bound = make_dataclass(
         kind.__name__,
-        [("robot", family, field(default=choice.family))],
+        [(name, type(settings), field(default=settings))],
         bases=(kind,),
         frozen=True,
         kw_only=True,
-        namespace={"named": choice, "__doc__": kind.__doc__},
+        namespace={**named, "__doc__": kind.__doc__},
     )
     return cast(type[Any], bound)
 
 
-def take_robot(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The value of `--robot`, and the other arguments.
+def take_option(name: str, arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value of an option such as `--robot`, and the other arguments.
 
     Raises:
         ConfigError: it has no value, or stands twice.
@@ -97,14 +115,14 @@ def take_robot(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     rest, found = [], []
     waiting = iter(arguments)
     for argument in waiting:
-        if argument == "--robot":
+        if argument == name:
             found.append(next(waiting, ""))
-        elif argument.startswith("--robot="):
-            found.append(argument.removeprefix("--robot="))
+        elif argument.startswith(f"{name}="):
+            found.append(argument.removeprefix(f"{name}="))
         else:
             rest.append(argument)
     if len(found) > 1 or "" in found:
-        raise ConfigError(f"--robot: expected one name of a robot, got {found}; see --help")
+        raise ConfigError(f"{name}: expected one name, got {found}; see --help")
     return (found[0] if found else None), rest
 
 
@@ -127,14 +145,14 @@ def choose_device(name: str) -> Literal["cpu", "cuda"]:
     return "cuda" if choose(name).type == "cuda" else "cpu"
 
 
-def make_machine(options: Options, *, uses_torch: bool = True) -> Machine:
-    """The machine facts of these options."""
+def make_machine(options: Options, *, uses_torch: bool = True, program: str = PROGRAM) -> Machine:
+    """The machine facts of these options; `program` is what was typed before the arguments."""
     return Machine(
         device=choose_device(options.device) if uses_torch else "cpu",
         threads=options.threads,
         checkpoint_period=options.checkpoint_period,
         accept_code_change=options.accept_code_change,
-        command=shlex.join(["supple", *sys.argv[1:]]),
+        command=f"{program} {shlex.join(sys.argv[1:])}",
     )
 
 
@@ -146,8 +164,11 @@ def parse_verb(
     default: Parsed | None,
     *,
     see: str | None = None,
+    program: str = "",
 ) -> Parsed:
     """The arguments of a verb; what tyro refuses becomes one line, which points to the help of `see` (of the verb).
+
+    `program` is what is typed before the options; without it, `supple` and the verb.
 
     Raises:
         ConfigError: an unknown option, a value of the wrong type, or one that its config refuses.
@@ -156,14 +177,12 @@ def parse_verb(
     refusal = io.StringIO()
     if issubclass(kind, AboutRobot):
         if default is None:
-            reference, arguments = take_robot(arguments)
-            reference = reference or kind.usual_robot
-            kind = bind_robot(kind, None if reference is None else find_robot(reference))
+            kind, arguments = kind.bind(arguments)
         description += "\n\n" + ROBOT_HELP.format(known=", ".join(FAMILIES))
     try:
         with redirect_stderr(refusal):
-            program = f"supple {verb}"
-            parsed = tyro.cli(kind, prog=program, description=description, args=arguments, default=default)
+            name = program or f"{PROGRAM} {verb}"
+            parsed = tyro.cli(kind, prog=name, description=description, args=arguments, default=default)
         assert parsed is not None, "the default is only None where tyro makes a value of its own"
         try:
             require_bounds(parsed)
@@ -181,7 +200,7 @@ def parse_verb(
     if bounds is not None:  # a config that checks itself, named by its class
         where, name, reason = bounds.groups()
         text = f"{name_option(kind, [*where.replace('-', '_').split('.'), *name.split('.')])}: {reason}"
-    raise ConfigError(f"{verb}: {text}; see supple {see or verb} --help")
+    raise ConfigError(f"{verb}: {text}; see {program or f'{PROGRAM} {see or verb}'} --help")
 
 
 def name_option(kind: Any, path: Sequence[str]) -> str:
@@ -199,8 +218,9 @@ def name_option(kind: Any, path: Sequence[str]) -> str:
 class Runner:
     """Runs stages one after the other under one progress view and one stop request."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, program: str = PROGRAM) -> None:
         self.options = options
+        self.program = program
         self.view: ProgressView = make_progress("json" if options.json else "auto")
         self.stop = StopRequest()
 
@@ -208,7 +228,7 @@ class Runner:
         self, stage: Stage, out: Path | None = None, *, uses_torch: bool = True, reuse: Sequence[Path] = ()
     ) -> StageResult:
         """Runs one stage; without `out`, into a folder named after the stage and its key. See `run_stage`."""
-        machine = make_machine(self.options, uses_torch=uses_torch)
+        machine = make_machine(self.options, uses_torch=uses_torch, program=self.program)
         if out is None:
             out = RUNS / f"{stage.name}-{compute_digest(compute_fields(stage, machine))[:12]}"
         with catch_signals(self.stop):

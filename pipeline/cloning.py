@@ -95,7 +95,7 @@ def _run(steps: Iterable[Cloned]) -> Cloned:
 
 
 def describe(last: Cloned) -> str:
-    """What became of the cloning, for people."""
+    """A line about the result of cloning, for people."""
     return (
         f"cloned the play data: {last.metrics['loss']:.3f} nats per decision after {last.metrics['step']:.0f} updates"
     )

@@ -4,27 +4,28 @@ A learner is one row of `LEARNERS`. A learner of your own needs the same three t
 `LearnerSettings` (a frozen dataclass), an exporter (a function of the trained learner on the CPU and of the settings),
 and the files whose code decides its result.
 
-    LEARNERS["mine"] = LearnerRow(MySettings(), export_mine, ("/path/to/my_learner.py",))
+    ROW = LearnerRow(MySettings(), export_mine, ())  # in my_learner.py; --learner my_learner.py:ROW
 
 Axes: N train tasks, G goal.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from ..adapt.learners.export_maesn import export_maesn
-from ..adapt.learners.export_maml import export_maml
-from ..adapt.learners.export_mlsh import export_mlsh
-from ..adapt.learners.export_pearl import export_pearl
-from ..adapt.learners.export_ppo import export_ppo
-from ..adapt.learners.export_recurrent_updater import export_recurrent_updater
-from ..adapt.learners.export_rl2 import export_rl2
-from ..adapt.learners.export_sac import export_pearl_ft, export_sac
-from ..adapt.learners.export_varibad import export_varibad
-from ..adapt.learners.exported import Exported
+from ..adapt.host.exported import Exported
+from ..adapt.host.maesn import export_maesn
+from ..adapt.host.maml import export_maml
+from ..adapt.host.mlsh import export_mlsh
+from ..adapt.host.pearl import export_pearl
+from ..adapt.host.ppo import export_ppo
+from ..adapt.host.recurrent_updater import export_recurrent_updater
+from ..adapt.host.rl2 import export_rl2
+from ..adapt.host.sac import export_pearl_ft, export_sac
+from ..adapt.host.simpl import export_simpl, export_spirl
+from ..adapt.host.varibad import export_varibad
 from ..errors import BundleError, ConfigError
 from ..meta.adaptive import AdaptiveAgent, MetaLearner
 from ..meta.baselines.distral import DistralConfig
@@ -50,13 +51,19 @@ from ..meta.memory.recurrent_updater import RecurrentUpdaterConfig
 from ..meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
 from ..meta.memory.rl2 import Rl2Config
 from ..meta.memory.rl2_learner import Rl2Learner
+from ..meta.simpl.config import SimplConfig
+from ..meta.simpl.deployment import DeploymentConfig
+from ..meta.simpl.learner import SimplLearner
+from ..meta.simpl.spirl import SpirlConfig, SpirlLearner
 from ..meta.space import ActionSpace
 from ..meta.trial import Trial
 from ..robots.navigation import Navigation, NavigationBatch
 from ..robots.robot import Float, RobotBatch
 from ..robots.spec import RobotSpec
 from .cloning import clone_maml, clone_pearl, describe, open_play
+from .keys import compute_plain
 from .plain_config import read_config
+from .robots import load_user_module
 
 EPISODES = EvaluationConfig(trial=Trial(episodes=20))
 STEPS = EvaluationConfig(adapt_steps=19)
@@ -78,9 +85,8 @@ class LearnerSettings(Protocol):
         """What records call it."""
         ...
 
-    @property
-    def rows(self) -> int:
-        """Robots that the training steps side by side."""
+    def rows(self, tasks: int) -> int:
+        """Robots that the training steps side by side, with so many train tasks."""
         ...
 
     @property
@@ -95,7 +101,7 @@ class LearnerSettings(Protocol):
 
     @property
     def evaluation(self) -> EvaluationConfig:
-        """What the agent has to learn a test task with, where nothing else is asked for."""
+        """Default budget of the agent in a test task."""
         ...
 
     def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
@@ -119,12 +125,97 @@ class FromPlay(ABC):
 
     @abstractmethod
     def start(self, learner: Any, play: Path) -> str:
-        """Changes the first parameters of a learner that `make` made; returns what became of it, for people.
+        """Changes the first parameters of a learner that `make` made; returns a line about the result, for people.
 
         Raises:
             StoreError: There is no whole store at `play`.
             SpecError: The data are of another robot.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimplSettings:
+    """SiMPL's settings in meta-training and in a new task."""
+
+    method: str = "simpl"
+    """What records call it."""
+    config: SimplConfig = field(default_factory=SimplConfig)
+    deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
+    """How it explores, infers and fine-tunes."""
+
+    def __post_init__(self) -> None:
+        """Refuses a search that asks what is not trained; now, and not after hours of meta-training.
+
+        Raises:
+            ConfigError: The search is directed, and the reward head is not trained.
+        """
+        self.deployment.require_reward_head(self.config)
+
+    def rows(self, tasks: int) -> int:
+        """See `LearnerSettings.rows`."""
+        return max(self.config.episodes_per_task) * tasks
+
+    @property
+    def iterations(self) -> int:
+        """See `LearnerSettings.iterations`."""
+        return self.config.epochs
+
+    @property
+    def rollouts(self) -> int:
+        """See `LearnerSettings.rollouts`: each row learns for itself."""
+        return 1
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """See `LearnerSettings.evaluation`: a hundred episodes, of which the first explore."""
+        explored = self.deployment.exploration_episodes
+        return EvaluationConfig(trial=Trial(episodes=max(100, explored + 1), exploration_episodes=explored))
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerSettings.make`."""
+        learner = SimplLearner(space, robot, goals, self.config, seed=seed, device=device)
+
+        def make_agent(agent_seed: int) -> AdaptiveAgent:
+            return learner.agent(self.deployment, seed=agent_seed)
+
+        return Made(learner, make_agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpirlSettings:
+    """SPiRL's settings: each task is learned from scratch, over skills or raw actions."""
+
+    method: str = "spirl"
+    """What records call it."""
+    config: SpirlConfig = field(default_factory=SpirlConfig)
+
+    def rows(self, tasks: int) -> int:
+        """See `LearnerSettings.rows`."""
+        return self.config.tasks
+
+    @property
+    def iterations(self) -> int:
+        """See `LearnerSettings.iterations`."""
+        return self.config.iterations
+
+    @property
+    def rollouts(self) -> int:
+        """See `LearnerSettings.rollouts`: each row learns for itself."""
+        return 1
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """See `LearnerSettings.evaluation`: a hundred episodes."""
+        return EvaluationConfig(trial=Trial(episodes=100))
+
+    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+        """See `LearnerSettings.make`."""
+        learner = SpirlLearner(space, robot, goals, self.config, seed=seed, device=device)
+
+        def make_agent(agent_seed: int) -> AdaptiveAgent:
+            return learner.agent(seed=agent_seed)
+
+        return Made(learner, make_agent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +230,9 @@ class MamlSettings:
     rollouts: int = 40
     """Episodes of a test task before each gradient step (Finn et al.: 4000 decisions, 40 episodes)."""
     later_scale: float = 1.0
-    """Every test-time step but the first is so many times as long as the one before it."""
+    """Length of a test-time step over that of the step before it."""
 
-    @property
-    def rows(self) -> int:
+    def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return self.config.tasks * self.config.episodes
 
@@ -178,8 +268,7 @@ class MaesnSettings:
     later_scale: float = 0.5
     """Factor on the step sizes at test time, after every step but the first (released: 0.5)."""
 
-    @property
-    def rows(self) -> int:
+    def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return self.config.tasks * self.config.episodes
 
@@ -222,8 +311,7 @@ class PearlSettings:
     inference_episodes: int = 10
     """With fine-tuning: the last episode after which the belief is frozen."""
 
-    @property
-    def rows(self) -> int:
+    def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return self.config.tasks * self.config.rollouts
 
@@ -285,8 +373,7 @@ class SacSettings:
     iterations: int = 20
     """Episodes of the rehearsal, with a step of adaptation after each."""
 
-    @property
-    def rows(self) -> int:
+    def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return self.tasks * self.config.rollouts
 
@@ -323,8 +410,7 @@ class Rl2Settings:
     greedy: bool = False
     """Act by the mode at test time (published: sample)."""
 
-    @property
-    def rows(self) -> int:
+    def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return self.config.trials
 
@@ -363,8 +449,7 @@ class RecurrentUpdaterSettings:
     rollouts: int = 20
     """Episodes of a test task that are read; what it was trained to read is `config.support`."""
 
-    @property
-    def rows(self) -> int:
+    def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return self.config.tasks * max(self.config.support, self.config.query)
 
@@ -398,8 +483,7 @@ class VaribadSettings:
     greedy: bool = True
     """Act by the mode at test time, as published."""
 
-    @property
-    def rows(self) -> int:
+    def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return self.config.trials
 
@@ -440,8 +524,7 @@ class MlshSettings:
     random_choice: float = 0.0
     """Share of uniform choices of the master at test time; in training it is the config's."""
 
-    @property
-    def rows(self) -> int:
+    def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return self.config.groups * self.config.rollouts
 
@@ -475,8 +558,7 @@ class PpoSettings:
     rollouts: int = 40
     """Episodes of a test task before each step of adaptation, as for MAML."""
 
-    @property
-    def rows(self) -> int:
+    def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return self.config.tasks * self.config.episodes
 
@@ -510,8 +592,7 @@ class DistralSettings:
     rollouts: int = 40
     """Episodes of a test task before each step of fine-tuning, as for MAML."""
 
-    @property
-    def rows(self) -> int:
+    def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return self.config.tasks * self.config.episodes
 
@@ -612,6 +693,9 @@ class LearnerRow(NamedTuple):
     export: Exporter
     modules: tuple[str, ...]
     """Files below the package root, or a user's own: with what they import, the code version of a training."""
+    keep: tuple[str, ...] = ()
+    """Beginnings of the names of the tensors that the learner needs to be exported (`load_kept`), where its whole state
+    is much larger; none keeps the state."""
 
 
 def _export_pearl(learner: PearlLearner, settings: PearlSettings) -> Exported:
@@ -647,6 +731,13 @@ def _rl2(settings: Rl2Settings) -> LearnerRow:
 
 
 LEARNERS: dict[str, LearnerRow] = {
+    "simpl": LearnerRow(
+        SimplSettings(),
+        lambda learner, given: export_simpl(learner, given.deployment),
+        ("meta/simpl/learner.py", "meta/simpl/adaptive_agent.py"),
+        ("agent.", "multiplier."),
+    ),
+    "spirl": LearnerRow(SpirlSettings(), lambda learner, given: export_spirl(learner), ("meta/simpl/spirl.py",)),
     "rl2": _rl2(Rl2Settings()),
     "e-rl2": _rl2(Rl2Settings(method="e-rl2", config=Rl2Config(trial=Trial(episodes=5, exploration_episodes=3)))),
     "varibad": LearnerRow(
@@ -687,32 +778,75 @@ LEARNERS: dict[str, LearnerRow] = {
 """By the name that `--learner` takes. Rows with settings of one class differ in these alone."""
 
 
-def name_learner(settings: LearnerSettings) -> str:
-    """The name of the first row with settings of this class; others of the class export alike and are the same code.
+@dataclass(frozen=True, slots=True)
+class LearnerChoice:
+    """A learner and how it was named."""
+
+    reference: str
+    """As in a record: a name of `LEARNERS`, `file.py:ROW` without a folder, or `package.module:ROW`."""
+    row: LearnerRow
+    settings: LearnerSettings
+    """Of the command line; of the same class as those of the row."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a key says of the learner; its code counts by `Stage.module`."""
+        return {"name": self.reference, "settings": compute_plain(self.settings, "learner")}
+
+
+def find_learner(reference: str) -> LearnerChoice:
+    """The learner of that name; a user's module is run for it.
+
+    Raises:
+        ConfigError: There is no such learner, file, module or name; or the module fails.
+    """
+    if reference in LEARNERS:
+        return LearnerChoice(reference, LEARNERS[reference], LEARNERS[reference].settings)
+    where, _, name = reference.rpartition(":")
+    if not where or not name:
+        raise ConfigError(
+            f"--learner: expected one of {', '.join(LEARNERS)}, FILE.py:ROW or PACKAGE.MODULE:ROW, got {reference!r}; "
+            "choose one"
+        )
+    module, file, label = load_user_module(where)
+    row = vars(module).get(name)
+    if not isinstance(row, LearnerRow):
+        raise ConfigError(
+            f"--learner {reference}: expected a LearnerRow in {where}, got {type(row).__name__}; make one"
+        )
+    return LearnerChoice(f"{label}:{name}", row._replace(modules=(*row.modules, str(file))), row.settings)
+
+
+def choose_learner(settings: LearnerSettings) -> LearnerChoice:
+    """The learner with these settings, whose class is that of a row; rows of one class export alike.
 
     Raises:
         ConfigError: There is none.
     """
     for name, row in LEARNERS.items():
         if type(row.settings) is type(settings):
-            return name
+            return LearnerChoice(name, row, settings)
     known = ", ".join(LEARNERS)
     raise ConfigError(f"learner: expected one of {known}, got '{settings.method}'; give it a row in LEARNERS")
 
 
-def read_learner(name: object, settings: object, where: str) -> LearnerSettings:
-    """The settings of a learner as a record has them.
+def read_learner(record: object, given: LearnerChoice | None, where: str) -> LearnerChoice:
+    """The learner of a record, with the settings that it has there.
 
     Args:
-        name: Of a row.
-        settings: As plain JSON.
-        where: What they were read from, for the message.
+        record: See `LearnerChoice.record`.
+        given: What the user named, for a learner that is none of ours.
+        where: What the record was read from, for the message.
 
     Raises:
-        BundleError: There is no such row, or it has no such settings.
+        BundleError: There is no such learner, it has no such settings, or it is a user's and nobody named it.
     """
-    row = LEARNERS.get(name) if isinstance(name, str) else None
+    if not isinstance(record, Mapping) or not isinstance(record.get("name"), str):
+        raise BundleError(f"{where}: expected a learner with its settings, got {record!r:.80}; train it again")
+    name = record["name"]
+    row = given.row if given is not None and given.reference == name else LEARNERS.get(name)
     if row is None:
-        raise BundleError(f"{where}: expected a learner of {', '.join(LEARNERS)}, got {name!r}; train it again")
-    found: LearnerSettings = read_config(type(row.settings), settings, f"{where}.{name}")
-    return found
+        raise BundleError(
+            f"{where}: expected a learner of {', '.join(LEARNERS)}, got {name!r}; name your own with --learner"
+        )
+    return LearnerChoice(name, row, read_config(type(row.settings), record.get("settings"), f"{where}.{name}"))

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import tyro
 
-from ..adapt.config import AdaptConfig
 from ..meta.simpl.config import FinetuneConfig, SimplConfig
+from ..meta.simpl.deployment import DeploymentConfig
 from ..robots.family import RobotFamily
 from ..robots.maze_family import Maze
 from ..skills.config import SkillConfig
+from .learners import LearnerSettings, SimplSettings
 from .settings.adapt import AdaptStageConfig
 from .settings.export import ExportConfig
 from .settings.extract import ExtractConfig
 from .settings.generate import GenerateConfig
 from .settings.ingest import IngestConfig
-from .settings.meta_train import MetaTrainConfig
+from .stages.meta_train import MetaTrainConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class RunConfig:
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     ingest: IngestConfig = field(default_factory=IngestConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)
+    learner: tyro.conf.Suppress[LearnerSettings] = field(default_factory=SimplSettings)
+    """The learner; on the command line its settings are `--learner.*`."""
     meta_train: MetaTrainConfig = field(default_factory=MetaTrainConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     adapt: AdaptStageConfig = field(default_factory=AdaptStageConfig)
@@ -41,8 +44,8 @@ PRESETS: dict[str, RunConfig] = {
         robot=Maze(layout_size=10, layout_seed=1, episode_steps=400, num_train_tasks=16, num_test_tasks=8),
         generate=GenerateConfig(steps=200_000),
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3, num_updates=3_000)),
-        meta_train=MetaTrainConfig(
-            simpl=SimplConfig(
+        learner=SimplSettings(
+            config=SimplConfig(
                 hidden=(128, 128, 128),
                 encoder_hidden=64,
                 learning_rate=1e-3,
@@ -53,13 +56,11 @@ PRESETS: dict[str, RunConfig] = {
                 pool_episodes=800,
             )
         ),
-        adapt=AdaptStageConfig(loop=AdaptConfig(episodes=80)),
+        adapt=AdaptStageConfig(episodes=80),
     ),
     "maze": RunConfig(
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3)),
-        adapt=AdaptStageConfig(
-            loop=AdaptConfig(episodes=300), evaluate_at=(1, 2, 5, 8, 10, 21, 30, 40, 60, 80, 100, 150, 200)
-        ),
+        adapt=AdaptStageConfig(episodes=300, evaluate_at=(1, 2, 5, 8, 10, 21, 30, 40, 60, 80, 100, 150, 200)),
     ),
     "maze-published": RunConfig(
         extract=ExtractConfig(
@@ -73,8 +74,8 @@ PRESETS: dict[str, RunConfig] = {
                 decoded_steps=10,
             )
         ),
-        meta_train=MetaTrainConfig(
-            simpl=SimplConfig(
+        learner=SimplSettings(
+            config=SimplConfig(
                 embedding_dim=5,
                 encoder="set-transformer",
                 learning_rate=3e-4,
@@ -96,11 +97,8 @@ PRESETS: dict[str, RunConfig] = {
                 updates_per_epoch=0,
                 warmup_epochs=41,
                 pool_episodes=8000,
-            )
-        ),
-        adapt=AdaptStageConfig(
-            loop=AdaptConfig(
-                episodes=300,
+            ),
+            deployment=DeploymentConfig(
                 search="blind",
                 keep_searching=False,
                 learn_from_exploration=False,
@@ -112,8 +110,9 @@ PRESETS: dict[str, RunConfig] = {
                     critic_updates_first=0,
                     bfloat16=False,
                 ),
-            )
+            ),
         ),
+        adapt=AdaptStageConfig(episodes=300),
     ),
 }
 """`demo` shows the chain in minutes; `maze` reaches the published curve at a fraction of its cost; `maze-published` has

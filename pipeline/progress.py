@@ -1,4 +1,4 @@
-"""What a person or a machine sees while stages run: a live line on a terminal, plain lines elsewhere, or JSON records.
+"""The display while stages run: a live line on a terminal, plain lines elsewhere, or JSON records.
 
 Progress goes to stderr, so that stdout holds only results; with `--json` every event is one JSON record per line of
 stdout.

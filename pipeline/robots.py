@@ -92,7 +92,7 @@ def find_robot(reference: str) -> RobotChoice:
         )
     module, file, label = load_user_module(where)
     family = vars(module).get(name)
-    if family is None and name in load_presets(module, where):
+    if not is_family(family) and name in load_presets(module, where):
         family = load_presets(module, where)[name].robot
     if not is_family(family):
         found = [key for key, value in vars(module).items() if is_family(value)]

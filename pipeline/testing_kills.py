@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +35,12 @@ TINY = (
     *("--robot.episode-steps", "60", "--robot.num-train-tasks", "3", "--robot.num-test-tasks", "2"),
     *("--generate.steps", "6000", "--generate.rows", "6", "--robot.planner.episode-steps", "500"),
     *("--extract.skill.num-updates", "40", "--extract.skill.batch-size", "32", "--extract.log-every", "10"),
-    *("--meta-train.simpl.epochs", "5", "--meta-train.simpl.updates-per-epoch", "2"),
-    *("--meta-train.simpl.pool-episodes", "40", "--meta-train.simpl.warmup-epochs", "1"),
-    *("--meta-train.simpl.prior-tasks", "1", "--meta-train.simpl.posterior-tasks", "2"),
-    *("--meta-train.simpl.batch", "16", "--meta-train.simpl.hidden", "16", "16"),
-    *("--adapt.episodes", "6", "--adapt.exploration-episodes", "2", "--adapt.evaluations", "2"),
-    *("--adapt.finetune.batch", "8", "--adapt.finetune.min-transitions", "8"),
+    *("--learner.config.epochs", "5", "--learner.config.updates-per-epoch", "2"),
+    *("--learner.config.pool-episodes", "40", "--learner.config.warmup-epochs", "1"),
+    *("--learner.config.prior-tasks", "1", "--learner.config.posterior-tasks", "2"),
+    *("--learner.config.batch", "16", "--learner.config.hidden", "16", "16"),
+    *("--adapt.episodes", "6", "--learner.deployment.exploration-episodes", "2", "--adapt.evaluations", "2"),
+    *("--learner.deployment.finetune.batch", "8", "--learner.deployment.finetune.min-transitions", "8"),
 )
 """Options of `supple run demo` that bring the chain down to seconds."""
 
@@ -53,7 +53,7 @@ ATTEMPTS = 20
 
 @dataclass(slots=True)
 class Kills:
-    """What became of the kills of one stage; the names are those of a reliability record."""
+    """The outcome of the kills of one stage; the names are those of a reliability record."""
 
     injected: int = 0
     """SIGKILLs that ended the process."""
@@ -76,21 +76,26 @@ class Pace(NamedTuple):
     """From the first to the last of them."""
 
 
+Main = Callable[[Sequence[str]], int]
+"""Entry point of a command."""
+
+
 class Child:
     """A command in a forked process, so that torch is not loaded anew, and a pipe that tells its file operations."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path, log: Path) -> None:
+    def __init__(self, arguments: Sequence[str], folder: Path, log: Path, main: Main | None = None) -> None:
         """Starts it.
 
         Args:
-            arguments: of the command `supple`.
+            arguments: of the command.
             folder: each file operation in here writes one byte into the pipe, before it happens.
             log: file that what the command prints is appended to.
+            main: runs the command; None for `supple`.
         """
         self._touches, writer = os.pipe()
         self.process = os.fork()
         if self.process == 0:
-            _run(arguments, folder, log, writer)
+            _run(arguments, folder, log, writer, main)
         os.close(writer)
 
     def wait(self, touches: int, limit: float) -> Iterator[float]:
@@ -117,7 +122,7 @@ class Child:
         return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
 
 
-def _run(arguments: Sequence[str], folder: Path, log: Path, pipe: int) -> None:
+def _run(arguments: Sequence[str], folder: Path, log: Path, pipe: int, main: Main | None) -> None:
     """The child's side; never returns."""
     code, prefix = 1, str(folder)
 
@@ -126,12 +131,12 @@ def _run(arguments: Sequence[str], folder: Path, log: Path, pipe: int) -> None:
             os.write(pipe, b".")
 
     try:
-        from .cli import main
+        from . import cli
 
         with log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
             try:
                 sys.addaudithook(tell)
-                code = main(arguments)
+                code = (main or cli.main)(arguments)
             finally:
                 if sys.exc_info()[0] is not None:
                     traceback.print_exc()
@@ -171,7 +176,7 @@ def kill_chain(
         limit: seconds without any file operation in the stage's folder after which a start counts as hung.
 
     Returns:
-        What became of the kills, by stage.
+        The outcome of the kills, by stage.
 
     Raises:
         RunError: the run that nothing stops failed.
@@ -213,10 +218,18 @@ def _kill_stage(
     return counts
 
 
-def kill_once(command: Sequence[str], published: Path, touches: int, delay: float, counts: Kills, limit: float) -> None:
-    """Starts the command and kills it `delay` seconds after some file operations; adds up what became of it."""
+def kill_once(
+    command: Sequence[str],
+    published: Path,
+    touches: int,
+    delay: float,
+    counts: Kills,
+    limit: float,
+    main: Main | None = None,
+) -> None:
+    """Starts the command and kills it `delay` seconds after some file operations; adds up the outcomes."""
     partial = name_partial(published)
-    child = Child(command, partial, published.parent.with_suffix(".log"))
+    child = Child(command, partial, published.parent.with_suffix(".log"), main)
     try:
         seen = len(list(child.wait(touches, limit)))
     except TimeoutError:

@@ -9,11 +9,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..bounds import Range
 from ..errors import SpecError
 
 
@@ -29,9 +30,9 @@ class Axis:
     """Name of the component, e.g. `x` or `panda_joint1`."""
     unit: str
     """SI unit, or the unit of the simulator where it has one of its own (`cell`)."""
-    low: float
+    low: Annotated[float, Range(-math.inf, math.inf)]
     """Smallest value, in `unit`; -inf where there is none."""
-    high: float
+    high: Annotated[float, Range(-math.inf, math.inf)]
     """Largest value, in `unit`; inf where there is none."""
     rate_limit: float | None = None
     """Largest change per second, in `unit` / s; None where the robot has no such limit."""
@@ -325,7 +326,7 @@ class RobotSpec:
         Goals and the time limit may differ, since neither is in the data, and the control period by 5 %.
 
         Args:
-            source: Of the robot that the data are from; None where nobody said.
+            source: Of the robot that the data are from; None where it is unknown.
             where: The data or what was learned from them, for the message.
 
         Raises:

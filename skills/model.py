@@ -72,7 +72,7 @@ class SkillModel(nn.Module):
             observation_dim: O, > 0.
             action_dim: A, > 0.
             config: Widths, horizon and seed.
-            robot: That the skills are for; None where nobody said which robot the data are from.
+            robot: That the skills are for; None where the robot of the data is unknown.
 
         Raises:
             SpecError: If the robot has other sizes.

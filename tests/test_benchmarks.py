@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supple.pipeline.results.records import load_records
+from benchmarks.results.records import load_records
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 

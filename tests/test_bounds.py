@@ -54,12 +54,15 @@ class Outer:
     inner: Inner = field(default_factory=Inner)
     plain: Plain = field(default_factory=Plain)
     table: dict[str, Any] = field(default_factory=dict)
+    far: Annotated[float, Range(-1, math.inf)] = math.inf
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"share": 1.0}, "Outer.share: expected a number from 0 to below 1, got 1.0"),
+        ({"far": -math.inf}, "Outer.far: expected a number from -1 to inf, got -inf"),
+        ({"far": math.nan}, "Outer.far: expected a number from -1 to inf, got nan"),
         ({"share": math.nan}, "Outer.share: expected a number from 0 to below 1, got nan"),
         ({"widths": ()}, "Outer.widths: expected 1 to 64 values, got 0"),
         ({"widths": (1,) * 65}, "Outer.widths: expected 1 to 64 values, got 65"),

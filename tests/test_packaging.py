@@ -120,9 +120,9 @@ def test_every_package_folder_is_installed() -> None:
         "supple",
         "supple.robots",
         "supple.datasets",
-        "supple.adapt.runtime",
-        "supple.adapt.learner_bundle",
-        "supple.adapt.rows.loop",
+        "supple.adapt.numpy_policy",
+        "supple.adapt.bundle",
+        "supple.adapt.loop",
     ],
 )
 def test_module_loads_without_torch(module: str) -> None:

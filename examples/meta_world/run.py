@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from metaworld.evaluation import metalearning_evaluation
 
-from supple.adapt.agent_runtime import RandomNoise
-from supple.adapt.learner_bundle import load_learner_bundle
-from supple.adapt.learner_contract import Budget
-from supple.adapt.learners.export_rl2 import export_rl2
-from supple.adapt.learners.exported import write_exported
+from supple.adapt.bundle import load_bundle
+from supple.adapt.contract import Budget
+from supple.adapt.host.export import write_exported
+from supple.adapt.host.rl2 import export_rl2
 from supple.adapt.meta_world import MetaWorldAgent
+from supple.adapt.runtime_agent import RandomNoise
 from supple.meta.memory.rl2 import Rl2Config
 from supple.meta.memory.rl2_learner import Rl2Learner
 from supple.meta.space import UnitSpace
@@ -88,7 +88,7 @@ def train(name: str, arguments: argparse.Namespace, bundle: Path) -> None:
 
 def evaluate(name: str, arguments: argparse.Namespace, bundle: Path) -> dict[str, Any]:
     """Meta-World's evaluation of the bundle on the test goals."""
-    loaded = load_learner_bundle(bundle)
+    loaded = load_bundle(bundle)
     envs = metaworld.make_ml_envs_test(
         name,
         seed=arguments.seed,

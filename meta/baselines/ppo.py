@@ -62,7 +62,7 @@ class PpoConfig(Bounded):
     activation: Activation = "tanh"
     """Of the policy (published)."""
     iterations: CountFromZero = 100
-    """Of the training on all train tasks. 0 leaves the policy as it was drawn: test tasks are then learned from
+    """Of the training on all train tasks. 0 leaves the policy untrained: test tasks are then learned from
     scratch."""
     tasks: Count = 20
     """Tasks of an iteration."""

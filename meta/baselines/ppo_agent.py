@@ -91,7 +91,7 @@ class PpoAgent:
         self._seen.append(episodes)
 
     def adapt(self) -> None:
-        """One iteration of PPO in each task from what was observed since the last; none where nothing was."""
+        """One iteration of PPO in each task from the episodes since the last one; none without episodes."""
         if not self._seen:
             return
         steps = self._steps

@@ -1,6 +1,6 @@
 """The plain learner: PPO trains one policy on all train tasks, and its agents fine-tune it in each test task.
 
-It is what a meta-learner has to beat, and with no iteration it is learning from scratch.
+A meta-learner has to beat it. Without an iteration it learns each test task from scratch.
 
 Axes: R rows (tasks x episodes), G goal.
 """

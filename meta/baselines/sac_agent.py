@@ -35,7 +35,7 @@ class TaskSacConfig(Bounded):
     replay: Count = 5000
     """Transitions kept per task."""
     rollouts: Count = 1
-    """Rows that share one task and what is learned of it."""
+    """Rows that share one task and its knowledge."""
 
 
 class SacAgent:

@@ -25,7 +25,7 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class TaskSac:
-    """Networks, optimisers and replay buffers of N tasks. A task learns what it would learn alone."""
+    """Networks, optimisers and replay buffers of N tasks. Each task learns as it would alone."""
 
     def __init__(
         self,

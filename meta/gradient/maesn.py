@@ -78,8 +78,8 @@ class MaesnConfig:
     trust_region: TrustRegion = field(default_factory=TrustRegion)
     """Of the meta-update (published)."""
     curvature_episodes: CountFromZero = 0
-    """So many episodes of each task give the Hessian of the trust region; 0 takes all (published). All tasks have to be
-    in it: a row of the table without curvature would take a step of its own size."""
+    """Number of episodes of each task that give the Hessian of the trust region; 0 takes all (published). All tasks
+    have to be in it: a row of the table without curvature would take a step of its own size."""
     discount: Share = 0.99
     """gamma per decision (published)."""
     trace: Share = 1.0
@@ -266,7 +266,7 @@ def evaluate_outer(
 
 
 def first_episodes(batch: LatentBatch, episodes: int) -> LatentBatch:
-    """The first so many episodes of each task."""
+    """The first episodes of each task, this many."""
     fields = batch.samples._asdict()
     old, objective = fields.pop("old"), fields.pop("objective")
     samples = TaskBatch(

@@ -46,7 +46,7 @@ class MaesnAgent:
             meta: At least `policy.*` and `rule.*`.
             space: What the policy chooses.
             config: Of the learner.
-            rollouts: Rows that share one task and what is learned of it, task-major; 1 gives each row its own task.
+            rollouts: Rows that share one task and its knowledge, task-major; 1 gives each row its own task.
             greedy: Act by the mode at z = mu. Adaptation wants samples, so this is for the last episodes only.
             later_scale: The step sizes are multiplied by this after every step but the first (released: 0.5), so that
                 the first two steps are whole.
@@ -112,7 +112,7 @@ class MaesnAgent:
         self._seen_z.append(self._z)
 
     def adapt(self) -> None:
-        """One latent step in each task from what was observed since the last; none where nothing was."""
+        """One latent step in each task from the episodes since the last step; none without episodes."""
         if not self._seen:
             return
         z = torch.cat(self._seen_z, dim=1)

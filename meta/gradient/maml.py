@@ -80,7 +80,7 @@ class MamlConfig:
     navigation, one seed each, the held-out return after one step was -29 after 40 updates with `first-order` and 5
     episodes a task, -11 after 25 updates with `full`, 10 tasks and 20 episodes."""
     curvature_tasks: CountFromZero = 0
-    """For `trpo`: so many of the tasks give the Hessian; 0 takes all (published)."""
+    """For `trpo`: number of tasks that give the Hessian; 0 takes all (published)."""
     learning_rate: Positive = 1e-3
     """Adam, for `ppo` and `reinforce` (Rothfuss et al.: 1e-3)."""
     outer_steps: Count = 5
@@ -114,7 +114,7 @@ class MamlConfig:
 
 
 class Adapted(NamedTuple):
-    """What became of the first parameters in each task."""
+    """The first parameters of each task after its inner steps."""
 
     params: Params
     """theta', (N, ...)."""

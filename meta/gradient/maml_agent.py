@@ -45,9 +45,9 @@ class MamlAgent:
             meta: `policy.*` and `rule.*`.
             space: What the policy chooses.
             config: Of the learner.
-            rollouts: Rows that share one task and what is learned of it, task-major; 1 gives each row its own task.
+            rollouts: Rows that share one task and its knowledge, task-major; 1 gives each row its own task.
             greedy: Act by the mode. Adaptation wants samples, so this is for the last episodes only.
-            later_scale: Every step but the first is so many times as long as the one before it (Finn et al., 2D
+            later_scale: Length of a step over that of the step before it (Finn et al., 2D
                 navigation: half as long after the first, then alike).
             seed: Seed of the exploration.
             device: Where the parameters live.
@@ -97,7 +97,7 @@ class MamlAgent:
         self._seen.append(episodes)
 
     def adapt(self) -> None:
-        """One inner step in each task from what was observed since the last; none where nothing was."""
+        """One inner step in each task from the episodes since the last step; none without episodes."""
         if not self._seen:
             return
         config = self._config

@@ -106,7 +106,7 @@ def macro_rewards(reward: Tensor, hold: int) -> Tensor:
 
 
 def macro_lengths(length: Tensor, hold: int) -> Tensor:
-    """Choices of the master in episodes of so many decisions; any shape. The last may be held for fewer than N."""
+    """Choices of the master in an episode of `length` decisions; any shape. The last may be held for fewer than N."""
     return (length + hold - 1).div(hold, rounding_mode="floor")
 
 

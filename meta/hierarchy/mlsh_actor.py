@@ -177,7 +177,7 @@ def sub_policy_samples(
 def make_stacks(
     space: ActionSpace, observation_dim: int, config: MlshConfig, tasks: int, device: torch.device
 ) -> tuple[ActorCritics, ActorCritics]:
-    """Masters of so many tasks, and the sub-policies; all weights are zero until they are drawn."""
+    """The master of each task, and the sub-policies; all weights are zero until they are drawn."""
     master = MlpPolicy(
         inputs=observation_dim,
         outputs=config.sub_policies,

@@ -105,7 +105,7 @@ class MlshAgent:
         self._seen.append(self._actor.finish(episodes))
 
     def adapt(self) -> None:
-        """One PPO update of each master from what was observed since the last; none where nothing was."""
+        """One PPO update of each master from the episodes since the last update; none without episodes."""
         if not self._seen:
             return
         samples = master_samples(self._seen, self.masters, self._space, self._config)

@@ -1,4 +1,4 @@
-"""A PEARL agent: what it knows of a task is a product of Gaussians, and it acts as if a sample of that were the truth.
+"""A PEARL agent: its belief about a task is a product of Gaussians, and it acts as if a sample of that were the truth.
 
 Rakelly et al., "Efficient Off-Policy Meta-Reinforcement Learning via Probabilistic Context Variables", ICML 2019,
 Algorithm 2: one z per episode (posterior sampling), the belief updated after each.
@@ -73,7 +73,7 @@ class PearlAgent:
             networks: Of the same space.
             space: What is chosen.
             generator: Source of z and of choices, on the networks' device.
-            prior_episodes: z comes from N(0, I) in so many first episodes of a task, whatever was seen.
+            prior_episodes: Number of first episodes of a task in which z comes from N(0, I).
             greedy: Choose by the mode of the policy (published, at test time); z is drawn all the same.
         """
         self.networks, self.prior_episodes = networks, prior_episodes

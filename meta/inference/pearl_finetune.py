@@ -48,7 +48,7 @@ class FineTunedPearlAgent:
             space: What is chosen.
             observation_dim: O.
             config: Of the fine-tuning; networks have the sizes that they have.
-            inference_episodes: So many first episodes are PEARL's.
+            inference_episodes: Number of first episodes, which are PEARL's.
             greedy: Act by the mode after inference; learning wants samples.
 
         Raises:

@@ -73,10 +73,11 @@ class VaeConfig(Bounded):
     buffer_trials: Count = 4096
     """Trials that are kept; published 100,000, with fewer new ones per iteration."""
     elbo_terms: Count | None = None
-    """So many beliefs of a trial, drawn anew for each update, have to predict; None takes all (published, GridNavi; 50
-    in MuJoCo)."""
+    """Number of beliefs of a trial that have to predict, drawn anew for each update; None takes all (published,
+    GridNavi; 50 in MuJoCo)."""
     decode_terms: Count | None = None
-    """So many decisions of a trial, drawn anew for each update, are predicted; None takes all (published as above)."""
+    """Number of decisions of a trial that are predicted, drawn anew for each update; None takes all (published, as
+    above)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

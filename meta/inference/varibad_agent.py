@@ -1,4 +1,4 @@
-"""A variBAD agent: what it learns of a task is a belief, moved by its encoder's forward pass.
+"""A variBAD agent: its knowledge of a task is a belief, moved by its encoder's forward pass.
 
 Source: Zintgraf et al., "VariBAD: A Very Good Method for Bayes-Adaptive Deep RL via Meta-Learning", ICLR 2020.
 

@@ -1,4 +1,4 @@
-"""What a variBAD belief says about a task, as numbers that can be drawn.
+"""A variBAD belief about a task, as numbers that can be drawn.
 
 Source: Zintgraf et al., "VariBAD: A Very Good Method for Bayes-Adaptive Deep RL via Meta-Learning", ICLR 2020, Figure 3
 (the predicted reward of every cell, as the agent moves).

@@ -79,7 +79,7 @@ class PairDecoder(nn.Module):
     """A prediction of each pair of a latent and a transition."""
 
     def __init__(self, inputs: int, outputs: int, config: VaeConfig, *, generator: torch.Generator) -> None:
-        """Takes so many inputs from a transition."""
+        """Takes this many inputs from a transition."""
         super().__init__()
         width = config.decoder_hidden[0]
         self.embed = make_linear(inputs, config.embedding, generator)

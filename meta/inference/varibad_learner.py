@@ -249,7 +249,7 @@ class VaribadLearner:
         return -bound.mean(), metrics | {"kl_posterior": divergence}
 
     def _draw(self, count: int, terms: int | None) -> tuple[Any, float]:
-        """So many different places of `count`, drawn anew, and which share of all that is."""
+        """This many different places of `count`, drawn anew, and their share of all places."""
         if terms is None or terms >= count:
             return slice(None), 1.0
         order = torch.randperm(count, generator=self.generator, device=self.device)

@@ -83,7 +83,7 @@ class RecurrentUpdaterConfig(Bounded):
     trace: Share = 0.95
     """lambda of GAE."""
     exploration: NonNegative = 0.0
-    """Weight of the scores of the samples that are read. At 0 theta_0 stays as it was drawn; above, it is learned. The
+    """Weight of the scores of the samples that are read. At 0 theta_0 stays untrained; above, it is learned. The
     signal is the later J standardised over the tasks, and is summed over the decisions of a round."""
 
 

@@ -19,7 +19,7 @@ from .updater_network import Memory, RecurrentUpdater, Support, make_support
 
 
 class RecurrentUpdaterAgent:
-    """Acts in R rows; `adapt` reads what was observed since the last one and emits new parameters, forward only."""
+    """Acts in R rows; `adapt` reads the episodes since the last call and emits new parameters, forward only."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class RecurrentUpdaterAgent:
             first: theta_0, without a task axis.
             phi: Of f.
             space: What the policy chooses.
-            rollouts: Rows that share one task and what is learned of it, task-major; 1 gives each row its own task.
+            rollouts: Rows that share one task and its knowledge, task-major; 1 gives each row its own task.
             greedy: Act by the mode. What is read should be samples, so this is for the last episodes only.
             seed: Seed of the exploration.
             device: Where the parameters live.

@@ -1,4 +1,4 @@
-"""An RL2 agent: what it learns of a task is the hidden state of its GRU, and what its slots hold.
+"""An RL2 agent: its knowledge of a task is the hidden state of its GRU, and the content of its slots.
 
 Axes: R rows, r rows still running, Z latent, A encoded action.
 """

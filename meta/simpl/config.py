@@ -110,7 +110,7 @@ class FinetuneConfig(Bounded):
     reuse_rate: Positive = 128.0
     """Uses of each collected transition (published: 256, one update per transition)."""
     min_transitions: CountFromZero = 256
-    """No update before there are so many transitions (published)."""
+    """Least number of transitions before the first update (published)."""
     critic_updates_first: CountFromZero = 300
     """First updates of a meta-trained learner that move its critics alone (published: 0). Critics that were trained for
     many tasks are wrong about this one at first, and the policy would follow them away from what it inferred."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ...bounds import Count, NonNegative, Positive, require_bounds
 from ...errors import ConfigError
 from .config import FinetuneConfig, SimplConfig
 
@@ -13,29 +14,29 @@ from .config import FinetuneConfig, SimplConfig
 class DeploymentConfig:
     """What a SiMPL agent does in a new task, Nam et al. 2022, section 4.3."""
 
-    exploration_episodes: int = 20
+    exploration_episodes: Count = 20
     """Episodes before the task embedding is inferred (published)."""
     search: Literal["blind", "directed"] = "directed"
     """How to explore. `blind` draws e ~ N(0, I) to the end (published). `directed` draws every second e among many such
     candidates by how well they explain that the states visited so far were not rewarded, as the reward head predicts
     it; once a task is known, it draws e ~ q(e | what was seen). It needs an agent that was meta-trained with
     `reward_prediction` > 0."""
-    candidates: int = 256
+    candidates: Count = 256
     """Candidates of the directed search."""
-    visited: int = 12
+    visited: Count = 12
     """States of each explored episode, its last among them, that the candidates are judged by. Those of all episodes
     count: a search that forgot its early ones would go back to where it was."""
-    evidence: float = 256.0
+    evidence: NonNegative = 256.0
     """How many independent states all visited ones together weigh as. States of an episode follow from each other; a
     search that took each for a fact of its own was soon sure, and proposed much the same embeddings again and again."""
     keep_searching: bool = True
     """A task that is not known yet goes on exploring after the exploration episodes; its embedding is inferred as soon
     as it is known. A task is known once its rewards differ from each other: rewards that are all equal tell nothing
     (published: False, the embedding is inferred from whatever was seen)."""
-    wider: float = 2.0
+    wider: Positive = 2.0
     """Standard deviation, per axis, of the embeddings drawn at random in such a search, where it is `directed`: what
     N(0, I) has not found by then may lie outside of what meta-training made likely."""
-    context: int = 256
+    context: Count = 256
     """Transitions of the context (published: all)."""
     learn_from_exploration: bool = True
     """The explored episodes are also learned from (published: False)."""
@@ -47,22 +48,12 @@ class DeploymentConfig:
         Raises:
             ConfigError: Naming the field.
         """
-        for name in ("exploration_episodes", "candidates", "visited"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"DeploymentConfig.{name}: expected at least 1, got {getattr(self, name)}; raise it")
-        if self.search not in ("blind", "directed"):
-            raise ConfigError(
-                f"DeploymentConfig.search: expected blind or directed, got {self.search!r}; choose one of them"
-            )
-        if not self.wider > 0.0:
-            raise ConfigError(f"DeploymentConfig.wider: expected a positive number, got {self.wider}; raise it")
+        require_bounds(self)
         if self.context < self.exploration_episodes:
             raise ConfigError(
                 f"DeploymentConfig.context: expected at least one transition per exploration episode "
                 f"({self.exploration_episodes}), got {self.context}; raise it"
             )
-        if not self.evidence >= 0.0:
-            raise ConfigError(f"DeploymentConfig.evidence: expected 0 or more, got {self.evidence}; raise it")
 
     def require_reward_head(self, simpl: SimplConfig) -> None:
         """Checks that a directed search has something to ask.

@@ -126,7 +126,7 @@ class Finetuner(nn.Module):
         return int(episodes.length.sum())
 
     def updates_due(self, new_transitions: int) -> int:
-        """Updates after an episode that brought so many transitions: reuse_rate * new / batch."""
+        """Number of updates after an episode with this many new transitions: reuse_rate * new / batch."""
         if int(self.pool.num_transitions()[0]) < self.config.min_transitions:
             return 0
         return round(self.config.reuse_rate * new_transitions / self.config.batch)
@@ -208,7 +208,7 @@ class Finetuner(nn.Module):
 
 
 def pad_decisions(episodes: Episodes, decisions: int) -> Episodes:
-    """The episodes, padded with zeros to room for so many decisions."""
+    """The episodes, padded with zeros to this many decisions."""
     missing = decisions - episodes.latent.shape[1]
     if missing == 0:
         return episodes

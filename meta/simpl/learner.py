@@ -353,7 +353,7 @@ class SimplLearner:
         tensors["generator"] = self.generator.get_state()
         tensors |= optimiser_tensors(self.optimisers)
         facts = {
-            "epoch": self.epoch,
+            "iteration": self.epoch,
             "updates": self.updates,
             "environment_steps": self.environment_steps,
             "rng": self.rng.bit_generator.state,
@@ -361,6 +361,18 @@ class SimplLearner:
             "config": asdict(self.config),
         }
         return {name: value.detach() for name, value in tensors.items()}, facts
+
+    def load_kept(self, tensors: dict[str, Tensor]) -> None:
+        """Takes networks and multipliers of a state, all that agents are made of; not enough to train on.
+
+        Raises:
+            RunError: The state lacks a part or belongs to other sizes.
+        """
+        try:
+            self.networks.load_state_dict(named_part(tensors, "agent."))
+            self.multipliers.load_state_dict(named_part(tensors, "multiplier."))
+        except (KeyError, RuntimeError) as error:
+            raise RunError(f"meta-trained SiMPL: expected all networks, got {error}; train it again") from error
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Goes on exactly where `state` was taken.
@@ -375,7 +387,7 @@ class SimplLearner:
             self.generator.set_state(tensors["generator"].cpu())
             load_optimisers(self.optimisers, tensors)
             self.rng.bit_generator.state = facts["rng"]
-            self.epoch, self.updates = facts["epoch"], facts["updates"]
+            self.epoch, self.updates = facts["iteration"], facts["updates"]
             self.environment_steps = facts["environment_steps"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"meta-training checkpoint: expected a whole state, got {error}; start again") from error

@@ -214,7 +214,7 @@ class EpisodePool:
         Args:
             task: Task indices, shape (M,).
             size: C.
-            num_episodes: Shape (M,), at most C: draw from so many episodes, the last transition of each among them;
+            num_episodes: Shape (M,), at most C: episodes to draw from, the last transition of each among them;
                 None draws transitions of all of them, as published.
             generator: Source of the draw.
         """

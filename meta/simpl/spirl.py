@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import ConfigError, RunError
+from ...bounds import Bounded, Count, CountFromZero, Widths
+from ...errors import RunError
 from ...robots.robot import RobotBatch
 from ...skills.gaussian import Gaussian
 from ..collect import Episodes, Seen
@@ -32,29 +33,17 @@ from .task_tuners import TaskTuners
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpirlConfig:
+class SpirlConfig(Bounded):
     """Learning a task from scratch."""
 
-    hidden: tuple[int, ...] = (256, 256, 256)
+    hidden: Widths = (256, 256, 256)
     """Widths of policy and critics (published)."""
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     """How a task is learned."""
-    tasks: int = 4
+    tasks: Count = 4
     """Train tasks that are rehearsed, to see the curve; nothing of them is kept."""
-    iterations: int = 0
+    iterations: CountFromZero = 0
     """Episodes of each rehearsed task; there is nothing to train before a task is met."""
-
-    def __post_init__(self) -> None:
-        """Refuses impossible sizes.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        if min(self.hidden, default=0) < 1:
-            raise ConfigError(f"SpirlConfig.hidden: expected at least one positive width, got {self.hidden}; raise it")
-        for name, least in (("tasks", 1), ("iterations", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"SpirlConfig.{name}: expected at least {least}, got {getattr(self, name)}; raise it")
 
 
 class SpirlAgent:

@@ -14,14 +14,14 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from numpy.typing import NDArray
 
 from ..intervals import compute_interval
-from .measure import Measure, Results, find_measure, format_value, name_axis
+from .measure import Measure, Results, find_measure, format_count, format_value, name_axis
 from .run_folder import StageView
 from .style import ADAPTED, BEFORE, INFERRED, INK, LINE, MUTED, STAGES, figure_style, make_axes, render_svg
 
 Floats = NDArray[np.float64]
 SMALL = (3.7, 2.9)
 """A panel of which three stand side by side, inches."""
-WIDE = (5.0, 3.3)
+WIDE = (4.2, 3.0)
 """A panel of which two stand side by side, inches."""
 MOST_POINTS = 60
 """Points of a success curve; more epochs than that are pooled."""
@@ -69,14 +69,6 @@ def pool_success(at: Floats, fraction: Floats, trials: int) -> SuccessCurve:
     return SuccessCurve(where, mean, low, high)
 
 
-def format_count(value: float, _: object = None) -> str:
-    """`1500000` as `1.5 M`."""
-    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g}{unit}"
-    return f"{value:.3g}"
-
-
 def draw_band(axes: Axes, curve: SuccessCurve, color: str, label: str, style: str = "-") -> None:
     """A curve with its interval."""
     axes.fill_between(curve.at, curve.low, curve.high, color=color, alpha=0.18, linewidth=0)
@@ -94,7 +86,15 @@ def finish_measure(axes: Axes, measure: Measure, xlabel: str) -> None:
 
 def draw_legend(figure: Figure) -> None:
     """The names of all curves above the axes, where they cover none."""
-    figure.legend(loc="outside upper left", ncols=2, fontsize=9, labelcolor=INK, borderpad=0, columnspacing=1.2)
+    figure.legend(
+        loc="outside upper left",
+        ncols=2,
+        fontsize=9.5,
+        labelcolor=INK,
+        borderpad=0,
+        handlelength=1.4,
+        columnspacing=1.2,
+    )
 
 
 def column(records: Sequence[dict[str, Any]], name: str) -> Floats:
@@ -140,9 +140,16 @@ def find_meta_curves(stage: StageView) -> list[MetaCurve]:
 
 def count_episodes(stage: StageView) -> tuple[int, int] | None:
     """SiMPL's episodes per task and epoch, with random and with inferred embeddings; None of another learner."""
-    simpl = stage.config.get("meta_train", {}).get("simpl", {})
-    episodes = simpl.get("episodes_per_task")
-    return None if episodes is None else (int(episodes[0]), int(episodes[1]))
+    episodes = find_setting(stage.config, "episodes_per_task")
+    return (int(episodes[0]), int(episodes[1])) if isinstance(episodes, list) else None
+
+
+def find_setting(config: Mapping[str, Any], name: str) -> Any:
+    """The setting of that name in a config or in a config inside of it; None where there is none."""
+    if name in config:
+        return config[name]
+    inner = (find_setting(value, name) for value in config.values() if isinstance(value, Mapping))
+    return next((value for value in inner if value is not None), None)
 
 
 def make_meta_plot(stage: StageView) -> Plot | None:
@@ -244,7 +251,7 @@ def make_adapt_plot(stage: StageView, results: Results) -> Plot | None:
     measure = find_measure(records)
     last = max(record["episode"] for record in records)
     exploring = [record["episode"] for record in records if record.get("stage") == "explore"]
-    explored = stage.config["adapt"].get("loop", {}).get("exploration_episodes", max(exploring, default=0))
+    explored = max(exploring, default=0)
     tasks = len({record["task"] for record in records})
     curve = compute_adaptation(records, measure)
     with figure_style():

@@ -16,7 +16,7 @@ from .embeddings import EmbeddingMap
 from .plane import Plane, make_plane_axes
 from .style import INK, MUTED, figure_style, make_axes, render_svg
 
-SQUARE = (4.4, 4.0)
+SQUARE = (4.2, 3.9)
 """Inches."""
 
 
@@ -64,7 +64,7 @@ def make_map_plots(plane: Plane | None, train: Sequence[Task], test: Sequence[Ta
         axes.set(xlabel=labels[0], ylabel=labels[1])
         draw_tasks(axes, found.train, colors[0], found.train_found, "o", "train task")
         draw_tasks(axes, found.test, colors[1], found.test_found, "s", "test task")
-        figure.legend(loc="outside upper left", ncols=2, fontsize=9, labelcolor=INK, borderpad=0)
+        figure.legend(loc="outside upper left", ncols=2, fontsize=9.5, labelcolor=INK, borderpad=0, handlelength=1.4)
         caption = "Posterior means of the task embedding (unit: standard deviations of its prior)"
         alt = f"{caption}: {len(train)} train tasks as circles, {len(test)} test tasks as squares."
         plots.append(Plot(render_svg(figure, "embedding-map", alt), caption))

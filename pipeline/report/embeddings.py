@@ -9,14 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ...meta.collect import Episodes, collect
+from ...meta.collect import Choose, Episodes, Seen, collect
 from ...meta.simpl.agent import SimplAgent
 from ...meta.simpl.context import context_of
 from ...robots.robot import RobotBatch
 from ...robots.task import Task, goals_of
 from ...skills.gaussian import Gaussian
-from .trips import CPU, Recorder, Trip, make_embedded
+from .trips import Recorder, Trip
+
+CPU = torch.device("cpu")
 
 
 class EmbeddingMap(NamedTuple):
@@ -32,6 +35,16 @@ class EmbeddingMap(NamedTuple):
     """Shape (M,)."""
     share: tuple[float, float]
     """Share of the train tasks' variance along each component."""
+
+
+def make_embedded(agent: SimplAgent, embedding: Tensor, seed: int) -> Choose:
+    """The meta-trained policy, stochastic, at one embedding per row (R, E)."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def choose(seen: Seen) -> Tensor:
+        return agent.act(seen.observation, seen.prior, embedding[torch.from_numpy(seen.rows)], generator)
+
+    return choose
 
 
 @torch.no_grad()

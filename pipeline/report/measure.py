@@ -1,13 +1,16 @@
 """How episodes are judged: by success where the robot's family tells it, else by their return. Fractions everywhere."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..results.summary import MEANINGS
+from .. import summary
 from .trips import Trip
 
+MEANINGS = {**summary.MEANINGS, "known": "after adaptation"}
+"""What a policy is at a stage of adaptation; `known` is one that knows its task and has no parameters of its own."""
 Measure = Literal["success", "return"]
 
 
@@ -40,6 +43,11 @@ class Results(NamedTuple):
     measure: Measure
     rows: list[ResultRow]
 
+    @property
+    def unit(self) -> str:
+        """What the places of the rows count, for people."""
+        return self.rows[0].axis.replace("_", " ").removesuffix("s") if self.rows else "episode"
+
 
 def find_results(records: Iterable[Mapping[str, Any]]) -> Results:
     """From records of a summary: of success, or of returns where there is no success among them."""
@@ -70,7 +78,24 @@ def find_measure(records: Iterable[Mapping[str, Any]]) -> Measure:
 
 def format_value(value: float, measure: Measure) -> str:
     """A fraction of successes with two digits, or a return with three significant ones."""
-    return f"{value:.2f}" if measure == "success" else f"{value:.3g}"
+    return f"{value:.2f}" if measure == "success" else format_number(value)
+
+
+def format_number(value: float) -> str:
+    """Three significant digits, without an exponent where it can be: `0.0123`, `1230`, `1.5 M`."""
+    if not math.isfinite(value):
+        return "none"
+    if abs(value) < 1000:
+        return f"{value + 0.0:.3g}"
+    return f"{value:.0f}" if abs(value) < 1e5 else format_count(value)
+
+
+def format_count(value: float, _: object = None) -> str:
+    """`1500000` as `1.5 M`."""
+    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{unit}"
+    return f"{value:.3g}"
 
 
 def name_axis(measure: Measure) -> str:
@@ -82,5 +107,5 @@ def caption_trips(stage: str, trips: Sequence[Trip]) -> str:
     """`After inference: 3 of 5 episodes succeeded`, or their mean return."""
     meaning = MEANINGS.get(stage, stage).capitalize()
     if all(trip.success is None for trip in trips):
-        return f"{meaning}: mean return {np.mean([trip.total for trip in trips]):.3g}"
+        return f"{meaning}: mean return {format_number(float(np.mean([trip.total for trip in trips])))}"
     return f"{meaning}: {sum(bool(trip.success) for trip in trips)} of {len(trips)} episodes succeeded"

@@ -19,11 +19,11 @@ from ...plain_files import write_durably
 from ...robots.family import SetsState
 from ...skills.evaluate import describe_collapse
 from ..folder import load_json, refuse_place
-from ..results.summary import load_success
 from ..robots import RobotChoice
 from ..stages.extract import REPORT_NAME as SKILL_REPORT_NAME
-from .curves import Plot, find_episodes, format_count, make_adapt_plot, make_meta_plot, make_skill_plots
-from .measure import Results, find_results, format_value
+from ..summary import load_success
+from .curves import Plot, find_episodes, make_adapt_plot, make_meta_plot, make_skill_plots
+from .measure import Results, find_results, format_count, format_value
 from .names import show
 from .run_folder import RunView, StageView, list_digests, load_run
 from .run_robot import RunRobot, find_run_robot
@@ -258,7 +258,7 @@ def make_tiles(run: RunView, results: Results, total: float) -> list[Tile]:
     shown = [row for row in results.rows if row.method in ("before", "inferred", "adapted")] or results.rows[-1:]
     for row in shown:
         low, high = (format_value(value, results.measure) for value in (row.low, row.high))
-        note = f"{low} to {high}, after {row.at} {row.axis}s"
+        note = f"{low} to {high}, after {row.at} {results.unit}s"
         label = f"{results.measure} {row.meaning}"
         tiles.append(Tile(label, format_value(row.mean, results.measure), note, row.method))
     adapt = run.stages.get("adapt")
@@ -274,7 +274,7 @@ def describe_results(results: Results) -> str:
     """What the table of results shows."""
     what = "fraction of episodes that succeeded" if results.measure == "success" else "mean return of an episode"
     return (
-        f"Tasks that meta-training never saw. Numbers: {what}, of the policies as they stood then, acting with their "
+        f"On the test tasks: {what}, of the policies as they stood after so many {results.unit}s. They act with their "
         "own randomness; greedy: without it. Intervals are 95 %, over tasks."
     )
 

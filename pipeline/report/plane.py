@@ -93,9 +93,9 @@ def make_plane_axes(plane: Plane) -> tuple[Figure, Axes]:
     (left, right), (bottom, top) = scene.limits
     width, height = SMALL[0], SMALL[0] * float(np.clip((top - bottom) / (right - left), *SHAPE))
     figure, axes = make_axes(width, height)
-    for polygon in scene.polygons:
-        closed = np.concatenate((polygon, polygon[:1]))
-        axes.add_patch(PathPatch(Outline(closed, closed=True), facecolor=WALL, linewidth=0))
+    if scene.polygons:  # as one path, so that no seam shows between neighbours
+        outlines = [Outline(np.concatenate((polygon, polygon[:1])), closed=True) for polygon in scene.polygons]
+        axes.add_patch(PathPatch(Outline.make_compound_path(*outlines), facecolor=WALL, linewidth=0))
     axes.set(
         xlim=(left, right),
         ylim=(bottom, top),
@@ -146,7 +146,15 @@ def make_task_plot(plane: Plane, train: Sequence[Task], test: Sequence[Task]) ->
         ):
             axes.plot(*place.T, marker, color=color, markersize=5, label=label, markeredgewidth=0)
         draw_start(axes, scene.start)
-        figure.legend(loc="outside upper left", ncols=2, fontsize=9, labelcolor=INK, borderpad=0, handletextpad=0.2)
+        figure.legend(
+            loc="outside upper left",
+            ncols=2,
+            fontsize=9.5,
+            labelcolor=INK,
+            borderpad=0,
+            handlelength=1.4,
+            handletextpad=0.2,
+        )
         alt = f"{len(train)} goals of train tasks as dots and {len(test)} of test tasks as squares."
         caption = "Goals of the tasks" + ("; open circle: start" if scene.start is not None else "")
         return Plot(render_svg(figure, "tasks", alt), caption)

@@ -3,17 +3,15 @@
 A family that draws has its scenes in a plane; every other one has a time series for each observation axis.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from ...adapt.bundle import load_bundle
-from ...adapt.policy import make_agent
+from ...adapt.bundle import Bundle, load_bundle
+from ...adapt.host.simpl import make_simpl_networks
 from ...datasets.store import find_store, open_store
-from ...meta.simpl.agent import SimplAgent
-from ...meta.simpl.finetune import Finetuner
 from ...meta.space import SkillSpace
 from ...robots.family import Hardware, RobotFamily, TellsSuccess, make_robots
 from ...robots.robot import Float
@@ -31,7 +29,7 @@ from .plane import Plane, find_plane, make_fan_plots, make_play_plot, make_task_
 from .run_folder import RunView
 from .run_robot import RunRobot
 from .series import describe_axes, make_fan_series, make_trip_series, name_goal
-from .trips import CPU, TaskTrips, compute_trips, load_adapted
+from .trips import TaskTrips, compute_trips, load_adapted
 
 SHOWN_TASKS = 4
 """Test tasks whose trips are drawn: the first ones, whatever came of them."""
@@ -43,6 +41,8 @@ SHOWN_SKILLS = 40
 """Skills in each drawing of skills."""
 CHAIN = 100
 """Most skills one after the other in the last drawing of skills."""
+ENCODES = "simpl"
+"""Kind of the bundles that have a task encoder whose embeddings can be mapped."""
 MAP_EPISODES = 8
 """Episodes per task that the task embeddings are inferred from."""
 MAP_CONTEXT = 256
@@ -114,13 +114,13 @@ def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1) -> Scenes:
         reason = "there is no policy bundle yet, as the stage export has not finished."
         notes |= {"adaptation": f"No trips: {reason}", "learning": f"No map: {reason}"}
         return drawn
-    agent = make_agent(load_bundle(export.folder / BUNDLE_NAME), CPU)
-    found = play_trips(run, agent, family, robot.test, threads)
+    bundle = load_bundle(export.folder / BUNDLE_NAME)
+    found = play_trips(run, bundle, family, robot.test, threads)
     if run.find("adapt") is None:
-        notes["adaptation"] = "No trips after inference and after fine-tuning: the stage adapt has not finished."
+        notes["adaptation"] = "No trips after adaptation: the stage adapt has not finished."
     return replace(
         drawn,
-        maps=draw_map(agent, family, plane, robot, threads),
+        maps=draw_map(bundle, family, plane, robot, threads) if bundle.contract.kind == ENCODES else [],
         map_lead=describe_map(family),
         trips=draw_trips(found, family, plane, adapted=run.find("adapt") is not None),
         trips_lead=describe_trips(found, family, plane, len(robot.test)),
@@ -166,16 +166,14 @@ def describe_fans(family: RobotFamily, plane: Plane | None) -> str:
 
 
 def play_trips(
-    run: RunView, agent: SimplAgent, family: RobotFamily, test: Sequence[Task], threads: int
+    run: RunView, bundle: Bundle, family: RobotFamily, test: Sequence[Task], threads: int
 ) -> list[TaskTrips]:
     """Trips on the first test tasks before and, where `adapt` has finished, after adaptation."""
     adapt = run.find("adapt")
-    tuners: Mapping[int, Finetuner] = {}
-    if adapt is not None:
-        test, tuners = load_adapted(adapt.folder / ADAPTED_NAME, agent, family.spec().observation.shape[0])
-    shown = tuple(test)[:SHOWN_TASKS]
+    adapted = None if adapt is None else load_adapted(adapt.folder / ADAPTED_NAME)
+    shown = tuple(test if adapted is None else adapted.tasks)[:SHOWN_TASKS]
     robot = make_robots(family, len(shown) * SHOWN_EPISODES, threads)
-    found = compute_trips(agent, robot, shown, tuners, episodes=SHOWN_EPISODES, seed=SEED)
+    found = compute_trips(bundle, robot, shown, adapted, episodes=SHOWN_EPISODES, seed=SEED)
     robot.close()
     return found
 
@@ -200,8 +198,7 @@ def describe_trips(found: Sequence[TaskTrips], family: RobotFamily, plane: Plane
     spec = family.spec()
     lead = (
         f"{SHOWN_EPISODES} episodes of up to {spec.episode_steps * spec.control_period:.3g} s for each policy on each "
-        f"of the first {len(found)} of {count} test tasks, played for this page with the policies' own randomness. "
-        "Before adaptation each episode has its own random task embedding."
+        f"of the first {len(found)} of {count} test tasks, played for this page with the policies' own randomness."
     )
     trips = [trip for task in found for stage in task.trips.values() for trip in stage]
     if any(trip.success is not None for trip in trips):
@@ -218,9 +215,9 @@ def describe_trips(found: Sequence[TaskTrips], family: RobotFamily, plane: Plane
     )
 
 
-def draw_map(agent: SimplAgent, family: RobotFamily, plane: Plane | None, robot: RunRobot, threads: int) -> list[Plot]:
+def draw_map(bundle: Bundle, family: RobotFamily, plane: Plane | None, robot: RunRobot, threads: int) -> list[Plot]:
     """Where the task encoder puts train and test tasks."""
-    found = []
+    agent, found = make_simpl_networks(bundle), []
     for index, tasks in enumerate((robot.train, robot.test)):
         rows = len(tasks) * max(1, min(MAP_EPISODES, MOST_ROWS // len(tasks)))
         robots = make_robots(family, rows, threads)

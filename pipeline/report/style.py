@@ -39,8 +39,15 @@ VARIABLES: Final = {
     GOAL: "goal",
 }
 """Stand-in colour -> CSS variable."""
-STAGES: Final = {"before": BEFORE, "explore": MUTED, "inferred": INFERRED, "finetune": ADAPTED, "adapted": ADAPTED}
-"""Key of `summary.MEANINGS` -> its colour."""
+STAGES: Final = {
+    "before": BEFORE,
+    "explore": MUTED,
+    "inferred": INFERRED,
+    "finetune": ADAPTED,
+    "adapted": ADAPTED,
+    "known": ADAPTED,
+}
+"""Key of `measure.MEANINGS` -> its colour."""
 SETTINGS: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "supple",

@@ -8,8 +8,8 @@ import numpy as np
 
 from ...datasets.store import EpisodeStore
 from ...robots.spec import Axis, RobotSpec
-from .curves import count_episodes, find_episodes, find_meta_curves, format_count
-from .measure import Results, format_value
+from .curves import count_episodes, find_episodes, find_meta_curves
+from .measure import Results, format_count, format_number, format_value
 from .run_folder import RunView, StageView
 from .safety import Safety
 
@@ -29,11 +29,6 @@ class Table(NamedTuple):
 
 Facts = list[tuple[str, str]]
 """Names and values."""
-
-
-def format_number(value: float) -> str:
-    """Three significant digits; `none` for a limit that is not there."""
-    return f"{value:.3g}" if math.isfinite(value) else "none"
 
 
 def format_rate(axis: Axis) -> str:
@@ -70,7 +65,7 @@ def make_task_facts(spec: RobotSpec, settings: Mapping[str, object]) -> Facts:
     if spec.choices:
         facts.append(("actions to choose from", ", ".join(spec.choices)))
     plain = [(name, value) for name, value in settings.items() if not isinstance(value, dict | list | tuple)]
-    return facts + [(f"setting {name}", str(value)) for name, value in plain]
+    return facts + [(f"setting {name.replace('_', ' ')}", str(value)) for name, value in plain]
 
 
 def make_data_table(store: EpisodeStore) -> Table:
@@ -185,7 +180,6 @@ def make_learning_facts(meta: StageView) -> Facts:
 
 def make_result_table(results: Results) -> Table:
     """One row per evaluation, in the order of adaptation."""
-    axis = results.rows[0].axis.replace("_", " ") if results.rows else "episode"
     rows = [
         (
             row.meaning,
@@ -197,15 +191,9 @@ def make_result_table(results: Results) -> Table:
         )
         for row in results.rows
     ]
-    head = (
-        "policy",
-        f"{NUMBER}after {axis}",
-        NUMBER + results.measure,
-        "95 % interval",
-        f"{NUMBER}greedy",
-        f"{NUMBER}n",
-    )
-    return Table(head, rows, tuple(row.method for row in results.rows))
+    numbers = (NUMBER + results.unit, NUMBER + results.measure)
+    head = ("policy", *numbers, "95 % interval", f"{NUMBER}greedy", f"{NUMBER}n")
+    return Table(head, {"": rows}, tuple(row.method for row in results.rows))
 
 
 def make_limit_table(safety: Safety) -> Table:
@@ -214,16 +202,15 @@ def make_limit_table(safety: Safety) -> Table:
         (
             limits.axis.name,
             limits.axis.unit or "none",
-            format_number(limits.axis.low),
-            format_number(limits.axis.high),
+            f"{format_number(limits.axis.low)} to {format_number(limits.axis.high)}",
             format_rate(limits.axis),
             str(limits.clamped),
             format_number(limits.largest),
         )
         for limits in safety.limits
     ]
-    head = ("action axis", "unit", "lowest", "highest", "rate limit (per s)", "commands limited", "most cut off")
-    return Table((*head[:2], *(NUMBER + name for name in head[2:])), {"": rows})
+    numbers = ("limits", "rate limit (per s)", "commands limited", "most cut off")
+    return Table(("action axis", "unit", *(NUMBER + name for name in numbers)), {"": rows})
 
 
 class CostRow(NamedTuple):

@@ -3,32 +3,24 @@
 Everything is computed from artefacts (bundle, adapted policies) with a fixed seed, so that stages need not store
 trajectories and the same artefacts always give the same page.
 
-Axes: T steps, N tasks, k episodes per task, R rows, r rows of a call, O observation, G goal, E task embedding.
+Axes: T steps, N tasks, R rows, r rows of a call, O observation.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from ...adapt.bundle import Bundle
+from ...adapt.loop import run_episode
+from ...adapt.runtime_agent import HOST, KEPT, PARAMS, RandomNoise, repeat_rows
 from ...errors import RunError
-from ...meta.collect import Choose, Seen, collect
-from ...meta.simpl.agent import SimplAgent
-from ...meta.simpl.config import FinetuneConfig
-from ...meta.simpl.finetune import Finetuner
 from ...robots.robot import Bool, Float, RobotBatch, Rows, StepRows
 from ...robots.spec import RobotSpec
 from ...robots.task import Task, goals_of
 from ...skills.checkpoint import load_checkpoint
-from ...skills.gaussian import Gaussian
-
-CPU = torch.device("cpu")
-Play = Callable[[RobotBatch, Float], None]
-"""Plays one episode in each of the first R rows, whose goals (R, G) are given; the agent is part of it."""
 
 
 class Trip(NamedTuple):
@@ -43,7 +35,7 @@ class Trip(NamedTuple):
 
 
 class TaskTrips(NamedTuple):
-    """Episodes on one task, by what the policy was then: a key of `summary.MEANINGS`."""
+    """Episodes on one task, by what the policy was then: a key of `measure.MEANINGS`."""
 
     task: Task
     trips: dict[str, list[Trip]]
@@ -100,116 +92,90 @@ class Recorder:
         return trips
 
 
-def play_trips(robot: RobotBatch, play: Play, goals: NDArray[np.float32]) -> list[Trip]:
-    """One episode for each goal, shape (R, G), in the first R rows of the robot."""
-    recorder = Recorder(robot)
-    play(recorder, goals)
-    return recorder.trips(len(goals))
-
-
 class Adapted(NamedTuple):
     """What the stage `adapt` wrote."""
 
     tasks: tuple[Task, ...]
-    tuners: dict[int, Finetuner]
-    """By task; a task that is not known yet has none."""
+    state: dict[str, NDArray[Any]]
+    """Of the agent: what it knows of the tasks, a row each, and the policies that it may have learned for them."""
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Tasks that adaptation has found out enough about, (N,)."""
+        settled = self.state.get("settled")
+        return np.ones(len(self.tasks), np.bool_) if settled is None else settled.astype(np.bool_)
+
+    @property
+    def has_policies(self) -> bool:
+        """Whether policies were learned for tasks beside what was found out about them."""
+        return bool(self.state.get(f"{KEPT}tuned", np.zeros(1)).any())
+
+    def repeat(self, count: int, episodes: int, *, policies: bool) -> dict[str, NDArray[Any]]:
+        """The state of an agent with so many rows for each of the first tasks, with or without the policies."""
+        state = {name: value[:count] for name, value in self.state.items() if not name.startswith(HOST)}
+        if not policies:
+            state = {name: value for name, value in state.items() if not name.startswith(f"{KEPT}{PARAMS}")}
+            state[f"{KEPT}tuned"] = np.zeros_like(state[f"{KEPT}tuned"])
+        return repeat_rows(state, episodes)
 
 
-def load_adapted(path: Path, agent: SimplAgent, observation_dim: int) -> Adapted:
-    """The fine-tuned policies of the tasks, with the embeddings that were inferred.
+def load_adapted(path: Path) -> Adapted:
+    """What was learned of the tasks.
+
+    Args:
+        path: A file `adapted.safetensors`.
 
     Raises:
-        RunError: the file is damaged, or is for another agent.
+        RunError: It is damaged.
     """
     tensors, facts = load_checkpoint(path)
-    hidden = tuple(int(bias.shape[-1]) for bias in list(agent.critic.biases)[:-1])
-    tuners = {}
     try:
         records: Any = facts["tasks"]
         tasks = tuple(Task(record["name"], tuple(record["goal"])) for record in records)
-        for index in range(len(tasks)):
-            part = {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{index}.")}
-            if part:
-                config = FinetuneConfig(pool_episodes=1)
-                tuner = Finetuner(agent.space, observation_dim, 1, part["embedding"], hidden, config, 0)
-                tuner.load_state_dict(part)
-                tuners[index] = tuner.requires_grad_(False)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise RunError(f"{path}: expected adapted policies, got {reason}; run adapt again") from error
-    return Adapted(tasks, tuners)
-
-
-def play_agent(agent: SimplAgent, choose: Choose, seed: int) -> Play:
-    """Episodes of what `choose` chooses; `seed` is of the resets."""
-
-    def play(robot: RobotBatch, goals: Float) -> None:
-        collect(robot, agent.space, choose, goals, np.random.default_rng(seed), device=CPU)
-
-    return play
-
-
-def make_embedded(agent: SimplAgent, embedding: Tensor, seed: int) -> Choose:
-    """The meta-trained policy, stochastic, at one embedding per row (R, E)."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def choose(seen: Seen) -> Tensor:
-        return agent.act(seen.observation, seen.prior, embedding[torch.from_numpy(seen.rows)], generator)
-
-    return choose
-
-
-def make_tuned(agent: SimplAgent, tuners: Mapping[int, Finetuner], task: Tensor, seed: int) -> Choose:
-    """The fine-tuned policy of each row's task (R,), stochastic; every task in it has one."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def choose(seen: Seen) -> Tensor:
-        observation, prior = seen.observation, seen.prior
-        latent = torch.empty_like(prior.loc)
-        of_row = task[torch.from_numpy(seen.rows)]
-        for index in sorted(set(of_row.tolist())):
-            own = of_row == index
-            own_prior = Gaussian(prior.loc[own], prior.scale[own])
-            latent[own] = tuners[index].act(observation[own], own_prior, generator, False)
-        return latent
-
-    return choose
+        raise RunError(f"{path}: expected adapted tasks, got {reason}; run adapt again") from error
+    return Adapted(tasks, {name: value.numpy() for name, value in tensors.items()})
 
 
 def compute_trips(
-    agent: SimplAgent,
-    robot: RobotBatch,
-    tasks: Sequence[Task],
-    tuners: Mapping[int, Finetuner],
-    *,
-    episodes: int,
-    seed: int,
+    bundle: Bundle, robot: RobotBatch, tasks: Sequence[Task], adapted: Adapted | None, *, episodes: int, seed: int
 ) -> list[TaskTrips]:
-    """Runs `episodes` stochastic episodes per task: with random embeddings, with the inferred one, and fine-tuned.
+    """Runs `episodes` episodes per task, each as good as the agent can: before it knows the task, and after.
+
+    Where policies were learned for the tasks, the agent without these is between: all that it does is to know the task.
 
     Args:
-        agent: meta-trained.
-        robot: at least N * `episodes` rows.
-        tasks: N of them.
-        tuners: by index in `tasks`; without one, a task has only the trips before.
-        episodes: per task and stage.
-        seed: of embeddings, resets and skills.
+        bundle: Of any learner.
+        robot: At least N * `episodes` rows.
+        tasks: N of them; the first of `adapted` where that is given.
+        adapted: To these tasks; one that is not known has only the trips before.
+        episodes: Per task and stage.
+        seed: Of resets and of what the agent draws.
+
+    Raises:
+        RunError: What was learned is of another bundle.
     """
-    noise = torch.Generator().manual_seed(seed)
     found = [TaskTrips(task, {}) for task in tasks]
-    for name in ("before", "inferred", "adapted"):
-        shown = [index for index in range(len(tasks)) if name == "before" or index in tuners]
-        if not shown:
-            continue
-        task = torch.tensor(shown).repeat_interleave(episodes)
-        if name == "before":
-            choose = make_embedded(agent, torch.randn((len(task), agent.embedding_dim), generator=noise), seed)
-        elif name == "inferred":
-            choose = make_embedded(agent, torch.stack([tuners[index].embedding for index in task.tolist()]), seed)
+    goals = np.repeat(goals_of(tasks), episodes, axis=0)
+    states: dict[str, dict[str, NDArray[Any]] | None] = {"before": None}
+    if adapted is not None:
+        if adapted.has_policies:
+            states["inferred"] = adapted.repeat(len(tasks), episodes, policies=False)
+        name = "adapted" if adapted.has_policies else "known"
+        states[name] = adapted.repeat(len(tasks), episodes, policies=True)
+    for name, state in states.items():
+        rng = np.random.default_rng(seed)
+        agent = bundle.make_agent(RandomNoise(rng))
+        if state is None:
+            agent.begin_task(len(goals))
         else:
-            choose = make_tuned(agent, tuners, task, seed)
-        goals = goals_of([tasks[index] for index in task.tolist()])
-        trips = play_trips(robot, play_agent(agent, choose, seed), goals)
-        for at, index in enumerate(shown):
-            found[index].trips[name] = trips[at * episodes : (at + 1) * episodes]
+            agent.load_state(state)
+        agent.begin_episode(explore=False)
+        recorder = Recorder(robot)
+        run_episode(recorder, agent, goals, rng)
+        trips = recorder.trips(len(goals))
+        for index, task in enumerate(found):
+            if adapted is None or state is None or adapted.known[index]:
+                task.trips[name] = trips[index * episodes : (index + 1) * episodes]
     return found

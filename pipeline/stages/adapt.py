@@ -1,8 +1,10 @@
-"""Stage `adapt`: a bundle's policy adapts to tasks that it never saw.
+"""Stage `adapt`: a bundle's agent meets tasks that it never saw.
 
-Writes `records.jsonl` (one record per task and episode, and per evaluation), `success.json` (means with intervals
-before, after inference and after fine-tuning) and `adapted.safetensors` (the policies and embeddings that came out).
-Every command passes the safety limits; what they did is in `audit.jsonl`.
+Writes `records.jsonl` (one record per task and episode, and per evaluation), `success.json` (means of evaluations
+before, during and after adaptation, with intervals), `returns.json` (mean returns along the episodes, or the steps of
+adaptation), `adapted.safetensors` (all that the agent knows of the tasks in the end) and a bundle of each task's policy
+in `policies/<index of the task>/`. The numpy runtime acts; where the learner learns by gradients, torch does that
+between episodes. Every command passes the safety limits; what they did is in `audit.jsonl`.
 """
 
 import json
@@ -14,17 +16,21 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ...adapt.audit import AuditLog
 from ...adapt.bundle import Bundle, load_bundle, require_robot
 from ...adapt.bundle_folder import find_bundle
-from ...adapt.config import AdaptConfig, require_reward_head
+from ...adapt.host.hosts import make_hosted
+from ...adapt.host.plain_policy import write_task_policy
 from ...adapt.loop import Adapter
-from ...adapt.policy import make_agent, simpl_config_of
+from ...adapt.runtime_agent import HOST, RandomNoise
 from ...adapt.safety import SafetyLimits
-from ...errors import BundleError
-from ...robots.family import RobotFamily, make_robots
+from ...errors import BundleError, ConfigError
+from ...robots.family import Hardware, RobotFamily, make_robots
 from ...robots.maze_family import Maze
 from ...robots.robot import RobotBatch
 from ...robots.task import Task
@@ -39,7 +45,11 @@ from ..stage import Stage, Work
 
 RECORDS_NAME = "records.jsonl"
 SUCCESS_NAME = "success.json"
+RETURNS_NAME = "returns.json"
 ADAPTED_NAME = "adapted.safetensors"
+POLICIES = "policies"
+OWN_TASKS = 10
+"""Default number of the robot family's test tasks, where the bundle names none."""
 MOST_ROWS = 400
 """Robots that are evaluated side by side."""
 
@@ -47,8 +57,8 @@ MOST_ROWS = 400
 def find_robot_of(bundle: Bundle, given: RobotChoice | None, *, accept_change: bool = False) -> RobotChoice:
     """The robot that the bundle was made for; see `find_recorded` for arguments and errors."""
     provenance = bundle.contract.provenance
-    record = provenance.get("robot") or _record_of_maze(provenance.get("maze"))
-    return find_recorded(record, given, "bundle.json provenance.robot", accept_change=accept_change)
+    record = bundle.contract.simulator or _record_of_maze(provenance.get("maze"))
+    return find_recorded(record, given, "bundle.json simulator", accept_change=accept_change)
 
 
 def _record_of_maze(maze: Any) -> Record | None:
@@ -57,17 +67,53 @@ def _record_of_maze(maze: Any) -> Record | None:
     return {"family": "maze", "config": {**asdict(Maze()), **maze}} if known else None
 
 
-def find_test_tasks(bundle: Bundle) -> tuple[Task, ...]:
-    """The test tasks that the bundle was meta-trained beside.
+def find_test_tasks(bundle: Bundle, family: RobotFamily, count: int | None = None) -> tuple[Task, ...]:
+    """The test tasks that the bundle was meta-trained beside, or else the first ones of its robot family.
 
     Raises:
-        BundleError: the bundle names none.
+        ConfigError: None is asked for, or more than there are.
+        BundleError: The bundle's tasks are damaged.
     """
+    named = bundle.contract.provenance.get("tasks")
     try:
-        records = bundle.contract.provenance["tasks"]["test"]
-        return tuple(Task(record["name"], tuple(record["goal"])) for record in records)
+        test = tuple(Task(task["name"], tuple(task["goal"])) for task in named["test"]) if named else ()
     except (KeyError, TypeError) as error:
         raise BundleError("bundle.json provenance.tasks: expected test tasks, got none; pass --tasks") from error
+    usual = len(test) or OWN_TASKS
+    test = test or family.tasks().test
+    if count is not None and not 1 <= count <= len(test):
+        raise ConfigError(
+            f"--num-tasks: expected 1 to {len(test)}, the test tasks of the bundle's robot, got {count}; "
+            "pass --tasks for others"
+        )
+    return test[: usual if count is None else count]
+
+
+def change_settings(bundle: Bundle, given: Sequence[str]) -> Bundle:
+    """The bundle with other settings of its learner; see `AdaptStageConfig.settings`.
+
+    Raises:
+        BundleError: One is none of the learner's, or has another type.
+        ConfigError: One is not written as name=value.
+    """
+    changed: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        outer, dot, inner = name.partition(".")
+        try:
+            read = json.loads(value)
+        except ValueError:
+            read = value  # a word needs no quotes
+        if not equals or not name:
+            raise ConfigError(f"--settings: expected name=value, got {text!r}; see supple info for the names")
+        if not dot:
+            changed[name] = read
+            continue
+        before = changed.get(outer, bundle.contract.learner.get(outer))
+        if not isinstance(before, Mapping) or inner not in before:
+            raise BundleError(f"--settings: expected a setting of {bundle.contract.kind}, got '{name}'; correct it")
+        changed[outer] = {**before, inner: read}
+    return bundle.with_settings(changed) if changed else bundle
 
 
 def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: AdaptStageConfig, seed: int) -> Stage:
@@ -81,16 +127,20 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
         seed: Of exploration, sampling and resets.
 
     Raises:
-        BundleError: the bundle is damaged, or is for another robot.
-        ConfigError: the search is directed, but the bundle's reward head was not trained.
-        SpecError: a goal is not within the robot's goal space.
-        SourceError: a goal is none of the robot's tasks.
+        BundleError: The bundle is damaged, is for another robot, or has no such settings.
+        ConfigError: A setting is not written as name=value, or a real robot is asked for several tasks or evaluations.
+        SpecError: A goal is not within the robot's goal space.
+        SourceError: A goal is none of the robot's tasks.
     """
     path = find_bundle(path)  # a run folder around it may change while this stage is at work
-    bundle = load_bundle(path)
-    require_robot(bundle, robot.family.spec())
-    require_reward_head(simpl_config_of(bundle.contract), config.loop)
+    bundle = change_settings(load_bundle(path), config.settings)
+    require_robot(bundle.contract, robot.family.spec())
     require_tasks(robot, tasks, "adapt")
+    if isinstance(robot.family, Hardware) and (len(tasks) != 1 or config.evaluations):
+        raise ConfigError(
+            f"adapt on '{robot.reference}': expected one task and no evaluations on a real robot, got {len(tasks)} "
+            f"and {config.evaluations or 0}; pass --num-tasks 1, or --tasks with one goal, and --evaluations 0"
+        )
     return Stage(
         name="adapt",
         config={"robot": robot.record, "adapt": config, "tasks": list(tasks)},
@@ -103,58 +153,64 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
 
 
 def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...], work: Work) -> None:
-    """Runs the loop to its last episode, then writes records, success and policies."""
+    """Plays all episodes, then writes records, results and policies."""
     torch.set_num_threads(work.machine.threads)
-    device = torch.device(work.machine.device)
-    bundle = load_bundle(work.inputs["bundle"])
+    bundle = change_settings(load_bundle(work.inputs["bundle"]), config.settings)
+    if "seed" in bundle.contract.learner:
+        bundle = bundle.with_settings({"seed": work.seed})
+    budget = bundle.contract.budget
+    episodes = budget.total if config.episodes is None else config.episodes
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
-    rows = max(len(tasks), min(len(tasks) * config.evaluations, MOST_ROWS))
-    alpha = float(bundle.contract.adaptation.get("alpha", config.loop.finetune.multiplier))
-    agent = make_agent(bundle, device)
-    with limit_simulator(make_robots(family, rows, work.machine.threads), work.folder / AUDIT_NAME) as robot:
-        adapter = Adapter(agent, alpha, robot, tasks, config.loop, seed=work.seed, device=device)
+    evaluations = config.count_evaluations(family)
+    due = {0, episodes, budget.exploration_episodes, *config.evaluate_at} if evaluations else set()
+    robots = make_robots(family, max(len(tasks), min(len(tasks) * evaluations, MOST_ROWS)), work.machine.threads)
+    with limit_robots(robots, work.folder / AUDIT_NAME, rearm=not isinstance(family, Hardware)) as robot:
+        rng = np.random.default_rng(work.seed)
+        agent = make_hosted(bundle, RandomNoise(rng), device=work.machine.device)
+        adapter = Adapter(agent, robot, tasks, budget, episodes, rng, make_fork=bundle.make_agent)
         if checkpoint is not None:
-            adapter.load_state(checkpoint.tensors, checkpoint.facts)
+            adapter.load_state({k: v.numpy() for k, v in checkpoint.tensors.items()}, dict(checkpoint.facts))
             announce(work.view, load_metrics(work.metrics.path))
         work.consume(
-            run_rounds(adapter, config, work.view, evaluate_first=checkpoint is None),
-            total=config.loop.episodes,
+            run_rounds(adapter, due, evaluations, work, evaluate_first=checkpoint is None),
+            total=episodes,
             unit="episode",
             start=adapter.episode,
-            state=adapter.state,
+            state=lambda: to_checkpoint(adapter),
         )
     work.metrics.sync()
     records = [strip(record) for record in load_metrics(work.metrics.path)]
     text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
     (work.folder / RECORDS_NAME).write_text(text, encoding="utf-8")
-    write_record(work.folder / SUCCESS_NAME, {"success": compute_success(records, config)})
-    save_checkpoint(work.folder / ADAPTED_NAME, compute_policies(adapter), {"tasks": [asdict(task) for task in tasks]})
+    write_record(work.folder / SUCCESS_NAME, {"success": compute_success(records)})
+    write_record(work.folder / RETURNS_NAME, compute_returns(records, bundle))
+    facts: dict[str, object] = {"kind": bundle.contract.kind, "tasks": [asdict(task) for task in tasks]}
+    known = {name: value for name, value in agent.state().items() if not name.startswith(HOST)}
+    save_checkpoint(work.folder / ADAPTED_NAME, to_tensors(known), facts)
+    (work.folder / POLICIES).mkdir()
+    final = adapter.fork(RandomNoise(np.random.default_rng(work.seed)))
+    for index, task in enumerate(tasks):
+        source = {"adapted_from": bundle.digest, "task": task.name, "goal": list(task.goal)}
+        write_task_policy(work.folder / POLICIES / str(index), bundle, final, index, source)
 
 
 @contextmanager
-def limit_simulator(simulator: RobotBatch, path: Path) -> Iterator[SafetyLimits]:
-    """A simulated robot behind its safety limits, with the audit log at `path`; both are closed at the end.
+def limit_robots(robots: RobotBatch, path: Path, *, rearm: bool) -> Iterator[SafetyLimits]:
+    """Robots behind their safety limits, with the audit log at `path`; both are closed at the end.
 
-    A stop that an earlier run of the stage has left is ended: a simulator starts anew, there is nothing to inspect. For
-    a real robot a person does that.
+    Args:
+        robots: Simulated, or one real robot.
+        path: The audit log.
+        rearm: End a stop that an earlier run of the stage has left: a simulator starts anew, and there is nothing to
+            inspect. For a real robot a person does that.
 
     Raises:
         RobotFault: the log cannot be written, or is damaged.
     """
-    with closing(AuditLog(path)) as audit, closing(SafetyLimits(simulator, audit)) as robot:
-        if robot.stop_reason is not None:
+    with closing(AuditLog(path)) as audit, closing(SafetyLimits(robots, audit)) as robot:
+        if rearm and robot.stop_reason is not None:
             robot.rearm(f"simulator started anew {uuid4()}")
         yield robot
-
-
-def compute_policies(adapter: Adapter) -> dict[str, torch.Tensor]:
-    """The tensors of each task's own policy, named `<task index>.<name>`; a task that was never rewarded has none."""
-    return {
-        f"{index}.{name}": value.detach().cpu()
-        for index, tuner in enumerate(adapter.finetuners)
-        if tuner is not None
-        for name, value in tuner.state_dict().items()
-    }
 
 
 def strip(record: dict[str, Any]) -> dict[str, Any]:
@@ -170,62 +226,110 @@ def announce(view: ProgressView, records: Sequence[dict[str, Any]]) -> None:
 
 
 def run_rounds(
-    adapter: Adapter, config: AdaptStageConfig, view: ProgressView, *, evaluate_first: bool
+    adapter: Adapter, due: set[int], evaluations: int, work: Work, *, evaluate_first: bool
 ) -> Iterator[list[dict[str, Any]]]:
     """The loop's records, each round followed by its evaluation where one is due."""
-    if evaluate_first and config.is_due(0):
-        first = evaluate(adapter, config)
-        announce(view, first)
+    if evaluate_first and 0 in due:
+        first = evaluate(adapter, evaluations, work.seed)
+        announce(work.view, first)
         yield first
     for records in adapter.run():
-        episode = adapter.episode
-        done = [{"kind": "episode", **record, "step": episode} for record in records]
-        if config.is_due(episode):
-            done += evaluate(adapter, config)
-        announce(view, done)
+        done = [{"kind": "episode", **record, "step": adapter.episode} for record in records]
+        if adapter.episode in due:
+            done += evaluate(adapter, evaluations, work.seed)
+        announce(work.view, done)
         yield done
 
 
-def name_stage(loop: AdaptConfig, episode: int) -> str:
+def name_stage(adapter: Adapter) -> str:
     """What the policies are after this episode; a key of `summary.MEANINGS`."""
+    episode, exploring = adapter.episode, adapter.budget.exploration_episodes
     if episode == 0:
         return "before"
-    if loop.method == "simpl" and episode <= loop.exploration_episodes:
-        return "inferred" if episode == loop.exploration_episodes else "explore"
-    return "adapted" if episode == loop.episodes else "finetune"
+    if adapter.budget.adapt_steps or not exploring:  # it learns from the first episode on, in the same way
+        return "learned" if episode == adapter.episodes else "learning"
+    if episode <= exploring:
+        return "inferred" if episode == exploring else "explore"
+    return "adapted" if episode == adapter.episodes else "finetune"
 
 
-def evaluate(adapter: Adapter, config: AdaptStageConfig) -> list[dict[str, Any]]:
-    """One record per task: success of the policies as they stand, stochastic and greedy."""
-    episode = adapter.episode
-    stochastic = adapter.evaluate(config.evaluations, greedy=False).mean(axis=1)
-    greedy = adapter.evaluate(config.evaluations, greedy=True).mean(axis=1)
+def evaluate(adapter: Adapter, evaluations: int, seed: int) -> list[dict[str, Any]]:
+    """One record per task: the policies as they stand, stochastic and greedy."""
+    found = {name: adapter.evaluate(evaluations, seed, greedy=name == "greedy") for name in ("stochastic", "greedy")}
     return [
         {
             "kind": "evaluation",
-            "stage": name_stage(config.loop, episode),
-            "episode": episode,
+            "stage": name_stage(adapter),
+            "episode": adapter.episode,
             "task": task.name,
             "goal": list(task.goal),
-            "success_stochastic": float(stochastic[index]),
-            "success_greedy": float(greedy[index]),
-            "n": config.evaluations,
-            "step": episode,
+            **{f"return_{name}": float(one.returns[index].mean()) for name, one in found.items()},
+            **{
+                f"success_{name}": float(one.success[index].mean())
+                for name, one in found.items()
+                if one.success is not None
+            },
+            "n": evaluations,
+            "step": adapter.episode,
         }
         for index, task in enumerate(adapter.tasks)
     ]
 
 
-def compute_success(records: Sequence[dict[str, Any]], config: AdaptStageConfig) -> list[dict[str, Any]]:
-    """Mean success over tasks with its 95 % interval, one flat record per evaluation and metric."""
+def to_tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
+    """The same numbers as tensors of their own.
+
+    Numpy gives an empty array strides that a checkpoint cannot be written with, so that the layout is torch's own.
+    """
+    given = {name: torch.tensor(value) for name, value in arrays.items()}
+    return {name: torch.empty(value.shape, dtype=value.dtype).copy_(value) for name, value in given.items()}
+
+
+def to_checkpoint(adapter: Adapter) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The adapter's state as a checkpoint keeps it."""
+    arrays, facts = adapter.state()
+    return to_tensors(arrays), facts
+
+
+def compute_success(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over tasks with their 95 % intervals, one flat record per evaluation and metric."""
     results = []
     found = [record for record in records if record["kind"] == "evaluation"]
     for episode in sorted({record["episode"] for record in found}):
         here = [record for record in found if record["episode"] == episode]
-        for metric in ("success_stochastic", "success_greedy"):
+        for metric in ("success_stochastic", "success_greedy", "return_stochastic", "return_greedy"):
+            if metric not in here[0]:
+                continue
             interval = compute_interval([record[metric] for record in here])
             n = sum(record["n"] for record in here)
             results.append(
                 {"method": here[0]["stage"], "metric": metric, "at": {"episode": episode}, **interval._asdict(), "n": n}
             )
+    return results
+
+
+def compute_returns(records: Sequence[dict[str, Any]], bundle: Bundle) -> list[dict[str, Any]]:
+    """Mean return over tasks with its 95 % interval, one flat record per step of adaptation, or per episode.
+
+    Exploration episodes do not count for a step of adaptation.
+    """
+    axis = "adaptations" if bundle.contract.budget.adapt_steps else "episode"
+    played = [record for record in records if record["kind"] == "episode"]
+    counting = [record for record in played if record["stage"] == "play" or axis == "episode"]
+    results = []
+    for place in sorted({record[axis] for record in counting}):
+        here = [record for record in counting if record[axis] == place]
+        by_task: dict[tuple[float, ...], list[float]] = {}
+        for record in here:
+            by_task.setdefault((record["task"], *record["goal"]), []).append(record["return"])
+        interval = compute_interval([float(np.mean(values)) for values in by_task.values()])
+        results.append(
+            {
+                "method": bundle.contract.kind,
+                "metric": "return",
+                "at": {axis: place},
+                **interval._asdict(),
+                "n": len(here),
+            }
+        )
     return results

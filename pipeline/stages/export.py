@@ -1,150 +1,237 @@
-"""Stage `export`: the policy bundle of a meta-trained agent, `bundle/`."""
+"""Stage `export`: the policy bundle of a meta-trained learner, `bundle/`; a bundle of version 1 is written anew.
 
+What was trained is read from the record of its stage. The robot's contract is enough: none of a user's code runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from ...adapt.bundle import write_bundle
-from ...adapt.contract import BundleContract
-from ...adapt.golden import make_golden_inputs
-from ...errors import BundleError
-from ...meta.simpl.agent import SimplAgent
-from ...meta.simpl.pool import Transitions
+from ...adapt.bundle import load_bundle
+from ...adapt.contract import Budget
+from ...adapt.host.export import write_exported
+from ...adapt.host.simpl import export_again
+from ...errors import BundleError, RunError, SpecError
+from ...meta.evaluation import EvaluationConfig
 from ...robots.spec import RobotSpec
-from ...skills.gaussian import Gaussian
-from ...skills.model import SkillModel
-from ...skills.network import MLP
-from ..folder import compute_path_digest
+from ...robots.unplugged import UnpluggedRobots
+from ...skills.checkpoint import load_checkpoint
+from ..action_spaces import Space, make_space
+from ..folder import compute_path_digest, load_json
+from ..keys import RECORD_NAME, load_record
+from ..learners import LearnerChoice, read_learner
+from ..plain_config import read_config
+from ..run_files import LEARNER_NAME, RUN_NAME
 from ..settings.export import ExportConfig
 from ..stage import Stage, Work
-from .meta_train import load_agent
+from .meta_train import FACTS_NAME
 
 NAME = "bundle"
-Arrays = dict[str, NDArray[Any]]
+TRAININGS = ("meta-train", "train")
+"""Folders of a training, inside that of a run or of a seed."""
+EVALUATE = "evaluate"
 
 
-def make_export(meta: Path, config: ExportConfig) -> Stage:
-    """The stage; it draws nothing at random but the golden inputs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A learner that was meta-trained."""
+
+    folder: Path
+    """The stage folder of the training."""
+    learner: LearnerChoice
+    spec: RobotSpec
+    """Of the robot."""
+    robot: Mapping[str, Any]
+    """Its record, see `RobotChoice.record`."""
+    tasks: Mapping[str, Any]
+    """See `meta_train.describe_tasks`."""
+    space: Space
+    evaluation: EvaluationConfig
+    """How it was judged; where it was not, as its settings say."""
+    seed: int
+    source: Mapping[str, str]
+    """What it was trained for, and the commit that it was trained with, where the folder around it says so."""
+    skills: Path | None
+    """Folder of the skills that it was trained with."""
+
+
+def find_training(path: Path) -> Path:
+    """The stage folder of a training: the folder itself, or the one in the folder of a run or of a seed.
 
     Raises:
-        RunError: there is no meta-trained agent at `meta`.
+        RunError: There is none.
     """
-    load_agent(meta)
+    for folder in (path, *(path / name for name in TRAININGS)):
+        if (folder / LEARNER_NAME).is_file() and (folder / RECORD_NAME).is_file():
+            return folder
+    raise RunError(
+        f"{path}: expected a folder of meta-train, or one that holds it, got "
+        f"{'neither' if path.exists() else 'nothing there'}; check the path"
+    )
+
+
+def load_trained(path: Path, given: LearnerChoice | None = None) -> Trained:
+    """What was trained in a folder.
+
+    Args:
+        path: See `find_training`.
+        given: A user's own learner.
+
+    Raises:
+        RunError: The records do not say what was trained, or the skills are gone.
+        BundleError: The learner is a user's, and nobody named it.
+    """
+    folder = find_training(path)
+    record, facts = load_record(folder), load_json(folder / FACTS_NAME)
+    config, where = record["fields"]["config"], str(folder / RECORD_NAME)
+    learner = read_learner(config.get("learner"), given, f"{where} learner")
+    run = load_json(folder.parent / RUN_NAME) if (folder.parent / RUN_NAME).is_file() else {}
+    try:
+        return Trained(
+            folder=folder,
+            learner=learner,
+            spec=RobotSpec.from_json(facts["robot"]),
+            robot=dict(config["robot"]),
+            tasks=dict(facts["tasks"]),
+            space=cast(Space, read_config(Space, config["space"], f"{where} space")),
+            evaluation=load_evaluation(folder.parent / EVALUATE) or learner.settings.evaluation,
+            seed=int(record["fields"]["seed"]),
+            source={name: str(run[name]) for name in ("cell", "commit") if name in run},
+            skills=find_skills(folder, record),
+        )
+    except (KeyError, TypeError, BundleError, SpecError) as error:
+        raise RunError(f"{where}: expected what was trained, got {error}; train it again") from error
+
+
+def load_evaluation(folder: Path) -> EvaluationConfig | None:
+    """How a learner was judged in a stage folder; None where it was not."""
+    if not (folder / RECORD_NAME).is_file():
+        return None
+    config = load_record(folder)["fields"]["config"]
+    found: EvaluationConfig = read_config(EvaluationConfig, config.get("evaluation"), f"{folder} evaluation")
+    return found
+
+
+def find_skills(folder: Path, record: Mapping[str, Any]) -> Path | None:
+    """The skills that a training used: in its folder, or where it says that they lie; None where it used none.
+
+    Raises:
+        RunError: they are not there any more, or are others.
+    """
+    used = record["inputs"].get("skills")
+    if used is None or (folder / "skill.json").is_file():
+        return None if used is None else folder
+    path = Path(used["path"])
+    if not path.exists() or compute_path_digest(path) != used["digest"]:
+        raise RunError(
+            f"{folder}: expected the skills that it was trained with at {path}, got none or others; put them back"
+        )
+    return path
+
+
+def make_budget(evaluation: EvaluationConfig, rollouts: int) -> Budget:
+    """How the learner was judged, with its side by side episodes one after the other as on one robot."""
+    trial = evaluation.trial
+    return Budget(
+        episodes=trial.episodes * rollouts,
+        exploration_episodes=trial.exploration_episodes * rollouts,
+        adapt_steps=evaluation.adapt_steps,
+    )
+
+
+def make_export(path: Path, config: ExportConfig, given: LearnerChoice | None = None) -> Stage:
+    """The stage; it draws nothing at random but the inputs of the golden trial.
+
+    Args:
+        path: See `find_training`.
+        config: Seed of the golden trial.
+        given: A user's own learner.
+
+    Raises:
+        RunError: See `load_trained`.
+        BundleError: See `load_trained`.
+    """
+    trained = load_trained(path, given)
+    outside = trained.skills is not None and trained.skills != trained.folder
+    return Stage(
+        name="export",
+        config={
+            "export": config,
+            "source": trained.source,
+            "robot": trained.robot,
+            "learner": trained.learner.record,
+            "evaluation": trained.evaluation,
+        },
+        inputs={"train": trained.folder, **({"skills": trained.skills} if outside and trained.skills else {})},
+        seed=config.golden_seed,
+        module=("pipeline/stages/export.py", *trained.learner.row.modules),
+        libraries=("numpy", "torch", "safetensors"),
+        body=partial(export, trained),
+    )
+
+
+def export(trained: Trained, work: Work) -> None:
+    """Writes the bundle with a golden trial of the trained agent; numpy, and the host, must play it alike."""
+    work.start_afresh()
+    learner, spec = trained.learner, trained.spec
+    goals = np.zeros((trained.tasks["num_train"], *spec.goal.shape), np.float32)  # their number is all that counts now
+    space = make_space(trained.space, spec, trained.skills)
+    robot = UnpluggedRobots(spec, learner.settings.rows(len(goals)))
+    made = learner.settings.make(space, robot, goals, seed=trained.seed, device="cpu")
+    tensors, facts = load_checkpoint(trained.folder / LEARNER_NAME)
+    load: Any = made.learner
+    load.load_kept(tensors) if learner.row.keep else load.load_state(tensors, facts)
+    provenance: dict[str, Any] = {
+        **trained.source,
+        "method": learner.settings.method,
+        "learner": learner.record,
+        "seed": trained.seed,
+        "train": compute_path_digest(trained.folder),
+        "tasks": trained.tasks,
+    }
+    write_exported(
+        work.folder / NAME,
+        learner.row.export(made.learner, learner.settings),
+        spec,
+        make_budget(trained.evaluation, learner.settings.rollouts),
+        simulator=trained.robot,
+        provenance=provenance,
+        seed=work.seed,
+    )
+
+
+def make_conversion(bundle: Path, config: ExportConfig) -> Stage:
+    """The stage for a bundle of version 1, which is written as it would be today.
+
+    Raises:
+        BundleError: There is no whole bundle of version 1.
+    """
+    load_bundle(bundle).require_version_1(str(bundle))
     return Stage(
         name="export",
         config={"export": config},
-        inputs={"meta": meta},
+        inputs={"bundle": bundle},
         seed=config.golden_seed,
         module="pipeline/stages/export.py",
         libraries=("numpy", "torch", "safetensors"),
-        body=partial(export, config),
+        body=partial(convert, config),
     )
 
 
-def export(config: ExportConfig, work: Work) -> None:
-    """Writes the bundle with golden outputs that torch computed; loading it checks that numpy agrees."""
+def convert(config: ExportConfig, work: Work) -> None:
+    """Writes the bundle anew."""
     work.start_afresh()
-    folder = work.inputs["meta"]
-    agent, model, facts = load_agent(folder)
-    contract = make_contract(agent, model, facts, {"meta": compute_path_digest(folder)})
-    weights = compute_weights(agent, model, facts["action_space"])
-    inputs = make_golden_inputs(contract, weights, np.random.default_rng(config.golden_seed))
-    golden = inputs | compute_torch_outputs(agent, model, contract, inputs)
-    write_bundle(work.folder / NAME, contract=contract.to_json(), weights=weights, golden=golden)
-
-
-def make_contract(
-    agent: SimplAgent, model: SkillModel, facts: dict[str, Any], provenance: dict[str, str]
-) -> BundleContract:
-    """What the bundle promises.
-
-    Raises:
-        BundleError: raw actions on a robot whose action axes are not [-1, 1].
-    """
-    robot = RobotSpec.from_json(facts["robot"])
-    raw = facts["action_space"] == "raw"
-    if raw and not all((axis.low, axis.high) == (-1.0, 1.0) for axis in robot.action.axes):
-        raise BundleError(
-            "export: expected action axes of [-1, 1] for raw actions, got others; scale the robot's actions"
-        )
-    networks = {"policy": agent.policy, **({} if raw else {"prior": model.prior, "decoder": model.decoder})}
-    sizes = {name: compute_sizes(net) for name, net in networks.items()}
-    critic = agent.critic.weights
-    sizes["critic"] = (critic[0].shape[1], *(weight.shape[2] for weight in critic))
-    return BundleContract(
-        robot=robot,
-        action_space=facts["action_space"],
-        skill_horizon=agent.space.horizon,
-        skill_dim=agent.space.latent_dim,
-        embedding_dim=agent.embedding_dim,
-        networks=sizes,
-        encoder={name: tuple(value.shape) for name, value in compute_encoder(agent).items()},
-        prior_scale=1.0 if raw else None,
-        adaptation={"simpl": facts["simpl"], "alpha": facts["alpha"]},
-        provenance={**provenance, "robot": facts["family"], "tasks": facts["tasks"]},
+    bundle = load_bundle(work.inputs["bundle"])
+    write_exported(
+        work.folder / NAME,
+        export_again(bundle),
+        bundle.contract.robot,
+        bundle.contract.budget,
+        simulator=bundle.contract.simulator,
+        provenance={**bundle.contract.provenance, "converted_from": bundle.digest},
+        seed=config.golden_seed,
     )
-
-
-def compute_sizes(net: MLP) -> tuple[int, ...]:
-    """Widths of an MLP, input first."""
-    shapes = [tuple(layer.weight.shape) for layer in net.layers]  # type: ignore[arg-type]
-    return (int(shapes[0][1]), *(int(shape[0]) for shape in shapes))
-
-
-def compute_encoder(agent: SimplAgent) -> Arrays:
-    """The task encoder's tensors, named `encoder.*`."""
-    return {f"encoder.{name}": value.numpy() for name, value in agent.encoder.state_dict().items()}
-
-
-def compute_weights(agent: SimplAgent, model: SkillModel, action_space: str) -> Arrays:
-    """Every weight by the bundle's names; see adapt/contract.py."""
-    modules = {"normaliser": model.normaliser, "policy": agent.policy}
-    if action_space == "skill":
-        modules |= {"prior": model.prior, "decoder": model.make_robot_decoder()}
-    weights = {
-        f"{name}.{key}": value.numpy() for name, net in modules.items() for key, value in net.state_dict().items()
-    }
-    for index, (weight, bias) in enumerate(zip(agent.critic.weights, agent.critic.biases, strict=True)):
-        weights[f"critic.layers.{index}.weight"] = weight.numpy().swapaxes(1, 2)
-        weights[f"critic.layers.{index}.bias"] = bias.numpy()[:, 0]
-    weights |= compute_encoder(agent)
-    return {name: np.ascontiguousarray(value, np.float32) for name, value in weights.items()}
-
-
-@torch.no_grad()
-def compute_torch_outputs(agent: SimplAgent, model: SkillModel, contract: BundleContract, inputs: Arrays) -> Arrays:
-    """The golden outputs, computed by the networks as they were trained."""
-    observation, embedding, skill = (
-        torch.from_numpy(inputs[f"in.{name}"]) for name in ("observation", "embedding", "skill")
-    )
-    space = agent.space
-    scaled = space.normalise(observation)
-    prior = space.prior_of(observation)
-    policy = agent.policy_at(scaled, embedding, prior)
-    action = space.hold(skill)(observation)
-    low, high = (torch.from_numpy(value) for value in (contract.robot.action.low, contract.robot.action.high))
-    value = agent.value(agent.critic, scaled[None], skill[None], embedding[None])[:, 0]
-    outputs = {
-        "out.prior_loc": prior.loc,
-        "out.prior_scale": prior.scale,
-        "out.policy_loc": policy.loc,
-        "out.policy_scale": policy.scale,
-        "out.action": torch.clamp(action, low, high),
-        "out.value": value,
-    }
-    if "in.context_observation" in inputs:
-        posterior = agent.encode(_context_of(inputs))
-        outputs |= {"out.embedding_loc": posterior.loc, "out.embedding_scale": posterior.scale}
-    return {name: output.float().numpy() for name, output in outputs.items()}
-
-
-def _context_of(inputs: Arrays) -> Transitions:
-    """The golden contexts as the agent reads them; their priors are not read."""
-    names = ("observation", "skill", "reward", "terminated", "next_observation")
-    observation, skill, reward, terminated, following = (torch.from_numpy(inputs[f"in.context_{n}"]) for n in names)
-    blank = Gaussian(skill.new_zeros(0), skill.new_zeros(0))
-    return Transitions(observation, skill, reward, terminated, following, blank, blank)

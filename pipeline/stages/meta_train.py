@@ -1,122 +1,141 @@
-"""Stage `meta-train`: SiMPL on the train tasks of a robot.
+"""Stage `meta-train`: any learner on the train tasks of any robot, over skills or actions.
 
-Writes `agent.safetensors` (policy, critics, task encoder, multipliers), `meta.json` (what it was trained for and how)
-and the skill model again, so that this folder alone is enough to export.
+Writes `learner.safetensors` (what export needs of the learner's state), `meta.json` (what it was trained for) and,
+where the policy's actions or its observations come from skills, the skill model again, so that this folder alone is
+enough to export.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...errors import RunError
-from ...meta.simpl.agent import SimplAgent
-from ...meta.simpl.config import SimplConfig
-from ...meta.simpl.learner import SimplLearner
-from ...meta.space import ActionSpace, RawSpace, SkillSpace
+from ...bounds import Bounded
+from ...errors import ConfigError
 from ...robots.family import make_robots
-from ...robots.spec import RobotSpec
 from ...robots.task import TaskSet, goals_of
 from ...skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
-from ...skills.model import SkillModel
-from ..folder import load_json, write_record
+from ..action_spaces import LEARNED, Space, load_skills, make_space
+from ..folder import write_record
+from ..learners import FromPlay, LearnerChoice
 from ..robots import RobotChoice
-from ..settings.meta_train import MetaTrainConfig
+from ..run_files import LEARNER_NAME
 from ..stage import Stage, Work
 
-AGENT_NAME = "agent.safetensors"
+MODULE = "pipeline/stages/meta_train.py"
 FACTS_NAME = "meta.json"
+MOST_TASKS = 1000
+"""Tasks of a split that are listed; bandits have a hundred thousand."""
+UNITS = {"simpl": "epoch"}
+"""What an iteration of a learner is called, where it has another name."""
 
 
-def make_meta_train(skills: Path, config: MetaTrainConfig, robot: RobotChoice, tasks: TaskSet, seed: int) -> Stage:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetaTrainConfig(Bounded):
+    """What the policy chooses in."""
+
+    action_space: Space = field(default="skill")
+    """`skill`: skills of the skill model. `raw`: actions in the robot's units, with observations on the scale of the
+    skills' data. `unit`: actions on a scale on which the robot's limits are -1 and 1, without skills. `choice`: named
+    actions, for robots that have them."""
+
+
+def make_meta_train(
+    skills: Path | None,
+    config: MetaTrainConfig,
+    learner: LearnerChoice,
+    robot: RobotChoice,
+    tasks: TaskSet,
+    seed: int,
+    *,
+    play: Path | None = None,
+) -> Stage:
     """The stage.
 
     Args:
-        skills: A folder of `extract`.
-        config: What is meta-trained.
+        skills: A folder of `extract`; `skill` and `raw` actions need it.
+        config: What the policy chooses in.
+        learner: What is meta-trained.
         robot: To train on.
         tasks: Its train tasks, and the test tasks that the bundle names.
         seed: Of all that is random.
+        play: A folder of `ingest` or a store, for a learner that starts from play data.
 
     Raises:
         RunError: there is no whole skill model at `skills`.
-        SpecError: the skills are for another robot, or for one that nobody named.
+        StoreError: there is no whole store at `play`.
+        SpecError: the skills or the data are of another robot.
+        ConfigError: skills or play data are needed and not given.
     """
-    robot.family.spec().require_source(load_skill_model(skills).robot, str(skills))
+    spec, inputs = robot.family.spec(), {}
+    if config.action_space in LEARNED:
+        if skills is None:
+            raise ConfigError(
+                f"meta-train: expected the folder of a skill model for {config.action_space} actions, got none; pass "
+                "what extract wrote, or --action-space unit"
+            )
+        load_skills(skills, spec)
+        inputs["skills"] = skills
+    if isinstance(learner.settings, FromPlay):
+        if play is None:
+            raise ConfigError(
+                f"meta-train: expected --play FOLDER for {learner.reference}, which starts from play data, got none; "
+                "pass what ingest wrote"
+            )
+        learner.settings.require_play(play, spec)
+        inputs["play"] = play
     return Stage(
         name="meta-train",
-        config={"robot": robot.record, "meta_train": config, "tasks": tasks},
-        inputs={"skills": skills},
+        config={"robot": robot.record, "space": config.action_space, "learner": learner.record, "tasks": tasks},
+        inputs=inputs,
         seed=seed,
-        module="pipeline/stages/meta_train.py",
+        module=(MODULE, *learner.row.modules),
         libraries=("numpy", "torch", "safetensors", "mujoco"),
-        body=partial(meta_train, config, robot, tasks),
+        body=partial(meta_train, config, learner, robot, tasks),
     )
 
 
-def make_space(name: str, model: SkillModel, spec: RobotSpec, device: str) -> ActionSpace:
-    """The space that the policy chooses in; observations are scaled by the skill model's normaliser either way."""
-    if name == "raw":
-        return RawSpace(spec, model.normaliser.mean.to(device), model.normaliser.std.to(device))
-    return SkillSpace(model.to(device))
-
-
-def meta_train(config: MetaTrainConfig, choice: RobotChoice, tasks: TaskSet, work: Work) -> None:
-    """Trains to the last epoch, then writes agent, facts and skill model."""
+def meta_train(
+    config: MetaTrainConfig, learner: LearnerChoice, choice: RobotChoice, tasks: TaskSet, work: Work
+) -> None:
+    """Trains to the last iteration, then writes learner, facts and skill model."""
     torch.set_num_threads(work.machine.threads)
-    model = load_skill_model(work.inputs["skills"])
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
-    rows = max(config.simpl.episodes_per_task) * len(tasks.train)
-    robot = make_robots(choice.family, rows, work.machine.threads)
-    space = make_space(config.action_space, model, robot.spec, work.machine.device)
-    goals = goals_of(tasks.train)
-    learner = SimplLearner(space, robot, goals, config.simpl, seed=work.seed, device=work.machine.device)
+    settings, goals, skills = learner.settings, goals_of(tasks.train), work.inputs.get("skills")
+    robot = make_robots(choice.family, settings.rows(len(goals)), work.machine.threads)
+    space = make_space(config.action_space, robot.spec, skills, work.machine.device)
+    trained = settings.make(space, robot, goals, seed=work.seed, device=work.machine.device).learner
+    start = 0
     if checkpoint is not None:
-        learner.load_state(checkpoint.tensors, checkpoint.facts)
-    work.consume(learner.train(), total=config.simpl.epochs, unit="epoch", start=learner.epoch, state=learner.state)
-    tensors = {f"agent.{name}": value for name, value in learner.networks.state_dict().items()}
-    tensors |= {f"multiplier.{name}": value for name, value in learner.multipliers.state_dict().items()}
-    save_checkpoint(work.folder / AGENT_NAME, tensors, {"epochs": learner.epoch, "updates": learner.updates})
-    save_skill_model(work.folder, model.cpu())
-    facts = {
-        "action_space": config.action_space,
-        "simpl": asdict(config.simpl),
+        trained.load_state(checkpoint.tensors, checkpoint.facts)
+        start = int(checkpoint.facts["iteration"])
+    elif isinstance(settings, FromPlay):
+        work.view.note(settings.start(trained, work.inputs["play"]))
+    unit = UNITS.get(settings.method, "iteration")
+    work.consume(trained.train(), total=settings.iterations, unit=unit, start=start, state=trained.state)
+    tensors, facts = trained.state()
+    kept = {name: value for name, value in tensors.items() if name.startswith(learner.row.keep or ("",))}
+    save_checkpoint(work.folder / LEARNER_NAME, kept, {} if learner.row.keep else facts)
+    if skills is not None:
+        save_skill_model(work.folder, load_skill_model(skills))
+    record = {
         "robot": robot.spec.to_json(),
-        "family": choice.record,
-        "tasks": asdict(tasks),
-        "alpha": learner.multiplier,
-        "low_level_steps": learner.environment_steps,
+        "tasks": describe_tasks(tasks),
+        "iterations": facts["iteration"],
+        "environment_steps": facts["environment_steps"],
     }
-    write_record(work.folder / FACTS_NAME, facts)
+    write_record(work.folder / FACTS_NAME, record)
     robot.close()
 
 
-def load_agent(folder: Path) -> tuple[SimplAgent, SkillModel, dict[str, Any]]:
-    """What `meta_train` wrote, on the CPU: agent, skill model and facts.
-
-    Raises:
-        RunError: a file is missing or damaged.
-    """
-    path = folder / FACTS_NAME
-    model = load_skill_model(folder)
-    tensors, _ = load_checkpoint(folder / AGENT_NAME)
-    try:
-        facts = load_json(path)
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in facts["simpl"].items()
-        }
-        config = SimplConfig(**values)
-        spec = RobotSpec.from_json(facts["robot"])
-        spec.require_source(model.robot, str(folder))
-        space = make_space(facts["action_space"], model, spec, "cpu")
-        agent = SimplAgent(space, model.observation_dim, config, 0)
-        prefix = "agent."
-        agent.load_state_dict(
-            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        )
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise RunError(f"{path}: expected a meta-trained agent, got {reason}; run meta-train again") from error
-    return agent.requires_grad_(False), model, dict(facts)
+def describe_tasks(tasks: TaskSet) -> dict[str, Any]:
+    """What later stages and the bundle are told of the tasks: their numbers, and the first of each split."""
+    return {
+        "name": tasks.name,
+        "num_train": len(tasks.train),
+        "num_test": len(tasks.test),
+        "train": [asdict(task) for task in tasks.train[:MOST_TASKS]],
+        "test": [asdict(task) for task in tasks.test[:MOST_TASKS]],
+    }

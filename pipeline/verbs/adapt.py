@@ -1,20 +1,22 @@
-"""The verb `adapt`: a bundle meets tasks that it never saw. What it can be told depends on the bundle's kind."""
+"""The verb `adapt`: a bundle meets tasks that it never saw."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from ...adapt.bundle import load_bundle
-from ...adapt.bundle_folder import find_bundle, read_files, read_kind
-from ...bounds import Seed
+from ...adapt.bundle_folder import find_bundle
+from ...bounds import Count, Seed
 from ...errors import ConfigError, RunError
-from ...strict_json import load_json_lines
-from ..cli_common import AboutRobot, Common, Options, Runner, Verb, parse_verb
+from ...strict_json import load_json, load_json_lines
+from ..cli_common import AboutRobot, Common, Options, Runner
 from ..robots import load_tasks
 from ..settings.adapt import AdaptStageConfig
+
+AGAIN = "remove the folder and adapt again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +26,10 @@ class Adapt(AboutRobot):
     bundle: tyro.conf.Positional[Path]
     """A policy bundle, or a folder of `export` or `run` that holds one."""
     tasks: Path | None = None
-    """CSV file of goals, a column for each goal axis and perhaps name; without it, the bundle's own test tasks."""
+    """CSV file of goals, a column for each goal axis and perhaps name; without it, the test tasks that the bundle
+    names, or else those of its robot family."""
+    num_tasks: Count | None = None
+    """Number of these test tasks; without it, all that the bundle names, or 10 of the family's. Not with --tasks."""
     out: Path | None = None
     """Folder to make; without it, runs/adapt-<key>."""
     seed: Seed = 0
@@ -35,74 +40,56 @@ class Adapt(AboutRobot):
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Adapts, and prints the records (--json) or a table of success."""
+        """Adapts, and prints the records (--json) or a table of the results.
+
+        Raises:
+            ConfigError: Tasks are both given and counted, or fewer are there.
+        """
         from ..stages.adapt import find_robot_of, find_test_tasks, make_adapt
 
+        if self.tasks is not None and self.num_tasks is not None:
+            raise ConfigError("adapt: expected --tasks or --num-tasks, got both; drop one of them")
         bundle = load_bundle(find_bundle(self.bundle))
         robot = find_robot_of(bundle, self.choice, accept_change=self.accept_robot_change)
-        tasks = find_test_tasks(bundle) if self.tasks is None else load_tasks(robot, self.tasks)
+        if self.tasks is None:
+            tasks = find_test_tasks(bundle, robot.family, self.num_tasks)
+        else:
+            tasks = load_tasks(robot, self.tasks)
         result = runner.run(make_adapt(self.bundle, tasks, robot, self.adapt, self.seed), self.out)
         show_result(runner, result.folder, replay=result.status in ("skipped", "reused"))
 
 
-OTHER_KINDS = (
-    "A bundle of another kind than SiMPL takes --tasks or --num-tasks, --episodes, --seed and --out; "
-    "supple adapt BUNDLE --help explains them."
-)
-
-
-def parse_adapt(arguments: Sequence[str], description: str) -> Verb:
-    """The arguments of `adapt`, for SiMPL or for the kind of the bundle that stands among them.
-
-    Raises:
-        BundleError: options that only another kind has, and no whole bundle to tell the kind.
-        ConfigError: see `parse_verb`.
-    """
-    description = f"{description}\n\n{OTHER_KINDS}"
-    kind = find_kind(arguments)
-    if kind not in (None, "simpl"):
-        from .adapt_learner import AdaptLearner
-
-        return parse_verb(AdaptLearner, "adapt", description, arguments, None, see="adapt BUNDLE")
-    try:
-        return parse_verb(Adapt, "adapt", description, arguments, None)
-    except ConfigError:
-        if kind is None:
-            require_bundle(arguments, description)
-        raise
-
-
-def require_bundle(arguments: Sequence[str], description: str) -> None:
-    """Refuses a bundle that is not there or damaged, where the arguments are right for some learner's bundle.
-
-    Raises:
-        BundleError: says what is wrong with the bundle.
-    """
-    from .adapt_learner import AdaptLearner
-
-    try:
-        parsed = parse_verb(AdaptLearner, "adapt", description, arguments, None)
-    except ConfigError:
-        return
-    read_files(find_bundle(parsed.bundle))
-
-
-def find_kind(arguments: Sequence[str]) -> str | None:
-    """The kind of the first bundle that is named; None where none is."""
-    kinds = (read_kind(find_bundle(Path(one))) for one in arguments if not one.startswith("-"))
-    return next((kind for kind in kinds if kind is not None), None)
-
-
 def show_result(runner: Runner, folder: Path, *, replay: bool) -> None:
-    """Prints success as a table or as records; `replay` prints the episodes of an earlier run as records too."""
-    from ..results.summary import load_success, make_table
-    from ..stages.adapt import RECORDS_NAME
+    """Prints success, or returns where no success is told, as a table or as records.
+
+    Args:
+        runner: Has the view.
+        folder: Of the stage.
+        replay: Print the episodes of an earlier run as records too.
+    """
+    from ..stages.adapt import RECORDS_NAME, RETURNS_NAME
+    from ..summary import load_success, make_table
 
     if replay:
-        for record in load_json_lines(folder / RECORDS_NAME, RunError, "remove the folder and adapt again"):
+        for record in load_json_lines(folder / RECORDS_NAME, RunError, AGAIN):
             runner.view.record(record.pop("kind"), record, "")
     success = load_success(folder)
     for record in success:
         runner.view.record("success", record, "")
-    if success:
-        runner.view.record("folder", {"folder": str(folder)}, make_table(success))
+    returns = load_json(folder / RETURNS_NAME, list, RunError, AGAIN)
+    for record in returns:
+        runner.view.record("return", record, "")
+    told = any(record["metric"] == "success_stochastic" for record in success)
+    runner.view.record("folder", {"folder": str(folder)}, make_table(success) if told else make_return_table(returns))
+
+
+def make_return_table(returns: Sequence[Mapping[str, Any]]) -> str:
+    """Mean returns along the episodes or steps of adaptation, with 95 % intervals over tasks."""
+    axis = next(iter(returns[0]["at"]))
+    rows: list[tuple[str, ...]] = [(axis, "return", "95 % interval", "n")]
+    for record in returns:
+        interval = f"{record['low']:.2f} to {record['high']:.2f}"
+        rows.append((str(record["at"][axis]), f"{record['mean']:.2f}", interval, str(record["n"])))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)

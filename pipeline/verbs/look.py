@@ -50,10 +50,8 @@ def verify(path: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
                 yield from verify(path / inner)
     elif (path / "bundle.json").is_file():
         from ...adapt.bundle import load_bundle
-        from ...adapt.bundle_folder import read_kind
-        from ...adapt.learner_bundle import load_learner_bundle
 
-        bundle = load_bundle(path) if read_kind(path) in (None, "simpl") else load_learner_bundle(path)
+        bundle = load_bundle(path)
         yield "bundle", path, {"tensors": len(bundle.weights), "digest": bundle.digest}
     elif stages := [path / name for name in STAGES if (path / name / "stage.json").is_file()]:
         for stage in stages:
@@ -171,35 +169,19 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def describe_bundle(path: Path) -> dict[str, Any]:
-    """What a bundle of any kind says about itself; see `load_bundle` and `load_learner_bundle` for errors."""
+    """What a bundle says about itself; see `load_bundle` for errors."""
     from ...adapt.bundle import load_bundle
-    from ...adapt.bundle_folder import read_kind
-    from ...adapt.learner_bundle import load_learner_bundle
 
-    if read_kind(path) in (None, "simpl"):
-        bundle = load_bundle(path)
-        contract = bundle.contract
-        return {
-            "kind": "policy bundle",
-            "digest": bundle.digest,
-            "robot": contract.robot.name,
-            "action space": contract.action_space,
-            "skill horizon": contract.skill_horizon,
-            "skill dim": contract.skill_dim,
-            "embedding dim": contract.embedding_dim,
-            "weights": sum(int(array.size) for array in bundle.weights.values()),
-            "provenance": dict(contract.provenance),
-        }
-    learner = load_learner_bundle(path)
-    data = learner.contract.to_json()
+    bundle = load_bundle(path)
+    data = bundle.contract.to_json()
     del data["schema_version"], data["robot"], data["kind"]
     return {
-        "kind": f"{learner.contract.kind} bundle",
-        "digest": learner.digest,
-        "robot": learner.contract.robot.name,
-        "adapts": learner.kind.summary,
+        "kind": f"{bundle.contract.kind} bundle",
+        "digest": bundle.digest,
+        "robot": bundle.contract.robot.name,
+        "adapts": bundle.kind.summary,
         **data,
-        "weights": sum(int(array.size) for array in learner.weights.values()),
+        "weights": sum(int(array.size) for array in bundle.weights.values()),
     }
 
 

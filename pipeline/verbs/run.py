@@ -8,27 +8,29 @@ from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
-from ...adapt.config import require_reward_head
 from ...bounds import Seed
 from ...errors import ConfigError
 from ...robots.families import FAMILIES
 from ...robots.maze_family import Maze
 from ...robots.task import TaskSet, save_tasks_csv
-from ..cli_common import RUNS, AboutRobot, Common, Options, Runner, bind_robot, make_machine, parse_verb, take_robot
+from ..cli_common import RUNS, Common, Options, Runner, bind_choice, make_machine, parse_verb, take_option
 from ..folder import lock_folder, refuse_place, write_record
 from ..interrupt import catch_signals
 from ..keys import RECORD_NAME, compute_plain
+from ..learner_option import AboutLearner
+from ..learners import choose_learner, find_learner
 from ..presets import PRESETS, RunConfig
 from ..progress import format_duration
 from ..robots import RobotChoice, find_robot, find_tasks, load_presets, load_user_module
 from ..run_files import RUN_NAME, TASKS_NAME
 from ..stage import Stage, StageResult
+from .adapt import show_result
 
 Last = Literal["generate", "ingest", "extract", "meta-train", "export", "adapt"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run(AboutRobot):
+class Run(AboutLearner):
     """Arguments of `supple run PRESET`."""
 
     preset: tyro.conf.Suppress[str]
@@ -46,9 +48,9 @@ class Run(AboutRobot):
     options: Common = field(default_factory=Options)
 
     def __post_init__(self) -> None:
-        """The preset's robot is replaced by the one of the command line."""
-        if self.robot is not None:
-            object.__setattr__(self, "config", replace(self.config, robot=self.robot))
+        """Robot and learner of the preset are replaced by those of the command line."""
+        if self.robot is not None and self.learner is not None:
+            object.__setattr__(self, "config", replace(self.config, robot=self.robot, learner=self.learner))
 
     @property
     def folder(self) -> Path:
@@ -70,20 +72,20 @@ class Run(AboutRobot):
         from ..stages.ingest import make_ingest
         from ..stages.meta_train import make_meta_train
 
-        config, at, robot = self.config, self.folder, self.require_choice()
+        config, at, robot, learner = self.config, self.folder, self.require_choice(), self.require_learner()
         return {
             "generate": lambda: make_generate(robot, config.generate, self.seed),
             "ingest": lambda: make_ingest(at / "generate", config.ingest, robot.family.spec()),
             "extract": lambda: make_extract(at / "ingest", config.extract, robot, self.seed),
-            "meta-train": lambda: make_meta_train(at / "extract", config.meta_train, robot, tasks, self.seed),
-            "export": lambda: make_export(at / "meta-train", config.export),
+            "meta-train": lambda: make_meta_train(
+                at / "extract", config.meta_train, learner, robot, tasks, self.seed, play=at / "ingest"
+            ),
+            "export": lambda: make_export(at / "meta-train", config.export, learner),
             "adapt": lambda: make_adapt(at / "export", tasks.test, robot, config.adapt, self.seed),
         }
 
     def execute(self, runner: Runner) -> None:
         """Runs what is not there yet, from the first stage to `until`."""
-        if self.until == "adapt":  # now, and not after hours of meta-training
-            require_reward_head(self.config.meta_train.simpl, self.config.adapt.loop)
         refuse_place(self.folder)
         with catch_signals(runner.stop), lock_folder(self.folder, runner.view.note, runner.stop):
             self.execute_alone(runner)
@@ -92,7 +94,11 @@ class Run(AboutRobot):
         """Runs the stages while no other process works on the run folder."""
         robot = self.require_choice()
         tasks = find_tasks(robot, self.config.tasks, self.config.test_tasks)
-        settings = {**compute_plain(replace(self.config, robot=Maze()), "run"), "robot": robot.record}
+        settings = {
+            **compute_plain(replace(self.config, robot=Maze()), "run"),
+            "robot": robot.record,
+            "learner": self.require_learner().record,
+        }
         record = {"preset": self.preset, "seed": self.seed, "config": settings}
         results = []
         for name, make in self.stages(tasks).items():
@@ -108,8 +114,7 @@ class Run(AboutRobot):
 
     def conclude(self, runner: Runner, results: list[StageResult], tasks: TaskSet) -> None:
         """Writes the summary, tasks to edit and the report, prints the table of success and says how to go on."""
-        from ..results.summary import RunFacts, load_success, make_summary, save_summary
-        from .adapt import show_result
+        from ..summary import RunFacts, load_success, make_summary, save_summary
 
         adapted = results[-1]
         show_result(runner, adapted.folder, replay=adapted.status in ("skipped", "reused"))
@@ -202,9 +207,12 @@ def parse_run(arguments: Sequence[str], description: str) -> Run:
         raise ConfigError(f"run: expected a preset first, one of {known}, got none; see supple run --help")
     name, *rest = arguments
     preset = find_preset(name)
-    reference, rest = take_robot(rest)
-    choice = preset.robot if reference is None else find_robot(reference)
-    kind: type[Run] = bind_robot(Run, choice)
-    return parse_verb(
-        kind, f"run {name}", description, rest, kind(preset=name, config=preset.config, robot=choice.family)
-    )
+    reference, rest = take_option("--robot", rest)
+    robot = preset.robot if reference is None else find_robot(reference)
+    reference, rest = take_option("--learner", rest)
+    learner = choose_learner(preset.config.learner) if reference is None else find_learner(reference)
+    kind = bind_choice(Run, "robot", robot.family, named=robot)
+    kind = bind_choice(kind, "learner", learner.settings, named_learner=learner)
+    default: Run = kind(preset=name, config=preset.config, robot=robot.family, learner=learner.settings)
+    parsed: Run = parse_verb(kind, f"run {name}", description, rest, default)
+    return parsed

@@ -6,14 +6,16 @@ from typing import Annotated
 
 import tyro
 
+from ...adapt.bundle_folder import CONTRACT
 from ...bounds import Seed
-from ...errors import RunError
 from ..cli_common import AboutRobot, Common, Options, Runner
+from ..learner_option import AboutLearner
+from ..learners import find_learner
 from ..robots import find_tasks
 from ..run_files import find_stage
 from ..settings.export import ExportConfig
 from ..settings.extract import ExtractConfig
-from ..settings.meta_train import MetaTrainConfig
+from ..stages.meta_train import MetaTrainConfig, make_meta_train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +39,15 @@ class Extract(AboutRobot):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetaTrain(AboutRobot):
+class MetaTrain(AboutLearner):
     """Arguments of `supple meta-train`."""
 
     usual_robot = "maze"
 
-    skills: tyro.conf.Positional[Path]
-    """A folder of `extract`."""
+    skills: tyro.conf.Positional[Path | None] = None
+    """A folder of `extract`; --action-space unit and choice need none."""
+    play: Path | None = None
+    """A folder of `ingest` or a store, for learners that start from play data."""
     out: Path | None = None
     """Folder to make; without it, runs/meta-train-<key>."""
     seed: Seed = 0
@@ -56,13 +60,13 @@ class MetaTrain(AboutRobot):
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Writes the agent."""
-        from ..stages.meta_train import make_meta_train
-
+        """Writes the learner."""
         robot = self.require_choice()
         tasks = find_tasks(robot, self.tasks, self.test_tasks)
-        skills = find_stage(self.skills, "extract")
-        runner.run(make_meta_train(skills, self.meta_train, robot, tasks, self.seed), self.out)
+        learner = self.require_learner()
+        skills = None if self.skills is None else find_stage(self.skills, "extract")
+        stage = make_meta_train(skills, self.meta_train, learner, robot, tasks, self.seed, play=self.play)
+        runner.run(stage, self.out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,28 +74,20 @@ class Export:
     """Arguments of `supple export`."""
 
     meta: tyro.conf.Positional[Path]
-    """A folder of `meta-train`, or the folder of a seed of `bench-meta`."""
+    """A folder of `meta-train`, of a run, or of a seed of a benchmark; or a bundle of version 1, to write it anew."""
     out: Path | None = None
     """Folder to make; without it, runs/export-<key>."""
+    learner: str | None = None
+    """A learner of your own, as meta-train was given it: FILE.py:ROW or PACKAGE.MODULE:ROW."""
     export: Annotated[ExportConfig, tyro.conf.arg(name="")] = field(default_factory=ExportConfig)
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Writes the bundle.
+        """Writes the bundle."""
+        from ..stages.export import make_conversion, make_export
 
-        Raises:
-            RunError: there is no trained agent of any kind.
-        """
-        from ..stages.export import make_export
-        from ..stages.export_learner import find_seed_folder, make_export_learner
-        from ..stages.meta_train import FACTS_NAME
-
-        meta = find_stage(self.meta, "meta-train")
-        folder = find_seed_folder(meta)
-        if folder is None and not (meta / FACTS_NAME).is_file():
-            raise RunError(
-                f"{self.meta}: expected a folder of meta-train, or of a finished seed of bench-meta such as "
-                f"CELL/seed0, got {'neither' if self.meta.exists() else 'nothing there'}; check the path"
-            )
-        stage = make_export(meta, self.export) if folder is None else make_export_learner(folder, self.export)
+        if (self.meta / CONTRACT).is_file():
+            stage = make_conversion(self.meta, self.export)
+        else:
+            stage = make_export(self.meta, self.export, None if self.learner is None else find_learner(self.learner))
         runner.run(stage, self.out, uses_torch=False)

@@ -10,8 +10,13 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from supple.adapt.bundle import MANIFEST, write_bundle
-from supple.adapt.contract import BundleContract
+from supple.adapt.agents.kinds import KINDS
+from supple.adapt.bundle import Bundle, write_bundle
+from supple.adapt.bundle_folder import MANIFEST
+from supple.adapt.contract import Budget, BundleContract
+from supple.adapt.golden_trial import make_trial_inputs, play_trial
+from supple.adapt.runtime_agent import RandomNoise
+from supple.adapt.spaces import SpaceSettings
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
 OBSERVATION = ("x", "y", "vx", "vy")
@@ -30,21 +35,17 @@ def make_spec() -> RobotSpec:
     )
 
 
-def make_contract(action_space: str = "skill") -> BundleContract:
-    """A contract with O = 4, A = 2, E = 5 and either Z = 3, H = 4 or raw actions."""
-    skill = action_space == "skill"
-    z = 3 if skill else 2
-    networks = {"policy": (4 + 5, 16, 16, 2 * z), "critic": (4 + z + 5, 16, 1)}
+def make_contract(action_space: str = "skill", scale: str = "residual", activation: str = "relu") -> BundleContract:
+    """A plain policy with O = 4, A = 2, and either Z = 3, H = 4 or raw or unit actions."""
+    space = SpaceSettings(name=action_space, latent_dim=2)
+    if action_space == "skill":
+        space = SpaceSettings(name="skill", horizon=4, latent_dim=3, prior=(4, 16, 6), decoder=(7, 16, 16, 2))
     return BundleContract(
+        kind="policy",
         robot=make_spec(),
-        action_space=action_space,
-        skill_horizon=4 if skill else 1,
-        skill_dim=z,
-        embedding_dim=5,
-        networks=networks | {"prior": (4, 16, 6), "decoder": (7, 16, 16, 2)} if skill else networks,
-        encoder={"encoder.rho.weight": (7, 3), "encoder.temperature": ()},
-        prior_scale=None if skill else 0.5,
-        adaptation={"episodes": 20, "target_kl": 1.0},
+        space=space,
+        learner={"hidden": [16, 16], "activation": activation, "greedy": False, "scale": scale},
+        budget=Budget(episodes=1),
         provenance={"seed": 0, "inputs": ["abc"]},
     )
 
@@ -53,11 +54,40 @@ def make_weights(contract: BundleContract, seed: int = 0) -> Weights:
     """Random weights of about the size that training leaves."""
     rng = np.random.default_rng(seed)
     weights = {}
-    for name, shape in contract.weight_shapes().items():
+    shapes = KINDS[contract.kind].weight_shapes(contract) | contract.space.weight_shapes(contract.observation_dim)
+    for name, shape in shapes.items():
         scale = shape[-1] ** -0.5 if len(shape) > 1 else 0.3
         weights[name] = np.asarray(rng.standard_normal(shape) * scale, np.float32)
-    weights["normaliser.std"] = np.abs(weights["normaliser.std"]) + np.float32(0.5)
+    if "space.std" in weights:
+        weights["space.std"] = np.abs(weights["space.std"]) + np.float32(0.5)
     return weights
+
+
+class NotedNoise(RandomNoise):
+    """Noise that is written down as it is drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.default_rng(1))
+        self.draws: dict[str, NDArray[np.float32]] = {}
+
+    def normal(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return self.draws.setdefault(f"in.noise.{len(self.draws):04d}.normal", super().normal(shape))
+
+    def uniform(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return self.draws.setdefault(f"in.noise.{len(self.draws):04d}.uniform", super().uniform(shape))
+
+
+def make_golden(contract: BundleContract, weights: Weights) -> Weights:
+    """A golden trial that the numpy agent played itself."""
+    noise, inputs = NotedNoise(), make_trial_inputs(contract, weights, np.random.default_rng(0))
+    with np.errstate(all="ignore"):
+        outputs = play_trial(KINDS[contract.kind].make_agent(contract, weights, noise), inputs)
+    return {**inputs, **noise.draws, **outputs}
+
+
+def write(path: Path, contract: BundleContract, weights: Weights) -> Bundle:
+    """A bundle with such a trial."""
+    return write_bundle(path, contract=contract, weights=weights, golden=make_golden(contract, weights))
 
 
 def reseal(folder: Path, **tensors: Weights) -> None:
@@ -102,8 +132,23 @@ def sealed() -> Callable[..., None]:
 @pytest.fixture
 def folder(tmp_path: Path, skill_contract: BundleContract, weights: Weights) -> Path:
     """A valid bundle with skills."""
-    write_bundle(tmp_path / "bundle", contract=skill_contract.to_json(), weights=weights)
+    write(tmp_path / "bundle", skill_contract, weights)
     return tmp_path / "bundle"
+
+
+@pytest.fixture
+def written() -> Callable[[Path, BundleContract, Weights], Bundle]:
+    return write
+
+
+@pytest.fixture
+def contract_of() -> Callable[..., BundleContract]:
+    return make_contract
+
+
+@pytest.fixture
+def golden_of() -> Callable[[BundleContract, Weights], Weights]:
+    return make_golden
 
 
 @pytest.fixture

@@ -1,324 +1,280 @@
-"""The adaptation loop on points in a plane: budgets, records, and going on exactly after any round."""
+"""The loop that adapts any agent: budgets, records, evaluation on a fork, and going on exactly after any episode."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from supple.adapt.config import AdaptConfig
+from supple.adapt.bundle import Bundle
+from supple.adapt.contract import Budget
+from supple.adapt.host.export import write_exported
+from supple.adapt.host.exported import Exported
+from supple.adapt.host.hosts import make_hosted
+from supple.adapt.host.maml import export_maml
+from supple.adapt.host.mlsh import export_mlsh
+from supple.adapt.host.pearl import export_pearl
+from supple.adapt.host.rl2 import export_rl2
+from supple.adapt.host.simpl import export_simpl, export_spirl
 from supple.adapt.loop import Adapter, Record
-from supple.errors import ConfigError, RunError
-from supple.meta.simpl.agent import SimplAgent
+from supple.adapt.runtime_agent import RandomNoise
+from supple.errors import BundleError, ConfigError, RunError
+from supple.meta.gradient.maml import MamlConfig
+from supple.meta.gradient.maml_learner import MamlLearner
+from supple.meta.hierarchy.mlsh import MlshConfig
+from supple.meta.hierarchy.mlsh_learner import MlshLearner
+from supple.meta.inference.pearl import PearlConfig
+from supple.meta.inference.pearl_learner import PearlLearner
+from supple.meta.memory.rl2 import Rl2Config
+from supple.meta.memory.rl2_learner import Rl2Learner
 from supple.meta.simpl.config import FinetuneConfig, SimplConfig
-from supple.meta.space import SkillSpace
+from supple.meta.simpl.deployment import DeploymentConfig
+from supple.meta.simpl.learner import SimplLearner
+from supple.meta.simpl.spirl import SpirlConfig, SpirlLearner
+from supple.meta.space import RawSpace, UnitSpace
 from supple.meta.testing import PointBatch
+from supple.robots.robot import StepRows
 from supple.robots.task import Task
-from supple.skills.checkpoint import load_checkpoint, save_checkpoint
-from supple.skills.config import SkillConfig
-from supple.skills.model import SkillModel
 
-STEPS, HORIZON = 7, 3
-TASKS = (Task("here", (0.0, 0.0)), Task("near", (0.0, 2.0)), Task("never", (500.0, 0.0)))
+STEPS, EPISODES = 5, 6
+TASKS = (Task("here", (0.0, 0.0)), Task("near", (1.5, 1.0)), Task("never", (500.0, 0.0)))
 """Reached at once, now and then, and not at all."""
-FINETUNE = FinetuneConfig(batch=8, min_transitions=4, reuse_rate=8.0, pool_episodes=16)
+GOALS = np.array([task.goal for task in TASKS], np.float32)
+TUNING = FinetuneConfig(batch=8, min_transitions=4, reuse_rate=8.0, pool_episodes=16)
 
 
-def make_agent() -> SimplAgent:
-    width = {"encoder_hidden": (8,), "decoder_hidden": (8,), "open_decoder_hidden": (8,), "prior_hidden": (8,)}
-    model = SkillModel(2, 2, SkillConfig(skill_horizon=HORIZON, skill_dim=3, **width))
-    model.normaliser.fit(torch.randn((50, 2), generator=torch.Generator().manual_seed(1)) * 2.0 + 1.0)
-    config = SimplConfig(embedding_dim=2, hidden=(8, 8), encoder_hidden=8)
-    return SimplAgent(SkillSpace(model), 2, config, seed=0).requires_grad_(False)
+class TellingPoints(PointBatch):
+    """Points that tell success."""
+
+    def step(self, rows: Any, action: Any) -> StepRows:
+        step = super().step(rows, action)
+        return step._replace(success=step.reward > 0.0)
 
 
-AGENT = make_agent()
+def make_robot(rows: int = 3, tells: bool = True) -> PointBatch:
+    return (TellingPoints if tells else PointBatch)(rows, episode_steps=STEPS, radius=1.5)
 
 
-def make_adapter(seed: int = 0, rows: int = 3, tasks: tuple[Task, ...] = TASKS, **changes: Any) -> Adapter:
-    values = {"episodes": 7, "exploration_episodes": 3, "context": 16, "candidates": 8, "finetune": FINETUNE}
-    robot = PointBatch(rows, episode_steps=STEPS, radius=1.5)
-    return Adapter(AGENT, 0.02, robot, tasks, AdaptConfig(**(values | changes)), seed=seed)
+def export(kind: str) -> Exported:
+    robot = make_robot(8)
+    raw = RawSpace(robot.spec, torch.zeros(2), torch.full((2,), 4.0))
+    unit = UnitSpace(robot.spec)
+    if kind == "simpl":
+        config = SimplConfig(embedding_dim=2, hidden=(8, 8), encoder_hidden=8, epochs=1, success_batch=2, batch=8)
+        deployment = DeploymentConfig(exploration_episodes=3, context=16, candidates=8, finetune=TUNING)
+        return export_simpl(SimplLearner(raw, robot, GOALS, config), deployment)
+    if kind == "spirl":
+        return export_spirl(SpirlLearner(raw, robot, GOALS, SpirlConfig(hidden=(8, 8), finetune=TUNING, tasks=2)))
+    if kind == "rl2":
+        return export_rl2(Rl2Learner(unit, robot, GOALS, Rl2Config(trials=2, hidden=7, iterations=1)), greedy=False)
+    if kind == "pearl":
+        config_of_pearl = PearlConfig(embedding_dim=3, encoder_hidden=(5,), rollouts=1, tasks=2, iterations=1)
+        return export_pearl(PearlLearner(unit, robot, GOALS, config_of_pearl), prior_episodes=1, greedy=False)
+    if kind == "mlsh":
+        mlsh = MlshConfig(sub_policies=3, hold=2, groups=2, rollouts=2, warmup=1, joint=1, iterations=1, hidden=(7,))
+        return export_mlsh(MlshLearner(unit, robot, GOALS, mlsh), random_choice=0.0)
+    maml = MamlConfig(hidden=(5,), tasks=2, episodes=2, iterations=1, step_size=0.1)
+    return export_maml(MamlLearner(unit, robot, GOALS, maml), later_scale=1.0)
 
 
-def snapshot(adapter: Adapter) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, facts = adapter.state()
-    return {name: value.clone() for name, value in tensors.items()}, facts
+BUDGETS = {
+    "simpl": Budget(episodes=EPISODES, exploration_episodes=3),
+    "spirl": Budget(episodes=EPISODES),
+    "rl2": Budget(episodes=EPISODES, exploration_episodes=1),
+    "pearl": Budget(episodes=EPISODES),
+    "mlsh": Budget(episodes=2, adapt_steps=2),
+    "maml": Budget(episodes=2, adapt_steps=2),
+}
+KINDS = tuple(BUDGETS)
+
+
+@pytest.fixture(scope="module")
+def bundle_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
+    folder, made = tmp_path_factory.mktemp("bundles"), {}
+
+    def find(kind: str) -> Bundle:
+        if kind not in made:
+            spec = make_robot(1).spec
+            made[kind] = write_exported(
+                folder / kind, export(kind), spec, BUDGETS[kind], simulator=None, provenance={"seed": 0}
+            )
+        return made[kind]
+
+    return find
+
+
+def make_adapter(
+    bundle: Bundle, seed: int = 0, rows: int = 3, tasks: tuple[Task, ...] = TASKS, tells: bool = True
+) -> Adapter:
+    rng = np.random.default_rng(seed)
+    agent = make_hosted(bundle, RandomNoise(rng))
+    robot = make_robot(rows, tells)
+    return Adapter(agent, robot, tasks, bundle.contract.budget, EPISODES, rng, make_fork=bundle.make_agent)
+
+
+def snapshot(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Any]]:
+    arrays, facts = adapter.state()
+    return {name: value.copy() for name, value in arrays.items()}, facts
 
 
 def assert_same(one: Adapter, other: Adapter) -> None:
-    (tensors, facts), (others, other_facts) = one.state(), other.state()
-    assert tensors.keys() == others.keys()
-    assert [name for name in tensors if not torch.equal(tensors[name], others[name])] == []
+    (arrays, facts), (others, other_facts) = one.state(), other.state()
+    assert arrays.keys() == others.keys()
+    assert [name for name in arrays if not np.array_equal(arrays[name], others[name])] == []
     assert facts == other_facts
 
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "ours": {},
-    "published": {"search": "blind", "keep_searching": False, "learn_from_exploration": False},
-    "spirl": {"method": "spirl"},
-    "sac": {"method": "sac"},
-}
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_it_goes_on_exactly_after_any_round(variant: str, tmp_path: Path) -> None:
-    whole = make_adapter(**VARIANTS[variant])
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_goes_on_exactly_after_any_episode(kind: str, bundle_of: Callable[[str], Bundle]) -> None:
+    whole = make_adapter(bundle_of(kind))
     states, records = [snapshot(whole)], []
     for round_records in whole.run():
         records.append(round_records)
         states.append(snapshot(whole))
-    assert len(records) == 7
-    for rounds, (tensors, facts) in enumerate(states):
-        save_checkpoint(tmp_path / "state", tensors, facts)
-        again = make_adapter(**VARIANTS[variant])
-        again.load_state(*load_checkpoint(tmp_path / "state"))
+    assert len(records) == EPISODES
+    for rounds in (0, 2, 3, 5, 6):
+        again = make_adapter(bundle_of(kind), seed=9)
+        again.load_state(*states[rounds])
         assert list(again.run()) == records[rounds:]
         assert_same(whole, again)
 
 
-def test_the_same_seed_gives_the_same_records_and_another_does_not() -> None:
-    one, other, third = (list(make_adapter(seed=seed).run()) for seed in (0, 0, 1))
-    assert one == other != third
+@pytest.mark.parametrize("kind", KINDS)
+def test_evaluating_disturbs_nothing(kind: str, bundle_of: Callable[[str], Bundle]) -> None:
+    plain, evaluated = (make_adapter(bundle_of(kind), rows=7) for _ in range(2))
+    results = [evaluated.evaluate(3, 1, greedy=True)]
+    records = []
+    for round_records in evaluated.run():
+        records.append(round_records)
+        results.append(evaluated.evaluate(3, 1, greedy=False))
+        evaluated.evaluate(3, 1, greedy=True)
+    assert records == list(plain.run())
+    assert_same(plain, evaluated)
+    for found in results:
+        assert found.success is not None
+        assert found.returns.shape == found.success.shape == (3, 3)
+        assert found.success[0].all()
+        assert not found.success[2].any()
+        assert (found.returns[2] == 0.0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_evaluations_are_repeatable_and_greedy_ones_differ(kind: str, bundle_of: Callable[[str], Bundle]) -> None:
+    adapter = make_adapter(bundle_of(kind), rows=12)
+    for _ in range(4):
+        adapter.round()
+    paths: list[Any] = []
+    robot_step = adapter.robot.step
+
+    def step(rows: Any, action: Any) -> StepRows:
+        paths.append(action.copy())
+        return robot_step(rows, action)
+
+    adapter.robot.step = step  # type: ignore[method-assign]
+    played = []
+    for greedy in (False, False, True):
+        paths.clear()
+        adapter.evaluate(4, 5, greedy=greedy)
+        played.append(np.concatenate(paths))
+    np.testing.assert_array_equal(played[0], played[1])
+    assert played[2].shape != played[0].shape or not np.array_equal(played[2], played[0])
+
+
+@pytest.mark.parametrize("kind", ["simpl", "maml", "mlsh", "rl2"])
+def test_the_rows_of_a_fork_act_as_the_row_of_their_task(kind: str, bundle_of: Callable[[str], Bundle]) -> None:
+    adapter = make_adapter(bundle_of(kind))
+    for _ in range(5):
+        adapter.round()
+    actions = []
+    for repeats, rows in ((1, 3), (2, 6)):
+        adapter.robot = NoiselessPoints(rows)
+        log: list[Any] = []
+        adapter.robot.log = log
+        adapter.evaluate(repeats, 3, greedy=True)
+        actions.append(log[0])
+    settled = slice(None, 4 if kind == "simpl" else None)  # the last task is inferred anew, from a context drawn anew
+    np.testing.assert_allclose(actions[1][settled], np.repeat(actions[0], 2, axis=0)[settled], rtol=1e-5, atol=1e-6)
+
+
+class NoiselessPoints(TellingPoints):
+    """Points that all start at the origin, and note what they are told."""
+
+    log: list[Any]
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(rows, episode_steps=STEPS, radius=0.01, noise=0.0)
+
+    def step(self, rows: Any, action: Any) -> StepRows:
+        self.log.append(action.copy())
+        return super().step(rows, action)
 
 
 def by_task(rounds: list[list[Record]], index: int) -> list[Record]:
     return [records[index] for records in rounds]
 
 
-def test_records_by_task() -> None:
-    adapter = make_adapter()
-    rounds = list(adapter.run())
+def test_records_by_task(bundle_of: Callable[[str], Bundle]) -> None:
+    rounds = list(make_adapter(bundle_of("simpl")).run())
     for index, task in enumerate(TASKS):
         records = by_task(rounds, index)
-        assert [record["episode"] for record in records] == [1, 2, 3, 4, 5, 6, 7]
+        assert [record["episode"] for record in records] == list(range(1, EPISODES + 1))
+        assert [record["stage"] for record in records] == ["explore"] * 3 + ["play"] * 3
         assert {(record["task"], tuple(record["goal"])) for record in records} == {(task.name, task.goal)}
         assert all(record["success"] == (record["return"] > 0.0) for record in records)
         assert all((record["steps"] < STEPS) <= record["success"] for record in records)
-    here, never = by_task(rounds, 0), by_task(rounds, 2)
-    assert [record["stage"] for record in here] == ["explore"] * 3 + ["finetune"] * 4
-    assert all(record["success"] and record["steps"] == 1 for record in here)
-    # after k episodes of one transition: 8 uses in batches of 8 are one update each, from 4 transitions on
-    assert [record["updates"] for record in here] == [0, 0, 0, 1, 1, 1, 1]
-    # what was never rewarded goes on searching
-    assert [record["stage"] for record in never] == ["explore"] * 7
-    assert [(record["success"], record["steps"], record["updates"]) for record in never] == [(False, STEPS, 0)] * 7
+    assert all(record["success"] and record["steps"] == 1 for record in by_task(rounds, 0))
+    assert all(not record["success"] and record["steps"] == STEPS for record in by_task(rounds, 2))
 
 
-def test_a_search_that_goes_on_is_wider() -> None:
-    one, other = make_adapter(wider=1.0), make_adapter(wider=3.0)
-    for _ in range(3):
-        assert one.round() == other.round()
-    one.round(), other.round()  # the fourth searches where nothing was, the fifth at random
-    one.rewarded = other.rewarded = np.array([True, True, False])
-    drawn, scaled = one._exploration(), other._exploration()
-    torch.testing.assert_close(scaled[2], 3.0 * drawn[2])
-    torch.testing.assert_close(scaled[:2], drawn[:2])  # what was rewarded is not searched for
-    with pytest.raises(ConfigError, match=r"AdaptConfig\.wider: expected a number above 0 to .*, got 0"):
-        AdaptConfig(wider=0.0)
+def test_success_stands_only_where_it_is_told(bundle_of: Callable[[str], Bundle]) -> None:
+    adapter = make_adapter(bundle_of("rl2"), tells=False)
+    assert all("success" not in record for record in adapter.round())
+    assert adapter.evaluate(2, 0, greedy=False).success is None
 
 
-def test_without_searching_on_every_task_is_finetuned() -> None:
-    rounds = list(make_adapter(keep_searching=False).run())
-    for index in range(3):
-        assert [record["stage"] for record in by_task(rounds, index)] == ["explore"] * 3 + ["finetune"] * 4
-    # episodes of 3 transitions: 8 uses of them in batches of 8
-    assert [record["updates"] for record in by_task(rounds, 2)] == [0, 0, 0, 3, 3, 3, 3]
+def test_the_same_seed_gives_the_same_records_and_another_does_not(
+    bundle_of: Callable[[str], Bundle],
+) -> None:
+    one, other, third = (list(make_adapter(bundle_of("simpl"), seed=seed).run()) for seed in (0, 0, 1))
+    assert one == other != third
 
 
-@pytest.mark.parametrize("method", ["spirl", "sac"])
-def test_baselines_learn_from_the_first_episode(method: str) -> None:
-    adapter = make_adapter(method=method)
-    rounds = list(adapter.run())
-    assert {record["stage"] for records in rounds for record in records} == {"finetune"}
-    assert adapter.space.horizon == (HORIZON if method == "spirl" else 1)
-    tuner = adapter.finetuners[2]
-    assert tuner is not None
-    assert tuner.embedding.shape == (0,)
-    decisions = -(-STEPS // adapter.space.horizon)
-    assert tuner.pool.num_transitions().tolist() == [7 * decisions]
+def test_one_row_of_a_real_robot_is_enough(bundle_of: Callable[[str], Bundle]) -> None:
+    records = list(make_adapter(bundle_of("simpl"), rows=1, tasks=TASKS[:1]).run())
+    assert [len(round_records) for round_records in records] == [1] * EPISODES
 
 
-def test_raw_actions_see_the_scale_of_the_skills() -> None:
-    space = make_adapter(method="sac").space
-    observation = torch.randn((5, 2), generator=torch.Generator().manual_seed(0)) * 3.0
-    torch.testing.assert_close(space.normalise(observation), AGENT.space.normalise(observation))
-
-
-@pytest.mark.parametrize("learn", [True, False])
-def test_each_task_learns_from_its_own_episodes(learn: bool) -> None:
-    adapter = make_adapter(keep_searching=False, learn_from_exploration=learn)
-    rounds = list(adapter.run())
-    for index, tuner in enumerate(adapter.finetuners):
-        assert tuner is not None
-        learned = by_task(rounds, index)[0 if learn else 3 :]
-        assert tuner.pool.num_transitions().tolist() == [sum(-(-r["steps"] // HORIZON) for r in learned)]
-        assert tuner.pool.tensors["reward"].sum().item() == sum(record["return"] for record in learned)
-
-
-def test_the_meta_trained_policy_is_where_finetuning_starts() -> None:
-    adapter = make_adapter()
-    for _ in range(3):
-        adapter.round()
-    tuner = adapter.finetuners[0]
-    assert tuner is not None
-    for name, value in AGENT.policy.state_dict().items():
-        assert torch.equal(tuner.policy.state_dict()[name], value)
-    assert torch.nn.functional.softplus(tuner.multiplier).item() == pytest.approx(0.02, rel=1e-3)
-
-
-def test_directed_search_avoids_what_was_visited_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = make_adapter(candidates=64)
-    adapter.round()
-    # as if every visited state were promised to those whose first component is positive
-    monkeypatch.setattr(AGENT, "predict_reward", lambda embedding, observation: 20.0 * embedding[..., 0])
-    adapter.rewarded = np.array([False, True, False])
-    chosen = torch.stack([adapter._unsearched()[:, 0] for _ in range(8)])
-    assert (chosen[:, [0, 2]] < 0.0).all()
-    assert (chosen[:, 1] > 0.0).any()  # a task that was rewarded is not searched for
-
-
-def test_directed_search_remembers_all_episodes() -> None:
-    adapter = make_adapter(episodes=30, visited=2)
-    first: list[Tensor] = []
-    for _ in range(7):
-        adapter.round()
-        first.append(adapter.visited)
-    assert [states.shape for states in first] == [(3, 2 * count, 2) for count in range(1, 8)]
-    assert len(adapter.explored) == 3
-    for states in first:
-        assert torch.equal(adapter.visited[:, : states.shape[1]], states)
-    # the last state of an episode is among them
-    last = adapter.explored[-1]
-    end = last.observation[torch.arange(3), last.length]
-    assert torch.equal(adapter.visited[:, -2], end)
-
-
-def test_directed_search_judges_by_every_visited_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = make_adapter(candidates=64)
-    adapter.round()
-    special = torch.tensor([3.0, 4.0])
-    adapter.visited = torch.zeros((3, 14, 2))
-    adapter.visited[2, 13] = special
-
-    def predict(embedding: Tensor, state: Tensor) -> Tensor:
-        promised = (state == AGENT.space.normalise(special)).all(-1)
-        return torch.where(promised, 20.0 * embedding[..., 0], torch.tensor(-20.0))
-
-    monkeypatch.setattr(AGENT, "predict_reward", predict)
-    for at_once in (3, 14):
-        monkeypatch.setattr("supple.adapt.loop.AT_ONCE", at_once)
-        assert all(adapter._unsearched()[2, 0] < 0.0 for _ in range(5))
-        assert any(adapter._unsearched()[0, 0] > 0.0 for _ in range(9))
-
-
-@pytest.mark.parametrize("visited", [2, 14])
-def test_all_visited_states_weigh_as_much_as_the_evidence(visited: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = make_adapter(candidates=64, evidence=2.0)
-    adapter.round()
-    adapter.visited = torch.zeros((3, visited, 2))
-    # log sigmoid(-x) = -1 at x = log(e - 1), for a positive first component; 0 for a negative one
-    unlikely = float(np.log(np.e - 1.0))
-    monkeypatch.setattr(
-        AGENT, "predict_reward", lambda embedding, state: torch.where(embedding[..., 0] > 0.0, unlikely, -50.0)
-    )
-    adapter.rewarded = np.array([False, True, True])
-    share = np.mean([float(adapter._unsearched()[0, 0] > 0.0) for _ in range(600)])
-    # as many candidates of either sign: e^-2 / (1 + e^-2) = .12, where each state for itself would give e^-14
-    assert 0.07 < share < 0.18
-
-
-def test_a_blind_search_remembers_nothing() -> None:
-    adapter = make_adapter(search="blind")
-    adapter.round()
-    assert adapter.visited.shape == (3, 0, 2)
-
-
-def test_a_rewarded_task_follows_its_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = make_adapter()
-    adapter.round()
-    adapter.rewarded = np.array([True, False, False])
-    monkeypatch.setattr(adapter, "_unsearched", lambda: torch.full((3, 2), 7.0))
-    embedding = adapter._exploration()
-    assert torch.equal(embedding[1:], torch.full((2, 2), 7.0))
-    assert embedding[0].abs().max() < 6.0
-    adapter.episode = 2  # every second search is blind
-    assert (adapter._exploration()[1:] != 7.0).all()
-    blind = make_adapter(search="blind")
-    blind.round()
-    monkeypatch.setattr(blind, "infer", None)  # a blind search asks nobody
-    assert blind._exploration().shape == (3, 2)
-
-
-@pytest.mark.parametrize("method", ["simpl", "spirl"])
-def test_evaluating_disturbs_nothing(method: str) -> None:
-    plain, evaluated = make_adapter(method=method), make_adapter(method=method)
-    results = [evaluated.evaluate(2, greedy=True)]
-    records = []
-    for round_records in evaluated.run():
-        records.append(round_records)
-        results.append(evaluated.evaluate(2, greedy=False))
-        evaluated.evaluate(2, greedy=True)
-    assert records == list(plain.run())
-    assert_same(plain, evaluated)
-    for success in results:
-        assert success.shape == (3, 2)
-        assert success[0].tolist() == [1.0, 1.0]
-        assert success[2].tolist() == [0.0, 0.0]
-
-
-@pytest.mark.parametrize("rows", [3, 4, 12])
-def test_evaluations_are_repeatable_in_any_number_of_rows(rows: int) -> None:
-    adapter = make_adapter(rows=rows)
-    for _ in range(4):
-        adapter.round()
-    success = adapter.evaluate(4, greedy=False)
-    assert np.array_equal(success, adapter.evaluate(4, greedy=False))
-    assert success[[0, 2]].tolist() == [[1.0] * 4, [0.0] * 4]
-
-
-def test_one_row_of_a_real_robot_is_enough() -> None:
-    records = list(make_adapter(rows=1, tasks=TASKS[:1]).run())
-    assert [len(round_records) for round_records in records] == [1] * 7
-
-
-def test_a_state_of_other_tasks_or_with_missing_parts_is_refused() -> None:
-    adapter = make_adapter()
-    for _ in range(4):
-        adapter.round()
-    tensors, facts = snapshot(adapter)
+def test_what_is_not_there_is_refused(bundle_of: Callable[[str], Bundle]) -> None:
+    bundle = bundle_of("rl2")
+    adapter = make_adapter(bundle)
+    arrays, facts = snapshot(adapter)
     with pytest.raises(RunError, match="expected this run's tasks"):
-        make_adapter(tasks=TASKS[::-1]).load_state(tensors, facts)
-    for name in (
-        "generator",
-        "visited",
-        "explored.1.reward",
-        "finetune.0.pool.length",
-        "finetune.0.module.policy.layers.0.bias",
-    ):
+        make_adapter(bundle, tasks=TASKS[::-1]).load_state(arrays, facts)
+    for name in ("episode", "rng"):
         with pytest.raises(RunError, match="expected a whole state"):
-            make_adapter().load_state({key: value for key, value in tensors.items() if key != name}, facts)
-    for name in ("episode", "rng", "rewarded"):
-        with pytest.raises(RunError, match="expected a whole state"):
-            make_adapter().load_state(tensors, {key: value for key, value in facts.items() if key != name})
+            make_adapter(bundle).load_state(arrays, {key: value for key, value in facts.items() if key != name})
+    with pytest.raises(RunError, match="expected a whole state"):
+        make_adapter(bundle).load_state({k: v for k, v in arrays.items() if k != "agent.hidden"}, facts)
+    with pytest.raises(ConfigError, match="adaptation to 3 tasks: expected as many robot rows, got 2"):
+        make_adapter(bundle, rows=2)
+    alone = Adapter(adapter.agent, adapter.robot, TASKS, adapter.budget, 2, adapter.rng)
+    with pytest.raises(RunError, match="expected an agent that can be forked"):
+        alone.evaluate(1, 0, greedy=False)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"exploration_episodes": 0},
-            r"exploration_episodes: expected a whole number from 1 to .*, got 0",
-        ),
-        ({"episodes": 5, "exploration_episodes": 6}, "1 <= exploration_episodes <= episodes, got 6 and 5"),
-        ({"exploration_episodes": 20, "context": 19}, r"AdaptConfig\.context: .* \(20\), got 19"),
-        ({"candidates": 0}, r"AdaptConfig\.candidates: expected a whole number from 1 to .*, got 0"),
-        ({"visited": 0}, r"AdaptConfig\.visited: expected a whole number from 1 to .*, got 0"),
-        ({"evidence": -1.0}, r"AdaptConfig\.evidence: expected a number from 0 to .*, got -1"),
-    ],
-)
-def test_impossible_budgets_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        AdaptConfig(**changes)
+def test_settings_may_be_changed_after_export(bundle_of: Callable[[str], Bundle], tmp_path: Path) -> None:
+    bundle = bundle_of("simpl").with_settings({"search": "blind", "keep_searching": False})
+    adapter = make_adapter(bundle)  # its golden trial was played with the settings of the export
+    for _ in range(3):
+        adapter.round()
+    state = adapter.agent.state()
+    assert state["visited"].shape == (3, 0, 2)
+    assert state["settled"].all()
+    with pytest.raises(BundleError, match=r"settings: expected some of .*, got 'speed'"):
+        bundle.with_settings({"speed": 1})
+    with pytest.raises(BundleError, match=r"learner\.search: expected blind or directed, got 'deep'"):
+        bundle.with_settings({"search": "deep"})
+    with pytest.raises(BundleError, match=r"learner\.candidates: expected an integer, got 'many'"):
+        bundle.with_settings({"candidates": "many"})

@@ -9,9 +9,9 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from supple.adapt.agent_runtime import RowEpisodes, RuntimeAgent, SeenRows
-from supple.adapt.learners.torch_rows import TorchRowAgent
+from supple.adapt.host.torch_rows import TorchRowAgent
 from supple.adapt.meta_world import MetaWorldAgent
+from supple.adapt.runtime_agent import RowEpisodes, RuntimeAgent, SeenRows
 from supple.errors import SpecError
 from supple.meta.gradient.maml import MamlConfig
 from supple.meta.gradient.maml_learner import MamlLearner

@@ -42,9 +42,9 @@ def test_a_value_outside_is_named_by_axis_unit_row_and_episode() -> None:
 @pytest.mark.parametrize(
     ("name", "axis", "inside", "outside"),
     [
-        # 5 % of 4 rad on either side; of one limit alone 5 % of it, and of a limit of 0 .05 in its unit
-        ("observation", 0, (-1.19, 3.19), (-1.21, 3.21)),
-        ("observation", 1, (-0.04, 1e30), (-0.06,)),
+        # 10 % of 4 rad on either side; of one limit alone 10 % of it, and of a limit of 0 .1 in its unit
+        ("observation", 0, (-1.39, 3.39), (-1.41, 3.41)),
+        ("observation", 1, (-0.09, 1e30), (-0.11,)),
         # one part in a million of .2 N, and of 20 N
         ("action", 0, (-0.1, 0.1, 0.10000019), (-0.1001, 0.100001)),
         ("action", 1, (-1e30, 20.00001), (20.0001,)),

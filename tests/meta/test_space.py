@@ -13,6 +13,8 @@ def make_model(decoder_hidden: tuple[int, ...] = (16, 16)) -> SkillModel:
     config = SkillConfig(skill_horizon=4, skill_dim=3, decoder_hidden=decoder_hidden, prior_hidden=(8,))
     model = SkillModel(5, 2, config)
     model.normaliser.fit(torch.randn((50, 5), generator=torch.Generator().manual_seed(1)) * 7.0 + 3.0)
+    model.action_scale.offset.copy_(torch.tensor([5.0, -0.25]))
+    model.action_scale.scale.copy_(torch.tensor([0.01, 30.0]))
     return model
 
 

@@ -9,11 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
+from benchmarks.results.collect_results import collect
+from benchmarks.results.collect_runs import load_finished
 from supple.pipeline.cli import VERBS, main
 from supple.pipeline.keys import load_record
 from supple.pipeline.presets import PRESETS
-from supple.pipeline.results.collect_results import collect
-from supple.pipeline.results.collect_runs import load_finished
 
 STAGES = ["generate", "ingest", "extract", "meta-train", "export", "adapt"]
 
@@ -125,7 +125,7 @@ def test_adapt_prints_one_record_per_task_stage_and_episode(
     goals = tmp_path / "goals.csv"
     goals.write_text("x,y\n1,2\n5,2\n7,5\n")
     command = ["adapt", str(tiny_run / "export" / "bundle"), "--tasks", str(goals), "--out", str(tmp_path / "adapted")]
-    command += ["--episodes", "3", "--exploration-episodes", "2", "--evaluations", "2"]
+    command += ["--episodes", "3", "--settings", "exploration_episodes=2", "--evaluations", "2"]
     command += ["--finetune.batch", "8", "--finetune.min-transitions", "8"]
     first, again = run_json(command, capsys), run_json(command, capsys)
     episodes = [(record["episode"], record["task"]) for record in first if record["event"] == "episode"]
@@ -354,7 +354,7 @@ def test_skills_of_another_robot_are_refused(tmp_path: Path, capsys: pytest.Capt
         (["generate", "--robot.layout-size", "3"], "--robot.layout-size"),
         (["generate", "--no-such-option", "3"], "--no-such-option"),
         (["run", "demo", "--meta-train.simpl.discount", "2"], "discount"),
-        (["run", "demo", "--meta-train.simpl.reward-prediction", "0"], "--search blind"),
+        (["run", "demo", "--meta-train.simpl.reward-prediction", "0"], "expected 'blind'"),
         (["run", "demo", "--robot.task-set", "flat-40", "--generate.steps", "100"], "--robot.task-set"),
         (["frobnicate"], "generate"),
     ],

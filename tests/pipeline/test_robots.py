@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from supple.errors import BundleError, ConfigError, SourceError, SpecError
-from supple.pipeline.cli_common import take_robot
+from supple.pipeline.cli_common import take_option
 from supple.pipeline.robots import RobotChoice, choose_builtin, find_recorded, find_robot, find_tasks
 from supple.robots.families import FAMILIES
 from supple.robots.gridnavi import GridNavi
@@ -96,7 +96,9 @@ def test_a_users_family_is_found_by_file_and_by_module(users: Path, monkeypatch:
     assert by_file.record_without_tasks["config"] == {"size": 10, "model": "box.xml"}
 
 
-def test_the_robot_of_a_preset_is_found_by_the_presets_name(users: Path) -> None:
+@pytest.mark.parametrize("taken", ["", "import math as quick\n"])
+def test_the_robot_of_a_preset_is_found_by_the_presets_name(users: Path, taken: str) -> None:
+    users.write_text(taken + USERS)  # also where the module has something else of that name
     choice = find_robot(f"{users}:quick")
     assert choice.reference == "my_box.py:quick"
     assert choice.record["config"]["size"] == 9
@@ -248,12 +250,12 @@ def test_tasks_come_from_the_family_or_from_files(tmp_path: Path) -> None:
 
 
 def test_the_name_of_the_robot_is_taken_out_of_the_arguments() -> None:
-    assert take_robot(["a", "--robot", "maze", "--robot.layout-seed", "7"]) == (
+    assert take_option("--robot", ["a", "--robot", "maze", "--robot.layout-seed", "7"]) == (
         "maze",
         ["a", "--robot.layout-seed", "7"],
     )
-    assert take_robot(["--robot=maze"]) == ("maze", [])
-    assert take_robot(["a"]) == (None, ["a"])
+    assert take_option("--robot", ["--robot=maze"]) == ("maze", [])
+    assert take_option("--robot", ["a"]) == (None, ["a"])
     for wrong in (["--robot"], ["--robot", "a", "--robot", "b"]):
         with pytest.raises(ConfigError, match="--robot: expected one name"):
-            take_robot(wrong)
+            take_option("--robot", wrong)

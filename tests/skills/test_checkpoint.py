@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supple.errors import ConfigError, RunError
+from supple.errors import ConfigError, RunError, SpecError
+from supple.robots.spec import ArraySpec, Axis, RobotSpec
 from supple.skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
@@ -117,6 +118,51 @@ def test_skill_model_round_trip(tmp_path: Path) -> None:
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value)
+
+
+def array(name: str, *names: str) -> ArraySpec:
+    return ArraySpec(name, tuple(Axis(axis, "m", -1.0, float("inf"), rate_limit=2.0) for axis in names))
+
+
+ARM = RobotSpec("arm", array("observation", "x", "y", "z"), array("action", "u", "v"), array("goal", "x"), 0.02, 50)
+
+
+def test_skill_model_carries_its_robot_and_its_action_scale(tmp_path: Path) -> None:
+    model = SkillModel(3, 2, SMALL, ARM)
+    model.action_scale.fit(torch.randn(50, 2) * 30.0 + 2.0, None)
+    save_skill_model(tmp_path, model)
+    loaded = load_skill_model(tmp_path)
+    assert loaded.robot == ARM
+    assert torch.equal(loaded.action_scale.scale, model.action_scale.scale)
+    assert torch.equal(loaded.action_scale.offset, model.action_scale.offset)
+    save_skill_model(tmp_path, SkillModel(3, 2, SMALL))
+    assert load_skill_model(tmp_path).robot is None
+
+
+def test_a_robot_of_other_sizes_is_refused() -> None:
+    message = "SkillModel: expected 4 observation and 2 action axes, got robot 'arm' with 3 and 2"
+    with pytest.raises(SpecError, match=message):
+        SkillModel(4, 2, SMALL, ARM)
+
+
+@pytest.mark.parametrize("robot", ["arm", {"name": "arm"}, 3])
+def test_a_robot_that_is_none_is_refused(tmp_path: Path, robot: object) -> None:
+    save_skill_model(tmp_path, SkillModel(3, 2, SMALL, ARM))
+    path = tmp_path / "skill.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"robot": robot}))
+    with pytest.raises(RunError, match=r"skill\.json: expected a skill model, got .*run the extract stage again"):
+        load_skill_model(tmp_path)
+
+
+def test_a_skill_model_from_before_is_refused(tmp_path: Path) -> None:
+    """It names no robot."""
+    save_skill_model(tmp_path, SkillModel(3, 2, SMALL))
+    path = tmp_path / "skill.json"
+    record = json.loads(path.read_text())
+    del record["robot"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(RunError, match=r"skill\.json: expected a skill model, got .*'robot'.*; run the extract stage"):
+        load_skill_model(tmp_path)
 
 
 def test_skill_model_files_must_belong_together(tmp_path: Path) -> None:

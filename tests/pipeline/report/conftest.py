@@ -4,20 +4,19 @@ import shutil
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
+from supple.adapt.agents.simpl import SimplRowAgent
 from supple.adapt.bundle import load_bundle
-from supple.adapt.policy import make_agent
-from supple.meta.simpl.config import FinetuneConfig
-from supple.meta.simpl.finetune import Finetuner
+from supple.adapt.runtime_agent import KEPT, PARAMS, RandomNoise
 from supple.pipeline.cli import main
 from supple.pipeline.folder import compute_outputs, write_record
-from supple.pipeline.keys import compute_digest, load_record
+from supple.pipeline.keys import compute_digest, compute_record_digest, load_record
 from supple.pipeline.report.page import make_report
-from supple.pipeline.report.run_folder import load_run
 from supple.pipeline.robots import find_robot, load_user_module
-from supple.skills.checkpoint import save_checkpoint
+from supple.skills.checkpoint import load_checkpoint, save_checkpoint
 
 HOSTILE = Path(__file__).with_name("hostile_robots.py")
 
@@ -27,23 +26,24 @@ def adapted_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """The tiny run, as if its first test task had been rewarded: that one has a policy of its own."""
     folder = tmp_path_factory.mktemp("report") / "run"
     shutil.copytree(tiny_run, folder)
-    agent = make_agent(load_bundle(folder / "export" / "bundle"), torch.device("cpu"))
-    hidden = tuple(int(bias.shape[-1]) for bias in list(agent.critic.biases)[:-1])
-    embedding = torch.linspace(-1, 1, agent.embedding_dim)
-    tuner = Finetuner(agent.space, 4, 6, embedding, hidden, FinetuneConfig(pool_episodes=1), 0)
-    tuner.start_from(agent.policy, agent.critic, 0.01)
-    tensors = {f"0.{name}": value.detach() for name, value in tuner.state_dict().items()}
-    tasks = load_run(folder).stages["adapt"].config["tasks"]
-    (folder / "adapt" / "adapted.safetensors").unlink()
-    save_checkpoint(folder / "adapt" / "adapted.safetensors", tensors, {"tasks": tasks})
+    path = folder / "adapt" / "adapted.safetensors"
+    tensors, facts = load_checkpoint(path)
+    agent = load_bundle(folder / "export" / "bundle").make_agent(RandomNoise(np.random.default_rng(0)))
+    agent.load_state({name: value.numpy() for name, value in tensors.items()})
+    assert isinstance(agent, SimplRowAgent)
+    own = {f"{KEPT}{PARAMS}{name}": torch.from_numpy(value.copy()) for name, value in agent.params.items()}
+    first = torch.tensor([True, False])
+    path.unlink()
+    save_checkpoint(path, {**tensors, **own, "settled": first, f"{KEPT}tuned": first.clone()}, facts)
     seal(folder / "adapt")
     return folder
 
 
 def seal(folder: Path) -> None:
     """Makes a stage folder that a test has changed one that was published so."""
-    record, outputs = load_record(folder), compute_outputs(folder)
-    write_record(folder / "stage.json", record | {"outputs": outputs, "output_digest": compute_digest(outputs)})
+    outputs = compute_outputs(folder)
+    record = load_record(folder) | {"outputs": outputs, "output_digest": compute_digest(outputs)}
+    write_record(folder / "stage.json", record | {"record_digest": compute_record_digest(record)})
 
 
 @pytest.fixture(scope="session")

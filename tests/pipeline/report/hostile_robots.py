@@ -21,10 +21,10 @@ IMAGE = '"><img src=x onerror=window.hacked=1>'
 NAMES = (
     SCRIPT,
     IMAGE,
+    r"$\frac{x}$ $",
     "']]></style></title><svg onload=window.hacked=1>",
     "javascript:window.hacked=1",
     "../../x",
-    r"$\frac{x}$ $",
     "&lt;b&gt;&amp; {{ 7*7 }} {% raw %}",
     "\u202egnp.exe\u2066",
     "\U0001f600\U0001f469\u200d\U0001f467 \u4f60\u597d",
@@ -87,7 +87,7 @@ class Hostile(Plays):
     def tasks(self) -> TaskSet:
         """See `RobotFamily.tasks`: a task for each name."""
         tasks = [Task(name, (0.08 * index, -0.05 * index, 0.5)) for index, name in enumerate(NAMES)]
-        return TaskSet(SCRIPT, tuple(tasks[5:]), tuple(tasks[:5]))
+        return TaskSet(SCRIPT, tuple(tasks[3:]), tuple(tasks[:3]))
 
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
         """See `Plays.play`: every second or so another direction."""

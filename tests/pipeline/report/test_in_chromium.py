@@ -33,7 +33,8 @@ let words = 0;
 for (const text of document.querySelectorAll("svg text")) {
   const box = text.getBoundingClientRect(), frame = text.closest("svg").getBoundingClientRect();
   words += 1;
-  if (box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1)
+  const [left, top] = [box.left - frame.left, box.top - frame.top];
+  if (left < -1 || top < -1 || left + box.width > frame.width + 1 || top + box.height > frame.height + 1)
     wrong.push(`outside its drawing: ${name(text)}`);
   if (parseFloat(getComputedStyle(text).fontSize) * text.closest("svg").getScreenCTM().a < 9)
     wrong.push(`too small to read: ${name(text)}`);

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supple.adapt.bundle import load_bundle, write_bundle
-from supple.adapt.config import AdaptConfig
-from supple.errors import ConfigError, RobotFault, RunError
+from supple.adapt.bundle import load_bundle
+from supple.errors import BundleError, ConfigError, RobotFault, RunError
 from supple.meta.testing import PointBatch
 from supple.pipeline.folder import AUDIT_NAME, compute_outputs, verify_stage
 from supple.pipeline.keys import load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.stage import Machine, Work, run_stage
-from supple.pipeline.stages.adapt import find_robot_of, find_test_tasks, limit_simulator, make_adapt
+from supple.pipeline.stages.adapt import change_settings, find_robot_of, find_test_tasks, limit_simulator, make_adapt
 from supple.pipeline.testing import WalkConfig, make_stage
 
 ROW = np.zeros(1, np.int64)
@@ -97,23 +96,42 @@ def test_another_refusal_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "walk.partial").exists()
 
 
-def test_a_directed_search_with_an_untrained_reward_head_is_refused(tiny_run: Path, tmp_path: Path) -> None:
-    trained = load_bundle(tiny_run / "export" / "bundle")
-    contract = trained.contract.to_json()
-    contract["adaptation"] = {**contract["adaptation"], "simpl": {**contract["adaptation"]["simpl"]}}
-    contract["adaptation"]["simpl"]["reward_prediction"] = 0.0
-    write_bundle(tmp_path / "bundle", contract=contract, weights=trained.weights, golden=trained.golden)
-    tasks, robot = find_test_tasks(trained), find_robot_of(trained, None)
-    directed, blind = (AdaptStageConfig(loop=AdaptConfig(search=search)) for search in ("directed", "blind"))
-    with pytest.raises(ConfigError, match="--search blind"):
-        make_adapt(tmp_path / "bundle", tasks, robot, directed, 0)
-    make_adapt(tmp_path / "bundle", tasks, robot, blind, 0)
-    make_adapt(tiny_run, tasks, robot, directed, 0)
+def test_settings_of_the_learner_may_be_changed(tiny_run: Path) -> None:
+    bundle = load_bundle(tiny_run / "export" / "bundle")
+    changed = change_settings(bundle, ("search=blind", "finetune.batch=4", "finetune.learning_rate=0.5", "wider=3"))
+    learner = changed.contract.learner
+    assert (learner["search"], learner["wider"]) == ("blind", 3)
+    assert learner["finetune"] == {**bundle.contract.learner["finetune"], "batch": 4, "learning_rate": 0.5}
+    assert change_settings(bundle, ()) is bundle
+    for wrong, message in (
+        ("speed=3", "settings: expected some of .*, got 'speed'"),
+        ("finetune.speed=3", "expected a setting of simpl, got 'finetune.speed'"),
+        ("candidates=many", "candidates: expected an integer, got 'many'"),
+    ):
+        with pytest.raises(BundleError, match=message):
+            change_settings(bundle, (wrong,))
+    with pytest.raises(ConfigError, match="expected name=value, got 'search'"):
+        change_settings(bundle, ("search",))
+
+
+def test_an_adaptation_leaves_results_and_a_policy_for_each_task(tiny_run: Path) -> None:
+    folder = tiny_run / "adapt"
+    success = json.loads((folder / "success.json").read_text())["success"]
+    metrics = {"success_stochastic", "success_greedy", "return_stochastic", "return_greedy"}
+    assert {record["metric"] for record in success} == metrics
+    assert [record["method"] for record in success if record["metric"] == "return_greedy"][::2] == ["before", "adapted"]
+    records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    played = [record for record in records if record["kind"] == "episode"]
+    assert {record["stage"] for record in played} == {"explore", "play"}
+    policies = [load_bundle(folder / "policies" / str(index)) for index in range(2)]
+    assert {policy.contract.kind for policy in policies} == {"policy"}
+    assert not np.array_equal(*(policy.weights["policy.layers.0.bias"] for policy in policies))
 
 
 def test_what_decides_a_result_is_the_bundle_not_the_run_folder_around_it(tiny_run: Path) -> None:
     bundle = load_bundle(tiny_run / "export" / "bundle")
-    tasks, robot = find_test_tasks(bundle), find_robot_of(bundle, None)
+    robot = find_robot_of(bundle, None)
+    tasks = find_test_tasks(bundle, robot.family)
     given = (tiny_run, tiny_run / "export", tiny_run / "export" / "bundle")
     read = [make_adapt(path, tasks, robot, AdaptStageConfig(), 0).inputs for path in given]
     assert read == [{"bundle": tiny_run / "export" / "bundle"}] * 3

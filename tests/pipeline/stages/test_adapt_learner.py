@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supple.adapt.learner_bundle import load_learner_bundle
-from supple.adapt.rows.loop import LearnerAdapter
+from supple.adapt.bundle import load_bundle
+from supple.adapt.loop import Adapter
 from supple.errors import RunError
 from supple.pipeline.bench.cells import CELLS
 from supple.pipeline.cli import main
 from supple.pipeline.folder import AUDIT_NAME
 from supple.pipeline.keys import load_record
-from supple.pipeline.stages import adapt_learner
+from supple.pipeline.stages import adapt as stage
 from supple.pipeline.stages.export_learner import find_seed_folder, load_trained, make_budget
-from supple.pipeline.verbs.adapt import find_kind
 from supple.pipeline.verbs.look import describe_bundle, verify
+from supple.skills.checkpoint import load_checkpoint
 
 DEMOS = ("demo-rl2", "demo-maml", "demo-ppo", "demo-pearl-ft")
 
@@ -35,7 +35,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def adapt(trained: Path, cell: str, out: Path, *options: str) -> int:
-    return main(["adapt", str(trained / cell / "export"), "--out", str(out), "--num-tasks", "3", *options])
+    given = ["adapt", str(trained / cell / "export"), "--out", str(out), "--num-tasks", "3", "--evaluations", "0"]
+    return main([*given, *options])
 
 
 def load_lines(path: Path) -> list[dict[str, Any]]:
@@ -59,7 +60,13 @@ def test_rl2_is_deployed_from_its_cell(trained: Path, tmp_path: Path, capsys: py
     events = load_lines(tmp_path / "out" / AUDIT_NAME)
     assert {event["event"] for event in events} <= {"open", "clamps"}
     assert AUDIT_NAME not in load_record(tmp_path / "out")["outputs"]
-    assert not (tmp_path / "out" / "policies").exists()
+    policies = [load_bundle(tmp_path / "out" / "policies" / str(index)) for index in range(3)]
+    assert {policy.contract.kind for policy in policies} == {"rl2"}
+    assert not np.array_equal(policies[0].task["hidden"], policies[1].task["hidden"])
+    known = load_checkpoint(tmp_path / "out" / "adapted.safetensors")[0]["hidden"]
+    np.testing.assert_array_equal(policies[1].task["hidden"], known[1].numpy())
+    played = ["adapt", str(tmp_path / "out" / "policies" / "1"), "--out", str(tmp_path / "again"), "--num-tasks", "1"]
+    assert main([*played, "--evaluations", "0", "--episodes", "1"]) == 0
 
 
 def test_maml_is_deployed_and_leaves_a_plain_policy_for_each_task(trained: Path, tmp_path: Path) -> None:
@@ -69,26 +76,26 @@ def test_maml_is_deployed_and_leaves_a_plain_policy_for_each_task(trained: Path,
     assert [record["adaptations"] for record in records if record["task"] == "test0"] == [0, 0, 1, 1, 2, 2]
     returns = json.loads((tmp_path / "out" / "returns.json").read_text())
     assert [(row["at"], row["n"]) for row in returns] == [({"adaptations": k}, 6) for k in (0, 1, 2)]
-    kinds = [load_learner_bundle(tmp_path / "out" / "policies" / str(index)).contract for index in range(3)]
+    kinds = [load_bundle(tmp_path / "out" / "policies" / str(index)).contract for index in range(3)]
     assert [(contract.kind, contract.provenance["task"]) for contract in kinds] == [
         ("policy", f"test{index}") for index in range(3)
     ]
     played = ["adapt", str(tmp_path / "out" / "policies" / "1"), "--out", str(tmp_path / "again"), "--num-tasks", "1"]
-    assert main(played) == 0
+    assert main([*played, "--evaluations", "0"]) == 0
     assert len(load_lines(tmp_path / "again" / "records.jsonl")) == 1
 
 
 @pytest.mark.parametrize("cell", ["demo-ppo", "demo-pearl-ft"])
 def test_what_ppo_and_sac_come_to_is_a_plain_policy(trained: Path, tmp_path: Path, cell: str) -> None:
     assert adapt(trained, cell, tmp_path / "out") == 0
-    budget = load_learner_bundle(trained / cell / "export" / "bundle").contract.budget
+    budget = load_bundle(trained / cell / "export" / "bundle").contract.budget
     returns = json.loads((tmp_path / "out" / "returns.json").read_text())
     assert [row["at"] for row in returns] == [{"adaptations": step} for step in range(budget.adapt_steps + 1)]
-    policies = [load_learner_bundle(tmp_path / "out" / "policies" / str(index)) for index in range(3)]
+    policies = [load_bundle(tmp_path / "out" / "policies" / str(index)) for index in range(3)]
     assert {policy.contract.kind for policy in policies} == {"policy"}
     assert not np.array_equal(*(policy.weights["policy.layers.0.bias"] for policy in policies[:2]))
     played = ["adapt", str(tmp_path / "out" / "policies" / "1"), "--out", str(tmp_path / "again"), "--num-tasks", "1"]
-    assert main(played) == 0
+    assert main([*played, "--evaluations", "0"]) == 0
 
 
 class Cut(Exception):
@@ -100,16 +107,16 @@ def test_an_adaptation_that_was_cut_off_ends_with_the_same_records(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str
 ) -> None:
     assert adapt(trained, cell, tmp_path / "whole", "--episodes", "6") == 0
-    run = LearnerAdapter.run
+    run = Adapter.run
 
-    def cut(adapter: LearnerAdapter) -> Iterator[Any]:
+    def cut(adapter: Adapter) -> Iterator[Any]:
         for index, records in enumerate(run(adapter)):
             if index == 3:
                 raise Cut
             yield records
 
     with monkeypatch.context() as patch:
-        patch.setattr(adapt_learner.LearnerAdapter, "run", cut)
+        patch.setattr(stage.Adapter, "run", cut)
         with pytest.raises(Cut):
             adapt(trained, cell, tmp_path / "cut", "--episodes", "6", "--checkpoint-period", "0")
     assert (tmp_path / "cut.partial" / "checkpoint").is_dir()
@@ -123,7 +130,7 @@ def test_tasks_of_ones_own(trained: Path, tmp_path: Path, capsys: pytest.Capture
     goals = tmp_path / "goals.csv"
     goals.write_text("name,x,y\nleft,-0.25,0.25\nright,0.25,0.25\n")
     command = ["adapt", str(trained / "demo-maml" / "export"), "--tasks", str(goals), "--out", str(tmp_path / "out")]
-    assert main([*command, "--episodes", "1"]) == 0
+    assert main([*command, "--episodes", "1", "--evaluations", "0"]) == 0
     records = load_lines(tmp_path / "out" / "records.jsonl")
     assert [(record["task"], record["goal"]) for record in records] == [
         ("left", [-0.25, 0.25]),
@@ -144,7 +151,7 @@ def test_tasks_of_ones_own(trained: Path, tmp_path: Path, capsys: pytest.Capture
         (["--num-tasks", "0"], "--num-tasks: expected 1 to 21, the test tasks of the bundle's robot, got 0"),
         (["--num-tasks", "22"], "--num-tasks: expected 1 to 21, the test tasks of the bundle's robot, got 22"),
         (["--num-tasks", "2", "--tasks", "goals.csv"], "adapt: expected --tasks or --num-tasks, got both"),
-        (["--layout-size", "20"], "adapt: Unrecognized options: --layout-size, 20; see supple adapt BUNDLE --help"),
+        (["--layout-size", "20"], "adapt: Unrecognized options: --layout-size, 20"),
         (["--tasks", "absent.csv"], "absent.csv: expected a CSV file of tasks"),
     ],
 )
@@ -267,5 +274,3 @@ def test_looking_at_a_bundle(trained: Path) -> None:
         "gridnavi",
         {"greedy": False, "hidden": 8, "slots": 0, "slot_content": 32},
     )
-    assert find_kind(["--json", "--seed", "3", str(path)]) == "rl2"
-    assert find_kind([str(trained)]) is None

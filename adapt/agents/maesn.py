@@ -1,0 +1,192 @@
+"""MAESN in numpy: one z for each episode, and a task is learned by moving the distribution of z, in closed form.
+
+Source and names: Gupta et al., "Meta-Reinforcement Learning of Structured Exploration Strategies", NeurIPS 2018, as in
+`meta/gradient/maesn.py`. A step moves (mu, log sigma) by learned step sizes along the score of the z that were played,
+weighted by one advantage for each episode: a few numbers, and no autograd.
+
+Axes: R rows, r rows still running, E episodes, T decisions, L axes of z, O observation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import BundleError
+from ..advantage import compute_advantage, standardise
+from ..contract import BundleContract, Kind
+from ..networks import Array, Weights
+from ..policies import choose_rows, policy_shapes, spread_rows
+from ..policy_settings import PolicySettings
+from ..runtime_agent import KEPT, Arrays, Noise, RowEpisodes, SeenRows, take_state
+from ..settings import read_settings
+from ..spaces import RowSpace, split_prefix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaesnSettings:
+    """What is particular to MAESN in `bundle.json`; the fields are those of `meta/gradient/maesn.py`.
+
+    Raises:
+        BundleError: There is no z.
+    """
+
+    hidden: tuple[int, ...]
+    activation: str
+    latent_dim: int
+    """L."""
+    discount: float
+    trace: float
+    later_scale: float
+    """The step sizes are multiplied by this after every step but the first."""
+    natural: bool
+    """Steps go along the natural gradient."""
+
+    def __post_init__(self) -> None:
+        if self.latent_dim < 1:
+            raise BundleError(
+                f"bundle.json learner.latent_dim: expected a positive number, got {self.latent_dim}; export again"
+            )
+
+    @property
+    def policy(self) -> PolicySettings:
+        """Of the acting policy, which reads [observation, z]."""
+        return PolicySettings(hidden=self.hidden, activation=self.activation)
+
+
+def read_maesn(contract: BundleContract) -> MaesnSettings:
+    """The facts of the contract.
+
+    Raises:
+        BundleError: They are not those of MAESN.
+    """
+    return read_settings(MaesnSettings, contract.learner, "bundle.json learner")
+
+
+def weight_shapes(contract: BundleContract) -> dict[str, tuple[int, ...]]:
+    """See `Kind.weight_shapes`."""
+    facts = read_maesn(contract)
+    steps = {f"rule.log_step.{name}": (facts.latent_dim,) for name in ("mean", "log_scale")}
+    return {**policy_shapes(contract, facts.policy, contract.observation_dim + facts.latent_dim), **steps}
+
+
+class MaesnRowAgent:
+    """Every row has a distribution of z of its own, N(0, I) at first."""
+
+    def __init__(self, contract: BundleContract, weights: Weights, noise: Noise) -> None:
+        """Before the first task."""
+        self.space = RowSpace(contract.space, contract.robot, weights)
+        """What it chooses."""
+        self._facts, self._noise = read_maesn(contract), noise
+        self._theta: dict[str, Array] = split_prefix(weights, "policy.")
+        self._step_size = {name: np.exp(weights[f"rule.log_step.{name}"]) for name in ("mean", "log_scale")}
+        self.begin_task(0)
+
+    def begin_task(self, rows: int) -> None:
+        """Forgets everything: z ~ N(0, I) in R rows."""
+        self._params = {name: np.broadcast_to(value, (rows, *value.shape)) for name, value in self._theta.items()}
+        self._mean: Array = np.zeros((rows, self._facts.latent_dim), np.float32)
+        self._log_scale: Array = self._mean.copy()
+        self._z: Array = self._mean.copy()
+        self._seen: list[RowEpisodes] = []
+        self._seen_z: list[Array] = []
+        self._steps = 0
+        bias = self._theta[f"layers.{len(self._facts.hidden)}.bias"]
+        self._output = np.zeros((rows, len(bias)), np.float32)
+
+    def begin_episode(self, *, explore: bool = True) -> None:
+        """Draws the z of each row's next episode."""
+        noise = self._noise.normal((len(self._mean), 1, self._facts.latent_dim))[:, 0]
+        scale: Array = np.exp(self._log_scale)
+        self._z = self._mean + scale * noise
+
+    def act(self, seen: SeenRows) -> Array:
+        """A latent for each running row, shape (r, Z)."""
+        inputs = np.concatenate([spread_rows(self.space, seen, len(self._z)), self._z], axis=-1)
+        self._output, latent = choose_rows(self.space, self._facts.policy, self._params, inputs, seen, self._noise)
+        return latent
+
+    def observe(self, episodes: RowEpisodes) -> None:
+        """Keeps the episodes and their z for the next `adapt`."""
+        self._seen.append(episodes)
+        self._seen_z.append(self._z)
+
+    def adapt(self) -> None:
+        """One latent step in each row from what was observed since the last; none where nothing was.
+
+        With e = (z - mu) / sigma, mu moves by alpha mean(A e / sigma) and log sigma by alpha mean(A (e^2 - 1)); along
+        the natural gradient by sigma^2 and by 1 / 2 of that.
+        """
+        if not self._seen:
+            return
+        observation, reward, length = (
+            np.stack([getattr(episodes, name) for episodes in self._seen], axis=1)
+            for name in ("observation", "reward", "length")
+        )
+        scaled = self.space.normalise(observation[..., :-1, :])
+        advantage, _ = compute_advantage(scaled, reward, length, self._facts.discount, self._facts.trace)
+        first = advantage[..., 0]
+        weight = standardise(first, np.ones(first.shape, np.bool_))[..., None]
+        scale = np.exp(self._log_scale)[:, None]
+        distance = (np.stack(self._seen_z, axis=1) - self._mean[:, None]) / scale
+        later = np.float32(self._facts.later_scale ** max(self._steps - 1, 0))
+        towards = (weight * distance / scale).mean(axis=1)
+        spread = (weight * (np.square(distance) - np.float32(1.0))).mean(axis=1)
+        if self._facts.natural:
+            towards, spread = np.exp(np.float32(2.0) * self._log_scale) * towards, np.float32(0.5) * spread
+        self._mean = self._mean + later * self._step_size["mean"] * towards
+        self._log_scale = self._log_scale + later * self._step_size["log_scale"] * spread
+        self._seen, self._seen_z, self._steps = [], [], self._steps + 1
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Distributions of z, the present z, the steps taken, and the episodes not yet learned from."""
+        state: dict[str, NDArray[Any]] = {
+            "mean": self._mean.copy(),
+            "log_scale": self._log_scale.copy(),
+            "z": self._z.copy(),
+            "output": self._output.copy(),
+            "steps": np.full(len(self._mean), self._steps, np.int64),
+        }
+        for index, (episodes, z) in enumerate(zip(self._seen, self._seen_z, strict=True)):
+            state |= {f"{KEPT}{index}.{name}": getattr(episodes, name).copy() for name in _KEPT[:-1]}
+            state[f"{KEPT}{index}.z"] = z.copy()
+        return state
+
+    def load_state(self, arrays: Arrays) -> None:
+        """Goes on exactly where `state` was taken.
+
+        Raises:
+            RunError: The state lacks a part or belongs to other sizes.
+        """
+        latent = (None, self._facts.latent_dim)
+        shapes: dict[str, tuple[int | None, ...]] = {
+            "mean": latent,
+            "log_scale": latent,
+            "z": latent,
+            "output": (None, self._output.shape[1]),
+            "steps": (None,),
+        }
+        taken = take_state(arrays, shapes, "MAESN agent")
+        self.begin_task(len(taken["mean"]))
+        self._mean, self._log_scale, self._z = taken["mean"], taken["log_scale"], taken["z"]
+        self._output = taken["output"]
+        self._steps = int(taken["steps"][0]) if len(taken["steps"]) else 0
+        index = 0
+        while kept := split_prefix(arrays, f"{KEPT}{index}."):
+            whole = take_state(kept, {name: kept[name].shape if name in kept else () for name in _KEPT}, "MAESN agent")
+            self._seen_z.append(whole.pop("z"))
+            self._seen.append(RowEpisodes(**whole))
+            index += 1
+
+
+_KEPT = ("observation", "latent", "reward", "length", "terminated", "steps", "z")
+"""Of an episode that was kept."""
+
+MAESN = Kind(
+    summary="It explores by one z for each episode, and learns a task by moving the distribution of z, in closed form.",
+    weight_shapes=weight_shapes,
+    make_agent=MaesnRowAgent,
+)

@@ -1,0 +1,83 @@
+"""From a meta-trained learner to a bundle: what an exporter gives, and what is the same for all of them.
+
+An exporter of a kind is one small file, `export_<kind>.py`, beside the numpy runtime of the kind, `kind_<kind>.py`.
+
+Axes: O observation, Z latent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...robots.spec import RobotSpec
+from ..bundle import Bundle, write_bundle
+from ..contract import Budget, BundleContract
+from ..golden_trial import make_trial_inputs, play_trial
+from ..networks import Array, Weights
+from ..runtime_agent import RandomNoise
+from .exported import Exported
+from .hosts import make_hosted
+from .spaces import export_space, to_arrays
+from .torch_rows import NoiseRecorder, TorchRowAgent
+
+
+def write_exported(
+    path: str | os.PathLike[str],
+    exported: Exported,
+    robot: RobotSpec,
+    budget: Budget,
+    *,
+    simulator: Mapping[str, Any] | None,
+    provenance: Mapping[str, Any],
+    seed: int = 0,
+) -> Bundle:
+    """Records a golden trial of the trainer's agent and writes the bundle.
+
+    Args:
+        path: The directory to make.
+        exported: The learner.
+        robot: That it was meta-trained for.
+        budget: How it was evaluated.
+        simulator: What stands in for the robot.
+        provenance: Where the weights come from.
+        seed: Of the trial's inputs.
+
+    Raises:
+        BundleError: See `write_bundle`; or the numpy runtime, or the host, does not act as the trainer did.
+    """
+    facts, of_space = export_space(exported.space)
+    contract = BundleContract(
+        kind=exported.kind,
+        robot=robot,
+        space=facts,
+        learner=exported.learner,
+        budget=budget,
+        simulator=simulator,
+        provenance=provenance,
+    )
+    weights = to_arrays({**exported.weights, **of_space})
+    golden = record_trial(exported, contract, weights, np.random.default_rng(seed))
+    bundle = write_bundle(path, contract=contract, weights=weights, golden=golden)
+    if bundle.kind.hosted:
+        make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
+    return bundle
+
+
+def record_trial(
+    exported: Exported, contract: BundleContract, weights: Weights, rng: np.random.Generator
+) -> dict[str, Array]:
+    """The golden trial as the trainer's agent plays it, with all noise that it drew.
+
+    Raises:
+        BundleError: The agent draws noise that the numpy runtime does not have.
+    """
+    inputs = make_trial_inputs(contract, weights, rng)
+    recorder = NoiseRecorder(exported.generator)
+    agent = TorchRowAgent(exported.agent, exported.space, contract.robot, exported.read_state, recorder)
+    with recorder:
+        outputs = play_trial(agent, inputs)
+    return inputs | recorder.arrays() | outputs

@@ -1,0 +1,220 @@
+"""SAC, and PEARL fine-tuned by it, between trainer and bundle: agents of a bundle's weights, on a host with torch.
+
+Axes: R rows, O observation, E embedding, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import BundleError, ConfigError
+from ...meta.adaptive import AdaptiveAgent
+from ...meta.baselines.sac import SacConfig
+from ...meta.baselines.sac_agent import SacAgent, TaskSacConfig
+from ...meta.baselines.sac_learner import SacLearner
+from ...meta.baselines.sac_networks import SacNetworks
+from ...meta.collect import Seen
+from ...meta.inference.pearl import PearlConfig
+from ...meta.inference.pearl_agent import PearlAgent, PearlNetworks
+from ...meta.inference.pearl_finetune import FineTunedPearlAgent
+from ...meta.inference.pearl_learner import PearlLearner
+from ...meta.policy import Params
+from ...meta.space import ActionSpace
+from ...meta.state import named_part
+from ..agents.pearl import read_pearl
+from ..agents.pearl_ft import read_pearl_ft, shorten_pearl_ft
+from ..agents.sac import read_sac, shorten_sac
+from ..contract import BundleContract
+from .exported import Exported
+from .pearl import export_pearl, read_belief
+from .policy_state import read_plain_outputs
+from .step_seeded import StepSeeded
+
+SEED = 0
+"""Of generators whose draws nobody sees: of weights that are overwritten, and of noise that a host never draws."""
+
+
+def make_task_config(contract: BundleContract) -> TaskSacConfig:
+    """The configuration of SAC in one row.
+
+    Raises:
+        BundleError: The facts are none that SAC can have.
+    """
+    facts = asdict(read_sac(contract))
+    steps = {name: facts.pop(name) for name in ("updates", "replay")}
+    try:
+        return TaskSacConfig(sac=SacConfig(**facts), **steps)
+    except ConfigError as error:
+        raise BundleError(f"bundle.json learner: {error}") from error
+
+
+def make_networks(
+    space: ActionSpace, observation_dim: int, config: SacConfig, weights: dict[str, Tensor], embedding_dim: int = 0
+) -> SacNetworks:
+    """Policy and critics that all tasks share, of a bundle's weights."""
+    generator = torch.Generator().manual_seed(SEED)
+    networks = SacNetworks(space, observation_dim, config.hidden, generator, embedding_dim=embedding_dim)
+    networks.load_state_dict({name: weights[name] for name in networks.state_dict()})
+    return networks
+
+
+def begin_with(agent: SacAgent, first: SacNetworks) -> StepSeeded:
+    """The agent, but that every task begins with copies of these networks."""
+
+    def begin(rows: int) -> dict[str, Tensor]:
+        return {f"sac.networks.{name}": value for name, value in first.for_tasks(rows).state_dict().items()}
+
+    return StepSeeded(agent, begin)
+
+
+def make_sac_agent(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> AdaptiveAgent:
+    """See `host.Host.make_agent`.
+
+    Raises:
+        BundleError: The facts are none that SAC can have.
+    """
+    config = make_task_config(contract)
+    first = make_networks(space, contract.observation_dim, config.sac, weights)
+    return begin_with(SacAgent(space, contract.observation_dim, config), first)
+
+
+def make_pearl_ft_agent(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> AdaptiveAgent:
+    """See `host.Host.make_agent`.
+
+    Raises:
+        BundleError: The facts are none that PEARL with fine-tuning can have.
+    """
+    parts, dim = read_pearl_ft(contract), contract.observation_dim
+    facts, config = read_pearl(parts.pearl), make_task_config(parts.sac)
+    try:
+        pearl = PearlConfig(
+            embedding_dim=facts.embedding_dim,
+            encoder_hidden=facts.encoder_hidden,
+            next_observation=facts.next_observation,
+        )
+    except ConfigError as error:
+        raise BundleError(f"bundle.json learner: {error}") from error
+    first = make_networks(space, dim, config.sac, weights, facts.embedding_dim)
+    networks = PearlNetworks(space, dim, pearl, first.policy, torch.Generator().manual_seed(SEED))
+    networks.encoder.load_state_dict(named_part(weights, "encoder."))
+    inferring = PearlAgent(
+        networks,
+        space,
+        torch.Generator().manual_seed(SEED),
+        prior_episodes=facts.prior_episodes,
+        greedy=facts.greedy,
+    )
+    agent = FineTunedPearlAgent(inferring, first, space, dim, config, inference_episodes=parts.own.inference_episodes)
+    return StepSeeded(agent)
+
+
+def read_sac_params(agent: AdaptiveAgent) -> Params:
+    """See `host.Host.read_params`: the policy of every row; none where PEARL still infers."""
+    tensors, facts = agent.state()
+    if "pearl" in facts and not _updates(facts):
+        return {}
+    return fold_embedding(named_part(tensors, "sac.networks.policy."), tensors["sac.embedding"])
+
+
+def _updates(facts: dict[str, Any]) -> int:
+    return int(facts["sac"]["updates"])
+
+
+def fold_embedding(policy: dict[str, Tensor], embedding: Tensor) -> Params:
+    """Plain policies that choose in o as the given ones do in [o, e].
+
+    Args:
+        policy: `weights.{i}` (R, in, out) and `biases.{i}` (R, 1, out), as in `StackedMLP`.
+        embedding: e of every row, (R, E); E may be 0.
+    """
+    params: Params = {}
+    for index in range(len(policy) // 2):
+        params[f"layers.{index}.weight"] = policy[f"weights.{index}"].mT
+        params[f"layers.{index}.bias"] = policy[f"biases.{index}"][:, 0]
+    first = params["layers.0.weight"]
+    observation_dim = first.shape[-1] - embedding.shape[-1]
+    added = first[..., observation_dim:] @ embedding[..., None]
+    params["layers.0.weight"] = first[..., :observation_dim]
+    params["layers.0.bias"] = params["layers.0.bias"] + added[..., 0]
+    return params
+
+
+def export_sac(learner: SacLearner) -> Exported:
+    """First networks, which are drawn here: SAC from scratch has learned nothing that it could take along."""
+    space, config = learner.space, learner.config
+    dim = learner.robot.spec.observation.shape[0]
+    first = SacNetworks(space, dim, config.sac.hidden, torch.Generator().manual_seed(SEED))
+    facts = _sac_facts(config, config.sac.hidden)
+    agent = SacAgent(space, dim, replace(config, rollouts=1, updates=shorten_sac(facts)["updates"]))
+
+    def read_state(acting: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
+        return _read_policy(acting, seen, space, config.sac.hidden)
+
+    return Exported(
+        kind="sac",
+        learner=facts,
+        weights=first.state_dict(),
+        agent=begin_with(agent, first),
+        space=space,
+        read_state=read_state,
+    )
+
+
+def export_pearl_ft(
+    learner: PearlLearner,
+    fine_tuning: TaskSacConfig,
+    *,
+    inference_episodes: int,
+    prior_episodes: int | None,
+    greedy: bool,
+) -> Exported:
+    """PEARL as without fine-tuning, its critics, and the settings of SAC.
+
+    Raises:
+        BundleError: See `export_pearl`.
+    """
+    pearl = export_pearl(learner, prior_episodes=prior_episodes, greedy=greedy)
+    space, hidden = learner.space, learner.config.sac.hidden
+    facts = {
+        "inference_episodes": inference_episodes,
+        "pearl": pearl.learner,
+        "sac": _sac_facts(fine_tuning, hidden),
+    }
+    trial = shorten_pearl_ft(facts)
+    agent = learner.fine_tuned_agent(
+        replace(fine_tuning, updates=trial["sac"]["updates"]),
+        inference_episodes=trial["inference_episodes"],
+        prior_episodes=trial["pearl"]["prior_episodes"],
+        greedy=greedy,
+    )
+
+    def read_state(acting: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
+        tensors, known = acting.state()
+        return read_belief(named_part(tensors, "pearl."), known["pearl"]) | _read_policy(acting, seen, space, hidden)
+
+    return Exported(
+        kind="pearl-ft",
+        learner=facts,
+        weights={**pearl.weights, **learner.sac.state_dict()},
+        agent=StepSeeded(agent),
+        space=space,
+        read_state=read_state,
+    )
+
+
+def _sac_facts(config: TaskSacConfig, hidden: tuple[int, ...]) -> dict[str, Any]:
+    """The settings, with the widths that the networks have."""
+    return {**asdict(config.sac), "hidden": list(hidden), "updates": config.updates, "replay": config.replay}
+
+
+def _read_policy(agent: AdaptiveAgent, seen: Seen, space: ActionSpace, hidden: tuple[int, ...]) -> dict[str, Tensor]:
+    """`params.*` and outputs of every row's policy; nothing where there is none yet."""
+    params: Mapping[str, Tensor] = read_sac_params(agent)
+    if not params:
+        return {}
+    return read_plain_outputs(space, hidden, dict(params), seen)

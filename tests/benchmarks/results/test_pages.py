@@ -1,0 +1,177 @@
+"""Tables and plots from records: what is shown, what is refused, and that the README holds what the records say."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.results.figures import make_figures
+from benchmarks.results.pages import fill_section, find_page, load_pages, render_summary, render_tables, write_results
+from benchmarks.results.records import load_records
+from supple.errors import SourceError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def make_record(**fields: Any) -> dict[str, Any]:
+    record = {
+        "benchmark": "maze",
+        "method": "simpl",
+        "metric": "success_stochastic",
+        "at": {"episode": 40},
+        "mean": 0.81,
+        "low": 0.76,
+        "high": 0.86,
+        "n": 30,
+        "seeds": [0, 1, 2],
+        "tasks": "flat_test",
+        "command": "supple run maze --seed 0",
+        "commit": "abc1234",
+        "wall_s": 5120,
+        "machine": "2 cores",
+    }
+    return record | fields
+
+
+def write_records(folder: Path, *records: dict[str, Any], name: str = "maze") -> Path:
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(records))
+    return path
+
+
+def test_table_has_methods_as_rows_and_milestones_as_columns(tmp_path: Path) -> None:
+    records = [
+        make_record(),
+        make_record(at={"episode": 21}, mean=0.444, low=0.3, high=0.6, n=28),
+        make_record(at={"episode": 22}, mean=0.5),  # not a milestone: only the plot shows it
+        make_record(method="sac", mean=0.03, low=0, high=0.07, command="supple run maze --method sac"),
+    ]
+    table = render_tables(load_records(write_records(tmp_path, *records)))
+    assert table.splitlines() == [
+        "**maze**",
+        "",
+        "| method | metric | episode 21 | episode 40 | n |",
+        "| --- | --- | --- | --- | --- |",
+        "| simpl | success_stochastic | 0.44 [0.30, 0.60] | 0.81 [0.76, 0.86] | 28-30 |",
+        "| sac | success_stochastic |  | 0.03 [0.00, 0.07] | 30 |",
+        "",
+        "Made by `supple run maze --seed 0`, `supple run maze --method sac`.",
+    ]
+
+
+def test_stages_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    records = [make_record(at={"stage": stage}) for stage in ("before", "inferred", "adapted")]
+    table = render_tables(load_records(write_records(tmp_path, *records)))
+    assert "| method | metric | before | inferred | adapted | n |" in table
+
+
+def test_speed_and_reliability_records_are_shown(tmp_path: Path) -> None:
+    speed = make_record(at={}, metric="steps_per_s", mean=212000, low=None, high=None, ratio=51.2, peer="one robot")
+    counts = {"injected": 20, "detected": 20, "silent": 0, "crashed": 0, "hung": 0}
+    faults = make_record(metric="kill", benchmark="faults", at={}) | counts
+    del faults["mean"], faults["low"], faults["high"]
+    table = render_tables(load_records(write_records(tmp_path, speed, faults)))
+    assert "212,000, 51.2 x one robot" in table
+    assert "20 injected, 20 detected, 0 silent, 0 crashed, 0 hung" in table
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"benchmark": "maze"}, r"\[0\].*field method"),
+        (make_record(mean=float("nan")), r"\[0\]\.mean.*finite.*nan"),
+        (make_record(mean="0.8"), r"\[0\]\.mean.*'0.8'"),
+        (make_record(at={"episode": 1, "stage": "x"}), r"\[0\]\.at.*one axis"),
+        ({k: v for k, v in make_record().items() if k != "mean"}, "mean, ratio or the five counts"),
+        ([1], "expected a record, got list"),
+    ],
+)
+def test_a_wrong_record_is_refused_by_name(tmp_path: Path, record: Any, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        load_records(write_records(tmp_path, record))
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"benchmark": 1}'])
+def test_a_file_that_is_no_list_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "maze.json"
+    path.write_text(text)
+    with pytest.raises(SourceError, match=r"maze\.json: expected a JSON list"):
+        load_records(path)
+
+
+def test_section_is_replaced_and_the_rest_stays() -> None:
+    text = "a\n<!-- results:maze -->\nold\n<!-- /results:maze -->\nb <!-- results:demo --><!-- /results:demo -->\n"
+    filled = fill_section(text, "maze", "new \\1")
+    assert filled == text.replace("\nold\n", "\n\nnew \\1\n\n")
+    assert fill_section(filled, "maze", "new \\1") == filled
+
+
+def test_missing_markers_are_refused() -> None:
+    with pytest.raises(SourceError, match="results:speed"):
+        fill_section("nothing here", "speed", "new")
+
+
+def test_figure_draws_every_place_in_order(tmp_path: Path) -> None:
+    records = [make_record(at={"episode": e}, mean=e / 100, low=0, high=1) for e in (40, 21, 30)]
+    records.append(make_record(at={"stage": "inferred"}))
+    figures = make_figures(load_records(write_records(tmp_path, *records)))
+    assert list(figures) == ["maze-episode"]
+    line = figures["maze-episode"].axes[0].lines[0]
+    assert [list(map(float, line.get_xdata())), list(map(float, line.get_ydata()))] == [[21, 30, 40], [0.21, 0.3, 0.4]]
+
+
+def test_same_records_make_the_same_bytes(tmp_path: Path) -> None:
+    results = tmp_path / "docs" / "results"
+    results.mkdir(parents=True)
+    write_records(results, *(make_record(at={"episode": e}) for e in (21, 30, 40)))
+    (tmp_path / "README.md").write_text("<!-- results:maze --><!-- /results:maze -->")
+    first = {path: path.read_bytes() for path in write_results(tmp_path)}
+    assert first == {path: path.read_bytes() for path in write_results(tmp_path)}
+    assert [path.name for path in first] == ["README.md", "maze-episode.svg"]
+
+
+def test_records_without_a_section_are_refused(tmp_path: Path) -> None:
+    results = tmp_path / "docs" / "results"
+    results.mkdir(parents=True)
+    write_records(results, make_record(at={"episode": 1}))
+    (tmp_path / "README.md").write_text("<!-- results:speed --><!-- /results:speed -->")
+    with pytest.raises(SourceError, match=r"docs/results/maze.json: expected the markers <!-- results:maze -->"):
+        write_results(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "<!-- results:speed --><!-- /results:speed -->"
+
+
+def test_a_summary_has_one_metric_on_one_axis(tmp_path: Path) -> None:
+    results = tmp_path / "docs" / "results"
+    results.mkdir(parents=True)
+    maze = {"benchmark": "maze-20-seed0", "tasks": "flat-40"}
+    write_records(
+        results,
+        make_record(at={"episode": 40}, mean=0.11, **maze),
+        make_record(at={"episode": 40}, metric="success_greedy", mean=0.22, **maze),
+        make_record(at={"stage": "inferred"}, mean=0.33, **maze),
+        make_record(at={"episode": 40}, mean=0.44, **maze | {"tasks": "flat-20"}),
+    )
+    (tmp_path / "docs" / "maze.md").write_text("<!-- results:maze --><!-- /results:maze -->")
+    (tmp_path / "README.md").write_text("<!-- results:maze-summary --><!-- /results:maze-summary -->")
+    write_results(tmp_path)
+    shown = [
+        [f"0.{digit}{digit}" in (tmp_path / page).read_text() for digit in (1, 2, 3, 4)]
+        for page in ("README.md", "docs/maze.md")
+    ]
+    assert shown == [[True, False, False, False], [True, True, True, True]]
+
+
+def test_pages_show_what_the_records_say() -> None:
+    pages = load_pages(ROOT)
+    summary = render_summary(load_records(ROOT / "docs" / "results" / "maze.json"))
+    readme = pages[ROOT / "README.md"]
+    assert fill_section(readme, "maze-summary", summary) == readme, "run: make results"
+    for path in sorted((ROOT / "docs" / "results").glob("*.json")):
+        text = pages[find_page(pages, path.stem)]
+        tables = render_tables(load_records(path))
+        assert fill_section(text, path.stem, tables) == text, f"run: make results ({path.name})"
+    text = (ROOT / "README.md").read_text()
+    for name, body in re.findall(r"<!-- results:(\w+) -->(.*?)<!-- /results:\1 -->", text, re.DOTALL):
+        assert (ROOT / "docs" / "results" / f"{name}.json").is_file() or not body.strip()

@@ -1,0 +1,98 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from supple.pipeline.report.curves import (
+    compute_adaptation,
+    compute_wilson,
+    find_meta_curves,
+    make_adapt_plot,
+    make_meta_plot,
+    pool_success,
+)
+from supple.pipeline.report.measure import find_results
+from supple.pipeline.report.run_folder import load_run
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 400), st.floats(0, 1))
+def test_wilson_agrees_with_scipy(trials: int, share: float) -> None:
+    successes = round(trials * share)
+    expected = binomtest(successes, trials).proportion_ci(method="wilson")
+    low, high = compute_wilson(np.array([successes / trials]), np.array([float(trials)]))
+    assert low[0] == pytest.approx(expected.low, abs=1e-6)
+    assert high[0] == pytest.approx(expected.high, abs=1e-6)
+
+
+def test_long_curves_are_pooled() -> None:
+    at = np.arange(1.0, 121.0)
+    curve = pool_success(at, (at % 2), trials=10)
+    assert len(curve.at) == 60
+    assert curve.at[0] == 1.5  # epochs 1 and 2
+    assert (curve.mean == 0.5).all()
+    low, _ = compute_wilson(np.array([0.5]), np.array([20.0]))  # 2 epochs of 10 episodes
+    assert curve.low == pytest.approx(np.full(60, low[0]))
+
+
+def test_adaptation_curve_averages_tasks_before_episodes() -> None:
+    records = [
+        {"episode": episode, "task": task, "success": success}
+        for task, successes in (("a", (0, 0, 1, 1)), ("b", (1, 1, 1, 1)))
+        for episode, success in enumerate(successes, start=1)
+    ]
+    curve = compute_adaptation(records, points=2)
+    assert curve.at.tolist() == [1.5, 3.5]
+    assert curve.mean.tolist() == [0.5, 1.0]
+    # two tasks at 0 and 1: the bootstrap of their mean reaches both ends; at 1 and 1 it has no width
+    assert (curve.low.tolist(), curve.high.tolist()) == ([0.0, 1.0], [1.0, 1.0])
+
+
+def test_returns_are_averaged_in_the_place_of_success() -> None:
+    records = [{"episode": 1, "task": task, "return": value} for task, value in (("a", -3.0), ("b", -1.0))]
+    curve = compute_adaptation(records, "return")
+    assert curve.mean.tolist() == [-2.0]
+    assert (curve.low.tolist(), curve.high.tolist()) == ([-3.0], [-1.0])
+
+
+def test_meta_training_shows_success_where_it_was_told_else_returns(tiny_run: Path) -> None:
+    stage = load_run(tiny_run).stages["meta-train"]
+    assert [curve.metric for curve in find_meta_curves(stage)] == ["success_explore", "success_posterior"]
+    assert [curve.trials for curve in find_meta_curves(stage)] == [3, 3]  # an episode of each of 3 tasks
+    untold = [{k: v for k, v in record.items() if not k.startswith("success")} for record in stage.metrics]
+    plot = make_meta_plot(replace(stage, metrics=untold))
+    assert plot is not None
+    assert "Return of an episode on the train tasks" in plot.svg
+    assert "Wilson" not in plot.caption
+    other = [
+        {"step": 1, "environment_steps": 10, "return_train": 2.5},
+        {"step": 2, "environment_steps": 20, "return_train": 3.0},
+    ]
+    fields = {"config": {"tasks": stage.config["tasks"], "meta_train": {"learner": "rl2"}}}
+    plot = make_meta_plot(replace(stage, metrics=other, fields=fields))
+    assert plot is not None
+    assert "return train 3." in plot.svg
+    assert make_meta_plot(replace(stage, metrics=[])) is None
+
+
+def test_adaptation_of_a_robot_that_tells_no_success_is_drawn_as_returns(tiny_run: Path) -> None:
+    stage = load_run(tiny_run).stages["adapt"]
+    assert make_adapt_plot(replace(stage, metrics=[]), find_results([])) is None
+    untold = [{k: v for k, v in record.items() if k != "success"} for record in stage.metrics]
+    evaluated = {
+        "metric": "return",
+        "method": "before",
+        "at": {"episode": 0},
+        "mean": -5.0,
+        "low": -6.0,
+        "high": -4.0,
+        "n": 8,
+    }
+    plot = make_adapt_plot(replace(stage, metrics=untold), find_results([evaluated]))
+    assert plot is not None
+    assert "return of an episode" in plot.svg
+    assert "success" not in plot.svg

@@ -1,0 +1,90 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supple.errors import RunError
+from supple.pipeline.intervals import compute_interval
+from supple.pipeline.settings.adapt import AdaptStageConfig
+from supple.pipeline.stages.adapt import compute_success, name_stage
+from supple.pipeline.summary import RunFacts, find_commit, load_success, make_summary, make_table
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_an_interval_holds_its_mean_and_stays_within_the_values(values: list[float]) -> None:
+    interval = compute_interval(values)
+    assert interval.mean == pytest.approx(np.mean(values))
+    assert min(values) - 1e-9 <= interval.low <= interval.mean + 1e-9
+    assert interval.mean - 1e-9 <= interval.high <= max(values) + 1e-9
+    assert compute_interval(values) == interval
+
+
+def test_an_interval_is_as_wide_as_theory_says() -> None:
+    # 100 tasks, half of them solved: the standard error is .05, so 95 % lie within .5 +- .098
+    interval = compute_interval([0.0, 1.0] * 50)
+    assert interval.low == pytest.approx(0.402, abs=0.011)
+    assert interval.high == pytest.approx(0.598, abs=0.011)
+
+
+def evaluation(episode: int, stage: str, task: str, stochastic: float) -> dict[str, object]:
+    record = {"kind": "evaluation", "stage": stage, "episode": episode, "task": task}
+    return record | {"success_stochastic": stochastic, "success_greedy": 1.0, "n": 5}
+
+
+def test_success_is_a_mean_over_tasks() -> None:
+    records = [
+        {"kind": "episode", "episode": 1, "task": "a"},
+        evaluation(20, "inferred", "a", 0.2),
+        evaluation(20, "inferred", "b", 0.6),
+        evaluation(0, "before", "a", 0.0),
+        evaluation(0, "before", "b", 0.0),
+    ]
+    success = compute_success(records, AdaptStageConfig())
+    shown = [(r["method"], r["metric"], r["at"]["episode"], r["n"]) for r in success]
+    assert shown[0] == ("before", "success_stochastic", 0, 10)
+    assert shown[2:] == [("inferred", "success_stochastic", 20, 10), ("inferred", "success_greedy", 20, 10)]
+    assert success[2]["mean"] == pytest.approx(0.4)
+    table = make_table(success).splitlines()
+    assert len(table) == 3
+    assert table[2].split()[:5] == ["after", "inference", "20", "0.40", "0.20"]
+
+
+def test_stages_are_named_by_what_the_policy_has_seen() -> None:
+    loop = AdaptStageConfig().loop
+    last, inferred = loop.episodes, loop.exploration_episodes
+    names = [name_stage(loop, episode) for episode in (0, inferred - 1, inferred, inferred + 1, last)]
+    assert names == ["before", "explore", "inferred", "finetune", "adapted"]
+    scratch = dataclasses.replace(loop, method="spirl")
+    names = [name_stage(scratch, episode) for episode in (0, inferred - 1, inferred, inferred + 1, last)]
+    assert names == ["before", "finetune", "finetune", "finetune", "adapted"]
+
+
+def test_summary_records_have_the_columns_of_results() -> None:
+    facts = RunFacts(benchmark="maze", seed=3, tasks="flat-40", command="supple run maze", wall_s=12.34)
+    success = compute_success([evaluation(0, "before", "a", 0.25)], AdaptStageConfig())
+    (record, _) = make_summary(success, facts)
+    wanted = {"benchmark", "method", "metric", "at", "mean", "low", "high", "n", "seeds", "tasks", "command", "commit"}
+    assert set(record) == wanted | {"wall_s", "machine"}
+    assert (record["mean"], record["seeds"], record["wall_s"]) == (0.25, [3], 12.3)
+
+
+def test_missing_success_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"success\.json: expected a JSON file"):
+        load_success(tmp_path)
+
+
+def test_commit_of_a_checkout(tmp_path: Path) -> None:
+    assert find_commit(tmp_path) == "unknown"
+    (tmp_path / ".git" / "refs" / "heads").mkdir(parents=True)
+    (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    assert find_commit(tmp_path) == "unknown"
+    (tmp_path / ".git" / "packed-refs").write_text("# pack-refs\n0123456789abcdef refs/heads/main\n")
+    assert find_commit(tmp_path) == "0123456789"
+    (tmp_path / ".git" / "refs" / "heads" / "main").write_text("abcdef0123456789\n")
+    assert find_commit(tmp_path) == "abcdef0123"
+    (tmp_path / ".git" / "HEAD").write_text("fedcba9876543210\n")
+    assert find_commit(tmp_path) == "fedcba9876"
