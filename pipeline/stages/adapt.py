@@ -35,6 +35,7 @@ from ...robots.maze_family import Maze
 from ...robots.robot import RobotBatch
 from ...robots.task import Task
 from ...skills.checkpoint import load_checkpoint, save_checkpoint
+from ...strict_json import parse_json
 from ..folder import AUDIT_NAME, write_record
 from ..intervals import compute_interval
 from ..metrics import is_wall_clock, load_metrics
@@ -101,7 +102,7 @@ def change_settings(bundle: Bundle, given: Sequence[str]) -> Bundle:
         name, equals, value = text.partition("=")
         outer, dot, inner = name.partition(".")
         try:
-            read = json.loads(value)
+            (read,) = parse_json(f"[{value}]", list, f"--settings {name}", ConfigError, "correct it")
         except ValueError:
             read = value  # a word needs no quotes
         if not equals or not name:
