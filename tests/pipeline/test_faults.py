@@ -129,9 +129,11 @@ def test_a_full_disk_is_an_error_of_the_call_that_writes(
     assert log._writer is not None
     writer = log if full == "metrics.jsonl" else log._writer
     writer._file.close()
-    writer._file, log._written = open("/dev/full", "wb", buffering=0), float("-inf")
-    with pytest.raises(OSError, match="No space left on device"):
-        log.append({"step": 2, "loss": 0.25})
+    log._written = float("-inf")
+    with open("/dev/full", "wb", buffering=0) as device:
+        writer._file = device
+        with pytest.raises(OSError, match="No space left on device"):
+            log.append({"step": 2, "loss": 0.25})
     log._file.close()
     log._writer.close()
     assert "Traceback" not in capfd.readouterr().err
