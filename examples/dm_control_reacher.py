@@ -10,14 +10,13 @@ import numpy as np
 from dm_control.rl import control
 from dm_control.suite import reacher
 
-from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
 from supple.meta.simpl.deployment import DeploymentConfig
-from supple.meta.simpl.finetune import FinetuneConfig
 from supple.pipeline.learners import SimplSettings
 from supple.pipeline.presets import RunConfig
-from supple.pipeline.stages.adapt import AdaptStageConfig
-from supple.pipeline.stages.extract import ExtractConfig
-from supple.pipeline.stages.generate import GenerateConfig
+from supple.pipeline.settings.adapt import AdaptStageConfig
+from supple.pipeline.settings.extract import ExtractConfig
+from supple.pipeline.settings.generate import GenerateConfig
 from supple.robots.dm_control_family import DmControlFamily
 from supple.robots.robot import Bool, Float
 from supple.robots.spec import Axis

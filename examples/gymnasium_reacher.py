@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 
-from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
 from supple.meta.simpl.deployment import DeploymentConfig
-from supple.meta.simpl.finetune import FinetuneConfig
 from supple.pipeline.learners import SimplSettings
 from supple.pipeline.presets import RunConfig
-from supple.pipeline.stages.adapt import AdaptStageConfig
-from supple.pipeline.stages.extract import ExtractConfig
-from supple.pipeline.stages.generate import GenerateConfig
+from supple.pipeline.settings.adapt import AdaptStageConfig
+from supple.pipeline.settings.extract import ExtractConfig
+from supple.pipeline.settings.generate import GenerateConfig
 from supple.robots.gymnasium_family import GymnasiumFamily
 from supple.robots.play import NoiseConfig
 from supple.robots.robot import Bool, Float

@@ -53,9 +53,8 @@ from supple.meta.memory.recurrent_updater import RecurrentUpdaterConfig
 from supple.meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
 from supple.meta.memory.rl2 import Rl2Config
 from supple.meta.memory.rl2_learner import Rl2Learner
-from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
 from supple.meta.simpl.deployment import DeploymentConfig
-from supple.meta.simpl.finetune import FinetuneConfig
 from supple.meta.simpl.learner import SimplLearner
 from supple.meta.simpl.spirl import SpirlConfig, SpirlLearner
 from supple.meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
