@@ -77,8 +77,8 @@ def test_the_chain_ends_with_its_report(
 @pytest.mark.parametrize(
     ("change", "made"),
     [
-        (["--adapt.finetune.batch", "9"], STAGES[5:]),
-        (["--meta-train.simpl.discount", "0.98"], STAGES[3:]),
+        (["--adapt.settings", "finetune.batch=9"], STAGES[5:]),
+        (["--learner.config.discount", "0.98"], STAGES[3:]),
         (["--robot.num-test-tasks", "3"], STAGES[3:]),
         (["--extract.skill.skill-dim", "3"], STAGES[2:]),
         (["--robot.planner.action-noise", "0.3"], STAGES),
@@ -154,7 +154,7 @@ def test_each_preset_lists_its_options(preset: str, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as caught:
         main(["run", preset, "--help"])
     assert caught.value.code == 0
-    assert "--meta-train.simpl.discount" in capsys.readouterr().out
+    assert "--learner.config.discount" in capsys.readouterr().out
 
 
 def test_info_describes_everything_in_a_run(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -353,8 +353,8 @@ def test_skills_of_another_robot_are_refused(tmp_path: Path, capsys: pytest.Capt
         (["generate", "--steps", "many"], "--steps"),
         (["generate", "--robot.layout-size", "3"], "--robot.layout-size"),
         (["generate", "--no-such-option", "3"], "--no-such-option"),
-        (["run", "demo", "--meta-train.simpl.discount", "2"], "discount"),
-        (["run", "demo", "--meta-train.simpl.reward-prediction", "0"], "expected 'blind'"),
+        (["run", "demo", "--learner.config.discount", "2"], "discount"),
+        (["run", "demo", "--learner.config.reward-prediction", "0"], "expected 'blind'"),
         (["run", "demo", "--robot.task-set", "flat-40", "--generate.steps", "100"], "--robot.task-set"),
         (["frobnicate"], "generate"),
     ],
