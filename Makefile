@@ -13,7 +13,7 @@ TESTS ?= tests
 KEY := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 INSTALLED := .venv/installed-$(KEY)
 D4RL := .venv/d4rl-1.1
-LINK := .venv/typecheck/supple
+LINK := .venv/typecheck/benchmarks
 
 # No rendering anywhere in this repository's commands; the default would look for a display.
 export MUJOCO_GL := disable
@@ -39,7 +39,7 @@ test: $(INSTALLED) $(D4RL) | chromium
 
 check: $(INSTALLED) $(LINK)
 	$(BIN)/ruff check --quiet .
-	$(BIN)/mypy -p supple
+	$(BIN)/mypy -p supple -p benchmarks.meta -p benchmarks.policies -p benchmarks.results
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 	$(BIN)/mkdocs build --strict --quiet --site-dir site
@@ -86,7 +86,8 @@ $(D4RL): | $(INSTALLED)
 # A type checker finds packages by folder name, and the checkout may have any.
 $(LINK): | $(INSTALLED)
 	mkdir -p $(@D)
-	ln -sfn ../.. $@
+	ln -sfn ../.. $(@D)/supple
+	ln -sfn ../../benchmarks $@
 
 # After changing a dependency: make constraints in a fresh .venv, then commit the file.
 constraints: $(INSTALLED) $(D4RL)

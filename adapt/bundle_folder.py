@@ -73,16 +73,24 @@ def write_files(target: Path, contents: Mapping[str, bytes], load: Callable[[Pat
     return loaded
 
 
+def find_bundle(path: Path) -> Path:
+    """The bundle itself, or the one in an `export` folder or run folder."""
+    for candidate in (path / "bundle", path / "export" / "bundle"):
+        if candidate.is_dir() and not (path / CONTRACT).exists():
+            return candidate
+    return path
+
+
 def read_files(path: str | os.PathLike[str]) -> tuple[dict[str, bytes], str]:
     """The files of a bundle, each as its manifest says, and the digest of the manifest.
 
     Args:
-        path: The bundle's directory.
+        path: The bundle's directory, or a folder of `export` or `run` that holds it.
 
     Raises:
         BundleError: A file is missing, is no plain file, is one too many, or has other bytes.
     """
-    folder = Path(path)
+    folder = find_bundle(Path(path))
     try:
         entries = {entry.name: entry.is_file(follow_symlinks=False) for entry in os.scandir(folder)}
         if not entries.keys() & {CONTRACT, MANIFEST}:
@@ -108,7 +116,7 @@ def read_files(path: str | os.PathLike[str]) -> tuple[dict[str, bytes], str]:
 def read_kind(path: str | os.PathLike[str]) -> str | None:
     """The kind that a bundle's contract names, without any other check; None where there is no such contract."""
     try:
-        kind = load_json(Path(path) / CONTRACT, dict, BundleError, DAMAGED).get("kind")
+        kind = load_json(find_bundle(Path(path)) / CONTRACT, dict, BundleError, DAMAGED).get("kind")
     except BundleError:
         return None
     return kind if isinstance(kind, str) else None

@@ -164,6 +164,25 @@ class Adapter:
             for row, task in enumerate(self.tasks)
         ]
 
+    def fork(self, noise: Noise, repeats: int = 1) -> RuntimeAgent:
+        """Another agent that knows what this one knows, at the begin of an episode that is to be as good as it can.
+
+        It acts, and learns nothing of what a host would learn.
+
+        Args:
+            noise: Its own.
+            repeats: Consecutive rows in the task of each row.
+
+        Raises:
+            RunError: The adapter was made without a way to fork its agent.
+        """
+        if self._make_fork is None:
+            raise RunError("adaptation: expected an agent that can be forked, got none; give the adapter make_fork")
+        fork = self._make_fork(noise)
+        fork.load_state(repeat_rows(self.agent.state(), repeats))
+        fork.begin_episode(explore=False)
+        return fork
+
     def evaluate(self, repeats: int, seed: int, *, greedy: bool) -> Evaluation:
         """Plays extra episodes with the policies as they stand; for simulators, which have rows to spare.
 
@@ -177,16 +196,12 @@ class Adapter:
         Raises:
             RunError: The adapter was made without a way to fork its agent.
         """
-        if self._make_fork is None:
-            raise RunError("evaluation: expected an agent that can be forked, got none; give the adapter make_fork")
         rng = np.random.default_rng(np.random.SeedSequence([seed, self.episode, int(greedy)]))
-        most, known = max(1, self.robot.rows // len(self.tasks)), self.agent.state()
+        most = max(1, self.robot.rows // len(self.tasks))
         returns, success = [], []
         for begin in range(0, repeats, most):
             count, noise = min(most, repeats - begin), RandomNoise(rng)
-            fork = self._make_fork(noise)
-            fork.load_state(repeat_rows(known, count))
-            fork.begin_episode(explore=False)
+            fork = self.fork(noise, count)
             noise.quiet = greedy
             played = run_episode(self.robot, fork, np.repeat(self.goals, count, axis=0), rng)
             returns.append(played.reward.sum(axis=1, dtype=np.float64).reshape(-1, count))

@@ -108,15 +108,14 @@ class NumpyPolicy:
             BundleError: It is of another kind or chooses an index, or this runtime does not act as the bundle's agent.
         """
         contract, weights = bundle.contract, bundle.weights
-        if contract.kind not in ("policy", "simpl") or contract.space.name == "choice":
+        read_policy = bundle.kind.read_policy
+        if contract.kind not in ("policy", "simpl") or read_policy is None or contract.space.name == "choice":
             raise BundleError(
                 f"one-row policy: expected a bundle of kind policy or simpl over skills, unit or raw actions, got "
                 f"{contract.kind} over {contract.space.name}; run its agent instead, see Bundle.make_agent"
             )
         self.contract = contract
         """What the bundle promises."""
-        read_policy = bundle.kind.read_policy
-        assert read_policy is not None, "both kinds have one"
         self._weights, self._facts = weights, read_policy(contract)
         self._embedding_dim = read_simpl(contract).embedding_dim if contract.kind == "simpl" else 0
         dim, latent = contract.observation_dim, contract.space.latent_dim
@@ -131,7 +130,8 @@ class NumpyPolicy:
         if contract.space.name == "skill":
             self._prior = RowNetwork(weights, "space.prior")
             self._decoder = RowNetwork(weights, "space.decoder", held=latent)
-        self._unit_scale = np.ones(latent, np.float32)
+        self._zero_loc: Array = np.zeros(latent, np.float32)
+        self._unit_scale: Array = np.ones(latent, np.float32)
         unit = contract.space.name == "unit"
         self._middle = (self._low + self._high) / 2.0 if unit else np.zeros_like(self._low)
         self._half = (self._high - self._low) / 2.0 if unit else np.ones_like(self._low)
@@ -267,8 +267,7 @@ class NumpyPolicy:
     def _gaussian(self) -> tuple[Array, Array]:
         """The policy for the current observation: loc and scale over latents, each of shape (Z,)."""
         output, size = self._policy.forward(self._observation), self._latent_dim
-        prior_loc: Array | np.float32 = _ZERO
-        prior_scale = self._unit_scale
+        prior_loc, prior_scale = self._zero_loc, self._unit_scale
         if self._prior is not None:
             prior = self._prior.forward(self._observation)
             prior_loc, prior_scale = prior[:size], scale_from_log(prior[size:])
@@ -280,7 +279,7 @@ class NumpyPolicy:
     def _decode(self) -> Array:
         """The action for the current observation and latent."""
         if self._decoder is None:
-            action: Array = self._middle + self._half * self._latent
+            action: Array = np.add(self._middle, self._half * self._latent)
         else:
             action = self._decoder.forward(self._observation)
         if not np.isfinite(action, out=self._finite_action).all():

@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 from recording import print_records
 from torch.nn.functional import softplus
 
-from supple.adapt.bundle import Bundle, load_bundle, write_bundle
-from supple.adapt.contract import BundleContract
+from supple.adapt.agents.kinds import KINDS
+from supple.adapt.bundle import Bundle, load_bundle
+from supple.adapt.contract import Budget, BundleContract
+from supple.adapt.host.plain_policy import write_plain_policy
 from supple.adapt.numpy_policy import NumpyPolicy
+from supple.adapt.spaces import SpaceSettings
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 from supple.skills.network import MLP
 
-OBSERVATION, ACTION, SKILL, EMBEDDING, HORIZON = 4, 2, 10, 5, 10
+OBSERVATION, ACTION, SKILL, HORIZON = 4, 2, 10, 10
 ROUNDS, ACTS = 40, 1000
 PEER = "torch eager, batch 1, inference_mode, 1 thread"
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_runtime.py"
@@ -43,27 +46,30 @@ def make_bundle(folder: Path) -> Bundle:
         control_period=0.01,
         episode_steps=2000,
     )
-    contract = BundleContract(
-        robot=robot,
-        action_space="skill",
-        skill_horizon=HORIZON,
-        skill_dim=SKILL,
-        embedding_dim=EMBEDDING,
-        networks={
-            "prior": (OBSERVATION, 128, 128, 128, 2 * SKILL),
-            "decoder": (OBSERVATION + SKILL, 128, 128, 128, ACTION),
-            "policy": (OBSERVATION + EMBEDDING, 256, 256, 256, 2 * SKILL),
-            "critic": (OBSERVATION + SKILL + EMBEDDING, 256, 256, 256, 1),
-        },
+    space = SpaceSettings(
+        name="skill",
+        horizon=HORIZON,
+        latent_dim=SKILL,
+        prior=(OBSERVATION, 128, 128, 128, 2 * SKILL),
+        decoder=(OBSERVATION + SKILL, 128, 128, 128, ACTION),
     )
-    rng = np.random.default_rng(0)
+    contract = BundleContract(
+        kind="policy",
+        robot=robot,
+        space=space,
+        learner={"hidden": [256, 256, 256], "activation": "relu", "greedy": False, "scale": "residual"},
+        budget=Budget(episodes=1),
+        provenance={},
+    )
+    kind, rng = KINDS["policy"], np.random.default_rng(0)
+    shapes = kind.weight_shapes(contract) | space.weight_shapes(OBSERVATION)
     weights = {
         name: (rng.standard_normal(shape) * (shape[-1] ** -0.5 if len(shape) > 1 else 0.1)).astype(np.float32)
-        for name, shape in contract.weight_shapes().items()
+        for name, shape in shapes.items()
     }
-    weights["normaliser.std"] = np.ones(OBSERVATION, np.float32)
-    write_bundle(folder / "bundle", contract=contract.to_json(), weights=weights)
-    return load_bundle(folder / "bundle")
+    weights["space.std"] = np.ones(OBSERVATION, np.float32)
+    params = {name.removeprefix("policy."): value for name, value in weights.items() if name.startswith("policy.")}
+    return write_plain_policy(folder / "bundle", Bundle(contract, weights, {}, ""), params, {})
 
 
 class TorchPolicy:
@@ -72,13 +78,14 @@ class TorchPolicy:
     def __init__(self, bundle: Bundle) -> None:
         self.networks = {}
         for name in ("prior", "decoder", "policy"):
-            network = MLP(bundle.contract.networks[name], generator=torch.Generator())
-            prefix = f"{name}."
+            space = bundle.contract.space
+            sizes = {"prior": space.prior, "decoder": space.decoder}.get(name, (OBSERVATION, 256, 256, 256, 2 * SKILL))
+            network = MLP(sizes, generator=torch.Generator())
+            prefix = "policy." if name == "policy" else f"space.{name}."
             state = {key[len(prefix) :]: torch.tensor(w) for key, w in bundle.weights.items() if key.startswith(prefix)}
             network.load_state_dict(state)
             self.networks[name] = network.eval()
-        self.mean, self.std = (torch.tensor(bundle.weights[f"normaliser.{name}"]) for name in ("mean", "std"))
-        self.embedding = torch.zeros(1, EMBEDDING)
+        self.mean, self.std = (torch.tensor(bundle.weights[f"space.{name}"]) for name in ("mean", "std"))
         self.skill = torch.zeros(1, SKILL)
         self.generator = torch.Generator().manual_seed(0)
         self.countdown = 0
@@ -89,7 +96,7 @@ class TorchPolicy:
         normalised = (torch.from_numpy(observation)[None] - self.mean) / self.std
         if self.countdown == 0:
             loc, log_scale = self.networks["prior"](normalised).chunk(2, dim=-1)
-            delta = self.networks["policy"](torch.cat((normalised, self.embedding), dim=-1))
+            delta = self.networks["policy"](normalised)
             delta_loc, delta_scale = delta.chunk(2, dim=-1)
             scale = 0.001 + softplus(torch.log(torch.expm1(log_scale.clamp(-10.0, 2.0).exp())) + delta_scale)
             noise = torch.randn(loc.shape, generator=self.generator)
@@ -121,7 +128,6 @@ def main() -> None:
         opening = time.perf_counter()
         policy = NumpyPolicy(load_bundle(Path(folder) / "bundle"))
         load_ms = (time.perf_counter() - opening) * 1e3
-    policy.set_embedding(np.zeros(EMBEDDING))
     policy.begin_episode(np.random.default_rng(0))
     peer = TorchPolicy(bundle)
     observation = np.random.default_rng(1).standard_normal((ACTS, OBSERVATION)).astype(np.float32)
@@ -130,7 +136,7 @@ def main() -> None:
     rounds = [(measure(policy.act, observation), measure(peer.act, observation)) for _ in range(ROUNDS)]
     times = np.array(rounds).transpose(1, 0, 2)  # (2, ROUNDS, ACTS); every HORIZON-th call picks a skill
     common = {
-        "at": {"decoder": "-".join(str(size) for size in bundle.contract.networks["decoder"])},
+        "at": {"decoder": "-".join(str(size) for size in bundle.contract.space.decoder)},
         "n": ROUNDS * ACTS,
     }
     records = [common | {"method": "numpy", "metric": "load_and_verify_ms", "mean": round(load_ms, 2), "n": 1}]

@@ -14,17 +14,22 @@
 Legend: N steps of all episodes, E episodes, T steps of one episode, dim number of axes, B batch, W window.
 """
 
-from .d4rl import D4RLReader
-from .d4rl_infos import D4RLInfo, load_d4rl_info
-from .d4rl_writer import write_d4rl
-from .download import download, downloading
-from .episode import Episode, EpisodeIndex, Reader, SourceSpec
-from .limits import LimitCheck
-from .schema import SCHEMA_VERSION, Feature, Schema
-from .store import EpisodeStore, open_store
-from .store_writer import write_store, writing_store
-from .verify import StoreReport, verify_store
-from .windows import WindowSampler, split_episodes
+from typing import TYPE_CHECKING
+
+from ..lazy import make_getattr
+
+if TYPE_CHECKING:
+    from .d4rl import D4RLReader
+    from .d4rl_infos import D4RLInfo, load_d4rl_info
+    from .d4rl_writer import write_d4rl
+    from .download import download, downloading
+    from .episode import Episode, EpisodeIndex, Reader, SourceSpec
+    from .limits import LimitCheck
+    from .schema import SCHEMA_VERSION, Feature, Schema
+    from .store import EpisodeStore, open_store
+    from .store_writer import write_store, writing_store
+    from .verify import StoreReport, verify_store
+    from .windows import WindowSampler, split_episodes
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -50,3 +55,31 @@ __all__ = [
     "write_store",
     "writing_store",
 ]
+
+__getattr__ = make_getattr(
+    __name__,
+    {
+        "D4RLReader": "d4rl",
+        "D4RLInfo": "d4rl_infos",
+        "load_d4rl_info": "d4rl_infos",
+        "write_d4rl": "d4rl_writer",
+        "download": "download",
+        "downloading": "download",
+        "Episode": "episode",
+        "EpisodeIndex": "episode",
+        "Reader": "episode",
+        "SourceSpec": "episode",
+        "LimitCheck": "limits",
+        "SCHEMA_VERSION": "schema",
+        "Feature": "schema",
+        "Schema": "schema",
+        "EpisodeStore": "store",
+        "open_store": "store",
+        "write_store": "store_writer",
+        "writing_store": "store_writer",
+        "StoreReport": "verify",
+        "verify_store": "verify",
+        "WindowSampler": "windows",
+        "split_episodes": "windows",
+    },
+)

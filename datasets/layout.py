@@ -14,7 +14,7 @@ Legend: N steps of all episodes, E episodes, dim number of axes of a feature.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -24,12 +24,13 @@ from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.chunk_key_encodings import ChunkKeyEncodingLike
 
+from .compression import Compression
+
 CHUNK_ROWS = 65_536
 """Rows per chunk."""
 CHUNK_KEYS: ChunkKeyEncodingLike = {"name": "default", "separator": "."}
 """Chunks lie side by side as `c.3.0`; with the usual `/` each has a folder of its own, and each folder costs a sync."""
-Compression = Literal["none", "zstd"]
-"""`none` reads and writes at the speed of memory; `zstd` (level 1) trades that speed for some 10-30 % of the space."""
+
 _ZSTD_LEVEL = 1
 INDEX_DTYPES = {"start": "int64", "length": "int64", "terminated": "uint8", "truncated": "uint8"}
 """Arrays of the episode index and their stored types."""

@@ -25,7 +25,7 @@ from ..errors import SpecError, StoreError
 from ..plain_files import sync
 from .episode import EpisodeIndex
 from .layout import CHUNK_ROWS, INDEX_DTYPES, find_missing
-from .manifest import Manifest, hash_file, list_files, load_manifest
+from .manifest import MANIFEST_NAME, Manifest, hash_file, list_files, load_manifest
 from .schema import Schema
 
 _BLOCK_ROWS = 4 * CHUNK_ROWS
@@ -191,13 +191,24 @@ class EpisodeStore:
         return array
 
 
+def find_store(path: Path) -> Path:
+    """The store itself, or the one in an `ingest` folder or run folder."""
+    for candidate in (path / "store", path / "ingest" / "store"):
+        if candidate.is_dir() and not (path / MANIFEST_NAME).exists():
+            return candidate
+    return path
+
+
 def open_store(path: str | Path) -> EpisodeStore:
     """Opens a store after the cheap checks: manifest, schema version, all files present with their sizes, none extra.
+
+    Args:
+        path: The store, or a folder of `supple ingest` or `supple run` that holds it.
 
     Raises:
         StoreError: names the file and the remedy.
     """
-    path = Path(path)
+    path = find_store(Path(path))
     if not path.is_dir():
         raise StoreError(f"{path}: expected an episode store, got no folder there; check the path or ingest a source")
     if ".partial-" in path.name:

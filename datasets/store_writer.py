@@ -24,12 +24,12 @@ from zarr.storage import LocalStore
 
 from ..errors import StoreError
 from ..plain_files import sync
+from .compression import Compression
 from .episode import Episode
 from .layout import (
     CHUNK_KEYS,
     CHUNK_ROWS,
     INDEX_DTYPES,
-    Compression,
     encode_chunk,
     find_missing,
     make_codecs,

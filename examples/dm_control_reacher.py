@@ -10,39 +10,34 @@ import numpy as np
 from dm_control.rl import control
 from dm_control.suite import reacher
 
-from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
 from supple.meta.simpl.deployment import DeploymentConfig
-from supple.meta.simpl.finetune import FinetuneConfig
 from supple.pipeline.learners import SimplSettings
 from supple.pipeline.presets import RunConfig
-from supple.pipeline.stages.adapt import AdaptStageConfig
-from supple.pipeline.stages.extract import ExtractConfig
-from supple.pipeline.stages.generate import GenerateConfig
+from supple.pipeline.settings.adapt import AdaptStageConfig
+from supple.pipeline.settings.extract import ExtractConfig
+from supple.pipeline.settings.generate import GenerateConfig
 from supple.robots.dm_control_family import DmControlFamily
 from supple.robots.robot import Bool, Float
 from supple.robots.spec import Axis
 from supple.skills.config import SkillConfig
 
-RADIUS, LINK, FINGER = 0.015, 0.12, 0.01  # of the target, m; length of both links; radius of the finger
+RADIUS, LINK = 0.025, 0.12  # of target and finger together; length of each link; m
 
 
 class Hidden(reacher.Reacher):
-    """The suite's task with the target where the family's task says; it ends there."""
+    """The suite's task with the target where the family's task says."""
 
     target = np.zeros(2)
 
     def initialize_episode(self, physics: Any) -> None:
         super().initialize_episode(physics)
         physics.named.model.geom_pos["target", :2] = self.target
-        physics.forward()
-
-    def get_termination(self, physics: Any) -> float | None:
-        return 0.0 if self.get_reward(physics) == 1.0 else None
 
 
 def make_environment() -> control.Environment:
     physics = reacher.Physics.from_xml_string(*reacher.get_model_and_assets())
-    return control.Environment(physics, Hidden(target_size=RADIUS))
+    return control.Environment(physics, Hidden(target_size=0.015))
 
 
 def set_target(environment: Any, goal: Float) -> None:
@@ -50,10 +45,10 @@ def set_target(environment: Any, goal: Float) -> None:
 
 
 def compute_reward(observation: Float, goals: Float) -> tuple[Float, Bool]:
-    """What other targets would have paid: the finger follows from the angles."""
-    shoulder, both = observation[..., None, 0], observation[..., None, 0] + observation[..., None, 1]
+    """1 at the target, which ends the task; the finger follows from the angles."""
+    shoulder, both = observation[..., 0], observation[..., 0] + observation[..., 1]
     x, y = LINK * (np.cos(shoulder) + np.cos(both)), LINK * (np.sin(shoulder) + np.sin(both))
-    reached = np.hypot(x - goals[:, 0], y - goals[:, 1]) <= RADIUS + FINGER
+    reached = np.hypot(x - goals[..., 0], y - goals[..., 1]) <= RADIUS
     return reached.astype(np.float32), reached
 
 

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 
-from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
 from supple.meta.simpl.deployment import DeploymentConfig
-from supple.meta.simpl.finetune import FinetuneConfig
 from supple.pipeline.learners import SimplSettings
 from supple.pipeline.presets import RunConfig
-from supple.pipeline.stages.adapt import AdaptStageConfig
-from supple.pipeline.stages.extract import ExtractConfig
-from supple.pipeline.stages.generate import GenerateConfig
+from supple.pipeline.settings.adapt import AdaptStageConfig
+from supple.pipeline.settings.extract import ExtractConfig
+from supple.pipeline.settings.generate import GenerateConfig
 from supple.robots.gymnasium_family import GymnasiumFamily
 from supple.robots.play import NoiseConfig
 from supple.robots.robot import Bool, Float
@@ -27,7 +26,7 @@ RADIUS = 0.02  # m, within which the target counts as reached
 
 
 class Reacher(ReacherEnv):
-    """Reacher-v5 whose target is where the task says, and which pays 1 and ends there."""
+    """Reacher-v5 whose target is where the task says."""
 
     target = np.zeros(2)
 
@@ -36,22 +35,17 @@ class Reacher(ReacherEnv):
         self.set_state(np.concatenate([self.data.qpos[:2], self.target]), self.data.qvel)
         return self._get_obs()
 
-    def step(self, action: Any) -> Any:
-        observation, _, _, truncated, info = super().step(action)
-        reached = bool(np.linalg.norm(observation[8:10]) <= RADIUS)
-        return observation, float(reached), reached, truncated, info
-
 
 def set_target(env: Any, goal: Float) -> None:
     env.target = goal.astype(np.float64)
 
 
 def compute_reward(observation: Float, goals: Float) -> tuple[Float, Bool]:
-    """What other targets would have paid: the fingertip follows from the cosines and sines of the angles."""
-    cos, sin = observation[..., None, :2], observation[..., None, 2:4]
+    """1 at the target, which ends the task; the fingertip follows from the cosines and sines of the angles."""
+    cos, sin = observation[..., :2], observation[..., 2:4]
     x = 0.1 * cos[..., 0] + 0.11 * (cos[..., 0] * cos[..., 1] - sin[..., 0] * sin[..., 1])
     y = 0.1 * sin[..., 0] + 0.11 * (sin[..., 0] * cos[..., 1] + cos[..., 0] * sin[..., 1])
-    reached = np.hypot(x - goals[:, 0], y - goals[:, 1]) <= RADIUS
+    reached = np.hypot(x - goals[..., 0], y - goals[..., 1]) <= RADIUS
     return reached.astype(np.float32), reached
 
 

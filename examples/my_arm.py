@@ -5,14 +5,13 @@ The task is a place that the hand has to come within 10 cm of. The arm does not 
 
 from pathlib import Path
 
-from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
 from supple.meta.simpl.deployment import DeploymentConfig
-from supple.meta.simpl.finetune import FinetuneConfig
 from supple.pipeline.learners import SimplSettings
 from supple.pipeline.presets import RunConfig
-from supple.pipeline.stages.adapt import AdaptStageConfig
-from supple.pipeline.stages.extract import ExtractConfig
-from supple.pipeline.stages.generate import GenerateConfig
+from supple.pipeline.settings.adapt import AdaptStageConfig
+from supple.pipeline.settings.extract import ExtractConfig
+from supple.pipeline.settings.generate import GenerateConfig
 from supple.robots.mjcf_family import MjcfFamily
 from supple.robots.waypoint_play import WaypointConfig
 from supple.skills.config import SkillConfig

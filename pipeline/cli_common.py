@@ -132,9 +132,13 @@ ROBOT_HELP = (
 )
 
 
+CUDA_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvgpu")
+"""Of the CUDA driver on Linux, under WSL and on Jetson; without one torch, which takes seconds to load, sees no GPU."""
+
+
 def choose_device(name: str) -> Literal["cpu", "cuda"]:
     """The device class; loads torch only where it is needed to know."""
-    if name == "cpu":
+    if name == "cpu" or (name == "auto" and not any(Path(path).exists() for path in CUDA_DEVICES)):
         return "cpu"
     from ..skills.device import choose_device as choose
 

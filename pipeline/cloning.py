@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..datasets.store import EpisodeStore, open_store
+from ..datasets.store import EpisodeStore, find_store, open_store
 from ..datasets.windows import WindowSampler
 from ..meta.cloning import CloneConfig, Cloned, clone, module_policy, play_latents
 from ..meta.policy import Params
 from ..meta.space import ActionSpace
 from ..meta.state import named_part
 from ..robots.spec import RobotSpec
-from .run_files import find_store
 
 DECISIONS = 200_000
 """Windows of play data, drawn with replacement, that are cloned."""

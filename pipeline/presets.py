@@ -5,18 +5,17 @@ from pathlib import Path
 
 import tyro
 
-from ..meta.simpl.config import SimplConfig
+from ..meta.simpl.config import FinetuneConfig, SimplConfig
 from ..meta.simpl.deployment import DeploymentConfig
-from ..meta.simpl.finetune import FinetuneConfig
 from ..robots.family import RobotFamily
 from ..robots.maze_family import Maze
 from ..skills.config import SkillConfig
 from .learners import LearnerSettings, SimplSettings
-from .stages.adapt import AdaptStageConfig
-from .stages.export import ExportConfig
-from .stages.extract import ExtractConfig
-from .stages.generate import GenerateConfig
-from .stages.ingest import IngestConfig
+from .settings.adapt import AdaptStageConfig
+from .settings.export import ExportConfig
+from .settings.extract import ExtractConfig
+from .settings.generate import GenerateConfig
+from .settings.ingest import IngestConfig
 from .stages.meta_train import MetaTrainConfig
 
 

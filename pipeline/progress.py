@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import IO, Any, Literal, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 PLAIN_PERIOD = 5.0
 """Time between two plain lines, seconds."""
@@ -173,9 +176,15 @@ class PlainProgress:
 
 def describe(step: float, rate: Rate, unit: str) -> str:
     """`1200/5000 updates  96.1 updates/s  0:40 left`."""
-    total = f"/{rate.total:g}" if rate.total else ""
+    place, *left = describe_place(step, rate, unit).split("  ")
+    return "  ".join([place, f"{rate.per_s:.1f} {unit}s/s", *left])
+
+
+def describe_place(step: float, rate: Rate, unit: str) -> str:
+    """`1200/5000 updates  0:40 left`."""
+    total = f"/{rate.total:.0f}" if rate.total else ""
     left = f"  {format_duration(rate.compute_eta(step))} left" if rate.total else ""
-    return f"{step:.0f}{total} {unit}s  {rate.per_s:.1f} {unit}s/s{left}"
+    return f"{step:.0f}{total} {unit}s{left}"
 
 
 def describe_end(stage: str, status: str, folder: str, wall_s: float) -> str:
@@ -186,12 +195,21 @@ def describe_end(stage: str, status: str, folder: str, wall_s: float) -> str:
 
 
 class LiveProgress:
-    """A live bar with rate, time left and the newest metrics, on a terminal."""
+    """Two live lines on a terminal: a bar with the time left, and the rate with the newest metrics, cut at the edge."""
 
     def __init__(self, results: IO[str]) -> None:
-        console = Console(stderr=True)
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[text]}"))
-        self._bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+        short = Column(no_wrap=True, overflow="ellipsis")
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", table_column=short),
+            BarColumn(None, table_column=Column(ratio=1, min_width=6, max_width=24)),
+            TextColumn("{task.fields[text]}", table_column=short),
+            auto_refresh=False,
+            expand=True,
+        )
+        self._line = Text(no_wrap=True, overflow="ellipsis", style="dim")
+        self._console = Console(stderr=True)
+        self._live = self._make_live()
         self._results = results
         self._task: TaskID | None = None
         self._unit = "step"
@@ -204,7 +222,12 @@ class LiveProgress:
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._task = self._bar.add_task(stage, total=total, completed=int(step), text="")
-        self._bar.start()
+        self._line.plain = ""
+        self._live.start()
+
+    def _make_live(self) -> Live:
+        """New lines below all that was printed; lines that were stopped would overwrite it when they start again."""
+        return Live(Group(self._bar, self._line), console=self._console, transient=True)
 
     def update(self, step: float, metrics: Mapping[str, Any]) -> None:
         """See ProgressView."""
@@ -212,8 +235,9 @@ class LiveProgress:
         if self._task is None or monotonic() - self._shown < LIVE_PERIOD:
             return
         self._shown = monotonic()
-        text = f"{describe(step, self._rate, self._unit)}  {format_metrics(metrics, 4)}"
-        self._bar.update(self._task, completed=step, text=text)
+        self._bar.update(self._task, completed=step, text=describe_place(step, self._rate, self._unit))
+        numbers = format_metrics(metrics, 8).replace("_", " ")
+        self._line.plain = f"  {self._rate.per_s:.1f} {self._unit}s/s  {numbers}"
 
     def finish(self, stage: str, status: str, folder: str, wall_s: float) -> None:
         """See ProgressView."""
@@ -222,18 +246,25 @@ class LiveProgress:
 
     def note(self, text: str) -> None:
         """See ProgressView."""
-        self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def record(self, event: str, facts: Mapping[str, Any], text: str) -> None:
-        """See ProgressView."""
+        """See ProgressView; a result that shares the terminal does not run into the live lines."""
         if text:
+            self._stop_live()
             print(text, file=self._results, flush=True)
+            if self._task is not None:
+                self._live.start()
 
     def _stop(self) -> None:
         if self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
-        self._bar.stop()
+        self._stop_live()
+
+    def _stop_live(self) -> None:
+        self._live.stop()
+        self._live = self._make_live()
 
     def close(self) -> None:
         """See ProgressView."""

@@ -48,6 +48,11 @@ class RobotChoice:
     """File of the user's module; None for a built-in family."""
 
     @property
+    def argument(self) -> str:
+        """What names it again after `--robot`, from the present folder."""
+        return self.reference if self.module is None else f"{self.module}:{self.reference.rpartition(':')[2]}"
+
+    @property
     def record(self) -> Record:
         """What a key or a bundle says of the robot."""
         return {"family": self.reference, "config": _plain(self.family), "digest": compute_robot_digest(self)}

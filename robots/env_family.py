@@ -9,9 +9,11 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
 
+from ..bounds import Count, Positive, Range, Seed, require_bounds
 from ..errors import ConfigError
 from .family import ONLY_TASKS, BuiltFrom, PlayChunk, Plays
 from .gymnasium_batch import ComputeReward, GymnasiumBatch, TellSuccess
@@ -48,20 +50,19 @@ class EnvFamily(Plays, BuiltFrom):
     """"info": `info["is_success"]` or `info["success"]` says so. "terminated": the end of the task is it. A number: the
     reward is at least this. A call: from observations (r, O), rewards (r,) and goals (r, G). None: nothing tells."""
     reward: ComputeReward | None = None
-    """Reward and termination from observations (..., O) and goals (N, G), shape (..., N), where they depend on nothing
-    else; for learners that ask what an episode would have paid for another task. It has to agree with the
-    environment."""
-    control_period: float | None = None
+    """What is paid, and what ends a task, from observations (..., O) and goals (..., G), which broadcast; None takes
+    the reward of the environment. With it, learners know what an episode would have paid for another task."""
+    control_period: Positive | None = None
     """Time between two actions, seconds; None takes that of the environment where it has one, or else 1."""
-    episode_steps: int | None = None
+    episode_steps: Count | None = None
     """Time limit of one episode, actions; None takes that of the environment."""
-    processes: int = 0
+    processes: Annotated[int, Range(0, 1024)] = 0
     """In how many processes the environments run, by Gymnasium's `AsyncVectorEnv`; 0 is this process."""
-    num_train_tasks: int = field(default=40, metadata=ONLY_TASKS)
+    num_train_tasks: Count = field(default=40, metadata=ONLY_TASKS)
     """Train tasks."""
-    num_test_tasks: int = field(default=10, metadata=ONLY_TASKS)
+    num_test_tasks: Count = field(default=10, metadata=ONLY_TASKS)
     """Test tasks."""
-    task_seed: int = field(default=0, metadata=ONLY_TASKS)
+    task_seed: Seed = field(default=0, metadata=ONLY_TASKS)
     """Seed of the tasks."""
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     """How play data is made: by coloured noise as commands, each episode on one of the train tasks."""
@@ -69,15 +70,7 @@ class EnvFamily(Plays, BuiltFrom):
     """Further distributions that the environment is built from, whose versions count."""
 
     def __post_init__(self) -> None:
-        least = {"num_train_tasks": 1, "num_test_tasks": 1, "task_seed": 0, "processes": 0, "episode_steps": 1}
-        for name, low in least.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ConfigError(f"{self.name} {name}: expected at least {low}, got {value}; raise it")
-        if self.control_period is not None and not 0.0 < self.control_period < np.inf:
-            raise ConfigError(
-                f"{self.name} control_period: expected a number above 0, got {self.control_period}; raise it"
-            )
+        require_bounds(self)
         if isinstance(self.success, str) and self.success not in ("info", "terminated"):
             raise ConfigError(
                 f"{self.name} success: expected 'info', 'terminated', a number or a call, got '{self.success}'; "

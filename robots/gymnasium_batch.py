@@ -39,7 +39,7 @@ from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 ComputeSuccess: TypeAlias = Callable[[Float, Float, Float], Bool]
 """Whether tasks are solved, shape (r,), from observations (r, O), rewards (r,) and goals (r, G)."""
 ComputeReward: TypeAlias = Callable[[Float, Float], tuple[Float, Bool]]
-"""See `RobotBatch.compute_reward`."""
+"""Reward and whether the task ends, shapes (...), from observations (..., O) and goals (..., G), which broadcast."""
 TellSuccess: TypeAlias = Literal["info", "terminated"] | float | ComputeSuccess
 """Success is what `info["is_success"]` or `info["success"]` says, the end of the task, a reward of at least this, or
 computed."""
@@ -180,8 +180,9 @@ class GymnasiumBatch(ArrayRobots):
         observation_axes: See `env_spec`.
         action_axes: See `env_spec`.
         success: What tells that a task is solved; None where nothing does.
-        reward: Reward and termination as a function of the observation, where they are one; it makes `compute_reward`
-            of use, and has to agree with the environment.
+        reward: What is paid, and what ends a task, instead of the environment's own reward; None takes that. With it,
+            `compute_reward` knows what other tasks would have paid, and a row can go on past its goal. Where the
+            environment ends an episode by itself, it is over in any case.
         processes: In how many processes the environments run; 0 is this one. The results are the same.
 
     Raises:
@@ -235,7 +236,7 @@ class GymnasiumBatch(ArrayRobots):
             else LocalRows(kind, rows)
         )
         self._over = np.ones(rows, np.bool_)
-        self._truncated, self._success = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
+        self._ended, self._truncated, self._success = (np.zeros(rows, np.bool_) for _ in range(3))
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`.
@@ -251,7 +252,7 @@ class GymnasiumBatch(ArrayRobots):
             raise SpecError(f"{where}: expected a running episode, got row {over} after its end; reset the row first")
         step = super().step(rows, action)
         truncated = (step.truncated | self._truncated[rows]) & ~step.terminated
-        self._over[rows] = step.terminated | truncated
+        self._over[rows] = self._ended[rows] | self._truncated[rows]
         success = None if self._tell is None else self._success[rows]
         return step._replace(truncated=truncated, success=success)
 
@@ -263,7 +264,12 @@ class GymnasiumBatch(ArrayRobots):
         """
         if self._reward is None:
             return super().compute_reward(observation, goals)
-        reward, terminated = self._reward(np.asarray(observation, np.float32), np.asarray(goals, np.float32))
+        seen = np.asarray(observation, np.float32)[..., None, :]
+        return self._pay(self._reward, seen, np.asarray(goals, np.float32))
+
+    @staticmethod
+    def _pay(compute: ComputeReward, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        reward, terminated = compute(observation, goals)
         return np.asarray(reward, np.float32), np.asarray(terminated, np.bool_)
 
     def close(self) -> None:
@@ -285,17 +291,20 @@ class GymnasiumBatch(ArrayRobots):
         if not len(rows):
             return np.empty((0, *self._spec.observation.shape), np.float32), np.empty(0, np.float32), self._over[rows]
         steps = self._envs.advance(rows, action)
-        observation = steps.observation[:, self._shown]
-        self._truncated[rows] = steps.truncated
+        observation, reward, terminated = steps.observation[:, self._shown], steps.reward, steps.terminated
+        self._ended[rows], self._truncated[rows] = terminated, steps.truncated
+        if self._reward is not None:
+            reward, reached = self._pay(self._reward, observation, self._goal[rows])
+            terminated = terminated | reached
         if self._tell == "info":
             self._success[rows] = steps.success
         elif self._tell == "terminated":
-            self._success[rows] = steps.terminated
+            self._success[rows] = terminated
         elif callable(self._tell):
-            self._success[rows] = self._tell(observation, steps.reward, self._goal[rows])
+            self._success[rows] = self._tell(observation, reward, self._goal[rows])
         elif self._tell is not None:
-            self._success[rows] = steps.reward >= self._tell
-        return observation, steps.reward, steps.terminated
+            self._success[rows] = reward >= self._tell
+        return observation, reward, terminated
 
 
 def _read_info(name: str) -> ReadSuccess:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import ConfigError, SourceError
-from .maze import GOAL_RADIUS
 from .maze_layout import Layout, geodesic_distance, start_cell
 from .task import Task, TaskSet
 
@@ -87,7 +86,7 @@ def random_tasks(layout: Layout, num_train: int, num_test: int, seed: int, *, mi
 
 
 def require_reachable(layout: Layout, tasks: Sequence[Task], where: str) -> None:
-    """Checks that the robot can come within the goal radius of every goal; for goals that a user wrote.
+    """Checks that every goal lies in a free cell that the robot can reach; for goals that a user wrote.
 
     Args:
         layout: The maze.
@@ -102,10 +101,9 @@ def require_reachable(layout: Layout, tasks: Sequence[Task], where: str) -> None
         goal = np.array(task.goal)
         if goal.shape != (2,):
             raise SourceError(f"{where}: expected goals x, y, got {task.goal} for '{task.name}'; correct the goal")
-        # in cell c the particle's coordinates run from c - 0.6 to c + 0.2, because the cell's centre is c - 0.2
-        nearest = np.clip(goal, cells - 0.6, cells + 0.2)
-        if not (np.linalg.norm(nearest - goal, axis=1) <= GOAL_RADIUS).any():
+        # a cell is one wide and its centre is c - 0.2 in the robot's coordinates
+        if not ((cells - 0.7 <= goal) & (goal <= cells + 0.3)).all(axis=1).any():
             raise SourceError(
-                f"{where}: expected goals within {GOAL_RADIUS:g} cell of the free cells, got {task.goal} for "
+                f"{where}: expected goals in free cells (cell c goes from c - 0.7 to c + 0.3), got {task.goal} for "
                 f"'{task.name}'; move the goal into a corridor"
             )

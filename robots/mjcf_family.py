@@ -25,6 +25,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ..bounds import Count, NonNegative, Positive, Seed, require_bounds
 from ..errors import ConfigError, SpecError
 from .family import ONLY_TASKS, BuiltFrom, Draws, PlayChunk, Plays, Scene, SetsState, TellsSuccess
 from .mjcf_anatomy import POSES, Anatomy, find_anatomy, find_names
@@ -67,7 +68,7 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Draws, BuiltFrom):
     """Actuators that are commanded; None for all. The others keep the control of the keyframe, or 0."""
     drives: tuple[Drive, ...] = ()
     """Actuators to add to the model, for URDF files, which have none."""
-    control_period: float = 0.02
+    control_period: Positive = 0.02
     """Time between two actions, seconds; a multiple of the timestep of the model."""
     goal_site: str | None = None
     """The site or body that is to reach a place."""
@@ -81,39 +82,31 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Draws, BuiltFrom):
     """Upper corner."""
     reward: Literal["sparse", "dense"] = "sparse"
     """Sparse pays 1 within `success_radius` and ends the episode there; dense pays minus the distance, m or rad."""
-    success_radius: float = 0.05
+    success_radius: Positive = 0.05
     """Distance at which a goal counts as reached, m or rad."""
-    episode_steps: int = 100
+    episode_steps: Count = 100
     """Time limit of one episode, actions."""
     keyframe: str | None = None
     """Where episodes start; None for the model's default pose."""
-    reset_noise: float = 0.05
+    reset_noise: NonNegative = 0.05
     """Half width of the uniform noise on each hinge and slide joint at the start, rad or m; kept within its range."""
-    num_train_tasks: int = field(default=40, metadata=ONLY_TASKS)
+    num_train_tasks: Count = field(default=40, metadata=ONLY_TASKS)
     """Train goals."""
-    num_test_tasks: int = field(default=10, metadata=ONLY_TASKS)
+    num_test_tasks: Count = field(default=10, metadata=ONLY_TASKS)
     """Test goals."""
-    task_seed: int = field(default=0, metadata=ONLY_TASKS)
+    task_seed: Seed = field(default=0, metadata=ONLY_TASKS)
     """Seed of the goals."""
     waypoints: WaypointConfig = field(default_factory=WaypointConfig)
     """How play data is made."""
 
     def __post_init__(self) -> None:
-        for name, least in (("episode_steps", 1), ("num_train_tasks", 1), ("num_test_tasks", 1), ("task_seed", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{self.name} {name}: expected at least {least}, got {getattr(self, name)}; raise it")
-        for name, value in (("control_period", self.control_period), ("success_radius", self.success_radius)):
-            if not 0.0 < value < np.inf:
-                raise ConfigError(f"{self.name} {name}: expected a number above 0, got {value}; raise it")
-        if not 0.0 <= self.reset_noise < np.inf:
-            raise ConfigError(f"{self.name} reset_noise: expected at least 0, got {self.reset_noise}; raise it")
+        require_bounds(self)
         if (self.goal_site is None) == (not self.goal_joints):
             raise ConfigError(
                 f"{self.name} goal: expected a goal_site or goal_joints, got {self.goal_site} and "
                 f"{list(self.goal_joints)}; name what is to reach a goal"
             )
-        known = set(self.goal_axes) & set(get_args(WorldAxis))
-        if not known or len(known) < len(self.goal_axes):
+        if not self.goal_axes or len(set(self.goal_axes)) < len(self.goal_axes):
             raise ConfigError(
                 f"{self.name} goal_axes: expected distinct axes among x, y and z, got {list(self.goal_axes)}; name "
                 "each once"
@@ -126,7 +119,7 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Draws, BuiltFrom):
                 f"{list(self.goal_high)}; give one per axis of the goal"
             )
         for low, high in zip(self.goal_low, self.goal_high, strict=True):
-            if not -np.inf < low < high < np.inf:
+            if low >= high:
                 raise ConfigError(
                     f"{self.name} goal_low, goal_high: expected low < high, got {low} and {high}; correct the box"
                 )

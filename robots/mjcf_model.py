@@ -13,6 +13,7 @@ from typing import Literal, NoReturn
 
 import mujoco
 
+from ..bounds import Positive, require_bounds
 from ..errors import ConfigError
 
 
@@ -28,21 +29,23 @@ class Drive:
     """Name of a hinge or slide joint; the actuator gets it too."""
     kind: Literal["motor", "position", "velocity"] = "motor"
     """What is commanded: a torque or force, an angle or place, or its speed."""
-    gain: float | None = None
+    gain: Positive | None = None
     """Of a position servo N m/rad or N/m, damped critically for the joint's own inertia; of a velocity servo N m s/rad
     or N s/m; a motor has none."""
-    limit: float | None = None
+    limit: Positive | None = None
     """Largest command, in N m, N, rad/s or m/s; None takes a motor's from the effort of the joint (`effort` in URDF,
     `actuatorfrcrange` in MJCF). A position servo takes the range of the joint."""
 
     def __post_init__(self) -> None:
+        require_bounds(self)
         where = f"drive of joint '{self.joint}'"
-        if (self.gain is None) != (self.kind == "motor") or not (self.gain is None or 0.0 < self.gain < float("inf")):
-            expected = "no gain for a motor" if self.kind == "motor" else f"a gain > 0 for a {self.kind} drive"
+        if (self.gain is None) != (self.kind == "motor"):
+            expected = "no gain for a motor" if self.kind == "motor" else f"a gain for a {self.kind} drive"
             raise ConfigError(f"{where}: expected {expected}, got {self.gain}; correct gain")
-        if self.limit is not None and (self.kind == "position" or not 0.0 < self.limit < float("inf")):
-            expected = "no limit, the range of the joint is one" if self.kind == "position" else "a limit > 0"
-            raise ConfigError(f"{where}: expected {expected}, got {self.limit}; correct limit")
+        if self.limit is not None and self.kind == "position":
+            raise ConfigError(
+                f"{where}: expected no limit, since the range of the joint is one, got {self.limit}; leave it out"
+            )
 
 
 def is_xml(model: Path | str) -> bool:

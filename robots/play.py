@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bounds import Count, NonNegative, Range, require_bounds
 from ..errors import ConfigError
 from .family import PlayChunk
 from .robot import Float, RobotBatch
@@ -33,23 +35,21 @@ class NoiseConfig:
         ConfigError: A range is not ordered or a field is out of its range.
     """
 
-    exponent: tuple[float, float] = (1.0, 2.0)
+    exponent: tuple[NonNegative, NonNegative] = (1.0, 2.0)
     """Range of beta, drawn for each episode: 0 is white, 1 pink, 2 red noise."""
-    amplitude: tuple[float, float] = (0.3, 1.0)
+    amplitude: tuple[NonNegative, NonNegative] = (0.3, 1.0)
     """Range of the standard deviation, in halves of an axis's limits, drawn for each episode."""
-    longest_period: int = 100
+    longest_period: Annotated[int, Range(2, 10**6)] = 100
     """Steps: slower motion than this is not amplified further, so that a long episode does not stay at one side."""
-    hold: int = 10
+    hold: Count = 10
     """Most steps for which a choice is held, where the robot has choices."""
 
     def __post_init__(self) -> None:
+        require_bounds(self)
         for name in ("exponent", "amplitude"):
             low, high = getattr(self, name)
-            if not 0.0 <= low <= high < np.inf:
-                raise ConfigError(f"play noise {name}: expected 0 <= low <= high, got {(low, high)}; correct the range")
-        for name, least in (("longest_period", 2), ("hold", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"play noise {name}: expected at least {least}, got {getattr(self, name)}; raise it")
+            if low > high:
+                raise ConfigError(f"NoiseConfig.{name}: expected low <= high, got {(low, high)}; swap them")
 
 
 def draw_coloured_noise(

@@ -17,6 +17,7 @@ from itertools import islice
 
 import numpy as np
 
+from ..bounds import Count, Positive, Share, require_bounds
 from ..errors import ConfigError
 from .family import PlayChunk
 from .mjcf_anatomy import POSES, Whole
@@ -42,23 +43,19 @@ class WaypointConfig:
         ConfigError: A field is out of its range.
     """
 
-    episode_steps: int = 500
+    episode_steps: Count = 500
     """Length of one stored episode, actions; the robot is reset after it."""
-    sweep_time: tuple[float, float] = (1.0, 3.0)
+    sweep_time: tuple[Positive, Positive] = (1.0, 3.0)
     """Seconds in which a joint would cross its whole range, drawn for each waypoint."""
-    command_noise: float = 0.05
+    command_noise: Share = 0.05
     """Coloured noise on each command, in standard deviations of the noise below."""
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     """The noise, and all that is commanded to actuators that act on no hinge or slide joint."""
 
     def __post_init__(self) -> None:
-        low, high = self.sweep_time
-        if not 0.0 < low <= high < np.inf:
-            raise ConfigError(f"play sweep_time: expected 0 < low <= high, got {self.sweep_time}; correct the range")
-        if self.episode_steps < 1:
-            raise ConfigError(f"play episode_steps: expected at least 1, got {self.episode_steps}; raise it")
-        if not 0.0 <= self.command_noise <= 1.0:
-            raise ConfigError(f"play command_noise: expected 0 .. 1, got {self.command_noise}; correct it")
+        require_bounds(self)
+        if self.sweep_time[0] > self.sweep_time[1]:
+            raise ConfigError(f"WaypointConfig.sweep_time: expected low <= high, got {self.sweep_time}; swap them")
 
 
 def play_waypoints(robots: MjcfRobots, config: WaypointConfig, seed: int) -> Iterator[PlayChunk]:

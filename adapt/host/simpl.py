@@ -18,9 +18,9 @@ from ...meta.collect import Episodes, Seen
 from ...meta.policy import Params
 from ...meta.simpl.adaptive_agent import SimplAdaptiveAgent
 from ...meta.simpl.agent import SimplAgent
-from ...meta.simpl.config import EncoderName, SimplConfig
+from ...meta.simpl.config import EncoderName, FinetuneConfig, SimplConfig
 from ...meta.simpl.deployment import DeploymentConfig
-from ...meta.simpl.finetune import FinetuneConfig, Finetuner
+from ...meta.simpl.finetune import Finetuner
 from ...meta.simpl.learner import SimplLearner
 from ...meta.simpl.networks import StackedMLP
 from ...meta.simpl.spirl import SpirlAgent, SpirlConfig, SpirlLearner

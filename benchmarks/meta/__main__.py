@@ -27,8 +27,9 @@ from ..results.pages import save_figures
 from ..results.records import group
 from .beliefs import follow_learner, has_beliefs, make_belief_figure, play_strips
 from .boards import make_board_figure
-from .cell_stages import RETURNS_NAME, VISITS, Inputs, Role, make_evaluate, make_train, require_inputs
+from .cell_evaluate import RETURNS_NAME, VISITS, make_evaluate
 from .cell_table import describe_gate
+from .cell_train import Inputs, Role, make_train, require_inputs
 from .cells import CELLS, Cell, find_cells
 from .references import has_references, make_references
 

@@ -36,7 +36,7 @@ from ..policies.gridnavi_policies import (
     play_gridnavi,
     trace_belief,
 )
-from .cell_stages import BenchConfig
+from .cell_train import BenchConfig
 from .rows import make_rows
 
 MOMENTS = ((0, 0), (0, 4), (0, 8), (0, 12), (0, 15), (1, 5), (1, 10), (1, 15))

@@ -23,7 +23,7 @@ from supple.robots.krazy_world import KrazyWorld
 from supple.robots.random_mazes import RANDOM_MAZE_PRESETS, RandomMazes
 
 from .cell import Cell
-from .cell_stages import BenchConfig
+from .cell_train import BenchConfig
 from .rl2_cells import GROWING_HORIZON, rl2_in_trials
 
 TRIAL = Trial(episodes=5)

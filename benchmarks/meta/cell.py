@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .cell_stages import BenchConfig
+from .cell_train import BenchConfig
 
 
 class Reference(NamedTuple):

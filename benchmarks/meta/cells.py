@@ -32,7 +32,7 @@ from .board_cells import BOARD_CELLS
 from .cell import Cell as Cell
 from .cell import Gate as Gate
 from .cell import Reference as Reference
-from .cell_stages import BenchConfig
+from .cell_train import BenchConfig
 from .maesn_cells import MAESN_CELLS
 from .maze_cells import MAZE_CELLS
 from .mujoco_cells import MUJOCO_CELLS

@@ -12,7 +12,7 @@ from supple.pipeline.learners import LearnerSettings, MaesnSettings, MamlSetting
 from supple.robots.navigation import SEMICIRCLE, SPARSE_SEMICIRCLE, PointNavigation
 
 from .cell import Cell, Gate
-from .cell_stages import BenchConfig
+from .cell_train import BenchConfig
 
 ADAPT_STEPS = 10
 """Of a test task, with 20 episodes before each."""

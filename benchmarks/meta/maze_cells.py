@@ -31,7 +31,7 @@ from supple.pipeline.learners import (
 from supple.robots.maze_family import Maze
 
 from .cell import Cell
-from .cell_stages import BenchConfig
+from .cell_train import BenchConfig
 
 MAZE = Maze()
 SEARCH = 20

@@ -25,7 +25,7 @@ from supple.robots.cheetah import CHEETAH_DIRECTION_10MS, CHEETAH_VELOCITY_10MS,
 from supple.robots.family import RobotFamily
 
 from .cell import Cell, Reference
-from .cell_stages import BenchConfig
+from .cell_train import BenchConfig
 
 FINN = "Finn et al. 2017, the authors' stored results"
 DIRECTION = Cheetahs(variant=CHEETAH_DIRECTION_10MS)

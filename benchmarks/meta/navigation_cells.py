@@ -12,7 +12,7 @@ from supple.pipeline.learners import DistralSettings, LearnerSettings, PpoSettin
 from supple.robots.navigation import PointNavigation
 
 from .cell import Cell, Gate, Reference
-from .cell_stages import BenchConfig
+from .cell_train import BenchConfig
 
 FINN = "Finn et al. 2017, the authors' stored results"
 NAVIGATION_REFERENCES = (

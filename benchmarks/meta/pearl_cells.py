@@ -14,7 +14,7 @@ from supple.pipeline.learners import LearnerSettings, PearlSettings, SacSettings
 from supple.robots.navigation import POINT_ROBOT, SEMICIRCLE, SPARSE_SEMICIRCLE, PointNavigation
 
 from .cell import Cell, Gate
-from .cell_stages import BenchConfig
+from .cell_train import BenchConfig
 
 EPISODES = EvaluationConfig(trial=Trial(episodes=20), trials=2)
 STEPS = EvaluationConfig(adapt_steps=19, trials=2)

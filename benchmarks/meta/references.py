@@ -42,7 +42,8 @@ from ..policies.tabular_policies import (
     plan_psrl,
     play_tabular,
 )
-from .cell_stages import BenchConfig, make_scores
+from .cell_evaluate import make_scores
+from .cell_train import BenchConfig
 from .rows import make_rows
 
 REFERENCES_NAME = "references.json"

@@ -8,7 +8,7 @@ from supple.meta.trial import Trial
 from supple.pipeline.learners import Rl2Settings
 from supple.robots.family import RobotFamily
 
-from .cell_stages import BenchConfig
+from .cell_train import BenchConfig
 
 GROWING_HORIZON: dict[str, Any] = {
     "trace": 0.95,

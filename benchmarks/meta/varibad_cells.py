@@ -8,7 +8,7 @@ from supple.robots.gridnavi import GridNavi
 
 from ..policies.oracles import gridnavi_bayes_returns
 from .cell import Cell, Gate, Reference
-from .cell_stages import BenchConfig
+from .cell_train import BenchConfig
 
 TRIAL = Trial(episodes=4)
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from supple.pipeline.action_spaces import SPACES
 
 from ..meta.cell import Gate
-from ..meta.cell_stages import name_random
+from ..meta.cell_train import name_random
 from ..meta.gate_progress import WINDOW
 from .labels import DASHED, LABELS
 from .records import group

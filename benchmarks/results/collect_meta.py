@@ -36,7 +36,8 @@ from supple.pipeline.keys import compute_plain, load_record
 from supple.pipeline.metrics import load_metrics
 from supple.pipeline.run_files import RUN_NAME
 
-from ..meta.cell_stages import Role, load_scores, make_evaluate, make_train, name_random
+from ..meta.cell_evaluate import load_scores, make_evaluate
+from ..meta.cell_train import Role, make_train, name_random
 from ..meta.cells import CELLS, DEMO, Cell, Gate, Reference
 from ..meta.gate_progress import Reached, find_reached
 from ..meta.references import load_references, make_references

@@ -57,7 +57,7 @@ def split_panels(series: Iterable[Series]) -> list[Panel]:
     several = find_several(every)
     variants = {one for one in every if is_variant(one, ours) and one.tasks == main}
     published = {one for one in every if one.method in several and one.method.endswith(PUBLISHED)}
-    elsewhere = published | {one for one in every if one.tasks != main}
+    elsewhere = (published | {one for one in every if one.tasks != main}) - variants
     methods = tuple(one for one in every if one not in variants | elsewhere)
     panels = [Panel(f"Methods, {name_tasks(main)}" if main else "Methods", methods)]
     if elsewhere:

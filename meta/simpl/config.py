@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from ...bounds import Batch, Count, CountFromZero, NonNegative, Positive, Range, Width, Widths, require_bounds
+from ...bounds import Batch, Bounded, Count, CountFromZero, NonNegative, Positive, Range, Width, Widths, require_bounds
 from ...errors import ConfigError
 
 EncoderName = Literal["mean-max", "set-transformer"]
@@ -91,3 +91,38 @@ class SimplConfig:
                 f"SimplConfig.context_episodes: expected at most posterior_context = {self.posterior_context}, got "
                 f"{self.context_episodes}; lower it"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetuneConfig(Bounded):
+    """Fine-tuning of one task; published values in brackets."""
+
+    learning_rate: Positive = 1e-3
+    """Adam, policy and critics (published: 3e-4)."""
+    multiplier_learning_rate: Positive = 3e-4
+    """Adam, the KL multiplier (published)."""
+    discount: Annotated[float, Range(0.0, 1.0, above=True, below=True)] = 0.99
+    """gamma per decision (published)."""
+    target_rate: Annotated[float, Range(0.0, 1.0, above=True)] = 0.02
+    """tau of the target critics (published: .005)."""
+    batch: Batch = 256
+    """Transitions per update (published)."""
+    reuse_rate: Positive = 128.0
+    """Uses of each collected transition (published: 256, one update per transition)."""
+    min_transitions: CountFromZero = 256
+    """Least number of transitions before the first update (published)."""
+    critic_updates_first: CountFromZero = 300
+    """First updates of a meta-trained learner that move its critics alone (published: 0). Critics that were trained for
+    many tasks are wrong about this one at first, and the policy would follow them away from what it inferred."""
+    kl_target: NonNegative = 1.0
+    """KL(pi || skill prior) per decision that the multiplier enforces (published maze)."""
+    kl_clip: Positive = 5.0
+    """Largest KL in the critic's target (published maze)."""
+    multiplier: Positive = 1e-3
+    """Initial KL multiplier of a policy from scratch; a meta-trained one brings its own (published: .05 for SPiRL)."""
+    only_increase: bool = True
+    """The multiplier can only grow (published for SiMPL; SPiRL: both ways)."""
+    bfloat16: bool = True
+    """Run hidden layers in bfloat16 during updates (published: False)."""
+    pool_episodes: Count = 320
+    """Episodes kept (published: 20,000 transitions)."""

@@ -7,8 +7,7 @@ from typing import Literal
 
 from ...bounds import Count, NonNegative, Positive, require_bounds
 from ...errors import ConfigError
-from .config import SimplConfig
-from .finetune import FinetuneConfig
+from .config import FinetuneConfig, SimplConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,8 @@ from ..collect import Episodes, Seen
 from ..rehearsal import Rehearsal
 from ..space import ActionSpace
 from ..state import named_part
-from .finetune import FinetuneConfig, Finetuner
+from .config import FinetuneConfig
+from .finetune import Finetuner
 from .task_tuners import TaskTuners
 
 

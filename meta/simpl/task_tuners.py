@@ -15,7 +15,8 @@ from ...skills.gaussian import Gaussian
 from ..collect import Episodes, Seen, row_of
 from ..space import ActionSpace
 from ..state import named_part
-from .finetune import FinetuneConfig, Finetuner
+from .config import FinetuneConfig
+from .finetune import Finetuner
 
 
 class TaskTuners:

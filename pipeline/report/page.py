@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ... import __version__
-from ...datasets.store import EpisodeStore, open_store
+from ...datasets.store import EpisodeStore, find_store, open_store
 from ...errors import RunError
 from ...plain_files import write_durably
 from ...robots.family import SetsState
@@ -22,7 +22,6 @@ from ...skills.evaluate import describe_collapse
 from ...strict_json import load_json
 from ..folder import refuse_place
 from ..robots import RobotChoice
-from ..run_files import find_store
 from ..stages.adapt import RETURNS_NAME
 from ..stages.extract import REPORT_NAME as SKILL_REPORT_NAME
 from ..summary import load_success

@@ -11,13 +11,12 @@ import numpy as np
 
 from ...adapt.bundle import Bundle, load_bundle
 from ...adapt.host.simpl import make_simpl_networks
-from ...datasets.store import open_store
+from ...datasets.store import find_store, open_store
 from ...meta.space import SkillSpace
 from ...robots.family import Hardware, RobotFamily, TellsSuccess, make_robots
 from ...robots.robot import Float
 from ...robots.task import Task
 from ...skills.checkpoint import load_skill_model
-from ..run_files import find_store
 from ..stages.adapt import ADAPTED_NAME
 from ..stages.export import NAME as BUNDLE_NAME
 from .curves import Plot

@@ -10,7 +10,7 @@ between episodes. Every command passes the safety limits; what they did is in `a
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,25 +23,26 @@ from torch import Tensor
 
 from ...adapt.audit import AuditLog
 from ...adapt.bundle import Bundle, load_bundle, require_robot
+from ...adapt.bundle_folder import find_bundle
 from ...adapt.host.hosts import make_hosted
 from ...adapt.host.plain_policy import write_task_policy
 from ...adapt.loop import Adapter
 from ...adapt.runtime_agent import HOST, RandomNoise
 from ...adapt.safety import SafetyLimits
-from ...bounds import Bounded, Count, CountFromZero
 from ...errors import BundleError, ConfigError
 from ...robots.family import Hardware, RobotFamily, make_robots
 from ...robots.maze_family import Maze
 from ...robots.robot import RobotBatch
 from ...robots.task import Task
 from ...skills.checkpoint import load_checkpoint, save_checkpoint
+from ...strict_json import parse_json
 from ..folder import AUDIT_NAME, write_record
 from ..intervals import compute_interval
 from ..metrics import is_wall_clock, load_metrics
 from ..progress import ProgressView
 from ..robots import Record, RobotChoice, find_recorded, require_tasks
+from ..settings.adapt import AdaptStageConfig
 from ..stage import Stage, Work
-from .export import NAME as BUNDLE_NAME
 
 RECORDS_NAME = "records.jsonl"
 SUCCESS_NAME = "success.json"
@@ -50,40 +51,8 @@ ADAPTED_NAME = "adapted.safetensors"
 POLICIES = "policies"
 OWN_TASKS = 10
 """Default number of the robot family's test tasks, where the bundle names none."""
-EVALUATIONS = 20
-"""Default number of extra episodes for each evaluation of a simulated robot."""
 MOST_ROWS = 400
 """Robots that are evaluated side by side."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptStageConfig(Bounded):
-    """How long the agent has in each task, and how it is evaluated on the way."""
-
-    episodes: Count | None = None
-    """Episodes per task in all; without it, as many as the bundle's budget has. Between two rounds of the budget there
-    is one step of adaptation, where the learner has such steps."""
-    evaluations: CountFromZero | None = None
-    """Extra episodes per task for each evaluation, 0 for none; without it, 20 on a simulated robot and 0 on a real one.
-    They are played by a copy of the agent and change nothing."""
-    evaluate_at: tuple[CountFromZero, ...] = (40, 60, 100, 300)
-    """Episodes after which policies are evaluated, beside 0, the end of exploration and the last."""
-    settings: tuple[str, ...] = ()
-    """Settings of the learner in place of the bundle's, as name=value with a JSON value, e.g. search="blind" or
-    finetune.batch=128; `supple info BUNDLE` lists them."""
-
-    def count_evaluations(self, family: RobotFamily) -> int:
-        """Extra episodes per task for each evaluation on these robots."""
-        usual = 0 if isinstance(family, Hardware) else EVALUATIONS
-        return usual if self.evaluations is None else self.evaluations
-
-
-def find_bundle(path: Path) -> Path:
-    """The bundle itself, or the one in an `export` folder or run folder."""
-    for candidate in (path / BUNDLE_NAME, path / "export" / BUNDLE_NAME):
-        if candidate.is_dir():
-            return candidate
-    return path
 
 
 def find_robot_of(bundle: Bundle, given: RobotChoice | None, *, accept_change: bool = False) -> RobotChoice:
@@ -133,7 +102,7 @@ def change_settings(bundle: Bundle, given: Sequence[str]) -> Bundle:
         name, equals, value = text.partition("=")
         outer, dot, inner = name.partition(".")
         try:
-            read = json.loads(value)
+            (read,) = parse_json(f"[{value}]", list, f"--settings {name}", ConfigError, "correct it")
         except ValueError:
             read = value  # a word needs no quotes
         if not equals or not name:
@@ -220,9 +189,10 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
     known = {name: value for name, value in agent.state().items() if not name.startswith(HOST)}
     save_checkpoint(work.folder / ADAPTED_NAME, to_tensors(known), facts)
     (work.folder / POLICIES).mkdir()
+    final = adapter.fork(RandomNoise(np.random.default_rng(work.seed)))
     for index, task in enumerate(tasks):
         source = {"adapted_from": bundle.digest, "task": task.name, "goal": list(task.goal)}
-        write_task_policy(work.folder / POLICIES / str(index), bundle, agent, index, source)
+        write_task_policy(work.folder / POLICIES / str(index), bundle, final, index, source)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from ...adapt.bundle import load_bundle
 from ...adapt.contract import Budget
 from ...adapt.host.export import write_exported
 from ...adapt.host.simpl import export_again
-from ...bounds import Bounded, Seed
 from ...errors import BundleError, RunError, SpecError
 from ...meta.evaluation import EvaluationConfig
 from ...robots.spec import RobotSpec
@@ -27,6 +26,7 @@ from ..keys import RECORD_NAME, load_record
 from ..learners import LearnerChoice, read_learner
 from ..plain_config import read_config
 from ..run_files import LEARNER_NAME, RUN_NAME
+from ..settings.export import ExportConfig
 from ..stage import Stage, Work
 from .meta_train import FACTS_NAME
 
@@ -34,14 +34,6 @@ NAME = "bundle"
 TRAININGS = ("meta-train", "train")
 """Folders of a training, inside that of a run or of a seed."""
 EVALUATE = "evaluate"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportConfig(Bounded):
-    """How the bundle is written."""
-
-    golden_seed: Seed = 0
-    """Seed of the recorded inputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,29 +3,27 @@
 Writes `skill.safetensors`, `skill.json` and `skill-report.json` (how good the skills are on episodes held out).
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...bounds import Bounded, Count, Range
-from ...datasets.store import EpisodeStore, open_store
+from ...datasets.store import EpisodeStore, find_store, open_store
 from ...datasets.windows import WindowSampler, split_episodes
 from ...errors import SpecError
 from ...robots.family import RobotFamily, SetsState
 from ...skills.checkpoint import load_checkpoint, save_checkpoint, save_skill_model
-from ...skills.config import SkillConfig
 from ...skills.evaluate import describe_collapse, evaluate_rollouts, evaluate_windows
 from ...skills.learner import SkillLearner, train
 from ...skills.model import SkillModel
 from ..folder import write_record
 from ..progress import format_metrics
 from ..robots import RobotChoice
-from ..run_files import find_store
+from ..settings.extract import ExtractConfig
 from ..stage import Stage, Work
 
 REPORT_NAME = "skill-report.json"
@@ -38,17 +36,6 @@ REMEDY = (
     "A policy cannot choose among such skills. Lower skill.kl-weight, raise skill.num-updates, or look whether the "
     "actions of the data differ at all where the observations do not"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtractConfig(Bounded):
-    """The skill model, its training, and what is held out."""
-
-    skill: SkillConfig = field(default_factory=SkillConfig)
-    validation_fraction: Annotated[float, Range(0.0, 1.0, below=True)] = 0.02
-    """Share of the episodes that is held out for the report, 0 <= fraction < 1."""
-    log_every: Count = 200
-    """Updates between two records of metrics."""
 
 
 def make_extract(store: Path, config: ExtractConfig, robot: RobotChoice | None, seed: int) -> Stage:

@@ -1,31 +1,20 @@
 """Stage `generate`: play data of a simulated robot as a D4RL HDF5 file, `play.hdf5`."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ...bounds import Batch, Bounded, Count
 from ...datasets.d4rl_writer import write_d4rl
 from ...errors import ConfigError
 from ...robots.family import PlayChunk, Plays
 from ...robots.spec import RobotSpec
 from ..robots import RobotChoice
+from ..settings.generate import GenerateConfig
 from ..stage import Stage, Work
 
 NAME = "play.hdf5"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerateConfig(Bounded):
-    """How much play data; how it is made is the robot's, see `--robot`."""
-
-    steps: Count = 1_000_000
-    """Low-level steps in all."""
-    rows: Batch = 100
-    """Robots that wander side by side; part of the recipe, since each has its own goals."""
 
 
 def make_generate(robot: RobotChoice, config: GenerateConfig, seed: int) -> Stage:

@@ -1,38 +1,18 @@
 """Stage `ingest`: a D4RL HDF5 file becomes an episode store, `store/`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ...bounds import Bounded, Count
 from ...datasets.d4rl import D4RLReader
-from ...datasets.layout import Compression
 from ...datasets.limits import LimitCheck
 from ...datasets.store_writer import writing_store
 from ...errors import ConfigError, SourceError
 from ...robots.spec import RobotSpec
 from ..run_files import STORE_NAME
+from ..settings.ingest import IngestConfig
 from ..stage import Stage, Work
 from .generate import NAME as PLAY_NAME
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestConfig(Bounded):
-    """How a source is read."""
-
-    episode_steps: Count | None = None
-    """Time limit, steps, for files whose `timeouts` are not there or never set; None: only `terminals` end an episode
-    there."""
-    only: tuple[str, ...] | None = None
-    """Side arrays (`infos/<name>`) to carry over; None carries all that can be."""
-    skip: tuple[str, ...] = ()
-    """Side arrays to leave out."""
-    compression: Compression = "none"
-    """Of the store's chunks."""
-    clip_actions: bool = False
-    """Put recorded actions beyond the robot's limits onto them, for logs of commands that the robot clipped itself.
-    Without it, such a source is refused."""
 
 
 def find_source(path: Path) -> Path:

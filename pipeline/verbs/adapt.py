@@ -8,21 +8,13 @@ from typing import Annotated, Any
 import tyro
 
 from ...adapt.bundle import load_bundle
+from ...adapt.bundle_folder import find_bundle
 from ...bounds import Count, Seed
 from ...errors import ConfigError, RunError
 from ...strict_json import load_json, load_json_lines
 from ..cli_common import AboutRobot, Common, Options, Runner
 from ..robots import load_tasks
-from ..stages.adapt import (
-    RECORDS_NAME,
-    RETURNS_NAME,
-    AdaptStageConfig,
-    find_bundle,
-    find_robot_of,
-    find_test_tasks,
-    make_adapt,
-)
-from ..summary import load_success, make_table
+from ..settings.adapt import AdaptStageConfig
 
 AGAIN = "remove the folder and adapt again"
 
@@ -53,6 +45,8 @@ class Adapt(AboutRobot):
         Raises:
             ConfigError: Tasks are both given and counted, or fewer are there.
         """
+        from ..stages.adapt import find_robot_of, find_test_tasks, make_adapt
+
         if self.tasks is not None and self.num_tasks is not None:
             raise ConfigError("adapt: expected --tasks or --num-tasks, got both; drop one of them")
         bundle = load_bundle(find_bundle(self.bundle))
@@ -73,6 +67,9 @@ def show_result(runner: Runner, folder: Path, *, replay: bool) -> None:
         folder: Of the stage.
         replay: Print the episodes of an earlier run as records too.
     """
+    from ..stages.adapt import RECORDS_NAME, RETURNS_NAME
+    from ..summary import load_success, make_table
+
     if replay:
         for record in load_json_lines(folder / RECORDS_NAME, RunError, AGAIN):
             runner.view.record(record.pop("kind"), record, "")

@@ -10,8 +10,9 @@ from ...bounds import Seed
 from ..cli_common import AboutRobot, Common, Options, Runner
 from ..folder import refuse_place
 from ..interrupt import Interrupted, catch_signals
-from ..stages.generate import GenerateConfig, make_generate
-from ..stages.ingest import IngestConfig, make_ingest
+from ..run_files import find_stage
+from ..settings.generate import GenerateConfig
+from ..settings.ingest import IngestConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,8 @@ class Generate(AboutRobot):
 
     def execute(self, runner: Runner) -> None:
         """Writes play.hdf5."""
+        from ..stages.generate import make_generate
+
         runner.run(make_generate(self.require_choice(), self.generate, self.seed), self.out, uses_torch=False)
 
 
@@ -47,8 +50,10 @@ class Ingest(AboutRobot):
 
     def execute(self, runner: Runner) -> None:
         """Writes store/."""
+        from ..stages.ingest import make_ingest
+
         spec = None if self.robot is None else self.robot.spec()
-        source = fetch(self.source, self.cache, runner)
+        source = find_stage(fetch(self.source, self.cache, runner), "generate")
         runner.run(make_ingest(source, self.ingest, spec), self.out, uses_torch=False)
 
 

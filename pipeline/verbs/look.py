@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from packaging.requirements import Requirement
@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from ...errors import RunError, SuppleError
 from ..cli_common import Common, Options, Runner
 from ..folder import compute_path_digest, verify_stage
-from ..keys import PACKAGE_ROOT, compute_code_digest, load_record
+from ..keys import PACKAGE_ROOT, compute_code_digest, compute_versions, load_record
 
 STAGES = ("generate", "ingest", "extract", "meta-train", "export", "adapt", "train", "evaluate")
 """In the order of the chain."""
@@ -104,11 +104,15 @@ class Info:
 
     path: tyro.conf.Positional[Path | None] = None
     """A store, bundle, stage folder or run folder to describe; without it, this installation."""
+    self_test: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also load torch, step the maze and multiply matrices; takes some seconds. Without a path only."""
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
         """Prints the facts, one per line."""
         facts = compute_environment() if self.path is None else describe(self.path)
+        if self.path is None and self.self_test:
+            facts |= compute_torch_facts() | {"self-test": run_self_test()}
         width = max(map(len, facts))
         text = "\n".join(f"{name:<{width}}  {format_fact(value)}" for name, value in facts.items())
         runner.view.record("info", facts, text)
@@ -182,9 +186,7 @@ def describe_bundle(path: Path) -> dict[str, Any]:
 
 
 def compute_environment() -> dict[str, Any]:
-    """Versions, device, threads, pins and a self-test: what a bug report needs."""
-    import torch
-
+    """Versions and pins: what a bug report needs, without loading any of it."""
     from ... import __version__
 
     return {
@@ -192,11 +194,18 @@ def compute_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu cores": os.cpu_count(),
+        "requirements": "met" if not (wrong := find_wrong_requirements()) else "; ".join(wrong),
+        **compute_versions(("torch", "mujoco", "numpy", "zarr", "h5py", "safetensors")),
+    }
+
+
+def compute_torch_facts() -> dict[str, Any]:
+    """What torch sees of this machine."""
+    import torch
+
+    return {
         "torch device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch threads": torch.get_num_threads(),
-        "requirements": "met" if not (wrong := find_wrong_requirements()) else "; ".join(wrong),
-        **{name: metadata.version(name) for name in ("torch", "mujoco", "numpy", "zarr", "h5py", "safetensors")},
-        "self-test": run_self_test(),
     }
 
 

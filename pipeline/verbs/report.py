@@ -6,7 +6,6 @@ from pathlib import Path
 import tyro
 
 from ..cli_common import AboutRobot, Common, Options, Runner
-from ..report.page import make_report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,5 +20,7 @@ class Report(AboutRobot):
 
     def execute(self, runner: Runner) -> None:
         """Writes the page and prints its path."""
+        from ..report.page import make_report
+
         path = make_report(self.run, self.out, robot=self.choice, threads=self.options.threads)
         runner.view.record("report", {"path": str(path)}, f"{path}: report of {self.run}")

@@ -1,5 +1,6 @@
 """The verb `run`: the whole chain of a preset, stage by stage, each in its own folder below one run folder."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,26 +12,18 @@ from ...bounds import Seed
 from ...errors import ConfigError
 from ...robots.families import FAMILIES
 from ...robots.maze_family import Maze
-from ...robots.task import TaskSet
+from ...robots.task import TaskSet, save_tasks_csv
 from ..cli_common import RUNS, Common, Options, Runner, bind_choice, make_machine, parse_verb, take_option
 from ..folder import lock_folder, refuse_place, write_record
 from ..interrupt import catch_signals
-from ..keys import compute_plain
+from ..keys import RECORD_NAME, compute_plain
 from ..learner_option import AboutLearner
 from ..learners import choose_learner, find_learner
 from ..presets import PRESETS, RunConfig
 from ..progress import format_duration
-from ..report.page import make_report
 from ..robots import RobotChoice, find_robot, find_tasks, load_presets, load_user_module
-from ..run_files import RUN_NAME
+from ..run_files import RUN_NAME, TASKS_NAME
 from ..stage import Stage, StageResult
-from ..stages.adapt import make_adapt
-from ..stages.export import make_export
-from ..stages.extract import make_extract
-from ..stages.generate import make_generate
-from ..stages.ingest import make_ingest
-from ..stages.meta_train import make_meta_train
-from ..summary import RunFacts, load_success, make_summary, save_summary
 from .adapt import show_result
 
 Last = Literal["generate", "ingest", "extract", "meta-train", "export", "adapt"]
@@ -72,6 +65,13 @@ class Run(AboutLearner):
 
     def stages(self, tasks: TaskSet) -> dict[str, Callable[[], Stage]]:
         """The stages in order; each is made when those before it are there."""
+        from ..stages.adapt import make_adapt
+        from ..stages.export import make_export
+        from ..stages.extract import make_extract
+        from ..stages.generate import make_generate
+        from ..stages.ingest import make_ingest
+        from ..stages.meta_train import make_meta_train
+
         config, at, robot, learner = self.config, self.folder, self.require_choice(), self.require_learner()
         return {
             "generate": lambda: make_generate(robot, config.generate, self.seed),
@@ -110,16 +110,18 @@ class Run(AboutLearner):
             if name == self.until:
                 break
         if self.until == "adapt":
-            self.conclude(runner, results, tasks.name)
+            self.conclude(runner, results, tasks)
 
-    def conclude(self, runner: Runner, results: list[StageResult], tasks: str) -> None:
-        """Writes the summary and the report, prints the table of success and says how to go on."""
+    def conclude(self, runner: Runner, results: list[StageResult], tasks: TaskSet) -> None:
+        """Writes the summary, tasks to edit and the report, prints the table of success and says how to go on."""
+        from ..summary import RunFacts, load_success, make_summary, save_summary
+
         adapted = results[-1]
         show_result(runner, adapted.folder, replay=adapted.status in ("skipped", "reused"))
         facts = RunFacts(
             benchmark=self.folder.name,
             seed=self.seed,
-            tasks=tasks,
+            tasks=tasks.name,
             command=make_machine(self.options).command,
             wall_s=sum(result.wall_s for result in results),
         )
@@ -127,10 +129,31 @@ class Run(AboutLearner):
         outcome = {"folder": str(self.folder), "summary": str(path), "wall_s": round(facts.wall_s, 1)}
         lines = [f"{path}: the same as records; all stages together took {format_duration(facts.wall_s)}"]
         if self.report:
-            outcome["report"] = str(make_report(self.folder, robot=self.choice, threads=self.options.threads))
-            lines.append(f"{outcome['report']}: the run on one page, from its task to its cost")
-        lines.append(f"Adapt to goals of your own: supple adapt {self.folder} --tasks goals.csv --episodes 100")
+            outcome["report"] = str(self.keep_report(results) or self.make_report())
+            lines.append(f"{outcome['report']}: the task, the data, the skills, learning, adaptation and its cost")
+        choice = self.require_choice()
+        tasks_path = self.folder / TASKS_NAME
+        if not tasks_path.is_file():
+            save_tasks_csv(tasks_path, tasks.test, choice.family.spec().goal.names)
+        command = ["supple", "adapt", str(self.folder), "--tasks", str(tasks_path), "--episodes", "100"]
+        command += [] if choice.module is None else ["--robot", choice.argument]
+        lines.append(f"Adapt to tasks of your own: edit {tasks_path}, then run: {shlex.join(command)}")
         runner.view.record("run", outcome, "\n".join(lines))
+
+    def keep_report(self, results: list[StageResult]) -> Path | None:
+        """The report that is there, where it is younger than every stage and none was made anew."""
+        from ..report.page import REPORT_NAME
+
+        path = self.folder / REPORT_NAME
+        made = [(result.folder / RECORD_NAME).stat().st_mtime_ns for result in results]
+        young = path.is_file() and path.stat().st_mtime_ns > max(made)
+        return path if young and all(result.status == "skipped" for result in results) else None
+
+    def make_report(self) -> Path:
+        """Makes the report anew."""
+        from ..report.page import make_report
+
+        return make_report(self.folder, robot=self.choice, threads=self.options.threads)
 
 
 class NamedPreset(NamedTuple):

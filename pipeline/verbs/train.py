@@ -12,8 +12,9 @@ from ..cli_common import AboutRobot, Common, Options, Runner
 from ..learner_option import AboutLearner
 from ..learners import find_learner
 from ..robots import find_tasks
-from ..stages.export import ExportConfig, make_conversion, make_export
-from ..stages.extract import ExtractConfig, make_extract
+from ..run_files import find_stage
+from ..settings.export import ExportConfig
+from ..settings.extract import ExtractConfig
 from ..stages.meta_train import MetaTrainConfig, make_meta_train
 
 
@@ -32,7 +33,9 @@ class Extract(AboutRobot):
 
     def execute(self, runner: Runner) -> None:
         """Writes the skill model."""
-        runner.run(make_extract(self.store, self.extract, self.choice, self.seed), self.out)
+        from ..stages.extract import make_extract
+
+        runner.run(make_extract(find_stage(self.store, "ingest"), self.extract, self.choice, self.seed), self.out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,8 @@ class MetaTrain(AboutLearner):
         robot = self.require_choice()
         tasks = find_tasks(robot, self.tasks, self.test_tasks)
         learner = self.require_learner()
-        stage = make_meta_train(self.skills, self.meta_train, learner, robot, tasks, self.seed, play=self.play)
+        skills = None if self.skills is None else find_stage(self.skills, "extract")
+        stage = make_meta_train(skills, self.meta_train, learner, robot, tasks, self.seed, play=self.play)
         runner.run(stage, self.out)
 
 
@@ -80,6 +84,8 @@ class Export:
 
     def execute(self, runner: Runner) -> None:
         """Writes the bundle."""
+        from ..stages.export import make_conversion, make_export
+
         if (self.meta / CONTRACT).is_file():
             stage = make_conversion(self.meta, self.export)
         else:

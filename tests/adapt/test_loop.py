@@ -29,9 +29,8 @@ from supple.meta.inference.pearl import PearlConfig
 from supple.meta.inference.pearl_learner import PearlLearner
 from supple.meta.memory.rl2 import Rl2Config
 from supple.meta.memory.rl2_learner import Rl2Learner
-from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
 from supple.meta.simpl.deployment import DeploymentConfig
-from supple.meta.simpl.finetune import FinetuneConfig
 from supple.meta.simpl.learner import SimplLearner
 from supple.meta.simpl.spirl import SpirlConfig, SpirlLearner
 from supple.meta.space import RawSpace, UnitSpace

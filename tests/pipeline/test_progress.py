@@ -1,9 +1,11 @@
 import io
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from supple.pipeline import progress
 from supple.pipeline.progress import JsonProgress, LiveProgress, PlainProgress, Rate, format_duration, make_progress
@@ -92,3 +94,24 @@ def test_the_view_follows_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(make_progress("json"), JsonProgress)
     monkeypatch.setattr("sys.stderr", io.StringIO())
     assert isinstance(make_progress("auto"), PlainProgress)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_live_lines_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, clock: list[float], width: int) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        progress, "Console", lambda stderr: Console(file=screen, width=width, force_terminal=True, color_system=None)
+    )
+    view = LiveProgress(io.StringIO())
+    view.start("meta-train", 480_000, 0, "update")
+    clock[0] += 1.0
+    metrics = {"step": 120_000, **{f"policy_kl_posterior_{index}": 0.123456 for index in range(8)}}
+    view.update(120_000, metrics)
+    view._live.refresh()
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in screen.getvalue().replace("\r", "\n").split("\n")]
+    view.close()
+    bars = [line for line in lines if "meta-train" in line]
+    assert re.search(r"meta-train [━╸╺ ]{6,} 120000/480000 updates  0:03 left", bars[-1])
+    assert re.search(r"120000\.0 updates/s  policy kl posterior 0 0\.1235", lines[lines.index(bars[-1]) + 1])
+    assert max(map(len, lines)) <= width
+    assert "_" not in "".join(lines)

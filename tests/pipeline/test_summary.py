@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from supple.errors import RunError
 from supple.pipeline.intervals import compute_interval
-from supple.pipeline.stages.adapt import AdaptStageConfig, compute_success, name_stage
+from supple.pipeline.settings.adapt import AdaptStageConfig
+from supple.pipeline.stages.adapt import compute_success, name_stage
 from supple.pipeline.summary import RunFacts, find_commit, load_success, make_summary, make_table
 
 

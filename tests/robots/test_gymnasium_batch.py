@@ -421,11 +421,21 @@ def test_info_without_success_is_a_fault(processes: int) -> None:
 
 def test_a_reward_that_is_a_function_of_the_observation_can_be_stated() -> None:
     def reward(observation: Float, goals: Float) -> tuple[Any, Any]:
-        return -np.abs(observation[..., None, 0] - goals[:, 0]), np.zeros((*observation.shape[:-1], len(goals)))
+        return -np.abs(observation[..., 0] - goals[..., 0]), observation[..., 0] > goals[..., 0]
 
     batch = make_robot(1, reward=reward)
     paid, ended = batch.compute_reward(np.array([[1.0, 0, 0, 0, 0, 0], [2.0, 0, 0, 0, 0, 0]]), np.array([[0.5]]))
     assert paid.tolist() == [[-0.5], [-1.5]]
     assert (paid.dtype, ended.dtype) == (np.float32, np.bool_)
+    # it is what the robots pay, and they can go on past their goal; where the environment ends they are over
+    rows, right = np.arange(1), np.array([[1.0, 0.0]], np.float32)
+    batch.reset(rows, np.array([[1.5]], np.float32), np.random.default_rng(0))
+    steps = [batch.step(rows, right) for _ in range(3)]
+    assert [step.reward[0] for step in steps] == [-0.5, -0.5, -1.5]
+    assert [step.terminated[0] for step in steps] == [False, True, True]
+    up = np.array([[0.0, 1.0]], np.float32)
+    assert [batch.step(rows, up).terminated[0] for _ in range(2)] == [True, True]
+    with pytest.raises(SpecError, match="expected a running episode, got row 0 after its end"):
+        batch.step(rows, up)
     with pytest.raises(SpecError, match=r"Robot compute_reward: .* not a function of the observation"):
         make_robot(1).compute_reward(np.zeros((1, 6), np.float32), np.zeros((1, 1), np.float32))

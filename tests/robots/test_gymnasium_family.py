@@ -185,13 +185,13 @@ def test_what_does_not_fit_the_environment_is_refused(changes: dict[str, Any], m
     [
         ({"goal": ()}, "point goal: expected at least one axis, got none"),
         ({"goal": (Axis("place", "m", 0.0, np.inf),)}, r"point goal: expected limits, got 0.0 .. inf m for 'place'"),
-        ({"success": "sucess"}, "point success: expected 'info', 'terminated', a number or a call, got 'sucess'"),
-        ({"control_period": 0.0}, "point control_period: expected a number above 0, got 0.0"),
-        ({"episode_steps": 0}, "point episode_steps: expected at least 1, got 0"),
-        ({"num_train_tasks": 0}, "point num_train_tasks: expected at least 1, got 0"),
-        ({"num_test_tasks": 0}, "point num_test_tasks: expected at least 1, got 0"),
-        ({"task_seed": -1}, "point task_seed: expected at least 0, got -1"),
-        ({"processes": -1}, "point processes: expected at least 0, got -1"),
+        ({"success": "solved"}, "point success: expected 'info', 'terminated', a number or a call, got 'solved'"),
+        ({"control_period": 0.0}, "GymnasiumFamily.control_period: expected a number above 0 .* got 0.0"),
+        ({"episode_steps": 0}, "GymnasiumFamily.episode_steps: expected a whole number from 1 .* got 0"),
+        ({"num_train_tasks": 0}, "GymnasiumFamily.num_train_tasks: expected a whole number from 1 .* got 0"),
+        ({"num_test_tasks": 0}, "GymnasiumFamily.num_test_tasks: expected a whole number from 1 .* got 0"),
+        ({"task_seed": -1}, "GymnasiumFamily.task_seed: expected a whole number from 0 .* got -1"),
+        ({"processes": -1}, "GymnasiumFamily.processes: expected a whole number from 0 .* got -1"),
     ],
 )
 def test_fields_that_no_family_can_have_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -101,12 +101,13 @@ def test_too_many_random_tasks_are_refused() -> None:
 def test_goals_of_a_user_must_be_reachable() -> None:
     published = [task for name in PUBLISHED for task in (*published_tasks(name).train, *published_tasks(name).test)]
     require_reachable(LAYOUT, published, "goals.csv")
-    # between two free cells, and in the wall beside a corridor but within the goal radius of it
-    require_reachable(LAYOUT, [Task("a", (10.5, 10.0)), Task("b", (-0.55, 1.0))], "goals.csv")
-    # the particle's x stays within 0.4 .. 20.2, which is 1.1 cells from the first two goals
-    for goal in ((-0.7, 1.0), (21.3, 20.0), (30.0, 5.0)):
+    # in free cells, off their middle: cell 1 goes from 0.3 to 1.3
+    require_reachable(LAYOUT, [Task("a", (10.5, 10.0)), Task("b", (0.35, 1.25))], "goals.csv")
+    inside = np.argwhere(LAYOUT)[0]
+    # in the outer wall beside a corridor, in the middle of a wall, and far off
+    for goal in ((0.25, 1.0), (float(inside[0]), float(inside[1])), (20.35, 20.0), (30.0, 5.0)):
         with pytest.raises(
-            SourceError, match=rf"goals\.csv: expected goals within 1 cell .*\({goal[0]}, .*'far'; move"
+            SourceError, match=rf"goals\.csv: expected goals in free cells .*\({goal[0]}, .*'far'; move"
         ):
             require_reachable(LAYOUT, [published[0], Task("far", goal)], "goals.csv")
     with pytest.raises(SourceError, match=r"goals\.csv: expected goals x, y, got \(1\.0,\) for 'flat'"):

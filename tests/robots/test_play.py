@@ -115,10 +115,10 @@ def test_episodes_that_end_early_come_by_themselves() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("exponent", (2.0, 1.0), r"play noise exponent: expected 0 <= low <= high, got \(2.0, 1.0\)"),
-        ("amplitude", (-1.0, 1.0), r"play noise amplitude: expected 0 <= low <= high, got \(-1.0, 1.0\)"),
-        ("longest_period", 1, "play noise longest_period: expected at least 2, got 1"),
-        ("hold", 0, "play noise hold: expected at least 1, got 0"),
+        ("exponent", (2.0, 1.0), r"NoiseConfig.exponent: expected low <= high, got \(2.0, 1.0\)"),
+        ("amplitude", (-1.0, 1.0), r"NoiseConfig.amplitude\[0\]: expected a number from 0 .* got -1.0"),
+        ("longest_period", 1, "NoiseConfig.longest_period: expected a whole number from 2 .* got 1"),
+        ("hold", 0, "NoiseConfig.hold: expected a whole number from 1 .* got 0"),
     ],
 )
 def test_noise_out_of_range_is_refused(field: str, value: object, message: str) -> None:

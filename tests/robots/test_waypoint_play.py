@@ -140,9 +140,10 @@ def test_a_robot_whose_poses_all_touch_something_does_not_play() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("episode_steps", 0, "play episode_steps: expected at least 1, got 0"),
-        ("sweep_time", (0.0, 1.0), r"play sweep_time: expected 0 < low <= high, got \(0.0, 1.0\)"),
-        ("command_noise", 1.5, "play command_noise: expected 0 .. 1, got 1.5"),
+        ("episode_steps", 0, "WaypointConfig.episode_steps: expected a whole number from 1 .* got 0"),
+        ("sweep_time", (0.0, 1.0), r"WaypointConfig.sweep_time\[0\]: expected a number above 0 .* got 0.0"),
+        ("sweep_time", (2.0, 1.0), r"WaypointConfig.sweep_time: expected low <= high, got \(2.0, 1.0\)"),
+        ("command_noise", 1.5, "WaypointConfig.command_noise: expected a number from 0 to 1, got 1.5"),
     ],
 )
 def test_settings_out_of_range_are_refused(field: str, value: object, message: str) -> None:

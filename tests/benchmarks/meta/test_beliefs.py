@@ -20,7 +20,6 @@ from benchmarks.meta.beliefs import (
     make_belief_figure,
     play_strips,
 )
-from benchmarks.meta.cell_stages import Made
 from benchmarks.meta.cells import CELLS
 from benchmarks.policies.gridnavi_policies import PRIOR
 from supple.meta.adaptive import AdaptiveAgent
@@ -31,6 +30,7 @@ from supple.meta.memory.rl2 import Rl2Config
 from supple.meta.memory.rl2_learner import Rl2Learner
 from supple.meta.space import ChoiceSpace
 from supple.meta.trial import Trial
+from supple.pipeline.learners import Made
 from supple.robots.task import goals_of
 from supple.skills.checkpoint import save_checkpoint
 

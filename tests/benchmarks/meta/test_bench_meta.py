@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from benchmarks.meta.__main__ import main as bench_meta
-from benchmarks.meta.cell_stages import load_scores, make_evaluate, make_space, make_train
+from benchmarks.meta.cell_evaluate import load_scores, make_evaluate
+from benchmarks.meta.cell_train import make_train
 from benchmarks.meta.cells import CELLS, Gate, Reference, find_cells
 from benchmarks.meta.oracle import compute_oracle
 from benchmarks.results import collect_meta
@@ -25,6 +26,7 @@ from supple.meta.baselines.sac import SacConfig
 from supple.meta.baselines.sac_agent import TaskSacConfig
 from supple.meta.evaluation import EvaluationConfig, evaluate_agent
 from supple.meta.gradient.maml import MamlConfig
+from supple.pipeline.action_spaces import make_space
 from supple.pipeline.cli import main
 from supple.pipeline.keys import compute_plain, compute_record_digest, load_record
 from supple.pipeline.learners import MamlSettings, PpoSettings, SacSettings

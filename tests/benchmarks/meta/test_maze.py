@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks.meta.__main__ import main as bench_meta
-from benchmarks.meta.cell_stages import Inputs, make_space, make_train, name_random, require_inputs
+from benchmarks.meta.cell_train import Inputs, make_train, name_random, require_inputs
 from benchmarks.meta.cells import CELLS
 from benchmarks.meta.maze_cells import MAZE_CELLS
 from benchmarks.meta.oracle import compute_oracle
@@ -27,6 +27,7 @@ from supple.meta.cloning import CloneConfig
 from supple.meta.gradient.maml import MamlConfig
 from supple.meta.inference.pearl import PearlConfig
 from supple.meta.space import RawSpace, SkillSpace, UnitSpace
+from supple.pipeline.action_spaces import make_space
 from supple.pipeline.cli import main
 from supple.pipeline.interrupt import Interrupted, StopRequest
 from supple.pipeline.keys import compute_plain, compute_record_digest, load_record

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.meta.cell_stages import make_scores
+from benchmarks.meta.cell_evaluate import make_scores
 from benchmarks.meta.measures import measure, watch
 from benchmarks.policies.krazy_exploration import KrazyRecorder
 from supple.meta.collect import Seen

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.meta.__main__ import main as bench_meta
-from benchmarks.meta.cell_stages import BenchConfig
+from benchmarks.meta.cell_train import BenchConfig
 from benchmarks.meta.cells import CELLS
 from benchmarks.meta.references import find_players, has_references, load_references, make_references
 from benchmarks.results.collect_meta import REFERENCES, collect, load_policies, load_seeds

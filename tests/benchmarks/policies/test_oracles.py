@@ -94,7 +94,7 @@ def test_the_best_actions_earn_their_value_in_the_robot() -> None:
     total = np.zeros(4000)
     for step in range(10):
         choice = actions[0, step, observation.argmax(axis=1)]
-        observation, reward, _, _ = batch.step(rows, choice[:, None].astype(np.float32))
+        observation, reward, *_ = batch.step(rows, choice[:, None].astype(np.float32))
         total += reward
     assert abs(total.mean() - value[0, 0]) < 5.0 * total.std() / np.sqrt(4000)
 
@@ -173,7 +173,7 @@ def test_optimal_returns_are_those_of_going_straight(variant: Navigation) -> Non
     optimal = navigation_optimal_returns(variant, position, goals)
     total, running = np.zeros(4000), np.ones(4000, np.bool_)
     for _ in range(variant.episode_steps):
-        position, reward, terminated, _ = batch.step(rows, (goals - position) / np.float32(0.1))
+        position, reward, terminated, *_ = batch.step(rows, (goals - position) / np.float32(0.1))
         total += running * reward
         running &= ~terminated
     # float32 against float64: a few points lie on a rim on one side or the other
@@ -199,7 +199,7 @@ def test_no_action_sequence_beats_the_optimum(variant: Navigation, seed: int) ->
     total, running = np.zeros(64), np.ones(64, np.bool_)
     for _ in range(variant.episode_steps):
         noise = 0.3 * rng.standard_normal((64, 2))
-        position, reward, terminated, _ = batch.step(rows, ((goals - position) / 0.1 + noise).astype(np.float32))
+        position, reward, terminated, *_ = batch.step(rows, ((goals - position) / 0.1 + noise).astype(np.float32))
         total += running * reward
         running &= ~terminated
     assert (total <= optimal + 1e-3).all()

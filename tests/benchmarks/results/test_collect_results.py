@@ -13,6 +13,7 @@ from benchmarks.results.figures import make_compute_figure
 from benchmarks.results.published import CURVES
 from benchmarks.results.records import load_records
 from supple.errors import RunError
+from supple.pipeline.keys import compute_digest
 
 WALL_S = {"generate": 10.0, "ingest": 5.0, "extract": 100.0, "meta-train": 600.0}
 TASKS = ("goal_1_1", "goal_2_2")
@@ -24,8 +25,13 @@ def write_stage(folder: Path, config: dict[str, Any], seed: int, wall_s: float, 
     folder.mkdir(parents=True)
     fields = {"config": config, "seed": seed, "device": "cpu", "versions": {"numpy": "2"}, "code": code}
     clock = {"wall_s": wall_s, "machine": "2 cores, x86_64", "threads": 2, "command": f"supple run maze --seed {seed}"}
-    record = {"stage": folder.name, "key": "k", "fields": fields, "inputs": {}, "outputs": {}, "output_digest": "d"}
-    (folder / "stage.json").write_text(json.dumps(record | {"clock": clock}))
+    write_stage_record(folder, {"schema": 1, "stage": folder.name, "fields": fields, "inputs": {}, "clock": clock})
+
+
+def write_stage_record(folder: Path, record: dict[str, Any]) -> None:
+    """Writes the record of a stage that made nothing, with the digests that it has to have."""
+    digests = {"key": compute_digest(record["fields"]), "outputs": {}, "output_digest": compute_digest({})}
+    (folder / "stage.json").write_text(json.dumps({**record, **digests}))
 
 
 def success(seed: int, task: int, episode: int) -> float:
@@ -62,7 +68,8 @@ def write_run(folder: Path, seed: int, *, layout_seed: int = 0, epochs: int = 7,
     for name, wall_s in WALL_S.items():
         config: dict[str, Any] = {"skill": {"seed": seed}, "updates": updates}
         if name == "meta-train":
-            config = {"maze": {"layout_size": 20, "layout_seed": layout_seed}, "tasks": {"name": "flat-40"}}
+            maze = {"layout_size": 20, "layout_seed": layout_seed}
+            config = {"robot": {"family": "maze", "config": maze}, "tasks": {"name": "flat-40"}}
         write_stage(folder / name, config, seed, wall_s * (1 + seed))
     (folder / "meta-train" / "meta.json").write_text(json.dumps({"environment_steps": 1_000_000}))
     metrics = [{"step": n, "success_posterior": n / 10 + seed / 100, "wall_s": 30.0 * n} for n in range(1, epochs + 1)]
@@ -291,7 +298,7 @@ def test_runs_that_differ_in_more_than_their_seed_are_refused(folders: list[Path
 def test_other_code_and_missing_baselines_are_told(folders: list[Path]) -> None:
     record = json.loads((folders[1] / "extract" / "stage.json").read_text())
     record["fields"]["code"] = "other"
-    (folders[1] / "extract" / "stage.json").write_text(json.dumps(record))
+    write_stage_record(folders[1] / "extract", record)
     write_adapt(folders[0] / "adapt-sac", 0, method="sac")
     code, missing = sorted(require_same([load_finished(folder) for folder in folders]), key=len)
     assert (code, missing) == (

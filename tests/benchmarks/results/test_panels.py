@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -85,6 +85,7 @@ def test_the_other_panels_stay_whatever_is_missing(gone: Series) -> None:
 
 
 @given(st.lists(SERIES, max_size=20))
+@example([Series(f"simpl{end}", tasks) for end in ("", "-blind", "-blind-published") for tasks in ("", "flat-40")])
 def test_every_curve_has_a_panel_and_one_that_shows_its_end(series: list[Series]) -> None:
     panels = split_panels(series)
     assert {one for panel in panels for one in panel.series} == set(series)

@@ -14,10 +14,9 @@ from supple.meta.evaluation import EvaluationConfig, evaluate_agent
 from supple.meta.simpl import adaptive_agent
 from supple.meta.simpl.adaptive_agent import SimplAdaptiveAgent
 from supple.meta.simpl.agent import SimplAgent
-from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
 from supple.meta.simpl.context import context_of
 from supple.meta.simpl.deployment import DeploymentConfig
-from supple.meta.simpl.finetune import FinetuneConfig
 from supple.meta.space import SkillSpace
 from supple.meta.testing import PointBatch
 from supple.meta.trial import Trial

@@ -4,8 +4,7 @@ from typing import Any
 import pytest
 
 from supple.errors import ConfigError
-from supple.meta.simpl.config import SimplConfig
-from supple.meta.simpl.finetune import FinetuneConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
 
 NUMBERS = [f.name for f in fields(SimplConfig) if type(f.default) in (int, float)]
 MAY_BE_ZERO = {"reward_prediction", "success_batch", "context_episodes", "warmup_epochs", "updates_per_epoch"}

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from supple.meta.collect import Episodes
 from supple.meta.simpl.agent import SimplAgent
-from supple.meta.simpl.config import SimplConfig
-from supple.meta.simpl.finetune import FinetuneConfig, Finetuner
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
+from supple.meta.simpl.finetune import Finetuner
 from supple.meta.space import RawSpace
 from supple.meta.testing import PointBatch
 from supple.skills.gaussian import Gaussian

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from supple.errors import ConfigError, RunError, TrainingFault
 from supple.meta.simpl.adaptive_agent import SimplAdaptiveAgent
-from supple.meta.simpl.config import SimplConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig
 from supple.meta.simpl.deployment import DeploymentConfig
-from supple.meta.simpl.finetune import FinetuneConfig
 from supple.meta.simpl.learner import Multiplier, SimplLearner
 from supple.meta.space import RawSpace, SkillSpace
 from supple.meta.testing import PointBatch

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from supple.errors import ConfigError
-from supple.meta.simpl.finetune import FinetuneConfig
+from supple.meta.simpl.config import FinetuneConfig
 from supple.meta.simpl.spirl import SpirlConfig, SpirlLearner
 from supple.meta.space import RawSpace, SkillSpace
 from supple.meta.testing import PointBatch

@@ -16,15 +16,9 @@ from supple.meta.testing import PointBatch
 from supple.pipeline.folder import AUDIT_NAME, compute_outputs, verify_stage
 from supple.pipeline.keys import load_record
 from supple.pipeline.progress import PlainProgress
+from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.stage import Machine, Work, run_stage
-from supple.pipeline.stages.adapt import (
-    AdaptStageConfig,
-    change_settings,
-    find_robot_of,
-    find_test_tasks,
-    limit_simulator,
-    make_adapt,
-)
+from supple.pipeline.stages.adapt import change_settings, find_robot_of, find_test_tasks, limit_simulator, make_adapt
 from supple.pipeline.testing import WalkConfig, make_stage
 
 ROW = np.zeros(1, np.int64)

@@ -1,0 +1,31 @@
+"""Settings of the stage `adapt`."""
+
+from dataclasses import dataclass
+
+from ...bounds import Bounded, Count, CountFromZero
+from ...robots.family import Hardware, RobotFamily
+
+EVALUATIONS = 20
+"""Default number of extra episodes for each evaluation of a simulated robot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptStageConfig(Bounded):
+    """How long the agent has in each task, and how it is evaluated on the way."""
+
+    episodes: Count | None = None
+    """Episodes per task in all; without it, as many as the bundle's budget has. Between two rounds of the budget there
+    is one step of adaptation, where the learner has such steps."""
+    evaluations: CountFromZero | None = None
+    """Extra episodes per task for each evaluation, 0 for none; without it, 20 on a simulated robot and 0 on a real one.
+    They are played by a copy of the agent and change nothing."""
+    evaluate_at: tuple[CountFromZero, ...] = (40, 60, 100, 300)
+    """Episodes after which policies are evaluated, beside 0, the end of exploration and the last."""
+    settings: tuple[str, ...] = ()
+    """Settings of the learner in place of the bundle's, as name=value with a JSON value, e.g. search="blind" or
+    finetune.batch=128; `supple info BUNDLE` lists them."""
+
+    def count_evaluations(self, family: RobotFamily) -> int:
+        """Extra episodes per task for each evaluation on these robots."""
+        usual = 0 if isinstance(family, Hardware) else EVALUATIONS
+        return usual if self.evaluations is None else self.evaluations
