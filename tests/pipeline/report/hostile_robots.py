@@ -70,7 +70,9 @@ class Hostile(Plays):
     def spec(self) -> RobotSpec:
         """See `RobotFamily.spec`."""
         places = tuple(Axis(name, unit, -1.0, 1.0) for name, unit in zip(AXES, UNITS, strict=True))
-        speeds = tuple(Axis(f"v {name}", unit, -1.0, 1.0, 50.0) for name, unit in zip(AXES, UNITS, strict=True))
+        speeds = tuple(
+            Axis(f"v {name}", unit, -1.23456, 1.23456, 123.456) for name, unit in zip(AXES, UNITS, strict=True)
+        )
         return RobotSpec(
             name=self.name,
             observation=ArraySpec("observation", places),

@@ -96,6 +96,21 @@ def test_nothing_is_cut_off_at_any_width_and_every_name_is_text(
         assert "after fine-tuning" in shown["text"]
 
 
+def test_long_numbers_wrap_between_words(page: Path, tmp_path: Path) -> None:
+    """The limits of an arm, and returns in the place of success, in every table."""
+    text = page.read_text(encoding="utf-8")
+    wide, count = re.subn(r"(<td class=\"number\">)-1 to 1<", r"\1-0.0873 to 2.44<", text)
+    assert count == 2
+    wide, count = re.subn(r">\d\.\d\d to \d\.\d\d<", ">-12345 to -12345<", wide)
+    assert count >= 3
+    wide, count = re.subn(r"(<td class=\"number\">)\d\.\d\d<", r"\1-12345<", wide)
+    assert count >= 6
+    changed = tmp_path / "wide.html"
+    changed.write_text(wide, encoding="utf-8")
+    for shown in measure(changed, tmp_path):
+        assert shown["wrong"] == [], shown["width"]
+
+
 def test_the_measuring_script_finds_what_is_wrong(page: Path, tmp_path: Path) -> None:
     """The same page with a headline table that is cut off, a drawing's text outside of it, and a script of a name."""
     broken = tmp_path / "broken.html"
