@@ -139,7 +139,7 @@ def shorten(command: str) -> list[str]:
     named = dict(pairwise(arguments))
     settings: list[str] = []
     for verbs, option, default, table in (
-        (("run", "generate", "meta-train"), "robot", own, TINY_ROBOTS),
+        (("run", "generate", "meta-train", *(["adapt"] if "--robot" in named else [])), "robot", own, TINY_ROBOTS),
         (("run", "meta-train"), "learner", "simpl", TINY_LEARNERS),
     ):
         if known[0] in [f"supple {verb}" for verb in verbs]:

@@ -15,11 +15,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ... import __version__
 from ...datasets.store import EpisodeStore, find_store, open_store
+from ...errors import RunError
 from ...plain_files import write_durably
 from ...robots.family import SetsState
 from ...skills.evaluate import describe_collapse
-from ..folder import load_json, refuse_place
+from ...strict_json import load_json
+from ..folder import refuse_place
 from ..robots import RobotChoice
+from ..stages.adapt import RETURNS_NAME
 from ..stages.extract import REPORT_NAME as SKILL_REPORT_NAME
 from ..summary import load_success
 from .curves import Plot, find_episodes, make_adapt_plot, make_meta_plot, make_skill_plots
@@ -209,9 +212,11 @@ def find_data(run: RunView) -> EpisodeStore | None:
 
 
 def find_records(run: RunView) -> list[dict[str, Any]]:
-    """Result records of the summary, else those of `adapt`."""
+    """Result records of the summary, else those of `adapt`: of its evaluations, else of its own episodes."""
     adapt = run.find("adapt")
-    return run.summary or ([] if adapt is None else load_success(adapt.folder))
+    if run.summary or adapt is None:
+        return run.summary
+    return load_success(adapt.folder) or load_json(adapt.folder / RETURNS_NAME, list, RunError, "adapt again")
 
 
 def find_place_unit(robot: RunRobot) -> str:
@@ -237,7 +242,7 @@ def load_skill_report(extract: StageView | None) -> dict[str, float]:
     """How good the skills are on data held out; numbers alone."""
     if extract is None or not (extract.folder / SKILL_REPORT_NAME).is_file():
         return {}
-    report = load_json(extract.folder / SKILL_REPORT_NAME)
+    report = load_json(extract.folder / SKILL_REPORT_NAME, dict, RunError, "extract again")
     return {name: float(value) for name, value in report.items() if type(value) in (int, float)}
 
 

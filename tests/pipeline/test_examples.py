@@ -18,12 +18,12 @@ TINY = (
     *("--robot.episode-steps", "30", "--robot.num-train-tasks", "3", "--robot.num-test-tasks", "2"),
     *("--generate.steps", "400", "--generate.rows", "2"),
     *("--extract.skill.num-updates", "20", "--extract.skill.batch-size", "16", "--extract.log-every", "10"),
-    *("--meta-train.simpl.epochs", "3", "--meta-train.simpl.updates-per-epoch", "1"),
-    *("--meta-train.simpl.pool-episodes", "40", "--meta-train.simpl.warmup-epochs", "1"),
-    *("--meta-train.simpl.prior-tasks", "1", "--meta-train.simpl.posterior-tasks", "2"),
-    *("--meta-train.simpl.batch", "8", "--meta-train.simpl.success-batch", "0", "--meta-train.simpl.hidden", "8", "8"),
-    *("--adapt.episodes", "4", "--adapt.exploration-episodes", "2", "--adapt.evaluations", "1"),
-    *("--adapt.finetune.batch", "4", "--adapt.finetune.min-transitions", "4"),
+    *("--learner.config.epochs", "3", "--learner.config.updates-per-epoch", "1"),
+    *("--learner.config.pool-episodes", "40", "--learner.config.warmup-epochs", "1"),
+    *("--learner.config.prior-tasks", "1", "--learner.config.posterior-tasks", "2"),
+    *("--learner.config.batch", "8", "--learner.config.success-batch", "0", "--learner.config.hidden", "8", "8"),
+    *("--adapt.episodes", "4", "--learner.deployment.exploration-episodes", "2", "--adapt.evaluations", "1"),
+    *("--learner.deployment.finetune.batch", "4", "--learner.deployment.finetune.min-transitions", "4"),
 )
 
 

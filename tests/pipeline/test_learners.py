@@ -4,17 +4,18 @@ import ast
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from supple.errors import BundleError, ConfigError
 from supple.meta.memory.rl2 import Rl2Config
 from supple.pipeline import keys
-from supple.pipeline.keys import PACKAGE_ROOT, compute_code_digest, compute_plain
-from supple.pipeline.learners import LEARNERS, Rl2Settings, name_learner, read_learner
+from supple.pipeline.keys import PACKAGE_ROOT, compute_code_digest
+from supple.pipeline.learners import LEARNERS, Rl2Settings, choose_learner, find_learner, read_learner
 
 OWN = {
+    "meta/simpl/learner.py": {"simpl"},
+    "meta/simpl/spirl.py": {"spirl"},
     "meta/memory/rl2_learner.py": {"rl2", "e-rl2"},
     "meta/memory/recurrent_updater_learner.py": {"recurrent-updater"},
     "meta/inference/pearl_learner.py": {"pearl", "pearl-ft", "bc-pearl"},
@@ -59,15 +60,15 @@ def test_every_learner_has_a_file_of_its_own_that_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_settings_come_back_from_their_record(name: str) -> None:
-    settings: Any = LEARNERS[name].settings
-    plain = json.loads(json.dumps(compute_plain(settings, name)))
-    assert read_learner(name, plain, "stage.json") == settings
-    assert type(LEARNERS[name_learner(settings)].settings) is type(settings)
-    assert LEARNERS[name_learner(settings)].modules == LEARNERS[name].modules
-    assert (settings.rows > 0, settings.iterations > 0, settings.rollouts > 0) == (True, True, True)
-    evaluation = settings.evaluation
-    assert evaluation.adapt_steps > 0 or evaluation.trial.episodes > 1 or name in ("rl2", "varibad")
+def test_a_learner_comes_back_from_its_record(name: str) -> None:
+    choice = find_learner(name)
+    record = json.loads(json.dumps(choice.record))
+    assert read_learner(record, None, "stage.json") == choice
+    settings = choice.settings
+    assert choose_learner(settings).row.modules == choice.row.modules
+    assert min(settings.rows(3), settings.rollouts) > 0
+    assert (settings.iterations > 0) == (name != "spirl")
+    assert settings.evaluation.trials == 1
 
 
 def test_names_of_rows_are_what_records_call_them() -> None:
@@ -75,21 +76,42 @@ def test_names_of_rows_are_what_records_call_them() -> None:
 
 
 def test_a_record_of_no_learner_is_refused() -> None:
-    plain = compute_plain(Rl2Settings(), "rl2")
-    with pytest.raises(BundleError, match=r"stage\.json: expected a learner of rl2, .*, got 'dreamer'; train it again"):
-        read_learner("dreamer", plain, "stage.json")
+    record = find_learner("rl2").record
+    with pytest.raises(BundleError, match=r"stage\.json: expected a learner of simpl, .*, got 'dreamer'; name"):
+        read_learner({**record, "name": "dreamer"}, None, "stage.json")
     with pytest.raises(BundleError, match=r"stage\.json\.rl2\.greedy: expected bool, got 'often'"):
-        read_learner("rl2", {**plain, "greedy": "often"}, "stage.json")
+        read_learner({**record, "settings": {**record["settings"], "greedy": "often"}}, None, "stage.json")
+    for damage in (None, "rl2", {"settings": record["settings"]}):
+        with pytest.raises(BundleError, match=r"stage\.json: expected a learner with its settings, got"):
+            read_learner(damage, None, "stage.json")
 
 
-def test_settings_of_no_row_have_no_name() -> None:
+def test_settings_of_no_row_are_no_learner() -> None:
     class Other(Rl2Settings):
         pass
 
-    with pytest.raises(ConfigError, match=r"learner: expected one of rl2, .*, got 'mine'; give it a row in LEARNERS"):
-        name_learner(Other(method="mine"))
+    with pytest.raises(ConfigError, match=r"learner: expected one of simpl, .*, got 'mine'; give it a row in LEARNERS"):
+        choose_learner(Other(method="mine"))
 
 
 def test_other_settings_of_a_class_have_its_first_row() -> None:
     changed = replace(Rl2Settings(), config=Rl2Config(hidden=3), method="rl2-mine")
-    assert name_learner(changed) == "rl2"
+    choice = choose_learner(changed)
+    assert (choice.reference, choice.settings) == ("rl2", changed)
+    assert read_learner(json.loads(json.dumps(choice.record)), None, "stage.json").settings == changed
+
+
+def test_a_users_own_row_is_found_by_its_file_and_counts_its_code(tmp_path: Path) -> None:
+    path = tmp_path / "my_learner.py"
+    text = "from supple.pipeline.learners import LEARNERS\n\nROW = LEARNERS['rl2']._replace(modules=())\n"
+    path.write_text(text)
+    choice = find_learner(f"{path}:ROW")
+    assert choice.reference == "my_learner.py:ROW"
+    assert choice.row.modules == (str(path),)
+    assert read_learner(choice.record, choice, "stage.json") == choice
+    with pytest.raises(BundleError, match=r"got 'my_learner\.py:ROW'; name your own with --learner"):
+        read_learner(choice.record, None, "stage.json")
+    with pytest.raises(ConfigError, match=r"my_learner\.py:LEARNERS: expected a LearnerRow in .*, got dict; make one"):
+        find_learner(f"{path}:LEARNERS")
+    with pytest.raises(ConfigError, match=r"--learner: expected one of simpl, .*, FILE\.py:ROW .*, got 'dreamer'"):
+        find_learner("dreamer")

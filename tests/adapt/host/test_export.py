@@ -9,9 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from supple.adapt.bundle import (
-    Bundle,
-)
+from supple.adapt.bundle import Bundle, load_bundle
 from supple.adapt.contract import Budget
 from supple.adapt.host.export import write_exported
 from supple.adapt.host.exported import Exported
@@ -20,7 +18,7 @@ from supple.adapt.host.maesn import export_maesn
 from supple.adapt.host.maml import export_maml
 from supple.adapt.host.mlsh import export_mlsh
 from supple.adapt.host.pearl import export_pearl
-from supple.adapt.host.plain_policy import PLAIN_POLICIES, write_plain_policy
+from supple.adapt.host.plain_policy import write_plain_policy, write_task_policy
 from supple.adapt.host.ppo import export_ppo
 from supple.adapt.host.recurrent_updater import export_recurrent_updater
 from supple.adapt.host.rl2 import export_rl2
@@ -394,13 +392,13 @@ def test_the_kinds_that_adapt_come_to_something(case: tuple[Bundle, Any, Any]) -
         play(agent, robot, goals, np.random.default_rng(1), 8)
     after = read_known()
     moved = [name for name, value in before.items() if not np.array_equal(value, after[name])]
-    assert bool(moved) == (bundle.contract.kind in (*PLAIN_POLICIES, "maesn", "mlsh"))
+    assert bool(moved) == (bundle.kind.read_policy is not None or bundle.contract.kind in ("maesn", "mlsh"))
 
 
 def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[Bundle, Any, Any], tmp_path: Path) -> None:
     bundle, _, (_, robot, goals) = case
     kind = bundle.contract.kind
-    if kind not in PLAIN_POLICIES:
+    if bundle.kind.read_policy is None:
         return
     agent: Any = make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
     agent.begin_task(ROWS)
@@ -421,3 +419,24 @@ def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[Bundle, Any, An
     np.testing.assert_allclose(
         again, found.latent, **({"rtol": 1e-5, "atol": 1e-5} if kind == "simpl" else {"rtol": 0})
     )
+
+
+def test_what_an_agent_knows_of_a_task_is_a_bundle_of_its_own(case: tuple[Bundle, Any, Any], tmp_path: Path) -> None:
+    bundle, _, (_, robot, goals) = case
+    if bundle.kind.read_policy is not None:
+        return
+    agent = make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
+    agent.begin_task(ROWS)
+    play(agent, robot, goals, np.random.default_rng(0), 2)
+    agent.adapt()
+    known = write_task_policy(tmp_path / "task", bundle, agent, 1, {"task": "second"})
+    assert (known.contract.kind, known.contract.provenance["task"]) == (bundle.contract.kind, "second")
+    mine = make_hosted(load_bundle(tmp_path / "task"), RandomNoise(np.random.default_rng(7)))
+    mine.begin_task(2)
+    own = {name: value for name, value in agent.state().items() if not name.startswith(("host.", "kept."))}
+    found = mine.state()
+    for name, value in own.items():
+        for row in range(2):  # both rows know what the second row knew
+            np.testing.assert_array_equal(found[name][row], value[1], err_msg=name)
+    mine.begin_episode()
+    assert np.isfinite(run_episode(robot, mine, goals[1:3], np.random.default_rng(8)).latent).all()

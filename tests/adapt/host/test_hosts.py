@@ -221,11 +221,11 @@ def test_weights_that_do_not_act_are_checked_by_the_host(bundles: dict[str, Bund
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
-        ("ppo", {"epochs": 0}, r"learner: PpoSteps.epochs: expected a positive number, got 0"),
+        ("ppo", {"epochs": 0}, r"learner: PpoSteps.epochs: expected a whole number from 1 .*, got 0"),
         ("ppo", {"epochs": 2.5}, r"learner.epochs: expected an integer, got 2.5"),
         ("ppo", {"value": 1}, r"learner: expected only the fields .*, got 'value'"),
-        ("sac", {"temperature": 0.0}, r"learner: SacConfig.temperature: expected a positive value, got 0.0"),
-        ("sac", {"replay": 0}, r"learner: TaskSacConfig.replay: expected at least 1, got 0"),
+        ("sac", {"temperature": 0.0}, r"learner: SacConfig.temperature: expected a number above 0 .*, got 0.0"),
+        ("sac", {"replay": 0}, r"learner: TaskSacConfig.replay: expected a whole number from 1 .*, got 0"),
         ("pearl_ft", {"sac": None}, r"learner: expected an object, got None"),
         ("pearl_ft", {"inference_episodes": 0}, r"inference_episodes: expected 1 or more, got 0"),
         ("pearl_ft", {"greedy": True}, r"learner: expected only the fields .*, got 'greedy'"),
@@ -283,5 +283,5 @@ def test_plain_policies_of_before_there_was_sac_still_load(
     data["learner"]["scale"] = "none"
     (tmp_path / "policy" / "bundle.json").write_text(json.dumps(data))
     sealed(tmp_path / "policy")
-    with pytest.raises(BundleError, match=r"learner.scale: expected parameter or output, got 'none'"):
+    with pytest.raises(BundleError, match=r"learner.scale: expected parameter or output or residual, got 'none'"):
         load_bundle(tmp_path / "policy")

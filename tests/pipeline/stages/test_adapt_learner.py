@@ -147,8 +147,8 @@ def test_tasks_of_ones_own(trained: Path, tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--episodes", "0"], "--episodes: expected at least 1, got 0"),
-        (["--num-tasks", "0"], "--num-tasks: expected 1 to 21, the test tasks of the bundle's robot, got 0"),
+        (["--episodes", "0"], "--episodes: expected a whole number from 1 to"),
+        (["--num-tasks", "0"], "--num-tasks: expected a whole number from 1 to"),
         (["--num-tasks", "22"], "--num-tasks: expected 1 to 21, the test tasks of the bundle's robot, got 22"),
         (["--num-tasks", "2", "--tasks", "goals.csv"], "adapt: expected --tasks or --num-tasks, got both"),
         (["--layout-size", "20"], "adapt: Unrecognized options: --layout-size, 20"),
