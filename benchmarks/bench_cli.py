@@ -1,12 +1,13 @@
 """How long the command line takes to answer: help, `info` and a run in which every stage is skipped.
 
 Prints a JSON list of records (schema: `benchmarks/results/records.py`). Each round starts every command once, in a
-process of its own; `mean` is the median of the rounds, seconds, and `low` and `high` bound them all. The peer of each
-command is the start of Python alone in the same round.
+process of its own; `mean` is the median of the rounds, seconds, and `low` and `high` bound them all. `cpu_seconds` is
+the time that the processor worked, which a busy machine changes little.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_cli.py
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,11 +23,12 @@ ROUNDS = 5
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_cli.py"
 
 
-def time_command(words: list[str]) -> float:
-    """Seconds from the start of a Python process to its end."""
-    start = time.perf_counter()
+def time_command(words: list[str]) -> tuple[float, float]:
+    """Seconds from the start of a Python process to its end, and those that the processor worked for it."""
+    start, before = time.perf_counter(), os.times()
     subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    wall, after = time.perf_counter() - start, os.times()
+    return wall, after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def main() -> None:
@@ -42,7 +44,12 @@ def main() -> None:
             "supple info": ["-m", "supple", "info"],
             "supple run, all stages skipped": ["-m", "supple", *run],
         }
-        times = {name: [time_command(words) for _ in range(ROUNDS)] for name, words in commands.items()}
+        rounds = [{name: time_command(words) for name, words in commands.items()} for _ in range(ROUNDS)]
+    times = {
+        (name, metric): [found[name][place] for found in rounds]
+        for name in commands
+        for place, metric in enumerate(("seconds", "cpu_seconds"))
+    }
     print_records(
         "command-line",
         COMMAND,
@@ -50,13 +57,13 @@ def main() -> None:
         [
             {
                 "method": name,
-                "metric": "seconds",
+                "metric": metric,
                 "mean": round(median(found), 3),
                 "low": round(min(found), 3),
                 "high": round(max(found), 3),
                 "n": ROUNDS,
             }
-            for name, found in times.items()
+            for (name, metric), found in times.items()
         ],
     )
 

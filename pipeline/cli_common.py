@@ -189,6 +189,9 @@ def parse_verb(
         except BoundsError as error:
             raise ConfigError(f"{verb}: {name_option(kind, error.path[1:])}: {error.reason}") from error
         return parsed
+    except BoundsError as error:  # of a config whose fields are options without a prefix
+        option = ".".join(error.path[1:]).replace("_", "-")
+        raise ConfigError(f"{verb}: --{option}: {error.reason}") from error
     except SystemExit as stop:
         if stop.code != 2:
             raise

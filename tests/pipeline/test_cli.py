@@ -12,6 +12,7 @@ import pytest
 from benchmarks.results.collect_results import collect
 from benchmarks.results.collect_runs import load_finished
 from supple.pipeline.cli import VERBS, main
+from supple.pipeline.folder import SEAL_NAME
 from supple.pipeline.keys import load_record
 from supple.pipeline.presets import PRESETS
 
@@ -19,8 +20,8 @@ STAGES = ["generate", "ingest", "extract", "meta-train", "export", "adapt"]
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """Every file below a folder by its digest."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Every file below a folder by its digest; seals say when files were checked, and belong to no result."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL_NAME)
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -349,7 +350,7 @@ def test_skills_of_another_robot_are_refused(tmp_path: Path, capsys: pytest.Capt
         (["meta-train", "nothing"], "nothing"),
         (["export", "nothing"], "nothing"),
         (["adapt", "nothing"], "nothing"),
-        (["generate", "--steps", "0"], "generate.steps"),
+        (["generate", "--steps", "0"], "--steps: expected a whole number"),
         (["generate", "--steps", "many"], "--steps"),
         (["generate", "--robot.layout-size", "3"], "--robot.layout-size"),
         (["generate", "--no-such-option", "3"], "--no-such-option"),
