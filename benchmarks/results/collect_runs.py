@@ -43,7 +43,7 @@ class Adaptation:
     @property
     def exploration_episodes(self) -> int:
         """Episodes before the task is inferred; 0 for a method that infers nothing."""
-        return int(self.config["adapt"]["loop"]["exploration_episodes"]) if self.algorithm == "simpl" else 0
+        return int(self.config["learner"]["exploration_episodes"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ def load_adaptation(folder: Path) -> Adaptation:
         metrics = load_growing(folder / "metrics.jsonl")
         return Adaptation(
             folder=folder,
-            algorithm=str(record["fields"]["config"]["adapt"]["loop"]["method"]),
+            algorithm=str(record["fields"]["config"]["learner"]["kind"]),
             config=_choices(record),
             code=str(record["fields"]["code"]),
             command=str(record["clock"].get("command", "")),
@@ -219,9 +219,7 @@ def load_growing(path: Path) -> list[dict[str, Any]]:
 
 def _without_budget(config: Mapping[str, Any]) -> dict[str, Any]:
     """An adaptation's config without its number of episodes, which changes nothing before the last of them."""
-    adapt = config["adapt"]
-    loop = {name: value for name, value in adapt["loop"].items() if name != "episodes"}
-    return {**config, "adapt": {**adapt, "loop": loop}}
+    return {**config, "adapt": {name: value for name, value in config["adapt"].items() if name != "episodes"}}
 
 
 def _folder_name(suffix: str) -> str:

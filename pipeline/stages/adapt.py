@@ -144,7 +144,15 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
         )
     return Stage(
         name="adapt",
-        config={"robot": robot.record, "adapt": config, "tasks": list(tasks)},
+        config={
+            "robot": robot.record,
+            "learner": {
+                "kind": bundle.contract.kind,
+                "exploration_episodes": bundle.contract.budget.exploration_episodes,
+            },
+            "adapt": config,
+            "tasks": list(tasks),
+        },
         inputs={"bundle": path},
         seed=seed,
         module="pipeline/stages/adapt.py",

@@ -177,7 +177,7 @@ def test_a_record_of_other_boards_or_goals_is_another_robot_or_refused() -> None
     with pytest.raises(BundleError, match=r"bundle\.config\.variant\.goals: expected"):
         find_recorded(point, None, "bundle")
     krazy["config"]["board"]["size"] = 1
-    with pytest.raises(BundleError, match="krazy world size"):
+    with pytest.raises(BundleError, match=r"KrazyConfig\.size"):
         find_recorded(krazy, None, "bundle")
 
 

@@ -1,4 +1,4 @@
-import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from supple.adapt.contract import Budget
 from supple.errors import RunError
 from supple.pipeline.intervals import compute_interval
-from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.stages.adapt import compute_success, name_stage
-from supple.pipeline.summary import RunFacts, find_commit, load_success, make_summary, make_table
+from supple.pipeline.summary import MEANINGS, RunFacts, find_commit, load_success, make_summary, make_table
 
 
 @settings(max_examples=30, deadline=None)
@@ -43,7 +43,7 @@ def test_success_is_a_mean_over_tasks() -> None:
         evaluation(0, "before", "a", 0.0),
         evaluation(0, "before", "b", 0.0),
     ]
-    success = compute_success(records, AdaptStageConfig())
+    success = compute_success(records)
     shown = [(r["method"], r["metric"], r["at"]["episode"], r["n"]) for r in success]
     assert shown[0] == ("before", "success_stochastic", 0, 10)
     assert shown[2:] == [("inferred", "success_stochastic", 20, 10), ("inferred", "success_greedy", 20, 10)]
@@ -53,19 +53,32 @@ def test_success_is_a_mean_over_tasks() -> None:
     assert table[2].split()[:5] == ["after", "inference", "20", "0.40", "0.20"]
 
 
-def test_stages_are_named_by_what_the_policy_has_seen() -> None:
-    loop = AdaptStageConfig().loop
-    last, inferred = loop.episodes, loop.exploration_episodes
-    names = [name_stage(loop, episode) for episode in (0, inferred - 1, inferred, inferred + 1, last)]
-    assert names == ["before", "explore", "inferred", "finetune", "adapted"]
-    scratch = dataclasses.replace(loop, method="spirl")
-    names = [name_stage(scratch, episode) for episode in (0, inferred - 1, inferred, inferred + 1, last)]
-    assert names == ["before", "finetune", "finetune", "finetune", "adapted"]
+@dataclass
+class Place:
+    """How far an adaptation has come."""
+
+    episode: int
+    episodes: int
+    budget: Budget
+
+
+@pytest.mark.parametrize(
+    ("budget", "names"),
+    [
+        (Budget(episodes=40, exploration_episodes=20), ["before", "explore", "inferred", "finetune", "adapted"]),
+        (Budget(episodes=40), ["before", "learning", "learning", "learning", "learned"]),
+        (Budget(episodes=20, adapt_steps=1), ["before", "learning", "learning", "learning", "learned"]),
+    ],
+)
+def test_stages_are_named_by_what_the_policy_has_seen(budget: Budget, names: list[str]) -> None:
+    places = [Place(episode, 40, budget) for episode in (0, 19, 20, 21, 40)]
+    assert [name_stage(place) for place in places] == names  # type: ignore[arg-type]
+    assert set(names) <= MEANINGS.keys()
 
 
 def test_summary_records_have_the_columns_of_results() -> None:
     facts = RunFacts(benchmark="maze", seed=3, tasks="flat-40", command="supple run maze", wall_s=12.34)
-    success = compute_success([evaluation(0, "before", "a", 0.25)], AdaptStageConfig())
+    success = compute_success([evaluation(0, "before", "a", 0.25)])
     (record, _) = make_summary(success, facts)
     wanted = {"benchmark", "method", "metric", "at", "mean", "low", "high", "n", "seeds", "tasks", "command", "commit"}
     assert set(record) == wanted | {"wall_s", "machine"}

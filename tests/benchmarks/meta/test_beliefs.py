@@ -60,7 +60,7 @@ class Choice:
 
 def follow(folder: Path, choice: Choice) -> list[Strip]:
     config: Any = replace(CONFIG, learner=choice)  # type: ignore[arg-type]
-    robot = config.robot.make(choice.rows)
+    robot = config.robot.make(choice.rows(len(config.robot.tasks().train)))
     goals = goals_of(config.robot.tasks().train)
     learner = choice.make(ChoiceSpace(robot.spec), robot, goals, seed=0, device="cpu").learner
     save_checkpoint(folder / "learner.safetensors", *learner.state())

@@ -34,7 +34,7 @@ from supple.pipeline.keys import compute_plain, compute_record_digest, load_reco
 from supple.pipeline.learners import BcMamlSettings, BcPearlSettings
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.stage import Machine, Stage, run_stage
-from supple.pipeline.stages.export_learner import load_trained
+from supple.pipeline.stages.export import load_trained
 from supple.pipeline.testing_kills import COMPARED
 from supple.robots.maze_family import Maze
 from supple.robots.spec import Axis, RobotSpec
@@ -229,7 +229,7 @@ def test_the_first_policy_of_pearl_does_what_the_data_do_whatever_its_z_is(given
     config = PearlConfig(sac=SacConfig(hidden=(16,)), embedding_dim=2, tasks=2, rollouts=1, iterations=1, replay=500)
     cloning = CloneConfig(noise_dim=2, updates=400, learning_rate=0.01)
     choice = BcPearlSettings(config=config, cloning=cloning)
-    robot = ROBOT.make(choice.rows)
+    robot = ROBOT.make(choice.rows(len(ROBOT.tasks().train)))
     space = make_space("raw", robot.spec, given["skills"])
     made = choice.make(space, robot, goals_of(ROBOT.tasks().train), seed=0, device="cpu")
     learner: Any = made.learner
@@ -248,7 +248,7 @@ def test_the_first_policy_of_pearl_does_what_the_data_do_whatever_its_z_is(given
 def test_the_first_policy_of_maml_does_what_the_data_do(given: Inputs, space_name: Any) -> None:
     cloning = CloneConfig(updates=400, learning_rate=0.01)
     choice = BcMamlSettings(config=MamlConfig(hidden=(16,), tasks=2, episodes=1), cloning=cloning)
-    robot = ROBOT.make(choice.rows)
+    robot = ROBOT.make(choice.rows(len(ROBOT.tasks().train)))
     space = make_space(space_name, robot.spec, given["skills"])
     learner: Any = choice.make(space, robot, goals_of(ROBOT.tasks().train), seed=0, device="cpu").learner
     choice.start(learner, given["play"])

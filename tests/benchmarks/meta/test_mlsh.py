@@ -16,8 +16,8 @@ from supple.robots.task import goals_of
 
 def test_agents_are_made_as_the_choice_says() -> None:
     choice = MlshSettings(config=MlshConfig(groups=2, rollouts=3, hidden=(4,), iterations=5), rollouts=7)
-    assert (choice.rows, choice.iterations) == (6, 5)
-    robot, goals = MovementBandits().make(choice.rows), goals_of(MovementBandits().tasks().train)
+    assert (choice.rows(2), choice.iterations) == (6, 5)
+    robot, goals = MovementBandits().make(choice.rows(2)), goals_of(MovementBandits().tasks().train)
     made = choice.make(ChoiceSpace(robot.spec), robot, goals, seed=0, device="cpu")
     one, same, other = (made.make_agent(seed) for seed in (1, 1, 2))
     assert isinstance(one, MlshAgent)

@@ -30,7 +30,7 @@ def test_a_learner_trains_on_the_arm_and_is_evaluated() -> None:
     family = Arms(variant=ARM_DYNAMICS, num_train=4, num_test=2)
     trial = Trial(episodes=2)
     choice = Rl2Settings(config=Rl2Config(trial=trial, trials=2, minibatch=2, iterations=1, hidden=4, epochs=1))
-    robot = family.make(choice.rows)
+    robot = family.make(choice.rows(len(family.tasks().train)))
     space, tasks = make_space("unit", robot.spec), family.tasks()
     made = choice.make(space, robot, goals_of(tasks.train), seed=0, device="cpu")
     metrics = list(made.learner.train())

@@ -44,7 +44,7 @@ def adapt_records(seed: int, episodes: int) -> list[dict[str, Any]]:
     for episode in range(episodes + 1):
         for task in TASKS:
             if episode:
-                stage = "explore" if episode <= EXPLORATION else "finetune"
+                stage = "explore" if episode <= EXPLORATION else "play"
                 record = {"kind": "episode", "stage": stage, "episode": episode, "task": task, "return": episode % 2}
                 records.append(record | {"wall_s": 10.0 + 3.0 * episode})
         for index, task in enumerate(TASKS):
@@ -57,8 +57,8 @@ def adapt_records(seed: int, episodes: int) -> list[dict[str, Any]]:
 
 
 def write_adapt(folder: Path, seed: int, *, method: str = "simpl", episodes: int = 35) -> None:
-    loop = {"method": method, "exploration_episodes": EXPLORATION}
-    write_stage(folder, {"adapt": {"loop": loop, "evaluations": 20}, "maze": {}, "tasks": []}, seed, 50.0)
+    learner = {"kind": method, "exploration_episodes": EXPLORATION if method == "simpl" else 0}
+    write_stage(folder, {"adapt": {"evaluations": 20}, "learner": learner, "maze": {}, "tasks": []}, seed, 50.0)
     lines = "".join(json.dumps(record) + "\n" for record in adapt_records(seed, episodes))
     (folder / "records.jsonl").write_text(lines)
     (folder / "metrics.jsonl").write_text(lines)
@@ -169,13 +169,13 @@ def test_seconds_of_an_episode_leave_evaluations_out() -> None:
 
     metrics = [
         record("episode", "explore", 1, 1.0),
-        record("episode", "finetune", 2, 3.0),
-        record("episode", "finetune", 3, 9.0),
+        record("episode", "play", 2, 3.0),
+        record("episode", "play", 3, 9.0),
         record("evaluation", "finetune", 3, 9.0),
-        record("episode", "finetune", 4, 10.0),
+        record("episode", "play", 4, 10.0),
         record("episode", "explore", 4, 10.0),
-        record("episode", "finetune", 5, 14.0),
-        record("episode", "finetune", 5, 14.0),
+        record("episode", "play", 5, 14.0),
+        record("episode", "play", 5, 14.0),
     ]
     assert compute_episode_seconds(metrics) == [2.0, 1.0, 2.0]
 

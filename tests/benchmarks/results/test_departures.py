@@ -49,5 +49,5 @@ def test_clean_keeps_one_sentence_without_the_published_value(text: str, shown: 
 
 def test_presets_do_depart() -> None:
     table = render_departures()
-    assert "| `meta_train.simpl.batch` |" in table
+    assert "| `learner.config.batch` |" in table
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 5 for line in table.splitlines())

@@ -18,7 +18,7 @@ from supple.pipeline.keys import load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.stage import Machine, Work, run_stage
-from supple.pipeline.stages.adapt import change_settings, find_robot_of, find_test_tasks, limit_simulator, make_adapt
+from supple.pipeline.stages.adapt import change_settings, find_robot_of, find_test_tasks, limit_robots, make_adapt
 from supple.pipeline.testing import WalkConfig, make_stage
 
 ROW = np.zeros(1, np.int64)
@@ -45,7 +45,7 @@ def test_the_robots_of_a_run_went_through_the_limits(tiny_run: Path) -> None:
 def test_a_command_beyond_the_limits_does_not_reach_the_robot(tmp_path: Path) -> None:
     simulator, bare = PointBatch(1, episode_steps=5), PointBatch(1, episode_steps=5)
     bare.reset(ROW, GOAL, np.random.default_rng(0))
-    with limit_simulator(simulator, tmp_path / AUDIT_NAME) as robot:
+    with limit_robots(simulator, tmp_path / AUDIT_NAME, rearm=True) as robot:
         robot.reset(ROW, GOAL, np.random.default_rng(0))
         observation = robot.step(ROW, np.array([[9.0, -9.0]], np.float32)).observation
     limit = bare.step(ROW, np.array([bare.spec.action.high * [1, -1]], np.float32)).observation
@@ -57,7 +57,7 @@ def test_a_stop_of_an_earlier_run_is_ended_for_a_simulator_and_stays_in_the_log(
     path = tmp_path / AUDIT_NAME
 
     def run_into_a_fault() -> None:
-        with limit_simulator(PointBatch(1), path) as robot:
+        with limit_robots(PointBatch(1), path, rearm=True) as robot:
             robot.reset(ROW, GOAL, np.random.default_rng(0))
             robot.step(ROW, np.array([[np.nan, 0.0]], np.float32))
 

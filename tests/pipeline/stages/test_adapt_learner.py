@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.meta.__main__ import main as bench
+from benchmarks.meta.cells import CELLS
 from supple.adapt.bundle import load_bundle
 from supple.adapt.loop import Adapter
 from supple.errors import RunError
-from supple.pipeline.bench.cells import CELLS
 from supple.pipeline.cli import main
 from supple.pipeline.folder import AUDIT_NAME
 from supple.pipeline.keys import load_record
 from supple.pipeline.stages import adapt as stage
-from supple.pipeline.stages.export_learner import find_seed_folder, load_trained, make_budget
+from supple.pipeline.stages.export import find_training, load_trained, make_budget
 from supple.pipeline.verbs.look import describe_bundle, verify
 from supple.skills.checkpoint import load_checkpoint
 
@@ -28,7 +29,7 @@ DEMOS = ("demo-rl2", "demo-maml", "demo-ppo", "demo-pearl-ft")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Demo cells, trained and exported into `<cell>/export`."""
     folder = tmp_path_factory.mktemp("bench")
-    assert main(["bench-meta", *DEMOS, "--out", str(folder)]) == 0
+    assert bench([*DEMOS, "--out", str(folder)]) == 0
     for cell in DEMOS:
         assert main(["export", str(folder / cell / "seed0"), "--out", str(folder / cell / "export")]) == 0
     return folder
@@ -228,8 +229,9 @@ def test_a_damaged_bundle_is_refused_in_one_line(
 
 def test_a_training_is_exported_from_its_own_records(trained: Path, tmp_path: Path) -> None:
     seed = trained / "demo-pearl-ft" / "seed0"
-    assert find_seed_folder(seed / "train") == seed
-    assert find_seed_folder(trained) is None
+    assert find_training(seed / "train") == find_training(seed) == seed / "train"
+    with pytest.raises(RunError, match="expected a folder of meta-train, or one that holds it, got neither"):
+        find_training(trained)
     config, found = CELLS["demo-pearl-ft"].config, load_trained(seed)
     assert (found.learner, found.robot.family) == (config.learner, config.robot)
     assert (found.space, found.evaluation) == (config.space, config.evaluation)
