@@ -8,7 +8,7 @@
     manifest    the list of hashes that names a store's content; publish makes files appear whole or not at all
     verify      checks every byte of a store against its manifest
     windows     WindowSampler: random windows in memory, one gather per batch
-    download    fetches files with resume; d4rl_infos knows the addresses of D4RL's data sets
+    downloads   fetches files with resume; d4rl_infos knows the addresses of D4RL's data sets
     testing     the contract that every reader must pass
 
 Legend: N steps of all episodes, E episodes, T steps of one episode, dim number of axes, B batch, W window.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .d4rl import D4RLReader
     from .d4rl_infos import D4RLInfo, load_d4rl_info
     from .d4rl_writer import write_d4rl
-    from .download import download, downloading
+    from .downloads import download, downloading
     from .episode import Episode, EpisodeIndex, Reader, SourceSpec
     from .limits import LimitCheck
     from .schema import SCHEMA_VERSION, Feature, Schema
@@ -63,8 +63,8 @@ __getattr__ = make_getattr(
         "D4RLInfo": "d4rl_infos",
         "load_d4rl_info": "d4rl_infos",
         "write_d4rl": "d4rl_writer",
-        "download": "download",
-        "downloading": "download",
+        "download": "downloads",
+        "downloading": "downloads",
         "Episode": "episode",
         "EpisodeIndex": "episode",
         "Reader": "episode",

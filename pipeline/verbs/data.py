@@ -66,7 +66,7 @@ def fetch(source: str, cache: Path, runner: Runner) -> Path:
     """
     if not source.startswith(("d4rl:", "http://", "https://")):
         return Path(source)
-    from ...datasets.download import downloading
+    from ...datasets.downloads import downloading
 
     refuse_place(cache)
 

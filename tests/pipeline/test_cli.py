@@ -126,8 +126,8 @@ def test_adapt_prints_one_record_per_task_stage_and_episode(
     goals = tmp_path / "goals.csv"
     goals.write_text("x,y\n1,2\n5,2\n7,5\n")
     command = ["adapt", str(tiny_run / "export" / "bundle"), "--tasks", str(goals), "--out", str(tmp_path / "adapted")]
-    command += ["--episodes", "3", "--settings", "exploration_episodes=2", "--evaluations", "2"]
-    command += ["--finetune.batch", "8", "--finetune.min-transitions", "8"]
+    command += ["--episodes", "3", "--evaluations", "2"]
+    command += ["--settings", "exploration_episodes=2", "finetune.batch=8", "finetune.min_transitions=8"]
     first, again = run_json(command, capsys), run_json(command, capsys)
     episodes = [(record["episode"], record["task"]) for record in first if record["event"] == "episode"]
     assert episodes == [(episode, f"task{task}") for episode in (1, 2, 3) for task in (0, 1, 2)]
@@ -163,7 +163,7 @@ def test_info_describes_everything_in_a_run(tiny_run: Path, capsys: pytest.Captu
         ".": "run",
         "extract": "stage extract",
         "ingest/store": "episode store",
-        "export/bundle": "policy bundle",
+        "export/bundle": "simpl bundle",
     }.items():
         (record,) = run_json(["info", str(tiny_run / name)], capsys)
         assert record["kind"] == kind

@@ -43,10 +43,13 @@ VAE = VaeConfig(
 class Choice:
     """A learner as it begins."""
 
-    method, rows, iterations, rollouts = "it", 4, 1, 1
+    method, iterations, rollouts = "it", 1, 1
 
     def __init__(self, kind: Any, config: Any) -> None:
         self.kind, self.config = kind, config
+
+    def rows(self, tasks: int) -> int:
+        return 4
 
     def make(self, space: Any, robot: Any, goals: Any, *, seed: int, device: str) -> Made:
         learner = self.kind(space, robot, goals, self.config, seed=seed, device=device)
