@@ -1,5 +1,6 @@
 """The verb `run`: the whole chain of a preset, stage by stage, each in its own folder below one run folder."""
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -60,7 +61,7 @@ class Run(AboutLearner):
         name = self.preset.rpartition(":")[2]
         robot, usual = self.config.robot, find_preset(self.preset).config.robot
         if robot.name != usual.name:
-            name += f"-{robot.name}"
+            name += "-" + re.sub(r"[^A-Za-z0-9_.-]", "-", robot.name)
         return RUNS / (name if self.seed == 0 else f"{name}-seed{self.seed}")
 
     def stages(self, tasks: TaskSet) -> dict[str, Callable[[], Stage]]:
