@@ -4,7 +4,6 @@ key = sha256 of the canonical JSON of {stage, config after defaults, seed, input
 device class}. Wall-clock facts, paths and thread counts stay outside, so a folder that was moved is still the same one.
 """
 
-import ast
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -18,6 +17,7 @@ from typing import Any
 
 from ..errors import ConfigError, RunError
 from ..strict_json import load_json
+from .sources import Source, SourceMemory
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 RUNNER = frozenset(
@@ -33,6 +33,7 @@ RUNNER = frozenset(
             "presets",
             "progress",
             "robots",
+            "sources",
             "stage",
         ),
         "__init__",
@@ -140,30 +141,18 @@ def compute_versions(libraries: Sequence[str]) -> dict[str, str]:
     return versions
 
 
-class _WithoutText(ast.NodeTransformer):
-    """Drops docstrings and other bare strings, so that prose does not change a key."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        """A bare string is dropped; any other expression stays."""
-        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            return None
-        return self.generic_visit(node)
-
-
-def _find_imports(tree: ast.AST, file: Path, root: Path) -> Iterator[Path]:
+def _find_imports(source: Source, file: Path, root: Path) -> Iterator[Path]:
     """Files below `root`, or beside a user's `file`, that a module imports."""
     own = _is_packaged(file, root)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level > 0:
-            base = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
-            candidates = [base, *(base / alias.name for alias in node.names)]
-        elif isinstance(node, ast.ImportFrom) and not own:
-            candidates = [_find_module(f"{node.module}.{alias.name}", file, root) for alias in node.names]
-            candidates.append(_find_module(str(node.module), file, root))
-        elif isinstance(node, ast.Import) and not own:
-            candidates = [_find_module(alias.name, file, root) for alias in node.names]
-        else:
+    for level, module, names in source.imports:
+        if level > 0:
+            base = file.parents[level - 1].joinpath(*module.split(".")) if module else file.parents[level - 1]
+            candidates = [base, *(base / name for name in names)]
+        elif own:
             continue
+        else:
+            candidates = [_find_module(name if level < 0 else f"{module}.{name}", file, root) for name in names]
+            candidates += [_find_module(module, file, root)] if module else []
         for candidate in candidates:
             for path in (candidate.with_suffix(".py"), candidate / "__init__.py"):
                 if path.is_file() and (path.is_relative_to(root) or not own):
@@ -183,9 +172,13 @@ def _find_module(name: str, file: Path, root: Path) -> Path:
 
 @cache
 def _load_tree(file: Path, root: Path) -> tuple[str, tuple[Path, ...]]:
-    tree = ast.parse(file.read_bytes())
-    imports = tuple(sorted(set(_find_imports(tree, file, root))))
-    return ast.dump(_WithoutText().visit(tree)), imports
+    source = _open_memory().load(file)
+    return source.digest, tuple(sorted(set(_find_imports(source, file, root))))
+
+
+@cache
+def _open_memory() -> SourceMemory:
+    return SourceMemory(PACKAGE_ROOT / "__pycache__")
 
 
 @cache
@@ -209,6 +202,7 @@ def compute_code_digest(modules: str | tuple[str, ...], root: Path = PACKAGE_ROO
                 continue
             texts[name], imports = _load_tree(file, root)
             waiting.extend(imports)
+    _open_memory().save()
     return compute_digest(texts)
 
 
