@@ -79,7 +79,7 @@ VERBS = {
         ),
     ),
     "meta-train": Entry(
-        "verbs.train",
+        "verbs.meta_train",
         "MetaTrain",
         "Meta-train a policy over skills (or raw actions) on a set of training tasks.",
         (
