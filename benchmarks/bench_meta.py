@@ -33,6 +33,7 @@ from supple.meta.collect import Episodes, Seen, collect
 from supple.meta.simpl.agent import SimplAgent
 from supple.meta.simpl.config import SimplConfig
 from supple.meta.simpl.learner import SimplLearner
+from supple.meta.simpl.networks import multiplies_bfloat16
 from supple.meta.simpl.pool import view_of_all_tasks
 from supple.meta.space import SkillSpace
 from supple.robots.maze import MAX_SPEED, MazeBatch, make_maze_model
@@ -200,8 +201,9 @@ def make_learner(space: SkillSpace, config: SimplConfig) -> SimplLearner:
 
 
 def make_learners(space: SkillSpace, config: SimplConfig) -> dict[str, SimplLearner]:
-    """A learner of each precision."""
-    return {name: make_learner(space, replace(config, bfloat16=name == "bfloat16")) for name in ("float32", "bfloat16")}
+    """A learner of each precision that this processor multiplies in."""
+    names = ["float32", "bfloat16"] if multiplies_bfloat16(torch.device("cpu")) else ["float32"]
+    return {name: make_learner(space, replace(config, bfloat16=name == "bfloat16")) for name in names}
 
 
 def time_products(repeats: int) -> NDArray[np.float64]:
@@ -216,7 +218,7 @@ def time_products(repeats: int) -> NDArray[np.float64]:
 
 
 def measure_update(learners: dict[str, SimplLearner], threads: int) -> list[Record]:
-    """Milliseconds per update in float32 and bfloat16, and the part of the machine's product rate that is reached.
+    """Milliseconds per update in float32 and, where the processor has it, bfloat16; and the reached part of its rate.
 
     A round takes `policy_every` updates, of which one also updates the policy; times are per update.
     """
@@ -249,12 +251,12 @@ def measure_update(learners: dict[str, SimplLearner], threads: int) -> list[Reco
             metric = f"ms_per_update{suffix}"
             records.append({"method": name, "metric": metric, "at": at} | summarise(times[:, side, clock] * 1e3, 1))
         part = float(np.median(flops / times[:, 0, clock] / rate[:, clock]))
-        faster = float(np.median(times[:, 0, clock] / times[:, 1, clock]))
         peer = f"the best of torch.mm in float32, {threads} thread{'s' if threads > 1 else ''}"
-        for method, metric, ratio, other in (
-            ("float32", f"gflop_per_s{suffix} against torch.mm", part, peer),
-            ("bfloat16", f"ms_per_update{suffix} against float32", faster, "the same update in float32"),
-        ):
+        ratios = [("float32", f"gflop_per_s{suffix} against torch.mm", part, peer)]
+        if "bfloat16" in learners:
+            faster = float(np.median(times[:, 0, clock] / times[:, 1, clock]))
+            ratios += [("bfloat16", f"ms_per_update{suffix} against float32", faster, "the same update in float32")]
+        for method, metric, ratio, other in ratios:
             records.append({"method": method, "metric": metric, "at": at, "ratio": round(ratio, 3), "peer": other})
     return records
 

@@ -4,15 +4,14 @@ Gymnasium's Reacher with its target hidden: the arm has to find the target by tr
 target at each reset, so a subclass puts it where the task says.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 
-from supple.meta.simpl.config import FinetuneConfig, SimplConfig
-from supple.meta.simpl.deployment import DeploymentConfig
 from supple.pipeline.learners import SimplSettings
-from supple.pipeline.presets import RunConfig
+from supple.pipeline.presets import QUICK, RunConfig
 from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.settings.extract import ExtractConfig
 from supple.pipeline.settings.generate import GenerateConfig
@@ -71,20 +70,7 @@ PRESETS = {
         robot=REACHER,
         generate=GenerateConfig(steps=60_000, rows=20),
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=2_000)),
-        learner=SimplSettings(
-            config=SimplConfig(
-                bfloat16=False,
-                hidden=(128, 128, 128),
-                encoder_hidden=64,
-                learning_rate=1e-3,
-                target_rate=0.05,
-                posterior_tasks=12,
-                batch=64,
-                epochs=30,
-                pool_episodes=2000,
-            ),
-            deployment=DeploymentConfig(finetune=FinetuneConfig(bfloat16=False)),
-        ),
+        learner=SimplSettings(config=replace(QUICK, epochs=30, pool_episodes=2000)),
         adapt=AdaptStageConfig(episodes=60),
     ),
 }

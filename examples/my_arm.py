@@ -3,12 +3,11 @@
 The task is a place that the hand has to come within 10 cm of. The arm does not know the place: it finds it by trying.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
-from supple.meta.simpl.config import FinetuneConfig, SimplConfig
-from supple.meta.simpl.deployment import DeploymentConfig
 from supple.pipeline.learners import SimplSettings
-from supple.pipeline.presets import RunConfig
+from supple.pipeline.presets import QUICK, RunConfig
 from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.settings.extract import ExtractConfig
 from supple.pipeline.settings.generate import GenerateConfig
@@ -33,20 +32,7 @@ PRESETS = {
         robot=ARM,
         generate=GenerateConfig(steps=100_000),
         extract=ExtractConfig(skill=SkillConfig(kl_weight=3e-5, num_updates=2_000)),
-        learner=SimplSettings(
-            config=SimplConfig(
-                bfloat16=False,
-                hidden=(128, 128, 128),
-                encoder_hidden=64,
-                learning_rate=1e-3,
-                target_rate=0.05,
-                posterior_tasks=12,
-                batch=64,
-                epochs=40,
-                pool_episodes=2400,
-            ),
-            deployment=DeploymentConfig(finetune=FinetuneConfig(bfloat16=False)),
-        ),
+        learner=SimplSettings(config=replace(QUICK, epochs=40, pool_episodes=2400)),
         adapt=AdaptStageConfig(episodes=60),
     ),
 }

@@ -39,23 +39,24 @@ class RunConfig:
     adapt: AdaptStageConfig = field(default_factory=AdaptStageConfig)
 
 
+QUICK = SimplConfig(
+    hidden=(128, 128, 128),
+    encoder_hidden=64,
+    learning_rate=1e-3,
+    target_rate=0.05,
+    posterior_tasks=12,
+    batch=64,
+    epochs=60,
+    pool_episodes=800,
+)
+"""SiMPL with smaller networks and batches, for robots that meta-train in minutes."""
+
 PRESETS: dict[str, RunConfig] = {
     "demo": RunConfig(
         robot=Maze(layout_size=10, layout_seed=1, episode_steps=400, num_train_tasks=16, num_test_tasks=8),
         generate=GenerateConfig(steps=200_000),
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3, num_updates=3_000)),
-        learner=SimplSettings(
-            config=SimplConfig(
-                hidden=(128, 128, 128),
-                encoder_hidden=64,
-                learning_rate=1e-3,
-                target_rate=0.05,
-                posterior_tasks=12,
-                batch=64,
-                epochs=60,
-                pool_episodes=800,
-            )
-        ),
+        learner=SimplSettings(config=QUICK),
         adapt=AdaptStageConfig(episodes=80),
     ),
     "maze": RunConfig(

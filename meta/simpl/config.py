@@ -32,7 +32,7 @@ class SimplConfig:
     policy_every: Count = 2
     """Updates of the critics per update of policy and policy multipliers (published: 1)."""
     bfloat16: bool = True
-    """Run hidden layers in bfloat16 during updates (published: False)."""
+    """Run hidden layers in bfloat16 during updates if the processor multiplies in it (published: False)."""
     discount: Annotated[float, Range(0.0, 1.0, above=True, below=True)] = 0.99
     """gamma per decision (published)."""
     target_rate: Annotated[float, Range(0.0, 1.0, above=True)] = 0.02
@@ -123,6 +123,6 @@ class FinetuneConfig(Bounded):
     only_increase: bool = True
     """The multiplier can only grow (published for SiMPL; SPiRL: both ways)."""
     bfloat16: bool = True
-    """Run hidden layers in bfloat16 during updates (published: False)."""
+    """Run hidden layers in bfloat16 during updates if the processor multiplies in it (published: False)."""
     pool_episodes: Count = 320
     """Episodes kept (published: 20,000 transitions)."""

@@ -23,7 +23,7 @@ from ..collect import Episodes
 from ..space import ActionSpace
 from ..state import load_optimisers, named_part, optimiser_tensors
 from .config import FinetuneConfig
-from .networks import StackedMLP, inverse_softplus, residual_policy
+from .networks import StackedMLP, inverse_softplus, residual_policy, update_precision
 from .pool import EpisodePool, Transitions, view_of_own_task
 from .simpl import critic_loss, multiplier_loss, only_increase, policy_loss, soft_update, td_target
 
@@ -173,7 +173,7 @@ class Finetuner(nn.Module):
         return {"policy_kl": prior_kl.detach().mean(), "value": value.detach().mean()}
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.embedding.device.type, torch.bfloat16, enabled=self.config.bfloat16)
+        return update_precision(self.embedding.device, self.config.bfloat16)
 
     def _step(self, name: str, loss: Tensor, parameters: Sequence[nn.Parameter]) -> None:
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):

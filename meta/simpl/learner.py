@@ -27,7 +27,7 @@ from .adaptive_agent import SimplAdaptiveAgent
 from .agent import SimplAgent
 from .config import SimplConfig
 from .deployment import DeploymentConfig
-from .networks import inverse_softplus
+from .networks import inverse_softplus, update_precision
 from .pool import EpisodePool, view_of_all_tasks, view_of_own_task
 from .simpl import (
     critic_loss,
@@ -315,7 +315,7 @@ class SimplLearner:
         return metrics
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bfloat16)
+        return update_precision(self.device, self.config.bfloat16)
 
     def _step(self, name: str, loss: Tensor, parameters: Sequence[Tensor]) -> None:
         for parameter, gradient in zip(

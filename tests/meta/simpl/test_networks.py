@@ -17,7 +17,9 @@ from supple.meta.simpl.networks import (
     context_tokens,
     embedding_of,
     inverse_softplus,
+    multiplies_bfloat16,
     residual_policy,
+    update_precision,
 )
 from supple.meta.simpl.pool import Transitions
 from supple.skills.gaussian import Gaussian
@@ -173,3 +175,25 @@ def test_attention_is_scaled_by_the_full_width() -> None:
     logit = 4 * 2.0 / math.sqrt(8.0)
     expected = 2.0 + math.tanh(logit)  # query + (weight of +1) - (weight of -1)
     torch.testing.assert_close(block(query, keys), torch.full((1, 1, 8), expected))
+
+
+@pytest.mark.parametrize(
+    ("abilities", "wanted", "used"),
+    [
+        ({"avx512_bf16": True}, True, True),
+        ({"amx_bf16": True, "avx512_bf16": False}, True, True),
+        ({"bf16": True}, True, True),
+        ({"amx_bf16": True}, False, False),
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, True, False),
+        ({}, True, False),
+    ],
+)
+def test_updates_run_in_bfloat16_where_the_processor_multiplies_in_it(
+    monkeypatch: pytest.MonkeyPatch, abilities: dict[str, bool], wanted: bool, used: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
+    cpu = torch.device("cpu")
+    assert multiplies_bfloat16(cpu) == any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    with update_precision(cpu, wanted):
+        product = nn.functional.linear(torch.ones(2, 3), torch.ones(4, 3))
+    assert product.dtype == (torch.bfloat16 if used else torch.float32)
