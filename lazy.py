@@ -1,9 +1,12 @@
-"""Packages whose modules are loaded when one of their names is asked for (PEP 562)."""
+"""Packages (PEP 562) and tables whose modules are loaded when one of their names is asked for."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def make_getattr(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
@@ -20,3 +23,27 @@ def make_getattr(package: str, homes: Mapping[str, str]) -> Callable[[str], obje
         return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
 
     return find
+
+
+class LazyTable(Mapping[str, T]):
+    """Objects by name, each made by calling a class of `package` when it is first asked for."""
+
+    def __init__(self, package: str, homes: Mapping[str, tuple[str, str]]) -> None:
+        """Keeps the module and the class of each name."""
+        self._package, self._homes = package, homes
+        self._made: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        """The object of that name."""
+        if name not in self._made:
+            module, kind = self._homes[name]
+            self._made[name] = getattr(importlib.import_module(f"{self._package}.{module}"), kind)()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names in the order of the table; nothing is loaded for them."""
+        return iter(self._homes)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._homes)

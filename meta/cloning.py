@@ -14,41 +14,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..bounds import Batch, Bounded, Count, Positive, Range
 from ..errors import ConfigError, SpecError, TrainingFault
 from ..skills.gaussian import Gaussian
+from .config import CloneConfig
 from .distribution import Distribution, log_prob
 from .space import ActionSpace, ChoiceSpace, SkillSpace, UnitSpace
 
 Params = dict[str, Tensor]
 PolicyFunction = Callable[[Params, Tensor], Distribution]
 """From parameters and inputs (B, O + L) to the distribution over choices u; an `MlpPolicy` is one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloneConfig(Bounded):
-    """How a policy is cloned; the source gives no numbers."""
-
-    updates: Count = 2000
-    """Steps of Adam."""
-    batch: Batch = 256
-    """Samples of a step, drawn with replacement."""
-    learning_rate: Positive = 1e-3
-    """Of Adam."""
-    noise_dim: Annotated[int, Range(0, 2**14)] = 0
-    """L, axes of z ~ N(0, I) that the policy reads after the observation."""
-    least_scale: Positive = 0.1
-    """Standard deviations of the policy below this count as this, in units of the space's prior: a policy that copies
-    exact data would have none left to explore with."""
-    period: Count = 100
-    """Updates between two reports."""
 
 
 class Cloned(NamedTuple):

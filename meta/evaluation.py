@@ -17,33 +17,20 @@ E episodes of a round, B rollouts side by side that adapt together, G goal, T ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..bounds import Bounded, Count, CountFromZero
 from ..errors import ConfigError
 from ..robots.robot import RobotBatch
 from .adaptive import AdaptiveAgent
+from .config import EvaluationConfig
 from .space import ActionSpace
-from .trial import Trial, run_episodes
+from .trial import run_episodes
 
 Scores = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationConfig(Bounded):
-    """What every agent is given to learn a task with."""
-
-    trial: Trial = field(default_factory=Trial)
-    """Episodes of each round, and which of them are for exploration only."""
-    adapt_steps: CountFromZero = 0
-    """Steps of adaptation, S, each after a round of the trial's episodes; >= 0."""
-    trials: Count = 1
-    """Independent repetitions of the whole protocol in each task, M; > 0."""
 
 
 class Evaluation(NamedTuple):

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -32,7 +32,6 @@ from .space import ActionSpace, ChoiceSpace
 Params = dict[str, Tensor]
 """Named parameters, each with its own shape or (N, ...)."""
 
-Activation = Literal["relu", "tanh"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}
 LOG_SCALE_LOW = math.log(1e-6)
 """Smallest log standard deviation, in units of the prior's."""

@@ -24,8 +24,8 @@ from torch import Tensor
 from ..errors import RunError
 from .adaptive import AdaptiveAgent, MetaLearner
 from .collect import Episodes, collect
-from .evaluation import EvaluationConfig, evaluate_agent
-from .trial import Trial
+from .config import EvaluationConfig, Trial
+from .evaluation import evaluate_agent
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 CPU = torch.device("cpu")

@@ -10,7 +10,6 @@ Axes: R rows (tasks x rollouts), N episodes, K decisions of an episode, T decisi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,35 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..bounds import Count, CountFromZero, require_bounds
-from ..errors import ConfigError
 from ..robots.robot import RobotBatch
 from .collect import Episodes, Seen, collect
+from .config import Trial
 from .space import ActionSpace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """How often an actor tries one task."""
-
-    episodes: Count = 1
-    """N, episodes of a trial; > 0."""
-    exploration_episodes: CountFromZero = 0
-    """Number of first episodes that only explore: their rewards are seen but do not count (E-RL2, Stadie et al.,
-    "Some Considerations on Learning to Explore via Meta-Reinforcement Learning", 2018, Eq. 8)."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        require_bounds(self)
-        if self.exploration_episodes >= self.episodes:
-            raise ConfigError(
-                f"Trial.exploration_episodes: expected 0 or more and fewer than episodes = {self.episodes}, got "
-                f"{self.exploration_episodes}; lower it"
-            )
 
 
 class Actor(Protocol):

@@ -10,31 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from ..bounds import Bounded, Count, Positive, Range
+from .config import TrustRegion
 
 Params = dict[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustRegion(Bounded):
-    """How far a step may go, and how it is found."""
-
-    max_kl: Positive = 0.01
-    """Largest mean KL(old || new) of a step, nats (published)."""
-    iterations: Count = 10
-    """Of conjugate gradients (published)."""
-    damping: Positive = 1e-5
-    """Added to the diagonal of the Hessian of the KL (published)."""
-    shrink: Annotated[float, Range(0.0, 1.0, above=True, below=True)] = 0.8
-    """Factor between two steps of the line search (published)."""
-    backtracks: Count = 15
-    """Steps that the line search tries (published)."""
 
 
 def flatten(values: Sequence[Tensor]) -> Tensor:

@@ -1,13 +1,16 @@
 """Action spaces by name: what a policy chooses in, made for a robot and, where it needs one, a skill model."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ..errors import RunError
-from ..meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from ..robots.spec import RobotSpec
-from ..skills.checkpoint import load_skill_model
-from ..skills.model import SkillModel
+
+if TYPE_CHECKING:
+    from ..meta.space import ActionSpace
+    from ..skills.model import SkillModel
 
 Space = Literal["choice", "raw", "skill", "unit"]
 """`choice` for robots with named actions; `unit` puts the limits of the others at -1 and 1; `skill` are trained skills,
@@ -30,6 +33,8 @@ def make_space(name: Space, spec: RobotSpec, skills: Path | None = None, device:
         SpecError: The robot has no such actions, or the skills are for another robot.
         RunError: There is no whole skill model at `skills`, or none is given.
     """
+    from ..meta.space import ChoiceSpace, RawSpace, SkillSpace, UnitSpace
+
     if name == "choice":
         return ChoiceSpace(spec)
     if name == "unit":
@@ -47,6 +52,8 @@ def load_skills(folder: Path, spec: RobotSpec) -> SkillModel:
         RunError: There is no whole one.
         SpecError: It is for another robot.
     """
+    from ..skills.checkpoint import load_skill_model
+
     model = load_skill_model(folder)
     spec.require_source(model.robot, str(folder))
     return model

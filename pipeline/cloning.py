@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..datasets.store import EpisodeStore, find_store, open_store
 from ..datasets.windows import WindowSampler
-from ..meta.cloning import CloneConfig, Cloned, clone, module_policy, play_latents
+from ..meta.cloning import Cloned, clone, module_policy, play_latents
+from ..meta.config import CloneConfig
 from ..meta.policy import Params
 from ..meta.space import ActionSpace
 from ..meta.state import named_part

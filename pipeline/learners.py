@@ -1,112 +1,111 @@
 """Meta-learners by name: settings, how each is made, how it becomes a bundle, and which files are its code.
 
-A learner is one row of `LEARNERS`. A learner of your own needs the same three things: settings that keep
-`LearnerSettings` (a frozen dataclass), an exporter (a function of the trained learner on the CPU and of the settings),
-and the files whose code decides its result.
+A learner is one row of `LEARNERS`. A learner of your own needs the same: settings, which are a frozen dataclass and a
+`LearnerSettings`, and a row of them.
 
-    ROW = LearnerRow(MySettings(), export_mine, ())  # in my_learner.py; --learner my_learner.py:ROW
+    ROW = LearnerRow(MySettings(), ())  # in my_learner.py; --learner my_learner.py:ROW
+
+Learners and exporters are imported when they are made: settings alone are read without torch.
 
 Axes: N train tasks, G goal.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..adapt.host.exported import Exported
-from ..adapt.host.maesn import export_maesn
-from ..adapt.host.maml import export_maml
-from ..adapt.host.mlsh import export_mlsh
-from ..adapt.host.pearl import export_pearl
-from ..adapt.host.ppo import export_ppo
-from ..adapt.host.recurrent_updater import export_recurrent_updater
-from ..adapt.host.rl2 import export_rl2
-from ..adapt.host.sac import export_pearl_ft, export_sac
-from ..adapt.host.simpl import export_simpl, export_spirl
-from ..adapt.host.varibad import export_varibad
 from ..errors import BundleError, ConfigError
-from ..meta.adaptive import AdaptiveAgent, MetaLearner
-from ..meta.baselines.distral import DistralConfig
-from ..meta.baselines.distral_learner import DistralLearner
-from ..meta.baselines.ppo import PpoConfig
-from ..meta.baselines.ppo_learner import PpoLearner
-from ..meta.baselines.sac_agent import TaskSacConfig
-from ..meta.baselines.sac_learner import SacLearner
-from ..meta.cloning import CloneConfig
-from ..meta.evaluation import EvaluationConfig
-from ..meta.gradient.learned_rule import LearnedRule
-from ..meta.gradient.maesn import MaesnConfig
-from ..meta.gradient.maesn_learner import MaesnLearner
-from ..meta.gradient.maml import MamlConfig
-from ..meta.gradient.maml_learner import MamlLearner
-from ..meta.hierarchy.mlsh import MlshConfig
-from ..meta.hierarchy.mlsh_learner import MlshLearner
-from ..meta.inference.pearl import PearlConfig
-from ..meta.inference.pearl_learner import PearlLearner, ShapedReward
-from ..meta.inference.varibad import VaribadConfig
-from ..meta.inference.varibad_learner import VaribadLearner
-from ..meta.memory.recurrent_updater import RecurrentUpdaterConfig
-from ..meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
-from ..meta.memory.rl2 import Rl2Config
-from ..meta.memory.rl2_learner import Rl2Learner
-from ..meta.simpl.config import SimplConfig
+from ..meta.baselines.config import DistralConfig, PpoConfig, TaskSacConfig
+from ..meta.config import CloneConfig, EvaluationConfig, Trial
+from ..meta.gradient.config import LearnedRuleConfig, MaesnConfig, MamlConfig
+from ..meta.hierarchy.config import MlshConfig
+from ..meta.inference.config import PearlConfig, VaribadConfig
+from ..meta.memory.config import RecurrentUpdaterConfig, Rl2Config
+from ..meta.simpl.config import SimplConfig, SpirlConfig
 from ..meta.simpl.deployment import DeploymentConfig
-from ..meta.simpl.learner import SimplLearner
-from ..meta.simpl.spirl import SpirlConfig, SpirlLearner
-from ..meta.space import ActionSpace
-from ..meta.trial import Trial
 from ..robots.navigation import Navigation, NavigationBatch
-from ..robots.robot import Float, RobotBatch
-from ..robots.spec import RobotSpec
-from .cloning import clone_maml, clone_pearl, describe, open_play
 from .keys import compute_plain
 from .plain_config import read_config
 from .robots import load_user_module
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..adapt.host.exported import Exported
+    from ..meta.adaptive import AdaptiveAgent, MetaLearner
+    from ..meta.baselines.distral_learner import DistralLearner
+    from ..meta.baselines.ppo_learner import PpoLearner
+    from ..meta.baselines.sac_learner import SacLearner
+    from ..meta.gradient.maesn_learner import MaesnLearner
+    from ..meta.gradient.maml_learner import MamlLearner
+    from ..meta.hierarchy.mlsh_learner import MlshLearner
+    from ..meta.inference.pearl_learner import PearlLearner, ShapedReward
+    from ..meta.inference.varibad_learner import VaribadLearner
+    from ..meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
+    from ..meta.memory.rl2_learner import Rl2Learner
+    from ..meta.simpl.learner import SimplLearner
+    from ..meta.simpl.spirl import SpirlLearner
+    from ..meta.space import ActionSpace
+    from ..robots.robot import Float, RobotBatch
+    from ..robots.spec import RobotSpec
 
 EPISODES = EvaluationConfig(trial=Trial(episodes=20))
 STEPS = EvaluationConfig(adapt_steps=19)
 
 
-class Made(NamedTuple):
-    """A learner, and how agents are made of it."""
+class LearnerSettings(ABC):
+    """A learner with its settings; its subclasses are frozen dataclasses, which are part of the key.
 
-    learner: MetaLearner
-    make_agent: Callable[[int], AdaptiveAgent]
-    """From the seed of the agent's exploration."""
+    Methods that make something take `learner` as `make_learner` made it. A field may take the place of a property.
+    """
 
+    __slots__ = ()
 
-class LearnerSettings(Protocol):
-    """A learner with its settings: a frozen dataclass, part of the key."""
+    method: str
+    """What records call it."""
+    config: Any
+    """What the learner is trained with."""
 
-    @property
-    def method(self) -> str:
-        """What records call it."""
-        ...
-
+    @abstractmethod
     def rows(self, tasks: int) -> int:
         """Robots that the training steps side by side, with so many train tasks."""
-        ...
 
     @property
     def iterations(self) -> int:
         """Length of the training."""
-        ...
+        return int(self.config.iterations)
 
     @property
     def rollouts(self) -> int:
-        """Episodes side by side from which the agent learns one test task."""
-        ...
+        """Episodes side by side from which the agent learns one test task; 1: each row learns for itself."""
+        return 1
 
     @property
+    @abstractmethod
     def evaluation(self) -> EvaluationConfig:
         """Default budget of the agent in a test task."""
-        ...
 
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
+    @abstractmethod
+    def load_class(self) -> Callable[..., MetaLearner]:
+        """Imports the learner's class; settings beside `config` that it takes are bound."""
+
+    def make_learner(
+        self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str
+    ) -> MetaLearner:
         """The learner before its first iteration; `robot` is kept and `goals` are the train goals, shape (N, G)."""
-        ...
+        return self.load_class()(space, robot, goals, self.config, seed=seed, device=device)
+
+    @abstractmethod
+    def make_agent(self, learner: Any, seed: int) -> AdaptiveAgent:
+        """An agent that adapts; `seed` is that of its exploration."""
+
+    @abstractmethod
+    def export(self, learner: Any) -> Exported:
+        """What a bundle of the trained learner, on the CPU, holds."""
 
 
 class FromPlay(ABC):
@@ -114,7 +113,9 @@ class FromPlay(ABC):
 
     __slots__ = ()
 
-    @abstractmethod
+    cloning: CloneConfig
+    """How the first policy is cloned."""
+
     def require_play(self, play: Path, spec: RobotSpec) -> None:
         """Checks that the data are of such a robot, before anything is run.
 
@@ -122,10 +123,13 @@ class FromPlay(ABC):
             StoreError: There is no whole store at `play`.
             SpecError: The data are of another robot.
         """
+        from .cloning import open_play
+
+        open_play(play, spec)
 
     @abstractmethod
     def start(self, learner: Any, play: Path) -> str:
-        """Changes the first parameters of a learner that `make` made; returns a line about the result, for people.
+        """Changes the first parameters of a learner that `make_learner` made; returns a line about the result.
 
         Raises:
             StoreError: There is no whole store at `play`.
@@ -134,7 +138,7 @@ class FromPlay(ABC):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SimplSettings:
+class SimplSettings(LearnerSettings):
     """SiMPL's settings in meta-training and in a new task."""
 
     method: str = "simpl"
@@ -161,28 +165,30 @@ class SimplSettings:
         return self.config.epochs
 
     @property
-    def rollouts(self) -> int:
-        """See `LearnerSettings.rollouts`: each row learns for itself."""
-        return 1
-
-    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: a hundred episodes, of which the first explore."""
         explored = self.deployment.exploration_episodes
         return EvaluationConfig(trial=Trial(episodes=max(100, explored + 1), exploration_episodes=explored))
 
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
-        """See `LearnerSettings.make`."""
-        learner = SimplLearner(space, robot, goals, self.config, seed=seed, device=device)
+    def load_class(self) -> Callable[..., MetaLearner]:
+        """See `LearnerSettings.load_class`."""
+        from ..meta.simpl.learner import SimplLearner
 
-        def make_agent(agent_seed: int) -> AdaptiveAgent:
-            return learner.agent(self.deployment, seed=agent_seed)
+        return SimplLearner
 
-        return Made(learner, make_agent)
+    def make_agent(self, learner: SimplLearner, seed: int) -> AdaptiveAgent:
+        """See `LearnerSettings.make_agent`."""
+        return learner.agent(self.deployment, seed=seed)
+
+    def export(self, learner: SimplLearner) -> Exported:
+        """See `LearnerSettings.export`."""
+        from ..adapt.host.simpl import export_simpl
+
+        return export_simpl(learner, self.deployment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpirlSettings:
+class SpirlSettings(LearnerSettings):
     """SPiRL's settings: each task is learned from scratch, over skills or raw actions."""
 
     method: str = "spirl"
@@ -194,38 +200,35 @@ class SpirlSettings:
         return self.config.tasks
 
     @property
-    def iterations(self) -> int:
-        """See `LearnerSettings.iterations`."""
-        return self.config.iterations
-
-    @property
-    def rollouts(self) -> int:
-        """See `LearnerSettings.rollouts`: each row learns for itself."""
-        return 1
-
-    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: a hundred episodes."""
         return EvaluationConfig(trial=Trial(episodes=100))
 
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
-        """See `LearnerSettings.make`."""
-        learner = SpirlLearner(space, robot, goals, self.config, seed=seed, device=device)
+    def load_class(self) -> Callable[..., MetaLearner]:
+        """See `LearnerSettings.load_class`."""
+        from ..meta.simpl.spirl import SpirlLearner
 
-        def make_agent(agent_seed: int) -> AdaptiveAgent:
-            return learner.agent(seed=agent_seed)
+        return SpirlLearner
 
-        return Made(learner, make_agent)
+    def make_agent(self, learner: SpirlLearner, seed: int) -> AdaptiveAgent:
+        """See `LearnerSettings.make_agent`."""
+        return learner.agent(seed=seed)
+
+    def export(self, learner: SpirlLearner) -> Exported:
+        """See `LearnerSettings.export`."""
+        from ..adapt.host.simpl import export_spirl
+
+        return export_spirl(learner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MamlSettings:
+class MamlSettings(LearnerSettings):
     """MAML's settings in training and at test time."""
 
     method: str = "maml"
     """What records call it; its variants have names of their own."""
     config: MamlConfig = field(default_factory=MamlConfig)
-    rule: LearnedRule | None = None
+    rule: LearnedRuleConfig | None = None
     """The inner update where it is learned as a network; None descends the gradient as `config` says."""
     rollouts: int = 40
     """Episodes of a test task before each gradient step (Finn et al.: 4000 decisions, 40 episodes)."""
@@ -237,27 +240,30 @@ class MamlSettings:
         return self.config.tasks * self.config.episodes
 
     @property
-    def iterations(self) -> int:
-        """See `LearnerSettings.iterations`."""
-        return self.config.iterations
-
-    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: three steps (Finn et al.)."""
         return EvaluationConfig(adapt_steps=3)
 
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
-        """See `LearnerSettings.make`."""
-        learner = MamlLearner(space, robot, goals, self.config, update=self.rule, seed=seed, device=device)
+    def load_class(self) -> Callable[..., MetaLearner]:
+        """See `LearnerSettings.load_class`."""
+        from ..meta.gradient.learned_rule import LearnedRule
+        from ..meta.gradient.maml_learner import MamlLearner
 
-        def make_agent(agent_seed: int) -> AdaptiveAgent:
-            return learner.agent(rollouts=self.rollouts, later_scale=self.later_scale, seed=agent_seed)
+        return partial(MamlLearner, update=None if self.rule is None else LearnedRule(**asdict(self.rule)))
 
-        return Made(learner, make_agent)
+    def make_agent(self, learner: MamlLearner, seed: int) -> AdaptiveAgent:
+        """See `LearnerSettings.make_agent`."""
+        return learner.agent(rollouts=self.rollouts, later_scale=self.later_scale, seed=seed)
+
+    def export(self, learner: MamlLearner) -> Exported:
+        """See `LearnerSettings.export`."""
+        from ..adapt.host.maml import export_maml
+
+        return export_maml(learner, later_scale=self.later_scale)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaesnSettings:
+class MaesnSettings(LearnerSettings):
     """MAESN's settings in training and at test time."""
 
     method: str = "maesn"
@@ -273,27 +279,29 @@ class MaesnSettings:
         return self.config.tasks * self.config.episodes
 
     @property
-    def iterations(self) -> int:
-        """See `LearnerSettings.iterations`."""
-        return self.config.iterations
-
-    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: three steps."""
         return EvaluationConfig(adapt_steps=3)
 
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
-        """See `LearnerSettings.make`."""
-        learner = MaesnLearner(space, robot, goals, self.config, seed=seed, device=device)
+    def load_class(self) -> Callable[..., MetaLearner]:
+        """See `LearnerSettings.load_class`."""
+        from ..meta.gradient.maesn_learner import MaesnLearner
 
-        def make_agent(agent_seed: int) -> AdaptiveAgent:
-            return learner.agent(rollouts=self.rollouts, later_scale=self.later_scale, seed=agent_seed)
+        return MaesnLearner
 
-        return Made(learner, make_agent)
+    def make_agent(self, learner: MaesnLearner, seed: int) -> AdaptiveAgent:
+        """See `LearnerSettings.make_agent`."""
+        return learner.agent(rollouts=self.rollouts, later_scale=self.later_scale, seed=seed)
+
+    def export(self, learner: MaesnLearner) -> Exported:
+        """See `LearnerSettings.export`."""
+        from ..adapt.host.maesn import export_maesn
+
+        return export_maesn(learner, later_scale=self.later_scale)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PearlSettings:
+class PearlSettings(LearnerSettings):
     """PEARL's settings in training and at test time."""
 
     method: str = "pearl"
@@ -316,39 +324,42 @@ class PearlSettings:
         return self.config.tasks * self.config.rollouts
 
     @property
-    def iterations(self) -> int:
-        """See `LearnerSettings.iterations`."""
-        return self.config.iterations
-
-    @property
-    def rollouts(self) -> int:
-        """See `LearnerSettings.rollouts`: each row learns for itself."""
-        return 1
-
-    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: twenty episodes; with fine-tuning a step of adaptation after each."""
         return EPISODES if self.fine_tuning is None else STEPS
 
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
-        """See `LearnerSettings.make`."""
-        learner = PearlLearner(
-            space, robot, goals, self.config, shaped_reward=self._shaped_reward(), seed=seed, device=device
+    def load_class(self) -> Callable[..., MetaLearner]:
+        """See `LearnerSettings.load_class`."""
+        from ..meta.inference.pearl_learner import PearlLearner
+
+        return partial(PearlLearner, shaped_reward=self._shaped_reward())
+
+    def make_agent(self, learner: PearlLearner, seed: int) -> AdaptiveAgent:
+        """See `LearnerSettings.make_agent`; inference acts by the mode, fine-tuning wants samples."""
+        if self.fine_tuning is None:
+            return learner.agent(prior_episodes=self.prior_episodes, greedy=self.greedy, seed=seed)
+        return learner.fine_tuned_agent(
+            self.fine_tuning,
+            inference_episodes=self.inference_episodes,
+            prior_episodes=self.prior_episodes,
+            greedy=self.greedy,
+            seed=seed,
         )
 
-        def make_agent(agent_seed: int) -> AdaptiveAgent:
-            if self.fine_tuning is None:
-                return learner.agent(prior_episodes=self.prior_episodes, greedy=self.greedy, seed=agent_seed)
-            # inference acts by the mode, fine-tuning wants samples
-            return learner.fine_tuned_agent(
-                self.fine_tuning,
-                inference_episodes=self.inference_episodes,
-                prior_episodes=self.prior_episodes,
-                greedy=self.greedy,
-                seed=agent_seed,
-            )
+    def export(self, learner: PearlLearner) -> Exported:
+        """See `LearnerSettings.export`."""
+        from ..adapt.host.pearl import export_pearl
+        from ..adapt.host.sac import export_pearl_ft
 
-        return Made(learner, make_agent)
+        if self.fine_tuning is None:
+            return export_pearl(learner, prior_episodes=self.prior_episodes, greedy=self.greedy)
+        return export_pearl_ft(
+            learner,
+            self.fine_tuning,
+            inference_episodes=self.inference_episodes,
+            prior_episodes=self.prior_episodes,
+            greedy=self.greedy,
+        )
 
     def _shaped_reward(self) -> ShapedReward | None:
         if self.shaped is None:
@@ -362,7 +373,7 @@ class PearlSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SacSettings:
+class SacSettings(LearnerSettings):
     """SAC from scratch in each test task; training is a rehearsal on train tasks that nothing is taken from."""
 
     method: str = "sac"
@@ -387,21 +398,28 @@ class SacSettings:
         """See `LearnerSettings.evaluation`: twenty episodes, with a step of adaptation after each."""
         return STEPS
 
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
-        """See `LearnerSettings.make`."""
-        learner = SacLearner(
-            space, robot, goals, self.config, tasks=self.tasks, iterations=self.iterations, seed=seed, device=device
-        )
+    def load_class(self) -> Callable[..., MetaLearner]:
+        """See `LearnerSettings.load_class`."""
+        from ..meta.baselines.sac_learner import SacLearner
 
-        def make_agent(agent_seed: int) -> AdaptiveAgent:
-            # its weights are drawn in each task: with the evaluation's seed alone every seed would be the same run
-            return learner.agent(seed=agent_seed + seed)
+        return partial(SacLearner, tasks=self.tasks, iterations=self.iterations)
 
-        return Made(learner, make_agent)
+    def make_agent(self, learner: SacLearner, seed: int) -> AdaptiveAgent:
+        """See `LearnerSettings.make_agent`.
+
+        Its weights are drawn in each task: with the evaluation's seed alone every seed would be the same run.
+        """
+        return learner.agent(seed=seed + learner.seed)
+
+    def export(self, learner: SacLearner) -> Exported:
+        """See `LearnerSettings.export`."""
+        from ..adapt.host.sac import export_sac
+
+        return export_sac(learner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rl2Settings:
+class Rl2Settings(LearnerSettings):
     """RL2's settings in training and at test time."""
 
     method: str = "rl2"
@@ -415,32 +433,29 @@ class Rl2Settings:
         return self.config.trials
 
     @property
-    def iterations(self) -> int:
-        """See `LearnerSettings.iterations`."""
-        return self.config.iterations
-
-    @property
-    def rollouts(self) -> int:
-        """See `LearnerSettings.rollouts`: each row learns for itself."""
-        return 1
-
-    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: one trial as in training."""
         return EvaluationConfig(trial=self.config.trial)
 
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
-        """See `LearnerSettings.make`."""
-        learner = Rl2Learner(space, robot, goals, self.config, seed=seed, device=device)
+    def load_class(self) -> Callable[..., MetaLearner]:
+        """See `LearnerSettings.load_class`."""
+        from ..meta.memory.rl2_learner import Rl2Learner
 
-        def make_agent(agent_seed: int) -> AdaptiveAgent:
-            return learner.agent(greedy=self.greedy, seed=agent_seed)
+        return Rl2Learner
 
-        return Made(learner, make_agent)
+    def make_agent(self, learner: Rl2Learner, seed: int) -> AdaptiveAgent:
+        """See `LearnerSettings.make_agent`."""
+        return learner.agent(greedy=self.greedy, seed=seed)
+
+    def export(self, learner: Rl2Learner) -> Exported:
+        """See `LearnerSettings.export`."""
+        from ..adapt.host.rl2 import export_rl2
+
+        return export_rl2(learner, greedy=self.greedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecurrentUpdaterSettings:
+class RecurrentUpdaterSettings(LearnerSettings):
     """The recurrent updater's settings in training and at test time."""
 
     method: str = "recurrent-updater"
@@ -454,27 +469,29 @@ class RecurrentUpdaterSettings:
         return self.config.tasks * max(self.config.support, self.config.query)
 
     @property
-    def iterations(self) -> int:
-        """See `LearnerSettings.iterations`."""
-        return self.config.iterations
-
-    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: as many updates as in training."""
         return EvaluationConfig(adapt_steps=self.config.rounds)
 
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
-        """See `LearnerSettings.make`."""
-        learner = RecurrentUpdaterLearner(space, robot, goals, self.config, seed=seed, device=device)
+    def load_class(self) -> Callable[..., MetaLearner]:
+        """See `LearnerSettings.load_class`."""
+        from ..meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
 
-        def make_agent(agent_seed: int) -> AdaptiveAgent:
-            return learner.agent(rollouts=self.rollouts, seed=agent_seed)
+        return RecurrentUpdaterLearner
 
-        return Made(learner, make_agent)
+    def make_agent(self, learner: RecurrentUpdaterLearner, seed: int) -> AdaptiveAgent:
+        """See `LearnerSettings.make_agent`."""
+        return learner.agent(rollouts=self.rollouts, seed=seed)
+
+    def export(self, learner: RecurrentUpdaterLearner) -> Exported:
+        """See `LearnerSettings.export`."""
+        from ..adapt.host.recurrent_updater import export_recurrent_updater
+
+        return export_recurrent_updater(learner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VaribadSettings:
+class VaribadSettings(LearnerSettings):
     """variBAD's settings in training and at test time."""
 
     method: str = "varibad"
@@ -488,32 +505,29 @@ class VaribadSettings:
         return self.config.trials
 
     @property
-    def iterations(self) -> int:
-        """See `LearnerSettings.iterations`."""
-        return self.config.iterations
-
-    @property
-    def rollouts(self) -> int:
-        """See `LearnerSettings.rollouts`: each row learns for itself."""
-        return 1
-
-    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: one trial as in training."""
         return EvaluationConfig(trial=self.config.trial)
 
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
-        """See `LearnerSettings.make`."""
-        learner = VaribadLearner(space, robot, goals, self.config, seed=seed, device=device)
+    def load_class(self) -> Callable[..., MetaLearner]:
+        """See `LearnerSettings.load_class`."""
+        from ..meta.inference.varibad_learner import VaribadLearner
 
-        def make_agent(agent_seed: int) -> AdaptiveAgent:
-            return learner.agent(greedy=self.greedy, seed=agent_seed)
+        return VaribadLearner
 
-        return Made(learner, make_agent)
+    def make_agent(self, learner: VaribadLearner, seed: int) -> AdaptiveAgent:
+        """See `LearnerSettings.make_agent`."""
+        return learner.agent(greedy=self.greedy, seed=seed)
+
+    def export(self, learner: VaribadLearner) -> Exported:
+        """See `LearnerSettings.export`."""
+        from ..adapt.host.varibad import export_varibad
+
+        return export_varibad(learner, greedy=self.greedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MlshSettings:
+class MlshSettings(LearnerSettings):
     """MLSH's settings in training and at test time."""
 
     method: str = "mlsh"
@@ -529,27 +543,29 @@ class MlshSettings:
         return self.config.groups * self.config.rollouts
 
     @property
-    def iterations(self) -> int:
-        """See `LearnerSettings.iterations`."""
-        return self.config.iterations
-
-    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: ten steps."""
         return EvaluationConfig(adapt_steps=10)
 
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
-        """See `LearnerSettings.make`."""
-        learner = MlshLearner(space, robot, goals, self.config, seed=seed, device=device)
+    def load_class(self) -> Callable[..., MetaLearner]:
+        """See `LearnerSettings.load_class`."""
+        from ..meta.hierarchy.mlsh_learner import MlshLearner
 
-        def make_agent(agent_seed: int) -> AdaptiveAgent:
-            return learner.agent(rollouts=self.rollouts, random_choice=self.random_choice, seed=agent_seed)
+        return MlshLearner
 
-        return Made(learner, make_agent)
+    def make_agent(self, learner: MlshLearner, seed: int) -> AdaptiveAgent:
+        """See `LearnerSettings.make_agent`."""
+        return learner.agent(rollouts=self.rollouts, random_choice=self.random_choice, seed=seed)
+
+    def export(self, learner: MlshLearner) -> Exported:
+        """See `LearnerSettings.export`."""
+        from ..adapt.host.mlsh import export_mlsh
+
+        return export_mlsh(learner, random_choice=self.random_choice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PpoSettings:
+class PpoSettings(LearnerSettings):
     """PPO's settings in training and at test time."""
 
     method: str = "ppo"
@@ -560,60 +576,43 @@ class PpoSettings:
 
     def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
-        return self.config.tasks * self.config.episodes
-
-    @property
-    def iterations(self) -> int:
-        """See `LearnerSettings.iterations`."""
-        return self.config.iterations
+        return int(self.config.tasks * self.config.episodes)
 
     @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: ten steps."""
         return EvaluationConfig(adapt_steps=10)
 
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
-        """See `LearnerSettings.make`."""
-        learner = PpoLearner(space, robot, goals, self.config, seed=seed, device=device)
+    def load_class(self) -> Callable[..., MetaLearner]:
+        """See `LearnerSettings.load_class`."""
+        from ..meta.baselines.ppo_learner import PpoLearner
 
-        def make_agent(agent_seed: int) -> AdaptiveAgent:
-            return learner.agent(rollouts=self.rollouts, seed=agent_seed)
+        return PpoLearner
 
-        return Made(learner, make_agent)
+    def make_agent(self, learner: PpoLearner | DistralLearner, seed: int) -> AdaptiveAgent:
+        """See `LearnerSettings.make_agent`."""
+        return learner.agent(rollouts=self.rollouts, seed=seed)
+
+    def export(self, learner: PpoLearner | DistralLearner) -> Exported:
+        """See `LearnerSettings.export`."""
+        from ..adapt.host.ppo import export_ppo
+
+        return export_ppo(learner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DistralSettings:
-    """Distral's settings in training and at test time."""
+class DistralSettings(PpoSettings):
+    """Distral's settings in training and at test time, where it fine-tunes as PPO does."""
 
     method: str = "distral"
     """What records call it."""
-    config: DistralConfig = field(default_factory=DistralConfig)
-    rollouts: int = 40
-    """Episodes of a test task before each step of fine-tuning, as for MAML."""
+    config: DistralConfig = field(default_factory=DistralConfig)  # type: ignore[assignment]  # both have rows
 
-    def rows(self, tasks: int) -> int:
-        """See `LearnerSettings.rows`."""
-        return self.config.tasks * self.config.episodes
+    def load_class(self) -> Callable[..., MetaLearner]:
+        """See `LearnerSettings.load_class`."""
+        from ..meta.baselines.distral_learner import DistralLearner
 
-    @property
-    def iterations(self) -> int:
-        """See `LearnerSettings.iterations`."""
-        return self.config.iterations
-
-    @property
-    def evaluation(self) -> EvaluationConfig:
-        """See `LearnerSettings.evaluation`: ten steps."""
-        return EvaluationConfig(adapt_steps=10)
-
-    def make(self, space: ActionSpace, robot: RobotBatch, goals: Float, *, seed: int, device: str) -> Made:
-        """See `LearnerSettings.make`."""
-        learner = DistralLearner(space, robot, goals, self.config, seed=seed, device=device)
-
-        def make_agent(agent_seed: int) -> AdaptiveAgent:
-            return learner.agent(rollouts=self.rollouts, seed=agent_seed)
-
-        return Made(learner, make_agent)
+        return DistralLearner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -633,12 +632,10 @@ class BcPearlSettings(PearlSettings, FromPlay):
         """
         require_noise(self.cloning, self.config.embedding_dim, "BcPearlSettings")
 
-    def require_play(self, play: Path, spec: RobotSpec) -> None:
-        """See `FromPlay.require_play`."""
-        open_play(play, spec)
-
     def start(self, learner: PearlLearner, play: Path) -> str:
         """See `FromPlay.start`."""
+        from .cloning import clone_pearl, describe
+
         return describe(clone_pearl(learner, play, self.cloning))
 
 
@@ -659,12 +656,10 @@ class BcMamlSettings(MamlSettings, FromPlay):
         """
         require_noise(self.cloning, 0, "BcMamlSettings")
 
-    def require_play(self, play: Path, spec: RobotSpec) -> None:
-        """See `FromPlay.require_play`."""
-        open_play(play, spec)
-
     def start(self, learner: MamlLearner, play: Path) -> str:
         """See `FromPlay.start`."""
+        from .cloning import clone_maml, describe
+
         return describe(clone_maml(learner, play, self.cloning))
 
 
@@ -681,70 +676,45 @@ def require_noise(cloning: CloneConfig, expected: int, where: str) -> None:
         )
 
 
-Exporter = Callable[[Any, Any], Exported]
-"""Of the trained learner, on the CPU, and its settings."""
-
-
 class LearnerRow(NamedTuple):
     """All that the pipeline has to know of a learner."""
 
     settings: LearnerSettings
     """Those that it has unless the command line says otherwise."""
-    export: Exporter
     modules: tuple[str, ...]
     """Files below the package root, or a user's own: with what they import, the code version of a training."""
+    export_modules: tuple[str, ...] = ()
+    """Files of `settings.export`: with `modules`, the code version of an export."""
     keep: tuple[str, ...] = ()
     """Beginnings of the names of the tensors that the learner needs to be exported (`load_kept`), where its whole state
     is much larger; none keeps the state."""
 
 
-def _export_pearl(learner: PearlLearner, settings: PearlSettings) -> Exported:
-    if settings.fine_tuning is None:
-        return export_pearl(learner, prior_episodes=settings.prior_episodes, greedy=settings.greedy)
-    return export_pearl_ft(
-        learner,
-        settings.fine_tuning,
-        inference_episodes=settings.inference_episodes,
-        prior_episodes=settings.prior_episodes,
-        greedy=settings.greedy,
-    )
-
-
 def _maml(settings: MamlSettings, *modules: str) -> LearnerRow:
-    return LearnerRow(
-        settings,
-        lambda learner, given: export_maml(learner, later_scale=given.later_scale),
-        ("meta/gradient/maml_learner.py", "meta/gradient/learned_rule.py", *modules),
-    )
+    code = ("meta/gradient/maml_learner.py", "meta/gradient/learned_rule.py", *modules)
+    return LearnerRow(settings, code, ("adapt/host/maml.py",))
 
 
 def _pearl(settings: PearlSettings, *modules: str) -> LearnerRow:
-    return LearnerRow(settings, _export_pearl, ("meta/inference/pearl_learner.py", *modules))
+    code = ("meta/inference/pearl_learner.py", *modules)
+    return LearnerRow(settings, code, ("adapt/host/pearl.py", "adapt/host/sac.py"))
 
 
 def _rl2(settings: Rl2Settings) -> LearnerRow:
-    return LearnerRow(
-        settings,
-        lambda learner, given: export_rl2(learner, greedy=given.greedy),
-        ("meta/memory/rl2_learner.py",),
-    )
+    return LearnerRow(settings, ("meta/memory/rl2_learner.py",), ("adapt/host/rl2.py",))
 
 
 LEARNERS: dict[str, LearnerRow] = {
     "simpl": LearnerRow(
         SimplSettings(),
-        lambda learner, given: export_simpl(learner, given.deployment),
         ("meta/simpl/learner.py", "meta/simpl/adaptive_agent.py"),
+        ("adapt/host/simpl.py",),
         ("agent.", "multiplier."),
     ),
-    "spirl": LearnerRow(SpirlSettings(), lambda learner, given: export_spirl(learner), ("meta/simpl/spirl.py",)),
+    "spirl": LearnerRow(SpirlSettings(), ("meta/simpl/spirl.py",), ("adapt/host/simpl.py",)),
     "rl2": _rl2(Rl2Settings()),
     "e-rl2": _rl2(Rl2Settings(method="e-rl2", config=Rl2Config(trial=Trial(episodes=5, exploration_episodes=3)))),
-    "varibad": LearnerRow(
-        VaribadSettings(),
-        lambda learner, given: export_varibad(learner, greedy=given.greedy),
-        ("meta/inference/varibad_learner.py",),
-    ),
+    "varibad": LearnerRow(VaribadSettings(), ("meta/inference/varibad_learner.py",), ("adapt/host/varibad.py",)),
     "pearl": _pearl(PearlSettings()),
     "pearl-ft": _pearl(PearlSettings(method="pearl-ft", fine_tuning=TaskSacConfig())),
     "bc-pearl": _pearl(BcPearlSettings(), "pipeline/cloning.py"),
@@ -752,28 +722,18 @@ LEARNERS: dict[str, LearnerRow] = {
     "fomaml": _maml(MamlSettings(method="fomaml", config=MamlConfig(first_order=True))),
     "e-maml": _maml(MamlSettings(method="e-maml", config=MamlConfig(exploration=1e-3))),
     "meta-sgd": _maml(MamlSettings(method="meta-sgd", config=MamlConfig(step_sizes="parameter"))),
-    "learned-update": _maml(MamlSettings(method="learned-update", rule=LearnedRule())),
+    "learned-update": _maml(MamlSettings(method="learned-update", rule=LearnedRuleConfig())),
     "bc-maml": _maml(BcMamlSettings(), "pipeline/cloning.py"),
-    "maesn": LearnerRow(
-        MaesnSettings(),
-        lambda learner, given: export_maesn(learner, later_scale=given.later_scale),
-        ("meta/gradient/maesn_learner.py",),
-    ),
+    "maesn": LearnerRow(MaesnSettings(), ("meta/gradient/maesn_learner.py",), ("adapt/host/maesn.py",)),
     "recurrent-updater": LearnerRow(
         RecurrentUpdaterSettings(),
-        lambda learner, given: export_recurrent_updater(learner),
         ("meta/memory/recurrent_updater_learner.py",),
+        ("adapt/host/recurrent_updater.py",),
     ),
-    "mlsh": LearnerRow(
-        MlshSettings(),
-        lambda learner, given: export_mlsh(learner, random_choice=given.random_choice),
-        ("meta/hierarchy/mlsh_learner.py",),
-    ),
-    "ppo": LearnerRow(PpoSettings(), lambda learner, given: export_ppo(learner), ("meta/baselines/ppo_learner.py",)),
-    "distral": LearnerRow(
-        DistralSettings(), lambda learner, given: export_ppo(learner), ("meta/baselines/distral_learner.py",)
-    ),
-    "sac": LearnerRow(SacSettings(), lambda learner, given: export_sac(learner), ("meta/baselines/sac_learner.py",)),
+    "mlsh": LearnerRow(MlshSettings(), ("meta/hierarchy/mlsh_learner.py",), ("adapt/host/mlsh.py",)),
+    "ppo": LearnerRow(PpoSettings(), ("meta/baselines/ppo_learner.py",), ("adapt/host/ppo.py",)),
+    "distral": LearnerRow(DistralSettings(), ("meta/baselines/distral_learner.py",), ("adapt/host/ppo.py",)),
+    "sac": LearnerRow(SacSettings(), ("meta/baselines/sac_learner.py",), ("adapt/host/sac.py",)),
 }
 """By the name that `--learner` takes. Rows with settings of one class differ in these alone."""
 

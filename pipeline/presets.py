@@ -16,7 +16,7 @@ from .settings.export import ExportConfig
 from .settings.extract import ExtractConfig
 from .settings.generate import GenerateConfig
 from .settings.ingest import IngestConfig
-from .stages.meta_train import MetaTrainConfig
+from .settings.meta_train import MetaTrainConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from .ant import Ants
-from .arm import Arms
-from .bandits import BernoulliBandits
-from .cheetah import Cheetahs
-from .family import RobotFamily
-from .gridnavi import GridNavi
-from .krazy_world import KrazyWorld
-from .maze_family import Maze
-from .movement_bandits import MovementBandits
-from .navigation import PointNavigation
-from .random_mazes import RandomMazes
-from .tabular import TabularMdps
+from collections.abc import Mapping
 
-FAMILIES: dict[str, RobotFamily] = {
-    "maze": Maze(),
-    "ants": Ants(),
-    "arms": Arms(),
-    "bernoulli-bandits": BernoulliBandits(),
-    "cheetahs": Cheetahs(),
-    "gridnavi": GridNavi(),
-    "krazy-world": KrazyWorld(),
-    "movement-bandits": MovementBandits(),
-    "point-navigation": PointNavigation(),
-    "random-mazes": RandomMazes(),
-    "tabular-mdps": TabularMdps(),
-}
+from ..lazy import LazyTable
+from .family import RobotFamily
+
+FAMILIES: Mapping[str, RobotFamily] = LazyTable(
+    __package__,
+    {
+        "maze": ("maze_family", "Maze"),
+        "ants": ("ant", "Ants"),
+        "arms": ("arm", "Arms"),
+        "bernoulli-bandits": ("bandits", "BernoulliBandits"),
+        "cheetahs": ("cheetah", "Cheetahs"),
+        "gridnavi": ("gridnavi", "GridNavi"),
+        "krazy-world": ("krazy_world", "KrazyWorld"),
+        "movement-bandits": ("movement_bandits", "MovementBandits"),
+        "point-navigation": ("navigation", "PointNavigation"),
+        "random-mazes": ("random_mazes", "RandomMazes"),
+        "tabular-mdps": ("tabular", "TabularMdps"),
+    },
+)
 """Each with the settings that it has unless the command line says otherwise."""

@@ -10,16 +10,18 @@ Axes: R rows, r rows of this call, O = 4 observation [x, y, vx, vy], A = 2 actio
 
 from __future__ import annotations
 
-import mujoco
+from typing import TYPE_CHECKING
+
 import numpy as np
-from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from .maze_layout import Layout, start_cell
-from .mujoco_timers import stop_timers
 from .robot import Bool, Float, Rows, StepRows, require_rows
 from .spec import ArraySpec, Axis, RobotSpec
+
+if TYPE_CHECKING:
+    import mujoco
 
 BODY_OFFSET = 1.2
 """World position of the particle's body, cells: the robot's x is the world's x minus this."""
@@ -51,6 +53,8 @@ def make_maze_model(layout: Layout, *, ground_contact: bool = False) -> mujoco.M
         layout: Walls, shape (W, W), border included.
         ground_contact: Keep the contact with the ground, as published.
     """
+    import mujoco
+
     spec = mujoco.MjSpec()
     spec.modelname = "point_maze"
     spec.compiler.degree = False
@@ -151,7 +155,13 @@ class MazeBatch:
             raise ConfigError(f"maze start: expected a free cell, got {self.start}; choose another start")
         self._spec = maze_spec(layout, episode_steps)
         self._terminate_at_goal = terminate_at_goal
+        from mujoco import mjtStage
+        from mujoco.batch import Batch
+
+        from .mujoco_timers import stop_timers
+
         stop_timers()
+        self._no_stage = mjtStage.mjSTAGE_NONE
         self._batch = Batch(make_maze_model(layout), rows, threads)
         self._qpos = self._batch.bind("qpos")
         self._qvel = self._batch.bind("qvel")
@@ -188,7 +198,7 @@ class MazeBatch:
         goals = self._spec.goal.require_rows(goals, len(rows), "maze reset")
         _POSITION.require_rows(position, len(rows), "maze reset")
         _VELOCITY.require_rows(velocity, len(rows), "maze reset")
-        self._batch.reset(rows, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self._batch.reset(rows, stage=self._no_stage)
         self._qpos[rows] = position
         self._qvel[rows] = velocity
         self._goal[rows] = goals

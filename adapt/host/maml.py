@@ -9,12 +9,13 @@ from torch import Tensor
 from ...errors import BundleError, ConfigError
 from ...meta.adaptive import AdaptiveAgent
 from ...meta.collect import Seen
-from ...meta.gradient.inner import GradientDescent, StepSizes, UpdateRule
+from ...meta.config import Activation
+from ...meta.gradient.config import MamlConfig, StepSizes
+from ...meta.gradient.inner import GradientDescent, UpdateRule
 from ...meta.gradient.learned_rule import LearnedRule
-from ...meta.gradient.maml import MamlConfig
 from ...meta.gradient.maml_agent import MamlAgent
 from ...meta.gradient.maml_learner import MamlLearner
-from ...meta.policy import Activation, make_policy
+from ...meta.policy import make_policy
 from ...meta.space import ActionSpace
 from ..agents.policy import MamlSettings, read_maml
 from ..contract import BundleContract

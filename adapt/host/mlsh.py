@@ -13,10 +13,10 @@ from torch import Tensor
 from ...errors import BundleError, ConfigError
 from ...meta.adaptive import AdaptiveAgent
 from ...meta.collect import Episodes, Seen
-from ...meta.hierarchy.mlsh import MlshConfig, PpoPasses
+from ...meta.config import Activation
+from ...meta.hierarchy.config import MlshConfig, PpoPasses
 from ...meta.hierarchy.mlsh_agent import MlshAgent
 from ...meta.hierarchy.mlsh_learner import MlshLearner
-from ...meta.policy import Activation
 from ...meta.space import ActionSpace
 from ...meta.state import episodes_tensors, named_part
 from ..agents.mlsh import MlshRowAgent, read_mlsh

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ...errors import BundleError, ConfigError
 from ...meta.adaptive import AdaptiveAgent
+from ...meta.baselines.config import PpoSteps
 from ...meta.baselines.distral_learner import DistralLearner
-from ...meta.baselines.ppo import PpoSteps
 from ...meta.baselines.ppo_agent import PpoAgent
 from ...meta.baselines.ppo_learner import PpoLearner
 from ...meta.collect import Seen

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ...errors import BundleError, ConfigError
 from ...meta.adaptive import AdaptiveAgent
-from ...meta.baselines.sac import SacConfig
-from ...meta.baselines.sac_agent import SacAgent, TaskSacConfig
+from ...meta.baselines.config import SacConfig, TaskSacConfig
+from ...meta.baselines.sac_agent import SacAgent
 from ...meta.baselines.sac_learner import SacLearner
 from ...meta.baselines.sac_networks import SacNetworks
 from ...meta.collect import Seen
-from ...meta.inference.pearl import PearlConfig
+from ...meta.inference.config import PearlConfig
 from ...meta.inference.pearl_agent import PearlAgent, PearlNetworks
 from ...meta.inference.pearl_finetune import FineTunedPearlAgent
 from ...meta.inference.pearl_learner import PearlLearner

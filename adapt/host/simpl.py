@@ -18,12 +18,12 @@ from ...meta.collect import Episodes, Seen
 from ...meta.policy import Params
 from ...meta.simpl.adaptive_agent import SimplAdaptiveAgent
 from ...meta.simpl.agent import SimplAgent
-from ...meta.simpl.config import EncoderName, FinetuneConfig, SimplConfig
+from ...meta.simpl.config import EncoderName, FinetuneConfig, SimplConfig, SpirlConfig
 from ...meta.simpl.deployment import DeploymentConfig
 from ...meta.simpl.finetune import Finetuner
 from ...meta.simpl.learner import SimplLearner
 from ...meta.simpl.networks import StackedMLP
-from ...meta.simpl.spirl import SpirlAgent, SpirlConfig, SpirlLearner
+from ...meta.simpl.spirl import SpirlAgent, SpirlLearner
 from ...meta.simpl.task_tuners import TaskTuners
 from ...meta.space import ActionSpace
 from ...meta.state import named_part

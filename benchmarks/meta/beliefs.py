@@ -88,16 +88,22 @@ def follow_learner(
     """
     robot = make_rows(config.robot, config.learner.rows(len(config.robot.tasks().train)))
     space = make_space(config.space, robot.spec)
-    made = config.learner.make(space, robot, goals_of(config.robot.tasks().train), seed=seed, device="cpu")
-    made.learner.load_state(*load_checkpoint(trained / LEARNER_NAME))
+    learner = config.learner.make_learner(space, robot, goals_of(config.robot.tasks().train), seed=seed, device="cpu")
+    learner.load_state(*load_checkpoint(trained / LEARNER_NAME))
     rng, goals = np.random.default_rng(seed), np.array([goal], np.float32)
     rounds = run_trial(
-        robot, space, made.make_agent(seed), goals, config.evaluation.trial, rng, device=torch.device("cpu")
+        robot,
+        space,
+        config.learner.make_agent(learner, seed),
+        goals,
+        config.evaluation.trial,
+        rng,
+        device=torch.device("cpu"),
     )
     cell = find_cells_of(rounds)
     strips = [Strip(config.learner.method, trace_belief(cell, goal), cell)]
-    if isinstance(made.learner, VaribadLearner) and made.learner.decoder.cells is not None:
-        flat = belief_of_cells(made.learner, rounds)
+    if isinstance(learner, VaribadLearner) and learner.decoder.cells is not None:
+        flat = belief_of_cells(learner, rounds)
         strips.append(Strip(f"{config.learner.method}'s belief", by_episode(flat, len(rounds)), cell))
     return strips
 

@@ -12,10 +12,9 @@ ship.
 from dataclasses import replace
 from typing import Any
 
-from supple.meta.baselines.ppo import PpoConfig, PpoSteps
-from supple.meta.evaluation import EvaluationConfig
-from supple.meta.gradient.maml import MamlConfig
-from supple.meta.trial import Trial
+from supple.meta.baselines.config import PpoConfig, PpoSteps
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.gradient.config import MamlConfig
 from supple.pipeline.learners import MamlSettings, PpoSettings
 from supple.robots.family import RobotFamily
 from supple.robots.krazy_boards import KRAZY_PRESETS

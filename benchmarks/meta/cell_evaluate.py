@@ -55,15 +55,15 @@ def evaluate(config: BenchConfig, work: Work) -> None:
     work.start_afresh()
     tasks = config.robot.tasks()
     test = goals_of(tasks.test)
-    made = make_learner(config, goals_of(tasks.train), work)
+    learner = make_learner(config, goals_of(tasks.train), work)
     tensors, facts = load_checkpoint(work.inputs["train"] / LEARNER_NAME)
-    made.learner.load_state(tensors, facts)
+    learner.load_state(tensors, facts)
     device = torch.device(work.machine.device)
     rows = len(test) * config.evaluation.trials * config.learner.rollouts
-    space = made.learner.space
+    space = learner.space
     seed = config.evaluation_seed
     random = RandomAgent(space, rollouts=config.learner.rollouts, seed=seed, device=device)
-    agents: dict[str, AdaptiveAgent] = {"agent": made.make_agent(seed), "random": random}
+    agents: dict[str, AdaptiveAgent] = {"agent": config.learner.make_agent(learner, seed), "random": random}
     episodes: dict[str, Tensor] = {}
     scores: dict[str, Any] = {"tasks": tasks.name, "oracle": compute_oracle(config.robot, test)}
     for name, agent in agents.items():
@@ -82,7 +82,7 @@ def evaluate(config: BenchConfig, work: Work) -> None:
         scores[name] = make_scores(found, measures.scores)
     save_checkpoint(work.folder / RETURNS_NAME, episodes, {"axes": "task, trial, step, episode, rollout"})
     write_record(work.folder / SCORES_NAME, scores)
-    made.learner.robot.close()
+    learner.robot.close()
 
 
 def make_scores(found: Evaluation, measures: Mapping[str, Scores]) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from typing import Any, Literal
 import torch
 
 from supple.errors import ConfigError
-from supple.meta.evaluation import EvaluationConfig
+from supple.meta.adaptive import MetaLearner
+from supple.meta.config import EvaluationConfig
 from supple.pipeline.action_spaces import LEARNED, Space, load_skills, make_space
 from supple.pipeline.folder import write_record
-from supple.pipeline.learners import FromPlay, LearnerSettings, Made, choose_learner
+from supple.pipeline.learners import FromPlay, LearnerSettings, choose_learner
 from supple.pipeline.robots import choose_builtin
 from supple.pipeline.run_files import LEARNER_NAME
 from supple.pipeline.stage import Stage, Work
@@ -133,24 +134,24 @@ def train(config: BenchConfig, work: Work) -> None:
     """Meta-trains to the last iteration and writes the learner's state."""
     torch.set_num_threads(work.machine.threads)
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
-    made = make_learner(config, goals_of(config.robot.tasks().train), work)
+    learner = make_learner(config, goals_of(config.robot.tasks().train), work)
     start = 0
     if checkpoint is None and isinstance(config.learner, FromPlay):
-        work.view.note(config.learner.start(made.learner, work.inputs["play"]))
+        work.view.note(config.learner.start(learner, work.inputs["play"]))
     if checkpoint is not None:
-        made.learner.load_state(checkpoint.tensors, checkpoint.facts)
+        learner.load_state(checkpoint.tensors, checkpoint.facts)
         start = int(checkpoint.facts.get("iteration", 0))
     total = config.learner.iterations
-    work.consume(made.learner.train(), total=total, unit="iteration", start=start, state=made.learner.state)
-    tensors, facts = made.learner.state()
+    work.consume(learner.train(), total=total, unit="iteration", start=start, state=learner.state)
+    tensors, facts = learner.state()
     save_checkpoint(work.folder / LEARNER_NAME, tensors, facts)
     record = {"robot": config.robot.spec().to_json(), "tasks": describe_tasks(config.robot.tasks())}
     write_record(work.folder / FACTS_NAME, record)
-    made.learner.robot.close()
+    learner.robot.close()
 
 
-def make_learner(config: BenchConfig, goals: Float, work: Work) -> Made:
+def make_learner(config: BenchConfig, goals: Float, work: Work) -> MetaLearner:
     """The learner before its first iteration, on train goals of shape (N, G)."""
     robot = make_rows(config.train_robot or config.robot, config.learner.rows(len(goals)))
     space = make_space(config.space, robot.spec, work.inputs.get("skills"), work.machine.device)
-    return config.learner.make(space, robot, goals, seed=work.seed, device=work.machine.device)
+    return config.learner.make_learner(space, robot, goals, seed=work.seed, device=work.machine.device)

@@ -13,13 +13,12 @@ Learning via Slow Reinforcement Learning", arXiv 1611.02779, 2016, Tables 1 and 
 from typing import Any
 
 from supple.errors import ConfigError
-from supple.meta.baselines.ppo import PpoConfig, PpoSteps
-from supple.meta.evaluation import EvaluationConfig
+from supple.meta.baselines.config import PpoConfig, PpoSteps
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.gradient.config import MamlConfig
 from supple.meta.gradient.learned_rule import LearnedRule
-from supple.meta.gradient.maml import MamlConfig
-from supple.meta.hierarchy.mlsh import MlshConfig, PpoPasses
-from supple.meta.memory.rl2 import Rl2Config
-from supple.meta.trial import Trial
+from supple.meta.hierarchy.config import MlshConfig, PpoPasses
+from supple.meta.memory.config import Rl2Config
 from supple.pipeline.learners import LearnerSettings, MamlSettings, MlshSettings, PpoSettings, Rl2Settings
 from supple.robots.bandits import BernoulliBandits
 from supple.robots.gridnavi import GridNavi

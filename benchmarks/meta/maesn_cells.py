@@ -4,10 +4,8 @@ The train tasks are those of the sparse robot, and only their reward is another,
 Learning of Structured Exploration Strategies", NeurIPS 2018) do. Learners have the same number of environment steps.
 """
 
-from supple.meta.evaluation import EvaluationConfig
-from supple.meta.gradient.maesn import MaesnConfig
-from supple.meta.gradient.maml import MamlConfig
-from supple.meta.trpo import TrustRegion
+from supple.meta.config import EvaluationConfig, TrustRegion
+from supple.meta.gradient.config import MaesnConfig, MamlConfig
 from supple.pipeline.learners import LearnerSettings, MaesnSettings, MamlSettings
 from supple.robots.navigation import SEMICIRCLE, SPARSE_SEMICIRCLE, PointNavigation
 

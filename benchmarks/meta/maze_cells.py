@@ -11,14 +11,11 @@ PEARL and MAML over skills alone were run to the end so far; settings that are n
 
 from dataclasses import replace
 
-from supple.meta.baselines.sac import SacConfig
-from supple.meta.baselines.sac_agent import TaskSacConfig
-from supple.meta.cloning import CloneConfig
-from supple.meta.evaluation import EvaluationConfig
-from supple.meta.gradient.maml import MamlConfig
-from supple.meta.inference.pearl import PearlConfig
-from supple.meta.memory.rl2 import Rl2Config
-from supple.meta.trial import Trial
+from supple.meta.baselines.config import SacConfig, TaskSacConfig
+from supple.meta.config import CloneConfig, EvaluationConfig, Trial
+from supple.meta.gradient.config import MamlConfig
+from supple.meta.inference.config import PearlConfig
+from supple.meta.memory.config import Rl2Config
 from supple.pipeline.action_spaces import Space
 from supple.pipeline.learners import (
     BcMamlSettings,

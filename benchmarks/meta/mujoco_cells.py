@@ -10,14 +10,11 @@ Settings that are not published are first guesses.
 
 from typing import Any
 
-from supple.meta.baselines.ppo import PpoConfig, PpoSteps
-from supple.meta.baselines.sac import SacConfig
-from supple.meta.evaluation import EvaluationConfig
-from supple.meta.gradient.maml import MamlConfig
-from supple.meta.inference.pearl import PearlConfig
-from supple.meta.memory.rl2 import Rl2Config
-from supple.meta.trial import Trial
-from supple.meta.trpo import TrustRegion
+from supple.meta.baselines.config import PpoConfig, PpoSteps, SacConfig
+from supple.meta.config import EvaluationConfig, Trial, TrustRegion
+from supple.meta.gradient.config import MamlConfig
+from supple.meta.inference.config import PearlConfig
+from supple.meta.memory.config import Rl2Config
 from supple.pipeline.learners import LearnerSettings, MamlSettings, PearlSettings, PpoSettings, Rl2Settings
 from supple.robots.ant import ANT_DIRECTION, Ants
 from supple.robots.arm import ARM_DYNAMICS, ARM_TARGET, Arms

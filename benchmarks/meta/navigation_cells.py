@@ -4,10 +4,9 @@ Source of the references: Finn, Abbeel, Levine, "Model-Agnostic Meta-Learning fo
 ICML 2017 (the results of 2D navigation that the authors' code stores, 40 test tasks).
 """
 
-from supple.meta.baselines.distral import DistralConfig
-from supple.meta.baselines.ppo import PpoConfig, PpoSteps
-from supple.meta.evaluation import EvaluationConfig
-from supple.meta.memory.recurrent_updater import RecurrentUpdaterConfig
+from supple.meta.baselines.config import DistralConfig, PpoConfig, PpoSteps
+from supple.meta.config import EvaluationConfig
+from supple.meta.memory.config import RecurrentUpdaterConfig
 from supple.pipeline.learners import DistralSettings, LearnerSettings, PpoSettings, RecurrentUpdaterSettings
 from supple.robots.navigation import PointNavigation
 

@@ -5,11 +5,9 @@ All play 20 episodes in a test task: PEARL infers after each, the others may tak
 
 from dataclasses import replace
 
-from supple.meta.baselines.sac import SacConfig
-from supple.meta.baselines.sac_agent import TaskSacConfig
-from supple.meta.evaluation import EvaluationConfig
-from supple.meta.inference.pearl import PearlConfig
-from supple.meta.trial import Trial
+from supple.meta.baselines.config import SacConfig, TaskSacConfig
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.inference.config import PearlConfig
 from supple.pipeline.learners import LearnerSettings, PearlSettings, SacSettings
 from supple.robots.navigation import POINT_ROBOT, SEMICIRCLE, SPARSE_SEMICIRCLE, PointNavigation
 

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from supple.meta.evaluation import EvaluationConfig
-from supple.meta.memory.rl2 import Rl2Config
-from supple.meta.trial import Trial
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.memory.config import Rl2Config
 from supple.pipeline.learners import Rl2Settings
 from supple.robots.family import RobotFamily
 

@@ -1,8 +1,7 @@
 """Settings of variBAD in the cells of the meta-RL benchmark."""
 
-from supple.meta.evaluation import EvaluationConfig
-from supple.meta.inference.varibad import VaeConfig, VaribadConfig
-from supple.meta.trial import Trial
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.inference.config import VaeConfig, VaribadConfig
 from supple.pipeline.learners import VaribadSettings
 from supple.robots.gridnavi import GridNavi
 

@@ -23,10 +23,10 @@ from supple.adapt.host.export import write_exported
 from supple.adapt.host.rl2 import export_rl2
 from supple.adapt.meta_world import MetaWorldAgent
 from supple.adapt.runtime_agent import RandomNoise
-from supple.meta.memory.rl2 import Rl2Config
+from supple.meta.config import Trial
+from supple.meta.memory.config import Rl2Config
 from supple.meta.memory.rl2_learner import Rl2Learner
 from supple.meta.space import UnitSpace
-from supple.meta.trial import Trial
 from supple.robots.gymnasium_batch import GymnasiumBatch
 from supple.robots.spec import ArraySpec, Axis
 

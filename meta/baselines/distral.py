@@ -19,46 +19,16 @@ Axes: N tasks, E episodes of a task, T decisions of an episode.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
-from ...bounds import Bounded, Count, Layers, NonNegative, Positive
 from ..collect import Episodes
 from ..distribution import log_prob
-from ..policy import Activation, MlpPolicy, Params
+from ..policy import MlpPolicy, Params
 from ..policy_gradient import task_mean
 from ..task_batch import TaskBatch
-from .ppo import Moments, PpoSteps, adam_step, clip_gradient
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DistralConfig(Bounded):
-    """Training of task policies with their centroid, and the fine-tuning of the centroid in a test task."""
-
-    hidden: Layers = (64, 64)
-    """Widths of every policy."""
-    activation: Activation = "tanh"
-    """Of every policy."""
-    iterations: Count = 100
-    """Of the training."""
-    tasks: Count = 20
-    """N, tasks with a policy of their own: the first of the train tasks."""
-    episodes: Count = 10
-    """Episodes of every task in an iteration."""
-    kl_weight: NonNegative = 0.01
-    """c_KL, per decision, in units of the reward."""
-    entropy_weight: NonNegative = 0.0
-    """c_Ent, per decision, in units of the reward; 0 leaves the KL alone, alpha = 1."""
-    training: PpoSteps = field(default_factory=PpoSteps)
-    """Of the task policies in an iteration; learning rates fall linearly to 0."""
-    distillation_steps: Count = 10
-    """Steps of Adam of the centroid in an iteration."""
-    distillation_rate: Positive = 1e-3
-    """Learning rate of the centroid."""
-    adaptation: PpoSteps = field(default_factory=PpoSteps)
-    """Of a step of fine-tuning in one task."""
+from .config import DistralConfig
+from .ppo import Moments, adam_step, clip_gradient
 
 
 def regularised_reward(

@@ -23,7 +23,8 @@ from ..policy import Params, RowActor, for_tasks, make_policy
 from ..space import ActionSpace
 from ..state import named_part
 from ..task_batch import TaskBatch, make_task_batch
-from .distral import DistralConfig, distil, regularise
+from .config import DistralConfig
+from .distral import distil, regularise
 from .ppo import Moments, improve
 from .ppo_agent import PpoAgent
 

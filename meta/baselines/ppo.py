@@ -15,63 +15,19 @@ Axes: N tasks, E episodes of a task, T decisions of an episode.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...bounds import Bounded, Count, CountFromZero, Layers, NonNegative, Positive, Share
 from ..distribution import detach, entropy, log_prob
-from ..policy import Activation, MlpPolicy, Params
+from ..policy import MlpPolicy, Params
 from ..policy_gradient import mean_kl, ppo_loss, task_mean
 from ..task_batch import TaskBatch
+from .config import PpoSteps
 
 BETA_FIRST, BETA_SECOND, SMALL = 0.9, 0.999, 1e-8
 """Adam's published constants."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PpoSteps(Bounded):
-    """How a policy is improved with the episodes of one round."""
-
-    epochs: Count = 10
-    """Passes over the episodes (published, MuJoCo)."""
-    minibatches: Count = 4
-    """Parts into which the episodes of a task are divided in each pass; published: 64 decisions in a minibatch."""
-    clip: Positive = 0.2
-    """Of the ratio (published)."""
-    learning_rate: Positive = 3e-4
-    """Of Adam (published, MuJoCo)."""
-    entropy_weight: NonNegative = 0.0
-    """Of the mean entropy (published, MuJoCo: none)."""
-    max_gradient_norm: Positive = 0.5
-    """Gradients of each task are scaled down to this norm."""
-    discount: Share = 0.99
-    """gamma per decision (published)."""
-    trace: Share = 0.95
-    """lambda of GAE (published)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PpoConfig(Bounded):
-    """Training of one policy on all train tasks, which it cannot tell apart, and its fine-tuning in a test task."""
-
-    hidden: Layers = (64, 64)
-    """Widths of the policy (published)."""
-    activation: Activation = "tanh"
-    """Of the policy (published)."""
-    iterations: CountFromZero = 100
-    """Of the training on all train tasks. 0 leaves the policy untrained: test tasks are then learned from
-    scratch."""
-    tasks: Count = 20
-    """Tasks of an iteration."""
-    episodes: Count = 10
-    """Episodes of a task in an iteration."""
-    training: PpoSteps = field(default_factory=PpoSteps)
-    """Of an iteration on all train tasks; the learning rate falls linearly to 0."""
-    adaptation: PpoSteps = field(default_factory=PpoSteps)
-    """Of a step of adaptation to one task."""
 
 
 def take(batch: TaskBatch, index: Tensor, axis: int) -> TaskBatch:

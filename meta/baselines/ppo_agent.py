@@ -16,7 +16,8 @@ from ..policy import MlpPolicy, Params, RowActor, for_tasks
 from ..space import ActionSpace
 from ..state import episodes_tensors, load_episodes, named_part
 from ..task_batch import make_task_batch
-from .ppo import Moments, PpoSteps, improve
+from .config import PpoSteps
+from .ppo import Moments, improve
 
 
 class PpoAgent:

@@ -24,7 +24,8 @@ from ..collect import collect
 from ..policy import Params, RowActor, for_tasks, make_policy
 from ..space import ActionSpace
 from ..task_batch import TaskBatch, make_task_batch
-from .ppo import Moments, PpoConfig, improve
+from .config import PpoConfig
+from .ppo import Moments, improve
 from .ppo_agent import PpoAgent
 
 

@@ -16,37 +16,16 @@ Axes: M tasks, B transitions of a task, Q = 2 critics, E embedding (0 where ther
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from ...bounds import Batch, Bounded, Positive, Range, Widths
 from ...skills.gaussian import kl, standard_like
 from ..distribution import Categorical, Distribution, entropy
 from ..replay import Steps
 from ..simpl.simpl import critic_loss, policy_loss, td_target
+from .config import SacConfig
 from .sac_networks import SacNetworks
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SacConfig(Bounded):
-    """SAC; published values are those of PEARL's point robots (Rakelly et al., 2019, the authors' code)."""
-
-    hidden: Widths = (64, 64)
-    """Widths of policy and critics (published: 300, 300, 300)."""
-    discount: Annotated[float, Range(0.0, 1.0, below=True)] = 0.9
-    """gamma per decision (published: .99, and .9 where the reward is sparse)."""
-    temperature: Positive = 0.2
-    """alpha, the weight of the policy's KL to the prior, in units of the reward. Published is its inverse as a factor
-    on rewards: 5, and 100 where the reward is sparse."""
-    learning_rate: Positive = 1e-3
-    """Of Adam (published: 3e-4)."""
-    target_rate: Annotated[float, Range(0.0, 1.0, above=True)] = 0.01
-    """tau of the target critics (published: .005)."""
-    batch: Batch = 64
-    """B, transitions per task and update (published: 256)."""
 
 
 def prior_kl(policy: Distribution) -> Tensor:

@@ -8,34 +8,18 @@ Axes: R rows (tasks x rollouts), N tasks, Z latent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...bounds import Bounded, Count
 from ...errors import ConfigError, RunError
 from ..collect import Episodes, Seen
 from ..space import ActionSpace
 from ..state import named_part
-from .sac import SacConfig
+from .config import TaskSacConfig
 from .sac_networks import SacNetworks
 from .sac_tasks import TaskSac
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSacConfig(Bounded):
-    """SAC in a test task."""
-
-    sac: SacConfig = field(default_factory=SacConfig)
-    """Networks and losses."""
-    updates: Count = 50
-    """Updates of one step of adaptation."""
-    replay: Count = 5000
-    """Transitions kept per task."""
-    rollouts: Count = 1
-    """Rows that share one task and its knowledge."""
 
 
 class SacAgent:

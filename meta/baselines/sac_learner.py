@@ -20,7 +20,8 @@ from ...errors import ConfigError
 from ...robots.robot import RobotBatch
 from ..rehearsal import Rehearsal
 from ..space import ActionSpace
-from .sac_agent import SacAgent, TaskSacConfig
+from .config import TaskSacConfig
+from .sac_agent import SacAgent
 
 
 class SacLearner:
@@ -59,7 +60,7 @@ class SacLearner:
                 f"SAC: expected at least 1 iteration on 1 to {len(goals)} tasks with {rows} robot rows, got "
                 f"{iterations} iterations on {tasks} tasks with {robot.rows} rows; change them"
             )
-        self.config, self.space, self.robot, self.goals = config, space, robot, goals
+        self.config, self.space, self.robot, self.goals, self.seed = config, space, robot, goals, seed
         self.device = torch.device(device)
         rehearsed, agent = np.repeat(goals[:tasks], config.rollouts, axis=0), self.agent(seed=seed)
         self._rehearsal = Rehearsal("SAC", agent, space, robot, rehearsed, iterations, seed, device=self.device)

@@ -17,7 +17,8 @@ from ..replay import TaskReplay, steps_of
 from ..simpl.simpl import soft_update
 from ..space import ActionSpace
 from ..state import load_optimisers, named_part, optimiser_tensors
-from .sac import SacConfig, sac_critic_loss, sac_policy_loss
+from .config import SacConfig
+from .sac import sac_critic_loss, sac_policy_loss
 from .sac_networks import SacNetworks
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,11 +20,7 @@ from ..distribution import log_prob
 from ..policy import MlpPolicy, Params
 from ..policy_gradient import dice_loss, lvc_loss, reinforce_loss
 from ..task_batch import TaskBatch
-
-Correction = Literal["none", "lvc", "dice"]
-CORRECTIONS: tuple[str, ...] = get_args(Correction)
-StepSizes = Literal["fixed", "scalar", "tensor", "parameter"]
-STEP_SIZES: tuple[str, ...] = get_args(StepSizes)
+from .config import Correction, StepSizes
 
 
 class UpdateRule(Protocol):

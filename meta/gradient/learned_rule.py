@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..policy import Params
 from ..task_batch import TaskBatch
+from .config import LearnedRuleConfig
 
 LOG_RANGE = 10.0
 """p of Andrychowicz et al.: magnitudes below exp(-p) count as linear, and logarithms are divided by it."""
@@ -33,19 +34,8 @@ INPUTS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LearnedRule:
+class LearnedRule(LearnedRuleConfig):
     """See the module; an `UpdateRule`."""
-
-    step_size: float = 0.5
-    """alpha of the gradient descent that it starts as."""
-    hidden: int = 16
-    """Width of the one hidden layer, U (Andrychowicz et al.: two LSTM layers of 20)."""
-    embedding: int = 4
-    """K, numbers learned for each parameter tensor."""
-    addition: float = 1e-2
-    """exp(b) at first."""
-    through_features: bool = False
-    """Outer gradients also flow through the features (Andrychowicz et al.: they do not)."""
 
     def init(self, params: Params, generator: torch.Generator) -> Params:
         """See `UpdateRule.init`."""

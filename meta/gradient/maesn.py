@@ -19,89 +19,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...bounds import Count, CountFromZero, Layers, NonNegative, Positive, Share, Width, require_bounds
-from ...errors import ConfigError
 from ...skills import gaussian
 from ...skills.gaussian import Gaussian
 from ..advantage import standardise
 from ..distribution import log_prob
-from ..policy import Activation, ConditionedPolicy, MlpPolicy, Params
+from ..policy import ConditionedPolicy, MlpPolicy, Params
 from ..policy_gradient import mean_kl, ratio_loss
 from ..state import named_part
 from ..task_batch import TaskBatch
-from ..trpo import TrustRegion
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaesnConfig:
-    """Meta-training of MAESN."""
-
-    hidden: Layers = (100, 100)
-    """Widths of the policy (published)."""
-    activation: Activation = "relu"
-    """Of the policy (published)."""
-    latent_dim: Width = 2
-    """L, axes of z (published)."""
-    iterations: Count = 500
-    """Meta-updates (published)."""
-    tasks: Count = 20
-    """Tasks of a meta-update (published)."""
-    episodes: Count = 20
-    """Episodes of a task before each inner step, and after the last (published: 20 to 50)."""
-    inner_steps: CountFromZero = 1
-    """Inner steps that the outer loop sees through (published). 0 is the paper's baseline without fast adaptation, a
-    table that is trained directly; its agents adapt with `step_size`, which is then not learned."""
-    natural: bool = False
-    """Step along the natural gradient of the latents (published: the plain one). The plain gradient of mu grows as
-    1 / sigma, so that the steps of a task whose z is found, whose sigma is small, are the wildest."""
-    step_size: Positive = 1.0
-    """The value from which the step sizes alpha are learned (released: 0.5 to 1)."""
-    largest_step: Positive | None = None
-    """Step sizes are put back to this after every meta-update; None lets them grow (published). On the dense semicircle
-    they grow to 8: train tasks are then told apart far from where N(0, I) draws z, and what agents that start there
-    find in a sparse reward is little."""
-    table_scale: NonNegative = 1.0
-    """Standard deviation of the first rows mu (released: 1). From 0, rows find their places by their own gradients
-    instead of the policy having to learn a random order."""
-    kl_weight: NonNegative = 0.1
-    """Of KL(N(mu_i, sigma_i^2) || N(0, I)) in the outer loss (released: 0.1 to 0.5)."""
-    kl_weight_after: NonNegative = 0.0
-    """Of the same divergence after the inner steps (published: 0). Without it, train tasks on the semicircle are told
-    apart at |z| of 4 and more, and goals whose z lies out there are not met by draws from N(0, I), with which a new
-    task begins."""
-    trust_region: TrustRegion = field(default_factory=TrustRegion)
-    """Of the meta-update (published)."""
-    curvature_episodes: CountFromZero = 0
-    """Number of episodes of each task that give the Hessian of the trust region; 0 takes all (published). All tasks
-    have to be in it: a row of the table without curvature would take a step of its own size."""
-    discount: Share = 0.99
-    """gamma per decision (published)."""
-    trace: Share = 1.0
-    """lambda of GAE (published)."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        require_bounds(self)
-        if self.largest_step is not None and not self.largest_step >= self.step_size:
-            raise ConfigError(
-                f"MaesnConfig.largest_step: expected at least step_size = {self.step_size}, got {self.largest_step}; "
-                "raise it"
-            )
-        if self.curvature_episodes > self.episodes:
-            raise ConfigError(
-                f"MaesnConfig.curvature_episodes: expected 0 to episodes = {self.episodes}, got "
-                f"{self.curvature_episodes}; correct it"
-            )
+from .config import MaesnConfig
 
 
 class TaskLatent(NamedTuple):

@@ -16,7 +16,8 @@ from ..policy import ConditionedPolicy, MlpPolicy, Params, RowActor, for_tasks
 from ..space import ActionSpace
 from ..state import episodes_tensors, load_episodes, named_part
 from ..task_batch import make_task_batch
-from .maesn import MaesnConfig, TaskLatent, episode_advantage, latent_step, prior_latent
+from .config import MaesnConfig
+from .maesn import TaskLatent, episode_advantage, latent_step, prior_latent
 
 
 class MaesnAgent:

@@ -26,9 +26,9 @@ from ..space import ActionSpace
 from ..state import named_part
 from ..task_batch import make_task_batch
 from ..trpo import trpo_step
+from .config import MaesnConfig
 from .maesn import (
     LatentBatch,
-    MaesnConfig,
     TaskLatent,
     episode_advantage,
     evaluate_outer,

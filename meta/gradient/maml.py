@@ -13,15 +13,12 @@ Axes: N tasks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 from torch import Tensor
 
-from ...bounds import Count, CountFromZero, Layers, NonNegative, Positive, Share, require_bounds
-from ...errors import ConfigError
 from ..distribution import Distribution, log_prob
-from ..policy import Activation, MlpPolicy, Params, for_tasks
+from ..policy import MlpPolicy, Params, for_tasks
 from ..policy_gradient import (
     compare_tasks,
     exploration_loss,
@@ -33,84 +30,8 @@ from ..policy_gradient import (
 )
 from ..state import named_part
 from ..task_batch import TaskBatch, first_tasks
-from ..trpo import TrustRegion
-from .inner import Correction, StepSizes, UpdateRule, inner_step
-
-Outer = Literal["trpo", "ppo", "reinforce"]
-OUTERS: tuple[str, ...] = get_args(Outer)
-Curvature = Literal["full", "first-order"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MamlConfig:
-    """Meta-training of MAML; the defaults are the published ones of 2D navigation."""
-
-    hidden: Layers = (100, 100)
-    """Widths of the policy (published)."""
-    activation: Activation = "relu"
-    """Of the policy (published)."""
-    iterations: Count = 100
-    """Meta-updates (published)."""
-    tasks: Count = 20
-    """Tasks of a meta-update (published; the later code has 40)."""
-    episodes: Count = 20
-    """Episodes of a task before each inner step, and after the last (published)."""
-    inner_steps: Count = 1
-    """Inner steps that the outer loop sees through (published)."""
-    step_size: Positive = 0.5
-    """alpha of the inner step (published), or the value from which it is learned."""
-    step_sizes: StepSizes = "fixed"
-    """Whether alpha is learned and at what grain (published: fixed); see `GradientDescent`."""
-    correction: Correction = "none"
-    """The inner loss: `none` is REINFORCE (published), the right one for E-MAML; `lvc` or `dice` for the gradient of
-    the expected update."""
-    first_order: bool = False
-    """No gradient flows through the inner gradient (published: False)."""
-    exploration: NonNegative = 0.0
-    """Weight of the score of the samples of the inner steps; E-MAML at 1 (Finn et al.: 0). Only with
-    `normalise_advantage` off and as many decisions in every episode is 1 the exact gradient; else it has the scale of
-    the standardised advantages."""
-    outer: Outer = "trpo"
-    """How the outer loss is descended (published)."""
-    trust_region: TrustRegion = field(default_factory=TrustRegion)
-    """For `trpo`."""
-    curvature: Curvature = "full"
-    """For `trpo`: `full` differentiates the KL through the inner steps (published); `first-order` leaves the inner
-    gradients out of the Hessian, at a fraction of the time. The line search keeps to the whole KL in any case. On 2D
-    navigation, one seed each, the held-out return after one step was -29 after 40 updates with `first-order` and 5
-    episodes a task, -11 after 25 updates with `full`, 10 tasks and 20 episodes."""
-    curvature_tasks: CountFromZero = 0
-    """For `trpo`: number of tasks that give the Hessian; 0 takes all (published)."""
-    learning_rate: Positive = 1e-3
-    """Adam, for `ppo` and `reinforce` (Rothfuss et al.: 1e-3)."""
-    outer_steps: Count = 5
-    """Steps of Adam on the same samples, for `ppo` (Rothfuss et al.: 5); `reinforce` takes one."""
-    ppo_clip: Positive = 0.3
-    """Clip of the ratio, for `ppo` (Rothfuss et al.: .3)."""
-    discount: Share = 0.99
-    """gamma per decision (published)."""
-    trace: Share = 1.0
-    """lambda of GAE (published)."""
-    normalise_advantage: bool = True
-    """Standardise advantages within each task (published)."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that cannot train.
-
-        Raises:
-            ConfigError: Naming the field.
-        """
-        require_bounds(self)
-        if self.curvature_tasks > self.tasks:
-            raise ConfigError(
-                f"MamlConfig.curvature_tasks: expected 0 to tasks = {self.tasks}, got {self.curvature_tasks}; correct "
-                "it"
-            )
-        if self.exploration > 0.0 and self.correction != "none":
-            raise ConfigError(
-                f"MamlConfig.exploration: expected 0 with correction '{self.correction}', got {self.exploration}; both "
-                "count the samples of the inner step, so take one of them"
-            )
+from .config import Correction, MamlConfig, Outer
+from .inner import UpdateRule, inner_step
 
 
 class Adapted(NamedTuple):

@@ -16,8 +16,8 @@ from ..policy import MlpPolicy, Params, RowActor, for_tasks
 from ..space import ActionSpace
 from ..state import episodes_tensors, load_episodes, named_part
 from ..task_batch import make_task_batch
+from .config import MamlConfig
 from .inner import UpdateRule, inner_step
-from .maml import MamlConfig
 
 
 class MamlAgent:

@@ -25,8 +25,9 @@ from ..space import ActionSpace
 from ..state import load_optimisers, named_part, optimiser_tensors
 from ..task_batch import TaskBatch, make_task_batch
 from ..trpo import trpo_step
+from .config import MamlConfig
 from .inner import GradientDescent, UpdateRule, inner_step
-from .maml import MamlConfig, evaluate_curvature, evaluate_outer
+from .maml import evaluate_curvature, evaluate_outer
 from .maml_agent import MamlAgent
 
 

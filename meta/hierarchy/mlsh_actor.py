@@ -17,7 +17,8 @@ from ..distribution import Distribution, log_prob, mode, sample
 from ..memory.rl2 import trial_advantage
 from ..policy import MlpPolicy, make_policy
 from ..space import ActionSpace
-from .mlsh import MlshConfig, explore, macro_lengths, macro_rewards, split_by_sub_policy
+from .config import MlshConfig
+from .mlsh import explore, macro_lengths, macro_rewards, split_by_sub_policy
 from .mlsh_networks import ActorCritics, Samples
 
 

@@ -14,7 +14,7 @@ from ...errors import ConfigError, RunError
 from ..collect import Episodes, Seen
 from ..space import ActionSpace
 from ..state import episodes_tensors, load_episodes, named_part
-from .mlsh import MlshConfig
+from .config import MlshConfig
 from .mlsh_actor import HierarchyActor, Played, make_stacks, master_samples
 
 

@@ -21,7 +21,8 @@ from ..adaptive import require_finite
 from ..collect import collect
 from ..space import ActionSpace
 from ..state import named_part
-from .mlsh import MlshConfig, first_ages
+from .config import MlshConfig
+from .mlsh import first_ages
 from .mlsh_actor import HierarchyActor, Played, make_stacks, master_samples, sub_policy_samples
 from .mlsh_agent import MlshAgent
 from .mlsh_networks import ActorCritics

@@ -22,7 +22,7 @@ from ..policy import MlpPolicy, Params
 from ..policy_gradient import ppo_loss, task_mean
 from ..recurrent import FIRST_POLICY
 from ..state import named_part
-from .mlsh import PpoPasses
+from .config import PpoPasses
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-5
 """Of Adam; its authors recommend 1e-8, the authors of MLSH use 1e-5."""

@@ -15,16 +15,13 @@ Axes: M tasks, C transitions of a context, E embedding (the latent z of the pape
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...bounds import Bounded, Count, CountFromZero, NonNegative, Width, Widths
 from ...skills.gaussian import Gaussian
-from ..baselines.sac import SacConfig
 from ..replay import Steps
 from ..simpl.simpl import embedding_kl
 
@@ -74,42 +71,3 @@ def context_tokens(steps: Steps, next_observation: bool) -> Tensor:
 def encoder_kl(posterior: Gaussian) -> Tensor:
     """KL(q(z | c) || N(0, I)), *summed* over tasks and dimensions (published), a scalar."""
     return embedding_kl(posterior).sum()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PearlConfig(Bounded):
-    """Meta-training of PEARL; sizes are small, for a CPU."""
-
-    sac: SacConfig = field(default_factory=SacConfig)
-    """Policy, critics and their losses."""
-    embedding_dim: Width = 5
-    """E (published)."""
-    encoder_hidden: Widths = (64, 64)
-    """Widths of the encoder (published: 200, 200, 200)."""
-    kl_weight: NonNegative = 0.01
-    """beta, of the KL summed over the tasks of an update and all dimensions, in squared units of the reward (published
-    for rewards times 5: .1, which is .004 here)."""
-    next_observation: bool = False
-    """The encoder also reads s' (published: False; needed only where the dynamics differ between tasks)."""
-    iterations: Count = 100
-    """Rounds of collection and updates (published: 500)."""
-    tasks: Count = 16
-    """Train tasks visited in an iteration, all of them side by side (published: 5 to 10)."""
-    rollouts: Count = 4
-    """Rows per visited task, each of which infers the task by itself, as at test time."""
-    prior_episodes: Count = 2
-    """First episodes of a row, with z ~ N(0, I) each."""
-    posterior_episodes: CountFromZero = 1
-    """Further episodes of a row, with z ~ q(z | c) of all its episodes so far, drawn anew for each."""
-    posterior_in_context: bool = False
-    """Episodes with z ~ q(z | c) also serve as context (published: where the reward is sparse)."""
-    updates: Count = 200
-    """Updates of an iteration (published: 2000, and 1000 where the reward is sparse)."""
-    anneal: bool = False
-    """Lower the learning rate to 0 over the iterations (published: False)."""
-    batch_tasks: Count = 16
-    """M, tasks of an update (published)."""
-    context: Count = 64
-    """C, transitions of a context (published: 64 to 1024), drawn from the latest visit to the task."""
-    replay: Count = 5000
-    """Transitions kept per task."""

@@ -24,7 +24,8 @@ from ..recurrent import ActionCode
 from ..replay import Steps, steps_of
 from ..space import ActionSpace
 from ..state import named_part
-from .pearl import Belief, PearlConfig, context_tokens, factors_of, multiply, posterior_of, product
+from .config import PearlConfig
+from .pearl import Belief, context_tokens, factors_of, multiply, posterior_of, product
 
 
 class PearlNetworks(nn.Module):

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from ...errors import ConfigError, RunError
-from ..baselines.sac_agent import TaskSacConfig
+from ..baselines.config import TaskSacConfig
 from ..baselines.sac_networks import SacNetworks
 from ..baselines.sac_tasks import TaskSac
 from ..collect import Episodes, Seen

@@ -27,16 +27,18 @@ from torch import Tensor
 from ...errors import ConfigError, RunError
 from ...robots.robot import RobotBatch
 from ..adaptive import require_finite
+from ..baselines.config import TaskSacConfig
 from ..baselines.sac import sac_critic_loss, sac_policy_loss
-from ..baselines.sac_agent import TaskSacConfig
 from ..baselines.sac_networks import SacNetworks
 from ..collect import Episodes
+from ..config import Trial
 from ..replay import TaskReplay, steps_of
 from ..simpl.simpl import soft_update
 from ..space import ActionSpace
 from ..state import load_optimisers, named_part, optimiser_tensors
-from ..trial import Trial, run_trial
-from .pearl import PearlConfig, encoder_kl
+from ..trial import run_trial
+from .config import PearlConfig
+from .pearl import encoder_kl
 from .pearl_agent import PearlAgent, PearlNetworks
 from .pearl_finetune import FineTunedPearlAgent
 

@@ -18,7 +18,8 @@ from ...robots.spec import ArraySpec
 from ...skills.network import MLP, make_linear
 from ..recurrent import ActionCode
 from ..space import ActionSpace
-from .varibad import VaeConfig, reward_log_prob, state_log_prob
+from .config import VaeConfig
+from .varibad import reward_log_prob, state_log_prob
 from .varibad_networks import Transitions
 
 MOST_CELLS = 4096

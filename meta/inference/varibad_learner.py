@@ -31,8 +31,9 @@ from ..memory.rl2 import objective_reward, ppo_loss, trial_advantage, value_loss
 from ..space import ActionSpace
 from ..state import load_optimisers, named_part, optimiser_tensors
 from ..trial import TrialBatch, join, run_trial
+from .config import VaribadConfig
 from .trial_buffer import TrialBuffer
-from .varibad import VaribadConfig, belief_valid, elbo, posterior_kl, sum_reconstruction
+from .varibad import belief_valid, elbo, posterior_kl, sum_reconstruction
 from .varibad_agent import VaribadAgent
 from .varibad_decoder import TrialDecoder
 from .varibad_networks import BeliefActorCritic, TaskEncoder, Transitions, transitions_of

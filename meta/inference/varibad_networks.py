@@ -23,7 +23,7 @@ from ..distribution import Distribution
 from ..recurrent import FIRST_POLICY, ActionCode, make_gru, step_gru
 from ..space import ActionSpace
 from ..trial import TrialBatch
-from .varibad import VaeConfig
+from .config import VaeConfig
 
 LARGEST_INPUT = 10.0
 """Scaled inputs of the policy are clamped to this."""

@@ -28,63 +28,19 @@ Axes: N tasks, E episodes, T decisions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...bounds import Bounded, Count, Layers, NonNegative, Positive, Share, Width
 from ..baselines.ppo import take
 from ..distribution import log_prob
 from ..gradient.maml import exploration_signal
-from ..policy import Activation, MlpPolicy, Params, for_tasks
+from ..policy import MlpPolicy, Params, for_tasks
 from ..policy_gradient import clipped_surrogate, mean_kl, ppo_loss, task_sum
 from ..task_batch import TaskBatch
+from .config import RecurrentUpdaterConfig
 from .updater_network import RecurrentUpdater, Support
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecurrentUpdaterConfig(Bounded):
-    """Meta-training of the recurrent updater. There are no published values for this objective; these are ours."""
-
-    hidden: Layers = (64, 64)
-    """Widths of the policy."""
-    activation: Activation = "tanh"
-    """Of the policy."""
-    embedding: Width = 64
-    """X, width of both layers that read a transition."""
-    memory: Width = 64
-    """H, width of the recurrent network."""
-    rank: Width = 16
-    """K, directions of change."""
-    iterations: Count = 300
-    """Of the whole training."""
-    tasks: Count = 40
-    """N, tasks of an iteration."""
-    rounds: Count = 1
-    """How often f reads and emits in training. More steps of adaptation at test time are none that it learned."""
-    support: Count = 20
-    """Episodes of a task that are read in each round."""
-    query: Count = 20
-    """Episodes of a task by the last policy, whose return is the objective."""
-    epochs: Count = 4
-    """Passes over an iteration's tasks; in each the episodes that are read come in another order."""
-    minibatch: Count = 10
-    """Tasks in a minibatch."""
-    clip: Positive = 0.2
-    """PPO's clip of the ratio."""
-    learning_rate: Positive = 1e-3
-    """Of Adam at the begin; falls linearly to 0 at the end of the training."""
-    max_gradient_norm: Positive = 1.0
-    """Gradients of a minibatch are scaled down to this norm."""
-    discount: Share = 0.99
-    """gamma per decision."""
-    trace: Share = 0.95
-    """lambda of GAE."""
-    exploration: NonNegative = 0.0
-    """Weight of the scores of the samples that are read. At 0 theta_0 stays untrained; above, it is learned. The
-    signal is the later J standardised over the tasks, and is summed over the decisions of a round."""
 
 
 class Read(NamedTuple):

@@ -25,7 +25,8 @@ from ..recurrent import FIRST_POLICY, ActionCode
 from ..space import ActionSpace
 from ..state import load_optimisers, named_part, optimiser_tensors
 from ..task_batch import TaskBatch, make_task_batch
-from .recurrent_updater import Read, RecurrentUpdaterConfig, evaluate, later_objective, take_tasks
+from .config import RecurrentUpdaterConfig
+from .recurrent_updater import Read, evaluate, later_objective, take_tasks
 from .recurrent_updater_agent import RecurrentUpdaterAgent
 from .updater_network import RecurrentUpdater, make_support
 

@@ -26,16 +26,8 @@ from ..space import ActionSpace
 from ..state import load_optimisers, named_part, optimiser_tensors
 from ..trial import TrialBatch, join, run_trial
 from ..trpo import trpo_step
-from .rl2 import (
-    Rl2Config,
-    discount_at,
-    objective_reward,
-    ppo_loss,
-    trial_advantage,
-    uncounted_episodes,
-    valid_mean,
-    value_loss,
-)
+from .config import Rl2Config
+from .rl2 import discount_at, objective_reward, ppo_loss, trial_advantage, uncounted_episodes, valid_mean, value_loss
 from .rl2_agent import Rl2Agent
 
 RETURN_RATE = 0.1

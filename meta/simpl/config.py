@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from ...bounds import Batch, Bounded, Count, CountFromZero, NonNegative, Positive, Range, Width, Widths, require_bounds
@@ -126,3 +126,17 @@ class FinetuneConfig(Bounded):
     """Run hidden layers in bfloat16 during updates if the processor multiplies in it (published: False)."""
     pool_episodes: Count = 320
     """Episodes kept (published: 20,000 transitions)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpirlConfig(Bounded):
+    """Learning a task from scratch."""
+
+    hidden: Widths = (256, 256, 256)
+    """Widths of policy and critics (published)."""
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    """How a task is learned."""
+    tasks: Count = 4
+    """Train tasks that are rehearsed, to see the curve; nothing of them is kept."""
+    iterations: CountFromZero = 0
+    """Episodes of each rehearsed task; there is nothing to train before a task is met."""

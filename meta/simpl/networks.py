@@ -35,7 +35,7 @@ def update_precision(device: torch.device, bfloat16: bool) -> torch.autocast:
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for products in bfloat16 (x86: AVX-512 or AMX, ARM: bf16, or its GPU's)."""
     if device.type != "cpu":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     abilities = torch.cpu.get_capabilities()
     return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 

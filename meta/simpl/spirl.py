@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...bounds import Bounded, Count, CountFromZero, Widths
 from ...errors import RunError
 from ...robots.robot import RobotBatch
 from ...skills.gaussian import Gaussian
@@ -27,23 +25,9 @@ from ..collect import Episodes, Seen
 from ..rehearsal import Rehearsal
 from ..space import ActionSpace
 from ..state import named_part
-from .config import FinetuneConfig
+from .config import SpirlConfig
 from .finetune import Finetuner
 from .task_tuners import TaskTuners
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpirlConfig(Bounded):
-    """Learning a task from scratch."""
-
-    hidden: Widths = (256, 256, 256)
-    """Widths of policy and critics (published)."""
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
-    """How a task is learned."""
-    tasks: Count = 4
-    """Train tasks that are rehearsed, to see the curve; nothing of them is kept."""
-    iterations: CountFromZero = 0
-    """Episodes of each rehearsed task; there is nothing to train before a task is met."""
 
 
 class SpirlAgent:

@@ -16,7 +16,7 @@ from ...adapt.contract import Budget
 from ...adapt.host.export import write_exported
 from ...adapt.host.simpl import export_again
 from ...errors import BundleError, RunError, SpecError
-from ...meta.evaluation import EvaluationConfig
+from ...meta.config import EvaluationConfig
 from ...robots.spec import RobotSpec
 from ...robots.unplugged import UnpluggedRobots
 from ...skills.checkpoint import load_checkpoint
@@ -168,7 +168,7 @@ def make_export(path: Path, config: ExportConfig, given: LearnerChoice | None = 
         },
         inputs={"train": trained.folder, **({"skills": trained.skills} if outside and trained.skills else {})},
         seed=config.golden_seed,
-        module=("pipeline/stages/export.py", *trained.learner.row.modules),
+        module=("pipeline/stages/export.py", *trained.learner.row.modules, *trained.learner.row.export_modules),
         libraries=("numpy", "torch", "safetensors"),
         body=partial(export, trained),
     )
@@ -181,9 +181,9 @@ def export(trained: Trained, work: Work) -> None:
     goals = np.zeros((trained.tasks["num_train"], *spec.goal.shape), np.float32)  # their number is all that counts now
     space = make_space(trained.space, spec, trained.skills)
     robot = UnpluggedRobots(spec, learner.settings.rows(len(goals)))
-    made = learner.settings.make(space, robot, goals, seed=trained.seed, device="cpu")
+    made = learner.settings.make_learner(space, robot, goals, seed=trained.seed, device="cpu")
     tensors, facts = load_checkpoint(trained.folder / LEARNER_NAME)
-    load: Any = made.learner
+    load: Any = made
     load.load_kept(tensors) if learner.row.keep else load.load_state(tensors, facts)
     provenance: dict[str, Any] = {
         **trained.source,
@@ -195,7 +195,7 @@ def export(trained: Trained, work: Work) -> None:
     }
     write_exported(
         work.folder / NAME,
-        learner.row.export(made.learner, learner.settings),
+        learner.settings.export(made),
         spec,
         make_budget(trained.evaluation, learner.settings.rollouts),
         simulator=trained.robot,

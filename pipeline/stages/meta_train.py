@@ -5,23 +5,23 @@ where the policy's actions or its observations come from skills, the skill model
 enough to export.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...bounds import Bounded
 from ...errors import ConfigError
 from ...robots.family import make_robots
 from ...robots.task import TaskSet, goals_of
 from ...skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
-from ..action_spaces import LEARNED, Space, load_skills, make_space
+from ..action_spaces import LEARNED, load_skills, make_space
 from ..folder import write_record
 from ..learners import FromPlay, LearnerChoice
 from ..robots import RobotChoice
 from ..run_files import LEARNER_NAME
+from ..settings.meta_train import MetaTrainConfig
 from ..stage import Stage, Work
 
 MODULE = "pipeline/stages/meta_train.py"
@@ -30,16 +30,6 @@ MOST_TASKS = 1000
 """Tasks of a split that are listed; bandits have a hundred thousand."""
 UNITS = {"simpl": "epoch"}
 """What an iteration of a learner is called, where it has another name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetaTrainConfig(Bounded):
-    """What the policy chooses in."""
-
-    action_space: Space = field(default="skill")
-    """`skill`: skills of the skill model. `raw`: actions in the robot's units, with observations on the scale of the
-    skills' data. `unit`: actions on a scale on which the robot's limits are -1 and 1, without skills. `choice`: named
-    actions, for robots that have them."""
 
 
 def make_meta_train(
@@ -106,7 +96,7 @@ def meta_train(
     settings, goals, skills = learner.settings, goals_of(tasks.train), work.inputs.get("skills")
     robot = make_robots(choice.family, settings.rows(len(goals)), work.machine.threads)
     space = make_space(config.action_space, robot.spec, skills, work.machine.device)
-    trained = settings.make(space, robot, goals, seed=work.seed, device=work.machine.device).learner
+    trained = settings.make_learner(space, robot, goals, seed=work.seed, device=work.machine.device)
     start = 0
     if checkpoint is not None:
         trained.load_state(checkpoint.tensors, checkpoint.facts)

@@ -11,7 +11,7 @@ from ..cli_common import Common, Options, Runner
 from ..learner_option import AboutLearner
 from ..robots import find_tasks
 from ..run_files import find_stage
-from ..stages.meta_train import MetaTrainConfig, make_meta_train
+from ..settings.meta_train import MetaTrainConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,8 @@ class MetaTrain(AboutLearner):
 
     def execute(self, runner: Runner) -> None:
         """Writes the learner."""
+        from ..stages.meta_train import make_meta_train
+
         robot = self.require_choice()
         tasks = find_tasks(robot, self.tasks, self.test_tasks)
         learner = self.require_learner()

@@ -20,9 +20,9 @@ from supple.adapt.host.rl2 import export_rl2
 from supple.adapt.host.torch_rows import NoiseRecorder
 from supple.adapt.runtime_agent import RandomNoise
 from supple.errors import BundleError
-from supple.meta.gradient.maml import MamlConfig
+from supple.meta.gradient.config import MamlConfig
 from supple.meta.gradient.maml_learner import MamlLearner
-from supple.meta.memory.rl2 import Rl2Config
+from supple.meta.memory.config import Rl2Config
 from supple.meta.memory.rl2_learner import Rl2Learner
 from supple.meta.space import ChoiceSpace, UnitSpace
 from supple.robots.navigation import NAVIGATION_2D, NavigationBatch

@@ -21,18 +21,18 @@ from supple.adapt.host.simpl import export_simpl, export_spirl
 from supple.adapt.loop import Adapter, Record
 from supple.adapt.runtime_agent import RandomNoise
 from supple.errors import BundleError, ConfigError, RunError
-from supple.meta.gradient.maml import MamlConfig
+from supple.meta.gradient.config import MamlConfig
 from supple.meta.gradient.maml_learner import MamlLearner
-from supple.meta.hierarchy.mlsh import MlshConfig
+from supple.meta.hierarchy.config import MlshConfig
 from supple.meta.hierarchy.mlsh_learner import MlshLearner
-from supple.meta.inference.pearl import PearlConfig
+from supple.meta.inference.config import PearlConfig
 from supple.meta.inference.pearl_learner import PearlLearner
-from supple.meta.memory.rl2 import Rl2Config
+from supple.meta.memory.config import Rl2Config
 from supple.meta.memory.rl2_learner import Rl2Learner
-from supple.meta.simpl.config import FinetuneConfig, SimplConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig, SpirlConfig
 from supple.meta.simpl.deployment import DeploymentConfig
 from supple.meta.simpl.learner import SimplLearner
-from supple.meta.simpl.spirl import SpirlConfig, SpirlLearner
+from supple.meta.simpl.spirl import SpirlLearner
 from supple.meta.space import RawSpace, UnitSpace
 from supple.meta.testing import PointBatch
 from supple.robots.robot import StepRows

@@ -13,12 +13,13 @@ from supple.adapt.host.torch_rows import TorchRowAgent
 from supple.adapt.meta_world import MetaWorldAgent
 from supple.adapt.runtime_agent import RowEpisodes, RuntimeAgent, SeenRows
 from supple.errors import SpecError
-from supple.meta.gradient.maml import MamlConfig
+from supple.meta.config import Trial
+from supple.meta.gradient.config import MamlConfig
 from supple.meta.gradient.maml_learner import MamlLearner
-from supple.meta.memory.rl2 import Rl2Config
+from supple.meta.memory.config import Rl2Config
 from supple.meta.memory.rl2_learner import Rl2Learner
 from supple.meta.space import UnitSpace
-from supple.meta.trial import Trial, run_episodes
+from supple.meta.trial import run_episodes
 from supple.robots.gymnasium_batch import GymnasiumBatch
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 

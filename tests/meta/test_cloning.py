@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from supple.errors import ConfigError, SpecError, TrainingFault
-from supple.meta.cloning import CloneConfig, clone, clone_loss, module_policy, play_latents
+from supple.meta.cloning import clone, clone_loss, module_policy, play_latents
+from supple.meta.config import CloneConfig
 from supple.meta.distribution import Categorical
-from supple.meta.gradient.maesn import MaesnConfig
+from supple.meta.gradient.config import MaesnConfig, MamlConfig
 from supple.meta.gradient.maesn_learner import MaesnLearner
-from supple.meta.gradient.maml import MamlConfig
 from supple.meta.gradient.maml_learner import MamlLearner
 from supple.meta.policy import MlpPolicy, Params, make_policy
 from supple.meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from supple.errors import ConfigError
 from supple.meta.collect import Episodes, Seen
-from supple.meta.evaluation import Evaluation, EvaluationConfig, evaluate_agent, normalise_scores
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.evaluation import Evaluation, evaluate_agent, normalise_scores
 from supple.meta.space import RawSpace
 from supple.meta.testing import PointBatch
-from supple.meta.trial import Trial
 
 CPU = torch.device("cpu")
 FAR = np.array([[50.0, 0.0], [2.0, 0.0], [0.0, 50.0]], np.float32)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from supple.errors import ConfigError, SpecError
 from supple.meta.collect import Episodes, Seen
+from supple.meta.config import Trial
 from supple.meta.space import ChoiceSpace, UnitSpace
-from supple.meta.trial import Trial, TrialBatch, join, run_trial
+from supple.meta.trial import TrialBatch, join, run_trial
 from supple.robots.robot import StepRows
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from supple.errors import ConfigError
+from supple.meta.config import TrustRegion
 from supple.meta.distribution import Categorical, kl
-from supple.meta.trpo import Params, TrustRegion, conjugate_gradient, flatten, trpo_step, unflatten
+from supple.meta.trpo import Params, conjugate_gradient, flatten, trpo_step, unflatten
 
 HESSIAN = torch.tensor([[2.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 4.0]], dtype=torch.float64)
 GRADIENT = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)

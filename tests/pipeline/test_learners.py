@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from supple.errors import BundleError, ConfigError
-from supple.meta.memory.rl2 import Rl2Config
+from supple.meta.memory.config import Rl2Config
 from supple.pipeline import keys
 from supple.pipeline.keys import PACKAGE_ROOT, compute_code_digest
 from supple.pipeline.learners import LEARNERS, Rl2Settings, choose_learner, find_learner, read_learner

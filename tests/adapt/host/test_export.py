@@ -30,33 +30,27 @@ from supple.adapt.loop import run_episode
 from supple.adapt.runtime_agent import RandomNoise, RecordedNoise, RuntimeAgent
 from supple.errors import RunError
 from supple.meta.adaptive import MetaLearner
-from supple.meta.baselines.distral import DistralConfig
+from supple.meta.baselines.config import DistralConfig, PpoConfig, PpoSteps, SacConfig, TaskSacConfig
 from supple.meta.baselines.distral_learner import DistralLearner
-from supple.meta.baselines.ppo import PpoConfig, PpoSteps
 from supple.meta.baselines.ppo_learner import PpoLearner
-from supple.meta.baselines.sac import SacConfig
-from supple.meta.baselines.sac_agent import TaskSacConfig
 from supple.meta.baselines.sac_learner import SacLearner
 from supple.meta.collect import collect
+from supple.meta.gradient.config import MaesnConfig, MamlConfig
 from supple.meta.gradient.learned_rule import LearnedRule
-from supple.meta.gradient.maesn import MaesnConfig
 from supple.meta.gradient.maesn_learner import MaesnLearner
-from supple.meta.gradient.maml import MamlConfig
 from supple.meta.gradient.maml_learner import MamlLearner
-from supple.meta.hierarchy.mlsh import MlshConfig, PpoPasses
+from supple.meta.hierarchy.config import MlshConfig, PpoPasses
 from supple.meta.hierarchy.mlsh_learner import MlshLearner
-from supple.meta.inference.pearl import PearlConfig
+from supple.meta.inference.config import PearlConfig, VaeConfig
 from supple.meta.inference.pearl_learner import PearlLearner
-from supple.meta.inference.varibad import VaeConfig
 from supple.meta.inference.varibad_learner import VaribadConfig, VaribadLearner
-from supple.meta.memory.recurrent_updater import RecurrentUpdaterConfig
+from supple.meta.memory.config import RecurrentUpdaterConfig, Rl2Config
 from supple.meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
-from supple.meta.memory.rl2 import Rl2Config
 from supple.meta.memory.rl2_learner import Rl2Learner
-from supple.meta.simpl.config import FinetuneConfig, SimplConfig
+from supple.meta.simpl.config import FinetuneConfig, SimplConfig, SpirlConfig
 from supple.meta.simpl.deployment import DeploymentConfig
 from supple.meta.simpl.learner import SimplLearner
-from supple.meta.simpl.spirl import SpirlConfig, SpirlLearner
+from supple.meta.simpl.spirl import SpirlLearner
 from supple.meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from supple.robots.navigation import Navigation, NavigationBatch
 from supple.robots.robot import RobotBatch

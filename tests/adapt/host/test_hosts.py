@@ -23,13 +23,11 @@ from supple.adapt.host.torch_rows import to_episodes
 from supple.adapt.loop import run_episode
 from supple.adapt.runtime_agent import RandomNoise, RowEpisodes
 from supple.errors import BundleError, RunError
-from supple.meta.baselines.ppo import PpoConfig, PpoSteps
+from supple.meta.baselines.config import PpoConfig, PpoSteps, SacConfig, TaskSacConfig
 from supple.meta.baselines.ppo_learner import PpoLearner
-from supple.meta.baselines.sac import SacConfig
-from supple.meta.baselines.sac_agent import TaskSacConfig
 from supple.meta.baselines.sac_learner import SacLearner
 from supple.meta.baselines.sac_tasks import TaskSac
-from supple.meta.inference.pearl import PearlConfig
+from supple.meta.inference.config import PearlConfig
 from supple.meta.inference.pearl_learner import PearlLearner
 from supple.meta.space import UnitSpace
 from supple.robots.navigation import Navigation, NavigationBatch

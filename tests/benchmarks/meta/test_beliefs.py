@@ -23,14 +23,12 @@ from benchmarks.meta.beliefs import (
 from benchmarks.meta.cells import CELLS
 from benchmarks.policies.gridnavi_policies import PRIOR
 from supple.meta.adaptive import AdaptiveAgent
-from supple.meta.evaluation import EvaluationConfig
-from supple.meta.inference.varibad import VaeConfig, VaribadConfig
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.inference.config import VaeConfig, VaribadConfig
 from supple.meta.inference.varibad_learner import VaribadLearner
-from supple.meta.memory.rl2 import Rl2Config
+from supple.meta.memory.config import Rl2Config
 from supple.meta.memory.rl2_learner import Rl2Learner
 from supple.meta.space import ChoiceSpace
-from supple.meta.trial import Trial
-from supple.pipeline.learners import Made
 from supple.robots.task import goals_of
 from supple.skills.checkpoint import save_checkpoint
 
@@ -51,21 +49,19 @@ class Choice:
     def rows(self, tasks: int) -> int:
         return 4
 
-    def make(self, space: Any, robot: Any, goals: Any, *, seed: int, device: str) -> Made:
-        learner = self.kind(space, robot, goals, self.config, seed=seed, device=device)
+    def make_learner(self, space: Any, robot: Any, goals: Any, *, seed: int, device: str) -> Any:
+        return self.kind(space, robot, goals, self.config, seed=seed, device=device)
 
-        def make_agent(agent_seed: int) -> AdaptiveAgent:
-            agent: AdaptiveAgent = learner.agent(seed=agent_seed)
-            return agent
-
-        return Made(learner, make_agent)
+    def make_agent(self, learner: Any, seed: int) -> AdaptiveAgent:
+        agent: AdaptiveAgent = learner.agent(seed=seed)
+        return agent
 
 
 def follow(folder: Path, choice: Choice) -> list[Strip]:
     config: Any = replace(CONFIG, learner=choice)  # type: ignore[arg-type]
     robot = config.robot.make(choice.rows(len(config.robot.tasks().train)))
     goals = goals_of(config.robot.tasks().train)
-    learner = choice.make(ChoiceSpace(robot.spec), robot, goals, seed=0, device="cpu").learner
+    learner = choice.make_learner(ChoiceSpace(robot.spec), robot, goals, seed=0, device="cpu")
     save_checkpoint(folder / "learner.safetensors", *learner.state())
     return follow_learner(config, folder)
 

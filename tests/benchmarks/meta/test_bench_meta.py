@@ -21,11 +21,10 @@ from benchmarks.results import collect_meta
 from benchmarks.results.collect_meta import collect, judge, load_seeds, make_curve, oracle_rows, score_rows
 from benchmarks.results.records import load_records
 from supple.errors import RunError
-from supple.meta.baselines.ppo import PpoConfig
-from supple.meta.baselines.sac import SacConfig
-from supple.meta.baselines.sac_agent import TaskSacConfig
-from supple.meta.evaluation import EvaluationConfig, evaluate_agent
-from supple.meta.gradient.maml import MamlConfig
+from supple.meta.baselines.config import PpoConfig, SacConfig, TaskSacConfig
+from supple.meta.config import EvaluationConfig
+from supple.meta.evaluation import evaluate_agent
+from supple.meta.gradient.config import MamlConfig
 from supple.pipeline.action_spaces import make_space
 from supple.pipeline.cli import main
 from supple.pipeline.keys import compute_plain, compute_record_digest, load_record

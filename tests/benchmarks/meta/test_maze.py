@@ -22,10 +22,10 @@ from supple.datasets.episode import Episode
 from supple.datasets.schema import Feature, Schema
 from supple.datasets.store_writer import write_store
 from supple.errors import ConfigError, RunError, SpecError
-from supple.meta.baselines.sac import SacConfig
-from supple.meta.cloning import CloneConfig
-from supple.meta.gradient.maml import MamlConfig
-from supple.meta.inference.pearl import PearlConfig
+from supple.meta.baselines.config import SacConfig
+from supple.meta.config import CloneConfig
+from supple.meta.gradient.config import MamlConfig
+from supple.meta.inference.config import PearlConfig
 from supple.meta.space import RawSpace, SkillSpace, UnitSpace
 from supple.pipeline.action_spaces import make_space
 from supple.pipeline.cli import main

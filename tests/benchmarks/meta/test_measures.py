@@ -10,10 +10,10 @@ from benchmarks.meta.cell_evaluate import make_scores
 from benchmarks.meta.measures import measure, watch
 from benchmarks.policies.krazy_exploration import KrazyRecorder
 from supple.meta.collect import Seen
-from supple.meta.evaluation import EvaluationConfig, evaluate_agent
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.evaluation import evaluate_agent
 from supple.meta.random_agent import RandomAgent
 from supple.meta.space import ChoiceSpace
-from supple.meta.trial import Trial
 from supple.robots.gridnavi import GridNavi
 from supple.robots.krazy_boards import KRAZY_PRESETS
 from supple.robots.krazy_world import KrazyWorld

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.meta.cells import CELLS
 from benchmarks.meta.oracle import compute_oracle
 from benchmarks.policies.oracles import movement_bandit_optimal_returns
-from supple.meta.hierarchy.mlsh import MlshConfig
+from supple.meta.hierarchy.config import MlshConfig
 from supple.meta.hierarchy.mlsh_agent import MlshAgent
 from supple.meta.space import ChoiceSpace
 from supple.pipeline.learners import MlshSettings

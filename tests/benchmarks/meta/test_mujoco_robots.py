@@ -7,9 +7,9 @@ import torch
 
 from benchmarks.meta.cells import CELLS
 from benchmarks.meta.mujoco_cells import MUJOCO_CELLS
-from supple.meta.evaluation import EvaluationConfig, evaluate_agent
-from supple.meta.memory.rl2 import Rl2Config
-from supple.meta.trial import Trial
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.evaluation import evaluate_agent
+from supple.meta.memory.config import Rl2Config
 from supple.pipeline.action_spaces import make_space
 from supple.pipeline.learners import Rl2Settings
 from supple.robots.arm import ARM_DYNAMICS, Arms

@@ -11,7 +11,7 @@ from benchmarks.meta.gate_progress import find_reached
 from benchmarks.meta.navigation_cells import NAVIGATION_CELLS
 from benchmarks.results.collect_meta import load_seeds, make_curve
 from benchmarks.results.records import load_records
-from supple.meta.baselines.ppo import PpoConfig
+from supple.meta.baselines.config import PpoConfig
 from supple.pipeline.learners import PpoSettings
 
 DEMOS = ("demo-recurrent-updater", "demo-ppo", "demo-distral")

@@ -15,8 +15,7 @@ from benchmarks.meta.references import find_players, has_references, load_refere
 from benchmarks.results.collect_meta import REFERENCES, collect, load_policies, load_seeds
 from benchmarks.results.records import load_records
 from supple.errors import RunError
-from supple.meta.evaluation import EvaluationConfig
-from supple.meta.trial import Trial
+from supple.meta.config import EvaluationConfig, Trial
 from supple.pipeline.progress import make_progress
 from supple.pipeline.stage import Machine, run_stage
 from supple.robots.bandits import BernoulliBandits

@@ -12,16 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from supple.errors import ConfigError, TrainingFault
-from supple.meta.baselines.distral import (
-    DistralConfig,
-    centroid_log_prob,
-    distil,
-    distillation_loss,
-    regularise,
-    regularised_reward,
-)
+from supple.meta.baselines.config import DistralConfig, PpoSteps
+from supple.meta.baselines.distral import centroid_log_prob, distil, distillation_loss, regularise, regularised_reward
 from supple.meta.baselines.distral_learner import DistralLearner
-from supple.meta.baselines.ppo import Moments, PpoSteps
+from supple.meta.baselines.ppo import Moments
 from supple.meta.collect import Episodes, collect
 from supple.meta.distribution import detach, entropy, kl, log_prob
 from supple.meta.policy import MlpPolicy, Params, RowActor, for_tasks

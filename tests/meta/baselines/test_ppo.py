@@ -11,16 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from supple.errors import ConfigError
-from supple.meta.baselines.ppo import (
-    Moments,
-    PpoConfig,
-    PpoSteps,
-    adam_step,
-    clip_gradient,
-    improve,
-    surrogate_loss,
-    take,
-)
+from supple.meta.baselines.config import PpoConfig, PpoSteps
+from supple.meta.baselines.ppo import Moments, adam_step, clip_gradient, improve, surrogate_loss, take
 from supple.meta.distribution import Categorical, detach, entropy, log_prob, sample
 from supple.meta.policy import MlpPolicy, Params, for_tasks
 from supple.meta.task_batch import TaskBatch

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from supple.errors import ConfigError, TrainingFault
-from supple.meta.baselines.ppo import PpoConfig, PpoSteps
+from supple.meta.baselines.config import PpoConfig, PpoSteps
 from supple.meta.baselines.ppo_learner import PpoLearner
-from supple.meta.evaluation import EvaluationConfig, evaluate_agent
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.evaluation import evaluate_agent
 from supple.meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
-from supple.meta.trial import Trial
 from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.robot import RobotBatch
 from supple.skills.config import SkillConfig

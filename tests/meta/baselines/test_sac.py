@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from supple.errors import ConfigError
-from supple.meta.baselines.sac import SacConfig, prior_kl, sac_critic_loss, sac_policy_loss
+from supple.meta.baselines.config import SacConfig
+from supple.meta.baselines.sac import prior_kl, sac_critic_loss, sac_policy_loss
 from supple.meta.baselines.sac_networks import SacNetworks
 from supple.meta.distribution import Categorical
 from supple.meta.replay import Steps

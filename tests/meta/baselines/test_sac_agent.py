@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from supple.errors import ConfigError
-from supple.meta.baselines.sac import SacConfig
-from supple.meta.baselines.sac_agent import SacAgent, TaskSacConfig
+from supple.meta.baselines.config import SacConfig, TaskSacConfig
+from supple.meta.baselines.sac_agent import SacAgent
 from supple.meta.baselines.sac_learner import SacLearner
 from supple.meta.collect import collect
-from supple.meta.evaluation import EvaluationConfig, evaluate_agent
+from supple.meta.config import EvaluationConfig
+from supple.meta.evaluation import evaluate_agent
 from supple.meta.space import ChoiceSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from supple.meta.distribution import log_prob, sample
+from supple.meta.gradient.config import MamlConfig
 from supple.meta.gradient.inner import GradientDescent, inner_step
 from supple.meta.gradient.learned_rule import LearnedRule, compute_features
-from supple.meta.gradient.maml import MamlConfig
 from supple.meta.gradient.maml_learner import MamlLearner
 from supple.meta.policy import MlpPolicy, Params, for_tasks
 from supple.meta.space import UnitSpace

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from supple.errors import ConfigError
 from supple.meta.distribution import detach, log_prob, sample
+from supple.meta.gradient.config import MaesnConfig
 from supple.meta.gradient.maesn import (
     LatentBatch,
-    MaesnConfig,
     TaskLatent,
     adapt,
     episode_advantage,

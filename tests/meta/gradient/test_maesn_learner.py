@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from supple.errors import ConfigError, TrainingFault
 from supple.meta.adaptive import AdaptiveAgent
 from supple.meta.collect import collect
-from supple.meta.evaluation import EvaluationConfig, evaluate_agent
-from supple.meta.gradient.maesn import MaesnConfig, TaskLatent, episode_advantage, latent_loss
+from supple.meta.config import EvaluationConfig, TrustRegion
+from supple.meta.evaluation import evaluate_agent
+from supple.meta.gradient.config import MaesnConfig
+from supple.meta.gradient.maesn import TaskLatent, episode_advantage, latent_loss
 from supple.meta.gradient.maesn_agent import MaesnAgent
 from supple.meta.gradient.maesn_learner import MaesnLearner
 from supple.meta.policy import ConditionedPolicy, for_tasks
@@ -20,7 +22,6 @@ from supple.meta.state import named_part
 from supple.meta.task_batch import make_task_batch
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
-from supple.meta.trpo import TrustRegion
 from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.robot import RobotBatch
 from supple.skills.config import SkillConfig

@@ -8,15 +8,9 @@ from torch import Tensor
 
 from supple.errors import ConfigError
 from supple.meta.distribution import detach, kl, log_prob, sample
+from supple.meta.gradient.config import MamlConfig
 from supple.meta.gradient.inner import GradientDescent, inner_step
-from supple.meta.gradient.maml import (
-    MamlConfig,
-    adapt,
-    evaluate_curvature,
-    evaluate_outer,
-    exploration_signal,
-    outer_loss,
-)
+from supple.meta.gradient.maml import adapt, evaluate_curvature, evaluate_outer, exploration_signal, outer_loss
 from supple.meta.policy import MlpPolicy, Params, for_tasks
 from supple.meta.policy_gradient import ppo_loss, ratio_loss, reinforce_loss
 from supple.meta.state import named_part

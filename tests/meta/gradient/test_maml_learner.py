@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from supple.errors import ConfigError, TrainingFault
 from supple.meta.adaptive import AdaptiveAgent
 from supple.meta.collect import collect
+from supple.meta.config import TrustRegion
+from supple.meta.gradient.config import MamlConfig
 from supple.meta.gradient.inner import UpdateRule, inner_step
 from supple.meta.gradient.learned_rule import LearnedRule
-from supple.meta.gradient.maml import MamlConfig
 from supple.meta.gradient.maml_agent import MamlAgent
 from supple.meta.gradient.maml_learner import MamlLearner
 from supple.meta.policy import for_tasks
@@ -21,7 +22,6 @@ from supple.meta.state import named_part
 from supple.meta.task_batch import make_task_batch
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
-from supple.meta.trpo import TrustRegion
 from supple.robots.robot import RobotBatch, StepRows
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 from supple.skills.config import SkillConfig

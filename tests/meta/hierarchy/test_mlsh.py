@@ -8,15 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supple.errors import ConfigError
-from supple.meta.hierarchy.mlsh import (
-    MlshConfig,
-    PpoPasses,
-    explore,
-    first_ages,
-    macro_lengths,
-    macro_rewards,
-    split_by_sub_policy,
-)
+from supple.meta.hierarchy.config import MlshConfig, PpoPasses
+from supple.meta.hierarchy.mlsh import explore, first_ages, macro_lengths, macro_rewards, split_by_sub_policy
 
 
 def test_macro_rewards_are_plain_sums_and_the_last_may_be_short() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from supple.meta.collect import Episodes, collect
 from supple.meta.distribution import Categorical, log_prob
-from supple.meta.hierarchy.mlsh import MlshConfig
+from supple.meta.hierarchy.config import MlshConfig
 from supple.meta.hierarchy.mlsh_actor import HierarchyActor, Played, make_stacks, master_samples, sub_policy_samples
 from supple.meta.hierarchy.mlsh_networks import ActorCritics
 from supple.meta.space import ChoiceSpace, UnitSpace

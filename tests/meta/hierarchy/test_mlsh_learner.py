@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from supple.errors import ConfigError, TrainingFault
-from supple.meta.evaluation import EvaluationConfig, evaluate_agent
-from supple.meta.hierarchy.mlsh import MlshConfig, PpoPasses
+from supple.meta.config import EvaluationConfig
+from supple.meta.evaluation import evaluate_agent
+from supple.meta.hierarchy.config import MlshConfig, PpoPasses
 from supple.meta.hierarchy.mlsh_actor import Played
 from supple.meta.hierarchy.mlsh_learner import MlshLearner
 from supple.meta.space import ChoiceSpace, RawSpace, SkillSpace, UnitSpace

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from supple.meta.distribution import Categorical, log_prob
-from supple.meta.hierarchy.mlsh import PpoPasses
+from supple.meta.hierarchy.config import PpoPasses
 from supple.meta.hierarchy.mlsh_networks import ActorCritics, Samples
 from supple.meta.policy import MlpPolicy
 

@@ -12,16 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from supple.errors import ConfigError
-from supple.meta.inference.pearl import (
-    Belief,
-    PearlConfig,
-    context_tokens,
-    encoder_kl,
-    factors_of,
-    multiply,
-    posterior_of,
-    product,
-)
+from supple.meta.inference.config import PearlConfig
+from supple.meta.inference.pearl import Belief, context_tokens, encoder_kl, factors_of, multiply, posterior_of, product
 from supple.meta.replay import Steps
 from supple.skills.gaussian import Gaussian
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from supple.errors import ConfigError
-from supple.meta.baselines.sac import SacConfig
-from supple.meta.baselines.sac_agent import TaskSacConfig
+from supple.meta.baselines.config import SacConfig, TaskSacConfig
 from supple.meta.collect import Episodes, collect
 from supple.meta.distribution import mode
-from supple.meta.inference.pearl import Belief, PearlConfig, posterior_of
+from supple.meta.inference.config import PearlConfig
+from supple.meta.inference.pearl import Belief, posterior_of
 from supple.meta.inference.pearl_agent import PearlAgent
 from supple.meta.inference.pearl_finetune import FineTunedPearlAgent
 from supple.meta.inference.pearl_learner import PearlLearner

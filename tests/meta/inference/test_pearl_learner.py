@@ -7,16 +7,17 @@ import pytest
 import torch
 
 from supple.errors import ConfigError, TrainingFault
-from supple.meta.baselines.sac import SacConfig, sac_critic_loss, sac_policy_loss
-from supple.meta.baselines.sac_agent import TaskSacConfig
-from supple.meta.evaluation import EvaluationConfig, evaluate_agent
-from supple.meta.inference.pearl import PearlConfig, encoder_kl
+from supple.meta.baselines.config import SacConfig, TaskSacConfig
+from supple.meta.baselines.sac import sac_critic_loss, sac_policy_loss
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.evaluation import evaluate_agent
+from supple.meta.inference.config import PearlConfig
+from supple.meta.inference.pearl import encoder_kl
 from supple.meta.inference.pearl_finetune import FineTunedPearlAgent
 from supple.meta.inference.pearl_learner import PearlLearner
 from supple.meta.space import ChoiceSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
-from supple.meta.trial import Trial
 from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.navigation import SEMICIRCLE, SPARSE_SEMICIRCLE, NavigationBatch, draw_navigation_goals
 from supple.skills.config import SkillConfig

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, distributions
 
 from supple.errors import ConfigError
+from supple.meta.inference.config import VaeConfig, VaribadConfig
 from supple.meta.inference.varibad import (
-    VaeConfig,
-    VaribadConfig,
     belief_valid,
     elbo,
     posterior_kl,

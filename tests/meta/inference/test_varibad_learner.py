@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from supple.errors import ConfigError, TrainingFault
-from supple.meta.evaluation import EvaluationConfig, evaluate_agent
-from supple.meta.inference.varibad import VaeConfig, VaribadConfig
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.evaluation import evaluate_agent
+from supple.meta.inference.config import VaeConfig, VaribadConfig
 from supple.meta.inference.varibad_belief import belief_of_cells
 from supple.meta.inference.varibad_learner import VaribadLearner
 from supple.meta.inference.varibad_networks import transitions_of
 from supple.meta.space import ChoiceSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract, differing, snapshot
-from supple.meta.trial import Trial, TrialBatch, join, run_trial
+from supple.meta.trial import TrialBatch, join, run_trial
 from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.gridnavi import CANDIDATES, GridNaviBatch
 from supple.skills.config import SkillConfig

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from supple.errors import ConfigError
 from supple.meta.collect import Episodes
-from supple.meta.inference.varibad import VaeConfig
+from supple.meta.config import Trial
+from supple.meta.inference.config import VaeConfig
 from supple.meta.inference.varibad_agent import VaribadAgent
 from supple.meta.inference.varibad_decoder import CellTable, PairDecoder, TrialDecoder
 from supple.meta.inference.varibad_networks import (
@@ -23,7 +24,7 @@ from supple.meta.inference.varibad_networks import (
 )
 from supple.meta.space import ActionSpace, ChoiceSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
-from supple.meta.trial import Trial, join, run_trial
+from supple.meta.trial import join, run_trial
 from supple.robots.gridnavi import GridNaviBatch
 from supple.robots.robot import RobotBatch
 from supple.robots.spec import ArraySpec, Axis

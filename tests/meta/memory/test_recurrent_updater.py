@@ -11,14 +11,8 @@ from torch import Tensor
 
 from supple.errors import ConfigError
 from supple.meta.distribution import detach, log_prob
-from supple.meta.memory.recurrent_updater import (
-    Read,
-    RecurrentUpdaterConfig,
-    evaluate,
-    explore_loss,
-    later_objective,
-    take_tasks,
-)
+from supple.meta.memory.config import RecurrentUpdaterConfig
+from supple.meta.memory.recurrent_updater import Read, evaluate, explore_loss, later_objective, take_tasks
 from supple.meta.memory.updater_network import RecurrentUpdater, Support
 from supple.meta.policy import MlpPolicy, Params, for_tasks
 from supple.meta.task_batch import TaskBatch

@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from supple.errors import ConfigError, TrainingFault
 from supple.meta.collect import collect
-from supple.meta.evaluation import EvaluationConfig, evaluate_agent
-from supple.meta.memory.recurrent_updater import RecurrentUpdaterConfig, later_objective
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.evaluation import evaluate_agent
+from supple.meta.memory.config import RecurrentUpdaterConfig
+from supple.meta.memory.recurrent_updater import later_objective
 from supple.meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
 from supple.meta.policy import RowActor
 from supple.meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
-from supple.meta.trial import Trial
 from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.robot import RobotBatch
 from supple.skills.config import SkillConfig

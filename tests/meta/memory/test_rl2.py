@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from supple.errors import ConfigError
+from supple.meta.config import Trial
+from supple.meta.memory.config import Rl2Config
 from supple.meta.memory.rl2 import (
-    Rl2Config,
     discount_at,
     objective_reward,
     ppo_loss,
@@ -16,7 +17,7 @@ from supple.meta.memory.rl2 import (
     valid_mean,
     value_loss,
 )
-from supple.meta.trial import Trial, TrialBatch
+from supple.meta.trial import TrialBatch
 
 
 def make_batch(reward: list[float], episode: list[int]) -> TrialBatch:

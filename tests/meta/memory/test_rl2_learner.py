@@ -9,16 +9,18 @@ from torch import Tensor
 
 from supple.errors import ConfigError, TrainingFault
 from supple.meta.collect import Episodes
+from supple.meta.config import EvaluationConfig, Trial
 from supple.meta.distribution import Categorical, Distribution, entropy, log_prob, sample
-from supple.meta.evaluation import EvaluationConfig, evaluate_agent
+from supple.meta.evaluation import evaluate_agent
 from supple.meta.memory import rl2_agent
-from supple.meta.memory.rl2 import Rl2Config, objective_reward
+from supple.meta.memory.config import Rl2Config
+from supple.meta.memory.rl2 import objective_reward
 from supple.meta.memory.rl2_agent import Rl2Agent
 from supple.meta.memory.rl2_learner import Rl2Learner
 from supple.meta.space import ChoiceSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
-from supple.meta.trial import Trial, TrialBatch, join, run_trial
+from supple.meta.trial import TrialBatch, join, run_trial
 from supple.robots.bandits import BernoulliBanditBatch
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from supple.errors import ConfigError, RunError
 from supple.meta.collect import Episodes, Seen, collect
-from supple.meta.evaluation import EvaluationConfig, evaluate_agent
+from supple.meta.config import EvaluationConfig, Trial
+from supple.meta.evaluation import evaluate_agent
 from supple.meta.simpl import adaptive_agent
 from supple.meta.simpl.adaptive_agent import SimplAdaptiveAgent
 from supple.meta.simpl.agent import SimplAgent
@@ -19,7 +20,6 @@ from supple.meta.simpl.context import context_of
 from supple.meta.simpl.deployment import DeploymentConfig
 from supple.meta.space import SkillSpace
 from supple.meta.testing import PointBatch
-from supple.meta.trial import Trial
 from supple.robots.robot import StepRows
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel

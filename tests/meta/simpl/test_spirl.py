@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from supple.errors import ConfigError
-from supple.meta.simpl.config import FinetuneConfig
-from supple.meta.simpl.spirl import SpirlConfig, SpirlLearner
+from supple.meta.simpl.config import FinetuneConfig, SpirlConfig
+from supple.meta.simpl.spirl import SpirlLearner
 from supple.meta.space import RawSpace, SkillSpace
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
