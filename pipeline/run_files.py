@@ -12,6 +12,8 @@ LEARNER_NAME: Final = "learner.safetensors"
 """In the folder of a meta-training: the whole state of the learner after its last iteration."""
 TASKS_NAME: Final = "tasks.csv"
 """In the folder of a run of the chain: its test tasks, to be edited and adapted to."""
+REPORT_NAME: Final = "report.html"
+"""In the folder of a run of the chain: its report."""
 STORE_NAME: Final = "store"
 """In an `ingest` folder: the episode store."""
 

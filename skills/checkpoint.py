@@ -16,15 +16,13 @@ from torch import Tensor
 
 from ..errors import RunError, SpecError
 from ..plain_files import write_durably
-from ..robots.spec import RobotSpec
-from ..strict_json import load_json, parse_json
-from .config import SkillConfig
+from ..strict_json import parse_json
+from .config import CONFIG_NAME, load_skill_facts
 from .model import SkillModel
 
 METADATA_KEY = "supple"
 """One key only: safetensors writes several in a random order."""
 WEIGHTS_NAME = "skill.safetensors"
-CONFIG_NAME = "skill.json"
 AGAIN = "delete it and run its stage again"
 
 
@@ -117,24 +115,15 @@ def load_skill_model(folder: Path) -> SkillModel:
         RunError: If a file is missing or damaged, or the two belong to different models.
         ConfigError: If the config has missing or unknown fields.
     """
-    path = folder / CONFIG_NAME
-    try:
-        record = load_json(path, dict, RunError, "run the extract stage", "a skill model")
-        tensors, facts = load_checkpoint(folder / WEIGHTS_NAME)
-        stated = {key: value for key, value in record.items() if key != "sha256"}
-        sizes, stated_digest = (int(record["observation_dim"]), int(record["action_dim"])), str(record["sha256"])
-        config = SkillConfig.from_json(dict(record["config"]), str(path))
-        robot = None if record["robot"] is None else RobotSpec.from_json(record["robot"])
-    except (KeyError, TypeError, SpecError, OverflowError) as error:
-        reason = f"{type(error).__name__} ({error})"
-        raise RunError(f"{path}: expected a skill model, got {reason}; run the extract stage again") from error
-    digest = compute_digest(tensors, json.dumps(facts, sort_keys=True))
-    if stated == facts and digest != stated_digest:
-        raise RunError(f"{path}: expected weights with SHA-256 {stated_digest[:12]}, got {digest[:12]}; extract again")
-    if stated != facts:
+    path, found = folder / CONFIG_NAME, load_skill_facts(folder)
+    tensors, facts = load_checkpoint(folder / WEIGHTS_NAME)
+    digest, stated = compute_digest(tensors, json.dumps(facts, sort_keys=True)), found.weights_digest
+    if found.stated == facts and digest != stated:
+        raise RunError(f"{path}: expected weights with SHA-256 {stated[:12]}, got {digest[:12]}; extract again")
+    if found.stated != facts:
         raise RunError(f"{path}: expected the config of {WEIGHTS_NAME}, got another; run the extract stage again")
     try:
-        model = SkillModel(*sizes, config, robot)
+        model = SkillModel(found.observation_dim, found.action_dim, found.config, found.robot)
         model.load_state_dict(tensors)
     except (RuntimeError, SpecError) as error:
         raise RunError(f"{folder}: expected weights that fit the config, got others; extract again") from error

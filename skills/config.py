@@ -1,10 +1,16 @@
 """The settings of skill extraction."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from ..bounds import Batch, Bounded, Count, NonNegative, Positive, Seed, Width, Widths
-from ..errors import ConfigError
+from ..errors import ConfigError, RunError, SpecError
+from ..robots.spec import RobotSpec
+from ..strict_json import load_json
+
+CONFIG_NAME = "skill.json"
+"""In the folder of a skill model, beside its weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +65,39 @@ class SkillConfig(Bounded):
             raise ConfigError(f"{where}: expected the fields of SkillConfig, got {got} for {name!r}; extract again")
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
         return cls(**values)  # type: ignore[arg-type]
+
+
+class SkillFacts(NamedTuple):
+    """What the folder of a skill model says beside its weights."""
+
+    observation_dim: int
+    action_dim: int
+    config: SkillConfig
+    robot: RobotSpec | None
+    """That the data were from; None where nobody said."""
+    stated: dict[str, Any]
+    """The same as JSON, as the weights repeat it."""
+    weights_digest: str
+
+
+def load_skill_facts(folder: Path) -> SkillFacts:
+    """Reads `skill.json`, not the weights.
+
+    Raises:
+        RunError: It is missing or damaged.
+        ConfigError: The config has missing or unknown fields.
+    """
+    path = folder / CONFIG_NAME
+    record = load_json(path, dict, RunError, "run the extract stage", "a skill model")
+    try:
+        return SkillFacts(
+            observation_dim=int(record["observation_dim"]),
+            action_dim=int(record["action_dim"]),
+            config=SkillConfig.from_json(dict(record["config"]), str(path)),
+            robot=None if record["robot"] is None else RobotSpec.from_json(record["robot"]),
+            stated={key: value for key, value in record.items() if key != "sha256"},
+            weights_digest=str(record["sha256"]),
+        )
+    except (KeyError, TypeError, SpecError, OverflowError) as error:
+        reason = f"{type(error).__name__} ({error})"
+        raise RunError(f"{path}: expected a skill model, got {reason}; run the extract stage again") from error

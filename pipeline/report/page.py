@@ -22,6 +22,7 @@ from ...skills.evaluate import describe_collapse
 from ...strict_json import load_json
 from ..folder import refuse_place
 from ..robots import RobotChoice
+from ..run_files import REPORT_NAME
 from ..stages.adapt import RETURNS_NAME
 from ..stages.extract import REPORT_NAME as SKILL_REPORT_NAME
 from ..summary import load_success
@@ -52,7 +53,6 @@ from .tables import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "report.html.j2"
-REPORT_NAME = "report.html"
 SECTIONS = ("task", "data", "skills", "learning", "adaptation", "safety", "cost", "provenance")
 """Of the page, in order."""
 

@@ -7,25 +7,23 @@ in `policies/<index of the task>/`. The numpy runtime acts; where the learner le
 between episodes. Every command passes the safety limits; what they did is in `audit.jsonl`.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ...adapt.audit import AuditLog
 from ...adapt.bundle import Bundle, load_bundle, require_robot
 from ...adapt.bundle_folder import find_bundle
-from ...adapt.host.hosts import make_hosted
-from ...adapt.host.plain_policy import write_task_policy
 from ...adapt.loop import Adapter
 from ...adapt.runtime_agent import HOST, RandomNoise
 from ...adapt.safety import SafetyLimits
@@ -34,7 +32,6 @@ from ...robots.family import Hardware, RobotFamily, make_robots
 from ...robots.maze_family import Maze
 from ...robots.robot import RobotBatch
 from ...robots.task import Task
-from ...skills.checkpoint import load_checkpoint, save_checkpoint
 from ...strict_json import parse_json
 from ..folder import AUDIT_NAME, write_record
 from ..intervals import compute_interval
@@ -43,6 +40,9 @@ from ..progress import ProgressView
 from ..robots import Record, RobotChoice, find_recorded, require_tasks
 from ..settings.adapt import AdaptStageConfig
 from ..stage import Stage, Work
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RECORDS_NAME = "records.jsonl"
 SUCCESS_NAME = "success.json"
@@ -163,6 +163,12 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
 
 def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...], work: Work) -> None:
     """Plays all episodes, then writes records, results and policies."""
+    import torch
+
+    from ...adapt.host.hosts import make_hosted
+    from ...adapt.host.plain_policy import write_task_policy
+    from ...skills.checkpoint import load_checkpoint, save_checkpoint
+
     torch.set_num_threads(work.machine.threads)
     bundle = change_settings(load_bundle(work.inputs["bundle"]), config.settings)
     if "seed" in bundle.contract.learner:
@@ -290,6 +296,8 @@ def to_tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
 
     Numpy gives an empty array strides that a checkpoint cannot be written with, so that the layout is torch's own.
     """
+    import torch
+
     given = {name: torch.tensor(value) for name, value in arrays.items()}
     return {name: torch.empty(value.shape, dtype=value.dtype).copy_(value) for name, value in given.items()}
 

@@ -13,13 +13,10 @@ import numpy as np
 
 from ...adapt.bundle import load_bundle
 from ...adapt.contract import Budget
-from ...adapt.host.export import write_exported
-from ...adapt.host.simpl import export_again
 from ...errors import BundleError, RunError, SpecError
 from ...meta.config import EvaluationConfig
 from ...robots.spec import RobotSpec
 from ...robots.unplugged import UnpluggedRobots
-from ...skills.checkpoint import load_checkpoint
 from ..action_spaces import Space, make_space
 from ..folder import compute_path_digest, load_json
 from ..keys import RECORD_NAME, load_record
@@ -176,6 +173,9 @@ def make_export(path: Path, config: ExportConfig, given: LearnerChoice | None = 
 
 def export(trained: Trained, work: Work) -> None:
     """Writes the bundle with a golden trial of the trained agent; numpy, and the host, must play it alike."""
+    from ...adapt.host.export import write_exported
+    from ...skills.checkpoint import load_checkpoint
+
     work.start_afresh()
     learner, spec = trained.learner, trained.spec
     goals = np.zeros((trained.tasks["num_train"], *spec.goal.shape), np.float32)  # their number is all that counts now
@@ -224,6 +224,9 @@ def make_conversion(bundle: Path, config: ExportConfig) -> Stage:
 
 def convert(config: ExportConfig, work: Work) -> None:
     """Writes the bundle anew."""
+    from ...adapt.host.export import write_exported
+    from ...adapt.host.simpl import export_again
+
     work.start_afresh()
     bundle = load_bundle(work.inputs["bundle"])
     write_exported(

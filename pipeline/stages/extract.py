@@ -3,28 +3,28 @@
 Writes `skill.safetensors`, `skill.json` and `skill-report.json` (how good the skills are on episodes held out).
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ...datasets.store import EpisodeStore, find_store, open_store
 from ...datasets.windows import WindowSampler, split_episodes
 from ...errors import SpecError
 from ...robots.family import RobotFamily, SetsState
-from ...skills.checkpoint import load_checkpoint, save_checkpoint, save_skill_model
-from ...skills.evaluate import describe_collapse, evaluate_rollouts, evaluate_windows
-from ...skills.learner import SkillLearner, train
-from ...skills.model import SkillModel
 from ..folder import write_record
 from ..progress import format_metrics
 from ..robots import RobotChoice
 from ..settings.extract import ExtractConfig
 from ..stage import Stage, Work
+
+if TYPE_CHECKING:
+    from ...skills.model import SkillModel
 
 REPORT_NAME = "skill-report.json"
 REPORT_WINDOWS = 4096
@@ -97,6 +97,10 @@ def compute_report(
     model: SkillModel, store: EpisodeStore, held_out: HeldOut, seed: int, family: RobotFamily | None, threads: int
 ) -> dict[str, float]:
     """Errors on windows held out and, where the family sets states, where decoded skills lead in the simulator."""
+    import torch
+
+    from ...skills.evaluate import evaluate_rollouts, evaluate_windows
+
     model = model.eval()
     horizon = model.config.skill_horizon
     if int(held_out.length.max()) <= horizon:
@@ -117,6 +121,10 @@ def compute_report(
 
 def find_collapse(model: SkillModel, windows: WindowSampler, seed: int) -> str | None:
     """What shows that the skills of these windows say nothing, or None; the few held out may all be alike."""
+    import torch
+
+    from ...skills.evaluate import describe_collapse, evaluate_windows
+
     observation, action = windows.sample(REPORT_WINDOWS, np.random.default_rng(seed))
     parts = torch.from_numpy(observation), torch.from_numpy(action)
     return describe_collapse(evaluate_windows(model, *parts, torch.Generator().manual_seed(seed)))
@@ -124,6 +132,12 @@ def find_collapse(model: SkillModel, windows: WindowSampler, seed: int) -> str |
 
 def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> None:
     """Trains to the last update, then writes model and report."""
+    import torch
+
+    from ...skills.checkpoint import load_checkpoint, save_checkpoint, save_skill_model
+    from ...skills.learner import SkillLearner, train
+    from ...skills.model import SkillModel
+
     torch.set_num_threads(work.machine.threads)
     store = open_store(find_store(work.inputs["store"]))
     checkpoint = work.restore(save_checkpoint, load_checkpoint)

@@ -10,13 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...errors import ConfigError
 from ...robots.family import make_robots
 from ...robots.task import TaskSet, goals_of
-from ...skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
-from ..action_spaces import LEARNED, load_skills, make_space
+from ...skills.config import load_skill_facts
+from ..action_spaces import LEARNED, make_space
 from ..folder import write_record
 from ..learners import FromPlay, LearnerChoice
 from ..robots import RobotChoice
@@ -66,7 +64,7 @@ def make_meta_train(
                 f"meta-train: expected the folder of a skill model for {config.action_space} actions, got none; pass "
                 "what extract wrote, or --action-space unit"
             )
-        load_skills(skills, spec)
+        spec.require_source(load_skill_facts(skills).robot, str(skills))
         inputs["skills"] = skills
     if isinstance(learner.settings, FromPlay):
         if play is None:
@@ -91,6 +89,10 @@ def meta_train(
     config: MetaTrainConfig, learner: LearnerChoice, choice: RobotChoice, tasks: TaskSet, work: Work
 ) -> None:
     """Trains to the last iteration, then writes learner, facts and skill model."""
+    import torch
+
+    from ...skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
+
     torch.set_num_threads(work.machine.threads)
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     settings, goals, skills = learner.settings, goals_of(tasks.train), work.inputs.get("skills")

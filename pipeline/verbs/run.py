@@ -23,7 +23,7 @@ from ..learners import choose_learner, find_learner
 from ..presets import PRESETS, RunConfig
 from ..progress import format_duration
 from ..robots import RobotChoice, find_robot, find_tasks, load_presets, load_user_module
-from ..run_files import RUN_NAME, TASKS_NAME
+from ..run_files import REPORT_NAME, RUN_NAME, TASKS_NAME
 from ..stage import Stage, StageResult
 from .adapt import show_result
 
@@ -143,8 +143,6 @@ class Run(AboutLearner):
 
     def keep_report(self, results: list[StageResult]) -> Path | None:
         """The report that is there, where it is younger than every stage and none was made anew."""
-        from ..report.page import REPORT_NAME
-
         path = self.folder / REPORT_NAME
         made = [(result.folder / RECORD_NAME).stat().st_mtime_ns for result in results]
         young = path.is_file() and path.stat().st_mtime_ns > max(made)

@@ -9,9 +9,10 @@ import pytest
 
 from supple.errors import BundleError, RunError
 from supple.pipeline.cli import main
-from supple.pipeline.report.page import REPORT_NAME, SECTIONS, make_report
+from supple.pipeline.report.page import SECTIONS, make_report
 from supple.pipeline.report.style import VARIABLES
 from supple.pipeline.robots import find_robot
+from supple.pipeline.run_files import REPORT_NAME
 
 
 class Links(HTMLParser):
