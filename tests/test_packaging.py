@@ -130,6 +130,27 @@ def test_module_loads_without_torch(module: str) -> None:
     assert loaded == "False True"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "demo", "--help"],
+        ["meta-train", "--help"],
+        ["meta-train", "--learner", "learned-update", "--help"],
+        ["adapt", "--help"],
+        ["info"],
+    ],
+    ids=" ".join,
+)
+def test_help_and_info_wait_for_no_heavy_package(arguments: list[str]) -> None:
+    code = (
+        "import sys; from supple.pipeline.cli import main\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'mujoco', 'zarr', 'h5py', 'matplotlib', 'gymnasium') if name in sys.modules])"
+    )
+    assert run_python(code).splitlines()[-1] == "[]"
+
+
 def test_package_itself_loads_nothing_of_ours() -> None:
     loaded = run_python("import sys, supple; print([m for m in sys.modules if m.startswith('supple.')])")
     assert loaded == "[]"
