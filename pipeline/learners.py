@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ..errors import BundleError, ConfigError
 from ..meta.baselines.config import DistralConfig, PpoConfig, TaskSacConfig
@@ -69,6 +69,8 @@ class LearnerSettings(ABC):
     """What records call it."""
     config: Any
     """What the learner is trained with."""
+    test_time: ClassVar[tuple[str, ...]] = ()
+    """Fields that do not change the training: a learner is exported again, not trained again, when they change."""
 
     @abstractmethod
     def rows(self, tasks: int) -> int:
@@ -140,6 +142,8 @@ class FromPlay(ABC):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimplSettings(LearnerSettings):
     """SiMPL's settings in meta-training and in a new task."""
+
+    test_time = ("deployment",)
 
     method: str = "simpl"
     """What records call it."""
@@ -225,6 +229,8 @@ class SpirlSettings(LearnerSettings):
 class MamlSettings(LearnerSettings):
     """MAML's settings in training and at test time."""
 
+    test_time = ("rollouts", "later_scale")
+
     method: str = "maml"
     """What records call it; its variants have names of their own."""
     config: MamlConfig = field(default_factory=MamlConfig)
@@ -266,6 +272,8 @@ class MamlSettings(LearnerSettings):
 class MaesnSettings(LearnerSettings):
     """MAESN's settings in training and at test time."""
 
+    test_time = ("rollouts", "later_scale")
+
     method: str = "maesn"
     """What records call it; the baseline without fast adaptation has a name of its own."""
     config: MaesnConfig = field(default_factory=MaesnConfig)
@@ -303,6 +311,8 @@ class MaesnSettings(LearnerSettings):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PearlSettings(LearnerSettings):
     """PEARL's settings in training and at test time."""
+
+    test_time = ("prior_episodes", "greedy", "fine_tuning", "inference_episodes")
 
     method: str = "pearl"
     """What records call it; fine-tuning has a name of its own."""
@@ -422,6 +432,8 @@ class SacSettings(LearnerSettings):
 class Rl2Settings(LearnerSettings):
     """RL2's settings in training and at test time."""
 
+    test_time = ("greedy",)
+
     method: str = "rl2"
     """What records call it; E-RL2 has a name of its own."""
     config: Rl2Config = field(default_factory=Rl2Config)
@@ -457,6 +469,8 @@ class Rl2Settings(LearnerSettings):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecurrentUpdaterSettings(LearnerSettings):
     """The recurrent updater's settings in training and at test time."""
+
+    test_time = ("rollouts",)
 
     method: str = "recurrent-updater"
     """What records call it."""
@@ -494,6 +508,8 @@ class RecurrentUpdaterSettings(LearnerSettings):
 class VaribadSettings(LearnerSettings):
     """variBAD's settings in training and at test time."""
 
+    test_time = ("greedy",)
+
     method: str = "varibad"
     """What records call it."""
     config: VaribadConfig = field(default_factory=VaribadConfig)
@@ -529,6 +545,8 @@ class VaribadSettings(LearnerSettings):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlshSettings(LearnerSettings):
     """MLSH's settings in training and at test time."""
+
+    test_time = ("rollouts", "random_choice")
 
     method: str = "mlsh"
     """What records call it; with one sub-policy, which is PPO on all tasks, it has a name of its own."""
@@ -567,6 +585,8 @@ class MlshSettings(LearnerSettings):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PpoSettings(LearnerSettings):
     """PPO's settings in training and at test time."""
+
+    test_time = ("rollouts",)
 
     method: str = "ppo"
     """What records call it."""
@@ -752,6 +772,12 @@ class LearnerChoice:
     def record(self) -> dict[str, Any]:
         """What a key says of the learner; its code counts by `Stage.module`."""
         return {"name": self.reference, "settings": compute_plain(self.settings, "learner")}
+
+    @property
+    def training_record(self) -> dict[str, Any]:
+        """The same for its training, without the settings that do not change it."""
+        settings = {name: v for name, v in self.record["settings"].items() if name not in self.settings.test_time}
+        return {"name": self.reference, "settings": settings}
 
 
 def find_learner(reference: str) -> LearnerChoice:

@@ -143,10 +143,10 @@ def test_module_loads_without_torch(module: str) -> None:
 )
 def test_help_and_info_wait_for_no_heavy_package(arguments: list[str]) -> None:
     code = (
-        "import sys; from supple.pipeline.cli import main\n"
+        "import sys; from supple.pipeline.cli import main; m = sys.modules\n"
         f"try: main({arguments!r})\n"
         "except SystemExit: pass\n"
-        "print([name for name in ('torch', 'mujoco', 'zarr', 'h5py', 'matplotlib', 'gymnasium') if name in sys.modules])"
+        "print([name for name in ('torch', 'mujoco', 'zarr', 'h5py', 'matplotlib', 'gymnasium') if name in m])"
     )
     assert run_python(code).splitlines()[-1] == "[]"
 

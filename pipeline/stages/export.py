@@ -71,12 +71,13 @@ def find_training(path: Path) -> Path:
     )
 
 
-def load_trained(path: Path, given: LearnerChoice | None = None) -> Trained:
+def load_trained(path: Path, given: LearnerChoice | None = None, *, settings: bool = False) -> Trained:
     """What was trained in a folder.
 
     Args:
         path: See `find_training`.
         given: A user's own learner.
+        settings: Whether `given` also has the settings for new tasks; without it they are those of the training.
 
     Raises:
         RunError: The records do not say what was trained, or the skills are gone.
@@ -85,7 +86,9 @@ def load_trained(path: Path, given: LearnerChoice | None = None) -> Trained:
     folder = find_training(path)
     record, facts = load_record(folder), load_json(folder / FACTS_NAME)
     config, where = record["fields"]["config"], str(folder / RECORD_NAME)
-    learner = read_learner(config.get("learner"), given, f"{where} learner")
+    learner = read_learner(facts.get("learner", config.get("learner")), given, f"{where} learner")
+    if settings and given is not None and given.training_record == learner.training_record:
+        learner = given
     run = load_json(folder.parent / RUN_NAME) if (folder.parent / RUN_NAME).is_file() else {}
     try:
         return Trained(
@@ -140,19 +143,22 @@ def make_budget(evaluation: EvaluationConfig, rollouts: int) -> Budget:
     )
 
 
-def make_export(path: Path, config: ExportConfig, given: LearnerChoice | None = None) -> Stage:
+def make_export(
+    path: Path, config: ExportConfig, given: LearnerChoice | None = None, *, settings: bool = False
+) -> Stage:
     """The stage; it draws nothing at random but the inputs of the golden trial.
 
     Args:
         path: See `find_training`.
         config: Seed of the golden trial.
         given: A user's own learner.
+        settings: See `load_trained`.
 
     Raises:
         RunError: See `load_trained`.
         BundleError: See `load_trained`.
     """
-    trained = load_trained(path, given)
+    trained = load_trained(path, given, settings=settings)
     outside = trained.skills is not None and trained.skills != trained.folder
     return Stage(
         name="export",

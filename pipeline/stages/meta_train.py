@@ -16,6 +16,7 @@ from ...robots.task import TaskSet, goals_of
 from ...skills.config import load_skill_facts
 from ..action_spaces import LEARNED, make_space
 from ..folder import write_record
+from ..keys import compute_digest
 from ..learners import FromPlay, LearnerChoice
 from ..robots import RobotChoice
 from ..run_files import LEARNER_NAME
@@ -76,7 +77,12 @@ def make_meta_train(
         inputs["play"] = play
     return Stage(
         name="meta-train",
-        config={"robot": robot.record, "space": config.action_space, "learner": learner.record, "tasks": tasks},
+        config={
+            "robot": robot.record,
+            "space": config.action_space,
+            "learner": learner.training_record,
+            "tasks": {**describe_tasks(tasks), "digest": compute_tasks_digest(tasks)},
+        },
         inputs=inputs,
         seed=seed,
         module=(MODULE, *learner.row.modules),
@@ -115,11 +121,17 @@ def meta_train(
     record = {
         "robot": robot.spec.to_json(),
         "tasks": describe_tasks(tasks),
+        "learner": learner.record,
         "iterations": facts["iteration"],
         "environment_steps": facts["environment_steps"],
     }
     write_record(work.folder / FACTS_NAME, record)
     robot.close()
+
+
+def compute_tasks_digest(tasks: TaskSet) -> str:
+    """Names and goals of every task, in order."""
+    return compute_digest([[[task.name, *task.goal] for task in split] for split in (tasks.train, tasks.test)])
 
 
 def describe_tasks(tasks: TaskSet) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Run(AboutLearner):
             "meta-train": lambda: make_meta_train(
                 at / "extract", config.meta_train, learner, robot, tasks, self.seed, play=at / "ingest"
             ),
-            "export": lambda: make_export(at / "meta-train", config.export, learner),
+            "export": lambda: make_export(at / "meta-train", config.export, learner, settings=True),
             "adapt": lambda: make_adapt(at / "export", tasks.test, robot, config.adapt, self.seed),
         }
 

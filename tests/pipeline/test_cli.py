@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.results.collect_results import collect
 from benchmarks.results.collect_runs import load_finished
+from supple.adapt.bundle import load_bundle
 from supple.pipeline.cli import VERBS, main
 from supple.pipeline.folder import SEAL_NAME
 from supple.pipeline.keys import load_record
@@ -100,6 +101,19 @@ def test_a_changed_field_reruns_its_stage_and_those_after_it(
     status = {str(record["stage"]): record["status"] for record in records if record["event"] == "finish"}
     assert status == {stage: "made" if stage in made else "reused" for stage in STAGES}
     assert main(["verify", str(out)]) == 0
+
+
+def test_settings_for_new_tasks_reach_the_bundle_without_training_again(
+    tiny_run: Path, tiny_options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, change = tmp_path / "run", ["--learner.deployment.candidates", "99"]
+    records = run_json(["run", "demo", "--out", str(out), "--reuse", str(tiny_run), *tiny_options, *change], capsys)
+    status = {str(record["stage"]): record["status"] for record in records if record["event"] == "finish"}
+    assert status == {stage: "made" if stage in STAGES[4:] else "reused" for stage in STAGES}
+    assert load_bundle(out / "export" / "bundle").contract.learner["candidates"] == 99
+    assert main(["export", str(out / "meta-train"), "--out", str(tmp_path / "again")]) == 0
+    trained_with = load_bundle(tiny_run / "export" / "bundle").contract.learner["candidates"]
+    assert load_bundle(tmp_path / "again" / "bundle").contract.learner["candidates"] == trained_with
 
 
 def test_another_value_in_the_same_run_folder_is_refused(
