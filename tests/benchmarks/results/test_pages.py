@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from benchmarks.results.figures import make_figures
 from benchmarks.results.pages import fill_section, find_page, load_pages, render_summary, render_tables, write_results
 from benchmarks.results.records import load_records
-from supple.errors import SourceError
+from supple.errors import ConfigError, SourceError
+from supple.pipeline.cli import parse
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -175,3 +177,21 @@ def test_pages_show_what_the_records_say() -> None:
     text = (ROOT / "README.md").read_text()
     for name, body in re.findall(r"<!-- results:(\w+) -->(.*?)<!-- /results:\1 -->", text, re.DOTALL):
         assert (ROOT / "docs" / "results" / f"{name}.json").is_file() or not body.strip()
+
+
+def recorded_commands() -> list[str]:
+    found = {
+        record.command for path in sorted((ROOT / "docs" / "results").glob("*.json")) for record in load_records(path)
+    }
+    return sorted(part for command in found for part in command.split("; ") if part.startswith("supple "))
+
+
+@pytest.mark.parametrize("command", recorded_commands())
+def test_a_recorded_command_is_one_that_the_program_takes(command: str) -> None:
+    verb, *arguments = shlex.split(command.replace("seedS", "seed1").replace(" S", " 1"))[1:]
+    assert parse(verb, arguments) is not None
+
+
+def test_commands_that_the_program_does_not_take_are_refused() -> None:
+    with pytest.raises(ConfigError, match="method"):
+        parse("run", ["maze", "--method", "sac"])
