@@ -1,6 +1,7 @@
 """What a run came to: `summary.json` as flat records, and the same as a table."""
 
 import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,15 +99,10 @@ def make_table(success: Sequence[Mapping[str, Any]]) -> str:
 
 def find_commit(root: Path) -> str:
     """The commit that is checked out at `root`, shortened; "unknown" outside a repository."""
-    git = root / ".git"
+    command = ["git", "-C", str(root), "rev-parse", "--show-prefix", "HEAD"]
     try:
-        head = (git / "HEAD").read_text().strip()
-        if not head.startswith("ref: "):
-            return head[:10]
-        name = head.removeprefix("ref: ")
-        if (git / name).is_file():
-            return (git / name).read_text().strip()[:10]
-        packed = (git / "packed-refs").read_text().splitlines()
-        return next((line.split()[0][:10] for line in packed if line.endswith(f" {name}")), "unknown")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return "unknown"
+    prefix, _, commit = done.stdout.partition("\n")
+    return commit.strip()[:10] if done.returncode == 0 and not prefix else "unknown"

@@ -1,3 +1,4 @@
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,14 +91,19 @@ def test_missing_success_is_refused(tmp_path: Path) -> None:
         load_success(tmp_path)
 
 
-def test_commit_of_a_checkout(tmp_path: Path) -> None:
+def test_commit_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
     assert find_commit(tmp_path) == "unknown"
-    (tmp_path / ".git" / "refs" / "heads").mkdir(parents=True)
-    (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    git("init")
     assert find_commit(tmp_path) == "unknown"
-    (tmp_path / ".git" / "packed-refs").write_text("# pack-refs\n0123456789abcdef refs/heads/main\n")
-    assert find_commit(tmp_path) == "0123456789"
-    (tmp_path / ".git" / "refs" / "heads" / "main").write_text("abcdef0123456789\n")
-    assert find_commit(tmp_path) == "abcdef0123"
-    (tmp_path / ".git" / "HEAD").write_text("fedcba9876543210\n")
-    assert find_commit(tmp_path) == "fedcba9876"
+    (tmp_path / "inside").mkdir()
+    git("commit", "--allow-empty", "-m", "first")
+    assert find_commit(tmp_path) == git("rev-parse", "HEAD")[:10]
+    assert find_commit(tmp_path / "inside") == "unknown"  # a package that lies in somebody's repository
+    git("worktree", "add", "--detach", str(tmp_path / "tree"))
+    assert find_commit(tmp_path / "tree") == git("rev-parse", "HEAD")[:10]
+    monkeypatch.setenv("PATH", "")
+    assert find_commit(tmp_path) == "unknown"
