@@ -1,8 +1,9 @@
 """Task sets drawn from a distribution over goals, or split off a finite list of goals.
 
 Train and test goals come from two generators spawned from one seed, so that neither depends on how many of the other
-are drawn. `TaskSet` refuses a goal that stands twice, so that the splits are disjoint or there is no task set. Where a
-publication trains and tests on the same few tasks, `repeat_tasks` says so.
+are drawn. A goal that was drawn before is drawn again: many draws in float32 meet by chance. `TaskSet` refuses a goal
+that stands twice, so that the splits are disjoint or there is no task set. Where a publication trains and tests on the
+same few tasks, `repeat_tasks` says so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from ..errors import ConfigError
 from .robot import Float
 from .task import Task, TaskSet
 
+MOST_DRAWS = 50
+"""Rounds in which goals that were drawn before are drawn again."""
 Draw = Callable[[int, np.random.Generator], Float]
 """Draws a number of goals, shape (count, G)."""
 
@@ -30,10 +33,28 @@ def draw_tasks(name: str, draw: Draw, num_train: int, num_test: int, seed: int) 
         seed: Seed of both splits.
 
     Raises:
-        SpecError: A split is empty, or a goal was drawn twice.
+        SpecError: A split is empty, or there seem to be fewer goals than tasks.
     """
     train, test = (np.random.default_rng(source) for source in np.random.SeedSequence(seed).spawn(2))
-    return _task_set(name, draw(num_train, train), draw(num_test, test), seed)
+    seen: set[tuple[float, ...]] = set()
+    test_goals = _draw_distinct(draw, num_test, test, seen)
+    return _task_set(name, _draw_distinct(draw, num_train, train, seen), test_goals, seed)
+
+
+def _draw_distinct(draw: Draw, count: int, rng: np.random.Generator, seen: set[tuple[float, ...]]) -> Float:
+    """Goals that are not `seen`, which they are added to; after `MOST_DRAWS` rounds those that are left stand twice."""
+    goals = draw(count, rng)
+    left = list(range(len(goals)))
+    for _ in range(MOST_DRAWS):
+        again = []
+        for index in left:
+            goal = tuple(goals[index].tolist())
+            again += [index] if goal in seen else []
+            seen.add(goal)
+        if not again:
+            break
+        left, goals[again] = again, draw(len(again), rng)
+    return goals
 
 
 def split_tasks(name: str, goals: Float, num_train: int, num_test: int, seed: int) -> TaskSet:

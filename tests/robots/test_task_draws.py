@@ -32,7 +32,17 @@ def test_goals_come_back_to_the_bit() -> None:
     assert [task.name for task in tasks.test] == ["test0", "test1"]
 
 
-def test_a_goal_that_is_drawn_twice_is_refused() -> None:
+@given(SEEDS)
+def test_a_goal_that_was_drawn_before_is_drawn_again(seed: int) -> None:
+    def roll(count: int, rng: np.random.Generator) -> np.ndarray:
+        return rng.integers(0, 12, (count, 1)).astype(np.float32)
+
+    tasks = draw_tasks("dice", roll, 5, 3, seed)
+    assert len({task.goal for task in (*tasks.train, *tasks.test)}) == 8
+    assert draw_tasks("dice", roll, 1, 3, seed).test == tasks.test
+
+
+def test_a_distribution_of_one_goal_is_refused() -> None:
     with pytest.raises(SpecError, match=r"expected distinct goals, got .* for both 'train0' and 'test0'"):
         draw_tasks("toy", lambda count, rng: np.ones((count, 1), np.float32), 1, 1, 0)
 
