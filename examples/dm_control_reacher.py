@@ -73,7 +73,7 @@ PRESETS = {
         robot=REACHER,
         generate=GenerateConfig(steps=60_000, rows=20),
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=2_000)),
-        learner=SimplSettings(config=replace(QUICK, epochs=30, pool_episodes=2000)),
+        learner=SimplSettings(config=replace(QUICK, epochs=120, pool_episodes=2000)),
         adapt=AdaptStageConfig(episodes=60),
     ),
 }

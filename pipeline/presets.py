@@ -1,6 +1,6 @@
 """Presets of the whole chain, as Python objects: `supple run PRESET`, each field of which is a command-line option."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tyro
@@ -46,17 +46,22 @@ QUICK = SimplConfig(
     target_rate=0.05,
     posterior_tasks=12,
     batch=64,
-    epochs=60,
-    pool_episodes=800,
+    policy_kl_prior=(0.1, 0.5),
+    policy_kl_posterior=(0.1, 1.0),
 )
-"""SiMPL with smaller networks and batches, for robots that meta-train in minutes."""
+"""SiMPL with smaller networks and batches, for robots that meta-train in minutes. The policy begins close to the skill
+prior: where skills say much more than their prior, a policy that was free from the start ran away with its critics."""
 
 PRESETS: dict[str, RunConfig] = {
     "demo": RunConfig(
         robot=Maze(layout_size=10, layout_seed=1, episode_steps=400, num_train_tasks=16, num_test_tasks=8),
         generate=GenerateConfig(steps=200_000),
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3, num_updates=3_000)),
-        learner=SimplSettings(config=QUICK),
+        learner=SimplSettings(
+            config=replace(
+                QUICK, policy_kl_prior=(1e-2, 0.5), policy_kl_posterior=(1e-2, 1.0), epochs=60, pool_episodes=800
+            )
+        ),
         adapt=AdaptStageConfig(episodes=80),
     ),
     "maze": RunConfig(

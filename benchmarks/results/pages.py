@@ -25,6 +25,8 @@ from .records import Place, Record, group, load_records
 PAGES = (
     "README.md",
     "docs/maze.md",
+    "docs/robots.md",
+    "docs/robots-measured.md",
     "docs/measurements.md",
     "docs/published-run.md",
     "docs/benchmarks/tables.md",
@@ -69,6 +71,23 @@ def render_summary(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
+def render_robots(records: Sequence[Record]) -> str:
+    """Markdown for robots of users' files: success before, after inference and in the end, and what the chain took."""
+    lines = [
+        _row(["command", "before", "after 20 episodes of search", "after fine-tuning", "greedy", "n", "whole chain"]),
+        _row(["---"] * 7),
+    ]
+    for _, rows in group(records, lambda record: record.benchmark).items():
+        tried = [r for r in rows if (r.axis, r.metric) == ("episode", "success_stochastic")]
+        greedy = [r for r in rows if (r.axis, r.metric) == ("episode", "success_greedy")]
+        inferred = next(r for r in rows if (r.place, r.metric) == ("inferred", "success_stochastic"))
+        took = next(r for r in rows if r.metric == "chain_wall_s")
+        minutes = f"{(took.mean or 0.0) / 60:.0f} min"
+        cells = [_cell(tried[0]), _cell(inferred), _cell(tried[-1]), _cell(greedy[-1]), str(tried[-1].n), minutes]
+        lines.append(_row([f"`{tried[0].command}`", *cells]))
+    return "\n".join(lines)
+
+
 def render_family(records: Records, family: str) -> str:
     """Markdown for the returns of one family of learners."""
     return render_tables(select_family(records["meta"], family))
@@ -76,6 +95,7 @@ def render_family(records: Records, family: str) -> str:
 
 VIEWS: dict[str, Callable[[Records], str]] = {
     "maze-summary": lambda records: render_summary(records["maze"]),
+    "robots-summary": lambda records: render_robots(records["robots"]),
     "learners": render_overview,
     **{f"meta-{family}": partial(render_family, family=family) for family in FAMILIES},
 }
