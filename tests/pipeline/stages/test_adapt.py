@@ -37,7 +37,7 @@ def run_body(folder: Path, body: Callable[[Work], None]) -> None:
 def test_the_robots_of_a_run_went_through_the_limits(tiny_run: Path) -> None:
     events = load_events(tiny_run / "adapt" / AUDIT_NAME)
     assert events[0]["event"] == "open"
-    assert {event["event"] for event in events} <= {"open", "clamps"}
+    assert {event["event"] for event in events} <= {"open", "clamps", "close"}
     assert AUDIT_NAME not in load_record(tiny_run / "adapt")["outputs"]
     assert verify_stage(tiny_run / "adapt") > 0
 
@@ -45,26 +45,29 @@ def test_the_robots_of_a_run_went_through_the_limits(tiny_run: Path) -> None:
 def test_a_command_beyond_the_limits_does_not_reach_the_robot(tmp_path: Path) -> None:
     simulator, bare = PointBatch(1, episode_steps=5), PointBatch(1, episode_steps=5)
     bare.reset(ROW, GOAL, np.random.default_rng(0))
-    with limit_robots(simulator, tmp_path / AUDIT_NAME, rearm=True) as robot:
+    with limit_robots(simulator, tmp_path / AUDIT_NAME, simulator=True) as robot:
         robot.reset(ROW, GOAL, np.random.default_rng(0))
         observation = robot.step(ROW, np.array([[9.0, -9.0]], np.float32)).observation
     limit = bare.step(ROW, np.array([bare.spec.action.high * [1, -1]], np.float32)).observation
     np.testing.assert_array_equal(observation, limit)
-    assert [event["event"] for event in load_events(tmp_path / AUDIT_NAME)] == ["open", "clamps"]
+    assert [event["event"] for event in load_events(tmp_path / AUDIT_NAME)] == ["open", "stop", "clamps", "close"]
 
 
 def test_a_stop_of_an_earlier_run_is_ended_for_a_simulator_and_stays_in_the_log(tmp_path: Path) -> None:
     path = tmp_path / AUDIT_NAME
 
     def run_into_a_fault() -> None:
-        with limit_robots(PointBatch(1), path, rearm=True) as robot:
+        with limit_robots(PointBatch(1), path, simulator=True) as robot:
             robot.reset(ROW, GOAL, np.random.default_rng(0))
             robot.step(ROW, np.array([[np.nan, 0.0]], np.float32))
 
     for _ in range(2):
         with pytest.raises(RobotFault, match="expected a finite command"):
             run_into_a_fault()
-    assert [event["event"] for event in load_events(path)] == ["open", "stop", "open", "rearm", "stop"]
+    assert [event["event"] for event in load_events(path)] == [
+        *("open", "stop", "close"),
+        *("open", "anew", "stop", "close"),
+    ]
 
 
 def test_a_fault_leaves_its_audit_log_and_the_next_start_adds_to_it(tmp_path: Path) -> None:
