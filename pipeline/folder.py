@@ -297,5 +297,6 @@ def verify_stage(folder: Path) -> int:
     metrics = folder / METRICS_NAME
     digest = compute_metrics_digest(metrics) if metrics.is_file() else None
     if digest != record.get("metrics_digest"):
-        raise RunError(f"{metrics}: expected the recorded metrics, got {'changed ones' if digest else 'none'}; {remedy}")
+        got = "changed ones" if digest else "none"
+        raise RunError(f"{metrics}: expected the recorded metrics, got {got}; {remedy}")
     return len(outputs)

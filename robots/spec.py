@@ -214,9 +214,9 @@ class ArraySpec:
                 Axis(
                     row["name"],
                     row["unit"],
-                    -math.inf if row["low"] is None else row["low"],
-                    math.inf if row["high"] is None else row["high"],
-                    row["rate_limit"],
+                    -math.inf if row["low"] is None else _as_float(row["low"]),
+                    math.inf if row["high"] is None else _as_float(row["high"]),
+                    _as_float(row["rate_limit"]),
                     row.get("commands"),
                 )
                 for row in data["axes"]
@@ -280,9 +280,10 @@ class RobotSpec:
                 f"robot '{self.name}': expected a positive control_period, got {self.control_period} s; "
                 "give the time between two actions"
             )
-        if self.episode_steps < 1:
+        if not 1 <= self.episode_steps < 2**31:
+            expected = "at least 1 episode step" if self.episode_steps < 1 else "fewer than 2**31 episode steps"
             raise SpecError(
-                f"robot '{self.name}': expected at least 1 episode step, got {self.episode_steps}; raise the time limit"
+                f"robot '{self.name}': expected {expected}, got {self.episode_steps}; correct the time limit"
             )
         units = {axis.name: axis.unit for axis in self.observation.axes}
         for axis in self.action.axes:
@@ -430,3 +431,8 @@ def _read(data: dict[str, Any], name: str, *kinds: type) -> Any:
     if type(data[name]) not in kinds:
         raise TypeError(f"{name} {data[name]!r:.40}")
     return data[name]
+
+
+def _as_float(value: Any) -> Any:
+    """A whole number of JSON as the float that it stands for; all else is checked where it is used."""
+    return float(value) if type(value) is int else value
