@@ -57,7 +57,7 @@ class History:
     running: bool = False
     """Whether the last session was not closed."""
     hardware: bool = False
-    """Whether one of the sessions was not of a simulator."""
+    """Whether one of the sessions was of a real robot."""
     codes: set[str] = field(default_factory=set)
     """Digests of the codes that may still re-arm."""
 
@@ -86,7 +86,7 @@ class History:
         if event == "open":
             self.stop_reason = self.stop_reason or (UNFINISHED if self.running else None)
             self.running = True
-            self.hardware |= record.get("simulator") is not True
+            self.hardware |= record.get("simulator") is False
         elif event == "close":
             self.running = False
         elif event == "codes":
@@ -108,7 +108,7 @@ class AuditLog:
         path: str | os.PathLike[str],
         clock: Callable[[], float] = time.monotonic,
         *,
-        simulator: bool = False,
+        simulator: bool | None = False,
     ) -> None:
         """Opens or creates the log, and finds out whether a stop is still latched.
 
@@ -116,7 +116,8 @@ class AuditLog:
             path: The log, one JSON object per line; the latch is beside it.
             clock: Monotonic time, seconds.
             simulator: A stop of an earlier session does not hold, since a simulator starts anew and there is nothing to
-                inspect. A log in which a real robot moved keeps its stop all the same.
+                inspect. A log in which a real robot moved keeps its stop all the same. None for a person who moves
+                nothing.
 
         Raises:
             RobotFault: The log is no plain file, cannot be written, or another process has it open.
@@ -128,7 +129,7 @@ class AuditLog:
         self._memory = threading.Lock()  # of the latch in memory; never held while a file is written
         self._stop_reason: str | None = None
         self._stops = 0
-        self._torn = False
+        self._torn = self._stop_written = False
         self._file = self._open_alone()
         try:
             self._begin_session(simulator)
@@ -161,7 +162,7 @@ class AuditLog:
             self._stops += 1
 
     def stop(self, reason: str, **facts: Any) -> None:
-        """Latches a stop, in memory and then on the disk; a stop that is latched already keeps its first reason.
+        """Latches a stop, in memory and then on the disk; one that is on the disk already keeps its first reason.
 
         Args:
             reason: Why, for people.
@@ -174,10 +175,13 @@ class AuditLog:
         with self._lock:
             if self._file < 0:
                 raise RobotFault(f"{self._path}: expected an open log, got a closed one; the stop holds in memory")
+            if self._stop_written:
+                return
             try:
                 self._write_latch()
             finally:
                 self._write("stop", {**facts, "reason": reason}, sync=True)
+            self._stop_written = True
 
     def issue_codes(self, count: int) -> list[str]:
         """Makes codes with which a stop can be ended, each once. The log keeps their sha256 alone: no program has them.
@@ -262,7 +266,7 @@ class AuditLog:
             raise
         return file
 
-    def _begin_session(self, simulator: bool) -> None:
+    def _begin_session(self, simulator: bool | None) -> None:
         """Reads what earlier sessions have left, and opens the latch."""
         content = self._read()
         history = History.of(content)
@@ -274,7 +278,7 @@ class AuditLog:
             or (UNFINISHED if history.running else None)
             or self._find_latched(history, begun=bool(content))
         )
-        renewed = simulator and not history.hardware
+        renewed = simulator is True and not history.hardware
         if self._stop_reason not in (None, history.stop_reason) and not renewed:
             self._write("stop", {"reason": self._stop_reason}, sync=True)
         if history.running:  # the session that was not closed
@@ -315,6 +319,7 @@ class AuditLog:
     def _end_stop(self, stops: int) -> None:
         """Ends the stop in memory and in the latch file, unless another has come since there were `stops`."""
         with self._memory:
+            self._stop_written = False
             same = stops == self._stops
             held = self._stop_reason
             self._stop_reason = None if same else held
