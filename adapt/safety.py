@@ -44,10 +44,6 @@ class ActionLimits:
     """Largest change of the command per control period, shape (A,); inf where the axis has no rate limit."""
     rated: bool
     """Whether any axis has a rate limit."""
-    commanded: NDArray[np.int64]
-    """Action axes that command an observed value."""
-    observed: NDArray[np.int64]
-    """... and which observation axes these are."""
 
     @staticmethod
     def of(spec: RobotSpec) -> ActionLimits:
@@ -70,40 +66,19 @@ class ActionLimits:
                     f"{axis.unit}/s; correct it in the robot's spec"
                 )
         rates = np.array([np.inf if axis.rate_limit is None else axis.rate_limit for axis in spec.action.axes])
-        pairs = [
-            (index, spec.observation.names.index(name))
-            for index, name in enumerate(spec.find_commanded())
-            if name is not None
-        ]
-        commanded, observed = np.array(pairs, np.int64).reshape(-1, 2).T
         return ActionLimits(
             _seal(low.astype(np.float64)),
             _seal(high.astype(np.float64)),
             _seal(rates * spec.control_period),
             bool(np.isfinite(rates).any()),
-            _seal(commanded),
-            _seal(observed),
         )
-
-    def start(self, observation: Float) -> Float:
-        """What counts as the previous command at the first one of an episode, shape (r, A).
-
-        The measured value, where the axis commands one; else the command nearest to zero.
-
-        Args:
-            observation: The first one, shape (r, O).
-        """
-        rest = np.clip(0.0, self.low, self.high).astype(np.float32)
-        start: Float = np.repeat(rest[None], len(observation), axis=0)
-        start[:, self.commanded] = observation[:, self.observed]
-        return start
 
     def apply(self, requested: NDArray[np.float64], previous: Float) -> tuple[Float, Bool]:
         """The nearest command that the limits allow.
 
         Args:
             requested: Finite, shape (r, A).
-            previous: The last command of each row, or `start`, shape (r, A).
+            previous: The last command of each row, or `RobotSpec.compute_resting`, shape (r, A).
 
         Returns:
             The command, float32, shape (r, A): within [low, high] and within max_change of the previous one, exactly;
@@ -113,20 +88,16 @@ class ActionLimits:
         # minimum and maximum: np.clip takes three times as long on so few numbers
         if not self.rated:
             allowed = np.minimum(np.maximum(requested, self.low), self.high)
-            sent = allowed.astype(np.float32)
-            # rounding moves a request within the limits by less than one step of float32, and never past a limit
-            return sent, allowed != requested
+            return allowed.astype(np.float32), allowed != requested
         last = previous.astype(np.float64)
-        low = np.maximum(self.low, last - self.max_change)
-        high = np.minimum(self.high, last + self.max_change)
-        least, most = low.astype(np.float32), high.astype(np.float32)
-        # rounding to float32 may leave the range by half a unit in the last place; one step back undoes it
-        above, below = np.nextafter(least, np.float32(np.inf)), np.nextafter(most, np.float32(-np.inf))
-        least = np.where((least < low) | (last - least > self.max_change), above, least)
-        most = np.where((most > high) | (most - last > self.max_change), below, most)
-        allowed = np.minimum(np.maximum(requested, low), high)
-        sent = np.minimum(np.maximum(allowed.astype(np.float32), least), most)
-        sent = np.where(least <= most, sent, np.float32(np.nan))
+        allowed = np.minimum(np.maximum(requested, last - self.max_change), last + self.max_change)
+        allowed = np.minimum(np.maximum(allowed, self.low), self.high)
+        sent = allowed.astype(np.float32)
+        if (np.abs(sent - last) > self.max_change).any():
+            # rounding may overshoot by half a unit in the last place, which a step back undoes; or there is no command
+            back = np.where(np.abs(sent - last) > self.max_change, np.nextafter(sent, previous), sent)
+            good = (np.abs(back - last) <= self.max_change) & (back >= self.low) & (back <= self.high)
+            sent = np.where(good, back, np.float32(np.nan))
         return sent, allowed != requested
 
 
@@ -240,7 +211,7 @@ class SafetyLimits(Stops):
         return self._audit.stop_reason
 
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
-        """See `RobotBatch.reset`. The rate limit starts anew, see `ActionLimits.start`.
+        """See `RobotBatch.reset`. The rate limit starts anew, see `RobotSpec.compute_resting`.
 
         Raises:
             RobotFault: The robot is stopped, or the first observation is faulty.
@@ -253,7 +224,7 @@ class SafetyLimits(Stops):
             self._observation[index], self._frozen_steps[index] = np.nan, 0
             result = self._robot.reset(_copy_read_only(index), _copy_read_only(goals), rng)
             observation = self._check_observation(index, result)
-            self._sent[index] = self._limits.start(observation)
+            self._sent[index] = self._spec.compute_resting(observation)
             self._ready[index] = True
             return observation
         raise AssertionError("the guard raises what it catches")
@@ -401,7 +372,7 @@ class SafetyLimits(Stops):
         return requested
 
     def _require_reachable(self, rows: Rows, sent: Float) -> None:
-        if np.isnan(sent).any():
+        if not np.isfinite(sent).all():
             row, axis = (int(i) for i in np.argwhere(np.isnan(sent))[0])
             name = self._spec.action.names[axis]
             raise _refuse(

@@ -315,6 +315,21 @@ class RobotSpec:
             found.append(axis.commands or (like[0] if len(like) == 1 and not self.choices else None))
         return tuple(found)
 
+    def compute_resting(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The command at which a robot stays as it is, shape (..., A).
+
+        The measured value, where the axis commands one, also outside the limits; else the command nearest to zero.
+
+        Args:
+            observation: Shape (..., O).
+        """
+        resting = np.empty((*observation.shape[:-1], *self.action.shape), np.float32)
+        resting[:] = np.clip(np.float32(0.0), self.action.inner_low, self.action.inner_high)
+        for axis, name in enumerate(self.find_commanded()):
+            if name is not None:
+                resting[..., axis] = observation[..., self.observation.names.index(name)]
+        return resting
+
     def require_choices(self, action: ArrayLike, rows: int, where: str) -> NDArray[np.int64]:
         """Returns the chosen indices, shape (rows,), of actions of shape (rows, 1).
 

@@ -175,7 +175,7 @@ def test_a_hundred_thousand_adversarial_commands(rated_spec: RobotSpec, log_path
 def test_limits_hold_for_any_numbers(requested: NDArray[np.float64], low: float, width: float, rate: float) -> None:
     spec = _spec_with(low, low + width, rate)
     limits = ActionLimits.of(spec)
-    last = limits.start(np.zeros((1, 1), np.float32))
+    last = spec.compute_resting(np.zeros((1, 1), np.float32))
     commands = []
     for row in requested:
         last, _ = limits.apply(row[None], last)
