@@ -17,7 +17,7 @@ Axes: R rows, r rows of this call, O observation, A action, N tasks, G goal.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from ..errors import RobotFault, SpecError, SuppleError
 from ..robots.robot import Bool, Float, RobotBatch, Rows, StepRows, Stops, TellsAge
 from ..robots.spec import RobotSpec
 from .audit import AuditLog, make_text
+from .watchdog import Watchdog
 
 REARM = "inspect the robot, then re-arm it with a code of the operator (supple rearm)"
 
@@ -158,6 +159,7 @@ class SafetyLimits(Stops):
         max_observation_age: float = 0.1,
         max_frozen_steps: int | None = None,
         on_stop: Callable[[str], None] | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         """Takes the limits from the robot's spec; they cannot be changed afterwards.
 
@@ -171,6 +173,8 @@ class SafetyLimits(Stops):
                 a simulated robot at rest does repeat itself.
             on_stop: Called with the reason at every stop, perhaps more than once: hold or cut the drives here. None for
                 that of a robot that `Stops`.
+            watchdog: A second process, which stops the robot where no command follows within its timeout while a row is
+                in the middle of an episode.
 
         Raises:
             SpecError: The robot's spec has an action axis without limits.
@@ -188,6 +192,7 @@ class SafetyLimits(Stops):
         self._max_observation_age = max_observation_age
         self._max_frozen_steps = max_frozen_steps
         self._on_stop = on_stop
+        self._watchdog = watchdog
         self._sent = np.zeros((self._rows, *self._spec.action.shape), np.float32)
         self._observation = np.full((self._rows, *self._spec.observation.shape), np.nan, np.float32)
         self._frozen_steps = np.zeros(self._rows, np.int64)
@@ -221,6 +226,7 @@ class SafetyLimits(Stops):
             index = self._check_rows(rows)
             self._record_clamps()
             self._ready[index], self._moving[index] = False, False
+            self._tell_watchdog()
             self._observation[index], self._frozen_steps[index] = np.nan, 0
             result = self._robot.reset(_copy_read_only(index), _copy_read_only(goals), rng)
             observation = self._check_observation(index, result)
@@ -247,8 +253,10 @@ class SafetyLimits(Stops):
             self._require_reachable(index, sent)
             self._clamps.add(requested, sent, clamped)
             self._sent[index], self._moving[index] = sent, True
+            self._tell_watchdog()
             step = self._check_step(index, self._robot.step(_copy_read_only(index), _copy_read_only(sent)))
             self._moving[index] = ~(step.terminated | step.truncated)
+            self._tell_watchdog()
             return step
         raise AssertionError("the guard raises what it catches")
 
@@ -322,6 +330,9 @@ class SafetyLimits(Stops):
         try:
             if self._on_stop is not None:
                 self._on_stop(text)
+                if self._watchdog is not None:  # else it stops the robot too, once its timeout is over
+                    with suppress(RobotFault):
+                        self._watchdog.rest()
         except Exception as error:  # noqa: BLE001 - a driver that cannot stop must not keep the stop from the disk
             problems.append(f"on_stop raised {type(error).__name__}: {make_text(error)}")
         finally:
@@ -330,6 +341,10 @@ class SafetyLimits(Stops):
             except RobotFault as error:
                 problems.append(str(error))
         return problems
+
+    def _tell_watchdog(self) -> None:
+        if self._watchdog is not None:
+            (self._watchdog.beat if self._moving.any() else self._watchdog.rest)()
 
     def _require_armed(self, where: str) -> None:
         if self._audit.stop_reason is not None:
