@@ -1,62 +1,139 @@
-"""An append-only log of what the safety layer did, one JSON object per line, from which a latched stop is read back.
+"""An append-only log of what the safety layer did, with a chain of checksums, and a latch file that holds a stop.
 
-Every record has `sequence` (0, 1, ... without a gap), `monotonic` (seconds of the monotonic clock, which starts anew at
-each boot) and `event`: `open`, `clamps` (counts since the last such record), `stop` or `rearm`. A record is one write
-to a file opened for appending; `stop` and `rearm` are on the disk before the call returns.
+Every record is one JSON object on a line. It has `sequence` (the number of lines before it), `previous` (the digest of
+the record before), `monotonic` (seconds of the monotonic clock, which starts anew at each boot), `event`, and last
+`digest`, the sha256 of the line without it. Events: `open` and `close` of a session, `clamps` (counts since the last
+such record), `stop`, `rearm`, `codes` (digests of the codes that may re-arm) and `anew` (a simulator starts anew).
+
+A stop is latched in memory first. On the disk it is latched before anything can move: `<log>.latch` says "open" from
+the opening on, and "closed", with the digest of the last record, only after a session that ended without a stop. So a
+full disk, a kill or a power cut leave a latch that is not "closed", and whatever is not a whole log with the latch that
+belongs to it counts as a stop: a damaged, missing, added or unknown record, a damaged or missing latch. A record
+`after_damage` holds in `previous` the sha256 of all bytes before it; the chain goes on from there.
 """
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import json
 import math
 import os
+import re
+import secrets
+import stat
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import RobotFault
+from ..plain_files import MOST_BYTES, read_plain_file, write_durably
 from ..strict_json import parse_json
+
+LATCH = ".latch"
+"""What the name of the latch file has after that of the log."""
+LONGEST_TEXT = 1000
+"""Characters of a reason; an error text of a driver may be of any length."""
+UNFINISHED = "the last session did not end: its process was killed, or the power was cut"
+_SEALED = re.compile(rb'(\{.*), "digest": "([0-9a-f]{64})"\}', re.DOTALL)
+
+
+@dataclass(slots=True)
+class History:
+    """What the records of a log say."""
+
+    lines: int = 0
+    """Lines, damaged ones included."""
+    head: str = ""
+    """Digest of the last whole record."""
+    stop_reason: str | None = None
+    """Why the robot is stopped; None while it is armed."""
+    damage: str | None = None
+    """The first damage that no later record has taken note of."""
+    running: bool = False
+    """Whether the last session was not closed."""
+    hardware: bool = False
+    """Whether one of the sessions was of a real robot."""
+    codes: set[str] = field(default_factory=set)
+    """Digests of the codes that may still re-arm."""
+
+    @staticmethod
+    def of(content: bytes) -> History:
+        """The history in the bytes of a log; damage is found, and never raised."""
+        found, before = History(), hashlib.sha256()
+        *lines, tail = content.split(b"\n")
+        for line in lines:
+            record = _read_record(line)
+            if record is not None and _follows(record, found, before):
+                found._take(record)
+            elif found.damage is None:
+                found.damage = f"record {found.lines} of the audit log is damaged, or none of this log"
+            found.lines += 1
+            before.update(line + b"\n")
+        if tail and found.damage is None:
+            found.damage = "the last record of the audit log is torn"
+        return found
+
+    def _take(self, record: dict[str, Any]) -> None:
+        event = record["event"]
+        told = str(record.get("reason")) if event == "stop" else None
+        self.stop_reason = self.stop_reason or told or self.damage
+        self.head, self.damage = record["digest"], None
+        if event == "open":
+            self.stop_reason = self.stop_reason or (UNFINISHED if self.running else None)
+            self.running = True
+            self.hardware |= record.get("simulator") is False
+        elif event == "close":
+            self.running = False
+        elif event == "codes":
+            self.codes |= {code for code in record.get("sha256", ()) if isinstance(code, str)}
+        elif event == "rearm":
+            self.codes.discard(str(record.get("code")))
+            self.stop_reason = None
+        elif event == "anew":
+            self.stop_reason = None
+        elif event not in ("stop", "clamps"):
+            self.stop_reason = self.stop_reason or f"the audit log has a record of an unknown event '{event}'"
 
 
 class AuditLog:
     """The log of one robot cell; one process at a time has it open."""
 
-    def __init__(self, path: str | os.PathLike[str], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        simulator: bool | None = False,
+    ) -> None:
         """Opens or creates the log, and finds out whether a stop is still latched.
 
         Args:
-            path: The log, one JSON object per line.
+            path: The log, one JSON object per line; the latch is beside it.
             clock: Monotonic time, seconds.
+            simulator: A stop of an earlier session does not hold, since a simulator starts anew and there is nothing to
+                inspect. A log in which a real robot moved keeps its stop all the same. None for a person who moves
+                nothing.
 
         Raises:
-            RobotFault: The log cannot be written, another process has it open, or a record in it is damaged or missing.
+            RobotFault: The log is no plain file, cannot be written, or another process has it open.
         """
         self._path = Path(path)
+        self._latch_path = self._path.with_name(self._path.name + LATCH)
         self._clock = clock
-        self._lock = threading.Lock()
-        self._sequence = 0
-        self._tokens: set[str] = set()
+        self._lock = threading.Lock()  # of the files
+        self._memory = threading.Lock()  # of the latch in memory; never held while a file is written
         self._stop_reason: str | None = None
+        self._stops = 0
+        self._torn = self._stop_written = False
+        self._file = self._open_alone()
         try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            raise RobotFault(
-                f"{self._path}: expected an audit log, got '{error}'; choose a folder that can be written"
-            ) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._replay()
-            self.append("open", unix=time.time(), pid=os.getpid())
-        except BlockingIOError as error:
-            os.close(self._file)
-            raise RobotFault(
-                f"{self._path}: expected to be alone, got another process with this robot; end that process first"
-            ) from error
-        except RobotFault:
+            self._begin_session(simulator)
+        except BaseException:
             os.close(self._file)
             raise
 
@@ -70,100 +147,272 @@ class AuditLog:
 
         Args:
             event: What happened.
-            facts: JSON values; a non-finite number is written as a string.
+            facts: JSON values; anything else, and a number that is not finite, is written as a text.
+
+        Raises:
+            RobotFault: The record is not on the disk.
         """
         with self._lock:
             self._write(event, facts)
 
+    def latch(self, reason: str) -> None:
+        """Latches a stop in memory, at once, whatever the disk does; a stop keeps its first reason."""
+        with self._memory:
+            self._stop_reason = self._stop_reason or reason or "no reason given"
+            self._stops += 1
+
     def stop(self, reason: str, **facts: Any) -> None:
-        """Latches a stop and puts it on the disk; a stop that is latched already keeps its first reason.
+        """Latches a stop, in memory and then on the disk; one that is on the disk already keeps its first reason.
 
         Args:
             reason: Why, for people.
             facts: JSON values.
-        """
-        with self._lock:
-            self._stop_reason = self._stop_reason or reason
-            self._write("stop", {"reason": reason, **facts})
-            os.fsync(self._file)
 
-    def rearm(self, token: str) -> None:
+        Raises:
+            RobotFault: The reason is not on the disk. The stop holds all the same, across restarts too.
+        """
+        self.latch(reason)
+        with self._lock:
+            if self._file < 0:
+                raise RobotFault(f"{self._path}: expected an open log, got a closed one; the stop holds in memory")
+            if self._stop_written:
+                return
+            try:
+                self._write_latch()
+            finally:
+                self._write("stop", {**facts, "reason": reason}, sync=True)
+            self._stop_written = True
+
+    def issue_codes(self, count: int) -> list[str]:
+        """Makes codes with which a stop can be ended, each once. The log keeps their sha256 alone: no program has them.
+
+        Args:
+            count: How many; > 0.
+
+        Raises:
+            RobotFault: The record is not on the disk.
+        """
+        codes = [base64.b32encode(secrets.token_bytes(10)).decode().lower() for _ in range(count)]
+        digests = [_digest(code.encode()) for code in codes]
+        with self._lock:
+            self._write("codes", {"sha256": digests}, sync=True)
+            self._codes.update(digests)
+        return ["-".join(code[at : at + 4] for at in range(0, len(code), 4)) for code in codes]
+
+    def rearm(self, code: str) -> None:
         """Ends a stop.
 
         Args:
-            token: A string that was never used before in this log, so that no program re-arms in a loop by chance; the
-                log keeps its sha256.
+            code: One of `issue_codes` that was not used yet; the operator has it on paper.
 
         Raises:
-            RobotFault: The token is empty or was used before, or nothing is stopped.
+            RobotFault: The code is none of this log or was used before, nothing is stopped, another stop came
+                meanwhile, or the re-arm is not on the disk.
         """
-        digest = hashlib.sha256(token.encode()).hexdigest()
+        digest = _digest(str(code).replace("-", "").strip().lower().encode("utf-8", "replace"))
         with self._lock:
-            if not token or digest in self._tokens:
-                raise RobotFault("rearm: expected a new token, got a used or empty one; ask the operator for a new one")
-            if self._stop_reason is None:
-                raise RobotFault("rearm: expected a stopped robot, got an armed one; keep the token for a stop")
-            self._write("rearm", {"token_sha256": digest, "ended": self._stop_reason})
-            os.fsync(self._file)
-            self._tokens.add(digest)
-            self._stop_reason = None
+            with self._memory:
+                ended, stops = self._stop_reason, self._stops
+            if digest not in self._codes:
+                raise RobotFault(
+                    "rearm: expected a code that was issued for this log and never used, got another; inspect the "
+                    "robot, then take the next code of the operator's list (supple rearm LOG --issue 10 prints one)"
+                )
+            if ended is None:
+                raise RobotFault("rearm: expected a stopped robot, got an armed one; keep the code for a stop")
+            self._codes.discard(digest)
+            self._write("rearm", {"code": digest, "ended": ended}, sync=True)
+            self._end_stop(stops)
 
     def close(self) -> None:
-        """Closes the log; the latch is read back from it next time."""
+        """Closes the log, and the latch where nothing is stopped.
+
+        Raises:
+            RobotFault: The end of the session is not on the disk: the next one is stopped.
+        """
         with self._lock:
-            if self._file >= 0:
+            if self._file < 0:
+                return
+            try:
+                self._write("close", {}, sync=True)
+                self._write_latch(closed=True)
+            finally:
                 os.close(self._file)
                 self._file = -1
 
-    def _write(self, event: str, facts: dict[str, Any], prefix: bytes = b"") -> None:
-        record = {"sequence": self._sequence, "monotonic": self._clock(), "event": event, **facts}
-        line = prefix + (json.dumps(_jsonable(record), allow_nan=False) + "\n").encode()
+    def _open_alone(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            written = os.write(self._file, line)
-        except OSError as error:
+            file = os.open(self._path, flags, 0o644)
+        except (OSError, ValueError) as error:
             raise RobotFault(
-                f"{self._path}: expected to append a record, got '{error}'; stop, and repair the disk"
+                f"{self._path}: expected an audit log, got '{error}'; choose a folder that can be written"
             ) from error
-        if written != len(line):
-            raise RobotFault(f"{self._path}: expected room for a record, got a full disk; stop, and free space")
-        self._sequence += 1
-
-    def _replay(self) -> None:
-        """Reads the records of earlier processes. A torn last record (a kill, a power cut) counts as a stop."""
-        content = self._path.read_bytes()
-        *lines, tail = content.split(b"\n")
-        torn = False
-        for number, line in enumerate(lines):
-            try:
-                record = parse_json(line, dict, self._path, RobotFault, "keep it as evidence")
-                event, sequence, ended = record["event"], record["sequence"], record.get("torn", False)
-            except (RobotFault, KeyError):
-                torn = True
-                continue
-            if sequence != self._sequence or torn != ended:
+        try:
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
                 raise RobotFault(
-                    f"{self._path}:{number + 1}: expected record {self._sequence} and whole records before it, got "
-                    f"record {sequence}; keep the file as evidence and start a new log once the robot was inspected"
+                    f"{self._path}: expected a plain file of at most {MOST_BYTES} bytes, got another; keep it as "
+                    "evidence and start a new log once the robot was inspected"
                 )
-            torn = False
-            self._sequence += 1
-            if event == "stop":
-                self._stop_reason = self._stop_reason or str(record.get("reason"))
-            elif event == "rearm":
-                self._stop_reason = None
-                self._tokens.add(str(record.get("token_sha256")))
-        if torn or tail:
-            self._stop_reason = self._stop_reason or "the last record of the audit log is torn"
-            self._write("stop", {"reason": self._stop_reason, "torn": True}, prefix=b" torn\n" if tail else b"")
-            os.fsync(self._file)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(file)
+            raise RobotFault(
+                f"{self._path}: expected to be alone, got another process with this robot; end that process first"
+            ) from error
+        except BaseException:
+            os.close(file)
+            raise
+        return file
+
+    def _begin_session(self, simulator: bool | None) -> None:
+        """Reads what earlier sessions have left, and opens the latch."""
+        content = self._read()
+        history = History.of(content)
+        self._lines, self._head, self._codes = history.lines, history.head, history.codes
+        self._torn = history.damage is not None
+        self._stop_reason = (
+            history.stop_reason
+            or history.damage
+            or (UNFINISHED if history.running else None)
+            or self._find_latched(history, begun=bool(content))
+        )
+        renewed = simulator is True and not history.hardware
+        if self._stop_reason not in (None, history.stop_reason) and not renewed:
+            self._write("stop", {"reason": self._stop_reason}, sync=True)
+        if history.running:  # the session that was not closed
+            self._write("close", {"reason": UNFINISHED})
+        self._write("open", {"unix": time.time(), "pid": os.getpid(), "simulator": simulator})
+        if renewed and self._stop_reason is not None:
+            self._write("anew", {"ended": self._stop_reason})
+            self._stop_reason = None
+        self._write_latch()
+
+    def _find_latched(self, history: History, *, begun: bool) -> str | None:
+        """Why the latch that the last session has left holds; None where it was closed and belongs to the log."""
+        if not os.path.lexists(self._latch_path):
+            return "the latch file of the audit log is missing" if begun else None
+        try:
+            content = read_plain_file(self._latch_path, RobotFault, "keep it as evidence", "a latch file")
+            record = _read_record(content.removesuffix(b"\n"))
+        except RobotFault:
+            record = None
+        if record is None:
+            return "the latch file of the audit log is damaged"
+        if record.get("state") == "stopped":
+            return str(record.get("reason"))
+        if record.get("state") != "closed":
+            return UNFINISHED
+        whole = (record.get("head"), record.get("lines")) == (history.head, history.lines)
+        return None if whole else "the audit log is not as its last session has left it"
+
+    def _write_latch(self, *, closed: bool = False) -> None:
+        reason = self._stop_reason
+        state = "stopped" if reason is not None else "closed" if closed else "open"
+        facts = {"state": state, "reason": reason, "head": self._head, "lines": self._lines}
+        try:
+            write_durably(self._latch_path, _seal(facts)[0])
+        except OSError as error:
+            raise self._refuse_disk(error) from error
+
+    def _end_stop(self, stops: int) -> None:
+        """Ends the stop in memory and in the latch file, unless another has come since there were `stops`."""
+        with self._memory:
+            self._stop_written = False
+            same = stops == self._stops
+            held = self._stop_reason
+            self._stop_reason = None if same else held
+        try:
+            self._write_latch()
+        except RobotFault:
+            with self._memory:
+                self._stop_reason = self._stop_reason or held
+            raise
+        if not same:
+            raise RobotFault(f"rearm: expected no stop meanwhile, got '{held}'; inspect the robot, then re-arm again")
+
+    def _read(self) -> bytes:
+        """All bytes of the log, by the handle that has the lock."""
+        with open(self._file, "rb", closefd=False) as file:
+            file.seek(0)
+            return file.read()
+
+    def _write(self, event: str, facts: dict[str, Any], *, sync: bool = False) -> None:
+        try:
+            prefix = b""
+            facts = {**_jsonable(facts), "event": event, "monotonic": _jsonable(self._clock())}
+            previous = self._head
+            if self._torn:
+                content = self._read()
+                prefix = b"\n" if content and not content.endswith(b"\n") else b""
+                self._lines, previous = (content + prefix).count(b"\n"), _digest(content + prefix)
+                facts["after_damage"] = True
+            line, digest = _seal({"sequence": self._lines, "previous": previous, **facts})
+            self._torn = True  # until the whole line is written
+            written = os.write(self._file, prefix + line)
+            if written != len(prefix + line):
+                raise OSError("No space left on device")
+            self._torn, self._head, self._lines = False, digest, self._lines + 1
+            if sync:
+                os.fsync(self._file)
+        except OSError as error:
+            self.latch("the audit log cannot be written")
+            raise self._refuse_disk(error) from error
+
+    def _refuse_disk(self, error: OSError) -> RobotFault:
+        return RobotFault(
+            f"{self._path}: expected to append a record, got '{error}'; stop, and repair or clear the disk"
+        )
+
+
+def _seal(record: dict[str, Any]) -> tuple[bytes, str]:
+    """A record as a line with its digest, and the digest."""
+    body = json.dumps(record, allow_nan=False).encode()
+    digest = _digest(body)
+    return body[:-1] + f', "digest": "{digest}"}}\n'.encode(), digest
+
+
+def _read_record(line: bytes) -> dict[str, Any] | None:
+    """The record on a line; None where it does not have the digest that it names, or is none."""
+    sealed = _SEALED.fullmatch(line)
+    if sealed is None or _digest(sealed[1] + b"}") != sealed[2].decode():
+        return None
+    try:
+        return parse_json(line, dict, "record", RobotFault, "keep it as evidence")
+    except RobotFault:
+        return None
+
+
+def _follows(record: dict[str, Any], found: History, before: Any) -> bool:
+    """Whether a record is the next one of a log, or one that takes note of the damage before it."""
+    if record.get("sequence") != found.lines or not isinstance(record.get("event"), str):
+        return False
+    if record.get("after_damage") is True:
+        return bool(record.get("previous") == before.hexdigest())
+    return found.damage is None and record.get("previous") == found.head
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _jsonable(value: Any) -> Any:
-    """`value` with every non-finite float as a string."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+    """`value` as JSON that is read back as it is: what is no JSON, and a number that is not finite, becomes a text."""
     if isinstance(value, dict):
-        return {name: _jsonable(item) for name, item in value.items()}
+        return {str(name): _jsonable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_jsonable(item) for item in value]
-    return value
+    whole = isinstance(value, bool | None) or (isinstance(value, int) and abs(value) < 2**63)
+    if whole or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return make_text(value)
+
+
+def make_text(value: object) -> str:
+    """A text of at most `LONGEST_TEXT` characters that JSON can hold, of any object."""
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001 - whatever a driver's object does, a stop is recorded
+        text = f"a {type(value).__name__} that has no text"
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")[:LONGEST_TEXT]

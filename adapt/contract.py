@@ -103,7 +103,7 @@ class BundleContract:
         """
         if not isinstance(data, Mapping):
             raise _refusal("content", "an object", type(data).__name__)
-        if data.get("schema_version") not in VERSIONS:
+        if type(data.get("schema_version")) is not int or data["schema_version"] not in VERSIONS:
             raise _refusal("schema_version", " or ".join(map(str, VERSIONS)), data.get("schema_version"))
         if wrong := sorted(set(data) ^ set(_FIELDS)):
             raise _refusal("keys", f"exactly {sorted(_FIELDS)}", f"a difference in {wrong}")

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, RobotFault, RunError
-from ..robots.robot import Float, RobotBatch
+from ..robots.robot import Float, RobotBatch, Stops
 from ..robots.task import Task, goals_of
+from .audit import make_text
 from .contract import Budget
 from .runtime_agent import Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows, repeat_rows
 
@@ -30,6 +31,9 @@ AGENT = "agent."
 def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.random.Generator) -> RowEpisodes:
     """Runs one episode in the first `len(goals)` rows; the agent has been told that it begins.
 
+    A robot that `Stops` is stopped at once where the agent raises, or a person interrupts: it would follow its last
+    command.
+
     Args:
         robot: At least as many rows as goals.
         agent: Chooses.
@@ -39,6 +43,15 @@ def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.ra
     Raises:
         RobotFault: The agent chose what is not finite.
     """
+    try:
+        return _run_episode(robot, agent, goals, rng)
+    except BaseException as error:
+        if isinstance(robot, Stops):
+            robot.stop(f"the episode was cut off: {type(error).__name__} {make_text(error)}".rstrip())
+        raise
+
+
+def _run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.random.Generator) -> RowEpisodes:
     rows, space, spec = len(goals), agent.space, robot.spec
     decisions = -(-spec.episode_steps // space.horizon)
     active = np.arange(rows)

@@ -122,7 +122,8 @@ class NumpyPolicy:
         self._space = RowSpace(contract.space, contract.robot, weights)
         self._mean = weights.get("space.mean", np.zeros(dim, np.float32)).copy()
         self._std = weights.get("space.std", np.ones(dim, np.float32)).copy()
-        self._low, self._high = contract.robot.action.low.copy(), contract.robot.action.high.copy()
+        limits = contract.robot.action
+        self._low, self._high = limits.inner_low.copy(), limits.inner_high.copy()
         self._horizon, self._latent_dim = contract.space.horizon, latent
         self._policy = RowNetwork(weights, "policy", held=self._embedding_dim, activation=self._facts.activation)
         self._prior: RowNetwork | None = None
@@ -133,8 +134,8 @@ class NumpyPolicy:
         self._zero_loc: Array = np.zeros(latent, np.float32)
         self._unit_scale: Array = np.ones(latent, np.float32)
         unit = contract.space.name == "unit"
-        self._middle = (self._low + self._high) / 2.0 if unit else np.zeros_like(self._low)
-        self._half = (self._high - self._low) / 2.0 if unit else np.ones_like(self._low)
+        self._middle = (limits.low + limits.high) / 2.0 if unit else np.zeros_like(self._low)
+        self._half = (limits.high - limits.low) / 2.0 if unit else np.ones_like(self._low)
         if self._facts.scale == "parameter":
             self._fixed_scale = np.exp(np.maximum(weights["policy.log_scale"], LOG_SCALE_LOW))
         self._raw_observation = np.zeros(dim, np.float32)

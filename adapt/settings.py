@@ -10,6 +10,8 @@ from typing import Any, TypeVar, get_type_hints
 from ..errors import BundleError
 
 Facts = TypeVar("Facts")
+MOST_INTEGER = 2**32 - 1
+"""A seed; every other integer of a bundle counts something."""
 
 
 def read_settings(kind: type[Facts], data: object, where: str) -> Facts:
@@ -36,21 +38,24 @@ def read_settings(kind: type[Facts], data: object, where: str) -> Facts:
 
 def _read_value(wanted: Any, value: Any, where: str) -> Any:
     if wanted == tuple[int, ...]:
-        if not isinstance(value, list | tuple) or any(type(item) is not int for item in value):
+        if not isinstance(value, list | tuple) or not all(map(_is_integer, value)):
             raise _refusal(where, "a list of integers", value)
         return tuple(value)
     if wanted is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value):
+        if not (_is_integer(value) or type(value) is float) or not math.isfinite(value):
             raise _refusal(where, "a finite number", value)
         return float(value)
     if is_dataclass(wanted):
         return read_settings(wanted, value, where)  # type: ignore[arg-type]
-    if type(value) is not wanted:
+    if type(value) is not wanted or (wanted is int and not _is_integer(value)):
         names = {int: "an integer", bool: "true or false", str: "text"}
         raise _refusal(where, names[wanted], value)
     return value
 
 
+def _is_integer(value: object) -> bool:
+    return type(value) is int and abs(value) <= MOST_INTEGER
+
+
 def _refusal(where: str, expected: str, got: object) -> BundleError:
-    return BundleError(f"{where}: expected {expected}, got {got!r}; export the bundle again")
+    return BundleError(f"{where}: expected {expected}, got {got!r:.80}; export the bundle again")

@@ -73,7 +73,8 @@ DEPLOYMENT: Mapping[str, Any] = {
 
 def is_version_1(data: object) -> bool:
     """Whether this is the content of a `bundle.json` of version 1."""
-    return isinstance(data, Mapping) and data.get("kind") == "simpl" and data.get("schema_version") == 1
+    version = data.get("schema_version") if isinstance(data, Mapping) and data.get("kind") == "simpl" else None
+    return type(version) is int and version == 1
 
 
 def convert_version_1(

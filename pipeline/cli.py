@@ -105,6 +105,12 @@ VERBS = {
             "supple adapt runs/my/rl2-bundle --seed 1",
         ),
     ),
+    "rearm": Entry(
+        "verbs.rearm",
+        "Rearm",
+        "End a stop of the safety limits with a code of the operator, or print new codes.",
+        ("supple rearm cell/audit.jsonl", "supple rearm cell/audit.jsonl --issue 10"),
+    ),
     "report": Entry(
         "verbs.report",
         "Report",

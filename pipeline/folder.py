@@ -37,10 +37,15 @@ SEAL_NAME = ".seal.json"
 """In a stage folder: size, times and inode of every file when its digest was last checked. It may be torn or lost."""
 AUDIT_NAME = "audit.jsonl"
 """What the safety limits did while a stage moved robots. It is evidence: no restart clears it, a fault leaves it."""
+LATCH_NAME = AUDIT_NAME + ".latch"
+"""... and whether a stop holds, see `adapt/audit.py`."""
 
-NOT_ARTEFACTS = frozenset({RECORD_NAME, SEAL_NAME, KEY_NAME, METRICS_NAME, "tensorboard", "checkpoint", AUDIT_NAME})
-"""Top-level names in a stage folder that are not artefacts; metrics have a digest of their own. The audit log has none:
-its times are those of a clock, and a restart adds to it."""
+BESIDE = frozenset({"tensorboard", AUDIT_NAME, LATCH_NAME})
+"""Top-level names in a stage folder whose files depend on a clock: they are recorded, but are no part of the result."""
+UNFINISHED = frozenset({KEY_NAME, "checkpoint"})
+"""Top-level names in a work folder alone."""
+NOT_ARTEFACTS = frozenset({RECORD_NAME, SEAL_NAME, METRICS_NAME}) | BESIDE | UNFINISHED
+"""Top-level names in a stage folder that are not artefacts; metrics have a digest of their own."""
 
 
 def name_partial(folder: Path) -> Path:
@@ -176,6 +181,16 @@ def compute_outputs(folder: Path) -> dict[str, str]:
     return {name: compute_file_digest(folder / name) for name in list_artefacts(folder)}
 
 
+def compute_beside(folder: Path) -> dict[str, str]:
+    """sha256 of each file of `BESIDE`, by its path in the folder.
+
+    Raises:
+        RunError: there is a link or a special file in the folder.
+    """
+    names = sorted(name for name in list_plain_files(folder, RunError) if name.split("/")[0] in BESIDE)
+    return {name: compute_file_digest(folder / name) for name in names}
+
+
 def compute_path_digest(path: Path) -> str:
     """The digest of an input: of a file its sha256, of a stage folder its output digest, of another folder its tree.
 
@@ -246,7 +261,8 @@ def require_published(folder: Path) -> dict[str, Any]:
 
 def compute_marks(folder: Path) -> dict[str, list[int]]:
     """Size, mtime, ctime and inode of the files of a stage folder that have a digest."""
-    names = [*list_artefacts(folder), *([METRICS_NAME] if (folder / METRICS_NAME).is_file() else [])]
+    unmarked = {RECORD_NAME, SEAL_NAME, *UNFINISHED}
+    names = sorted(name for name in list_plain_files(folder, RunError) if name.split("/")[0] not in unmarked)
     found = [os.stat(folder / name, follow_symlinks=False) for name in names]
     marks = [[one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino] for one in found]
     return dict(zip(names, marks, strict=True))
@@ -266,14 +282,21 @@ def verify_stage(folder: Path) -> int:
         RunError: a file is missing, changed or was not there when the stage was published.
     """
     record = load_record(folder)
-    recorded, outputs = record["outputs"], compute_outputs(folder)
-    remedy = f"remove {folder} and run the stage again"
-    for name in [*recorded, *outputs]:
-        if recorded.get(name) != outputs.get(name):
-            old, new = (shorten(digests.get(name, "nothing")) for digests in (recorded, outputs))
-            raise RunError(f"{folder / name}: expected sha256 {old}, got {new}; {remedy}")
+    outputs, remedy = compute_outputs(folder), f"remove {folder} and run the stage again"
+    if folder.suffix != PARTIAL:
+        for name in sorted(UNFINISHED):
+            if os.path.lexists(folder / name):
+                raise RunError(f"{folder / name}: expected nothing, got what only a work folder has; {remedy}")
+    # before there was `beside`, nobody knew the digests of these files
+    beside = {} if "beside" not in record else compute_beside(folder)
+    for recorded, found in ((record["outputs"], outputs), (record.get("beside", {}), beside)):
+        for name in [*recorded, *found]:
+            if recorded.get(name) != found.get(name):
+                old, new = (shorten(digests.get(name, "nothing")) for digests in (recorded, found))
+                raise RunError(f"{folder / name}: expected sha256 {old}, got {new}; {remedy}")
     metrics = folder / METRICS_NAME
-    found = compute_metrics_digest(metrics) if metrics.is_file() else None
-    if found != record.get("metrics_digest"):
-        raise RunError(f"{metrics}: expected the recorded metrics, got {'changed ones' if found else 'none'}; {remedy}")
+    digest = compute_metrics_digest(metrics) if metrics.is_file() else None
+    if digest != record.get("metrics_digest"):
+        got = "changed ones" if digest else "none"
+        raise RunError(f"{metrics}: expected the recorded metrics, got {got}; {remedy}")
     return len(outputs)

@@ -3,7 +3,7 @@
     <out>.partial/            work folder; survives a kill
         key.json              what this work is for
         checkpoint/           the newest two checkpoints
-        metrics.jsonl, tensorboard/, artefacts; audit.jsonl where robots moved
+        metrics.jsonl, tensorboard/, artefacts; audit.jsonl and its latch where robots moved
     <out>/                    published: all of it, plus stage.json, minus key.json and checkpoint/
 
 The same key again is skipped or, where the work was cut off, resumed. Another key in the same place is refused. Two
@@ -26,6 +26,8 @@ from .checkpoints import Checkpoint, CheckpointFolder, Load, Save
 from .folder import (
     AUDIT_NAME,
     KEY_NAME,
+    LATCH_NAME,
+    compute_beside,
     compute_outputs,
     compute_path_digest,
     copy_published,
@@ -141,7 +143,7 @@ class Work:
 
     def _clear(self, kept: Sequence[str]) -> None:
         for path in self.folder.iterdir():
-            if path.name not in (KEY_NAME, AUDIT_NAME, *kept):
+            if path.name not in (KEY_NAME, AUDIT_NAME, LATCH_NAME, *kept):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _open_metrics(self, keep_bytes: int, wall_s: float) -> MetricsLog:
@@ -364,6 +366,7 @@ def compute_record(
         "outputs": outputs,
         "output_digest": compute_digest(outputs),
         "metrics_digest": compute_metrics_digest(metrics) if metrics.is_file() else None,
+        "beside": compute_beside(folder),
         "clock": clock,
     }
     return {**record, "record_digest": compute_record_digest(record)}

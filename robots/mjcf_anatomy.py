@@ -6,7 +6,7 @@ Axes: O observation, A action, J hinge and slide joints, P poses.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import mujoco
@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from .mujoco_robots import (
     Double,
     action_axes,
+    command_kind,
     joint_unit,
     name_actuator,
     name_joint,
@@ -186,8 +187,20 @@ def find_anatomy(
         stage=mujoco.mjtStage(stage),
         actuators=np.array(driven, np.int64),
         observation=(*positions, *velocity_axes(model, seen), *places, *sensor_axes(model, read)),
-        action=action_axes(model, driven),
+        action=tuple(
+            _add_commanded(model, index, axis, [axis.name for axis in positions])
+            for index, axis in zip(driven, action_axes(model, driven), strict=True)
+        ),
     )
+
+
+def _add_commanded(model: mujoco.MjModel, actuator: int, axis: Axis, positions: Sequence[str]) -> Axis:
+    """The axis of an actuator, and which observed position it commands where it is a servo of one, without a gear."""
+    if command_kind(model, actuator) != "position":
+        return axis
+    joint = int(model.actuator_trnid[actuator, 0])
+    observed = axis.unit == joint_unit(model, joint) and name_joint(model, joint) in positions
+    return replace(axis, commands=name_joint(model, joint)) if observed else axis
 
 
 def find_names(names: Sequence[str], known: Sequence[str], where: str) -> list[int]:

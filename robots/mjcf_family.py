@@ -152,7 +152,7 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Draws, BuiltFrom):
         """
         if self.goal_site is not None:
             box = zip(self.goal_axes, self.goal_low, self.goal_high, strict=True)
-            return ArraySpec("goal", tuple(Axis(f"goal_{axis}", "m", *ends) for axis, *ends in box))
+            return ArraySpec("goal", tuple(Axis(f"goal_{axis}", "m", low, high) for axis, low, high in box))
         model, where = self.anatomy.model, f"{self.name} goal_joints"
         known = {name_joint(model, joint): joint for joint in self.anatomy.scalar.tolist()}
         seen = [name for name in known if name in ArraySpec("observation", self.anatomy.observation).names]
@@ -175,7 +175,7 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Draws, BuiltFrom):
                 )
         unit = units.pop()
         limits = zip(self.goal_joints, low, high, strict=True)
-        return ArraySpec("goal", tuple(Axis(f"goal_{name}", unit, *ends) for name, *ends in limits))
+        return ArraySpec("goal", tuple(Axis(f"goal_{name}", unit, bottom, top) for name, bottom, top in limits))
 
     @property
     def place_axes(self) -> tuple[str, ...]:

@@ -207,9 +207,10 @@ def action_axes(model: mujoco.MjModel, actuators: Sequence[int] | None = None) -
         actuators: Their indices; None for all.
     """
     chosen = range(model.nu) if actuators is None else actuators
+    limits = {index: map(float, model.actuator_ctrlrange[index]) for index in chosen}
     return tuple(
-        Axis(name_actuator(model, index), _command_unit(model, index), *map(float, model.actuator_ctrlrange[index]))
-        for index in chosen
+        Axis(name_actuator(model, index), _command_unit(model, index), low, high)
+        for index, (low, high) in limits.items()
     )
 
 

@@ -8,6 +8,7 @@ Axes: R rows, r rows of this call, O observation, A action, N tasks, G goal.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -147,6 +148,26 @@ class Robot(Protocol):
         ...
 
 
+class Stops(ABC):
+    """A robot that can be told to stop at once: it holds its place, or its drives are cut."""
+
+    @abstractmethod
+    def stop(self, reason: str) -> None:
+        """Stops all that moves; may be called from any thread, at any time and more than once.
+
+        Args:
+            reason: Why, for people.
+        """
+
+
+class TellsAge(ABC):
+    """A robot that knows when its newest observation was measured."""
+
+    @abstractmethod
+    def observation_age(self) -> float:
+        """Seconds since the newest observation was measured, by a monotonic clock."""
+
+
 def require_rows(rows: Rows, total: int, where: str) -> Rows:
     """Returns `rows` as int64 if they are strictly increasing and among the `total` rows.
 
@@ -194,7 +215,7 @@ class FirstRow:
         self._batch.close()
 
 
-class RobotRow:
+class RobotRow(Stops, TellsAge):
     """A single robot, e.g. a real one, seen as a batch of one row, so that one rollout loop runs everything."""
 
     def __init__(self, robot: Robot) -> None:
@@ -235,6 +256,15 @@ class RobotRow:
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `RobotBatch.compute_reward`."""
         return self._robot.compute_reward(observation, goals)
+
+    def stop(self, reason: str) -> None:
+        """See `Stops.stop`; nothing, where the robot cannot be told."""
+        if isinstance(self._robot, Stops):
+            self._robot.stop(reason)
+
+    def observation_age(self) -> float:
+        """See `TellsAge.observation_age`; 0 where the robot does not know."""
+        return self._robot.observation_age() if isinstance(self._robot, TellsAge) else 0.0
 
     def close(self) -> None:
         """See `RobotBatch.close`."""

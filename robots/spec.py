@@ -36,10 +36,19 @@ class Axis:
     """Largest value, in `unit`; inf where there is none."""
     rate_limit: float | None = None
     """Largest change per second, in `unit` / s; None where the robot has no such limit."""
+    commands: str | None = None
+    """Of an action axis: name of the observation axis that it commands, such as the joint of a position servo. The
+    first command of an episode is then limited from its measured value. None where the spec does not say, see
+    `RobotSpec.find_commanded`."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and self.name and isinstance(self.unit, str)):
             raise SpecError(f"axis: expected a name and a unit, got {self.name!r} and {self.unit!r}; name the axis")
+        if not (self.commands is None or (isinstance(self.commands, str) and self.commands)):
+            raise SpecError(
+                f"axis '{self.name}': expected commands to name an observation axis, got {self.commands!r}; use None "
+                "where it commands none"
+            )
         for field, value in (("low", self.low), ("high", self.high), ("rate_limit", self.rate_limit)):
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number and not (value is None and field == "rate_limit"):
@@ -94,6 +103,16 @@ class ArraySpec:
     def high(self) -> NDArray[np.float32]:
         """Upper limits, shape (axes,)."""
         return np.array([axis.high for axis in self.axes], np.float32)
+
+    @cached_property
+    def inner_low(self) -> NDArray[np.float32]:
+        """The smallest float32 numbers within the limits, shape (axes,); `low` may lie a rounding error outside."""
+        return round_up(np.array([axis.low for axis in self.axes], np.float64))
+
+    @cached_property
+    def inner_high(self) -> NDArray[np.float32]:
+        """The largest float32 numbers within the limits, shape (axes,)."""
+        return -round_up(-np.array([axis.high for axis in self.axes], np.float64))
 
     def validate(self, value: ArrayLike, where: str) -> NDArray[np.float32]:
         """Returns `value` as float32, shape (..., axes).
@@ -172,12 +191,14 @@ class ArraySpec:
         return self.axes[int(where[-1])], value
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready description, with infinite limits as null."""
+        """A JSON-ready description, with infinite limits as null; `commands` stands in it only where it is given."""
         axes = []
         for axis in self.axes:
             row = asdict(axis)
             row["low"] = None if np.isneginf(axis.low) else axis.low
             row["high"] = None if np.isposinf(axis.high) else axis.high
+            if axis.commands is None:
+                del row["commands"]
             axes.append(row)
         return {"name": self.name, "axes": axes}
 
@@ -193,17 +214,25 @@ class ArraySpec:
                 Axis(
                     row["name"],
                     row["unit"],
-                    -math.inf if row["low"] is None else row["low"],
-                    math.inf if row["high"] is None else row["high"],
-                    row["rate_limit"],
+                    -math.inf if row["low"] is None else _as_float(row["low"]),
+                    math.inf if row["high"] is None else _as_float(row["high"]),
+                    _as_float(row["rate_limit"]),
+                    row.get("commands"),
                 )
                 for row in data["axes"]
             )
-            return ArraySpec(str(data["name"]), axes)
-        except (KeyError, TypeError) as error:
+            return ArraySpec(_read(data, "name", str), axes)
+        except (KeyError, TypeError, AttributeError) as error:
             raise SpecError(
                 f"array spec: expected the fields of ArraySpec, got {error!r}; write it with to_json"
             ) from error
+
+
+def round_up(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The smallest float32 numbers that are not below float64 numbers."""
+    with np.errstate(over="ignore"):  # beyond the largest float32 is inf, and one below that is it
+        nearest = values.astype(np.float32)
+    return np.where(nearest < values, np.nextafter(nearest, np.float32(np.inf)), nearest)
 
 
 def make_choice_spec(choices: Sequence[str]) -> ArraySpec:
@@ -251,10 +280,55 @@ class RobotSpec:
                 f"robot '{self.name}': expected a positive control_period, got {self.control_period} s; "
                 "give the time between two actions"
             )
-        if self.episode_steps < 1:
+        if not 1 <= self.episode_steps < 2**31:
+            expected = "at least 1 episode step" if self.episode_steps < 1 else "fewer than 2**31 episode steps"
             raise SpecError(
-                f"robot '{self.name}': expected at least 1 episode step, got {self.episode_steps}; raise the time limit"
+                f"robot '{self.name}': expected {expected}, got {self.episode_steps}; correct the time limit"
             )
+        units = {axis.name: axis.unit for axis in self.observation.axes}
+        for axis in self.action.axes:
+            if axis.commands is not None and units.get(axis.commands) != axis.unit:
+                raise SpecError(
+                    f"robot '{self.name}': expected action axis '{axis.name}' to command an observation axis in "
+                    f"{axis.unit}, got '{axis.commands}' in {units.get(axis.commands)}; name one of {list(units)}"
+                )
+        for axis in (*self.observation.axes, *self.goal.axes):
+            if axis.commands is not None:
+                raise SpecError(
+                    f"robot '{self.name}': expected only action axes to command, got axis '{axis.name}' that commands "
+                    f"'{axis.commands}'; leave commands out"
+                )
+
+    def find_commanded(self) -> tuple[str | None, ...]:
+        """For each action axis the observation axis that it commands; None for a command that rests at 0.
+
+        Where `Axis.commands` does not say, it is the only observation axis with the same unit and the same finite
+        limits: a place is commanded in the coordinate in which it is measured.
+        """
+        found: list[str | None] = []
+        for axis in self.action.axes:
+            like = [
+                seen.name
+                for seen in self.observation.axes
+                if (seen.unit, seen.low, seen.high) == (axis.unit, axis.low, axis.high) and math.isfinite(axis.low)
+            ]
+            found.append(axis.commands or (like[0] if len(like) == 1 and not self.choices else None))
+        return tuple(found)
+
+    def compute_resting(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The command at which a robot stays as it is, shape (..., A).
+
+        The measured value, where the axis commands one, also outside the limits; else the command nearest to zero.
+
+        Args:
+            observation: Shape (..., O).
+        """
+        resting = np.empty((*observation.shape[:-1], *self.action.shape), np.float32)
+        resting[:] = np.clip(np.float32(0.0), self.action.inner_low, self.action.inner_high)
+        for axis, name in enumerate(self.find_commanded()):
+            if name is not None:
+                resting[..., axis] = observation[..., self.observation.names.index(name)]
+        return resting
 
     def require_choices(self, action: ArrayLike, rows: int, where: str) -> NDArray[np.int64]:
         """Returns the chosen indices, shape (rows,), of actions of shape (rows, 1).
@@ -292,12 +366,12 @@ class RobotSpec:
         """
         try:
             return RobotSpec(
-                str(data["name"]),
+                _read(data, "name", str),
                 ArraySpec.from_json(data["observation"]),
                 ArraySpec.from_json(data["action"]),
                 ArraySpec.from_json(data["goal"]),
-                float(data["control_period"]),
-                int(data["episode_steps"]),
+                float(_read(data, "control_period", float, int)),
+                _read(data, "episode_steps", int),
                 tuple(str(name) for name in data.get("choices", ())),
             )
         except SpecError:
@@ -310,11 +384,12 @@ class RobotSpec:
     def require_match(self, other: RobotSpec, where: str) -> None:
         """Checks that a policy made for this spec can drive a robot of the `other` spec.
 
-        The robot's name and the time limit may differ, and the control period by 5 %.
+        The robot's name and the time limit may differ, and the control period by 5 %. What an action axis commands
+        differs only where both specs say it.
 
         Raises:
             SpecError: Naming the first field that differs: control period, choices, then the axes of observation,
-                action, goal, each by name, unit, limits and rate limit.
+                action, goal, each by name, unit, limits, rate limit and the axis that it commands.
         """
         difference = self._find_difference(other, ("observation", "action", "goal"))
         if difference is not None:
@@ -361,4 +436,18 @@ class RobotSpec:
                     expected, got = getattr(a, name), getattr(b, name)
                     if expected != got:
                         return f"expected {array} axis '{a.name}' with {name} {expected} {unit}, got {got}"
+                if None not in (a.commands, b.commands) and a.commands != b.commands:
+                    return f"expected {array} axis '{a.name}' to command '{a.commands}', got '{b.commands}'"
         return None
+
+
+def _read(data: dict[str, Any], name: str, *kinds: type) -> Any:
+    """A field of exactly one of these types: in JSON, true is no number and 2.0 no count."""
+    if type(data[name]) not in kinds:
+        raise TypeError(f"{name} {data[name]!r:.40}")
+    return data[name]
+
+
+def _as_float(value: Any) -> Any:
+    """A whole number of JSON as the float that it stands for; all else is checked where it is used."""
+    return float(value) if type(value) is int else value

@@ -57,7 +57,7 @@ def load_safety(folder: Path, spec: RobotSpec) -> Safety | None:
                     largest[name] = max(largest[name], float(found["largest"]))
             elif event == "stop":
                 stops.append(Stop(str(record["reason"]), ended=False))
-            elif event == "rearm":
+            elif event in ("rearm", "anew"):
                 stops = [stop._replace(ended=True) for stop in stops]
         except (RobotFault, ValueError, KeyError, TypeError, AttributeError):
             continue

@@ -16,7 +16,6 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,7 +178,7 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
     evaluations = config.count_evaluations(family)
     due = {0, episodes, budget.exploration_episodes, *config.evaluate_at} if evaluations else set()
     robots = make_robots(family, max(len(tasks), min(len(tasks) * evaluations, MOST_ROWS)), work.machine.threads)
-    with limit_robots(robots, work.folder / AUDIT_NAME, rearm=not isinstance(family, Hardware)) as robot:
+    with limit_robots(robots, work.folder / AUDIT_NAME, simulator=not isinstance(family, Hardware)) as robot:
         rng = np.random.default_rng(work.seed)
         agent = make_hosted(bundle, RandomNoise(rng), device=work.machine.device)
         adapter = Adapter(agent, robot, tasks, budget, episodes, rng, make_fork=bundle.make_agent)
@@ -210,21 +209,24 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
 
 
 @contextmanager
-def limit_robots(robots: RobotBatch, path: Path, *, rearm: bool) -> Iterator[SafetyLimits]:
+def limit_robots(robots: RobotBatch, path: Path, *, simulator: bool) -> Iterator[SafetyLimits]:
     """Robots behind their safety limits, with the audit log at `path`; both are closed at the end.
 
     Args:
         robots: Simulated, or one real robot.
         path: The audit log.
-        rearm: End a stop that an earlier run of the stage has left: a simulator starts anew, and there is nothing to
-            inspect. For a real robot a person does that.
+        simulator: A stop that an earlier run of the stage has left does not hold: a simulator starts anew, and there is
+            nothing to inspect. For a real robot a person ends it.
 
     Raises:
-        RobotFault: the log cannot be written, or is damaged.
+        RobotFault: the log cannot be written.
     """
-    with closing(AuditLog(path)) as audit, closing(SafetyLimits(robots, audit)) as robot:
-        if rearm and robot.stop_reason is not None:
-            robot.rearm(f"simulator started anew {uuid4()}")
+    try:
+        audit = AuditLog(path, simulator=simulator)
+    except BaseException:
+        robots.close()
+        raise
+    with closing(audit), closing(SafetyLimits(robots, audit)) as robot:
         yield robot
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from supple.adapt.bundle import Bundle, load_bundle, require_robot, write_bundle
 from supple.adapt.bundle_folder import MANIFEST
 from supple.adapt.contract import BundleContract
 from supple.errors import BundleError
+from supple.pipeline.verbs.look import describe_bundle
 from supple.robots.spec import ArraySpec, RobotSpec
 
 Weights = dict[str, NDArray[np.float32]]
@@ -296,3 +298,51 @@ def test_the_robot_must_be_the_one_of_the_bundle(folder: Path, spec: RobotSpec) 
     for message, other in wrong.items():
         with pytest.raises(BundleError, match=message):
             require_robot(bundle.contract, other)
+
+
+HOSTILE = (
+    *(10**38, -(10**38), 2**63, 2**31, 1e308, 5e-324, -1, 0, 0.5, 1.0, 2.0),
+    *(True, False, None, "", "x", [], {}, [[]], {"a": 1}),
+)
+"""What a faulty disk, a foreign program or a person may have put in place of a value."""
+
+
+def find_places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place, *(found for name, item in items for found in find_places(item, (*place, name)))]
+
+
+@pytest.mark.parametrize("source", ["today", "version_1_skill"])
+def test_whatever_stands_in_place_of_a_value_is_read_or_refused(
+    folder: Path, tmp_path: Path, sealed: Callable[..., None], source: str
+) -> None:
+    """150 values of each bundle, chosen at random, through `load_bundle` and `supple info`."""
+    if source != "today":
+        folder = Path(shutil.copytree(Path(__file__).parent / "data" / source, tmp_path / source))
+    text = (folder / "bundle.json").read_text()
+    places = [place for place in find_places(json.loads(text)) if "provenance" not in place[1:]]
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        data: Any = {"all": json.loads(text)}
+        *way, last = ("all", *places[rng.integers(len(places))])
+        inner = data
+        for name in way:
+            inner = inner[name]
+        inner[last] = HOSTILE[rng.integers(len(HOSTILE))]
+        (folder / "bundle.json").write_text(json.dumps(data["all"]))
+        sealed(folder)
+        try:
+            describe_bundle(folder)
+        except BundleError:
+            refused += 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize("version", [True, 1.0, 2.0, "2", None, 10**38])
+def test_a_version_is_a_whole_number(folder: Path, sealed: Callable[..., None], version: object) -> None:
+    data = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(data | {"schema_version": version}))
+    sealed(folder)
+    with pytest.raises(BundleError, match="schema_version: expected 1 or 2, got"):
+        load_bundle(folder)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from supple.adapt.audit import AuditLog
 from supple.adapt.bundle import Bundle
 from supple.adapt.contract import Budget
 from supple.adapt.host.export import write_exported
@@ -19,8 +20,9 @@ from supple.adapt.host.pearl import export_pearl
 from supple.adapt.host.rl2 import export_rl2
 from supple.adapt.host.simpl import export_simpl, export_spirl
 from supple.adapt.loop import Adapter, Record
-from supple.adapt.runtime_agent import RandomNoise
-from supple.errors import BundleError, ConfigError, RunError
+from supple.adapt.runtime_agent import RandomNoise, SeenRows
+from supple.adapt.safety import SafetyLimits
+from supple.errors import BundleError, ConfigError, RobotFault, RunError
 from supple.meta.gradient.config import MamlConfig
 from supple.meta.gradient.maml_learner import MamlLearner
 from supple.meta.hierarchy.config import MlshConfig
@@ -244,6 +246,31 @@ def test_the_same_seed_gives_the_same_records_and_another_does_not(
 def test_one_row_of_a_real_robot_is_enough(bundle_of: Callable[[str], Bundle]) -> None:
     records = list(make_adapter(bundle_of("simpl"), rows=1, tasks=TASKS[:1]).run())
     assert [len(round_records) for round_records in records] == [1] * EPISODES
+
+
+@pytest.mark.parametrize("fault", [RobotFault("not finite"), KeyboardInterrupt(), ValueError("shape")])
+def test_an_agent_that_fails_in_the_middle_of_an_episode_stops_the_robot(
+    bundle_of: Callable[[str], Bundle], tmp_path: Path, fault: BaseException
+) -> None:
+    adapter = make_adapter(bundle_of("simpl"), rows=1, tasks=TASKS[2:])
+    told: list[str] = []
+    log = AuditLog(tmp_path / "audit.jsonl")
+    adapter.robot = SafetyLimits(adapter.robot, log, on_stop=told.append)
+    act, calls = adapter.agent.act, []
+
+    def fail_later(seen: SeenRows) -> Any:
+        calls.append(seen)
+        if len(calls) > 1:
+            raise fault
+        return act(seen)
+
+    adapter.agent.act = fail_later  # type: ignore[method-assign]
+    with pytest.raises(type(fault)):
+        adapter.round()
+    assert len(told) == 1
+    assert f"cut off: {type(fault).__name__}" in str(adapter.robot.stop_reason)
+    log.close()
+    assert AuditLog(tmp_path / "audit.jsonl").stop_reason == adapter.robot.stop_reason
 
 
 def test_what_is_not_there_is_refused(bundle_of: Callable[[str], Bundle]) -> None:

@@ -1,7 +1,8 @@
 """No command outside of the limits reaches the robot, and a stop stays a stop."""
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from supple.adapt.safety import ActionLimits, SafetyLimits
 from supple.errors import RobotFault, SpecError
 from supple.robots.maze import MazeBatch
 from supple.robots.maze_layout import make_layout
-from supple.robots.robot import Bool, Float, Rows, StepRows
-from supple.robots.spec import ArraySpec, Axis, RobotSpec
+from supple.robots.robot import Bool, Float, RobotRow, Rows, Step, StepRows, Stops, TellsAge
+from supple.robots.spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 
 ALL = np.arange(3)
 
@@ -34,7 +35,8 @@ class FakeBatch:
         self.closed = False
         self.state = np.zeros((rows, 4), np.float32)
         self.spoil: Callable[[Float], Any] = lambda observation: observation
-        self.reward = 0.0
+        self.answer: Callable[[StepRows], Any] = lambda step: step
+        self.reward, self.truncated = 0.0, False
 
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
         self.resets += 1
@@ -44,9 +46,10 @@ class FakeBatch:
     def step(self, rows: Rows, action: Float) -> StepRows:
         self.commands.append((rows.copy(), action.copy()))
         self.state[rows, :2] += action
-        flags = np.zeros(len(rows), np.bool_)
+        ended = np.full(len(rows), self.truncated)
         reward = np.full(len(rows), self.reward, np.float32)
-        return StepRows(self.spoil(self.state[rows]), reward, flags, flags)
+        step = StepRows(self.spoil(self.state[rows]), reward, np.zeros(len(rows), np.bool_), ended)
+        return self.answer(step)
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         shape = (*observation.shape[:-1], len(goals))
@@ -68,8 +71,13 @@ def fake(rated_spec: RobotSpec) -> FakeBatch:
 
 
 @pytest.fixture
-def safe(fake: FakeBatch, log_path: Path) -> SafetyLimits:
-    limits = SafetyLimits(fake, AuditLog(log_path))
+def log(log_path: Path) -> AuditLog:
+    return AuditLog(log_path)
+
+
+@pytest.fixture
+def safe(fake: FakeBatch, log: AuditLog) -> SafetyLimits:
+    limits = SafetyLimits(fake, log)
     limits.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
     return limits
 
@@ -84,7 +92,8 @@ def action(fx: float, fy: float, rows: int = 3) -> Float:
 
 def count_violations(spec: RobotSpec, commands: list[tuple[Rows, Float]], rows: int) -> int:
     """Commands outside of the limits or the rate limit, judged in float64 and one number at a time."""
-    rest = [float(np.float32(min(max(0.0, axis.low), axis.high))) for axis in spec.action.axes]
+    ends = zip(spec.action.inner_low.tolist(), spec.action.inner_high.tolist(), strict=True)
+    rest = [float(np.float32(min(max(0.0, low), high))) for low, high in ends]
     last = [list(rest) for _ in range(rows)]
     violations = 0
     for index, sent in commands:
@@ -92,8 +101,8 @@ def count_violations(spec: RobotSpec, commands: list[tuple[Rows, Float]], rows: 
         for row, command in zip(index.tolist(), sent.tolist(), strict=True):
             for a, axis in enumerate(spec.action.axes):
                 change = np.inf if axis.rate_limit is None else axis.rate_limit * spec.control_period
-                low, high = float(np.float32(axis.low)), float(np.float32(axis.high))
-                violations += not (low <= command[a] <= high and abs(command[a] - last[row][a]) <= change)
+                within = axis.low <= command[a] <= axis.high
+                violations += not (within and abs(command[a] - last[row][a]) <= change)
                 last[row][a] = command[a]
     return violations
 
@@ -150,7 +159,8 @@ def test_a_hundred_thousand_adversarial_commands(rated_spec: RobotSpec, log_path
     assert sum(len(rows) for rows, _ in fake.commands) > 90_000
     assert count_violations(spec, fake.commands, 100) == 0
     safe.close()
-    clamps = records(log_path)[-1]
+    stop, clamps = records(log_path)[-2:]
+    assert stop["reason"] == "the session was closed in the middle of an episode"
     assert clamps["commands"] == sum(len(rows) for rows, _ in fake.commands)
     assert sum(axis["clamped"] for axis in clamps["axes"].values()) > 50_000
 
@@ -165,7 +175,7 @@ def test_a_hundred_thousand_adversarial_commands(rated_spec: RobotSpec, log_path
 def test_limits_hold_for_any_numbers(requested: NDArray[np.float64], low: float, width: float, rate: float) -> None:
     spec = _spec_with(low, low + width, rate)
     limits = ActionLimits.of(spec)
-    last = limits.rest()[None]
+    last = spec.compute_resting(np.zeros((1, 1), np.float32))
     commands = []
     for row in requested:
         last, _ = limits.apply(row[None], last)
@@ -224,27 +234,31 @@ def test_a_faulty_observation_stops(safe: SafetyLimits, fake: FakeBatch, spoil: 
     assert len(fake.commands) == 2
 
 
-def test_a_faulty_first_observation_and_a_faulty_reward_stop(safe: SafetyLimits, fake: FakeBatch) -> None:
+def test_a_faulty_first_observation_and_a_faulty_reward_stop(
+    safe: SafetyLimits, fake: FakeBatch, log: AuditLog
+) -> None:
+    (code,) = log.issue_codes(1)
     fake.reward = np.nan
     with pytest.raises(RobotFault, match="finite rewards"):
         safe.step(ALL, action(0.0, 0.0))
-    safe.rearm("one")
+    safe.rearm(code)
     fake.spoil = lambda observation: observation + np.float32(np.nan)
     with pytest.raises(RobotFault, match="finite observation"):
         safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
     assert safe.stop_reason is not None
 
 
-def test_an_old_observation_stops(fake: FakeBatch, log_path: Path) -> None:
-    age = 0.0
-    safe = SafetyLimits(fake, AuditLog(log_path), observation_age=lambda: age, max_observation_age=0.05)
+def test_an_old_observation_stops(fake: FakeBatch, log: AuditLog) -> None:
+    age: Any = 0.0
+    safe = SafetyLimits(fake, log, observation_age=lambda: age, max_observation_age=0.05)
+    codes = log.issue_codes(6)
     safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
     age = 0.05
     safe.step(ALL, action(0.0, 0.0))
-    for age in (0.051, np.nan):
+    for age in (0.051, np.nan, -1e-9, None, "0.01", True):
         with pytest.raises(RobotFault, match=r"at most 0\.05 s old, got one of"):
             safe.step(ALL, action(0.0, 0.0))
-        safe.rearm(f"token {age}")
+        safe.rearm(codes.pop())
         age = 0.0
         safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
 
@@ -270,38 +284,44 @@ def test_a_step_that_raises_stops(safe: SafetyLimits, fake: FakeBatch) -> None:
     fake.spoil = fail
     with pytest.raises(KeyboardInterrupt):
         safe.step(ALL, action(0.0, 0.0))
-    assert safe.stop_reason == "the robot's step did not complete"
+    assert safe.stop_reason == "the robot's step did not complete: KeyboardInterrupt"
 
 
-def test_rearming_needs_a_new_token_and_a_reset(safe: SafetyLimits, fake: FakeBatch, log_path: Path) -> None:
+def test_rearming_needs_a_code_that_was_not_used_and_a_reset(
+    safe: SafetyLimits, fake: FakeBatch, log: AuditLog, log_path: Path
+) -> None:
+    first, second, third = log.issue_codes(3)
     with pytest.raises(RobotFault, match="expected a stopped robot"):
-        safe.rearm("early")
+        safe.rearm(first)
     safe.stop("operator")
     with pytest.raises(RobotFault, match="stopped by 'operator'"):
         safe.step(ALL, action(0.0, 0.0))
-    with pytest.raises(RobotFault, match="new token"):
-        safe.rearm("")
-    safe.rearm("first")
+    for code in ("", "made up by a program", first[:-1], None):
+        with pytest.raises(RobotFault, match="expected a code that was issued"):
+            safe.rearm(code)  # type: ignore[arg-type]
+    safe.rearm(first.upper())
     with pytest.raises(RobotFault, match="rows that were reset, got row 0"):
         safe.step(ALL, action(0.0, 0.0))
+    assert "rows that were reset" in str(safe.stop_reason)
+    with pytest.raises(RobotFault, match="expected a code that was issued"):
+        safe.rearm(first)
+    safe.rearm(second)
     safe.reset(np.array([0, 2]), np.zeros((2, 2), np.float32), np.random.default_rng(0))
     safe.step(np.array([0, 2]), action(0.0, 0.0, 2))
     with pytest.raises(RobotFault, match="rows that were reset, got row 1"):
         safe.step(ALL, action(0.0, 0.0))
-    safe.stop("again")
-    with pytest.raises(RobotFault, match="new token"):
-        safe.rearm("first")
-    safe.rearm("second")
-    events = [(record["event"], record.get("reason")) for record in records(log_path)]
-    assert events == [("open", None), ("stop", "operator"), ("rearm", None), ("stop", "again"), ("rearm", None)]
-    assert "first" not in log_path.read_text()
+    assert fake.resets == 2
+    events = [record["event"] for record in records(log_path)]
+    assert events == ["open", "codes", "stop", "rearm", "stop", "rearm", "stop"]
+    assert all(code.replace("-", "") not in log_path.read_text() for code in (first, second, third))
 
 
-def test_a_stop_outlives_the_process_and_so_do_used_tokens(fake: FakeBatch, log_path: Path) -> None:
+def test_a_stop_outlives_the_process_and_so_do_codes(fake: FakeBatch, log_path: Path) -> None:
     log = AuditLog(log_path)
+    alpha, beta = log.issue_codes(2)
     safe = SafetyLimits(fake, log)
     safe.stop("smoke")
-    safe.rearm("alpha")
+    safe.rearm(alpha)
     safe.stop("fire")
     safe.close()
     log.close()
@@ -310,11 +330,11 @@ def test_a_stop_outlives_the_process_and_so_do_used_tokens(fake: FakeBatch, log_
     assert again.stop_reason == "fire"
     with pytest.raises(RobotFault, match="stopped by 'fire'"):
         again.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
-    with pytest.raises(RobotFault, match="new token"):
-        again.rearm("alpha")
-    again.rearm("beta")
+    with pytest.raises(RobotFault, match="expected a code"):
+        again.rearm(alpha)
+    again.rearm(beta)
     again.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
-    assert [record["sequence"] for record in records(log_path)] == list(range(6))
+    assert [record["sequence"] for record in records(log_path)] == list(range(8))
 
 
 def test_the_drives_are_cut_at_each_stop(fake: FakeBatch, log_path: Path) -> None:
@@ -360,7 +380,7 @@ def test_rows_are_checked_before_anything_moves(safe: SafetyLimits, fake: FakeBa
     assert fake.commands == []
 
 
-def test_clamps_are_counted_from_reset_to_reset(safe: SafetyLimits, log_path: Path) -> None:
+def test_clamps_are_counted_from_reset_to_reset(safe: SafetyLimits, fake: FakeBatch, log_path: Path) -> None:
     requested = action(0.0, 0.0)
     requested[1] = [0.5, 9.0]  # fx may change by 0.1, fy ends at 2
     safe.step(ALL, requested)
@@ -375,6 +395,7 @@ def test_clamps_are_counted_from_reset_to_reset(safe: SafetyLimits, log_path: Pa
     assert (clamps["event"], clamps["commands"]) == ("clamps", 8)
     assert clamps["axes"]["fx"] == {"clamped": 3, "largest": pytest.approx(0.7)}
     assert clamps["axes"]["fy"] == {"clamped": 1, "largest": 7.0}
+    fake.truncated = True
     safe.step(ALL, action(0.0, 3.0))
     safe.close()
     last = records(log_path)[2]
@@ -398,55 +419,284 @@ def test_a_fault_is_recorded_at_once_and_then_the_clamps_before_it(
     assert [record["event"] for record in records(log_path)] == ["open", "stop", "clamps"]
 
 
-def test_the_log_is_only_appended_to_and_has_one_owner(fake: FakeBatch, log_path: Path) -> None:
+class Hostile:
+    """Whatever is done with it raises, its text included."""
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("array")
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError("text")
+
+    __repr__ = __str__
+
+
+def unreadable(_: Any) -> Any:
+    raise ValueError(Hostile())
+
+
+ANSWERS: dict[str, Callable[[StepRows], Any]] = {
+    "none": lambda _: None,
+    "list": list,
+    "tuple": tuple,
+    "text": lambda _: "fine",
+    "raises": unreadable,
+    "observation none": lambda step: step._replace(observation=None),
+    "observation list": lambda step: step._replace(observation=step.observation.tolist()),
+    "observation of objects": lambda step: step._replace(observation=step.observation.astype(object)),
+    "observation ragged": lambda step: step._replace(observation=[[0.0], [0.0, 1.0], []]),
+    "observation hostile": lambda step: step._replace(observation=Hostile()),
+    "observation complex": lambda step: step._replace(observation=step.observation * 1j),
+    "observation too large": lambda step: step._replace(observation=step.observation + 1e300),
+    "observation masked": lambda step: step._replace(
+        observation=np.ma.masked_invalid(np.where(np.arange(4) == 1, np.nan, step.observation))
+    ),
+    "reward none": lambda step: step._replace(reward=None),
+    "reward of one row": lambda step: step._replace(reward=step.reward[:1]),
+    "reward of text": lambda step: step._replace(reward=np.array(["1", "2", "3"])),
+    "terminated none": lambda step: step._replace(terminated=None),
+    "terminated of numbers": lambda step: step._replace(terminated=step.reward),
+    "truncated of one row": lambda step: step._replace(truncated=step.truncated[:1]),
+    "success of numbers": lambda step: step._replace(success=step.reward),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_whatever_a_driver_answers_a_fault_is_typed_latched_and_cuts_the_drives(
+    fake: FakeBatch, log: AuditLog, kind: str
+) -> None:
+    reasons: list[str] = []
+    safe = SafetyLimits(fake, log, on_stop=reasons.append)
+    safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    fake.answer = ANSWERS[kind]
+    with pytest.raises(RobotFault, match="safety limits: expected"):
+        safe.step(ALL, action(0.0, 0.0))
+    fake.answer = lambda step: step
+    assert safe.stop_reason == reasons[0]
+    with pytest.raises(RobotFault, match="expected an armed robot"):
+        safe.step(ALL, action(0.0, 0.0))
+    assert len(fake.commands) == len(reasons) == 1
+
+
+COMMANDS: dict[str, Any] = {
+    "none": None,
+    "text": "forward",
+    "ragged": [[0.0], [0.0, 1.0], []],
+    "hostile": Hostile(),
+    "flags": np.zeros((3, 2), np.bool_),
+    "times": np.zeros((3, 2), "datetime64[s]"),
+    "records": np.zeros((3, 2), [("a", np.float32)]),
+    "too long a float": np.full((3, 2), np.longdouble("1e4000")),
+    "a mapping": {"fx": 0.0},
+}
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_whatever_a_policy_commands_a_fault_is_typed_and_latched(
+    safe: SafetyLimits, fake: FakeBatch, kind: str
+) -> None:
+    with pytest.raises(RobotFault, match="safety limits: expected"):
+        safe.step(ALL, COMMANDS[kind])
+    assert safe.stop_reason is not None
+    assert fake.commands == []
+
+
+def test_whatever_the_rows_are_a_fault_is_latched(safe: SafetyLimits, fake: FakeBatch) -> None:
+    with pytest.raises(RobotFault, match="got ZeroDivisionError"):
+        safe.step(Hostile(), action(0.0, 0.0))  # type: ignore[arg-type]
+    assert "ZeroDivisionError array" in str(safe.stop_reason)
+    assert fake.commands == []
+
+
+def test_a_driver_that_writes_into_what_it_is_given_changes_nothing(fake: FakeBatch, log: AuditLog) -> None:
+    class Writing(FakeBatch):
+        def step(self, rows: Rows, action: Float) -> StepRows:
+            step = super().step(rows, action)
+            for array in (rows, action):
+                with pytest.raises(ValueError, match="read-only"):
+                    array[:] = 9
+                array.flags.writeable = True  # a driver that insists
+                array[:] = 2
+            return step
+
+    robot = Writing(fake.spec, 3)
+    safe = SafetyLimits(robot, log)
+    safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    for _ in range(5):
+        safe.step(ALL, action(1.0, 0.0))
+    assert count_violations(fake.spec, robot.commands, 3) == 0
+    np.testing.assert_allclose([sent[0, 0] for _, sent in robot.commands], [0.1, 0.2, 0.3, 0.4, 0.5], rtol=1e-6)
+
+
+def test_a_policy_that_writes_into_what_it_was_given_changes_nothing(fake: FakeBatch, log: AuditLog) -> None:
+    """Without a copy, a policy that wrote into its observation would never look frozen."""
+    safe = SafetyLimits(fake, log, max_frozen_steps=2)
+    seen = safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    for _ in range(2):
+        seen[:] = 7.0
+        seen = safe.step(ALL, action(0.0, 0.0)).observation
+        assert (seen == 0.0).all()
+    seen[:] = 7.0
+    with pytest.raises(RobotFault, match="same one 3 times"):
+        safe.step(ALL, action(0.0, 0.0))
+
+
+def make_joint_spec(*, commands: str | None = "q", low: float = -3.0) -> RobotSpec:
+    """A joint that is told its angle, within 0.05 rad per step of 0.1 s."""
+    seen = ArraySpec("observation", (Axis("v", "rad/s", -9.0, 9.0), Axis("q", "rad", -3.0, 3.0)))
+    target = Axis("target", "rad", low, 3.0, 0.5, commands)
+    return RobotSpec("joint", seen, ArraySpec("action", (target,)), ArraySpec("goal", seen.axes[1:]), 0.1, 50)
+
+
+class JointBatch(FakeBatch):
+    """Joints that are where they are told to be, each from its own start."""
+
+    def __init__(self, spec: RobotSpec, start: Sequence[float]) -> None:
+        super().__init__(spec, len(start))
+        self.start = np.array(start, np.float32)
+
+    def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
+        return np.stack([np.zeros(len(rows), np.float32), self.start[rows]], axis=1)
+
+    def step(self, rows: Rows, action: Float) -> StepRows:
+        self.commands.append((rows.copy(), action.copy()))
+        self.start[rows] = action[:, 0]
+        flags = np.zeros(len(rows), np.bool_)
+        return StepRows(
+            self.reset(rows, action, np.random.default_rng(0)), np.zeros(len(rows), np.float32), flags, flags
+        )
+
+
+@pytest.mark.parametrize("commands", ["q", None])  # None: it is the only angle with these limits
+def test_the_first_command_is_limited_from_the_measured_place(log: AuditLog, commands: str | None) -> None:
+    robot = JointBatch(make_joint_spec(commands=commands), (1.0, -2.0, 0.02))
+    safe = SafetyLimits(robot, log)
+    rng = np.random.default_rng(0)
+    safe.reset(ALL, np.zeros((3, 1), np.float32), rng)
+    for _ in range(2):
+        safe.step(ALL, np.array([[1.0], [2.0], [0.0]], np.float32))
+    # 1 rad stays; -2 rad may move by 0.05 rad; 0.02 rad is less than that away from 0
+    np.testing.assert_allclose([sent[:, 0] for _, sent in robot.commands], [[1, -1.95, 0], [1, -1.9, 0]], atol=1e-6)
+    robot.start[:] = 2.5  # somebody moved the joints between two episodes
+    safe.reset(ALL, np.zeros((3, 1), np.float32), rng)
+    safe.step(ALL, np.zeros((3, 1), np.float32))
+    np.testing.assert_allclose(robot.commands[-1][1], 2.45, atol=1e-6)
+
+
+def test_a_command_of_no_place_starts_at_rest(log: AuditLog) -> None:
+    robot = JointBatch(make_joint_spec(commands=None, low=-1.0), (1.0,))  # other limits: another coordinate
+    safe = SafetyLimits(robot, log)
+    safe.reset(ALL[:1], np.zeros((1, 1), np.float32), np.random.default_rng(0))
+    safe.step(ALL[:1], np.ones((1, 1), np.float32))
+    np.testing.assert_allclose(robot.commands[0][1], 0.05, atol=1e-6)
+
+
+@pytest.mark.parametrize(("start", "sent"), [(-1.04, -1.0), (-0.98, -0.98), (-1.06, None)])
+def test_a_start_outside_the_limits_is_left_within_one_step_or_not_at_all(
+    log: AuditLog, start: float, sent: float | None
+) -> None:
+    robot = JointBatch(make_joint_spec(low=-1.0), (start,))
+    safe = SafetyLimits(robot, log)
+    safe.reset(ALL[:1], np.zeros((1, 1), np.float32), np.random.default_rng(0))
+    stay = np.array([[start]], np.float32)
+    if sent is None:
+        with pytest.raises(
+            RobotFault, match=r"start within one step of the limits \[-1, 3\] .*'target', got -1\.06 rad"
+        ):
+            safe.step(ALL[:1], stay)
+        assert robot.commands == []
+        return
+    safe.step(ALL[:1], stay)
+    np.testing.assert_allclose(robot.commands[0][1], sent, atol=1e-6)
+
+
+@pytest.mark.parametrize("index", [-1.0, 0.5, 2.0, 1e9])
+def test_an_index_that_is_no_choice_is_a_fault_and_never_clipped(spec: RobotSpec, log: AuditLog, index: float) -> None:
+    safe = SafetyLimits(
+        FakeBatch(replace(spec, action=make_choice_spec(("left", "right")), choices=("left", "right")), 1), log
+    )
+    safe.reset(ALL[:1], np.zeros((1, 2), np.float32), np.random.default_rng(0))
+    with pytest.raises(SpecError, match="one of the 2 choices"):
+        safe.step(ALL[:1], np.array([[index]]))
+    assert "one of the 2 choices" in str(safe.stop_reason)
+
+
+def test_drives_that_cannot_be_cut_do_not_keep_the_stop_from_the_disk(fake: FakeBatch, log_path: Path) -> None:
+    def fail(reason: str) -> None:
+        raise OSError("no link to the drives")
+
     log = AuditLog(log_path)
-    before = log_path.read_bytes()
-    log.append("clamps", requested=[float("inf"), float("nan")])
-    assert log_path.read_bytes().startswith(before)
-    assert records(log_path)[-1]["requested"] == ["inf", "nan"]
-    with pytest.raises(RobotFault, match="another process"):
-        AuditLog(log_path)
+    safe = SafetyLimits(fake, log, on_stop=fail)
+    safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    with pytest.raises(RobotFault, match="finite command") as caught:
+        safe.step(ALL, action(np.nan, 0.0))
+    assert caught.value.__notes__ == ["on_stop raised OSError: no link to the drives"]
+    with pytest.raises(RobotFault, match="on_stop raised OSError: no link to the drives; it holds all the same"):
+        safe.stop("operator")
+    safe.close()
     log.close()
-    with pytest.raises(RobotFault, match="append a record"):
-        log.append("clamps")
-    AuditLog(log_path).close()
+    assert "finite command" in str(AuditLog(log_path).stop_reason)
 
 
-def test_a_torn_last_record_is_a_stop(log_path: Path) -> None:
+def test_a_stop_from_another_thread_ends_the_step_that_it_meets(safe: SafetyLimits, fake: FakeBatch) -> None:
+    def stop_meanwhile(step: StepRows) -> StepRows:
+        thread = threading.Thread(target=safe.stop, args=("a person",))
+        thread.start()
+        thread.join()
+        return step
+
+    fake.answer = stop_meanwhile
+    with pytest.raises(RobotFault, match="expected an armed robot, got one stopped by 'a person'"):
+        safe.step(ALL, action(0.0, 0.0))
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_session_that_is_closed_in_the_middle_of_an_episode_is_a_stop(
+    fake: FakeBatch, log_path: Path, ended: bool
+) -> None:
+    reasons: list[str] = []
     log = AuditLog(log_path)
-    log.append("clamps", row=[0])
+    safe = SafetyLimits(fake, log, on_stop=reasons.append)
+    safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    fake.truncated = ended
+    safe.step(ALL, action(0.0, 0.0))
+    safe.close()
     log.close()
-    whole = log_path.read_bytes()
-    for cut in range(whole.rfind(b"\n", 0, -1) + 2, len(whole)):
-        log_path.write_bytes(whole[:cut])
-        for _ in range(2):  # the second opening reads what the first one wrote
-            again = AuditLog(log_path)
-            assert again.stop_reason == "the last record of the audit log is torn"
-            again.close()
-        assert log_path.read_bytes().startswith(whole[:cut])
-    again = AuditLog(log_path)
-    again.rearm("inspected")
-    again.close()
-    assert AuditLog(log_path).stop_reason is None
+    assert len(reasons) == (not ended)
+    assert (AuditLog(log_path).stop_reason is None) == ended
 
 
-def test_a_damaged_log_is_refused(log_path: Path) -> None:
-    log = AuditLog(log_path)
-    log.stop("fire")
-    log.append("clamps", row=[0])
-    log.close()
-    lines = log_path.read_bytes().splitlines(keepends=True)
-    for damaged in (lines[:1] + lines[2:], lines[::-1], [lines[0], b"x" + lines[1], lines[2]], lines + lines[:1]):
-        log_path.write_bytes(b"".join(damaged))
-        with pytest.raises(RobotFault, match=r"audit\.jsonl:\d: expected record \d"):
-            AuditLog(log_path)
-    log_path.write_bytes(b"".join(lines))
-    assert AuditLog(log_path).stop_reason == "fire"
+def test_a_real_robot_is_told_to_stop_and_asked_for_the_age(spec: RobotSpec, log: AuditLog) -> None:
+    class Arm(Stops, TellsAge):
+        def __init__(self) -> None:
+            self.spec, self.told, self.age = spec, list[str](), 0.0
 
+        def stop(self, reason: str) -> None:
+            self.told.append(reason)
 
-def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RobotFault, match="absent"):
-        AuditLog(tmp_path / "absent" / "audit.jsonl")
+        def observation_age(self) -> float:
+            return self.age
+
+        def reset(self, goal: Float, rng: np.random.Generator) -> Float:
+            return np.zeros(4, np.float32)
+
+        def step(self, action: Float) -> Step:
+            return Step(np.zeros(4, np.float32), 0.0, False, False)
+
+        def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+            raise NotImplementedError
+
+        def close(self) -> None:
+            pass
+
+    arm = Arm()
+    safe = SafetyLimits(RobotRow(arm), log)
+    safe.reset(ALL[:1], np.zeros((1, 2), np.float32), np.random.default_rng(0))
+    safe.step(ALL[:1], np.zeros((1, 2), np.float32))
+    arm.age = 1.0
+    with pytest.raises(RobotFault, match=r"at most 0\.1 s old, got one of 1\.0 s"):
+        safe.step(ALL[:1], np.zeros((1, 2), np.float32))
+    assert len(arm.told) == 1
 
 
 def test_the_maze_runs_the_same_behind_the_limits(log_path: Path) -> None:

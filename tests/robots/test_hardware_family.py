@@ -10,6 +10,7 @@ from supple.pipeline.robots import find_robot
 from supple.robots.family import Hardware, Plays
 from supple.robots.hardware_family import HardwareFamily
 from supple.robots.robot import RobotRow
+from supple.robots.spec import ArraySpec, Axis, RobotSpec
 from supple.robots.task import goals_of
 from supple.robots.testing import RobotContract
 
@@ -48,8 +49,34 @@ def test_nothing_is_connected_for_the_spec_and_the_tasks() -> None:
     tasks = family.tasks()
     assert goals_of(tasks.train).shape == (4, 2)
     assert [task.name for task in tasks.test] == ["test0", "test1"]
-    with pytest.raises(AssertionError, match="connected"):
+    with pytest.raises(RobotFault, match="planar-arm connect: expected a connected robot, got AssertionError conn"):
         family.make(1)
+
+
+def test_a_driver_that_does_not_tell_its_contract_is_let_go_of() -> None:
+    class Mute:
+        closed = False
+
+        @property
+        def spec(self) -> RobotSpec:
+            raise TimeoutError("no answer")
+
+        def close(self) -> None:
+            self.closed = True
+
+    mute: Any = Mute()
+    with pytest.raises(RobotFault, match="planar-arm connect: expected a robot with a contract, got TimeoutError"):
+        replace(ARM, connect=lambda: mute).make(1)
+    assert mute.closed
+
+
+def test_a_place_that_is_commanded_needs_a_rate_limit() -> None:
+    axes = tuple(Axis(f"target{index}", "rad", -2.8, 2.8, commands=f"joint{index}") for index in (1, 2))
+    contract = replace(ARM.contract, action=ArraySpec("action", axes))
+    with pytest.raises(ConfigError, match="expected a rate_limit of action axis 'target1', which commands 'joint1'"):
+        replace(ARM, contract=contract)
+    slow = ArraySpec("action", tuple(replace(axis, rate_limit=1.0) for axis in axes))
+    replace(ARM, contract=replace(contract, action=slow))
 
 
 def test_a_robot_of_another_contract_is_let_go_of() -> None:

@@ -123,6 +123,9 @@ def test_spec_of_the_model() -> None:
         ("shoulder_motor", "10 N m", -1.0, 1.0),
         ("elbow", "rad", 0.0, 2.0),
     ]
+    assert [axis.commands for axis in spec.action.axes] == [None, "elbow"]
+    blind = replace(PLACE, joints=("shoulder",), sensors=()).spec()  # nobody sees what the servo does
+    assert [axis.commands for axis in blind.action.axes] == [None, None]
     assert [(axis.name, axis.unit, axis.low, axis.high) for axis in spec.goal.axes] == [
         ("goal_x", "m", -0.2, 0.5),
         ("goal_z", "m", 0.1, 1.0),

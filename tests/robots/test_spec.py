@@ -300,3 +300,62 @@ def test_require_match_names_other_choices() -> None:
     with pytest.raises(SpecError, match=r"^run: expected choices \[\], got \['stay', 'up', 'down'\];"):
         ARM.require_match(BUTTONS, "run")
     BUTTONS.require_match(dataclasses.replace(BUTTONS, name="other"), "run")
+
+
+SERVO = dataclasses.replace(
+    ARM, action=ArraySpec("action", (Axis("target", "rad", -1.0, 1.0, 2.0, "elbow"), Axis("speed", "rad/s", -1.0, 1.0)))
+)
+
+
+def test_what_an_axis_commands_survives_json_and_is_left_out_where_it_is_not_said() -> None:
+    assert RobotSpec.from_json(json.loads(json.dumps(SERVO.to_json()))) == SERVO
+    assert SERVO.to_json()["action"]["axes"][0]["commands"] == "elbow"
+    assert "commands" not in json.dumps(ARM.to_json())
+    assert SERVO.find_commanded() == ("elbow", None)
+    quiet = change(SERVO, "action", 0, commands=None)  # the elbow alone has its limits
+    assert quiet.find_commanded() == ("elbow", None)
+    assert change(quiet, "action", 0, high=0.5).find_commanded() == (None, None)
+    assert change(quiet, "observation", 0, low=-1.0, high=1.0).find_commanded() == (None, None)  # either joint
+    for spec, other in ((SERVO, quiet), (quiet, SERVO)):
+        spec.require_match(other, "test")
+    with pytest.raises(SpecError, match="expected action axis 'target' to command 'elbow', got 'shoulder'"):
+        SERVO.require_match(change(SERVO, "action", 0, commands="shoulder"), "test")
+
+
+@pytest.mark.parametrize(
+    ("field", "commands", "message"),
+    [
+        (
+            "action",
+            "wrist",
+            r"expected action axis 'target' to command an observation axis in rad, got 'wrist' in None",
+        ),
+        ("action", "", r"expected commands to name an observation axis, got ''"),
+        ("action", 3, r"expected commands to name an observation axis, got 3"),
+        ("observation", "elbow", r"expected only action axes to command, got axis 'shoulder' that commands 'elbow'"),
+    ],
+)
+def test_an_axis_that_commands_nothing_is_refused(field: str, commands: object, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        change(SERVO, field, 0, commands=commands)
+    speed = dataclasses.replace(ARM.observation.axes[0], name="spin", unit="rad/s")
+    spinning = dataclasses.replace(SERVO, observation=ArraySpec("observation", (*ARM.observation.axes, speed)))
+    with pytest.raises(SpecError, match=r"in rad, got 'spin' in rad/s"):
+        change(spinning, "action", 0, commands="spin")
+
+
+@given(FINITE, FINITE)
+def test_inner_limits_are_the_widest_float32_within_the_limits(one: float, other: float) -> None:
+    low, high = min(one, other), max(one, other) + 1.0
+    spec = ArraySpec("action", (Axis("a", "N", low, high),))
+    found, beyond = spec.inner_low[0], np.nextafter(spec.inner_low[0], np.float32(-np.inf))
+    assert float(beyond) < low <= float(found)
+    found, beyond = spec.inner_high[0], np.nextafter(spec.inner_high[0], np.float32(np.inf))
+    assert float(found) <= high < float(beyond)
+
+
+def test_inner_limits_of_huge_and_of_no_numbers() -> None:
+    spec = ArraySpec("action", (Axis("a", "N", -1e300, 1e300), Axis("b", "N", -math.inf, math.inf)))
+    most = float(np.finfo(np.float32).max)
+    assert spec.inner_low.tolist() == [-most, -math.inf]
+    assert spec.inner_high.tolist() == [most, math.inf]

@@ -23,7 +23,7 @@ def test_the_log_of_a_real_run_is_counted_by_axis(tmp_path: Path) -> None:
         robot.reset(rows, np.ones_like(goals), np.random.default_rng(0))
         robot.step(rows, np.array([[command, 0.0], [0.0, 0.5]], np.float32))
     robot.stop("a person pressed the button")
-    robot.rearm("token")
+    robot.rearm(*audit.issue_codes(1))
     robot.close()
     audit.close()
     safety = load_safety(tmp_path, maze.spec())

@@ -1,6 +1,9 @@
 """Stage `adapt` moves robots only through the safety limits, and its audit log is evidence, not a result."""
 
 import json
+import os
+import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,13 +16,14 @@ import pytest
 from supple.adapt.bundle import load_bundle
 from supple.errors import BundleError, ConfigError, RobotFault, RunError
 from supple.meta.testing import PointBatch
-from supple.pipeline.folder import AUDIT_NAME, compute_outputs, verify_stage
+from supple.pipeline.folder import AUDIT_NAME, LATCH_NAME, compute_outputs, require_published, verify_stage
 from supple.pipeline.keys import load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.stage import Machine, Work, run_stage
 from supple.pipeline.stages.adapt import change_settings, find_robot_of, find_test_tasks, limit_robots, make_adapt
 from supple.pipeline.testing import WalkConfig, make_stage
+from supple.pipeline.verbs.look import verify
 
 ROW = np.zeros(1, np.int64)
 GOAL = np.zeros((1, 2), np.float32)
@@ -37,7 +41,7 @@ def run_body(folder: Path, body: Callable[[Work], None]) -> None:
 def test_the_robots_of_a_run_went_through_the_limits(tiny_run: Path) -> None:
     events = load_events(tiny_run / "adapt" / AUDIT_NAME)
     assert events[0]["event"] == "open"
-    assert {event["event"] for event in events} <= {"open", "clamps"}
+    assert {event["event"] for event in events} <= {"open", "clamps", "close"}
     assert AUDIT_NAME not in load_record(tiny_run / "adapt")["outputs"]
     assert verify_stage(tiny_run / "adapt") > 0
 
@@ -45,26 +49,29 @@ def test_the_robots_of_a_run_went_through_the_limits(tiny_run: Path) -> None:
 def test_a_command_beyond_the_limits_does_not_reach_the_robot(tmp_path: Path) -> None:
     simulator, bare = PointBatch(1, episode_steps=5), PointBatch(1, episode_steps=5)
     bare.reset(ROW, GOAL, np.random.default_rng(0))
-    with limit_robots(simulator, tmp_path / AUDIT_NAME, rearm=True) as robot:
+    with limit_robots(simulator, tmp_path / AUDIT_NAME, simulator=True) as robot:
         robot.reset(ROW, GOAL, np.random.default_rng(0))
         observation = robot.step(ROW, np.array([[9.0, -9.0]], np.float32)).observation
     limit = bare.step(ROW, np.array([bare.spec.action.high * [1, -1]], np.float32)).observation
     np.testing.assert_array_equal(observation, limit)
-    assert [event["event"] for event in load_events(tmp_path / AUDIT_NAME)] == ["open", "clamps"]
+    assert [event["event"] for event in load_events(tmp_path / AUDIT_NAME)] == ["open", "stop", "clamps", "close"]
 
 
 def test_a_stop_of_an_earlier_run_is_ended_for_a_simulator_and_stays_in_the_log(tmp_path: Path) -> None:
     path = tmp_path / AUDIT_NAME
 
     def run_into_a_fault() -> None:
-        with limit_robots(PointBatch(1), path, rearm=True) as robot:
+        with limit_robots(PointBatch(1), path, simulator=True) as robot:
             robot.reset(ROW, GOAL, np.random.default_rng(0))
             robot.step(ROW, np.array([[np.nan, 0.0]], np.float32))
 
     for _ in range(2):
         with pytest.raises(RobotFault, match="expected a finite command"):
             run_into_a_fault()
-    assert [event["event"] for event in load_events(path)] == ["open", "stop", "open", "rearm", "stop"]
+    assert [event["event"] for event in load_events(path)] == [
+        *("open", "stop", "close"),
+        *("open", "anew", "stop", "close"),
+    ]
 
 
 def test_a_fault_leaves_its_audit_log_and_the_next_start_adds_to_it(tmp_path: Path) -> None:
@@ -85,6 +92,46 @@ def test_a_fault_leaves_its_audit_log_and_the_next_start_adds_to_it(tmp_path: Pa
     run_body(folder, body)
     assert (folder / AUDIT_NAME).read_text() == "{}\n{}\n"
     assert list(compute_outputs(folder)) == ["left.txt"]
+
+
+def link_elsewhere(path: Path) -> None:
+    path.rename(path.with_name("moved"))
+    shutil.move(path.with_name("moved"), path.parents[1] / "moved")
+    path.symlink_to(path.parents[1] / "moved")
+
+
+TAMPERED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "log edited": (
+        lambda at: (at / AUDIT_NAME).write_text((at / AUDIT_NAME).read_text().replace("1", "2", 1)),
+        AUDIT_NAME,
+    ),
+    "log removed": (lambda at: (at / AUDIT_NAME).unlink(), AUDIT_NAME),
+    "log linked": (lambda at: link_elsewhere(at / AUDIT_NAME), AUDIT_NAME),
+    "latch edited": (lambda at: (at / LATCH_NAME).write_text("{}"), LATCH_NAME),
+    "artefact linked": (lambda at: link_elsewhere(at / "records.jsonl"), "records.jsonl"),
+    "pipe added": (lambda at: os.mkfifo(at / "pipe"), "pipe"),
+    "pipe below": (lambda at: os.mkfifo(at / "policies" / "pipe"), "policies/pipe"),
+    "plots added": (
+        lambda at: [(at / "tensorboard").mkdir(exist_ok=True), (at / "tensorboard" / "x").touch()],
+        "tensorboard/x",
+    ),
+    "checkpoint added": (lambda at: (at / "checkpoint").mkdir(), "checkpoint"),
+    "key added": (lambda at: (at / "key.json").write_text("{}"), "key.json"),
+}
+
+
+@pytest.mark.parametrize("kind", TAMPERED)
+def test_a_stage_in_which_robots_moved_is_refused_once_anything_of_it_is_another(
+    tiny_run: Path, tmp_path: Path, kind: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_run / "adapt", tmp_path / "adapt"))
+    assert verify_stage(folder) > 0
+    change, named = TAMPERED[kind]
+    change(folder)
+    with pytest.raises(RunError, match=re.escape(f"{folder / named}: expected")):
+        list(verify(folder))
+    with pytest.raises(RunError, match=re.escape(f"{folder / named}: expected")):
+        require_published(folder)
 
 
 def test_another_refusal_leaves_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+"""Heartbeats that cease stop the robot, from a process that needs nothing of the one that beat."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from supple.adapt.watchdog import BEAT, REST, Watchdog, watch
+from supple.errors import ConfigError, RobotFault
+from supple.robots.emulated_robot import stop_robot
+
+STOPPER = '''
+import sys
+from pathlib import Path
+
+def stop(place, reason):
+    """What a driver's own connection would do; the first attempt fails."""
+    tries = Path(place + ".tries")
+    tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
+    if len(tries.read_text()) < 2:
+        raise OSError("no answer")
+    Path(place).write_text(reason)
+
+if __name__ == "__main__":
+    import time
+    from supple.adapt.watchdog import Watchdog
+    dog = Watchdog(stop, 0.1, [sys.argv[1]])
+    dog.beat()
+    print("moving", flush=True)
+    if sys.argv[2] == "rests":
+        dog.rest()
+    while sys.argv[2] == "beats":
+        time.sleep(0.01)
+        dog.beat()
+    time.sleep(60)
+'''
+
+
+def wait_for(path: Path, seconds: float = 5.0) -> str:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if path.exists() and path.read_text():
+            return path.read_text()
+        time.sleep(0.005)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("how", "does", "reason"),
+    [
+        (signal.SIGKILL, "beats", "the controlling process has gone"),
+        (signal.SIGSTOP, "beats", "no heartbeat for 0.1 s: the controlling process hangs"),
+        (signal.SIGTERM, "beats", "the controlling process has gone"),
+        (None, "hangs", "no heartbeat for 0.1 s: the controlling process hangs"),
+        (signal.SIGKILL, "rests", ""),
+        (signal.SIGSTOP, "rests", ""),
+    ],
+)
+def test_a_process_that_moves_and_falls_silent_is_answered_by_a_stop(
+    tmp_path: Path, how: signal.Signals | None, does: str, reason: str
+) -> None:
+    (tmp_path / "stopper.py").write_text(STOPPER)
+    place = tmp_path / "stopped"
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "stopper.py"), str(place), does], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "moving\n"
+        if does == "beats":
+            time.sleep(0.3)
+            assert not place.exists()
+        if how is not None:
+            process.send_signal(how)
+        assert wait_for(place, 5.0 if reason else 0.4) == reason
+        process.kill()
+
+
+def test_a_watchdog_that_has_stopped_the_robot_says_so_at_the_next_beat(tmp_path: Path) -> None:
+    (tmp_path / "stopper.py").write_text(STOPPER)
+    names: dict[str, object] = {"__name__": "stopper"}
+    exec(compile(STOPPER, str(tmp_path / "stopper.py"), "exec"), names)
+    dog = Watchdog(names["stop"], 0.05, [str(tmp_path / "stopped")])  # type: ignore[arg-type]
+    for _ in range(20):
+        dog.beat()
+        time.sleep(0.005)
+    dog.rest()
+    time.sleep(0.15)
+    dog.beat()
+    assert wait_for(tmp_path / "stopped")
+    time.sleep(0.05)
+    with pytest.raises(RobotFault, match=r"expected heartbeats within 0\.05 s, got a stop: fired no heartbeat for"):
+        dog.beat()
+    with pytest.raises(RobotFault, match="got a stop"):
+        dog.rest()
+    dog.close()
+
+
+def test_a_watchdog_that_has_gone_is_a_fault() -> None:
+    with closing(Watchdog(stop_robot, 10.0, ["nowhere"])) as dog:
+        dog.beat()
+        os.kill(dog.pid, signal.SIGKILL)
+        time.sleep(0.2)
+        with pytest.raises(RobotFault, match="got a stop: it has gone"):
+            dog.beat()
+
+
+def test_what_another_process_cannot_find_is_refused() -> None:
+    def inner(reason: str) -> None:
+        raise AssertionError(reason)
+
+    for stop in (inner, lambda reason: None, print):
+        with pytest.raises(ConfigError, match="watchdog stop: expected a function of a module or a file"):
+            Watchdog(stop, 1.0)
+
+
+def test_a_second_process_that_does_not_start_is_a_fault(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = "def stop(reason):\n    pass\n"
+    names: dict[str, object] = {"__name__": "absent"}
+    exec(compile(source, str(tmp_path / "absent.py"), "exec"), names)
+    with pytest.raises(RobotFault, match="expected a second process that listens, got 'its end'"):
+        Watchdog(names["stop"], 1.0)  # type: ignore[arg-type]
+    assert "absent.py" in capfd.readouterr().err
+
+
+def test_old_beats_in_the_queue_do_not_count_as_new_ones() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    told: list[tuple[float, str]] = []
+    for message in (REST, BEAT, BEAT, BEAT):
+        ours.send(message)
+    begin = time.monotonic()
+    thread = threading.Thread(target=watch, args=(theirs, lambda why: told.append((time.monotonic(), why)), 0.05))
+    thread.start()
+    time.sleep(0.5)
+    ours.close()
+    thread.join(5.0)
+    theirs.close()
+    assert len(told) == 1
+    assert 0.05 <= told[0][0] - begin < 0.5
