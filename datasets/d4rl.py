@@ -25,8 +25,8 @@ from ..errors import ConfigError, SourceError, SpecError
 from ..robots.spec import ArraySpec, RobotSpec
 from ..strict_json import parse_json
 from .d4rl_writer import FLAGS, REQUIRED, ROBOT, write_d4rl
-from .episode import Episode, EpisodeIndex, SourceSpec
-from .hdf5 import is_written, open_hdf5, require_plain, walk
+from .episode import Episode, EpisodeIndex, Reader, ReadOptions, SourceSpec
+from .hdf5 import describe_contents, is_written, list_top, open_hdf5, require_plain, walk
 from .layout import find_missing
 from .schema import Feature, Role, Schema
 
@@ -42,6 +42,16 @@ _ROLES: dict[str, tuple[str, Role]] = {
     "infos/qvel": ("qvel", "state"),
     "infos/goal": ("goal", "goal"),
 }
+
+
+def probe(path: Path) -> bool:
+    """Whether an HDF5 file has D4RL's arrays at its top."""
+    return {"observations", "actions"} <= list_top(path, datasets=True)
+
+
+def read(path: Path, options: ReadOptions, robot: RobotSpec | None) -> Reader:
+    """A reader with these options."""
+    return D4RLReader(path, robot, options.episode_steps, only=options.only, skip=options.skip)
 
 
 class D4RLReader:
@@ -122,6 +132,7 @@ class D4RLReader:
             episodes=len(index.start),
             rows=int(index.length.sum()),
             provenance=self._provenance,
+            contents=self._contents,
             ignored=ignored,
             notes=notes,
         )
@@ -199,6 +210,11 @@ class D4RLReader:
             timeouts = _flags(entries["timeouts"], "timeouts", path) if "timeouts" in entries else None
         index = compute_episodes(terminals, timeouts, self._episode_steps)
         return features, index, ignored, self._describe_ends(terminals, timeouts)
+
+    @cached_property
+    def _contents(self) -> dict[str, str]:
+        with open_hdf5(self._path) as file:
+            return describe_contents(walk(file, self._path))
 
     def _choose(self, side: Sequence[str]) -> set[str]:
         """The side arrays that are wanted.

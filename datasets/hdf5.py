@@ -8,7 +8,7 @@ data set is refused unless its bytes lie in this file, whole, behind the filters
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,18 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise SourceError(
             f"{path}: expected a whole HDF5 file, got one that cannot be read ({reason}); copy or download it again"
         ) from error
+
+
+def list_top(path: Path, *, datasets: bool) -> set[str]:
+    """Names of the data sets, or of the groups, at the top of a file; raises as `open_hdf5`."""
+    with open_hdf5(path) as file:
+        kind = h5py.Dataset if datasets else h5py.Group
+        return {name for name in file if file.get(name, getclass=True) is kind}
+
+
+def describe_contents(entries: Mapping[str, h5py.Dataset]) -> dict[str, str]:
+    """Type and shape of each data set, as a person reads them."""
+    return {name: f"{data.dtype} {data.shape}" for name, data in entries.items()}
 
 
 def walk(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:

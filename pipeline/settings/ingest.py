@@ -2,21 +2,14 @@
 
 from dataclasses import dataclass
 
-from ...bounds import Bounded, Count
 from ...datasets.compression import Compression
+from ...datasets.episode import ReadOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IngestConfig(Bounded):
-    """How a source is read."""
+class IngestConfig(ReadOptions):
+    """How a source is read, and how it is stored."""
 
-    episode_steps: Count | None = None
-    """Time limit, steps, for files whose `timeouts` are not there or never set; None: only `terminals` end an episode
-    there."""
-    only: tuple[str, ...] | None = None
-    """Side arrays (`infos/<name>`) to carry over; None carries all that can be."""
-    skip: tuple[str, ...] = ()
-    """Side arrays to leave out."""
     compression: Compression = "none"
     """Of the store's chunks."""
     clip_actions: bool = False
