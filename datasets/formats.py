@@ -85,6 +85,14 @@ FORMATS = {
             options=frozenset({"episode_steps", "only", "skip"}),
             libraries=("h5py",),
         ),
+        Format(
+            name="minari",
+            title="a Minari data set",
+            module="minari",
+            containers=frozenset({"minari", "hdf5"}),
+            options=_KEYED,
+            libraries=("h5py", "pyarrow"),
+        ),
     )
 }
 """By name; the first one whose probe agrees reads a path."""
