@@ -24,8 +24,9 @@ SMALLEST_SPREAD = 1e-4
 JUMP = 20.0
 """Times the step that 95 of 100 steps stay below: what is longer, in a quarter of the axes that move, is a jump."""
 _USUAL = 0.95
-CONTINUED = 0.5
+CONTINUED = 0.9
 """Share of ends behind which the next episode goes on, from which that is said."""
+_FEWEST_ENDS = 3
 _SAME = 1e-5
 """Relative difference that two writings of one observation may have."""
 _BLOCK_ROWS = 16_384
@@ -163,7 +164,7 @@ class SourceChecks:
                 f"{NEXT} is not the observation of the next row in {self._wrong_next_count} rows: at "
                 f"{_list_places(self._wrong_next)}; an end of an episode is not marked there, or the rows are shuffled"
             )
-        if self._ends and self._continued >= CONTINUED * self._ends:
+        if self._ends >= _FEWEST_ENDS and self._continued >= CONTINUED * self._ends:
             found.append(
                 f"behind {self._continued} of {self._ends} ends of episodes the motion goes on in the next episode: the "
                 "robot was not reset there"
@@ -223,7 +224,7 @@ class SourceChecks:
         joined = np.concatenate([episode.arrays[NEXT] for episode in episodes])
         following = joined.reshape(len(joined), -1)[:, : self._width].astype(np.float64)[:-1]
         apart = np.abs(following - observation[1:]) > _SAME * np.maximum(np.abs(observation[1:]), 1e-3)
-        wrong = apart.any(1)
+        wrong = np.asarray(apart.any(1))
         wrong[ends[:-1]] = False
         rows = np.flatnonzero(wrong)
         self._wrong_next_count += len(rows)

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConfigError, SourceError, SpecError
+from ..errors import ConfigError, FormatError, SourceError, SpecError
 from ..robots.spec import ArraySpec, RobotSpec
 from ..strict_json import parse_json
 from .d4rl_writer import FLAGS, REQUIRED, ROBOT, write_d4rl
@@ -189,6 +189,7 @@ class D4RLReader:
             rows = _rows(entries["observations"])
             if not rows:
                 raise SourceError(f"{path}: observations: expected at least one row, got 0; record some episodes")
+            _refuse_transposed(entries, rows, path)
             for name in main:
                 _require_main(entries[name], name, rows, path)
             features = [(name, self._feature(name, entries[name], arrays)) for name in main if name not in FLAGS]
@@ -307,6 +308,22 @@ def compute_episodes(
 
 def _rows(data: h5py.Dataset) -> int:
     return int(data.shape[0]) if data.shape else 0
+
+
+def _refuse_transposed(entries: Mapping[str, h5py.Dataset], rows: int, path: Path) -> None:
+    """Names a file whose arrays have their rows in the last place.
+
+    Raises:
+        FormatError: it is one.
+    """
+    steps, first = _rows(entries["terminals"]), entries["observations"]
+    if steps > 1 and rows != steps and first.ndim == 2 and first.shape[1] == steps == entries["actions"].shape[-1]:
+        found = f"arrays that are transposed, {tuple(first.shape)}, as MATLAB and Julia write them"
+        raise FormatError(
+            f"{path}: expected observations of {steps} rows, as many as terminals, got {found}; transpose them",
+            found,
+            True,
+        )
 
 
 def _require_main(data: h5py.Dataset, name: str, rows: int, path: Path) -> None:

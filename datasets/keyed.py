@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy.typing as npt
 
 from ..errors import ConfigError, SourceError
 from ..robots.spec import ArraySpec, RobotSpec
+from .containers import find_container
 from .episode import Array, Episode, EpisodeIndex, ReadOptions, SourceSpec
 from .layout import find_missing
 from .schema import Feature, Role, Schema
@@ -104,6 +106,10 @@ class Survey:
     """Whether this format is used with several units, and says nowhere which: then someone has to."""
 
 
+Load = Callable[[Sequence[str], int, int], Mapping[str, Array]]
+"""See `KeyedSource.load`."""
+
+
 class KeyedSource(ABC):
     """One source; a format implements this."""
 
@@ -121,6 +127,11 @@ class KeyedSource(ABC):
     @abstractmethod
     def load(self, names: Sequence[str], first: int, last: int) -> Mapping[str, Array]:
         """Columns of the episodes [first, last), one behind the other; raises as `survey`."""
+
+    @contextmanager
+    def reading(self) -> Iterator[Load]:
+        """A `load` for one range of episodes after the other, which may keep a file open meanwhile."""
+        yield self.load
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,22 +201,24 @@ class KeyedReader:
         index = EpisodeIndex(starts, survey.lengths, survey.terminated, survey.truncated)
         names = tuple(dict.fromkeys(name for part in parts for name in part.columns))
         row_bytes = max(1, sum(_row_bytes(survey.columns[name]) for name in names))
-        for first, last in cut_blocks(index, max(1, min(BLOCK_ROWS, _BLOCK_BYTES // row_bytes))):
-            begin = int(starts[first])
-            rows = int(survey.lengths[first:last].sum())
-            loaded = self._source.load(names, first, last)
-            block = {part.feature.name: self._join(part, loaded, begin, rows) for part in parts}
-            for number in range(first, last):
-                at = int(starts[number]) - begin
-                until = at + int(survey.lengths[number])
-                yield Episode(
-                    {name: array[at:until] for name, array in block.items()},
-                    terminated=bool(survey.terminated[number]),
-                    truncated=bool(survey.truncated[number]),
-                )
+        with self._source.reading() as load:
+            for first, last in cut_blocks(index, max(1, min(BLOCK_ROWS, _BLOCK_BYTES // row_bytes))):
+                begin = int(starts[first])
+                rows = int(survey.lengths[first:last].sum())
+                loaded = load(names, first, last)
+                block = {part.feature.name: self._join(part, loaded, begin, rows) for part in parts}
+                for number in range(first, last):
+                    at = int(starts[number]) - begin
+                    until = at + int(survey.lengths[number])
+                    yield Episode(
+                        {name: array[at:until] for name, array in block.items()},
+                        terminated=bool(survey.terminated[number]),
+                        truncated=bool(survey.truncated[number]),
+                    )
 
     @cached_property
     def _survey(self) -> Survey:
+        find_container(self._path)
         survey = self._source.survey()
         if not len(survey.lengths):
             raise SourceError(f"{self._path}: expected at least one episode, got none; record some")
@@ -347,11 +360,10 @@ class KeyedReader:
         survey = self._survey
         starts = np.cumsum(survey.lengths) - survey.lengths
         index = EpisodeIndex(starts, survey.lengths, survey.terminated, survey.truncated)
-        blocks = (
-            self._source.load((source,), first, last)[source]
-            for first, last in cut_blocks(index, max(1, min(BLOCK_ROWS, _BLOCK_BYTES // max(1, _row_bytes(column)))))
-        )
-        dtype, flaw = choose_dtype(column.dtype, blocks)
+        most = max(1, min(BLOCK_ROWS, _BLOCK_BYTES // max(1, _row_bytes(column))))
+        with self._source.reading() as load:
+            blocks = (load((source,), *ends)[source] for ends in cut_blocks(index, most))
+            dtype, flaw = choose_dtype(column.dtype, blocks)
         if dtype is None:
             return flaw
         axes = column.axes or tuple(f"{name}_{axis}" for axis in range(column.width)) if column.shape else (name,)

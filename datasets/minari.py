@@ -9,6 +9,7 @@ the observation, unless somebody chooses.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from ..errors import SourceError
 from ..robots.spec import RobotSpec
-from ..strict_json import load_json, parse_json
+from ..strict_json import load_json
 from .episode import Array, Reader, ReadOptions
 from .episode_groups import GroupSurvey, Place, load_groups, require_rows, sort_naturally, survey_groups
 from .hdf5 import list_top
@@ -197,7 +198,12 @@ def find_pictures(metadata: Mapping[str, Any]) -> set[str]:
     for key, name in (("observation_space", "observations"), ("action_space", "actions")):
         text = metadata.get(key)
         if isinstance(text, str):
-            _find_pictures(parse_json(text, dict, METADATA, SourceError, "write the data set again"), name, found)
+            try:
+                _find_pictures(json.loads(text), name, found)  # limits at infinity make it more than strict JSON
+            except (ValueError, RecursionError) as error:
+                raise SourceError(
+                    f"{METADATA}: {key}: expected JSON, got {str(error)[:160]}; write the data set again with Minari"
+                ) from error
     return found
 
 

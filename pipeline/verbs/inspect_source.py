@@ -138,7 +138,8 @@ def format_facts(facts: dict[str, Any]) -> str:
     for feature in facts["features"]:
         lines.append(f"  {feature['name']}  {feature['dtype']}, {feature['role']}")
         axes = feature["axes"][:_SHOWN_AXES]
-        lines += ["  " + line for line in _align([_format_axis(axis) for axis in axes])]
+        moves = feature["role"] in ("observation", "action")
+        lines += ["  " + line for line in _align([_format_axis(axis, moves) for axis in axes])]
         if len(feature["axes"]) > len(axes):
             lines.append(f"    ... and {len(feature['axes']) - len(axes)} more")
     said = [("note", note) for note in facts["notes"]]
@@ -163,10 +164,10 @@ def _format_lengths(episodes: dict[str, Any]) -> str:
     return f"{episodes['shortest']} .. {episodes['longest']} (median {episodes['median']:g})"
 
 
-def _format_axis(axis: dict[str, Any]) -> tuple[str, ...]:
+def _format_axis(axis: dict[str, Any], moves: bool) -> tuple[str, ...]:
     if "low" not in axis:
         return (axis["name"], axis["unit"])
-    flat = "hardly moves" if axis["constant"] else ""
+    flat = "hardly moves" if axis["constant"] and moves else ""
     return (axis["name"], f"{axis['low']:.4g} .. {axis['high']:.4g} {axis['unit']}".rstrip(), flat)
 
 
