@@ -121,7 +121,7 @@ class SourceChecks:
         self._spreads = [_Spread(feature) for feature in schema.features]
         self._width = min(_WIDE, len(schema.feature("observation").axes))
         self._steps = _Steps(self._width)
-        self._has_next = NEXT in schema.names
+        self._has_next = NEXT in schema.names and schema.feature(NEXT).shape == schema.feature("observation").shape
         self._pending: list[Episode] = []
         self._pending_rows = self._rows = self._episode = 0
         self._candidates: list[tuple[float, int, int]] = []

@@ -2,6 +2,8 @@
 
 J. Fu, A. Kumar, O. Nachum, G. Tucker, S. Levine, "D4RL: Datasets for Deep Data-Driven Reinforcement Learning", 2020,
 arXiv:2004.07219.
+In the published maze2d files the reward of a row belongs to the observation of that row, one step earlier than in the
+others: it is read as it is.
 Episodes are those of the `d4rl` package's `sequence_dataset`, with two differences: that function drops the rows after
 the last boundary, which are kept here as a truncated episode; and in files without `timeouts` it cuts every episode but
 the first one row before the time limit, where this reader cuts at the limit.
@@ -11,6 +13,7 @@ Legend: N rows of the file, E episodes, T rows of one episode, dim number of axe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ from ..strict_json import parse_json
 from .d4rl_writer import FLAGS, REQUIRED, ROBOT, write_d4rl
 from .episode import Episode, EpisodeIndex, Reader, ReadOptions, SourceSpec
 from .hdf5 import describe_contents, is_written, list_top, open_hdf5, require_plain, walk
-from .keyed import BLOCK_ROWS, cut_blocks, name_axes
+from .keyed import BLOCK_ROWS, NEXT, cut_blocks, name_axes
 from .layout import find_missing
 from .schema import Feature, Role, Schema
 from .side_arrays import cast, choose_dtype, choose_side, identify
@@ -33,6 +36,7 @@ from .source_files import describe_files
 
 __all__ = ["D4RLReader", "write_d4rl"]
 
+_NEXT = "next_observations"
 _ROLES: dict[str, tuple[str, Role]] = {
     "observations": ("observation", "observation"),
     "actions": ("action", "action"),
@@ -40,6 +44,7 @@ _ROLES: dict[str, tuple[str, Role]] = {
     "infos/qpos": ("qpos", "state"),
     "infos/qvel": ("qvel", "state"),
     "infos/goal": ("goal", "goal"),
+    _NEXT: (NEXT, "other"),
 }
 
 
@@ -182,7 +187,7 @@ class D4RLReader:
                         f"{path}: expected the data set {name}, got {got[:200]}; "
                         f"rename the data sets to D4RL's names {', '.join(REQUIRED)}"
                     )
-            side = [name for name in entries if name.startswith("infos/")]
+            side = [name for name in entries if name.startswith("infos/") or name == _NEXT]
             main = [name for name in (*REQUIRED, "timeouts") if name in entries]
             for name in (*main, *side):
                 require_plain(entries[name], name, path)
@@ -200,7 +205,7 @@ class D4RLReader:
             ):
                 found = "left out by choice"
                 if name in wanted:
-                    feature = self._side_feature(name, entries[name], rows, [feature.name for _, feature in features])
+                    feature = self._side_feature(name, entries[name], rows, [feature for _, feature in features])
                     if isinstance(feature, Feature):
                         features.append((name, feature))
                         continue
@@ -216,7 +221,7 @@ class D4RLReader:
         with open_hdf5(self._path) as file:
             return describe_contents(walk(file, self._path))
 
-    def _side_feature(self, source: str, data: h5py.Dataset, rows: int, taken: Sequence[str]) -> Feature | str:
+    def _side_feature(self, source: str, data: h5py.Dataset, rows: int, taken: Sequence[Feature]) -> Feature | str:
         """The feature of a side array, or why it cannot be carried over.
 
         Raises:
@@ -230,7 +235,9 @@ class D4RLReader:
             flaw = f"holds {data.dtype}, not numbers"
         elif _rows(data) != rows or data.ndim > 2 or 0 in data.shape:
             flaw = f"has shape {data.shape}, not one vector for each of {rows} steps"
-        elif name in taken:
+        elif source == _NEXT and data.shape[1:] != taken[0].shape:
+            flaw = f"has {data.shape[1:]} axes per step, not {taken[0].shape} as observations"
+        elif name in [feature.name for feature in taken]:
             flaw = f"would be called {name}, as another array is"
         else:
             blocks = (data[begin : begin + BLOCK_ROWS] for begin in range(0, rows, BLOCK_ROWS))
@@ -243,6 +250,8 @@ class D4RLReader:
             return flaw
         shape = tuple(int(size) for size in data.shape[1:])
         axes = tuple(f"{name}_{axis}" for axis in range(shape[0])) if shape else (name,)
+        if source == _NEXT:
+            return replace(taken[0], name=NEXT, role=role)
         return Feature(name=name, dtype=dtype, shape=shape, units=("",) * len(axes), role=role, axes=axes)
 
     def _describe_ends(

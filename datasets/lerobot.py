@@ -129,9 +129,12 @@ class LeRobotDataset(KeyedSource):
         for number, file in enumerate(self._files):
             columns = describe_columns(read_schema(file)[0])
             self._columns = self._columns or self._measure_lists(file, columns)
-            same = {name: column.dtype for name, column in self._columns.items()}
-            if {name: column.dtype for name, column in columns.items()} != same:
-                raise SourceError(f"{file}: expected the columns of {self._files[0]}, got others; {_REMEDY}")
+            for name in sorted({*columns, *self._columns}):
+                kinds = [one[name].dtype if name in one else "nothing" for one in (self._columns, columns)]
+                if kinds[0] != kinds[1]:
+                    raise SourceError(
+                        f"{file}: {name}: expected {kinds[0]} as in {self._files[0]}, got {kinds[1]}; {_REMEDY}"
+                    )
             for name in _INDICES[:2]:
                 if name not in columns or columns[name].dtype.kind not in "iu" or columns[name].shape:
                     raise SourceError(f"{file}: expected the column {name} with integers, got none; {_REMEDY}")

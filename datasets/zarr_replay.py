@@ -76,13 +76,14 @@ class ZarrReplay(KeyedSource):
             for name, array in self._list_arrays(root):
                 rows = array.shape[0] if array.shape else 0
                 flaw = "" if rows == ends[-1] else f"has {rows} rows, not {ends[-1]}"
-                absent = 0 if flaw else array.nchunks - array.nchunks_initialized
+                column = Column(dtype=np.dtype(array.dtype), shape=tuple(array.shape[1:]), flaw=flaw)
+                absent = 0 if column.problem else array.nchunks - array.nchunks_initialized
                 if absent:
                     notes.append(
                         f"{name}: {absent} of {array.nchunks} chunks are not there and read as {array.fill_value}: they were "
                         "empty when they were written, or are lost"
                     )
-                found[name] = Column(dtype=np.dtype(array.dtype), shape=tuple(array.shape[1:]), flaw=flaw)
+                found[name] = column
         if not found:
             raise SourceError(f"{path}: expected arrays under data, got none; give another store")
         short = [name for name, column in found.items() if column.flaw]

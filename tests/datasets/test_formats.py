@@ -12,7 +12,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tests.datasets.make_sources import LENGTHS, MAKERS, make_d4rl, make_minari, record
 
 from supple.datasets import Reader
 from supple.datasets.containers import CONTAINERS
@@ -20,6 +19,7 @@ from supple.datasets.episode import ReadOptions
 from supple.datasets.formats import FORMATS, find_format, open_source
 from supple.datasets.testing import ReaderContract
 from supple.errors import ConfigError, FormatError, SourceError
+from tests.datasets.make_sources import LENGTHS, MAKERS, make_d4rl, make_minari, record
 
 UNITS = {"lerobot": ReadOptions(observation_units=("deg",), action_units=("deg",))}
 
