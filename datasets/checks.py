@@ -21,7 +21,7 @@ from .schema import Feature
 
 SMALLEST_SPREAD = 1e-4
 """Standard deviation, as a share of the axis' largest value, below which an axis counts as constant."""
-JUMP = 20.0
+JUMP = 10.0
 """Times the step that 95 of 100 steps stay below: what is longer, in a quarter of the axes that move, is a jump."""
 _USUAL = 0.95
 CONTINUED = 0.9

@@ -12,7 +12,7 @@ Legend: N rows of the file, E episodes, T rows of one episode, dim number of axe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ from .keyed import BLOCK_ROWS, NEXT, cut_blocks, name_axes
 from .layout import find_missing
 from .schema import Feature, Role, Schema
 from .side_arrays import cast, choose_dtype, choose_side, identify
-from .source_files import describe_files
+from .source_files import MOST_AXES, describe_files
 
 __all__ = ["D4RLReader", "write_d4rl"]
 
@@ -91,6 +91,7 @@ class D4RLReader:
         self._spec = spec
         self._episode_steps = episode_steps
         self._only, self._skip = only, skip
+        self._contents: dict[str, str] = {}
 
     @cached_property
     def robot(self) -> RobotSpec | None:
@@ -101,7 +102,9 @@ class D4RLReader:
             SpecError: the file names another robot than the caller.
         """
         with open_hdf5(self._path) as file:
-            entry = walk(file, self._path).get(ROBOT)
+            group, _, name = ROBOT.partition("/")
+            here = isinstance(file.get(group, getlink=True), h5py.HardLink) and isinstance(file[group], h5py.Group)
+            entry = walk(file[group], self._path).get(name) if here else None
             if entry is None:
                 return self._spec
             require_plain(entry, ROBOT, self._path)
@@ -198,16 +201,20 @@ class D4RLReader:
             for name in main:
                 _require_main(entries[name], name, rows, path)
             features = [(name, self._feature(name, entries[name], arrays)) for name in main if name not in FLAGS]
-            ignored = {name: "not among D4RL's names" for name in entries if name not in (*main, *side, ROBOT)}
+            known = {*main, *side, ROBOT}
+            ignored = {name: "not among D4RL's names" for name in entries if name not in known}
+            self._contents = describe_contents(entries)
             wanted = choose_side(side, self._only, self._skip, path)
+            taken = {feature.name for _, feature in features}
             for name in sorted(
                 side, key=lambda name: (list(_ROLES).index(name) if name in _ROLES else len(_ROLES), name)
             ):
                 found = "left out by choice"
                 if name in wanted:
-                    feature = self._side_feature(name, entries[name], rows, [feature for _, feature in features])
+                    feature = self._side_feature(name, entries[name], rows, features[0][1], taken)
                     if isinstance(feature, Feature):
                         features.append((name, feature))
+                        taken.add(feature.name)
                         continue
                     found = feature
                 ignored[name] = found
@@ -216,12 +223,9 @@ class D4RLReader:
         index = compute_episodes(terminals, timeouts, self._episode_steps)
         return features, index, ignored, self._describe_ends(terminals, timeouts)
 
-    @cached_property
-    def _contents(self) -> dict[str, str]:
-        with open_hdf5(self._path) as file:
-            return describe_contents(walk(file, self._path))
-
-    def _side_feature(self, source: str, data: h5py.Dataset, rows: int, taken: Sequence[Feature]) -> Feature | str:
+    def _side_feature(
+        self, source: str, data: h5py.Dataset, rows: int, observation: Feature, taken: Set[str]
+    ) -> Feature | str:
         """The feature of a side array, or why it cannot be carried over.
 
         Raises:
@@ -233,11 +237,11 @@ class D4RLReader:
             flaw = "was created and never written"
         elif data.dtype.kind not in "fiub":
             flaw = f"holds {data.dtype}, not numbers"
-        elif _rows(data) != rows or data.ndim > 2 or 0 in data.shape:
+        elif _rows(data) != rows or data.ndim > 2 or 0 in data.shape or data.shape[-1] > max(rows, MOST_AXES):
             flaw = f"has shape {data.shape}, not one vector for each of {rows} steps"
-        elif source == _NEXT and data.shape[1:] != taken[0].shape:
-            flaw = f"has {data.shape[1:]} axes per step, not {taken[0].shape} as observations"
-        elif name in [feature.name for feature in taken]:
+        elif source == _NEXT and data.shape[1:] != observation.shape:
+            flaw = f"has {data.shape[1:]} axes per step, not {observation.shape} as observations"
+        elif name in taken:
             flaw = f"would be called {name}, as another array is"
         else:
             blocks = (data[begin : begin + BLOCK_ROWS] for begin in range(0, rows, BLOCK_ROWS))
@@ -251,7 +255,7 @@ class D4RLReader:
         shape = tuple(int(size) for size in data.shape[1:])
         axes = tuple(f"{name}_{axis}" for axis in range(shape[0])) if shape else (name,)
         if source == _NEXT:
-            return replace(taken[0], name=NEXT, role=role)
+            return replace(observation, name=NEXT, role=role)
         return Feature(name=name, dtype=dtype, shape=shape, units=("",) * len(axes), role=role, axes=axes)
 
     def _describe_ends(
@@ -278,6 +282,10 @@ class D4RLReader:
         if len(shape) != 1 or 0 in shape:
             raise SourceError(
                 f"{self._path}: {source}: expected shape (rows, dim), got {tuple(data.shape)}; flatten each step"
+            )
+        if shape[0] > MOST_AXES:
+            raise SourceError(
+                f"{self._path}: {source}: expected at most {MOST_AXES} axes per step, got {shape[0]}; choose columns"
             )
         axes = tuple(f"{name}_{axis}" for axis in range(shape[0]))
         feature = Feature(name=name, shape=shape, units=("",) * len(axes), role=role, axes=axes)
