@@ -17,6 +17,20 @@ class SourceError(SuppleError, ValueError):
     """A source file (HDF5, CSV, download) is missing, damaged or not in the format that it claims."""
 
 
+class FormatError(SourceError):
+    """A source is of another kind than can be read, or than was asked for; nothing says that it is damaged.
+
+    Args:
+        message: The error line.
+        found: The kind that it is, such as "a pickle"; of an unknown one, the container.
+        known: Whether that is a kind of its own, which is not supported here.
+    """
+
+    def __init__(self, message: str, found: str, known: bool) -> None:
+        super().__init__(message)
+        self.found, self.known = found, known
+
+
 class StoreError(SuppleError, ValueError):
     """An episode store is damaged, incomplete or of an unknown schema version."""
 

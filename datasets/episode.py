@@ -1,4 +1,4 @@
-"""Episodes, and the protocol of the readers that yield them.
+"""Episodes, the protocol of the readers that yield them, and the options that a reader is given.
 
 Legend: E episodes, T steps of one episode, N steps of all episodes together.
 """
@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..bounds import Bounded, Count
+from ..robots.spec import RobotSpec
 from .schema import Schema
 
 Array = npt.NDArray[Any]
@@ -47,6 +49,32 @@ class EpisodeIndex(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions(Bounded):
+    """How a source is read. A format takes some of these, see `formats.FORMATS`; an option of others is refused."""
+
+    format: str | None = None
+    """Name of the format; None recognises it."""
+    episode_steps: Count | None = None
+    """Time limit, steps, for files whose `timeouts` are not there or never set; None: only `terminals` end an episode
+    there."""
+    only: tuple[str, ...] | None = None
+    """Side arrays (`infos/<name>`) to carry over; None carries all that can be."""
+    skip: tuple[str, ...] = ()
+    """Side arrays to leave out."""
+    observation_keys: tuple[str, ...] | None = None
+    """Arrays that make up the observation, in this order; None takes all that hold one vector per step, by name."""
+    action_keys: tuple[str, ...] | None = None
+    """Arrays that make up the action, in this order; None takes the format's own."""
+    observation_units: tuple[str, ...] | None = None
+    """Unit of each axis of the observation, or one for all, where the source names none; `unknown` where nobody knows.
+    """
+    action_units: tuple[str, ...] | None = None
+    """The same for the action."""
+    filter: str | None = None
+    """Name of the list of episodes in the source that is read; None reads all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSpec:
     """What a source holds, known before its arrays are read."""
 
@@ -58,17 +86,34 @@ class SourceSpec:
     """N, > 0: the sum of the episode lengths."""
     provenance: Mapping[str, Any]
     """JSON values that say where the data came from, and nothing that changes between two runs on the same file."""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """Entries of the source under their own names, each with its type and shape, or its rate, as a person reads it."""
     ignored: Mapping[str, str] = field(default_factory=dict)
     """Entries of the source that are not carried over, and why."""
     notes: tuple[str, ...] = ()
     """What else a person should know of how the source is read."""
+    questions: tuple[str, ...] = ()
+    """What the source does not say and nobody may guess, each `expected ..., got ...; <option>`: with one of these open
+    a source is inspected, and not ingested."""
 
 
 class Reader(Protocol):
-    """A source of episodes; `datasets.testing.ReaderContract` says in tests what every reader must do."""
+    """A source of episodes; `datasets.testing.ReaderContract` says in tests what every reader must do.
+
+    Construction reads nothing. A source of another kind raises FormatError, a damaged one SourceError.
+    """
+
+    @property
+    def robot(self) -> RobotSpec | None:
+        """The robot that the source was recorded on, as the caller or the source says; None where neither does.
+
+        Raises:
+            SourceError: the source cannot be read.
+            SpecError: the source names another robot than the caller.
+        """
 
     def describe(self) -> SourceSpec:
-        """The schema, the counts and the provenance of the source; raises SourceError."""
+        """The schema, the counts and the provenance of the source; raises as `robot`."""
 
     def episodes(self) -> Iterator[Episode]:
-        """Every episode in the order of the source, each matching `describe().schema`; raises SourceError."""
+        """Every episode in the order of the source, each matching `describe().schema`; raises as `robot`."""

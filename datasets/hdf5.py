@@ -8,7 +8,7 @@ data set is refused unless its bytes lie in this file, whole, behind the filters
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 
 from ..errors import SourceError, SuppleError
+from .source_files import require_budget
 
 MAX_BYTES = 2**36
 """Largest decoded data set that is read, 64 GiB: a damaged header must not ask for all the memory."""
@@ -50,6 +51,18 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise SourceError(
             f"{path}: expected a whole HDF5 file, got one that cannot be read ({reason}); copy or download it again"
         ) from error
+
+
+def list_top(path: Path, *, datasets: bool) -> set[str]:
+    """Names of the data sets, or of the groups, at the top of a file; raises as `open_hdf5`."""
+    with open_hdf5(path) as file:
+        kind = h5py.Dataset if datasets else h5py.Group
+        return {name for name in file if file.get(name, getclass=True) is kind}
+
+
+def describe_contents(entries: Mapping[str, h5py.Dataset]) -> dict[str, str]:
+    """Type and shape of each data set, as a person reads them."""
+    return {name: f"{data.dtype} {data.shape}" for name, data in entries.items()}
 
 
 def walk(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
@@ -107,6 +120,8 @@ def require_plain(data: h5py.Dataset, name: str, path: Path) -> None:
     size = _count_bytes(data)
     if size > MAX_BYTES:
         raise SourceError(f"{where}: expected at most {MAX_BYTES} bytes, got {size} bytes; split the file")
+    if is_written(data):
+        require_budget(max(size, _count_chunk_bytes(data)), path.stat().st_size, where)
     if is_written(data) and not _is_whole(data, size):
         raise SourceError(f"{where}: expected {size} bytes of data, got fewer in the file; copy or write it again")
 
@@ -118,6 +133,10 @@ def is_written(data: h5py.Dataset) -> bool:
 
 def _count_bytes(data: h5py.Dataset) -> int:
     return int(math.prod(data.shape) * data.dtype.itemsize)
+
+
+def _count_chunk_bytes(data: h5py.Dataset) -> int:
+    return int(math.prod(data.chunks) * data.dtype.itemsize) if data.chunks else 0
 
 
 def _is_whole(data: h5py.Dataset, size: int) -> bool:

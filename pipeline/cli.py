@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TRAIN_MODULES = frozenset(
     {
         *("dm_env", "google_crc32c", "gymnasium", "h5py", "jinja2", "matplotlib", "mujoco", "numcodecs", "packaging"),
-        *("rich", "scipy", "tensorboard", "torch", "tyro", "zarr"),
+        *("pyarrow", "rich", "scipy", "tensorboard", "torch", "tyro", "zarr"),
     }
 )
 """What the extra `train` brings, by the names that are imported; a robot's computer has none of it."""
@@ -59,10 +59,20 @@ VERBS = {
             "supple generate --robot maze --robot.layout-seed 7 --steps 200000 --robot.planner.action-noise 0.1",
         ),
     ),
+    "inspect": Entry(
+        "verbs.inspect_source",
+        "Inspect",
+        "Say what is in a recording, and what ingest would make of it; nothing is written.",
+        (
+            "supple inspect play.hdf5",
+            "supple inspect runs/my/generate --robot maze",
+            "supple inspect play.hdf5 --json",
+        ),
+    ),
     "ingest": Entry(
         "verbs.data",
         "Ingest",
-        "Read a D4RL HDF5 file, check it and write an episode store.",
+        "Read a recording of any format that is known, check it and write an episode store.",
         (
             "supple ingest runs/my/generate --robot maze --out runs/my/ingest",
             "supple ingest play.hdf5",

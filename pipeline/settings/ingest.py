@@ -2,23 +2,19 @@
 
 from dataclasses import dataclass
 
-from ...bounds import Bounded, Count
+from ...bounds import Share
 from ...datasets.compression import Compression
+from ...datasets.episode import ReadOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IngestConfig(Bounded):
-    """How a source is read."""
+class IngestConfig(ReadOptions):
+    """How a source is read, and how it is stored."""
 
-    episode_steps: Count | None = None
-    """Time limit, steps, for files whose `timeouts` are not there or never set; None: only `terminals` end an episode
-    there."""
-    only: tuple[str, ...] | None = None
-    """Side arrays (`infos/<name>`) to carry over; None carries all that can be."""
-    skip: tuple[str, ...] = ()
-    """Side arrays to leave out."""
     compression: Compression = "none"
     """Of the store's chunks."""
     clip_actions: bool = False
-    """Put recorded actions beyond the robot's limits onto them, for logs of commands that the robot clipped itself.
-    Without it, such a source is refused."""
+    """Put recorded actions beyond the robot's limits onto them, however many, for logs of commands that the robot
+    clipped itself."""
+    clip_share: Share = 0.001
+    """Share of the steps up to which that is done without `clip_actions`, and said; a source with more is refused."""

@@ -40,7 +40,7 @@ class Ingest(AboutRobot):
     """Arguments of `supple ingest`."""
 
     source: tyro.conf.Positional[str]
-    """A D4RL HDF5 file, a folder of `generate`, or d4rl:<name> to download it."""
+    """A file or folder of a known format, a folder of `generate`, or d4rl:<name> or an address to download it."""
     out: Path | None = None
     """Folder to make; without it, runs/ingest-<key>."""
     cache: Path = Path("runs") / "downloads"
