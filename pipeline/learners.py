@@ -57,12 +57,12 @@ from ..meta.simpl.learner import SimplLearner
 from ..meta.simpl.spirl import SpirlConfig, SpirlLearner
 from ..meta.space import ActionSpace
 from ..meta.trial import Trial
+from ..plain_config import read_config
 from ..robots.navigation import Navigation, NavigationBatch
 from ..robots.robot import Float, RobotBatch
 from ..robots.spec import RobotSpec
 from .cloning import clone_maml, clone_pearl, describe, open_play
 from .keys import compute_plain
-from .plain_config import read_config
 from .robots import load_user_module
 
 EPISODES = EvaluationConfig(trial=Trial(episodes=20))

@@ -17,6 +17,7 @@ from ...adapt.host.export import write_exported
 from ...adapt.host.simpl import export_again
 from ...errors import BundleError, RunError, SpecError
 from ...meta.evaluation import EvaluationConfig
+from ...plain_config import read_config
 from ...robots.spec import RobotSpec
 from ...robots.unplugged import UnpluggedRobots
 from ...skills.checkpoint import load_checkpoint
@@ -24,7 +25,6 @@ from ..action_spaces import Space, make_space
 from ..folder import compute_path_digest, load_json
 from ..keys import RECORD_NAME, load_record
 from ..learners import LearnerChoice, read_learner
-from ..plain_config import read_config
 from ..run_files import LEARNER_NAME, RUN_NAME
 from ..settings.export import ExportConfig
 from ..stage import Stage, Work
