@@ -1,4 +1,4 @@
-"""Which files make up a bag: a single file, a ROS 2 folder of one or more files, compressed or not, or a folder of bags.
+"""Which files make up a bag: a file, a ROS 2 folder of one or more files, compressed or not, or a folder of bags.
 
 A ROS 2 folder whose `metadata.yaml` is missing was never closed by its recorder: its files are read all the same.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePath
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import zstandard
@@ -18,7 +17,7 @@ from ...errors import FormatError, SourceError
 from ...plain_files import read_plain_file
 from ..containers import find_container
 from .mcap_recording import McapRecording
-from .recording import Loss, Message, Recording, Topic, allow_bytes, describe_error
+from .recording import Loss, Message, Recording, Topic, allow_bytes, describe_error, make_scratch
 from .rosbag1_recording import Rosbag1Recording
 from .sqlite_recording import SqliteRecording
 
@@ -79,7 +78,6 @@ class FolderRecording(Recording):
 
     def __init__(self, folder: Path) -> None:
         self.loss = Loss()
-        self._unpacked: list[TemporaryDirectory[str]] = []
         facts = self._read_metadata(folder)
         files = facts["files"]
         unpack = _unpack_message if facts["mode"] == "message" else None
@@ -131,9 +129,7 @@ class FolderRecording(Recording):
 
     def _open(self, file: Path, unpack: Callable[[bytes], bytes] | None) -> Recording:
         if find_container(file) == "zstd":
-            place = TemporaryDirectory(prefix="supple-bag-")
-            self._unpacked.append(place)
-            file = _unpack_file(file, Path(place.name))
+            file = _unpack_file(file, make_scratch(self))
         kind = find_container(file)
         if kind == "mcap":
             part: Recording = McapRecording(file, "rosbag2-mcap")
@@ -223,8 +219,8 @@ def _unpack_file(file: Path, place: Path) -> Path:
                 written += len(block)
                 if written > most:
                     raise SourceError(
-                        f"{file}: expected at most {most} bytes from {size} compressed bytes, got more; unpack it by hand "
-                        "if you trust it"
+                        f"{file}: expected at most {most} bytes from {size} compressed bytes, got more; "
+                        "unpack it by hand if you trust it"
                     )
                 unpacked.write(block)
         except zstandard.ZstdError as error:

@@ -226,7 +226,7 @@ def _list_measured(measured: Sequence[_Seen], questions: list[str]) -> Iterator[
     """Signals of the observation; what has two sources is a question."""
     sources: dict[str, str] = {}
     joints = [one for one in measured if one.topic.type == _JOINTS]
-    for name in (field for field in ("position", "velocity") for _ in ("",)):
+    for name in ("position", "velocity"):
         suffix = "" if name == "position" else "_velocity"
         for one in joints:
             axes = [joint for joint in one.names if one.lengths.get(name)]
@@ -342,6 +342,6 @@ def _find_marker(seen: Sequence[_Seen], notes: list[str]) -> EpisodeRule:
         return found[0]
     if found:
         notes.append(
-            f"{', '.join(rule.topic for rule in found)} may mark episodes: each bag is taken as one; choose in --mapping"
+            f"{', '.join(rule.topic for rule in found)} may mark episodes: each bag is one; choose in --mapping"
         )
     return EpisodeRule()

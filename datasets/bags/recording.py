@@ -8,13 +8,17 @@ far as that is possible; its `loss` then says what is missing, and nobody can ta
 from __future__ import annotations
 
 import os
+import shutil
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import IO, NamedTuple
 
 MOST_RATIO = 200
-"""Bytes that one compressed byte may stand for; motion in bags shrinks to a twentieth at best, bombs to a thousandth."""
+"""Bytes that one compressed byte may stand for; motion shrinks to a twentieth at best, a bomb to a thousandth."""
 FLOOR_BYTES = 2**20
 """What may be unpacked whatever the ratio."""
 
@@ -106,6 +110,13 @@ class Clamped:
     def readline(self) -> bytes:
         """Up to and including the next line feed."""
         return self._stream.readline(256)
+
+
+def make_scratch(owner: object) -> Path:
+    """A temporary folder that goes when its owner does."""
+    folder = Path(mkdtemp(prefix="supple-bag-"))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def describe_error(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""One topic as numbers over time: its messages are decoded in groups, and its columns wait on the disk if they are long.
+"""One topic as numbers over time: messages are decoded in groups, and long columns wait on the disk.
 
 Legend: n messages, K axes of one signal.
 """
@@ -102,7 +102,7 @@ class Column:
         self._bytes += self._pending[-1].nbytes
         self._rows += len(rows)
         if self._bytes > _SPILL_BYTES:
-            self._file = self._file or TemporaryFile(prefix="supple-bag-")
+            self._file = self._file or TemporaryFile(prefix="supple-bag-")  # noqa: SIM115 it lives as long as the column
             for block in self._pending:
                 self._file.write(block.data)
             self._pending, self._bytes = [], 0

@@ -1,7 +1,7 @@
 """ROS 2 bags in SQLite: the rows of the tables `topics`, `message_definitions` and `messages`, read in bulk.
 
-The file has no checksums: SQLite's own check finds a damaged structure, and no check finds a damaged payload. A recorder
-that was killed leaves a journal beside the file; SQLite plays it back in a copy, since a source is never written to.
+The file has no checksums: SQLite finds a damaged structure, and nothing finds a damaged payload. A recorder that
+was killed leaves a journal beside the file; SQLite plays it back in a copy, since a source is never written to.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from ...errors import FormatError, SourceError
-from .recording import Loss, Message, Recording, Topic, describe_error
+from .recording import Loss, Message, Recording, Topic, describe_error, make_scratch
 
 _JOURNALS = ("-wal", "-journal")
 _ROWS = 4096
@@ -38,7 +37,6 @@ class SqliteRecording(Recording):
         self.path, self._unpack = path, unpack
         self.loss = Loss()
         self.embedded = {}
-        self._copy: TemporaryDirectory[str] | None = None
         self._file = self._play_back()
         self._ids: dict[int, int] = {}
         try:
@@ -62,13 +60,13 @@ class SqliteRecording(Recording):
         if not journals:
             return self.path
         self.loss.add(f"its recorder was killed: it left {journals[0].name}")
-        self._copy = TemporaryDirectory(prefix="supple-bag-")
+        copy = make_scratch(self)
         for file in (self.path, *journals):
-            shutil.copyfile(file, Path(self._copy.name) / file.name)
-        return Path(self._copy.name) / self.path.name
+            shutil.copyfile(file, copy / file.name)
+        return copy / self.path.name
 
     def _connect(self) -> sqlite3.Connection:
-        mode = "rw" if self._copy else "ro&immutable=1"
+        mode = "ro&immutable=1" if self._file == self.path else "rw"
         return sqlite3.connect(f"file:{quote(str(self._file))}?mode={mode}", uri=True)
 
     def _read_topics(self, base: sqlite3.Connection) -> Iterator[Topic]:
