@@ -26,7 +26,6 @@ _FORMATS = {
     "bool": "u1",
     "byte": "u1",
     "char": "u1",
-    "octet": "u1",
     "int8": "i1",
     "uint8": "u1",
     "int16": "i2",
