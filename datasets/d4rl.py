@@ -10,8 +10,6 @@ Legend: N rows of the file, E episodes, T rows of one episode, dim number of axe
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,19 +19,20 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConfigError, SourceError, SpecError
+from ..errors import ConfigError, FormatError, SourceError, SpecError
 from ..robots.spec import ArraySpec, RobotSpec
 from ..strict_json import parse_json
 from .d4rl_writer import FLAGS, REQUIRED, ROBOT, write_d4rl
 from .episode import Episode, EpisodeIndex, Reader, ReadOptions, SourceSpec
 from .hdf5 import describe_contents, is_written, list_top, open_hdf5, require_plain, walk
+from .keyed import BLOCK_ROWS, cut_blocks, name_axes
 from .layout import find_missing
 from .schema import Feature, Role, Schema
+from .side_arrays import cast, choose_dtype, choose_side, identify
+from .source_files import describe_files
 
 __all__ = ["D4RLReader", "write_d4rl"]
 
-BLOCK_ROWS = 65_536
-"""Rows read at a time, more only when one episode is longer."""
 _ROLES: dict[str, tuple[str, Role]] = {
     "observations": ("observation", "observation"),
     "actions": ("action", "action"),
@@ -145,7 +144,7 @@ class D4RLReader:
         """
         features, index, *_ = self._structure
         with open_hdf5(self._path) as file:
-            for first, last in _blocks(index):
+            for first, last in cut_blocks(index):
                 begin, end = int(index.start[first]), int(index.start[last - 1] + index.length[last - 1])
                 block = {
                     feature.name: self._read(file[source], source, feature, begin, end) for source, feature in features
@@ -160,7 +159,7 @@ class D4RLReader:
                     )
 
     def _read(self, data: h5py.Dataset, source: str, feature: Feature, begin: int, end: int) -> npt.NDArray[Any]:
-        array = np.ascontiguousarray(_cast(data[begin:end], feature.dtype).reshape(end - begin, *feature.shape))
+        array = np.ascontiguousarray(cast(data[begin:end], feature.dtype).reshape(end - begin, *feature.shape))
         bad = find_missing(array)
         if bad is not None:
             raise SourceError(
@@ -190,11 +189,12 @@ class D4RLReader:
             rows = _rows(entries["observations"])
             if not rows:
                 raise SourceError(f"{path}: observations: expected at least one row, got 0; record some episodes")
+            _refuse_transposed(entries, rows, path)
             for name in main:
                 _require_main(entries[name], name, rows, path)
             features = [(name, self._feature(name, entries[name], arrays)) for name in main if name not in FLAGS]
             ignored = {name: "not among D4RL's names" for name in entries if name not in (*main, *side, ROBOT)}
-            wanted = self._choose(side)
+            wanted = choose_side(side, self._only, self._skip, path)
             for name in sorted(
                 side, key=lambda name: (list(_ROLES).index(name) if name in _ROLES else len(_ROLES), name)
             ):
@@ -216,27 +216,13 @@ class D4RLReader:
         with open_hdf5(self._path) as file:
             return describe_contents(walk(file, self._path))
 
-    def _choose(self, side: Sequence[str]) -> set[str]:
-        """The side arrays that are wanted.
-
-        Raises:
-            SourceError: a name that was given is not in the file.
-        """
-        known = ", ".join(side) or "(there are none)"
-        for name in (*(self._only or ()), *self._skip):
-            if name not in side:
-                raise SourceError(
-                    f"{self._path}: expected one of the side arrays {known}, got {name!r}; choose one of these"
-                )
-        return set(side if self._only is None else self._only) - set(self._skip)
-
     def _side_feature(self, source: str, data: h5py.Dataset, rows: int, taken: Sequence[str]) -> Feature | str:
         """The feature of a side array, or why it cannot be carried over.
 
         Raises:
             SourceError: it cannot be carried over, and was asked for by name.
         """
-        name, role = _ROLES.get(source) or (_identifier(source), "other")
+        name, role = _ROLES.get(source) or (identify(source), "other")
         dtype: str | None = None
         if not is_written(data):
             flaw = "was created and never written"
@@ -247,7 +233,8 @@ class D4RLReader:
         elif name in taken:
             flaw = f"would be called {name}, as another array is"
         else:
-            dtype, flaw = _choose_dtype(data)
+            blocks = (data[begin : begin + BLOCK_ROWS] for begin in range(0, rows, BLOCK_ROWS))
+            dtype, flaw = choose_dtype(data.dtype, blocks)
         if dtype is None:
             if self._only is not None:
                 raise SourceError(
@@ -283,27 +270,13 @@ class D4RLReader:
             raise SourceError(
                 f"{self._path}: {source}: expected shape (rows, dim), got {tuple(data.shape)}; flatten each step"
             )
-        axes, units = tuple(f"{name}_{axis}" for axis in range(shape[0])), ("",) * shape[0]
-        array_spec = arrays.get(name)
-        if array_spec is not None:
-            if array_spec.shape != shape:
-                raise SourceError(
-                    f"{self._path}: {source}: expected {len(array_spec.axes)} axes {', '.join(array_spec.names)}, "
-                    f"got {shape[0]}; choose the robot that it was recorded on"
-                )
-            axes, units = array_spec.names, tuple(axis.unit for axis in array_spec.axes)
-        return Feature(name=name, shape=shape, units=units, role=role, axes=axes)
+        axes = tuple(f"{name}_{axis}" for axis in range(shape[0]))
+        feature = Feature(name=name, shape=shape, units=("",) * len(axes), role=role, axes=axes)
+        return name_axes(feature, arrays.get(name), None, f"{self._path}: {source}")
 
     @cached_property
     def _provenance(self) -> dict[str, Any]:
-        with self._path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return {
-            "format": "d4rl-hdf5",
-            "bytes": self._path.stat().st_size,
-            "sha256": digest,
-            "episode_steps": self._episode_steps,
-        }
+        return {"format": "d4rl-hdf5", **describe_files(self._path), "episode_steps": self._episode_steps}
 
 
 def compute_episodes(
@@ -333,18 +306,24 @@ def compute_episodes(
     return EpisodeIndex(start, last - start + 1, terminals[last], cut[last])
 
 
-def _blocks(index: EpisodeIndex) -> Iterator[tuple[int, int]]:
-    """Episode ranges [first, last) of at least one episode and, beyond that, at most BLOCK_ROWS rows."""
-    ends = index.start + index.length
-    first = 0
-    while first < len(ends):
-        last = max(first + 1, int(np.searchsorted(ends, index.start[first] + BLOCK_ROWS, side="right")))
-        yield first, last
-        first = last
-
-
 def _rows(data: h5py.Dataset) -> int:
     return int(data.shape[0]) if data.shape else 0
+
+
+def _refuse_transposed(entries: Mapping[str, h5py.Dataset], rows: int, path: Path) -> None:
+    """Names a file whose arrays have their rows in the last place.
+
+    Raises:
+        FormatError: it is one.
+    """
+    steps, first = _rows(entries["terminals"]), entries["observations"]
+    if steps > 1 and rows != steps and first.ndim == 2 and first.shape[1] == steps == entries["actions"].shape[-1]:
+        found = f"arrays that are transposed, {tuple(first.shape)}, as MATLAB and Julia write them"
+        raise FormatError(
+            f"{path}: expected observations of {steps} rows, as many as terminals, got {found}; transpose them",
+            found,
+            True,
+        )
 
 
 def _require_main(data: h5py.Dataset, name: str, rows: int, path: Path) -> None:
@@ -359,40 +338,6 @@ def _require_main(data: h5py.Dataset, name: str, rows: int, path: Path) -> None:
         raise SourceError(f"{where}: expected {rows} rows as in observations, got {_rows(data)}; write equal lengths")
 
 
-def _cast(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
-    with np.errstate(over="ignore"):
-        return np.asarray(values).astype(dtype, copy=False)
-
-
-def _choose_dtype(data: h5py.Dataset) -> tuple[str | None, str]:
-    """The type in which a side array is carried over, None if in none, and then why.
-
-    It is the array's own, so that time stamps in nanoseconds and long identifiers stay what they are. Integers get the
-    next wider type where they hold the value that stands for missing data in their own; booleans become bytes.
-    """
-    kind = data.dtype.kind
-    own = {"b": "uint8", "f": "float32" if data.dtype.itemsize <= 4 else "float64"}.get(kind, data.dtype.name)
-    wider = {
-        "int8": "int16",
-        "uint8": "int16",
-        "int16": "int32",
-        "uint16": "int32",
-        "int32": "int64",
-        "uint32": "int64",
-    }
-    flaw = ""
-    for dtype in (own, *([wider[own]] if kind in "iu" and own in wider else [])):
-        for begin in range(0, len(data), BLOCK_ROWS):
-            values = _cast(data[begin : begin + BLOCK_ROWS], dtype)
-            bad = find_missing(values)
-            if bad is not None:
-                flaw = f"holds {values[bad]} in row {begin + bad}"
-                break
-        else:
-            return dtype, ""
-    return None, flaw
-
-
 def _flags(data: h5py.Dataset, name: str, path: Path) -> npt.NDArray[np.bool_]:
     values = np.asarray(data[()])
     if values.dtype.kind not in "fiub" or values.shape not in ((len(values),), (len(values), 1)):
@@ -402,8 +347,3 @@ def _flags(data: h5py.Dataset, name: str, path: Path) -> npt.NDArray[np.bool_]:
         row = int(np.flatnonzero(~np.isin(values, (0, 1)))[0])
         raise SourceError(f"{path}: {name}: expected 0 or 1, got {values[row]} in row {row}; write booleans")
     return values.astype(np.bool_)
-
-
-def _identifier(source: str) -> str:
-    name = re.sub(r"[^a-z0-9_]+", "_", source.removeprefix("infos/").lower()).strip("_")
-    return name if name[:1].isalpha() else f"info_{name}"

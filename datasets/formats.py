@@ -23,6 +23,21 @@ _KEYED = frozenset({"observation_keys", "action_keys", "observation_units", "act
 """Options of formats whose observation is made up of named arrays."""
 
 
+ANY = "a recording of a format that is read"
+UNKNOWN = frozenset({"binary", "empty", "folder", "hdf5", "json", "npz", "text", "zip"})
+"""Containers that tell nothing of what is in them."""
+REMEDIES = {
+    "lfs": "fetch the file itself with git lfs pull",
+    "html": "download the file itself, not the page about it",
+    "empty": "copy or download it again",
+    "store": "use it as it is",
+    "matlab-hdf5": "save the arrays with h5py, rows first",
+    **{kind: "unpack it" for kind in ("zip", "gzip", "zstd", "xz", "bzip2", "tar")},
+    "pickle": "load it where you trust it, and save its arrays as HDF5 in D4RL's layout",
+}
+"""What to do about a container."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
     """One format."""
@@ -86,6 +101,54 @@ FORMATS = {
             libraries=("h5py",),
         ),
         Format(
+            name="minari",
+            title="a Minari data set",
+            module="minari",
+            containers=frozenset({"minari", "hdf5"}),
+            options=_KEYED,
+            libraries=("h5py", "pyarrow"),
+        ),
+        Format(
+            name="robomimic",
+            title="a robomimic HDF5 file",
+            module="robomimic",
+            containers=frozenset({"hdf5"}),
+            options=_KEYED | {"filter"},
+            libraries=("h5py",),
+        ),
+        Format(
+            name="lerobot",
+            title="a LeRobotDataset of version 2 or 3",
+            module="lerobot",
+            containers=frozenset({"lerobot"}),
+            options=_KEYED,
+            libraries=("pyarrow",),
+        ),
+        Format(
+            name="zarr",
+            title="a zarr v2 replay buffer (diffusion_policy, UMI)",
+            module="zarr_replay",
+            containers=frozenset({"zarr2", "zarr2-zip"}),
+            options=_KEYED,
+            libraries=(),
+        ),
+        Format(
+            name="ogbench",
+            title="an OGBench .npz file",
+            module="ogbench",
+            containers=frozenset({"npz"}),
+            options=_KEYED,
+            libraries=(),
+        ),
+        Format(
+            name="spirl",
+            title="rollouts of SPiRL in HDF5",
+            module="spirl",
+            containers=frozenset({"hdf5", "folder"}),
+            options=_KEYED,
+            libraries=("h5py",),
+        ),
+        Format(
             name="bag",
             title="a bag of ROS 1 or 2, an MCAP log, or a folder of these",
             module="bags.reader",
@@ -119,7 +182,7 @@ def find_format(path: Path, name: str | None = None) -> Format:
         return FORMATS[name]
     found = next((row for row in FORMATS.values() if container in row.containers and row.probe(path)), None)
     if found is None:
-        raise refuse(path, "a source of a known format")
+        raise refuse(path, ANY)
     return found
 
 
@@ -131,9 +194,18 @@ def open_source(path: Path, options: ReadOptions, robot: RobotSpec | None = None
 def refuse(path: Path, expected: str) -> FormatError:
     """The error for a path of another kind: names the kind, and says whether it is one that is known."""
     container = find_container(path)
-    found, remedy, known = CONTAINERS[container], "", container not in ("binary", "folder", "text", "zip")
-    titles = ", ".join(row.title for row in FORMATS.values())
-    support = "which is known and not supported" if known else "of an unknown layout"
+    found, known = CONTAINERS[container], container not in UNKNOWN
+    if container == "hdf5" and expected == ANY:
+        from .hdf5_layouts import name_layout
+
+        found, known = name_layout(path)
+    elif container == "folder" and not any(path.iterdir()):
+        found = "an empty folder"
+    support = "a kind that is known and not read" if known else "of an unknown layout"
     return FormatError(
-        f"{path}: expected {expected}, got {found}, {support}; {remedy or f'give {titles}'}", found, known
+        f"{path}: expected {expected}, got {found}, {support}; {REMEDIES.get(container, _list_formats())}", found, known
     )
+
+
+def _list_formats() -> str:
+    return f"convert it to one of these: {', '.join(row.title for row in FORMATS.values())}"

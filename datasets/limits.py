@@ -8,6 +8,9 @@ Axes: T time steps of one episode, O observation, A action.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,22 +28,47 @@ ACTION_MARGIN = 1e-6
 class LimitCheck:
     """Passes on the episodes of one source that lie within a robot's limits; `check` takes them in order."""
 
-    def __init__(self, robot: RobotSpec, where: str, *, clip_actions: bool = False) -> None:
+    def __init__(
+        self, robot: RobotSpec, where: str, *, clip_actions: bool = False, clip_share: float = 0.0, rows: int = 0
+    ) -> None:
         """Starts at the first row.
 
         Args:
             robot: That the episodes are said to be from.
             where: The source, for messages.
-            clip_actions: Whether actions outside their limits are put onto them: for logs of commands that the robot
-                clipped itself. An index of a choice is never clipped.
+            clip_actions: Whether actions outside their limits are put onto them, however many: for logs of commands
+                that the robot clipped itself. An index of a choice is never clipped.
+            clip_share: Share of the steps up to which that is done without `clip_actions`, for `checking`.
+            rows: Steps of the source, that the share is of.
         """
         self._robot, self._where = robot, where
+        self._rows = rows
+        self._most = math.inf if clip_actions else int(clip_share * rows)
         self._clip = clip_actions and not robot.choices
+        self._first: SourceError | None = None
         self._observation_bounds = _widen(robot.observation, OBSERVATION_MARGIN)
         self._action_bounds = _widen(robot.action, ACTION_MARGIN)
         self._row = self._episode = 0
         self.clipped = 0
         """Steps so far whose action was clipped."""
+
+    def checking(self, episodes: Iterable[Episode]) -> Iterator[Episode]:
+        """The episodes as `check` passes them on; counts all actions outside before it refuses a source with too many.
+
+        Raises:
+            SourceError: As `check`, or more actions than the share are outside; names the first one.
+        """
+        self._clip = not self._robot.choices
+        waiting = iter(episodes)
+        for episode in waiting:
+            yield self.check(episode)
+            if self.clipped > self._most:
+                for rest in waiting:
+                    self.check(rest)
+                raise SourceError(
+                    f"{self._first}; {self.clipped} of {self._rows} steps have such an action, and without "
+                    f"--clip-actions at most {self._most} may"
+                )
 
     def check(self, episode: Episode) -> Episode:
         """The episode, with clipped actions where that was asked for.
@@ -54,8 +82,9 @@ class LimitCheck:
         outside = _outside(action, self._action_bounds)
         if self._robot.choices:
             outside |= action != np.floor(action)
-        if self._clip:
+        if self._clip and outside.any():
             self.clipped += int(outside.any(1).sum())
+            self._first = self._first or self._explain(self._robot.action, action, outside)
             clipped = np.clip(action, self._robot.action.low, self._robot.action.high)
             episode = Episode(dict(episode.arrays) | {"action": clipped}, episode.terminated, episode.truncated)
         else:
@@ -65,13 +94,18 @@ class LimitCheck:
         return episode
 
     def _require(self, array: ArraySpec, values: npt.NDArray[np.floating], outside: npt.NDArray[np.bool_]) -> None:
-        if not outside.any():
-            return
+        if outside.any():
+            raise self._explain(array, values, outside)
+
+    def _explain(
+        self, array: ArraySpec, values: npt.NDArray[np.floating], outside: npt.NDArray[np.bool_]
+    ) -> SourceError:
+        """The error for the first value that is outside."""
         row, column = (int(index) for index in np.argwhere(outside)[0])
         axis = array.axes[column]
         kind = "whole and " if self._robot.choices and array is self._robot.action else ""
         clip = "" if array is self._robot.observation or self._robot.choices else ", or pass --clip-actions"
-        raise SourceError(
+        return SourceError(
             f"{self._where}: expected {array.name} axis '{axis.name}' {kind}within {axis.low:g} .. {axis.high:g} "
             f"(unit: {axis.unit}), got {values[row, column]:g} in row {self._row + row} (episode {self._episode}); "
             f"choose the robot that it was recorded on, or convert the values to its units{clip}"

@@ -9,6 +9,7 @@ pytest collects the subclass; nothing here needs pytest to be installed.
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -89,9 +90,29 @@ class ReaderContract(ABC):
         """The same source elsewhere gives the same provenance, hence the same digest."""
         first, second = tmp_path / "first", tmp_path / "second"
         first.mkdir()
-        second.mkdir()
-        specs = [self.make_reader(self.make_source(folder)).describe() for folder in (first, second)]
-        assert specs[0].provenance == specs[1].provenance
+        path = self.make_source(first)
+        shutil.copytree(first, second)
+        specs = [self.make_reader(place).describe() for place in (path, second / path.relative_to(first))]
+        assert specs[0] == specs[1]
+
+    def test_provenance_tells_another_source(self, tmp_path: Path) -> None:
+        """One byte more anywhere in the source is another source."""
+        path = self.make_source(tmp_path)
+        before = self.make_reader(path).describe().provenance
+        file = path if path.is_file() else next(file for file in sorted(path.rglob("*")) if file.is_file())
+        file.write_bytes(file.read_bytes() + b"\n")
+        try:
+            after = self.make_reader(path).describe().provenance
+        except SourceError:
+            return
+        assert after != before
+
+    def test_it_says_what_the_source_holds(self, tmp_path: Path) -> None:
+        """A person can see the entries of the source, and nothing that is left out lacks a reason."""
+        spec = self.make_reader(self.make_source(tmp_path)).describe()
+        assert spec.contents
+        assert all(spec.contents.values())
+        assert all(spec.ignored.values())
 
     def test_a_missing_source_is_refused(self, tmp_path: Path) -> None:
         """One line that names the path."""

@@ -1,7 +1,8 @@
 """The command `supple`: one verb per stage, `run` for the chain, and verbs that look at what is there.
 
 Every verb's arguments are a frozen dataclass, parsed by tyro. A verb's module is loaded only when it is called, so that
-`supple --help` answers at once. Exit codes: 0 done, 2 refused (one line says why), 128 + n stopped by signal n.
+`supple --help` answers at once. Exit codes: 0 done, 2 refused (one line says why), 3 done with what a damaged source
+still held, 128 + n stopped by signal n.
 """
 
 import importlib
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 TRAIN_MODULES = frozenset(
     {
         *("dm_env", "google_crc32c", "gymnasium", "h5py", "jinja2", "matplotlib", "mujoco", "numcodecs", "packaging"),
-        *("rich", "scipy", "tensorboard", "torch", "tyro", "zarr"),
+        *("pyarrow", "rich", "scipy", "tensorboard", "torch", "tyro", "zarr"),
     }
 )
 """What the extra `train` brings, by the names that are imported; a robot's computer has none of it."""
+ROS_MODULES = frozenset({"lz4", "mcap", "rosbags", "ruamel", "zstandard"})
+"""What the extra `ros` brings beside that: it reads and writes bags."""
 
 
 class Entry(NamedTuple):
@@ -59,10 +62,20 @@ VERBS = {
             "supple generate --robot maze --robot.layout-seed 7 --steps 200000 --robot.planner.action-noise 0.1",
         ),
     ),
+    "inspect": Entry(
+        "verbs.inspect_source",
+        "Inspect",
+        "Say what is in a recording, and what ingest would make of it; nothing is written.",
+        (
+            "supple inspect play.hdf5",
+            "supple inspect runs/my/generate --robot maze",
+            "supple inspect play.hdf5 --json",
+        ),
+    ),
     "ingest": Entry(
         "verbs.data",
         "Ingest",
-        "Read a D4RL HDF5 file, check it and write an episode store.",
+        "Read a recording of any format that is known, check it and write an episode store.",
         (
             "supple ingest runs/my/generate --robot maze --out runs/my/ingest",
             "supple ingest play.hdf5",
@@ -161,7 +174,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         parsed.execute(runner)
     finally:
         runner.view.close()
-    return 0
+    return runner.exit_code
 
 
 def parse(verb: str, arguments: Sequence[str]) -> "Verb":
@@ -262,9 +275,11 @@ def run_verb(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequ
     except SuppleError as error:
         return refuse(error, str(error), given)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in TRAIN_MODULES:
+        package = (error.name or "").split(".")[0]
+        if package not in TRAIN_MODULES | ROS_MODULES:
             raise
-        missing = f"expected the package {error.name}, got none installed; run pip install 'supple[train]'"
+        extra = "ros" if package in ROS_MODULES else "train"
+        missing = f"expected the package {error.name}, got none installed; run pip install 'supple[{extra}]'"
         return refuse(error, f"{given[0] if given else 'supple'}: {missing}", given)
     except Interrupted as error:
         say(f"supple: {error}; go on with: {command}", sys.stderr)

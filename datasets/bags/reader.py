@@ -25,7 +25,7 @@ from ..schema import Schema
 from .bag_files import find_bags, list_files, open_recording
 from .draft import Draft, draft_mapping
 from .embedded import Embedded, read_embedded
-from .mapping import NS, Mapping, Signal, load_mapping
+from .mapping import NS, Mapping, Signal, load_mapping, write_mapping
 from .quality import measure_lag, measure_saturation, measure_topic
 from .recording import Recording
 from .series import TRAJECTORY, Request, Series, TopicReader, is_missing
@@ -118,6 +118,12 @@ class BagReader:
     def mapping(self) -> Mapping:
         """How topics become steps."""
         return self._draft.mapping
+
+    def write_mapping(self) -> str:
+        """The mapping as a file to be looked at and changed, with what the bag leaves open at its head."""
+        draft = self._draft
+        asked = [f"TO DECIDE: {question}" for question in draft.questions]
+        return write_mapping(draft.mapping, (*asked, *draft.notes, *(f"{n}: {w}" for n, w in draft.contents.items())))
 
     @cached_property
     def _schema(self) -> Schema:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from ...datasets.checks import SourceChecks
 from ...datasets.formats import find_format, open_source
 from ...datasets.limits import LimitCheck
 from ...datasets.store_writer import writing_store
@@ -39,7 +40,7 @@ def make_ingest(source: Path, config: IngestConfig, spec: RobotSpec | None) -> S
     return Stage(
         name="ingest",
         config={"ingest": config, "robot": None if spec is None else spec.to_json()},
-        inputs={"source": source},
+        inputs={"source": source} | ({} if config.mapping is None else {"mapping": config.mapping}),
         seed=0,
         module=("pipeline/stages/ingest.py", form.file),
         libraries=("numpy", "zarr", "numcodecs", *form.libraries),
@@ -60,14 +61,19 @@ def ingest(config: IngestConfig, spec: RobotSpec | None, work: Work) -> None:
     source, robot = reader.describe(), reader.robot
     for question in source.questions:
         raise ConfigError(f"{path}: {question}")
-    check = None if robot is None else LimitCheck(robot, str(path), clip_actions=config.clip_actions)
-    if check is None and config.clip_actions:
+    limits = None
+    if robot is not None:
+        limits = LimitCheck(
+            robot, str(path), clip_actions=config.clip_actions, clip_share=config.clip_share, rows=source.rows
+        )
+    elif config.clip_actions:
         raise ConfigError(f"--clip-actions: expected a robot whose limits are known, got none for {path}; name --robot")
+    checks = SourceChecks(source)
 
     def copy() -> Iterator[dict[str, float]]:
         blocks = writing_store(
             work.folder / STORE_NAME,
-            reader.episodes() if check is None else map(check.check, reader.episodes()),
+            checks.passing(reader.episodes() if limits is None else limits.checking(reader.episodes())),
             source.schema,
             source.provenance,
             rows=source.rows,
@@ -79,12 +85,12 @@ def ingest(config: IngestConfig, spec: RobotSpec | None, work: Work) -> None:
     work.consume(copy(), total=source.rows, unit="row")
     for name, reason in source.ignored.items():
         work.view.note(f"ingest: {name} is not carried over: {reason}")
-    for note in source.notes:
+    for note in (*source.losses, *source.notes, *checks.findings()):
         work.view.note(f"ingest: {note}")
-    if check is None:
+    if limits is None:
         work.view.note(
             "ingest: nobody says which robot this is from: axes have numbers for names, units and limits are unknown; "
             "skills of it are for no robot until it is ingested with --robot"
         )
-    elif check.clipped:
-        work.view.note(f"ingest: clipped the actions of {check.clipped} of {source.rows} steps to the robot's limits")
+    elif limits.clipped:
+        work.view.note(f"ingest: clipped the actions of {limits.clipped} of {source.rows} steps to the robot's limits")

@@ -14,6 +14,9 @@ from ..run_files import find_stage
 from ..settings.generate import GenerateConfig
 from ..settings.ingest import IngestConfig
 
+RECOVERED = 3
+"""Exit code where a damaged source was read as far as it goes, as of `mcap recover`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generate(AboutRobot):
@@ -40,7 +43,7 @@ class Ingest(AboutRobot):
     """Arguments of `supple ingest`."""
 
     source: tyro.conf.Positional[str]
-    """A D4RL HDF5 file, a folder of `generate`, or d4rl:<name> to download it."""
+    """A file or folder of a known format, a folder of `generate`, or d4rl:<name> or an address to download it."""
     out: Path | None = None
     """Folder to make; without it, runs/ingest-<key>."""
     cache: Path = Path("runs") / "downloads"
@@ -49,12 +52,15 @@ class Ingest(AboutRobot):
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Writes store/."""
+        """Writes store/; the exit code is 3 where the source is damaged and the store holds what could be recovered."""
+        from ...datasets.store import open_store
         from ..stages.ingest import make_ingest
 
         spec = None if self.robot is None else self.robot.spec()
         source = find_stage(fetch(self.source, self.cache, runner), "generate")
-        runner.run(make_ingest(source, self.ingest, spec), self.out, uses_torch=False)
+        made = runner.run(make_ingest(source, self.ingest, spec), self.out, uses_torch=False)
+        if open_store(made.folder).provenance.get("recovered"):
+            runner.exit_code = RECOVERED
 
 
 def fetch(source: str, cache: Path, runner: Runner) -> Path:

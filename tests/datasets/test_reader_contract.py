@@ -6,6 +6,7 @@ import pytest
 
 from supple.datasets import D4RLReader, Episode, Reader, SourceSpec, write_d4rl
 from supple.datasets.testing import ReaderContract
+from supple.robots.spec import RobotSpec
 
 
 class TestD4RLReader(ReaderContract):
@@ -31,6 +32,10 @@ class _Broken:
 
     def __init__(self, path: Path) -> None:
         self._reader = D4RLReader(path)
+
+    @property
+    def robot(self) -> RobotSpec | None:
+        return self._reader.robot
 
     def describe(self) -> SourceSpec:
         return self._reader.describe()

@@ -1,0 +1,147 @@
+"""HDF5 files with one group per episode, as robomimic, Minari and SPiRL write them: what the groups hold, and rows of it.
+
+Counts come from the arrays, never from attributes. Legend: E episodes, T steps of one episode.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SourceError
+from .episode import Array
+from .hdf5 import is_written, open_hdf5, require_plain, walk
+from .keyed import Column
+
+
+class Place(NamedTuple):
+    """Where an episode lies."""
+
+    file: Path
+    group: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.group}"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSurvey:
+    """The arrays that all episodes have, by their names within the group."""
+
+    columns: Mapping[str, Column]
+    """With the flaw where an episode lacks the array, or has it of another type or width."""
+    rows: Mapping[str, npt.NDArray[np.int64]]
+    """Rows in each episode, shape (E,); -1 where it is missing, 0 where it is a single value."""
+
+
+def sort_naturally(names: Iterable[str]) -> list[str]:
+    """Names in the order of the numbers in them: demo_2 before demo_10."""
+    return sorted(
+        names, key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+    )
+
+
+def survey_groups(places: Sequence[Place], path: Path, explain: Callable[[str, h5py.Dataset], str]) -> GroupSurvey:
+    """Compares the arrays of all episodes.
+
+    Args:
+        places: The episodes.
+        path: The source, for messages.
+        explain: Why an array cannot be carried over, by its name; "" where it can, as far as the format knows.
+
+    Raises:
+        SourceError: a file is damaged, or holds links, virtual or external data.
+    """
+    columns: dict[str, Column] = {}
+    rows: dict[str, npt.NDArray[np.int64]] = {}
+
+    def compare(number: int, group: h5py.Group) -> None:
+        place = places[number]
+        for name, data in walk(group, place.file).items():
+            require_plain(data, f"{place.group}/{name}", place.file)
+            flaw = explain(name, data) or (
+                "" if is_written(data) else f"was created and never written in {place.group}"
+            )
+            if not flaw and not data.shape:
+                flaw = "holds one value for an episode, not one for each step"
+            column = Column(dtype=data.dtype, shape=tuple(int(size) for size in data.shape[1:]), flaw=flaw)
+            known = columns.setdefault(name, column)
+            if (known.dtype, known.shape) != (column.dtype, column.shape):
+                flaw = f"is {known.dtype} {known.shape} and, in {place.group}, {column.dtype} {column.shape}"
+            if flaw and not known.flaw:
+                columns[name] = Column(dtype=known.dtype, shape=known.shape, flaw=flaw)
+            rows.setdefault(name, np.full(len(places), -1, np.int64))[number] = data.shape[0] if data.shape else 0
+
+    _visit(places, compare)
+    for name, counts in rows.items():
+        if (counts < 0).any() and not columns[name].flaw:
+            missing = places[int(np.flatnonzero(counts < 0)[0])].group
+            columns[name] = Column(
+                dtype=columns[name].dtype, shape=columns[name].shape, flaw=f"is missing in {missing}"
+            )
+    return GroupSurvey(dict(sorted(columns.items())), rows)
+
+
+def load_groups(
+    places: Sequence[Place], names: Sequence[tuple[str, int]], lengths: npt.NDArray[np.int64]
+) -> list[Array]:
+    """Arrays of these episodes, one behind the other.
+
+    Args:
+        places: The episodes.
+        names: Of the arrays, each with the row at which it begins in every episode.
+        lengths: Rows of each episode, shape (len(places),).
+
+    Raises:
+        SourceError: a file is damaged.
+    """
+    found: list[list[Array]] = [[] for _ in names]
+
+    def take(number: int, group: h5py.Group) -> None:
+        for (name, begin), pieces in zip(names, found, strict=True):
+            pieces.append(group[name][begin : begin + int(lengths[number])])
+
+    _visit(places, take)
+    return [np.concatenate(pieces) for pieces in found]
+
+
+def require_rows(
+    survey: GroupSurvey, name: str, expected: npt.NDArray[np.int64], places: Sequence[Place], like: str
+) -> None:
+    """Refuses an array that is missing in an episode, or has another number of rows than `like`.
+
+    Raises:
+        SourceError: names the episode.
+    """
+    rows = survey.rows.get(name)
+    wrong = np.flatnonzero(rows != expected) if rows is not None else np.array([0])
+    if len(wrong):
+        number = int(wrong[0])
+        got = "no such array" if rows is None or rows[number] < 0 else f"{rows[number]}"
+        raise SourceError(
+            f"{places[number]}/{name}: expected {expected[number]} rows as in {like}, got {got}; "
+            "remove the episode or write it again"
+        )
+
+
+def _visit(places: Sequence[Place], visit: Callable[[int, h5py.Group], None]) -> None:
+    """Calls `visit` with each episode's number and group; a file stays open while its episodes follow each other."""
+    number = 0
+    while number < len(places):
+        path = places[number].file
+        with open_hdf5(path) as file:
+            while number < len(places) and places[number].file == path:
+                entry = file.get(places[number].group)
+                if not isinstance(entry, h5py.Group):
+                    raise SourceError(
+                        f"{places[number]}: expected a group with an episode, got none; write the file again"
+                    )
+                visit(number, entry)
+                number += 1

@@ -1,0 +1,273 @@
+"""Reads LeRobotDataset v2.0, v2.1 and v3.0 with pyarrow alone: `meta/info.json` and Parquet files below `data`.
+
+R. Cadene et al., "LeRobot: State-of-the-art Machine Learning for Real-World Robotics in Pytorch", 2024; layout of its
+dataset classes. Videos are not decoded. Rows are found by their own `episode_index` and `frame_index`, never by offsets in
+the metadata, so that a subset of the episodes or of the files reads as what it is. No unit is written anywhere, and
+degrees, radians and percent are all in use: somebody has to say which, see `SourceSpec.questions`.
+Legend: E episodes, T frames of one episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import FormatError, SourceError
+from ..plain_files import list_plain_files
+from ..robots.spec import RobotSpec
+from ..strict_json import load_json, load_json_lines
+from .arrow_columns import describe_columns, read_schema, read_table, take_column
+from .episode import Array, Reader, ReadOptions
+from .episode_groups import sort_naturally
+from .keyed import Column, KeyedReader, KeyedSource, Survey
+
+INFO = "meta/info.json"
+VERSIONS = ("v2.0", "v2.1", "v3.0")
+_INDICES = ("episode_index", "frame_index", "index")
+_STATE, _ACTION, _REWARD, _DONE, _SUCCESS = "observation.state", "action", "next.reward", "next.done", "next.success"
+_REMEDY = "copy or download the data set again"
+_LABEL_ERROR = 0.05
+"""Relative difference between the rate of the metadata and that of the time stamps, from which it is said."""
+
+
+def probe(path: Path) -> bool:
+    """Whether the folder says so."""
+    return "codebase_version" in load_json(path / INFO, dict, SourceError, _REMEDY)
+
+
+def read(path: Path, options: ReadOptions, robot: RobotSpec | None) -> Reader:
+    """A reader with these options."""
+    return KeyedReader("lerobot", LeRobotDataset(path), options, robot)
+
+
+class LeRobotDataset(KeyedSource):
+    """The frames of one data set."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._files: list[Path] = []
+        self._columns: dict[str, Column] = {}
+        self._places: list[tuple[int, int]] = []
+        """Of each episode: number of its file and first row there."""
+        self._lengths = np.zeros(0, np.int64)
+
+    def survey(self) -> Survey:
+        """See `KeyedSource`."""
+        info = load_json(self.path / INFO, dict, SourceError, _REMEDY)
+        version, rate, features = info.get("codebase_version"), info.get("fps"), info.get("features")
+        if version not in VERSIONS:
+            raise FormatError(
+                f"{self.path / INFO}: expected codebase_version {', '.join(VERSIONS)}, got {version!r:.40}; convert the data "
+                "set with the tools of LeRobot",
+                f"a LeRobotDataset of version {version!r:.40}",
+                True,
+            )
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 1e6:
+            raise SourceError(f"{self.path / INFO}: expected fps > 0, got {rate!r:.40}; {_REMEDY}")
+        if not isinstance(features, dict) or not all(isinstance(one, dict) for one in features.values()):
+            raise SourceError(f"{self.path / INFO}: expected features, got {type(features).__name__}; {_REMEDY}")
+        numbers = self._find_episodes()
+        notes = self._compare_metadata(info, numbers)
+        videos = [name for name, one in features.items() if one.get("dtype") in ("video", "image")]
+        columns = {name: self._name_axes(column, features.get(name, {})) for name, column in self._columns.items()}
+        usable = [name for name, column in columns.items() if not column.problem]
+        terminated, ends = self._read_ends(usable)
+        stamps = self._check_stamps(float(rate), usable)
+        everywhere = np.ones(len(terminated), np.bool_)
+        return Survey(
+            columns=columns,
+            lengths=self._lengths,
+            terminated=terminated,
+            truncated=everywhere & ~terminated,
+            observation=[_STATE] if _STATE in usable else [name for name in usable if name.startswith("observation.")],
+            action=[name for name in (_ACTION,) if name in usable],
+            reward=_REWARD if _REWARD in usable else None,
+            hidden={name: "the store counts episodes and steps itself" for name in _INDICES if name in columns},
+            control_period=1 / float(rate),
+            provenance={
+                "codebase_version": version,
+                "robot_type": info["robot_type"] if isinstance(info.get("robot_type"), str) else None,
+                "episodes": numbers if len(numbers) <= 1000 else f"{len(numbers)}, {numbers[0]} to {numbers[-1]}",
+            },
+            contents={name: f"{features[name].get('dtype')} {features[name].get('shape')}" for name in videos},
+            ignored={name: "videos and pictures are not decoded" for name in videos if name not in columns},
+            notes=[*notes, *ends, *stamps],
+            asks_units=True,
+        )
+
+    def load(self, names: Sequence[str], first: int, last: int) -> Mapping[str, Array]:
+        """See `KeyedSource`."""
+        pieces: dict[str, list[Array]] = {name: [] for name in names}
+        while first < last:
+            # the run of episodes that follow each other in one file
+            file, begin = self._places[first]
+            end = begin
+            while first < last and self._places[first] == (file, end):
+                end += int(self._lengths[first])
+                first += 1
+            table = read_table(self._files[file], names).slice(begin, end - begin)
+            for name in names:
+                pieces[name].append(take_column(table, name, self._columns[name], self._files[file]))
+        return {name: np.concatenate(found) for name, found in pieces.items()}
+
+    def _find_episodes(self) -> list[int]:
+        """Finds the files and, in them, the rows of each episode; returns the episodes' own numbers in rising order.
+
+        Raises:
+            SourceError: no file, columns that differ, or frames that are missing, repeated or out of order.
+        """
+        root = self.path / "data"
+        names = list_plain_files(root, SourceError) if root.is_dir() else iter(())
+        self._files = [root / name for name in sort_naturally(name for name in names if name.endswith(".parquet"))]
+        if not self._files:
+            raise SourceError(f"{root}: expected Parquet files, got none; {_REMEDY}")
+        found: dict[int, tuple[int, int, int]] = {}
+        for number, file in enumerate(self._files):
+            columns = describe_columns(read_schema(file)[0])
+            self._columns = self._columns or self._measure_lists(file, columns)
+            same = {name: column.dtype for name, column in self._columns.items()}
+            if {name: column.dtype for name, column in columns.items()} != same:
+                raise SourceError(f"{file}: expected the columns of {self._files[0]}, got others; {_REMEDY}")
+            for name in _INDICES[:2]:
+                if name not in columns or columns[name].dtype.kind not in "iu" or columns[name].shape:
+                    raise SourceError(f"{file}: expected the column {name} with integers, got none; {_REMEDY}")
+            table = read_table(file, _INDICES[:2])
+            episode, frame = (take_column(table, name, columns[name], file).astype(np.int64) for name in _INDICES[:2])
+            cuts = np.concatenate(([0], np.flatnonzero(np.diff(episode)) + 1, [len(episode)]))
+            for begin, end in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+                if begin == end:
+                    continue
+                index = int(episode[begin])
+                wrong = np.flatnonzero(frame[begin:end] != np.arange(end - begin))
+                if index in found or len(wrong):
+                    got = (
+                        "them again" if index in found else f"frame {frame[begin + wrong[0]]} in row {begin + wrong[0]}"
+                    )
+                    raise SourceError(
+                        f"{file}: episode {index}: expected its frames once, in order and from 0, got {got}; {_REMEDY}"
+                    )
+                found[index] = (number, begin, end - begin)
+        numbers = sorted(found)
+        self._places = [found[index][:2] for index in numbers]
+        self._lengths = np.array([found[index][2] for index in numbers], np.int64)
+        return numbers
+
+    def _measure_lists(self, file: Path, columns: Mapping[str, Column]) -> dict[str, Column]:
+        """The columns, with the lengths of lists whose schema gives none taken from the first row."""
+        open_ones = [name for name, column in columns.items() if -1 in column.shape]
+        measured = dict(columns)
+        if open_ones:
+            first = read_table(file, open_ones).slice(0, 1).to_pylist()
+            for name in open_ones:
+                shape, value = [], first[0][name] if first else []
+                while isinstance(value, list):
+                    shape.append(len(value))
+                    value = value[0] if value else None
+                measured[name] = Column(dtype=columns[name].dtype, shape=tuple(shape), flaw=columns[name].flaw)
+        return measured
+
+    def _name_axes(self, column: Column, feature: Mapping[str, Any]) -> Column:
+        """The column with the names of its axes, where the metadata have as many as there are."""
+        names = feature.get("names")
+        if isinstance(names, dict) and len(names) == 1:
+            names = next(iter(names.values()))
+        fits = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        axes = tuple(names) if fits and names is not None else ()
+        known = axes if len(axes) == column.width == len(set(axes)) and len(column.shape) == 1 else None
+        return Column(dtype=column.dtype, shape=column.shape, axes=known, flaw=column.flaw)
+
+    def _compare_metadata(self, info: Mapping[str, Any], numbers: Sequence[int]) -> list[str]:
+        """Notes where the metadata say another number of episodes.
+
+        Raises:
+            SourceError: an episode has another number of frames than its metadata say.
+        """
+        stated = self._load_lengths()
+        lengths = dict(zip(numbers, self._lengths.tolist(), strict=True))
+        for index, length in stated.items():
+            if index in lengths and lengths[index] != length:
+                raise SourceError(
+                    f"{self.path}: episode {index}: expected {length} frames as its metadata say, got {lengths[index]}; "
+                    f"{_REMEDY}"
+                )
+        notes = []
+        absent = [index for index in stated if index not in lengths]
+        if absent:
+            notes.append(
+                f"{len(absent)} of {len(stated)} episodes of the metadata have no frames here, the first {absent[0]}: this "
+                "is a part of the data set"
+            )
+        elif not stated and info.get("total_episodes") != len(numbers):
+            notes.append(f"info.json says {info.get('total_episodes')!r:.40} episodes, the files hold {len(numbers)}")
+        extra = [index for index in numbers if stated and index not in stated]
+        if extra:
+            notes.append(f"{len(extra)} episodes have frames and no metadata, the first {extra[0]}")
+        return notes
+
+    def _load_lengths(self) -> dict[int, int]:
+        """Length of each episode as the metadata say; empty where they say none."""
+        lines, folder = self.path / "meta/episodes.jsonl", self.path / "meta/episodes"
+        pairs: list[tuple[Any, Any]] = []
+        if lines.is_file():
+            pairs = [
+                (one.get("episode_index"), one.get("length")) for one in load_json_lines(lines, SourceError, _REMEDY)
+            ]
+        elif folder.is_dir():
+            for name in sort_naturally(list_plain_files(folder, SourceError)):
+                file = folder / name
+                columns = describe_columns(read_schema(file)[0])
+                if not {"episode_index", "length"} <= set(columns):
+                    raise SourceError(
+                        f"{file}: expected episode_index and length, got {', '.join(columns)[:200]}; {_REMEDY}"
+                    )
+                table = read_table(file, ("episode_index", "length"))
+                pairs += zip(
+                    *(take_column(table, key, columns[key], file).tolist() for key in table.column_names), strict=True
+                )
+        for index, length in pairs:
+            if type(index) is not int or type(length) is not int or index < 0 or length < 1:
+                raise SourceError(
+                    f"{self.path}: meta: expected an episode_index and a length above 0, got {index!r:.40} and {length!r:.40}; "
+                    f"{_REMEDY}"
+                )
+        return dict(pairs)
+
+    def _read_ends(self, usable: Sequence[str]) -> tuple[npt.NDArray[np.bool_], list[str]]:
+        """Whether each episode reached its end, and notes: `next.success` says it, else `next.done`."""
+        name = next((one for one in (_SUCCESS, _DONE) if one in usable and self._columns[one].width == 1), None)
+        if name is None:
+            return np.zeros(len(self._lengths), np.bool_), []
+        flags = self.load((name,), 0, len(self._lengths))[name].reshape(-1).astype(bool)
+        terminated = flags[np.cumsum(self._lengths) - 1]
+        note = f"{_DONE} ends {int(terminated.sum())} of {len(terminated)} episodes, which are taken as terminated; the file "
+        note += "does not say whether a task was solved or only the recording ended"
+        return terminated, [note] if name == _DONE and terminated.any() else []
+
+    def _check_stamps(self, rate: float, usable: Sequence[str]) -> list[str]:
+        """Notes where the time stamps run at another rate than the metadata say, or have gaps."""
+        if "timestamp" not in usable or self._columns["timestamp"].width != 1:
+            return []
+        stamps = self.load(("timestamp",), 0, len(self._lengths))["timestamp"].reshape(-1).astype(np.float64)
+        steps = np.diff(stamps)
+        within = np.ones(len(steps), np.bool_)
+        within[np.cumsum(self._lengths)[:-1] - 1] = False
+        steps = steps[within]
+        if not len(steps):
+            return []
+        notes = []
+        usual = float(np.median(steps))
+        if abs(usual - 1 / rate) > _LABEL_ERROR / rate:
+            notes.append(
+                f"info.json says {rate:g} frames per second, the time stamps are {usual:g} s apart: trust neither"
+            )
+        gaps = np.flatnonzero(steps > 1.5 * max(usual, 1e-9))
+        if len(gaps):
+            notes.append(f"{len(gaps)} steps last longer than 1.5 usual ones, the longest {float(steps.max()):g} s")
+        back = int((steps <= 0).sum())
+        if back:
+            notes.append(f"time stands still or runs back in {back} steps")
+        return notes

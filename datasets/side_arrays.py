@@ -1,0 +1,70 @@
+"""Arrays beside observation, action and reward: which are wanted, under which name and in which type they are kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import SourceError
+from .layout import find_missing
+
+_WIDER = {
+    "int8": "int16",
+    "uint8": "int16",
+    "int16": "int32",
+    "uint16": "int32",
+    "int32": "int64",
+    "uint32": "int64",
+}
+
+
+def identify(source: str) -> str:
+    """The name of a feature for an entry of a source: lower case, with `_` for what no identifier has."""
+    name = re.sub(r"[^a-z0-9_]+", "_", source.removeprefix("infos/").lower()).strip("_")
+    return name if name[:1].isalpha() else f"info_{name}"
+
+
+def choose_side(names: Sequence[str], only: Sequence[str] | None, skip: Sequence[str], path: Path) -> set[str]:
+    """The side arrays that are wanted, of those that there are.
+
+    Raises:
+        SourceError: a name that was given is not in the source.
+    """
+    known = ", ".join(names) or "(there are none)"
+    for name in (*(only or ()), *skip):
+        if name not in names:
+            raise SourceError(f"{path}: expected one of the side arrays {known}, got {name!r}; choose one of these")
+    return set(names if only is None else only) - set(skip)
+
+
+def cast(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
+    """The values in another type; those too large for it become infinite, which is refused later."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values).astype(dtype, copy=False)
+
+
+def choose_dtype(source: np.dtype[Any], blocks: Iterable[npt.NDArray[Any]]) -> tuple[str | None, str]:
+    """The type in which a side array is carried over, None if in none, and then why.
+
+    It is the array's own, so that time stamps in nanoseconds and long identifiers stay what they are. Integers get the
+    next wider type where they hold the value that stands for missing data in their own; booleans become bytes.
+
+    Args:
+        source: Type of the array.
+        blocks: The array in consecutive pieces.
+    """
+    own = {"b": "uint8", "f": "float32" if source.itemsize <= 4 else "float64"}.get(source.kind, source.name)
+    row = 0
+    for block in blocks:
+        bad = find_missing(cast(block, own))
+        if bad is not None and own in _WIDER and source.kind in "iu":
+            return _WIDER[own], ""
+        if bad is not None:
+            return None, f"holds {block[bad]} in row {row + bad}"
+        row += len(block)
+    return own, ""

@@ -1,0 +1,91 @@
+"""The files of a source: their digest, whether somebody still writes them, and how much they may unpack to.
+
+A source is a file or a folder that somebody else wrote. It is only read; links and special files in it are refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import SourceError
+from ..plain_files import list_plain_files
+from .manifest import hash_file
+
+MOST_EXPANSION = 200
+"""Largest ratio of decoded bytes to bytes on disk; numbers of robots compress to a third at best, constants further."""
+FREE_BYTES = 2**26
+"""Decoded bytes beyond that ratio which are always allowed, 64 MiB."""
+MOST_AXES = 2**14
+"""Largest number of axes of one array, as each has a name and a unit."""
+
+
+def describe_files(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file, or of the names and digests of all files below a folder; for the provenance.
+
+    Raises:
+        SourceError: a file cannot be read, is a link or a special file, or another process has it open for writing.
+    """
+    try:
+        names = sorted(list_plain_files(path, SourceError)) if path.is_dir() else [""]
+        files = {name: path / name if name else path for name in names}
+        for file in files.values():
+            require_closed(file)
+        digests = {name: hash_file(file) for name, file in files.items()}
+        size = sum(file.stat().st_size for file in files.values())
+    except OSError as error:
+        raise SourceError(f"{path}: expected to read it, got '{error.strerror}'; check its rights") from error
+    whole = digests[""] if not path.is_dir() else hashlib.sha256(json.dumps(digests, sort_keys=True).encode())
+    return {"bytes": size, "sha256": whole if isinstance(whole, str) else whole.hexdigest()}
+
+
+def count_bytes(path: Path) -> int:
+    """Size of a file, or of all files below a folder; raises as `describe_files`."""
+    names: Iterator[str] = list_plain_files(path, SourceError) if path.is_dir() else iter([""])
+    return sum((path / name if name else path).stat().st_size for name in names)
+
+
+def require_closed(path: Path) -> None:
+    """Refuses a file that another process has open for writing, as far as the system tells: Linux, local disks.
+
+    Raises:
+        SourceError: it is being written.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        with suppress(PermissionError, AttributeError):
+            fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)  # only where nobody can write through another handle
+            fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError as error:
+        raise refuse_growing(path) from error
+    except OSError:
+        return  # file systems without leases
+    finally:
+        os.close(handle)
+
+
+def refuse_growing(path: Path) -> SourceError:
+    """The error for a file that is still being written."""
+    return SourceError(
+        f"{path}: expected a finished file, got one that another process is writing; wait until the recording has ended"
+    )
+
+
+def require_budget(decoded: int, on_disk: int, where: object) -> None:
+    """Refuses data that would unpack to far more than what lies on the disk, before any memory is taken.
+
+    Raises:
+        SourceError: with both sizes and the limit.
+    """
+    most = FREE_BYTES + MOST_EXPANSION * on_disk
+    if decoded > most:
+        raise SourceError(
+            f"{where}: expected at most {most} bytes decoded from {on_disk} bytes on disk ({MOST_EXPANSION} times, and "
+            f"{FREE_BYTES}), got {decoded}; write the data again without compression if they are what you recorded"
+        )
