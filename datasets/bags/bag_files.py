@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from ...errors import FormatError, SourceError
 from ...plain_files import read_plain_file
-from ..containers import find_container
+from ..containers import CONTAINERS, find_container
 from .mcap_recording import McapRecording
 from .recording import Loss, Message, Recording, Topic, allow_bytes, describe_error, make_scratch
 from .rosbag1_recording import Rosbag1Recording
@@ -70,6 +70,8 @@ def open_recording(bag: Path) -> Recording:
         return SqliteRecording(bag)
     if kind == "rosbag1":
         return Rosbag1Recording(bag)
+    if not bag.is_dir():
+        raise FormatError(f"{bag}: expected a bag, got {CONTAINERS[kind]}; check the path", kind, False)
     return FolderRecording(bag)
 
 

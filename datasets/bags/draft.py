@@ -320,8 +320,8 @@ def _make_clock(one: _Seen, signals: Sequence[Signal]) -> TopicClock:
 
 
 def _choose_period(used: Sequence[_Seen]) -> float:
-    """Of the slowest topic; a rate near a whole number is that number."""
-    period = max(one.period for one in used) or 1.0
+    """Of the slowest topic; a rate near a whole number is that number. Trajectories are sent now and then."""
+    period = max((one.period for one in used if one.topic.type != TRAJECTORY), default=0.0) or 1.0
     rate = round(1.0 / period)
     return 1.0 / rate if rate and abs(rate * period - 1.0) < _NEAR else float(f"{period:.4g}")
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import lz4.frame
 import zstandard
-from mcap.exceptions import McapError
+from mcap.exceptions import EndOfFile, McapError
 from mcap.records import Channel, Chunk, Footer, MessageIndex, Metadata, Schema, Statistics
 from mcap.records import Message as McapMessage
 from mcap.stream_reader import StreamReader, breakup_chunk, get_chunk_data_stream
@@ -31,7 +31,10 @@ FOOTER_BYTES = 1 + 8 + 8 + 8 + 4
 METADATA_NAME = "supple"
 """Of the record that the writer leaves in a bag."""
 _LANGUAGES = {"ros2msg": "msg", "ros1msg": "msg", "ros2idl": "idl"}
-_DAMAGE = (McapError, ValueError, struct.error, RuntimeError, OverflowError, MemoryError, zstandard.ZstdError)
+_DAMAGE = (
+    *(McapError, zstandard.ZstdError, struct.error, ValueError, RuntimeError, OverflowError, MemoryError),
+    *(LookupError, TypeError, AssertionError, EOFError),
+)
 """What the libraries raise on damaged bytes."""
 
 
@@ -50,7 +53,7 @@ class McapRecording(Recording):
         """Messages by channel as the summary says."""
         self._schemas: dict[int, Schema] = {}
         self._channels: dict[int, Channel] = {}
-        self._fast = self._check()
+        self._fast = self._check() and self._opens_fast()
         if not self._fast:
             for _ in self._salvage(Loss()):
                 pass
@@ -115,7 +118,7 @@ class McapRecording(Recording):
                         f"{self.path}: expected the checksum of its messages to fit, got {describe_error(error)}; "
                         "nobody can say which messages are damaged: copy the bag again from the robot"
                     ) from error
-                self.loss.add(describe_error(error) if str(error) else "it ends before its end mark")
+                self.loss.add(_explain(error, stream))
         self.checksums = not loose and not unchecked
         if statistics is not None and not self.loss.reasons:
             self._counts = Counter(statistics.channel_message_counts)
@@ -150,6 +153,16 @@ class McapRecording(Recording):
             if record.channel_id in rows:
                 yield Message(rows[record.channel_id], record.log_time, record.data)
         self.loss = loss
+
+    def _opens_fast(self) -> bool:
+        """Whether `rosbags` knows the file: it gives up where any schema is of another kind than those of ROS 2."""
+        reader = McapReader(self.path)
+        try:
+            reader.open()
+        except (ReaderError, *_DAMAGE):
+            return False
+        reader.close()
+        return True
 
     def _read_fast(self, rows: dict[int, int]) -> Iterator[Message]:
         reader = McapReader(self.path)
@@ -199,10 +212,17 @@ class McapRecording(Recording):
                             found[one.channel_id] += 1
                             yield one
             except _DAMAGE as error:
-                loss.add(describe_error(error) if str(error) else "it ends before its end mark")
+                loss.add(_explain(error, stream))
                 loss.unread_bytes = max(0, stream.size - stream.tell())
         if self._counts is not None:
             loss.messages = sum((self._counts - found).values())
+
+
+def _explain(error: BaseException, stream: Clamped) -> str:
+    """Why reading stopped."""
+    if stream.tell() >= stream.size and isinstance(error, EndOfFile | struct.error):
+        return f"it is cut off: the file ends at byte {stream.size}, in the middle of a record"
+    return describe_error(error)
 
 
 def _require_chunk(chunk: Chunk) -> None:

@@ -108,13 +108,14 @@ class Column:
             self._pending, self._bytes = [], 0
 
     def finish(self) -> Array:
-        """All rows, (n, width)."""
+        """All rows, (n, width); called once."""
         if self._file is None:
             return np.concatenate([np.empty((0, self._width), self._dtype), *self._pending])
         for block in self._pending:
             self._file.write(block.data)
-        self._file.flush()
-        return np.memmap(self._file, self._dtype, "r", shape=(self._rows, self._width))
+        with self._file as file:  # the map keeps the bytes when the file is closed
+            file.flush()
+            return np.memmap(file, self._dtype, "r", shape=(self._rows, self._width))
 
 
 class TopicReader:
@@ -141,6 +142,8 @@ class TopicReader:
         self._error = ""
         self._time, self._log = Column("int64", 1), Column("int64", 1)
         self._columns = [Column(request.dtype, len(request.axes)) for request in requests]
+        self._angles: set[tuple[int, int]] = set()
+        """Request and axis of each angle of a quaternion."""
         self.names: dict[str, None] = {}
         """Every name in the lists of names, in the order in which they came."""
         self.lengths: dict[str, int] = {}
@@ -183,6 +186,8 @@ class TopicReader:
         if most_backward:
             order = np.argsort(time, kind="stable")
             time, log_time, values = time[order], log_time[order], [array[order] for array in values]
+        for at, axis in self._angles:
+            values[at] = _unwrap(values[at], axis)
         flaws = Flaws(
             int((step < 0).sum()), most_backward, int((np.diff(time) == 0).sum()), unstamped, self._undecodable
         )
@@ -209,8 +214,8 @@ class TopicReader:
                 self._learn(layout)
                 if self.clock.clock != LOG_CLOCK:
                     time[part] = self._read_stamp(layout, records)
-                for request, column in zip(self.requests, columns, strict=True):
-                    _fill(layout, records, request, column, part)
+                for at, (request, column) in enumerate(zip(self.requests, columns, strict=True)):
+                    self._angles |= {(at, axis) for axis in _fill(layout, records, request, column, part)}
         self._undecodable += int(len(good) - good.sum())
         self._time.append(time[good])
         self._log.append(log_time[good])
@@ -305,8 +310,8 @@ class TopicReader:
             time[row] = stamp.sec * NS + stamp.nanosec
         for name in _NAME_LISTS:
             self.names.update(dict.fromkeys(getattr(message, name, ())))
-        for request, column in zip(self.requests, columns, strict=True):
-            _fill_one(message, request, column, row)
+        for at, (request, column) in enumerate(zip(self.requests, columns, strict=True)):
+            self._angles |= {(at, axis) for axis in _fill_one(message, request, column, row)}
         return True
 
 
@@ -329,28 +334,32 @@ def _locate(request: Request, labels: Sequence[str] | None, length: int) -> tupl
     return [axis for axis, _ in found], [index for _, index in found]
 
 
-def _fill(layout: Layout, records: Array, request: Request, column: Array, rows: npt.NDArray[np.intp]) -> None:
-    """Writes what is asked for from messages of one layout into their rows of a column."""
+def _fill(layout: Layout, records: Array, request: Request, column: Array, rows: npt.NDArray[np.intp]) -> list[int]:
+    """Writes what is asked for from messages of one layout into their rows of a column; returns axes of quaternions."""
+    angles: list[int] = []
     if request.marks is not None:
         column[rows, 0] = _match(records, request) if request.field in (layout.dtype.names or ()) else np.nan
-        return
+        return angles
     fields = layout.dtype.fields or {}
     if request.field in fields and fields[request.field][0].shape:
         labels = next((layout.texts[name] for name in _name_paths(request.field) if name in layout.texts), None)
         axes, places = _locate(request, labels, fields[request.field][0].shape[0])
         if axes:
             column[np.ix_(rows, axes)] = records[request.field][:, places]
-        return
+        return angles
     if request.field in fields:
-        column[rows, 0] = records[request.field]
-        return
+        if fields[request.field][0].kind not in "SV":
+            column[rows, 0] = records[request.field]
+        return angles
     for axis, element in enumerate(request.elements or request.axes):
         path = f"{request.field}.{element}" if request.field else element
-        if path in fields and fields[path][0].kind != "S":
+        if path in fields and fields[path][0].kind not in "SV" and not fields[path][0].shape:
             column[rows, axis] = records[path]
         elif element in _ANGLES and f"{request.field}.w" in fields:
             quaternion = np.stack([records[f"{request.field}.{part}"] for part in "wxyz"], -1)
             column[rows, axis] = compute_euler(quaternion)[_ANGLES.index(element)]
+            angles.append(axis)
+    return angles
 
 
 def _name_paths(field: str) -> list[str]:
@@ -385,11 +394,12 @@ def _find(message: Any, path: str) -> Any:
     return message
 
 
-def _fill_one(message: Any, request: Request, column: Array, row: int) -> None:
+def _fill_one(message: Any, request: Request, column: Array, row: int) -> list[int]:
     """As `_fill`, from one message that `rosbags` has decoded."""
+    angles: list[int] = []
     value = _find(message, request.field)
     if value is None:
-        return
+        return angles
     if request.marks is not None:
         text = str(bool(value)).lower() if _is_truth(request) and not isinstance(value, str) else str(value)
         column[row, 0] = {request.marks[0]: 1.0, request.marks[1]: 0.0}.get(text, np.nan)
@@ -407,8 +417,18 @@ def _fill_one(message: Any, request: Request, column: Array, row: int) -> None:
             if isinstance(number, bool | int | float):
                 column[row, axis] = number
             elif element in _ANGLES and hasattr(value, "w"):
-                angles = compute_euler(np.array([[value.w, value.x, value.y, value.z]]))
-                column[row, axis] = angles[_ANGLES.index(element)][0]
+                turn = compute_euler(np.array([[value.w, value.x, value.y, value.z]]))
+                column[row, axis] = turn[_ANGLES.index(element)][0]
+                angles.append(axis)
+    return angles
+
+
+def _unwrap(values: Array, axis: int) -> Array:
+    """Values (n, K) with the angles of one axis without the jump at pi."""
+    values = np.array(values)
+    known = ~np.isnan(values[:, axis])
+    values[known, axis] = np.unwrap(values[known, axis])
+    return values
 
 
 def compute_euler(quaternion: Array) -> tuple[Array, Array, Array]:

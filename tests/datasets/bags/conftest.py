@@ -123,8 +123,16 @@ class Bags:
         """A header with this stamp, ns."""
         return {"stamp": {"sec": time // 10**9, "nanosec": time % 10**9}, "frame_id": "base"}
 
-    def joints(self, time: int, names: list[str], position: Any, *, topic: str = "/joint_states", delay: int = 0,
-               velocity: Any = ()) -> Sent:
+    def joints(
+        self,
+        time: int,
+        names: list[str],
+        position: Any,
+        *,
+        topic: str = "/joint_states",
+        delay: int = 0,
+        velocity: Any = (),
+    ) -> Sent:
         """A JointState that is recorded `delay` ns after its stamp."""
         fields = {"header": self.stamp(time), "name": names, "position": position, "velocity": velocity}
         return Sent(topic, "sensor_msgs/msg/JointState", time + delay, fields)

@@ -13,8 +13,8 @@ TYPES = get_typestore(Stores.ROS2_HUMBLE)
 TYPES.register(
     get_types_from_msg(
         "bool on\nint8 a\nfloat64 b\nuint16[3] c\nfloat32[] d\nstring text\nstring[] names\nint64 e\n"
-        "float64[<=4] f\ngeometry_msgs/Point[] points\nstd_msgs/Empty nothing\nuint8 last\nbuiltin_interfaces/Time when\n"
-        "string[2] two\ngeometry_msgs/Vector3[2] pair\nchar g\nbyte h\n",
+        "float64[<=4] f\ngeometry_msgs/Point[] points\nstd_msgs/Empty nothing\nuint8 last\n"
+        "builtin_interfaces/Time when\nstring[2] two\ngeometry_msgs/Vector3[2] pair\nchar g\nbyte h\n",
         CUSTOM,
     )
 )
