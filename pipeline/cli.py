@@ -82,6 +82,12 @@ VERBS = {
             "supple ingest d4rl:maze2d-open-v0",
         ),
     ),
+    "export-bag": Entry(
+        "verbs.data",
+        "ExportBag",
+        "Write episodes of a store as MCAP logs with ROS 2 messages, for viewers of robot logs.",
+        ("supple export-bag runs/my/ingest --out runs/my/bags --episodes 0 1",),
+    ),
     "extract": Entry(
         "verbs.train",
         "Extract",

@@ -10,6 +10,8 @@ from ...strict_json import parse_json
 from ..schema import Schema
 from .mapping import Mapping, parse_mapping
 
+_ENDS = {"terminated": "false", "truncated": "true"}
+"""Flags of a bag whose writer was killed."""
 _REMEDY = "give --mapping to read it as any other bag"
 
 
@@ -37,7 +39,7 @@ def read_embedded(texts: Texts[str, str], where: str) -> Embedded | None:
     where = f"{where}: what export-bag left"
     try:
         schema = Schema.from_json(parse_json(texts["schema"], dict, where, SourceError, _REMEDY), where)
-        terminated, truncated = (texts[name] == "true" for name in ("terminated", "truncated"))
+        terminated, truncated = (texts.get(name, end) == "true" for name, end in _ENDS.items())
         mapping = parse_mapping(texts["mapping"], where)
     except (KeyError, SpecError) as error:
         raise SourceError(f"{where}: expected schema, mapping and flags, got {error}; {_REMEDY}") from error

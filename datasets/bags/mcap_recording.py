@@ -100,7 +100,7 @@ class McapRecording(Recording):
                     elif isinstance(record, McapMessage):
                         loose += 1
                     elif isinstance(record, Metadata) and record.name == METADATA_NAME:
-                        self.embedded = dict(record.metadata)
+                        self.embedded |= record.metadata
                     elif isinstance(record, Statistics):
                         statistics = record
                     elif isinstance(record, Footer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
@@ -43,19 +44,24 @@ def load_types(topic: Topic, where: str) -> Typestore:
             f"{where}: expected a definition of at most {MOST_DEFINITION} characters, got {len(topic.definition)}; "
             "choose another topic"
         )
-    store = get_typestore(Stores.EMPTY)
     try:
-        if topic.language == "msg":
-            store.register(get_types_from_msg(topic.definition, topic.type))
-        else:
-            parts = topic.definition.split(_IDL_MARK)
-            texts = [part.partition("\n")[2] for part in parts[1:]] if len(parts) > 1 else parts
-            for text in texts:
-                store.register(get_types_from_idl(text))
-        store.get_msgdef(topic.type)
+        return _parse(topic.type, topic.definition, topic.language)
     except (TypesysError, KeyError, ValueError, AttributeError, RecursionError, SyntaxError) as error:
         raise SourceError(
             f"{where}: expected a message definition of {topic.type}, got one that cannot be read "
             f"({describe_error(error)}); choose another topic"
         ) from error
+
+
+@lru_cache(maxsize=256)
+def _parse(type: str, definition: str, language: str) -> Typestore:
+    """A store of this definition; parsing takes longer than reading a small bag."""
+    store = get_typestore(Stores.EMPTY)
+    if language == "msg":
+        store.register(get_types_from_msg(definition, type))
+    else:
+        parts = definition.split(_IDL_MARK)
+        for text in [part.partition("\n")[2] for part in parts[1:]] if len(parts) > 1 else parts:
+            store.register(get_types_from_idl(text))
+    store.get_msgdef(type)
     return store

@@ -342,7 +342,7 @@ class _Bag:
             keep = self._mapping.invalid == "keep"
             runs = np.array([[0, steps]]) if keep else runs_of(valid)
             invalid += int(steps - valid.sum())
-            for first, last in runs:
+            for first, last in runs.tolist():
                 if last - first < rule.min_steps:
                     short += 1
                     continue
