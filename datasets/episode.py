@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -72,6 +73,8 @@ class ReadOptions(Bounded):
     """The same for the action."""
     filter: str | None = None
     """Name of the list of episodes in the source that is read; None reads all."""
+    mapping: Path | None = None
+    """File that says how the topics of a bag become steps; None drafts it from the bag, where nothing is ambiguous."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,8 @@ class SourceSpec:
     questions: tuple[str, ...] = ()
     """What the source does not say and nobody may guess, each `expected ..., got ...; <option>`: with one of these open
     a source is inspected, and not ingested."""
+    losses: tuple[str, ...] = ()
+    """What of a damaged source could not be read; the rest was, and is known to be whole as far as it has checksums."""
 
 
 class Reader(Protocol):

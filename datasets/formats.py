@@ -148,6 +148,14 @@ FORMATS = {
             options=_KEYED,
             libraries=("h5py",),
         ),
+        Format(
+            name="bag",
+            title="a bag of ROS 1 or 2, an MCAP log, or a folder of these",
+            module="bags.reader",
+            containers=frozenset({"rosbag1", "rosbag2", "mcap", "sqlite", "folder"}),
+            options=frozenset({"mapping"}),
+            libraries=("rosbags", "mcap", "zstandard", "lz4"),
+        ),
     )
 }
 """By name; the first one whose probe agrees reads a path."""

@@ -22,7 +22,7 @@ from zarr.storage import LocalStore
 
 from ..errors import SpecError, StoreError
 from ..plain_files import sync
-from .episode import EpisodeIndex
+from .episode import Episode, EpisodeIndex
 from .layout import CHUNK_ROWS, INDEX_DTYPES, find_missing
 from .manifest import MANIFEST_NAME, Manifest, hash_file, list_files, load_manifest, measure_file
 from .schema import Schema
@@ -89,6 +89,22 @@ class EpisodeStore:
             StoreError: a chunk is missing or damaged.
         """
         return self._read_step(key, slice(None))
+
+    def episode(self, number: int) -> Episode:
+        """All features of one episode.
+
+        Raises:
+            SpecError: there is no episode of that number.
+            StoreError: a chunk is missing or damaged.
+        """
+        index = self._episodes
+        if not 0 <= number < len(index.start):
+            raise SpecError(
+                f"{self._path}: expected an episode from 0 to {len(index.start) - 1}, got {number}; choose one of these"
+            )
+        part = slice(int(index.start[number]), int(index.start[number] + index.length[number]))
+        arrays = {name: self._read_step(name, part) for name in self._schema.names}
+        return Episode(arrays, bool(index.terminated[number]), bool(index.truncated[number]))
 
     def blocks(self, key: str) -> Iterator[npt.NDArray[Any]]:
         """The same array in consecutive pieces of at most 256 Ki rows, for data beyond memory; raises as `load`."""

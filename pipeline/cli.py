@@ -1,7 +1,8 @@
 """The command `supple`: one verb per stage, `run` for the chain, and verbs that look at what is there.
 
 Every verb's arguments are a frozen dataclass, parsed by tyro. A verb's module is loaded only when it is called, so that
-`supple --help` answers at once. Exit codes: 0 done, 2 refused (one line says why), 128 + n stopped by signal n.
+`supple --help` answers at once. Exit codes: 0 done, 2 refused (one line says why), 3 done with what a damaged source
+still held, 128 + n stopped by signal n.
 """
 
 import importlib
@@ -28,6 +29,8 @@ TRAIN_MODULES = frozenset(
     }
 )
 """What the extra `train` brings, by the names that are imported; a robot's computer has none of it."""
+ROS_MODULES = frozenset({"lz4", "mcap", "rosbags", "ruamel", "zstandard"})
+"""What the extra `ros` brings beside that: it reads and writes bags."""
 
 
 class Entry(NamedTuple):
@@ -78,6 +81,12 @@ VERBS = {
             "supple ingest play.hdf5",
             "supple ingest d4rl:maze2d-open-v0",
         ),
+    ),
+    "export-bag": Entry(
+        "verbs.data",
+        "ExportBag",
+        "Write episodes of a store as MCAP logs with ROS 2 messages, for viewers of robot logs.",
+        ("supple export-bag runs/my/ingest --out runs/my/bags --episodes 0 1",),
     ),
     "extract": Entry(
         "verbs.train",
@@ -177,7 +186,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         parsed.execute(runner)
     finally:
         runner.view.close()
-    return 0
+    return runner.exit_code
 
 
 def parse(verb: str, arguments: Sequence[str]) -> "Verb":
@@ -278,9 +287,11 @@ def run_verb(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequ
     except SuppleError as error:
         return refuse(error, str(error), given)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in TRAIN_MODULES:
+        package = (error.name or "").split(".")[0]
+        if package not in TRAIN_MODULES | ROS_MODULES:
             raise
-        missing = f"expected the package {error.name}, got none installed; run pip install 'supple[train]'"
+        extra = "ros" if package in ROS_MODULES else "train"
+        missing = f"expected the package {error.name}, got none installed; run pip install 'supple[{extra}]'"
         return refuse(error, f"{given[0] if given else 'supple'}: {missing}", given)
     except Interrupted as error:
         say(f"supple: {error}; go on with: {command}", sys.stderr)

@@ -225,6 +225,8 @@ class Runner:
         self.options = options
         self.program = program
         self.view: ProgressView = make_progress("json" if options.json else "auto")
+        self.exit_code = 0
+        """Of a verb that did what it was asked for."""
         self.stop = StopRequest()
 
     def run(

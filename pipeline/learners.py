@@ -27,9 +27,9 @@ from ..meta.inference.config import PearlConfig, VaribadConfig
 from ..meta.memory.config import RecurrentUpdaterConfig, Rl2Config
 from ..meta.simpl.config import SimplConfig, SpirlConfig
 from ..meta.simpl.deployment import DeploymentConfig
+from ..plain_config import read_config
 from ..robots.navigation import Navigation, NavigationBatch
 from .keys import compute_plain
-from .plain_config import read_config
 from .robots import load_user_module
 
 if TYPE_CHECKING:

@@ -24,12 +24,12 @@ from typing import Any, cast
 import numpy as np
 
 from ..errors import BundleError, ConfigError, SuppleError
+from ..plain_config import read_config
 from ..robots.families import FAMILIES
 from ..robots.family import ONLY_TASKS, BuiltFrom, ChecksTasks, RobotFamily
 from ..robots.planner import PlannerConfig
 from ..robots.task import Task, TaskSet, load_tasks_csv
 from .keys import compute_code_digest, compute_digest, compute_file_digest, compute_versions
-from .plain_config import read_config
 
 PRESETS_NAME = "PRESETS"
 """In a user's module: a dict of `RunConfig` by name."""

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import supple
-from supple.pipeline.cli import TRAIN_MODULES
+from supple.pipeline.cli import ROS_MODULES, TRAIN_MODULES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("robots", "datasets", "skills", "meta", "adapt", "pipeline")
@@ -71,9 +71,10 @@ def test_every_needed_package_is_installed_in_the_pinned_version() -> None:
 
 def test_a_missing_package_of_the_extra_is_known_by_the_name_that_is_imported() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    brought = {canonicalize_name(Requirement(line).name) for line in extras["train"]}
     distributions = metadata.packages_distributions()
-    assert {canonicalize_name(distributions[name][0]) for name in TRAIN_MODULES} == brought
+    for extra, modules in (("train", TRAIN_MODULES), ("ros", ROS_MODULES)):
+        brought = {canonicalize_name(Requirement(line).name) for line in extras[extra]} - {"supple"}
+        assert {canonicalize_name(distributions[name][0]) for name in modules} == brought
 
 
 def test_a_verb_without_its_extra_names_the_extra(tmp_path: Path) -> None:

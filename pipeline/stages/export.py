@@ -15,13 +15,13 @@ from ...adapt.bundle import load_bundle
 from ...adapt.contract import Budget
 from ...errors import BundleError, RunError, SpecError
 from ...meta.config import EvaluationConfig
+from ...plain_config import read_config
 from ...robots.spec import RobotSpec
 from ...robots.unplugged import UnpluggedRobots
 from ..action_spaces import Space, make_space
 from ..folder import compute_path_digest, load_json
 from ..keys import RECORD_NAME, load_record
 from ..learners import LearnerChoice, read_learner
-from ..plain_config import read_config
 from ..run_files import LEARNER_NAME, RUN_NAME
 from ..settings.export import ExportConfig
 from ..stage import Stage, Work

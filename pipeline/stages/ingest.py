@@ -40,7 +40,7 @@ def make_ingest(source: Path, config: IngestConfig, spec: RobotSpec | None) -> S
     return Stage(
         name="ingest",
         config={"ingest": config, "robot": None if spec is None else spec.to_json()},
-        inputs={"source": source},
+        inputs={"source": source} | ({} if config.mapping is None else {"mapping": config.mapping}),
         seed=0,
         module=("pipeline/stages/ingest.py", form.file),
         libraries=("numpy", "zarr", "numcodecs", *form.libraries),
@@ -85,7 +85,7 @@ def ingest(config: IngestConfig, spec: RobotSpec | None, work: Work) -> None:
     work.consume(copy(), total=source.rows, unit="row")
     for name, reason in source.ignored.items():
         work.view.note(f"ingest: {name} is not carried over: {reason}")
-    for note in (*source.notes, *checks.findings()):
+    for note in (*source.losses, *source.notes, *checks.findings()):
         work.view.note(f"ingest: {note}")
     if limits is None:
         work.view.note(

@@ -6,13 +6,16 @@ from typing import Annotated
 
 import tyro
 
-from ...bounds import Seed
+from ...bounds import CountFromZero, Seed
 from ..cli_common import AboutRobot, Common, Options, Runner
 from ..folder import refuse_place
 from ..interrupt import Interrupted, catch_signals
 from ..run_files import find_stage
 from ..settings.generate import GenerateConfig
 from ..settings.ingest import IngestConfig
+
+RECOVERED = 3
+"""Exit code where a damaged source was read as far as it goes, as of `mcap recover`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +52,39 @@ class Ingest(AboutRobot):
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Writes store/."""
+        """Writes store/; the exit code is 3 where the source is damaged and the store holds what could be recovered."""
+        from ...datasets.store import open_store
         from ..stages.ingest import make_ingest
 
         spec = None if self.robot is None else self.robot.spec()
         source = find_stage(fetch(self.source, self.cache, runner), "generate")
-        runner.run(make_ingest(source, self.ingest, spec), self.out, uses_torch=False)
+        made = runner.run(make_ingest(source, self.ingest, spec), self.out, uses_torch=False)
+        if open_store(made.folder).provenance.get("recovered"):
+            runner.exit_code = RECOVERED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportBag:
+    """Arguments of `supple export-bag`."""
+
+    store: tyro.conf.Positional[Path]
+    """An episode store, a folder of `ingest` or a run folder."""
+    out: Path
+    """Folder to make, with one MCAP file per episode."""
+    episodes: tuple[CountFromZero, ...] = ()
+    """Numbers of the episodes; without them, all."""
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Writes the bags, all of them or none."""
+        from ...datasets.bags.writer import write_bags
+        from ...datasets.store import open_store
+
+        store = open_store(self.store)
+        numbers = self.episodes or range(len(store.episodes.start))
+        count = write_bags(self.out, ((number, store.episode(number)) for number in numbers), store.schema)
+        facts = {"path": str(self.out), "episodes": count, "store": store.digest}
+        runner.view.record("exported", facts, f"{self.out}: {count} episodes as MCAP files with ROS 2 messages")
 
 
 def fetch(source: str, cache: Path, runner: Runner) -> Path:

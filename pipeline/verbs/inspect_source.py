@@ -11,11 +11,11 @@ from ...datasets.checks import SourceChecks
 from ...datasets.episode import Reader, ReadOptions, SourceSpec
 from ...datasets.formats import find_format
 from ...datasets.limits import LimitCheck
-from ...errors import SourceError
+from ...errors import ConfigError, SourceError
 from ...robots.spec import RobotSpec
 from ..cli_common import FLAT, AboutRobot, Common, Options, Runner
 from ..run_files import find_stage
-from .data import fetch
+from .data import RECOVERED, fetch
 
 _LENGTHS = 1000
 """Episodes whose length is given one by one."""
@@ -30,6 +30,9 @@ class Inspect(AboutRobot):
     """A file or folder of any format that `supple ingest` reads, or an address, as there."""
     cache: Path = Path("runs") / "downloads"
     """Where downloads are kept."""
+    write_mapping: Path | None = None
+    """File to write how the topics of a bag become steps, to be looked at and given to --mapping; nothing may be there.
+    """
     read: Annotated[ReadOptions, FLAT] = field(default_factory=ReadOptions)
     options: Common = field(default_factory=Options)
 
@@ -41,8 +44,32 @@ class Inspect(AboutRobot):
         form = find_format(path, self.read.format)
         robot = None if self.robot is None else self.robot.spec()
         reader = form.read(path, self.read, robot)
+        if self.write_mapping is not None:
+            write_draft(reader, self.write_mapping)
         facts = {"source": str(path), "format": form.name, "title": form.title, **look(reader, str(path))}
         runner.view.record("inspected", facts, format_facts(facts))
+        if facts["lost"]:
+            runner.exit_code = RECOVERED
+
+
+def write_draft(reader: Reader, path: Path) -> None:
+    """Writes the mapping that a bag is read with.
+
+    Raises:
+        ConfigError: the source is no bag, or something is at `path` already.
+    """
+    from ...datasets.bags.reader import BagReader
+
+    if not isinstance(reader, BagReader):
+        raise ConfigError("--write-mapping: expected a bag, got a source of another format; leave it out")
+    text = reader.write_mapping()
+    try:
+        with path.open("x") as stream:
+            stream.write(text)
+    except FileExistsError as error:
+        raise ConfigError(
+            f"--write-mapping: expected no file at {path}, got one; remove it, or name another"
+        ) from error
 
 
 def look(reader: Reader, where: str) -> dict[str, Any]:
@@ -85,6 +112,7 @@ def look(reader: Reader, where: str) -> dict[str, Any]:
         "notes": [*source.notes, *checks.findings()],
         "actions_beyond_limits": None if limits is None else limits.clipped,
         "questions": list(source.questions),
+        "lost": list(source.losses),
         "refused": refused,
     }
 
@@ -142,7 +170,8 @@ def format_facts(facts: dict[str, Any]) -> str:
         lines += ["  " + line for line in _align([_format_axis(axis, moves) for axis in axes])]
         if len(feature["axes"]) > len(axes):
             lines.append(f"    ... and {len(feature['axes']) - len(axes)} more")
-    said = [("note", note) for note in facts["notes"]]
+    said = [("damaged", loss) for loss in facts["lost"]]
+    said += [("note", note) for note in facts["notes"]]
     said += [("left out", f"{name}: {why}") for name, why in facts["ignored"].items() if name not in facts["contents"]]
     if facts["actions_beyond_limits"]:
         said.append(("note", f"the actions of {facts['actions_beyond_limits']} steps are beyond the robot's limits"))

@@ -1,0 +1,233 @@
+"""Which files make up a bag: a file, a ROS 2 folder of one or more files, compressed or not, or a folder of bags.
+
+A ROS 2 folder whose `metadata.yaml` is missing was never closed by its recorder: its files are read all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path, PurePath
+from typing import Any
+
+import zstandard
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ...errors import FormatError, SourceError
+from ...plain_files import read_plain_file
+from ..containers import CONTAINERS, find_container
+from .mcap_recording import McapRecording
+from .recording import Loss, Message, Recording, Topic, allow_bytes, describe_error, make_scratch
+from .rosbag1_recording import Rosbag1Recording
+from .sqlite_recording import SqliteRecording
+
+METADATA = "metadata.yaml"
+_FILES = frozenset({"mcap", "sqlite", "rosbag1"})
+_ENDS = (".mcap", ".db3", ".bag", ".mcap.zstd", ".db3.zstd", ".bag.active")
+_BLOCK_BYTES = 2**20
+
+
+def find_bags(path: Path) -> list[Path]:
+    """The bags at a path, in the order of their names: the path itself, or those of a folder.
+
+    Raises:
+        FormatError: it is no bag.
+        SourceError: nothing is there.
+    """
+    kind = find_container(path)
+    if kind in _FILES or kind == "rosbag2" or (kind == "folder" and _list_storages(path)):
+        return [path]
+    inner = sorted(path.iterdir()) if kind == "folder" else []
+    bags = [
+        one for one in inner if find_container(one) in (*_FILES, "rosbag2") or (one.is_dir() and _list_storages(one))
+    ]
+    if not bags:
+        raise FormatError(f"{path}: expected a bag, or a folder of bags, got no bag; check the path", kind, False)
+    return bags
+
+
+def _list_storages(folder: Path) -> list[Path]:
+    """Files of a ROS 2 folder without metadata: all of the folder's name, as its recorder calls them."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name.endswith(_ENDS[:2] + _ENDS[3:5]))
+    return [file for file in files if file.name.startswith(folder.name)] if files else []
+
+
+def list_files(bag: Path) -> list[Path]:
+    """The files of a bag, in order, for a digest of its content."""
+    return [bag] if bag.is_file() else sorted(file for file in bag.rglob("*") if file.is_file())
+
+
+def open_recording(bag: Path) -> Recording:
+    """Opens one bag of `find_bags`.
+
+    Raises:
+        SourceError: it cannot be read at all.
+    """
+    kind = find_container(bag)
+    if kind == "mcap":
+        return McapRecording(bag)
+    if kind == "sqlite":
+        return SqliteRecording(bag)
+    if kind == "rosbag1":
+        return Rosbag1Recording(bag)
+    if not bag.is_dir():
+        raise FormatError(f"{bag}: expected a bag, got {CONTAINERS[kind]}; check the path", kind, False)
+    return FolderRecording(bag)
+
+
+class FolderRecording(Recording):
+    """A ROS 2 bag folder: its files one after the other, as one recording."""
+
+    def __init__(self, folder: Path) -> None:
+        self.loss = Loss()
+        facts = self._read_metadata(folder)
+        files = facts["files"]
+        unpack = _unpack_message if facts["mode"] == "message" else None
+        self._parts = [self._open(file, unpack) for file in files]
+        self._expected: dict[tuple[str, str], int] = facts["counts"]
+        rows: dict[tuple[str, str], int] = {}
+        topics: list[Topic] = []
+        for topic in (topic for part in self._parts for topic in part.topics):
+            if (topic.name, topic.type) not in rows:
+                rows[topic.name, topic.type] = len(topics)
+                topics.append(topic)
+            elif topic.definition and not topics[rows[topic.name, topic.type]].definition:
+                topics[rows[topic.name, topic.type]] = topic
+        self.topics, self._rows = tuple(topics), rows
+        self.format = self._parts[0].format
+        self.checksums = all(part.checksums for part in self._parts)
+        self.embedded = next((part.embedded for part in self._parts if part.embedded), {})
+        self._gather(self.loss)
+
+    def _read_metadata(self, folder: Path) -> dict[str, Any]:
+        path = folder / METADATA
+        if not path.is_file():
+            files = _list_storages(folder)
+            self.loss.add(f"its recorder was killed: it has no {METADATA}")
+            return {"files": files, "mode": "", "counts": {}}
+        where = f"{path}: expected the metadata of a ROS 2 bag"
+        try:
+            text = read_plain_file(path, SourceError, "copy the bag again").decode()
+            facts = YAML(typ="safe").load(text)["rosbag2_bagfile_information"]
+            files = [folder / PurePath(str(name)).name for name in facts["relative_file_paths"]]
+            counts: dict[tuple[str, str], int] = {}
+            for row in facts["topics_with_message_count"]:
+                topic = row["topic_metadata"]
+                key = (str(topic["name"]), str(topic["type"]))
+                counts[key] = counts.get(key, 0) + int(row["message_count"])
+            mode = str(facts.get("compression_mode") or "").lower()
+            packing = str(facts.get("compression_format") or "").lower()
+        except (YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise SourceError(f"{where}, got {describe_error(error)}; run ros2 bag reindex on it") from error
+        if mode in ("file", "message") and packing != "zstd":
+            raise SourceError(f"{where} with compression zstd, got {packing!r}; convert it with ros2 bag convert")
+        missing = [file.name for file in files if not file.is_file()]
+        for name in missing:
+            self.loss.add(f"its file {name} is missing")
+        files = [file for file in files if file.is_file()]
+        if not files:
+            raise SourceError(f"{where} and its files, got {', '.join(missing) or 'no file'}; copy the whole folder")
+        return {"files": files, "mode": mode, "counts": counts}
+
+    def _open(self, file: Path, unpack: Callable[[bytes], bytes] | None) -> Recording:
+        if find_container(file) == "zstd":
+            file = _unpack_file(file, make_scratch(self))
+        kind = find_container(file)
+        if kind == "mcap":
+            part: Recording = McapRecording(file, "rosbag2-mcap")
+            return part if unpack is None else _UnpackedRecording(part, unpack)
+        if kind == "sqlite":
+            return SqliteRecording(file, unpack)
+        raise SourceError(f"{file}: expected an MCAP or SQLite file of a ROS 2 bag, got {kind}; copy the bag again")
+
+    def _gather(self, loss: Loss) -> None:
+        """Adds up what the parts lost."""
+        for part in self._parts:
+            for reason in part.loss.reasons:
+                loss.add(reason)
+        for name in ("messages", "chunks", "unread_bytes"):
+            setattr(loss, name, sum(getattr(part.loss, name) for part in self._parts))
+
+    def messages(self, wanted: Collection[int]) -> Iterator[Message]:
+        """See `Recording.messages`."""
+        found = dict.fromkeys(wanted, 0)
+        for part in self._parts:
+            rows = [self._rows[topic.name, topic.type] for topic in part.topics]
+            for topic, log_time, payload in part.messages([at for at, row in enumerate(rows) if row in found]):
+                found[rows[topic]] += 1
+                yield Message(rows[topic], log_time, payload)
+        loss = Loss(list(self.loss.reasons))
+        self._gather(loss)
+        missing = sum(
+            max(0, self._expected.get((self.topics[row].name, self.topics[row].type), 0) - count)
+            for row, count in found.items()
+        )
+        if missing > loss.messages:
+            loss.messages = missing
+            loss.add(f"{METADATA} counts more messages than its files hold")
+        self.loss = loss
+
+
+class _UnpackedRecording(Recording):
+    """A recording each of whose payloads is compressed."""
+
+    def __init__(self, inner: Recording, unpack: Callable[[bytes], bytes]) -> None:
+        self._inner, self._unpack = inner, unpack
+        self.format, self.topics, self.checksums = inner.format, inner.topics, inner.checksums
+        self.loss, self.embedded = inner.loss, inner.embedded
+
+    def messages(self, wanted: Collection[int]) -> Iterator[Message]:
+        """See `Recording.messages`."""
+        bad, reason = 0, ""
+        for topic, log_time, payload in self._inner.messages(wanted):
+            try:
+                yield Message(topic, log_time, self._unpack(payload))
+            except ValueError as error:
+                bad, reason = bad + 1, describe_error(error)
+        self.loss = self._inner.loss
+        if bad:
+            self.loss.messages += bad
+            self.loss.add(reason)
+
+
+def _unpack_message(payload: bytes) -> bytes:
+    """Undoes zstd.
+
+    Raises:
+        ValueError: it is damaged, or a bomb.
+    """
+    most = allow_bytes(len(payload))
+    try:
+        declared = zstandard.get_frame_parameters(payload).content_size
+        if declared not in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR) and declared > most:
+            raise ValueError(f"a message of {len(payload)} bytes declares {declared} bytes")
+        return zstandard.ZstdDecompressor().decompress(payload, max_output_size=most)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"a compressed message is damaged: {describe_error(error)}") from error
+
+
+def _unpack_file(file: Path, place: Path) -> Path:
+    """Undoes zstd of a whole file, in blocks; a file that is cut off gives what is there.
+
+    Raises:
+        SourceError: it would grow beyond what its size allows.
+    """
+    target, size = place / file.stem, file.stat().st_size
+    most, written = allow_bytes(size), 0
+    with file.open("rb") as source, target.open("wb") as unpacked:
+        reader = zstandard.ZstdDecompressor().stream_reader(source)
+        try:
+            while block := reader.read(_BLOCK_BYTES):
+                written += len(block)
+                if written > most:
+                    raise SourceError(
+                        f"{file}: expected at most {most} bytes from {size} compressed bytes, got more; "
+                        "unpack it by hand if you trust it"
+                    )
+                unpacked.write(block)
+        except zstandard.ZstdError as error:
+            if not written:
+                raise SourceError(
+                    f"{file}: expected a zstd file, got {describe_error(error)}; copy it again"
+                ) from error
+    return target

@@ -1,0 +1,347 @@
+"""Drafts a mapping from a bag: which topics are measured and commanded, at what rate, by which clock.
+
+A draft is only used by itself where nothing has to be guessed: one source for each measurement, one command. Everything
+else becomes a question, which a person answers in the mapping. Units are those that ROS fixes for the message type; a
+joint may turn or slide, so its unit stays open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import ConfigError, SourceError
+from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Signal, TopicClock
+from .message_types import load_types
+from .quality import measure_topic
+from .recording import Recording, Topic
+from .series import MOST_DISORDER_NS, TRAJECTORY, TopicReader
+
+_JOINTS = "sensor_msgs/msg/JointState"
+_ARRAYS = ("std_msgs/msg/Float64MultiArray", "std_msgs/msg/Float32MultiArray")
+_COMMAND_NAME = re.compile(r"cmd|command|desired|target|set_?point|reference|goal", re.I)
+_MARK_NAME = re.compile(r"episode|record|marker|demo|trial", re.I)
+_MARK_WORDS = (("start", "stop"), ("start", "end"), ("begin", "end"), ("started", "stopped"))
+_XYZ, _TWIST_UNITS = ("x", "y", "z"), {"linear": "m/s", "angular": "rad/s"}
+CMD_VEL_TIMEOUT = 0.5
+"""Seconds after which ros2_control's diff_drive_controller stops, its default `cmd_vel_timeout`."""
+_AGE_PERIODS = 5
+_LEAST_AGE = 0.1
+_MOST_WORDS = 16
+_NEAR = 0.02
+"""Share by which a rate may be off a whole number of steps per second."""
+
+
+class Part(NamedTuple):
+    """Some axes of a message type."""
+
+    field: str
+    elements: tuple[str, ...]
+    units: tuple[str, ...]
+    suffix: str = ""
+    """Added to the names of the elements in the store."""
+
+
+_TWIST = tuple(
+    Part("", tuple(f"{side}.{axis}" for axis in axes), (_TWIST_UNITS[side],) * len(axes))
+    for side, axes in (("linear", ("x", "y")), ("angular", ("z",)))
+)
+MEASURED: dict[str, tuple[Part, ...]] = {
+    "nav_msgs/msg/Odometry": (
+        Part("pose.pose.position", ("x", "y"), ("m", "m")),
+        Part("pose.pose.orientation", ("yaw",), ("rad",)),
+        *(part._replace(field="twist.twist") for part in _TWIST),
+    ),
+    "geometry_msgs/msg/PoseStamped": (
+        Part("pose.position", _XYZ, ("m",) * 3),
+        Part("pose.orientation", (*_XYZ, "w"), ("",) * 4, "_quaternion"),
+    ),
+    "geometry_msgs/msg/WrenchStamped": (
+        Part("wrench.force", _XYZ, ("N",) * 3, "_force"),
+        Part("wrench.torque", _XYZ, ("N m",) * 3, "_torque"),
+    ),
+}
+"""What is taken from messages that measure."""
+COMMANDED: dict[str, tuple[Part, ...]] = {
+    "geometry_msgs/msg/Twist": _TWIST,
+    "geometry_msgs/msg/TwistStamped": tuple(part._replace(field="twist") for part in _TWIST),
+}
+"""What is taken from messages that command; arrays, joints and trajectories have names of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A mapping, and what a person should know of it."""
+
+    mapping: Mapping
+    drafted: bool = True
+    questions: tuple[str, ...] = ()
+    """What the bag leaves open; the mapping then holds one of the answers."""
+    notes: tuple[str, ...] = ()
+    contents: dict[str, str] = field(default_factory=dict)
+    """One line on each topic."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """One topic, after all its messages."""
+
+    topic: Topic
+    clock: str
+    names: tuple[str, ...]
+    lengths: dict[str, int]
+    facts: dict[str, float]
+    line: str
+    words: tuple[str, ...] = ()
+
+    @property
+    def period(self) -> float:
+        """Seconds between two messages; 0 where there are less than two."""
+        return 1.0 / self.facts["rate"] if self.facts["rate"] else 0.0
+
+
+def draft_mapping(recording: Recording, where: str) -> Draft:
+    """Reads all messages once and proposes a mapping.
+
+    Raises:
+        SourceError: no topic holds a measurement that is known here; the message lists the topics.
+    """
+    seen = _survey(recording, where)
+    contents = {one.topic.name: one.line for one in seen}
+    usable = [one for one in seen if one.facts["messages"] > 1]
+    measured = [one for one in usable if _is_measured(one)]
+    commands = [one for one in usable if _is_command(one)]
+    questions: list[str] = []
+    notes: list[str] = []
+    observation = list(_list_measured(measured, questions))
+    if not observation:
+        known = "; ".join(f"{name}: {line}" for name, line in contents.items()) or "no topic"
+        raise SourceError(
+            f"{where}: expected a topic that measures ({_JOINTS}, {', '.join(MEASURED)}), got {known[:600]}; write a "
+            "mapping for your own message types, see docs/bags.md"
+        )
+    action, source = _choose_action(commands, measured, observation, questions)
+    signals = (*observation, *action)
+    used = [one for one in seen if one.topic.name in {signal.topic for signal in signals}]
+    rule = _find_marker(seen, notes)
+    if any(not unit for signal in signals for unit in signal.units):
+        notes.append("the bag does not say the unit of every axis: these stay open; give units in a mapping")
+    mapping = Mapping(
+        period=_choose_period(used),
+        action_source=source,
+        episodes=rule,
+        topic=tuple(_make_clock(one, signals) for one in used),
+        signal=signals,
+    )
+    return Draft(mapping, True, tuple(questions), tuple(notes), contents)
+
+
+def _survey(recording: Recording, where: str) -> list[_Seen]:
+    """Every topic with its clock, names and rates."""
+    readers: dict[int, TopicReader] = {}
+    problems: dict[int, str] = {}
+    counts, first, last = ([0] * len(recording.topics) for _ in range(3))
+    words: dict[int, dict[str, None]] = {}
+    for row, topic in enumerate(recording.topics):
+        try:
+            if _is_of_interest(topic):
+                has_stamp = any(name == "header" for name, _ in load_types(topic, where).fielddefs[topic.type][1])
+                clock = TopicClock(name=topic.name, clock=STAMP if has_stamp else LOG_CLOCK)
+                readers[row] = TopicReader(topic, clock, (), where)
+        except (SourceError, ConfigError) as error:
+            problems[row] = str(error).partition(": expected ")[2].partition("; ")[0]
+    for row, log_time, payload in recording.messages(range(len(recording.topics))):
+        counts[row] += 1
+        first[row], last[row] = first[row] or log_time, log_time
+        if row in readers:
+            readers[row].add(log_time, payload)
+            topic = recording.topics[row]
+            if topic.type == "std_msgs/msg/String" and len(words.setdefault(row, {})) < _MOST_WORDS:
+                words[row][_read_text(payload, topic.encoding)] = None
+    seen = []
+    for row, topic in enumerate(recording.topics):
+        if row in readers:
+            seen.append(_describe(readers[row], tuple(words.get(row, ()))))
+            continue
+        span = (last[row] - first[row]) / NS
+        facts = {"messages": counts[row], "rate": (counts[row] - 1) / span if counts[row] > 1 and span > 0 else 0.0}
+        line = f"{topic.type or 'no type'}, {counts[row]} messages, {facts['rate']:.4g} Hz"
+        problem = f"; cannot be decoded: expected {problems[row]}" if row in problems else ""
+        seen.append(_Seen(topic, LOG_CLOCK, (), {}, facts, line + problem))
+    return seen
+
+
+def _read_text(payload: bytes, encoding: str) -> str:
+    """The text of a `std_msgs/String`."""
+    start, end = (8, -1) if encoding == "cdr" else (4, None)
+    return payload[start:end].decode(errors="replace")[:80]
+
+
+def _is_of_interest(topic: Topic) -> bool:
+    """Whether a mapping is drafted from messages of this type; pictures and clouds are only counted."""
+    kinds = (_JOINTS, *_ARRAYS, TRAJECTORY, *MEASURED, *COMMANDED, "std_msgs/msg/Bool", "std_msgs/msg/String")
+    return topic.type in kinds
+
+
+def _describe(reader: TopicReader, words: tuple[str, ...]) -> _Seen:
+    """Chooses the clock: the stamp where there is one that goes on, else the recorder's time."""
+    time, log_time = reader.finish_times()
+    topic, clock, note = reader.topic, reader.clock.clock, ""
+    if clock == STAMP and len(time):
+        back = int(np.diff(time).min(initial=0))
+        unset = int((time == 0).sum())
+        if unset or -back > MOST_DISORDER_NS:
+            note = f"; its stamps cannot be used ({unset} are 0, and they run back by up to {-back / NS:g} s)"
+            time, clock = log_time, LOG_CLOCK
+    facts = measure_topic(np.sort(time))
+    parts = [f"{topic.type}, {len(time)} messages, {facts['rate']:.4g} Hz"]
+    if len(time) > 1:
+        parts.append(f"jitter {1e3 * facts['jitter_p99']:.3g} ms (99 %), longest gap {facts['longest_gap']:.3g} s")
+    if clock == STAMP and len(time):
+        delay: npt.NDArray[Any] = (log_time - time) / NS
+        parts.append(
+            f"recorded {1e3 * np.median(delay):.3g} ms after its stamp (99 %: {1e3 * np.percentile(delay, 99):.3g})"
+        )
+    if reader.names:
+        parts.append(f"joints {', '.join(reader.names)}")
+    return _Seen(topic, clock, tuple(reader.names), reader.lengths, facts, ", ".join(parts) + note, words)
+
+
+def _is_command(one: _Seen) -> bool:
+    kind = one.topic.type
+    named = _COMMAND_NAME.search(one.topic.name) is not None
+    return kind in (*COMMANDED, TRAJECTORY) or (named and kind in (_JOINTS, *_ARRAYS))
+
+
+def _is_measured(one: _Seen) -> bool:
+    return not _is_command(one) and one.topic.type in (_JOINTS, *MEASURED)
+
+
+def _list_measured(measured: Sequence[_Seen], questions: list[str]) -> Iterator[Signal]:
+    """Signals of the observation; what has two sources is a question."""
+    sources: dict[str, str] = {}
+    joints = [one for one in measured if one.topic.type == _JOINTS]
+    for name in ("position", "velocity"):
+        suffix = "" if name == "position" else "_velocity"
+        for one in joints:
+            axes = [joint for joint in one.names if one.lengths.get(name)]
+            repeated = [
+                joint for joint in axes if sources.setdefault(f"{joint}{suffix}", one.topic.name) != one.topic.name
+            ]
+            if repeated:
+                questions.append(
+                    f"expected one source of joint {repeated[0]}, got {sources[repeated[0] + suffix]} and "
+                    f"{one.topic.name}; keep one of them in --mapping"
+                )
+            axes = [joint for joint in axes if joint not in repeated]
+            if axes:
+                yield Signal(
+                    feature="observation",
+                    topic=one.topic.name,
+                    field=name,
+                    axes=tuple(f"{joint}{suffix}" for joint in axes),
+                    elements=tuple(axes) if suffix else (),
+                    units=("",) * len(axes),
+                )
+    for kind, parts in MEASURED.items():
+        topics = [one.topic.name for one in measured if one.topic.type == kind]
+        if len(topics) > 1:
+            questions.append(f"expected one topic of {kind}, got {', '.join(topics)}; keep one of them in --mapping")
+        for topic in topics[:1]:
+            yield from (_make_signal("observation", topic, part) for part in parts)
+
+
+def _make_signal(feature: str, topic: str, part: Part, timeout: float | None = None) -> Signal:
+    axes = tuple(f"{element.replace('.', '_')}{part.suffix}" for element in part.elements)
+    elements = part.elements if axes != part.elements else ()
+    return Signal(
+        feature=feature,
+        topic=topic,
+        field=part.field,
+        axes=axes,
+        elements=elements,
+        units=part.units,
+        timeout=timeout,
+    )
+
+
+def _choose_action(
+    commands: Sequence[_Seen], measured: Sequence[_Seen], observation: Sequence[Signal], questions: list[str]
+) -> tuple[list[Signal], Any]:
+    """Signals of the action, and where they come from."""
+    names = ", ".join(one.topic.name for one in commands)
+    named = [one for one in commands if one.names]
+    joints = [joint for one in named for joint in one.names]
+    disjoint = len(named) == len(commands) and len(set(joints)) == len(joints)
+    if len(commands) > 1 and not disjoint:
+        questions.append(
+            f"expected one topic that commands, got {names}; keep in --mapping the one that the robot follows (the "
+            "applied command, where both are recorded)"
+        )
+        commands = commands[:1]
+    if not commands:
+        questions.append(
+            "expected a topic that commands, got none; draft a mapping, and keep action_source = 'next_state' (or "
+            "'delta') in it if the robot was led by hand"
+        )
+        source = next((one for one in observation if one.field == "position"), observation[0])
+        axes = tuple(source.elements or source.axes)
+        return [Signal(feature="action", topic=source.topic, field=source.field, axes=axes, units=source.units)], (
+            "next_state"
+        )
+    return [signal for one in commands for signal in _list_command(one)], "command"
+
+
+def _list_command(one: _Seen) -> Iterator[Signal]:
+    kind, topic = one.topic.type, one.topic.name
+    if kind in COMMANDED:
+        yield from (_make_signal("action", topic, part, CMD_VEL_TIMEOUT) for part in COMMANDED[kind])
+    elif kind in _ARRAYS:
+        count = one.lengths.get("data", 0)
+        if count:
+            axes = tuple(f"command_{index}" for index in range(count))
+            yield Signal(feature="action", topic=topic, field="data", axes=axes, units=("",) * count)
+    else:
+        field = "points.positions" if kind == TRAJECTORY else "position"
+        if kind == _JOINTS and not one.lengths.get("position"):
+            field = "velocity" if one.lengths.get("velocity") else "effort"
+        yield Signal(feature="action", topic=topic, field=field, axes=one.names, units=("",) * len(one.names))
+
+
+def _make_clock(one: _Seen, signals: Sequence[Signal]) -> TopicClock:
+    measured = any(signal.topic == one.topic.name and signal.feature != "action" for signal in signals)
+    age = max(_LEAST_AGE, float(f"{_AGE_PERIODS * one.period:.2g}")) if measured else None
+    return TopicClock(name=one.topic.name, clock=one.clock, max_age=age)
+
+
+def _choose_period(used: Sequence[_Seen]) -> float:
+    """Of the slowest topic; a rate near a whole number is that number. Trajectories are sent now and then."""
+    period = max((one.period for one in used if one.topic.type != TRAJECTORY), default=0.0) or 1.0
+    rate = round(1.0 / period)
+    return 1.0 / rate if rate and abs(rate * period - 1.0) < _NEAR else float(f"{period:.4g}")
+
+
+def _find_marker(seen: Sequence[_Seen], notes: list[str]) -> EpisodeRule:
+    """By the one topic that marks episodes, if there is one whose marks are known."""
+    found = []
+    for one in seen:
+        if not _MARK_NAME.search(one.topic.name) or one.facts["messages"] < 1:
+            continue
+        if one.topic.type == "std_msgs/msg/Bool":
+            found.append(EpisodeRule(by="marker", topic=one.topic.name))
+        for start, stop in _MARK_WORDS if one.topic.type == "std_msgs/msg/String" else ():
+            if {start, stop} <= set(one.words):
+                found.append(EpisodeRule(by="marker", topic=one.topic.name, start=start, stop=stop))
+                break
+    if len(found) == 1:
+        return found[0]
+    if found:
+        notes.append(
+            f"{', '.join(rule.topic for rule in found)} may mark episodes: each bag is one; choose in --mapping"
+        )
+    return EpisodeRule()

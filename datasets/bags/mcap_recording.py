@@ -1,0 +1,245 @@
+"""MCAP logs: every checksum is checked by the `mcap` library, then whole files are read by the faster `rosbags`.
+
+The file format is described at https://mcap.dev/spec. Schemas, channels and messages lie in chunks, each with a CRC;
+the summary behind them has another, and counts the chunks and the messages. A file is whole if its end is there, all
+CRCs fit and the counts are those of the summary. Any other file is read chunk by chunk, and damaged ones are left out.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import lz4.frame
+import zstandard
+from mcap.exceptions import EndOfFile, McapError
+from mcap.records import Channel, Chunk, Footer, MessageIndex, Metadata, Schema, Statistics
+from mcap.records import Message as McapMessage
+from mcap.stream_reader import StreamReader, breakup_chunk, get_chunk_data_stream
+from rosbags.rosbag2 import ReaderError
+from rosbags.rosbag2.storage_mcap import McapReader
+
+from ...errors import SourceError
+from .recording import Clamped, Loss, Message, Recording, Topic, allow_bytes, describe_error
+
+MAGIC_BYTES = 8
+FOOTER_BYTES = 1 + 8 + 8 + 8 + 4
+METADATA_NAME = "supple"
+"""Of the record that the writer leaves in a bag."""
+_LANGUAGES = {"ros2msg": "msg", "ros1msg": "msg", "ros2idl": "idl"}
+_DAMAGE = (
+    *(McapError, zstandard.ZstdError, struct.error, ValueError, RuntimeError, OverflowError, MemoryError),
+    *(LookupError, TypeError, AssertionError, EOFError),
+)
+"""What the libraries raise on damaged bytes."""
+
+
+class McapRecording(Recording):
+    """One MCAP file.
+
+    Raises:
+        SourceError: it is no MCAP file, or damaged in a way that puts every message in doubt.
+    """
+
+    def __init__(self, path: Path, format: str = "mcap") -> None:
+        self.path, self.format = path, format
+        self.loss = Loss()
+        self.embedded: dict[str, str] = {}
+        self._counts: Counter[int] | None = None
+        """Messages by channel as the summary says."""
+        self._schemas: dict[int, Schema] = {}
+        self._channels: dict[int, Channel] = {}
+        self._fast = self._check() and self._opens_fast()
+        if not self._fast:
+            for _ in self._salvage(Loss()):
+                pass
+        rows: dict[tuple[str, str], int] = {}
+        topics = []
+        self._rows: dict[int, int] = {}
+        for number, channel in sorted(self._channels.items()):
+            topic = self._describe(channel)
+            if (topic.name, topic.type) not in rows:
+                rows[topic.name, topic.type] = len(topics)
+                topics.append(topic)
+            self._rows[number] = rows[topic.name, topic.type]
+        self.topics = tuple(topics)
+
+    def _describe(self, channel: Channel) -> Topic:
+        schema = self._schemas.get(channel.schema_id)
+        if schema is None:
+            return Topic(channel.topic, "", channel.message_encoding, "", "")
+        name = schema.name if schema.name.count("/") != 1 else schema.name.replace("/", "/msg/")
+        return Topic(
+            channel.topic,
+            name,
+            channel.message_encoding,
+            schema.data.decode(errors="replace"),
+            _LANGUAGES.get(schema.encoding, ""),
+        )
+
+    def _check(self) -> bool:
+        """Reads every record and checks every checksum; True for a whole file with an index of its chunks."""
+        chunks = unchecked = loose = channels = 0
+        statistics: Statistics | None = None
+        footer: Footer | None = None
+        with self.path.open("rb") as file:
+            stream = Clamped(file)
+            reader = StreamReader(
+                cast(Any, stream), emit_chunks=True, validate_crcs=True, record_size_limit=stream.size
+            )
+            try:
+                for record in reader.records:
+                    if isinstance(record, Chunk):
+                        chunks += 1
+                        unchecked += record.uncompressed_crc == 0
+                        _require_chunk(record)
+                    elif isinstance(record, McapMessage):
+                        loose += 1
+                    elif isinstance(record, Metadata) and record.name == METADATA_NAME:
+                        self.embedded |= record.metadata
+                    elif isinstance(record, Statistics):
+                        statistics = record
+                    elif isinstance(record, Footer):
+                        footer = record
+                    self._learn(record)
+                channels = len(self._channels)
+                self._check_summary(stream, footer)
+            except _DAMAGE as error:
+                if chunks == loose == 0 and stream.tell() <= MAGIC_BYTES:
+                    raise SourceError(
+                        f"{self.path}: expected an MCAP file, got {describe_error(error)}; check the path"
+                    ) from error
+                if loose and "DataEnd" in str(error):
+                    raise SourceError(
+                        f"{self.path}: expected the checksum of its messages to fit, got {describe_error(error)}; "
+                        "nobody can say which messages are damaged: copy the bag again from the robot"
+                    ) from error
+                self.loss.add(_explain(error, stream))
+        self.checksums = not loose and not unchecked
+        if statistics is not None and not self.loss.reasons:
+            self._counts = Counter(statistics.channel_message_counts)
+            if statistics.chunk_count != chunks:
+                self.loss.add(f"expected {statistics.chunk_count} chunks, got {chunks}")
+        complete = statistics is not None and channels == statistics.channel_count
+        return complete and not self.loss.reasons and not loose and chunks > 0
+
+    def _check_summary(self, stream: Clamped, footer: Footer | None) -> None:
+        """Compares the CRC of the summary and the footer, which the library reads and does not check."""
+        if footer is None or footer.summary_crc == 0:
+            return
+        stream.seek(footer.summary_start or stream.size - MAGIC_BYTES - FOOTER_BYTES)
+        found = zlib.crc32(stream.read(stream.size - MAGIC_BYTES - 4 - stream.tell()))
+        if found != footer.summary_crc:
+            raise McapError(f"crc of the summary, expected: {footer.summary_crc}, calculated: {found}")
+
+    def _learn(self, record: object) -> None:
+        if isinstance(record, Schema):
+            self._schemas.setdefault(record.id, record)
+        elif isinstance(record, Channel):
+            self._channels.setdefault(record.id, record)
+
+    def messages(self, wanted: Collection[int]) -> Iterator[Message]:
+        """See `Recording.messages`."""
+        rows = {number: row for number, row in self._rows.items() if row in wanted}
+        if self._fast:
+            yield from self._read_fast(rows)
+            return
+        loss = Loss(list(self.loss.reasons))
+        for record in self._salvage(loss):
+            if record.channel_id in rows:
+                yield Message(rows[record.channel_id], record.log_time, record.data)
+        self.loss = loss
+
+    def _opens_fast(self) -> bool:
+        """Whether `rosbags` knows the file: it gives up where any schema is of another kind than those of ROS 2."""
+        reader = McapReader(self.path)
+        try:
+            reader.open()
+        except (ReaderError, *_DAMAGE):
+            return False
+        reader.close()
+        return True
+
+    def _read_fast(self, rows: dict[int, int]) -> Iterator[Message]:
+        reader = McapReader(self.path)
+        found = 0
+        try:
+            reader.open()
+            try:
+                connections = [one for one in reader.connections if one.id in rows]
+                for connection, log_time, payload in reader.messages(connections) if connections else ():
+                    found += 1
+                    yield Message(rows[connection.id], log_time, payload)
+            finally:
+                reader.close()
+        except (ReaderError, *_DAMAGE) as error:
+            raise SourceError(
+                f"{self.path}: expected chunks as their index says, got {describe_error(error)}; run mcap recover on it"
+            ) from error
+        expected = sum((self._counts or Counter())[number] for number in rows)
+        if found != expected:
+            self.loss.add(f"expected {expected} messages as the summary says, got {found}")
+            self.loss.messages = max(0, expected - found)
+
+    def _salvage(self, loss: Loss) -> Iterator[McapMessage]:
+        """Every message of every whole chunk, up to the first record that cannot be read; fills in the loss."""
+        found: Counter[int] = Counter()
+        lost_chunk = False
+        with self.path.open("rb") as file:
+            stream = Clamped(file)
+            reader = StreamReader(cast(Any, stream), emit_chunks=True, record_size_limit=stream.size)
+            try:
+                for record in reader.records:
+                    inner: list[Any] = [record]
+                    if isinstance(record, Chunk):
+                        lost_chunk = False
+                        try:
+                            _require_chunk(record)
+                            inner = breakup_chunk(record, validate_crc=True)
+                        except _DAMAGE as error:
+                            inner, lost_chunk = [], True
+                            loss.chunks += 1
+                            loss.add(describe_error(error) if str(error) else "a chunk is cut off")
+                    elif isinstance(record, MessageIndex) and lost_chunk and self._counts is None:
+                        loss.messages += len(record.records)
+                    for one in inner:
+                        self._learn(one)
+                        if isinstance(one, McapMessage):
+                            found[one.channel_id] += 1
+                            yield one
+            except _DAMAGE as error:
+                loss.add(_explain(error, stream))
+                loss.unread_bytes = max(0, stream.size - stream.tell())
+        if self._counts is not None:
+            loss.messages = sum((self._counts - found).values())
+
+
+def _explain(error: BaseException, stream: Clamped) -> str:
+    """Why reading stopped."""
+    if stream.tell() >= stream.size and isinstance(error, EndOfFile | struct.error):
+        return f"it is cut off: the file ends at byte {stream.size}, in the middle of a record"
+    return describe_error(error)
+
+
+def _require_chunk(chunk: Chunk) -> None:
+    """Checks size and CRC of a chunk, and that it is no bomb.
+
+    Raises:
+        ValueError: it is damaged, or declares more than it can hold; or as the libraries raise.
+    """
+    declared = chunk.uncompressed_size
+    if declared > allow_bytes(len(chunk.data)):
+        raise ValueError(f"a chunk of {len(chunk.data)} bytes declares {declared} bytes")
+    size = declared
+    if chunk.compression == "zstd":
+        size = zstandard.get_frame_parameters(chunk.data).content_size
+    elif chunk.compression == "lz4":
+        size = lz4.frame.get_frame_info(chunk.data)["content_size"]
+        if not size:  # not said: it is unpacked here no further than is declared
+            size = len(lz4.frame.LZ4FrameDecompressor().decompress(chunk.data, max_length=declared + 1))
+    if size not in (declared, zstandard.CONTENTSIZE_UNKNOWN) or get_chunk_data_stream(chunk, True)[1] != declared:
+        raise ValueError(f"a chunk declares {declared} bytes and holds others")

@@ -1,0 +1,67 @@
+"""Message types: from the definitions inside a bag, or those of ROS for bags that carry none."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
+
+from ...errors import SourceError
+from .recording import Topic, describe_error
+
+if TYPE_CHECKING:
+    from rosbags.typesys.store import Typestore
+
+MOST_DEFINITION = 2**18
+"""Characters of one definition: `rosbags` makes a program of it."""
+_IDL_MARK = "=" * 80 + "\n"
+
+
+def load_types(topic: Topic, where: str) -> Typestore:
+    """A store that knows the topic's type and what it is made of.
+
+    Args:
+        topic: Whose messages shall be decoded.
+        where: The bag, for the message.
+
+    Raises:
+        SourceError: the encoding or the definition cannot be read, or there is none of a type that ROS does not bring.
+    """
+    where = f"{where}: topic {topic.name}"
+    if topic.encoding not in ("cdr", "ros1"):
+        raise SourceError(f"{where}: expected messages in cdr or ros1, got {topic.encoding!r}; choose another topic")
+    if not topic.definition.strip():
+        standard = get_typestore(Stores.ROS1_NOETIC if topic.encoding == "ros1" else Stores.ROS2_HUMBLE)
+        if topic.type in standard.fielddefs:
+            return standard
+        raise SourceError(
+            f"{where}: expected a definition of {topic.type or 'its type'} in the bag, got an empty schema; record it "
+            "with a newer rosbag2, or choose another topic"
+        )
+    if len(topic.definition) > MOST_DEFINITION:
+        raise SourceError(
+            f"{where}: expected a definition of at most {MOST_DEFINITION} characters, got {len(topic.definition)}; "
+            "choose another topic"
+        )
+    try:
+        return _parse(topic.type, topic.definition, topic.language)
+    except (TypesysError, KeyError, ValueError, AttributeError, RecursionError, SyntaxError) as error:
+        raise SourceError(
+            f"{where}: expected a message definition of {topic.type}, got one that cannot be read "
+            f"({describe_error(error)}); choose another topic"
+        ) from error
+
+
+@lru_cache(maxsize=256)
+def _parse(type: str, definition: str, language: str) -> Typestore:
+    """A store of this definition; parsing takes longer than reading a small bag."""
+    store = get_typestore(Stores.EMPTY)
+    if language == "msg":
+        store.register(get_types_from_msg(definition, type))
+    else:
+        parts = definition.split(_IDL_MARK)
+        for text in [part.partition("\n")[2] for part in parts[1:]] if len(parts) > 1 else parts:
+            store.register(get_types_from_idl(text))
+    store.get_msgdef(type)
+    return store

@@ -1,0 +1,82 @@
+"""How good the log of an episode is: rates, jitter, gaps, age, saturation, and how far actions lead the motion.
+
+Legend: n messages of a topic within the episode, T steps, K axes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .mapping import NS
+
+Array = npt.NDArray[Any]
+MOST_LAG = 25
+"""Steps by which action and motion are moved against each other."""
+_LEAST_STEPS = 20
+_EDGE = 1e-6
+"""Share of an axis' range that counts as its limit."""
+
+
+def measure_topic(time: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Of the stamps of one topic, (n,), ns: rate (Hz), 99 % of jitter (s), share dropped, longest gap (s)."""
+    step = np.diff(time)
+    step = step[step > 0]
+    if not len(step):
+        return {"messages": len(time), "rate": 0.0, "jitter_p99": 0.0, "dropped": 0.0, "longest_gap": 0.0}
+    usual = float(np.median(step))
+    expected = 1 + (time[-1] - time[0]) / usual
+    return {
+        "messages": len(time),
+        "rate": _round(NS / usual),
+        "jitter_p99": _round(float(np.percentile(np.abs(step - usual), 99)) / NS),
+        "dropped": _round(max(0.0, 1.0 - len(time) / expected)),
+        "longest_gap": _round(float(step.max()) / NS),
+    }
+
+
+def measure_saturation(action: Array, low: Array, high: Array) -> float:
+    """Share of the steps (T, K) in which some axis is at one of these limits, (K,)."""
+    margin = _EDGE * np.where(np.isfinite(high - low), high - low, 1.0)
+    at_limit = ((action <= low + margin) | (action >= high - margin)) & (high > low)
+    return _round(float(at_limit.any(1).mean()))
+
+
+def measure_lag(action: Array, state: Array, *, velocity: bool = False) -> int | None:
+    """Steps by which the motion follows the action: where their changes correlate best, over all axes.
+
+    Negative where the motion comes first, which no robot does: then a clock or a latency is wrong. A lag of 0 or 1 is
+    usual for a robot that follows at once.
+
+    Args:
+        action: (T, K).
+        state: (T, K), the same axes.
+        velocity: Whether actions command the rate of the state.
+
+    Returns:
+        None for episodes that are too short, or without motion.
+    """
+    if len(action) < 2 * _LEAST_STEPS or not action.shape[1]:
+        return None
+    change = np.diff(state, axis=0)
+    drive = action[:-1] if velocity else np.diff(action, axis=0)
+    change, drive = (part - part.mean(0) for part in (change.astype(np.float64), drive.astype(np.float64)))
+    most = min(MOST_LAG, len(change) // 4)
+    scores = [_correlate(drive, change, lag) for lag in range(-most, most + 1)]
+    return None if not np.any(scores) else int(np.argmax(scores)) - most
+
+
+def _correlate(drive: Array, change: Array, lag: int) -> float:
+    """Mean correlation over the axes when the motion is moved back by `lag` steps."""
+    a = drive[max(0, -lag) : len(drive) - max(0, lag)]
+    b = change[max(0, lag) : len(change) - max(0, -lag)]
+    power = np.sqrt((a * a).sum(0) * (b * b).sum(0))
+    moving = power > 0
+    return float(((a * b).sum(0)[moving] / power[moving]).mean()) if moving.any() else 0.0
+
+
+def _round(value: float) -> float:
+    """Six significant digits: the record is part of a store's digest."""
+    return float(f"{value:.6g}")

@@ -1,0 +1,552 @@
+"""Reads bags of ROS 1 and 2 and MCAP logs as episodes of steps: the `Reader` of this format.
+
+Each bag is read once into one series per topic, on the disk where it is long; its steps are then computed block by
+block. Of several bags only one is held at a time, so they are read once to describe them and once more for the steps.
+Legend: T steps of one episode, K axes of a signal, E episodes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import SourceError
+from ...robots.spec import RobotSpec
+from ..episode import Episode, ReadOptions, SourceSpec
+from ..layout import find_missing
+from ..schema import Schema
+from .bag_files import find_bags, list_files, open_recording
+from .draft import Draft, draft_mapping
+from .embedded import Embedded, read_embedded
+from .mapping import NS, Mapping, Signal, load_mapping, write_mapping
+from .quality import measure_lag, measure_saturation, measure_topic
+from .recording import Recording
+from .series import TRAJECTORY, Request, Series, TopicReader, is_missing
+from .steps import NEVER, follow, runs_of, sample
+from .trajectory import TrajectoryReader
+
+Array = npt.NDArray[Any]
+Times = npt.NDArray[np.int64]
+BLOCK_STEPS = 65_536
+"""Steps that are computed at a time."""
+MOST_STEPS = 2**28
+"""Of one episode: more come from a stamp that is wrong by years."""
+_LOOK_AHEAD = 256
+"""Samples behind the last step that interpolation may look at."""
+
+
+def probe(path: Path) -> bool:
+    """Whether it is a bag, or a folder of bags; see `formats.Format`."""
+    try:
+        return bool(find_bags(path))
+    except SourceError:
+        return False
+
+
+def read(path: Path, options: ReadOptions, robot: RobotSpec | None = None) -> BagReader:
+    """See `formats.Format`."""
+    return BagReader(path, None if options.mapping is None else load_mapping(options.mapping), robot)
+
+
+class _Segment(NamedTuple):
+    """A stretch of a bag that steps may be made of; ns, both ends included."""
+
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was found on the way through all bags."""
+
+    lengths: list[int] = field(default_factory=list)
+    quality: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
+    losses: list[dict[str, Any]] = field(default_factory=list)
+    contents: dict[str, str] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
+    formats: dict[str, None] = field(default_factory=dict)
+
+
+class BagReader:
+    """Bags as a source of episodes.
+
+    Args:
+        path: A bag, or a folder of bags.
+        mapping: How topics become steps. None takes the one that Supple's writer left in the bag, else a draft.
+        spec: Robot that it was recorded on; the mapping must give its axes, units and period.
+    """
+
+    def __init__(self, path: str | Path, mapping: Mapping | None = None, spec: RobotSpec | None = None) -> None:
+        self._path, self._given, self._spec = Path(path), mapping, spec
+        self._last: tuple[Path, _Bag] | None = None
+
+    @property
+    def robot(self) -> RobotSpec | None:
+        """See `Reader.robot`: as the caller says, or Supple's writer left it in the bag."""
+        return self._spec or (self._stored.schema.robot if self._stored is not None else None)
+
+    @cached_property
+    def _bags(self) -> list[Path]:
+        return find_bags(self._path)
+
+    @cached_property
+    def _first(self) -> Recording:
+        return open_recording(self._bags[0])
+
+    @cached_property
+    def _stored(self) -> Embedded | None:
+        """What the bag says of the store that it was made of; None for another bag, or another mapping."""
+        return None if self._given is not None else read_embedded(self._first.embedded, str(self._bags[0]))
+
+    @cached_property
+    def _draft(self) -> Draft:
+        if self._given is not None:
+            return Draft(self._given, drafted=False)
+        if self._stored is not None:
+            return Draft(self._stored.mapping, drafted=False)
+        return draft_mapping(self._first, str(self._bags[0]))
+
+    @property
+    def mapping(self) -> Mapping:
+        """How topics become steps."""
+        return self._draft.mapping
+
+    def write_mapping(self) -> str:
+        """The mapping as a file to be looked at and changed, with what the bag leaves open at its head."""
+        draft = self._draft
+        asked = [f"TO DECIDE: {question}" for question in draft.questions]
+        return write_mapping(draft.mapping, (*asked, *draft.notes, *(f"{n}: {w}" for n, w in draft.contents.items())))
+
+    @cached_property
+    def _schema(self) -> Schema:
+        if self._stored is not None:
+            return self._stored.schema
+        schema = self.mapping.schema()
+        robot = self.robot
+        if robot is None:
+            return schema
+        near = round(robot.control_period * NS) == self.mapping.period_ns
+        return replace(schema, robot=robot, control_period=robot.control_period if near else schema.control_period)
+
+    def describe(self) -> SourceSpec:
+        """See `Reader.describe`. Reads every message of the topics that are used, and says what is wrong with them.
+
+        Raises:
+            SourceError: a bag cannot be read, or a topic, a field or an axis of the mapping is not in it.
+            ConfigError: the mapping does not fit the types of its topics.
+            SpecError: the robot has other axes, units or another period.
+        """
+        schema, tally = self._schema, self._tally
+        if not tally.lengths:
+            raise SourceError(
+                f"{self._path}: expected steps with all measurements and a command, got none "
+                f"({'; '.join(tally.notes) or 'no topic has two messages at once'}); compare the mapping with supple "
+                "inspect"
+            )
+        notes = (*self._draft.notes, *tally.notes)
+        return SourceSpec(
+            schema=schema,
+            episodes=len(tally.lengths),
+            rows=sum(tally.lengths),
+            provenance=self._provenance,
+            contents={**tally.contents, **self._draft.contents},
+            ignored=tally.ignored,
+            notes=notes,
+            questions=self._draft.questions,
+            losses=tuple(f"{loss['bag']}: {_describe_loss(loss)}" for loss in tally.losses),
+        )
+
+    def episodes(self) -> Iterator[Episode]:
+        """See `Reader.episodes`; raises as `describe`."""
+        for _, episode, _ in self._read_all(_Tally()):
+            yield episode
+
+    @cached_property
+    def _tally(self) -> _Tally:
+        tally = _Tally()
+        for name, episode, quality in self._read_all(tally):
+            tally.lengths.append(episode.length)
+            tally.quality.append({"bag": name, "steps": episode.length, **quality})
+        return tally
+
+    def _read_all(self, tally: _Tally) -> Iterator[tuple[str, Episode, dict[str, Any]]]:
+        for path in self._bags:
+            if self._last is None or self._last[0] != path:
+                self._last = None  # frees the other bag before this one is read
+                recording = self._first if path == self._bags[0] else open_recording(path)
+                self._last = (path, _Bag(path, recording, self.mapping))
+            bag = self._last[1]
+            name = path.name if len(self._bags) > 1 else ""
+            bag.report(tally, name)
+            for episode, quality in bag.cut(tally):
+                yield name, episode, quality
+
+    @cached_property
+    def _provenance(self) -> dict[str, Any]:
+        tally = self._tally
+        digest, size = hashlib.sha256(), 0
+        for bag in self._bags:
+            for file in list_files(bag):
+                name = "" if file == self._path else str(file.relative_to(self._path))
+                with file.open("rb") as stream:
+                    digest.update(f"{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+                size += file.stat().st_size
+        facts: dict[str, Any] = {
+            "format": ", ".join(tally.formats),
+            "bytes": size,
+            "sha256": digest.hexdigest(),
+            "mapping": _to_plain(asdict(self.mapping)),
+            "mapping_drafted": self._draft.drafted,
+            "quality": tally.quality,
+        }
+        return facts | ({"recovered": tally.losses} if tally.losses else {})
+
+
+class _Bag:
+    """One bag: its series, and the steps that they make.
+
+    Args:
+        path: The bag.
+        recording: The same, opened.
+        mapping: How topics become steps.
+    """
+
+    def __init__(self, path: Path, recording: Recording, mapping: Mapping) -> None:
+        self._path, self._mapping = path, mapping
+        requests = self._list_requests()
+        readers = {name: self._make_reader(recording, name, wanted) for name, wanted in requests.items()}
+        rows = {row: readers[topic.name] for row, topic in enumerate(recording.topics) if topic.name in readers}
+        for row, log_time, payload in recording.messages(rows):
+            rows[row].add(log_time, payload)
+        self.recording = recording
+        self.series: dict[str, Series] = {name: reader.finish() for name, reader in readers.items()}
+        self._columns = {
+            (name, request.field, request.axes): column
+            for name, wanted in requests.items()
+            for request, column in zip(wanted, self.series[name].values, strict=True)
+        }
+        self._require_axes(readers)
+        stored = read_embedded(recording.embedded, str(path))
+        self._terminated = stored is not None and stored.terminated
+        self._truncated = stored.truncated if stored is not None else True
+
+    def _list_requests(self) -> dict[str, tuple[Request, ...]]:
+        """Columns that are read, by topic."""
+        found: dict[str, dict[Request, None]] = {}
+        for signal in self._mapping.signal:
+            found.setdefault(signal.topic, {})[_request(signal)] = None
+        rule = self._mapping.episodes
+        if rule.by == "marker":
+            marks = Request(rule.field, ("mark",), (), "float64", (rule.start, rule.stop))
+            found.setdefault(rule.topic, {})[marks] = None
+        return {name: tuple(wanted) for name, wanted in found.items()}
+
+    def _make_reader(
+        self, recording: Recording, name: str, wanted: tuple[Request, ...]
+    ) -> TopicReader | TrajectoryReader:
+        topics = [topic for topic in recording.topics if topic.name == name]
+        if len(topics) != 1:
+            known = ", ".join(sorted(topic.name for topic in recording.topics)) or "(none)"
+            got = f"{len(topics)} types" if topics else "none"
+            raise SourceError(
+                f"{self._path}: topic {name}: expected one of one type, got {got}; choose among {known[:400]}"
+            )
+        kind = TrajectoryReader if topics[0].type == TRAJECTORY else TopicReader
+        return kind(topics[0], self._mapping.clock(name), wanted, str(self._path))
+
+    def _require_axes(self, readers: dict[str, Any]) -> None:
+        """Refuses an axis that no message has.
+
+        Raises:
+            SourceError: naming the axis, and the names that the topic has.
+        """
+        for signal in self._mapping.signal:
+            values = self._values(signal)
+            absent = np.ones(len(signal.axes), np.bool_)
+            for start in range(0, len(values), BLOCK_STEPS):
+                absent &= is_missing(values[start : start + BLOCK_STEPS]).all(0)
+                if not absent.any():
+                    break
+            else:
+                axis = int(np.flatnonzero(absent)[0])
+                element = signal.elements[axis] if signal.elements else signal.axes[axis]
+                reader = readers[signal.topic]
+                known = list(reader.names) or [f"{name} (0 to {most - 1})" for name, most in reader.lengths.items()]
+                raise SourceError(
+                    f"{self._path}: topic {signal.topic}: expected {element!r} in {signal.field or reader.topic.type}, "
+                    f"got none in any message; known are {', '.join(map(str, known))[:400] or '(nothing)'}"
+                )
+
+    def _values(self, signal: Signal) -> Array:
+        return self._columns[signal.topic, signal.field, signal.axes]
+
+    def report(self, tally: _Tally, name: str) -> None:
+        """Adds what is known of the bag as a whole."""
+        where = f"{name}: " if name else ""
+        tally.formats[self.recording.format] = None
+        for topic, series in self.series.items():
+            flaws, unit = series.flaws, f"{where}topic {topic}"
+            facts = measure_topic(series.time)
+            tally.contents[f"{where}{topic}"] = f"{len(series.time)} messages, {facts['rate']:g} Hz"
+            if flaws.backward:
+                tally.notes[
+                    f"{unit}: time runs back at {flaws.backward} messages, by up to {flaws.most_backward_ns / NS:g} s; "
+                    "they were sorted"
+                ] = None
+            if flaws.unstamped:
+                tally.notes[f"{unit}: {flaws.unstamped} messages have the stamp 0 and are left out"] = None
+            if flaws.repeated:
+                tally.notes[f"{unit}: {flaws.repeated} messages repeat the time of the one before"] = None
+        for one in self.recording.topics:
+            if one.name not in self.series:
+                tally.ignored[one.name] = f"{one.type or 'a topic without a type'} is in no signal of the mapping"
+        if not self.recording.checksums:
+            tally.notes[f"{where}the bag has no checksums: damaged numbers in it cannot be found"] = None
+        undecodable = {name: one.flaws.undecodable for name, one in self.series.items() if one.flaws.undecodable}
+        loss = self.recording.loss
+        reasons = [
+            *loss.reasons,
+            *(f"{count} messages of {name} are not of its type" for name, count in undecodable.items()),
+        ]
+        if reasons:
+            tally.losses.append(
+                {
+                    "bag": name or "bag",
+                    "messages_lost": loss.messages + sum(undecodable.values()),
+                    "chunks_lost": loss.chunks,
+                    "bytes_unread": loss.unread_bytes,
+                    "messages_read": sum(len(series.time) for series in self.series.values()),
+                    "reasons": reasons,
+                }
+            )
+
+    def cut(self, tally: _Tally) -> Iterator[tuple[Episode, dict[str, Any]]]:
+        """Every episode with a record of its quality."""
+        rule, short, invalid = self._mapping.episodes, 0, 0
+        segments = self._find_segments()
+        for number, segment in enumerate(segments):
+            grid = self._make_grid(segment)
+            if grid is None:
+                tally.notes["segments without a complete observation are left out"] = None
+                continue
+            start, steps = grid
+            arrays, valid = self._compute_steps(segment, start, steps)
+            keep = self._mapping.invalid == "keep"
+            runs = np.array([[0, steps]]) if keep else runs_of(valid)
+            invalid += int(steps - valid.sum())
+            for first, last in runs.tolist():
+                if last - first < rule.min_steps:
+                    short += 1
+                    continue
+                part = {name: array[first:last] for name, array in arrays.items()}
+                whole = number == len(segments) - 1 and last == steps
+                times = start + np.array([first, last - 1]) * self._mapping.period_ns
+                quality = self._measure(part, valid[first:last], _Segment(int(times[0]), int(times[1])))
+                yield Episode(part, self._terminated and whole, self._truncated or not whole), quality
+        if invalid:
+            what = "kept, with valid = 0" if self._mapping.invalid == "keep" else "cut out"
+            tally.notes[f"{invalid} steps without a recent measurement or a command are {what}"] = None
+        if short:
+            tally.notes[f"{short} stretches of less than {rule.min_steps} steps are left out"] = None
+
+    def _find_segments(self) -> list[_Segment]:
+        rule = self._mapping.episodes
+        used = [self.series[signal.topic].time for signal in self._mapping.observations]
+        begin, end = min(int(time[0]) for time in used), max(int(time[-1]) for time in used)
+        if rule.by == "bag":
+            return [_Segment(begin, end)]
+        if rule.by == "table":
+            return [_Segment(begin + round(first * NS), begin + round(last * NS)) for first, last in rule.table]
+        if rule.by == "gap":
+            times = np.unique(np.concatenate(used))
+            cuts = np.flatnonzero(np.diff(times) > round(rule.max_gap * NS))
+            starts, ends = times[np.concatenate(([0], cuts + 1))], times[np.concatenate((cuts, [len(times) - 1]))]
+            return [_Segment(int(first), int(last)) for first, last in zip(starts, ends, strict=True)]
+        marks = self.series[rule.topic]
+        column = self._columns[rule.topic, rule.field, ("mark",)][:, 0]
+        marked = ~np.isnan(column)
+        time, value = marks.time[marked], column[marked]
+        following = np.append(time[1:] - 1, end)
+        return [
+            _Segment(int(first), int(last))
+            for first, last in zip(time[value == 1.0], following[value == 1.0], strict=True)
+            if first <= last
+        ]
+
+    def _slice(self, signal: Signal, segment: _Segment) -> tuple[Times, Array]:
+        time = self.series[signal.topic].time
+        low, high = np.searchsorted(time, segment.start, "left"), np.searchsorted(time, segment.end, "right")
+        return time[low:high], self._values(signal)[low:high]
+
+    def _make_grid(self, segment: _Segment) -> tuple[int, int] | None:
+        """First time (ns) and number of steps; None without one complete observation."""
+        start, end = segment.start, segment.start
+        for signal in self._mapping.observations:
+            time, values = self._slice(signal, segment)
+            first = _find_complete(time, values)
+            if first is None:
+                return None
+            start, end = max(start, first), max(end, int(time[-1]))
+        ahead = self._mapping.action_source != "command"
+        steps = (end - start) // self._mapping.period_ns + 1 - ahead
+        if steps > MOST_STEPS:
+            raise SourceError(
+                f"{self._path}: expected an episode of at most {MOST_STEPS} steps, got {steps} over "
+                f"{(end - start) / NS:g} s; give another period, clock or rule of episodes"
+            )
+        return (start, steps) if steps > 0 else None
+
+    def _compute_steps(self, segment: _Segment, start: int, steps: int) -> tuple[dict[str, Array], Array]:
+        """All arrays of the store for one segment, and which steps are valid, (T,)."""
+        mapping, period = self._mapping, self._mapping.period_ns
+        features = mapping.features()
+        arrays = {one.name: np.empty((steps, len(one.axes)), one.dtype) for one in features}
+        valid, age = np.ones(steps, np.bool_), np.zeros(steps, np.int64)
+        for feature in features:
+            offset = 0
+            for signal in mapping.parts()[feature.name]:
+                width = len(signal.axes)
+                target = arrays[feature.name][:, offset : offset + width]
+                self._fill(signal, segment, start + period * np.arange(steps, dtype=np.int64), target, valid, age)
+                offset += width
+            bad = find_missing(arrays[feature.name][valid])
+            if bad is not None:
+                raise SourceError(
+                    f"{self._path}: expected finite {feature.dtype} values for {feature.name}, got "
+                    f"{arrays[feature.name][valid][bad]} in step {bad}; choose another dtype, or leave the axis out"
+                )
+            if not feature.shape:
+                arrays[feature.name] = arrays[feature.name][:, 0]
+        extras: dict[str, Array] = {
+            "valid": valid.astype(np.uint8),
+            "age": (age / NS).astype(np.float32),
+            "time": start + period * np.arange(steps, dtype=np.int64),
+        }
+        return arrays | {name: extras[name] for name in mapping.extras}, valid
+
+    def _fill(self, signal: Signal, segment: _Segment, grid: Times, target: Array, valid: Array, age: Times) -> None:
+        """Writes one signal into its columns, and what it says of validity and age."""
+        mapping = self._mapping
+        time, values = self._slice(signal, segment)
+        most_age = mapping.clock(signal.topic).max_age
+        command = mapping.is_command(signal)
+        if command and self.recording_type(signal.topic) == TRAJECTORY:
+            signal = replace(signal, interpolate="linear")
+        most_gap = None if most_age is None or command else round(most_age * NS)
+        ahead = mapping.period_ns if signal.feature == "action" and not command else 0
+        oldest = 0
+        for low in range(0, len(grid), BLOCK_STEPS):
+            block = slice(low, low + BLOCK_STEPS)
+            steps = grid[block] + ahead
+            high = int(np.searchsorted(time, steps[-1], "right")) + _LOOK_AHEAD
+            now = sample(signal, time[oldest:high], values[oldest:high], steps, most_gap)
+            if command:
+                numbers, known = follow(signal, now)
+            else:
+                numbers, known = now.values, now.age != NEVER
+                if most_gap is not None:
+                    known = known & (now.age <= most_gap)
+                if not ahead:
+                    age[block] = np.maximum(age[block], np.where(now.age == NEVER, 0, now.age))
+            if ahead and mapping.action_source == "delta":
+                before = sample(signal, time[oldest:high], values[oldest:high], grid[block], most_gap)
+                numbers = numbers - before.values
+                if signal.interpolate == "angle":
+                    numbers = (numbers + np.pi) % (2 * np.pi) - np.pi
+                oldest += before.oldest
+            else:
+                oldest += now.oldest
+            with np.errstate(over="ignore"):
+                target[block] = numbers
+            valid[block] &= known
+
+    def recording_type(self, topic: str) -> str:
+        """Message type of a topic."""
+        return next(one.type for one in self.recording.topics if one.name == topic)
+
+    def _measure(self, arrays: dict[str, Array], valid: Array, span: _Segment) -> dict[str, Any]:
+        """The record of one episode; see `quality`."""
+        topics = {}
+        for name in sorted({signal.topic for signal in self._mapping.signal}):
+            time = self.series[name].time
+            low, high = np.searchsorted(time, span.start, "left"), np.searchsorted(time, span.end, "right")
+            topics[name] = measure_topic(np.asarray(time[low:high]))
+        facts: dict[str, Any] = {"topics": topics, "valid": round(float(valid.mean()), 6)}
+        if "age" in arrays:
+            facts["age_mean"], facts["age_max"] = (round(float(f(arrays["age"])), 6) for f in (np.mean, np.max))
+        if "action" not in arrays or arrays["action"].ndim != 2:
+            return facts
+        action = arrays["action"]
+        facts["saturation"] = measure_saturation(action, action.min(0), action.max(0))
+        lag = self._measure_lag(arrays)
+        return facts if lag is None else facts | {"lag_steps": lag}
+
+    def _measure_lag(self, arrays: dict[str, Array]) -> int | None:
+        """Lag between the axes of action and observation that have the same name or the same element."""
+        if self._mapping.action_source != "command":
+            return None
+        places: dict[str, tuple[int, str]] = {}
+        column = 0
+        for signal in self._mapping.parts().get("observation", []):
+            for axis, element, unit in zip(signal.axes, signal.elements or signal.axes, signal.units, strict=True):
+                if signal.field.rpartition(".")[2] not in ("velocity", "effort"):
+                    places.setdefault(element, (column, unit))
+                places[axis] = (column, unit)
+                column += 1
+        pairs, rates = [], set()
+        column = 0
+        for signal in self._mapping.parts()["action"]:
+            for axis, element, unit in zip(signal.axes, signal.elements or signal.axes, signal.units, strict=True):
+                place = places.get(axis, places.get(element))
+                if place is not None:
+                    pairs.append((column, place[0]))
+                    rates.add(unit == f"{place[1]}/s")
+                column += 1
+        if not pairs or len(rates) > 1:
+            return None
+        actions, states = zip(*pairs, strict=True)
+        observation = arrays["observation"].reshape(len(arrays["observation"]), -1)
+        return measure_lag(arrays["action"][:, list(actions)], observation[:, list(states)], velocity=rates == {True})
+
+
+def _request(signal: Signal) -> Request:
+    kind = np.dtype(signal.dtype).kind
+    return Request(signal.field, signal.axes, signal.elements, {"f": "float64", "i": "int64", "u": "uint64"}[kind])
+
+
+def _find_complete(time: Times, values: Array) -> int | None:
+    """First time at which every axis has had a value, ns."""
+    seen = np.zeros(values.shape[1], np.bool_)
+    for start in range(0, len(values), BLOCK_STEPS):
+        so_far = seen | np.logical_or.accumulate(~is_missing(values[start : start + BLOCK_STEPS]), 0)
+        whole = so_far.all(1)
+        if whole.any():
+            return int(time[start + int(np.argmax(whole))])
+        seen = so_far[-1]
+    return None
+
+
+def _describe_loss(loss: dict[str, Any]) -> str:
+    """One line."""
+    lost = f"{loss['messages_lost'] or 'an unknown number of'} messages"
+    more = "".join(
+        f", {loss[name]} {what}"
+        for name, what in (("chunks_lost", "chunks"), ("bytes_unread", "bytes unread"))
+        if loss[name]
+    )
+    return f"recovered {loss['messages_read']} messages, lost {lost}{more}: {'; '.join(loss['reasons'])}"
+
+
+def _to_plain(value: Any) -> Any:
+    """JSON values: lists for tuples."""
+    if isinstance(value, dict):
+        return {key: _to_plain(item) for key, item in value.items()}
+    return [_to_plain(item) for item in value] if isinstance(value, tuple) else value

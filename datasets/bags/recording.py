@@ -1,0 +1,129 @@
+"""One bag as its messages: the topics, the payloads in the order of the file, and a count of what could not be read.
+
+A recording is opened read-only. What it holds is decoded by the library of its container: `mcap` (which checks the
+checksums), SQLite, and `rosbags` for ROS 1. A bag that its recorder never closed, or that was damaged since, is read as
+far as that is possible; its `loss` then says what is missing, and nobody can take it for a whole one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import IO, NamedTuple
+
+MOST_RATIO = 200
+"""Bytes that one compressed byte may stand for; motion shrinks to a twentieth at best, a bomb to a thousandth."""
+FLOOR_BYTES = 2**20
+"""What may be unpacked whatever the ratio."""
+
+
+class Topic(NamedTuple):
+    """One topic with one message type."""
+
+    name: str
+    type: str
+    """Such as `sensor_msgs/msg/JointState`."""
+    encoding: str
+    """Of the payloads: `cdr` or `ros1`, or one that cannot be decoded here."""
+    definition: str
+    """Text of the message definition; empty where the bag has none."""
+    language: str
+    """Of the definition: `msg` or `idl`; empty where there is none."""
+
+
+class Message(NamedTuple):
+    """One message."""
+
+    topic: int
+    """Index into the topics of its recording."""
+    log_time: int
+    """When the recorder received it, ns."""
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Loss:
+    """What of a recording could not be read. Complete once its messages were read to the end."""
+
+    reasons: list[str] = field(default_factory=list)
+    """Why it is not whole; empty for a whole recording."""
+    messages: int = 0
+    """How many messages are known to be missing; more may be."""
+    chunks: int = 0
+    """Blocks of messages that are damaged and were left out."""
+    unread_bytes: int = 0
+    """Bytes behind the point where reading had to stop."""
+
+    def add(self, reason: str) -> None:
+        """Notes a reason once."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+
+
+class Recording(ABC):
+    """One bag, opened; `messages` may be called any number of times."""
+
+    format: str
+    """Such as `rosbag2-mcap`."""
+    topics: tuple[Topic, ...]
+    loss: Loss
+    checksums: bool
+    """Whether checksums cover all payloads."""
+    embedded: dict[str, str]
+    """What the writer of `supple export-bag` left in the bag; empty in other bags."""
+
+    @abstractmethod
+    def messages(self, wanted: Collection[int]) -> Iterator[Message]:
+        """The messages of the topics with these indices, in the order of the file.
+
+        Raises:
+            SourceError: they cannot be read at all.
+        """
+
+
+class Clamped:
+    """A file from which no read takes more than there is, whatever length a damaged record asks for."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.size = os.fstat(stream.fileno()).st_size
+
+    def read(self, length: int) -> bytes:
+        """At most `length` bytes; fewer at the end of the file."""
+        return self._stream.read(max(0, min(length, self.size - self._stream.tell())))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of a file, but never beyond its end."""
+        base = (0, self._stream.tell(), self.size)[whence]
+        return self._stream.seek(max(0, min(base + offset, self.size)))
+
+    def tell(self) -> int:
+        """Where the next read starts."""
+        return self._stream.tell()
+
+    def readline(self) -> bytes:
+        """Up to and including the next line feed."""
+        return self._stream.readline(256)
+
+
+def make_scratch(owner: object) -> Path:
+    """A temporary folder that goes when its owner does."""
+    folder = Path(mkdtemp(prefix="supple-bag-"))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def describe_error(error: BaseException) -> str:
+    """One line on what a library said."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:160]
+
+
+def allow_bytes(compressed: int) -> int:
+    """How many bytes `compressed` bytes may unpack to."""
+    return FLOOR_BYTES + MOST_RATIO * compressed

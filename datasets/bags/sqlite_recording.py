@@ -1,0 +1,107 @@
+"""ROS 2 bags in SQLite: the rows of the tables `topics`, `message_definitions` and `messages`, read in bulk.
+
+The file has no checksums: SQLite finds a damaged structure, and nothing finds a damaged payload. A recorder that
+was killed leaves a journal beside the file; SQLite plays it back in a copy, since a source is never written to.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+from ...errors import FormatError, SourceError
+from .recording import Loss, Message, Recording, Topic, describe_error, make_scratch
+
+_JOURNALS = ("-wal", "-journal")
+_ROWS = 4096
+"""Rows that are taken from SQLite at a time."""
+_LANGUAGES = {"ros2msg": "msg", "ros2idl": "idl"}
+
+
+class SqliteRecording(Recording):
+    """One `.db3` file; see `McapRecording` for errors.
+
+    Args:
+        path: The file.
+        unpack: Undoes the compression of each payload.
+    """
+
+    format = "rosbag2-sqlite3"
+    checksums = False
+
+    def __init__(self, path: Path, unpack: Callable[[bytes], bytes] | None = None) -> None:
+        self.path, self._unpack = path, unpack
+        self.loss = Loss()
+        self.embedded = {}
+        self._file = self._play_back()
+        self._ids: dict[int, int] = {}
+        try:
+            with closing(self._connect()) as base:
+                self.topics = tuple(self._read_topics(base))
+                ((verdict,),) = base.execute("PRAGMA quick_check(1)").fetchall() or [("ok",)]
+                if verdict != "ok":
+                    self.loss.add(f"SQLite finds it damaged: {' '.join(str(verdict).split())[:120]}")
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            if not hasattr(self, "topics"):
+                raise SourceError(
+                    f"{path}: expected a ROS 2 bag, got an SQLite file that cannot be read ({describe_error(error)}); "
+                    "run sqlite3 with .recover on it"
+                ) from error
+            self.loss.add(describe_error(error))
+
+    def _play_back(self) -> Path:
+        """The file itself, or a copy in which SQLite may play back the journal of a recorder that was killed."""
+        journals = [Path(f"{self.path}{end}") for end in _JOURNALS]
+        journals = [journal for journal in journals if journal.is_file() and journal.stat().st_size]
+        if not journals:
+            return self.path
+        self.loss.add(f"its recorder was killed: it left {journals[0].name}")
+        copy = make_scratch(self)
+        for file in (self.path, *journals):
+            shutil.copyfile(file, copy / file.name)
+        return copy / self.path.name
+
+    def _connect(self) -> sqlite3.Connection:
+        mode = "ro&immutable=1" if self._file == self.path else "rw"
+        return sqlite3.connect(f"file:{quote(str(self._file))}?mode={mode}", uri=True)
+
+    def _read_topics(self, base: sqlite3.Connection) -> Iterator[Topic]:
+        tables = {name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not {"topics", "messages"} <= tables:
+            raise FormatError(
+                f"{self.path}: expected the tables of a ROS 2 bag, got {', '.join(sorted(tables)) or 'none'}; check "
+                "the path",
+                "an SQLite data base of another program",
+                True,
+            )
+        definitions = {}
+        if "message_definitions" in tables:
+            rows = base.execute("SELECT topic_type, encoding, encoded_message_definition FROM message_definitions")
+            definitions = {kind: (text, _LANGUAGES.get(encoding, "")) for kind, encoding, text in rows}
+        query = "SELECT id, name, type, serialization_format FROM topics ORDER BY id"
+        for row, (number, name, kind, encoding) in enumerate(base.execute(query)):
+            self._ids[number] = row
+            yield Topic(name, kind, encoding, *definitions.get(kind, ("", "")))
+
+    def messages(self, wanted: Collection[int]) -> Iterator[Message]:
+        """See `Recording.messages`."""
+        ids = {number: row for number, row in self._ids.items() if row in wanted}
+        marks = ",".join("?" * len(ids))
+        query = f"SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({marks}) ORDER BY id"
+        unpack = self._unpack or bytes
+        with closing(self._connect()) as base:
+            try:
+                cursor = base.execute(query, tuple(ids))
+                while rows := cursor.fetchmany(_ROWS):
+                    for number, log_time, payload in rows:
+                        try:
+                            yield Message(ids[number], int(log_time), unpack(payload))
+                        except (TypeError, ValueError) as error:
+                            self.loss.messages += 1
+                            self.loss.add(f"a row that is no message: {describe_error(error)}")
+            except sqlite3.Error as error:
+                self.loss.add(f"SQLite stopped: {describe_error(error)}")
