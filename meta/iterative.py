@@ -1,7 +1,7 @@
 """The frame of learners that train in iterations, each of which collects and then learns from what it collected.
 
-A learner says what it trains, what it collects, how it learns and which tensors are its state. Its loop, its clocks, its
-random generators and its checkpoints stand here.
+A learner says what it trains, what it collects, how it learns and which tensors are its state. Loop, clocks, random
+generators and checkpoints of all of them stand here.
 
 Axes: R rows, N train tasks, G goal.
 """
@@ -77,7 +77,7 @@ class IterativeLearner(ABC, Generic[Config, Batch]):
             ConfigError: The robot has too few rows, or the config does not fit robot and goals.
         """
         self.space, self.robot, self.goals, self.config = space, robot, goals, config
-        self.device = torch.device(device)
+        self.seed, self.device = seed, torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         self.iteration = 0
@@ -156,7 +156,7 @@ class IterativeLearner(ABC, Generic[Config, Batch]):
             "rng": self.rng.bit_generator.state,
             "config": asdict(self.config),
         }
-        return {name: value.detach() for name, value in tensors.items()}, facts
+        return {name: value.detach().contiguous() for name, value in tensors.items()}, facts
 
     def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """See `MetaLearner.load_state`.
@@ -182,12 +182,16 @@ class IterativeLearner(ABC, Generic[Config, Batch]):
         if self.robot.rows < rows:
             raise ConfigError(
                 f"{self.name}: expected {rows} robot rows for {counted}, got {self.robot.rows}; make a robot of more "
-                f"rows or lower {counted}"
+                "rows or ask for fewer"
             )
 
     def draw_tasks(self, count: int) -> NDArray[np.int64]:
         """Indices of this many train tasks, without replacement where there are enough."""
         return self.rng.choice(len(self.goals), count, replace=count > len(self.goals))
+
+    def shuffle(self, count: int) -> Tensor:
+        """The numbers below `count` in an order drawn anew, on the device."""
+        return torch.randperm(count, generator=self.generator, device=self.device)
 
     def play(self, choose: Choose, goals: NDArray[np.float32], *, stop_at_goal: bool = True) -> Episodes:
         """One episode in each of the first R rows, counted; goals are (R, G), see `collect`."""
@@ -210,9 +214,19 @@ class IterativeLearner(ABC, Generic[Config, Batch]):
 
 
 def mean_metrics(updates: Iterable[dict[str, Tensor]]) -> dict[str, float]:
-    """Runs all updates, each of which gives the same metrics; returns the means over them."""
+    """Runs some updates, each of which gives the same metrics; returns the means over them."""
     total: dict[str, list[Tensor]] = {}
     for metrics in updates:
         for name, value in metrics.items():
             total.setdefault(name, []).append(value)
     return {name: float(torch.stack(values).mean()) for name, values in total.items()}
+
+
+def running_means(updates: Iterable[dict[str, Tensor]]) -> dict[str, float]:
+    """The same of any number of updates: no value is kept. A mean is over the updates that gave the metric."""
+    total: dict[str, tuple[Tensor, int]] = {}
+    for metrics in updates:
+        for name, value in metrics.items():
+            before, count = total.get(name, (torch.zeros_like(value), 0))
+            total[name] = (before + value, count + 1)
+    return {name: float(value) / count for name, (value, count) in total.items()}

@@ -99,11 +99,9 @@ class DistralLearner(IterativeLearner[DistralConfig, TaskBatch]):
         )
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors, owned = {}, {"params": self.params, "centroid": self.centroid}
-        for owner, params in owned.items():
-            contiguous = {name: value.contiguous() for name, value in params.items()}
-            tensors |= join_parts(**{owner: contiguous | self.moments[owner].tensors()})
-        return tensors, {"updates": {owner: moments.steps for owner, moments in self.moments.items()}}
+        owned = {"params": self.params, "centroid": self.centroid}
+        kept = {owner: params | self.moments[owner].tensors() for owner, params in owned.items()}
+        return join_parts(**kept), {"updates": {owner: moments.steps for owner, moments in self.moments.items()}}
 
     def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         found, moments = {}, {}

@@ -71,8 +71,7 @@ class PpoLearner(IterativeLearner[PpoConfig, TaskBatch]):
         )
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        params = {name: value.contiguous() for name, value in self.params.items()}
-        return join_parts(params=params) | self.moments.tensors(), {"updates": self.moments.steps}
+        return join_parts(params=self.params) | self.moments.tensors(), {"updates": self.moments.steps}
 
     def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         params = clone_like(self.params, named_part(tensors, "params."))

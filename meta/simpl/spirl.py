@@ -10,7 +10,6 @@ Axes: R rows, each a task of its own, r rows still running, Z latent, N train ta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import RunError
-from ...robots.robot import RobotBatch
 from ...skills.gaussian import Gaussian
 from ..collect import Episodes, Seen
 from ..rehearsal import Rehearsal
@@ -116,39 +114,11 @@ class SpirlAgent:
             raise RunError(f"SPiRL agent: expected a whole state, got {error}; begin the task again") from error
 
 
-class SpirlLearner:
-    """Has nothing to meta-train; `train` rehearses some train tasks."""
+class SpirlLearner(Rehearsal):
+    """Has nothing to meta-train; it rehearses the first train tasks, an episode of each in an iteration."""
 
-    def __init__(
-        self,
-        space: ActionSpace,
-        robot: RobotBatch,
-        goals: NDArray[np.float32],
-        config: SpirlConfig,
-        *,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        """Begins the rehearsed tasks.
-
-        Args:
-            space: Skills, raw or unit actions.
-            robot: At least `config.tasks` rows, or as many as there are goals.
-            goals: Train goals, shape (N, G).
-            config: See `SpirlConfig`.
-            seed: Seed of weights, exploration, minibatches and resets.
-            device: Where the networks live.
-
-        Raises:
-            ConfigError: There are too few robot rows.
-        """
-        self.config, self.space, self.robot, self.goals = config, space, robot, goals
-        self.device = torch.device(device)
-        rehearsed = goals[: config.tasks]
-        agent = self.agent(seed=seed)
-        self._rehearsal = Rehearsal(
-            "SPiRL", agent, space, robot, rehearsed, config.iterations, seed, device=self.device
-        )
+    name = "SPiRL"
+    config: SpirlConfig
 
     @property
     def observation_dim(self) -> int:
@@ -159,6 +129,9 @@ class SpirlLearner:
     def decisions(self) -> int:
         """Most decisions in an episode, K."""
         return math.ceil(self.robot.spec.episode_steps / self.space.horizon)
+
+    def _rehearsed(self) -> tuple[SpirlAgent, NDArray[np.float32]]:
+        return self.agent(seed=self.seed), self.goals[: self.config.tasks]
 
     def agent(self, *, greedy: bool = False, seed: int = 0) -> SpirlAgent:
         """An agent that learns from scratch; see `SpirlAgent`."""
@@ -171,19 +144,3 @@ class SpirlLearner:
             seed=seed,
             device=self.device,
         )
-
-    def train(self) -> Iterator[dict[str, float]]:
-        """See `MetaLearner.train`; an episode of each rehearsed task is one iteration."""
-        return self._rehearsal.train()
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """See `MetaLearner.state`."""
-        return self._rehearsal.state()
-
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """See `MetaLearner.load_state`.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        self._rehearsal.load_state(tensors, facts)
