@@ -17,22 +17,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import RunError
 from ...skills.gaussian import Gaussian
 from ..collect import Episodes, Seen
 from ..rehearsal import Rehearsal
+from ..row_agent import RowAgent
 from ..space import ActionSpace
-from ..state import named_part
+from ..state import join_parts, named_part
 from .config import SpirlConfig
 from .finetune import Finetuner
 from .task_tuners import TaskTuners
 
 
-class SpirlAgent:
+class SpirlAgent(RowAgent):
     """Acts in R rows; each has a policy and critics of its own, and learns from every episode."""
 
-    rollouts = 1
-    """Each row learns for itself."""
+    name = "SPiRL agent"
 
     def __init__(
         self,
@@ -58,29 +57,25 @@ class SpirlAgent:
             seed: Seed of weights, exploration and minibatches.
             device: Where the networks live.
         """
-        self._decisions, self._greedy, self._device = decisions, greedy, torch.device(device)
+        super().__init__(space, torch.Generator(device).manual_seed(seed), greedy=greedy)
+        self._decisions = decisions
 
         def start(tuner: Finetuner) -> None:
             if first is not None:
                 tuner.load_state_dict(first)
 
         self._tuners = TaskTuners(space, observation_dim, config.hidden, config.finetune, start=start, seed=seed)
-        self.generator = torch.Generator(self._device).manual_seed(seed)
-        """Draws the actions."""
 
     @property
     def tuners(self) -> list[Finetuner | None]:
         """Policy and critics of each row."""
         return self._tuners.tuners
 
-    def begin_task(self, rows: int) -> None:
-        """Forgets everything: fresh networks in R rows."""
-        self._tuners.begin_task(rows)
-        for row in range(rows):
-            self._tuners.begin(row, torch.zeros(0, device=self._device), self._decisions)
-
-    def begin_episode(self) -> None:
-        """Nothing changes between episodes."""
+    def _begin(self, tasks: int) -> None:
+        """Fresh networks in each row."""
+        self._tuners.begin_task(tasks)
+        for row in range(tasks):
+            self._tuners.begin(row, torch.zeros(0, device=self.device), self._decisions)
 
     @torch.no_grad()
     def act(self, seen: Seen) -> Tensor:
@@ -92,26 +87,12 @@ class SpirlAgent:
         """Learns from the episode of each row."""
         self._tuners.observe(episodes)
 
-    def adapt(self) -> None:
-        """Nothing: it learns while it observes."""
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Networks, optimisers and episodes of every row, and the random generator."""
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, facts = self._tuners.state()
-        tensors = {f"tuner.{name}": value.clone() for name, value in tensors.items()}
-        return {**tensors, "generator": self.generator.get_state()}, {"tuners": facts}
+        return join_parts(tuner=tensors), {"tuners": facts}
 
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        try:
-            self._tuners.load_state(named_part(tensors, "tuner."), facts["tuners"])
-            self.generator.set_state(tensors["generator"].cpu())
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"SPiRL agent: expected a whole state, got {error}; begin the task again") from error
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self._tuners.load_state(named_part(tensors, "tuner."), facts["tuners"])
 
 
 class SpirlLearner(Rehearsal):
