@@ -267,7 +267,7 @@ def main() -> None:
     began = time.perf_counter()
     space = make_space()
     config = SimplConfig()
-    records = measure_collection(space, SimplAgent(space, 4, config, 0))
+    records = measure_collection(space, SimplAgent(space, 4, config, torch.Generator().manual_seed(0)))
     learners = make_learners(space, config)
     for threads in (1, 2):
         records += measure_update(learners, threads)

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import RunError
 from .collect import Episodes, Seen
+from .row_agent import RowAgent
 from .space import ActionSpace, ChoiceSpace
 
 
-class RandomAgent:
+class RandomAgent(RowAgent):
     """Chooses uniformly among named choices, and from the prior of any other space."""
+
+    name = "random agent"
 
     def __init__(
         self,
@@ -34,44 +36,24 @@ class RandomAgent:
             seed: Of the draws.
             device: Where observations come from.
         """
-        self._space, self._rollouts = space, rollouts
-        self._generator = torch.Generator(device).manual_seed(seed)
+        super().__init__(space, torch.Generator(device).manual_seed(seed), rollouts=rollouts)
 
-    @property
-    def rollouts(self) -> int:
-        """See `AdaptiveAgent.rollouts`."""
-        return self._rollouts
-
-    def begin_task(self, rows: int) -> None:
+    def _begin(self, tasks: int) -> None:
         """Nothing to forget."""
-
-    def begin_episode(self) -> None:
-        """Nothing changes."""
 
     def act(self, seen: Seen) -> Tensor:
         """A latent for each running row, shape (r, Z)."""
         if isinstance(self._space, ChoiceSpace):
             shape, device = (len(seen.observation), 1), seen.observation.device
-            return torch.randint(self._space.count, shape, generator=self._generator, device=device).float()
-        noise = torch.empty_like(seen.prior.loc).normal_(generator=self._generator)
+            return torch.randint(self._space.count, shape, generator=self.generator, device=device).float()
+        noise = torch.empty_like(seen.prior.loc).normal_(generator=self.generator)
         return seen.prior.loc + seen.prior.scale * noise
 
     def observe(self, episodes: Episodes) -> None:
         """Nothing is learned."""
 
-    def adapt(self) -> None:
-        """Nothing is learned."""
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return {}, {}
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The random generator."""
-        return {"generator": self._generator.get_state()}, {}
-
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on where `state` was taken.
-
-        Raises:
-            RunError: The state lacks the generator.
-        """
-        if "generator" not in tensors:
-            raise RunError(f"random agent: expected the tensor generator, got {sorted(tensors)}; begin the task again")
-        self._generator.set_state(tensors["generator"].cpu())
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """All of its state is the generator."""

@@ -1,14 +1,44 @@
-"""Optimisers and episodes as named tensors, so that a checkpoint is one flat table of tensors and a JSON record."""
+"""Networks, optimisers and episodes as named tensors: a checkpoint is one flat table of tensors and a JSON record."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from ..errors import RunError
 from ..skills.gaussian import Gaussian
 from .collect import Episodes
+
+
+@contextmanager
+def refuse_parts(where: str, remedy: str) -> Iterator[None]:
+    """Loading that ends in a RunError where the state lacks a part or belongs to other sizes."""
+    try:
+        yield
+    except RunError:
+        raise  # of a part that says itself what it lacks
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(f"{where}: expected a whole state, got {error}; {remedy}") from error
+
+
+def join_parts(**parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One table of the tensors of all parts, by `<part>.<name>`."""
+    return {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
+
+
+def clone_like(like: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of the tensors that have the names of `like`, in its shapes; KeyError and RuntimeError where none fits."""
+    return {name: tensors[name].clone().view_as(value) for name, value in like.items()}
+
+
+@torch.no_grad()
+def copy_into(target: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Overwrites tensors in place by those of the same names; KeyError and RuntimeError where none fits."""
+    for name, value in target.items():
+        value.copy_(tensors[name].view_as(value))
 
 
 def named_part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

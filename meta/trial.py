@@ -87,6 +87,13 @@ def run_episodes(
     return rounds
 
 
+def mean_returns(rounds: Sequence[Episodes], trial: Trial) -> dict[str, float]:
+    """Metrics of trials: the mean return of the episodes that count, of the first episode and of the last."""
+    returns = [float(episodes.reward.sum(1).mean()) for episodes in rounds]
+    counting = returns[trial.exploration_episodes :]
+    return {"return_trial": sum(counting), "return_first": returns[0], "return_last": returns[-1]}
+
+
 class TrialBatch(NamedTuple):
     """Trials as sequences of decisions; a row's decisions come first, padding (zeros) after them."""
 

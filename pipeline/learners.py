@@ -164,11 +164,6 @@ class SimplSettings(LearnerSettings):
         return max(self.config.episodes_per_task) * tasks
 
     @property
-    def iterations(self) -> int:
-        """See `LearnerSettings.iterations`."""
-        return self.config.epochs
-
-    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: a hundred episodes, of which the first explore."""
         explored = self.deployment.exploration_episodes

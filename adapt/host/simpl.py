@@ -60,7 +60,7 @@ def make_simpl_networks(bundle: Bundle) -> SimplAgent:
         encoder=cast(EncoderName, facts.encoder),
         encoder_hidden=facts.encoder_hidden,
     )
-    networks = SimplAgent(make_space(contract, bundle.weights), contract.observation_dim, config, 0)
+    networks = SimplAgent(make_space(contract, bundle.weights), contract.observation_dim, config, torch.Generator())
     weights = {name: torch.tensor(value) for name, value in bundle.weights.items() if not name.startswith("space.")}
     targets = {f"target_{name}": value for name, value in weights.items() if name.startswith("critic.")}
     networks.load_state_dict(weights | targets)

@@ -13,17 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError, RunError
 from ..collect import Episodes, Seen
+from ..row_agent import RowAgent
 from ..space import ActionSpace
-from ..state import named_part
+from ..state import join_parts, named_part
 from .config import TaskSacConfig
 from .sac_networks import SacNetworks
 from .sac_tasks import TaskSac
 
 
-class SacAgent:
+class SacAgent(RowAgent):
     """Acts in R rows; every task has networks of its own, drawn anew when it begins."""
+
+    name = "SAC agent"
 
     def __init__(
         self,
@@ -45,27 +47,14 @@ class SacAgent:
             seed: Seed of first weights, exploration and batches.
             device: Where the networks live.
         """
-        self.device = torch.device(device)
-        self._space, self._observation_dim, self._config = space, observation_dim, config
-        self._greedy, self._seed = greedy, seed
-        self._generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch.Generator(device).manual_seed(seed)
+        super().__init__(space, generator, rollouts=config.rollouts, greedy=greedy)
+        self._observation_dim, self._config, self._seed = observation_dim, config, seed
         self._sac: TaskSac | None = None
 
-    @property
-    def rollouts(self) -> int:
-        """See `AdaptiveAgent.rollouts`."""
-        return self._config.rollouts
-
-    def begin_task(self, rows: int) -> None:
-        """Forgets everything: new tasks in R rows, with first weights that depend on the seed alone.
-
-        Raises:
-            ConfigError: R is not a multiple of the rollouts per task.
-        """
-        rollouts = self._config.rollouts
-        if rows < 1 or rows % rollouts:
-            raise ConfigError(f"SacAgent: expected a multiple of rollouts = {rollouts} rows, got {rows}; change either")
-        self._sac = self._make(rows // rollouts)
+    def _begin(self, tasks: int) -> None:
+        """First weights depend on the seed alone."""
+        self._sac = self._make(tasks)
 
     def _make(self, tasks: int) -> TaskSac:
         config, source = self._config, torch.Generator().manual_seed(self._seed)
@@ -77,16 +66,13 @@ class SacAgent:
             config.sac,
             rollouts=config.rollouts,
             capacity=config.replay,
-            generator=self._generator,
+            generator=self.generator,
         )
 
     @property
     def _begun(self) -> TaskSac:
         assert self._sac is not None  # whoever runs an agent begins the task first
         return self._sac
-
-    def begin_episode(self) -> None:
-        """See `Actor`; nothing changes between episodes."""
 
     def act(self, seen: Seen) -> Tensor:
         """A latent for each running row, shape (r, Z)."""
@@ -102,26 +88,14 @@ class SacAgent:
             for _ in range(self._config.updates):
                 self._begun.update()
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Networks, optimisers and replay of every task, and the generator."""
-        tensors: dict[str, Tensor] = {"generator": self._generator.get_state()}
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if self._sac is None:
-            return tensors, {"tasks": 0}
+            return {}, {"tasks": 0}
         learned, facts = self._sac.state()
-        tensors |= {f"sac.{name}": value for name, value in learned.items()}
-        return tensors, {"tasks": self._sac.networks.tasks, "sac": facts}
+        return join_parts(sac=learned), {"tasks": self._sac.networks.tasks, "sac": facts}
 
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on exactly where `state` was taken, in an agent of the same sizes and options.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        try:
-            sac = self._make(int(facts["tasks"])) if facts["tasks"] else None
-            if sac is not None:
-                sac.load_state(named_part(tensors, "sac."), facts["sac"])
-            self._generator.set_state(tensors["generator"].cpu())
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"SAC agent: expected a whole state, got {error}; begin the task again") from error
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        sac = self._make(int(facts["tasks"])) if facts["tasks"] else None
+        if sac is not None:
+            sac.load_state(named_part(tensors, "sac."), facts["sac"])
         self._sac = sac

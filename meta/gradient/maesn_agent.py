@@ -10,22 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError, RunError
 from ..collect import Episodes, Seen
+from ..episode_agent import EpisodeAgent
 from ..policy import ConditionedPolicy, MlpPolicy, Params, RowActor, for_tasks
 from ..space import ActionSpace
-from ..state import episodes_tensors, load_episodes, named_part
+from ..state import clone_like, join_parts, named_part
 from ..task_batch import make_task_batch
 from .config import MaesnConfig
 from .maesn import TaskLatent, episode_advantage, latent_step, prior_latent
 
 
-class MaesnAgent:
+class MaesnAgent(EpisodeAgent):
     """Acts in R rows with one z per episode; `adapt` takes one latent step in each task.
 
     A new task starts from z ~ N(0, I). With one rollout per task, episodes of a task have to be played one after the
     other before `adapt`: a single one has nothing to be compared with, and changes nothing.
     """
+
+    name = "MAESN agent"
 
     def __init__(
         self,
@@ -54,42 +56,24 @@ class MaesnAgent:
             seed: Seed of the exploration.
             device: Where the parameters live.
         """
-        self.device = torch.device(device)
-        self._policy, self._space, self._config = policy, space, config
+        generator = torch.Generator(device).manual_seed(seed)
+        super().__init__(space, generator, rollouts=rollouts, greedy=greedy)
+        self._policy, self._config, self._later_scale = policy, config, later_scale
         kept = {name: value for name, value in meta.items() if name.startswith(("policy.", "rule."))}
         self._meta = {name: value.detach().clone().to(self.device) for name, value in kept.items()}
-        self._rollouts, self._greedy, self._later_scale = rollouts, greedy, later_scale
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        self._forget(0)
+        self._begin(0)
 
-    def _forget(self, tasks: int) -> None:
+    def _begin(self, tasks: int) -> None:
+        super()._begin(tasks)
         self._latent = prior_latent(tasks, self._meta["rule.log_step.mean"])
         self._z = self._latent.mean.new_zeros(tasks, self._rollouts, self._latent.mean.shape[1])
-        self._seen: list[Episodes] = []
         self._seen_z: list[Tensor] = []
         self._steps = 0
-
-    @property
-    def rollouts(self) -> int:
-        """See `AdaptiveAgent.rollouts`."""
-        return self._rollouts
 
     @property
     def latent(self) -> TaskLatent:
         """The distribution of z in every task, each (N, L)."""
         return self._latent
-
-    def begin_task(self, rows: int) -> None:
-        """Forgets everything: new tasks in R rows.
-
-        Raises:
-            ConfigError: R is not a multiple of the rollouts per task.
-        """
-        if rows < 1 or rows % self._rollouts:
-            raise ConfigError(
-                f"MaesnAgent: expected a multiple of rollouts = {self._rollouts} rows, got {rows}; change either"
-            )
-        self._forget(rows // self._rollouts)
 
     def begin_episode(self) -> None:
         """Draws the z of each row's next episode."""
@@ -109,13 +93,11 @@ class MaesnAgent:
 
     def observe(self, episodes: Episodes) -> None:
         """Keeps the episodes and their z for the next `adapt`."""
-        self._seen.append(episodes)
+        super().observe(episodes)
         self._seen_z.append(self._z)
 
-    def adapt(self) -> None:
-        """One latent step in each task from the episodes since the last step; none without episodes."""
-        if not self._seen:
-            return
+    def _improve(self) -> None:
+        """One latent step in each task."""
         z = torch.cat(self._seen_z, dim=1)
         samples = make_task_batch(
             self._seen,
@@ -128,33 +110,21 @@ class MaesnAgent:
         scale = self._later_scale ** max(self._steps - 1, 0)
         rule, natural = named_part(self._meta, "rule."), self._config.natural
         self._latent = latent_step(self._latent, rule, z, episode_advantage(samples), scale, natural=natural)
-        self._seen, self._seen_z, self._steps = [], [], self._steps + 1
+        self._seen_z, self._steps = [], self._steps + 1
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Weights, the latents of the tasks, the episodes not yet learned from, and the random generator."""
-        tensors = {f"meta.{name}": value for name, value in self._meta.items()}
-        tensors |= {f"latent.{name}": value for name, value in self._latent._asdict().items()}
-        tensors |= {f"seen.{name}": value for name, value in episodes_tensors(self._seen).items()}
-        tensors |= {f"seen_z.{index}": value for index, value in enumerate(self._seen_z)}
-        tensors |= {"z": self._z, "generator": self.generator.get_state()}
-        return tensors, {"steps": self._steps, "seen": len(self._seen)}
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        seen, facts = super()._state()
+        seen_z = {str(index): value for index, value in enumerate(self._seen_z)}
+        known = join_parts(meta=self._meta, latent=self._latent._asdict(), seen_z=seen_z)
+        return seen | known | {"z": self._z}, facts | {"steps": self._steps}
 
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on where `state` was taken, in an agent of the same sizes and options.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        try:
-            meta = {name: tensors[f"meta.{name}"].clone().view_as(value) for name, value in self._meta.items()}
-            axes = self._latent.mean.shape[1]
-            latent = TaskLatent(*(tensors[f"latent.{name}"].clone().view(-1, axes) for name in TaskLatent._fields))
-            z = tensors["z"].clone().view(len(latent.mean), self._rollouts, axes)
-            seen = load_episodes(named_part(tensors, "seen."), facts["seen"])
-            seen_z = [tensors[f"seen_z.{index}"].clone().view_as(z) for index in range(facts["seen"])]
-            steps = int(facts["steps"])
-            self.generator.set_state(tensors["generator"].cpu())
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"adapted agent: expected a whole state, got {error}; adapt again") from error
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        meta = clone_like(self._meta, named_part(tensors, "meta."))
+        axes = self._latent.mean.shape[1]
+        latent = TaskLatent(*(tensors[f"latent.{name}"].clone().view(-1, axes) for name in TaskLatent._fields))
+        z = tensors["z"].clone().view(len(latent.mean), self._rollouts, axes)
+        seen_z = [tensors[f"seen_z.{index}"].clone().view_as(z) for index in range(facts["seen"])]
+        steps = int(facts["steps"])
+        super()._load(tensors, facts)
         self._meta, self._latent, self._z = meta, latent, z
-        self._seen, self._seen_z, self._steps = seen, seen_z, steps
+        self._seen_z, self._steps = seen_z, steps

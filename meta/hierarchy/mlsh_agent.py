@@ -10,19 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError, RunError
 from ..collect import Episodes, Seen
+from ..row_agent import RowAgent
 from ..space import ActionSpace
-from ..state import episodes_tensors, load_episodes, named_part
+from ..state import episodes_tensors, join_parts, load_episodes, named_part
 from .config import MlshConfig
 from .mlsh_actor import HierarchyActor, Played, make_stacks, master_samples
 
 
-class MlshAgent:
+class MlshAgent(RowAgent):
     """Acts in R rows; `adapt` is one PPO update of each task's master, from all episodes since the last.
 
     Sub-policies never change. The first masters of `begin_task` are the same at each call: they follow from the seed.
     """
+
+    name = "MLSH agent"
 
     def __init__(
         self,
@@ -48,10 +50,10 @@ class MlshAgent:
             seed: Seed of the first masters and of the exploration.
             device: Where the networks live.
         """
-        self.device = torch.device(device)
-        self._space, self._observation_dim, self._config = space, observation_dim, config
-        self._rollouts, self._random_choice, self._greedy, self._seed = rollouts, random_choice, greedy, seed
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch.Generator(device).manual_seed(seed)
+        super().__init__(space, generator, rollouts=rollouts, greedy=greedy)
+        self._observation_dim, self._config = observation_dim, config
+        self._random_choice, self._seed = random_choice, seed
         self.return_scale = (0.0, 1.0)
         """Mean and variance of macro returns in training, on whose scale the masters' value functions learn."""
         self.masters, self.sub_policies = make_stacks(space, observation_dim, config, 0, self.device)
@@ -70,22 +72,7 @@ class MlshAgent:
             greedy=self._greedy,
         )
 
-    @property
-    def rollouts(self) -> int:
-        """See `AdaptiveAgent.rollouts`."""
-        return self._rollouts
-
-    def begin_task(self, rows: int) -> None:
-        """Forgets everything: new tasks in R rows, each with a new master.
-
-        Raises:
-            ConfigError: R is not a multiple of the rollouts per task.
-        """
-        if rows < 1 or rows % self._rollouts:
-            raise ConfigError(
-                f"MlshAgent: expected a multiple of rollouts = {self._rollouts} rows, got {rows}; change either"
-            )
-        tasks = rows // self._rollouts
+    def _begin(self, tasks: int) -> None:
         self.masters, _ = make_stacks(self._space, self._observation_dim, self._config, tasks, self.device)
         self.masters.draw(list(range(tasks)), torch.Generator().manual_seed(self._seed))
         self.masters.return_mean, self.masters.return_variance = self.return_scale
@@ -112,30 +99,17 @@ class MlshAgent:
         self.masters.update(samples, self._config.master, self.generator)
         self._seen = []
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Sub-policies, masters with their optimisers, the episodes not yet learned from, and the generator."""
-        tensors = {f"masters.{name}": value for name, value in self.masters.tensors().items()}
-        tensors |= {f"sub_policies.{name}": value for name, value in self.sub_policies.tensors().items()}
-        tensors["generator"] = self.generator.get_state()
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         seen = episodes_tensors([played.episodes for played in self._seen])
-        tensors |= {f"seen.{name}": value for name, value in seen.items()}
-        tensors |= {f"macro.{index}": played.macro for index, played in enumerate(self._seen)}
-        return tensors, {"seen": len(self._seen)}
+        macro = {str(index): played.macro for index, played in enumerate(self._seen)}
+        stacks = join_parts(masters=self.masters.tensors(), sub_policies=self.sub_policies.tensors())
+        return stacks | join_parts(seen=seen, macro=macro), {"seen": len(self._seen)}
 
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on where `state` was taken, in an agent of the same sizes and options.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        try:
-            rounds = load_episodes(named_part(tensors, "seen."), facts["seen"])
-            seen = [Played(episodes, tensors[f"macro.{index}"].clone()) for index, episodes in enumerate(rounds)]
-            self.masters.load(named_part(tensors, "masters."))
-            self.sub_policies.load(named_part(tensors, "sub_policies."))
-            self.generator.set_state(tensors["generator"].cpu())
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"MLSH agent: expected a whole state, got {error}; adapt again") from error
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        rounds = load_episodes(named_part(tensors, "seen."), facts["seen"])
+        seen = [Played(episodes, tensors[f"macro.{index}"].clone()) for index, episodes in enumerate(rounds)]
+        self.masters.load(named_part(tensors, "masters."))
+        self.sub_policies.load(named_part(tensors, "sub_policies."))
         self.return_scale = (self.masters.return_mean, self.masters.return_variance)
         self._seen = seen
         self._actor = self._make_actor()

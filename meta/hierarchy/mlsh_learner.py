@@ -5,9 +5,6 @@ Axes: G groups, E rollouts of a group, R = G E rows, K sub-policies, N train tas
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,12 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import ConfigError, RunError
-from ...robots.robot import RobotBatch
-from ..adaptive import require_finite
-from ..collect import collect
-from ..space import ActionSpace
-from ..state import named_part
+from ..iterative import IterativeLearner
+from ..state import join_parts, named_part
 from .config import MlshConfig
 from .mlsh import first_ages
 from .mlsh_actor import HierarchyActor, Played, make_stacks, master_samples, sub_policy_samples
@@ -31,52 +24,28 @@ SCALE_RATE = 0.1
 """Weight of an update's samples in the running mean and variance of returns; the first samples set them."""
 
 
-class MlshLearner:
-    """Meta-trains sub-policies on the train tasks of one robot; see `train`."""
+class MlshLearner(IterativeLearner[MlshConfig, Played]):
+    """Meta-trains sub-policies on the train tasks of one robot.
 
-    def __init__(
-        self,
-        space: ActionSpace,
-        robot: RobotBatch,
-        goals: NDArray[np.float32],
-        config: MlshConfig,
-        *,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        """Draws the first sub-policies; `train` does the rest.
+    `return` is the mean undiscounted return of all groups, `return_fresh` and `return_adapted` those of the groups
+    whose masters have been updated least and most often.
+    """
 
-        Args:
-            space: What sub-policies choose: skills, raw or unit actions, or choices.
-            robot: At least `groups` x `rollouts` rows.
-            goals: Train goals, shape (N, G).
-            config: See `MlshConfig`.
-            seed: Seed of weights, exploration, tasks and resets.
-            device: Where the networks live.
+    name = "MLSH"
+    remedy = "smaller learning rates"
 
-        Raises:
-            ConfigError: The robot has too few rows.
-        """
-        if robot.rows < config.groups * config.rollouts:
-            raise ConfigError(
-                f"MLSH: expected {config.groups * config.rollouts} robot rows for groups x rollouts, got {robot.rows}; "
-                "make a robot of more rows or lower either"
-            )
-        self.config, self.space, self.robot, self.goals = config, space, robot, goals
-        self.device = torch.device(device)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        # weights are drawn on the CPU, so that a seed means the same networks on every device
-        self.weights = torch.Generator().manual_seed(seed)
-        self.rng = np.random.default_rng(seed)
-        observation_dim = robot.spec.observation.shape[0]
-        self.masters, self.sub_policies = make_stacks(space, observation_dim, config, config.groups, self.device)
+    def _build(self, source: torch.Generator) -> None:
+        config = self.config
+        self.require_rows(config.groups * config.rollouts, "groups x rollouts")
+        self.weights = source
+        """Source of the first weights of all masters."""
+        observation_dim = self.robot.spec.observation.shape[0]
+        self.masters, self.sub_policies = make_stacks(self.space, observation_dim, config, config.groups, self.device)
         self.sub_policies.draw(list(range(config.sub_policies)), self.weights)
         self.ages = np.array(first_ages(config))
         self.updates = np.zeros(config.groups, np.int64)
         self.task = np.zeros(config.groups, np.int64)
         self._begin_tasks(list(range(config.groups)))
-        self.iteration = 0
-        self.environment_steps = 0
 
     def _begin_tasks(self, groups: list[int]) -> None:
         """New tasks for some groups, each with a new master; drawn without replacement as far as the tasks go."""
@@ -86,39 +55,13 @@ class MlshLearner:
         self.updates[groups] = 0
         self.masters.draw(groups, self.weights)
 
-    def train(self) -> Iterator[dict[str, float]]:
-        """Runs to `config.iterations`, yielding the metrics of each; a state taken at a yield resumes exactly.
-
-        `return` is the mean undiscounted return of all groups, `return_fresh` and `return_adapted` those of the groups
-        whose masters have been updated least and most often.
-
-        Raises:
-            TrainingFault: A metric became non-finite.
-        """
-        config = self.config
-        while self.iteration < config.iterations:
-            begin = time.perf_counter()
-            finished = np.flatnonzero(self.ages == config.period)
-            if len(finished):
-                self.ages[finished] = 0
-                self._begin_tasks(finished.tolist())
-            played, metrics = self._collect()
-            middle = time.perf_counter()
-            metrics |= self.update(played, np.flatnonzero(self.ages >= config.warmup))
-            require_finite(metrics, f"MLSH iteration {self.iteration}", "smaller learning rates")
-            self.ages += 1
-            self.updates += 1
-            self.iteration += 1
-            yield {
-                "step": float(self.iteration),
-                "environment_steps": float(self.environment_steps),
-                "wall_collect_s": middle - begin,
-                "wall_update_s": time.perf_counter() - middle,
-            } | metrics
-
     def _collect(self) -> tuple[Played, dict[str, float]]:
-        """One episode in every row."""
+        """One episode in every row; groups that have come to the end of their period begin a new task."""
         config = self.config
+        finished = np.flatnonzero(self.ages == config.period)
+        if len(finished):
+            self.ages[finished] = 0
+            self._begin_tasks(finished.tolist())
         actor = HierarchyActor(
             self.masters,
             self.sub_policies,
@@ -129,10 +72,8 @@ class MlshLearner:
             random_choice=config.random_choice,
         )
         goals = np.repeat(self.goals[self.task], config.rollouts, axis=0)
-        episodes = collect(self.robot, self.space, actor.act, goals, self.rng, device=self.device)
-        played = actor.finish(episodes)
-        self.environment_steps += int(episodes.steps.sum())
-        returns = episodes.reward.sum(1).view(config.groups, -1).mean(1).cpu().numpy()
+        played = actor.finish(self.play(actor.act, goals))
+        returns = played.episodes.reward.sum(1).view(config.groups, -1).mean(1).cpu().numpy()
         adapted = self.updates == self.updates.max()
         macro = played.macro.view(config.groups, -1)
         most = torch.stack([(macro == index).float().mean(1) for index in range(config.sub_policies)]).amax(0)
@@ -142,6 +83,12 @@ class MlshLearner:
             "return_adapted": float(returns[adapted].mean()),
             "favourite_share": float(most.cpu().numpy()[adapted].mean()),
         }
+
+    def _learn(self, batch: Played) -> dict[str, float]:
+        metrics = self.update(batch, np.flatnonzero(self.ages >= self.config.warmup))
+        self.ages += 1
+        self.updates += 1
+        return metrics
 
     def update(self, played: Played, joint: NDArray[np.int64]) -> dict[str, float]:
         """Updates all masters, and the sub-policies from the groups named by `joint`."""
@@ -179,36 +126,13 @@ class MlshLearner:
         agent.return_scale = (self.masters.return_mean, self.masters.return_variance)
         return agent
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the next iteration depends on: tensors by name, and JSON facts."""
-        tensors = {f"masters.{name}": value for name, value in self.masters.tensors().items()}
-        tensors |= {f"sub_policies.{name}": value for name, value in self.sub_policies.tensors().items()}
-        tensors["generator"] = self.generator.get_state()
-        tensors["weights"] = self.weights.get_state()
-        facts = {
-            "iteration": self.iteration,
-            "environment_steps": self.environment_steps,
-            "ages": self.ages.tolist(),
-            "updates": self.updates.tolist(),
-            "task": self.task.tolist(),
-            "rng": self.rng.bit_generator.state,
-            "config": asdict(self.config),
-        }
-        return tensors, facts
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = join_parts(masters=self.masters.tensors(), sub_policies=self.sub_policies.tensors())
+        counts = {"ages": self.ages.tolist(), "updates": self.updates.tolist(), "task": self.task.tolist()}
+        return tensors | {"weights": self.weights.get_state()}, counts
 
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        try:
-            self.masters.load(named_part(tensors, "masters."))
-            self.sub_policies.load(named_part(tensors, "sub_policies."))
-            self.generator.set_state(tensors["generator"].cpu())
-            self.weights.set_state(tensors["weights"].cpu())
-            self.rng.bit_generator.state = facts["rng"]
-            self.iteration, self.environment_steps = facts["iteration"], facts["environment_steps"]
-            self.ages, self.updates, self.task = (np.array(facts[name]) for name in ("ages", "updates", "task"))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"MLSH checkpoint: expected a whole state, got {error}; start again") from error
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self.masters.load(named_part(tensors, "masters."))
+        self.sub_policies.load(named_part(tensors, "sub_policies."))
+        self.weights.set_state(tensors["weights"].cpu())
+        self.ages, self.updates, self.task = (np.array(facts[name]) for name in ("ages", "updates", "task"))

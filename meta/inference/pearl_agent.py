@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import RunError
 from ...skills.gaussian import Gaussian
 from ...skills.network import MLP
 from ..collect import Episodes, Seen
 from ..distribution import mode, sample
 from ..recurrent import ActionCode
 from ..replay import Steps, steps_of
+from ..row_agent import RowAgent
 from ..space import ActionSpace
-from ..state import named_part
+from ..state import join_parts, named_part
 from .config import PearlConfig
 from .pearl import Belief, context_tokens, factors_of, multiply, posterior_of, product
 
@@ -56,8 +56,10 @@ class PearlNetworks(nn.Module):
         return posterior_of(product(self.factors(context)))
 
 
-class PearlAgent:
+class PearlAgent(RowAgent):
     """Acts in R rows; each row infers its own task."""
+
+    name = "PEARL agent"
 
     def __init__(
         self,
@@ -77,24 +79,19 @@ class PearlAgent:
             prior_episodes: Number of first episodes of a task in which z comes from N(0, I).
             greedy: Choose by the mode of the policy (published, at test time); z is drawn all the same.
         """
+        super().__init__(space, generator, greedy=greedy)
         self.networks, self.prior_episodes = networks, prior_episodes
-        self._space, self.generator, self._greedy = space, generator, greedy
-        self.begin_task(0)
-
-    @property
-    def rollouts(self) -> int:
-        """One: each row learns for itself."""
-        return 1
+        self._begin(0)
 
     @property
     def belief(self) -> Belief:
         """Of each row's task, each (R, E)."""
         return self._belief
 
-    def begin_task(self, rows: int) -> None:
-        """Forgets everything: the belief N(0, I) in R rows."""
+    def _begin(self, tasks: int) -> None:
+        """The belief N(0, I)."""
         like = next(self.networks.encoder.parameters())
-        self._belief = Belief(*(like.new_zeros(rows, self.networks.embedding_dim) for _ in range(2)))
+        self._belief = Belief(*(like.new_zeros(tasks, self.networks.embedding_dim) for _ in range(2)))
         self._embedding = torch.zeros_like(self._belief.precision)
         self._episodes = 0
 
@@ -125,31 +122,14 @@ class PearlAgent:
         self._belief = multiply(self._belief, product(factors))
         self._episodes += 1
 
-    def adapt(self) -> None:
-        """Nothing: it adapts while it observes."""
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = join_parts(networks=self.networks.state_dict(), belief=self._belief._asdict())
+        return tensors | {"embedding": self._embedding}, {"episodes": self._episodes}
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Weights, belief and z of each row, and the generator; the episodes of the task so far."""
-        tensors = {f"networks.{name}": value.detach().clone() for name, value in self.networks.state_dict().items()}
-        tensors |= {f"belief.{name}": value.clone() for name, value in self._belief._asdict().items()}
-        tensors |= {"embedding": self._embedding.clone(), "generator": self.generator.get_state()}
-        return tensors, {"episodes": self._episodes}
-
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to another network.
-        """
-        try:
-            shape = (-1, self.networks.embedding_dim)
-            names = ("belief.precision", "belief.weighted", "embedding")
-            precision, weighted, embedding = (tensors[name].clone().view(shape) for name in names)
-            episodes = int(facts["episodes"])
-            self.networks.load_state_dict(named_part(tensors, "networks."))
-            self.generator.set_state(tensors["generator"].cpu())
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"PEARL agent: expected a whole state, got {error}; begin the task again") from error
-        device = self._embedding.device
-        self._belief = Belief(precision.to(device), weighted.to(device))
-        self._embedding, self._episodes = embedding.to(device), episodes
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        names = ("belief.precision", "belief.weighted", "embedding")
+        parts = [tensors[name].clone().view(-1, self.networks.embedding_dim) for name in names]
+        episodes = int(facts["episodes"])
+        self.networks.load_state_dict(named_part(tensors, "networks."))
+        precision, weighted, embedding = (part.to(self._embedding.device) for part in parts)
+        self._belief, self._embedding, self._episodes = Belief(precision, weighted), embedding, episodes

@@ -15,19 +15,22 @@ from typing import Any
 
 from torch import Tensor
 
-from ...errors import ConfigError, RunError
+from ...errors import ConfigError
 from ..baselines.config import TaskSacConfig
 from ..baselines.sac_networks import SacNetworks
 from ..baselines.sac_tasks import TaskSac
 from ..collect import Episodes, Seen
+from ..row_agent import RowAgent
 from ..space import ActionSpace
-from ..state import named_part
+from ..state import join_parts, named_part
 from .pearl import posterior_of
 from .pearl_agent import PearlAgent
 
 
-class FineTunedPearlAgent:
+class FineTunedPearlAgent(RowAgent):
     """Acts in R rows; each row infers its task, then goes on learning it."""
+
+    name = "PEARL fine-tuning"
 
     def __init__(
         self,
@@ -59,16 +62,11 @@ class FineTunedPearlAgent:
                 f"PEARL fine-tuning: expected at least 1 inference episode and 1 rollout per task, got "
                 f"{inference_episodes} and {config.rollouts}; correct them"
             )
-        self._pearl, self._networks, self._space, self._config = pearl, networks, space, config
-        self._observation_dim = observation_dim
-        self._inference_episodes, self._greedy = inference_episodes, greedy
+        super().__init__(space, pearl.generator, greedy=greedy)
+        self._pearl, self._networks, self._config = pearl, networks, config
+        self._observation_dim, self._inference_episodes = observation_dim, inference_episodes
         self._sac: TaskSac | None = None
         self._episodes = 0
-
-    @property
-    def rollouts(self) -> int:
-        """One: each row learns for itself."""
-        return 1
 
     @property
     def tuning(self) -> bool:
@@ -80,10 +78,10 @@ class FineTunedPearlAgent:
         assert self._sac is not None  # whoever runs an agent begins the task first
         return self._sac
 
-    def begin_task(self, rows: int) -> None:
-        """Forgets everything: the belief N(0, I) and the meta-trained weights in R rows."""
-        self._pearl.begin_task(rows)
-        self._sac = self._make(rows)
+    def _begin(self, tasks: int) -> None:
+        """The belief N(0, I) and the meta-trained weights."""
+        self._pearl.begin_task(tasks)
+        self._sac = self._make(tasks)
         self._episodes = 0
 
     def _make(self, rows: int) -> TaskSac:
@@ -94,7 +92,7 @@ class FineTunedPearlAgent:
             self._config.sac,
             rollouts=1,
             capacity=self._config.replay,
-            generator=self._pearl.generator,
+            generator=self.generator,
         )
 
     def begin_episode(self) -> None:
@@ -122,33 +120,22 @@ class FineTunedPearlAgent:
         for _ in range(self._config.updates):
             self._begun.update()
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What was meta-trained, the belief, networks, optimisers and replay of every row, and the generator."""
-        tensors, facts = self._pearl.state()
-        tensors = {f"pearl.{name}": value for name, value in tensors.items()}
-        tensors |= {f"first.{name}": value.clone() for name, value in self._networks.state_dict().items()}
-        tensors["generator"] = tensors.pop("pearl.generator")
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        pearl, facts = self._pearl.state()
+        del pearl["generator"]  # it is this agent's too
+        tensors = join_parts(pearl=pearl, first=self._networks.state_dict())
         known: dict[str, Any] = {"pearl": facts, "episodes": self._episodes, "rows": 0}
         if self._sac is not None:
             learned, known["sac"] = self._sac.state()
-            tensors |= {f"sac.{name}": value for name, value in learned.items()}
+            tensors |= join_parts(sac=learned)
             known["rows"] = self._sac.networks.tasks
         return tensors, known
 
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on exactly where `state` was taken, in an agent of the same sizes and options.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        try:
-            self._networks.load_state_dict(named_part(tensors, "first."))
-            sac = self._make(int(facts["rows"])) if facts["rows"] else None
-            if sac is not None:
-                sac.load_state(named_part(tensors, "sac."), facts["sac"])
-            episodes = int(facts["episodes"])
-            known = named_part(tensors, "pearl.") | {"generator": tensors["generator"]}
-            self._pearl.load_state(known, facts["pearl"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"PEARL fine-tuning: expected a whole state, got {error}; begin the task again") from error
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self._networks.load_state_dict(named_part(tensors, "first."))
+        sac = self._make(int(facts["rows"])) if facts["rows"] else None
+        if sac is not None:
+            sac.load_state(named_part(tensors, "sac."), facts["sac"])
+        episodes = int(facts["episodes"])
+        self._pearl.load_state(named_part(tensors, "pearl.") | {"generator": tensors["generator"]}, facts["pearl"])
         self._sac, self._episodes = sac, episodes

@@ -14,9 +14,7 @@ Axes: N train tasks, V visited tasks, R = V x rollouts rows, M tasks of an updat
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,19 +22,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import ConfigError, RunError
+from ...errors import ConfigError
 from ...robots.robot import RobotBatch
-from ..adaptive import require_finite
 from ..baselines.config import TaskSacConfig
 from ..baselines.sac import sac_critic_loss, sac_policy_loss
 from ..baselines.sac_networks import SacNetworks
 from ..collect import Episodes
 from ..config import Trial
+from ..iterative import IterativeLearner, running_means
 from ..replay import TaskReplay, steps_of
 from ..simpl.simpl import soft_update
 from ..space import ActionSpace
-from ..state import load_optimisers, named_part, optimiser_tensors
-from ..trial import run_trial
+from ..state import join_parts, named_part
 from .config import PearlConfig
 from .pearl import encoder_kl
 from .pearl_agent import PearlAgent, PearlNetworks
@@ -47,8 +44,14 @@ ShapedReward = Callable[[Float, Float], Float]
 """(observations (..., O), goals (N, G)) -> what each task pays for reaching them, (..., N)."""
 
 
-class PearlLearner:
-    """Meta-trains a PEARL agent on the train tasks of one robot; see `train`."""
+class PearlLearner(IterativeLearner[PearlConfig, None]):
+    """Meta-trains a PEARL agent on the train tasks of one robot.
+
+    The first iteration visits all train tasks. `return_prior` is the mean return of episodes with z from the prior,
+    `return_last` that of the last episode of a visit.
+    """
+
+    name = "PEARL"
 
     def __init__(
         self,
@@ -61,22 +64,17 @@ class PearlLearner:
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
-        """Draws the first weights; `train` does the rest.
+        """See `IterativeLearner`.
 
-        Args:
-            space: Skills, raw or unit actions, or choices.
-            robot: At least `config.tasks` x `config.rollouts` rows.
-            goals: Train goals, shape (N, G).
-            config: See `PearlConfig`.
-            shaped_reward: What SAC learns from in place of the robot's reward, which contexts keep: a dense reward that
-                only meta-training has (published, where the reward is sparse). The `compute_reward` of a robot that
-                differs in its reward alone gives it.
-            seed: Seed of weights, exploration, tasks, batches and resets.
-            device: Where networks and buffers live.
-
-        Raises:
-            ConfigError: The robot has too few rows, or a visit brings more than the replay buffer keeps.
+        `shaped_reward` is what SAC learns from in place of the robot's reward, which contexts keep: a dense reward that
+        only meta-training has (published, where the reward is sparse). The `compute_reward` of a robot that differs in
+        its reward alone gives it.
         """
+        self.shaped_reward = shaped_reward
+        super().__init__(space, robot, goals, config, seed=seed, device=device)
+
+    def _build(self, source: torch.Generator) -> None:
+        config, space, robot, goals = self.config, self.space, self.robot, self.goals
         self._decisions = -(-robot.spec.episode_steps // space.horizon)
         in_context = config.prior_episodes + config.posterior_episodes * config.posterior_in_context
         visit = config.rollouts * self._decisions * (config.prior_episodes + config.posterior_episodes)
@@ -86,10 +84,7 @@ class PearlLearner:
                 f"visit of {visit} transitions, got {robot.rows} rows and PearlConfig.replay {config.replay}; raise "
                 "them or lower rollouts"
             )
-        self.config, self.space, self.robot, self.goals = config, space, robot, goals
-        self.device = torch.device(device)
-        self.shaped_reward = shaped_reward
-        source, dim = torch.Generator().manual_seed(seed), robot.spec.observation.shape[0]
+        dim = robot.spec.observation.shape[0]
         sac = SacNetworks(space, dim, config.sac.hidden, source, embedding_dim=config.embedding_dim)
         self.sac = sac.to(self.device)
         self.networks = PearlNetworks(space, dim, config, self.sac.policy, source).to(self.device)
@@ -103,42 +98,8 @@ class PearlLearner:
         width = self.sac.code.width
         self.replay = TaskReplay(len(goals), config.replay, dim, width, self.device)
         self.contexts = TaskReplay(len(goals), config.rollouts * self._decisions * in_context, dim, width, self.device)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.rng = np.random.default_rng(seed)
-        self.iteration = 0
-        self.environment_steps = 0
 
-    def train(self) -> Iterator[dict[str, float]]:
-        """Runs to `config.iterations`, yielding the metrics of each; a state taken at a yield resumes exactly.
-
-        The first iteration visits all train tasks. `return_prior` is the mean return of episodes with z from the prior,
-        `return_last` that of the last episode of a visit.
-
-        Raises:
-            TrainingFault: A metric became non-finite.
-        """
-        while self.iteration < self.config.iterations:
-            begin = time.perf_counter()
-            metrics = self.collect()
-            middle = time.perf_counter()
-            share = 1.0 - self.iteration / self.config.iterations if self.config.anneal else 1.0
-            for optimiser in self.optimisers.values():
-                optimiser.param_groups[0]["lr"] = self.config.sac.learning_rate * share
-            total: dict[str, Tensor] = {}
-            for _ in range(self.config.updates):
-                for name, value in self.update().items():
-                    total[name] = total[name] + value if name in total else value
-            metrics |= {name: float(value) / self.config.updates for name, value in total.items()}
-            require_finite(metrics, f"PEARL iteration {self.iteration}", "a smaller learning_rate")
-            self.iteration += 1
-            yield metrics | {
-                "step": float(self.iteration),
-                "environment_steps": float(self.environment_steps),
-                "wall_collect_s": middle - begin,
-                "wall_update_s": time.perf_counter() - middle,
-            }
-
-    def collect(self) -> dict[str, float]:
+    def _collect(self) -> tuple[None, dict[str, float]]:
         """Visits tasks drawn anew; all of them, in groups, before the first update."""
         config, count = self.config, len(self.goals)
         if self.iteration == 0:
@@ -148,7 +109,7 @@ class PearlLearner:
         else:
             groups = [self.rng.permutation(count)[: config.tasks]]
         returns = np.concatenate([self._visit(group) for group in groups])
-        return {
+        return None, {
             "return_prior": float(returns[:, : config.prior_episodes].mean()),
             "return_last": float(returns[:, -1].mean()),
         }
@@ -160,8 +121,7 @@ class PearlLearner:
         self.contexts.clear(owner)
         actor = PearlAgent(self.networks, self.space, self.generator, prior_episodes=config.prior_episodes)
         trial = Trial(episodes=config.prior_episodes + config.posterior_episodes)
-        goals = self.goals[owner.cpu().numpy()]
-        rounds = run_trial(self.robot, self.space, actor, goals, trial, self.rng, device=self.device)
+        rounds = self.play_trials(actor, self.goals[owner.cpu().numpy()], trial)
         for index, episodes in enumerate(rounds):
             steps, valid = steps_of(episodes, self.space)
             if index < config.prior_episodes or config.posterior_in_context:
@@ -169,7 +129,6 @@ class PearlLearner:
             if self.shaped_reward is not None:
                 steps = steps._replace(reward=self._shape(episodes, self.goals[tasks]))
             self.replay.add(owner, steps, valid)
-            self.environment_steps += int(episodes.steps.sum())
         return np.stack([episodes.reward.double().sum(1).cpu().numpy() for episodes in rounds], axis=1)
 
     def _shape(self, episodes: Episodes, goals: Float) -> Tensor:
@@ -182,6 +141,11 @@ class PearlLearner:
         taken = torch.arange(reward.shape[1], device=self.device) < episodes.steps[:, None]
         counted = torch.where(taken, reward, torch.zeros_like(reward))
         return counted.view(len(path), self._decisions, -1).sum(2)
+
+    def _learn(self, batch: None) -> dict[str, float]:
+        for optimiser in self.optimisers.values():
+            optimiser.param_groups[0]["lr"] = self.config.sac.learning_rate * (self.left if self.config.anneal else 1.0)
+        return running_means(self.update() for _ in range(self.config.updates))
 
     def update(self) -> dict[str, Tensor]:
         """One step of critics and encoder, then one of the policy; metrics are scalars on the device."""
@@ -248,36 +212,12 @@ class PearlLearner:
             greedy=greedy_tuning,
         )
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the next iteration depends on: tensors by name, and JSON facts."""
-        tensors = {f"sac.{name}": value for name, value in self.sac.state_dict().items()}
-        tensors |= {f"encoder.{name}": value for name, value in self.networks.encoder.state_dict().items()}
-        tensors |= {f"replay.{name}": value for name, value in self.replay.state().items()}
-        tensors |= {f"contexts.{name}": value for name, value in self.contexts.state().items()}
-        tensors["generator"] = self.generator.get_state()
-        tensors |= optimiser_tensors(self.optimisers)
-        facts = {
-            "iteration": self.iteration,
-            "environment_steps": self.environment_steps,
-            "rng": self.rng.bit_generator.state,
-            "config": asdict(self.config),
-        }
-        return {name: value.detach() for name, value in tensors.items()}, facts
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        networks = {"sac": self.sac.state_dict(), "encoder": self.networks.encoder.state_dict()}
+        return join_parts(**networks, replay=self.replay.state(), contexts=self.contexts.state()), {}
 
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        try:
-            self.sac.load_state_dict(named_part(tensors, "sac."))
-            self.networks.encoder.load_state_dict(named_part(tensors, "encoder."))
-            self.replay.load_state(named_part(tensors, "replay."))
-            self.contexts.load_state(named_part(tensors, "contexts."))
-            self.generator.set_state(tensors["generator"].cpu())
-            load_optimisers(self.optimisers, tensors)
-            self.rng.bit_generator.state = facts["rng"]
-            self.iteration, self.environment_steps = facts["iteration"], facts["environment_steps"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"PEARL checkpoint: expected a whole state, got {error}; start again") from error
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self.sac.load_state_dict(named_part(tensors, "sac."))
+        self.networks.encoder.load_state_dict(named_part(tensors, "encoder."))
+        self.replay.load_state(named_part(tensors, "replay."))
+        self.contexts.load_state(named_part(tensors, "contexts."))

@@ -15,18 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import RunError
 from ..collect import Episodes, Seen
 from ..distribution import mode, sample
+from ..row_agent import RowAgent
 from ..space import ActionSpace
-from ..state import named_part
+from ..state import join_parts, named_part
 from .varibad_networks import Belief, BeliefActorCritic, TaskEncoder
 
 MEMORY = ("hidden", "mean", "log_variance", "choice", "first")
 
 
-class VaribadAgent:
+class VaribadAgent(RowAgent):
     """Acts in R rows; every row has a belief that lasts from `begin_task` to the next, across episodes."""
+
+    name = "variBAD agent"
 
     def __init__(
         self,
@@ -46,15 +48,9 @@ class VaribadAgent:
             generator: Source of the samples, on the networks' device.
             greedy: Act by the mode; nothing is drawn then.
         """
-        self._encoder, self._network = encoder, network
-        self._space, self._greedy, self._code = space, greedy, network.code
-        self._generator = generator
-        self.begin_task(0)
-
-    @property
-    def rollouts(self) -> int:
-        """One: each row learns for itself."""
-        return 1
+        super().__init__(space, generator, greedy=greedy)
+        self._encoder, self._network, self._code = encoder, network, network.code
+        self._begin(0)
 
     @property
     def belief(self) -> Belief:
@@ -62,12 +58,12 @@ class VaribadAgent:
         return Belief(self._mean, self._log_variance)
 
     @torch.no_grad()
-    def begin_task(self, rows: int) -> None:
-        """Forgets everything: the belief before anything was seen, in R rows."""
-        self._hidden = self._encoder.begin(rows)
+    def _begin(self, tasks: int) -> None:
+        """The belief before anything was seen."""
+        self._hidden = self._encoder.begin(tasks)
         self._mean, self._log_variance = (part.clone() for part in self._encoder.belief_of(self._hidden))
-        self._choice = self._hidden.new_zeros(rows, self._space.latent_dim)
-        self._first = torch.ones(rows, dtype=torch.bool, device=self._hidden.device)
+        self._choice = self._hidden.new_zeros(tasks, self._space.latent_dim)
+        self._first = torch.ones(tasks, dtype=torch.bool, device=self._hidden.device)
 
     def begin_episode(self) -> None:
         """The next decision of each row is the first of an episode; the belief stays."""
@@ -85,7 +81,7 @@ class VaribadAgent:
         belief = Belief(self._mean[rows], self._log_variance[rows])
         value = self._network.inputs(self._network.compose(seen.observation, belief), first)
         distribution = self._network.distribution(value)
-        choice = mode(distribution) if self._greedy else sample(distribution, self._generator)
+        choice = mode(distribution) if self._greedy else sample(distribution, self.generator)
         self._choice[rows] = choice
         self._first[rows] = False
         return self._code.to_latent(choice, seen.prior)
@@ -103,37 +99,21 @@ class VaribadAgent:
         self._hidden[rows] = hidden
         self._mean[rows], self._log_variance[rows] = self._encoder.belief_of(hidden)
 
-    def adapt(self) -> None:
-        """Nothing: it adapts while it acts."""
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        networks = join_parts(encoder=self._encoder.state_dict(), network=self._network.state_dict())
+        return networks | {name: getattr(self, f"_{name}") for name in MEMORY}, {}
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Weights, hidden states, beliefs and the last choices, and the generator; no facts."""
-        tensors = {f"encoder.{name}": value.detach().clone() for name, value in self._encoder.state_dict().items()}
-        tensors |= {f"network.{name}": value.detach().clone() for name, value in self._network.state_dict().items()}
-        tensors |= {name: getattr(self, f"_{name}").clone() for name in MEMORY}
-        tensors["generator"] = self._generator.get_state()
-        return tensors, {}
-
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other networks.
-        """
-        try:
-            rows, latent = len(tensors["hidden"]), self._encoder.latent
-            shapes = {
-                "hidden": (rows, self._encoder.hidden),
-                "mean": (rows, latent),
-                "log_variance": (rows, latent),
-                "choice": (rows, self._space.latent_dim),
-                "first": (rows,),
-            }
-            memory = {name: tensors[name].reshape(shape).clone() for name, shape in shapes.items()}
-            self._encoder.load_state_dict(named_part(tensors, "encoder."))
-            self._network.load_state_dict(named_part(tensors, "network."))
-            self._generator.set_state(tensors["generator"].cpu())
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"variBAD agent: expected a whole state, got {error}; begin the task again") from error
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        rows, latent = len(tensors["hidden"]), self._encoder.latent
+        shapes = {
+            "hidden": (rows, self._encoder.hidden),
+            "mean": (rows, latent),
+            "log_variance": (rows, latent),
+            "choice": (rows, self._space.latent_dim),
+            "first": (rows,),
+        }
+        memory = {name: tensors[name].reshape(shape).clone() for name, shape in shapes.items()}
+        self._encoder.load_state_dict(named_part(tensors, "encoder."))
+        self._network.load_state_dict(named_part(tensors, "network."))
         for name, value in memory.items():
             setattr(self, f"_{name}", value.to(self._hidden.device))

@@ -6,25 +6,17 @@ Axes: R trials of an iteration, B trials of a minibatch, T decisions of a trial,
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ...errors import ConfigError, RunError
-from ...robots.robot import RobotBatch
-from ..adaptive import require_finite
 from ..distribution import Distribution, detach, entropy, kl, log_prob
+from ..iterative import IterativeLearner, mean_metrics
 from ..recurrent import RecurrentActorCritic, inputs_of
-from ..space import ActionSpace
-from ..state import load_optimisers, named_part, optimiser_tensors
-from ..trial import TrialBatch, join, run_trial
+from ..state import copy_into, join_parts, named_part
+from ..trial import TrialBatch, join, mean_returns
 from ..trpo import trpo_step
 from .config import Rl2Config
 from .rl2 import discount_at, objective_reward, ppo_loss, trial_advantage, uncounted_episodes, valid_mean, value_loss
@@ -51,47 +43,22 @@ class Prepared(NamedTuple):
     """Shape (R, T) bool."""
 
 
-class Rl2Learner:
-    """Meta-trains a recurrent policy on the train tasks of one robot; see `train`."""
+class Rl2Learner(IterativeLearner[Rl2Config, TrialBatch]):
+    """Meta-trains a recurrent policy on the train tasks of one robot."""
 
-    def __init__(
-        self,
-        space: ActionSpace,
-        robot: RobotBatch,
-        goals: NDArray[np.float32],
-        config: Rl2Config,
-        *,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        """Draws the first weights; `train` does the rest.
+    name = "RL2"
 
-        Args:
-            space: Skills, raw or unit actions, or choices.
-            robot: At least `config.trials` rows.
-            goals: Train goals, shape (N, G).
-            config: See `Rl2Config`.
-            seed: Seed of weights, exploration, tasks, minibatches and resets.
-            device: Where the networks live.
-
-        Raises:
-            ConfigError: The robot has too few rows.
-        """
-        if robot.rows < config.trials:
-            raise ConfigError(
-                f"RL2: expected {config.trials} robot rows, one per trial, got {robot.rows}; make a robot of more rows "
-                "or lower Rl2Config.trials"
-            )
-        self.config, self.space, self.robot, self.goals = config, space, robot, goals
-        self.device = torch.device(device)
+    def _build(self, source: torch.Generator) -> None:
+        config = self.config
+        self.require_rows(config.trials, "trials")
         self.network = RecurrentActorCritic(
-            space,
-            robot.spec.observation.shape[0],
+            self.space,
+            self.robot.spec.observation.shape[0],
             config.hidden,
             slots=config.slots,
             slot_content=config.slot_content,
             separate_value=config.separate_value,
-            generator=torch.Generator().manual_seed(seed),
+            generator=source,
         ).to(self.device)
         self._policy: dict[str, Tensor] = {
             name: value
@@ -101,48 +68,19 @@ class Rl2Learner:
         self._value = [value for name, value in self.network.named_parameters() if name.startswith("value")]
         trained = self._value if config.update == "trpo" else list(self.network.parameters())
         self.optimisers = {"adam": torch.optim.Adam(trained, lr=config.learning_rate, eps=1e-5)}
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.rng = np.random.default_rng(seed)
         self.return_mean, self.return_variance = 0.0, 1.0
-        self.iteration = 0
-        self.environment_steps = 0
-
-    def train(self) -> Iterator[dict[str, float]]:
-        """Runs to `config.iterations`, yielding the metrics of each; a state taken at a yield resumes exactly.
-
-        Raises:
-            TrainingFault: A metric became non-finite.
-        """
-        config = self.config
-        while self.iteration < config.iterations:
-            begin = time.perf_counter()
-            batch, metrics = self._collect()
-            middle = time.perf_counter()
-            for group in self.optimisers["adam"].param_groups:
-                group["lr"] = config.learning_rate * (1.0 - self._progress if config.anneal else 1.0)
-            metrics |= self.update(self.prepare(batch))
-            require_finite(metrics, f"RL2 iteration {self.iteration}", "a smaller learning_rate")
-            self.iteration += 1
-            yield metrics | {
-                "step": float(self.iteration),
-                "environment_steps": float(self.environment_steps),
-                "wall_collect_s": middle - begin,
-                "wall_update_s": time.perf_counter() - middle,
-            }
 
     def _collect(self) -> tuple[TrialBatch, dict[str, float]]:
         config = self.config
         task = self.rng.integers(len(self.goals), size=config.trials)
         actor = Rl2Agent(self.network, self.space, self.generator)
-        rounds = run_trial(self.robot, self.space, actor, self.goals[task], config.trial, self.rng, device=self.device)
-        self.environment_steps += sum(int(episodes.steps.sum()) for episodes in rounds)
-        returns = [float(episodes.reward.sum(1).mean()) for episodes in rounds]
-        counting = returns[config.trial.exploration_episodes :]
-        return join(rounds), {
-            "return_trial": sum(counting),
-            "return_first": returns[0],
-            "return_last": returns[-1],
-        }
+        rounds = self.play_trials(actor, self.goals[task], config.trial)
+        return join(rounds), mean_returns(rounds, config.trial)
+
+    def _learn(self, batch: TrialBatch) -> dict[str, float]:
+        for group in self.optimisers["adam"].param_groups:
+            group["lr"] = self.config.learning_rate * (self.left if self.config.anneal else 1.0)
+        return self.update(self.prepare(batch))
 
     @torch.no_grad()
     def prepare(self, batch: TrialBatch) -> Prepared:
@@ -182,13 +120,11 @@ class Rl2Learner:
     def update(self, data: Prepared) -> dict[str, float]:
         """All updates of one iteration; metrics are means over them."""
         metrics = self._update_policy_by_trpo(data) if self.config.update == "trpo" else {}
-        total: dict[str, list[Tensor]] = {}
-        for _ in range(self.config.epochs):
-            order = torch.randperm(len(data.valid), generator=self.generator, device=self.device)
-            for index in torch.split(order, self.config.minibatch):
-                for name, value in self._update_minibatch(Prepared(*(part[index] for part in data))).items():
-                    total.setdefault(name, []).append(value)
-        return metrics | {name: float(torch.stack(values).mean()) for name, values in total.items()}
+        return metrics | mean_metrics(
+            self._update_minibatch(Prepared(*(part[index] for part in data)))
+            for _ in range(self.config.epochs)
+            for index in torch.split(self.shuffle(len(data.valid)), self.config.minibatch)
+        )
 
     def _update_minibatch(self, data: Prepared) -> dict[str, Tensor]:
         """One step of Adam on PPO's loss and the value loss, or on the value loss alone under TRPO."""
@@ -219,7 +155,7 @@ class Rl2Learner:
         return self.iteration / self.config.iterations
 
     def _entropy_weight(self) -> float:
-        return self.config.entropy_weight * (1.0 - self._progress if self.config.anneal_entropy else 1.0)
+        return self.config.entropy_weight * (self.left if self.config.anneal_entropy else 1.0)
 
     def _update_policy_by_trpo(self, data: Prepared) -> dict[str, float]:
         """One trust region step of the policy on all trials."""
@@ -234,9 +170,7 @@ class Rl2Learner:
             return loss, valid_mean(kl(old, new), data.valid)
 
         found, metrics = trpo_step(self._policy, evaluate, self.config.trust_region)
-        with torch.no_grad():
-            for name, value in found.items():
-                self._policy[name].copy_(value)
+        copy_into(self._policy, found)
         return metrics
 
     def _policy_at(self, params: dict[str, Tensor], data: Prepared) -> Distribution:
@@ -248,33 +182,10 @@ class Rl2Learner:
         generator = torch.Generator(self.device).manual_seed(seed)
         return Rl2Agent(copy.deepcopy(self.network), self.space, generator, greedy=greedy)
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the next iteration depends on: tensors by name, and JSON facts."""
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        tensors["generator"] = self.generator.get_state()
-        tensors |= optimiser_tensors(self.optimisers)
-        facts = {
-            "iteration": self.iteration,
-            "environment_steps": self.environment_steps,
-            "return_mean": self.return_mean,
-            "return_variance": self.return_variance,
-            "rng": self.rng.bit_generator.state,
-            "config": asdict(self.config),
-        }
-        return {name: value.detach() for name, value in tensors.items()}, facts
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        facts = {"return_mean": self.return_mean, "return_variance": self.return_variance}
+        return join_parts(network=self.network.state_dict()), facts
 
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        try:
-            self.network.load_state_dict(named_part(tensors, "network."))
-            self.generator.set_state(tensors["generator"].cpu())
-            load_optimisers(self.optimisers, tensors)
-            self.rng.bit_generator.state = facts["rng"]
-            self.iteration, self.environment_steps = facts["iteration"], facts["environment_steps"]
-            self.return_mean, self.return_variance = facts["return_mean"], facts["return_variance"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"RL2 checkpoint: expected a whole state, got {error}; start again") from error
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self.network.load_state_dict(named_part(tensors, "network."))
+        self.return_mean, self.return_variance = facts["return_mean"], facts["return_variance"]

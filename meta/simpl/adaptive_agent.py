@@ -22,11 +22,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import RunError
 from ...skills.gaussian import Gaussian
 from ..collect import Episodes, Seen, reward_range_of
 from ..distribution import Categorical, sample
-from ..state import episodes_tensors, load_episodes, named_part
+from ..row_agent import RowAgent
+from ..state import episodes_tensors, join_parts, load_episodes, named_part
 from .agent import SimplAgent
 from .context import context_of
 from .deployment import DeploymentConfig
@@ -37,8 +37,10 @@ AT_ONCE = 256
 """Visited states that all candidates are judged by in one pass of the reward head, which bounds the memory."""
 
 
-class SimplAdaptiveAgent:
-    """Acts in R rows; each row explores, infers and learns for itself."""
+class SimplAdaptiveAgent(RowAgent):
+    """Acts in R rows; each row explores, infers and learns for itself. Fine-tuning draws from generators of its own."""
+
+    name = "SiMPL agent"
 
     def __init__(
         self,
@@ -60,8 +62,9 @@ class SimplAdaptiveAgent:
             seed: Seed of exploration, contexts and fine-tuning.
         """
         self._agent = copy.deepcopy(agent).requires_grad_(False)
-        self._config, self._greedy = config, greedy
-        self._device = next(self._agent.parameters()).device
+        generator = torch.Generator(next(self._agent.parameters()).device).manual_seed(seed)
+        super().__init__(agent.space, generator, greedy=greedy)
+        self._config = config
         first = config.finetune.multiplier if multiplier is None else multiplier
         critic = self._agent.critic
 
@@ -72,14 +75,7 @@ class SimplAdaptiveAgent:
         self._tuners = TaskTuners(
             agent.space, self._agent.observation_dim, hidden, config.finetune, start=start, seed=seed
         )
-        self.generator = torch.Generator(self._device).manual_seed(seed)
-        """Draws all but the minibatches of fine-tuning."""
-        self.begin_task(0)
-
-    @property
-    def rollouts(self) -> int:
-        """One: each row learns for itself."""
-        return 1
+        self._begin(0)
 
     @property
     def embedding(self) -> Tensor:
@@ -97,30 +93,29 @@ class SimplAdaptiveAgent:
         known: NDArray[np.bool_] = (self._reward_range[:, 1] > self._reward_range[:, 0]).cpu().numpy()
         return known
 
-    def begin_task(self, rows: int) -> None:
-        """Forgets everything."""
-        self._embedding = torch.zeros(rows, self._agent.embedding_dim, device=self._device)
-        self._reward_range = torch.tensor([(torch.inf, -torch.inf)] * rows, device=self._device).view(rows, 2)
-        self._visited = torch.zeros((rows, 0, self._agent.observation_dim), device=self._device)
+    def _begin(self, tasks: int) -> None:
+        self._embedding = torch.zeros(tasks, self._agent.embedding_dim, device=self.device)
+        self._reward_range = torch.tensor([(torch.inf, -torch.inf)] * tasks, device=self.device).view(tasks, 2)
+        self._visited = torch.zeros((tasks, 0, self._agent.observation_dim), device=self.device)
         self._explored: list[Episodes] = []
         self._episodes = 0
-        self._tuners.begin_task(rows)
+        self._tuners.begin_task(tasks)
 
     def begin_episode(self) -> None:
         """Draws the embeddings of rows that explore; inferred ones stay."""
-        searching = torch.tensor([tuner is None for tuner in self.tuners], device=self._device)
+        searching = torch.tensor([tuner is None for tuner in self.tuners], device=self.device)
         if bool(searching.any()):
             self._embedding = torch.where(searching[:, None], self._draw_embedding(), self._embedding)
 
     def _draw_embedding(self) -> Tensor:
         """Embeddings to explore by, (R, E)."""
-        drawn = torch.randn(self._embedding.shape, generator=self.generator, device=self._device)
+        drawn = torch.randn(self._embedding.shape, generator=self.generator, device=self.device)
         if self._config.search == "blind" or not self._explored:
             return drawn
         posterior = self._infer()
         wider = self._config.wider if self._episodes >= self._config.exploration_episodes else 1.0
         unknown = self._draw_unsearched() if self._episodes % 2 else wider * drawn
-        known = torch.from_numpy(self.known).to(self._device)[:, None]
+        known = torch.from_numpy(self.known).to(self.device)[:, None]
         return torch.where(known, posterior.loc + posterior.scale * drawn, unknown)
 
     @torch.no_grad()
@@ -136,7 +131,7 @@ class SimplAdaptiveAgent:
         """
         rows, agent, config = len(self._embedding), self._agent, self._config
         shape = (config.candidates, agent.embedding_dim)
-        candidate = torch.randn(shape, generator=self.generator, device=self._device)
+        candidate = torch.randn(shape, generator=self.generator, device=self.device)
         states = agent.space.normalise(self._visited)
         likelihood = candidate.new_zeros(rows, config.candidates)
         for row in np.flatnonzero(~self.known):
@@ -150,7 +145,7 @@ class SimplAdaptiveAgent:
     @torch.no_grad()
     def act(self, seen: Seen) -> Tensor:
         """A latent for each running row, shape (r, Z)."""
-        rows = torch.from_numpy(seen.rows).to(self._device)
+        rows = torch.from_numpy(seen.rows).to(self.device)
         normalised = self._agent.space.normalise(seen.observation)
         policy = self._tuners.policy_at(seen, self._agent.policy_at(normalised, self._embedding[rows], seen.prior))
         return policy.loc if self._greedy else policy.sample(self.generator)
@@ -180,40 +175,20 @@ class SimplAdaptiveAgent:
         enough = self._episodes >= self._config.exploration_episodes
         return enough and (bool(self.known[row]) or not self._config.keep_searching)
 
-    def adapt(self) -> None:
-        """Nothing: it learns while it observes."""
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Weights, what was found out about each task, the policies of the tasks, and the random generator."""
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tuners, of_tuners = self._tuners.state()
-        tensors = {f"agent.{name}": value.clone() for name, value in self._agent.state_dict().items()}
-        tensors |= {f"explored.{name}": value for name, value in episodes_tensors(self._explored).items()}
-        tensors |= {f"tuner.{name}": value for name, value in tuners.items()}
-        tensors |= {
-            "embedding": self._embedding.clone(),
-            "reward_range": self._reward_range.clone(),
-            "visited": self._visited,
-            "generator": self.generator.get_state(),
-        }
-        facts = {"explored": len(self._explored), "episodes": self._episodes, "tuners": of_tuners}
-        return {name: value.detach().contiguous() for name, value in tensors.items()}, facts
+        explored = episodes_tensors(self._explored)
+        tensors = join_parts(agent=self._agent.state_dict(), explored=explored, tuner=tuners)
+        found = {"embedding": self._embedding, "reward_range": self._reward_range, "visited": self._visited}
+        return tensors | found, {"explored": len(self._explored), "episodes": self._episodes, "tuners": of_tuners}
 
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on exactly where `state` was taken, in an agent of the same sizes and options.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        try:
-            self._agent.load_state_dict(named_part(tensors, "agent."))
-            moved = {name: value.to(self._device) for name, value in tensors.items() if name != "generator"}
-            embedding = moved["embedding"].clone().view(-1, self._agent.embedding_dim)
-            reward_range, visited = moved["reward_range"].clone(), moved["visited"]
-            explored = load_episodes(named_part(moved, "explored."), facts["explored"])
-            episodes = int(facts["episodes"])
-            self._tuners.load_state(named_part(tensors, "tuner."), facts["tuners"])
-            self.generator.set_state(tensors["generator"].cpu())
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"SiMPL agent: expected a whole state, got {error}; begin the task again") from error
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self._agent.load_state_dict(named_part(tensors, "agent."))
+        moved = {name: value.to(self.device) for name, value in tensors.items() if name != "generator"}
+        embedding = moved["embedding"].clone().view(-1, self._agent.embedding_dim)
+        reward_range, visited = moved["reward_range"].clone(), moved["visited"]
+        explored = load_episodes(named_part(moved, "explored."), facts["explored"])
+        episodes = int(facts["episodes"])
+        self._tuners.load_state(named_part(tensors, "tuner."), facts["tuners"])
         self._embedding, self._reward_range, self._visited = embedding, reward_range, visited
         self._explored, self._episodes = explored, episodes

@@ -21,10 +21,11 @@ from .pool import Transitions
 class SimplAgent(nn.Module):
     """Residual policy, twin critics, their targets, the task encoder and its reward head."""
 
-    def __init__(self, space: ActionSpace, observation_dim: int, config: SimplConfig, seed: int) -> None:
-        """Draws all weights from `seed`."""
+    def __init__(
+        self, space: ActionSpace, observation_dim: int, config: SimplConfig, generator: torch.Generator
+    ) -> None:
+        """Draws all weights from `generator`, on the CPU."""
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
         latent, embedding = space.latent_dim, config.embedding_dim
         self.space = space
         self.embedding_dim = embedding

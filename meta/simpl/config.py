@@ -79,6 +79,11 @@ class SimplConfig:
     pool_episodes: Count = 2400
     """Episodes kept (published: 20,000 transitions per task, at least 100 episodes each)."""
 
+    @property
+    def iterations(self) -> int:
+        """Epochs."""
+        return self.epochs
+
     def __post_init__(self) -> None:
         require_bounds(self)
         if self.success_batch >= self.batch:

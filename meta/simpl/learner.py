@@ -7,22 +7,17 @@ Axes: N train tasks, M tasks of an update (the first `prior_tasks` with the smal
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...errors import ConfigError, RunError, TrainingFault
-from ...robots.robot import RobotBatch
+from ...errors import ConfigError
 from ...skills.gaussian import Gaussian, kl
-from ..collect import Episodes, Seen, collect
-from ..space import ActionSpace
-from ..state import load_optimisers, named_part, optimiser_tensors
+from ..collect import Episodes, Seen
+from ..iterative import IterativeLearner, running_means
+from ..state import join_parts, named_part, refuse_parts
 from .adaptive_agent import SimplAdaptiveAgent
 from .agent import SimplAgent
 from .config import SimplConfig
@@ -54,44 +49,23 @@ class Multiplier(nn.Module):
         return nn.functional.softplus(self.parameter)
 
 
-class SimplLearner:
-    """Meta-trains a SiMPL agent on the train tasks of one robot; see `train`."""
+class SimplLearner(IterativeLearner[SimplConfig, float]):
+    """Meta-trains a SiMPL agent on the train tasks of one robot; an iteration is an epoch."""
 
-    def __init__(
-        self,
-        space: ActionSpace,
-        robot: RobotBatch,
-        goals: NDArray[np.float32],
-        config: SimplConfig,
-        *,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        """Draws the initial weights; `train` does the rest.
+    name = "SiMPL"
 
-        Args:
-            space: Skills or raw actions; moved to the device by its owner.
-            robot: At least `episodes_per_task[0] * N` and `episodes_per_task[1] * N` rows.
-            goals: Train goals, shape (N, G).
-            config: See `SimplConfig`.
-            seed: Seed of weights, exploration, sampling and resets.
-            device: Where the networks and the pool live.
-
-        Raises:
-            ConfigError: The robot has too few rows, or the pool no room for one round of episodes.
-        """
-        rows = max(config.episodes_per_task) * len(goals)
-        if robot.rows < rows or config.pool_episodes < sum(config.episodes_per_task) * len(goals):
+    def _build(self, source: torch.Generator) -> None:
+        config, space, robot, tasks = self.config, self.space, self.robot, len(self.goals)
+        self.num_tasks = tasks
+        rows = max(config.episodes_per_task) * tasks
+        if robot.rows < rows or config.pool_episodes < sum(config.episodes_per_task) * tasks:
             raise ConfigError(
-                f"meta-training on {len(goals)} tasks: expected {rows} robot rows and room for a round of "
-                f"{sum(config.episodes_per_task) * len(goals)} episodes, got {robot.rows} rows and pool_episodes "
+                f"meta-training on {tasks} tasks: expected {rows} robot rows and room for a round of "
+                f"{sum(config.episodes_per_task) * tasks} episodes, got {robot.rows} rows and pool_episodes "
                 f"{config.pool_episodes}; raise them or lower episodes_per_task"
             )
-        self.config, self.space, self.robot = config, space, robot
-        self.goals, self.num_tasks = goals, len(goals)
-        self.device = torch.device(device)
         dim = robot.spec.observation.shape[0]
-        self.networks = SimplAgent(space, dim, config, seed).to(self.device)
+        self.networks = SimplAgent(space, dim, config, source).to(self.device)
         self.multipliers = nn.ModuleDict(
             {
                 "embedding_prior": Multiplier(config.embedding_kl_prior[0]),
@@ -112,74 +86,42 @@ class SimplLearner:
         }
         decisions = -(-robot.spec.episode_steps // space.horizon)
         self.pool = EpisodePool(config.pool_episodes, decisions, dim, space.latent_dim, self.num_tasks, self.device)
-        self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.rng = np.random.default_rng(seed)
-        self.epoch = 0
         self.updates = 0
-        self.environment_steps = 0
 
-    def train(self) -> Iterator[dict[str, float]]:
-        """Runs to `config.epochs`, yielding the metrics of every epoch; a state taken at a yield resumes exactly.
+    def _learn(self, batch: float) -> dict[str, float]:
+        means = running_means(self.update() for _ in range(self._updates_due(batch)))
+        return means | {"updates": float(self.updates)}
 
-        Raises:
-            TrainingFault: A loss became non-finite.
-        """
-        while self.epoch < self.config.epochs:
-            begin = time.perf_counter()
-            metrics = self.collect_epoch()
-            middle = time.perf_counter()
-            updates = self._updates_due(metrics)
-            total: dict[str, tuple[Tensor, int]] = {}
-            for _ in range(updates):
-                for name, value in self.update().items():
-                    before, count = total.get(name, (torch.zeros_like(value), 0))
-                    total[name] = (before + value, count + 1)
-            for name, (value, count) in total.items():
-                metrics[name] = float(value) / count
-                if not np.isfinite(metrics[name]):
-                    raise TrainingFault(
-                        f"meta-training epoch {self.epoch}: expected a finite {name}, got {metrics[name]}; "
-                        "resume from the last checkpoint with a smaller learning_rate"
-                    )
-            self.epoch += 1
-            metrics.update(
-                step=float(self.epoch),
-                updates=float(self.updates),
-                environment_steps=float(self.environment_steps),
-                wall_collect_s=middle - begin,
-                wall_update_s=time.perf_counter() - middle,
-            )
-            yield metrics
-
-    def _updates_due(self, metrics: dict[str, float]) -> int:
+    def _updates_due(self, collected: float) -> int:
+        """Number of updates after so many new transitions."""
         config = self.config
-        if self.epoch < config.warmup_epochs:
+        if self.iteration < config.warmup_epochs:
             return 0
         if config.updates_per_epoch > 0:
             return config.updates_per_epoch
         transitions = (config.prior_tasks + config.posterior_tasks) * config.batch
-        return max(int(config.reuse_rate * metrics["transitions"] / transitions), 1)
+        return max(int(config.reuse_rate * collected / transitions), 1)
 
-    def collect_epoch(self) -> dict[str, float]:
+    def _collect(self) -> tuple[float, dict[str, float]]:
         """Every task: episodes with e ~ N(0, I), which also serve as context, then episodes with e ~ q(e | c)."""
         explore, exploit = self.config.episodes_per_task
         task = torch.arange(self.num_tasks, device=self.device)
         noise = torch.randn(
             (self.num_tasks * explore, self.networks.embedding_dim), generator=self.generator, device=self.device
         )
-        collected = {"explore": self._collect(task.repeat(explore), noise, explored=True)}
+        collected = {"explore": self._play(task.repeat(explore), noise, explored=True)}
         if exploit:
             chosen = task.repeat(exploit)
             with torch.no_grad():
                 posterior = self.networks.encode(self._posterior_context(chosen))
-            collected["posterior"] = self._collect(chosen, posterior.sample(self.generator), explored=False)
+            collected["posterior"] = self._play(chosen, posterior.sample(self.generator), explored=False)
         metrics = {"transitions": float(sum(episodes.length.sum() for episodes, _ in collected.values()))}
         for name in ("explore", "posterior"):
             episodes, returns = collected.get(name, collected["explore"])
             metrics[f"return_{name}"] = float(returns.mean())
             if episodes.success is not None:
                 metrics[f"success_{name}"] = float(episodes.success.float().mean())
-        return metrics
+        return metrics["transitions"], metrics
 
     def _posterior_context(self, task: Tensor) -> Any:
         config = self.config
@@ -190,7 +132,7 @@ class SimplLearner:
             )
         return self.pool.sample_context(task, config.posterior_context, episodes, self.generator)
 
-    def _collect(self, task: Tensor, embedding: Tensor, *, explored: bool) -> tuple[Episodes, Tensor]:
+    def _play(self, task: Tensor, embedding: Tensor, *, explored: bool) -> tuple[Episodes, Tensor]:
         """One episode for each of the tasks (R,), kept in the pool; and what each returned to its own task, (R,)."""
 
         def choose(seen: Seen) -> Tensor:
@@ -199,16 +141,7 @@ class SimplLearner:
             )
 
         relabel = self.config.relabel
-        episodes = collect(
-            self.robot,
-            self.space,
-            choose,
-            self.goals[task.cpu().numpy()],
-            self.rng,
-            device=self.device,
-            stop_at_goal=not (relabel and explored),
-        )
-        self.environment_steps += int(episodes.steps.sum())
+        episodes = self.play(choose, self.goals[task.cpu().numpy()], stop_at_goal=not (relabel and explored))
         if relabel:
             reward, terminated = self.robot.compute_reward(episodes.path.cpu().numpy(), self.goals)
             view = view_of_all_tasks(
@@ -344,23 +277,10 @@ class SimplLearner:
         config.require_reward_head(self.config)
         return SimplAdaptiveAgent(self.networks, config, multiplier=self.multiplier, greedy=greedy, seed=seed)
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that the next epoch depends on: tensors by name, and JSON facts."""
-        pool, pool_facts = self.pool.state()
-        tensors = {f"agent.{name}": value for name, value in self.networks.state_dict().items()}
-        tensors |= {f"multiplier.{name}": value for name, value in self.multipliers.state_dict().items()}
-        tensors |= {f"pool.{name}": value for name, value in pool.items()}
-        tensors["generator"] = self.generator.get_state()
-        tensors |= optimiser_tensors(self.optimisers)
-        facts = {
-            "iteration": self.epoch,
-            "updates": self.updates,
-            "environment_steps": self.environment_steps,
-            "rng": self.rng.bit_generator.state,
-            "pool": pool_facts,
-            "config": asdict(self.config),
-        }
-        return {name: value.detach() for name, value in tensors.items()}, facts
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        pool, place = self.pool.state()
+        kept = join_parts(agent=self.networks.state_dict(), multiplier=self.multipliers.state_dict())
+        return kept | join_parts(pool=pool), {"pool": place, "updates": self.updates}
 
     def load_kept(self, tensors: dict[str, Tensor]) -> None:
         """Takes networks and multipliers of a state, all that agents are made of; not enough to train on.
@@ -368,26 +288,14 @@ class SimplLearner:
         Raises:
             RunError: The state lacks a part or belongs to other sizes.
         """
-        try:
-            self.networks.load_state_dict(named_part(tensors, "agent."))
-            self.multipliers.load_state_dict(named_part(tensors, "multiplier."))
-        except (KeyError, RuntimeError) as error:
-            raise RunError(f"meta-trained SiMPL: expected all networks, got {error}; train it again") from error
+        with refuse_parts("meta-trained SiMPL", "train it again"):
+            self._load_kept(tensors)
 
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on exactly where `state` was taken.
+    def _load_kept(self, tensors: dict[str, Tensor]) -> None:
+        self.networks.load_state_dict(named_part(tensors, "agent."))
+        self.multipliers.load_state_dict(named_part(tensors, "multiplier."))
 
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        try:
-            self.networks.load_state_dict(named_part(tensors, "agent."))
-            self.multipliers.load_state_dict(named_part(tensors, "multiplier."))
-            self.pool.load_state(named_part(tensors, "pool."), facts["pool"])
-            self.generator.set_state(tensors["generator"].cpu())
-            load_optimisers(self.optimisers, tensors)
-            self.rng.bit_generator.state = facts["rng"]
-            self.epoch, self.updates = facts["iteration"], facts["updates"]
-            self.environment_steps = facts["environment_steps"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"meta-training checkpoint: expected a whole state, got {error}; start again") from error
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self._load_kept(tensors)
+        self.pool.load_state(named_part(tensors, "pool."), facts["pool"])
+        self.updates = facts["updates"]

@@ -10,7 +10,6 @@ Axes: R rows, each a task of its own, r rows still running, Z latent, N train ta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,23 +17,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import RunError
-from ...robots.robot import RobotBatch
 from ...skills.gaussian import Gaussian
 from ..collect import Episodes, Seen
 from ..rehearsal import Rehearsal
+from ..row_agent import RowAgent
 from ..space import ActionSpace
-from ..state import named_part
+from ..state import join_parts, named_part
 from .config import SpirlConfig
 from .finetune import Finetuner
 from .task_tuners import TaskTuners
 
 
-class SpirlAgent:
+class SpirlAgent(RowAgent):
     """Acts in R rows; each has a policy and critics of its own, and learns from every episode."""
 
-    rollouts = 1
-    """Each row learns for itself."""
+    name = "SPiRL agent"
 
     def __init__(
         self,
@@ -60,29 +57,25 @@ class SpirlAgent:
             seed: Seed of weights, exploration and minibatches.
             device: Where the networks live.
         """
-        self._decisions, self._greedy, self._device = decisions, greedy, torch.device(device)
+        super().__init__(space, torch.Generator(device).manual_seed(seed), greedy=greedy)
+        self._decisions = decisions
 
         def start(tuner: Finetuner) -> None:
             if first is not None:
                 tuner.load_state_dict(first)
 
         self._tuners = TaskTuners(space, observation_dim, config.hidden, config.finetune, start=start, seed=seed)
-        self.generator = torch.Generator(self._device).manual_seed(seed)
-        """Draws the actions."""
 
     @property
     def tuners(self) -> list[Finetuner | None]:
         """Policy and critics of each row."""
         return self._tuners.tuners
 
-    def begin_task(self, rows: int) -> None:
-        """Forgets everything: fresh networks in R rows."""
-        self._tuners.begin_task(rows)
-        for row in range(rows):
-            self._tuners.begin(row, torch.zeros(0, device=self._device), self._decisions)
-
-    def begin_episode(self) -> None:
-        """Nothing changes between episodes."""
+    def _begin(self, tasks: int) -> None:
+        """Fresh networks in each row."""
+        self._tuners.begin_task(tasks)
+        for row in range(tasks):
+            self._tuners.begin(row, torch.zeros(0, device=self.device), self._decisions)
 
     @torch.no_grad()
     def act(self, seen: Seen) -> Tensor:
@@ -94,61 +87,19 @@ class SpirlAgent:
         """Learns from the episode of each row."""
         self._tuners.observe(episodes)
 
-    def adapt(self) -> None:
-        """Nothing: it learns while it observes."""
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Networks, optimisers and episodes of every row, and the random generator."""
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, facts = self._tuners.state()
-        tensors = {f"tuner.{name}": value.clone() for name, value in tensors.items()}
-        return {**tensors, "generator": self.generator.get_state()}, {"tuners": facts}
+        return join_parts(tuner=tensors), {"tuners": facts}
 
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        try:
-            self._tuners.load_state(named_part(tensors, "tuner."), facts["tuners"])
-            self.generator.set_state(tensors["generator"].cpu())
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"SPiRL agent: expected a whole state, got {error}; begin the task again") from error
+    def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self._tuners.load_state(named_part(tensors, "tuner."), facts["tuners"])
 
 
-class SpirlLearner:
-    """Has nothing to meta-train; `train` rehearses some train tasks."""
+class SpirlLearner(Rehearsal):
+    """Has nothing to meta-train; it rehearses the first train tasks, an episode of each in an iteration."""
 
-    def __init__(
-        self,
-        space: ActionSpace,
-        robot: RobotBatch,
-        goals: NDArray[np.float32],
-        config: SpirlConfig,
-        *,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        """Begins the rehearsed tasks.
-
-        Args:
-            space: Skills, raw or unit actions.
-            robot: At least `config.tasks` rows, or as many as there are goals.
-            goals: Train goals, shape (N, G).
-            config: See `SpirlConfig`.
-            seed: Seed of weights, exploration, minibatches and resets.
-            device: Where the networks live.
-
-        Raises:
-            ConfigError: There are too few robot rows.
-        """
-        self.config, self.space, self.robot, self.goals = config, space, robot, goals
-        self.device = torch.device(device)
-        rehearsed = goals[: config.tasks]
-        agent = self.agent(seed=seed)
-        self._rehearsal = Rehearsal(
-            "SPiRL", agent, space, robot, rehearsed, config.iterations, seed, device=self.device
-        )
+    name = "SPiRL"
+    config: SpirlConfig
 
     @property
     def observation_dim(self) -> int:
@@ -159,6 +110,9 @@ class SpirlLearner:
     def decisions(self) -> int:
         """Most decisions in an episode, K."""
         return math.ceil(self.robot.spec.episode_steps / self.space.horizon)
+
+    def _rehearsed(self) -> tuple[SpirlAgent, NDArray[np.float32]]:
+        return self.agent(seed=self.seed), self.goals[: self.config.tasks]
 
     def agent(self, *, greedy: bool = False, seed: int = 0) -> SpirlAgent:
         """An agent that learns from scratch; see `SpirlAgent`."""
@@ -171,19 +125,3 @@ class SpirlLearner:
             seed=seed,
             device=self.device,
         )
-
-    def train(self) -> Iterator[dict[str, float]]:
-        """See `MetaLearner.train`; an episode of each rehearsed task is one iteration."""
-        return self._rehearsal.train()
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """See `MetaLearner.state`."""
-        return self._rehearsal.state()
-
-    def load_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """See `MetaLearner.load_state`.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        self._rehearsal.load_state(tensors, facts)

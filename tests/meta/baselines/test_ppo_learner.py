@@ -106,7 +106,7 @@ def test_one_policy_learns_what_the_tasks_have_in_common() -> None:
 
 def test_the_samples_of_all_tasks_are_those_of_one_policy() -> None:
     learner = make_learner(tasks=3, episodes=2)
-    batch = learner.sample()
+    batch, _ = learner._collect()
     assert batch.valid.shape[:2] == (1, 6)
     assert all(len(value) == 1 for value in learner.params.values())
 

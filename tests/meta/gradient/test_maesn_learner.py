@@ -76,8 +76,8 @@ class TestWithoutFastAdaptation(MetaLearnerContract):
 def test_a_meta_update_stays_in_the_trust_region_and_leaves_the_rows_of_other_tasks() -> None:
     learner = make_learner()
     before = {name: value.detach().clone() for name, value in learner.meta.items()}
-    collected = learner.sample()
-    metrics = learner.update(collected)
+    collected, _ = learner._collect()
+    metrics = learner._learn(collected)
     assert 0.0 < metrics["kl"] <= 0.01
     assert metrics["loss_after"] < metrics["loss_before"]
     others = sorted(set(range(4)) - set(collected.chosen.tolist()))

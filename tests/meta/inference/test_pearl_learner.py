@@ -104,23 +104,23 @@ class TestFineTunedPearl(MetaLearnerContract):
 
 def test_the_first_iteration_visits_all_tasks_and_later_ones_as_many_as_told() -> None:
     learner = make_sparse(prior_episodes=2, posterior_episodes=1)
-    learner.collect()
+    learner._collect()
     # 2 rows x 3 episodes x 20 steps in the replay buffer of each task, 2 x 2 x 20 in its context buffer
     assert learner.replay.count().tolist() == [120] * 4
     assert learner.contexts.count().tolist() == [80] * 4
     assert learner.environment_steps == 4 * 120
     learner.iteration = 1
-    learner.collect()
+    learner._collect()
     assert learner.environment_steps == 6 * 120
 
 
 def test_contexts_are_the_latest_visits_episodes_with_z_from_the_prior() -> None:
     for kept, expected in ((False, 2), (True, 3)):
         learner = make_sparse(posterior_in_context=kept, replay=500)
-        learner.collect()
+        learner._collect()
         learner.iteration = 1
         before = learner.contexts.state()["data"].clone()
-        learner.collect()
+        learner._collect()
         # two of the tasks were visited again; whatever was there before is gone
         assert learner.contexts.count().tolist() == [expected * 40] * 4
         after = learner.contexts.state()["data"]
@@ -135,7 +135,7 @@ def test_contexts_are_the_latest_visits_episodes_with_z_from_the_prior() -> None
 
 def test_contexts_have_the_robots_reward_and_sac_the_shaped_one() -> None:
     learner = make_sparse(prior_episodes=2, posterior_episodes=0)
-    learner.collect()
+    learner._collect()
     task = torch.arange(4)
     source = torch.Generator().manual_seed(0)
     for buffer, variant in ((learner.replay, SEMICIRCLE), (learner.contexts, SPARSE_SEMICIRCLE)):
@@ -155,7 +155,7 @@ def test_a_shaped_reward_is_summed_over_the_steps_of_a_skill_and_stops_with_the_
         PearlConfig(**{**SMALL, "prior_episodes": 1, "posterior_episodes": 0}),
         shaped_reward=lambda observation, tasks: np.ones((*observation.shape[:-1], len(tasks)), np.float32),
     )
-    learner.collect()
+    learner._collect()
     steps = learner.replay.sample(torch.arange(4), 50, torch.Generator().manual_seed(0))
     # skills last 5 steps: an episode of 7 has decisions of 5 and 2, fewer steps where a goal was reached
     assert bool((steps.reward[steps.terminated == 0] >= 2).all())
@@ -164,7 +164,7 @@ def test_a_shaped_reward_is_summed_over_the_steps_of_a_skill_and_stops_with_the_
 
 def test_the_encoder_learns_from_the_critics_and_the_kl_alone() -> None:
     learner = make_points()
-    learner.collect()
+    learner._collect()
     encoder = list(learner.networks.encoder.parameters())
     task = torch.arange(3)
     posterior = learner.networks.infer(learner.contexts.sample(task, 5, learner.generator))
@@ -184,7 +184,7 @@ def test_the_encoder_learns_from_the_critics_and_the_kl_alone() -> None:
 
 def test_an_update_moves_each_part_by_its_own_loss() -> None:
     learner = make_points(kl_weight=0.0)
-    learner.collect()
+    learner._collect()
 
     def weights() -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in learner.state()[0].items() if not name.startswith("adam")}
@@ -213,7 +213,7 @@ def test_the_kl_draws_the_posterior_to_the_prior() -> None:
     divergences = []
     for weight in (0.0, 10.0):
         learner = make_points(kl_weight=weight, sac=SacConfig(hidden=(8,), batch=6, learning_rate=0.01))
-        learner.collect()
+        learner._collect()
         for _ in range(60):
             metrics = learner.update()
         divergences.append(float(metrics["embedding_kl"]))

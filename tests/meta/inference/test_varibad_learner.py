@@ -282,7 +282,7 @@ def test_a_bandit_is_found_out_within_a_trial() -> None:
 
 def test_too_few_rows_are_refused() -> None:
     robot = GridNaviBatch(11)
-    with pytest.raises(ConfigError, match="expected 12 robot rows, one per trial, got 11"):
+    with pytest.raises(ConfigError, match="expected 12 robot rows for trials, got 11"):
         VaribadLearner(ChoiceSpace(robot.spec), robot, GRID_GOALS, VaribadConfig(trials=12))
 
 

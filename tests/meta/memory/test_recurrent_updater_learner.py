@@ -132,7 +132,7 @@ def test_the_first_policy_is_learned_only_where_its_samples_are_scored() -> None
 def test_each_round_reads_the_episodes_of_its_policy_and_the_last_is_judged() -> None:
     learner = make_learner(tasks=2, support=3, query=2, rounds=2)
     list(learner.train())
-    reads, query = learner.sample()
+    (reads, query), _ = learner._collect()
     assert [read.support.valid.shape for read in reads] == [(2, 3, 6)] * 2
     assert query.valid.shape == (2, 2, 6)
     memory = learner.updater.begin(learner.phi, 2)

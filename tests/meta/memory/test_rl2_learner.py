@@ -344,7 +344,7 @@ def test_it_learns_to_find_the_better_arm(changes: dict[str, Any]) -> None:
 
 def test_too_few_rows_and_numbers_that_are_none_are_refused() -> None:
     robot = make_arms(11)
-    with pytest.raises(ConfigError, match=r"RL2: expected 12 robot rows, one per trial, got 11"):
+    with pytest.raises(ConfigError, match=r"RL2: expected 12 robot rows for trials, got 11"):
         Rl2Learner(ChoiceSpace(robot.spec), robot, ARMS, Rl2Config(**SMALL))
     learner = make_bandit()
     with torch.no_grad():

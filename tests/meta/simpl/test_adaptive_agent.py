@@ -56,7 +56,8 @@ def make_networks() -> SimplAgent:
     width = {"encoder_hidden": (8,), "decoder_hidden": (8,), "open_decoder_hidden": (8,), "prior_hidden": (8,)}
     model = SkillModel(2, 2, SkillConfig(skill_horizon=HORIZON, skill_dim=3, **width))
     model.normaliser.fit(torch.randn((50, 2), generator=torch.Generator().manual_seed(1)) * 2.0 + 1.0)
-    return SimplAgent(SkillSpace(model), 2, SimplConfig(embedding_dim=2, hidden=(8, 8), encoder_hidden=8), seed=0)
+    config = SimplConfig(embedding_dim=2, hidden=(8, 8), encoder_hidden=8)
+    return SimplAgent(SkillSpace(model), 2, config, torch.Generator().manual_seed(0))
 
 
 NETWORKS = make_networks()

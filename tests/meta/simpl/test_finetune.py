@@ -99,7 +99,8 @@ def test_tuners_of_two_tasks_do_not_influence_each_other() -> None:
 
 
 def test_it_starts_from_the_meta_trained_networks() -> None:
-    agent = SimplAgent(SPACE, 2, SimplConfig(embedding_dim=3, hidden=(16, 16), encoder_hidden=8), seed=5)
+    config = SimplConfig(embedding_dim=3, hidden=(16, 16), encoder_hidden=8)
+    agent = SimplAgent(SPACE, 2, config, torch.Generator().manual_seed(5))
     tuner = make_tuner(embedding=3)
     tuner.start_from(agent.policy, agent.critic, 0.25)
     observation, latent = torch.randn((2, 7, 2), generator=torch.Generator().manual_seed(0))
@@ -119,7 +120,8 @@ def test_it_starts_from_the_meta_trained_networks() -> None:
 
 
 def test_a_meta_trained_policy_waits_for_its_critics() -> None:
-    agent = SimplAgent(SPACE, 2, SimplConfig(embedding_dim=3, hidden=(16, 16), encoder_hidden=8), seed=5)
+    config = SimplConfig(embedding_dim=3, hidden=(16, 16), encoder_hidden=8)
+    agent = SimplAgent(SPACE, 2, config, torch.Generator().manual_seed(5))
     waiting, other = (make_tuner(embedding=3, critic_updates_first=2) for _ in range(2))
     waiting.start_from(agent.policy, agent.critic, 0.25)
     waiting.add(draw_episodes())

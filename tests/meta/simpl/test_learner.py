@@ -108,17 +108,17 @@ def test_the_same_seed_gives_the_same_agent() -> None:
 
 def test_published_updates_follow_the_transitions() -> None:
     learner = make_learner(warmup_epochs=1, updates_per_epoch=0, reuse_rate=256.0, batch=10, prior_tasks=1)
-    assert learner._updates_due({"transitions": 400.0}) == 0
-    learner.epoch = 1
+    assert learner._updates_due(400.0) == 0
+    learner.iteration = 1
     # 256 * 400 / (4 tasks * 10 transitions) = 2560, and never none
-    assert learner._updates_due({"transitions": 400.0}) == 2560
-    assert learner._updates_due({"transitions": 0.0}) == 1
+    assert learner._updates_due(400.0) == 2560
+    assert learner._updates_due(0.0) == 1
 
 
 def test_relabelling_fills_every_task_from_every_episode() -> None:
     ours, published = make_learner(), make_learner(relabel=False)
     for learner in (ours, published):
-        learner.collect_epoch()
+        learner._collect()
     # eight episodes: two for each task, or eight for each
     assert ((ours.pool.tensors["length"] > 0).sum(0) == 8).all()
     assert ((published.pool.tensors["length"] > 0).sum(0) == 2).all()
@@ -128,7 +128,7 @@ def test_relabelling_fills_every_task_from_every_episode() -> None:
 def test_only_the_first_round_explores_past_its_goal() -> None:
     robot = PointBatch(8, radius=9.0)  # every task ends at its first step
     learner = SimplLearner(make_space(robot, "raw"), robot, GOALS, SimplConfig(**SMALL))
-    learner.collect_epoch()
+    learner._collect()
     assert learner.environment_steps == 4 * 12 + 4 * 1
 
 
@@ -150,7 +150,7 @@ def test_the_policys_loss_reaches_neither_critics_nor_encoder() -> None:
     without.updates = 1  # the policy's turn is at even counts
     before = modules(both)
     for learner in (both, without):
-        learner.collect_epoch()
+        learner._collect()
         learner.update()
     with_policy, no_policy = modules(both), modules(without)
     assert differing(before["policy"], no_policy["policy"]) == set()
@@ -165,7 +165,7 @@ def test_the_policys_loss_reaches_neither_critics_nor_encoder() -> None:
 def test_the_critics_loss_reaches_the_encoder() -> None:
     weights = {"embedding_kl_prior": (1e-12, 1.0), "embedding_kl_posterior": (1e-12, 1.0)}
     learner = make_learner(reward_prediction=0.0, **weights)
-    learner.collect_epoch()
+    learner._collect()
     learner.update()
     gradients = {name: value.grad for name, value in learner.networks.encoder.named_parameters()}
     assert all(value is None for name, value in gradients.items() if name.startswith("reward."))
@@ -176,7 +176,7 @@ def test_the_critics_loss_reaches_the_encoder() -> None:
 
 def test_targets_follow_the_critics_slowly() -> None:
     learner = make_learner(target_rate=0.25)
-    learner.collect_epoch()
+    learner._collect()
     before = modules(learner)
     learner.update()
     after = modules(learner)
@@ -207,7 +207,7 @@ def test_multipliers_start_where_they_should() -> None:
 
 def test_a_task_that_was_not_drawn_keeps_its_multiplier() -> None:
     learner = make_learner(prior_tasks=1, posterior_tasks=1)
-    learner.collect_epoch()
+    learner._collect()
     before = modules(learner)["multipliers"]["embedding_posterior.parameter"]
     learner.update()
     assert (modules(learner)["multipliers"]["embedding_posterior.parameter"] != before).sum() == 1
@@ -217,7 +217,7 @@ def test_a_non_finite_loss_stops_training() -> None:
     learner = make_learner(warmup_epochs=0)
     with torch.no_grad():
         learner.networks.critic.biases[-1].fill_(torch.nan)
-    with pytest.raises(TrainingFault, match="epoch 0: expected a finite loss_critic, got nan"):
+    with pytest.raises(TrainingFault, match="SiMPL iteration 0: expected a finite loss_critic, got nan"):
         next(learner.train())
 
 

@@ -60,5 +60,5 @@ def test_impossible_sizes_are_refused() -> None:
         SpirlConfig(hidden=())
     with pytest.raises(ConfigError, match=r"SpirlConfig\.iterations: expected .*, got -1"):
         SpirlConfig(iterations=-1)
-    with pytest.raises(ConfigError, match="SPiRL: expected at least 3 robot rows, got 2"):
+    with pytest.raises(ConfigError, match="SPiRL: expected 3 robot rows for rehearsed tasks, got 2"):
         make_learner(rows=2)
