@@ -9,38 +9,22 @@ Axes: O observation, A action, Z latent, E task embedding, C transitions of a co
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import BundleError, RobotFault, SpecError
-from .agents.simpl import read_simpl
+from .agents.simpl import SIMPL
 from .bundle import Bundle
 from .golden_trial import GOLDEN_TOLERANCE
-from .networks import Array, Gaussian, Weights, residual_scale, scale_from_log
-from .policies import LOG_SCALE_LOW, MIN_SCALE, draw_latent, run_mlp
+from .networks import Array, Gaussian, Weights, compute_mlp, residual_scale, scale_from_log
+from .policies import LOG_SCALE_LOW, MIN_SCALE, draw_latent
 from .spaces import RowSpace
-from .task_encoder import compute_embedding
+from .task_encoder import Context, compute_embedding
 
 PAIRS = 16
 """Observations on which a new policy is compared with the bundle's agent."""
 _ZERO = np.float32(0.0)
-
-
-class Context(NamedTuple):
-    """Transitions of one task, one for each latent that was chosen; observations are raw."""
-
-    observation: Array
-    """Where the latent was chosen, shape (C, O)."""
-    skill: Array
-    """The latent z, shape (C, Z)."""
-    reward: Array
-    """Sum of rewards while it lasted, shape (C,)."""
-    terminated: Array
-    """1 where the task ended with it, else 0, shape (C,)."""
-    next_observation: Array
-    """Where it ended, shape (C, O)."""
 
 
 class RowNetwork:
@@ -108,16 +92,16 @@ class NumpyPolicy:
             BundleError: It is of another kind or chooses an index, or this runtime does not act as the bundle's agent.
         """
         contract, weights = bundle.contract, bundle.weights
-        read_policy = bundle.kind.read_policy
-        if contract.kind not in ("policy", "simpl") or read_policy is None or contract.space.name == "choice":
+        facts = bundle.kind.read_policy(contract)
+        if contract.kind not in ("policy", "simpl") or facts is None or contract.space.name == "choice":
             raise BundleError(
                 f"one-row policy: expected a bundle of kind policy or simpl over skills, unit or raw actions, got "
                 f"{contract.kind} over {contract.space.name}; run its agent instead, see Bundle.make_agent"
             )
         self.contract = contract
         """What the bundle promises."""
-        self._weights, self._facts = weights, read_policy(contract)
-        self._embedding_dim = read_simpl(contract).embedding_dim if contract.kind == "simpl" else 0
+        self._weights, self._facts = weights, facts
+        self._embedding_dim = SIMPL.read(contract).embedding_dim if contract.kind == "simpl" else 0
         dim, latent = contract.observation_dim, contract.space.latent_dim
         self._space = RowSpace(contract.space, contract.robot, weights)
         self._mean = weights.get("space.mean", np.zeros(dim, np.float32)).copy()
@@ -190,10 +174,8 @@ class NumpyPolicy:
                     f"infer: expected a context of at least one transition, '{name}' finite and of shape {shape}, got "
                     f"{array.shape}; pass one row for each latent that was chosen"
                 )
-        seen, chosen, reward, terminated, following = arrays
-        scaled = self._space.normalise(seen), chosen, reward[:, None], terminated[:, None]
-        tokens = np.concatenate([*scaled, self._space.normalise(following)], axis=-1)
-        found = compute_embedding(read_simpl(self.contract).encoder, self._weights, tokens[None])
+        tokens = Context(*arrays).tokens(self._space)
+        found = compute_embedding(SIMPL.read(self.contract).encoder, self._weights, tokens[None])
         return Gaussian(found.loc[0], found.scale[0])
 
     def begin_episode(self, rng: np.random.Generator, greedy: bool = False) -> None:
@@ -297,12 +279,10 @@ class NumpyPolicy:
         embedding = rng.standard_normal((PAIRS, self._embedding_dim), np.float32)
         noise = rng.standard_normal((PAIRS, self._latent_dim), np.float32)
         inputs = np.concatenate([self._space.normalise(observation), embedding], axis=-1)
-        output = run_mlp(self._weights, "policy", inputs, self._facts.activation)
-        params = (
-            {"log_scale": np.repeat(self._weights["policy.log_scale"][None], PAIRS, axis=0)}
-            if (self._facts.scale == "parameter")
-            else {}
-        )
+        output = compute_mlp(self._weights, "policy", inputs, self._facts.activation)
+        params = {}
+        if self._facts.scale == "parameter":
+            params["log_scale"] = np.repeat(self._weights["policy.log_scale"][None], PAIRS, axis=0)
         latent = draw_latent(self._space, replace(self._facts, greedy=False), params, output, observation, noise)
         action = self._space.hold(latent)(observation)
         for row in range(PAIRS):

@@ -7,38 +7,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 
-from ..errors import BundleError, RunError
+from ..errors import RunError
 from .contract import BundleContract
 from .distribution import draw, draw_gaussian
-from .networks import Array, Gaussian, Weights, residual_scale, scale_from_log
-from .policy_settings import ACTIVATIONS, PolicySettings
+from .networks import Array, Gaussian, Shapes, compute_mlp, mlp_shapes, residual_scale, scale_from_log
+from .policy_settings import PolicySettings
 from .runtime_agent import Noise, SeenRows
-from .spaces import RowSpace, mlp_shapes
+from .settings import refuse
+from .spaces import RowSpace
 
 LOG_SCALE_LOW = np.float32(math.log(1e-6))
 """Smallest log standard deviation, as in `meta/policy.py`."""
+CRITICS = 2
 MIN_SCALE = 1e-3
 """Smallest standard deviation of a residual policy, as in `meta/simpl/networks.py`."""
 
 
-def policy_shapes(
-    contract: BundleContract, facts: PolicySettings, inputs: int | None = None
-) -> dict[str, tuple[int, ...]]:
+def policy_shapes(contract: BundleContract, facts: PolicySettings, inputs: int | None = None) -> Shapes:
     """Shapes of `policy.*`; `inputs` is O unless the policy reads more."""
-    discrete = contract.space.name == "choice"
-    outputs = len(contract.robot.choices) if discrete else contract.space.latent_dim
+    discrete, own = contract.space.name == "choice", facts.scale == "parameter"
     if facts.scale == "residual" and discrete:
-        raise BundleError(
-            "bundle.json learner.scale: expected parameter or output for choices, got 'residual'; export it"
-        )
-    if facts.scale != "parameter" and not discrete:
-        outputs *= 2
+        raise refuse("bundle.json learner.scale", "parameter or output for choices", facts.scale)
     inputs = contract.observation_dim if inputs is None else inputs
+    outputs = contract.choice_width if own else contract.policy_width
     shapes = mlp_shapes("policy", (inputs, *facts.hidden, outputs))
-    return shapes if discrete or facts.scale != "parameter" else {**shapes, "policy.log_scale": (outputs,)}
+    return {**shapes, "policy.log_scale": (outputs,)} if own and not discrete else shapes
+
+
+def critic_shapes(owner: str, sizes: tuple[int, ...]) -> Shapes:
+    """Shapes of critics of these widths, input first, which are stacked in front, as in `StackedMLP`."""
+    shapes: Shapes = {}
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
+        shapes[f"{owner}.weights.{index}"] = (CRITICS, inputs, outputs)
+        shapes[f"{owner}.biases.{index}"] = (CRITICS, 1, outputs)
+    return shapes
 
 
 def take_params(params: Mapping[str, Array], like: Mapping[str, Array], rows: int, where: str) -> dict[str, Array]:
@@ -64,17 +70,6 @@ def take_params(params: Mapping[str, Array], like: Mapping[str, Array], rows: in
     return {name: np.asarray(params[name], np.float32) for name in like}
 
 
-def run_mlp(weights: Weights, name: str, value: Array, activation: str) -> Array:
-    """The network `name` on rows, (r, I) -> (r, U), with an activation of `ACTIVATIONS` between its layers."""
-    index = 0
-    while f"{name}.layers.{index}.weight" in weights:
-        if index:
-            value = ACTIVATIONS[activation](value)
-        value = value @ weights[f"{name}.layers.{index}.weight"].T + weights[f"{name}.layers.{index}.bias"]
-        index += 1
-    return value
-
-
 def compute_residual(output: Array, prior: Gaussian) -> Gaussian:
     """The policy of a network's output (..., 2 Z) over latents, as a correction of the prior; see `SCALES`."""
     shift, scale_shift = np.split(output, 2, axis=-1)
@@ -87,19 +82,8 @@ def compute_rows(params: Mapping[str, Array], facts: PolicySettings, observation
     `params` are (N, ...): N tasks with R / N consecutive rows each.
     """
     tasks = max(len(params["layers.0.bias"]), 1)
-    return compute_stack(params, facts, observation.reshape(tasks, -1, observation.shape[-1])).reshape(
-        len(observation), -1
-    )
-
-
-def compute_stack(params: Mapping[str, Array], facts: PolicySettings, value: Array) -> Array:
-    """The output of S networks at L inputs each, (S, L, U): logits or means; params (S, ...), inputs (S, L, I)."""
-    for index in range(len(facts.hidden) + 1):
-        weight, bias = params[f"layers.{index}.weight"], params[f"layers.{index}.bias"]
-        value = value @ np.swapaxes(weight, -1, -2) + bias[:, None]
-        if index < len(facts.hidden):
-            value = ACTIVATIONS[facts.activation](value)
-    return value
+    stacked = observation.reshape(tasks, -1, observation.shape[-1])
+    return compute_mlp(params, "", stacked, facts.activation).reshape(len(observation), -1)
 
 
 def choose_rows(

@@ -26,9 +26,7 @@ from ...strict_json import parse_json
 from ..bundle import Bundle
 from ..contract import BundleContract
 from ..golden_trial import play_trial, recorded_noise, require_trial
-from ..networks import Array
-from ..runtime_agent import HOST, Arrays, Noise, RowEpisodes, RuntimeAgent, SeenRows
-from ..spaces import RowSpace
+from ..runtime_agent import HOST, Arrays, Noise, RowEpisodes, RuntimeAgent, WrappedAgent
 from .maml import make_maml_agent, read_maml_params
 from .mlsh import make_mlsh_agent, observe_mlsh, read_mlsh_params
 from .ppo import make_ppo_agent, read_ppo_params
@@ -91,10 +89,12 @@ HOSTS: dict[str, Host] = {
 """By kind."""
 
 
-class HostedAgent:
+class HostedAgent(WrappedAgent):
     """A `RuntimeAgent` that acts in numpy and adapts in torch."""
 
-    def __init__(self, acting: Any, host: Learns, space: ActionSpace, kind: Host, device: torch.device) -> None:
+    def __init__(
+        self, acting: RuntimeAgent, host: Learns, space: ActionSpace, kind: Host, device: torch.device
+    ) -> None:
         """Before the first task.
 
         Args:
@@ -104,39 +104,19 @@ class HostedAgent:
             kind: Reads the parameters of `host`.
             device: Where the host lives.
         """
-        self._acting, self._agent, self._space, self._kind, self._device = acting, host, space, kind, device
+        super().__init__(acting)
+        self._agent, self._space, self._kind, self._device = host, space, kind, device
         self._rows = 0
-
-    @property
-    def space(self) -> RowSpace:
-        """What it chooses."""
-        space: RowSpace = self._acting.space
-        return space
-
-    @property
-    def params(self) -> dict[str, Array]:
-        """The parameters of every row, (R, ...)."""
-        params: dict[str, Array] = self._acting.params
-        return params
 
     def begin_task(self, rows: int) -> None:
         """See `RuntimeAgent.begin_task`."""
         self._rows = rows
-        self._acting.begin_task(rows)
+        super().begin_task(rows)
         self._agent.begin_task(rows)
-
-    def begin_episode(self, *, explore: bool = True) -> None:
-        """See `RuntimeAgent.begin_episode`."""
-        self._acting.begin_episode(explore=explore)
-
-    def act(self, seen: SeenRows) -> Array:
-        """See `RuntimeAgent.act`."""
-        latent: Array = self._acting.act(seen)
-        return latent
 
     def observe(self, episodes: RowEpisodes) -> None:
         """Hands the episodes to the host."""
-        self._acting.observe(episodes)
+        super().observe(episodes)
         self._kind.observe(self._agent, self._acting, to_episodes(episodes, self._space, self._device))
         if self._kind.while_observing:
             self._take_params()
@@ -157,8 +137,7 @@ class HostedAgent:
         held = {f"{HOST}{name}": value.detach().cpu().numpy().copy() for name, value in tensors.items()}
         held[_ROWS] = np.array(self._rows)
         held[_FACTS] = np.frombuffer(json.dumps(facts, sort_keys=True).encode(), np.uint8).copy()
-        state: dict[str, NDArray[Any]] = self._acting.state()
-        return state | held
+        return super().state() | held
 
     def load_state(self, arrays: Arrays) -> None:
         """Goes on exactly where `state` was taken.
@@ -173,7 +152,7 @@ class HostedAgent:
         tensors = {
             name: torch.from_numpy(value.copy()) for name, value in arrays.items() if name not in (_FACTS, _ROWS)
         }
-        self._acting.load_state({name: value for name, value in arrays.items() if not name.startswith(HOST)})
+        super().load_state({name: value for name, value in arrays.items() if not name.startswith(HOST)})
         self._rows = rows
         self._agent.begin_task(rows)
         self._agent.load_state(named_part(tensors, HOST), facts)

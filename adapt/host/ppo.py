@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from torch import Tensor
 
-from ...errors import BundleError, ConfigError
 from ...meta.adaptive import AdaptiveAgent
 from ...meta.baselines.config import PpoSteps
 from ...meta.baselines.distral_learner import DistralLearner
@@ -15,10 +12,10 @@ from ...meta.baselines.ppo_learner import PpoLearner
 from ...meta.collect import Seen
 from ...meta.policy import make_policy
 from ...meta.space import ActionSpace
-from ..agents.ppo import read_ppo
+from ..agents.ppo import PPO, PpoSettings
 from ..agents.recurrent_updater import ordered_names
 from ..contract import BundleContract
-from .exported import Exported
+from .exported import Exported, make_config, write_settings
 from .policy_state import read_policy_state
 from .step_seeded import StepSeeded
 
@@ -29,16 +26,11 @@ def make_ppo_agent(contract: BundleContract, weights: dict[str, Tensor], space: 
     Raises:
         BundleError: The facts are none that PPO can have.
     """
-    known = read_ppo(contract)
+    facts = PPO.read(contract)
     # in the order of the policy's own: norms of gradients are sums over parameters, and rounded in their order
-    first = {name: weights[f"policy.{name}"] for name in ordered_names(contract, known.policy)}
-    facts = asdict(known)
-    policy = make_policy(space, contract.observation_dim, facts.pop("hidden"), facts.pop("activation"))
-    try:
-        steps = PpoSteps(**facts)
-    except ConfigError as error:
-        raise BundleError(f"bundle.json learner: {error}") from error
-    return StepSeeded(PpoAgent(policy, first, space, steps))
+    first = {name: weights[f"policy.{name}"] for name in ordered_names(contract, facts.policy)}
+    policy = make_policy(space, contract.observation_dim, facts.hidden, facts.activation)
+    return StepSeeded(PpoAgent(policy, first, space, make_config(PpoSteps, facts)))
 
 
 def read_ppo_params(agent: AdaptiveAgent) -> dict[str, Tensor]:
@@ -56,15 +48,11 @@ def export_ppo(learner: PpoLearner | DistralLearner) -> Exported:
     first = {f"policy.{name}": value[0].clone() for name, value in agent.params.items()}
 
     def read_state(acting: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
-        return read_policy_state(policy, read_ppo_params(acting), space.normalise(seen.observation), seen)
+        return read_policy_state(policy, read_ppo_params(acting), space, seen)
 
     return Exported(
         kind="ppo",
-        learner={
-            "hidden": list(policy.hidden),
-            "activation": policy.activation,
-            **asdict(learner.config.adaptation),
-        },
+        learner=write_settings(PpoSettings, policy, learner.config.adaptation),
         weights=first,
         agent=StepSeeded(agent),
         space=space,

@@ -5,14 +5,12 @@ Axes: R rows, O observation, E embedding, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...errors import BundleError, ConfigError
 from ...meta.adaptive import AdaptiveAgent
 from ...meta.baselines.config import SacConfig, TaskSacConfig
 from ...meta.baselines.sac_agent import SacAgent
@@ -26,11 +24,10 @@ from ...meta.inference.pearl_learner import PearlLearner
 from ...meta.policy import Params
 from ...meta.space import ActionSpace
 from ...meta.state import named_part
-from ..agents.pearl import read_pearl
-from ..agents.pearl_ft import read_pearl_ft, shorten_pearl_ft
-from ..agents.sac import read_sac, shorten_sac
+from ..agents.pearl_ft import PEARL_FT, shorten_pearl_ft
+from ..agents.sac import SAC, SacSettings, shorten_sac
 from ..contract import BundleContract
-from .exported import Exported
+from .exported import Exported, add_prefix, make_config, write_settings
 from .pearl import export_pearl, read_belief
 from .policy_state import read_plain_outputs
 from .step_seeded import StepSeeded
@@ -39,18 +36,13 @@ SEED = 0
 """Of generators whose draws nobody sees: of weights that are overwritten, and of noise that a host never draws."""
 
 
-def make_task_config(contract: BundleContract) -> TaskSacConfig:
+def make_task_config(facts: SacSettings) -> TaskSacConfig:
     """The configuration of SAC in one row.
 
     Raises:
         BundleError: The facts are none that SAC can have.
     """
-    facts = asdict(read_sac(contract))
-    steps = {name: facts.pop(name) for name in ("updates", "replay")}
-    try:
-        return TaskSacConfig(sac=SacConfig(**facts), **steps)
-    except ConfigError as error:
-        raise BundleError(f"bundle.json learner: {error}") from error
+    return make_config(TaskSacConfig, facts, sac=make_config(SacConfig, facts))
 
 
 def make_networks(
@@ -67,7 +59,7 @@ def begin_with(agent: SacAgent, first: SacNetworks) -> StepSeeded:
     """The agent, but that every task begins with copies of these networks."""
 
     def begin(rows: int) -> dict[str, Tensor]:
-        return {f"sac.networks.{name}": value for name, value in first.for_tasks(rows).state_dict().items()}
+        return add_prefix("sac.networks.", first.for_tasks(rows).state_dict())
 
     return StepSeeded(agent, begin)
 
@@ -78,7 +70,7 @@ def make_sac_agent(contract: BundleContract, weights: dict[str, Tensor], space: 
     Raises:
         BundleError: The facts are none that SAC can have.
     """
-    config = make_task_config(contract)
+    config = make_task_config(SAC.read(contract))
     first = make_networks(space, contract.observation_dim, config.sac, weights)
     return begin_with(SacAgent(space, contract.observation_dim, config), first)
 
@@ -89,16 +81,9 @@ def make_pearl_ft_agent(contract: BundleContract, weights: dict[str, Tensor], sp
     Raises:
         BundleError: The facts are none that PEARL with fine-tuning can have.
     """
-    parts, dim = read_pearl_ft(contract), contract.observation_dim
-    facts, config = read_pearl(parts.pearl), make_task_config(parts.sac)
-    try:
-        pearl = PearlConfig(
-            embedding_dim=facts.embedding_dim,
-            encoder_hidden=facts.encoder_hidden,
-            next_observation=facts.next_observation,
-        )
-    except ConfigError as error:
-        raise BundleError(f"bundle.json learner: {error}") from error
+    own, dim = PEARL_FT.read(contract), contract.observation_dim
+    facts, config = own.pearl, make_task_config(own.sac)
+    pearl = make_config(PearlConfig, facts, prior_episodes=1)  # the agent is told how many there are
     first = make_networks(space, dim, config.sac, weights, facts.embedding_dim)
     networks = PearlNetworks(space, dim, pearl, first.policy, torch.Generator().manual_seed(SEED))
     networks.encoder.load_state_dict(named_part(weights, "encoder."))
@@ -109,7 +94,7 @@ def make_pearl_ft_agent(contract: BundleContract, weights: dict[str, Tensor], sp
         prior_episodes=facts.prior_episodes,
         greedy=facts.greedy,
     )
-    agent = FineTunedPearlAgent(inferring, first, space, dim, config, inference_episodes=parts.own.inference_episodes)
+    agent = FineTunedPearlAgent(inferring, first, space, dim, config, inference_episodes=own.inference_episodes)
     return StepSeeded(agent)
 
 
@@ -149,7 +134,7 @@ def export_sac(learner: SacLearner) -> Exported:
     space, config = learner.space, learner.config
     dim = learner.robot.spec.observation.shape[0]
     first = SacNetworks(space, dim, config.sac.hidden, torch.Generator().manual_seed(SEED))
-    facts = _sac_facts(config, config.sac.hidden)
+    facts = write_settings(SacSettings, config, config.sac)
     agent = SacAgent(space, dim, replace(config, rollouts=1, updates=shorten_sac(facts)["updates"]))
 
     def read_state(acting: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
@@ -183,7 +168,7 @@ def export_pearl_ft(
     facts = {
         "inference_episodes": inference_episodes,
         "pearl": pearl.learner,
-        "sac": _sac_facts(fine_tuning, hidden),
+        "sac": write_settings(SacSettings, fine_tuning, fine_tuning.sac, hidden=hidden),
     }
     trial = shorten_pearl_ft(facts)
     agent = learner.fine_tuned_agent(
@@ -207,14 +192,7 @@ def export_pearl_ft(
     )
 
 
-def _sac_facts(config: TaskSacConfig, hidden: tuple[int, ...]) -> dict[str, Any]:
-    """The settings, with the widths that the networks have."""
-    return {**asdict(config.sac), "hidden": list(hidden), "updates": config.updates, "replay": config.replay}
-
-
 def _read_policy(agent: AdaptiveAgent, seen: Seen, space: ActionSpace, hidden: tuple[int, ...]) -> dict[str, Tensor]:
     """`params.*` and outputs of every row's policy; nothing where there is none yet."""
-    params: Mapping[str, Tensor] = read_sac_params(agent)
-    if not params:
-        return {}
-    return read_plain_outputs(space, hidden, dict(params), seen)
+    params = read_sac_params(agent)
+    return read_plain_outputs(space, hidden, params, seen) if params else {}
