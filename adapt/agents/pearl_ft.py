@@ -45,8 +45,8 @@ class PearlFtSettings:
 
     def __post_init__(self) -> None:
         if self.pearl.policy_hidden != self.sac.hidden:
-            widths = f"widths {self.pearl.policy_hidden} and {self.sac.hidden}"
-            raise refuse("bundle.json learner", "one policy for PEARL and SAC", widths)
+            expected = f"the widths of PEARL's policy, {self.pearl.policy_hidden}"
+            raise refuse("bundle.json learner.sac.hidden", expected, self.sac.hidden)
 
     @property
     def policy(self) -> PolicySettings:

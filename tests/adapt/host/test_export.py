@@ -386,13 +386,13 @@ def test_the_kinds_that_adapt_come_to_something(case: tuple[Bundle, Any, Any]) -
         play(agent, robot, goals, np.random.default_rng(1), 8)
     after = read_known()
     moved = [name for name, value in before.items() if not np.array_equal(value, after[name])]
-    assert bool(moved) == (bundle.kind.read_policy is not None or bundle.contract.kind in ("maesn", "mlsh"))
+    assert bool(moved) == (bundle.kind.policy is not None or bundle.contract.kind in ("maesn", "mlsh"))
 
 
 def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[Bundle, Any, Any], tmp_path: Path) -> None:
     bundle, _, (_, robot, goals) = case
     kind = bundle.contract.kind
-    if bundle.kind.read_policy is None:
+    if bundle.kind.policy is None:
         return
     agent: Any = make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
     agent.begin_task(ROWS)
@@ -417,7 +417,7 @@ def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[Bundle, Any, An
 
 def test_what_an_agent_knows_of_a_task_is_a_bundle_of_its_own(case: tuple[Bundle, Any, Any], tmp_path: Path) -> None:
     bundle, _, (_, robot, goals) = case
-    if bundle.kind.read_policy is not None:
+    if bundle.kind.policy is not None:
         return
     agent = make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
     agent.begin_task(ROWS)
