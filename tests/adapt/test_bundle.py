@@ -105,7 +105,10 @@ def test_any_changed_number_of_the_golden_trial_is_found(folder: Path, sealed: C
         ({"learner": {"hidden": 7}}, r"learner: expected the field 'greedy'"),
         ({"learner": {"hidden": True, "greedy": False}}, r"learner.hidden: expected an integer, got True"),
         ({"learner": {"hidden": 0, "greedy": False}}, r"learner.hidden: expected a whole number from 1 .*, got 0"),
-        ({"learner": {"hidden": 7, "greedy": False, "slots": -1}}, r"learner.slots: expected a whole number from 0 .*, got -1"),
+        (
+            {"learner": {"hidden": 7, "greedy": False, "slots": -1}},
+            r"learner.slots: expected a whole number from 0 .*, got -1",
+        ),
         ({"learner": {"hidden": 7, "greedy": False, "slots": 2}}, r"tensors: expected"),
         ({"learner": {"hidden": 8, "greedy": False}}, r"expected 'gru.weight_ih_l0' of shape \(24, 17\)"),
         ({"space": {"name": "torque"}}, r"space: expected the field"),
