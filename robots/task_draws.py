@@ -7,7 +7,9 @@ publication trains and tests on the same few tasks, `repeat_tasks` says so.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +36,31 @@ def draw_tasks(name: str, draw: Draw, num_train: int, num_test: int, seed: int) 
     """
     train, test = (np.random.default_rng(source) for source in np.random.SeedSequence(seed).spawn(2))
     return _task_set(name, draw(num_train, train), draw(num_test, test), seed)
+
+
+class DrawsTasks(ABC):
+    """A family of one variant of a task, after which it is named; its tasks are drawn, see `draw_tasks`."""
+
+    __slots__ = ()
+    variant: Any
+    """With a `name`."""
+    num_train: int
+    num_test: int
+    task_seed: int
+
+    @property
+    def name(self) -> str:
+        """See `RobotFamily.name`."""
+        name: str = self.variant.name
+        return name.replace("_", "-")
+
+    @abstractmethod
+    def draw_goals(self, count: int, rng: np.random.Generator) -> Float:
+        """Goals of tasks, shape (count, G)."""
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`."""
+        return draw_tasks(self.variant.name, self.draw_goals, self.num_train, self.num_test, self.task_seed)
 
 
 def split_tasks(name: str, goals: Float, num_train: int, num_test: int, seed: int) -> TaskSet:
