@@ -8,17 +8,16 @@ Axes: O observation, A action, Z latent, E task embedding, C transitions of a co
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import BundleError, RobotFault, SpecError
-from .agents.simpl import SIMPL
+from .agents.simpl import SIMPL, SimplRowAgent
 from .bundle import Bundle
 from .golden_trial import GOLDEN_TOLERANCE
-from .networks import Array, Gaussian, Weights, compute_mlp, residual_scale, scale_from_log
-from .policies import LOG_SCALE_LOW, MIN_SCALE, draw_latent
+from .networks import Array, Gaussian, Weights, residual_scale, scale_from_log
+from .policies import LOG_SCALE_LOW, MIN_SCALE
+from .runtime_agent import RandomNoise, SeenRows
 from .spaces import RowSpace
 from .task_encoder import Context, compute_embedding
 
@@ -130,7 +129,7 @@ class NumpyPolicy:
         self._rng: np.random.Generator | None = None
         self._greedy = False
         self._countdown = 0
-        self._require_agreement()
+        self._require_agreement(bundle)
         self._embedded = self._embedding_dim == 0
 
     def set_embedding(self, embedding: ArrayLike) -> None:
@@ -272,19 +271,18 @@ class NumpyPolicy:
         np.maximum(action, self._low, out=self._action)
         return np.minimum(self._action, self._high)
 
-    def _require_agreement(self) -> None:
-        """Compares what `act` uses with the agent's own functions, on observations spread as in training."""
+    def _require_agreement(self, bundle: Bundle) -> None:
+        """Compares what `act` uses with the bundle's agent, on observations spread as in training."""
         rng = np.random.default_rng(0)
         observation = self._mean + self._std * rng.standard_normal((PAIRS, len(self._mean)), np.float32)
         embedding = rng.standard_normal((PAIRS, self._embedding_dim), np.float32)
-        noise = rng.standard_normal((PAIRS, self._latent_dim), np.float32)
-        inputs = np.concatenate([self._space.normalise(observation), embedding], axis=-1)
-        output = compute_mlp(self._weights, "policy", inputs, self._facts.activation)
-        params = {}
-        if self._facts.scale == "parameter":
-            params["log_scale"] = np.repeat(self._weights["policy.log_scale"][None], PAIRS, axis=0)
-        latent = draw_latent(self._space, replace(self._facts, greedy=False), params, output, observation, noise)
-        action = self._space.hold(latent)(observation)
+        noise = np.random.default_rng(1).standard_normal((PAIRS, self._latent_dim), np.float32)
+        agent = bundle.with_settings({"greedy": False}).make_agent(RandomNoise(np.random.default_rng(1)))
+        agent.begin_task(PAIRS)
+        if isinstance(agent, SimplRowAgent):
+            agent.embedding = embedding
+        latent = agent.act(SeenRows(observation, np.arange(PAIRS), np.zeros(PAIRS, np.float32)))
+        action = agent.space.hold(latent)(observation)
         for row in range(PAIRS):
             self._policy.hold(embedding[row])
             self._observe(observation[row])

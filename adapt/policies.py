@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import RunError
 from .contract import BundleContract
 from .distribution import draw, draw_gaussian
-from .networks import Array, Gaussian, Shapes, compute_mlp, mlp_shapes, residual_scale, scale_from_log
+from .networks import Array, Gaussian, Shapes, compute_mlp, mlp_shapes, residual_scale
 from .policy_settings import PolicySettings
 from .runtime_agent import Noise, SeenRows
 from .settings import refuse
@@ -115,22 +115,6 @@ def choose_rows(
 def _scale_of(params: Mapping[str, Array], rows: int) -> Array:
     scale: Array = np.exp(np.maximum(params["log_scale"], LOG_SCALE_LOW))
     return scale.repeat(rows // len(scale), axis=0)
-
-
-def draw_latent(
-    space: RowSpace, facts: PolicySettings, params: Mapping[str, Array], output: Array, observation: Array, noise: Array
-) -> Array:
-    """The latents (R, Z) of a Gaussian policy's outputs (R, U) and of N(0, 1) draws (R, Z)."""
-    prior = space.prior_of(observation)
-    if facts.scale == "residual":
-        policy = compute_residual(output, prior)
-        return policy.loc + policy.scale * noise
-    if facts.scale == "output":
-        loc, log_scale = np.split(output, 2, axis=-1)
-        scale = scale_from_log(log_scale)
-    else:
-        loc, scale = output, _scale_of(params, len(output))
-    return space.to_latent(loc + scale * noise, observation)
 
 
 def spread_rows(space: RowSpace, seen: SeenRows, rows: int) -> Array:

@@ -15,9 +15,8 @@ Axes: R rows, r rows of this call, K arms, T pulls.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,11 +71,14 @@ class Bandits(ArrayRobots):
         SpecError: There are fewer than two arms, or no pulls.
     """
 
-    make_spec: ClassVar[Callable[[int, int], RobotSpec]]
-
     def __init__(self, rows: int, *, arms: int = ARMS, episode_steps: int = PULLS) -> None:
-        super().__init__(type(self).make_spec(arms, episode_steps), rows)
+        super().__init__(self.make_spec(arms, episode_steps), rows)
         self._noise = np.zeros((rows, episode_steps), np.float32)
+
+    @staticmethod
+    @abstractmethod
+    def make_spec(arms: int, pulls: int) -> RobotSpec:
+        """The contract of so many arms."""
 
     def _begin(self, index: Index, goals: Float, rng: np.random.Generator) -> Float:
         self._noise[index] = self._draw_noise(rng, (len(goals), self._spec.episode_steps))

@@ -123,11 +123,7 @@ class MaesnRowAgent(RowAgent[MaesnSettings]):
         return super().state() | save_episodes(self._seen) | kept
 
     def load_state(self, arrays: Arrays) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
+        """See `RuntimeAgent.load_state`."""
         super().load_state(arrays)
         count = len({name.split(".")[1] for name in arrays if name.startswith(KEPT)})
         self._seen = load_episodes(arrays, count, self._rows, self._where)

@@ -113,11 +113,7 @@ class PearlFtRowAgent(WrappedAgent):
         return self._inferring.state() | super().state()
 
     def load_state(self, arrays: Arrays) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
+        """See `RuntimeAgent.load_state`."""
         self._inferring.load_state(arrays)
         self._tuned.begin_task(len(arrays["episodes"]))
         self._acting = self._inferring

@@ -129,11 +129,7 @@ class RecurrentUpdaterRowAgent(RowAgent[RecurrentUpdaterSettings]):
         return self._acting.state() | super().state() | unread
 
     def load_state(self, arrays: Arrays) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
+        """See `RuntimeAgent.load_state`."""
         super().load_state(arrays)
         self._acting.load_state(arrays)
         name = f"{KEPT}unread"

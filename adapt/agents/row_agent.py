@@ -63,11 +63,7 @@ class RowAgent(ABC, Generic[Settings]):
         return {name: np.full(self._rows, value) if isinstance(value, int) else value for name, value in values.items()}
 
     def load_state(self, arrays: Arrays) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
+        """See `RuntimeAgent.load_state`."""
         taken = take_state(arrays, {name: (None, *shape) for name, shape in self._shapes.items()}, self._where)
         self.begin_task(len(next(iter(taken.values()))))
         for attribute in self.STATE:
@@ -111,10 +107,6 @@ class TunedRowAgent(RowAgent[Settings]):
         return {f"{PARAMS}{name}": value.copy() for name, value in self._params.items()} | super().state()
 
     def load_state(self, arrays: Arrays) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
+        """See `RuntimeAgent.load_state`."""
         super().load_state(arrays)
         self._params = take_params(split_prefix(arrays, PARAMS), self._first, self._rows, self._where)

@@ -250,11 +250,7 @@ class SimplRowAgent(RowAgent[SimplSettings]):
         return super().state() | explored | own | save_episodes(self.explored)
 
     def load_state(self, arrays: Arrays) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
+        """See `RuntimeAgent.load_state`."""
         super().load_state(arrays)
         kept = take_state(arrays, {f"{KEPT}{name}": (self._rows,) for name in ("explored", "tuned")}, self._where)
         explored, tuned = kept.values()

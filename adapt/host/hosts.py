@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -27,11 +28,11 @@ from ..bundle import Bundle
 from ..contract import BundleContract
 from ..golden_trial import play_trial, recorded_noise, require_trial
 from ..runtime_agent import HOST, Arrays, Noise, RowEpisodes, RuntimeAgent, WrappedAgent
-from .maml import make_maml_agent, read_maml_params
+from .maml import make_maml_agent
 from .mlsh import make_mlsh_agent, observe_mlsh, read_mlsh_params
 from .ppo import make_ppo_agent, read_ppo_params
 from .sac import make_pearl_ft_agent, make_sac_agent, read_sac_params
-from .simpl import make_simpl_host, make_spirl_host, observe_simpl, read_own_params, read_tuned_params
+from .simpl import SimplHost, make_spirl_host, observe_simpl, read_own_params, read_tuned_params
 from .spaces import make_space
 from .torch_rows import to_episodes
 
@@ -67,8 +68,9 @@ class Learns(Protocol):
 class Host(NamedTuple):
     """How the steps of one kind are taken."""
 
-    make_agent: Callable[[BundleContract, dict[str, Tensor], ActionSpace], Learns]
-    """The trainer's agent, or the part of it that learns; its rows each learn for themselves."""
+    make_agent: Callable[[BundleContract, Any, dict[str, Tensor], ActionSpace], Learns]
+    """The trainer's agent, or the part of it that learns, of the kind's settings and weights; its rows each learn for
+    themselves. BundleError where the settings are none that the trainer can have."""
     read_params: Callable[[Any], dict[str, Tensor]]
     """What the numpy agent is to act by, (R, ...), as its `set_params` takes it; empty while it acts by its own."""
     observe: Callable[[Any, Any, Episodes], None] = lambda agent, acting, seen: agent.observe(seen)
@@ -78,12 +80,12 @@ class Host(NamedTuple):
 
 
 HOSTS: dict[str, Host] = {
-    "maml": Host(make_maml_agent, read_maml_params),
+    "maml": Host(make_maml_agent, attrgetter("params")),
     "mlsh": Host(make_mlsh_agent, read_mlsh_params, observe_mlsh),
     "pearl-ft": Host(make_pearl_ft_agent, read_sac_params),
     "ppo": Host(make_ppo_agent, read_ppo_params),
     "sac": Host(make_sac_agent, read_sac_params),
-    "simpl": Host(make_simpl_host, read_tuned_params, observe_simpl, while_observing=True),
+    "simpl": Host(SimplHost, read_tuned_params, observe_simpl, while_observing=True),
     "spirl": Host(make_spirl_host, read_own_params, while_observing=True),
 }
 """By kind."""
@@ -140,11 +142,7 @@ class HostedAgent(WrappedAgent):
         return super().state() | held
 
     def load_state(self, arrays: Arrays) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
+        """See `RuntimeAgent.load_state`."""
         if missing := [name for name in (_FACTS, _ROWS) if name not in arrays]:
             raise RunError(f"hosted agent: expected a whole state, got none of {missing[0]}; begin the task again")
         facts = parse_json(arrays[_FACTS].tobytes(), dict, "hosted agent", RunError, "begin the task again")
@@ -194,5 +192,6 @@ def _make_hosted(bundle: Bundle, noise: Noise, device: torch.device) -> HostedAg
     contract = bundle.contract
     weights = {name: torch.tensor(value, device=device) for name, value in bundle.weights.items()}
     space = make_space(contract, bundle.weights, device)
-    kind = HOSTS[contract.kind]
-    return HostedAgent(bundle.make_agent(noise), kind.make_agent(contract, weights, space), space, kind, device)
+    kind, facts = HOSTS[contract.kind], bundle.kind.read(contract)
+    host = kind.make_agent(contract, facts, weights, space)
+    return HostedAgent(bundle.make_agent(noise), host, space, kind, device)

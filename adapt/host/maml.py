@@ -16,7 +16,7 @@ from ...meta.gradient.maml_agent import MamlAgent
 from ...meta.gradient.maml_learner import MamlLearner
 from ...meta.policy import make_policy
 from ...meta.space import ActionSpace
-from ..agents.policy import MAML, MamlSettings
+from ..agents.policy import MamlSettings
 from ..contract import BundleContract
 from .exported import Exported, make_config, write_settings
 from .policy_state import read_policy_state
@@ -34,23 +34,15 @@ def make_rule(facts: MamlSettings) -> UpdateRule:
     return GradientDescent(facts.step_size, facts.step_sizes)
 
 
-def make_maml_agent(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> AdaptiveAgent:
-    """See `host.Host.make_agent`.
-
-    Raises:
-        BundleError: The facts are none that MAML can have.
-    """
-    facts = MAML.read(contract)
-    config = make_config(MamlConfig, facts)
+def make_maml_agent(
+    contract: BundleContract, facts: MamlSettings, weights: dict[str, Tensor], space: ActionSpace
+) -> AdaptiveAgent:
+    """See `Host.make_agent`."""
     policy = make_policy(space, contract.observation_dim, facts.hidden, facts.activation)
     meta = {name: value for name, value in weights.items() if name.startswith(("policy.", "rule."))}
-    return MamlAgent(policy, make_rule(facts), meta, space, config, later_scale=facts.later_scale)
-
-
-def read_maml_params(agent: AdaptiveAgent) -> dict[str, Tensor]:
-    """See `host.Host.read_params`."""
-    assert isinstance(agent, MamlAgent)
-    return agent.params
+    return MamlAgent(
+        policy, make_rule(facts), meta, space, make_config(MamlConfig, facts), later_scale=facts.later_scale
+    )
 
 
 def export_maml(learner: MamlLearner, *, later_scale: float) -> Exported:

@@ -16,7 +16,7 @@ from ...meta.hierarchy.mlsh_agent import MlshAgent
 from ...meta.hierarchy.mlsh_learner import MlshLearner
 from ...meta.space import ActionSpace
 from ...meta.state import episodes_tensors, named_part
-from ..agents.mlsh import MLSH, MlshRowAgent, MlshSettings
+from ..agents.mlsh import MlshRowAgent, MlshSettings
 from ..contract import BundleContract
 from ..runtime_agent import RuntimeAgent
 from .exported import Exported, add_prefix, make_config, write_settings
@@ -42,13 +42,10 @@ class OneMasterAgent(StepSeeded):
         self.agent.load_state(tensors | {f"macro.{index}": macro}, {**facts, "seen": index + 1})
 
 
-def make_mlsh_agent(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> AdaptiveAgent:
-    """See `host.Host.make_agent`.
-
-    Raises:
-        BundleError: The facts are none that MLSH can have.
-    """
-    facts = MLSH.read(contract)
+def make_mlsh_agent(
+    contract: BundleContract, facts: MlshSettings, weights: dict[str, Tensor], space: ActionSpace
+) -> AdaptiveAgent:
+    """See `Host.make_agent`."""
     config = make_config(MlshConfig, facts, master=make_config(PpoPasses, facts))
     agent = MlshAgent(space, contract.observation_dim, config)
     for name, value in named_part(weights, "sub_policies.").items():
@@ -58,12 +55,12 @@ def make_mlsh_agent(contract: BundleContract, weights: dict[str, Tensor], space:
 
 
 def read_mlsh_params(agent: AdaptiveAgent) -> dict[str, Tensor]:
-    """See `host.Host.read_params`."""
+    """See `Host.read_params`."""
     return named_part(agent.state()[0], "masters.params.policy.")
 
 
 def observe_mlsh(agent: AdaptiveAgent, acting: RuntimeAgent, episodes: Episodes) -> None:
-    """See `host.Host.observe`."""
+    """See `Host.observe`."""
     assert isinstance(agent, OneMasterAgent)
     assert isinstance(acting, MlshRowAgent)
     agent.observe_played(episodes, torch.from_numpy(acting.macro.copy()))

@@ -12,7 +12,7 @@ from ...meta.baselines.ppo_learner import PpoLearner
 from ...meta.collect import Seen
 from ...meta.policy import make_policy
 from ...meta.space import ActionSpace
-from ..agents.ppo import PPO, PpoSettings
+from ..agents.ppo import PpoSettings
 from ..agents.recurrent_updater import ordered_names
 from ..contract import BundleContract
 from .exported import Exported, make_config, write_settings
@@ -20,13 +20,10 @@ from .policy_state import read_policy_state
 from .step_seeded import StepSeeded
 
 
-def make_ppo_agent(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> AdaptiveAgent:
-    """See `host.Host.make_agent`.
-
-    Raises:
-        BundleError: The facts are none that PPO can have.
-    """
-    facts = PPO.read(contract)
+def make_ppo_agent(
+    contract: BundleContract, facts: PpoSettings, weights: dict[str, Tensor], space: ActionSpace
+) -> AdaptiveAgent:
+    """See `Host.make_agent`."""
     # in the order of the policy's own: norms of gradients are sums over parameters, and rounded in their order
     first = {name: weights[f"policy.{name}"] for name in ordered_names(contract, facts.policy)}
     policy = make_policy(space, contract.observation_dim, facts.hidden, facts.activation)
@@ -34,7 +31,7 @@ def make_ppo_agent(contract: BundleContract, weights: dict[str, Tensor], space: 
 
 
 def read_ppo_params(agent: AdaptiveAgent) -> dict[str, Tensor]:
-    """See `host.Host.read_params`."""
+    """See `Host.read_params`."""
     assert isinstance(agent, StepSeeded)
     assert isinstance(agent.agent, PpoAgent)
     return agent.agent.params

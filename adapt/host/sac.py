@@ -24,8 +24,8 @@ from ...meta.inference.pearl_learner import PearlLearner
 from ...meta.policy import Params
 from ...meta.space import ActionSpace
 from ...meta.state import named_part
-from ..agents.pearl_ft import PEARL_FT, shorten_pearl_ft
-from ..agents.sac import SAC, SacSettings, shorten_sac
+from ..agents.pearl_ft import PearlFtSettings, shorten_pearl_ft
+from ..agents.sac import SacSettings, shorten_sac
 from ..contract import BundleContract
 from .exported import Exported, add_prefix, make_config, write_settings
 from .pearl import export_pearl, read_belief
@@ -37,11 +37,7 @@ SEED = 0
 
 
 def make_task_config(facts: SacSettings) -> TaskSacConfig:
-    """The configuration of SAC in one row.
-
-    Raises:
-        BundleError: The facts are none that SAC can have.
-    """
+    """The configuration of SAC in one row; see `make_config` for errors."""
     return make_config(TaskSacConfig, facts, sac=make_config(SacConfig, facts))
 
 
@@ -64,42 +60,37 @@ def begin_with(agent: SacAgent, first: SacNetworks) -> StepSeeded:
     return StepSeeded(agent, begin)
 
 
-def make_sac_agent(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> AdaptiveAgent:
-    """See `host.Host.make_agent`.
-
-    Raises:
-        BundleError: The facts are none that SAC can have.
-    """
-    config = make_task_config(SAC.read(contract))
+def make_sac_agent(
+    contract: BundleContract, facts: SacSettings, weights: dict[str, Tensor], space: ActionSpace
+) -> AdaptiveAgent:
+    """See `Host.make_agent`."""
+    config = make_task_config(facts)
     first = make_networks(space, contract.observation_dim, config.sac, weights)
     return begin_with(SacAgent(space, contract.observation_dim, config), first)
 
 
-def make_pearl_ft_agent(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> AdaptiveAgent:
-    """See `host.Host.make_agent`.
-
-    Raises:
-        BundleError: The facts are none that PEARL with fine-tuning can have.
-    """
-    own, dim = PEARL_FT.read(contract), contract.observation_dim
-    facts, config = own.pearl, make_task_config(own.sac)
-    pearl = make_config(PearlConfig, facts, prior_episodes=1)  # the agent is told how many there are
-    first = make_networks(space, dim, config.sac, weights, facts.embedding_dim)
+def make_pearl_ft_agent(
+    contract: BundleContract, facts: PearlFtSettings, weights: dict[str, Tensor], space: ActionSpace
+) -> AdaptiveAgent:
+    """See `Host.make_agent`."""
+    dim, config = contract.observation_dim, make_task_config(facts.sac)
+    pearl = make_config(PearlConfig, facts.pearl, prior_episodes=1)  # the agent is told how many there are
+    first = make_networks(space, dim, config.sac, weights, pearl.embedding_dim)
     networks = PearlNetworks(space, dim, pearl, first.policy, torch.Generator().manual_seed(SEED))
     networks.encoder.load_state_dict(named_part(weights, "encoder."))
     inferring = PearlAgent(
         networks,
         space,
         torch.Generator().manual_seed(SEED),
-        prior_episodes=facts.prior_episodes,
-        greedy=facts.greedy,
+        prior_episodes=facts.pearl.prior_episodes,
+        greedy=facts.pearl.greedy,
     )
-    agent = FineTunedPearlAgent(inferring, first, space, dim, config, inference_episodes=own.inference_episodes)
+    agent = FineTunedPearlAgent(inferring, first, space, dim, config, inference_episodes=facts.inference_episodes)
     return StepSeeded(agent)
 
 
 def read_sac_params(agent: AdaptiveAgent) -> Params:
-    """See `host.Host.read_params`: the policy of every row; none where PEARL still infers."""
+    """See `Host.read_params`: the policy of every row; none where PEARL still infers."""
     tensors, facts = agent.state()
     if "pearl" in facts and not _updates(facts):
         return {}

@@ -29,7 +29,7 @@ from ...meta.space import ActionSpace
 from ...meta.state import named_part
 from ...skills.network import MLP
 from ..agents.simpl import SIMPL, SimplRowAgent, SimplSettings, shorten_simpl
-from ..agents.spirl import SPIRL, ResidualSettings, shorten_finetune
+from ..agents.spirl import ResidualSettings, shorten_finetune
 from ..bundle import Bundle
 from ..contract import BundleContract
 from ..golden_trial import DECISIONS
@@ -69,13 +69,10 @@ def _make_deployment(facts: SimplSettings) -> DeploymentConfig:
 class SimplHost:
     """The fine-tuners of SiMPL's rows; the numpy agent says when a row begins, and with which embedding."""
 
-    def __init__(self, contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> None:
-        """Of a bundle's weights.
-
-        Raises:
-            BundleError: The facts are none that SiMPL can have.
-        """
-        facts = SIMPL.read(contract)
+    def __init__(
+        self, contract: BundleContract, facts: SimplSettings, weights: dict[str, Tensor], space: ActionSpace
+    ) -> None:
+        """See `Host.make_agent`."""
         self.space = space
         """What is chosen."""
         self.learn_from_exploration = facts.learn_from_exploration
@@ -132,23 +129,14 @@ class SimplHost:
             raise RunError(f"SiMPL on a host: expected a whole state, got {error}; begin the task again") from error
 
 
-def make_simpl_host(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> SimplHost:
-    """See `host.Host.make_agent`.
-
-    Raises:
-        BundleError: The facts are none that SiMPL can have.
-    """
-    return SimplHost(contract, weights, space)
-
-
 def observe_simpl(host: SimplHost, acting: SimplRowAgent, episodes: Episodes) -> None:
-    """See `host.Host.observe`."""
+    """See `Host.observe`."""
     host.observe(episodes)
     host.begin(acting, episodes.latent.shape[1])
 
 
 def read_tuned_params(host: SimplHost) -> Params:
-    """See `host.Host.read_params`: policies of the rows that have their own, zeros elsewhere, and which have one."""
+    """See `Host.read_params`: policies of the rows that have their own, zeros elsewhere, and which have one."""
     tuners = host.tuners.tuners
     own = {row: fold_task_embedding(tuner) for row, tuner in enumerate(tuners) if tuner is not None}
     if not own:
@@ -161,14 +149,11 @@ def read_tuned_params(host: SimplHost) -> Params:
     return params | {"tuned": torch.tensor([float(row in own) for row in range(len(tuners))])}
 
 
-def make_spirl_host(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> SpirlAgent:
-    """See `host.Host.make_agent`.
-
-    Raises:
-        BundleError: The facts are none that SPiRL can have.
-    """
-    facts = SPIRL.read(contract)
-    config = SpirlConfig(hidden=facts.hidden, finetune=make_config(FinetuneConfig, facts.finetune))
+def make_spirl_host(
+    contract: BundleContract, facts: ResidualSettings, weights: dict[str, Tensor], space: ActionSpace
+) -> SpirlAgent:
+    """See `Host.make_agent`."""
+    config = make_config(SpirlConfig, facts, finetune=make_config(FinetuneConfig, facts.finetune))
     decisions = max(math.ceil(contract.robot.episode_steps / space.horizon), DECISIONS)
     device = weights["policy.layers.0.bias"].device
     return make_spirl_agent(space, contract.observation_dim, decisions, config, weights, facts.seed, device)
@@ -194,7 +179,7 @@ def make_spirl_agent(
 
 
 def read_own_params(agent: SpirlAgent) -> Params:
-    """See `host.Host.read_params`."""
+    """See `Host.read_params`."""
     own = [fold_task_embedding(tuner) for tuner in agent.tuners if tuner is not None]
     return {name: torch.stack([params[name] for params in own]) for name in own[0]}
 
