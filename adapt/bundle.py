@@ -160,7 +160,7 @@ def write_bundle(
         path: The directory to make; it must not exist.
         contract: See `BundleContract`.
         weights: Every weight by name, float32.
-        golden: A trial that the trainer's agent played, see `record_trial.record_trial`.
+        golden: A trial that the trainer's agent played, see `host.export.record_trial`.
 
     Raises:
         BundleError: The path exists, another process writes it, something does not fit, the numpy runtime does not play
@@ -268,7 +268,7 @@ def make_card(contract: BundleContract) -> str:
         f"One action every {robot.control_period:g} s. It was judged by rounds of {budget.episodes} episodes"
         f"{explored}, with {steps} between them.",
         "",
-        "Load it with `supple.adapt.learner_bundle.load_bundle`, run it with `supple adapt`. "
+        "Load it with `supple.adapt.bundle.load_bundle`, run it with `supple adapt`. "
         "`sha256sum -c MANIFEST.sha256` checks the files.",
         "",
         "Where it comes from:",

@@ -96,7 +96,7 @@ class BundleContract:
             "schema_version": VERSIONS[-1],
             "kind": self.kind,
             "robot": self.robot.to_json(),
-            "space": asdict(self.space),
+            "space": {**asdict(self.space), "prior": list(self.space.prior), "decoder": list(self.space.decoder)},
             "learner": dict(self.learner),
             "budget": asdict(self.budget),
             "simulator": None if self.simulator is None else dict(self.simulator),
