@@ -105,7 +105,7 @@ class BundleContract:
 
     @staticmethod
     def from_json(data: object) -> BundleContract:
-        """The contract that `to_json` wrote; the kind's own facts are not looked into.
+        """The contract that `to_json` wrote; the kind's own settings are not looked into.
 
         Raises:
             BundleError: The schema version is another, a field is missing, unknown or wrong, or the space does not fit

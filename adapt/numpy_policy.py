@@ -91,15 +91,15 @@ class NumpyPolicy:
             BundleError: It is of another kind or chooses an index, or this runtime does not act as the bundle's agent.
         """
         contract, weights = bundle.contract, bundle.weights
-        facts = bundle.kind.read_policy(contract)
-        if contract.kind not in ("policy", "simpl") or facts is None or contract.space.name == "choice":
+        settings = bundle.kind.read_policy(contract)
+        if contract.kind not in ("policy", "simpl") or settings is None or contract.space.name == "choice":
             raise BundleError(
                 f"one-row policy: expected a bundle of kind policy or simpl over skills, unit or raw actions, got "
                 f"{contract.kind} over {contract.space.name}; run its agent instead, see Bundle.make_agent"
             )
         self.contract = contract
         """What the bundle promises."""
-        self._weights, self._facts = weights, facts
+        self._weights, self._settings = weights, settings
         self._embedding_dim = SIMPL.read(contract).embedding_dim if contract.kind == "simpl" else 0
         dim, latent = contract.observation_dim, contract.space.latent_dim
         self._space = RowSpace(contract.space, contract.robot, weights)
@@ -107,7 +107,7 @@ class NumpyPolicy:
         self._std = weights.get("space.std", np.ones(dim, np.float32)).copy()
         self._low, self._high = contract.robot.action.low.copy(), contract.robot.action.high.copy()
         self._horizon, self._latent_dim = contract.space.horizon, latent
-        self._policy = RowNetwork(weights, "policy", held=self._embedding_dim, activation=self._facts.activation)
+        self._policy = RowNetwork(weights, "policy", held=self._embedding_dim, activation=self._settings.activation)
         self._prior: RowNetwork | None = None
         self._decoder: RowNetwork | None = None
         if contract.space.name == "skill":
@@ -118,7 +118,7 @@ class NumpyPolicy:
         unit = contract.space.name == "unit"
         self._middle = (self._low + self._high) / 2.0 if unit else np.zeros_like(self._low)
         self._half = (self._high - self._low) / 2.0 if unit else np.ones_like(self._low)
-        if self._facts.scale == "parameter":
+        if self._settings.scale == "parameter":
             self._fixed_scale = np.exp(np.maximum(weights["policy.log_scale"], LOG_SCALE_LOW))
         self._raw_observation = np.zeros(dim, np.float32)
         self._observation = np.zeros(dim, np.float32)
@@ -252,9 +252,9 @@ class NumpyPolicy:
         if self._prior is not None:
             prior = self._prior.forward(self._observation)
             prior_loc, prior_scale = prior[:size], scale_from_log(prior[size:])
-        if self._facts.scale == "residual":
+        if self._settings.scale == "residual":
             return prior_loc + output[:size], residual_scale(prior_scale, output[size:], MIN_SCALE)
-        scale = self._fixed_scale if self._facts.scale == "parameter" else scale_from_log(output[size:])
+        scale = self._fixed_scale if self._settings.scale == "parameter" else scale_from_log(output[size:])
         return prior_loc + prior_scale * output[:size], prior_scale * scale
 
     def _decode(self) -> Array:

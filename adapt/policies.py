@@ -27,14 +27,14 @@ MIN_SCALE = 1e-3
 """Smallest standard deviation of a residual policy, as in `meta/simpl/networks.py`."""
 
 
-def policy_shapes(contract: BundleContract, facts: PolicySettings, inputs: int | None = None) -> Shapes:
+def policy_shapes(contract: BundleContract, settings: PolicySettings, inputs: int | None = None) -> Shapes:
     """Shapes of `policy.*`; `inputs` is O unless the policy reads more."""
-    discrete, own = contract.space.name == "choice", facts.scale == "parameter"
-    if facts.scale == "residual" and discrete:
-        raise refuse("bundle.json learner.scale", "parameter or output for choices", facts.scale)
+    discrete, own = contract.space.name == "choice", settings.scale == "parameter"
+    if settings.scale == "residual" and discrete:
+        raise refuse("bundle.json learner.scale", "parameter or output for choices", settings.scale)
     inputs = contract.observation_dim if inputs is None else inputs
     outputs = contract.choice_width if own else contract.policy_width
-    shapes = mlp_shapes("policy", (inputs, *facts.hidden, outputs))
+    shapes = mlp_shapes("policy", (inputs, *settings.hidden, outputs))
     return {**shapes, "policy.log_scale": (outputs,)} if own and not discrete else shapes
 
 
@@ -76,39 +76,39 @@ def compute_residual(output: Array, prior: Gaussian) -> Gaussian:
     return Gaussian(prior.loc + shift, residual_scale(prior.scale, scale_shift, MIN_SCALE))
 
 
-def compute_rows(params: Mapping[str, Array], facts: PolicySettings, observation: Array) -> Array:
+def compute_rows(params: Mapping[str, Array], settings: PolicySettings, observation: Array) -> Array:
     """The output of each row's own network, (R, U): logits or means; the observation is (R, O).
 
     `params` are (N, ...): N tasks with R / N consecutive rows each.
     """
     tasks = max(len(params["layers.0.bias"]), 1)
     stacked = observation.reshape(tasks, -1, observation.shape[-1])
-    return compute_mlp(params, "", stacked, facts.activation).reshape(len(observation), -1)
+    return compute_mlp(params, "", stacked, settings.activation).reshape(len(observation), -1)
 
 
 def choose_rows(
-    space: RowSpace, facts: PolicySettings, params: Mapping[str, Array], inputs: Array, seen: SeenRows, noise: Noise
+    space: RowSpace, settings: PolicySettings, params: Mapping[str, Array], inputs: Array, seen: SeenRows, noise: Noise
 ) -> tuple[Array, Array]:
     """The outputs of all rows, (R, U), and a latent for each running one, (r, Z).
 
     Args:
         space: What is chosen.
-        facts: The network.
+        settings: The network.
         params: Of every row, (R, ...).
         inputs: Of every row, (R, I), see `spread_rows`.
         seen: Which rows still run.
         noise: Drawn for all rows, as the trainer does, so that rows that ended do not change what the others draw; but
             for a correction of the prior only for those that run.
     """
-    output = compute_rows(params, facts, inputs)
-    if facts.scale == "residual":
+    output = compute_rows(params, settings, inputs)
+    if settings.scale == "residual":
         policy = compute_residual(output[seen.rows], space.prior_of(seen.observation))
-        return output, draw_gaussian(policy, noise, greedy=facts.greedy)
-    if space.choices or facts.scale == "output":
-        choice = draw(space, output[:, None], noise, greedy=facts.greedy)
+        return output, draw_gaussian(policy, noise, greedy=settings.greedy)
+    if space.choices or settings.scale == "output":
+        choice = draw(space, output[:, None], noise, greedy=settings.greedy)
     else:
         policy = Gaussian(output[:, None], _scale_of(params, len(output))[:, None])
-        choice = draw_gaussian(policy, noise, greedy=facts.greedy)
+        choice = draw_gaussian(policy, noise, greedy=settings.greedy)
     return output, space.to_latent(choice[seen.rows, 0], seen.observation)
 
 

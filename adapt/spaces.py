@@ -86,17 +86,17 @@ class SpaceSettings:
 class RowSpace:
     """One of the spaces, for rows of robots side by side."""
 
-    def __init__(self, facts: SpaceSettings, robot: RobotSpec, weights: Weights) -> None:
+    def __init__(self, settings: SpaceSettings, robot: RobotSpec, weights: Weights) -> None:
         """Takes what it needs of the bundle's weights, `space.*`."""
-        self._facts, self._weights = facts, weights
-        self.latent_dim = facts.latent_dim
+        self._settings, self._weights = settings, weights
+        self.latent_dim = settings.latent_dim
         """Z."""
-        self.horizon = facts.horizon
+        self.horizon = settings.horizon
         """Low-level steps per decision, H."""
-        self.choices = len(robot.choices) if facts.name == "choice" else 0
+        self.choices = len(robot.choices) if settings.name == "choice" else 0
         """Number of choices; 0 where the latent is none."""
         self._low, self._high = robot.action.low.copy(), robot.action.high.copy()
-        if facts.name == "unit":
+        if settings.name == "unit":
             self._middle, self._half = (self._low + self._high) / 2.0, (self._high - self._low) / 2.0
 
     @property
@@ -113,7 +113,7 @@ class RowSpace:
 
     def prior_of(self, observation: Array) -> Gaussian:
         """The prior over latents in these observations (..., O), each (..., Z); choices have none."""
-        if self._facts.name == "skill":
+        if self._settings.name == "skill":
             output = compute_mlp(self._weights, "space.prior", self.normalise(observation))
             loc, log_scale = np.split(output, 2, axis=-1)
             return Gaussian(loc, scale_from_log(log_scale))
@@ -122,7 +122,7 @@ class RowSpace:
 
     def to_latent(self, choice: Array, observation: Array) -> Array:
         """The latent of u, a choice's own index or in units of the prior, both (..., Z)."""
-        if self._facts.name != "skill":
+        if self._settings.name != "skill":
             return choice
         prior = self.prior_of(observation)
         latent: Array = prior.loc + prior.scale * choice
@@ -130,7 +130,7 @@ class RowSpace:
 
     def to_choice(self, latent: Array, observation: Array) -> Array:
         """U of a latent, the inverse of `to_latent`, both (..., Z)."""
-        if self._facts.name != "skill":
+        if self._settings.name != "skill":
             return latent
         prior = self.prior_of(observation)
         choice: Array = (latent - prior.loc) / prior.scale
@@ -144,7 +144,7 @@ class RowSpace:
 
     def hold(self, latent: Array) -> Callable[[Array], Array]:
         """The low-level controller of latents (r, Z): observation (r, O) -> action (r, A), within the limits."""
-        if self._facts.name == "skill":
+        if self._settings.name == "skill":
 
             def control(observation: Array) -> Array:
                 inputs = np.concatenate([self.normalise(observation), latent], axis=-1)
@@ -152,7 +152,7 @@ class RowSpace:
 
             return control
         action = latent
-        if self._facts.name == "unit":
+        if self._settings.name == "unit":
             action = self._middle + latent * self._half
         if not self.choices:
             action = np.clip(action, self._low, self._high)

@@ -43,10 +43,10 @@ class MaesnSettings(ActingSettings):
     """Steps go along the natural gradient."""
 
 
-def weight_shapes(contract: BundleContract, facts: MaesnSettings) -> Shapes:
+def weight_shapes(contract: BundleContract, settings: MaesnSettings) -> Shapes:
     """See `Kind.shapes`."""
-    steps = {f"rule.log_step.{name}": (facts.latent_dim,) for name in ("mean", "log_scale")}
-    return {**policy_shapes(contract, facts.policy, contract.observation_dim + facts.latent_dim), **steps}
+    steps = {f"rule.log_step.{name}": (settings.latent_dim,) for name in ("mean", "log_scale")}
+    return {**policy_shapes(contract, settings.policy, contract.observation_dim + settings.latent_dim), **steps}
 
 
 class MaesnRowAgent(RowAgent[MaesnSettings]):
@@ -54,35 +54,35 @@ class MaesnRowAgent(RowAgent[MaesnSettings]):
 
     STATE = ("_mean", "_log_scale", "_z", "_output", "_steps")
 
-    def __init__(self, contract: BundleContract, facts: MaesnSettings, weights: Weights, noise: Noise) -> None:
+    def __init__(self, contract: BundleContract, settings: MaesnSettings, weights: Weights, noise: Noise) -> None:
         """Before the first task."""
         self._theta: dict[str, Array] = split_prefix(weights, "policy.")
         self._step_size = {name: np.exp(weights[f"rule.log_step.{name}"]) for name in ("mean", "log_scale")}
-        super().__init__(contract, facts, weights, noise)
+        super().__init__(contract, settings, weights, noise)
 
     def begin_task(self, rows: int) -> None:
         """Forgets everything: z ~ N(0, I) in R rows."""
         super().begin_task(rows)
         self._params = {name: np.broadcast_to(value, (rows, *value.shape)) for name, value in self._theta.items()}
-        self._mean: Array = np.zeros((rows, self._facts.latent_dim), np.float32)
+        self._mean: Array = np.zeros((rows, self._settings.latent_dim), np.float32)
         self._log_scale: Array = self._mean.copy()
         self._z: Array = self._mean.copy()
         self._seen: list[RowEpisodes] = []
         self._seen_z: list[Array] = []
         self._steps = 0
-        bias = self._theta[f"layers.{len(self._facts.hidden)}.bias"]
+        bias = self._theta[f"layers.{len(self._settings.hidden)}.bias"]
         self._output = np.zeros((rows, len(bias)), np.float32)
 
     def begin_episode(self, *, explore: bool = True) -> None:
         """Draws the z of each row's next episode."""
-        noise = self._noise.normal((len(self._mean), 1, self._facts.latent_dim))[:, 0]
+        noise = self._noise.normal((len(self._mean), 1, self._settings.latent_dim))[:, 0]
         scale: Array = np.exp(self._log_scale)
         self._z = self._mean + scale * noise
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
         inputs = np.concatenate([spread_rows(self.space, seen, len(self._z)), self._z], axis=-1)
-        self._output, latent = choose_rows(self.space, self._facts.policy, self._params, inputs, seen, self._noise)
+        self._output, latent = choose_rows(self.space, self._settings.policy, self._params, inputs, seen, self._noise)
         return latent
 
     def observe(self, episodes: RowEpisodes) -> None:
@@ -103,15 +103,15 @@ class MaesnRowAgent(RowAgent[MaesnSettings]):
             for name in ("observation", "reward", "length")
         )
         scaled = self.space.normalise(observation[..., :-1, :])
-        advantage, _ = compute_advantage(scaled, reward, length, self._facts.discount, self._facts.trace)
+        advantage, _ = compute_advantage(scaled, reward, length, self._settings.discount, self._settings.trace)
         first = advantage[..., 0]
         weight = standardise(first, np.ones(first.shape, np.bool_))[..., None]
         scale = np.exp(self._log_scale)[:, None]
         distance = (np.stack(self._seen_z, axis=1) - self._mean[:, None]) / scale
-        later = np.float32(self._facts.later_scale ** max(self._steps - 1, 0))
+        later = np.float32(self._settings.later_scale ** max(self._steps - 1, 0))
         towards = (weight * distance / scale).mean(axis=1)
         spread = (weight * (np.square(distance) - np.float32(1.0))).mean(axis=1)
-        if self._facts.natural:
+        if self._settings.natural:
             towards, spread = np.exp(np.float32(2.0) * self._log_scale) * towards, np.float32(0.5) * spread
         self._mean = self._mean + later * self._step_size["mean"] * towards
         self._log_scale = self._log_scale + later * self._step_size["log_scale"] * spread

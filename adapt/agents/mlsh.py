@@ -49,15 +49,15 @@ class MlshSettings(ActingSettings):
     return_variance: float
 
 
-def weight_shapes(contract: BundleContract, facts: MlshSettings) -> Shapes:
+def weight_shapes(contract: BundleContract, settings: MlshSettings) -> Shapes:
     """See `Kind.shapes`."""
     observation = contract.observation_dim
     shapes: Shapes = {
-        **mlp_shapes("master.policy", (observation, *facts.hidden, facts.sub_policies)),
-        **mlp_shapes("master.value", (observation + 1, *facts.hidden, 1)),
+        **mlp_shapes("master.policy", (observation, *settings.hidden, settings.sub_policies)),
+        **mlp_shapes("master.value", (observation + 1, *settings.hidden, 1)),
     }
-    for name, shape in policy_shapes(contract, facts.policy).items():
-        shapes[name.replace("policy.", "sub_policies.", 1)] = (facts.sub_policies, *shape)
+    for name, shape in policy_shapes(contract, settings.policy).items():
+        shapes[name.replace("policy.", "sub_policies.", 1)] = (settings.sub_policies, *shape)
     return shapes
 
 
@@ -67,10 +67,10 @@ class MlshRowAgent(TunedRowAgent[MlshSettings]):
     STATE = ("_macro",)
     FIRST = "master.policy."
 
-    def __init__(self, contract: BundleContract, facts: MlshSettings, weights: Weights, noise: Noise) -> None:
+    def __init__(self, contract: BundleContract, settings: MlshSettings, weights: Weights, noise: Noise) -> None:
         """Before the first task."""
         self._sub_policies: dict[str, Array] = split_prefix(weights, "sub_policies.")
-        super().__init__(contract, facts, weights, noise)
+        super().__init__(contract, settings, weights, noise)
 
     def begin_task(self, rows: int) -> None:
         """The first master in R rows."""
@@ -91,14 +91,14 @@ class MlshRowAgent(TunedRowAgent[MlshSettings]):
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
-        if self._decision % self._facts.hold == 0:
-            output = compute_rows(self._params, self._facts.policy, spread_rows(self.space, seen, self._rows))
+        if self._decision % self._settings.hold == 0:
+            output = compute_rows(self._params, self._settings.policy, spread_rows(self.space, seen, self._rows))
             chosen = draw_choice(output[:, None], self._noise, greedy=False)
             self._active = self._active.copy()
             self._active[seen.rows] = chosen[seen.rows, 0, 0].astype(np.int64)
             self._choices.append(self._active)
         self._decision += 1
-        index, valid = _split(self._active[seen.rows], self._facts.sub_policies)
+        index, valid = _split(self._active[seen.rows], self._settings.sub_policies)
         choice = self._draw(self.space.normalise(seen.observation)[index])
         taken = np.empty((len(seen.rows), choice.shape[-1]), np.float32)
         taken[index[valid]] = choice[valid]
@@ -106,7 +106,7 @@ class MlshRowAgent(TunedRowAgent[MlshSettings]):
 
     def _draw(self, observation: Array) -> Array:
         """What each sub-policy chooses at its rows, (K, L, Z) of (K, L, O)."""
-        output = compute_mlp(self._sub_policies, "", observation, self._facts.activation)
+        output = compute_mlp(self._sub_policies, "", observation, self._settings.activation)
         if self.space.choices:
             return draw_choice(output, self._noise, greedy=False)
         scale = np.exp(np.maximum(self._sub_policies["log_scale"], LOG_SCALE_LOW))[:, None]
@@ -114,7 +114,7 @@ class MlshRowAgent(TunedRowAgent[MlshSettings]):
 
     def observe(self, episodes: RowEpisodes) -> None:
         """Keeps the masters' choices for the host."""
-        hold = self._facts.hold
+        hold = self._settings.hold
         most = -(-episodes.latent.shape[1] // hold)
         macro = np.zeros((self._rows, most), np.int64)
         macro[:, : len(self._choices)] = np.stack(self._choices, axis=1)

@@ -43,14 +43,14 @@ class PearlSettings:
     """Choose by the mode of the policy; z is drawn all the same."""
 
 
-def pearl_shapes(contract: BundleContract, facts: PearlSettings) -> Shapes:
+def pearl_shapes(contract: BundleContract, settings: PearlSettings) -> Shapes:
     """See `Kind.shapes`."""
     observation = contract.observation_dim
-    features = observation * (2 if facts.next_observation else 1) + contract.choice_width + 1
-    inputs = observation + facts.embedding_dim
+    features = observation * (2 if settings.next_observation else 1) + contract.choice_width + 1
+    inputs = observation + settings.embedding_dim
     return {
-        **mlp_shapes("encoder", (features, *facts.encoder_hidden, 2 * facts.embedding_dim)),
-        **mlp_shapes("policy", (inputs, *facts.policy_hidden, contract.policy_width)),
+        **mlp_shapes("encoder", (features, *settings.encoder_hidden, 2 * settings.embedding_dim)),
+        **mlp_shapes("policy", (inputs, *settings.policy_hidden, contract.policy_width)),
     }
 
 
@@ -62,7 +62,7 @@ class PearlRowAgent(RowAgent[PearlSettings]):
     def begin_task(self, rows: int) -> None:
         """Forgets everything: the belief N(0, I) in R rows."""
         super().begin_task(rows)
-        self._precision: Array = np.zeros((rows, self._facts.embedding_dim), np.float32)
+        self._precision: Array = np.zeros((rows, self._settings.embedding_dim), np.float32)
         self._weighted: Array = self._precision.copy()
         self._embedding: Array = self._precision.copy()
         self._episodes = 0
@@ -70,7 +70,7 @@ class PearlRowAgent(RowAgent[PearlSettings]):
     def begin_episode(self, *, explore: bool = True) -> None:
         """Draws the z of the episode, from the belief or, in the first episodes, from N(0, I)."""
         noise = self._noise.normal(self._embedding.shape)
-        if self._episodes < self._facts.prior_episodes:
+        if self._episodes < self._settings.prior_episodes:
             self._embedding = noise
             return
         scale: Array = np.sqrt(self._known_precision)
@@ -91,12 +91,14 @@ class PearlRowAgent(RowAgent[PearlSettings]):
         """A latent for each running row, shape (r, Z)."""
         value = np.concatenate([self.space.normalise(seen.observation), self._embedding[seen.rows]], axis=-1)
         output = compute_mlp(self._weights, "policy", value)
-        return self.space.to_latent(draw(self.space, output, self._noise, greedy=self._facts.greedy), seen.observation)
+        return self.space.to_latent(
+            draw(self.space, output, self._noise, greedy=self._settings.greedy), seen.observation
+        )
 
     def observe(self, episodes: RowEpisodes) -> None:
         """Multiplies the belief of each row by the factors of the transitions that it just saw."""
         value, valid = transitions_of(self.space, episodes)
-        read = value.shape[-1] - 1 - (0 if self._facts.next_observation else self._observation_dim)
+        read = value.shape[-1] - 1 - (0 if self._settings.next_observation else self._observation_dim)
         mean, raw = np.split(compute_mlp(self._weights, "encoder", value[..., :read]), 2, axis=-1)
         precision = valid[..., None] / np.maximum(softplus(raw), LEAST_VARIANCE)
         self._precision = self._precision + precision.sum(axis=1, dtype=np.float32)

@@ -55,7 +55,7 @@ class PearlFtSettings:
 
 
 def shorten_pearl_ft(learner: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts with which a golden trial is played."""
+    """The settings of a golden trial."""
     pearl = learner["pearl"]
     return {
         "inference_episodes": min(learner["inference_episodes"], TRIAL_INFERENCE),
@@ -64,21 +64,24 @@ def shorten_pearl_ft(learner: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def weight_shapes(contract: BundleContract, facts: PearlFtSettings) -> Shapes:
+def weight_shapes(contract: BundleContract, settings: PearlFtSettings) -> Shapes:
     """See `Kind.shapes`."""
-    return {**pearl_shapes(contract, facts.pearl), **sac_shapes(contract, facts.sac, facts.pearl.embedding_dim)}
+    return {
+        **pearl_shapes(contract, settings.pearl),
+        **sac_shapes(contract, settings.sac, settings.pearl.embedding_dim),
+    }
 
 
 class PearlFtRowAgent(WrappedAgent):
     """Each row infers its own task until somebody sets the parameters of its policy."""
 
-    def __init__(self, contract: BundleContract, facts: PearlFtSettings, weights: Weights, noise: Noise) -> None:
+    def __init__(self, contract: BundleContract, settings: PearlFtSettings, weights: Weights, noise: Noise) -> None:
         """Before the first task."""
         first = weights["policy.layers.0.weight"]
         self._of_observation, self._of_z = np.split(first, [contract.observation_dim], axis=1)
         plain = {**weights, "policy.layers.0.weight": self._of_observation}
-        self._inferring = PearlRowAgent(contract, facts.pearl, weights, noise)
-        self._tuned = PolicyRowAgent(contract, facts.policy, plain, noise)
+        self._inferring = PearlRowAgent(contract, settings.pearl, weights, noise)
+        self._tuned = PolicyRowAgent(contract, settings.policy, plain, noise)
         super().__init__(self._inferring)
 
     def begin_task(self, rows: int) -> None:

@@ -33,17 +33,17 @@ class PolicyRowAgent(TunedRowAgent[PolicySettings]):
         """Back to the bundle's parameters in R rows."""
         super().begin_task(rows)
         self._inputs = np.zeros((rows, self._first["layers.0.weight"].shape[1]), np.float32)
-        self._output = np.zeros((rows, len(self._first[f"layers.{len(self._facts.hidden)}.bias"])), np.float32)
+        self._output = np.zeros((rows, len(self._first[f"layers.{len(self._settings.hidden)}.bias"])), np.float32)
 
     def set_params(self, params: Mapping[str, Array]) -> None:
         """See `TunedRowAgent.set_params`; the output is then theirs at the last observation."""
         super().set_params(params)
-        self._output = compute_rows(self._params, self._facts, self._inputs)
+        self._output = compute_rows(self._params, self._settings, self._inputs)
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
         self._inputs = spread_rows(self.space, seen, self._rows)
-        self._output, latent = choose_rows(self.space, self._facts, self._params, self._inputs, seen, self._noise)
+        self._output, latent = choose_rows(self.space, self._settings, self._params, self._inputs, seen, self._noise)
         return latent
 
 
@@ -56,9 +56,9 @@ class HasPolicy(Protocol):
         ...
 
 
-def make_policy_agent(contract: BundleContract, facts: HasPolicy, weights: Weights, noise: Noise) -> PolicyRowAgent:
+def make_policy_agent(contract: BundleContract, settings: HasPolicy, weights: Weights, noise: Noise) -> PolicyRowAgent:
     """See `Kind.agent`."""
-    return PolicyRowAgent(contract, facts.policy, weights, noise)
+    return PolicyRowAgent(contract, settings.policy, weights, noise)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,16 +81,16 @@ class MamlSettings(ActingSettings):
     rule_addition: float
 
 
-def maml_shapes(contract: BundleContract, facts: MamlSettings) -> Shapes:
+def maml_shapes(contract: BundleContract, settings: MamlSettings) -> Shapes:
     """See `Kind.shapes`."""
-    policy = policy_shapes(contract, facts.policy)
-    return {**policy, **_rule_shapes(facts, {name.removeprefix("policy."): shape for name, shape in policy.items()})}
+    policy = policy_shapes(contract, settings.policy)
+    return {**policy, **_rule_shapes(settings, {name.removeprefix("policy."): shape for name, shape in policy.items()})}
 
 
-def _rule_shapes(facts: MamlSettings, policy: Shapes) -> Shapes:
+def _rule_shapes(settings: MamlSettings, policy: Shapes) -> Shapes:
     """Shapes of `rule.*`, see `meta/gradient/inner.py` and `meta/gradient/learned_rule.py`."""
-    if facts.rule == "learned":
-        width, embedding = facts.rule_hidden, facts.rule_embedding
+    if settings.rule == "learned":
+        width, embedding = settings.rule_hidden, settings.rule_embedding
         shapes: Shapes = {
             **linear_shapes("rule.net.0", 5 + embedding, width),
             **linear_shapes("rule.net.1", width, 2),
@@ -99,11 +99,13 @@ def _rule_shapes(facts: MamlSettings, policy: Shapes) -> Shapes:
         for name in policy:
             shapes |= {f"rule.embedding.{name}": (embedding,), f"rule.log_step.{name}": ()}
         return shapes
-    if facts.step_sizes == "fixed":
+    if settings.step_sizes == "fixed":
         return {}
-    if facts.step_sizes == "scalar":
+    if settings.step_sizes == "scalar":
         return {"rule.log_step": ()}
-    return {f"rule.log_step.{name}": shape if facts.step_sizes == "parameter" else () for name, shape in policy.items()}
+    return {
+        f"rule.log_step.{name}": shape if settings.step_sizes == "parameter" else () for name, shape in policy.items()
+    }
 
 
 MAML = Kind(
@@ -119,6 +121,6 @@ POLICY = Kind(
     settings=PolicySettings,
     shapes=policy_shapes,
     agent=PolicyRowAgent,
-    policy=lambda facts: facts,
+    policy=lambda settings: settings,
     older={"scale": "parameter"},  # of before there were policies of SAC
 )

@@ -32,7 +32,7 @@ class PpoSettings(ActingSettings):
 PPO = Kind(
     summary="It adapts by PPO, which a host with torch runs; here it acts by the parameters of each task.",
     settings=PpoSettings,
-    shapes=lambda contract, facts: policy_shapes(contract, facts.policy),
+    shapes=lambda contract, settings: policy_shapes(contract, settings.policy),
     agent=make_policy_agent,
     policy=attrgetter("policy"),
     hosted=True,

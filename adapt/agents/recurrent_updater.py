@@ -42,10 +42,10 @@ class RecurrentUpdaterSettings(ActingSettings):
     """K."""
 
 
-def weight_shapes(contract: BundleContract, facts: RecurrentUpdaterSettings) -> Shapes:
+def weight_shapes(contract: BundleContract, settings: RecurrentUpdaterSettings) -> Shapes:
     """See `Kind.shapes`."""
-    policy = policy_shapes(contract, facts.policy)
-    embedding, memory, rank = facts.embedding, facts.memory, facts.rank
+    policy = policy_shapes(contract, settings.policy)
+    embedding, memory, rank = settings.embedding, settings.memory, settings.rank
     features = 2 * contract.observation_dim + contract.choice_width + 2
     return {
         **policy,
@@ -64,14 +64,14 @@ class RecurrentUpdaterRowAgent(RowAgent[RecurrentUpdaterSettings]):
     STATE = ("_hidden", "_coefficient")
 
     def __init__(
-        self, contract: BundleContract, facts: RecurrentUpdaterSettings, weights: Weights, noise: Noise
+        self, contract: BundleContract, settings: RecurrentUpdaterSettings, weights: Weights, noise: Noise
     ) -> None:
         """Before the first task."""
-        self._acting = PolicyRowAgent(contract, facts.policy, weights, noise)
+        self._acting = PolicyRowAgent(contract, settings.policy, weights, noise)
         self._phi: dict[str, Array] = split_prefix(weights, "phi.")
         # the basis has the parameters in the order in which the policy makes them
-        self._first = {name: weights[f"policy.{name}"] for name in ordered_names(contract, facts.policy)}
-        super().__init__(contract, facts, weights, noise)
+        self._first = {name: weights[f"policy.{name}"] for name in ordered_names(contract, settings.policy)}
+        super().__init__(contract, settings, weights, noise)
 
     @property
     def params(self) -> dict[str, Array]:
@@ -82,8 +82,8 @@ class RecurrentUpdaterRowAgent(RowAgent[RecurrentUpdaterSettings]):
         """Knows nothing: h_0 = 0, z_0 = 0."""
         super().begin_task(rows)
         self._acting.begin_task(rows)
-        self._hidden = np.zeros((rows, self._facts.memory), np.float32)
-        self._coefficient = np.zeros((rows, self._facts.rank + 1), np.float32)
+        self._hidden = np.zeros((rows, self._settings.memory), np.float32)
+        self._coefficient = np.zeros((rows, self._settings.rank + 1), np.float32)
         self._unread: list[Array] = []
 
     def act(self, seen: SeenRows) -> Array:
@@ -134,13 +134,13 @@ class RecurrentUpdaterRowAgent(RowAgent[RecurrentUpdaterSettings]):
         self._acting.load_state(arrays)
         name = f"{KEPT}unread"
         if name in arrays:
-            unread = take_state(arrays, {name: (self._rows, 0, self._facts.embedding)}, self._where)[name]
+            unread = take_state(arrays, {name: (self._rows, 0, self._settings.embedding)}, self._where)[name]
             self._unread = list(np.moveaxis(unread, 1, 0))
 
 
-def ordered_names(contract: BundleContract, facts: PolicySettings) -> list[str]:
+def ordered_names(contract: BundleContract, settings: PolicySettings) -> list[str]:
     """The names of a policy's parameters in the order of `MlpPolicy.init`."""
-    return [name.removeprefix("policy.") for name in policy_shapes(contract, facts)]
+    return [name.removeprefix("policy.") for name in policy_shapes(contract, settings)]
 
 
 RECURRENT_UPDATER = Kind(

@@ -40,14 +40,18 @@ class Rl2Settings:
         return self.hidden + self.slots * (1 + self.slot_content)
 
 
-def weight_shapes(contract: BundleContract, facts: Rl2Settings) -> Shapes:
+def weight_shapes(contract: BundleContract, settings: Rl2Settings) -> Shapes:
     """See `Kind.shapes`."""
-    hidden, inputs, outputs = facts.hidden, contract.observation_dim + contract.choice_width + 2, contract.policy_width
+    hidden, inputs, outputs = (
+        settings.hidden,
+        contract.observation_dim + contract.choice_width + 2,
+        contract.policy_width,
+    )
     shapes = gru_shapes("gru", inputs, hidden)
-    if not facts.slots:
+    if not settings.slots:
         return shapes | linear_shapes("policy_head", hidden, outputs)
-    shapes |= slot_shapes("slots", inputs, hidden, facts.slots, facts.slot_content)
-    return shapes | mlp_shapes("policy_head", (hidden + facts.slot_content, hidden, outputs))
+    shapes |= slot_shapes("slots", inputs, hidden, settings.slots, settings.slot_content)
+    return shapes | mlp_shapes("policy_head", (hidden + settings.slot_content, hidden, outputs))
 
 
 class Rl2RowAgent(RowAgent[Rl2Settings]):
@@ -58,7 +62,7 @@ class Rl2RowAgent(RowAgent[Rl2Settings]):
     def begin_task(self, rows: int) -> None:
         """Forgets everything: a memory of zeros in R rows."""
         super().begin_task(rows)
-        self._hidden = np.zeros((rows, self._facts.memory), np.float32)
+        self._hidden = np.zeros((rows, self._settings.memory), np.float32)
         self._action = np.zeros((rows, self.space.width), np.float32)
         self._reward = np.zeros(rows, np.float32)
         self._first = np.ones(rows, np.float32)
@@ -77,16 +81,16 @@ class Rl2RowAgent(RowAgent[Rl2Settings]):
         value = np.concatenate([observation, self._action[rows], reward[:, None], first[:, None]], axis=-1)
         self._hidden[rows], output = self._advance(value, self._hidden[rows])
         self._output[rows] = output
-        choice = draw(self.space, output, self._noise, greedy=self._facts.greedy)
+        choice = draw(self.space, output, self._noise, greedy=self._settings.greedy)
         self._action[rows] = self.space.encode(choice)
         self._first[rows] = 0.0
         return self.space.to_latent(choice, seen.observation)
 
     def _advance(self, value: Array, memory: Array) -> tuple[Array, Array]:
         """The memory after x_t, (r, memory), and what the policy head says of it."""
-        weights, width = self._weights, self._facts.hidden
+        weights, width = self._weights, self._settings.hidden
         hidden = step_gru(weights, "gru", value, memory[:, :width])
-        if not self._facts.slots:
+        if not self._settings.slots:
             return hidden, compute_linear(weights, "policy_head", hidden)
         read, slots = step_slots(weights, "slots", value, hidden, memory[:, width:])
         output = compute_mlp(weights, "policy_head", np.concatenate([hidden, read], axis=-1))

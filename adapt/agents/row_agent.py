@@ -27,10 +27,10 @@ class RowAgent(ABC, Generic[Settings]):
     """Attributes that `begin_task` makes and a state holds, by their names without `_`: arrays with a row for each task
     and numbers that are the same in all rows. An axis that is empty in a new task may grow."""
 
-    def __init__(self, contract: BundleContract, facts: Settings, weights: Weights, noise: Noise) -> None:
+    def __init__(self, contract: BundleContract, settings: Settings, weights: Weights, noise: Noise) -> None:
         self.space = RowSpace(contract.space, contract.robot, weights)
         """What it chooses."""
-        self._facts, self._weights, self._noise = facts, weights, noise
+        self._settings, self._weights, self._noise = settings, weights, noise
         self._observation_dim = contract.observation_dim
         self._where = f"{contract.kind} agent"
         self.begin_task(0)
@@ -77,9 +77,9 @@ class TunedRowAgent(RowAgent[Settings]):
     FIRST: ClassVar[str] = "policy."
     """What the names of the bundle's weights of this network begin with."""
 
-    def __init__(self, contract: BundleContract, facts: Settings, weights: Weights, noise: Noise) -> None:
+    def __init__(self, contract: BundleContract, settings: Settings, weights: Weights, noise: Noise) -> None:
         self._first: dict[str, Array] = split_prefix(weights, self.FIRST)
-        super().__init__(contract, facts, weights, noise)
+        super().__init__(contract, settings, weights, noise)
 
     def begin_task(self, rows: int) -> None:
         """Back to the bundle's parameters in R rows."""

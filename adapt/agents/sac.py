@@ -48,16 +48,16 @@ class SacSettings:
 
 
 def shorten_sac(learner: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts with which a golden trial is played."""
+    """The settings of a golden trial."""
     return {**learner, "updates": min(learner["updates"], TRIAL_UPDATES)}
 
 
-def sac_shapes(contract: BundleContract, facts: SacSettings, embedding_dim: int = 0) -> Shapes:
+def sac_shapes(contract: BundleContract, settings: SacSettings, embedding_dim: int = 0) -> Shapes:
     """See `Kind.shapes`."""
     inputs, width = contract.observation_dim + embedding_dim, contract.choice_width
     first, last = (inputs, width) if contract.space.name == "choice" else (inputs + width, 1)
-    sizes = (first, *facts.hidden, last)
-    policy = policy_shapes(contract, facts.policy, inputs)
+    sizes = (first, *settings.hidden, last)
+    policy = policy_shapes(contract, settings.policy, inputs)
     return {**policy, **critic_shapes("critic", sizes), **critic_shapes("target", sizes)}
 
 

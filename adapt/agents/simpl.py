@@ -68,19 +68,19 @@ class SimplSettings(ResidualSettings):
 
 
 def shorten_simpl(learner: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts with which a golden trial is played: three exploring episodes, then few updates."""
+    """The settings of a golden trial: three exploring episodes, then few updates."""
     most = {"exploration_episodes": 3, "candidates": 16, "visited": 3, "context": 16}
     return {**shorten_finetune(learner), **{name: min(learner[name], value) for name, value in most.items()}}
 
 
-def weight_shapes(contract: BundleContract, facts: SimplSettings) -> Shapes:
+def weight_shapes(contract: BundleContract, settings: SimplSettings) -> Shapes:
     """See `Kind.shapes`."""
     observation = contract.observation_dim
     features = 2 * observation + contract.space.latent_dim + 2
     return {
-        **actor_critic_shapes(contract, facts, facts.embedding_dim),
-        **encoder_shapes(facts.encoder, features, facts.encoder_hidden, facts.embedding_dim),
-        **mlp_shapes("encoder.reward", (facts.embedding_dim + observation, *REWARD_HIDDEN, 1)),
+        **actor_critic_shapes(contract, settings, settings.embedding_dim),
+        **encoder_shapes(settings.encoder, features, settings.encoder_hidden, settings.embedding_dim),
+        **mlp_shapes("encoder.reward", (settings.embedding_dim + observation, *REWARD_HIDDEN, 1)),
     }
 
 
@@ -92,7 +92,7 @@ class SimplRowAgent(RowAgent[SimplSettings]):
     def begin_task(self, rows: int) -> None:
         """Forgets everything."""
         super().begin_task(rows)
-        self.embedding: Array = np.zeros((rows, self._facts.embedding_dim), np.float32)
+        self.embedding: Array = np.zeros((rows, self._settings.embedding_dim), np.float32)
         """By which each row acts or is fine-tuned, (R, E)."""
         self.settled = np.zeros(rows, np.bool_)
         """Rows whose embedding was inferred for ever, (R,)."""
@@ -153,18 +153,18 @@ class SimplRowAgent(RowAgent[SimplSettings]):
 
     def _draw_embedding(self) -> Array:
         """Embeddings to explore by, (R, E)."""
-        facts, drawn = self._facts, self._noise.normal(self.embedding.shape)
-        if facts.search == "blind" or not self.explored:
+        settings, drawn = self._settings, self._noise.normal(self.embedding.shape)
+        if settings.search == "blind" or not self.explored:
             return drawn
         posterior = self._infer()
-        wider = np.float32(facts.wider if self._episodes >= facts.exploration_episodes else 1.0)
+        wider = np.float32(settings.wider if self._episodes >= settings.exploration_episodes else 1.0)
         unknown = self._draw_unsearched() if self._episodes % 2 else wider * drawn
         return np.where(self.known[:, None], posterior.loc + posterior.scale * drawn, unknown)
 
     def _infer(self) -> Gaussian:
         """q(e | the last exploring episodes), each (R, E)."""
-        drawn = self._draw_transitions(self.explored, self._facts.context)
-        return compute_embedding(self._facts.encoder, self._weights, drawn.tokens(self.space))
+        drawn = self._draw_transitions(self.explored, self._settings.context)
+        return compute_embedding(self._settings.encoder, self._weights, drawn.tokens(self.space))
 
     def _draw_transitions(self, rounds: list[RowEpisodes], size: int) -> Context:
         """The last transition of each episode of a row, and random others of them; see `meta/simpl/context.py`.
@@ -191,15 +191,15 @@ class SimplRowAgent(RowAgent[SimplSettings]):
 
     def _draw_unsearched(self) -> Array:
         """Embeddings, (R, E), of N(0, I) resampled by the likelihood that no visited state was rewarded."""
-        facts = self._facts
-        candidate = self._noise.normal((facts.candidates, facts.embedding_dim))
+        settings = self._settings
+        candidate = self._noise.normal((settings.candidates, settings.embedding_dim))
         states = self.space.normalise(self._visited)
-        likelihood = np.zeros((len(states), facts.candidates), np.float32)
+        likelihood = np.zeros((len(states), settings.candidates), np.float32)
         for row in np.flatnonzero(~self.known):
             for begin in range(0, states.shape[1], AT_ONCE):
                 part = states[row, begin : begin + AT_ONCE]
                 likelihood[row] -= softplus(self._predict_reward(candidate, part)).sum(axis=1)
-        logits = np.float32(facts.evidence / max(states.shape[1], 1)) * likelihood
+        logits = np.float32(settings.evidence / max(states.shape[1], 1)) * likelihood
         index = draw_choice(logits, self._noise, greedy=False)[:, 0].astype(np.int64)
         chosen: Array = candidate[index]
         return chosen
@@ -222,23 +222,23 @@ class SimplRowAgent(RowAgent[SimplSettings]):
                 mine = {name: value[index] for name, value in self._tuned.items()}
                 output[here] = compute_mlp(mine, "", scaled[here])
         policy = compute_residual(output, self.space.prior_of(seen.observation))
-        return draw_gaussian(policy, self._noise, greedy=self._facts.greedy)
+        return draw_gaussian(policy, self._noise, greedy=self._settings.greedy)
 
     def observe(self, episodes: RowEpisodes) -> None:
         """Keeps the episodes of rows that explore, and infers the tasks that are ready."""
-        facts, found = self._facts, episodes.read_reward_range()
+        settings, found = self._settings, episodes.read_reward_range()
         lowest = np.minimum(self._reward_range[:, 0], found[:, 0])
         self._reward_range = np.stack([lowest, np.maximum(self._reward_range[:, 1], found[:, 1])], axis=1)
         self._episodes += 1
         if self.settled.all():
             return
         self.explored = [*self.explored, episodes._replace(reward_range=None, success=None)]
-        self.explored = self.explored[-facts.exploration_episodes :]
-        if facts.search == "directed":
-            states = self._draw_transitions([episodes], facts.visited).next_observation
+        self.explored = self.explored[-settings.exploration_episodes :]
+        if settings.search == "directed":
+            states = self._draw_transitions([episodes], settings.visited).next_observation
             self._visited = np.concatenate([self._visited, states], axis=1)
-        if self._episodes >= facts.exploration_episodes:
-            ready = ~self.settled & (self.known if facts.keep_searching else True)
+        if self._episodes >= settings.exploration_episodes:
+            ready = ~self.settled & (self.known if settings.keep_searching else True)
             if ready.any():
                 self.embedding = np.where(ready[:, None], self._infer().loc, self.embedding)
                 self.settled = self.settled | ready

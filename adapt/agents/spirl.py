@@ -63,18 +63,18 @@ class ResidualSettings:
 
 
 def shorten_finetune(learner: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts with which a golden trial is played: few updates, and in float32, which all machines compute alike."""
+    """The settings of a golden trial: few updates, and in float32, which all machines compute alike."""
     given, most = learner["finetune"], {"batch": 8, "reuse_rate": 4.0, "critic_updates_first": 1, "pool_episodes": 16}
     short = {name: min(given[name], value) for name, value in most.items()}
     fixed = {"min_transitions": TRIAL_TRANSITIONS, "bfloat16": False}
     return {**learner, "seed": 0, "finetune": {**given, **short, **fixed}}
 
 
-def actor_critic_shapes(contract: BundleContract, facts: ResidualSettings, embedding_dim: int = 0) -> Shapes:
+def actor_critic_shapes(contract: BundleContract, settings: ResidualSettings, embedding_dim: int = 0) -> Shapes:
     """Shapes of `policy.*` and `critic.*`."""
     inputs = contract.observation_dim + embedding_dim
-    sizes = (inputs + contract.space.latent_dim, *facts.hidden, 1)
-    return {**policy_shapes(contract, facts.policy, inputs), **critic_shapes("critic", sizes)}
+    sizes = (inputs + contract.space.latent_dim, *settings.hidden, 1)
+    return {**policy_shapes(contract, settings.policy, inputs), **critic_shapes("critic", sizes)}
 
 
 SPIRL = Kind(
@@ -85,5 +85,5 @@ SPIRL = Kind(
     policy=attrgetter("policy"),
     hosted=True,
     shorten=shorten_finetune,
-    alone=lambda facts: 2,
+    alone=lambda settings: 2,
 )

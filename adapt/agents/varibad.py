@@ -43,19 +43,19 @@ class VaribadSettings:
     """Act by the mode."""
 
 
-def weight_shapes(contract: BundleContract, facts: VaribadSettings) -> Shapes:
+def weight_shapes(contract: BundleContract, settings: VaribadSettings) -> Shapes:
     """See `Kind.shapes`."""
-    observation, embedding = contract.observation_dim, facts.embedding
-    read = observation + 2 * facts.latent
+    observation, embedding = contract.observation_dim, settings.embedding
+    read = observation + 2 * settings.latent
     return {
         **linear_shapes("encoder.embed_action", contract.choice_width, embedding),
         **linear_shapes("encoder.embed_reward", 1, embedding),
         **linear_shapes("encoder.embed_observation", observation, embedding),
-        **gru_shapes("encoder.gru", 3 * embedding, facts.hidden),
-        **linear_shapes("encoder.head", facts.hidden, 2 * facts.latent),
+        **gru_shapes("encoder.gru", 3 * embedding, settings.hidden),
+        **linear_shapes("encoder.head", settings.hidden, 2 * settings.latent),
         "input_scale.mean": (read,),
         "input_scale.variance": (read,),
-        **mlp_shapes("policy", (read + facts.boundaries, *facts.policy_hidden, contract.policy_width)),
+        **mlp_shapes("policy", (read + settings.boundaries, *settings.policy_hidden, contract.policy_width)),
     }
 
 
@@ -67,7 +67,7 @@ class VaribadRowAgent(RowAgent[VaribadSettings]):
     def begin_task(self, rows: int) -> None:
         """Forgets everything: the belief before anything was seen, in R rows."""
         super().begin_task(rows)
-        self._hidden = np.zeros((rows, self._facts.hidden), np.float32)
+        self._hidden = np.zeros((rows, self._settings.hidden), np.float32)
         self._mean, self._log_variance = self._belief_of(self._hidden)
         self._choice = np.zeros((rows, self.space.latent_dim), np.float32)
         self._first = np.ones(rows, np.float32)
@@ -85,10 +85,10 @@ class VaribadRowAgent(RowAgent[VaribadSettings]):
         value = np.concatenate(parts, axis=-1) - self._weights["input_scale.mean"]
         spread = np.sqrt(np.maximum(self._weights["input_scale.variance"], LEAST_VARIANCE))
         value = np.clip(value / spread, -LARGEST_INPUT, LARGEST_INPUT)
-        if self._facts.boundaries:
+        if self._settings.boundaries:
             value = np.concatenate([value, self._first[rows][:, None]], axis=-1)
         output = compute_mlp(self._weights, "policy", value, "tanh")
-        choice = draw(self.space, output, self._noise, greedy=self._facts.greedy)
+        choice = draw(self.space, output, self._noise, greedy=self._settings.greedy)
         self._choice[rows] = choice
         self._first[rows] = 0.0
         return self.space.to_latent(choice, seen.observation)

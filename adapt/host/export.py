@@ -49,11 +49,11 @@ def write_exported(
     Raises:
         BundleError: See `write_bundle`; or the numpy runtime, or the host, does not act as the trainer did.
     """
-    facts, of_space = export_space(exported.space)
+    settings, of_space = export_space(exported.space)
     contract = BundleContract(
         kind=exported.kind,
         robot=robot,
-        space=facts,
+        space=settings,
         learner=exported.learner,
         budget=budget,
         simulator=simulator,

@@ -192,6 +192,6 @@ def _make_hosted(bundle: Bundle, noise: Noise, device: torch.device) -> HostedAg
     contract = bundle.contract
     weights = {name: torch.tensor(value, device=device) for name, value in bundle.weights.items()}
     space = make_space(contract, bundle.weights, device)
-    kind, facts = HOSTS[contract.kind], bundle.kind.read(contract)
-    host = kind.make_agent(contract, facts, weights, space)
+    kind, settings = HOSTS[contract.kind], bundle.kind.read(contract)
+    host = kind.make_agent(contract, settings, weights, space)
     return HostedAgent(bundle.make_agent(noise), host, space, kind, device)

@@ -22,26 +22,26 @@ from .exported import Exported, make_config, write_settings
 from .policy_state import read_policy_state
 
 
-def make_rule(facts: MamlSettings) -> UpdateRule:
+def make_rule(settings: MamlSettings) -> UpdateRule:
     """The rule of the inner step."""
-    if facts.rule == "learned":
+    if settings.rule == "learned":
         return LearnedRule(
-            step_size=facts.step_size,
-            hidden=facts.rule_hidden,
-            embedding=facts.rule_embedding,
-            addition=facts.rule_addition,
+            step_size=settings.step_size,
+            hidden=settings.rule_hidden,
+            embedding=settings.rule_embedding,
+            addition=settings.rule_addition,
         )
-    return GradientDescent(facts.step_size, facts.step_sizes)
+    return GradientDescent(settings.step_size, settings.step_sizes)
 
 
 def make_maml_agent(
-    contract: BundleContract, facts: MamlSettings, weights: dict[str, Tensor], space: ActionSpace
+    contract: BundleContract, settings: MamlSettings, weights: dict[str, Tensor], space: ActionSpace
 ) -> AdaptiveAgent:
     """See `Host.make_agent`."""
-    policy = make_policy(space, contract.observation_dim, facts.hidden, facts.activation)
+    policy = make_policy(space, contract.observation_dim, settings.hidden, settings.activation)
     meta = {name: value for name, value in weights.items() if name.startswith(("policy.", "rule."))}
     return MamlAgent(
-        policy, make_rule(facts), meta, space, make_config(MamlConfig, facts), later_scale=facts.later_scale
+        policy, make_rule(settings), meta, space, make_config(MamlConfig, settings), later_scale=settings.later_scale
     )
 
 

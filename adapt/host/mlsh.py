@@ -43,14 +43,14 @@ class OneMasterAgent(StepSeeded):
 
 
 def make_mlsh_agent(
-    contract: BundleContract, facts: MlshSettings, weights: dict[str, Tensor], space: ActionSpace
+    contract: BundleContract, settings: MlshSettings, weights: dict[str, Tensor], space: ActionSpace
 ) -> AdaptiveAgent:
     """See `Host.make_agent`."""
-    config = make_config(MlshConfig, facts, master=make_config(PpoPasses, facts))
+    config = make_config(MlshConfig, settings, master=make_config(PpoPasses, settings))
     agent = MlshAgent(space, contract.observation_dim, config)
     for name, value in named_part(weights, "sub_policies.").items():
         agent.sub_policies.params[f"policy.{name}"] = value.clone()
-    agent.return_scale = (facts.return_mean, facts.return_variance)
+    agent.return_scale = (settings.return_mean, settings.return_variance)
     return OneMasterAgent(agent, named_part(weights, "master."))
 
 

@@ -138,24 +138,24 @@ def write_plain_policy(
         BundleError: See `write_exported`.
     """
     contract = bundle.contract
-    facts, space = bundle.kind.read_policy(contract), make_space(contract, bundle.weights)
-    assert facts is not None, "the caller asks only kinds that have one"
-    sizes = (space, contract.observation_dim, facts.hidden, facts.activation)
-    network = make_policy(*sizes) if facts.scale == "parameter" else make_plain_network(*sizes)
+    settings, space = bundle.kind.read_policy(contract), make_space(contract, bundle.weights)
+    assert settings is not None, "the caller asks only kinds that have one"
+    sizes = (space, contract.observation_dim, settings.hidden, settings.activation)
+    network = make_policy(*sizes) if settings.scale == "parameter" else make_plain_network(*sizes)
     policy: Policy | ResidualPolicy = network
-    if facts.scale == "output":
+    if settings.scale == "output":
         policy = OutputScalePolicy(network, ActionCode(space))
-    elif facts.scale == "residual":
+    elif settings.scale == "residual":
         policy = ResidualPolicy(network, space)
     theta = {name: torch.from_numpy(np.array(value)) for name, value in params.items()}
-    agent = _FixedAgent(policy, theta, space, greedy=facts.greedy)
+    agent = _FixedAgent(policy, theta, space, greedy=settings.greedy)
 
     def read_state(_: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
         return read_policy_state(network, agent.params, space, seen)
 
     exported = Exported(
         kind="policy",
-        learner=asdict(facts),
+        learner=asdict(settings),
         weights=add_prefix("policy.", theta),
         agent=agent,
         space=space,

@@ -21,13 +21,13 @@ from .step_seeded import StepSeeded
 
 
 def make_ppo_agent(
-    contract: BundleContract, facts: PpoSettings, weights: dict[str, Tensor], space: ActionSpace
+    contract: BundleContract, settings: PpoSettings, weights: dict[str, Tensor], space: ActionSpace
 ) -> AdaptiveAgent:
     """See `Host.make_agent`."""
     # in the order of the policy's own: norms of gradients are sums over parameters, and rounded in their order
-    first = {name: weights[f"policy.{name}"] for name in ordered_names(contract, facts.policy)}
-    policy = make_policy(space, contract.observation_dim, facts.hidden, facts.activation)
-    return StepSeeded(PpoAgent(policy, first, space, make_config(PpoSteps, facts)))
+    first = {name: weights[f"policy.{name}"] for name in ordered_names(contract, settings.policy)}
+    policy = make_policy(space, contract.observation_dim, settings.hidden, settings.activation)
+    return StepSeeded(PpoAgent(policy, first, space, make_config(PpoSteps, settings)))
 
 
 def read_ppo_params(agent: AdaptiveAgent) -> dict[str, Tensor]:

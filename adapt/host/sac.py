@@ -36,9 +36,9 @@ SEED = 0
 """Of generators whose draws nobody sees: of weights that are overwritten, and of noise that a host never draws."""
 
 
-def make_task_config(facts: SacSettings) -> TaskSacConfig:
+def make_task_config(settings: SacSettings) -> TaskSacConfig:
     """The configuration of SAC in one row; see `make_config` for errors."""
-    return make_config(TaskSacConfig, facts, sac=make_config(SacConfig, facts))
+    return make_config(TaskSacConfig, settings, sac=make_config(SacConfig, settings))
 
 
 def make_networks(
@@ -61,20 +61,20 @@ def begin_with(agent: SacAgent, first: SacNetworks) -> StepSeeded:
 
 
 def make_sac_agent(
-    contract: BundleContract, facts: SacSettings, weights: dict[str, Tensor], space: ActionSpace
+    contract: BundleContract, settings: SacSettings, weights: dict[str, Tensor], space: ActionSpace
 ) -> AdaptiveAgent:
     """See `Host.make_agent`."""
-    config = make_task_config(facts)
+    config = make_task_config(settings)
     first = make_networks(space, contract.observation_dim, config.sac, weights)
     return begin_with(SacAgent(space, contract.observation_dim, config), first)
 
 
 def make_pearl_ft_agent(
-    contract: BundleContract, facts: PearlFtSettings, weights: dict[str, Tensor], space: ActionSpace
+    contract: BundleContract, settings: PearlFtSettings, weights: dict[str, Tensor], space: ActionSpace
 ) -> AdaptiveAgent:
     """See `Host.make_agent`."""
-    dim, config = contract.observation_dim, make_task_config(facts.sac)
-    pearl = make_config(PearlConfig, facts.pearl, prior_episodes=1)  # the agent is told how many there are
+    dim, config = contract.observation_dim, make_task_config(settings.sac)
+    pearl = make_config(PearlConfig, settings.pearl, prior_episodes=1)  # the agent is told how many there are
     first = make_networks(space, dim, config.sac, weights, pearl.embedding_dim)
     networks = PearlNetworks(space, dim, pearl, first.policy, torch.Generator().manual_seed(SEED))
     networks.encoder.load_state_dict(named_part(weights, "encoder."))
@@ -82,10 +82,10 @@ def make_pearl_ft_agent(
         networks,
         space,
         torch.Generator().manual_seed(SEED),
-        prior_episodes=facts.pearl.prior_episodes,
-        greedy=facts.pearl.greedy,
+        prior_episodes=settings.pearl.prior_episodes,
+        greedy=settings.pearl.greedy,
     )
-    agent = FineTunedPearlAgent(inferring, first, space, dim, config, inference_episodes=facts.inference_episodes)
+    agent = FineTunedPearlAgent(inferring, first, space, dim, config, inference_episodes=settings.inference_episodes)
     return StepSeeded(agent)
 
 
@@ -125,15 +125,15 @@ def export_sac(learner: SacLearner) -> Exported:
     space, config = learner.space, learner.config
     dim = learner.robot.spec.observation.shape[0]
     first = SacNetworks(space, dim, config.sac.hidden, torch.Generator().manual_seed(SEED))
-    facts = write_settings(SacSettings, config, config.sac)
-    agent = SacAgent(space, dim, replace(config, rollouts=1, updates=shorten_sac(facts)["updates"]))
+    settings = write_settings(SacSettings, config, config.sac)
+    agent = SacAgent(space, dim, replace(config, rollouts=1, updates=shorten_sac(settings)["updates"]))
 
     def read_state(acting: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
         return _read_policy(acting, seen, space, config.sac.hidden)
 
     return Exported(
         kind="sac",
-        learner=facts,
+        learner=settings,
         weights=first.state_dict(),
         agent=begin_with(agent, first),
         space=space,
@@ -156,12 +156,12 @@ def export_pearl_ft(
     """
     pearl = export_pearl(learner, prior_episodes=prior_episodes, greedy=greedy)
     space, hidden = learner.space, learner.config.sac.hidden
-    facts = {
+    settings = {
         "inference_episodes": inference_episodes,
         "pearl": pearl.learner,
         "sac": write_settings(SacSettings, fine_tuning, fine_tuning.sac, hidden=hidden),
     }
-    trial = shorten_pearl_ft(facts)
+    trial = shorten_pearl_ft(settings)
     agent = learner.fine_tuned_agent(
         replace(fine_tuning, updates=trial["sac"]["updates"]),
         inference_episodes=trial["inference_episodes"],
@@ -175,7 +175,7 @@ def export_pearl_ft(
 
     return Exported(
         kind="pearl-ft",
-        learner=facts,
+        learner=settings,
         weights={**pearl.weights, **learner.sac.state_dict()},
         agent=StepSeeded(agent),
         space=space,

@@ -57,39 +57,41 @@ def _add_targets(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def export_again(bundle: Bundle) -> Exported:
     """A bundle of SiMPL as it would be exported today; for those of version 1, which hold no golden trial."""
-    facts = SIMPL.read(bundle.contract)
-    networks, config = make_simpl_networks(bundle), make_config(SimplConfig, facts)
-    return export_simpl_networks(networks, config, facts.multiplier, _make_deployment(facts), greedy=facts.greedy)
+    settings = SIMPL.read(bundle.contract)
+    networks, config = make_simpl_networks(bundle), make_config(SimplConfig, settings)
+    return export_simpl_networks(
+        networks, config, settings.multiplier, _make_deployment(settings), greedy=settings.greedy
+    )
 
 
-def _make_deployment(facts: SimplSettings) -> DeploymentConfig:
-    return make_config(DeploymentConfig, facts, finetune=make_config(FinetuneConfig, facts.finetune))
+def _make_deployment(settings: SimplSettings) -> DeploymentConfig:
+    return make_config(DeploymentConfig, settings, finetune=make_config(FinetuneConfig, settings.finetune))
 
 
 class SimplHost:
     """The fine-tuners of SiMPL's rows; the numpy agent says when a row begins, and with which embedding."""
 
     def __init__(
-        self, contract: BundleContract, facts: SimplSettings, weights: dict[str, Tensor], space: ActionSpace
+        self, contract: BundleContract, settings: SimplSettings, weights: dict[str, Tensor], space: ActionSpace
     ) -> None:
         """See `Host.make_agent`."""
         self.space = space
         """What is chosen."""
-        self.learn_from_exploration = facts.learn_from_exploration
+        self.learn_from_exploration = settings.learn_from_exploration
         """New fine-tuners also learn from the explored episodes."""
         generator = torch.Generator().manual_seed(0)  # of weights that are overwritten
-        observation, latent, width = contract.observation_dim, space.latent_dim, facts.embedding_dim
-        policy = MLP((observation + width, *facts.hidden, 2 * latent), generator=generator)
-        critic = StackedMLP(2, (observation + latent + width, *facts.hidden, 1), generator)
+        observation, latent, width = contract.observation_dim, space.latent_dim, settings.embedding_dim
+        policy = MLP((observation + width, *settings.hidden, 2 * latent), generator=generator)
+        critic = StackedMLP(2, (observation + latent + width, *settings.hidden, 1), generator)
         policy.load_state_dict(named_part(weights, "policy."))
         critic.load_state_dict(named_part(weights, "critic."))
         self._device = weights["policy.layers.0.bias"].device
 
         def start(tuner: Finetuner) -> None:
-            tuner.start_from(policy, critic, facts.multiplier)
+            tuner.start_from(policy, critic, settings.multiplier)
 
-        config = make_config(FinetuneConfig, facts.finetune)
-        self.tuners = TaskTuners(space, observation, facts.hidden, config, start=start, seed=facts.seed)
+        config = make_config(FinetuneConfig, settings.finetune)
+        self.tuners = TaskTuners(space, observation, settings.hidden, config, start=start, seed=settings.seed)
         """By row."""
 
     def begin_task(self, rows: int) -> None:
@@ -150,13 +152,13 @@ def read_tuned_params(host: SimplHost) -> Params:
 
 
 def make_spirl_host(
-    contract: BundleContract, facts: ResidualSettings, weights: dict[str, Tensor], space: ActionSpace
+    contract: BundleContract, settings: ResidualSettings, weights: dict[str, Tensor], space: ActionSpace
 ) -> SpirlAgent:
     """See `Host.make_agent`."""
-    config = make_config(SpirlConfig, facts, finetune=make_config(FinetuneConfig, facts.finetune))
+    config = make_config(SpirlConfig, settings, finetune=make_config(FinetuneConfig, settings.finetune))
     decisions = max(math.ceil(contract.robot.episode_steps / space.horizon), DECISIONS)
     device = weights["policy.layers.0.bias"].device
-    return make_spirl_agent(space, contract.observation_dim, decisions, config, weights, facts.seed, device)
+    return make_spirl_agent(space, contract.observation_dim, decisions, config, weights, settings.seed, device)
 
 
 def make_spirl_agent(
@@ -266,8 +268,8 @@ def export_spirl(learner: SpirlLearner, *, greedy: bool = False) -> Exported:
     nothing, cpu = torch.zeros(0), torch.device("cpu")
     first = Finetuner(space, dim, 1, nothing, config.hidden, config.finetune, 0).state_dict()
     weights = {name: value for name, value in first.items() if name.startswith(("policy.", "critic."))}
-    facts = write_settings(ResidualSettings, config, greedy=greedy, seed=0)
-    short = replace(config, finetune=FinetuneConfig(**shorten_finetune(facts)["finetune"]))
+    settings = write_settings(ResidualSettings, config, greedy=greedy, seed=0)
+    short = replace(config, finetune=FinetuneConfig(**shorten_finetune(settings)["finetune"]))
     decisions = max(learner.decisions, DECISIONS)
     agent = make_spirl_agent(space, dim, decisions, short, weights, 0, cpu, greedy=greedy)
 
@@ -277,7 +279,7 @@ def export_spirl(learner: SpirlLearner, *, greedy: bool = False) -> Exported:
 
     return Exported(
         kind="spirl",
-        learner=facts,
+        learner=settings,
         weights=weights,
         agent=agent,
         space=space,
