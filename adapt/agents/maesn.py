@@ -122,9 +122,8 @@ class MaesnRowAgent(RowAgent[MaesnSettings]):
         kept = {f"{KEPT}{index}.z": z.copy() for index, z in enumerate(self._seen_z)}
         return super().state() | save_episodes(self._seen) | kept
 
-    def load_state(self, arrays: Arrays) -> None:
-        """See `RuntimeAgent.load_state`."""
-        super().load_state(arrays)
+    def _load(self, arrays: Arrays) -> None:
+        super()._load(arrays)
         count = len({name.split(".")[1] for name in arrays if name.startswith(KEPT)})
         self._seen = load_episodes(arrays, count, self._rows, self._where)
         shapes = {f"{KEPT}{index}.z": self._z.shape for index in range(count)}

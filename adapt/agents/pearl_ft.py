@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bounds import Count
+from ...errors import RunError
 from ..contract import BundleContract, Kind
 from ..networks import Array, Shapes, Weights
 from ..policy_settings import PolicySettings
@@ -117,12 +118,18 @@ class PearlFtRowAgent(WrappedAgent):
 
     def load_state(self, arrays: Arrays) -> None:
         """See `RuntimeAgent.load_state`."""
+        before, tuned = self._inferring.state(), not arrays.keys().isdisjoint(self._tuned.state())
         self._inferring.load_state(arrays)
-        self._tuned.begin_task(len(arrays["episodes"]))
-        self._acting = self._inferring
-        if not arrays.keys().isdisjoint(self._tuned.state()):
-            self._acting = self._tuned
+        if not tuned:
+            self._tuned.begin_task(len(arrays["episodes"]))
+            self._acting = self._inferring
+            return
+        try:
             self._tuned.load_state(arrays)
+        except RunError:
+            self._inferring.load_state(before)
+            raise
+        self._acting = self._tuned
 
 
 PEARL_FT = Kind(

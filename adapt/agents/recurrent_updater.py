@@ -23,11 +23,10 @@ from ..networks import Array, Shapes, Weights, compute_linear, linear_shapes
 from ..policies import policy_shapes
 from ..policy_settings import ActingSettings, PolicySettings
 from ..recurrent_cells import pass_gates
-from ..runtime_agent import KEPT, Arrays, Noise, RowEpisodes, SeenRows, take_state
+from ..runtime_agent import KEPT, Arrays, Noise, RowEpisodes, take_state
 from ..spaces import split_prefix
 from ..transitions import transitions_of
 from .policy import PolicyRowAgent
-from .row_agent import RowAgent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,37 +57,26 @@ def weight_shapes(contract: BundleContract, settings: RecurrentUpdaterSettings) 
     }
 
 
-class RecurrentUpdaterRowAgent(RowAgent[RecurrentUpdaterSettings]):
+class RecurrentUpdaterRowAgent(PolicyRowAgent):
     """Acts by the emitted parameters of each row; `adapt` reads what was observed since the last one."""
 
-    STATE = ("_hidden", "_coefficient")
+    STATE = (*PolicyRowAgent.STATE, "_hidden", "_coefficient")
 
     def __init__(
         self, contract: BundleContract, settings: RecurrentUpdaterSettings, weights: Weights, noise: Noise
     ) -> None:
         """Before the first task."""
-        self._acting = PolicyRowAgent(contract, settings.policy, weights, noise)
-        self._phi: dict[str, Array] = split_prefix(weights, "phi.")
+        self._updater, self._phi = settings, split_prefix(weights, "phi.")
         # the basis has the parameters in the order in which the policy makes them
-        self._first = {name: weights[f"policy.{name}"] for name in ordered_names(contract, settings.policy)}
-        super().__init__(contract, settings, weights, noise)
-
-    @property
-    def params(self) -> dict[str, Array]:
-        """The parameters of every row, (R, ...)."""
-        return self._acting.params
+        self._in_order = {name: weights[f"policy.{name}"] for name in ordered_names(contract, settings.policy)}
+        super().__init__(contract, settings.policy, weights, noise)
 
     def begin_task(self, rows: int) -> None:
         """Knows nothing: h_0 = 0, z_0 = 0."""
         super().begin_task(rows)
-        self._acting.begin_task(rows)
-        self._hidden = np.zeros((rows, self._settings.memory), np.float32)
-        self._coefficient = np.zeros((rows, self._settings.rank + 1), np.float32)
+        self._hidden = np.zeros((rows, self._updater.memory), np.float32)
+        self._coefficient = np.zeros((rows, self._updater.rank + 1), np.float32)
         self._unread: list[Array] = []
-
-    def act(self, seen: SeenRows) -> Array:
-        """A latent for each running row, shape (r, Z)."""
-        return self._acting.act(seen)
 
     def observe(self, episodes: RowEpisodes) -> None:
         """Embeds the episodes for the next `adapt`: the mean over their transitions, (R, X)."""
@@ -116,25 +104,22 @@ class RecurrentUpdaterRowAgent(RowAgent[RecurrentUpdaterSettings]):
         self._coefficient = np.concatenate([moved, np.ones_like(moved[:, :1])], axis=-1)
 
     def _emit(self) -> None:
-        vector = np.concatenate([value.reshape(-1) for value in self._first.values()])
+        vector = np.concatenate([value.reshape(-1) for value in self._in_order.values()])
         vector = vector + self._coefficient @ self._phi["basis"]
-        ends = np.cumsum([value.size for value in self._first.values()])[:-1]
-        parts = np.split(vector, ends, axis=1)
-        shapes = {name: (len(vector), *value.shape) for name, value in self._first.items()}
-        self._acting.set_params({name: part.reshape(shapes[name]) for name, part in zip(shapes, parts, strict=True)})
+        ends = np.cumsum([value.size for value in self._in_order.values()])[:-1]
+        parts = zip(self._in_order.items(), np.split(vector, ends, axis=1), strict=True)
+        self.set_params({name: part.reshape(len(vector), *value.shape) for (name, value), part in parts})
 
     def state(self) -> dict[str, NDArray[Any]]:
         """What is known of each row, its policy, and the episodes that were not read yet."""
         unread = {f"{KEPT}unread": np.stack(self._unread, axis=1)} if self._unread else {}
-        return self._acting.state() | super().state() | unread
+        return super().state() | unread
 
-    def load_state(self, arrays: Arrays) -> None:
-        """See `RuntimeAgent.load_state`."""
-        super().load_state(arrays)
-        self._acting.load_state(arrays)
+    def _load(self, arrays: Arrays) -> None:
+        super()._load(arrays)
         name = f"{KEPT}unread"
         if name in arrays:
-            unread = take_state(arrays, {name: (self._rows, 0, self._settings.embedding)}, self._where)[name]
+            unread = take_state(arrays, {name: (self._rows, 0, self._updater.embedding)}, self._where)[name]
             self._unread = list(np.moveaxis(unread, 1, 0))
 
 

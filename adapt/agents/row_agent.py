@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import RunError
 from ..contract import BundleContract
 from ..networks import Array, Weights
 from ..policies import take_params
@@ -63,7 +64,16 @@ class RowAgent(ABC, Generic[Settings]):
         return {name: np.full(self._rows, value) if isinstance(value, int) else value for name, value in values.items()}
 
     def load_state(self, arrays: Arrays) -> None:
-        """See `RuntimeAgent.load_state`."""
+        """See `RuntimeAgent.load_state`; a state that is refused changes nothing."""
+        before = dict(vars(self))
+        try:
+            self._load(arrays)
+        except RunError:
+            vars(self).update(before)
+            raise
+
+    def _load(self, arrays: Arrays) -> None:
+        """Begins a task of as many rows, and takes over what `state` gave."""
         taken = take_state(arrays, {name: (None, *shape) for name, shape in self._shapes.items()}, self._where)
         self.begin_task(len(next(iter(taken.values()))))
         for attribute in self.STATE:
@@ -106,7 +116,6 @@ class TunedRowAgent(RowAgent[Settings]):
         """Parameters of every row, and what else it knows."""
         return {f"{PARAMS}{name}": value.copy() for name, value in self._params.items()} | super().state()
 
-    def load_state(self, arrays: Arrays) -> None:
-        """See `RuntimeAgent.load_state`."""
-        super().load_state(arrays)
+    def _load(self, arrays: Arrays) -> None:
+        super()._load(arrays)
         self._params = take_params(split_prefix(arrays, PARAMS), self._first, self._rows, self._where)

@@ -249,9 +249,8 @@ class SimplRowAgent(RowAgent[SimplSettings]):
         explored = {f"{KEPT}explored": np.full(self._rows, len(self.explored)), f"{KEPT}tuned": self._has_own.copy()}
         return super().state() | explored | own | save_episodes(self.explored)
 
-    def load_state(self, arrays: Arrays) -> None:
-        """See `RuntimeAgent.load_state`."""
-        super().load_state(arrays)
+    def _load(self, arrays: Arrays) -> None:
+        super()._load(arrays)
         kept = take_state(arrays, {f"{KEPT}{name}": (self._rows,) for name in ("explored", "tuned")}, self._where)
         explored, tuned = kept.values()
         self.explored = load_episodes(arrays, int(explored.max(initial=0)), self._rows, self._where)
