@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from .row_agent import TunedRowAgent
 class PolicyRowAgent(TunedRowAgent[PolicySettings]):
     """Every row acts by its own parameters, which are the bundle's until somebody sets others."""
 
-    STATE = ("_output",)
+    STATE: ClassVar[tuple[str, ...]] = ("_output",)
 
     def begin_task(self, rows: int) -> None:
         """Back to the bundle's parameters in R rows."""
