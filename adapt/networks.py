@@ -84,7 +84,7 @@ def compute_linear(weights: Weights, name: str, inputs: Array) -> Array:
     Returns:
         Shape (B, out) or (C, B, out).
     """
-    output: Array = inputs @ np.swapaxes(weights[f"{name}.weight"], -1, -2) + weights[f"{name}.bias"][..., None, :]
+    output: Array = inputs @ weights[f"{name}.weight"].swapaxes(-1, -2) + weights[f"{name}.bias"][..., None, :]
     return output
 
 
