@@ -1,8 +1,8 @@
-"""A bundle of any learner but SiMPL on disk, and the agent that it becomes; numpy alone loads and runs it.
+"""A bundle of any learner on disk, and the agent that it becomes; numpy alone loads and runs it.
 
-The files are those of `bundle_folder.py`. What a bundle holds is said by its kind (`adapt/learners/kinds.py`); what all
-have in common is the contract (`learner_contract.py`) and the golden trial (`golden_trial.py`), which is played at
-every loading.
+The files are those of `bundle_folder.py`. What a bundle holds is said by its kind (`adapt/agents/kinds.py`); what all
+have in common is the contract (`contract.py`) and the golden trial (`golden_trial.py`), which is played at every
+loading.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from .bundle_folder import (
 )
 from .contract import BundleContract, Kind
 from .golden_trial import EPISODES, ROUND, check_trial, play_trial, recorded_noise, require_trial
-from .networks import Array, Weights
-from .runtime_agent import HOST, KEPT, Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows
-from .spaces import RowSpace, split_prefix
+from .networks import Weights
+from .runtime_agent import HOST, KEPT, Arrays, Noise, RandomNoise, RuntimeAgent, WrappedAgent
+from .spaces import split_prefix
 from .version_1 import convert_version_1, is_version_1
 
 TASK = "task."
@@ -63,7 +63,7 @@ class Bundle:
     """As exported, where settings were changed since."""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> Kind[Any]:
         """How it is run."""
         return KINDS[self.contract.kind]
 
@@ -93,7 +93,7 @@ class Bundle:
                 f"settings: expected some of {', '.join(sorted(learner))}, got '{unknown[0]}'; correct the name"
             )
         changed = replace(self.contract, learner={**learner, **settings})
-        self.kind.weight_shapes(changed)  # reads them all
+        self.kind.read(changed)
         return replace(self, contract=changed, recorded=self.recorded or self.contract)
 
     def make_agent(self, noise: Noise) -> RuntimeAgent:
@@ -105,7 +105,7 @@ class Bundle:
         return AdaptedAgent(agent, self.task) if self.task else agent
 
 
-class AdaptedAgent:
+class AdaptedAgent(WrappedAgent):
     """An agent to which every task is the one that it was adapted to."""
 
     def __init__(self, agent: RuntimeAgent, task: Arrays) -> None:
@@ -115,41 +115,13 @@ class AdaptedAgent:
             agent: Of the learner.
             task: Its state in one row, without the axis of rows.
         """
-        self._agent, self._task = agent, task
-
-    @property
-    def space(self) -> RowSpace:
-        """See `RuntimeAgent.space`."""
-        return self._agent.space
+        super().__init__(agent)
+        self._task = task
 
     def begin_task(self, rows: int) -> None:
         """R rows that know the task."""
-        self._agent.begin_task(rows)
-        self._agent.load_state({name: np.repeat(value[None], rows, axis=0) for name, value in self._task.items()})
-
-    def begin_episode(self, *, explore: bool = True) -> None:
-        """See `RuntimeAgent.begin_episode`."""
-        self._agent.begin_episode(explore=explore)
-
-    def act(self, seen: SeenRows) -> Array:
-        """See `RuntimeAgent.act`."""
-        return self._agent.act(seen)
-
-    def observe(self, episodes: RowEpisodes) -> None:
-        """See `RuntimeAgent.observe`."""
-        self._agent.observe(episodes)
-
-    def adapt(self) -> None:
-        """See `RuntimeAgent.adapt`."""
-        self._agent.adapt()
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """See `RuntimeAgent.state`."""
-        return self._agent.state()
-
-    def load_state(self, arrays: Arrays) -> None:
-        """See `RuntimeAgent.load_state`."""
-        self._agent.load_state(arrays)
+        super().begin_task(rows)
+        self.load_state({name: np.repeat(value[None], rows, axis=0) for name, value in self._task.items()})
 
 
 def write_adapted(
@@ -188,7 +160,7 @@ def write_bundle(
         path: The directory to make; it must not exist.
         contract: See `BundleContract`.
         weights: Every weight by name, float32.
-        golden: A trial that the trainer's agent played, see `record_trial.record_trial`.
+        golden: A trial that the trainer's agent played, see `host.export.record_trial`.
 
     Raises:
         BundleError: The path exists, another process writes it, something does not fit, the numpy runtime does not play
@@ -264,12 +236,12 @@ def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> Bundle:
     return bundle
 
 
-def _replay(contract: BundleContract, weights: Weights, golden: Weights, kind: Kind, where: str) -> None:
+def _replay(contract: BundleContract, weights: Weights, golden: Weights, kind: Kind[Any], where: str) -> None:
     """Plays the golden trial; see `require_trial` for errors."""
     noise, contract = recorded_noise(golden, where), contract.shortened(kind)
     episodes = EPISODES
     if kind.hosted:
-        episodes = ROUND if kind.alone is None else kind.alone(contract)
+        episodes = ROUND if kind.alone is None else kind.alone(kind.read(contract))
     with np.errstate(all="ignore"):
         outputs = play_trial(kind.make_agent(contract, weights, noise), golden, episodes)
     require_trial(golden, outputs, where, episodes=episodes)
@@ -296,7 +268,7 @@ def make_card(contract: BundleContract) -> str:
         f"One action every {robot.control_period:g} s. It was judged by rounds of {budget.episodes} episodes"
         f"{explored}, with {steps} between them.",
         "",
-        "Load it with `supple.adapt.learner_bundle.load_bundle`, run it with `supple adapt`. "
+        "Load it with `supple.adapt.bundle.load_bundle`, run it with `supple adapt`. "
         "`sha256sum -c MANIFEST.sha256` checks the files.",
         "",
         "Where it comes from:",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Generic
 
 from ..errors import BundleError, SpecError
 from ..robots.spec import RobotSpec
-from .networks import Weights
+from .networks import Shapes, Weights
 from .policy_settings import PolicySettings
 from .runtime_agent import Noise, RuntimeAgent
-from .settings import read_settings
+from .settings import Settings, read_settings, refuse
 from .spaces import SpaceSettings
 
 VERSIONS = (1, 2)
@@ -58,7 +58,7 @@ class BundleContract:
     space: SpaceSettings
     """What it chooses."""
     learner: Mapping[str, Any]
-    """What is particular to the kind, see `adapt/learners/kind_<kind>.py`."""
+    """What is particular to the kind, see `Kind.settings`."""
     budget: Budget
     """How long it has to learn a task."""
     simulator: Mapping[str, Any] | None = None
@@ -66,7 +66,7 @@ class BundleContract:
     provenance: Mapping[str, Any]
     """Where the weights come from; informative."""
 
-    def shortened(self, kind: Kind) -> BundleContract:
+    def shortened(self, kind: Kind[Any]) -> BundleContract:
         """With the settings of the golden trial."""
         return replace(self, learner=kind.shorten(self.learner))
 
@@ -80,13 +80,23 @@ class BundleContract:
         """A."""
         return len(self.robot.action.axes)
 
+    @property
+    def choice_width(self) -> int:
+        """Numbers by which a network reads a choice: one per choice, or Z."""
+        return len(self.robot.choices) if self.space.name == "choice" else self.space.latent_dim
+
+    @property
+    def policy_width(self) -> int:
+        """Numbers by which a network tells a whole distribution of choices: logits, or mean and log scale."""
+        return self.choice_width * (1 if self.space.name == "choice" else 2)
+
     def to_json(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
         return {
             "schema_version": VERSIONS[-1],
             "kind": self.kind,
             "robot": self.robot.to_json(),
-            "space": self.space.to_json(),
+            "space": {**asdict(self.space), "prior": list(self.space.prior), "decoder": list(self.space.decoder)},
             "learner": dict(self.learner),
             "budget": asdict(self.budget),
             "simulator": None if self.simulator is None else dict(self.simulator),
@@ -95,27 +105,27 @@ class BundleContract:
 
     @staticmethod
     def from_json(data: object) -> BundleContract:
-        """The contract that `to_json` wrote; the kind's own facts are not looked into.
+        """The contract that `to_json` wrote; the kind's own settings are not looked into.
 
         Raises:
             BundleError: The schema version is another, a field is missing, unknown or wrong, or the space does not fit
                 the robot.
         """
         if not isinstance(data, Mapping):
-            raise _refusal("content", "an object", type(data).__name__)
+            raise refuse("bundle.json content", "an object", type(data).__name__)
         if type(data.get("schema_version")) is not int or data["schema_version"] not in VERSIONS:
-            raise _refusal("schema_version", " or ".join(map(str, VERSIONS)), data.get("schema_version"))
+            raise refuse("bundle.json schema_version", " or ".join(map(str, VERSIONS)), data.get("schema_version"))
         if wrong := sorted(set(data) ^ set(_FIELDS)):
-            raise _refusal("keys", f"exactly {sorted(_FIELDS)}", f"a difference in {wrong}")
+            raise refuse("bundle.json keys", f"exactly {sorted(_FIELDS)}", f"a difference in {wrong}")
         for name in ("robot", "learner", "provenance"):
             if not isinstance(data[name], Mapping):
-                raise _refusal(name, "an object", data[name])
+                raise refuse(f"bundle.json {name}", "an object", data[name])
         if not isinstance(data["simulator"], Mapping | None):
-            raise _refusal("simulator", "an object or null", data["simulator"])
+            raise refuse("bundle.json simulator", "an object or null", data["simulator"])
         contract = BundleContract(
             kind=data["kind"],
             robot=_robot_from(data["robot"]),
-            space=SpaceSettings.from_json(data["space"]),
+            space=read_settings(SpaceSettings, data["space"], "bundle.json space"),
             learner=data["learner"],
             budget=read_settings(Budget, data["budget"], "bundle.json budget"),
             simulator=data["simulator"],
@@ -125,39 +135,48 @@ class BundleContract:
         return contract
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind(Generic[Settings]):
     """How a bundle of one kind is checked and run; one small file for each."""
 
     summary: str
     """For the bundle's card: how it adapts."""
-    weight_shapes: WeightShapes
-    """Of the contract: shape of every weight of the learner by name, without those of the space."""
-    make_agent: MakeAgent
-    """An agent that acts."""
+    settings: type[Settings]
+    """What is particular to the kind in `bundle.json`."""
+    shapes: Callable[[BundleContract, Settings], Shapes]
+    """Shape of every weight of the learner by name, without those of the space."""
+    agent: Callable[[BundleContract, Settings, Weights, Noise], RuntimeAgent]
+    """Makes an agent that acts."""
     hosted: bool = False
     """It learns with torch, on a host; the agent alone does what it can without."""
-    read_policy: Callable[[BundleContract], PolicySettings] | None = None
+    policy: Callable[[Settings], PolicySettings] | None = None
     """The plain policy that the agent has for each task (`params`); None for agents that know a task otherwise."""
     shorten: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     """Of the kind's settings: those with which its golden trial was played, where the others take longer than that."""
-    alone: Callable[[BundleContract], int] | None = None
+    alone: Callable[[Settings], int] | None = None
     """Episodes of a golden trial that the agent of a hosted kind plays without its host; None: up to the first step."""
+    older: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of bundles that do not name them."""
 
+    def read(self, contract: BundleContract) -> Settings:
+        """The kind's settings.
 
-class WeightShapes(Protocol):
-    """See `Kind.weight_shapes`."""
+        Raises:
+            BundleError: The contract has those of another kind, or of none.
+        """
+        return read_settings(self.settings, {**self.older, **contract.learner}, "bundle.json learner")
 
-    def __call__(self, contract: BundleContract) -> dict[str, tuple[int, ...]]:
-        """Raises BundleError where the kind's facts are wrong."""
-        ...
+    def weight_shapes(self, contract: BundleContract) -> Shapes:
+        """Shape of every weight of the learner by name; see `read` for errors."""
+        return self.shapes(contract, self.read(contract))
 
+    def make_agent(self, contract: BundleContract, weights: Weights, noise: Noise) -> RuntimeAgent:
+        """An agent before its first task; see `read` for errors."""
+        return self.agent(contract, self.read(contract), weights, noise)
 
-class MakeAgent(Protocol):
-    """See `Kind.make_agent`."""
-
-    def __call__(self, contract: BundleContract, weights: Weights, noise: Noise) -> RuntimeAgent:
-        """The agent before its first task."""
-        ...
+    def read_policy(self, contract: BundleContract) -> PolicySettings | None:
+        """The plain policy of the agent, see `policy`; see `read` for errors."""
+        return None if self.policy is None else self.policy(self.read(contract))
 
 
 def _robot_from(data: Mapping[str, Any]) -> RobotSpec:
@@ -166,9 +185,6 @@ def _robot_from(data: Mapping[str, Any]) -> RobotSpec:
     except SpecError as error:
         raise BundleError(f"bundle.json robot: {error}") from error
     if robot.to_json() != data:
-        raise _refusal("robot", f"the fields {sorted(robot.to_json())} as RobotSpec writes them", sorted(data))
+        expected = f"the fields {sorted(robot.to_json())} as RobotSpec writes them"
+        raise refuse("bundle.json robot", expected, sorted(data))
     return robot
-
-
-def _refusal(name: str, expected: str, got: object) -> BundleError:
-    return BundleError(f"bundle.json {name}: expected {expected}, got {got!r}; export the bundle again")

@@ -12,7 +12,7 @@ What is recorded, all float32:
     out.state.{e}.{name}                 all that the agent knew after episode e
 
 After every second episode the agent is granted a step of adaptation. An agent that needs a host for it is played up to
-the first such step here; the host plays the rest (`adapt/learners/host.py`).
+the first such step here; the host plays the rest (`adapt/host/hosts.py`).
 
 Axes: E episodes, R rows, K decisions, O observation, Z latent, A action.
 """
@@ -191,14 +191,18 @@ def require_trial(
             f"{where}: expected golden states {sorted(states)}, got {sorted(found)}; export the bundle again"
         )
     for name, output in outputs.items():
-        record = wanted[name]
-        limit = tolerance * max(1.0, float(np.abs(record).max(initial=0.0)))
-        difference = np.inf
-        if output.shape == record.shape:
-            difference = float(np.abs(output.astype(np.float64) - record).max(initial=0.0))
-        if not difference <= limit:
-            raise BundleError(
-                f"{where}: expected golden '{name}' within {limit:.1e} of the record, got a difference of "
-                f"{difference:.3g}; the weights are not those that were exported, or this machine's numpy computes "
-                "wrongly: export the bundle again, or reinstall numpy"
-            )
+        require_close(name, output, wanted[name], where, tolerance)
+
+
+def require_close(name: str, output: Array, record: Array, where: str, tolerance: float = GOLDEN_TOLERANCE) -> None:
+    """Checks a recomputed output against the recorded one; see `require_trial` for arguments and errors."""
+    limit = tolerance * max(1.0, float(np.abs(record).max(initial=0.0)))
+    difference = np.inf
+    if output.shape == record.shape:
+        difference = float(np.abs(output.astype(np.float64) - record).max(initial=0.0))
+    if not difference <= limit:
+        raise BundleError(
+            f"{where}: expected golden '{name}' within {limit:.1e} of the record, got a difference of "
+            f"{difference:.3g}; the weights are not those that were exported, or this machine's numpy computes "
+            "wrongly: export the bundle again, or reinstall numpy"
+        )

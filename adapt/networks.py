@@ -5,8 +5,9 @@ Axes: B batch, Z latent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,14 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Weights = Mapping[str, Array]
 """Weights by name."""
+Shapes = dict[str, tuple[int, ...]]
+"""The shape of each weight by name."""
+Activation = Literal["relu", "tanh"]
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
+    "relu": lambda value: np.maximum(value, np.float32(0.0)),
+    "tanh": np.tanh,
+}
+"""What stands between the layers of a network."""
 
 
 class Gaussian(NamedTuple):
@@ -45,23 +54,46 @@ def residual_scale(prior_scale: Array, delta: Array, min_scale: float) -> Array:
     return np.float32(min_scale) + softplus(inv_softplus(prior_scale) + delta)
 
 
-def compute_mlp(weights: Weights, name: str, inputs: Array) -> Array:
-    """The network `name` on rows.
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)), written with tanh so that a large x does not overflow."""
+    value: Array = np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1.0))
+    return value
+
+
+def linear_shapes(name: str, inputs: int, outputs: int) -> Shapes:
+    """Shapes of `name.weight` (out, in) and `name.bias` (out,)."""
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def mlp_shapes(name: str, sizes: tuple[int, ...]) -> Shapes:
+    """Shapes of the layers `name.layers.{i}` of these widths, input first."""
+    shapes: Shapes = {}
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
+        shapes |= linear_shapes(f"{name}.layers.{index}", inputs, outputs)
+    return shapes
+
+
+def compute_linear(weights: Weights, name: str, inputs: Array) -> Array:
+    """W x + b of the layer `name`.
 
     Args:
         weights: Weights by name.
-        name: Which network; its layers are `name.layers.{i}`.
-        inputs: Shape (B, in), or (C, B, in) for a network with C members stacked in front.
+        name: Which layer.
+        inputs: Shape (B, in), or (C, B, in), also for a layer with C members stacked in front.
 
     Returns:
         Shape (B, out) or (C, B, out).
     """
-    index = 0
-    while f"{name}.layers.{index}.weight" in weights:
+    output: Array = inputs @ weights[f"{name}.weight"].swapaxes(-1, -2) + weights[f"{name}.bias"][..., None, :]
+    return output
+
+
+def compute_mlp(weights: Weights, name: str, inputs: Array, activation: Activation = "relu") -> Array:
+    """The network whose layers are `name.layers.{i}`, or `layers.{i}` without a name; shapes as in `compute_linear`."""
+    layers, index = f"{name}.layers" if name else "layers", 0
+    while f"{layers}.{index}.weight" in weights:
         if index > 0:
-            inputs = np.maximum(inputs, np.float32(0.0))
-        weight = weights[f"{name}.layers.{index}.weight"]
-        bias = weights[f"{name}.layers.{index}.bias"]
-        inputs = inputs @ np.swapaxes(weight, -1, -2) + bias[..., None, :]
+            inputs = ACTIVATIONS[activation](inputs)
+        inputs = compute_linear(weights, f"{layers}.{index}", inputs)
         index += 1
     return inputs

@@ -8,39 +8,22 @@ Axes: O observation, A action, Z latent, E task embedding, C transitions of a co
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import BundleError, RobotFault, SpecError
-from .agents.simpl import read_simpl
+from .agents.simpl import SIMPL, SimplRowAgent
 from .bundle import Bundle
 from .golden_trial import GOLDEN_TOLERANCE
 from .networks import Array, Gaussian, Weights, residual_scale, scale_from_log
-from .policies import LOG_SCALE_LOW, MIN_SCALE, draw_latent, run_mlp
+from .policies import LOG_SCALE_LOW, MIN_SCALE
+from .runtime_agent import RandomNoise, SeenRows
 from .spaces import RowSpace
-from .task_encoder import compute_embedding
+from .task_encoder import Context, compute_embedding
 
 PAIRS = 16
 """Observations on which a new policy is compared with the bundle's agent."""
 _ZERO = np.float32(0.0)
-
-
-class Context(NamedTuple):
-    """Transitions of one task, one for each latent that was chosen; observations are raw."""
-
-    observation: Array
-    """Where the latent was chosen, shape (C, O)."""
-    skill: Array
-    """The latent z, shape (C, Z)."""
-    reward: Array
-    """Sum of rewards while it lasted, shape (C,)."""
-    terminated: Array
-    """1 where the task ended with it, else 0, shape (C,)."""
-    next_observation: Array
-    """Where it ended, shape (C, O)."""
 
 
 class RowNetwork:
@@ -108,16 +91,16 @@ class NumpyPolicy:
             BundleError: It is of another kind or chooses an index, or this runtime does not act as the bundle's agent.
         """
         contract, weights = bundle.contract, bundle.weights
-        read_policy = bundle.kind.read_policy
-        if contract.kind not in ("policy", "simpl") or read_policy is None or contract.space.name == "choice":
+        settings = bundle.kind.read_policy(contract)
+        if contract.kind not in ("policy", "simpl") or settings is None or contract.space.name == "choice":
             raise BundleError(
                 f"one-row policy: expected a bundle of kind policy or simpl over skills, unit or raw actions, got "
                 f"{contract.kind} over {contract.space.name}; run its agent instead, see Bundle.make_agent"
             )
         self.contract = contract
         """What the bundle promises."""
-        self._weights, self._facts = weights, read_policy(contract)
-        self._embedding_dim = read_simpl(contract).embedding_dim if contract.kind == "simpl" else 0
+        self._weights, self._settings = weights, settings
+        self._embedding_dim = SIMPL.read(contract).embedding_dim if contract.kind == "simpl" else 0
         dim, latent = contract.observation_dim, contract.space.latent_dim
         self._space = RowSpace(contract.space, contract.robot, weights)
         self._mean = weights.get("space.mean", np.zeros(dim, np.float32)).copy()
@@ -125,7 +108,7 @@ class NumpyPolicy:
         limits = contract.robot.action
         self._low, self._high = limits.inner_low.copy(), limits.inner_high.copy()
         self._horizon, self._latent_dim = contract.space.horizon, latent
-        self._policy = RowNetwork(weights, "policy", held=self._embedding_dim, activation=self._facts.activation)
+        self._policy = RowNetwork(weights, "policy", held=self._embedding_dim, activation=self._settings.activation)
         self._prior: RowNetwork | None = None
         self._decoder: RowNetwork | None = None
         if contract.space.name == "skill":
@@ -136,7 +119,7 @@ class NumpyPolicy:
         unit = contract.space.name == "unit"
         self._middle = (limits.low + limits.high) / 2.0 if unit else np.zeros_like(self._low)
         self._half = (limits.high - limits.low) / 2.0 if unit else np.ones_like(self._low)
-        if self._facts.scale == "parameter":
+        if self._settings.scale == "parameter":
             self._fixed_scale = np.exp(np.maximum(weights["policy.log_scale"], LOG_SCALE_LOW))
         self._raw_observation = np.zeros(dim, np.float32)
         self._observation = np.zeros(dim, np.float32)
@@ -147,7 +130,7 @@ class NumpyPolicy:
         self._rng: np.random.Generator | None = None
         self._greedy = False
         self._countdown = 0
-        self._require_agreement()
+        self._require_agreement(bundle)
         self._embedded = self._embedding_dim == 0
 
     def set_embedding(self, embedding: ArrayLike) -> None:
@@ -191,10 +174,8 @@ class NumpyPolicy:
                     f"infer: expected a context of at least one transition, '{name}' finite and of shape {shape}, got "
                     f"{array.shape}; pass one row for each latent that was chosen"
                 )
-        seen, chosen, reward, terminated, following = arrays
-        scaled = self._space.normalise(seen), chosen, reward[:, None], terminated[:, None]
-        tokens = np.concatenate([*scaled, self._space.normalise(following)], axis=-1)
-        found = compute_embedding(read_simpl(self.contract).encoder, self._weights, tokens[None])
+        tokens = Context(*arrays).tokens(self._space)
+        found = compute_embedding(SIMPL.read(self.contract).encoder, self._weights, tokens[None])
         return Gaussian(found.loc[0], found.scale[0])
 
     def begin_episode(self, rng: np.random.Generator, greedy: bool = False) -> None:
@@ -272,9 +253,9 @@ class NumpyPolicy:
         if self._prior is not None:
             prior = self._prior.forward(self._observation)
             prior_loc, prior_scale = prior[:size], scale_from_log(prior[size:])
-        if self._facts.scale == "residual":
+        if self._settings.scale == "residual":
             return prior_loc + output[:size], residual_scale(prior_scale, output[size:], MIN_SCALE)
-        scale = self._fixed_scale if self._facts.scale == "parameter" else scale_from_log(output[size:])
+        scale = self._fixed_scale if self._settings.scale == "parameter" else scale_from_log(output[size:])
         return prior_loc + prior_scale * output[:size], prior_scale * scale
 
     def _decode(self) -> Array:
@@ -291,21 +272,18 @@ class NumpyPolicy:
         np.maximum(action, self._low, out=self._action)
         return np.minimum(self._action, self._high)
 
-    def _require_agreement(self) -> None:
-        """Compares what `act` uses with the agent's own functions, on observations spread as in training."""
+    def _require_agreement(self, bundle: Bundle) -> None:
+        """Compares what `act` uses with the bundle's agent, on observations spread as in training."""
         rng = np.random.default_rng(0)
         observation = self._mean + self._std * rng.standard_normal((PAIRS, len(self._mean)), np.float32)
         embedding = rng.standard_normal((PAIRS, self._embedding_dim), np.float32)
-        noise = rng.standard_normal((PAIRS, self._latent_dim), np.float32)
-        inputs = np.concatenate([self._space.normalise(observation), embedding], axis=-1)
-        output = run_mlp(self._weights, "policy", inputs, self._facts.activation)
-        params = (
-            {"log_scale": np.repeat(self._weights["policy.log_scale"][None], PAIRS, axis=0)}
-            if (self._facts.scale == "parameter")
-            else {}
-        )
-        latent = draw_latent(self._space, replace(self._facts, greedy=False), params, output, observation, noise)
-        action = self._space.hold(latent)(observation)
+        noise = np.random.default_rng(1).standard_normal((PAIRS, self._latent_dim), np.float32)
+        agent = bundle.with_settings({"greedy": False}).make_agent(RandomNoise(np.random.default_rng(1)))
+        agent.begin_task(PAIRS)
+        if isinstance(agent, SimplRowAgent):
+            agent.embedding = embedding
+        latent = agent.act(SeenRows(observation, np.arange(PAIRS), np.zeros(PAIRS, np.float32)))
+        action = agent.space.hold(latent)(observation)
         for row in range(PAIRS):
             self._policy.hold(embedding[row])
             self._observe(observation[row])

@@ -7,38 +7,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 
-from ..errors import BundleError, RunError
+from ..errors import RunError
 from .contract import BundleContract
 from .distribution import draw, draw_gaussian
-from .networks import Array, Gaussian, Weights, residual_scale, scale_from_log
-from .policy_settings import ACTIVATIONS, PolicySettings
+from .networks import Array, Gaussian, Shapes, compute_mlp, mlp_shapes, residual_scale
+from .policy_settings import PolicySettings
 from .runtime_agent import Noise, SeenRows
-from .spaces import RowSpace, mlp_shapes
+from .settings import refuse
+from .spaces import RowSpace
 
 LOG_SCALE_LOW = np.float32(math.log(1e-6))
 """Smallest log standard deviation, as in `meta/policy.py`."""
+CRITICS = 2
 MIN_SCALE = 1e-3
 """Smallest standard deviation of a residual policy, as in `meta/simpl/networks.py`."""
 
 
-def policy_shapes(
-    contract: BundleContract, facts: PolicySettings, inputs: int | None = None
-) -> dict[str, tuple[int, ...]]:
+def policy_shapes(contract: BundleContract, settings: PolicySettings, inputs: int | None = None) -> Shapes:
     """Shapes of `policy.*`; `inputs` is O unless the policy reads more."""
-    discrete = contract.space.name == "choice"
-    outputs = len(contract.robot.choices) if discrete else contract.space.latent_dim
-    if facts.scale == "residual" and discrete:
-        raise BundleError(
-            "bundle.json learner.scale: expected parameter or output for choices, got 'residual'; export it"
-        )
-    if facts.scale != "parameter" and not discrete:
-        outputs *= 2
+    discrete, own = contract.space.name == "choice", settings.scale == "parameter"
+    if settings.scale == "residual" and discrete:
+        raise refuse("bundle.json learner.scale", "parameter or output for choices", settings.scale)
     inputs = contract.observation_dim if inputs is None else inputs
-    shapes = mlp_shapes("policy", (inputs, *facts.hidden, outputs))
-    return shapes if discrete or facts.scale != "parameter" else {**shapes, "policy.log_scale": (outputs,)}
+    outputs = contract.choice_width if own else contract.policy_width
+    shapes = mlp_shapes("policy", (inputs, *settings.hidden, outputs))
+    return {**shapes, "policy.log_scale": (outputs,)} if own and not discrete else shapes
+
+
+def critic_shapes(owner: str, sizes: tuple[int, ...]) -> Shapes:
+    """Shapes of critics of these widths, input first, which are stacked in front, as in `StackedMLP`."""
+    shapes: Shapes = {}
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
+        shapes[f"{owner}.weights.{index}"] = (CRITICS, inputs, outputs)
+        shapes[f"{owner}.biases.{index}"] = (CRITICS, 1, outputs)
+    return shapes
 
 
 def take_params(params: Mapping[str, Array], like: Mapping[str, Array], rows: int, where: str) -> dict[str, Array]:
@@ -64,89 +70,51 @@ def take_params(params: Mapping[str, Array], like: Mapping[str, Array], rows: in
     return {name: np.asarray(params[name], np.float32) for name in like}
 
 
-def run_mlp(weights: Weights, name: str, value: Array, activation: str) -> Array:
-    """The network `name` on rows, (r, I) -> (r, U), with an activation of `ACTIVATIONS` between its layers."""
-    index = 0
-    while f"{name}.layers.{index}.weight" in weights:
-        if index:
-            value = ACTIVATIONS[activation](value)
-        value = value @ weights[f"{name}.layers.{index}.weight"].T + weights[f"{name}.layers.{index}.bias"]
-        index += 1
-    return value
-
-
 def compute_residual(output: Array, prior: Gaussian) -> Gaussian:
     """The policy of a network's output (..., 2 Z) over latents, as a correction of the prior; see `SCALES`."""
     shift, scale_shift = np.split(output, 2, axis=-1)
     return Gaussian(prior.loc + shift, residual_scale(prior.scale, scale_shift, MIN_SCALE))
 
 
-def compute_rows(params: Mapping[str, Array], facts: PolicySettings, observation: Array) -> Array:
+def compute_rows(params: Mapping[str, Array], settings: PolicySettings, observation: Array) -> Array:
     """The output of each row's own network, (R, U): logits or means; the observation is (R, O).
 
     `params` are (N, ...): N tasks with R / N consecutive rows each.
     """
     tasks = max(len(params["layers.0.bias"]), 1)
-    return compute_stack(params, facts, observation.reshape(tasks, -1, observation.shape[-1])).reshape(
-        len(observation), -1
-    )
-
-
-def compute_stack(params: Mapping[str, Array], facts: PolicySettings, value: Array) -> Array:
-    """The output of S networks at L inputs each, (S, L, U): logits or means; params (S, ...), inputs (S, L, I)."""
-    for index in range(len(facts.hidden) + 1):
-        weight, bias = params[f"layers.{index}.weight"], params[f"layers.{index}.bias"]
-        value = value @ np.swapaxes(weight, -1, -2) + bias[:, None]
-        if index < len(facts.hidden):
-            value = ACTIVATIONS[facts.activation](value)
-    return value
+    stacked = observation.reshape(tasks, -1, observation.shape[-1])
+    return compute_mlp(params, "", stacked, settings.activation).reshape(len(observation), -1)
 
 
 def choose_rows(
-    space: RowSpace, facts: PolicySettings, params: Mapping[str, Array], inputs: Array, seen: SeenRows, noise: Noise
+    space: RowSpace, settings: PolicySettings, params: Mapping[str, Array], inputs: Array, seen: SeenRows, noise: Noise
 ) -> tuple[Array, Array]:
     """The outputs of all rows, (R, U), and a latent for each running one, (r, Z).
 
     Args:
         space: What is chosen.
-        facts: The network.
+        settings: The network.
         params: Of every row, (R, ...).
         inputs: Of every row, (R, I), see `spread_rows`.
         seen: Which rows still run.
         noise: Drawn for all rows, as the trainer does, so that rows that ended do not change what the others draw; but
             for a correction of the prior only for those that run.
     """
-    output = compute_rows(params, facts, inputs)
-    if facts.scale == "residual":
+    output = compute_rows(params, settings, inputs)
+    if settings.scale == "residual":
         policy = compute_residual(output[seen.rows], space.prior_of(seen.observation))
-        return output, draw_gaussian(policy, noise, greedy=facts.greedy)
-    if space.choices or facts.scale == "output":
-        choice = draw(space, output[:, None], noise, greedy=facts.greedy)
+        return output, draw_gaussian(policy, noise, greedy=settings.greedy)
+    if space.choices or settings.scale == "output":
+        choice = draw(space, output[:, None], noise, greedy=settings.greedy)
     else:
         policy = Gaussian(output[:, None], _scale_of(params, len(output))[:, None])
-        choice = draw_gaussian(policy, noise, greedy=facts.greedy)
+        choice = draw_gaussian(policy, noise, greedy=settings.greedy)
     return output, space.to_latent(choice[seen.rows, 0], seen.observation)
 
 
 def _scale_of(params: Mapping[str, Array], rows: int) -> Array:
     scale: Array = np.exp(np.maximum(params["log_scale"], LOG_SCALE_LOW))
     return scale.repeat(rows // len(scale), axis=0)
-
-
-def draw_latent(
-    space: RowSpace, facts: PolicySettings, params: Mapping[str, Array], output: Array, observation: Array, noise: Array
-) -> Array:
-    """The latents (R, Z) of a Gaussian policy's outputs (R, U) and of N(0, 1) draws (R, Z)."""
-    prior = space.prior_of(observation)
-    if facts.scale == "residual":
-        policy = compute_residual(output, prior)
-        return policy.loc + policy.scale * noise
-    if facts.scale == "output":
-        loc, log_scale = np.split(output, 2, axis=-1)
-        scale = scale_from_log(log_scale)
-    else:
-        loc, scale = output, _scale_of(params, len(output))
-    return space.to_latent(loc + scale * noise, observation)
 
 
 def spread_rows(space: RowSpace, seen: SeenRows, rows: int) -> Array:

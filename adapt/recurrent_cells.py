@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .networks import Array, Weights, compute_mlp
-from .spaces import mlp_shapes
+from .networks import Array, Shapes, Weights, compute_linear, compute_mlp, linear_shapes, mlp_shapes, sigmoid
 
 
-def gru_shapes(name: str, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
+def gru_shapes(name: str, inputs: int, hidden: int) -> Shapes:
     """Shapes of one layer's weights, gates in the order reset, update, new."""
     return {
         f"{name}.weight_ih_l0": (3 * hidden, inputs),
@@ -26,9 +25,14 @@ def gru_shapes(name: str, inputs: int, hidden: int) -> dict[str, tuple[int, ...]
 
 
 def step_gru(weights: Weights, name: str, value: Array, hidden: Array) -> Array:
-    """h_(t+1), (r, H), of x_t (r, F) and h_t (r, H): (1 - z) n + z h with n = tanh(W x + r (U h + c))."""
+    """h_(t+1), (r, H), of x_t (r, F) and h_t (r, H)."""
     from_input = value @ weights[f"{name}.weight_ih_l0"].T + weights[f"{name}.bias_ih_l0"]
     from_hidden = hidden @ weights[f"{name}.weight_hh_l0"].T + weights[f"{name}.bias_hh_l0"]
+    return pass_gates(from_input, from_hidden, hidden)
+
+
+def pass_gates(from_input: Array, from_hidden: Array, hidden: Array) -> Array:
+    """(1 - z) n + z h, (r, H), with n = tanh(W x + r (U h + c)), of W x + b and U h + c (r, 3 H) and h (r, H)."""
     reset_in, update_in, new_in = np.split(from_input, 3, axis=-1)
     reset_hidden, update_hidden, new_hidden = np.split(from_hidden, 3, axis=-1)
     reset, update = sigmoid(reset_in + reset_hidden), sigmoid(update_in + update_hidden)
@@ -37,11 +41,10 @@ def step_gru(weights: Weights, name: str, value: Array, hidden: Array) -> Array:
     return after
 
 
-def slot_shapes(name: str, inputs: int, hidden: int, slots: int, content: int) -> dict[str, tuple[int, ...]]:
+def slot_shapes(name: str, inputs: int, hidden: int, slots: int, content: int) -> Shapes:
     """Shapes of the weights of a memory in slots."""
     return {
-        f"{name}.address.weight": (slots, hidden + inputs),
-        f"{name}.address.bias": (slots,),
+        **linear_shapes(f"{name}.address", hidden + inputs, slots),
         **mlp_shapes(f"{name}.write", (inputs, hidden, content)),
     }
 
@@ -51,15 +54,8 @@ def step_slots(weights: Weights, name: str, value: Array, hidden: Array, state: 
     slots = len(weights[f"{name}.address.bias"])
     content = compute_mlp(weights, f"{name}.write", value)
     memory = state[:, slots:].reshape(len(state), slots, -1) + state[:, :slots, None] * content[:, None, :]
-    place = np.concatenate([hidden, value], axis=-1)
-    score = place @ weights[f"{name}.address.weight"].T + weights[f"{name}.address.bias"]
+    score = compute_linear(weights, f"{name}.address", np.concatenate([hidden, value], axis=-1))
     now = np.exp(score - score.max(axis=-1, keepdims=True))
     now /= now.sum(axis=-1, keepdims=True)
     read: Array = (now[..., None] * memory).sum(axis=1)
     return read, np.concatenate([now, memory.reshape(len(state), -1)], axis=-1)
-
-
-def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), written with tanh so that a large x does not overflow."""
-    value: Array = np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1.0))
-    return value

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import BundleError, RunError
 from .networks import Array
-from .spaces import RowSpace
+from .spaces import RowSpace, split_prefix
 
 Arrays = Mapping[str, NDArray[Any]]
 HOST, KEPT = "host.", "kept."
@@ -122,6 +122,55 @@ class RuntimeAgent(Protocol):
         ...
 
 
+class WrappedAgent:
+    """An agent that does all as the one inside, but for what a subclass does otherwise."""
+
+    def __init__(self, acting: Any) -> None:
+        self._acting = acting
+
+    @property
+    def space(self) -> RowSpace:
+        """What it chooses."""
+        space: RowSpace = self._acting.space
+        return space
+
+    @property
+    def params(self) -> dict[str, Array]:
+        """The parameters of every row, (R, ...), where the agent inside has some."""
+        params: dict[str, Array] = self._acting.params
+        return params
+
+    def begin_task(self, rows: int) -> None:
+        """See `RuntimeAgent.begin_task`."""
+        self._acting.begin_task(rows)
+
+    def begin_episode(self, *, explore: bool = True) -> None:
+        """See `RuntimeAgent.begin_episode`."""
+        self._acting.begin_episode(explore=explore)
+
+    def act(self, seen: SeenRows) -> Array:
+        """A latent for each running row, shape (r, Z)."""
+        latent: Array = self._acting.act(seen)
+        return latent
+
+    def observe(self, episodes: RowEpisodes) -> None:
+        """See `RuntimeAgent.observe`."""
+        self._acting.observe(episodes)
+
+    def adapt(self) -> None:
+        """See `RuntimeAgent.adapt`."""
+        self._acting.adapt()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See `RuntimeAgent.state`."""
+        state: dict[str, NDArray[Any]] = self._acting.state()
+        return state
+
+    def load_state(self, arrays: Arrays) -> None:
+        """See `RuntimeAgent.load_state`."""
+        self._acting.load_state(arrays)
+
+
 class RandomNoise:
     """Noise from a generator."""
 
@@ -194,7 +243,12 @@ def repeat_rows(arrays: Arrays, repeats: int) -> dict[str, NDArray[Any]]:
 
 
 def take_state(arrays: Arrays, shapes: Mapping[str, tuple[int | None, ...]], where: str) -> dict[str, NDArray[Any]]:
-    """Copies of the named arrays of a saved state; None is the number of rows, the same in all of them.
+    """Copies of the named arrays of a saved state.
+
+    Args:
+        arrays: The state.
+        shapes: Of each array; None is the number of rows, the same in all of them, and 0 is any number.
+        where: Begins the error.
 
     Raises:
         RunError: One is missing or has another shape.
@@ -204,9 +258,36 @@ def take_state(arrays: Arrays, shapes: Mapping[str, tuple[int | None, ...]], whe
     for name, shape in shapes.items():
         found = arrays[name].shape if name in arrays else None
         wanted = tuple(max(rows, default=0) if size is None else size for size in shape)
-        if found != wanted or len(rows) > 1:
+        fits = found is not None and len(found) == len(wanted)
+        if len(rows) > 1 or not fits or any(b not in (0, a) for a, b in zip(found or (), wanted, strict=True)):
             raise RunError(
                 f"{where}: expected a whole state with '{name}' of shape {wanted}, got {found}; begin the task again"
             )
         taken[name] = arrays[name].copy()
     return taken
+
+
+_KEPT_FIELDS = ("observation", "latent", "reward", "length", "terminated", "steps")
+
+
+def save_episodes(rounds: Sequence[RowEpisodes]) -> dict[str, NDArray[Any]]:
+    """Episodes that an agent keeps, as a part of its state; range of rewards and success are left out."""
+    return {
+        f"{KEPT}{index}.{name}": getattr(episodes, name).copy()
+        for index, episodes in enumerate(rounds)
+        for name in _KEPT_FIELDS
+    }
+
+
+def load_episodes(arrays: Arrays, count: int, rows: int, where: str) -> list[RowEpisodes]:
+    """So many rounds of R episodes out of what `save_episodes` gave.
+
+    Raises:
+        RunError: One lacks a part or has other rows.
+    """
+    rounds = []
+    for index in range(count):
+        kept = split_prefix(arrays, f"{KEPT}{index}.")
+        shapes = {name: (rows, *kept[name].shape[1:]) if name in kept else (rows,) for name in _KEPT_FIELDS}
+        rounds.append(RowEpisodes(**take_state(kept, shapes, where)))
+    return rounds

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import BundleError
+from ..bounds import Count, Layers, Width
 from ..robots.spec import RobotSpec
-from .networks import Array, Gaussian, Weights, compute_mlp, scale_from_log
-from .settings import read_settings
+from .networks import Array, Gaussian, Shapes, Weights, compute_mlp, mlp_shapes, scale_from_log
+from .settings import refuse
 
-SPACES = ("choice", "unit", "raw", "skill")
+_WHERE = "bundle.json space"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,27 +29,23 @@ class SpaceSettings:
     """What `bundle.json` says of the action space.
 
     Raises:
-        BundleError: The name is unknown, or the sizes are not those of such a space.
+        BundleError: The sizes are not those of such a space.
     """
 
-    name: str
-    """One of `SPACES`."""
-    horizon: int = 1
+    name: Literal["choice", "unit", "raw", "skill"]
+    """What is chosen."""
+    horizon: Count = 1
     """Low-level steps that one latent lasts, H."""
-    latent_dim: int = 1
+    latent_dim: Width = 1
     """Z; 1 for choices, the action dim for unit and raw."""
-    prior: tuple[int, ...] = ()
+    prior: Layers = ()
     """Layer sizes of the skill prior, O -> ... -> 2 Z; skills only."""
-    decoder: tuple[int, ...] = ()
+    decoder: Layers = ()
     """Layer sizes of the decoder, O + Z -> ... -> A; skills only."""
 
     def __post_init__(self) -> None:
-        if self.name not in SPACES:
-            raise _refusal("name", f"one of {', '.join(SPACES)}", self.name)
-        if min(self.horizon, self.latent_dim) < 1:
-            raise _refusal("horizon, latent_dim", "positive numbers", (self.horizon, self.latent_dim))
         if self.name != "skill" and (self.horizon != 1 or self.prior or self.decoder):
-            raise _refusal("horizon, prior, decoder", "1 and no networks without skills", self.horizon)
+            raise refuse(f"{_WHERE}.horizon, prior, decoder", "1 and no networks without skills", self.horizon)
 
     def require_robot(self, robot: RobotSpec) -> None:
         """Checks the sizes against the robot's.
@@ -60,75 +55,48 @@ class SpaceSettings:
         """
         observation, action = len(robot.observation.axes), len(robot.action.axes)
         if self.name == "choice" and not robot.choices:
-            raise _refusal("name", "a robot with named choices", f"choice for robot '{robot.name}', which has none")
+            got = f"choice for robot '{robot.name}', which has none"
+            raise refuse(f"{_WHERE}.name", "a robot with named choices", got)
         if self.name == "unit" and not (np.isfinite(robot.action.low) & np.isfinite(robot.action.high)).all():
-            raise _refusal("name", "finite limits on every action axis for unit actions", robot.name)
+            raise refuse(f"{_WHERE}.name", "finite limits on every action axis for unit actions", robot.name)
         if self.name != "skill":
             wanted = 1 if self.name == "choice" else action
             if self.latent_dim != wanted:
-                raise _refusal("latent_dim", f"{wanted}", self.latent_dim)
+                raise refuse(f"{_WHERE}.latent_dim", f"{wanted}", self.latent_dim)
             return
         ends = {
             "prior": (observation, 2 * self.latent_dim),
             "decoder": (observation + self.latent_dim, action),
         }
-        for name, wanted_ends in ends.items():
+        for name, (first, last) in ends.items():
             sizes = getattr(self, name)
-            if len(sizes) < 2 or (sizes[0], sizes[-1]) != wanted_ends or min(sizes) < 1:
-                raise _refusal(name, f"{wanted_ends[0]} inputs and {wanted_ends[1]} outputs", list(sizes))
+            if len(sizes) < 2 or (sizes[0], sizes[-1]) != (first, last):
+                raise refuse(f"{_WHERE}.{name}", f"{first} inputs and {last} outputs", list(sizes))
 
-    def weight_shapes(self, observation_dim: int) -> dict[str, tuple[int, ...]]:
+    def weight_shapes(self, observation_dim: int) -> Shapes:
         """Shape of every weight of the space, by name; all begin with `space.`."""
-        shapes: dict[str, tuple[int, ...]] = {}
+        shapes: Shapes = {}
         if self.name in ("raw", "skill"):
             shapes |= {"space.mean": (observation_dim,), "space.std": (observation_dim,)}
         for name in ("prior", "decoder"):
             shapes |= mlp_shapes(f"space.{name}", getattr(self, name))
         return shapes
 
-    def to_json(self) -> dict[str, Any]:
-        """The object in `bundle.json`."""
-        return {
-            "name": self.name,
-            "horizon": self.horizon,
-            "latent_dim": self.latent_dim,
-            "prior": list(self.prior),
-            "decoder": list(self.decoder),
-        }
-
-    @staticmethod
-    def from_json(data: object) -> SpaceSettings:
-        """The facts that `to_json` wrote.
-
-        Raises:
-            BundleError: A field is missing, unknown or wrong.
-        """
-        return read_settings(SpaceSettings, data, "bundle.json space")
-
-
-def mlp_shapes(name: str, sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Shapes of `name.layers.{i}.weight` (out, in) and `.bias` (out,) of these widths, input first."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
-        shapes[f"{name}.layers.{index}.weight"] = (outputs, inputs)
-        shapes[f"{name}.layers.{index}.bias"] = (outputs,)
-    return shapes
-
 
 class RowSpace:
     """One of the spaces, for rows of robots side by side."""
 
-    def __init__(self, facts: SpaceSettings, robot: RobotSpec, weights: Weights) -> None:
+    def __init__(self, settings: SpaceSettings, robot: RobotSpec, weights: Weights) -> None:
         """Takes what it needs of the bundle's weights, `space.*`."""
-        self._facts, self._weights = facts, weights
-        self.latent_dim = facts.latent_dim
+        self._settings, self._weights = settings, weights
+        self.latent_dim = settings.latent_dim
         """Z."""
-        self.horizon = facts.horizon
+        self.horizon = settings.horizon
         """Low-level steps per decision, H."""
-        self.choices = len(robot.choices) if facts.name == "choice" else 0
+        self.choices = len(robot.choices) if settings.name == "choice" else 0
         """Number of choices; 0 where the latent is none."""
         self._low, self._high = robot.action.low.copy(), robot.action.high.copy()
-        if facts.name == "unit":
+        if settings.name == "unit":
             self._middle, self._half = (self._low + self._high) / 2.0, (self._high - self._low) / 2.0
 
     @property
@@ -145,7 +113,7 @@ class RowSpace:
 
     def prior_of(self, observation: Array) -> Gaussian:
         """The prior over latents in these observations (..., O), each (..., Z); choices have none."""
-        if self._facts.name == "skill":
+        if self._settings.name == "skill":
             output = compute_mlp(self._weights, "space.prior", self.normalise(observation))
             loc, log_scale = np.split(output, 2, axis=-1)
             return Gaussian(loc, scale_from_log(log_scale))
@@ -154,7 +122,7 @@ class RowSpace:
 
     def to_latent(self, choice: Array, observation: Array) -> Array:
         """The latent of u, a choice's own index or in units of the prior, both (..., Z)."""
-        if self._facts.name != "skill":
+        if self._settings.name != "skill":
             return choice
         prior = self.prior_of(observation)
         latent: Array = prior.loc + prior.scale * choice
@@ -162,7 +130,7 @@ class RowSpace:
 
     def to_choice(self, latent: Array, observation: Array) -> Array:
         """U of a latent, the inverse of `to_latent`, both (..., Z)."""
-        if self._facts.name != "skill":
+        if self._settings.name != "skill":
             return latent
         prior = self.prior_of(observation)
         choice: Array = (latent - prior.loc) / prior.scale
@@ -176,7 +144,7 @@ class RowSpace:
 
     def hold(self, latent: Array) -> Callable[[Array], Array]:
         """The low-level controller of latents (r, Z): observation (r, O) -> action (r, A), within the limits."""
-        if self._facts.name == "skill":
+        if self._settings.name == "skill":
 
             def control(observation: Array) -> Array:
                 inputs = np.concatenate([self.normalise(observation), latent], axis=-1)
@@ -184,7 +152,7 @@ class RowSpace:
 
             return control
         action = latent
-        if self._facts.name == "unit":
+        if self._settings.name == "unit":
             action = self._middle + latent * self._half
         if not self.choices:
             action = np.clip(action, self._low, self._high)
@@ -194,7 +162,3 @@ class RowSpace:
 def split_prefix(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The entries whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-
-
-def _refusal(name: str, expected: str, got: object) -> BundleError:
-    return BundleError(f"bundle.json space.{name}: expected {expected}, got {got!r}; export the bundle again")

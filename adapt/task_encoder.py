@@ -9,29 +9,49 @@ embedding, P inducing points.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from .networks import Array, Gaussian, compute_mlp, softplus
-from .spaces import mlp_shapes
+from .networks import Array, Gaussian, Shapes, Weights, compute_mlp, mlp_shapes, softplus
+from .spaces import RowSpace
 
-ENCODERS = ("mean-max", "set-transformer")
+Encoder = Literal["mean-max", "set-transformer"]
 HEADS, POINTS = 4, 32
 """Heads of each attention block of a set transformer, W, and its inducing points, P."""
 MIN_SCALE = np.float32(1e-3)
 """Smallest standard deviation of an embedding, as in `meta/simpl/networks.py`."""
 
 
-def encoder_shapes(encoder: str, features: int, hidden: int, embedding_dim: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of `encoder.context.*` for an encoder of `ENCODERS`."""
+class Context(NamedTuple):
+    """Transitions of a task, one for each latent that was chosen; observations are raw."""
+
+    observation: Array
+    """Where the latent was chosen, shape (..., O)."""
+    skill: Array
+    """The latent z, shape (..., Z)."""
+    reward: Array
+    """Sum of rewards while it lasted, shape (...)."""
+    terminated: Array
+    """1 where the task ended with it, else 0, shape (...)."""
+    next_observation: Array
+    """Where it ended, shape (..., O)."""
+
+    def tokens(self, space: RowSpace) -> Array:
+        """As the encoder reads them: [s, z, r, terminated, s'], s and s' normalised, (..., F)."""
+        scaled, after = space.normalise(self.observation), space.normalise(self.next_observation)
+        return np.concatenate([scaled, self.skill, self.reward[..., None], self.terminated[..., None], after], axis=-1)
+
+
+def encoder_shapes(encoder: Encoder, features: int, hidden: int, embedding_dim: int) -> Shapes:
+    """Shapes of `encoder.context.*`."""
     name = "encoder.context"
     if encoder == "mean-max":
         return {
             **mlp_shapes(f"{name}.token", (features, hidden, hidden)),
             **mlp_shapes(f"{name}.head", (2 * hidden, hidden, 2 * embedding_dim)),
         }
-    shapes: dict[str, tuple[int, ...]] = {f"{name}.seed": (1, 1, hidden)}
+    shapes: Shapes = {f"{name}.seed": (1, 1, hidden)}
     blocks = {"pool": (hidden, hidden)}
     for index, width in enumerate((features, hidden)):
         shapes[f"{name}.points.{index}"] = (1, POINTS, hidden)
@@ -42,27 +62,27 @@ def encoder_shapes(encoder: str, features: int, hidden: int, embedding_dim: int)
     return shapes | mlp_shapes(f"{name}.head", (hidden, hidden, hidden, 2 * embedding_dim))
 
 
-def compute_embedding(encoder: str, weights: Mapping[str, Array], tokens: Array) -> Gaussian:
+def compute_embedding(encoder: Encoder, weights: Weights, tokens: Array) -> Gaussian:
     """q(e | c), each (M, E): loc, and a softplus of the output + log(e - 1), which at output zero is close to 1.
 
     Args:
-        encoder: One of `ENCODERS`.
+        encoder: Which one.
         weights: Weights by name, see `encoder_shapes`.
-        tokens: [s, z, r, terminated, s'] of each transition, s and s' normalised, shape (M, C, F).
+        tokens: See `Context.tokens`, shape (M, C, F).
     """
     output = (_compute_mean_max if encoder == "mean-max" else _compute_set_transformer)(weights, tokens)
     loc, pre_scale = np.split(output, 2, axis=-1)
     return Gaussian(loc, MIN_SCALE + softplus(pre_scale + np.float32(np.log(np.expm1(1.0)))))
 
 
-def _compute_mean_max(weights: Mapping[str, Array], tokens: Array) -> Array:
+def _compute_mean_max(weights: Weights, tokens: Array) -> Array:
     """An MLP per token, mean and maximum over tokens, an MLP on both (Deep Sets); shape (M, 2 E)."""
     hidden = np.maximum(compute_mlp(weights, "encoder.context.token", tokens), np.float32(0.0))
     pooled = np.concatenate([hidden.mean(axis=1), hidden.max(axis=1)], axis=-1)
     return compute_mlp(weights, "encoder.context.head", pooled)
 
 
-def _compute_set_transformer(weights: Mapping[str, Array], tokens: Array) -> Array:
+def _compute_set_transformer(weights: Weights, tokens: Array) -> Array:
     """Two induced self-attention blocks, pooling by attention, an MLP; shape (M, 2 E)."""
     count = len(tokens)
     for index in range(2):
@@ -74,7 +94,7 @@ def _compute_set_transformer(weights: Mapping[str, Array], tokens: Array) -> Arr
     return compute_mlp(weights, "encoder.context.head", pooled[:, 0])
 
 
-def _attend(weights: Mapping[str, Array], name: str, query: Array, key: Array) -> Array:
+def _attend(weights: Weights, name: str, query: Array, key: Array) -> Array:
     """Queries (M, U, .) attend to keys (M, C, .): h + relu(f(h)) with h = q + softmax(q k^T / sqrt(W D)) v."""
     q, k, v = (
         _split_heads(compute_mlp(weights, f"{name}.{part}", inputs))

@@ -8,15 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import BundleContract
 from .networks import Array
 from .runtime_agent import RowEpisodes
 from .spaces import RowSpace
-
-
-def width_of(contract: BundleContract) -> int:
-    """A, numbers by which a network reads a choice."""
-    return len(contract.robot.choices) if contract.space.name == "choice" else contract.space.latent_dim
 
 
 def transitions_of(space: RowSpace, episodes: RowEpisodes) -> tuple[Array, NDArray[np.bool_]]:

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
-from .agents.simpl import read_simpl, weight_shapes
+from .agents.simpl import SIMPL
 from .bundle_folder import check_tensors
 from .contract import BundleContract
-from .golden_trial import GOLDEN_TOLERANCE
+from .golden_trial import require_close
 from .networks import Array, Weights, compute_mlp
 from .policies import compute_residual
 from .spaces import RowSpace
-from .task_encoder import compute_embedding
+from .task_encoder import Context, compute_embedding
 
 FIELDS = (
     "schema_version",
@@ -98,7 +98,7 @@ def convert_version_1(
         weights = _convert_weights(tensors)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{where}: expected a bundle of version 1, got {error!r}; export the bundle again") from error
-    shapes = weight_shapes(contract) | contract.space.weight_shapes(contract.observation_dim)
+    shapes = SIMPL.weight_shapes(contract) | contract.space.weight_shapes(contract.observation_dim)
     check_tensors(weights, shapes, where, "export the bundle again")
     if not (weights["space.std"] > 0).all():
         raise BundleError(f"{where}: expected normaliser.std > 0, got {weights['space.std'].min()}; export again")
@@ -164,7 +164,7 @@ def _convert_weights(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[A
 def _require_pairs(contract: BundleContract, weights: Weights, golden: Mapping[str, Array], where: str) -> None:
     """Recomputes the recorded pairs."""
     skill, context = (PAIRS, contract.space.latent_dim), (PAIRS, TRANSITIONS)
-    embedding, dim = (PAIRS, read_simpl(contract).embedding_dim), contract.observation_dim
+    embedding, dim = (PAIRS, SIMPL.read(contract).embedding_dim), contract.observation_dim
     shapes: dict[str, tuple[int, ...]] = {
         "in.observation": (PAIRS, dim),
         "in.embedding": embedding,
@@ -183,14 +183,7 @@ def _require_pairs(contract: BundleContract, weights: Weights, golden: Mapping[s
     with np.errstate(all="ignore"):
         outputs = _compute_outputs(contract, weights, golden, infers=infers)
     for name, output in outputs.items():
-        limit = GOLDEN_TOLERANCE * max(1.0, float(np.abs(golden[name]).max()))
-        difference = float(np.abs(output.astype(np.float64) - golden[name]).max())
-        if not difference <= limit:
-            raise BundleError(
-                f"{where}: expected golden '{name}' within {limit:.1e} of the record, got a difference of "
-                f"{difference:.3g}; the weights are not those that were exported, or this machine's numpy computes "
-                "wrongly: export the bundle again, or reinstall numpy"
-            )
+        require_close(name, output, golden[name], where)
 
 
 def _compute_outputs(
@@ -216,16 +209,7 @@ def _compute_outputs(
         "out.value": value[..., 0],
     }
     if infers:
-        tokens = np.concatenate(
-            [
-                space.normalise(inputs["in.context_observation"]),
-                inputs["in.context_skill"],
-                inputs["in.context_reward"][..., None],
-                inputs["in.context_terminated"][..., None],
-                space.normalise(inputs["in.context_next_observation"]),
-            ],
-            axis=-1,
-        )
-        found = compute_embedding(read_simpl(contract).encoder, weights, tokens)
+        context = Context(*(inputs[f"in.context_{name}"] for name in Context._fields))
+        found = compute_embedding(SIMPL.read(contract).encoder, weights, context.tokens(space))
         outputs |= {"out.embedding_loc": found.loc, "out.embedding_scale": found.scale}
     return outputs

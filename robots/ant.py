@@ -26,7 +26,6 @@ G = 2 goal: a unit vector, or a place in metres.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, final
 
 import mujoco
@@ -35,12 +34,11 @@ from numpy.typing import NDArray
 
 from ..errors import SpecError
 from .array_robots import Index
-from .family import ONLY_TASKS, BuiltFrom
-from .mujoco_robots import MujocoRobots, action_axes, load_gymnasium_model, position_axes, velocity_axes
+from .family import ONLY_TASKS
+from .locomotion import FromGymnasium, LocomotionRobots, load_gymnasium_model, locomotion_spec
 from .robot import Bool, Float, Rows
-from .spec import ArraySpec, Axis, RobotSpec
-from .task import TaskSet
-from .task_draws import draw_tasks
+from .spec import Axis, RobotSpec
+from .task_draws import DrawsTasks
 
 MODEL = "ant"
 """Of Gymnasium."""
@@ -74,24 +72,13 @@ ANT_GOAL = Ant(name="ant_goal", reward="goal", control_cost=0.1)
 def ant_spec(variant: Ant, model: mujoco.MjModel, episode_steps: int = EPISODE_STEPS) -> RobotSpec:
     """The contract of a variant on the compiled model."""
     unit, extent = ("1", 1.0) if variant.reward == "direction" else ("m", GOAL_DISC)
-    position = position_axes(model)
-    return RobotSpec(
-        name=variant.name,
-        observation=ArraySpec("observation", (*position[_hidden(variant) :], *velocity_axes(model))),
-        action=ArraySpec("action", action_axes(model)),
-        goal=ArraySpec("goal", tuple(Axis(name, unit, -extent, extent) for name in ("x", "y"))),
-        control_period=FRAME_SKIP * model.opt.timestep,
-        episode_steps=episode_steps,
-    )
-
-
-def _hidden(variant: Ant) -> int:
-    """First components of qpos that are not observed: x and y where the task does not depend on them."""
-    return 2 if variant.reward == "direction" else 0
+    goal = tuple(Axis(name, unit, -extent, extent) for name in ("x", "y"))
+    hidden = 2 if variant.reward == "direction" else 0  # x and y where the task does not depend on them
+    return locomotion_spec(variant.name, model, goal, hidden, FRAME_SKIP, episode_steps)
 
 
 @final
-class AntBatch(MujocoRobots):
+class AntBatch(LocomotionRobots):
     """Rows of ants.
 
     Args:
@@ -121,10 +108,6 @@ class AntBatch(MujocoRobots):
             )
             raise SpecError(f"{where}: expected {what}, got {goals[wrong][0].tolist()}; scale the goal")
 
-    def _begin(self, index: Index, goals: Float, rng: np.random.Generator) -> Float:
-        self._place(index, *self._draw_noise(len(goals), rng))
-        return self._observe(index)
-
     def _advance(self, rows: Rows, index: Index, action: NDArray[Any], elapsed: Rows) -> tuple[Float, Float, Bool]:
         before = self._torso[index].copy()
         self._simulate(rows, index, action)
@@ -139,10 +122,6 @@ class AntBatch(MujocoRobots):
         reward = walk + self.variant.healthy_reward * healthy - cost
         return self._observe(index), reward.astype(np.float32), ~healthy & self.variant.ends_unhealthy
 
-    def _observe(self, index: Index) -> Float:
-        position = self._qpos[index][:, _hidden(self.variant) :]
-        return np.concatenate([position, self._qvel[index]], axis=1).astype(np.float32)
-
 
 def draw_ant_goals(variant: Ant, count: int, rng: np.random.Generator) -> Float:
     """Directions uniform in angle, or places uniform in the disc, shape (count, 2)."""
@@ -151,13 +130,8 @@ def draw_ant_goals(variant: Ant, count: int, rng: np.random.Generator) -> Float:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(np.float32)
 
 
-def make_ant_tasks(variant: Ant, num_train: int, num_test: int, seed: int) -> TaskSet:
-    """Tasks of a variant; see `draw_tasks`."""
-    return draw_tasks(variant.name, lambda count, rng: draw_ant_goals(variant, count, rng), num_train, num_test, seed)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ants(BuiltFrom):
+class Ants(DrawsTasks, FromGymnasium):
     """Ants that walk in a direction or to a place; both are held out."""
 
     variant: Ant = ANT_GOAL
@@ -167,11 +141,6 @@ class Ants(BuiltFrom):
     """As Rakelly et al. for goals."""
     task_seed: int = field(default=0, metadata=ONLY_TASKS)
 
-    @property
-    def name(self) -> str:
-        """See `RobotFamily.name`."""
-        return self.variant.name.replace("_", "-")
-
     def spec(self) -> RobotSpec:
         """See `RobotFamily.spec`."""
         return ant_spec(self.variant, load_gymnasium_model(MODEL))
@@ -180,14 +149,6 @@ class Ants(BuiltFrom):
         """See `RobotFamily.make`."""
         return AntBatch(self.variant, rows, threads=threads)
 
-    def tasks(self) -> TaskSet:
-        """See `RobotFamily.tasks`."""
-        return make_ant_tasks(self.variant, self.num_train, self.num_test, self.task_seed)
-
-    def files(self) -> tuple[Path, ...]:
-        """See `BuiltFrom.files`: none but what Gymnasium's version stands for."""
-        return ()
-
-    def libraries(self) -> tuple[str, ...]:
-        """See `BuiltFrom.libraries`."""
-        return ("gymnasium", "mujoco")
+    def draw_goals(self, count: int, rng: np.random.Generator) -> Float:
+        """See `draw_ant_goals`."""
+        return draw_ant_goals(self.variant, count, rng)

@@ -16,7 +16,6 @@ where it is visible, 3 of the target), A = 3 action, G goal: 3 of the target, 4 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import mujoco
@@ -28,8 +27,7 @@ from .family import ONLY_TASKS, BuiltFrom
 from .mujoco_robots import Double, MujocoRobots, action_axes, compute_distance, position_axes, velocity_axes
 from .robot import Bool, Float, Rows
 from .spec import ArraySpec, Axis, RobotSpec
-from .task import TaskSet
-from .task_draws import draw_tasks
+from .task_draws import DrawsTasks
 
 TIMESTEP = 0.005
 FRAME_SKIP = 4
@@ -241,24 +239,14 @@ def draw_arm_goals(variant: Arm, count: int, rng: np.random.Generator) -> Float:
     return np.concatenate(parts, axis=1)
 
 
-def make_arm_tasks(variant: Arm, num_train: int, num_test: int, seed: int) -> TaskSet:
-    """Tasks of a variant; see `draw_tasks`."""
-    return draw_tasks(variant.name, lambda count, rng: draw_arm_goals(variant, count, rng), num_train, num_test, seed)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arms(BuiltFrom):
+class Arms(DrawsTasks, BuiltFrom):
     """The reaching arm."""
 
     variant: Arm = ARM_TARGET
     num_train: int = field(default=1000, metadata=ONLY_TASKS)
     num_test: int = field(default=40, metadata=ONLY_TASKS)
     task_seed: int = field(default=0, metadata=ONLY_TASKS)
-
-    @property
-    def name(self) -> str:
-        """See `RobotFamily.name`."""
-        return self.variant.name.replace("_", "-")
 
     def spec(self) -> RobotSpec:
         """See `RobotFamily.spec`."""
@@ -268,14 +256,10 @@ class Arms(BuiltFrom):
         """See `RobotFamily.make`."""
         return ArmBatch(self.variant, rows, threads=threads)
 
-    def tasks(self) -> TaskSet:
-        """See `RobotFamily.tasks`."""
-        return make_arm_tasks(self.variant, self.num_train, self.num_test, self.task_seed)
-
-    def files(self) -> tuple[Path, ...]:
-        """See `BuiltFrom.files`: the model is built in this module."""
-        return ()
+    def draw_goals(self, count: int, rng: np.random.Generator) -> Float:
+        """See `draw_arm_goals`."""
+        return draw_arm_goals(self.variant, count, rng)
 
     def libraries(self) -> tuple[str, ...]:
-        """See `BuiltFrom.libraries`."""
+        """See `BuiltFrom.libraries`; the model is built in this module."""
         return ("mujoco",)

@@ -54,12 +54,31 @@ def bernoulli_bandit_spec(arms: int = ARMS, pulls: int = PULLS) -> RobotSpec:
     return _bandit_spec("bernoulli_bandit", [Axis(f"probability{arm}", "1", 0.0, 1.0) for arm in range(arms)], pulls)
 
 
-class _Bandits(ArrayRobots):
-    """What both kinds of bandits share: one noise number per pull, drawn at the reset, shape (R, T)."""
+def _gaussian_bandit_spec(arms: int, pulls: int) -> RobotSpec:
+    return _bandit_spec("gaussian_bandit", [Axis(f"mean{arm}", "1", -np.inf, np.inf) for arm in range(arms)], pulls)
 
-    def __init__(self, spec: RobotSpec, rows: int) -> None:
-        super().__init__(spec, rows)
-        self._noise = np.zeros((rows, spec.episode_steps), np.float32)
+
+class Bandits(ArrayRobots):
+    """Rows of bandits, with one noise number per pull, drawn at the reset, shape (R, T).
+
+    Args:
+        rows: Number of bandits, R.
+        arms: Number of arms, K; 2 or more.
+        episode_steps: Pulls per episode.
+
+    Raises:
+        ConfigError: There are no rows.
+        SpecError: There are fewer than two arms, or no pulls.
+    """
+
+    def __init__(self, rows: int, *, arms: int = ARMS, episode_steps: int = PULLS) -> None:
+        super().__init__(self.make_spec(arms, episode_steps), rows)
+        self._noise = np.zeros((rows, episode_steps), np.float32)
+
+    @staticmethod
+    @abstractmethod
+    def make_spec(arms: int, pulls: int) -> RobotSpec:
+        """The contract of so many arms."""
 
     def _begin(self, index: Index, goals: Float, rng: np.random.Generator) -> Float:
         self._noise[index] = self._draw_noise(rng, (len(goals), self._spec.episode_steps))
@@ -79,21 +98,10 @@ class _Bandits(ArrayRobots):
 
 
 @final
-class BernoulliBanditBatch(_Bandits):
-    """Rows of Bernoulli bandits: arm k pays 1 with probability goal[k], else 0.
+class BernoulliBanditBatch(Bandits):
+    """Rows of Bernoulli bandits: arm k pays 1 with probability goal[k], else 0; see `Bandits`."""
 
-    Args:
-        rows: Number of bandits, R.
-        arms: Number of arms, K; 2 or more.
-        episode_steps: Pulls per episode.
-
-    Raises:
-        ConfigError: There are no rows.
-        SpecError: There are fewer than two arms, or no pulls.
-    """
-
-    def __init__(self, rows: int, *, arms: int = ARMS, episode_steps: int = PULLS) -> None:
-        super().__init__(bernoulli_bandit_spec(arms, episode_steps), rows)
+    make_spec = staticmethod(bernoulli_bandit_spec)
 
     def _draw_noise(self, rng: np.random.Generator, shape: tuple[int, int]) -> Float:
         return rng.random(shape, np.float32)
@@ -103,22 +111,10 @@ class BernoulliBanditBatch(_Bandits):
 
 
 @final
-class GaussianBanditBatch(_Bandits):
-    """Rows of Gaussian bandits: arm k pays goal[k] plus standard normal noise.
+class GaussianBanditBatch(Bandits):
+    """Rows of Gaussian bandits: arm k pays goal[k] plus standard normal noise; see `Bandits`."""
 
-    Args:
-        rows: Number of bandits, R.
-        arms: Number of arms, K; 2 or more.
-        episode_steps: Pulls per episode.
-
-    Raises:
-        ConfigError: There are no rows.
-        SpecError: There are fewer than two arms, or no pulls.
-    """
-
-    def __init__(self, rows: int, *, arms: int = ARMS, episode_steps: int = PULLS) -> None:
-        parameters = [Axis(f"mean{arm}", "1", -np.inf, np.inf) for arm in range(arms)]
-        super().__init__(_bandit_spec("gaussian_bandit", parameters, episode_steps), rows)
+    make_spec = staticmethod(_gaussian_bandit_spec)
 
     def _draw_noise(self, rng: np.random.Generator, shape: tuple[int, int]) -> Float:
         return rng.standard_normal(shape, np.float32)

@@ -19,7 +19,6 @@ Axes: R rows, r rows of this call, O = 17 observation (qpos without x, then qvel
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, final
 
 import mujoco
@@ -28,12 +27,12 @@ from numpy.typing import NDArray
 
 from ..errors import SpecError
 from .array_robots import Index
-from .family import ONLY_TASKS, BuiltFrom
-from .mujoco_robots import MujocoRobots, action_axes, load_gymnasium_model, position_axes, velocity_axes
+from .family import ONLY_TASKS
+from .locomotion import FromGymnasium, LocomotionRobots, load_gymnasium_model, locomotion_spec
 from .robot import Bool, Float, Rows
-from .spec import ArraySpec, Axis, RobotSpec
+from .spec import Axis, RobotSpec
 from .task import TaskSet
-from .task_draws import draw_tasks, repeat_tasks
+from .task_draws import DrawsTasks, repeat_tasks
 
 MODEL = "half_cheetah"
 """Of Gymnasium."""
@@ -71,18 +70,11 @@ def cheetah_spec(variant: Cheetah, model: mujoco.MjModel, episode_steps: int = E
         goal = Axis("direction", "1", -1.0, 1.0)
     else:
         goal = Axis("velocity", "m/s", 0.0, variant.top_speed)
-    return RobotSpec(
-        name=variant.name,
-        observation=ArraySpec("observation", (*position_axes(model)[1:], *velocity_axes(model))),
-        action=ArraySpec("action", action_axes(model)),
-        goal=ArraySpec("goal", (goal,)),
-        control_period=variant.frame_skip * model.opt.timestep,
-        episode_steps=episode_steps,
-    )
+    return locomotion_spec(variant.name, model, (goal,), 1, variant.frame_skip, episode_steps)
 
 
 @final
-class CheetahBatch(MujocoRobots):
+class CheetahBatch(LocomotionRobots):
     """Rows of cheetahs.
 
     Args:
@@ -107,10 +99,6 @@ class CheetahBatch(MujocoRobots):
             wrong = float(goals[np.abs(goals) != 1.0][0])
             raise SpecError(f"{where}: expected the direction 1 or -1, got {wrong:g}; choose one of them")
 
-    def _begin(self, index: Index, goals: Float, rng: np.random.Generator) -> Float:
-        self._place(index, *self._draw_noise(len(goals), rng))
-        return self._observe(index)
-
     def _advance(self, rows: Rows, index: Index, action: NDArray[Any], elapsed: Rows) -> tuple[Float, Float, Bool]:
         before = self._qpos[index][:, 0].copy()
         self._simulate(rows, index, action)
@@ -120,27 +108,13 @@ class CheetahBatch(MujocoRobots):
         reward = run - CONTROL_COST * np.square(action, dtype=np.float64).sum(axis=1)
         return self._observe(index), reward.astype(np.float32), np.zeros(len(rows), np.bool_)
 
-    def _observe(self, index: Index) -> Float:
-        return np.concatenate([self._qpos[index][:, 1:], self._qvel[index]], axis=1).astype(np.float32)
-
 
 DIRECTIONS = np.array([[1.0], [-1.0]], np.float32)
 """Both tasks of a variant with directions, shape (2, 1); no task can be held out."""
 
 
-def make_cheetah_velocity_tasks(variant: Cheetah, num_train: int, num_test: int, seed: int) -> TaskSet:
-    """Goal velocities from U[0, top_speed]; see `draw_tasks`."""
-    return draw_tasks(
-        variant.name,
-        lambda count, rng: (variant.top_speed * rng.random((count, 1))).astype(np.float32),
-        num_train,
-        num_test,
-        seed,
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cheetahs(BuiltFrom):
+class Cheetahs(DrawsTasks, FromGymnasium):
     """HalfCheetah. Velocities are held out; of the two directions none can be, so that they measure adaptation only."""
 
     variant: Cheetah = CHEETAH_VELOCITY
@@ -150,11 +124,6 @@ class Cheetahs(BuiltFrom):
     """Velocities to test on (Rakelly et al.)."""
     task_seed: int = field(default=0, metadata=ONLY_TASKS)
 
-    @property
-    def name(self) -> str:
-        """See `RobotFamily.name`."""
-        return self.variant.name.replace("_", "-")
-
     def spec(self) -> RobotSpec:
         """See `RobotFamily.spec`."""
         return cheetah_spec(self.variant, load_gymnasium_model(MODEL))
@@ -163,17 +132,13 @@ class Cheetahs(BuiltFrom):
         """See `RobotFamily.make`."""
         return CheetahBatch(self.variant, rows, threads=threads)
 
+    def draw_goals(self, count: int, rng: np.random.Generator) -> Float:
+        """Velocities from U[0, top_speed], shape (count, 1)."""
+        return (self.variant.top_speed * rng.random((count, 1))).astype(np.float32)
+
     def tasks(self) -> TaskSet:
         """See `RobotFamily.tasks`."""
-        if self.variant.reward == "direction":
-            train = np.tile(DIRECTIONS, (-(-self.num_train // 2), 1))
-            return repeat_tasks(f"{self.name}-both", train, DIRECTIONS)
-        return make_cheetah_velocity_tasks(self.variant, self.num_train, self.num_test, self.task_seed)
-
-    def files(self) -> tuple[Path, ...]:
-        """See `BuiltFrom.files`: none but what Gymnasium's version stands for."""
-        return ()
-
-    def libraries(self) -> tuple[str, ...]:
-        """See `BuiltFrom.libraries`."""
-        return ("gymnasium", "mujoco")
+        if self.variant.reward != "direction":
+            return DrawsTasks.tasks(self)  # `super` does not find it: a dataclass with slots is made anew
+        train = np.tile(DIRECTIONS, (-(-self.num_train // 2), 1))
+        return repeat_tasks(f"{self.name}-both", train, DIRECTIONS)

@@ -173,7 +173,3 @@ class EnvFamily(Plays, BuiltFrom):
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
         """See `Plays.play`: coloured noise, see `play_noise`."""
         return play_noise(self.make(rows, threads), goals_of(self.tasks().train), self.noise, seed)
-
-    def files(self) -> tuple[()]:
-        """See `BuiltFrom.files`: none."""
-        return ()

@@ -197,9 +197,9 @@ class BuiltFrom(ABC):
 
     __slots__ = ()
 
-    @abstractmethod
     def files(self) -> tuple[Path, ...]:
-        """Model files, meshes and the like; their content counts."""
+        """Model files, meshes and the like, whose content counts; none unless a family says so."""
+        return ()
 
     @abstractmethod
     def libraries(self) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ Axes: R rows, r rows of this call, U actuators, D dimensions of a place.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import as_file, files
 from typing import Literal
 
 import mujoco
@@ -23,9 +22,6 @@ from .spec import Axis, RobotSpec
 
 Double = NDArray[np.float64]
 
-RESET_NOISE = 0.1
-"""Of Gymnasium's locomotion robots: half width of the uniform positions, scale of the normal velocities."""
-
 _DIVERGED = [
     int(kind)
     for kind in (
@@ -35,26 +31,6 @@ _DIVERGED = [
     )
 ]
 """MuJoCo's warnings of a state that is not finite or huge; it then puts the robot back to its first state."""
-
-
-def load_gymnasium_model(name: str) -> mujoco.MjModel:
-    """Compiles a model of the installed Gymnasium, e.g. `ant`.
-
-    Equal to the bit to what Gymnasium compiles. The total mass is set after compilation, since the attribute that sets
-    it in the file is deprecated and warns.
-
-    Args:
-        name: File name in Gymnasium's assets, without the ending.
-    """
-    with as_file(files("gymnasium").joinpath("envs", "mujoco", "assets", f"{name}.xml")) as path:
-        spec = mujoco.MjSpec.from_file(str(path))
-    total = spec.compiler.settotalmass
-    spec.compiler.settotalmass = -1.0
-    model = spec.compile()
-    if total > 0.0:
-        mujoco.mj_setTotalmass(model, total)
-        mujoco.mj_setConst(model, mujoco.MjData(model))
-    return model
 
 
 class MujocoRobots(ArrayRobots):
@@ -92,11 +68,6 @@ class MujocoRobots(ArrayRobots):
         self._qpos = self._batch.bind("qpos")
         self._qvel = self._batch.bind("qvel")
         self._ctrl = self._batch.bind("ctrl")
-
-    def _draw_noise(self, count: int, rng: np.random.Generator) -> tuple[Double, Double]:
-        """Positions and velocities of a start as Gymnasium draws them for one robot, (count, nq) and (count, nv)."""
-        qpos = self._batch.model.qpos0 + rng.uniform(-RESET_NOISE, RESET_NOISE, (count, self._qpos.shape[1]))
-        return qpos, RESET_NOISE * rng.standard_normal((count, self._qvel.shape[1]))
 
     def _place(self, index: Index, qpos: Double, qvel: Double, *, keyframe: int = -1) -> None:
         """Puts rows at a state, forgets their past, and computes what follows from the state.
@@ -165,16 +136,7 @@ def position_axes(model: mujoco.MjModel, joints: Sequence[int] | None = None) ->
         model: The model.
         joints: Indices of joints; None for all.
     """
-    axes: list[tuple[str, str]] = []
-    for joint in range(model.njnt) if joints is None else joints:
-        name, kind = name_joint(model, joint), int(model.jnt_type[joint])
-        if kind == mujoco.mjtJoint.mjJNT_FREE:
-            axes += [(f"{name}_{axis}", "m") for axis in "xyz"]
-        if kind in _TURNING:
-            axes += [(f"{name}_q{axis}", "1") for axis in "wxyz"]
-        else:
-            axes.append((name, joint_unit(model, joint)))
-    return _unlimited(axes)
+    return _state_axes(model, joints, ("x", "y", "z"), ("qw", "qx", "qy", "qz"), ("m", "1"), ("", ""))
 
 
 def velocity_axes(model: mujoco.MjModel, joints: Sequence[int] | None = None) -> tuple[Axis, ...]:
@@ -184,16 +146,37 @@ def velocity_axes(model: mujoco.MjModel, joints: Sequence[int] | None = None) ->
         model: The model.
         joints: Indices of joints; None for all.
     """
+    return _state_axes(model, joints, ("vx", "vy", "vz"), ("wx", "wy", "wz"), ("m/s", "rad/s"), ("_v", "/s"))
+
+
+def _state_axes(
+    model: mujoco.MjModel,
+    joints: Sequence[int] | None,
+    moves: Sequence[str],
+    turns: Sequence[str],
+    units: tuple[str, str],
+    rate: tuple[str, str],
+) -> tuple[Axis, ...]:
+    """Of qpos or qvel.
+
+    Args:
+        model: The model.
+        joints: Indices of joints; None for all.
+        moves: What the place of a free joint has.
+        turns: What the turn of a free or ball joint has.
+        units: Of both.
+        rate: Ends of the name and of the unit of all other joints.
+    """
     axes: list[tuple[str, str]] = []
     for joint in range(model.njnt) if joints is None else joints:
         name, kind = name_joint(model, joint), int(model.jnt_type[joint])
         if kind == mujoco.mjtJoint.mjJNT_FREE:
-            axes += [(f"{name}_v{axis}", "m/s") for axis in "xyz"]
+            axes += [(f"{name}_{move}", units[0]) for move in moves]
         if kind in _TURNING:
-            axes += [(f"{name}_w{axis}", "rad/s") for axis in "xyz"]
+            axes += [(f"{name}_{turn}", units[1]) for turn in turns]
         else:
-            axes.append((f"{name}_v", f"{joint_unit(model, joint)}/s"))
-    return _unlimited(axes)
+            axes.append((name + rate[0], joint_unit(model, joint) + rate[1]))
+    return tuple(Axis(name, unit, -np.inf, np.inf) for name, unit in axes)
 
 
 def action_axes(model: mujoco.MjModel, actuators: Sequence[int] | None = None) -> tuple[Axis, ...]:
@@ -299,7 +282,3 @@ _SENSOR_UNITS = {
 }
 """By the end of MuJoCo's name; the unit of all others depends on the model, or is none."""
 _AT_JOINT = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT))
-
-
-def _unlimited(axes: list[tuple[str, str]]) -> tuple[Axis, ...]:
-    return tuple(Axis(name, unit, -np.inf, np.inf) for name, unit in axes)

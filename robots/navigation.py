@@ -25,8 +25,7 @@ from .array_robots import ArrayRobots, Index
 from .family import ONLY_TASKS, Draws, Scene
 from .robot import Bool, Float, Rows
 from .spec import ArraySpec, Axis, RobotSpec
-from .task import TaskSet
-from .task_draws import draw_tasks
+from .task_draws import DrawsTasks
 
 STEP = 0.1
 """Distance that the action 1 moves the point along an axis."""
@@ -132,15 +131,8 @@ def draw_navigation_goals(variant: Navigation, count: int, rng: np.random.Genera
     return goals.astype(np.float32)
 
 
-def make_navigation_tasks(variant: Navigation, num_train: int, num_test: int, seed: int) -> TaskSet:
-    """Tasks of a variant; see `draw_tasks`."""
-    return draw_tasks(
-        variant.name, lambda count, rng: draw_navigation_goals(variant, count, rng), num_train, num_test, seed
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PointNavigation(Draws):
+class PointNavigation(DrawsTasks, Draws):
     """A point that has to find a goal in the plane."""
 
     variant: Navigation = NAVIGATION_2D
@@ -148,11 +140,6 @@ class PointNavigation(Draws):
     """Train goals; Finn et al. draw new ones for each meta-update."""
     num_test: int = field(default=40, metadata=ONLY_TASKS)
     task_seed: int = field(default=0, metadata=ONLY_TASKS)
-
-    @property
-    def name(self) -> str:
-        """See `RobotFamily.name`."""
-        return self.variant.name.replace("_", "-")
 
     def spec(self) -> RobotSpec:
         """See `RobotFamily.spec`."""
@@ -162,9 +149,9 @@ class PointNavigation(Draws):
         """See `RobotFamily.make`; there is no physics, so that threads do not count."""
         return NavigationBatch(self.variant, rows)
 
-    def tasks(self) -> TaskSet:
-        """See `RobotFamily.tasks`."""
-        return make_navigation_tasks(self.variant, self.num_train, self.num_test, self.task_seed)
+    def draw_goals(self, count: int, rng: np.random.Generator) -> Float:
+        """See `draw_navigation_goals`."""
+        return draw_navigation_goals(self.variant, count, rng)
 
     def scene(self) -> Scene:
         """See `Draws.scene`: the square around all goals and starts, and a margin of a quarter."""

@@ -8,7 +8,9 @@ same few tasks, `repeat_tasks` says so.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +57,31 @@ def _draw_distinct(draw: Draw, count: int, rng: np.random.Generator, seen: set[t
             break
         left, goals[again] = again, draw(len(again), rng)
     return goals
+
+
+class DrawsTasks(ABC):
+    """A family of one variant of a task, after which it is named; its tasks are drawn, see `draw_tasks`."""
+
+    __slots__ = ()
+    variant: Any
+    """With a `name`."""
+    num_train: int
+    num_test: int
+    task_seed: int
+
+    @property
+    def name(self) -> str:
+        """See `RobotFamily.name`."""
+        name: str = self.variant.name
+        return name.replace("_", "-")
+
+    @abstractmethod
+    def draw_goals(self, count: int, rng: np.random.Generator) -> Float:
+        """Goals of tasks, shape (count, G)."""
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`."""
+        return draw_tasks(self.variant.name, self.draw_goals, self.num_train, self.num_test, self.task_seed)
 
 
 def split_tasks(name: str, goals: Float, num_train: int, num_test: int, seed: int) -> TaskSet:

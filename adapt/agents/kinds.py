@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..contract import Kind
 from .maesn import MAESN
 from .mlsh import MLSH
@@ -16,7 +18,7 @@ from .simpl import SIMPL
 from .spirl import SPIRL
 from .varibad import VARIBAD
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, Kind[Any]] = {
     "maesn": MAESN,
     "maml": MAML,
     "mlsh": MLSH,

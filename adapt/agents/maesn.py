@@ -15,28 +15,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import BundleError
+from ...bounds import Width
 from ..advantage import compute_advantage, standardise
 from ..contract import BundleContract, Kind
-from ..networks import Array, Weights
+from ..networks import Array, Shapes, Weights
 from ..policies import choose_rows, policy_shapes, spread_rows
-from ..policy_settings import PolicySettings
-from ..runtime_agent import KEPT, Arrays, Noise, RowEpisodes, SeenRows, take_state
-from ..settings import read_settings
-from ..spaces import RowSpace, split_prefix
+from ..policy_settings import ActingSettings
+from ..runtime_agent import KEPT, Arrays, Noise, RowEpisodes, SeenRows, load_episodes, save_episodes, take_state
+from ..spaces import split_prefix
+from .row_agent import RowAgent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaesnSettings:
+class MaesnSettings(ActingSettings):
     """What is particular to MAESN in `bundle.json`; the fields are those of `meta/gradient/maesn.py`.
 
-    Raises:
-        BundleError: There is no z.
+    The policy reads [observation, z].
     """
 
-    hidden: tuple[int, ...]
-    activation: str
-    latent_dim: int
+    latent_dim: Width
     """L."""
     discount: float
     trace: float
@@ -45,68 +42,47 @@ class MaesnSettings:
     natural: bool
     """Steps go along the natural gradient."""
 
-    def __post_init__(self) -> None:
-        if self.latent_dim < 1:
-            raise BundleError(
-                f"bundle.json learner.latent_dim: expected a positive number, got {self.latent_dim}; export again"
-            )
 
-    @property
-    def policy(self) -> PolicySettings:
-        """Of the acting policy, which reads [observation, z]."""
-        return PolicySettings(hidden=self.hidden, activation=self.activation)
+def weight_shapes(contract: BundleContract, settings: MaesnSettings) -> Shapes:
+    """See `Kind.shapes`."""
+    steps = {f"rule.log_step.{name}": (settings.latent_dim,) for name in ("mean", "log_scale")}
+    return {**policy_shapes(contract, settings.policy, contract.observation_dim + settings.latent_dim), **steps}
 
 
-def read_maesn(contract: BundleContract) -> MaesnSettings:
-    """The facts of the contract.
-
-    Raises:
-        BundleError: They are not those of MAESN.
-    """
-    return read_settings(MaesnSettings, contract.learner, "bundle.json learner")
-
-
-def weight_shapes(contract: BundleContract) -> dict[str, tuple[int, ...]]:
-    """See `Kind.weight_shapes`."""
-    facts = read_maesn(contract)
-    steps = {f"rule.log_step.{name}": (facts.latent_dim,) for name in ("mean", "log_scale")}
-    return {**policy_shapes(contract, facts.policy, contract.observation_dim + facts.latent_dim), **steps}
-
-
-class MaesnRowAgent:
+class MaesnRowAgent(RowAgent[MaesnSettings]):
     """Every row has a distribution of z of its own, N(0, I) at first."""
 
-    def __init__(self, contract: BundleContract, weights: Weights, noise: Noise) -> None:
+    STATE = ("_mean", "_log_scale", "_z", "_output", "_steps")
+
+    def __init__(self, contract: BundleContract, settings: MaesnSettings, weights: Weights, noise: Noise) -> None:
         """Before the first task."""
-        self.space = RowSpace(contract.space, contract.robot, weights)
-        """What it chooses."""
-        self._facts, self._noise = read_maesn(contract), noise
         self._theta: dict[str, Array] = split_prefix(weights, "policy.")
         self._step_size = {name: np.exp(weights[f"rule.log_step.{name}"]) for name in ("mean", "log_scale")}
-        self.begin_task(0)
+        super().__init__(contract, settings, weights, noise)
 
     def begin_task(self, rows: int) -> None:
         """Forgets everything: z ~ N(0, I) in R rows."""
+        super().begin_task(rows)
         self._params = {name: np.broadcast_to(value, (rows, *value.shape)) for name, value in self._theta.items()}
-        self._mean: Array = np.zeros((rows, self._facts.latent_dim), np.float32)
+        self._mean: Array = np.zeros((rows, self._settings.latent_dim), np.float32)
         self._log_scale: Array = self._mean.copy()
         self._z: Array = self._mean.copy()
         self._seen: list[RowEpisodes] = []
         self._seen_z: list[Array] = []
         self._steps = 0
-        bias = self._theta[f"layers.{len(self._facts.hidden)}.bias"]
+        bias = self._theta[f"layers.{len(self._settings.hidden)}.bias"]
         self._output = np.zeros((rows, len(bias)), np.float32)
 
     def begin_episode(self, *, explore: bool = True) -> None:
         """Draws the z of each row's next episode."""
-        noise = self._noise.normal((len(self._mean), 1, self._facts.latent_dim))[:, 0]
+        noise = self._noise.normal((len(self._mean), 1, self._settings.latent_dim))[:, 0]
         scale: Array = np.exp(self._log_scale)
         self._z = self._mean + scale * noise
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
         inputs = np.concatenate([spread_rows(self.space, seen, len(self._z)), self._z], axis=-1)
-        self._output, latent = choose_rows(self.space, self._facts.policy, self._params, inputs, seen, self._noise)
+        self._output, latent = choose_rows(self.space, self._settings.policy, self._params, inputs, seen, self._noise)
         return latent
 
     def observe(self, episodes: RowEpisodes) -> None:
@@ -127,15 +103,15 @@ class MaesnRowAgent:
             for name in ("observation", "reward", "length")
         )
         scaled = self.space.normalise(observation[..., :-1, :])
-        advantage, _ = compute_advantage(scaled, reward, length, self._facts.discount, self._facts.trace)
+        advantage, _ = compute_advantage(scaled, reward, length, self._settings.discount, self._settings.trace)
         first = advantage[..., 0]
         weight = standardise(first, np.ones(first.shape, np.bool_))[..., None]
         scale = np.exp(self._log_scale)[:, None]
         distance = (np.stack(self._seen_z, axis=1) - self._mean[:, None]) / scale
-        later = np.float32(self._facts.later_scale ** max(self._steps - 1, 0))
+        later = np.float32(self._settings.later_scale ** max(self._steps - 1, 0))
         towards = (weight * distance / scale).mean(axis=1)
         spread = (weight * (np.square(distance) - np.float32(1.0))).mean(axis=1)
-        if self._facts.natural:
+        if self._settings.natural:
             towards, spread = np.exp(np.float32(2.0) * self._log_scale) * towards, np.float32(0.5) * spread
         self._mean = self._mean + later * self._step_size["mean"] * towards
         self._log_scale = self._log_scale + later * self._step_size["log_scale"] * spread
@@ -143,50 +119,20 @@ class MaesnRowAgent:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Distributions of z, the present z, the steps taken, and the episodes not yet learned from."""
-        state: dict[str, NDArray[Any]] = {
-            "mean": self._mean.copy(),
-            "log_scale": self._log_scale.copy(),
-            "z": self._z.copy(),
-            "output": self._output.copy(),
-            "steps": np.full(len(self._mean), self._steps, np.int64),
-        }
-        for index, (episodes, z) in enumerate(zip(self._seen, self._seen_z, strict=True)):
-            state |= {f"{KEPT}{index}.{name}": getattr(episodes, name).copy() for name in _KEPT[:-1]}
-            state[f"{KEPT}{index}.z"] = z.copy()
-        return state
+        kept = {f"{KEPT}{index}.z": z.copy() for index, z in enumerate(self._seen_z)}
+        return super().state() | save_episodes(self._seen) | kept
 
-    def load_state(self, arrays: Arrays) -> None:
-        """Goes on exactly where `state` was taken.
+    def _load(self, arrays: Arrays) -> None:
+        super()._load(arrays)
+        count = len({name.split(".")[1] for name in arrays if name.startswith(KEPT)})
+        self._seen = load_episodes(arrays, count, self._rows, self._where)
+        shapes = {f"{KEPT}{index}.z": self._z.shape for index in range(count)}
+        self._seen_z = list(take_state(arrays, shapes, self._where).values())
 
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        latent = (None, self._facts.latent_dim)
-        shapes: dict[str, tuple[int | None, ...]] = {
-            "mean": latent,
-            "log_scale": latent,
-            "z": latent,
-            "output": (None, self._output.shape[1]),
-            "steps": (None,),
-        }
-        taken = take_state(arrays, shapes, "MAESN agent")
-        self.begin_task(len(taken["mean"]))
-        self._mean, self._log_scale, self._z = taken["mean"], taken["log_scale"], taken["z"]
-        self._output = taken["output"]
-        self._steps = int(taken["steps"][0]) if len(taken["steps"]) else 0
-        index = 0
-        while kept := split_prefix(arrays, f"{KEPT}{index}."):
-            whole = take_state(kept, {name: kept[name].shape if name in kept else () for name in _KEPT}, "MAESN agent")
-            self._seen_z.append(whole.pop("z"))
-            self._seen.append(RowEpisodes(**whole))
-            index += 1
-
-
-_KEPT = ("observation", "latent", "reward", "length", "terminated", "steps", "z")
-"""Of an episode that was kept."""
 
 MAESN = Kind(
     summary="It explores by one z for each episode, and learns a task by moving the distribution of z, in closed form.",
-    weight_shapes=weight_shapes,
-    make_agent=MaesnRowAgent,
+    settings=MaesnSettings,
+    shapes=weight_shapes,
+    agent=MaesnRowAgent,
 )

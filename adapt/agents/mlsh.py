@@ -9,37 +9,32 @@ Axes: R rows, r rows still running, K sub-policies, L rows of one sub-policy, M 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import BundleError, RunError
+from ...bounds import Count
 from ..contract import BundleContract, Kind
 from ..distribution import draw_choice, draw_gaussian
-from ..networks import Array, Gaussian, Weights
-from ..policies import LOG_SCALE_LOW, compute_rows, compute_stack, policy_shapes, spread_rows, take_params
-from ..policy_settings import PolicySettings
-from ..runtime_agent import Arrays, Noise, RowEpisodes, SeenRows
-from ..settings import read_settings
-from ..spaces import RowSpace, mlp_shapes, split_prefix
+from ..networks import Array, Gaussian, Shapes, Weights, compute_mlp, mlp_shapes
+from ..policies import LOG_SCALE_LOW, compute_rows, policy_shapes, spread_rows
+from ..policy_settings import ActingSettings
+from ..runtime_agent import Noise, RowEpisodes, SeenRows
+from ..spaces import split_prefix
+from .row_agent import TunedRowAgent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MlshSettings:
+class MlshSettings(ActingSettings):
     """What is particular to MLSH in `bundle.json`; the fields are those of `meta/hierarchy/mlsh.py`.
 
-    Raises:
-        BundleError: There is no sub-policy, or none is ever chosen.
+    All networks have the same widths.
     """
 
-    hidden: tuple[int, ...]
-    activation: str
-    sub_policies: int
+    sub_policies: Count
     """K."""
-    hold: int
+    hold: Count
     """Decisions for which a choice of the master lasts."""
     discount: float
     trace: float
@@ -53,79 +48,40 @@ class MlshSettings:
     """Scale on which the masters' value functions learn, as the one below."""
     return_variance: float
 
-    def __post_init__(self) -> None:
-        if min(self.sub_policies, self.hold) < 1:
-            raise BundleError(
-                f"bundle.json learner: expected positive sub_policies and hold, got {self.sub_policies} and "
-                f"{self.hold}; export the bundle again"
-            )
 
-    @property
-    def policy(self) -> PolicySettings:
-        """Of every network."""
-        return PolicySettings(hidden=self.hidden, activation=self.activation)
-
-
-def read_mlsh(contract: BundleContract) -> MlshSettings:
-    """The facts of the contract.
-
-    Raises:
-        BundleError: They are not those of MLSH.
-    """
-    return read_settings(MlshSettings, contract.learner, "bundle.json learner")
-
-
-def weight_shapes(contract: BundleContract) -> dict[str, tuple[int, ...]]:
-    """See `Kind.weight_shapes`."""
-    facts, observation = read_mlsh(contract), contract.observation_dim
-    shapes: dict[str, tuple[int, ...]] = {
-        **mlp_shapes("master.policy", (observation, *facts.hidden, facts.sub_policies)),
-        **mlp_shapes("master.value", (observation + 1, *facts.hidden, 1)),
+def weight_shapes(contract: BundleContract, settings: MlshSettings) -> Shapes:
+    """See `Kind.shapes`."""
+    observation = contract.observation_dim
+    shapes: Shapes = {
+        **mlp_shapes("master.policy", (observation, *settings.hidden, settings.sub_policies)),
+        **mlp_shapes("master.value", (observation + 1, *settings.hidden, 1)),
     }
-    for name, shape in policy_shapes(contract, facts.policy).items():
-        shapes[name.replace("policy.", "sub_policies.", 1)] = (facts.sub_policies, *shape)
+    for name, shape in policy_shapes(contract, settings.policy).items():
+        shapes[name.replace("policy.", "sub_policies.", 1)] = (settings.sub_policies, *shape)
     return shapes
 
 
-class MlshRowAgent:
+class MlshRowAgent(TunedRowAgent[MlshSettings]):
     """Every row has a master of its own, which is the bundle's until somebody sets another."""
 
-    def __init__(self, contract: BundleContract, weights: Weights, noise: Noise) -> None:
+    STATE = ("_macro",)
+    FIRST = "master.policy."
+
+    def __init__(self, contract: BundleContract, settings: MlshSettings, weights: Weights, noise: Noise) -> None:
         """Before the first task."""
-        self.space = RowSpace(contract.space, contract.robot, weights)
-        """What sub-policies choose."""
-        self._facts, self._noise = read_mlsh(contract), noise
-        self._first: dict[str, Array] = split_prefix(weights, "master.policy.")
         self._sub_policies: dict[str, Array] = split_prefix(weights, "sub_policies.")
-        self.begin_task(0)
+        super().__init__(contract, settings, weights, noise)
 
     def begin_task(self, rows: int) -> None:
         """The first master in R rows."""
-        self._rows = rows
-        self._params = {name: np.broadcast_to(value, (rows, *value.shape)) for name, value in self._first.items()}
+        super().begin_task(rows)
         self._macro: NDArray[np.int64] = np.zeros((rows, 0), np.int64)
         self.begin_episode()
-
-    @property
-    def params(self) -> dict[str, Array]:
-        """The master of every row, (R, ...)."""
-        return self._params
 
     @property
     def macro(self) -> NDArray[np.int64]:
         """Which sub-policies the masters chose in the episodes that were just observed, (R, M); 0 in the padding."""
         return self._macro
-
-    def set_params(self, params: Mapping[str, Array]) -> None:
-        """The masters to act by from now on.
-
-        Args:
-            params: The names of `params`, each (N, ...): N tasks with R / N consecutive rows each.
-
-        Raises:
-            RunError: One is missing or has another shape.
-        """
-        self._params = take_params(params, self._first, self._rows, "masters")
 
     def begin_episode(self, *, explore: bool = True) -> None:
         """The masters choose at the next decision."""
@@ -135,14 +91,14 @@ class MlshRowAgent:
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
-        if self._decision % self._facts.hold == 0:
-            output = compute_rows(self._params, self._facts.policy, spread_rows(self.space, seen, self._rows))
+        if self._decision % self._settings.hold == 0:
+            output = compute_rows(self._params, self._settings.policy, spread_rows(self.space, seen, self._rows))
             chosen = draw_choice(output[:, None], self._noise, greedy=False)
             self._active = self._active.copy()
             self._active[seen.rows] = chosen[seen.rows, 0, 0].astype(np.int64)
             self._choices.append(self._active)
         self._decision += 1
-        index, valid = _split(self._active[seen.rows], self._facts.sub_policies)
+        index, valid = _split(self._active[seen.rows], self._settings.sub_policies)
         choice = self._draw(self.space.normalise(seen.observation)[index])
         taken = np.empty((len(seen.rows), choice.shape[-1]), np.float32)
         taken[index[valid]] = choice[valid]
@@ -150,7 +106,7 @@ class MlshRowAgent:
 
     def _draw(self, observation: Array) -> Array:
         """What each sub-policy chooses at its rows, (K, L, Z) of (K, L, O)."""
-        output = compute_stack(self._sub_policies, self._facts.policy, observation)
+        output = compute_mlp(self._sub_policies, "", observation, self._settings.activation)
         if self.space.choices:
             return draw_choice(output, self._noise, greedy=False)
         scale = np.exp(np.maximum(self._sub_policies["log_scale"], LOG_SCALE_LOW))[:, None]
@@ -158,31 +114,12 @@ class MlshRowAgent:
 
     def observe(self, episodes: RowEpisodes) -> None:
         """Keeps the masters' choices for the host."""
-        hold = self._facts.hold
+        hold = self._settings.hold
         most = -(-episodes.latent.shape[1] // hold)
         macro = np.zeros((self._rows, most), np.int64)
         macro[:, : len(self._choices)] = np.stack(self._choices, axis=1)
         valid = np.arange(most) < -(-episodes.length // hold)[:, None]
         self._macro = np.where(valid, macro, 0)
-
-    def adapt(self) -> None:
-        """Nothing: the host does it, where there is one."""
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The master of every row, and what it chose in the last episode."""
-        return {f"params.{name}": value.copy() for name, value in self._params.items()} | {"macro": self._macro.copy()}
-
-    def load_state(self, arrays: Arrays) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        if "macro" not in arrays:
-            raise RunError("MLSH agent: expected a whole state with 'macro', got none; begin the task again")
-        self.begin_task(len(arrays["macro"]))
-        self.set_params(split_prefix(arrays, "params."))
-        self._macro = arrays["macro"].copy()
 
 
 def _split(active: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -197,7 +134,8 @@ def _split(active: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], ND
 
 MLSH = Kind(
     summary="A master chooses which of its sub-policies acts; a host with torch teaches the master, and them never.",
-    weight_shapes=weight_shapes,
-    make_agent=MlshRowAgent,
+    settings=MlshSettings,
+    shapes=weight_shapes,
+    agent=MlshRowAgent,
     hosted=True,
 )

@@ -11,19 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
+from ...bounds import Layers
 from ..contract import BundleContract, Kind
-from ..networks import Weights
-from ..policies import policy_shapes
+from ..networks import Shapes
+from ..policies import critic_shapes, policy_shapes
 from ..policy_settings import PolicySettings
-from ..runtime_agent import Noise
-from ..settings import read_settings
-from ..transitions import width_of
-from .policy import PolicyRowAgent
+from .policy import make_policy_agent
 
-CRITICS = 2
 TRIAL_UPDATES = 10
 """Updates of a step in a golden trial, at most: a host plays the trial whenever it is made, and that must not last."""
 
@@ -32,7 +29,7 @@ TRIAL_UPDATES = 10
 class SacSettings:
     """What is particular to SAC in `bundle.json`; the fields are those of `SacConfig` and `TaskSacConfig`."""
 
-    hidden: tuple[int, ...]
+    hidden: Layers
     """Widths of policy and critics."""
     discount: float
     temperature: float
@@ -50,42 +47,26 @@ class SacSettings:
         return PolicySettings(hidden=self.hidden, activation="relu", scale="output")
 
 
-def read_sac(contract: BundleContract) -> SacSettings:
-    """The facts of the contract.
-
-    Raises:
-        BundleError: They are not those of SAC.
-    """
-    return read_settings(SacSettings, contract.learner, "bundle.json learner")
-
-
 def shorten_sac(learner: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts with which a golden trial is played."""
+    """The settings of a golden trial."""
     return {**learner, "updates": min(learner["updates"], TRIAL_UPDATES)}
 
 
-def sac_shapes(contract: BundleContract, embedding_dim: int = 0) -> dict[str, tuple[int, ...]]:
-    """See `Kind.weight_shapes`; critics are stacked in front, as in `StackedMLP`."""
-    facts, width = read_sac(contract), width_of(contract)
-    inputs = contract.observation_dim + embedding_dim
-    shapes = policy_shapes(contract, facts.policy, inputs)
-    ends = (inputs, width) if contract.space.name == "choice" else (inputs + width, 1)
-    for index, (before, after) in enumerate(pairwise((ends[0], *facts.hidden, ends[1]))):
-        for owner in ("critic", "target"):
-            shapes[f"{owner}.weights.{index}"] = (CRITICS, before, after)
-            shapes[f"{owner}.biases.{index}"] = (CRITICS, 1, after)
-    return shapes
-
-
-def _make_agent(contract: BundleContract, weights: Weights, noise: Noise) -> PolicyRowAgent:
-    return PolicyRowAgent(contract, weights, noise, read_sac(contract).policy)
+def sac_shapes(contract: BundleContract, settings: SacSettings, embedding_dim: int = 0) -> Shapes:
+    """See `Kind.shapes`."""
+    inputs, width = contract.observation_dim + embedding_dim, contract.choice_width
+    first, last = (inputs, width) if contract.space.name == "choice" else (inputs + width, 1)
+    sizes = (first, *settings.hidden, last)
+    policy = policy_shapes(contract, settings.policy, inputs)
+    return {**policy, **critic_shapes("critic", sizes), **critic_shapes("target", sizes)}
 
 
 SAC = Kind(
     summary="It learns each task from scratch by SAC, which a host with torch runs; here it acts by the task's policy.",
-    weight_shapes=sac_shapes,
-    make_agent=_make_agent,
-    read_policy=lambda contract: read_sac(contract).policy,
+    settings=SacSettings,
+    shapes=sac_shapes,
+    agent=make_policy_agent,
+    policy=attrgetter("policy"),
     hosted=True,
     shorten=shorten_sac,
 )

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
+from ...bounds import Layers
 from ..contract import BundleContract, Kind
-from ..networks import Weights
-from ..policies import policy_shapes
+from ..networks import Shapes
+from ..policies import critic_shapes, policy_shapes
 from ..policy_settings import PolicySettings
-from ..runtime_agent import Noise
-from ..settings import read_settings
-from .policy import PolicyRowAgent
+from .policy import make_policy_agent
 
-CRITICS = 2
 TRIAL_TRANSITIONS = 12
 """Before so many there is no update in a golden trial: numpy alone plays its first two episodes."""
 
@@ -47,10 +45,10 @@ class FinetuneSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpirlSettings:
-    """What is particular to SPiRL in `bundle.json`."""
+class ResidualSettings:
+    """What kinds have in common that fine-tune a residual on the prior."""
 
-    hidden: tuple[int, ...]
+    hidden: Layers
     """Widths of policy and critics."""
     greedy: bool
     """Act by the mean of the policy."""
@@ -60,49 +58,32 @@ class SpirlSettings:
 
     @property
     def policy(self) -> PolicySettings:
-        """Of the acting policy."""
+        """Of the policy of a task, which reads no embedding."""
         return PolicySettings(hidden=self.hidden, activation="relu", greedy=self.greedy, scale="residual")
 
 
-def read_spirl(contract: BundleContract) -> SpirlSettings:
-    """The facts of the contract.
-
-    Raises:
-        BundleError: They are not those of SPiRL.
-    """
-    return read_settings(SpirlSettings, contract.learner, "bundle.json learner")
-
-
 def shorten_finetune(learner: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts with which a golden trial is played: few updates, and in float32, which all machines compute alike."""
+    """The settings of a golden trial: few updates, and in float32, which all machines compute alike."""
     given, most = learner["finetune"], {"batch": 8, "reuse_rate": 4.0, "critic_updates_first": 1, "pool_episodes": 16}
     short = {name: min(given[name], value) for name, value in most.items()}
     fixed = {"min_transitions": TRIAL_TRANSITIONS, "bfloat16": False}
     return {**learner, "seed": 0, "finetune": {**given, **short, **fixed}}
 
 
-def actor_critic_shapes(
-    contract: BundleContract, policy: PolicySettings, embedding_dim: int = 0
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of `policy.*` and `critic.*`; critics are stacked in front, as in `StackedMLP`."""
-    observation, latent = contract.observation_dim, contract.space.latent_dim
-    shapes = policy_shapes(contract, policy, observation + embedding_dim)
-    for index, (inputs, outputs) in enumerate(pairwise((observation + latent + embedding_dim, *policy.hidden, 1))):
-        shapes[f"critic.weights.{index}"] = (CRITICS, inputs, outputs)
-        shapes[f"critic.biases.{index}"] = (CRITICS, 1, outputs)
-    return shapes
-
-
-def _make_agent(contract: BundleContract, weights: Weights, noise: Noise) -> PolicyRowAgent:
-    return PolicyRowAgent(contract, weights, noise, read_spirl(contract).policy)
+def actor_critic_shapes(contract: BundleContract, settings: ResidualSettings, embedding_dim: int = 0) -> Shapes:
+    """Shapes of `policy.*` and `critic.*`."""
+    inputs = contract.observation_dim + embedding_dim
+    sizes = (inputs + contract.space.latent_dim, *settings.hidden, 1)
+    return {**policy_shapes(contract, settings.policy, inputs), **critic_shapes("critic", sizes)}
 
 
 SPIRL = Kind(
     summary="It learns each task from scratch by SAC close to the prior, which a host with torch runs; here it acts.",
-    weight_shapes=lambda contract: actor_critic_shapes(contract, read_spirl(contract).policy),
-    make_agent=_make_agent,
-    read_policy=lambda contract: read_spirl(contract).policy,
+    settings=ResidualSettings,
+    shapes=actor_critic_shapes,
+    agent=make_policy_agent,
+    policy=attrgetter("policy"),
     hosted=True,
     shorten=shorten_finetune,
-    alone=lambda contract: 2,
+    alone=lambda settings: 2,
 )

@@ -9,21 +9,17 @@ Axes: R rows, r rows still running, H hidden, M latent of a task, O observation,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import BundleError
+from ...bounds import Layers, Width
 from ..contract import BundleContract, Kind
 from ..distribution import draw
-from ..networks import Array, Weights
-from ..policies import run_mlp
+from ..networks import Array, Shapes, compute_linear, compute_mlp, linear_shapes, mlp_shapes
 from ..recurrent_cells import gru_shapes, step_gru
-from ..runtime_agent import Arrays, Noise, RowEpisodes, SeenRows, take_state
-from ..settings import read_settings
-from ..spaces import RowSpace, mlp_shapes
-from ..transitions import width_of
+from ..runtime_agent import RowEpisodes, SeenRows
+from .row_agent import RowAgent
 
 LARGEST_INPUT, LEAST_VARIANCE = np.float32(10.0), np.float32(1e-6)
 """Scaled inputs of the policy are clamped to the first; the scale's variance is at least the second."""
@@ -31,72 +27,47 @@ LARGEST_INPUT, LEAST_VARIANCE = np.float32(10.0), np.float32(1e-6)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VaribadSettings:
-    """What is particular to variBAD in `bundle.json`.
+    """What is particular to variBAD in `bundle.json`."""
 
-    Raises:
-        BundleError: A width is not positive.
-    """
-
-    hidden: int
+    hidden: Width
     """Width of the encoder's GRU, H."""
-    latent: int
+    latent: Width
     """M."""
-    embedding: int
+    embedding: Width
     """Width of each embedding of action, reward and observation."""
-    policy_hidden: tuple[int, ...]
+    policy_hidden: Layers
     """Widths of the policy."""
     boundaries: bool
     """The policy is told where an episode begins."""
     greedy: bool
     """Act by the mode."""
 
-    def __post_init__(self) -> None:
-        if min(self.hidden, self.latent, self.embedding, *self.policy_hidden) < 1:
-            raise BundleError("bundle.json learner: expected positive widths, got others; export the bundle again")
 
-
-def read_varibad(contract: BundleContract) -> VaribadSettings:
-    """The facts of the contract.
-
-    Raises:
-        BundleError: They are not those of variBAD.
-    """
-    return read_settings(VaribadSettings, contract.learner, "bundle.json learner")
-
-
-def weight_shapes(contract: BundleContract) -> dict[str, tuple[int, ...]]:
-    """See `Kind.weight_shapes`."""
-    facts, observation, width = read_varibad(contract), contract.observation_dim, width_of(contract)
-    read = observation + 2 * facts.latent
-    outputs = width if contract.space.name == "choice" else 2 * width
-    shapes: dict[str, tuple[int, ...]] = {
-        **gru_shapes("encoder.gru", 3 * facts.embedding, facts.hidden),
-        "encoder.head.weight": (2 * facts.latent, facts.hidden),
-        "encoder.head.bias": (2 * facts.latent,),
+def weight_shapes(contract: BundleContract, settings: VaribadSettings) -> Shapes:
+    """See `Kind.shapes`."""
+    observation, embedding = contract.observation_dim, settings.embedding
+    read = observation + 2 * settings.latent
+    return {
+        **linear_shapes("encoder.embed_action", contract.choice_width, embedding),
+        **linear_shapes("encoder.embed_reward", 1, embedding),
+        **linear_shapes("encoder.embed_observation", observation, embedding),
+        **gru_shapes("encoder.gru", 3 * embedding, settings.hidden),
+        **linear_shapes("encoder.head", settings.hidden, 2 * settings.latent),
         "input_scale.mean": (read,),
         "input_scale.variance": (read,),
+        **mlp_shapes("policy", (read + settings.boundaries, *settings.policy_hidden, contract.policy_width)),
     }
-    for name, inputs in (("action", width), ("reward", 1), ("observation", observation)):
-        shapes |= {
-            f"encoder.embed_{name}.weight": (facts.embedding, inputs),
-            f"encoder.embed_{name}.bias": (facts.embedding,),
-        }
-    return shapes | mlp_shapes("policy", (read + facts.boundaries, *facts.policy_hidden, outputs))
 
 
-class VaribadRowAgent:
+class VaribadRowAgent(RowAgent[VaribadSettings]):
     """Every row has a belief that lasts from `begin_task` to the next, across episodes."""
 
-    def __init__(self, contract: BundleContract, weights: Weights, noise: Noise) -> None:
-        """Before the first task."""
-        self.space = RowSpace(contract.space, contract.robot, weights)
-        """What it chooses."""
-        self._facts, self._weights, self._noise = read_varibad(contract), weights, noise
-        self.begin_task(0)
+    STATE = ("_hidden", "_mean", "_log_variance", "_choice", "_first")
 
     def begin_task(self, rows: int) -> None:
         """Forgets everything: the belief before anything was seen, in R rows."""
-        self._hidden = np.zeros((rows, self._facts.hidden), np.float32)
+        super().begin_task(rows)
+        self._hidden = np.zeros((rows, self._settings.hidden), np.float32)
         self._mean, self._log_variance = self._belief_of(self._hidden)
         self._choice = np.zeros((rows, self.space.latent_dim), np.float32)
         self._first = np.ones(rows, np.float32)
@@ -114,10 +85,10 @@ class VaribadRowAgent:
         value = np.concatenate(parts, axis=-1) - self._weights["input_scale.mean"]
         spread = np.sqrt(np.maximum(self._weights["input_scale.variance"], LEAST_VARIANCE))
         value = np.clip(value / spread, -LARGEST_INPUT, LARGEST_INPUT)
-        if self._facts.boundaries:
+        if self._settings.boundaries:
             value = np.concatenate([value, self._first[rows][:, None]], axis=-1)
-        output = run_mlp(self._weights, "policy", value, "tanh")
-        choice = draw(self.space, output, self._noise, greedy=self._facts.greedy)
+        output = compute_mlp(self._weights, "policy", value, "tanh")
+        choice = draw(self.space, output, self._noise, greedy=self._settings.greedy)
         self._choice[rows] = choice
         self._first[rows] = 0.0
         return self.space.to_latent(choice, seen.observation)
@@ -141,42 +112,16 @@ class VaribadRowAgent:
         self._mean[rows], self._log_variance[rows] = self._belief_of(hidden)
 
     def _embed(self, name: str, value: Array) -> Array:
-        weight, bias = (self._weights[f"encoder.embed_{name}.{part}"] for part in ("weight", "bias"))
-        embedded: Array = value @ weight.T + bias
-        return embedded
+        return compute_linear(self._weights, f"encoder.embed_{name}", value)
 
     def _belief_of(self, hidden: Array) -> tuple[Array, Array]:
-        output = hidden @ self._weights["encoder.head.weight"].T + self._weights["encoder.head.bias"]
-        mean, log_variance = np.split(output, 2, axis=-1)
+        mean, log_variance = np.split(compute_linear(self._weights, "encoder.head", hidden), 2, axis=-1)
         return mean.copy(), log_variance.copy()
-
-    def adapt(self) -> None:
-        """Nothing: it adapts while it acts."""
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Hidden states, beliefs, the last choices, and where an episode begins."""
-        names = ("hidden", "mean", "log_variance", "choice", "first")
-        return {name: getattr(self, f"_{name}").copy() for name in names}
-
-    def load_state(self, arrays: Arrays) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
-        shapes: dict[str, tuple[int | None, ...]] = {
-            "hidden": (None, self._facts.hidden),
-            "mean": (None, self._facts.latent),
-            "log_variance": (None, self._facts.latent),
-            "choice": (None, self.space.latent_dim),
-            "first": (None,),
-        }
-        for name, value in take_state(arrays, shapes, "variBAD agent").items():
-            setattr(self, f"_{name}", value)
 
 
 VARIBAD = Kind(
     summary="It learns a task while it acts: an encoder moves a belief about the task, which its policy reads.",
-    weight_shapes=weight_shapes,
-    make_agent=VaribadRowAgent,
+    settings=VaribadSettings,
+    shapes=weight_shapes,
+    agent=VaribadRowAgent,
 )

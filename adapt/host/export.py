@@ -1,6 +1,6 @@
 """From a meta-trained learner to a bundle: what an exporter gives, and what is the same for all of them.
 
-An exporter of a kind is one small file, `export_<kind>.py`, beside the numpy runtime of the kind, `kind_<kind>.py`.
+The exporter of a kind stands in a file of its name here; its numpy agent in a file of the same name in `adapt/agents`.
 
 Axes: O observation, Z latent.
 """
@@ -49,11 +49,11 @@ def write_exported(
     Raises:
         BundleError: See `write_bundle`; or the numpy runtime, or the host, does not act as the trainer did.
     """
-    facts, of_space = export_space(exported.space)
+    settings, of_space = export_space(exported.space)
     contract = BundleContract(
         kind=exported.kind,
         robot=robot,
-        space=facts,
+        space=settings,
         learner=exported.learner,
         budget=budget,
         simulator=simulator,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -26,14 +27,12 @@ from ...strict_json import parse_json
 from ..bundle import Bundle
 from ..contract import BundleContract
 from ..golden_trial import play_trial, recorded_noise, require_trial
-from ..networks import Array
-from ..runtime_agent import HOST, Arrays, Noise, RowEpisodes, RuntimeAgent, SeenRows
-from ..spaces import RowSpace
-from .maml import make_maml_agent, read_maml_params
+from ..runtime_agent import HOST, Arrays, Noise, RowEpisodes, RuntimeAgent, WrappedAgent
+from .maml import make_maml_agent
 from .mlsh import make_mlsh_agent, observe_mlsh, read_mlsh_params
 from .ppo import make_ppo_agent, read_ppo_params
 from .sac import make_pearl_ft_agent, make_sac_agent, read_sac_params
-from .simpl import make_simpl_host, make_spirl_host, observe_simpl, read_own_params, read_tuned_params
+from .simpl import SimplHost, make_spirl_host, observe_simpl, read_own_params, read_tuned_params
 from .spaces import make_space
 from .torch_rows import to_episodes
 
@@ -69,8 +68,9 @@ class Learns(Protocol):
 class Host(NamedTuple):
     """How the steps of one kind are taken."""
 
-    make_agent: Callable[[BundleContract, dict[str, Tensor], ActionSpace], Learns]
-    """The trainer's agent, or the part of it that learns; its rows each learn for themselves."""
+    make_agent: Callable[[BundleContract, Any, dict[str, Tensor], ActionSpace], Learns]
+    """The trainer's agent, or the part of it that learns, of the kind's settings and weights; its rows each learn for
+    themselves. BundleError where the settings are none that the trainer can have."""
     read_params: Callable[[Any], dict[str, Tensor]]
     """What the numpy agent is to act by, (R, ...), as its `set_params` takes it; empty while it acts by its own."""
     observe: Callable[[Any, Any, Episodes], None] = lambda agent, acting, seen: agent.observe(seen)
@@ -80,21 +80,23 @@ class Host(NamedTuple):
 
 
 HOSTS: dict[str, Host] = {
-    "maml": Host(make_maml_agent, read_maml_params),
+    "maml": Host(make_maml_agent, attrgetter("params")),
     "mlsh": Host(make_mlsh_agent, read_mlsh_params, observe_mlsh),
     "pearl-ft": Host(make_pearl_ft_agent, read_sac_params),
     "ppo": Host(make_ppo_agent, read_ppo_params),
     "sac": Host(make_sac_agent, read_sac_params),
-    "simpl": Host(make_simpl_host, read_tuned_params, observe_simpl, while_observing=True),
+    "simpl": Host(SimplHost, read_tuned_params, observe_simpl, while_observing=True),
     "spirl": Host(make_spirl_host, read_own_params, while_observing=True),
 }
 """By kind."""
 
 
-class HostedAgent:
+class HostedAgent(WrappedAgent):
     """A `RuntimeAgent` that acts in numpy and adapts in torch."""
 
-    def __init__(self, acting: Any, host: Learns, space: ActionSpace, kind: Host, device: torch.device) -> None:
+    def __init__(
+        self, acting: RuntimeAgent, host: Learns, space: ActionSpace, kind: Host, device: torch.device
+    ) -> None:
         """Before the first task.
 
         Args:
@@ -104,39 +106,19 @@ class HostedAgent:
             kind: Reads the parameters of `host`.
             device: Where the host lives.
         """
-        self._acting, self._agent, self._space, self._kind, self._device = acting, host, space, kind, device
+        super().__init__(acting)
+        self._agent, self._space, self._kind, self._device = host, space, kind, device
         self._rows = 0
-
-    @property
-    def space(self) -> RowSpace:
-        """What it chooses."""
-        space: RowSpace = self._acting.space
-        return space
-
-    @property
-    def params(self) -> dict[str, Array]:
-        """The parameters of every row, (R, ...)."""
-        params: dict[str, Array] = self._acting.params
-        return params
 
     def begin_task(self, rows: int) -> None:
         """See `RuntimeAgent.begin_task`."""
         self._rows = rows
-        self._acting.begin_task(rows)
+        super().begin_task(rows)
         self._agent.begin_task(rows)
-
-    def begin_episode(self, *, explore: bool = True) -> None:
-        """See `RuntimeAgent.begin_episode`."""
-        self._acting.begin_episode(explore=explore)
-
-    def act(self, seen: SeenRows) -> Array:
-        """See `RuntimeAgent.act`."""
-        latent: Array = self._acting.act(seen)
-        return latent
 
     def observe(self, episodes: RowEpisodes) -> None:
         """Hands the episodes to the host."""
-        self._acting.observe(episodes)
+        super().observe(episodes)
         self._kind.observe(self._agent, self._acting, to_episodes(episodes, self._space, self._device))
         if self._kind.while_observing:
             self._take_params()
@@ -157,15 +139,10 @@ class HostedAgent:
         held = {f"{HOST}{name}": value.detach().cpu().numpy().copy() for name, value in tensors.items()}
         held[_ROWS] = np.array(self._rows)
         held[_FACTS] = np.frombuffer(json.dumps(facts, sort_keys=True).encode(), np.uint8).copy()
-        state: dict[str, NDArray[Any]] = self._acting.state()
-        return state | held
+        return super().state() | held
 
     def load_state(self, arrays: Arrays) -> None:
-        """Goes on exactly where `state` was taken.
-
-        Raises:
-            RunError: The state lacks a part or belongs to other sizes.
-        """
+        """See `RuntimeAgent.load_state`."""
         if missing := [name for name in (_FACTS, _ROWS) if name not in arrays]:
             raise RunError(f"hosted agent: expected a whole state, got none of {missing[0]}; begin the task again")
         facts = parse_json(arrays[_FACTS].tobytes(), dict, "hosted agent", RunError, "begin the task again")
@@ -173,7 +150,7 @@ class HostedAgent:
         tensors = {
             name: torch.from_numpy(value.copy()) for name, value in arrays.items() if name not in (_FACTS, _ROWS)
         }
-        self._acting.load_state({name: value for name, value in arrays.items() if not name.startswith(HOST)})
+        super().load_state({name: value for name, value in arrays.items() if not name.startswith(HOST)})
         self._rows = rows
         self._agent.begin_task(rows)
         self._agent.load_state(named_part(tensors, HOST), facts)
@@ -215,5 +192,6 @@ def _make_hosted(bundle: Bundle, noise: Noise, device: torch.device) -> HostedAg
     contract = bundle.contract
     weights = {name: torch.tensor(value, device=device) for name, value in bundle.weights.items()}
     space = make_space(contract, bundle.weights, device)
-    kind = HOSTS[contract.kind]
-    return HostedAgent(bundle.make_agent(noise), kind.make_agent(contract, weights, space), space, kind, device)
+    kind, settings = HOSTS[contract.kind], bundle.kind.read(contract)
+    host = kind.make_agent(contract, settings, weights, space)
+    return HostedAgent(bundle.make_agent(noise), host, space, kind, device)

@@ -2,90 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor
 
-from ...errors import BundleError, ConfigError
+from ...errors import BundleError
 from ...meta.adaptive import AdaptiveAgent
 from ...meta.collect import Seen
-from ...meta.config import Activation
-from ...meta.gradient.config import MamlConfig, StepSizes
+from ...meta.gradient.config import MamlConfig
 from ...meta.gradient.inner import GradientDescent, UpdateRule
 from ...meta.gradient.learned_rule import LearnedRule
 from ...meta.gradient.maml_agent import MamlAgent
 from ...meta.gradient.maml_learner import MamlLearner
 from ...meta.policy import make_policy
 from ...meta.space import ActionSpace
-from ..agents.policy import MamlSettings, read_maml
+from ..agents.policy import MamlSettings
 from ..contract import BundleContract
-from .exported import Exported
+from .exported import Exported, make_config, write_settings
 from .policy_state import read_policy_state
 
 
-def make_rule(facts: MamlSettings) -> UpdateRule:
+def make_rule(settings: MamlSettings) -> UpdateRule:
     """The rule of the inner step."""
-    if facts.rule == "learned":
+    if settings.rule == "learned":
         return LearnedRule(
-            step_size=facts.step_size,
-            hidden=facts.rule_hidden,
-            embedding=facts.rule_embedding,
-            addition=facts.rule_addition,
+            step_size=settings.step_size,
+            hidden=settings.rule_hidden,
+            embedding=settings.rule_embedding,
+            addition=settings.rule_addition,
         )
-    return GradientDescent(facts.step_size, cast(StepSizes, facts.step_sizes))
+    return GradientDescent(settings.step_size, settings.step_sizes)
 
 
-def make_maml_agent(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> AdaptiveAgent:
-    """See `host.Host.make_agent`.
-
-    Raises:
-        BundleError: The facts are none that MAML can have.
-    """
-    facts = read_maml(contract)
-    try:
-        config = MamlConfig(
-            hidden=facts.hidden,
-            activation=cast(Activation, facts.activation),
-            step_size=facts.step_size,
-            step_sizes=cast(StepSizes, facts.step_sizes),
-            correction=facts.correction,  # type: ignore[arg-type]
-            discount=facts.discount,
-            trace=facts.trace,
-            normalise_advantage=facts.normalise_advantage,
-        )
-    except ConfigError as error:
-        raise BundleError(f"bundle.json learner: {error}") from error
-    policy = make_policy(space, contract.observation_dim, facts.hidden, facts.activation)
+def make_maml_agent(
+    contract: BundleContract, settings: MamlSettings, weights: dict[str, Tensor], space: ActionSpace
+) -> AdaptiveAgent:
+    """See `Host.make_agent`."""
+    policy = make_policy(space, contract.observation_dim, settings.hidden, settings.activation)
     meta = {name: value for name, value in weights.items() if name.startswith(("policy.", "rule."))}
-    return MamlAgent(policy, make_rule(facts), meta, space, config, later_scale=facts.later_scale)
-
-
-def read_maml_params(agent: AdaptiveAgent) -> dict[str, Tensor]:
-    """See `host.Host.read_params`."""
-    assert isinstance(agent, MamlAgent)
-    return agent.params
+    return MamlAgent(
+        policy, make_rule(settings), meta, space, make_config(MamlConfig, settings), later_scale=settings.later_scale
+    )
 
 
 def export_maml(learner: MamlLearner, *, later_scale: float) -> Exported:
     """First policy and inner update; one host step of a task has the episodes that the caller grants it."""
-    config, policy = learner.config, learner.policy
+    policy = learner.policy
 
     def read_state(agent: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
         assert isinstance(agent, MamlAgent)
-        return read_policy_state(policy, agent.params, learner.space.normalise(seen.observation), seen)
+        return read_policy_state(policy, agent.params, learner.space, seen)
 
     return Exported(
         kind="maml",
-        learner={
-            "hidden": list(policy.hidden),
-            "activation": policy.activation,
-            "correction": config.correction,
-            "discount": config.discount,
-            "trace": config.trace,
-            "normalise_advantage": config.normalise_advantage,
-            "later_scale": later_scale,
-            **_rule_facts(learner.update_rule),
-        },
+        learner=write_settings(
+            MamlSettings, learner.config, policy, later_scale=later_scale, **_rule_facts(learner.update_rule)
+        ),
         weights=learner.meta,
         agent=learner.agent(rollouts=1, later_scale=later_scale),
         space=learner.space,

@@ -5,24 +5,21 @@ Axes: R rows.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
-from ...errors import BundleError, ConfigError
+from ...errors import BundleError
 from ...meta.adaptive import AdaptiveAgent
 from ...meta.collect import Episodes, Seen
-from ...meta.config import Activation
 from ...meta.hierarchy.config import MlshConfig, PpoPasses
 from ...meta.hierarchy.mlsh_agent import MlshAgent
 from ...meta.hierarchy.mlsh_learner import MlshLearner
 from ...meta.space import ActionSpace
 from ...meta.state import episodes_tensors, named_part
-from ..agents.mlsh import MlshRowAgent, read_mlsh
+from ..agents.mlsh import MlshRowAgent, MlshSettings
 from ..contract import BundleContract
 from ..runtime_agent import RuntimeAgent
-from .exported import Exported
+from .exported import Exported, add_prefix, make_config, write_settings
 from .step_seeded import StepSeeded
 
 
@@ -45,46 +42,25 @@ class OneMasterAgent(StepSeeded):
         self.agent.load_state(tensors | {f"macro.{index}": macro}, {**facts, "seen": index + 1})
 
 
-def make_mlsh_agent(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> AdaptiveAgent:
-    """See `host.Host.make_agent`.
-
-    Raises:
-        BundleError: The facts are none that MLSH can have.
-    """
-    facts = read_mlsh(contract)
-    try:
-        master = PpoPasses(
-            epochs=facts.epochs,
-            minibatches=facts.minibatches,
-            clip=facts.clip,
-            learning_rate=facts.learning_rate,
-            entropy_weight=facts.entropy_weight,
-        )
-        config = MlshConfig(
-            sub_policies=facts.sub_policies,
-            hold=facts.hold,
-            hidden=facts.hidden,
-            activation=cast(Activation, facts.activation),
-            discount=facts.discount,
-            trace=facts.trace,
-            master=master,
-        )
-    except ConfigError as error:
-        raise BundleError(f"bundle.json learner: {error}") from error
+def make_mlsh_agent(
+    contract: BundleContract, settings: MlshSettings, weights: dict[str, Tensor], space: ActionSpace
+) -> AdaptiveAgent:
+    """See `Host.make_agent`."""
+    config = make_config(MlshConfig, settings, master=make_config(PpoPasses, settings))
     agent = MlshAgent(space, contract.observation_dim, config)
     for name, value in named_part(weights, "sub_policies.").items():
         agent.sub_policies.params[f"policy.{name}"] = value.clone()
-    agent.return_scale = (facts.return_mean, facts.return_variance)
+    agent.return_scale = (settings.return_mean, settings.return_variance)
     return OneMasterAgent(agent, named_part(weights, "master."))
 
 
 def read_mlsh_params(agent: AdaptiveAgent) -> dict[str, Tensor]:
-    """See `host.Host.read_params`."""
+    """See `Host.read_params`."""
     return named_part(agent.state()[0], "masters.params.policy.")
 
 
 def observe_mlsh(agent: AdaptiveAgent, acting: RuntimeAgent, episodes: Episodes) -> None:
-    """See `host.Host.observe`."""
+    """See `Host.observe`."""
     assert isinstance(agent, OneMasterAgent)
     assert isinstance(acting, MlshRowAgent)
     agent.observe_played(episodes, torch.from_numpy(acting.macro.copy()))
@@ -107,30 +83,16 @@ def export_mlsh(learner: MlshLearner, *, random_choice: float) -> Exported:
 
     def read_state(acting: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
         tensors, facts = acting.state()
-        params = {f"params.{name}": value for name, value in read_mlsh_params(acting).items()}
+        params = add_prefix("params.", read_mlsh_params(acting))
         return params | {"macro": tensors[f"macro.{facts['seen'] - 1}"]}
 
-    passes = config.master
+    mean, variance = agent.return_scale
     return Exported(
         kind="mlsh",
-        learner={
-            "hidden": list(config.hidden),
-            "activation": config.activation,
-            "sub_policies": config.sub_policies,
-            "hold": config.hold,
-            "discount": config.discount,
-            "trace": config.trace,
-            "epochs": passes.epochs,
-            "minibatches": passes.minibatches,
-            "clip": passes.clip,
-            "learning_rate": passes.learning_rate,
-            "entropy_weight": passes.entropy_weight,
-            "return_mean": agent.return_scale[0],
-            "return_variance": agent.return_scale[1],
-        },
+        learner=write_settings(MlshSettings, config.master, config, return_mean=mean, return_variance=variance),
         weights={
-            **{f"master.{name}": value for name, value in master.items()},
-            **{f"sub_policies.{n}": v for n, v in named_part(agent.sub_policies.params, "policy.").items()},
+            **add_prefix("master.", master),
+            **add_prefix("sub_policies.", named_part(agent.sub_policies.params, "policy.")),
         },
         agent=OneMasterAgent(agent, master),
         space=learner.space,

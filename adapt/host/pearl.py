@@ -13,7 +13,8 @@ from ...meta.adaptive import AdaptiveAgent
 from ...meta.collect import Seen
 from ...meta.inference.pearl_learner import PearlLearner
 from ...skills.network import MLP
-from .exported import Exported
+from ..agents.pearl import PearlSettings
+from .exported import Exported, add_prefix, write_settings
 
 
 def export_pearl(learner: PearlLearner, *, prior_episodes: int | None, greedy: bool) -> Exported:
@@ -35,17 +36,18 @@ def export_pearl(learner: PearlLearner, *, prior_episodes: int | None, greedy: b
 
     return Exported(
         kind="pearl",
-        learner={
-            "embedding_dim": networks.embedding_dim,
-            "encoder_hidden": _hidden(networks.encoder),
-            "policy_hidden": _hidden(networks.policy),
-            "next_observation": networks.next_observation,
-            "prior_episodes": agent.prior_episodes,
-            "greedy": greedy,
-        },
+        learner=write_settings(
+            PearlSettings,
+            embedding_dim=networks.embedding_dim,
+            encoder_hidden=hidden_widths(networks.encoder),
+            policy_hidden=hidden_widths(networks.policy),
+            next_observation=networks.next_observation,
+            prior_episodes=agent.prior_episodes,
+            greedy=greedy,
+        ),
         weights={
-            **{f"encoder.{name}": value for name, value in networks.encoder.state_dict().items()},
-            **{f"policy.{name}": value for name, value in networks.policy.state_dict().items()},
+            **add_prefix("encoder.", networks.encoder.state_dict()),
+            **add_prefix("policy.", networks.policy.state_dict()),
         },
         agent=agent,
         space=learner.space,
@@ -64,6 +66,6 @@ def read_belief(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict
     }
 
 
-def _hidden(net: MLP) -> list[int]:
+def hidden_widths(net: MLP) -> list[int]:
     """Widths of the hidden layers."""
     return [layer.out_features for layer in net.layers if isinstance(layer, nn.Linear)][:-1]

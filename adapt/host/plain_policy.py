@@ -27,7 +27,7 @@ from ...skills.gaussian import Gaussian
 from ..bundle import Bundle, write_adapted
 from ..contract import Budget
 from .export import write_exported
-from .exported import Exported
+from .exported import Exported, add_prefix
 from .policy_state import make_plain_network, read_policy_state
 from .spaces import make_space
 
@@ -138,25 +138,25 @@ def write_plain_policy(
         BundleError: See `write_exported`.
     """
     contract = bundle.contract
-    assert bundle.kind.read_policy is not None, "the caller asks only kinds that have one"
-    facts, space = bundle.kind.read_policy(contract), make_space(contract, bundle.weights)
-    sizes = (space, contract.observation_dim, facts.hidden, facts.activation)
-    network = make_policy(*sizes) if facts.scale == "parameter" else make_plain_network(*sizes)
+    settings, space = bundle.kind.read_policy(contract), make_space(contract, bundle.weights)
+    assert settings is not None, "the caller asks only kinds that have one"
+    sizes = (space, contract.observation_dim, settings.hidden, settings.activation)
+    network = make_policy(*sizes) if settings.scale == "parameter" else make_plain_network(*sizes)
     policy: Policy | ResidualPolicy = network
-    if facts.scale == "output":
+    if settings.scale == "output":
         policy = OutputScalePolicy(network, ActionCode(space))
-    elif facts.scale == "residual":
+    elif settings.scale == "residual":
         policy = ResidualPolicy(network, space)
     theta = {name: torch.from_numpy(np.array(value)) for name, value in params.items()}
-    agent = _FixedAgent(policy, theta, space, greedy=facts.greedy)
+    agent = _FixedAgent(policy, theta, space, greedy=settings.greedy)
 
     def read_state(_: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
-        return read_policy_state(network, agent.params, space.normalise(seen.observation), seen)
+        return read_policy_state(network, agent.params, space, seen)
 
     exported = Exported(
         kind="policy",
-        learner={**asdict(facts), "hidden": list(facts.hidden)},
-        weights={f"policy.{name}": value for name, value in theta.items()},
+        learner=asdict(settings),
+        weights=add_prefix("policy.", theta),
         agent=agent,
         space=space,
         read_state=read_state,
@@ -188,7 +188,7 @@ def write_task_policy(
     Raises:
         BundleError: See `write_exported`.
     """
-    if bundle.kind.read_policy is None or bundle.task:
+    if bundle.kind.policy is None or bundle.task:
         return write_adapted(path, bundle, agent.state(), row, provenance)
     params = {name: value[row] for name, value in agent.params.items()}
     return write_plain_policy(path, bundle, params, provenance)

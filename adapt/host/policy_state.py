@@ -16,17 +16,18 @@ from ...meta.space import ActionSpace
 
 
 def read_policy_state(
-    policy: MlpPolicy, params: Params, observation: Tensor, seen: Seen, z: Tensor | None = None
+    policy: MlpPolicy, params: Params, space: ActionSpace, seen: Seen, z: Tensor | None = None
 ) -> dict[str, Tensor]:
     """`params.*` (R, ...) and the outputs (R, U) at the last observation, which is zero in rows that had ended.
 
     Args:
         policy: Of inputs O, or [O, z].
         params: Of every row, (R, ...).
-        observation: Of the rows that ran, (r, O), normalised.
-        seen: Which rows these are.
+        space: What is chosen.
+        seen: Of the rows that ran.
         z: Of every row, (R, .), where the policy reads one.
     """
+    observation = space.normalise(seen.observation)
     table = observation.new_zeros(len(params["layers.0.bias"]), observation.shape[-1])
     table[torch.from_numpy(seen.rows)] = observation
     table = table if z is None else torch.cat((table, z), dim=-1)
@@ -35,13 +36,10 @@ def read_policy_state(
     return {f"params.{name}": value for name, value in params.items()} | {"output": output[:, 0]}
 
 
-def read_plain_outputs(
-    space: ActionSpace, hidden: tuple[int, ...], params: Params, seen: Seen, activation: str = "relu"
-) -> dict[str, Tensor]:
+def read_plain_outputs(space: ActionSpace, hidden: tuple[int, ...], params: Params, seen: Seen) -> dict[str, Tensor]:
     """As `read_policy_state`, of policies whose output is a whole distribution or a correction of one."""
-    observation = space.normalise(seen.observation)
-    network = make_plain_network(space, observation.shape[-1], hidden, activation)
-    return read_policy_state(network, dict(params), observation, seen)
+    network = make_plain_network(space, seen.observation.shape[-1], hidden, "relu")
+    return read_policy_state(network, params, space, seen)
 
 
 def make_plain_network(space: ActionSpace, inputs: int, hidden: tuple[int, ...], activation: str) -> MlpPolicy:

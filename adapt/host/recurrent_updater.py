@@ -8,33 +8,25 @@ from ...meta.adaptive import AdaptiveAgent
 from ...meta.collect import Seen
 from ...meta.memory.recurrent_updater_agent import RecurrentUpdaterAgent
 from ...meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
-from .exported import Exported
+from ..agents.recurrent_updater import RecurrentUpdaterSettings
+from .exported import Exported, add_prefix, write_settings
 from .policy_state import read_policy_state
 
 
 def export_recurrent_updater(learner: RecurrentUpdaterLearner) -> Exported:
     """First policy and recurrent network."""
-    policy, updater = learner.policy, learner.updater
+    policy = learner.policy
 
     def read_state(agent: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
         assert isinstance(agent, RecurrentUpdaterAgent)
         tensors, _ = agent.state()
-        acted = read_policy_state(policy, agent.params, learner.space.normalise(seen.observation), seen)
+        acted = read_policy_state(policy, agent.params, learner.space, seen)
         return acted | {name: tensors[f"memory.{name}"] for name in ("hidden", "coefficient")}
 
     return Exported(
         kind="recurrent-updater",
-        learner={
-            "hidden": list(policy.hidden),
-            "activation": policy.activation,
-            "embedding": updater.embedding,
-            "memory": updater.memory,
-            "rank": updater.rank,
-        },
-        weights={
-            **{f"policy.{name}": value for name, value in learner.first.items()},
-            **{f"phi.{name}": value for name, value in learner.phi.items()},
-        },
+        learner=write_settings(RecurrentUpdaterSettings, learner.config, policy),
+        weights={**add_prefix("policy.", learner.first), **add_prefix("phi.", learner.phi)},
         agent=learner.agent(rollouts=1),
         space=learner.space,
         read_state=read_state,

@@ -10,7 +10,8 @@ from ...meta.adaptive import AdaptiveAgent
 from ...meta.collect import Seen
 from ...meta.memory.rl2_agent import MEMORY
 from ...meta.memory.rl2_learner import Rl2Learner
-from .exported import Exported
+from ..agents.rl2 import Rl2Settings
+from .exported import Exported, write_settings
 
 
 def export_rl2(learner: Rl2Learner, *, greedy: bool) -> Exported:
@@ -25,12 +26,7 @@ def export_rl2(learner: Rl2Learner, *, greedy: bool) -> Exported:
 
     return Exported(
         kind="rl2",
-        learner={
-            "hidden": network.hidden,
-            "slots": learner.config.slots,
-            "slot_content": learner.config.slot_content,
-            "greedy": greedy,
-        },
+        learner=write_settings(Rl2Settings, learner.config, hidden=network.hidden, greedy=greedy),
         weights={
             f"{name}.{key}": value
             for name, part in parts.items()

@@ -5,14 +5,12 @@ Axes: R rows, O observation, E embedding, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...errors import BundleError, ConfigError
 from ...meta.adaptive import AdaptiveAgent
 from ...meta.baselines.config import SacConfig, TaskSacConfig
 from ...meta.baselines.sac_agent import SacAgent
@@ -26,11 +24,10 @@ from ...meta.inference.pearl_learner import PearlLearner
 from ...meta.policy import Params
 from ...meta.space import ActionSpace
 from ...meta.state import named_part
-from ..agents.pearl import read_pearl
-from ..agents.pearl_ft import read_pearl_ft, shorten_pearl_ft
-from ..agents.sac import read_sac, shorten_sac
+from ..agents.pearl_ft import PearlFtSettings, shorten_pearl_ft
+from ..agents.sac import SacSettings, shorten_sac
 from ..contract import BundleContract
-from .exported import Exported
+from .exported import Exported, add_prefix, make_config, write_settings
 from .pearl import export_pearl, read_belief
 from .policy_state import read_plain_outputs
 from .step_seeded import StepSeeded
@@ -39,18 +36,9 @@ SEED = 0
 """Of generators whose draws nobody sees: of weights that are overwritten, and of noise that a host never draws."""
 
 
-def make_task_config(contract: BundleContract) -> TaskSacConfig:
-    """The configuration of SAC in one row.
-
-    Raises:
-        BundleError: The facts are none that SAC can have.
-    """
-    facts = asdict(read_sac(contract))
-    steps = {name: facts.pop(name) for name in ("updates", "replay")}
-    try:
-        return TaskSacConfig(sac=SacConfig(**facts), **steps)
-    except ConfigError as error:
-        raise BundleError(f"bundle.json learner: {error}") from error
+def make_task_config(settings: SacSettings) -> TaskSacConfig:
+    """The configuration of SAC in one row; see `make_config` for errors."""
+    return make_config(TaskSacConfig, settings, sac=make_config(SacConfig, settings))
 
 
 def make_networks(
@@ -67,54 +55,42 @@ def begin_with(agent: SacAgent, first: SacNetworks) -> StepSeeded:
     """The agent, but that every task begins with copies of these networks."""
 
     def begin(rows: int) -> dict[str, Tensor]:
-        return {f"sac.networks.{name}": value for name, value in first.for_tasks(rows).state_dict().items()}
+        return add_prefix("sac.networks.", first.for_tasks(rows).state_dict())
 
     return StepSeeded(agent, begin)
 
 
-def make_sac_agent(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> AdaptiveAgent:
-    """See `host.Host.make_agent`.
-
-    Raises:
-        BundleError: The facts are none that SAC can have.
-    """
-    config = make_task_config(contract)
+def make_sac_agent(
+    contract: BundleContract, settings: SacSettings, weights: dict[str, Tensor], space: ActionSpace
+) -> AdaptiveAgent:
+    """See `Host.make_agent`."""
+    config = make_task_config(settings)
     first = make_networks(space, contract.observation_dim, config.sac, weights)
     return begin_with(SacAgent(space, contract.observation_dim, config), first)
 
 
-def make_pearl_ft_agent(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> AdaptiveAgent:
-    """See `host.Host.make_agent`.
-
-    Raises:
-        BundleError: The facts are none that PEARL with fine-tuning can have.
-    """
-    parts, dim = read_pearl_ft(contract), contract.observation_dim
-    facts, config = read_pearl(parts.pearl), make_task_config(parts.sac)
-    try:
-        pearl = PearlConfig(
-            embedding_dim=facts.embedding_dim,
-            encoder_hidden=facts.encoder_hidden,
-            next_observation=facts.next_observation,
-        )
-    except ConfigError as error:
-        raise BundleError(f"bundle.json learner: {error}") from error
-    first = make_networks(space, dim, config.sac, weights, facts.embedding_dim)
+def make_pearl_ft_agent(
+    contract: BundleContract, settings: PearlFtSettings, weights: dict[str, Tensor], space: ActionSpace
+) -> AdaptiveAgent:
+    """See `Host.make_agent`."""
+    dim, config = contract.observation_dim, make_task_config(settings.sac)
+    pearl = make_config(PearlConfig, settings.pearl, prior_episodes=1)  # the agent is told how many there are
+    first = make_networks(space, dim, config.sac, weights, pearl.embedding_dim)
     networks = PearlNetworks(space, dim, pearl, first.policy, torch.Generator().manual_seed(SEED))
     networks.encoder.load_state_dict(named_part(weights, "encoder."))
     inferring = PearlAgent(
         networks,
         space,
         torch.Generator().manual_seed(SEED),
-        prior_episodes=facts.prior_episodes,
-        greedy=facts.greedy,
+        prior_episodes=settings.pearl.prior_episodes,
+        greedy=settings.pearl.greedy,
     )
-    agent = FineTunedPearlAgent(inferring, first, space, dim, config, inference_episodes=parts.own.inference_episodes)
+    agent = FineTunedPearlAgent(inferring, first, space, dim, config, inference_episodes=settings.inference_episodes)
     return StepSeeded(agent)
 
 
 def read_sac_params(agent: AdaptiveAgent) -> Params:
-    """See `host.Host.read_params`: the policy of every row; none where PEARL still infers."""
+    """See `Host.read_params`: the policy of every row; none where PEARL still infers."""
     tensors, facts = agent.state()
     if "pearl" in facts and not _updates(facts):
         return {}
@@ -149,15 +125,15 @@ def export_sac(learner: SacLearner) -> Exported:
     space, config = learner.space, learner.config
     dim = learner.robot.spec.observation.shape[0]
     first = SacNetworks(space, dim, config.sac.hidden, torch.Generator().manual_seed(SEED))
-    facts = _sac_facts(config, config.sac.hidden)
-    agent = SacAgent(space, dim, replace(config, rollouts=1, updates=shorten_sac(facts)["updates"]))
+    settings = write_settings(SacSettings, config, config.sac)
+    agent = SacAgent(space, dim, replace(config, rollouts=1, updates=shorten_sac(settings)["updates"]))
 
     def read_state(acting: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
         return _read_policy(acting, seen, space, config.sac.hidden)
 
     return Exported(
         kind="sac",
-        learner=facts,
+        learner=settings,
         weights=first.state_dict(),
         agent=begin_with(agent, first),
         space=space,
@@ -180,12 +156,12 @@ def export_pearl_ft(
     """
     pearl = export_pearl(learner, prior_episodes=prior_episodes, greedy=greedy)
     space, hidden = learner.space, learner.config.sac.hidden
-    facts = {
+    settings = {
         "inference_episodes": inference_episodes,
         "pearl": pearl.learner,
-        "sac": _sac_facts(fine_tuning, hidden),
+        "sac": write_settings(SacSettings, fine_tuning, fine_tuning.sac, hidden=hidden),
     }
-    trial = shorten_pearl_ft(facts)
+    trial = shorten_pearl_ft(settings)
     agent = learner.fine_tuned_agent(
         replace(fine_tuning, updates=trial["sac"]["updates"]),
         inference_episodes=trial["inference_episodes"],
@@ -199,7 +175,7 @@ def export_pearl_ft(
 
     return Exported(
         kind="pearl-ft",
-        learner=facts,
+        learner=settings,
         weights={**pearl.weights, **learner.sac.state_dict()},
         agent=StepSeeded(agent),
         space=space,
@@ -207,14 +183,7 @@ def export_pearl_ft(
     )
 
 
-def _sac_facts(config: TaskSacConfig, hidden: tuple[int, ...]) -> dict[str, Any]:
-    """The settings, with the widths that the networks have."""
-    return {**asdict(config.sac), "hidden": list(hidden), "updates": config.updates, "replay": config.replay}
-
-
 def _read_policy(agent: AdaptiveAgent, seen: Seen, space: ActionSpace, hidden: tuple[int, ...]) -> dict[str, Tensor]:
     """`params.*` and outputs of every row's policy; nothing where there is none yet."""
-    params: Mapping[str, Tensor] = read_sac_params(agent)
-    if not params:
-        return {}
-    return read_plain_outputs(space, hidden, dict(params), seen)
+    params = read_sac_params(agent)
+    return read_plain_outputs(space, hidden, params, seen) if params else {}

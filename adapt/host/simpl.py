@@ -6,19 +6,19 @@ Axes: R rows, E task embedding.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, fields
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...errors import BundleError, ConfigError, RunError
+from ...errors import RunError
 from ...meta.adaptive import AdaptiveAgent
 from ...meta.collect import Episodes, Seen
 from ...meta.policy import Params
 from ...meta.simpl.adaptive_agent import SimplAdaptiveAgent
 from ...meta.simpl.agent import SimplAgent
-from ...meta.simpl.config import EncoderName, FinetuneConfig, SimplConfig, SpirlConfig
+from ...meta.simpl.config import FinetuneConfig, SimplConfig, SpirlConfig
 from ...meta.simpl.deployment import DeploymentConfig
 from ...meta.simpl.finetune import Finetuner
 from ...meta.simpl.learner import SimplLearner
@@ -28,84 +28,70 @@ from ...meta.simpl.task_tuners import TaskTuners
 from ...meta.space import ActionSpace
 from ...meta.state import named_part
 from ...skills.network import MLP
-from ..agents.simpl import SimplRowAgent, read_simpl, shorten_simpl
-from ..agents.spirl import FinetuneSettings, read_spirl, shorten_finetune
+from ..agents.simpl import SIMPL, SimplRowAgent, SimplSettings, shorten_simpl
+from ..agents.spirl import ResidualSettings, shorten_finetune
 from ..bundle import Bundle
 from ..contract import BundleContract
 from ..golden_trial import DECISIONS
-from .exported import Exported
+from ..settings import read_settings
+from .exported import Exported, make_config, write_settings
 from .policy_state import read_plain_outputs
 from .spaces import make_space
 from .torch_rows import to_episodes
 
 
-def make_finetune_config(facts: FinetuneSettings) -> FinetuneConfig:
-    """The configuration of fine-tuning.
-
-    Raises:
-        BundleError: The facts are none that it can have.
-    """
-    try:
-        return FinetuneConfig(**asdict(facts))
-    except ConfigError as error:
-        raise BundleError(f"bundle.json learner: {error}") from error
-
-
 def make_simpl_networks(bundle: Bundle) -> SimplAgent:
     """The networks of a bundle of SiMPL as they were meta-trained, frozen, on the CPU."""
-    contract, facts = bundle.contract, read_simpl(bundle.contract)
-    config = SimplConfig(
-        embedding_dim=facts.embedding_dim,
-        hidden=facts.hidden,
-        encoder=cast(EncoderName, facts.encoder),
-        encoder_hidden=facts.encoder_hidden,
-    )
+    contract = bundle.contract
+    config = make_config(SimplConfig, SIMPL.read(contract))
     networks = SimplAgent(make_space(contract, bundle.weights), contract.observation_dim, config, torch.Generator())
     weights = {name: torch.tensor(value) for name, value in bundle.weights.items() if not name.startswith("space.")}
-    targets = {f"target_{name}": value for name, value in weights.items() if name.startswith("critic.")}
-    networks.load_state_dict(weights | targets)
+    networks.load_state_dict(_add_targets(weights))
     return networks.requires_grad_(False)
+
+
+def _add_targets(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Target critics begin as the critics."""
+    return weights | {f"target_{name}": value for name, value in weights.items() if name.startswith("critic.")}
 
 
 def export_again(bundle: Bundle) -> Exported:
     """A bundle of SiMPL as it would be exported today; for those of version 1, which hold no golden trial."""
-    facts = asdict(read_simpl(bundle.contract))
-    settings = {field.name: facts[field.name] for field in fields(DeploymentConfig)}
-    deployment = DeploymentConfig(**{**settings, "finetune": FinetuneConfig(**settings["finetune"])})
-    networks, config = make_simpl_networks(bundle), SimplConfig(**{name: facts[name] for name in _NETWORKS})
-    return export_simpl_networks(networks, config, facts["multiplier"], deployment, greedy=facts["greedy"])
+    settings = SIMPL.read(bundle.contract)
+    networks, config = make_simpl_networks(bundle), make_config(SimplConfig, settings)
+    return export_simpl_networks(
+        networks, config, settings.multiplier, _make_deployment(settings), greedy=settings.greedy
+    )
 
 
-_NETWORKS = ("embedding_dim", "hidden", "encoder", "encoder_hidden")
+def _make_deployment(settings: SimplSettings) -> DeploymentConfig:
+    return make_config(DeploymentConfig, settings, finetune=make_config(FinetuneConfig, settings.finetune))
 
 
 class SimplHost:
     """The fine-tuners of SiMPL's rows; the numpy agent says when a row begins, and with which embedding."""
 
-    def __init__(self, contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> None:
-        """Of a bundle's weights.
-
-        Raises:
-            BundleError: The facts are none that SiMPL can have.
-        """
-        facts = read_simpl(contract)
+    def __init__(
+        self, contract: BundleContract, settings: SimplSettings, weights: dict[str, Tensor], space: ActionSpace
+    ) -> None:
+        """See `Host.make_agent`."""
         self.space = space
         """What is chosen."""
-        self.learn_from_exploration = facts.learn_from_exploration
+        self.learn_from_exploration = settings.learn_from_exploration
         """New fine-tuners also learn from the explored episodes."""
         generator = torch.Generator().manual_seed(0)  # of weights that are overwritten
-        observation, latent, width = contract.observation_dim, space.latent_dim, facts.embedding_dim
-        policy = MLP((observation + width, *facts.hidden, 2 * latent), generator=generator)
-        critic = StackedMLP(2, (observation + latent + width, *facts.hidden, 1), generator)
+        observation, latent, width = contract.observation_dim, space.latent_dim, settings.embedding_dim
+        policy = MLP((observation + width, *settings.hidden, 2 * latent), generator=generator)
+        critic = StackedMLP(2, (observation + latent + width, *settings.hidden, 1), generator)
         policy.load_state_dict(named_part(weights, "policy."))
         critic.load_state_dict(named_part(weights, "critic."))
         self._device = weights["policy.layers.0.bias"].device
 
         def start(tuner: Finetuner) -> None:
-            tuner.start_from(policy, critic, facts.multiplier)
+            tuner.start_from(policy, critic, settings.multiplier)
 
-        config = make_finetune_config(facts.finetune)
-        self.tuners = TaskTuners(space, observation, facts.hidden, config, start=start, seed=facts.seed)
+        config = make_config(FinetuneConfig, settings.finetune)
+        self.tuners = TaskTuners(space, observation, settings.hidden, config, start=start, seed=settings.seed)
         """By row."""
 
     def begin_task(self, rows: int) -> None:
@@ -145,23 +131,14 @@ class SimplHost:
             raise RunError(f"SiMPL on a host: expected a whole state, got {error}; begin the task again") from error
 
 
-def make_simpl_host(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> SimplHost:
-    """See `host.Host.make_agent`.
-
-    Raises:
-        BundleError: The facts are none that SiMPL can have.
-    """
-    return SimplHost(contract, weights, space)
-
-
 def observe_simpl(host: SimplHost, acting: SimplRowAgent, episodes: Episodes) -> None:
-    """See `host.Host.observe`."""
+    """See `Host.observe`."""
     host.observe(episodes)
     host.begin(acting, episodes.latent.shape[1])
 
 
 def read_tuned_params(host: SimplHost) -> Params:
-    """See `host.Host.read_params`: policies of the rows that have their own, zeros elsewhere, and which have one."""
+    """See `Host.read_params`: policies of the rows that have their own, zeros elsewhere, and which have one."""
     tuners = host.tuners.tuners
     own = {row: fold_task_embedding(tuner) for row, tuner in enumerate(tuners) if tuner is not None}
     if not own:
@@ -174,17 +151,14 @@ def read_tuned_params(host: SimplHost) -> Params:
     return params | {"tuned": torch.tensor([float(row in own) for row in range(len(tuners))])}
 
 
-def make_spirl_host(contract: BundleContract, weights: dict[str, Tensor], space: ActionSpace) -> SpirlAgent:
-    """See `host.Host.make_agent`.
-
-    Raises:
-        BundleError: The facts are none that SPiRL can have.
-    """
-    facts = read_spirl(contract)
-    config = SpirlConfig(hidden=facts.hidden, finetune=make_finetune_config(facts.finetune))
+def make_spirl_host(
+    contract: BundleContract, settings: ResidualSettings, weights: dict[str, Tensor], space: ActionSpace
+) -> SpirlAgent:
+    """See `Host.make_agent`."""
+    config = make_config(SpirlConfig, settings, finetune=make_config(FinetuneConfig, settings.finetune))
     decisions = max(math.ceil(contract.robot.episode_steps / space.horizon), DECISIONS)
     device = weights["policy.layers.0.bias"].device
-    return make_spirl_agent(space, contract.observation_dim, decisions, config, weights, facts.seed, device)
+    return make_spirl_agent(space, contract.observation_dim, decisions, config, weights, settings.seed, device)
 
 
 def make_spirl_agent(
@@ -201,13 +175,13 @@ def make_spirl_agent(
     """An agent whose tasks all begin with these weights, `policy.*` and `critic.*`."""
     nothing = torch.zeros(0, device=device)
     drawn = Finetuner(space, observation_dim, 1, nothing, config.hidden, config.finetune, seed).state_dict()
-    targets = {f"target_{name}": value for name, value in weights.items() if name.startswith("critic.")}
-    first = {name: (weights | targets).get(name, value).clone() for name, value in drawn.items()}
+    given = _add_targets(weights)
+    first = {name: given.get(name, value).clone() for name, value in drawn.items()}
     return SpirlAgent(space, observation_dim, decisions, config, first=first, greedy=greedy, seed=seed, device=device)
 
 
 def read_own_params(agent: SpirlAgent) -> Params:
-    """See `host.Host.read_params`."""
+    """See `Host.read_params`."""
     own = [fold_task_embedding(tuner) for tuner in agent.tuners if tuner is not None]
     return {name: torch.stack([params[name] for params in own]) for name in own[0]}
 
@@ -255,19 +229,16 @@ def export_simpl_networks(
     """
     deployment = DeploymentConfig() if deployment is None else deployment
     deployment.require_reward_head(config)
-    learner: dict[str, Any] = {
-        "embedding_dim": networks.embedding_dim,
-        "hidden": list(config.hidden),
-        "encoder": config.encoder,
-        "encoder_hidden": config.encoder_hidden,
-        "multiplier": multiplier,
-        "greedy": greedy,
-        "seed": 0,
-        **asdict(deployment),
-    }
-    short = shorten_simpl(learner)
-    settings = {field.name: short[field.name] for field in fields(DeploymentConfig)}
-    trial = DeploymentConfig(**{**settings, "finetune": FinetuneConfig(**settings["finetune"])})
+    learner = write_settings(
+        SimplSettings,
+        config,
+        deployment,
+        embedding_dim=networks.embedding_dim,
+        multiplier=multiplier,
+        greedy=greedy,
+        seed=0,
+    )
+    trial = _make_deployment(read_settings(SimplSettings, shorten_simpl(learner), "export"))
     agent = SimplAdaptiveAgent(networks, trial, multiplier=multiplier, greedy=greedy)
 
     def read_state(acting: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
@@ -297,20 +268,18 @@ def export_spirl(learner: SpirlLearner, *, greedy: bool = False) -> Exported:
     nothing, cpu = torch.zeros(0), torch.device("cpu")
     first = Finetuner(space, dim, 1, nothing, config.hidden, config.finetune, 0).state_dict()
     weights = {name: value for name, value in first.items() if name.startswith(("policy.", "critic."))}
-    facts = {"hidden": list(config.hidden), "greedy": greedy, "seed": 0, "finetune": asdict(config.finetune)}
-    short = type(config)(hidden=config.hidden, finetune=FinetuneConfig(**shorten_finetune(facts)["finetune"]))
+    settings = write_settings(ResidualSettings, config, greedy=greedy, seed=0)
+    short = replace(config, finetune=FinetuneConfig(**shorten_finetune(settings)["finetune"]))
     decisions = max(learner.decisions, DECISIONS)
     agent = make_spirl_agent(space, dim, decisions, short, weights, 0, cpu, greedy=greedy)
 
     def read_state(acting: AdaptiveAgent, seen: Seen) -> dict[str, Tensor]:
         assert isinstance(acting, SpirlAgent)
-        own = [fold_task_embedding(tuner) for tuner in acting.tuners if tuner is not None]
-        params = {name: torch.stack([one[name] for one in own]) for name in own[0]}
-        return read_plain_outputs(space, config.hidden, params, seen)
+        return read_plain_outputs(space, config.hidden, read_own_params(acting), seen)
 
     return Exported(
         kind="spirl",
-        learner=facts,
+        learner=settings,
         weights=weights,
         agent=agent,
         space=space,

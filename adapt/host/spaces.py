@@ -20,7 +20,7 @@ from ..spaces import SpaceSettings
 
 
 def export_space(space: ActionSpace) -> tuple[SpaceSettings, dict[str, Tensor]]:
-    """The facts and weights of an action space.
+    """The settings and weights of an action space.
 
     Raises:
         BundleError: It is none of those that a bundle can hold.
@@ -48,10 +48,10 @@ def _export_skills(space: SkillSpace) -> tuple[SpaceSettings, dict[str, Tensor]]
         layers = [layer for layer in net.layers if isinstance(layer, nn.Linear)]
         sizes[name] = (layers[0].in_features, *(layer.out_features for layer in layers))
         weights |= {f"space.{name}.{key}": value for key, value in net.state_dict().items()}
-    facts = SpaceSettings(
+    settings = SpaceSettings(
         name="skill", horizon=space.horizon, latent_dim=space.latent_dim, prior=sizes["prior"], decoder=sizes["decoder"]
     )
-    return facts, weights
+    return settings, weights
 
 
 def to_arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
@@ -64,23 +64,23 @@ def to_arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
 
 def make_space(contract: BundleContract, weights: Weights, device: torch.device | None = None) -> ActionSpace:
     """The action space of a bundle in torch; on the CPU without a device."""
-    facts, robot = contract.space, contract.robot
-    if facts.name == "choice":
+    settings, robot = contract.space, contract.robot
+    if settings.name == "choice":
         return ChoiceSpace(robot)
-    if facts.name == "unit":
+    if settings.name == "unit":
         return UnitSpace(robot)
     tensors = {
         name.removeprefix("space."): torch.tensor(value, device=device)
         for name, value in weights.items()
         if name.startswith("space.")
     }
-    if facts.name == "raw":
+    if settings.name == "raw":
         return RawSpace(robot, tensors["mean"], tensors["std"])
     config = SkillConfig(
-        skill_horizon=facts.horizon,
-        skill_dim=facts.latent_dim,
-        decoder_hidden=facts.decoder[1:-1],
-        prior_hidden=facts.prior[1:-1],
+        skill_horizon=settings.horizon,
+        skill_dim=settings.latent_dim,
+        decoder_hidden=settings.decoder[1:-1],
+        prior_hidden=settings.prior[1:-1],
     )
     model = SkillModel(contract.observation_dim, contract.action_dim, config)
     scale = {f"normaliser.{name}": tensors.pop(name) for name in ("mean", "std")}

@@ -15,13 +15,13 @@ from typing import Any
 import metaworld
 import numpy as np
 import torch
+from meta_world_agent import MetaWorldAgent
 from metaworld.evaluation import metalearning_evaluation
 
 from supple.adapt.bundle import load_bundle
 from supple.adapt.contract import Budget
 from supple.adapt.host.export import write_exported
 from supple.adapt.host.rl2 import export_rl2
-from supple.adapt.meta_world import MetaWorldAgent
 from supple.adapt.runtime_agent import RandomNoise
 from supple.meta.config import Trial
 from supple.meta.memory.config import Rl2Config

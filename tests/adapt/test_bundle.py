@@ -104,8 +104,11 @@ def test_any_changed_number_of_the_golden_trial_is_found(folder: Path, sealed: C
         ({"robot": {"name": "grid"}}, r"robot"),
         ({"learner": {"hidden": 7}}, r"learner: expected the field 'greedy'"),
         ({"learner": {"hidden": True, "greedy": False}}, r"learner.hidden: expected an integer, got True"),
-        ({"learner": {"hidden": 0, "greedy": False}}, r"learner.hidden: expected a positive number, got 0"),
-        ({"learner": {"hidden": 7, "greedy": False, "slots": -1}}, r"learner.slots: expected 0 or more, got -1"),
+        ({"learner": {"hidden": 0, "greedy": False}}, r"learner.hidden: expected a whole number from 1 .*, got 0"),
+        (
+            {"learner": {"hidden": 7, "greedy": False, "slots": -1}},
+            r"learner.slots: expected a whole number from 0 .*, got -1",
+        ),
         ({"learner": {"hidden": 7, "greedy": False, "slots": 2}}, r"tensors: expected"),
         ({"learner": {"hidden": 8, "greedy": False}}, r"expected 'gru.weight_ih_l0' of shape \(24, 17\)"),
         ({"space": {"name": "torque"}}, r"space: expected the field"),
@@ -138,7 +141,7 @@ def test_a_space_must_be_that_of_the_robot(folder: Path, sealed: Callable[..., N
         ({"name": "unit", "latent_dim": 2}, "latent_dim: expected 1, got 2"),
         ({"horizon": 3}, "1 and no networks without skills"),
         ({"name": "skill"}, "prior: expected 10 inputs and 2 outputs"),
-        ({"name": "torque"}, "one of choice, unit, raw, skill"),
+        ({"name": "torque"}, "name: expected choice or unit or raw or skill, got 'torque'"),
     ):
         (folder / "bundle.json").write_text(json.dumps(data | {"space": data["space"] | change}))
         sealed(folder)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supple.errors import SpecError
-from supple.robots.ant import ANT_DIRECTION, ANT_GOAL, Ant, AntBatch, draw_ant_goals, make_ant_tasks
-from supple.robots.mujoco_robots import load_gymnasium_model
+from supple.robots.ant import ANT_DIRECTION, ANT_GOAL, Ant, AntBatch, Ants, draw_ant_goals
+from supple.robots.locomotion import load_gymnasium_model
 from supple.robots.task import goals_of
 from supple.robots.testing import RobotContract
 
@@ -125,7 +125,7 @@ def test_wrong_goals_are_named() -> None:
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([ANT_DIRECTION, ANT_GOAL]))
 def test_goals_fit_the_robot_and_splits_are_disjoint(seed: int, variant: Ant) -> None:
-    tasks = make_ant_tasks(variant, 30, 10, seed)
+    tasks = Ants(variant=variant, num_train=30, num_test=10, task_seed=seed).tasks()
     assert not {task.goal for task in tasks.train} & {task.goal for task in tasks.test}
     goals = goals_of((*tasks.train, *tasks.test))
     assert AntBatch(variant, 40).reset(np.arange(40), goals, np.random.default_rng(0)).shape[0] == 40

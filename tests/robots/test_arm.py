@@ -12,12 +12,12 @@ from supple.robots.arm import (
     FRAME_SKIP,
     Arm,
     ArmBatch,
+    Arms,
     Dynamics,
     draw_arm_goals,
     draw_targets,
     hand_place,
     make_arm_model,
-    make_arm_tasks,
 )
 from supple.robots.task import goals_of
 from supple.robots.testing import RobotContract
@@ -164,7 +164,7 @@ def test_a_part_of_a_period_is_no_delay() -> None:
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from(VARIANTS))
 def test_goals_fit_the_robot_and_splits_are_disjoint(seed: int, variant: Arm) -> None:
-    tasks = make_arm_tasks(variant, 30, 10, seed)
+    tasks = Arms(variant=variant, num_train=30, num_test=10, task_seed=seed).tasks()
     assert not {task.goal for task in tasks.train} & {task.goal for task in tasks.test}
     goals = goals_of((*tasks.train, *tasks.test))
     assert np.isfinite(ArmBatch(variant, 40).reset(np.arange(40), goals, np.random.default_rng(0))).all()

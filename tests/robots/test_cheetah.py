@@ -17,9 +17,9 @@ from supple.robots.cheetah import (
     CHEETAH_VELOCITY_3,
     DIRECTIONS,
     CheetahBatch,
-    make_cheetah_velocity_tasks,
+    Cheetahs,
 )
-from supple.robots.mujoco_robots import load_gymnasium_model
+from supple.robots.locomotion import load_gymnasium_model
 from supple.robots.task import goals_of
 from supple.robots.testing import RobotContract
 
@@ -145,7 +145,7 @@ def test_diverged_physics_is_a_fault_and_a_reset_ends_it(tmp_path: Any, monkeypa
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([CHEETAH_VELOCITY, CHEETAH_VELOCITY_3]))
 def test_goal_velocities_are_uniform_and_fit_the_robot(seed: int, variant: Any) -> None:
-    tasks = make_cheetah_velocity_tasks(variant, 400, 20, seed)
+    tasks = Cheetahs(variant=variant, num_train=400, num_test=20, task_seed=seed).tasks()
     goals = goals_of(tasks.train)
     assert not {task.goal for task in tasks.train} & {task.goal for task in tasks.test}
     assert goals.min() >= 0.0

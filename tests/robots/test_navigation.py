@@ -10,8 +10,8 @@ from supple.robots.navigation import (
     SPARSE_SEMICIRCLE,
     Navigation,
     NavigationBatch,
+    PointNavigation,
     draw_navigation_goals,
-    make_navigation_tasks,
 )
 from supple.robots.testing import RobotContract
 
@@ -131,7 +131,7 @@ def test_published_numbers() -> None:
 
 def test_task_sets_fit_the_robot() -> None:
     for variant in VARIANTS:
-        tasks = make_navigation_tasks(variant, 80, 20, 0)
+        tasks = PointNavigation(variant=variant, num_train=80, num_test=20).tasks()
         assert (len(tasks.train), len(tasks.test)) == (80, 20)
         for task in (*tasks.train, *tasks.test):
             NavigationBatch(variant, 1).spec.goal.require_one(task.goal, "test")

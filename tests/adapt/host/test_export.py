@@ -370,6 +370,26 @@ def test_a_state_without_one_of_its_parts_is_refused(case: tuple[Bundle, Any, An
             agent.load_state({key: value for key, value in saved.items() if key != name})
 
 
+def test_a_state_that_is_refused_changes_nothing(case: tuple[Bundle, Any, Any]) -> None:
+    bundle, _, (_, robot, goals) = case
+    rng = np.random.default_rng(3)
+    agent = bundle.make_agent(RandomNoise(rng))
+    agent.begin_task(ROWS)
+    play(agent, robot, goals, rng, 1)
+    saved = agent.state()
+    other = bundle.make_agent(RandomNoise(rng))
+    other.begin_task(ROWS + 1)
+    wrong = other.state()
+    for name in saved:
+        if name in wrong and wrong[name].size:
+            with pytest.raises(RunError, match="expected"):
+                agent.load_state({**wrong, name: wrong[name][..., :-1] if wrong[name].ndim > 1 else wrong[name][None]})
+        now = agent.state()
+        assert now.keys() == saved.keys()
+        for part, value in saved.items():
+            np.testing.assert_array_equal(now[part], value, err_msg=part)
+
+
 def test_the_kinds_that_adapt_come_to_something(case: tuple[Bundle, Any, Any]) -> None:
     bundle, _, (_, robot, goals) = case
     agent = make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
@@ -386,13 +406,13 @@ def test_the_kinds_that_adapt_come_to_something(case: tuple[Bundle, Any, Any]) -
         play(agent, robot, goals, np.random.default_rng(1), 8)
     after = read_known()
     moved = [name for name, value in before.items() if not np.array_equal(value, after[name])]
-    assert bool(moved) == (bundle.kind.read_policy is not None or bundle.contract.kind in ("maesn", "mlsh"))
+    assert bool(moved) == (bundle.kind.policy is not None or bundle.contract.kind in ("maesn", "mlsh"))
 
 
 def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[Bundle, Any, Any], tmp_path: Path) -> None:
     bundle, _, (_, robot, goals) = case
     kind = bundle.contract.kind
-    if bundle.kind.read_policy is None:
+    if bundle.kind.policy is None:
         return
     agent: Any = make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
     agent.begin_task(ROWS)
@@ -408,7 +428,7 @@ def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[Bundle, Any, An
     acting: Any = bundle.make_agent(RandomNoise(np.random.default_rng(7)))
     acting.begin_task(1)
     own = {n: value[None] for n, value in params.items()} | ({"tuned": np.ones(1)} if kind == "simpl" else {})
-    (acting if bundle.kind.hosted else acting._acting).set_params(own)
+    acting.set_params(own)
     again = run_episode(robot, acting, goals[1:2], np.random.default_rng(8)).latent
     np.testing.assert_allclose(
         again, found.latent, **({"rtol": 1e-5, "atol": 1e-5} if kind == "simpl" else {"rtol": 0})
@@ -417,7 +437,7 @@ def test_the_policy_of_a_task_is_a_bundle_of_its_own(case: tuple[Bundle, Any, An
 
 def test_what_an_agent_knows_of_a_task_is_a_bundle_of_its_own(case: tuple[Bundle, Any, Any], tmp_path: Path) -> None:
     bundle, _, (_, robot, goals) = case
-    if bundle.kind.read_policy is not None:
+    if bundle.kind.policy is not None:
         return
     agent = make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
     agent.begin_task(ROWS)

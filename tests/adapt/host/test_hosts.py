@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from supple.adapt.agents.pearl_ft import read_pearl_ft
+from supple.adapt.agents.pearl_ft import PEARL_FT
 from supple.adapt.bundle import Bundle, load_bundle, write_bundle
 from supple.adapt.contract import Budget
 from supple.adapt.host.export import write_exported
@@ -224,8 +224,8 @@ def test_weights_that_do_not_act_are_checked_by_the_host(bundles: dict[str, Bund
         ("ppo", {"value": 1}, r"learner: expected only the fields .*, got 'value'"),
         ("sac", {"temperature": 0.0}, r"learner: SacConfig.temperature: expected a number above 0 .*, got 0.0"),
         ("sac", {"replay": 0}, r"learner: TaskSacConfig.replay: expected a whole number from 1 .*, got 0"),
-        ("pearl_ft", {"sac": None}, r"learner: expected an object, got None"),
-        ("pearl_ft", {"inference_episodes": 0}, r"inference_episodes: expected 1 or more, got 0"),
+        ("pearl_ft", {"sac": None}, r"learner.sac: expected an object, got None"),
+        ("pearl_ft", {"inference_episodes": 0}, r"inference_episodes: expected a whole number from 1 .*, got 0"),
         ("pearl_ft", {"greedy": True}, r"learner: expected only the fields .*, got 'greedy'"),
     ],
 )
@@ -246,8 +246,8 @@ def test_facts_that_no_learner_has_are_refused(
 def test_pearl_and_sac_have_one_policy(bundles: dict[str, Bundle]) -> None:
     contract = bundles["pearl_ft"].contract
     learner = {**contract.learner, "sac": {**contract.learner["sac"], "hidden": [6, 5]}}
-    with pytest.raises(BundleError, match=r"one policy for PEARL and SAC, got widths \(6, 4\) and \(6, 5\)"):
-        read_pearl_ft(replace(contract, learner=learner))
+    with pytest.raises(BundleError, match=r"sac.hidden: expected the widths of PEARL's policy, \(6, 4\), got \(6, 5\)"):
+        PEARL_FT.read(replace(contract, learner=learner))
 
 
 def test_a_fine_tuned_state_without_one_of_its_parts_is_refused(bundles: dict[str, Bundle]) -> None:

@@ -26,10 +26,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SpecError
-from ..robots.spec import RobotSpec
-from .networks import Array
-from .runtime_agent import RowEpisodes, RuntimeAgent, SeenRows
+from supple.adapt.networks import Array
+from supple.adapt.runtime_agent import RowEpisodes, RuntimeAgent, SeenRows
+from supple.errors import SpecError
+from supple.robots.spec import RobotSpec
 
 Double = NDArray[np.float64]
 _ROW = np.zeros(1, np.int64)

@@ -1,6 +1,8 @@
 """The loop of Meta-World's protocol is written here anew, with the calls in its order, for environments of a toy."""
 
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -10,7 +12,6 @@ import torch
 from gymnasium.spaces import Box
 
 from supple.adapt.host.torch_rows import TorchRowAgent
-from supple.adapt.meta_world import MetaWorldAgent
 from supple.adapt.runtime_agent import RowEpisodes, RuntimeAgent, SeenRows
 from supple.errors import SpecError
 from supple.meta.config import Trial
@@ -23,6 +24,8 @@ from supple.meta.trial import run_episodes
 from supple.robots.gymnasium_batch import GymnasiumBatch
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "meta_world"
+MetaWorldAgent: Any = runpy.run_path(str(EXAMPLE / "meta_world_agent.py"))["MetaWorldAgent"]
 STEPS = 4
 GOAL = ArraySpec("goal", (Axis("x", "m", -5.0, 5.0),))
 
