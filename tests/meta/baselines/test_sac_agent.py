@@ -141,7 +141,7 @@ def test_nothing_is_learned_from_nothing() -> None:
 
 
 def test_rows_that_do_not_fit_and_settings_that_are_none_are_refused() -> None:
-    with pytest.raises(ConfigError, match="SacAgent: expected a multiple of rollouts = 2 rows, got 3"):
+    with pytest.raises(ConfigError, match="SAC agent: expected a multiple of rollouts = 2 rows, got 3"):
         make_points().agent().begin_task(3)
     with pytest.raises(ConfigError, match=r"TaskSacConfig.updates: expected a whole number from 1 to .*, got 0"):
         TaskSacConfig(updates=0)

@@ -251,5 +251,5 @@ def test_too_few_rows_and_numbers_that_are_none_are_refused() -> None:
     with pytest.raises(TrainingFault, match=r"MLSH iteration 0: expected a finite master_loss_policy, got nan"):
         next(learner.train())
     agent = make_bandits().agent(rollouts=3)
-    with pytest.raises(ConfigError, match=r"MlshAgent: expected a multiple of rollouts = 3 rows, got 4"):
+    with pytest.raises(ConfigError, match=r"MLSH agent: expected a multiple of rollouts = 3 rows, got 4"):
         agent.begin_task(4)
