@@ -99,7 +99,8 @@ def test_seeds_are_runs_of_their_own_where_nothing_is_trained(choice: Any) -> No
     space = make_space("unit", robot.spec)
     returns = []
     for seed in (0, 0, 1):
-        agent = choice.make(space, robot, train, seed=seed, device="cpu").make_agent(1000)
+        learner = choice.make_learner(space, robot, train, seed=seed, device="cpu")
+        agent = choice.make_agent(learner, 1000)
         rng = np.random.default_rng(0)
         found = evaluate_agent(agent, robot, space, test, EvaluationConfig(), rng, device=torch.device("cpu"))
         returns.append(found.returns)

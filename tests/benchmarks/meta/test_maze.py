@@ -231,8 +231,7 @@ def test_the_first_policy_of_pearl_does_what_the_data_do_whatever_its_z_is(given
     choice = BcPearlSettings(config=config, cloning=cloning)
     robot = ROBOT.make(choice.rows(len(ROBOT.tasks().train)))
     space = make_space("raw", robot.spec, given["skills"])
-    made = choice.make(space, robot, goals_of(ROBOT.tasks().train), seed=0, device="cpu")
-    learner: Any = made.learner
+    learner: Any = choice.make_learner(space, robot, goals_of(ROBOT.tasks().train), seed=0, device="cpu")
     critic = {name: value.clone() for name, value in learner.sac.critic.state_dict().items()}
     said = choice.start(learner, given["play"])
     assert said.startswith("cloned the play data: -")  # nats of a density: a narrow one is above 1
@@ -250,7 +249,7 @@ def test_the_first_policy_of_maml_does_what_the_data_do(given: Inputs, space_nam
     choice = BcMamlSettings(config=MamlConfig(hidden=(16,), tasks=2, episodes=1), cloning=cloning)
     robot = ROBOT.make(choice.rows(len(ROBOT.tasks().train)))
     space = make_space(space_name, robot.spec, given["skills"])
-    learner: Any = choice.make(space, robot, goals_of(ROBOT.tasks().train), seed=0, device="cpu").learner
+    learner: Any = choice.make_learner(space, robot, goals_of(ROBOT.tasks().train), seed=0, device="cpu")
     choice.start(learner, given["play"])
     observation = torch.rand(50, 4, generator=torch.Generator().manual_seed(4)) * 8.0 + 1.0
     params = {name.removeprefix("policy."): value.detach() for name, value in learner.meta.items() if "policy" in name}
@@ -289,8 +288,8 @@ def test_every_cell_of_the_maze_can_be_made(tmp_path: Path) -> None:
         assert ("zarr" in make_train(config, 0).libraries) == ("bc-" in name)
         robot = config.robot.make(config.learner.rows(len(config.robot.tasks().train)))
         space = make_space(config.space, robot.spec, skills)
-        made = config.learner.make(space, robot, goals_of(config.robot.tasks().train), seed=0, device="cpu")
-        assert made.learner.space is space
+        learner = config.learner.make_learner(space, robot, goals_of(config.robot.tasks().train), seed=0, device="cpu")
+        assert learner.space is space
 
 
 def test_cells_that_read_nothing_have_nothing_more_in_their_keys() -> None:

@@ -18,8 +18,8 @@ def test_agents_are_made_as_the_choice_says() -> None:
     choice = MlshSettings(config=MlshConfig(groups=2, rollouts=3, hidden=(4,), iterations=5), rollouts=7)
     assert (choice.rows(2), choice.iterations) == (6, 5)
     robot, goals = MovementBandits().make(choice.rows(2)), goals_of(MovementBandits().tasks().train)
-    made = choice.make(ChoiceSpace(robot.spec), robot, goals, seed=0, device="cpu")
-    one, same, other = (made.make_agent(seed) for seed in (1, 1, 2))
+    learner = choice.make_learner(ChoiceSpace(robot.spec), robot, goals, seed=0, device="cpu")
+    one, same, other = (choice.make_agent(learner, seed) for seed in (1, 1, 2))
     assert isinstance(one, MlshAgent)
     assert one.rollouts == 7
     first = []

@@ -32,12 +32,12 @@ def test_a_learner_trains_on_the_arm_and_is_evaluated() -> None:
     choice = Rl2Settings(config=Rl2Config(trial=trial, trials=2, minibatch=2, iterations=1, hidden=4, epochs=1))
     robot = family.make(choice.rows(len(family.tasks().train)))
     space, tasks = make_space("unit", robot.spec), family.tasks()
-    made = choice.make(space, robot, goals_of(tasks.train), seed=0, device="cpu")
-    metrics = list(made.learner.train())
+    learner = choice.make_learner(space, robot, goals_of(tasks.train), seed=0, device="cpu")
+    metrics = list(learner.train())
     assert [int(one["environment_steps"]) for one in metrics] == [2 * 2 * 100]
     evaluation = EvaluationConfig(trial=trial, trials=2)
     found = evaluate_agent(
-        made.make_agent(0),
+        choice.make_agent(learner, 0),
         family.make(2 * evaluation.trials),
         space,
         goals_of(tasks.test),
