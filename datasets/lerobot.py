@@ -20,7 +20,7 @@ from ..errors import FormatError, SourceError
 from ..plain_files import list_plain_files
 from ..robots.spec import RobotSpec
 from ..strict_json import load_json, load_json_lines
-from .arrow_columns import describe_columns, read_schema, read_table, take_column
+from .arrow_columns import read_columns, read_table, take_column
 from .episode import Array, Reader, ReadOptions
 from .episode_groups import sort_naturally
 from .keyed import Column, KeyedReader, KeyedSource, Survey
@@ -127,7 +127,7 @@ class LeRobotDataset(KeyedSource):
             raise SourceError(f"{root}: expected Parquet files, got none; {_REMEDY}")
         found: dict[int, tuple[int, int, int]] = {}
         for number, file in enumerate(self._files):
-            columns = describe_columns(read_schema(file)[0])
+            columns = read_columns(file)[0]
             self._columns = self._columns or self._measure_lists(file, columns)
             for name in sorted({*columns, *self._columns}):
                 kinds = [one[name].dtype if name in one else "nothing" for one in (self._columns, columns)]
@@ -222,7 +222,7 @@ class LeRobotDataset(KeyedSource):
         elif folder.is_dir():
             for name in sort_naturally(list_plain_files(folder, SourceError)):
                 file = folder / name
-                columns = describe_columns(read_schema(file)[0])
+                columns = read_columns(file)[0]
                 if not {"episode_index", "length"} <= set(columns):
                     raise SourceError(
                         f"{file}: expected episode_index and length, got {', '.join(columns)[:200]}; {_REMEDY}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import SourceError
 from ..strict_json import load_json
-from .arrow_columns import describe_columns, read_schema, read_table, take_column
+from .arrow_columns import read_columns, read_table, take_column
 from .episode import Array
 from .episode_groups import sort_naturally
 from .keyed import Column, KeyedSource, Survey
@@ -42,8 +42,7 @@ class MinariArrow(KeyedSource):
         flags: list[list[Array]] = [[], []]
         lengths, short = [], []
         for file in self._files:
-            schema, rows = read_schema(file)
-            columns = describe_columns(schema, _INDEX)
+            columns, rows = read_columns(file, _INDEX)
             columns = {
                 name: Column(dtype=column.dtype, shape=column.shape, flaw="holds pictures")
                 if name in pictures

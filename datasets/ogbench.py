@@ -8,7 +8,9 @@ Arrays are read block by block out of the archive, whose members are streams: no
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -37,6 +39,8 @@ _DAMAGE = (
     OverflowError,
     MemoryError,
     SyntaxError,
+    zlib.error,
+    struct.error,
 )
 """What zipfile, zlib and numpy raise on damaged files; caught only around calls into them."""
 
@@ -201,7 +205,7 @@ class _Rows:
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self.stream = archive.open(f"{name}.npy")
         shape, _, self._dtype = _read_header(self.stream)
-        self._shape = shape[1:]
+        self._rows, self._shape = shape[0], shape[1:]
         self._row_bytes = int(np.prod(self._shape, dtype=object)) * self._dtype.itemsize
         self.row = 0
         """The next one."""
@@ -212,6 +216,8 @@ class _Rows:
         self.row = end
         wanted = (end - begin) * self._row_bytes
         data = self.stream.read(wanted)
+        if end == self._rows:
+            self.stream.read(1)  # the checksum of the member is compared at its end
         if len(data) != wanted:
             raise ValueError(f"{len(data)} of {wanted} bytes of rows {begin} to {end}")
         return np.frombuffer(data, self._dtype).reshape(end - begin, *self._shape)

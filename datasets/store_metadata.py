@@ -92,9 +92,7 @@ def _check_array(
     }
     for field, value in expected.items():
         if found.get(field) != value:
-            raise StoreError(
-                f"{file}: expected {field} {value}, got {str(found.get(field))[:80]}; {_REMEDY}"
-            )
+            raise StoreError(f"{file}: expected {field} {value}, got {str(found.get(field))[:80]}; {_REMEDY}")
     codecs = _list_codecs(found, file)
     chunks = -(-shape[0] // chunk_rows)
     names = [key for key in manifest.files if key.startswith(f"{name}/c.")]

@@ -7,7 +7,10 @@ says how an episode ended: all are truncated. UMI's recordings have no commands:
 
 from __future__ import annotations
 
+import struct
+import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +44,9 @@ _DAMAGE = (
     AttributeError,
     ArithmeticError,
     ImportError,
+    zlib.error,
+    struct.error,
+    SystemError,  # numcodecs, on a size below 0
 )
 """What zarr, numcodecs and zipfile raise on damaged files; caught only around calls into them."""
 
@@ -157,7 +163,8 @@ class ZarrReplay(KeyedSource):
         return ends
 
     def _list_arrays(self, root: zarr.Group) -> Iterator[tuple[str, zarr.Array[Any]]]:
-        with _typed(self.path):
+        with _typed(self.path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that are no arrays
             data = root[_DATA]
             names = sorted(data.array_keys()) if isinstance(data, zarr.Group) else []
         for name in names:

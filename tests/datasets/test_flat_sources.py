@@ -48,7 +48,9 @@ def test_a_recording_without_commands_asks_for_them(tmp_path: Path) -> None:
     root = zarr.open_group(LocalStore(path), zarr_format=2)
     del root["data/action"]
     root.create_array("data/robot0_eef_pos", data=np.zeros((20, 3), np.float32))
-    with pytest.raises(SourceError, match=r"expected arrays for the action, got robot0_eef_pos, state; choose with --action"):
+    with pytest.raises(
+        SourceError, match=r"expected arrays for the action, got robot0_eef_pos, state; choose with --action"
+    ):
         open_source(path, ReadOptions()).describe()
     reader = open_source(path, ReadOptions(action_keys=("robot0_eef_pos",)))
     assert reader.describe().schema.feature("action").shape == (3,)
@@ -114,5 +116,7 @@ def test_spirl_reads_what_its_mask_counts(tmp_path: Path) -> None:
     assert reader.describe().ignored["images"] == "holds arrays of shape (4, 4, 3), not one vector per step"
     with h5py.File(path / "rollout_3.h5", "a") as file:
         file["traj0/pad_mask"][0] = 0
-    with pytest.raises(SourceError, match=r"rollout_3\.h5: traj0/pad_mask: expected ones and then zeros, got a zero in row 0"):
+    with pytest.raises(
+        SourceError, match=r"rollout_3\.h5: traj0/pad_mask: expected ones and then zeros, got a zero in row 0"
+    ):
         open_source(path, ReadOptions()).describe()

@@ -199,7 +199,9 @@ def test_transposed_arrays_are_named(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["observations"], file["actions"] = np.zeros((4, 100)), np.zeros((2, 100))
         file["rewards"], file["terminals"] = np.zeros(100), np.zeros(100, np.bool_)
-    with pytest.raises(FormatError, match=r"got arrays that are transposed, \(4, 100\), as MATLAB and Julia write them"):
+    with pytest.raises(
+        FormatError, match=r"got arrays that are transposed, \(4, 100\), as MATLAB and Julia write them"
+    ):
         open_source(tmp_path / "a.h5", ReadOptions()).describe()
 
 
@@ -215,5 +217,7 @@ except ValueError:
 print([name for name in ("h5py", "zarr", "pyarrow", "numcodecs") if name in sys.modules])
 """
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.csv")], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "a.csv")], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -41,7 +41,9 @@ def test_the_names_of_the_file_and_the_units_of_the_caller_are_kept(make: Maker,
 def test_units_are_asked_for_and_never_guessed(make: Maker, tmp_path: Path) -> None:
     path = make(tmp_path, record())
     observation, action = open_source(path, ReadOptions()).describe().questions
-    assert observation.startswith("observation: expected a unit for each of the axes pan.pos, lift.pos, grip.pos, got none")
+    assert observation.startswith(
+        "observation: expected a unit for each of the axes pan.pos, lift.pos, grip.pos, got none"
+    )
     assert "--action-units" in action
     unknown = ReadOptions(observation_units=("unknown",), action_units=("unknown",))
     spec = open_source(path, unknown).describe()
@@ -102,9 +104,7 @@ def test_the_rate_is_compared_with_the_time_stamps(tmp_path: Path) -> None:
     assert open_source(path, UNITS).describe().notes == ()
     info = json.loads((path / "meta/info.json").read_text())
     (path / "meta/info.json").write_text(json.dumps({**info, "fps": 30}))
-    change_column(
-        path / "data/chunk-000/episode_000002.parquet", "timestamp", lambda rows: rows + 0.3 * (rows > 0.45)
-    )
+    change_column(path / "data/chunk-000/episode_000002.parquet", "timestamp", lambda rows: rows + 0.3 * (rows > 0.45))
     notes = open_source(path, UNITS).describe().notes
     assert notes[0] == "info.json says 30 frames per second, the time stamps are 0.1 s apart: trust neither"
     assert notes[1].startswith("1 steps last longer than 1.5 usual ones, the longest 0.4 s")

@@ -72,7 +72,11 @@ def test_nested_spaces_become_named_columns(layout: str, tmp_path: Path) -> None
 
 def test_of_a_goal_environment_only_the_observation_is_one(tmp_path: Path) -> None:
     space = spaces.Dict({"observation": box(2), "achieved_goal": box(1), "desired_goal": box(1)})
-    rows = {"observation": np.stack([STEPS, -STEPS], 1), "achieved_goal": STEPS[:, None], "desired_goal": STEPS[:, None]}
+    rows = {
+        "observation": np.stack([STEPS, -STEPS], 1),
+        "achieved_goal": STEPS[:, None],
+        "desired_goal": STEPS[:, None],
+    }
     path = write(tmp_path, "hdf5", space, rows)
     schema = open_source(path, ReadOptions()).describe().schema
     assert schema.feature("observation").shape == (2,)
@@ -106,7 +110,9 @@ def test_an_episode_without_its_last_observation_is_told_apart(tmp_path: Path) -
     assert [episode.length for episode in reader.episodes()] == [5, 3, 12]
     with h5py.File(path / "main_data.hdf5", "a") as file:
         file["episode_1/observations"].resize((2, 3))
-    with pytest.raises(SourceError, match=r"episode_1/observations: expected 4 rows, one more than rewards, or 3, got 2"):
+    with pytest.raises(
+        SourceError, match=r"episode_1/observations: expected 4 rows, one more than rewards, or 3, got 2"
+    ):
         open_source(path, ReadOptions()).describe()
 
 

@@ -99,7 +99,10 @@ IMPOSSIBLE: dict[str, Callable[[Path], None]] = {
     "lengths beyond the rows": change_index("length", [4, 1, 10**9]),
     "codec bomb": change_array(
         "steps/observation",
-        codecs=[{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "gzip", "configuration": {"level": 1}}],
+        codecs=[
+            {"name": "bytes", "configuration": {"endian": "little"}},
+            {"name": "gzip", "configuration": {"level": 1}},
+        ],
     ),
     "a sharded bomb": change_array(
         "steps/observation",
