@@ -2,8 +2,8 @@
 
 The bytes go into `<file>.part`, beside it the address and the server's validator (RFC 9110, sections 8.8, 13.1.5),
 so that a file that changed on the server is fetched anew and never glued to the old half. As a validator may lie, a
-resumed download asks for some bytes again and compares them, and a digest that the server (RFC 9530) or the caller gives
-decides. Nothing that came over https goes on over http.
+resumed download asks for some bytes again and compares them, and a digest that the server (RFC 9530) or the caller
+gives decides. Nothing that came over https goes on over http.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import urllib.request
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from email.message import Message as HTTPMessage
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO, BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -267,7 +267,8 @@ class _KeepsTransport(urllib.request.HTTPRedirectHandler):
         old, new = req.type, urlsplit(newurl).scheme
         if new not in ("http", "https") or (old == "https" and new == "http"):
             raise SourceError(
-                f"{req.full_url}: expected to go on over {old}, got a redirection to {newurl[:200]!r}; give the file's own "
+                f"{req.full_url}: expected to go on over {old}, got a redirection to {newurl[:200]!r}; give the "
+                f"file's own "
                 "address"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -289,7 +290,8 @@ def _require_digest(part: Path, url: str, digest: str, promised: str) -> None:
     if promised and digest != promised:
         part.unlink()
         raise SourceError(
-            f"{url}: expected a file of SHA-256 {promised}, got {digest}; it changed on the way or on the server: run the "
+            f"{url}: expected a file of SHA-256 {promised}, got {digest}; it changed on the way or on the server: "
+            f"run the "
             "command again"
         )
 
@@ -304,7 +306,8 @@ def _cache_path(url: str, cache_dir: Path) -> Path:
     plain = url.isascii() and url.isprintable() and " " not in url and len(url) <= _MOST_URL and port != 0
     if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
         raise SourceError(
-            f"{url!r:.200}: expected d4rl:<name> or an http or https address, got another; correct it, with %20 for spaces"
+            f"{url!r:.200}: expected d4rl:<name> or an http or https address, got another; correct it, with %20 for "
+            f"spaces"
         )
     name = re.sub(r"[^A-Za-z0-9._-]", "_", unquote(parts.path).rsplit("/", 1)[-1]).lstrip(".") or "download"
     return cache_dir / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"

@@ -2,8 +2,8 @@
 
 S. Park, K. Frans, B. Eysenbach, S. Levine, "OGBench: Benchmarking Offline Goal-Conditioned RL", ICLR 2025.
 `terminals` ends a recording, never a task: every episode is truncated. Its last row has an observation and no
-successor, so that its action means nothing; as in OGBench's own `load_dataset`, an episode has one step fewer than rows.
-Arrays are read block by block out of the archive, whose members are streams: nothing is unpacked as a whole.
+successor, so that its action means nothing; as in OGBench's own `load_dataset`, an episode has one step fewer than
+rows. Arrays are read block by block out of the archive, whose members are streams: nothing is unpacked as a whole.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ class OgbenchArchive(KeyedSource):
         if (self._lengths < 1).any():
             row = int(self._starts[np.flatnonzero(self._lengths < 1)[0]])
             raise SourceError(
-                f"{path}: terminals: expected at least two rows in an episode, as the last one has no successor, got an "
+                f"{path}: terminals: expected at least two rows in an episode, as the last one has no successor, got "
+                f"an "
                 f"episode of one, row {row}; remove it"
             )
         columns[_NEXT] = columns["observations"]
@@ -122,7 +123,8 @@ class OgbenchArchive(KeyedSource):
             following={"observations": _NEXT},
             hidden={"terminals": "the store keeps the ends of episodes itself"},
             notes=[
-                "the last row of each episode is only the observation behind its last action; its own action has no effect"
+                "the last row of each episode is only the observation behind its last action; its own action has no "
+                "effect"
             ],
         )
 

@@ -291,8 +291,11 @@ def test_hostile_headers_do_no_harm(headers: dict[str, str], site: Site, fetch: 
     try:
         assert fetch(site.url, attempts=2).read_bytes() == site.content
     except SourceError as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) < 1000
+        said = str(error)
+    else:
+        said = ""
+    assert "\n" not in said
+    assert len(said) < 1000
 
 
 @pytest.mark.parametrize(
@@ -311,10 +314,9 @@ def test_https_is_never_left(target: str) -> None:
 
 
 def test_a_redirection_to_a_file_is_refused(site: Site, fetch: Fetch) -> None:
-    site.statuses = []
     site.headers = {"Location": "file:///etc/hostname"}
     site.redirect = 302
-    with pytest.raises(SourceError, match=r"expected .*, got .*"):
+    with pytest.raises(SourceError, match=r"expected to go on over http, got a redirection to 'file:"):
         fetch(site.url, attempts=2)
 
 
@@ -334,7 +336,7 @@ def test_a_redirection_to_a_file_is_refused(site: Site, fetch: Fetch) -> None:
     ],
 )
 def test_hostile_addresses_are_refused(source: str, fetch: Fetch) -> None:
-    with pytest.raises(SourceError, match="expected .*address, got") as caught:
+    with pytest.raises(SourceError, match=r"expected .*address, got") as caught:
         fetch(source, attempts=1)
     assert str(caught.value).isprintable()
 
