@@ -253,8 +253,8 @@ class LeRobotDataset(KeyedSource):
         if name == _SUCCESS or not terminated.any():
             return terminated, []
         return terminated, [
-            f"{_DONE} ends {int(terminated.sum())} of {len(terminated)} episodes, which are taken as terminated; the file "
-            "does not say whether a task was solved or only the recording ended"
+            f"{_DONE} ends {int(terminated.sum())} of {len(terminated)} episodes, which are taken as terminated; the "
+            "file does not say whether a task was solved or only the recording ended"
         ]
 
     def _check_stamps(self, rate: float, usable: Sequence[str]) -> list[str]:
