@@ -276,6 +276,7 @@ def check_files(path: Path, manifest: Manifest) -> None:
             raise StoreError(f"{path / name}: expected {entry.bytes} bytes, got {size} bytes; ingest the source again")
         if tail != entry.tail is not None:
             raise StoreError(
-                f"{path / name}: expected a file that ends with {entry.tail}, got {tail}, another file or a changed one; "
+                f"{path / name}: expected a file that ends with {entry.tail}, got {tail}, another file or a changed "
+                f"one; "
                 "ingest the source again"
             )

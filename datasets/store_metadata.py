@@ -1,7 +1,7 @@
 """What the metadata of an episode store must say, compared before any library acts on it.
 
-All that a store's arrays can be follows from its schema, its number of steps and its number of episodes, so metadata that
-declare anything else are damaged or made up. They are read as text: no memory is taken for what they declare.
+All that a store's arrays can be follows from its schema, its number of steps and its number of episodes, so metadata
+that declare anything else are damaged or made up. They are read as text: no memory is taken for what they declare.
 Legend: N steps of all episodes, E episodes.
 """
 
@@ -120,7 +120,8 @@ def _list_codecs(found: dict[str, Any], file: Path) -> tuple[str, ...]:
     names: tuple[str, ...] = ()
     if isinstance(codecs, list) and all(isinstance(codec, dict) for codec in codecs):
         names = tuple(str(codec.get("name")) for codec in codecs)
-    plain = names in _CODECS and codecs[0].get("configuration", {}).get("endian", "little") == "little"
+    order = codecs[0].get("configuration", {"endian": "little"}) if isinstance(codecs, list) and names else None
+    plain = names in _CODECS and order in ({"endian": "little"}, {"endian": None}, {})
     if not plain or found.get("storage_transformers", []) != []:
         raise StoreError(f"{file}: expected the codecs bytes, crc32c and perhaps zstd, got others; {_REMEDY}")
     return names

@@ -1,4 +1,5 @@
-"""Every format: recognised, equal to what was written, the contract of a reader, options, and names for what is no format."""
+"""Every format: recognised, equal to what was written, the contract of a reader, options, and names for what is no
+format."""
 
 import dataclasses
 import json
