@@ -218,7 +218,7 @@ class Mapping(Bounded):
                     shape=() if scalar else (len(axes),),
                     axes=axes,
                     units=tuple(unit for part in parts for unit in part.units),
-                    role=cast(Role, role) or _ROLES.get(name, "other"),
+                    role=cast(Role, role) if role else _ROLES.get(name, "other"),
                 )
             )
         return features

@@ -33,7 +33,7 @@ _SPILL_BYTES = 2**24
 """Of one column, before it goes to the disk."""
 _FEW = 16
 """Messages for which a layout pays; below, `rosbags` decodes them one by one."""
-_TRIALS = 64
+_TRIALS = 16
 """Layouts that are made before that is asked."""
 MOST_DISORDER_NS = NS
 """A stamp that runs back further than this has been set anew, and no order can be made."""
@@ -244,8 +244,9 @@ class TopicReader:
                 left = self._take(layout, left, rows, messages, parts)
         misses = 0
         while len(left):
-            if (len(left) < _FEW and known) or misses > len(rows) // _FEW:
+            if (len(left) < _FEW and known) or misses > len(rows) // _FEW or not self._pays():
                 break
+            self._tried += 1
             try:
                 layout = Layout(self._types, self.topic.type, payloads[rows[left[0]]], self.topic.encoding)
             except (LayoutError, NotImplementedError):
