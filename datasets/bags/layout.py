@@ -77,14 +77,23 @@ class Layout:
             {"names": self._names, "formats": self._formats, "offsets": self._offsets, "itemsize": len(payload)}
         )
         self.size = len(payload)
-        self._fixed += range(self._base)  # the order of bytes is part of the layout
-        self._places = np.array(sorted(self._fixed), np.intp)
-        self._template = np.frombuffer(payload, np.uint8)[self._places]
+        places = np.array(sorted({*self._fixed, *range(self._base)}), np.intp)  # the order of bytes counts as well
+        cuts = np.flatnonzero(np.diff(places) > 1) + 1
+        self._runs = [slice(int(run[0]), int(run[-1]) + 1) for run in np.split(places, cuts) if len(run)]
+        self._template = np.frombuffer(payload, np.uint8)
 
     def select(self, messages: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         """Which messages have this layout, (n,), of messages (n, L) of its size."""
-        found: npt.NDArray[np.bool_] = (messages[:, self._places] == self._template).all(1)
+        if self._is_same(messages).all():  # the usual case, in one look
+            return np.ones(len(messages), np.bool_)
+        found = np.ones(len(messages), np.bool_)
+        for run in self._runs:
+            found &= (messages[:, run] == self._template[run]).all(1)
         return found
+
+    def _is_same(self, messages: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Whether each run of fixed bytes is the same in all messages, (runs,)."""
+        return np.array([(messages[:, run] == self._template[run]).all() for run in self._runs], np.bool_)
 
     def read(self, messages: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """The messages (n, L) as records (n,), with fields by their path (`header.stamp.sec`, `position`)."""
@@ -189,6 +198,6 @@ def group_messages(payloads: Sequence[bytes]) -> list[tuple[npt.NDArray[np.intp]
     else:
         groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
     return [
-        (rows, np.frombuffer(b"".join([payloads[row] for row in rows]), np.uint8).reshape(len(rows), -1))
+        (rows, np.frombuffer(b"".join([payloads[row] for row in rows.tolist()]), np.uint8).reshape(len(rows), -1))
         for rows in groups
     ]

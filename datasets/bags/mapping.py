@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -218,7 +218,7 @@ class Mapping(Bounded):
                     shape=() if scalar else (len(axes),),
                     axes=axes,
                     units=tuple(unit for part in parts for unit in part.units),
-                    role=cast(Role, role) or _ROLES.get(name, "other"),
+                    role=cast(Role, role) if role else _ROLES.get(name, "other"),
                 )
             )
         return features
@@ -272,7 +272,7 @@ def _write_fields(config: Any) -> list[str]:
         value = getattr(config, item.name)
         if item.name in ("episodes", "topic", "signal") and isinstance(config, Mapping):
             continue
-        if item.default is MISSING or value != item.default or item.name in ("version", "clock"):
+        if value != item.default or item.name in ("version", "clock"):
             lines.append(f"{item.name} = {_write_value(value)}")
     return lines
 

@@ -17,7 +17,8 @@ from typing import Any, cast
 import lz4.frame
 import zstandard
 from mcap.exceptions import EndOfFile, McapError
-from mcap.records import Channel, Chunk, Footer, MessageIndex, Metadata, Schema, Statistics
+from mcap.opcode import Opcode
+from mcap.records import Channel, Chunk, Footer, McapRecord, MessageIndex, Metadata, Schema, Statistics
 from mcap.records import Message as McapMessage
 from mcap.stream_reader import StreamReader, breakup_chunk, get_chunk_data_stream
 from rosbags.rosbag2 import ReaderError
@@ -58,7 +59,7 @@ class McapRecording(Recording):
             for _ in self._salvage(Loss()):
                 pass
         rows: dict[tuple[str, str], int] = {}
-        topics = []
+        topics: list[Topic] = []
         self._rows: dict[int, int] = {}
         for number, channel in sorted(self._channels.items()):
             topic = self._describe(channel)
@@ -88,7 +89,7 @@ class McapRecording(Recording):
         footer: Footer | None = None
         with self.path.open("rb") as file:
             stream = Clamped(file)
-            reader = StreamReader(
+            reader = _QuickReader(
                 cast(Any, stream), emit_chunks=True, validate_crcs=True, record_size_limit=stream.size
             )
             try:
@@ -216,6 +217,16 @@ class McapRecording(Recording):
                 loss.unread_bytes = max(0, stream.size - stream.tell())
         if self._counts is not None:
             loss.messages = sum((self._counts - found).values())
+
+
+class _QuickReader(StreamReader):
+    """Passes over the indices of messages, whose entries take longer to read than the messages to check."""
+
+    def _read_record(self, opcode: int, length: int) -> McapRecord | None:
+        if opcode != Opcode.MESSAGE_INDEX:
+            return super()._read_record(opcode, length)
+        self._stream.read(length)
+        return None
 
 
 def _explain(error: BaseException, stream: Clamped) -> str:

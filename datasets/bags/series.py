@@ -33,6 +33,8 @@ _SPILL_BYTES = 2**24
 """Of one column, before it goes to the disk."""
 _FEW = 16
 """Messages for which a layout pays; below, `rosbags` decodes them one by one."""
+_TRIALS = 16
+"""Layouts that are made before that is asked."""
 MOST_DISORDER_NS = NS
 """A stamp that runs back further than this has been set anew, and no order can be made."""
 _NAME_LISTS = ("name", "joint_names")
@@ -136,6 +138,7 @@ class TopicReader:
         self._where = f"{where}: topic {topic.name}"
         self._types: Typestore = load_types(topic, where)
         self._layouts: dict[int, list[Layout]] = {}
+        self._tried = self._served = 0
         self._payloads: list[bytes] = []
         self._log_times: list[int] = []
         self._bytes = self._undecodable = 0
@@ -205,7 +208,10 @@ class TopicReader:
         time = log_time.copy()
         good = np.ones(len(payloads), np.bool_)
         columns = [_empty(request, len(payloads)) for request in self.requests]
-        for rows, messages in group_messages(payloads):
+        pays = self._pays()
+        for row, payload in enumerate(() if pays else payloads):
+            good[row] = self._decode_one(row, payload, time, columns)
+        for rows, messages in group_messages(payloads) if pays else ():
             for part, layout, records in self._divide(rows, messages, payloads):
                 if layout is None or records is None:
                     for row in part:
@@ -222,6 +228,10 @@ class TopicReader:
         for stored, column in zip(self._columns, columns, strict=True):
             stored.append(column[good])
 
+    def _pays(self) -> bool:
+        """Whether the layouts so far served enough messages to be worth making more."""
+        return self._tried < _TRIALS or self._served >= _FEW * self._tried
+
     def _divide(
         self, rows: npt.NDArray[np.intp], messages: npt.NDArray[np.uint8], payloads: Sequence[bytes]
     ) -> list[tuple[npt.NDArray[np.intp], Layout | None, Array | None]]:
@@ -234,8 +244,9 @@ class TopicReader:
                 left = self._take(layout, left, rows, messages, parts)
         misses = 0
         while len(left):
-            if (len(left) < _FEW and known) or misses > len(rows) // _FEW:
+            if (len(left) < _FEW and known) or misses > len(rows) // _FEW or not self._pays():
                 break
+            self._tried += 1
             try:
                 layout = Layout(self._types, self.topic.type, payloads[rows[left[0]]], self.topic.encoding)
             except (LayoutError, NotImplementedError):
@@ -264,6 +275,7 @@ class TopicReader:
         whole = len(left) == len(messages)
         among = messages if whole else messages[left]
         same = layout.select(among)
+        self._served += int(same.sum())
         if same.all():
             parts.append((rows[left], layout, layout.read(among)))
             return left[:0]
@@ -340,12 +352,12 @@ def _fill(layout: Layout, records: Array, request: Request, column: Array, rows:
     if request.marks is not None:
         column[rows, 0] = _match(records, request) if request.field in (layout.dtype.names or ()) else np.nan
         return angles
-    fields = layout.dtype.fields or {}
+    fields: Any = layout.dtype.fields or {}
     if request.field in fields and fields[request.field][0].shape:
         labels = next((layout.texts[name] for name in _name_paths(request.field) if name in layout.texts), None)
         axes, places = _locate(request, labels, fields[request.field][0].shape[0])
         if axes:
-            column[np.ix_(rows, axes)] = records[request.field][:, places]
+            column[rows[:, None], axes] = records[request.field][:, places]
         return angles
     if request.field in fields:
         if fields[request.field][0].kind not in "SV":

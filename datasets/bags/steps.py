@@ -81,12 +81,14 @@ def next_rows(time: Times, missing: npt.NDArray[np.bool_], grid: Times) -> npt.N
 
 
 def _line(first: Array, second: Array, share: Array) -> Array:
-    return first + share * (second - first)
+    value: Array = first + share * (second - first)
+    return value
 
 
 def _arc(first: Array, second: Array, share: Array) -> Array:
     """Along the shorter way around the circle, from the first angle on (rad)."""
-    return first + share * wrap(second - first)
+    value: Array = first + share * wrap(second - first)
+    return value
 
 
 def _slerp(first: Array, second: Array, share: Array) -> Array:

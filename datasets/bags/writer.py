@@ -105,7 +105,7 @@ class BagWriter:
     def close(self) -> None:
         """Writes what is pending and the index; the bag is then whole."""
         self._writer.add_metadata(METADATA_NAME, self._flags)
-        self._writer.finish()
+        self._writer.finish()  # type: ignore[no-untyped-call]
         self._stream.close()
         sync(self._path)
 
