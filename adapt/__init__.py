@@ -9,6 +9,7 @@
     loop           episodes of N tasks, steps of adaptation between them, and evaluation on a fork of the agent
     numpy_policy   one robot, one observation in, one action out, within microseconds
     safety, audit  limits, rate limits and a latched stop between any policy and any robot, and their log
+    watchdog       a second process that stops the robot when the controlling process falls silent
     host           what needs torch: from a trained learner to a bundle, and learning by gradients between episodes
 
 What agents are made of: `spaces`, `networks`, `policies`, `policy_settings`, `distribution`, `recurrent_cells`,

@@ -246,8 +246,8 @@ class LinkedRobot(Stops, TellsAge):
 
     @property
     def mode(self) -> Mode:
-        """What the robot said last."""
-        self._hear()
+        """What the robot does now."""
+        self._refresh()
         return self._mode
 
     def reset(self, goal: Float, rng: np.random.Generator) -> Float:
@@ -257,7 +257,8 @@ class LinkedRobot(Stops, TellsAge):
             RobotFault: It is stopped, or does not answer.
         """
         self._goal = self._spec.goal.require_one(goal, "linked robot reset")[None]
-        wanted, seed = self._find_episode() + 1, int(rng.integers(2**24))
+        self._refresh()
+        wanted, seed = self._episode + 1, int(rng.integers(2**24))
         deadline = time.monotonic() + self._timeout
         while self._episode != wanted:
             if self._mode is Mode.STOPPED:
@@ -311,7 +312,7 @@ class LinkedRobot(Stops, TellsAge):
     def recover(self) -> None:
         """After a person has inspected the robot: it may move again."""
         self._send(Kind.RECOVER)
-        self._wait_for_state(self._timeout)
+        self._refresh()
 
     def close(self) -> None:
         """Closes the link; the robot holds by itself."""
@@ -320,11 +321,11 @@ class LinkedRobot(Stops, TellsAge):
             os.unlink(self._link.address)
         self._twin.close()
 
-    def _find_episode(self) -> int:
-        """The number of the robot's present episode."""
+    def _refresh(self) -> None:
+        """Waits for a new state: those that waited here are old, since the socket keeps the first ones."""
+        self._hear()
         self._send(Kind.WATCH)
         self._wait_for_state(self._timeout)
-        return self._episode
 
     def _send(self, kind: Kind, values: Float | None = None) -> bool:
         self._sequence += 1
