@@ -23,7 +23,7 @@ import json
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from ...bounds import Bounded, Count, Positive, Range, require_bounds
 from ...errors import ConfigError
@@ -218,7 +218,7 @@ class Mapping(Bounded):
                     shape=() if scalar else (len(axes),),
                     axes=axes,
                     units=tuple(unit for part in parts for unit in part.units),
-                    role=cast(Role, role) if role else _ROLES.get(name, "other"),
+                    role=role if role else _ROLES.get(name, "other"),
                 )
             )
         return features
