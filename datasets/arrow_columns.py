@@ -43,6 +43,17 @@ def typed_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def read_columns(path: Path, index_prefix: str = "") -> tuple[dict[str, Column], int]:
+    """Columns and number of rows of a file; structs are flattened as `outer/inner`, fields `0`, `1` get the prefix.
+
+    Raises:
+        SourceError: it is damaged, or declares far more bytes than it has.
+    """
+    schema, rows = read_schema(path)
+    with typed_errors(path):
+        return _describe_columns(schema, index_prefix), rows
+
+
 def read_schema(path: Path) -> tuple[pa.Schema, int]:
     """Schema and number of rows of a Parquet file, or of an Arrow file, without its columns.
 
@@ -65,13 +76,14 @@ def read_table(path: Path, columns: Sequence[str]) -> pa.Table:
     read_schema(path)
     with typed_errors(path):
         if path.suffix == ".parquet":
-            return pq.ParquetFile(path, memory_map=True).read(columns=list(columns), use_threads=False)
+            return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True).read(
+                columns=list(columns), use_threads=False
+            )
         with pa.memory_map(str(path)) as stream, pa.ipc.open_file(stream) as file:
             return file.read_all().select(list(columns))
 
 
-def describe_columns(schema: pa.Schema, index_prefix: str = "") -> dict[str, Column]:
-    """The columns of a schema by name, structs flattened as `outer/inner`; fields `0`, `1` get the prefix before them."""
+def _describe_columns(schema: pa.Schema, index_prefix: str) -> dict[str, Column]:
     found: dict[str, Column] = {}
     pending = [(field.name, field.type) for field in reversed(list(schema))]
     while pending:

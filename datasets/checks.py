@@ -1,4 +1,4 @@
-"""Looks at every step of a source on its way into a store: ranges, near-constant axes, and ends that motion contradicts.
+"""Looks at every step of a source on its way into a store: ranges, axes that hardly move, ends that motion contradicts.
 
 Nothing is refused here and no value changed; what a person should know is said in one line each. Limits of a robot are
 the business of `limits`.
@@ -21,7 +21,7 @@ from .schema import Feature
 
 SMALLEST_SPREAD = 1e-4
 """Standard deviation, as a share of the axis' largest value, below which an axis counts as constant."""
-JUMP = 20.0
+JUMP = 10.0
 """Times the step that 95 of 100 steps stay below: what is longer, in a quarter of the axes that move, is a jump."""
 _USUAL = 0.95
 CONTINUED = 0.9
@@ -101,7 +101,7 @@ class _Steps:
             self._counts[axis] += np.bincount(row, minlength=_BINS)
 
     def usual(self) -> npt.NDArray[np.float64]:
-        """The step that 95 of 100 of the steps that moved stay below, shape (dim,); inf for an axis that never moved."""
+        """The step that 95 of 100 steps that moved stay below, shape (dim,); inf for an axis that never moved."""
         moved = self._counts.copy()
         moved[:, 0] = 0
         total = moved.sum(1)
@@ -121,7 +121,7 @@ class SourceChecks:
         self._spreads = [_Spread(feature) for feature in schema.features]
         self._width = min(_WIDE, len(schema.feature("observation").axes))
         self._steps = _Steps(self._width)
-        self._has_next = NEXT in schema.names
+        self._has_next = NEXT in schema.names and schema.feature(NEXT).shape == schema.feature("observation").shape
         self._pending: list[Episode] = []
         self._pending_rows = self._rows = self._episode = 0
         self._candidates: list[tuple[float, int, int]] = []
@@ -156,7 +156,8 @@ class SourceChecks:
         jumps = self._find_jumps()
         if jumps:
             found.append(
-                f"the observation jumps {len(jumps)} times within an episode, at least {JUMP:g} times as far as 95 of 100 "
+                f"the observation jumps {len(jumps)} times within an episode, at least {JUMP:g} times as far as 95 "
+                f"of 100 "
                 f"steps: at {_list_places(jumps)}; an end of an episode is probably not marked there"
             )
         if self._wrong_next_count:
@@ -166,7 +167,8 @@ class SourceChecks:
             )
         if self._ends >= _FEWEST_ENDS and self._continued >= CONTINUED * self._ends:
             found.append(
-                f"behind {self._continued} of {self._ends} ends of episodes the motion goes on in the next episode: the "
+                f"behind {self._continued} of {self._ends} ends of episodes the motion goes on in the next episode: "
+                f"the "
                 "robot was not reset there"
             )
         for name in dict.fromkeys(spread.feature.name for spread in self._spreads):

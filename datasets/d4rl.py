@@ -2,6 +2,8 @@
 
 J. Fu, A. Kumar, O. Nachum, G. Tucker, S. Levine, "D4RL: Datasets for Deep Data-Driven Reinforcement Learning", 2020,
 arXiv:2004.07219.
+In the published maze2d files the reward of a row belongs to the observation of that row, one step earlier than in the
+others: it is read as it is.
 Episodes are those of the `d4rl` package's `sequence_dataset`, with two differences: that function drops the rows after
 the last boundary, which are kept here as a truncated episode; and in files without `timeouts` it cuts every episode but
 the first one row before the time limit, where this reader cuts at the limit.
@@ -10,7 +12,8 @@ Legend: N rows of the file, E episodes, T rows of one episode, dim number of axe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,14 +28,15 @@ from ..strict_json import parse_json
 from .d4rl_writer import FLAGS, REQUIRED, ROBOT, write_d4rl
 from .episode import Episode, EpisodeIndex, Reader, ReadOptions, SourceSpec
 from .hdf5 import describe_contents, is_written, list_top, open_hdf5, require_plain, walk
-from .keyed import BLOCK_ROWS, cut_blocks, name_axes
+from .keyed import BLOCK_ROWS, NEXT, cut_blocks, name_axes
 from .layout import find_missing
 from .schema import Feature, Role, Schema
 from .side_arrays import cast, choose_dtype, choose_side, identify
-from .source_files import describe_files
+from .source_files import MOST_AXES, describe_files
 
 __all__ = ["D4RLReader", "write_d4rl"]
 
+_NEXT = "next_observations"
 _ROLES: dict[str, tuple[str, Role]] = {
     "observations": ("observation", "observation"),
     "actions": ("action", "action"),
@@ -40,6 +44,7 @@ _ROLES: dict[str, tuple[str, Role]] = {
     "infos/qpos": ("qpos", "state"),
     "infos/qvel": ("qvel", "state"),
     "infos/goal": ("goal", "goal"),
+    _NEXT: (NEXT, "other"),
 }
 
 
@@ -86,6 +91,7 @@ class D4RLReader:
         self._spec = spec
         self._episode_steps = episode_steps
         self._only, self._skip = only, skip
+        self._contents: dict[str, str] = {}
 
     @cached_property
     def robot(self) -> RobotSpec | None:
@@ -96,7 +102,9 @@ class D4RLReader:
             SpecError: the file names another robot than the caller.
         """
         with open_hdf5(self._path) as file:
-            entry = walk(file, self._path).get(ROBOT)
+            group, _, name = ROBOT.partition("/")
+            here = isinstance(file.get(group, getlink=True), h5py.HardLink) and isinstance(file[group], h5py.Group)
+            entry = walk(file[group], self._path).get(name) if here else None
             if entry is None:
                 return self._spec
             require_plain(entry, ROBOT, self._path)
@@ -182,7 +190,7 @@ class D4RLReader:
                         f"{path}: expected the data set {name}, got {got[:200]}; "
                         f"rename the data sets to D4RL's names {', '.join(REQUIRED)}"
                     )
-            side = [name for name in entries if name.startswith("infos/")]
+            side = [name for name in entries if name.startswith("infos/") or name == _NEXT]
             main = [name for name in (*REQUIRED, "timeouts") if name in entries]
             for name in (*main, *side):
                 require_plain(entries[name], name, path)
@@ -193,16 +201,20 @@ class D4RLReader:
             for name in main:
                 _require_main(entries[name], name, rows, path)
             features = [(name, self._feature(name, entries[name], arrays)) for name in main if name not in FLAGS]
-            ignored = {name: "not among D4RL's names" for name in entries if name not in (*main, *side, ROBOT)}
+            known = {*main, *side, ROBOT}
+            ignored = {name: "not among D4RL's names" for name in entries if name not in known}
+            self._contents = describe_contents(entries)
             wanted = choose_side(side, self._only, self._skip, path)
+            taken = {feature.name for _, feature in features}
             for name in sorted(
                 side, key=lambda name: (list(_ROLES).index(name) if name in _ROLES else len(_ROLES), name)
             ):
                 found = "left out by choice"
                 if name in wanted:
-                    feature = self._side_feature(name, entries[name], rows, [feature.name for _, feature in features])
+                    feature = self._side_feature(name, entries[name], rows, features[0][1], taken)
                     if isinstance(feature, Feature):
                         features.append((name, feature))
+                        taken.add(feature.name)
                         continue
                     found = feature
                 ignored[name] = found
@@ -211,12 +223,9 @@ class D4RLReader:
         index = compute_episodes(terminals, timeouts, self._episode_steps)
         return features, index, ignored, self._describe_ends(terminals, timeouts)
 
-    @cached_property
-    def _contents(self) -> dict[str, str]:
-        with open_hdf5(self._path) as file:
-            return describe_contents(walk(file, self._path))
-
-    def _side_feature(self, source: str, data: h5py.Dataset, rows: int, taken: Sequence[str]) -> Feature | str:
+    def _side_feature(
+        self, source: str, data: h5py.Dataset, rows: int, observation: Feature, taken: Set[str]
+    ) -> Feature | str:
         """The feature of a side array, or why it cannot be carried over.
 
         Raises:
@@ -228,8 +237,10 @@ class D4RLReader:
             flaw = "was created and never written"
         elif data.dtype.kind not in "fiub":
             flaw = f"holds {data.dtype}, not numbers"
-        elif _rows(data) != rows or data.ndim > 2 or 0 in data.shape:
+        elif _rows(data) != rows or data.ndim > 2 or 0 in data.shape or data.shape[-1] > max(rows, MOST_AXES):
             flaw = f"has shape {data.shape}, not one vector for each of {rows} steps"
+        elif source == _NEXT and data.shape[1:] != observation.shape:
+            flaw = f"has {data.shape[1:]} axes per step, not {observation.shape} as observations"
         elif name in taken:
             flaw = f"would be called {name}, as another array is"
         else:
@@ -243,6 +254,8 @@ class D4RLReader:
             return flaw
         shape = tuple(int(size) for size in data.shape[1:])
         axes = tuple(f"{name}_{axis}" for axis in range(shape[0])) if shape else (name,)
+        if source == _NEXT:
+            return replace(observation, name=NEXT, role=role)
         return Feature(name=name, dtype=dtype, shape=shape, units=("",) * len(axes), role=role, axes=axes)
 
     def _describe_ends(
@@ -269,6 +282,10 @@ class D4RLReader:
         if len(shape) != 1 or 0 in shape:
             raise SourceError(
                 f"{self._path}: {source}: expected shape (rows, dim), got {tuple(data.shape)}; flatten each step"
+            )
+        if shape[0] > MOST_AXES:
+            raise SourceError(
+                f"{self._path}: {source}: expected at most {MOST_AXES} axes per step, got {shape[0]}; choose columns"
             )
         axes = tuple(f"{name}_{axis}" for axis in range(shape[0]))
         feature = Feature(name=name, shape=shape, units=("",) * len(axes), role=role, axes=axes)

@@ -1,11 +1,14 @@
-"""Downloads HDF5 files over HTTP: resumed where the last attempt stopped, checked, and named only when whole.
+"""Downloads recordings over HTTP: resumed where the last attempt stopped, checked, and named only when whole.
 
 The bytes go into `<file>.part`, beside it the address and the server's validator (RFC 9110, sections 8.8, 13.1.5),
-so that a file that changed on the server is fetched anew and never glued to the old half.
+so that a file that changed on the server is fetched anew and never glued to the old half. As a validator may lie, a
+resumed download asks for some bytes again and compares them, and a digest that the server (RFC 9530) or the caller
+gives decides. Nothing that came over https goes on over http.
 """
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import http.client
@@ -18,20 +21,30 @@ import urllib.request
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from http.client import HTTPMessage
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from ..errors import SourceError
+from ..errors import FormatError, SourceError
 from ..plain_files import sync
 from ..strict_json import load_json
+from .containers import find_container
 from .d4rl_infos import load_d4rl_info
+from .formats import find_format
 from .hdf5 import open_hdf5, walk
 from .manifest import hash_file
 
 _BLOCK_BYTES = 2**20
 _RETRIED_STATUS = (408, 425, 429, 500, 502, 503, 504)
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})")
+_DIGEST = re.compile(r"sha-256=:?([A-Za-z0-9+/]{43}=):?")
+MOST_BYTES = 2**36
+"""Largest file that is fetched, 64 GiB: an answer without an end must not fill the disk."""
+_OVERLAP_BYTES = 2**16
+"""Fetched again when a download goes on, and compared with what is there."""
+_MOST_VALIDATOR = 1024
+_MOST_URL = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +58,8 @@ class _Facts:
     """Size; None when the server does not say."""
     sha256: str = ""
     """Of the whole file, once it is there."""
+    promised: str = ""
+    """SHA-256 that the server gives for the whole file; "" where it gives none."""
 
 
 class _Interrupted(Exception):
@@ -62,20 +77,29 @@ def download(source: str, cache_dir: str | Path, *, attempts: int = 8, timeout: 
 
 
 def downloading(
-    source: str, cache_dir: str | Path, *, attempts: int = 8, timeout: float = 30.0, pause: float = 0.5
+    source: str,
+    cache_dir: str | Path,
+    *,
+    attempts: int = 8,
+    timeout: float = 30.0,
+    pause: float = 0.5,
+    most_bytes: int = MOST_BYTES,
+    sha256: str | None = None,
 ) -> Generator[tuple[int, int | None], None, Path]:
     """Downloads a file, yields (bytes there, bytes in all), and returns its path; a later call goes on after a failure.
 
     Args:
-        source: `d4rl:<name>`, or an http or https address of an HDF5 file.
+        source: `d4rl:<name>`, or an http or https address of a recording in one file.
         cache_dir: Folder for the file; made if need be.
         attempts: Connections in all before giving up, > 0.
         timeout: Seconds without a byte before an attempt has failed.
         pause: Seconds before the second attempt; doubled for each further one, at most 30.
+        most_bytes: Largest file that is fetched.
+        sha256: Of the file, hexadecimal; None where nobody knows it.
 
     Raises:
         SourceError: an unknown name, an address that cannot be had, a server that breaks off each time, another process
-            that downloads the same file, or something that is no whole HDF5 file.
+            that downloads the same file, a file that is too large, has another digest, or is no recording.
     """
     url = load_d4rl_info(source.removeprefix("d4rl:")).url if source.startswith("d4rl:") else source
     path = _cache_path(url, Path(cache_dir))
@@ -85,10 +109,12 @@ def downloading(
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     with _hold(path.with_name(f"{path.name}.lock"), url), part.open("ab") as stream:
-        facts = yield from _fetch(url, part, stream, attempts, timeout, pause)
+        facts = yield from _fetch(url, part, stream, attempts, timeout, pause, most_bytes)
         os.fsync(stream.fileno())
-        _require_hdf5(part, url)
-        _write_facts(path, _Facts(url=url, validator=facts.validator, bytes=facts.bytes, sha256=hash_file(part)))
+        _require_recording(part, url)
+        digest = hash_file(part)
+        _require_digest(part, url, digest, facts.promised if sha256 is None else sha256.lower())
+        _write_facts(path, _Facts(url=url, validator=facts.validator, bytes=facts.bytes, sha256=digest))
         os.replace(part, path)
         _facts_path(part).unlink(missing_ok=True)
         sync(path.parent)
@@ -113,16 +139,16 @@ def _hold(lock: Path, url: str) -> Iterator[None]:
 
 
 def _fetch(
-    url: str, part: Path, stream: BinaryIO, attempts: int, timeout: float, pause: float
+    url: str, part: Path, stream: BinaryIO, attempts: int, timeout: float, pause: float, most_bytes: int
 ) -> Generator[tuple[int, int | None], None, _Facts]:
     problem = ""
     for attempt in range(attempts):
         if attempt:
             time.sleep(min(pause * 2 ** (attempt - 1), 30.0))
         try:
-            return (yield from _fetch_once(url, part, stream, timeout))
+            return (yield from _fetch_once(url, part, stream, timeout, most_bytes))
         except (_Interrupted, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            problem = " ".join(str(error).split()) or type(error).__name__
+            problem = " ".join(str(error).split())[:200] or type(error).__name__
     raise SourceError(
         f"{url}: expected the whole file, got {stream.tell()} bytes and then {problem} in {attempts} attempts; "
         "run the command again to go on from there"
@@ -130,7 +156,7 @@ def _fetch(
 
 
 def _fetch_once(
-    url: str, part: Path, stream: BinaryIO, timeout: float
+    url: str, part: Path, stream: BinaryIO, timeout: float, most_bytes: int
 ) -> Generator[tuple[int, int | None], None, _Facts]:
     known = _read_facts(part, url)
     there = stream.seek(0, os.SEEK_END)
@@ -139,19 +165,26 @@ def _fetch_once(
     if known and known.bytes == there > 0:
         return known
     headers = {"Accept-Encoding": "identity", "User-Agent": "supple"}
+    again = min(_OVERLAP_BYTES, there // 2)
     if known and there:
-        headers |= {"Range": f"bytes={there}-", "If-Range": known.validator}
+        headers |= {"Range": f"bytes={there - again}-", "If-Range": known.validator}
     with _open(url, headers, timeout) as response:
         if response.status != 206:
-            there = 0
-        total = _total_bytes(response, there)
-        facts = _Facts(url=url, validator=_validator(response), bytes=total)
-        if known and there and (facts.validator != known.validator or known.bytes not in (None, total)):
+            there = again = 0
+        total = _total_bytes(response, there - again)
+        facts = _Facts(url=url, validator=_validator(response), bytes=total, promised=_read_promise(response))
+        same = known is not None and known.validator == facts.validator and known.bytes in (None, total)
+        if there and not (same and _repeats(part, there - again, response.read(again))):
             stream.truncate(0)
             raise _Interrupted("another file than before")
+        if (total or 0) > most_bytes:
+            raise _refuse_size(url, most_bytes, f"{total}")
         stream.truncate(there)
         _write_facts(part, facts)
         while block := response.read(_BLOCK_BYTES):
+            if there + len(block) > most_bytes:
+                stream.truncate(0)
+                raise _refuse_size(url, most_bytes, "more")
             stream.write(block)
             stream.flush()
             there += len(block)
@@ -169,7 +202,7 @@ def _open(url: str, headers: dict[str, str], timeout: float) -> http.client.HTTP
         urllib.request.ProxyHandler,
         urllib.request.HTTPHandler,
         urllib.request.HTTPSHandler,
-        urllib.request.HTTPRedirectHandler,
+        _KeepsTransport,
         urllib.request.HTTPErrorProcessor,
         urllib.request.HTTPDefaultErrorHandler,
     ):
@@ -183,6 +216,9 @@ def _open(url: str, headers: dict[str, str], timeout: float) -> http.client.HTTP
         raise SourceError(f"{url}: expected a file, got HTTP status {error.code}; check the address") from error
     except urllib.error.URLError as error:
         raise _Interrupted(f"no connection ({error.reason})") from error
+    except (ValueError, UnicodeError, http.client.InvalidURL) as error:  # of an address, or of one redirected to
+        reason = " ".join(str(error).split())[:160]
+        raise SourceError(f"{url!r:.200}: expected an address, got '{reason}'; correct it") from error
     if not isinstance(response, http.client.HTTPResponse):
         raise SourceError(f"{url}: expected an http or https answer, got another protocol; check the address")
     return response
@@ -195,27 +231,84 @@ def _total_bytes(response: http.client.HTTPResponse, there: int) -> int | None:
             raise _Interrupted("another range than asked for")
         return int(match[2])
     length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
+    return int(length) if re.fullmatch("[0-9]{1,18}", length) else None
 
 
 def _validator(response: http.client.HTTPResponse) -> str:
     etag = response.headers.get("ETag", "")
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+    found = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+    return found if len(found) <= _MOST_VALIDATOR and found.isprintable() else ""
 
 
-def _require_hdf5(part: Path, url: str) -> None:
+def _read_promise(response: http.client.HTTPResponse) -> str:
+    """SHA-256 of the whole file that the server gives, hexadecimal, or ""."""
+    match = _DIGEST.search(response.headers.get("Repr-Digest", ""))
+    return base64.b64decode(match[1]).hex() if match else ""
+
+
+def _repeats(part: Path, begin: int, block: bytes) -> bool:
+    """Whether the bytes are those that are there from `begin` on."""
+    with part.open("rb") as stream:
+        stream.seek(begin)
+        return stream.read(len(block)) == block
+
+
+def _refuse_size(url: str, most_bytes: int, got: str) -> SourceError:
+    return SourceError(f"{url}: expected a file of at most {most_bytes} bytes, got {got}; check the address")
+
+
+class _KeepsTransport(urllib.request.HTTPRedirectHandler):
+    """Follows a server to another address, but never from https to http, nor to another protocol."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        """See the base class."""
+        old, new = req.type, urlsplit(newurl).scheme
+        if new not in ("http", "https") or (old == "https" and new == "http"):
+            raise SourceError(
+                f"{req.full_url}: expected to go on over {old}, got a redirection to {newurl[:200]!r}; give the "
+                f"file's own "
+                "address"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _require_recording(part: Path, url: str) -> None:
     try:
-        with open_hdf5(part) as file:
-            walk(file, part)
+        find_format(part)
+        if find_container(part) == "hdf5":
+            with open_hdf5(part) as file:
+                walk(file, part)
     except SourceError as error:
+        found = error.found if isinstance(error, FormatError) else "a damaged one"
         part.unlink()
-        raise SourceError(f"{url}: expected a whole HDF5 file, got other bytes; check the address") from error
+        raise SourceError(f"{url}: expected a whole recording, got {found}; check the address") from error
+
+
+def _require_digest(part: Path, url: str, digest: str, promised: str) -> None:
+    if promised and digest != promised:
+        part.unlink()
+        raise SourceError(
+            f"{url}: expected a file of SHA-256 {promised}, got {digest}; it changed on the way or on the server: "
+            f"run the "
+            "command again"
+        )
 
 
 def _cache_path(url: str, cache_dir: Path) -> Path:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SourceError(f"{url}: expected d4rl:<name> or an http or https address, got another; correct it")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        parts.hostname and parts.hostname.encode("idna")
+    except (ValueError, UnicodeError) as error:
+        raise SourceError(f"{url!r:.200}: expected an address, got '{error}'; correct it") from error
+    plain = url.isascii() and url.isprintable() and " " not in url and len(url) <= _MOST_URL and port != 0
+    if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+        raise SourceError(
+            f"{url!r:.200}: expected d4rl:<name> or an http or https address, got another; correct it, with %20 for "
+            f"spaces"
+        )
     name = re.sub(r"[^A-Za-z0-9._-]", "_", unquote(parts.path).rsplit("/", 1)[-1]).lstrip(".") or "download"
     return cache_dir / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
 

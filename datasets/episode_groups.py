@@ -1,4 +1,4 @@
-"""HDF5 files with one group per episode, as robomimic, Minari and SPiRL write them: what the groups hold, and rows of it.
+"""HDF5 files with one group per episode, as robomimic, Minari and SPiRL write them: their arrays, and rows of these.
 
 Counts come from the arrays, never from attributes. Legend: E episodes, T steps of one episode.
 """

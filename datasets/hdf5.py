@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 
 from ..errors import SourceError, SuppleError
+from .source_files import require_budget
 
 MAX_BYTES = 2**36
 """Largest decoded data set that is read, 64 GiB: a damaged header must not ask for all the memory."""
@@ -119,6 +120,8 @@ def require_plain(data: h5py.Dataset, name: str, path: Path) -> None:
     size = _count_bytes(data)
     if size > MAX_BYTES:
         raise SourceError(f"{where}: expected at most {MAX_BYTES} bytes, got {size} bytes; split the file")
+    if is_written(data):
+        require_budget(max(size, _count_chunk_bytes(data)), path.stat().st_size, where)
     if is_written(data) and not _is_whole(data, size):
         raise SourceError(f"{where}: expected {size} bytes of data, got fewer in the file; copy or write it again")
 
@@ -130,6 +133,10 @@ def is_written(data: h5py.Dataset) -> bool:
 
 def _count_bytes(data: h5py.Dataset) -> int:
     return int(math.prod(data.shape) * data.dtype.itemsize)
+
+
+def _count_chunk_bytes(data: h5py.Dataset) -> int:
+    return int(math.prod(data.chunks) * data.dtype.itemsize) if data.chunks else 0
 
 
 def _is_whole(data: h5py.Dataset, size: int) -> bool:

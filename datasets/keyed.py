@@ -1,8 +1,8 @@
 """Sources that are named arrays cut into episodes, which is every format but a bag: one reader, a small class for each.
 
 A `KeyedSource` says which columns there are and loads rows of them; `KeyedReader` decides what becomes observation,
-action, reward and side arrays, names axes and units, checks every number and cuts the episodes. Where a source knows the
-observation behind the last action, it is kept as the feature `next_observation`.
+action, reward and side arrays, names axes and units, checks every number and cuts the episodes. Where a source knows
+the observation behind the last action, it is kept as the feature `next_observation`.
 Legend: N rows of the source, E episodes, T rows of one episode, dim number of axes.
 """
 
@@ -418,7 +418,8 @@ class KeyedReader:
             return ()
         given = {"observation": self._options.observation_units, "action": self._options.action_units}
         return tuple(
-            f"{part.feature.name}: expected a unit for each of the axes {', '.join(part.feature.axes)[:400]}, got none in "
+            f"{part.feature.name}: expected a unit for each of the axes {', '.join(part.feature.axes)[:400]}, got "
+            f"none in "
             f"the source; give --robot, or --{part.feature.name}-units with one for each or one for all (rad, deg, m, "
             "percent, or unknown)"
             for part in parts

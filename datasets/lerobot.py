@@ -1,9 +1,9 @@
 """Reads LeRobotDataset v2.0, v2.1 and v3.0 with pyarrow alone: `meta/info.json` and Parquet files below `data`.
 
 R. Cadene et al., "LeRobot: State-of-the-art Machine Learning for Real-World Robotics in Pytorch", 2024; layout of its
-dataset classes. Videos are not decoded. Rows are found by their own `episode_index` and `frame_index`, never by offsets in
-the metadata, so that a subset of the episodes or of the files reads as what it is. No unit is written anywhere, and
-degrees, radians and percent are all in use: somebody has to say which, see `SourceSpec.questions`.
+dataset classes. Videos are not decoded. Rows are found by their own `episode_index` and `frame_index`, never by
+offsets in the metadata, so that a subset of the episodes or of the files reads as what it is. No unit is written
+anywhere, and degrees, radians and percent are all in use: somebody has to say which, see `SourceSpec.questions`.
 Legend: E episodes, T frames of one episode.
 """
 
@@ -20,7 +20,7 @@ from ..errors import FormatError, SourceError
 from ..plain_files import list_plain_files
 from ..robots.spec import RobotSpec
 from ..strict_json import load_json, load_json_lines
-from .arrow_columns import describe_columns, read_schema, read_table, take_column
+from .arrow_columns import read_columns, read_table, take_column
 from .episode import Array, Reader, ReadOptions
 from .episode_groups import sort_naturally
 from .keyed import Column, KeyedReader, KeyedSource, Survey
@@ -61,7 +61,8 @@ class LeRobotDataset(KeyedSource):
         version, rate, features = info.get("codebase_version"), info.get("fps"), info.get("features")
         if version not in VERSIONS:
             raise FormatError(
-                f"{self.path / INFO}: expected codebase_version {', '.join(VERSIONS)}, got {version!r:.40}; convert the data "
+                f"{self.path / INFO}: expected codebase_version {', '.join(VERSIONS)}, got {version!r:.40}; convert "
+                f"the data "
                 "set with the tools of LeRobot",
                 f"a LeRobotDataset of version {version!r:.40}",
                 True,
@@ -127,11 +128,14 @@ class LeRobotDataset(KeyedSource):
             raise SourceError(f"{root}: expected Parquet files, got none; {_REMEDY}")
         found: dict[int, tuple[int, int, int]] = {}
         for number, file in enumerate(self._files):
-            columns = describe_columns(read_schema(file)[0])
+            columns = read_columns(file)[0]
             self._columns = self._columns or self._measure_lists(file, columns)
-            same = {name: column.dtype for name, column in self._columns.items()}
-            if {name: column.dtype for name, column in columns.items()} != same:
-                raise SourceError(f"{file}: expected the columns of {self._files[0]}, got others; {_REMEDY}")
+            for name in sorted({*columns, *self._columns}):
+                kinds = [one[name].dtype if name in one else "nothing" for one in (self._columns, columns)]
+                if kinds[0] != kinds[1]:
+                    raise SourceError(
+                        f"{file}: {name}: expected {kinds[0]} as in {self._files[0]}, got {kinds[1]}; {_REMEDY}"
+                    )
             for name in _INDICES[:2]:
                 if name not in columns or columns[name].dtype.kind not in "iu" or columns[name].shape:
                     raise SourceError(f"{file}: expected the column {name} with integers, got none; {_REMEDY}")
@@ -191,14 +195,16 @@ class LeRobotDataset(KeyedSource):
         for index, length in stated.items():
             if index in lengths and lengths[index] != length:
                 raise SourceError(
-                    f"{self.path}: episode {index}: expected {length} frames as its metadata say, got {lengths[index]}; "
+                    f"{self.path}: episode {index}: expected {length} frames as its metadata say, got "
+                    f"{lengths[index]}; "
                     f"{_REMEDY}"
                 )
         notes = []
         absent = [index for index in stated if index not in lengths]
         if absent:
             notes.append(
-                f"{len(absent)} of {len(stated)} episodes of the metadata have no frames here, the first {absent[0]}: this "
+                f"{len(absent)} of {len(stated)} episodes of the metadata have no frames here, the first "
+                f"{absent[0]}: this "
                 "is a part of the data set"
             )
         elif not stated and info.get("total_episodes") != len(numbers):
@@ -219,7 +225,7 @@ class LeRobotDataset(KeyedSource):
         elif folder.is_dir():
             for name in sort_naturally(list_plain_files(folder, SourceError)):
                 file = folder / name
-                columns = describe_columns(read_schema(file)[0])
+                columns = read_columns(file)[0]
                 if not {"episode_index", "length"} <= set(columns):
                     raise SourceError(
                         f"{file}: expected episode_index and length, got {', '.join(columns)[:200]}; {_REMEDY}"
@@ -231,7 +237,8 @@ class LeRobotDataset(KeyedSource):
         for index, length in pairs:
             if type(index) is not int or type(length) is not int or index < 0 or length < 1:
                 raise SourceError(
-                    f"{self.path}: meta: expected an episode_index and a length above 0, got {index!r:.40} and {length!r:.40}; "
+                    f"{self.path}: meta: expected an episode_index and a length above 0, got {index!r:.40} and "
+                    f"{length!r:.40}; "
                     f"{_REMEDY}"
                 )
         return dict(pairs)
@@ -243,9 +250,12 @@ class LeRobotDataset(KeyedSource):
             return np.zeros(len(self._lengths), np.bool_), []
         flags = self.load((name,), 0, len(self._lengths))[name].reshape(-1).astype(bool)
         terminated = flags[np.cumsum(self._lengths) - 1]
-        note = f"{_DONE} ends {int(terminated.sum())} of {len(terminated)} episodes, which are taken as terminated; the file "
-        note += "does not say whether a task was solved or only the recording ended"
-        return terminated, [note] if name == _DONE and terminated.any() else []
+        if name == _SUCCESS or not terminated.any():
+            return terminated, []
+        return terminated, [
+            f"{_DONE} ends {int(terminated.sum())} of {len(terminated)} episodes, which are taken as terminated; the "
+            "file does not say whether a task was solved or only the recording ended"
+        ]
 
     def _check_stamps(self, rate: float, usable: Sequence[str]) -> list[str]:
         """Notes where the time stamps run at another rate than the metadata say, or have gaps."""

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..strict_json import parse_json
 MANIFEST_NAME = "MANIFEST.json"
 _FORMAT = "supple-episode-store"
 _SEAL_THREADS = 4
+_TAIL_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class FileEntry:
 
     sha256: str
     bytes: int
+    tail: str | None = None
+    """The last four bytes, hexadecimal: of a chunk, its crc32c. None in a manifest of version 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +56,12 @@ class Manifest:
     def _body(self) -> dict[str, Any]:
         return {
             "format": _FORMAT,
-            "version": 1,
+            "version": 1 if any(entry.tail is None for entry in self.files.values()) else 2,
             "chunks": dict(self.chunks),
-            "files": {name: {"sha256": entry.sha256, "bytes": entry.bytes} for name, entry in self.files.items()},
+            "files": {
+                name: {key: value for key, value in asdict(entry).items() if value is not None}
+                for name, entry in self.files.items()
+            },
         }
 
 
@@ -105,7 +111,7 @@ def load_manifest(root: Path) -> Manifest:
     try:
         value = parse_json(raw, dict, path, StoreError, remedy)
         manifest = Manifest(
-            files={name: FileEntry(entry["sha256"], entry["bytes"]) for name, entry in value["files"].items()},
+            files={name: FileEntry(**entry) for name, entry in value["files"].items()},
             chunks=value["chunks"],
         )
         whole = manifest.to_bytes() == raw
@@ -113,7 +119,9 @@ def load_manifest(root: Path) -> Manifest:
         whole = False
     if not whole:
         raise StoreError(f"{path}: expected an unchanged manifest, got a damaged one; ingest the source again")
-    for name in manifest.files:
+    for name, entry in manifest.files.items():
+        if type(entry.bytes) is not int or not 0 <= entry.bytes < 2**62 or not isinstance(entry.sha256, str):
+            raise StoreError(f"{path}: {name}: expected a digest and a size, got others; do not use this store")
         if name.startswith("/") or ".." in name.split("/") or name == MANIFEST_NAME:
             raise StoreError(f"{path}: expected paths within the store, got {name!r}; do not use this store")
     return manifest
@@ -134,22 +142,33 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def measure_file(path: Path) -> tuple[int, str]:
+    """Size and the last four bytes of a file, hexadecimal."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        size = os.fstat(handle).st_size
+        return size, os.pread(handle, _TAIL_BYTES, max(0, size - _TAIL_BYTES)).hex()
+    finally:
+        os.close(handle)
+
+
 def _write_file(path: Path, make_parts: Callable[[], Iterable[bytes | memoryview]]) -> FileEntry:
-    digest, size = hashlib.sha256(), 0
+    digest, size, tail = hashlib.sha256(), 0, b""
     with path.open("xb", buffering=0) as stream:
         for part in make_parts():
             view = memoryview(part).cast("B")
             digest.update(view)
             size += len(view)
+            tail = (tail + view[-_TAIL_BYTES:])[-_TAIL_BYTES:]
             while view:  # an unbuffered write may take less than it is given
                 view = view[stream.write(view) :]
         os.fsync(stream.fileno())
-    return FileEntry(digest.hexdigest(), size)
+    return FileEntry(digest.hexdigest(), size, tail.hex())
 
 
 def _sync_and_hash(path: Path) -> FileEntry:
     sync(path)
-    return FileEntry(hash_file(path), path.stat().st_size)
+    return FileEntry(hash_file(path), *measure_file(path))
 
 
 def _dump(value: Mapping[str, Any]) -> bytes:

@@ -3,8 +3,8 @@
 Farama Foundation, "Minari: a dataset API for offline reinforcement learning", file format of its versions 0.4 and 0.5.
 An episode has one observation more than actions. Counts come from the arrays, never from the metadata; an episode whose
 last observation is missing is told apart by them. Nested `Dict` and `Tuple` spaces become columns such as
-`observations/arm/_index_1`. Of a goal environment (`observation`, `achieved_goal`, `desired_goal`) only `observation` is
-the observation, unless somebody chooses.
+`observations/arm/_index_1`. Of a goal environment (`observation`, `achieved_goal`, `desired_goal`) only `observation`
+is the observation, unless somebody chooses.
 """
 
 from __future__ import annotations

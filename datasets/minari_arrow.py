@@ -1,7 +1,7 @@
 """Reads Minari's Arrow and Parquet layout: a folder `<episode>/` with one table each, filled up by one row.
 
-Actions, rewards and flags have as many rows as observations, of which the last is padding. Whether it is there is told by
-the flags, which end an episode, and only where there are none by the number of steps in the episode's own metadata.
+Actions, rewards and flags have as many rows as observations, of which the last is padding. Whether it is there is told
+by the flags, which end an episode, and only where there are none by the number of steps in the episode's own metadata.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import SourceError
 from ..strict_json import load_json
-from .arrow_columns import describe_columns, read_schema, read_table, take_column
+from .arrow_columns import read_columns, read_table, take_column
 from .episode import Array
 from .episode_groups import sort_naturally
 from .keyed import Column, KeyedSource, Survey
@@ -42,8 +42,7 @@ class MinariArrow(KeyedSource):
         flags: list[list[Array]] = [[], []]
         lengths, short = [], []
         for file in self._files:
-            schema, rows = read_schema(file)
-            columns = describe_columns(schema, _INDEX)
+            columns, rows = read_columns(file, _INDEX)
             columns = {
                 name: Column(dtype=column.dtype, shape=column.shape, flaw="holds pictures")
                 if name in pictures
@@ -76,7 +75,8 @@ class MinariArrow(KeyedSource):
         notes = []
         if short:
             notes.append(
-                f"{len(short)} of {len(lengths)} episodes, the first {short[0]}, lack the observation behind their last "
+                f"{len(short)} of {len(lengths)} episodes, the first {short[0]}, lack the observation behind their "
+                f"last "
                 "action; the next observations are left out"
             )
         joined = [np.concatenate(flag) if flag else np.zeros(0, bool) for flag in flags]
@@ -116,7 +116,8 @@ class MinariArrow(KeyedSource):
         )
         if steps not in (rows, rows - 1):
             raise SourceError(
-                f"{file}: expected an end of the episode in the last two of {rows} rows, or total_steps of {rows - 1} or "
+                f"{file}: expected an end of the episode in the last two of {rows} rows, or total_steps of "
+                f"{rows - 1} or "
                 f"{rows} in {METADATA}, got neither ({steps!r:.40}); remove the episode"
             )
         return int(steps)

@@ -2,13 +2,15 @@
 
 S. Park, K. Frans, B. Eysenbach, S. Levine, "OGBench: Benchmarking Offline Goal-Conditioned RL", ICLR 2025.
 `terminals` ends a recording, never a task: every episode is truncated. Its last row has an observation and no
-successor, so that its action means nothing; as in OGBench's own `load_dataset`, an episode has one step fewer than rows.
-Arrays are read block by block out of the archive, whose members are streams: nothing is unpacked as a whole.
+successor, so that its action means nothing; as in OGBench's own `load_dataset`, an episode has one step fewer than
+rows. Arrays are read block by block out of the archive, whose members are streams: nothing is unpacked as a whole.
 """
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -37,6 +39,8 @@ _DAMAGE = (
     OverflowError,
     MemoryError,
     SyntaxError,
+    zlib.error,
+    struct.error,
 )
 """What zipfile, zlib and numpy raise on damaged files; caught only around calls into them."""
 
@@ -103,7 +107,8 @@ class OgbenchArchive(KeyedSource):
         if (self._lengths < 1).any():
             row = int(self._starts[np.flatnonzero(self._lengths < 1)[0]])
             raise SourceError(
-                f"{path}: terminals: expected at least two rows in an episode, as the last one has no successor, got an "
+                f"{path}: terminals: expected at least two rows in an episode, as the last one has no successor, got "
+                f"an "
                 f"episode of one, row {row}; remove it"
             )
         columns[_NEXT] = columns["observations"]
@@ -118,7 +123,8 @@ class OgbenchArchive(KeyedSource):
             following={"observations": _NEXT},
             hidden={"terminals": "the store keeps the ends of episodes itself"},
             notes=[
-                "the last row of each episode is only the observation behind its last action; its own action has no effect"
+                "the last row of each episode is only the observation behind its last action; its own action has no "
+                "effect"
             ],
         )
 
@@ -201,7 +207,7 @@ class _Rows:
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self.stream = archive.open(f"{name}.npy")
         shape, _, self._dtype = _read_header(self.stream)
-        self._shape = shape[1:]
+        self._rows, self._shape = shape[0], shape[1:]
         self._row_bytes = int(np.prod(self._shape, dtype=object)) * self._dtype.itemsize
         self.row = 0
         """The next one."""
@@ -212,6 +218,8 @@ class _Rows:
         self.row = end
         wanted = (end - begin) * self._row_bytes
         data = self.stream.read(wanted)
+        if end == self._rows:
+            self.stream.read(1)  # the checksum of the member is compared at its end
         if len(data) != wanted:
             raise ValueError(f"{len(data)} of {wanted} bytes of rows {begin} to {end}")
         return np.frombuffer(data, self._dtype).reshape(end - begin, *self._shape)

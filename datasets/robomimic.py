@@ -4,8 +4,8 @@ A. Mandlekar et al., "What Matters in Learning from Offline Human Demonstrations
 layout: the documentation of robomimic 0.5, "Dataset contents and structure".
 Demos are read in the order of their numbers. The observation is the named arrays of `obs` in the order of their names;
 that order is part of the schema, as the axes' names. The state behind the last action is the last row of `next_obs`.
-`dones` ends a demo at success, at its last row, or both, as the writer chose, and the file does not say which: a set flag
-in the last row counts as terminated.
+`dones` ends a demo at success, at its last row, or both, as the writer chose, and the file does not say which: a set
+flag in the last row counts as terminated.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class RobomimicDemos(KeyedSource):
     def _read_masks(self, file: h5py.File, demos: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
         """The lists of demos in the file, and the demos that are wanted."""
         masks: dict[str, list[str]] = {}
-        for name in file["mask"] if "mask" in file else ():
+        for name in file.get("mask", ()):
             entry = file["mask"][name]
             if isinstance(entry, h5py.Dataset):
                 require_plain(entry, f"mask/{name}", self.path)

@@ -1,8 +1,8 @@
 """Reads the rollouts of SPiRL: HDF5 files `rollout_<n>.h5` with groups `traj<k>`, in a folder or one by one.
 
 K. Pertsch, Y. Lee, J. Lim, "Accelerating Reinforcement Learning with Learned Skill Priors", CoRL 2020; layout of its
-rollout files: `traj_per_file`, and in each group arrays such as `states`, `actions`, `images`, with `pad_mask`, which is 1
-in the rows that belong to the rollout. A rollout stops where its recording stops: it is truncated.
+rollout files: `traj_per_file`, and in each group arrays such as `states`, `actions`, `images`, with `pad_mask`, which
+is 1 in the rows that belong to the rollout. A rollout stops where its recording stops: it is truncated.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ class SpirlRollouts(KeyedSource):
             count = int(part.sum())
             if not part[:count].all():
                 raise SourceError(
-                    f"{place}/{_PAD}: expected ones and then zeros, got a zero in row {int(part.argmin())} before a one; "
+                    f"{place}/{_PAD}: expected ones and then zeros, got a zero in row {int(part.argmin())} before a "
+                    f"one; "
                     "remove the rollout"
                 )
             counts.append(count)

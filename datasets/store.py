@@ -9,7 +9,6 @@ Legend: N steps of all episodes, E episodes, dim number of axes.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,11 +24,12 @@ from ..errors import SpecError, StoreError
 from ..plain_files import sync
 from .episode import Episode, EpisodeIndex
 from .layout import CHUNK_ROWS, INDEX_DTYPES, find_missing
-from .manifest import MANIFEST_NAME, Manifest, hash_file, list_files, load_manifest
+from .manifest import MANIFEST_NAME, Manifest, hash_file, list_files, load_manifest, measure_file
 from .schema import Schema
+from .store_metadata import check_arrays, load_attributes
 
 _BLOCK_ROWS = 4 * CHUNK_ROWS
-_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
+_DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError, OverflowError)
 """What zarr raises on damaged files; caught only around calls into zarr."""
 
 
@@ -161,13 +161,18 @@ class EpisodeStore:
         start, length, terminated, truncated = (
             self._read(f"episodes/{name}", dtype, shape, slice(None)) for name, dtype in INDEX_DTYPES.items()
         )
-        good = len(shape) == 1 and len(start) and np.all(length > 0) and start[0] == 0
+        rows = self._count_rows()
+        good = len(start) and np.all((length > 0) & (length <= rows)) and start[0] == 0 and length.sum() == rows
         if not good or np.any(start[1:] != np.cumsum(length)[:-1]) or np.any((terminated > 1) | (truncated > 1)):
             raise StoreError(
                 f"{self._path}: episodes: expected an index without gaps and flags of 0 or 1, got another; "
                 "ingest the source again"
             )
         return EpisodeIndex(start, length, terminated.astype(np.bool_), truncated.astype(np.bool_))
+
+    def _count_rows(self) -> int:
+        """N, as the arrays of the steps have it."""
+        return int(self.array(f"steps/{self._schema.names[0]}").shape[0])
 
     def _read_step(self, key: str, part: slice) -> npt.NDArray[Any]:
         feature, name = self._schema.feature(key), f"steps/{key}"
@@ -235,15 +240,17 @@ def open_store(path: str | Path) -> EpisodeStore:
         small = name.endswith("zarr.json") or name.startswith("episodes/")
         if small and hash_file(path / name) != manifest.files[name].sha256:
             raise StoreError(f"{path / name}: expected unchanged bytes, got other bytes; ingest the source again")
-    try:
-        root = zarr.open_group(LocalStore(path, read_only=True), mode="r", zarr_format=3)
-        attributes = json.loads(json.dumps(root.attrs.asdict()))
-    except _DAMAGE as error:
-        raise StoreError(f"{path}: expected a zarr v3 group, got {error}; ingest the source again") from error
+    attributes = load_attributes(path)
     try:
         schema = Schema.from_json(attributes.get("schema"), f"{path}: schema")
     except SpecError as error:
-        raise StoreError(str(error)) from error
+        where = "" if str(error).startswith(f"{path}: ") else f"{path}: "
+        raise StoreError(f"{where}{error}") from error
+    check_arrays(path, manifest, schema)
+    try:
+        root = zarr.open_group(LocalStore(path, read_only=True), mode="r", zarr_format=3)
+    except _DAMAGE as error:
+        raise StoreError(f"{path}: expected a zarr v3 group, got {error}; ingest the source again") from error
     provenance = attributes.get("provenance")
     if not isinstance(provenance, dict):
         raise StoreError(f"{path}: provenance: expected a mapping, got {provenance!r}; ingest the source again")
@@ -251,7 +258,9 @@ def open_store(path: str | Path) -> EpisodeStore:
 
 
 def check_files(path: Path, manifest: Manifest) -> None:
-    """Compares the files that are there with the manifest, by name and size.
+    """Compares the files that are there with the manifest, by name, size and last bytes.
+
+    A chunk ends with its checksum, so that one in the place of another shows, whose size is the same.
 
     Raises:
         StoreError: a missing or extra file, or one of another size.
@@ -262,6 +271,12 @@ def check_files(path: Path, manifest: Manifest) -> None:
             raise StoreError(f"{path / name}: expected no such file in the store, got one; remove it")
         raise StoreError(f"{path / name}: expected a file of the store, got none; ingest the source again")
     for name, entry in manifest.files.items():
-        size = (path / name).stat().st_size
+        size, tail = measure_file(path / name)
         if size != entry.bytes:
             raise StoreError(f"{path / name}: expected {entry.bytes} bytes, got {size} bytes; ingest the source again")
+        if tail != entry.tail is not None:
+            raise StoreError(
+                f"{path / name}: expected a file that ends with {entry.tail}, got {tail}, another file or a changed "
+                f"one; "
+                "ingest the source again"
+            )

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import StoreError
-from .layout import INDEX_DTYPES
 from .manifest import hash_file
 from .store import EpisodeStore, open_store
 
@@ -47,7 +46,6 @@ def verify_store(path: str | Path, deep: bool = True) -> StoreReport:
     files = store.manifest.files
     if deep:
         _check_hashes(store)
-        _check_chunks(store)
         for name in store.schema.names:
             for _ in store.blocks(name):
                 pass
@@ -68,16 +66,3 @@ def _check_hashes(store: EpisodeStore) -> None:
             f"{store.path / changed[0]}: expected unchanged bytes, got other bytes (and {len(changed) - 1} other files "
             "changed); ingest the source again"
         )
-
-
-def _check_chunks(store: EpisodeStore) -> None:
-    names = [f"steps/{name}" for name in store.schema.names] + [f"episodes/{name}" for name in INDEX_DTYPES]
-    for name in names:
-        expected = store.array(name).nchunks
-        listed = store.manifest.chunks.get(name)
-        there = sum(file.startswith(f"{name}/c.") for file in store.manifest.files)
-        if not expected == listed == there:
-            raise StoreError(
-                f"{store.path / name}: expected {expected} chunks, got {there} files and {listed} in the manifest; "
-                "ingest the source again"
-            )

@@ -1,13 +1,16 @@
-"""Reads the replay buffers of diffusion_policy and UMI: zarr v2 groups `data/<key>` with `meta/episode_ends`, also zipped.
+"""Reads the replay buffers of diffusion_policy and UMI: zarr v2 groups `data` with `meta/episode_ends`, also zipped.
 
 C. Chi et al., "Diffusion Policy: Visuomotor Policy Learning via Action Diffusion", RSS 2023; C. Chi et al., "Universal
-Manipulation Interface", RSS 2024. `episode_ends` holds the row behind each episode, rising, the last one being N. Nothing
-says how an episode ended: all are truncated. UMI's recordings have no commands: choose them with `action_keys`.
+Manipulation Interface", RSS 2024. `episode_ends` holds the row behind each episode, rising, the last one being N.
+Nothing says how an episode ended: all are truncated. UMI's recordings have no commands: choose them with `action_keys`.
 """
 
 from __future__ import annotations
 
+import struct
+import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +44,9 @@ _DAMAGE = (
     AttributeError,
     ArithmeticError,
     ImportError,
+    zlib.error,
+    struct.error,
+    SystemError,  # numcodecs, on a size below 0
 )
 """What zarr, numcodecs and zipfile raise on damaged files; caught only around calls into them."""
 
@@ -76,13 +82,15 @@ class ZarrReplay(KeyedSource):
             for name, array in self._list_arrays(root):
                 rows = array.shape[0] if array.shape else 0
                 flaw = "" if rows == ends[-1] else f"has {rows} rows, not {ends[-1]}"
-                absent = 0 if flaw else array.nchunks - array.nchunks_initialized
+                column = Column(dtype=np.dtype(array.dtype), shape=tuple(array.shape[1:]), flaw=flaw)
+                absent = 0 if column.problem else array.nchunks - array.nchunks_initialized
                 if absent:
                     notes.append(
-                        f"{name}: {absent} of {array.nchunks} chunks are not there and read as {array.fill_value}: they were "
+                        f"{name}: {absent} of {array.nchunks} chunks are not there and read as {array.fill_value}: "
+                        f"they were "
                         "empty when they were written, or are lost"
                     )
-                found[name] = Column(dtype=np.dtype(array.dtype), shape=tuple(array.shape[1:]), flaw=flaw)
+                found[name] = column
         if not found:
             raise SourceError(f"{path}: expected arrays under data, got none; give another store")
         short = [name for name, column in found.items() if column.flaw]
@@ -151,12 +159,14 @@ class ZarrReplay(KeyedSource):
         if not len(ends) or len(wrong):
             where = f"{ends[wrong[0]]} in entry {wrong[0]}" if len(wrong) else "no entry"
             raise SourceError(
-                f"{self.path}: {_ENDS}: expected rising rows above 0, got {where}; finish the recording, or copy it again"
+                f"{self.path}: {_ENDS}: expected rising rows above 0, got {where}; finish the recording, or copy it "
+                f"again"
             )
         return ends
 
     def _list_arrays(self, root: zarr.Group) -> Iterator[tuple[str, zarr.Array[Any]]]:
-        with _typed(self.path):
+        with _typed(self.path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that are no arrays
             data = root[_DATA]
             names = sorted(data.array_keys()) if isinstance(data, zarr.Group) else []
         for name in names:
@@ -192,7 +202,8 @@ def _typed(path: Path) -> Iterator[None]:
     except _DAMAGE as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise SourceError(
-            f"{path}: expected a whole zarr v2 store, got one that cannot be read ({reason}); copy it again, or install "
+            f"{path}: expected a whole zarr v2 store, got one that cannot be read ({reason}); copy it again, or "
+            f"install "
             "the codec that it names"
         ) from error
 

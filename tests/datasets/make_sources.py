@@ -1,7 +1,8 @@
 """Small recordings in every format, with values that say where they belong: `observation = row`, `action = step`.
 
-Minari's files are written by Minari, zarr v2 by zarr; robomimic, SPiRL and LeRobot, which are too large to install here,
-by h5py and pyarrow in the layout that their documentation gives; OGBench's by `numpy.savez_compressed`, as it does itself.
+Minari's files are written by Minari, zarr v2 by zarr; robomimic, SPiRL and LeRobot, which are too large to install
+here, by h5py and pyarrow in the layout that their documentation gives; OGBench's by `numpy.savez_compressed`, as it
+does itself.
 """
 
 import json
@@ -162,7 +163,7 @@ def make_zarr_zip(folder: Path, episodes: Sequence[Recorded]) -> Path:
 
 
 def _make_frames(episodes: Sequence[Recorded], first: int, index: int) -> pa.Table:
-    """The columns that a LeRobotDataset has, of consecutive episodes; `index` counts the frames of the whole data set."""
+    """The columns that a LeRobotDataset has, of consecutive episodes; `index` counts on from the files before."""
     lengths = [len(one.action) for one in episodes]
     frame = np.concatenate([np.arange(length) for length in lengths])
     episode = np.repeat(np.arange(first, first + len(episodes)), lengths)

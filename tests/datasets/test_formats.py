@@ -1,4 +1,5 @@
-"""Every format: recognised, equal to what was written, the contract of a reader, options, and names for what is no format."""
+"""Every format: recognised, equal to what was written, the contract of a reader, options, and names for what is no
+format."""
 
 import dataclasses
 import json
@@ -12,7 +13,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tests.datasets.make_sources import LENGTHS, MAKERS, make_d4rl, make_minari, record
 
 from supple.datasets import Reader
 from supple.datasets.containers import CONTAINERS
@@ -20,6 +20,7 @@ from supple.datasets.episode import ReadOptions
 from supple.datasets.formats import FORMATS, find_format, open_source
 from supple.datasets.testing import ReaderContract
 from supple.errors import ConfigError, FormatError, SourceError
+from tests.datasets.make_sources import LENGTHS, MAKERS, make_d4rl, make_minari, record
 
 UNITS = {"lerobot": ReadOptions(observation_units=("deg",), action_units=("deg",))}
 
@@ -199,7 +200,9 @@ def test_transposed_arrays_are_named(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["observations"], file["actions"] = np.zeros((4, 100)), np.zeros((2, 100))
         file["rewards"], file["terminals"] = np.zeros(100), np.zeros(100, np.bool_)
-    with pytest.raises(FormatError, match=r"got arrays that are transposed, \(4, 100\), as MATLAB and Julia write them"):
+    with pytest.raises(
+        FormatError, match=r"got arrays that are transposed, \(4, 100\), as MATLAB and Julia write them"
+    ):
         open_source(tmp_path / "a.h5", ReadOptions()).describe()
 
 
@@ -215,5 +218,7 @@ except ValueError:
 print([name for name in ("h5py", "zarr", "pyarrow", "numcodecs") if name in sys.modules])
 """
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.csv")], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "a.csv")], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

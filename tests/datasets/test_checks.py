@@ -1,0 +1,95 @@
+"""What is said of any source: jumps, next observations that are none, ends without a reset, axes that hardly move."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from supple.datasets import Episode, Feature, Schema, SourceSpec
+from supple.datasets.checks import SourceChecks
+
+
+def make_spec(dim: int, *, following: bool = False) -> SourceSpec:
+    axes = tuple(f"q{axis}" for axis in range(dim))
+    features = [Feature(name="observation", shape=(dim,), units=("m",) * dim, role="observation", axes=axes)]
+    features.append(Feature(name="action", shape=(1,), units=("N",), role="action", axes=("push",)))
+    if following:
+        features.append(Feature(name="next_observation", shape=(dim,), units=("m",) * dim, role="other", axes=axes))
+    return SourceSpec(schema=Schema(features=tuple(features)), episodes=1, rows=1, provenance={})
+
+
+def walk(steps: int, dim: int = 4, seed: int = 0) -> np.ndarray:  # type: ignore[type-arg]
+    """A smooth random motion, shape (steps, dim)."""
+    rng = np.random.default_rng(seed)
+    speed = np.cumsum(rng.normal(size=(steps, dim)), 0)
+    return (np.cumsum(speed - speed.mean(0), 0) / 1000).astype(np.float32)
+
+
+def look(parts: Sequence[np.ndarray], following: Sequence[np.ndarray] = ()) -> SourceChecks:  # type: ignore[type-arg]
+    rng = np.random.default_rng(1)
+    checks = SourceChecks(make_spec(parts[0].shape[1], following=bool(following)))
+    episodes = []
+    for number, part in enumerate(parts):
+        arrays = {"observation": part, "action": rng.normal(size=(len(part), 1)).astype(np.float32)}
+        if following:
+            arrays["next_observation"] = following[number]
+        episodes.append(Episode(arrays, terminated=False, truncated=True))
+    assert list(checks.passing(iter(episodes))) == episodes
+    return checks
+
+
+def test_smooth_motion_gives_no_findings() -> None:
+    checks = look([walk(500, seed=seed) for seed in range(4)])
+    assert checks.findings() == ()
+    assert checks.lengths == [500] * 4
+    assert (checks.terminated, checks.truncated) == (0, 4)
+
+
+@pytest.mark.parametrize("block", [100, 10_000])
+def test_an_end_that_is_not_marked_is_found_by_its_jump(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supple.datasets.checks._BLOCK_ROWS", block)
+    joined = np.concatenate([walk(500, seed=1), walk(500, seed=2) + 50])
+    (finding,) = look([walk(500), joined, walk(500, seed=3)]).findings()
+    assert "jumps 1 times within an episode" in finding
+    assert "at row 1000 (episode 1)" in finding
+
+
+def test_one_axis_of_many_that_wraps_is_no_jump() -> None:
+    angle = (np.arange(2000) * 0.05) % (2 * np.pi)
+    moving = np.concatenate([walk(2000, 6), angle[:, None].astype(np.float32)], 1)
+    assert look([moving]).findings() == ()
+
+
+def test_next_observations_that_are_none_are_found_by_row() -> None:
+    parts = [walk(50, seed=seed) for seed in range(3)]
+    following = [np.concatenate([part[1:], part[-1:] + 1]) for part in parts]
+    assert look(parts, following).findings() == ()
+    following[1][7] += 0.5
+    following[2][0] += 0.5
+    (finding,) = look(parts, following).findings()
+    assert "in 2 rows: at row 57 (episode 1), row 100 (episode 2)" in finding
+
+
+def test_ends_without_a_reset_are_said() -> None:
+    whole = walk(1000)
+    (finding,) = look(np.split(whole, 10)).findings()
+    assert finding.startswith("behind 9 of 9 ends of episodes the motion goes on in the next episode")
+
+
+@pytest.mark.parametrize(("scale", "offset", "flat"), [(1e-5, 1.0, True), (1e-2, 1.0, False), (1e-5, 0.0, False)])
+def test_axes_that_hardly_move_are_named_in_relation_to_their_values(scale: float, offset: float, flat: bool) -> None:
+    rows = walk(1000, 2)
+    rows[:, 1] = np.random.default_rng(0).normal(size=1000) * scale + offset
+    findings = look([rows]).findings()
+    assert (len(findings) == 1 and findings[0].startswith("observation: 1 axes hardly move: q1 (")) == flat
+
+
+def test_ranges_are_those_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supple.datasets.checks._BLOCK_ROWS", 64)
+    parts = [walk(100, 3, seed) + 1000 for seed in range(5)]
+    whole = np.concatenate(parts).astype(np.float64)
+    ranges = [one for one in look(parts).ranges() if one.feature == "observation"]
+    np.testing.assert_array_equal([one.low for one in ranges], whole.min(0))
+    np.testing.assert_allclose([one.mean for one in ranges], whole.mean(0), rtol=1e-12)
+    np.testing.assert_allclose([one.std for one in ranges], whole.std(0), rtol=1e-6)
+    assert [one.unit for one in ranges] == ["m"] * 3
