@@ -151,7 +151,7 @@ FORMATS = {
         Format(
             name="bag",
             title="a bag of ROS 1 or 2, an MCAP log, or a folder of these",
-            module="bags.reader",
+            module="bags.finding",
             containers=frozenset({"rosbag1", "rosbag2", "mcap", "sqlite", "folder"}),
             options=frozenset({"mapping"}),
             libraries=("rosbags", "mcap", "zstandard", "lz4"),

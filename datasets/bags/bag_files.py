@@ -1,4 +1,4 @@
-"""Which files make up a bag: a file, a ROS 2 folder of one or more files, compressed or not, or a folder of bags.
+"""Opens a bag: a file, or a ROS 2 folder of one or more files, compressed or not.
 
 A ROS 2 folder whose `metadata.yaml` is missing was never closed by its recorder: its files are read all the same.
 """
@@ -16,45 +16,14 @@ from ruamel.yaml.error import YAMLError
 from ...errors import FormatError, SourceError
 from ...plain_files import read_plain_file
 from ..containers import CONTAINERS, find_container
+from .finding import list_storages
 from .mcap_recording import McapRecording
 from .recording import Loss, Message, Recording, Topic, allow_bytes, describe_error, make_scratch
 from .rosbag1_recording import Rosbag1Recording
 from .sqlite_recording import SqliteRecording
 
 METADATA = "metadata.yaml"
-_FILES = frozenset({"mcap", "sqlite", "rosbag1"})
-_ENDS = (".mcap", ".db3", ".bag", ".mcap.zstd", ".db3.zstd", ".bag.active")
 _BLOCK_BYTES = 2**20
-
-
-def find_bags(path: Path) -> list[Path]:
-    """The bags at a path, in the order of their names: the path itself, or those of a folder.
-
-    Raises:
-        FormatError: it is no bag.
-        SourceError: nothing is there.
-    """
-    kind = find_container(path)
-    if kind in _FILES or kind == "rosbag2" or (kind == "folder" and _list_storages(path)):
-        return [path]
-    inner = sorted(path.iterdir()) if kind == "folder" else []
-    bags = [
-        one for one in inner if find_container(one) in (*_FILES, "rosbag2") or (one.is_dir() and _list_storages(one))
-    ]
-    if not bags:
-        raise FormatError(f"{path}: expected a bag, or a folder of bags, got no bag; check the path", kind, False)
-    return bags
-
-
-def _list_storages(folder: Path) -> list[Path]:
-    """Files of a ROS 2 folder without metadata: all of the folder's name, as its recorder calls them."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name.endswith(_ENDS[:2] + _ENDS[3:5]))
-    return [file for file in files if file.name.startswith(folder.name)] if files else []
-
-
-def list_files(bag: Path) -> list[Path]:
-    """The files of a bag, in order, for a digest of its content."""
-    return [bag] if bag.is_file() else sorted(file for file in bag.rglob("*") if file.is_file())
 
 
 def open_recording(bag: Path) -> Recording:
@@ -102,7 +71,7 @@ class FolderRecording(Recording):
     def _read_metadata(self, folder: Path) -> dict[str, Any]:
         path = folder / METADATA
         if not path.is_file():
-            files = _list_storages(folder)
+            files = list_storages(folder)
             self.loss.add(f"its recorder was killed: it has no {METADATA}")
             return {"files": files, "mode": "", "counts": {}}
         where = f"{path}: expected the metadata of a ROS 2 bag"

@@ -19,13 +19,14 @@ import numpy.typing as npt
 
 from ...errors import SourceError
 from ...robots.spec import RobotSpec
-from ..episode import Episode, ReadOptions, SourceSpec
+from ..episode import Episode, SourceSpec
 from ..layout import find_missing
 from ..schema import Schema
-from .bag_files import find_bags, list_files, open_recording
+from .bag_files import open_recording
 from .draft import Draft, draft_mapping
 from .embedded import Embedded, read_embedded
-from .mapping import NS, Mapping, Signal, load_mapping, write_mapping
+from .finding import find_bags, list_files
+from .mapping import NS, Mapping, Signal, write_mapping
 from .quality import measure_lag, measure_saturation, measure_topic
 from .recording import Recording
 from .series import TRAJECTORY, Request, Series, TopicReader, is_missing
@@ -40,19 +41,6 @@ MOST_STEPS = 2**28
 """Of one episode: more come from a stamp that is wrong by years."""
 _LOOK_AHEAD = 256
 """Samples behind the last step that interpolation may look at."""
-
-
-def probe(path: Path) -> bool:
-    """Whether it is a bag, or a folder of bags; see `formats.Format`."""
-    try:
-        return bool(find_bags(path))
-    except SourceError:
-        return False
-
-
-def read(path: Path, options: ReadOptions, robot: RobotSpec | None = None) -> BagReader:
-    """See `formats.Format`."""
-    return BagReader(path, None if options.mapping is None else load_mapping(options.mapping), robot)
 
 
 class _Segment(NamedTuple):

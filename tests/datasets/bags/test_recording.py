@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from supple.datasets.bags.bag_files import find_bags, open_recording
+from supple.datasets.bags.bag_files import open_recording
+from supple.datasets.bags.finding import find_bags
 from supple.datasets.bags.message_types import load_types
 
 KINDS = (

@@ -1,0 +1,60 @@
+"""Which paths are bags, told without any library of bags; see `formats.Format`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import FormatError, SourceError
+from ...robots.spec import RobotSpec
+from ..containers import find_container
+from ..episode import Reader, ReadOptions
+
+_FILES = frozenset({"mcap", "sqlite", "rosbag1"})
+_ENDS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+"""Of the files in a ROS 2 folder."""
+
+
+def probe(path: Path) -> bool:
+    """Whether it is a bag, or a folder of bags."""
+    try:
+        return bool(find_bags(path))
+    except SourceError:
+        return False
+
+
+def read(path: Path, options: ReadOptions, robot: RobotSpec | None = None) -> Reader:
+    """A reader of bags, by the mapping that the options name."""
+    from .mapping import load_mapping
+    from .reader import BagReader
+
+    return BagReader(path, None if options.mapping is None else load_mapping(options.mapping), robot)
+
+
+def find_bags(path: Path) -> list[Path]:
+    """The bags at a path, in the order of their names: the path itself, or those of a folder.
+
+    Raises:
+        FormatError: it is no bag.
+        SourceError: nothing is there.
+    """
+    kind = find_container(path)
+    if kind in _FILES or kind == "rosbag2" or (kind == "folder" and list_storages(path)):
+        return [path]
+    inner = sorted(path.iterdir()) if kind == "folder" else []
+    bags = [
+        one for one in inner if find_container(one) in (*_FILES, "rosbag2") or (one.is_dir() and list_storages(one))
+    ]
+    if not bags:
+        raise FormatError(f"{path}: expected a bag, or a folder of bags, got no bag; check the path", kind, False)
+    return bags
+
+
+def list_storages(folder: Path) -> list[Path]:
+    """Files of a ROS 2 folder without metadata: all of the folder's name, as its recorder calls them."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name.endswith(_ENDS))
+    return [file for file in files if file.name.startswith(folder.name)] if files else []
+
+
+def list_files(bag: Path) -> list[Path]:
+    """The files of a bag, in order, for a digest of its content."""
+    return [bag] if bag.is_file() else sorted(file for file in bag.rglob("*") if file.is_file())
