@@ -60,7 +60,7 @@ def test_rl2_is_deployed_from_its_cell(trained: Path, tmp_path: Path, capsys: py
     first = np.mean([record["return"] for record in records if record["episode"] == 1])
     assert returns[0]["mean"] == pytest.approx(first)
     events = load_lines(tmp_path / "out" / AUDIT_NAME)
-    assert {event["event"] for event in events} <= {"open", "clamps"}
+    assert {event["event"] for event in events} <= {"open", "clamps", "close"}
     assert AUDIT_NAME not in load_record(tmp_path / "out")["outputs"]
     policies = [load_bundle(tmp_path / "out" / "policies" / str(index)) for index in range(3)]
     assert {policy.contract.kind for policy in policies} == {"rl2"}
