@@ -5,8 +5,8 @@
     formats     the table of formats that can be read; containers and hdf5_layouts name what a path is
     d4rl        reader and writer of D4RL's HDF5 files; hdf5 refuses what a file must not contain
     keyed       the reader of all sources that are named arrays; each of these formats is a small class beside it:
-                minari, minari_arrow, robomimic, lerobot, zarr_replay, ogbench, spirl, on episode_groups (HDF5 groups) and
-                arrow_columns (Arrow, Parquet)
+                minari, minari_arrow, robomimic, lerobot, zarr_replay, ogbench, spirl, on episode_groups (HDF5 groups)
+                and arrow_columns (Arrow, Parquet)
     side_arrays, source_files   types and names of further arrays; digest, size and growth of the files of a source
     checks      what a person should know of a source: jumps, ends without a reset, axes that hardly move
     limits      are recorded steps within the limits of their robot
