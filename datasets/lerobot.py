@@ -9,7 +9,9 @@ Legend: E episodes, T frames of one episode.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from ..strict_json import load_json, load_json_lines
 from .arrow_columns import read_columns, read_table, take_column
 from .episode import Array, Reader, ReadOptions
 from .episode_groups import sort_naturally
-from .keyed import Column, KeyedReader, KeyedSource, Survey
+from .keyed import Column, KeyedReader, KeyedSource, Load, Survey
 
 INFO = "meta/info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -102,6 +104,16 @@ class LeRobotDataset(KeyedSource):
 
     def load(self, names: Sequence[str], first: int, last: int) -> Mapping[str, Array]:
         """See `KeyedSource`."""
+        return self._load({}, names, first, last)
+
+    @contextmanager
+    def reading(self) -> Iterator[Load]:
+        """Keeps the table of the newest file, in which many ranges of episodes lie."""
+        yield partial(self._load, {})
+
+    def _load(
+        self, tables: dict[tuple[int, tuple[str, ...]], Any], names: Sequence[str], first: int, last: int
+    ) -> Mapping[str, Array]:
         pieces: dict[str, list[Array]] = {name: [] for name in names}
         while first < last:
             # the run of episodes that follow each other in one file
@@ -110,7 +122,11 @@ class LeRobotDataset(KeyedSource):
             while first < last and self._places[first] == (file, end):
                 end += int(self._lengths[first])
                 first += 1
-            table = read_table(self._files[file], names).slice(begin, end - begin)
+            key = (file, tuple(names))
+            if key not in tables:
+                tables.clear()
+                tables[key] = read_table(self._files[file], names)
+            table = tables[key].slice(begin, end - begin)
             for name in names:
                 pieces[name].append(take_column(table, name, self._columns[name], self._files[file]))
         return {name: np.concatenate(found) for name, found in pieces.items()}
