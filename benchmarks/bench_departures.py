@@ -37,7 +37,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 def make_variants() -> dict[str, SimplConfig]:
     """The preset `maze`, each variant of it, and all of them together."""
-    ours, published = PRESETS["maze"].meta_train.simpl, PRESETS["maze-published"].meta_train.simpl
+    ours, published = PRESETS["maze"].learner.config, PRESETS["maze-published"].learner.config
 
     def put_back(names: tuple[str, ...]) -> SimplConfig:
         return replace(ours, **{name: getattr(published, name) for name in names})

@@ -4,7 +4,6 @@ Gymnasium's Reacher with its target hidden: the arm has to find the target by tr
 target at each reset, so a subclass puts it where the task says.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,7 @@ PRESETS = {
         robot=REACHER,
         generate=GenerateConfig(steps=60_000, rows=20),
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=2_000)),
-        learner=SimplSettings(config=replace(QUICK, epochs=120, pool_episodes=2000)),
+        learner=SimplSettings(config=QUICK),
         adapt=AdaptStageConfig(episodes=60),
     ),
 }

@@ -48,6 +48,8 @@ QUICK = SimplConfig(
     batch=64,
     policy_kl_prior=(0.1, 0.5),
     policy_kl_posterior=(0.1, 1.0),
+    epochs=120,
+    pool_episodes=2000,
 )
 """SiMPL with smaller networks and batches, for robots that meta-train in minutes. The policy begins close to the skill
 prior: where skills say much more than their prior, a policy that was free from the start ran away with its critics."""
@@ -63,6 +65,13 @@ PRESETS: dict[str, RunConfig] = {
             )
         ),
         adapt=AdaptStageConfig(episodes=80),
+    ),
+    "quick": RunConfig(
+        robot=Maze(layout_size=10, layout_seed=1, episode_steps=400, num_train_tasks=16, num_test_tasks=8),
+        generate=GenerateConfig(steps=100_000),
+        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=2_000)),
+        learner=SimplSettings(config=QUICK),
+        adapt=AdaptStageConfig(episodes=60),
     ),
     "maze": RunConfig(
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3)),
@@ -121,5 +130,5 @@ PRESETS: dict[str, RunConfig] = {
         adapt=AdaptStageConfig(episodes=300),
     ),
 }
-"""`demo` shows the chain in minutes; `maze` reaches the published curve at a fraction of its cost; `maze-published` has
-every published hyper-parameter of the maze."""
+"""`demo` shows the chain in minutes; `quick` is a start for a robot of one's own; `maze` reaches the published curve at a
+fraction of its cost; `maze-published` has every published hyper-parameter of the maze."""

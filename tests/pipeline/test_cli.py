@@ -357,7 +357,7 @@ def test_skills_of_another_robot_are_refused(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["run", "no-such-preset"], "demo, maze, maze-published"),
+        (["run", "no-such-preset"], "demo, quick, maze, maze-published"),
         (["ingest", "nothing.hdf5"], "nothing.hdf5"),
         (["ingest", "d4rl:no-such-data"], "no-such-data"),
         (["extract", "nothing"], "nothing"),
