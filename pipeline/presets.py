@@ -130,5 +130,5 @@ PRESETS: dict[str, RunConfig] = {
         adapt=AdaptStageConfig(episodes=300),
     ),
 }
-"""`demo` shows the chain in minutes; `quick` is a start for a robot of one's own; `maze` reaches the published curve at a
-fraction of its cost; `maze-published` has every published hyper-parameter of the maze."""
+"""`demo` shows the chain in minutes; `quick` is a start for a robot of one's own; `maze` reaches the published curve at
+a fraction of its cost; `maze-published` has every published hyper-parameter of the maze."""
