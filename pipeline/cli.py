@@ -70,7 +70,7 @@ VERBS = {
             "supple inspect play.hdf5",
             "supple inspect runs/my/generate --robot maze",
             "supple inspect play.hdf5 --json",
-            "supple inspect log.mcap --write-mapping map.toml",
+            "supple inspect runs/my/bags --write-mapping runs/my/map.toml",
         ),
     ),
     "ingest": Entry(

@@ -75,7 +75,13 @@ SHORT: Mapping[str, Sequence[str]] = {
         *(word for stage, settings in TINY_STAGES.items() for word in make_options(settings, f"{stage}.")),
     ),
     **{f"supple {stage}": make_options(settings) for stage, settings in TINY_STAGES.items()},
-    **dict.fromkeys((f"supple {verb}" for verb in ("ingest", "export", "rearm", "report", "verify", "info")), ()),
+    **dict.fromkeys(
+        (
+            f"supple {verb}"
+            for verb in ("ingest", "inspect", "export", "export-bag", "rearm", "report", "verify", "info")
+        ),
+        (),
+    ),
     "python -m benchmarks.meta": (),
     "python -m benchmarks.results.collect_meta": (),
     "tensorboard": ("--inspect",),
