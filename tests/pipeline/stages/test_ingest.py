@@ -60,7 +60,7 @@ def test_without_a_robot_the_data_stay_as_they_are_and_that_is_said(
     arrays = make_arrays()
     arrays["actions"] *= 1000.0
     assert ingest(tmp_path, arrays) == 0
-    assert "nobody says which robot this is from: axes have numbers for names" in capsys.readouterr().err
+    assert "nobody says which robot this is from: names and units are those of the source" in capsys.readouterr().err
     store = open_store(tmp_path / "out" / "store")
     assert store.schema.robot is None
     assert store.schema.feature("action").units == ("", "")
