@@ -185,7 +185,11 @@ def test_a_driver_meets_the_robot_across_a_process_boundary(address: str) -> Non
         robot.recover()
         robot.reset(GOAL, RNG)
         robot.step(GOAL)
-        time.sleep(1.0)  # commands stay away: 20 periods are 0.4 s
+        deadline = time.monotonic() + 20.0
+        while (
+            robot.mode is not Mode.STOPPED and time.monotonic() < deadline
+        ):  # commands stay away: 20 periods are 0.4 s
+            time.sleep(0.1)
         assert robot.mode is Mode.STOPPED
         robot.close()
     assert os.listdir(os.path.dirname(address)) == []
