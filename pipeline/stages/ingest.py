@@ -89,8 +89,8 @@ def ingest(config: IngestConfig, spec: RobotSpec | None, work: Work) -> None:
         work.view.note(f"ingest: {note}")
     if limits is None:
         work.view.note(
-            "ingest: nobody says which robot this is from: names and units are those of the source, limits are unknown; "
-            "skills of it are for no robot until it is ingested with --robot"
+            "ingest: nobody says which robot this is from: names and units are those of the source, limits are "
+            "unknown; skills of it are for no robot until it is ingested with --robot"
         )
     elif limits.clipped:
         work.view.note(f"ingest: clipped the actions of {limits.clipped} of {source.rows} steps to the robot's limits")
