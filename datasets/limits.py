@@ -53,22 +53,37 @@ class LimitCheck:
         """Steps so far whose action was clipped."""
 
     def checking(self, episodes: Iterable[Episode]) -> Iterator[Episode]:
-        """The episodes as `check` passes them on; counts all actions outside before it refuses a source with too many.
+        """The episodes of `counting`; counts all actions outside before it refuses a source with too many.
 
         Raises:
             SourceError: As `check`, or more actions than the share are outside; names the first one.
         """
-        self._clip = not self._robot.choices
-        waiting = iter(episodes)
+        waiting = self.counting(episodes)
         for episode in waiting:
-            yield self.check(episode)
-            if self.clipped > self._most:
-                for rest in waiting:
-                    self.check(rest)
-                raise SourceError(
-                    f"{self._first}; {self.clipped} of {self._rows} steps have such an action, and without "
-                    f"--clip-actions at most {self._most} may"
-                )
+            yield episode
+            if self.excess is not None:
+                for _ in waiting:
+                    pass
+                raise self.excess
+
+    def counting(self, episodes: Iterable[Episode]) -> Iterator[Episode]:
+        """The episodes of `check`, with clipped actions however many; `excess` says if they are too many.
+
+        Raises:
+            SourceError: As `check`.
+        """
+        self._clip = not self._robot.choices
+        yield from map(self.check, episodes)
+
+    @property
+    def excess(self) -> SourceError | None:
+        """Why the source is refused where more actions than the share were outside so far; names the first one."""
+        if self.clipped <= self._most:
+            return None
+        return SourceError(
+            f"{self._first}; {self.clipped} of {self._rows} steps have such an action, and without --clip-actions at "
+            f"most {self._most} may"
+        )
 
     def check(self, episode: Episode) -> Episode:
         """The episode, with clipped actions where that was asked for.

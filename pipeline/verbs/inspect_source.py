@@ -15,6 +15,7 @@ from ...errors import ConfigError, SourceError
 from ...robots.spec import RobotSpec
 from ..cli_common import FLAT, AboutRobot, Common, Options, Runner
 from ..run_files import find_stage
+from ..settings.ingest import IngestConfig
 from .data import RECOVERED, fetch
 
 _LENGTHS = 1000
@@ -83,13 +84,14 @@ def look(reader: Reader, where: str) -> dict[str, Any]:
         SourceError: the structure cannot be read. A flaw of the data is a fact: `refused` says why.
     """
     source, robot = reader.describe(), reader.robot
-    checks, limits, refused = SourceChecks(source), _make_limits(robot, source, where), None
+    checks, limits = SourceChecks(source), _make_limits(robot, source, where)
     try:
         episodes = reader.episodes()
-        for _ in checks.passing(episodes if limits is None else limits.checking(episodes)):
+        for _ in checks.passing(episodes if limits is None else limits.counting(episodes)):
             pass
+        flaw = None if limits is None else limits.excess
     except SourceError as error:
-        refused = str(error)
+        flaw = error
     lengths = sorted(checks.lengths)
     period = source.schema.control_period
     return {
@@ -113,12 +115,13 @@ def look(reader: Reader, where: str) -> dict[str, Any]:
         "actions_beyond_limits": None if limits is None else limits.clipped,
         "questions": list(source.questions),
         "lost": list(source.losses),
-        "refused": refused,
+        "refused": None if flaw is None else str(flaw),
     }
 
 
 def _make_limits(robot: RobotSpec | None, source: SourceSpec, where: str) -> LimitCheck | None:
-    return None if robot is None else LimitCheck(robot, where, clip_actions=True, rows=source.rows)
+    usual = IngestConfig().clip_share
+    return None if robot is None else LimitCheck(robot, where, clip_share=usual, rows=source.rows)
 
 
 def _describe_features(source: SourceSpec, checks: SourceChecks) -> list[dict[str, Any]]:

@@ -1,8 +1,10 @@
 """`supple inspect` and `supple ingest` on every format: what is shown, what is asked for, that nothing is written."""
 
 import json
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -46,6 +48,21 @@ def test_what_ingest_refuses_is_a_fact_here(tmp_path: Path, capsys: pytest.Captu
     facts = inspect(make_minari(tmp_path, episodes), capsys)
     assert "expected finite float32 values" in str(facts["refused"])
     assert "in row 6 (episode 1)" in str(facts["refused"])
+
+
+def test_inspect_refuses_for_the_reason_for_which_ingest_does(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "beyond.hdf5"
+    shutil.copy(tiny_run / "generate" / "play.hdf5", path)
+    with h5py.File(path, "a") as file:
+        file["actions"][::20] = 3.0
+        rows = len(file["actions"])
+    facts = inspect(path, capsys)
+    assert main(["ingest", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"supple: {facts['refused']}"
+    assert facts["actions_beyond_limits"] == -(-rows // 20)
+    assert facts["episodes"]["rows"] == rows == sum(facts["episodes"]["lengths"])  # type: ignore[index]
 
 
 def test_ingest_asks_for_units_that_inspect_shows_as_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
