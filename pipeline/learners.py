@@ -698,8 +698,6 @@ class LearnerRow(NamedTuple):
     """Those that it has unless the command line says otherwise."""
     modules: tuple[str, ...]
     """Files below the package root, or a user's own: with what they import, the code version of a training."""
-    export_modules: tuple[str, ...] = ()
-    """Files of `settings.export`: with `modules`, the code version of an export."""
     keep: tuple[str, ...] = ()
     """Beginnings of the names of the tensors that the learner needs to be exported (`load_kept`), where its whole state
     is much larger; none keeps the state."""
@@ -707,29 +705,28 @@ class LearnerRow(NamedTuple):
 
 def _maml(settings: MamlSettings, *modules: str) -> LearnerRow:
     code = ("meta/gradient/maml_learner.py", "meta/gradient/learned_rule.py", *modules)
-    return LearnerRow(settings, code, ("adapt/host/maml.py",))
+    return LearnerRow(settings, code)
 
 
 def _pearl(settings: PearlSettings, *modules: str) -> LearnerRow:
     code = ("meta/inference/pearl_learner.py", *modules)
-    return LearnerRow(settings, code, ("adapt/host/pearl.py", "adapt/host/sac.py"))
+    return LearnerRow(settings, code)
 
 
 def _rl2(settings: Rl2Settings) -> LearnerRow:
-    return LearnerRow(settings, ("meta/memory/rl2_learner.py",), ("adapt/host/rl2.py",))
+    return LearnerRow(settings, ("meta/memory/rl2_learner.py",))
 
 
 LEARNERS: dict[str, LearnerRow] = {
     "simpl": LearnerRow(
         SimplSettings(),
         ("meta/simpl/learner.py", "meta/simpl/adaptive_agent.py"),
-        ("adapt/host/simpl.py",),
         ("agent.", "multiplier."),
     ),
-    "spirl": LearnerRow(SpirlSettings(), ("meta/simpl/spirl.py",), ("adapt/host/simpl.py",)),
+    "spirl": LearnerRow(SpirlSettings(), ("meta/simpl/spirl.py",)),
     "rl2": _rl2(Rl2Settings()),
     "e-rl2": _rl2(Rl2Settings(method="e-rl2", config=Rl2Config(trial=Trial(episodes=5, exploration_episodes=3)))),
-    "varibad": LearnerRow(VaribadSettings(), ("meta/inference/varibad_learner.py",), ("adapt/host/varibad.py",)),
+    "varibad": LearnerRow(VaribadSettings(), ("meta/inference/varibad_learner.py",)),
     "pearl": _pearl(PearlSettings()),
     "pearl-ft": _pearl(PearlSettings(method="pearl-ft", fine_tuning=TaskSacConfig())),
     "bc-pearl": _pearl(BcPearlSettings(), "pipeline/cloning.py"),
@@ -739,16 +736,15 @@ LEARNERS: dict[str, LearnerRow] = {
     "meta-sgd": _maml(MamlSettings(method="meta-sgd", config=MamlConfig(step_sizes="parameter"))),
     "learned-update": _maml(MamlSettings(method="learned-update", rule=LearnedRuleConfig())),
     "bc-maml": _maml(BcMamlSettings(), "pipeline/cloning.py"),
-    "maesn": LearnerRow(MaesnSettings(), ("meta/gradient/maesn_learner.py",), ("adapt/host/maesn.py",)),
+    "maesn": LearnerRow(MaesnSettings(), ("meta/gradient/maesn_learner.py",)),
     "recurrent-updater": LearnerRow(
         RecurrentUpdaterSettings(),
         ("meta/memory/recurrent_updater_learner.py",),
-        ("adapt/host/recurrent_updater.py",),
     ),
-    "mlsh": LearnerRow(MlshSettings(), ("meta/hierarchy/mlsh_learner.py",), ("adapt/host/mlsh.py",)),
-    "ppo": LearnerRow(PpoSettings(), ("meta/baselines/ppo_learner.py",), ("adapt/host/ppo.py",)),
-    "distral": LearnerRow(DistralSettings(), ("meta/baselines/distral_learner.py",), ("adapt/host/ppo.py",)),
-    "sac": LearnerRow(SacSettings(), ("meta/baselines/sac_learner.py",), ("adapt/host/sac.py",)),
+    "mlsh": LearnerRow(MlshSettings(), ("meta/hierarchy/mlsh_learner.py",)),
+    "ppo": LearnerRow(PpoSettings(), ("meta/baselines/ppo_learner.py",)),
+    "distral": LearnerRow(DistralSettings(), ("meta/baselines/distral_learner.py",)),
+    "sac": LearnerRow(SacSettings(), ("meta/baselines/sac_learner.py",)),
 }
 """By the name that `--learner` takes. Rows with settings of one class differ in these alone."""
 

@@ -20,7 +20,7 @@ from ...robots.spec import RobotSpec
 from ...robots.unplugged import UnpluggedRobots
 from ..action_spaces import Space, make_space
 from ..folder import compute_path_digest, load_json
-from ..keys import RECORD_NAME, load_record
+from ..keys import PACKAGE_ROOT, RECORD_NAME, load_record
 from ..learners import LearnerChoice, read_learner
 from ..run_files import LEARNER_NAME, RUN_NAME
 from ..settings.export import ExportConfig
@@ -28,6 +28,12 @@ from ..stage import Stage, Work
 from .meta_train import FACTS_NAME
 
 NAME = "bundle"
+MODULES = (
+    "pipeline/stages/export.py",
+    *sorted(file.relative_to(PACKAGE_ROOT).as_posix() for file in (PACKAGE_ROOT / "adapt" / "host").glob("*.py")),
+)
+"""All exporters are part of the code version, as a learner of a user's own may use any. An export takes a second, and one
+that gives the same bundle as before changes nothing behind it."""
 TRAININGS = ("meta-train", "train")
 """Folders of a training, inside that of a run or of a seed."""
 EVALUATE = "evaluate"
@@ -171,7 +177,7 @@ def make_export(
         },
         inputs={"train": trained.folder, **({"skills": trained.skills} if outside and trained.skills else {})},
         seed=config.golden_seed,
-        module=("pipeline/stages/export.py", *trained.learner.row.modules, *trained.learner.row.export_modules),
+        module=(*MODULES, *trained.learner.row.modules),
         libraries=("numpy", "torch", "safetensors"),
         body=partial(export, trained),
     )
@@ -222,7 +228,7 @@ def make_conversion(bundle: Path, config: ExportConfig) -> Stage:
         config={"export": config},
         inputs={"bundle": bundle},
         seed=config.golden_seed,
-        module="pipeline/stages/export.py",
+        module=MODULES,
         libraries=("numpy", "torch", "safetensors"),
         body=partial(convert, config),
     )

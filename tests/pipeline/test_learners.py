@@ -12,6 +12,7 @@ from supple.meta.memory.config import Rl2Config
 from supple.pipeline import keys
 from supple.pipeline.keys import PACKAGE_ROOT, compute_code_digest
 from supple.pipeline.learners import LEARNERS, Rl2Settings, choose_learner, find_learner, read_learner
+from supple.pipeline.stages.export import MODULES
 
 OWN = {
     "meta/simpl/learner.py": {"simpl"},
@@ -50,6 +51,21 @@ def test_a_change_of_one_learner_leaves_the_others_valid(changed: str, monkeypat
     after = digests()
     compute_code_digest.cache_clear()
     assert {name for name in LEARNERS if before[name] != after[name]} == OWN[changed]
+
+
+@pytest.mark.parametrize("changed", sorted((PACKAGE_ROOT / "adapt" / "host").glob("*.py")), ids=lambda path: path.name)
+def test_a_change_of_an_exporter_is_one_of_every_export(changed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute_code_digest.cache_clear()
+    before, load = compute_code_digest(MODULES), keys._load_tree
+
+    def load_changed(file: Path, root: Path) -> tuple[str, tuple[Path, ...]]:
+        tree, imports = load(file, root)
+        return tree + " and more" * (file == changed), imports
+
+    monkeypatch.setattr(keys, "_load_tree", load_changed)
+    compute_code_digest.cache_clear()
+    assert compute_code_digest(MODULES) != before
+    compute_code_digest.cache_clear()
 
 
 def test_every_learner_has_a_file_of_its_own_that_is_tested_here() -> None:
