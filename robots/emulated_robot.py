@@ -4,8 +4,8 @@ What a driver of a real robot meets, it meets here: the robot moves on whether o
 noisy, late or lost, and the robot protects itself. It holds its place when no command has come for some periods, stops
 when they stay away, and moves again only after a person has said so, as in libfranka.
 
-    with emulate(MY_ARM, "/tmp/arm") as robot:
-        arm = HardwareFamily(name="emulated", connect=lambda: LinkedRobot(MY_ARM, "/tmp/arm"), ...)
+    with emulate(MY_ARM, "arm.socket") as robot:
+        arm = HardwareFamily(name="emulated", connect=lambda: LinkedRobot(MY_ARM, "arm.socket"), ...)
 
 Axes: G goal, O observation, A action.
 """

@@ -41,7 +41,7 @@ _EMPTY_STRUCT = "structure_needs_at_least_one_member"
 
 
 class LayoutError(ValueError):
-    """A message does not hold what its type says."""
+    """A message does not hold what its type says, or its type is one that cannot be laid out here."""
 
 
 class Layout:
@@ -54,8 +54,8 @@ class Layout:
         encoding: `cdr` or `ros1`.
 
     Raises:
-        LayoutError: the message is not of this type.
-        NotImplementedError: the type has fields that this cannot lay out (wide strings, 128-bit floats).
+        LayoutError: the message is not of this type, or the type has fields that this cannot lay out (wide strings,
+            128-bit floats, more than `MOST_FIELDS`).
     """
 
     def __init__(self, types: Typestore, type: str, payload: bytes, encoding: str) -> None:
@@ -145,7 +145,7 @@ class Layout:
             self._take(path, f"S{length - self._cdr}" if length > self._cdr else "V0", length)
             return
         if base not in _FORMATS:
-            raise NotImplementedError(base)
+            raise LayoutError(f"expected numbers and strings, got {base}")
         format = self._order + _FORMATS[base]
         size = np.dtype(format).itemsize
         if count != 0:
@@ -179,7 +179,7 @@ class Layout:
         if self._at + size > len(self._payload):
             raise LayoutError(f"expected {path} within the message, got {size} bytes beyond its end")
         if len(self._names) >= MOST_FIELDS:
-            raise NotImplementedError("too many fields")
+            raise LayoutError(f"expected at most {MOST_FIELDS} fields, got more")
         self._names.append(path)
         self._formats.append(format)
         self._offsets.append(self._at)

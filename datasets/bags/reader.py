@@ -30,7 +30,7 @@ from .mapping import NS, Mapping, Signal, write_mapping
 from .quality import measure_lag, measure_saturation, measure_topic
 from .recording import Recording
 from .series import TRAJECTORY, Request, Series, TopicReader, is_missing
-from .steps import NEVER, follow, runs_of, sample
+from .steps import NEVER, follow, runs_of, sample, wrap
 from .trajectory import TrajectoryReader
 
 Array = npt.NDArray[Any]
@@ -448,7 +448,7 @@ class _Bag:
                 before = sample(signal, time[oldest:high], values[oldest:high], grid[block], most_gap)
                 numbers = numbers - before.values
                 if signal.interpolate == "angle":
-                    numbers = (numbers + np.pi) % (2 * np.pi) - np.pi
+                    numbers = wrap(numbers)
                 oldest += before.oldest
             else:
                 oldest += now.oldest

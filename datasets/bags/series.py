@@ -249,7 +249,7 @@ class TopicReader:
             self._tried += 1
             try:
                 layout = Layout(self._types, self.topic.type, payloads[rows[left[0]]], self.topic.encoding)
-            except (LayoutError, NotImplementedError):
+            except LayoutError:
                 parts.append((rows[left[:1]], None, None))
                 left, misses = left[1:], misses + 1
                 continue

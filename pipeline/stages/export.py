@@ -32,8 +32,8 @@ MODULES = (
     "pipeline/stages/export.py",
     *sorted(file.relative_to(PACKAGE_ROOT).as_posix() for file in (PACKAGE_ROOT / "adapt" / "host").glob("*.py")),
 )
-"""All exporters are part of the code version, as a learner of a user's own may use any. An export takes a second, and one
-that gives the same bundle as before changes nothing behind it."""
+"""All exporters are part of the code version, as a learner of a user's own may use any. An export takes a second, and
+one that gives the same bundle as before changes nothing behind it."""
 TRAININGS = ("meta-train", "train")
 """Folders of a training, inside that of a run or of a seed."""
 EVALUATE = "evaluate"

@@ -12,6 +12,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from supple.datasets import Reader
 from supple.datasets.bags import reader as reader_module
 from supple.datasets.bags import series
+from supple.datasets.bags.layout import LayoutError
 from supple.datasets.bags.mapping import parse_mapping
 from supple.datasets.bags.reader import BagReader
 from supple.datasets.testing import ReaderContract
@@ -375,7 +376,7 @@ def test_slow_and_fast_decoding_agree(bags: Any, make: MakeReader, monkeypatch: 
 
 
 def _refuse(*_: Any) -> None:
-    raise NotImplementedError
+    raise LayoutError("none")
 
 
 def test_long_columns_wait_on_the_disk_and_blocks_of_steps_join(bags: Any, make: MakeReader, monkeypatch: Any) -> None:
