@@ -170,7 +170,7 @@ class BagReader:
             if self._last is None or self._last[0] != path:
                 self._last = None  # frees the other bag before this one is read
                 recording = self._first if path == self._bags[0] else open_recording(path)
-                self._last = (path, _Bag(path, recording, self.mapping))
+                self._last = (path, _Bag(path, recording, self.mapping, self.robot))
             bag = self._last[1]
             name = path.name if len(self._bags) > 1 else ""
             bag.report(tally, name)
@@ -205,10 +205,11 @@ class _Bag:
         path: The bag.
         recording: The same, opened.
         mapping: How topics become steps.
+        robot: Gives the limits of its actions; None where nobody knows it.
     """
 
-    def __init__(self, path: Path, recording: Recording, mapping: Mapping) -> None:
-        self._path, self._mapping = path, mapping
+    def __init__(self, path: Path, recording: Recording, mapping: Mapping, robot: RobotSpec | None) -> None:
+        self._path, self._mapping, self._robot = path, mapping, robot
         requests = self._list_requests()
         readers = {name: self._make_reader(recording, name, wanted) for name, wanted in requests.items()}
         rows = {row: readers[topic.name] for row, topic in enumerate(recording.topics) if topic.name in readers}
@@ -472,8 +473,9 @@ class _Bag:
             facts["age_mean"], facts["age_max"] = (round(float(f(arrays["age"])), 6) for f in (np.mean, np.max))
         if "action" not in arrays or arrays["action"].ndim != 2:
             return facts
-        action = arrays["action"]
-        facts["saturation"] = measure_saturation(action, action.min(0), action.max(0))
+        if self._robot is not None:
+            limits = self._robot.action
+            facts["saturation"] = measure_saturation(arrays["action"], limits.low, limits.high)
         lag = self._measure_lag(arrays)
         return facts if lag is None else facts | {"lag_steps": lag}
 

@@ -1,6 +1,7 @@
 """Bags become steps whose every number says from which message it is."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from supple.datasets.bags.mapping import parse_mapping
 from supple.datasets.bags.reader import BagReader
 from supple.datasets.testing import ReaderContract
 from supple.errors import ConfigError, SourceError
+from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
 MAPPING = """
 period = 0.02
@@ -67,6 +69,23 @@ def test_axes_are_taken_by_name_in_the_order_of_the_mapping(arm_bag: Any) -> Non
     k = np.arange(100)
     np.testing.assert_array_equal(episode.arrays["observation"], np.stack([1000 + 2 * k, 2 * k], 1))
     assert reader.describe().schema.feature("observation").units == ("rad", "m")
+
+
+def test_saturation_is_at_the_limits_of_the_robot_and_unknown_without_one(arm_bag: Any) -> None:
+    axes = {"a": Axis("a", "m", 0.0, 198.0), "b": Axis("b", "rad", -50.0, 50.0)}  # commands are a = 2 k, b = 7
+    robot = RobotSpec(
+        name="arm",
+        observation=ArraySpec("observation", tuple(replace(axes[name], low=-np.inf, high=np.inf) for name in "ba")),
+        action=ArraySpec("action", (axes["a"], axes["b"])),
+        goal=ArraySpec("goal", (axes["a"],)),
+        control_period=0.02,
+        episode_steps=100,
+    )
+    path, mapping = arm_bag("plain"), parse_mapping(MAPPING, "map")
+    (known,) = BagReader(path, mapping, robot).describe().provenance["quality"]
+    assert known["saturation"] == 0.02
+    (unknown,) = BagReader(path, mapping).describe().provenance["quality"]
+    assert "saturation" not in unknown
 
 
 class TestBagReader(ReaderContract):
