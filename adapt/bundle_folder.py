@@ -28,7 +28,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from ..errors import BundleError
-from ..strict_json import load_json, parse_json
+from ..strict_json import parse_json
 
 CONTRACT, WEIGHTS, GOLDEN, CARD = "bundle.json", "weights.safetensors", "golden.safetensors", "README.md"
 MANIFEST = "MANIFEST.sha256"
@@ -111,15 +111,6 @@ def read_files(path: str | os.PathLike[str]) -> tuple[dict[str, bytes], str]:
                 raise damage(folder / name, "the sha256 that the manifest lists", line[:16].decode() + "...")
         raise damage(folder / MANIFEST, f"one line for each of {list(FILES)}", "other bytes")
     return contents, digest_of(contents)
-
-
-def read_kind(path: str | os.PathLike[str]) -> str | None:
-    """The kind that a bundle's contract names, without any other check; None where there is no such contract."""
-    try:
-        kind = load_json(find_bundle(Path(path)) / CONTRACT, dict, BundleError, DAMAGED).get("kind")
-    except BundleError:
-        return None
-    return kind if isinstance(kind, str) else None
 
 
 def digest_of(contents: Mapping[str, bytes]) -> str:

@@ -17,7 +17,6 @@ from torch import Tensor
 from supple.errors import RunError
 from supple.meta.adaptive import AdaptiveAgent
 from supple.meta.evaluation import Evaluation, Scores, evaluate_agent
-from supple.meta.random_agent import RandomAgent
 from supple.pipeline.folder import load_json, write_record
 from supple.pipeline.run_files import LEARNER_NAME
 from supple.pipeline.stage import Stage, Work
@@ -27,6 +26,7 @@ from supple.skills.checkpoint import load_checkpoint, save_checkpoint
 from .cell_train import BenchConfig, Inputs, Role, choose_inputs, make_learner, make_stage
 from .measures import measure, watch
 from .oracle import compute_oracle
+from .random_agent import RandomAgent
 
 MODULE = "benchmarks/meta/cell_evaluate.py"
 RETURNS_NAME = "returns.safetensors"

@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from supple.errors import ConfigError, SuppleError
-from supple.meta.intervals import compute_crossed_interval, mean
 from supple.pipeline.cli_common import Parsed, parse_verb
 
 from .collect_runs import NEEDED, Adaptation, FinishedRun, load_finished, require_same
+from .intervals import compute_crossed_interval, mean
 from .labels import DASHED, RANDOM
 from .pages import draw_figures, save_figures
 from .published import make_published

@@ -8,11 +8,11 @@ import torch
 
 from benchmarks.meta.cell_evaluate import make_scores
 from benchmarks.meta.measures import measure, watch
+from benchmarks.meta.random_agent import RandomAgent
 from benchmarks.policies.krazy_exploration import KrazyRecorder
 from supple.meta.collect import Seen
 from supple.meta.config import EvaluationConfig, Trial
 from supple.meta.evaluation import evaluate_agent
-from supple.meta.random_agent import RandomAgent
 from supple.meta.space import ChoiceSpace
 from supple.robots.gridnavi import GridNavi
 from supple.robots.krazy_boards import KRAZY_PRESETS

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.meta.random_agent import RandomAgent
 from supple.errors import RunError
 from supple.meta.collect import Seen
-from supple.meta.random_agent import RandomAgent
 from supple.meta.space import ActionSpace, ChoiceSpace, UnitSpace
 from supple.meta.testing import PointBatch
 from supple.robots.bandits import BernoulliBanditBatch

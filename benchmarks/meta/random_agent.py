@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .collect import Episodes, Seen
-from .row_agent import RowAgent
-from .space import ActionSpace, ChoiceSpace
+from supple.meta.collect import Episodes, Seen
+from supple.meta.row_agent import RowAgent
+from supple.meta.space import ActionSpace, ChoiceSpace
 
 
 class RandomAgent(RowAgent):
