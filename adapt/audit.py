@@ -39,6 +39,8 @@ LATCH = ".latch"
 LONGEST_TEXT = 1000
 """Characters of a reason; an error text of a driver may be of any length."""
 UNFINISHED = "the last session did not end: its process was killed, or the power was cut"
+_BEGIN = b'{"sequence": '
+_EVENT = re.compile(rb'^\{.*"event"')
 _SEALED = re.compile(rb'(\{.*), "digest": "([0-9a-f]{64})"\}', re.DOTALL)
 
 
@@ -54,6 +56,10 @@ class History:
     """Why the robot is stopped; None while it is armed."""
     damage: str | None = None
     """The first damage that no later record has taken note of."""
+    torn: bool = False
+    """Whether that damage is an unfinished last line alone, which a kill may leave."""
+    foreign: bool = False
+    """Whether no line is an object that names an event: this is no log."""
     running: bool = False
     """Whether the last session was not closed."""
     hardware: bool = False
@@ -66,6 +72,8 @@ class History:
         """The history in the bytes of a log; damage is found, and never raised."""
         found, before = History(), hashlib.sha256()
         *lines, tail = content.split(b"\n")
+        begun = not lines and _BEGIN.startswith(tail[: len(_BEGIN)])  # a kill may leave this of the first record
+        found.foreign = not begun and not any(_EVENT.search(line) for line in (*lines, tail))
         for line in lines:
             record = _read_record(line)
             if record is not None and _follows(record, found, before):
@@ -75,7 +83,7 @@ class History:
             found.lines += 1
             before.update(line + b"\n")
         if tail and found.damage is None:
-            found.damage = "the last record of the audit log is torn"
+            found.damage, found.torn = "the last record of the audit log is torn", True
         return found
 
     def _take(self, record: dict[str, Any]) -> None:
@@ -270,6 +278,8 @@ class AuditLog:
         """Reads what earlier sessions have left, and opens the latch."""
         content = self._read()
         history = History.of(content)
+        if history.foreign and not os.path.lexists(self._latch_path):
+            raise RobotFault(f"{self._path}: expected an audit log, got another file; name another path")
         self._lines, self._head, self._codes = history.lines, history.head, history.codes
         self._torn = history.damage is not None
         self._stop_reason = (
@@ -278,7 +288,8 @@ class AuditLog:
             or (UNFINISHED if history.running else None)
             or self._find_latched(history, begun=bool(content))
         )
-        renewed = simulator is True and not history.hardware
+        # damage that no kill leaves may have hidden that a real robot moved
+        renewed = simulator is True and not history.hardware and (history.damage is None or history.torn)
         if self._stop_reason not in (None, history.stop_reason) and not renewed:
             self._write("stop", {"reason": self._stop_reason}, sync=True)
         if history.running:  # the session that was not closed

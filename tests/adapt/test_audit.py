@@ -110,6 +110,37 @@ def test_a_simulator_starts_anew_but_not_where_a_real_robot_moved(path: Path) ->
     assert log.stop_reason == "NaN"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"# notes\n\nof a person\n", b'{\n  "stage": "adapt"\n}\n', b'{"step": 1}\n{"step": 2}\n', b"\x80\x05K.", b"\n"],
+)
+def test_a_file_that_is_no_log_is_refused_and_not_written_to(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    for simulator in (True, False, None):
+        with pytest.raises(RobotFault, match="expected an audit log, got another file"):
+            AuditLog(path, simulator=simulator)
+    assert path.read_bytes() == content
+    assert not latch_of(path).exists()
+
+
+def test_a_first_record_that_a_kill_cut_off_is_a_log(path: Path) -> None:
+    whole = write_stopped(path).splitlines()[0]
+    for length in range(len(whole)):
+        latch_of(path).unlink(missing_ok=True)
+        path.write_bytes(whole[:length])
+        AuditLog(path, simulator=True).close()
+
+
+def test_damage_that_hides_a_real_robot_is_not_renewed_by_a_simulator(path: Path) -> None:
+    content = bytearray(write_stopped(path))
+    content[content.index(b'"open"') + 2] ^= 1
+    path.write_bytes(content)
+    log = AuditLog(path, simulator=True)
+    assert log.stop_reason is not None
+    log.close()
+    assert find_stop(path) is not None
+
+
 @pytest.mark.parametrize("which", ["log", "latch"])
 def test_no_flipped_bit_arms_a_stopped_robot(path: Path, which: str) -> None:
     """Each bit of the log, judged without the latch; and of the latch, judged without the log."""
