@@ -5,7 +5,7 @@ r"""Runs of `python -m benchmarks.meta` in, records of docs/results out.
 Takes every cell and seed that is finished there; records of the same benchmark, method, tasks and axis in the file are
 replaced, all others are kept. A cell whose settings have changed since it was run is refused.
 
-A number is the mean over test tasks and seeds, and its interval is over both (`intervals.py`). Places:
+A number is the mean over test tasks and seeds, and its interval is over both (`supple.pipeline.intervals`). Places:
 `{"gradient_step": k}` is after k steps of adaptation, `{"episode_index": i}` the i-th episode of a trial, from 1 on.
 `random` are uniform random choices, or actions drawn from their prior (`random-skill`: skills), and `oracle-exact` is
 the best policy that knows the task, on the same test tasks; so are policies in `-reference`, which are made for the
@@ -27,10 +27,12 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 from numpy.typing import NDArray
+from scipy.stats import trim_mean
 
 from supple.errors import ConfigError, RunError
 from supple.meta.evaluation import normalise_scores
 from supple.pipeline.folder import load_json
+from supple.pipeline.intervals import Statistic, compute_interval, mean
 from supple.pipeline.keys import compute_plain, load_record
 from supple.pipeline.metrics import load_metrics
 from supple.pipeline.run_files import RUN_NAME
@@ -41,13 +43,20 @@ from ..meta.cells import CELLS, DEMO, Cell, Gate, Reference
 from ..meta.gate_progress import Reached, find_reached
 from ..meta.references import load_references, make_references
 from .collect_results import COLUMNS, Row, add_rows, make_cost_row, run_collector
-from .intervals import Statistic, compute_crossed_interval, interquartile_mean, mean
 
 SEED = "seed"
 """Begin of the name of a seed's folder in a cell's folder."""
 REFERENCES = "references"
 """In a cell's folder: the stage that plays reference policies; the seeds share it."""
 METRICS = ("return", "return_trial")
+
+
+def interquartile_mean(table: NDArray[np.float64]) -> float:
+    """Mean of the middle half; a quarter of the values, rounded down, is cut at either end.
+
+    Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021.
+    """
+    return float(trim_mean(table.ravel(), 0.25))
 
 
 class SeedRun(NamedTuple):
@@ -219,7 +228,9 @@ def table_rows(
     rows = []
     table = table.reshape(*table.shape[:2], -1)
     for index, place in enumerate(places):
-        value, low, high = compute_crossed_interval(table[:, :, index], statistic)
+        value, low, high = compute_interval(
+            table[:, :, index], shares=metric.startswith("success"), statistic=statistic
+        )
         at = {} if place is None else {axis: place}
         numbers = {"mean": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
         rows.append({"method": method, "metric": metric, "at": at, **numbers, "n": table[:, :, index].size})

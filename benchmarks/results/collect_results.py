@@ -7,9 +7,8 @@ r"""Finished run folders of several seeds in, records of docs/results and the pl
 `RUN/adapt-<suffix>` of SiMPL's is the method `<method>-<suffix>`. Records of the same benchmark, method and task set in
 the file are replaced, all others are kept. In the published maze the published numbers are added.
 
-Success is a mean over cells, one cell per test task and seed; `n` is the number of cells. Its interval is a percentile
-bootstrap over seeds and over tasks (`compute_crossed_interval`): all tasks of a seed share its meta-training, all seeds
-of a task share the task. Costs are means over seeds with Student's t interval, null for a single seed.
+Success is a mean over cells, one cell per test task and seed; `n` is the number of cells. Its interval is over seeds
+and over tasks (`supple.pipeline.intervals`). Costs are means over seeds with Student's t interval, null for one seed.
 
 Places: `{"episode": n}` is after n episodes of each task, `{"stage": "inferred"}` after the exploration episodes and
 before any fine-tuning, `{"inference_episodes": k}` the same with an embedding inferred from the first k of them. The
@@ -21,20 +20,18 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from supple.errors import ConfigError, SuppleError
 from supple.pipeline.cli_common import Parsed, parse_verb
+from supple.pipeline.intervals import compute_interval
 
 from .collect_runs import NEEDED, Adaptation, FinishedRun, load_finished, require_same
-from .intervals import compute_crossed_interval, mean
 from .labels import DASHED, RANDOM
 from .pages import draw_figures, save_figures
 from .published import make_published
@@ -176,17 +173,18 @@ def fine_tuning_rows(pairs: Sequence[tuple[FinishedRun, Adaptation]]) -> Iterabl
 
 
 def make_row(metric: str, at: Mapping[str, Any], table: NDArray[np.float64]) -> Row:
-    """The mean of a table (seeds, tasks) with its bootstrap interval."""
-    value, low, high = (round(number, 4) for number in compute_crossed_interval(table, mean))
+    """The mean of a table (seeds, tasks) with its interval over both."""
+    interval = compute_interval(table, shares=metric.startswith("success"))
+    value, low, high = (round(number, 4) for number in interval)
     return {"metric": metric, "at": dict(at), "mean": value, "low": low, "high": high, "n": table.size}
 
 
 def make_cost_row(metric: str, values: Sequence[float], at: Mapping[str, Any] | None = None) -> Row:
     """A mean over seeds of what cannot be negative, with Student's t interval."""
     average, n = float(np.mean(values)), len(values)
-    half = float(student.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) / sqrt(n) if n > 1 else None
-    low, high = (None, None) if half is None else (round(max(average - half, 0.0), 4), round(average + half, 4))
-    return {"metric": metric, "at": dict(at or {}), "mean": round(average, 4), "low": low, "high": high, "n": n}
+    _, low, high = compute_interval(values)
+    ends = (None, None) if n == 1 else (round(max(low, 0.0), 4), round(high, 4))
+    return {"metric": metric, "at": dict(at or {}), "mean": round(average, 4), "low": ends[0], "high": ends[1], "n": n}
 
 
 def identify(row: Mapping[str, Any]) -> tuple[Any, ...]:

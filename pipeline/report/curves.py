@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from ..intervals import compute_interval
+from ..intervals import compute_interval, compute_wilson
 from .measure import Measure, Results, find_measure, format_count, format_value, name_axis
 from .run_folder import StageView
 from .style import ADAPTED, BEFORE, INFERRED, INK, LINE, MUTED, STAGES, figure_style, make_axes, render_svg
@@ -49,23 +49,12 @@ class SuccessCurve(NamedTuple):
     high: Floats
 
 
-def compute_wilson(fraction: Floats, trials: Floats) -> tuple[Floats, Floats]:
-    """95 % score interval of a binomial proportion, (p + z^2/2n -+ z sqrt(p (1-p)/n + z^2/4n^2)) / (1 + z^2/n).
-
-    E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA, 1927.
-    """
-    square = Z95**2 / trials
-    centre = (fraction + square / 2) / (1 + square)
-    half = Z95 * np.sqrt(fraction * (1 - fraction) / trials + square / (4 * trials)) / (1 + square)
-    return centre - half, centre + half
-
-
 def pool_success(at: Floats, fraction: Floats, trials: int) -> SuccessCurve:
     """Success of `trials` episodes per point; neighbours are pooled where there are more than `MOST_POINTS`."""
     parts = np.array_split(np.arange(len(at)), min(len(at), MOST_POINTS))
     where = np.array([at[part].mean() for part in parts])
     mean = np.array([fraction[part].mean() for part in parts])
-    low, high = compute_wilson(mean, np.array([trials * len(part) for part in parts], np.float64))
+    low, high = compute_wilson(mean, np.array([trials * len(part) for part in parts], np.float64), Z95)
     return SuccessCurve(where, mean, low, high)
 
 
@@ -216,7 +205,7 @@ def make_skill_plots(stage: StageView) -> list[Plot]:
 def compute_adaptation(
     records: Sequence[Mapping[str, Any]], measure: Measure = "success", points: int = 20
 ) -> SuccessCurve:
-    """What the loop's own episodes gave, by episode; the interval is a bootstrap over tasks.
+    """What the loop's own episodes gave, by episode, with the interval over tasks.
 
     Args:
         records: kind "episode", at least one.
@@ -230,7 +219,9 @@ def compute_adaptation(
     for record in records:
         values.setdefault((part_of[record["episode"]], record["task"]), []).append(float(record[measure]))
     intervals = [
-        compute_interval([float(np.mean(found)) for (at, _), found in values.items() if at == index])
+        compute_interval(
+            [float(np.mean(found)) for (at, _), found in values.items() if at == index], shares=measure == "success"
+        )
         for index in range(len(parts))
     ]
     where = np.array([part.mean() for part in parts])
@@ -285,7 +276,7 @@ def make_adapt_plot(stage: StageView, results: Results) -> Plot | None:
             f"{measure.capitalize()} by episode over {tasks} test tasks; {first} in the first episodes, {final} in the "
             "last ones."
         )
-        caption = f"{tasks} test tasks side by side; band and bars: 95 % bootstrap interval over tasks."
+        caption = f"{tasks} test tasks side by side; band and bars: 95 % interval over tasks."
         if explored:
             caption += f" Shaded: the first {explored} episodes, which explore."
         return Plot(render_svg(figure, "adapt", alt), caption)

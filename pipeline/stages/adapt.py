@@ -319,7 +319,7 @@ def compute_success(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for metric in ("success_stochastic", "success_greedy", "return_stochastic", "return_greedy"):
             if metric not in here[0]:
                 continue
-            interval = compute_interval([record[metric] for record in here])
+            interval = compute_interval([record[metric] for record in here], shares=metric.startswith("success"))
             n = sum(record["n"] for record in here)
             results.append(
                 {"method": here[0]["stage"], "metric": metric, "at": {"episode": episode}, **interval._asdict(), "n": n}

@@ -92,9 +92,10 @@ def find(rows: list[dict[str, Any]], method: str, metric: str, **at: Any) -> dic
 def test_success_is_a_mean_over_tasks_and_seeds(folders: list[Path]) -> None:
     rows = collect([load_finished(folder) for folder in folders], "maze-20-seed0", "simpl")
     row = find(rows, "simpl", "success_stochastic", episode=20)
-    # .2 + mean of (0, .1, .2) over seeds + mean of (0, .2) over tasks; the least cell is .2, the greatest .6
+    # .2 + mean of (0, .1, .2) over seeds + mean of (0, .2) over tasks. Variances of the mean: .01 / 3 and .02 / 2, with
+    # together 1.684 degrees of freedom, so q = 5.2. That is the variance of 18 trials.
     assert row["mean"] == pytest.approx(0.4)
-    assert 0.2 < row["low"] < 0.4 < row["high"] < 0.6
+    assert (row["low"], row["high"]) == pytest.approx((0.0762, 0.8434), abs=1e-4)
     assert (row["n"], row["seeds"], row["tasks"], row["commit"]) == (6, [0, 1, 2], "flat-40", "abc1234")
     assert row["machine"] == "2 cores, x86_64, 2 threads"
     assert row["wall_s"] == pytest.approx(715.0 * 2)  # seeds take once, twice and three times as long
@@ -119,11 +120,11 @@ def test_training_return_is_a_mean_of_whole_windows(folders: list[Path]) -> None
 
 
 def test_the_interval_is_over_seeds_as_well_as_tasks() -> None:
-    # the seeds differ, the tasks do not: of 3 seeds drawn with replacement, all are the worst in 1 case of 27
+    # the seeds differ, the tasks do not: a variance of .25 / 3, that of 3 trials, and q = t(.975, 2) = 4.303
     table = np.repeat([[0.0], [0.5], [1.0]], 20, axis=1)
     row = make_row("success_stochastic", {"episode": 40}, table)
-    assert (row["mean"], row["low"], row["high"], row["n"]) == (0.5, 0.0, 1.0, 60)
-    assert make_row("success_stochastic", {}, table[1:2])["low"] == 0.5
+    assert (row["mean"], row["low"], row["high"], row["n"]) == (0.5, 0.0362, 0.9638, 60)
+    assert make_row("success_stochastic", {}, table[1:2])["low"] == pytest.approx(0.2879, abs=1e-2)  # 20 trials
 
 
 def test_gather_keeps_windows_apart(folders: list[Path]) -> None:
