@@ -11,7 +11,7 @@ from torch import Tensor
 
 LOG_SCALE_LOW = -3.0
 LOG_SCALE_HIGH = 2.0
-"""Bounds of every predicted log scale, as in SPiRL's published code."""
+"""Bounds of every predicted log scale: of skills, priors, and policies that use `split`. SPiRL's code has -10 and 2."""
 
 
 class Gaussian(NamedTuple):
