@@ -133,6 +133,62 @@ def test_contexts_are_the_latest_visits_episodes_with_z_from_the_prior() -> None
                 assert not old & {tuple(row) for row in after[task].tolist()}
 
 
+def test_contexts_are_the_first_rounds_of_a_visit() -> None:
+    for kept, rounds in ((False, 2), (True, 3)):
+        learner = make_sparse(posterior_in_context=kept, replay=500)
+        learner._collect()
+        context, replay = (buffer.state()["data"] for buffer in (learner.contexts, learner.replay))
+        # each round brings 2 rows x 20 steps of a task, in the same order; the reward (column 4) is shaped for SAC
+        same = [0, 1, 2, 3, 6, 7]
+        assert torch.equal(context[:, : 40 * rounds, same], replay[:, : 40 * rounds, same])
+
+
+def test_a_visit_that_ends_early_leaves_nothing_of_the_visit_before() -> None:
+    learner = make_points(posterior_in_context=True, tasks=4, replay=400)
+    learner._collect()
+    before = learner.replay.count()
+    learner.iteration = 1
+    learner._collect()
+    visit = learner.replay.count() - before
+    assert learner.contexts.count().tolist() == visit.tolist()
+    assert bool((visit < learner.contexts.capacity).any())
+
+
+def test_an_update_is_algorithm_1() -> None:
+    """Against the update written out: z from the context buffer, one for each task; SAC from the replay buffer."""
+    learner, reference = (make_sparse(kl_weight=0.3) for _ in range(2))
+    for each in (learner, reference):
+        each._collect()
+    for _ in range(2):
+        learner.update()
+        config, sac, source = reference.config, reference.sac, reference.generator
+        task = torch.randint(4, (config.batch_tasks,), generator=source)
+        posterior = reference.networks.infer(reference.contexts.sample(task, config.context, source))
+        batch = reference.replay.sample(task, config.sac.batch, source)
+        noise = torch.randn((config.batch_tasks, config.embedding_dim), generator=source)
+        z = (posterior.loc + posterior.scale * noise)[:, None, :].repeat(1, config.sac.batch, 1)
+        # sum over tasks of KL(N(m, s^2) || N(0, 1))
+        squares = posterior.loc**2 + posterior.scale**2 - 1.0 - 2.0 * posterior.scale.log()
+        loss = sac_critic_loss(sac, batch, z, source, config.sac) + 0.3 * 0.5 * squares.sum()
+        encoder, critic = list(reference.networks.encoder.parameters()), list(sac.critic.parameters())
+        for parameter, gradient in zip(
+            [*critic, *encoder], torch.autograd.grad(loss, [*critic, *encoder], retain_graph=True), strict=True
+        ):
+            parameter.grad = gradient
+        reference.optimisers["critic"].step()
+        with torch.no_grad():
+            for target, new in zip(sac.target.parameters(), critic, strict=True):
+                target.copy_(target + config.sac.target_rate * (new - target))
+        loss, _ = sac_policy_loss(sac, batch.observation, z.detach(), source, config.sac)
+        policy = list(sac.policy.parameters())
+        for parameter, gradient in zip(policy, torch.autograd.grad(loss, policy), strict=True):
+            parameter.grad = gradient
+        reference.optimisers["policy"].step()
+    tensors, expected = learner.state()[0], reference.state()[0]
+    for name, value in tensors.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=2e-6, msg=lambda text, n=name: f"{n}: {text}")
+
+
 def test_contexts_have_the_robots_reward_and_sac_the_shaped_one() -> None:
     learner = make_sparse(prior_episodes=2, posterior_episodes=0)
     learner._collect()

@@ -17,6 +17,7 @@ from supple.meta.memory.config import Rl2Config
 from supple.meta.memory.rl2 import objective_reward
 from supple.meta.memory.rl2_agent import Rl2Agent
 from supple.meta.memory.rl2_learner import Rl2Learner
+from supple.meta.recurrent import inputs_of
 from supple.meta.space import ChoiceSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
@@ -219,6 +220,36 @@ def test_advantages_and_targets_are_standardised_without_padding(make: Any) -> N
     last = torch.nn.functional.pad(prepared.valid[:, 1:], (0, 1)).logical_not() & prepared.valid
     raw = learner.return_mean + learner.return_variance**0.5 * prepared.target
     torch.testing.assert_close(raw[last], batch.reward[last], atol=1e-4, rtol=1e-4)
+
+
+def sum_by_hand(reward: Tensor, value: Tensor, valid: Tensor, discount: float, trace: float) -> Tensor:
+    """Eq. 16 of Schulman et al. 2016 as its double sum, row by row; shape (R, T)."""
+    advantage = torch.zeros_like(reward)
+    for row, length in enumerate(valid.sum(1).tolist()):
+        after = torch.cat((value[row, 1:length], torch.zeros(1)))
+        delta = reward[row, :length] + discount * after - value[row, :length]
+        for t in range(length):
+            advantage[row, t] = sum((discount * trace) ** (later - t) * delta[later] for later in range(t, length))
+    return advantage
+
+
+@pytest.mark.parametrize("make", [make_bandit, make_points])
+def test_advantages_are_those_of_values_in_units_of_the_reward(make: Any) -> None:
+    learner = make(discount=0.9, trace=0.4)
+    learner.iteration, learner.return_mean, learner.return_variance = 1, 3.0, 4.0
+    batch = collect_batch(learner)
+    choice = learner.network.code.to_choice(batch.latent, learner.space.prior_of(batch.observation))
+    with torch.no_grad():
+        _, standardised = learner.network(inputs_of(batch, learner.space, choice), batch.valid)
+    value = 3.0 + 2.0 * standardised
+    reward = torch.where(batch.episode >= learner.config.trial.exploration_episodes, batch.reward, 0.0)
+    advantage = sum_by_hand(reward, value, batch.valid, 0.9, 0.4)
+    prepared = learner.prepare(batch)
+    counted = advantage[batch.valid]
+    expected = (counted - counted.mean()) / counted.std(correction=0)
+    torch.testing.assert_close(prepared.advantage[batch.valid], expected, atol=1e-4, rtol=1e-4)
+    target = learner.return_mean + learner.return_variance**0.5 * prepared.target
+    torch.testing.assert_close(target[batch.valid], (advantage + value)[batch.valid], atol=1e-4, rtol=1e-4)
 
 
 def test_updates_lower_the_value_loss() -> None:
