@@ -303,7 +303,10 @@ class _Bag:
         loss = self.recording.loss
         reasons = [
             *loss.reasons,
-            *(f"{count} messages of {name} are not of its type" for name, count in undecodable.items()),
+            *(
+                f"{count} messages of {name} are not of its type, or have no possible time"
+                for name, count in undecodable.items()
+            ),
         ]
         if reasons:
             tally.losses.append(

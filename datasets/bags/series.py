@@ -19,7 +19,7 @@ from ..layout import missing_value
 from .layout import Layout, LayoutError, group_messages
 from .mapping import LOG_CLOCK, NS, TopicClock
 from .message_types import load_types
-from .recording import Topic, describe_error
+from .recording import LATEST_NS, Topic, describe_error
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
@@ -154,6 +154,10 @@ class TopicReader:
 
     def add(self, log_time: int, payload: bytes) -> None:
         """Takes one message."""
+        if not -LATEST_NS <= log_time <= LATEST_NS:
+            self._undecodable += 1
+            self._error = self._error or f"a message has the time {log_time} ns"
+            return
         self._payloads.append(payload)
         self._log_times.append(log_time)
         self._bytes += len(payload)
