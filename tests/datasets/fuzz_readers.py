@@ -107,10 +107,10 @@ def fuzz(folder: Path, seed: int, jobs: Sequence[Job], seconds: float = SECONDS)
         while pending:
             layout, first, last = pending[0]
             mine = counts.setdefault(layout, Counts())
-            event = child.read(seconds if child.begun else 60.0 + seconds)
+            event = child.read(seconds if child.begun else 600.0)
             if event is None:
                 if not child.begun:
-                    raise RuntimeError(f"{layout}: the whole recording was not read: {child.finish()}")
+                    raise RuntimeError(f"{layout}: mutant {first} was not made: {child.finish()}")
                 mine.add(layout, first, *child.finish())
             elif "outcome" in event:
                 mine.add(layout, event["mutant"], event["outcome"], event["reason"], event["peak_bytes"])
@@ -158,7 +158,7 @@ class _Child:
             self._buffer += block
         line, self._buffer = self._buffer.split(b"\n", 1)
         event: dict[str, Any] = json.loads(line)
-        self.begun = self.begun or "outcome" not in event
+        self.begun = "outcome" not in event
         return event
 
     def finish(self) -> tuple[str, str]:
