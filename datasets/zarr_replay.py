@@ -229,6 +229,7 @@ def _require_members(path: Path) -> None:
     A chunk that is missing in the directory would read as if it had never been written.
     """
     with _typed(path), zipfile.ZipFile(path) as archive:
+        _require_archive(path)
         bad = archive.testzip()
     if bad is not None:
         raise SourceError(f"{path}: {bad}: expected the checksum of the member to fit, got another; copy it again")
