@@ -1,4 +1,4 @@
-# make demo | test | check | bench | docs; each sets up .venv first, and only when pyproject.toml or constraints.txt changed.
+# make demo | test | check | bench | fuzz | docs; each sets up .venv first, and only when pyproject.toml or constraints.txt changed.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -19,7 +19,7 @@ LINK := .venv/typecheck/benchmarks
 export MUJOCO_GL := disable
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test check bench bench-meta docs results constraints install chromium
+.PHONY: help demo test check bench bench-meta fuzz docs results constraints install chromium
 
 help:
 	@echo 'make demo    the whole chain on the maze, from data to a policy that adapts (minutes)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make check   ruff, mypy --strict, import-linter, codespell, documentation build'
 	@echo 'make bench   the benchmarks of speed and reliability'
 	@echo 'make bench-meta CELL=...  cells of the meta-RL benchmark; SEEDS="0 1 2", and OPTIONS for more'
+	@echo 'make fuzz    damaged recordings of every format, read; MUTANTS=20000 LAYOUTS="d4rl zarr"; goes on where it stopped'
 	@echo 'make docs    the documentation, as a site in site/'
 	@echo 'make results the tables and plots in README.md and docs/, from docs/results/*.json and the presets'
 
@@ -51,6 +52,11 @@ CELL ?= --list
 SEEDS ?= 0
 bench-meta: $(INSTALLED)
 	$(BIN)/python -m benchmarks.meta $(CELL) --seeds $(SEEDS) $(OPTIONS)
+
+MUTANTS ?= 20000
+LAYOUTS ?=
+fuzz: $(INSTALLED)
+	$(BIN)/python -m benchmarks.fuzz $(LAYOUTS) --mutants $(MUTANTS)
 
 docs: $(INSTALLED)
 	$(BIN)/mkdocs build --strict --site-dir site

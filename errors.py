@@ -4,6 +4,10 @@
 class SuppleError(Exception):
     """Base class of all errors that Supple raises on purpose; the CLI prints them on one line and exits with 2."""
 
+    def __str__(self) -> str:
+        """The message on one line: a name from a damaged file may hold a line feed or the codes of a terminal."""
+        return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in super().__str__())
+
 
 class ConfigError(SuppleError, ValueError):
     """A configuration field, preset name or command-line value is not usable."""

@@ -12,19 +12,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from .results.pages import render_tables
-from .results.records import load_records
+from .results.records import load_records, replace_records
 
 FOLDER = Path(__file__).resolve().parent
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MUJOCO_GL": "disable"}
-OWN_FILES = {"bench_reliability.py": "reliability.json"}
+OWN_FILES = {"bench_reliability.py": "reliability.json", "bench_ingest_faults.py": "reliability.json"}
 """Files, beside the target, of the benchmarks whose tables have a section of their own."""
 
 
 def main() -> int:
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/bench.json")
-    records: dict[Path, list[object]] = {}
+    records: dict[Path, list[dict[str, Any]]] = {}
     for script in sorted(FOLDER.glob("bench_*.py")):
         print(script.name, file=sys.stderr, flush=True)
         # defaults come first, so that a benchmark run by hand with other threads can be repeated here
@@ -36,9 +37,8 @@ def main() -> int:
             return 1
         path = target.with_name(OWN_FILES.get(script.name, target.name))
         records.setdefault(path, []).extend(json.loads(run.stdout))
-    target.parent.mkdir(parents=True, exist_ok=True)
     for path, rows in records.items():
-        path.write_text(json.dumps(rows, indent=1) + "\n")
+        replace_records(path, rows, ("benchmark",))  # those of `make fuzz` stay
         print(render_tables(load_records(path)), end="\n\n")
         print(f"{len(rows)} records in {path}", file=sys.stderr)
     return 0

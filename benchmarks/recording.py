@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 
-def print_records(benchmark: str, command: str, began: float, records: Iterable[Mapping[str, Any]]) -> None:
-    """Prints a JSON list of records; the schema is that of `benchmarks/results/records.py`.
+def make_records(
+    benchmark: str, command: str, began: float, records: Iterable[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Whole records; the schema is that of `benchmarks/results/records.py`.
 
     Args:
         benchmark: name of the table that they belong to.
@@ -29,4 +31,9 @@ def print_records(benchmark: str, command: str, began: float, records: Iterable[
         "wall_s": round(time.perf_counter() - began, 1),
         "machine": f"{os.cpu_count()} cores",
     }
-    print(json.dumps([common | dict(record) for record in records], indent=1))
+    return [common | dict(record) for record in records]
+
+
+def print_records(benchmark: str, command: str, began: float, records: Iterable[Mapping[str, Any]]) -> None:
+    """Prints a JSON list of records; arguments as of `make_records`."""
+    print(json.dumps(make_records(benchmark, command, began, records), indent=1))

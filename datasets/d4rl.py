@@ -12,6 +12,7 @@ Legend: N rows of the file, E episodes, T rows of one episode, dim number of axe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cached_property
@@ -28,11 +29,11 @@ from ..strict_json import parse_json
 from .d4rl_writer import FLAGS, REQUIRED, ROBOT, write_d4rl
 from .episode import Episode, EpisodeIndex, Reader, ReadOptions, SourceSpec
 from .hdf5 import describe_contents, is_written, list_top, open_hdf5, require_plain, walk
-from .keyed import BLOCK_ROWS, NEXT, cut_blocks, name_axes
+from .keyed import BLOCK_BYTES, BLOCK_ROWS, NEXT, cut_blocks, name_axes
 from .layout import find_missing
 from .schema import Feature, Role, Schema
 from .side_arrays import cast, choose_dtype, choose_side, identify
-from .source_files import MOST_AXES, describe_files
+from .source_files import MOST_AXES, describe_files, require_episode
 
 __all__ = ["D4RLReader", "write_d4rl"]
 
@@ -151,8 +152,10 @@ class D4RLReader:
             SourceError: as `describe`, or a value is not finite, or the data cannot be decoded.
         """
         features, index, *_ = self._structure
+        step_bytes = sum(math.prod(feature.shape) * np.dtype(feature.dtype).itemsize for _, feature in features)
+        require_episode(int(index.length.max()), step_bytes, self._path, "cut it with --episode-steps")
         with open_hdf5(self._path) as file:
-            for first, last in cut_blocks(index):
+            for first, last in cut_blocks(index, max(1, min(BLOCK_ROWS, BLOCK_BYTES // step_bytes))):
                 begin, end = int(index.start[first]), int(index.start[last - 1] + index.length[last - 1])
                 block = {
                     feature.name: self._read(file[source], source, feature, begin, end) for source, feature in features

@@ -104,6 +104,12 @@ def downloading(
     url = load_d4rl_info(source.removeprefix("d4rl:")).url if source.startswith("d4rl:") else source
     path = _cache_path(url, Path(cache_dir))
     if _is_cached(path, url):
+        found = hash_file(path)
+        if sha256 is not None and found != sha256.lower():
+            raise SourceError(
+                f"{path}: expected the download of {url} to have SHA-256 {sha256.lower()}, got {found}; correct the "
+                "digest, or remove the file to fetch it again"
+            )
         yield path.stat().st_size, path.stat().st_size
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -290,9 +296,8 @@ def _require_digest(part: Path, url: str, digest: str, promised: str) -> None:
     if promised and digest != promised:
         part.unlink()
         raise SourceError(
-            f"{url}: expected a file of SHA-256 {promised}, got {digest}; it changed on the way or on the server: "
-            f"run the "
-            "command again"
+            f"{url}: expected a file of SHA-256 {promised}, got {digest}; it changed on the way or on the server: run "
+            "the command again"
         )
 
 

@@ -8,6 +8,8 @@ data set is refused unless its bytes lie in this file, whole, behind the filters
 from __future__ import annotations
 
 import math
+import mmap
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,7 @@ _FILTERS = {
     h5py.h5z.FILTER_NBIT: "nbit",
     h5py.h5z.FILTER_SCALEOFFSET: "scaleoffset",
 }
+_HEAP = b"GCOL\x01\0\0\0"
 DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError, AttributeError)
 """What h5py raises, depending on where the damage lies; caught only around h5py calls."""
 
@@ -124,6 +127,32 @@ def require_plain(data: h5py.Dataset, name: str, path: Path) -> None:
         require_budget(max(size, _count_chunk_bytes(data)), path.stat().st_size, where)
     if is_written(data) and not _is_whole(data, size):
         raise SourceError(f"{where}: expected {size} bytes of data, got fewer in the file; copy or write it again")
+
+
+def require_heaps(path: Path) -> None:
+    """Refuses a file with a damaged heap of strings, which the HDF5 library (2.0) would read for ever.
+
+    Called before a string of variable length is read. The layout is that of "Global Heap" in the HDF5 file format
+    specification, version 3.
+
+    Raises:
+        SourceError: an entry of a heap has no length, or one beyond its heap.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = data.find(_HEAP)
+        while start >= 0:
+            (size,) = struct.unpack_from("<Q", data[start + 8 : start + 16].ljust(8, b"\0"))
+            at, end = start + 16, start + size
+            while at + 16 <= end:
+                index, length = struct.unpack("<H6xQ", data[at : at + 16].ljust(16, b"\0"))
+                step = 16 + -(-length // 8) * 8 if index else length
+                if not step or step > end - at or end > len(data):
+                    raise SourceError(
+                        f"{path}: expected a heap of strings at byte {start}, got an entry of {length} bytes; copy or "
+                        "download it again"
+                    )
+                at += step
+            start = data.find(_HEAP, start + 16)
 
 
 def is_written(data: h5py.Dataset) -> bool:

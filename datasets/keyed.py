@@ -27,13 +27,13 @@ from .episode import Array, Episode, EpisodeIndex, ReadOptions, SourceSpec
 from .layout import find_missing
 from .schema import Feature, Role, Schema
 from .side_arrays import cast, choose_dtype, choose_side, identify
-from .source_files import MOST_AXES, count_bytes, describe_files, require_budget
+from .source_files import MOST_AXES, count_bytes, describe_files, require_budget, require_episode
 
 NEXT = "next_observation"
 """Feature, and name among the side arrays, of the observation behind each action."""
 BLOCK_ROWS = 65_536
 """Rows read at a time, fewer where they are wide, more only when one episode is longer."""
-_BLOCK_BYTES = 2**26
+BLOCK_BYTES = 2**26
 _EXACT = 2**24
 """Integers up to this size are exact in float32."""
 
@@ -201,8 +201,9 @@ class KeyedReader:
         index = EpisodeIndex(starts, survey.lengths, survey.terminated, survey.truncated)
         names = tuple(dict.fromkeys(name for part in parts for name in part.columns))
         row_bytes = max(1, sum(_row_bytes(survey.columns[name]) for name in names))
+        require_episode(int(survey.lengths.max()), row_bytes, self._path, "leave arrays out with --skip")
         with self._source.reading() as load:
-            for first, last in cut_blocks(index, max(1, min(BLOCK_ROWS, _BLOCK_BYTES // row_bytes))):
+            for first, last in cut_blocks(index, max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes))):
                 begin = int(starts[first])
                 rows = int(survey.lengths[first:last].sum())
                 loaded = load(names, first, last)
@@ -360,7 +361,7 @@ class KeyedReader:
         survey = self._survey
         starts = np.cumsum(survey.lengths) - survey.lengths
         index = EpisodeIndex(starts, survey.lengths, survey.terminated, survey.truncated)
-        most = max(1, min(BLOCK_ROWS, _BLOCK_BYTES // max(1, _row_bytes(column))))
+        most = max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(1, _row_bytes(column))))
         with self._source.reading() as load:
             blocks = (load((source,), *ends)[source] for ends in cut_blocks(index, most))
             dtype, flaw = choose_dtype(column.dtype, blocks)

@@ -22,6 +22,8 @@ MOST_EXPANSION = 200
 """Largest ratio of decoded bytes to bytes on disk; numbers of robots compress to a third at best, constants further."""
 FREE_BYTES = 2**26
 """Decoded bytes beyond that ratio which are always allowed, 64 MiB."""
+MOST_EPISODE_BYTES = 2**28
+"""Of the arrays of one episode, which are held as a whole, 256 MiB: an hour at 1 kHz with 60 bytes for each step."""
 MOST_AXES = 2**14
 """Largest number of axes of one array, as each has a name and a unit."""
 
@@ -88,4 +90,17 @@ def require_budget(decoded: int, on_disk: int, where: object) -> None:
         raise SourceError(
             f"{where}: expected at most {most} bytes decoded from {on_disk} bytes on disk ({MOST_EXPANSION} times, and "
             f"{FREE_BYTES}), got {decoded}; write the data again without compression if they are what you recorded"
+        )
+
+
+def require_episode(steps: int, step_bytes: int, where: object, remedy: str) -> None:
+    """Refuses an episode that is too long to be held as a whole, before memory is taken for it.
+
+    Raises:
+        SourceError: with its size, the limit, and the remedy.
+    """
+    if steps * step_bytes > MOST_EPISODE_BYTES:
+        raise SourceError(
+            f"{where}: expected an episode of at most {MOST_EPISODE_BYTES} bytes, got {steps} steps of {step_bytes} "
+            f"bytes; {remedy}"
         )

@@ -154,15 +154,16 @@ def _write_steps(
     written = pending = 0
     for number, episode in enumerate(episodes):
         length = episode.length
-        for column in columns:
-            if not column.append(episode.arrays, length):
-                raise _explain_misfit(episode, schema, f"{path}: episode {number}")
-        if len(episode.arrays) != len(columns):
+        if len(episode.arrays) != len(columns) or not all(column.fits(episode.arrays, length) for column in columns):
             raise _explain_misfit(episode, schema, f"{path}: episode {number}")
         lengths.append(length)
         flags.append((episode.terminated, episode.truncated))
-        pending += length
-        if pending >= block_rows:
+        for start in range(0, length, block_rows):  # a long episode goes to the disk block by block
+            for column in columns:
+                column.append(episode.arrays[column.feature.name][start : start + block_rows])
+            pending += min(block_rows, length - start)
+            if pending < block_rows:
+                continue
             whole = pending - pending % CHUNK_ROWS
             sealer.wait()  # at most one block is on its way to the disk while the next is read
             for column in columns:
@@ -191,13 +192,15 @@ class _Column:
         self._pending: list[Array] = []
         self._written = 0
 
-    def append(self, arrays: Mapping[str, Array], length: int) -> bool:
-        """Keeps a reference to the episode's values until they are written; False when they do not fit."""
+    def fits(self, arrays: Mapping[str, Array], length: int) -> bool:
+        """Whether an episode of that length has the values of this array."""
         values = arrays.get(self.feature.name)
-        if values is None or values.dtype != self._dtype or values.shape != (length, *self.feature.shape) or not length:
-            return False
+        fits = values is not None and values.dtype == self._dtype and values.shape == (length, *self.feature.shape)
+        return bool(fits and length)
+
+    def append(self, values: Array) -> None:
+        """Keeps a reference to values, (n, dim) or (n,), until they are written."""
         self._pending.append(values)
-        return True
 
     def flush(self, rows: int) -> None:
         """Hands the first `rows` of what is pending to the sealer, which writes them in the background."""

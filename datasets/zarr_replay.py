@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ..robots.spec import RobotSpec
 from .episode import Array, Reader, ReadOptions
 from .keyed import Column, KeyedReader, KeyedSource, Load, Survey
 from .source_files import FREE_BYTES, count_bytes, require_budget
+from .zarr_chunks import CheckedStore
 
 _DATA, _ENDS = "data", "meta/episode_ends"
 _MOST_NDIM = 8
@@ -75,6 +77,8 @@ class ZarrReplay(KeyedSource):
     def survey(self) -> Survey:
         """See `KeyedSource`."""
         path = self.path
+        if path.is_file():
+            _require_members(path)
         with self._open_root() as root:
             ends = self._read_ends(root)
             found: dict[str, Column] = {}
@@ -140,11 +144,11 @@ class ZarrReplay(KeyedSource):
         with _typed(self.path):
             if self.path.is_file():
                 _require_archive(self.path)
-            store = ZipStore(self.path, mode="r") if self.path.is_file() else LocalStore(self.path, read_only=True)
+            inner = ZipStore(self.path, mode="r") if self.path.is_file() else LocalStore(self.path, read_only=True)
             try:
-                yield zarr.open_group(store, mode="r", zarr_format=2, use_consolidated=False)
+                yield zarr.open_group(CheckedStore(inner), mode="r", zarr_format=2, use_consolidated=False)
             finally:
-                store.close()
+                inner.close()
 
     def _read_ends(self, root: zarr.Group) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         array = self._open(root, _ENDS)
@@ -186,9 +190,13 @@ class ZarrReplay(KeyedSource):
             raise SourceError(f"{where}: expected an array of numbers, got {array.dtype} {shape}; write it again")
         require_budget(size, self._on_disk, where)
         require_budget(chunk, max(self._on_disk, FREE_BYTES), f"{where}: one chunk")
+        if isinstance(root.store, CheckedStore) and array.compressors:
+            (codec,) = (getattr(one, "codec_id", "") for one in array.compressors)
+            # a filter may have made each number into one of another type
+            root.store.expect(name, codec, max(1, chunk) * (16 if array.filters else 1))
         return array
 
-    @property
+    @cached_property
     def _on_disk(self) -> int:
         return count_bytes(self.path)
 
@@ -213,3 +221,15 @@ def _require_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
     require_budget(size, path.stat().st_size, path)
+
+
+def _require_members(path: Path) -> None:
+    """Reads every member of a zip file: compares its checksum, and its name with the one in the directory at the end.
+
+    A chunk that is missing in the directory would read as if it had never been written.
+    """
+    with _typed(path), zipfile.ZipFile(path) as archive:
+        _require_archive(path)
+        bad = archive.testzip()
+    if bad is not None:
+        raise SourceError(f"{path}: {bad}: expected the checksum of the member to fit, got another; copy it again")

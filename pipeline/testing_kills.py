@@ -189,11 +189,11 @@ def kill_chain(
             for name in ("whole", "killed")
         ]
         pace = run_whole(commands[0], folder / "whole" / stage, limit)
-        counts[stage] = _kill_stage(commands[1], stage, folder, pace, kills, rng, limit)
+        counts[stage] = kill_stage(commands[1], stage, folder, pace, kills, rng, limit)
     return counts
 
 
-def _kill_stage(
+def kill_stage(
     command: Sequence[str],
     stage: str,
     folder: Path,
@@ -202,6 +202,17 @@ def _kill_stage(
     rng: np.random.Generator,
     limit: float,
 ) -> Kills:
+    """Kills a stage until enough have landed, and lets it end.
+
+    Args:
+        command: makes `folder`/killed/`stage`.
+        stage: its name.
+        folder: has `whole`/`stage`, the result of the same command that nothing stopped.
+        pace: of that one.
+        kills: how many have to land.
+        rng: source of the moments.
+        limit: see `kill_chain`.
+    """
     published = folder / "killed" / stage
     counts = Kills()
     for attempt in range(ATTEMPTS * kills):

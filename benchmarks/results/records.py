@@ -11,10 +11,10 @@ and "hung".
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from supple.errors import SourceError
 
@@ -62,6 +62,21 @@ def load_records(path: Path) -> tuple[Record, ...]:
     if not isinstance(rows, list):
         raise SourceError(f"{path}: expected a JSON list of records, got {type(rows).__name__}; write it again")
     return tuple(_parse(row, f"{path}[{index}]") for index, row in enumerate(rows))
+
+
+def replace_records(path: Path, rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:
+    """Writes raw records into a file; those in it that have the same values of `keys` as a new one go.
+
+    Args:
+        path: A JSON list of records, or nothing yet.
+        rows: The new ones.
+        keys: Fields such as "benchmark".
+    """
+    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    new = {tuple(row.get(key) for key in keys) for row in rows}
+    kept = [row for row in old if tuple(row.get(key) for key in keys) not in new]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([*kept, *rows], indent=1) + "\n", encoding="utf-8")
 
 
 def _parse(row: object, where: str) -> Record:

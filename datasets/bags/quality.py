@@ -5,6 +5,7 @@ Legend: n messages of a topic within the episode, T steps, K axes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,23 @@ Array = npt.NDArray[Any]
 MOST_LAG = 25
 """Steps by which action and motion are moved against each other."""
 _LEAST_STEPS = 20
+_MOST_LAG_STEPS = 2**17
+"""Of an episode, from its beginning, that are compared."""
+_MOST_SAMPLES = 2**20
+"""Steps between messages that median and percentile are taken of, evenly over the episode."""
+_BLOCK = 2**18
 _EDGE = 1e-6
 """Share of an axis' range that counts as its limit."""
 
 
 def measure_topic(time: npt.NDArray[np.int64]) -> dict[str, float]:
     """Of the stamps of one topic, (n,), ns: rate (Hz), 99 % of jitter (s), share dropped, longest gap (s)."""
-    step = np.diff(time)
-    step = step[step > 0]
-    if not len(step):
+    longest = max((int(step.max()) for _, step in iterate_steps(time)), default=0)
+    if longest <= 0:
         return {"messages": len(time), "rate": 0.0, "jitter_p99": 0.0, "dropped": 0.0, "longest_gap": 0.0}
+    some = np.arange(0, len(time) - 1, -(-len(time) // _MOST_SAMPLES))
+    step = time[some + 1] - time[some]
+    step = step[step > 0] if (step > 0).any() else np.array([longest])
     usual = float(np.median(step))
     expected = 1 + (time[-1] - time[0]) / usual
     return {
@@ -33,8 +41,14 @@ def measure_topic(time: npt.NDArray[np.int64]) -> dict[str, float]:
         "rate": _round(NS / usual),
         "jitter_p99": _round(float(np.percentile(np.abs(step - usual), 99)) / NS),
         "dropped": _round(max(0.0, 1.0 - len(time) / expected)),
-        "longest_gap": _round(float(step.max()) / NS),
+        "longest_gap": _round(longest / NS),
     }
+
+
+def iterate_steps(time: npt.NDArray[np.int64]) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Differences between consecutive times, (n - 1,), in blocks, each with the number of its first one."""
+    for start in range(0, len(time) - 1, _BLOCK):
+        yield start, np.diff(time[start : start + _BLOCK + 1])
 
 
 def measure_saturation(action: Array, low: Array, high: Array) -> float:
@@ -60,6 +74,7 @@ def measure_lag(action: Array, state: Array, *, velocity: bool = False) -> int |
     """
     if len(action) < 2 * _LEAST_STEPS or not action.shape[1]:
         return None
+    action, state = action[:_MOST_LAG_STEPS], state[:_MOST_LAG_STEPS]
     change = np.diff(state, axis=0)
     drive = action[:-1] if velocity else np.diff(action, axis=0)
     change, drive = (part - part.mean(0) for part in (change.astype(np.float64), drive.astype(np.float64)))

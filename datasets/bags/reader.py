@@ -21,7 +21,8 @@ from ...errors import SourceError
 from ...robots.spec import RobotSpec
 from ..episode import Episode, SourceSpec
 from ..layout import find_missing
-from ..schema import Schema
+from ..schema import Feature, Schema
+from ..source_files import require_episode
 from .bag_files import open_recording
 from .draft import Draft, draft_mapping
 from .embedded import Embedded, read_embedded
@@ -39,6 +40,8 @@ BLOCK_STEPS = 65_536
 """Steps that are computed at a time."""
 MOST_STEPS = 2**28
 """Of one episode: more come from a stamp that is wrong by years."""
+_EXTRA_BYTES = 8 + 8 + 4 + 1
+"""Of one step: its time, its age as an integer and in seconds, and whether it is valid."""
 _LOOK_AHEAD = 256
 """Samples behind the last step that interpolation may look at."""
 
@@ -48,6 +51,20 @@ class _Segment(NamedTuple):
 
     start: int
     end: int
+
+
+class _Grid(NamedTuple):
+    """The times of the steps of one episode."""
+
+    start: int
+    """Of the first step, ns."""
+    period: int
+    """ns."""
+    steps: int
+
+    def times(self, first: int, last: int) -> Times:
+        """Of steps [first, last), ns."""
+        return self.start + self.period * np.arange(first, last, dtype=np.int64)
 
 
 @dataclass(slots=True)
@@ -303,7 +320,10 @@ class _Bag:
         loss = self.recording.loss
         reasons = [
             *loss.reasons,
-            *(f"{count} messages of {name} are not of its type" for name, count in undecodable.items()),
+            *(
+                f"{count} messages of {name} are not of its type, or have no possible time"
+                for name, count in undecodable.items()
+            ),
         ]
         if reasons:
             tally.losses.append(
@@ -397,6 +417,14 @@ class _Bag:
         """All arrays of the store for one segment, and which steps are valid, (T,)."""
         mapping, period = self._mapping, self._mapping.period_ns
         features = mapping.features()
+        step_bytes = sum(len(one.axes) * np.dtype(one.dtype).itemsize for one in features) + _EXTRA_BYTES
+        require_episode(
+            steps,
+            step_bytes,
+            self._path,
+            "cut it with [episodes] by = 'gap', 'marker' or 'table', or give a longer period",
+        )
+        grid = _Grid(start, period, steps)
         arrays = {one.name: np.empty((steps, len(one.axes)), one.dtype) for one in features}
         valid, age = np.ones(steps, np.bool_), np.zeros(steps, np.int64)
         for feature in features:
@@ -404,24 +432,31 @@ class _Bag:
             for signal in mapping.parts()[feature.name]:
                 width = len(signal.axes)
                 target = arrays[feature.name][:, offset : offset + width]
-                self._fill(signal, segment, start + period * np.arange(steps, dtype=np.int64), target, valid, age)
+                self._fill(signal, segment, grid, target, valid, age)
                 offset += width
-            bad = find_missing(arrays[feature.name][valid])
-            if bad is not None:
-                raise SourceError(
-                    f"{self._path}: expected finite {feature.dtype} values for {feature.name}, got "
-                    f"{arrays[feature.name][valid][bad]} in step {bad}; choose another dtype, or leave the axis out"
-                )
+            self._require_finite(feature, arrays[feature.name], valid)
             if not feature.shape:
                 arrays[feature.name] = arrays[feature.name][:, 0]
         extras: dict[str, Array] = {
-            "valid": valid.astype(np.uint8),
+            "valid": valid.view(np.uint8),
             "age": (age / NS).astype(np.float32),
-            "time": start + period * np.arange(steps, dtype=np.int64),
+            "time": grid.times(0, steps),
         }
         return arrays | {name: extras[name] for name in mapping.extras}, valid
 
-    def _fill(self, signal: Signal, segment: _Segment, grid: Times, target: Array, valid: Array, age: Times) -> None:
+    def _require_finite(self, feature: Feature, array: Array, valid: Array) -> None:
+        """Refuses a missing value in a valid step of an array, (T, K)."""
+        for low in range(0, len(array), BLOCK_STEPS):
+            part = array[low : low + BLOCK_STEPS]
+            steps = np.flatnonzero(valid[low : low + BLOCK_STEPS])
+            bad = find_missing(part[steps])
+            if bad is not None:
+                raise SourceError(
+                    f"{self._path}: expected finite {feature.dtype} values for {feature.name}, got {part[steps[bad]]} "
+                    f"in step {low + steps[bad]}; choose another dtype, or leave the axis out"
+                )
+
+    def _fill(self, signal: Signal, segment: _Segment, grid: _Grid, target: Array, valid: Array, age: Times) -> None:
         """Writes one signal into its columns, and what it says of validity and age."""
         mapping = self._mapping
         time, values = self._slice(signal, segment)
@@ -432,9 +467,10 @@ class _Bag:
         most_gap = None if most_age is None or command else round(most_age * NS)
         ahead = mapping.period_ns if signal.feature == "action" and not command else 0
         oldest = 0
-        for low in range(0, len(grid), BLOCK_STEPS):
+        for low in range(0, grid.steps, BLOCK_STEPS):
             block = slice(low, low + BLOCK_STEPS)
-            steps = grid[block] + ahead
+            now_ns = grid.times(low, min(low + BLOCK_STEPS, grid.steps))
+            steps = now_ns + ahead
             high = int(np.searchsorted(time, steps[-1], "right")) + _LOOK_AHEAD
             now = sample(signal, time[oldest:high], values[oldest:high], steps, most_gap)
             if command:
@@ -446,7 +482,7 @@ class _Bag:
                 if not ahead:
                     age[block] = np.maximum(age[block], np.where(now.age == NEVER, 0, now.age))
             if ahead and mapping.action_source == "delta":
-                before = sample(signal, time[oldest:high], values[oldest:high], grid[block], most_gap)
+                before = sample(signal, time[oldest:high], values[oldest:high], now_ns, most_gap)
                 numbers = numbers - before.values
                 if signal.interpolate == "angle":
                     numbers = wrap(numbers)

@@ -22,6 +22,9 @@ MOST_RATIO = 200
 FLOOR_BYTES = 2**20
 """What may be unpacked whatever the ratio."""
 
+LATEST_NS = 2**62
+"""Latest time of a message, in the year 2116; a log may hold any integer, and differences shall fit into 64 bits."""
+
 
 class Topic(NamedTuple):
     """One topic with one message type."""

@@ -19,7 +19,8 @@ from ..layout import missing_value
 from .layout import Layout, LayoutError, group_messages
 from .mapping import LOG_CLOCK, NS, TopicClock
 from .message_types import load_types
-from .recording import Topic, describe_error
+from .quality import iterate_steps
+from .recording import LATEST_NS, Topic, describe_error
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
@@ -154,6 +155,10 @@ class TopicReader:
 
     def add(self, log_time: int, payload: bytes) -> None:
         """Takes one message."""
+        if not -LATEST_NS <= log_time <= LATEST_NS:
+            self._undecodable += 1
+            self._error = self._error or f"a message has the time {log_time} ns"
+            return
         self._payloads.append(payload)
         self._log_times.append(log_time)
         self._bytes += len(payload)
@@ -171,30 +176,32 @@ class TopicReader:
             reason = f" ({self._error})" if self._error else ""
             raise SourceError(f"{self._where}: expected messages, got none{reason}; choose another topic")
         values = [column.finish() for column in self._columns]
-        stamped = time != 0
-        unstamped = 0 if self.clock.clock == LOG_CLOCK else int(len(time) - stamped.sum())
+        unstamped = 0 if self.clock.clock == LOG_CLOCK else len(time) - int(np.count_nonzero(time))
         if unstamped == len(time):
             raise SourceError(
                 f"{self._where}: expected times in {self.clock.clock}, got 0 in all messages; use clock = 'log'"
             )
         if unstamped:
+            stamped = time != 0
             time, log_time, values = time[stamped], log_time[stamped], [array[stamped] for array in values]
-        step = np.diff(time)
-        most_backward = max(0, -int(step.min(initial=0)))
+        backward = sum(int((step < 0).sum()) for _, step in iterate_steps(time))
+        most_backward, at = max(
+            ((-int(step.min()), start + int(step.argmin())) for start, step in iterate_steps(time)), default=(0, 0)
+        )
         if most_backward > MOST_DISORDER_NS and self.clock.clock != LOG_CLOCK:
             raise SourceError(
                 f"{self._where}: expected {self.clock.clock} to go on, got a step back of {most_backward / NS:g} s at "
-                f"message {int(step.argmin()) + 1}; use clock = 'log', or split the bag there"
+                f"message {at + 1}; use clock = 'log', or split the bag there"
             )
-        if most_backward:
+        if backward:
             order = np.argsort(time, kind="stable")
             time, log_time, values = time[order], log_time[order], [array[order] for array in values]
         for at, axis in self._angles:
             values[at] = _unwrap(values[at], axis)
-        flaws = Flaws(
-            int((step < 0).sum()), most_backward, int((np.diff(time) == 0).sum()), unstamped, self._undecodable
-        )
-        return Series(time - round(self.clock.latency * NS), log_time, tuple(values), flaws)
+        repeated = sum(int((step == 0).sum()) for _, step in iterate_steps(time))
+        flaws = Flaws(backward, max(0, most_backward), repeated, unstamped, self._undecodable)
+        latency = round(self.clock.latency * NS)
+        return Series(time - latency if latency else time, log_time, tuple(values), flaws)
 
     def finish_times(self) -> tuple[Times, Times]:
         """Times of all messages by the clock, and by the recorder, in the order of the file."""

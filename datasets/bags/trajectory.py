@@ -17,7 +17,7 @@ from rosbags.serde import SerdeError
 from ...errors import SourceError
 from .mapping import LOG_CLOCK, NS, TopicClock
 from .message_types import load_types
-from .recording import Topic, describe_error
+from .recording import LATEST_NS, Topic, describe_error
 from .series import Flaws, Request, Series
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class TrajectoryReader:
                 message: Any = self._types.deserialize_cdr(payload, self.topic.type)
             else:
                 message = self._types.deserialize_ros1(payload, self.topic.type)
+            if not -LATEST_NS <= log_time <= LATEST_NS:
+                raise ValueError(f"a message has the time {log_time} ns")
         except (SerdeError, ValueError, IndexError, MemoryError) as error:
             self._undecodable += 1
             self._error = self._error or describe_error(error)

@@ -1,12 +1,14 @@
 """The verbs that make data: `generate` and `ingest`."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from ...bounds import CountFromZero, Seed
+from ...bounds import CountFromZero, Range, Seed
+from ...errors import ConfigError
 from ..cli_common import AboutRobot, Common, Options, Runner
 from ..folder import refuse_place
 from ..interrupt import Interrupted, catch_signals
@@ -14,6 +16,8 @@ from ..run_files import find_stage
 from ..settings.generate import GenerateConfig
 from ..settings.ingest import IngestConfig
 
+MOST_BYTES = 2**36
+"""Largest file that is downloaded unless somebody says otherwise, as in `datasets.downloads`."""
 RECOVERED = 3
 """Exit code where a damaged source was read as far as it goes, as of `mcap recover`."""
 
@@ -48,6 +52,10 @@ class Ingest(AboutRobot):
     """Folder to make; without it, runs/ingest-<key>."""
     cache: Path = Path("runs") / "downloads"
     """Where downloads are kept."""
+    sha256: str | None = None
+    """Of the file that is downloaded, hexadecimal; another file is refused."""
+    max_bytes: Annotated[int, Range(1, 2**62)] = MOST_BYTES
+    """Largest file that is downloaded; the default is 64 GiB."""
     ingest: Annotated[IngestConfig, tyro.conf.arg(name="")] = field(default_factory=IngestConfig)
     options: Common = field(default_factory=Options)
 
@@ -57,7 +65,7 @@ class Ingest(AboutRobot):
         from ..stages.ingest import make_ingest
 
         spec = None if self.robot is None else self.robot.spec()
-        source = find_stage(fetch(self.source, self.cache, runner), "generate")
+        source = find_stage(fetch(self.source, self.cache, runner, self.sha256, self.max_bytes), "generate")
         made = runner.run(make_ingest(source, self.ingest, spec), self.out, uses_torch=False)
         if open_store(made.folder).provenance.get("recovered"):
             runner.exit_code = RECOVERED
@@ -87,20 +95,32 @@ class ExportBag:
         runner.view.record("exported", facts, f"{self.out}: {count} episodes as MCAP files with ROS 2 messages")
 
 
-def fetch(source: str, cache: Path, runner: Runner) -> Path:
+def fetch(source: str, cache: Path, runner: Runner, sha256: str | None = None, max_bytes: int = MOST_BYTES) -> Path:
     """The source as a local path; d4rl:<name> and http addresses are downloaded first, or taken from the cache.
 
+    Args:
+        source: as on the command line.
+        cache: where downloads are kept.
+        runner: is told, and asked whether to stop.
+        sha256: of a file that is downloaded; None where nobody knows it.
+        max_bytes: largest file that is downloaded.
+
     Raises:
-        SourceError: the name is unknown or the file cannot be had.
+        ConfigError: the digest is none, or there is nothing to download.
+        SourceError: the name is unknown, or the file cannot be had, is too large or has another digest.
         Interrupted: a signal asked to stop; the next call goes on from there.
     """
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise ConfigError(f"--sha256: expected 64 hexadecimal digits, got {sha256!r:.80}; copy it again")
     if not source.startswith(("d4rl:", "http://", "https://")):
+        if sha256 is not None:
+            raise ConfigError(f"--sha256: expected an address to download, got {source}; leave --sha256 out")
         return Path(source)
     from ...datasets.downloads import downloading
 
     refuse_place(cache)
 
-    steps = downloading(source, cache)
+    steps = downloading(source, cache, most_bytes=max_bytes, sha256=sha256)
     with catch_signals(runner.stop):
         started = False
         while True:

@@ -114,3 +114,13 @@ def test_a_value_that_is_not_finite_is_named_by_row_and_episode(tmp_path: Path) 
     path = make_robomimic(tmp_path, episodes)
     with pytest.raises(SourceError, match=r"expected finite float32 values, got \[ *nan.* in row 6 \(episode 1\)"):
         list(open_source(path, ReadOptions()).episodes())
+
+
+def test_a_heap_that_the_library_would_read_for_ever_is_refused(tmp_path: Path) -> None:
+    path = make_robomimic(tmp_path, record())
+    data = bytearray(path.read_bytes())
+    heap = data.index(b"GCOL\x01\0\0\0")
+    data[heap + 16 + 8] = 127  # the first entry ends among zeros, where an entry of no bytes begins
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=rf"expected a heap of strings at byte {heap}, got an entry of 0 bytes"):
+        open_source(path, ReadOptions()).describe()

@@ -1,0 +1,90 @@
+"""Whether an ingest survives kills and errors of the system: a whole store or none, and the same one from a rerun.
+
+Prints a JSON list of records. A small ingest is killed at every file operation (write, fsync, rename, new file or
+folder), once before it and once behind half of it, and gets "no space left" and "too many open files" from every
+operation on. A larger one is killed at random moments. `tests/pipeline/file_operations.py` says how. The counts:
+
+    injected   kills that ended the process, or errors
+    detected   of the kills of the larger one: those that landed while it was at work; else all that did no harm:
+               killed, or refused in one line, or only what lies beside the result was hurt
+    silent     stores that are neither whole nor absent, or that differ from that of an uninterrupted run in the end
+    crashed    tracebacks, and commands that failed when they were given again
+    hung       starts that showed no sign of life
+
+    python benchmarks/bench_ingest_faults.py
+"""
+
+import errno
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recording import print_records
+
+from supple.datasets import write_d4rl
+from supple.pipeline.testing_kills import kill_stage, run_whole
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.pipeline.file_operations import Fault
+from tests.pipeline.ingest_faults import Outcomes, SmallIngest
+
+COMMAND = "python benchmarks/bench_ingest_faults.py"
+ROWS, KILLS, SEED = 400_000, 200, 0
+METRIC = "a fault, then the same command again"
+
+
+def measure_small(folder: Path) -> list[Mapping[str, Any]]:
+    """Every operation of a small ingest."""
+    ingest = SmallIngest(folder)
+    places = range(len(ingest.operations))
+    kinds = {
+        "ingest, SIGKILL at every write, fsync, rename, new file and folder": [Fault(at) for at in places],
+        "ingest, SIGKILL behind half of every write": [
+            Fault(at, torn=True) for at in places if ingest.operations[at] == "w"
+        ],
+        "ingest, no space left, from every operation on": [Fault(at, errno.ENOSPC, torn=True) for at in places],
+        "ingest, too many open files, from every operation on": [Fault(at, errno.EMFILE) for at in places],
+    }
+    records = []
+    for method, faults in kinds.items():
+        outcomes = Outcomes()
+        for _ in ingest.inject(faults, outcomes):
+            pass
+        records.append({"method": method, "metric": METRIC} | asdict(outcomes))
+        print(records[-1], file=sys.stderr, flush=True)
+    return records
+
+
+def measure_large(folder: Path) -> Mapping[str, Any]:
+    """Random moments of a larger ingest."""
+    folder.mkdir()
+    rng = np.random.default_rng(SEED)
+    observation = rng.standard_normal((ROWS, 8)).astype(np.float32)
+    source = write_d4rl(
+        folder / "play.hdf5",
+        {
+            "observations": observation,
+            "actions": observation[:, :2],
+            "rewards": np.zeros(ROWS),
+            "terminals": np.arange(ROWS) % 200 == 199,
+        },
+    )
+    commands = [["ingest", str(source), "--out", str(folder / name / "ingest")] for name in ("whole", "killed")]
+    for name in ("whole", "killed"):
+        (folder / name).mkdir()
+    pace = run_whole(commands[0], folder / "whole" / "ingest", 600.0)
+    kills = kill_stage(commands[1], "ingest", folder, pace, KILLS, rng, 600.0)
+    method = f"ingest of {ROWS} steps, SIGKILL at random moments"
+    return {"method": method, "metric": METRIC, "seeds": [SEED]} | asdict(kills)
+
+
+if __name__ == "__main__":
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as place:
+        found = [*measure_small(Path(place) / "small"), measure_large(Path(place) / "large")]
+    print_records("ingest-faults", COMMAND, began, found)

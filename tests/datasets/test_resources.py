@@ -1,0 +1,141 @@
+"""Files that ask for far more than they are, that have very many entries, or that somebody is still writing."""
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from supple.datasets import Episode, Feature, Schema, open_store, source_files, write_store
+from supple.datasets.episode import ReadOptions
+from supple.datasets.formats import open_source
+from supple.errors import SourceError
+from tests.datasets.make_sources import MAKERS, make_d4rl, record
+from tests.datasets.mutations import BOMB_BYTES, BOMBS
+
+SECONDS = 10.0
+"""Of CPU, on a slow machine."""
+
+
+@pytest.mark.parametrize("layout", ["d4rl", "robomimic", "spirl", "minari-hdf5", "ogbench", "zarr-zip", "zarr"])
+def test_a_small_file_that_declares_much_is_refused_before_memory_is_taken(layout: str, tmp_path: Path) -> None:
+    name, maker = MAKERS[layout]
+    source = maker(tmp_path, record())
+    root = source if source.is_dir() else source.parent
+    files = {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+    changes = BOMBS[layout](files, np.random.default_rng(1))
+    for changed, data in changes.items():
+        assert isinstance(data, bytes)
+        (root / changed).write_bytes(data)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reader = open_source(source, ReadOptions(format=name))
+    with suppress(SourceError):  # the bomb may be in what nobody asks for
+        reader.describe()
+        list(reader.episodes())
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < BOMB_BYTES / 2
+
+
+def make_keys(path: Path) -> Path:
+    """A D4RL file with 3,000 arrays beside the usual ones."""
+    path = make_d4rl(path, record())
+    with h5py.File(path, "r+") as file:
+        rows = len(file["observations"])
+        for number in range(3000):
+            file[f"infos/key{number}"] = np.zeros((rows, 2), np.float32)
+    return path
+
+
+def make_columns(path: Path) -> Path:
+    """A D4RL file whose observation has 2.5 million axes."""
+    path = make_d4rl(path, record())
+    with h5py.File(path, "r+") as file:
+        rows = len(file["observations"])
+        del file["observations"]
+        file.create_dataset("observations", (rows, 2_500_000), "f4", chunks=(rows, 50_000), compression="gzip")
+        file["observations"][0, 0] = 1.0
+    return path
+
+
+def make_wide_archive(path: Path) -> Path:
+    """An OGBench file whose observation has 2.5 million axes."""
+    rows = 3
+    np.savez_compressed(
+        path / "wide.npz",
+        observations=np.zeros((rows, 2_500_000), np.float32),
+        actions=np.zeros((rows, 2), np.float32),
+        terminals=np.arange(rows) == rows - 1,
+    )
+    return path / "wide.npz"
+
+
+@pytest.mark.parametrize("make", [make_keys, make_columns, make_wide_archive])
+def test_very_many_entries_are_answered_in_seconds(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    source = make(tmp_path)
+    began = time.process_time()
+    reader = open_source(source, ReadOptions())
+    if make is make_keys:
+        assert len(reader.describe().schema.features) > 3000
+    else:
+        with pytest.raises(SourceError, match="expected"):
+            reader.describe()
+    assert time.process_time() - began < SECONDS
+
+
+WRITER = """
+import sys
+file = open(sys.argv[1], "r+b")
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("layout", ["d4rl", "ogbench", "lerobot-3.0"])
+def test_a_file_that_another_process_is_writing_is_said(layout: str, tmp_path: Path) -> None:
+    name, maker = MAKERS[layout]
+    source = maker(tmp_path, record())
+    written = source if source.is_file() else sorted(source.rglob("*.parquet"))[0]
+    units = ("deg",) if name == "lerobot" else None
+    options = ReadOptions(observation_units=units, action_units=units)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(written)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "open\n"
+    with pytest.raises(SourceError, match="another process"):
+        open_source(source, options).describe()
+    writer.communicate("")
+    assert open_source(source, options).describe().rows
+
+
+def test_an_episode_beyond_its_limit_is_refused_and_cut_as_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_files, "MOST_EPISODE_BYTES", 100)
+    source = make_d4rl(tmp_path, record([2, 9]))
+    with pytest.raises(
+        SourceError, match=r"an episode of at most 100 bytes, got 9 steps of 2\d bytes; cut it with --epis"
+    ):
+        list(open_source(source, ReadOptions()).episodes())
+    monkeypatch.setattr(source_files, "MOST_EPISODE_BYTES", 2**28)
+    assert len(list(open_source(source, ReadOptions()).episodes())) == 2
+
+
+def test_a_long_episode_is_written_block_by_block(tmp_path: Path) -> None:
+    schema = Schema(
+        features=(Feature(name="action", shape=(8,), units=("",) * 8, role="action", axes=tuple("abcdefgh")),)
+    )
+    steps = 2_300_000  # 70 MiB, two blocks and more
+    whole = np.arange(8 * steps, dtype=np.float32).reshape(steps, 8)
+    ends = [0, 5, steps - 7, steps]
+    episodes = [Episode({"action": whole[a:b]}, True, False) for a, b in pairwise(ends)]
+    write_store(tmp_path / "store", episodes, schema, {})
+    store = open_store(tmp_path / "store")
+    np.testing.assert_array_equal(store.load("action"), whole)
+    assert store.episodes.length.tolist() == [5, steps - 12, 7]
