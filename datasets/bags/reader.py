@@ -69,7 +69,7 @@ class BagReader:
     Args:
         path: A bag, or a folder of bags.
         mapping: How topics become steps. None takes the one that Supple's writer left in the bag, else a draft.
-        spec: Robot that it was recorded on; the mapping must give its axes, units and period.
+        spec: Robot that it was recorded on: a draft takes its axes, units and period, and a mapping must give them.
     """
 
     def __init__(self, path: str | Path, mapping: Mapping | None = None, spec: RobotSpec | None = None) -> None:
@@ -100,7 +100,7 @@ class BagReader:
             return Draft(self._given, drafted=False)
         if self._stored is not None:
             return Draft(self._stored.mapping, drafted=False)
-        return draft_mapping(self._first, str(self._bags[0]))
+        return draft_mapping(self._first, str(self._bags[0]), self._spec)
 
     @property
     def mapping(self) -> Mapping:
