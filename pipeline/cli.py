@@ -83,6 +83,30 @@ VERBS = {
             "supple ingest d4rl:maze2d-open-v0",
         ),
     ),
+    "append": Entry(
+        "verbs.evolve",
+        "Append",
+        "Add recordings or stores behind the episodes of a store, which is replaced in one step.",
+        (
+            "supple append runs/my/ingest play.hdf5 --out runs/my/all",
+            "supple append runs/my/all runs/my/generate",
+        ),
+    ),
+    "merge": Entry(
+        "verbs.evolve",
+        "Merge",
+        "Write one store of several of the same robot.",
+        ("supple merge runs/my/ingest runs/my/all --out runs/my/merged",),
+    ),
+    "split": Entry(
+        "verbs.evolve",
+        "Split",
+        "Write parts of a store into stores of their own, at random or by the numbers of episodes.",
+        (
+            "supple split runs/my/merged --out-dir runs/my/parts --fraction 0.2 --seed 0",
+            "supple split runs/my/merged --out-dir runs/my/ranges --episodes 0:1 1:2",
+        ),
+    ),
     "export-bag": Entry(
         "verbs.data",
         "ExportBag",

@@ -113,8 +113,8 @@ def draft_mapping(recording: Recording, where: str, robot: RobotSpec | None = No
     Args:
         recording: The bag.
         where: The same, for messages.
-        robot: That it was recorded on: gives the names, units and order of the axes, and the period. None takes those of
-            the bag.
+        robot: That it was recorded on: gives the names, units and order of the axes, and the period. None takes
+            those of the bag.
 
     Raises:
         SourceError: no topic holds a measurement that is known here; the message lists the topics.

@@ -7,7 +7,6 @@ Legend: T steps of one episode, K axes of a signal, E episodes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -25,7 +24,7 @@ from ..schema import Schema
 from .bag_files import open_recording
 from .draft import Draft, draft_mapping
 from .embedded import Embedded, read_embedded
-from .finding import find_bags, list_files
+from .finding import digest_bags, find_bags
 from .mapping import NS, Mapping, Signal, write_mapping
 from .quality import measure_lag, measure_saturation, measure_topic
 from .recording import Recording
@@ -180,17 +179,11 @@ class BagReader:
     @cached_property
     def _provenance(self) -> dict[str, Any]:
         tally = self._tally
-        digest, size = hashlib.sha256(), 0
-        for bag in self._bags:
-            for file in list_files(bag):
-                name = "" if file == self._path else str(file.relative_to(self._path))
-                with file.open("rb") as stream:
-                    digest.update(f"{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-                size += file.stat().st_size
+        sha256, size = digest_bags(self._path, self._bags)
         facts: dict[str, Any] = {
             "format": ", ".join(tally.formats),
             "bytes": size,
-            "sha256": digest.hexdigest(),
+            "sha256": sha256,
             "mapping": _to_plain(asdict(self.mapping)),
             "mapping_drafted": self._draft.drafted,
             "quality": tally.quality,

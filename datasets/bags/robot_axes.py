@@ -1,8 +1,8 @@
 """Which numbers of a bag are the axes of a known robot: told by their names and units, and never by their order.
 
-Joints of a `JointState` are named: `elbow` is its position where the axis has a unit of place, and `elbow_v` its velocity
-where the axis has a unit of speed. Members of a pose, twist or wrench have fixed units: `x` is the axis `x` or `hand_x`
-in metres.
+Joints of a `JointState` are named: `elbow` is its position where the axis has a unit of place, and `elbow_v` its
+velocity where the axis has a unit of speed. Members of a pose, twist or wrench have fixed units: `x` is the axis `x` or
+`hand_x` in metres.
 """
 
 from __future__ import annotations
