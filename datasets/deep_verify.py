@@ -15,8 +15,9 @@ import numpy as np
 
 from ..errors import FormatError, SourceError, StoreError
 from .bags.finding import digest_bags, find_bags
-from .checks import NEXT, SourceChecks
+from .checks import SourceChecks
 from .episode import Episode, SourceSpec
+from .keyed import NEXT
 from .limits import LimitCheck
 from .parts import Part, list_parts
 from .source_files import describe_files

@@ -92,14 +92,6 @@ FORMATS = {
     row.name: row
     for row in (
         Format(
-            name="store",
-            title="an episode store of Supple",
-            module="store_source",
-            containers=frozenset({"store"}),
-            options=frozenset({"only", "skip"}),
-            libraries=(),
-        ),
-        Format(
             name="d4rl",
             title="a D4RL HDF5 file",
             module="d4rl",
@@ -162,6 +154,14 @@ FORMATS = {
             containers=frozenset({"rosbag1", "rosbag2", "mcap", "sqlite", "folder"}),
             options=frozenset({"mapping"}),
             libraries=("rosbags", "mcap", "zstandard", "lz4"),
+        ),
+        Format(
+            name="store",
+            title="an episode store of Supple",
+            module="store_source",
+            containers=frozenset({"store"}),
+            options=frozenset({"only", "skip"}),
+            libraries=(),
         ),
     )
 }

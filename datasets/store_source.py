@@ -62,12 +62,11 @@ class StoreReader:
     @cached_property
     def _schema(self) -> Schema:
         schema, options = self._store.schema, self._options
-        named = (*(options.only or ()), *options.skip)
-        others = [name for name in schema.names if name not in _MAIN]
-        for name in named:
-            if name not in others:
+        others = [one for one in schema.names if one not in _MAIN]
+        for asked in (*(options.only or ()), *options.skip):
+            if asked not in others:
                 raise SourceError(
-                    f"{self._path}: expected --only and --skip of {', '.join(others) or '(none)'}, got {name!r}; "
+                    f"{self._path}: expected --only and --skip of {', '.join(others) or '(none)'}, got {asked!r}; "
                     "choose among these"
                 )
         kept = [
@@ -76,12 +75,12 @@ class StoreReader:
             if feature.name in _MAIN
             or ((options.only is None or feature.name in options.only) and feature.name not in options.skip)
         ]
-        robot, named = self._spec or schema.robot, self._store.robot_name
+        robot, name = self._spec or schema.robot, self._store.robot_name
         if robot is not None and schema.robot is not None:
             robot.require_source(schema.robot, str(self._path))
-        elif robot is not None and named not in (None, robot.name):
+        elif robot is not None and name not in (None, robot.name):
             raise SpecError(
-                f"{self._path}: expected data of robot '{robot.name}', got data of robot '{named}'; "
+                f"{self._path}: expected data of robot '{robot.name}', got data of robot '{name}'; "
                 "choose the robot of the data"
             )
         period = schema.control_period

@@ -85,9 +85,9 @@ def verify(
         from ...datasets.deep_verify import verify_deeply
 
         found = verify_deeply(path, sources)
-        facts = {"files": found.store.files, "episodes": found.store.episodes, "rows": found.store.rows}
-        facts |= {"parts": found.parts, "digest": found.store.digest, "sources": list(found.sources)}
-        yield "store", path, {**facts, "doubts": list(found.doubts), "notes": list(found.notes)}
+        counts = {"files": found.store.files, "episodes": found.store.episodes, "rows": found.store.rows}
+        said = {"sources": list(found.sources), "doubts": list(found.doubts), "notes": list(found.notes)}
+        yield "store", path, {**counts, "parts": found.parts, "digest": found.store.digest, **said}
     elif is_store(path):
         from ...datasets.verify import verify_store
 
@@ -144,16 +144,34 @@ class Info:
     """A store, bundle, stage folder or run folder to describe; without it, this installation."""
     self_test: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also load torch, step the maze and multiply matrices; takes some seconds. Without a path only."""
+    html: Path | None = None
+    """File to write the card of a store to: joint plots, histograms, heat maps of rates and quality, coverage."""
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Prints the facts, one per line."""
+        """Prints the facts, one per line, or writes the card."""
+        if self.html is not None:
+            self.make_card(self.html, runner)
+            return
         facts = compute_environment() if self.path is None else describe(self.path)
         if self.path is None and self.self_test:
             facts |= compute_torch_facts() | {"self-test": run_self_test()}
         width = max(map(len, facts))
         text = "\n".join(f"{name:<{width}}  {format_fact(value)}" for name, value in facts.items())
         runner.view.record("info", facts, text)
+
+    def make_card(self, out: Path, runner: Runner) -> None:
+        """Writes the card of the store.
+
+        Raises:
+            ConfigError: no path was given.
+        """
+        if self.path is None:
+            raise ConfigError("--html: expected a store with it, got none; name the store")
+        from ..report.card import make_card
+
+        made = make_card(self.path, out)
+        runner.view.record("card", {"path": str(made)}, f"{made}: axes, episodes, quality, coverage and provenance")
 
 
 def format_fact(value: Any) -> str:
