@@ -51,6 +51,7 @@ VERBS = {
             "supple run demo",
             "supple run maze --seed 0 --out runs/maze-0 --threads 2",
             "supple run maze --robot.layout-seed 7 --out runs/maze-layout7",
+            "supple run demo --from-log runs/demo/generate --out runs/demo-from-log",
         ),
     ),
     "generate": Entry(
@@ -88,8 +89,8 @@ VERBS = {
         "Append",
         "Add recordings or stores behind the episodes of a store, which is replaced in one step.",
         (
-            "supple append runs/my/ingest play.hdf5 --out runs/my/all",
-            "supple append runs/my/all runs/my/generate",
+            "supple append runs/my/ingest runs/my/generate --out runs/my/all",
+            "supple append runs/my/all runs/my/ingest",
         ),
     ),
     "merge": Entry(
@@ -165,13 +166,22 @@ VERBS = {
         "verbs.look",
         "Verify",
         "Check every byte of a store, a bundle, a stage folder or a whole run.",
-        ("supple verify runs/demo", "supple verify runs/demo/ingest/store", "supple verify runs/demo/export/bundle"),
+        (
+            "supple verify runs/demo",
+            "supple verify runs/demo/ingest --deep",
+            "supple verify runs/demo/export/bundle",
+        ),
     ),
     "info": Entry(
         "verbs.look",
         "Info",
         "Say what this installation is, or what a file or folder of Supple holds.",
-        ("supple info", "supple info runs/demo/extract", "supple info runs/demo/export/bundle --json"),
+        (
+            "supple info",
+            "supple info runs/demo/extract",
+            "supple info runs/demo/export/bundle --json",
+            "supple info runs/demo/ingest --html card.html",
+        ),
     ),
 }
 

@@ -214,7 +214,7 @@ def make_axis_plots(store: EpisodeStore, survey: Survey, name: str) -> list[Plot
             left.yaxis.set_major_formatter(FuncFormatter(format_tick))
             left.set_title(with_unit(one.axis, one.unit, 0.8 * AXIS[0]), loc="left")
             alt = (
-                f"{one.axis} in one episode and its histogram; from {format_number(one.low)} to "
+                f"Axis {one.axis} in one episode and its histogram; from {format_number(one.low)} to "
                 f"{format_number(one.high)} {one.unit}."
             )
             plots.append(Plot(render_svg(figure, f"{name}-{axis}", alt), ""))
