@@ -306,7 +306,7 @@ QUALITY = (
 
 def make_quality_plots(survey: Survey) -> list[Plot]:
     """Heat maps of topics by episodes; topics of different rates are compared with their own highest rate."""
-    plots = []
+    plots: list[Plot] = []
     for field, title, unit in QUALITY if survey.quality else ():
         values = np.array([[_number(record, field) for record in found] for found in survey.quality.values()])
         if field == "rate":
