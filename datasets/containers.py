@@ -21,7 +21,7 @@ CONTAINERS = {
     "zarr2": "a zarr v2 group",
     "zarr2-zip": "a zarr v2 group in a zip file",
     "zarr3": "a zarr v3 group",
-    "store": "an episode store of Supple, which needs no ingest",
+    "store": "an episode store of Supple",
     "minari": "a Minari data set",
     "lerobot": "a LeRobotDataset",
     "rosbag1": "a ROS 1 bag",

@@ -30,7 +30,6 @@ REMEDIES = {
     "lfs": "fetch the file itself with git lfs pull",
     "html": "download the file itself, not the page about it",
     "empty": "copy or download it again",
-    "store": "use it as it is",
     "matlab-hdf5": "save the arrays with h5py, rows first",
     **{kind: "unpack it" for kind in ("zip", "gzip", "zstd", "xz", "bzip2", "tar")},
     "pickle": "load it where you trust it, and save its arrays as HDF5 in D4RL's layout",
@@ -155,6 +154,14 @@ FORMATS = {
             containers=frozenset({"rosbag1", "rosbag2", "mcap", "sqlite", "folder"}),
             options=frozenset({"mapping"}),
             libraries=("rosbags", "mcap", "zstandard", "lz4"),
+        ),
+        Format(
+            name="store",
+            title="an episode store of Supple",
+            module="store_source",
+            containers=frozenset({"store"}),
+            options=frozenset({"only", "skip"}),
+            libraries=(),
         ),
     )
 }

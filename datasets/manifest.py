@@ -21,6 +21,8 @@ from ..strict_json import parse_json
 
 MANIFEST_NAME = "MANIFEST.json"
 _FORMAT = "supple-episode-store"
+_VERSION = 2
+"""Version 1 had no last bytes of the files."""
 _SEAL_THREADS = 4
 _TAIL_BYTES = 4
 
@@ -56,7 +58,7 @@ class Manifest:
     def _body(self) -> dict[str, Any]:
         return {
             "format": _FORMAT,
-            "version": 1 if any(entry.tail is None for entry in self.files.values()) else 2,
+            "version": 1 if any(entry.tail is None for entry in self.files.values()) else _VERSION,
             "chunks": dict(self.chunks),
             "files": {
                 name: {key: value for key, value in asdict(entry).items() if value is not None}
@@ -108,8 +110,10 @@ def load_manifest(root: Path) -> Manifest:
     path = root / MANIFEST_NAME
     remedy = "check the path, or ingest the source again"
     raw = read_plain_file(path, StoreError, remedy, "the manifest of an episode store")
+    newer = None
     try:
         value = parse_json(raw, dict, path, StoreError, remedy)
+        newer = _find_newer(value)
         manifest = Manifest(
             files={name: FileEntry(**entry) for name, entry in value["files"].items()},
             chunks=value["chunks"],
@@ -117,6 +121,11 @@ def load_manifest(root: Path) -> Manifest:
         whole = manifest.to_bytes() == raw
     except (StoreError, KeyError, TypeError, AttributeError):
         whole = False
+    if newer is not None:
+        raise StoreError(
+            f"{path}: expected a store of format version 1 or {_VERSION}, got version {newer}; install the version of "
+            "supple that wrote it"
+        )
     if not whole:
         raise StoreError(f"{path}: expected an unchanged manifest, got a damaged one; ingest the source again")
     for name, entry in manifest.files.items():
@@ -125,6 +134,12 @@ def load_manifest(root: Path) -> Manifest:
         if name.startswith("/") or ".." in name.split("/") or name == MANIFEST_NAME:
             raise StoreError(f"{path}: expected paths within the store, got {name!r}; do not use this store")
     return manifest
+
+
+def _find_newer(value: Mapping[str, Any]) -> int | None:
+    """The version of a manifest that is newer than this code, which may look like any other."""
+    version = value.get("version")
+    return version if value.get("format") == _FORMAT and type(version) is int and version > _VERSION else None
 
 
 def list_files(root: Path) -> Iterator[str]:

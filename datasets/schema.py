@@ -146,9 +146,10 @@ class Schema:
             fields[name] for name in ("schema_version", "control_period", "robot", "features")
         )
         if type(version) is not int or version not in (NAMED_ROBOT_VERSION, SCHEMA_VERSION):
+            newer = type(version) is int and version > SCHEMA_VERSION
             raise SpecError(
-                f"{where}: expected schema_version {SCHEMA_VERSION} or {NAMED_ROBOT_VERSION}, got {version!r}; "
-                "ingest the source again with this version of supple"
+                f"{where}: expected schema_version {SCHEMA_VERSION} or {NAMED_ROBOT_VERSION}, got {version!r:.40}; "
+                + ("install the version of supple that wrote it" if newer else "ingest the source again")
             )
         known: type = str if version == NAMED_ROBOT_VERSION else dict
         if not (period is None or type(period) in (int, float)) or not (robot is None or isinstance(robot, known)):

@@ -18,10 +18,12 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
 from ..errors import SpecError, StoreError
 from ..plain_files import sync
+from .compression import Compression
 from .episode import Episode, EpisodeIndex
 from .layout import CHUNK_ROWS, INDEX_DTYPES, find_missing
 from .manifest import MANIFEST_NAME, Manifest, hash_file, list_files, load_manifest, measure_file
@@ -37,13 +39,23 @@ class EpisodeStore:
     """A published store; made by `open_store` or `write_store`. Nothing in it ever changes."""
 
     def __init__(
-        self, path: Path, manifest: Manifest, root: zarr.Group, schema: Schema, provenance: Mapping[str, Any]
+        self,
+        path: Path,
+        manifest: Manifest,
+        root: zarr.Group,
+        schema: Schema,
+        provenance: Mapping[str, Any],
+        *,
+        schema_version: int,
+        robot_name: str | None,
     ) -> None:
         self._path = path
         self._manifest = manifest
         self._root = root
         self._schema = schema
         self._provenance = provenance
+        self._schema_version = schema_version
+        self._robot_name = robot_name
         self._episodes = self._load_index()
 
     @property
@@ -62,6 +74,16 @@ class EpisodeStore:
         return self._schema
 
     @property
+    def schema_version(self) -> int:
+        """Of the schema as it lies on the disk."""
+        return self._schema_version
+
+    @property
+    def robot_name(self) -> str | None:
+        """Of the robot that the data are from; in schema version 1 it was all that a store said of it."""
+        return self._robot_name
+
+    @property
     def provenance(self) -> Mapping[str, Any]:
         """Where the data came from, as the writer was told."""
         return self._provenance
@@ -75,6 +97,12 @@ class EpisodeStore:
     def rows(self) -> int:
         """N, steps of all episodes."""
         return int(self._episodes.length.sum())
+
+    @property
+    def compression(self) -> Compression:
+        """Of the chunks."""
+        codecs = self.array(f"steps/{self._schema.names[0]}").compressors
+        return "zstd" if any(isinstance(codec, ZstdCodec) for codec in codecs) else "none"
 
     @property
     def digest(self) -> str:
@@ -105,6 +133,10 @@ class EpisodeStore:
         part = slice(int(index.start[number]), int(index.start[number] + index.length[number]))
         arrays = {name: self._read_step(name, part) for name in self._schema.names}
         return Episode(arrays, bool(index.terminated[number]), bool(index.truncated[number]))
+
+    def read_rows(self, key: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """Rows `start` to `stop` of one feature, (stop - start,) or (stop - start, dim); raises as `load`."""
+        return self._read_step(key, slice(start, stop))
 
     def blocks(self, key: str) -> Iterator[npt.NDArray[Any]]:
         """The same array in consecutive pieces of at most 256 Ki rows, for data beyond memory; raises as `load`."""
@@ -191,7 +223,7 @@ class EpisodeStore:
         if array.shape != shape or array.dtype != np.dtype(dtype):
             raise StoreError(
                 f"{self._path}: {name}: expected {dtype} of shape {shape}, got {array.dtype} {array.shape}; "
-                "ingest the source again"
+                "open the store again, or ingest the source again"
             )
         try:
             return np.asarray(array[part])
@@ -254,7 +286,17 @@ def open_store(path: str | Path) -> EpisodeStore:
     provenance = attributes.get("provenance")
     if not isinstance(provenance, dict):
         raise StoreError(f"{path}: provenance: expected a mapping, got {provenance!r}; ingest the source again")
-    return EpisodeStore(path, manifest, root, schema, provenance)
+    stored = attributes["schema"]
+    robot = stored["robot"]
+    return EpisodeStore(
+        path,
+        manifest,
+        root,
+        schema,
+        provenance,
+        schema_version=stored["schema_version"],
+        robot_name=robot if isinstance(robot, str) else None if schema.robot is None else schema.robot.name,
+    )
 
 
 def check_files(path: Path, manifest: Manifest) -> None:

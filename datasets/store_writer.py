@@ -7,15 +7,13 @@ Legend: N steps of all episodes, E episodes, T steps of one episode, dim number 
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
-import shutil
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +34,7 @@ from .layout import (
     missing_value,
 )
 from .manifest import MANIFEST_NAME, Sealer
-from .publish import publish, refuse_existing
+from .publish import making_folder
 from .schema import Feature, Schema
 from .store import EpisodeStore, open_store
 
@@ -53,9 +51,10 @@ def write_store(
     *,
     rows: int | None = None,
     compression: Compression = "none",
+    replace: bool = False,
 ) -> EpisodeStore:
     """Writes a store and opens it; see `writing_store` for arguments and errors."""
-    for _ in writing_store(path, episodes, schema, provenance, rows=rows, compression=compression):
+    for _ in writing_store(path, episodes, schema, provenance, rows=rows, compression=compression, replace=replace):
         pass
     return open_store(path)
 
@@ -68,6 +67,7 @@ def writing_store(
     *,
     rows: int | None = None,
     compression: Compression = "none",
+    replace: bool = False,
 ) -> Iterator[tuple[int, int | None]]:
     """Writes a store, yields (rows written, rows in all) after every chunk; the store exists when this is exhausted.
 
@@ -75,68 +75,41 @@ def writing_store(
     provenance, so the provenance must not hold times, host names or paths that change between runs.
 
     Args:
-        path: Folder that shall appear; nothing may be there yet.
+        path: Folder that shall appear; nothing may be there yet, without `replace`.
         episodes: As yielded by a reader; consumed once.
         schema: Of every episode.
         provenance: JSON values, stored in the root attributes.
         rows: N, if known: only yielded again, for the consumer's progress bar.
         compression: Of the chunks.
+        replace: Whether a store is at `path` and is replaced at once, when the new one is whole.
 
     Raises:
         StoreError: something is at `path` already; no episode; an episode is empty or does not match the schema; a
             value is not finite, or is the integer that stands for missing data; the disk is full.
     """
     path = Path(path)
-    refuse_existing(path, StoreError)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(path)
-    folder = path.with_name(f"{path.name}.partial-{uuid4().hex}")
-    folder.mkdir()
-    lock = os.open(folder, os.O_RDONLY)
-    sealer = Sealer(folder)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        root = zarr.create_group(
-            LocalStore(folder),
-            zarr_format=3,
-            attributes={"schema": schema.to_json(), "provenance": dict(provenance)},
-        )
-        columns = [_Column(feature, sealer, compression, path) for feature in schema.features]
-        for column in columns:
-            (folder / column.name).mkdir(parents=True)
-        lengths, flags = yield from _write_steps(path, episodes, schema, columns, sealer, rows)
-        chunks = {column.name: column.describe(root) for column in columns}
-        chunks |= _write_index(root, lengths, flags)
-        (folder / MANIFEST_NAME).write_bytes(sealer.finish(chunks).to_bytes())
-        sync(folder / MANIFEST_NAME)
-        for name, _, _ in os.walk(folder, topdown=False):
-            sync(Path(name))
-        publish(folder, path, StoreError)
+        with making_folder(path, StoreError, replace=replace) as folder, closing(Sealer(folder)) as sealer:
+            root = zarr.create_group(
+                LocalStore(folder),
+                zarr_format=3,
+                attributes={"schema": schema.to_json(), "provenance": dict(provenance)},
+            )
+            columns = [_Column(feature, sealer, compression, path) for feature in schema.features]
+            for column in columns:
+                (folder / column.name).mkdir(parents=True)
+            lengths, flags = yield from _write_steps(path, episodes, schema, columns, sealer, rows)
+            chunks = {column.name: column.describe(root) for column in columns}
+            chunks |= _write_index(root, lengths, flags)
+            (folder / MANIFEST_NAME).write_bytes(sealer.finish(chunks).to_bytes())
+            sync(folder / MANIFEST_NAME)
+            for name, _, _ in os.walk(folder, topdown=False):
+                sync(Path(name))
     except OSError as error:
         raise StoreError(
             f"{path}: expected a folder that can be written, got {error.strerror or error}; "
             "free some space or choose another place"
         ) from error
-    finally:
-        sealer.close()
-        os.close(lock)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def remove_abandoned(path: Path) -> None:
-    """Removes the partial folders of `path` whose writer no longer lives: its lock ended with it."""
-    for folder in path.parent.glob(f"{path.name}.partial-*"):
-        try:
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(lock)
 
 
 def _write_steps(

@@ -51,6 +51,7 @@ VERBS = {
             "supple run demo",
             "supple run maze --seed 0 --out runs/maze-0 --threads 2",
             "supple run maze --robot.layout-seed 7 --out runs/maze-layout7",
+            "supple run demo --from-log runs/demo/generate --out runs/demo-from-log",
         ),
     ),
     "generate": Entry(
@@ -81,6 +82,30 @@ VERBS = {
             "supple ingest runs/my/generate --robot maze --out runs/my/ingest",
             "supple ingest play.hdf5",
             "supple ingest d4rl:maze2d-open-v0",
+        ),
+    ),
+    "append": Entry(
+        "verbs.evolve",
+        "Append",
+        "Add recordings or stores behind the episodes of a store, which is replaced in one step.",
+        (
+            "supple append runs/my/ingest runs/my/generate --out runs/my/all",
+            "supple append runs/my/all runs/my/ingest",
+        ),
+    ),
+    "merge": Entry(
+        "verbs.evolve",
+        "Merge",
+        "Write one store of several of the same robot.",
+        ("supple merge runs/my/ingest runs/my/all --out runs/my/merged",),
+    ),
+    "split": Entry(
+        "verbs.evolve",
+        "Split",
+        "Write parts of a store into stores of their own, at random or by the numbers of episodes.",
+        (
+            "supple split runs/my/merged --out-dir runs/my/parts --fraction 0.2 --seed 0",
+            "supple split runs/my/merged --out-dir runs/my/ranges --episodes 0:1 1:2",
         ),
     ),
     "export-bag": Entry(
@@ -141,13 +166,22 @@ VERBS = {
         "verbs.look",
         "Verify",
         "Check every byte of a store, a bundle, a stage folder or a whole run.",
-        ("supple verify runs/demo", "supple verify runs/demo/ingest/store", "supple verify runs/demo/export/bundle"),
+        (
+            "supple verify runs/demo",
+            "supple verify runs/demo/ingest --deep",
+            "supple verify runs/demo/export/bundle",
+        ),
     ),
     "info": Entry(
         "verbs.look",
         "Info",
         "Say what this installation is, or what a file or folder of Supple holds.",
-        ("supple info", "supple info runs/demo/extract", "supple info runs/demo/export/bundle --json"),
+        (
+            "supple info",
+            "supple info runs/demo/extract",
+            "supple info runs/demo/export/bundle --json",
+            "supple info runs/demo/ingest --html card.html",
+        ),
     ),
 }
 

@@ -58,6 +58,8 @@ TINY_ROBOTS: Mapping[str, Sequence[str]] = {
     "arms": (),
     "gridnavi": (),
     "my_arm.py:ARM": (*TINY_TASKS, "waypoints.episode-steps 200"),
+    "examples/my_arm.py:arm": TINY_TASKS,
+    "examples/my_arm.py:ARM": TINY_TASKS,
     "my_cart.py:CART": ("episode-steps 60",),
     "my_pendulum.py:PENDULUM": ("episode-steps 60",),
 }
@@ -78,7 +80,10 @@ SHORT: Mapping[str, Sequence[str]] = {
     **dict.fromkeys(
         (
             f"supple {verb}"
-            for verb in ("ingest", "inspect", "export", "export-bag", "rearm", "report", "verify", "info")
+            for verb in (
+                *("ingest", "inspect", "append", "merge", "split", "export", "export-bag", "rearm", "report"),
+                *("verify", "info"),
+            )
         ),
         (),
     ),
@@ -87,6 +92,7 @@ SHORT: Mapping[str, Sequence[str]] = {
     "tensorboard": ("--inspect",),
     "python3 -m venv": ("--without-pip",),
     "python my_logs.py": (),
+    "python examples/arm_log.py": ("--episodes", "2", "--sessions", "2"),
     "pytest": ("-q", "-p", "no:cacheprovider"),
     "cp": (),
 }

@@ -94,7 +94,7 @@ def make_facts(runs: Sequence[FinishedRun], suffix: str, benchmark: str, method:
         "tasks": runs[0].tasks,
         "command": command or "; ".join(dict.fromkeys(commands)),
         "commit": ", ".join(dict.fromkeys(run.commit for run in runs)),
-        "wall_s": round(float(np.mean([sum(run.wall_s[stage] for stage in needed) for run in runs])), 1),
+        "wall_s": round(float(np.mean([sum(run.wall_s.get(stage, 0.0) for stage in needed) for run in runs])), 1),
         "machine": ", ".join(dict.fromkeys(run.machine for run in runs)),
     }
 

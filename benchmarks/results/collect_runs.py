@@ -14,10 +14,11 @@ from supple.errors import RunError
 from supple.pipeline.folder import load_json
 from supple.pipeline.keys import PACKAGE_ROOT, find_first_difference, load_record
 from supple.pipeline.metrics import load_metrics
+from supple.pipeline.run_files import RUN_NAME
 from supple.pipeline.summary import find_commit
 
 PREPARATION = ("generate", "ingest", "extract", "meta-train")
-"""The stages before there is a policy to adapt."""
+"""The stages before there is a policy to adapt; a run from a log of the robot has no `generate`."""
 NEEDED: Mapping[str, Sequence[str]] = {"simpl": PREPARATION, "spirl": PREPARATION[:3], "sac": ()}
 """Which of them each method of adaptation rests on."""
 
@@ -83,7 +84,8 @@ def load_finished(folder: Path, *, unfinished: bool = False) -> FinishedRun:
     Raises:
         RunError: a stage up to meta-training is not finished, nothing was adapted, or a file is damaged.
     """
-    stages = {name: load_record(folder / name) for name in PREPARATION}
+    from_log = (folder / RUN_NAME).is_file() and "from_log" in load_json(folder / RUN_NAME)
+    stages = {name: load_record(folder / name) for name in PREPARATION[from_log:]}
     trained = stages["meta-train"]
     facts = load_json(folder / "meta-train" / "meta.json")
     # in reverse, so that a finished folder takes the place of a work folder of the same name
@@ -174,7 +176,7 @@ def require_same(runs: Sequence[FinishedRun]) -> list[str]:
         if seeds.count(run.seed) > 1:
             raise RunError(f"{run.folder}: expected a seed of its own, got {run.seed} again; pass each seed once")
         pairs = [(first.config, run.config, run.folder)]
-        codes = [(first.code[name], run.code[name], name) for name in PREPARATION]
+        codes = [(first.code.get(name, ""), run.code.get(name, ""), name) for name in PREPARATION]
         for suffix in first.adaptations.keys() & run.adaptations.keys():
             one, other = first.adaptations[suffix], run.adaptations[suffix]
             pairs.append((_without_budget(one.config), _without_budget(other.config), other.folder))

@@ -27,6 +27,7 @@ PAGES = (
     "docs/maze.md",
     "docs/robots.md",
     "docs/robots-measured.md",
+    "docs/log-to-policy.md",
     "docs/measurements.md",
     "docs/published-run.md",
     "docs/benchmarks/tables.md",
@@ -41,6 +42,8 @@ SUMMARY = {
     "spirl-published": "the same, published",
 }
 """Methods that the summary of the maze shows, and what they are called there."""
+FROM_LOGS = {"my-arm-from-log": "my-arm"}
+"""Benchmarks whose data are a log, and the same with play data straight from the simulator."""
 SUMMARY_EPISODES = (21, 40, 100)
 """Episodes that it shows."""
 MILESTONES = {"episode": (0, 20, 21, 40, 60, 100, 300), "meta_training_minute": (1, 2, 5, 10, 15, 30, 45)}
@@ -95,7 +98,10 @@ def render_family(records: Records, family: str) -> str:
 
 VIEWS: dict[str, Callable[[Records], str]] = {
     "maze-summary": lambda records: render_summary(records["maze"]),
-    "robots-summary": lambda records: render_robots(records["robots"]),
+    "robots-summary": lambda records: render_robots([r for r in records["robots"] if r.benchmark not in FROM_LOGS]),
+    "log-summary": lambda records: render_robots(
+        [r for r in records["robots"] if r.benchmark in {*FROM_LOGS, *FROM_LOGS.values()}]
+    ),
     "learners": render_overview,
     **{f"meta-{family}": partial(render_family, family=family) for family in FAMILIES},
 }

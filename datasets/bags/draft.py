@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import ConfigError, SourceError
+from ...robots.spec import RobotSpec
 from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Signal, TopicClock
 from .message_types import load_types
 from .quality import measure_topic
 from .recording import Recording, Topic
+from .robot_axes import name_axes
 from .series import MOST_DISORDER_NS, TRAJECTORY, TopicReader
 
 _JOINTS = "sensor_msgs/msg/JointState"
@@ -105,8 +107,14 @@ class _Seen:
         return 1.0 / self.facts["rate"] if self.facts["rate"] else 0.0
 
 
-def draft_mapping(recording: Recording, where: str) -> Draft:
+def draft_mapping(recording: Recording, where: str, robot: RobotSpec | None = None) -> Draft:
     """Reads all messages once and proposes a mapping.
+
+    Args:
+        recording: The bag.
+        where: The same, for messages.
+        robot: That it was recorded on: gives the names, units and order of the axes, and the period. None takes
+            those of the bag.
 
     Raises:
         SourceError: no topic holds a measurement that is known here; the message lists the topics.
@@ -125,14 +133,19 @@ def draft_mapping(recording: Recording, where: str) -> Draft:
             f"{where}: expected a topic that measures ({_JOINTS}, {', '.join(MEASURED)}), got {known[:600]}; write a "
             "mapping for your own message types, see docs/bags.md"
         )
-    action, source = _choose_action(commands, measured, observation, questions)
+    action, source = _choose_action(commands, observation, questions)
+    if robot is not None:
+        observation, action = (
+            name_axes(part, array, questions)
+            for part, array in ((observation, robot.observation), (action, robot.action))
+        )
     signals = (*observation, *action)
     used = [one for one in seen if one.topic.name in {signal.topic for signal in signals}]
     rule = _find_marker(seen, notes)
     if any(not unit for signal in signals for unit in signal.units):
         notes.append("the bag does not say the unit of every axis: these stay open; give units in a mapping")
     mapping = Mapping(
-        period=_choose_period(used),
+        period=_choose_period(used) if robot is None else robot.control_period,
         action_source=source,
         episodes=rule,
         topic=tuple(_make_clock(one, signals) for one in used),
@@ -271,7 +284,7 @@ def _make_signal(feature: str, topic: str, part: Part, timeout: float | None = N
 
 
 def _choose_action(
-    commands: Sequence[_Seen], measured: Sequence[_Seen], observation: Sequence[Signal], questions: list[str]
+    commands: Sequence[_Seen], observation: Sequence[Signal], questions: list[str]
 ) -> tuple[list[Signal], Any]:
     """Signals of the action, and where they come from."""
     names = ", ".join(one.topic.name for one in commands)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from ...errors import FormatError, SourceError
 from ...robots.spec import RobotSpec
 from ..containers import find_container
 from ..episode import Reader, ReadOptions
+from ..manifest import hash_file
 
 _FILES = frozenset({"mcap", "sqlite", "rosbag1"})
 _ENDS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
@@ -47,6 +49,17 @@ def find_bags(path: Path) -> list[Path]:
     if not bags:
         raise FormatError(f"{path}: expected a bag, or a folder of bags, got no bag; check the path", kind, False)
     return bags
+
+
+def digest_bags(path: Path, bags: list[Path]) -> tuple[str, int]:
+    """SHA-256 of the names and contents of the bags at a path, and their size in bytes."""
+    digest, size = hashlib.sha256(), 0
+    for bag in bags:
+        for file in list_files(bag):
+            name = "" if file == path else str(file.relative_to(path))
+            digest.update(f"{name}\0{hash_file(file)}\n".encode())
+            size += file.stat().st_size
+    return digest.hexdigest(), size
 
 
 def list_storages(folder: Path) -> list[Path]:

@@ -7,7 +7,6 @@ Legend: T steps of one episode, K axes of a signal, E episodes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -26,7 +25,7 @@ from ..source_files import require_episode
 from .bag_files import open_recording
 from .draft import Draft, draft_mapping
 from .embedded import Embedded, read_embedded
-from .finding import find_bags, list_files
+from .finding import digest_bags, find_bags
 from .mapping import NS, Mapping, Signal, write_mapping
 from .quality import measure_lag, measure_saturation, measure_topic
 from .recording import Recording
@@ -86,7 +85,7 @@ class BagReader:
     Args:
         path: A bag, or a folder of bags.
         mapping: How topics become steps. None takes the one that Supple's writer left in the bag, else a draft.
-        spec: Robot that it was recorded on; the mapping must give its axes, units and period.
+        spec: Robot that it was recorded on: a draft takes its axes, units and period, and a mapping must give them.
     """
 
     def __init__(self, path: str | Path, mapping: Mapping | None = None, spec: RobotSpec | None = None) -> None:
@@ -117,7 +116,7 @@ class BagReader:
             return Draft(self._given, drafted=False)
         if self._stored is not None:
             return Draft(self._stored.mapping, drafted=False)
-        return draft_mapping(self._first, str(self._bags[0]))
+        return draft_mapping(self._first, str(self._bags[0]), self._spec)
 
     @property
     def mapping(self) -> Mapping:
@@ -197,17 +196,11 @@ class BagReader:
     @cached_property
     def _provenance(self) -> dict[str, Any]:
         tally = self._tally
-        digest, size = hashlib.sha256(), 0
-        for bag in self._bags:
-            for file in list_files(bag):
-                name = "" if file == self._path else str(file.relative_to(self._path))
-                with file.open("rb") as stream:
-                    digest.update(f"{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-                size += file.stat().st_size
+        sha256, size = digest_bags(self._path, self._bags)
         facts: dict[str, Any] = {
             "format": ", ".join(tally.formats),
             "bytes": size,
-            "sha256": digest.hexdigest(),
+            "sha256": sha256,
             "mapping": _to_plain(asdict(self.mapping)),
             "mapping_drafted": self._draft.drafted,
             "quality": tally.quality,

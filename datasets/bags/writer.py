@@ -9,8 +9,6 @@ Supple's reader which axis is where; a bag whose writer was killed is read up to
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable
 from collections.abc import Mapping as Rows
 from dataclasses import replace
@@ -18,7 +16,6 @@ from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
-from uuid import uuid4
 
 import numpy as np
 from mcap.writer import Writer
@@ -27,7 +24,7 @@ from rosbags.typesys import Stores, get_typestore
 from ...errors import SpecError, StoreError
 from ...plain_files import sync
 from ..episode import Episode
-from ..publish import publish, refuse_existing
+from ..publish import making_folder, refuse_existing
 from ..schema import Feature, Schema
 from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Signal, TopicClock, write_mapping
 from .mcap_recording import METADATA_NAME
@@ -166,18 +163,10 @@ def write_bags(folder: str | Path, episodes: Iterable[tuple[int, Episode]], sche
         SpecError: as `BagWriter`.
     """
     folder, count = Path(folder), 0
-    refuse_existing(folder, StoreError)
-    partial = folder.with_name(f"{folder.name}.partial-{uuid4().hex}")
-    partial.mkdir(parents=True)
-    try:
+    with making_folder(folder, StoreError) as partial:
         for number, episode in episodes:
             write_episode(partial / f"episode-{number:06}.mcap", episode, schema, _find_start(episode, schema))
             count += 1
-        sync(partial)
-        publish(partial, folder, StoreError)
-    finally:
-        if os.path.lexists(partial):
-            shutil.rmtree(partial, ignore_errors=True)
     return count
 
 

@@ -131,12 +131,12 @@ def make_report(folder: Path, out: Path | None = None, *, robot: RobotChoice | N
     return path
 
 
-def render(page: Page) -> str:
+def render(page: object, template: str = TEMPLATE) -> str:
     """The page as HTML; every text that others chose is escaped, and shows what cannot be seen in it."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=show
     )
-    return environment.get_template(TEMPLATE).render(page=page)
+    return environment.get_template(template).render(page=page)
 
 
 def make_page(run: RunView, robot: RunRobot, scenes: Scenes) -> Page:

@@ -55,6 +55,8 @@ class RunView:
     """Empty where the run says none."""
     summary: list[dict[str, Any]]
     """Records of summary.json; empty where there is none."""
+    from_log: bool = False
+    """Whether the data are a log of the robot; then nothing is generated."""
 
     def find(self, name: str) -> StageView | None:
         """A finished stage, or None."""
@@ -64,7 +66,7 @@ class RunView:
     @property
     def missing(self) -> list[str]:
         """Stages that are not finished."""
-        return [name for name in STAGES if self.find(name) is None]
+        return [name for name in STAGES[self.from_log :] if self.find(name) is None]
 
 
 def load_run(folder: Path) -> RunView:
@@ -86,7 +88,11 @@ def load_run(folder: Path) -> RunView:
         )
     run = load_json(folder / RUN_NAME, dict, RunError, AGAIN) if (folder / RUN_NAME).is_file() else {}
     return RunView(
-        folder=folder, stages=stages, preset=str(run.get("preset", "")), summary=load_summary(folder / SUMMARY_NAME)
+        folder=folder,
+        stages=stages,
+        preset=str(run.get("preset", "")),
+        summary=load_summary(folder / SUMMARY_NAME),
+        from_log="from_log" in run,
     )
 
 

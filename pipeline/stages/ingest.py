@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from ...datasets.checks import SourceChecks
+from ...datasets.episode import Episode, SourceSpec
 from ...datasets.formats import find_format, open_source
 from ...datasets.limits import LimitCheck
+from ...datasets.store import find_store
 from ...datasets.store_writer import writing_store
 from ...errors import ConfigError
 from ...robots.spec import RobotSpec
+from ..progress import ProgressView
 from ..run_files import STORE_NAME
 from ..settings.ingest import IngestConfig
 from ..stage import Stage, Work
@@ -17,8 +21,8 @@ from .generate import NAME as PLAY_NAME
 
 
 def find_source(path: Path) -> Path:
-    """The path itself, or the play data in a `generate` folder."""
-    return path / PLAY_NAME if (path / PLAY_NAME).is_file() else path
+    """The path itself, or the play data in a `generate` folder, or the store in an `ingest` folder."""
+    return path / PLAY_NAME if (path / PLAY_NAME).is_file() else find_store(path)
 
 
 def make_ingest(source: Path, config: IngestConfig, spec: RobotSpec | None) -> Stage:
@@ -56,41 +60,62 @@ def ingest(config: IngestConfig, spec: RobotSpec | None, work: Work) -> None:
             open.
     """
     work.start_afresh()
-    path = find_source(work.inputs["source"])
-    reader = open_source(path, config, spec)
-    source, robot = reader.describe(), reader.robot
-    for question in source.questions:
-        raise ConfigError(f"{path}: {question}")
-    limits = None
-    if robot is not None:
-        limits = LimitCheck(
-            robot, str(path), clip_actions=config.clip_actions, clip_share=config.clip_share, rows=source.rows
-        )
-    elif config.clip_actions:
-        raise ConfigError(f"--clip-actions: expected a robot whose limits are known, got none for {path}; name --robot")
-    checks = SourceChecks(source)
+    checked = check_source(find_source(work.inputs["source"]), config, spec)
 
     def copy() -> Iterator[dict[str, float]]:
         blocks = writing_store(
             work.folder / STORE_NAME,
-            checks.passing(reader.episodes() if limits is None else limits.checking(reader.episodes())),
-            source.schema,
-            source.provenance,
-            rows=source.rows,
+            checked.episodes,
+            checked.source.schema,
+            checked.source.provenance,
+            rows=checked.source.rows,
             compression=config.compression,
         )
         for rows, _ in blocks:
             yield {"step": rows}
 
-    work.consume(copy(), total=source.rows, unit="row")
-    for name, reason in source.ignored.items():
-        work.view.note(f"ingest: {name} is not carried over: {reason}")
-    for note in (*source.losses, *source.notes, *checks.findings()):
-        work.view.note(f"ingest: {note}")
-    if limits is None:
+    work.consume(copy(), total=checked.source.rows, unit="row")
+    checked.tell("ingest", work.view)
+    if checked.limits is None:
         work.view.note(
             "ingest: nobody says which robot this is from: names and units are those of the source, limits are "
             "unknown; skills of it are for no robot until it is ingested with --robot"
         )
-    elif limits.clipped:
-        work.view.note(f"ingest: clipped the actions of {limits.clipped} of {source.rows} steps to the robot's limits")
+
+
+class CheckedSource(NamedTuple):
+    """A source whose episodes are checked while they pass."""
+
+    source: SourceSpec
+    episodes: Iterator[Episode]
+    """To be read once."""
+    checks: SourceChecks
+    limits: LimitCheck | None
+    """None where nobody knows the robot."""
+
+    def tell(self, verb: str, view: ProgressView) -> None:
+        """Says what a person should know, once all episodes have passed."""
+        for name, reason in self.source.ignored.items():
+            view.note(f"{verb}: {name} is not carried over: {reason}")
+        for note in (*self.source.losses, *self.source.notes, *self.checks.findings()):
+            view.note(f"{verb}: {note}")
+        if self.limits is not None and self.limits.clipped:
+            rows = f"{self.limits.clipped} of {self.source.rows} steps"
+            view.note(f"{verb}: clipped the actions of {rows} to the robot's limits")
+
+
+def check_source(path: Path, config: IngestConfig, spec: RobotSpec | None) -> CheckedSource:
+    """Opens a source; see `ingest` for errors."""
+    reader = open_source(path, config, spec)
+    source, robot = reader.describe(), reader.robot
+    for question in source.questions:
+        raise ConfigError(f"{path}: {question}")
+    if robot is None and config.clip_actions:
+        raise ConfigError(f"--clip-actions: expected a robot whose limits are known, got none for {path}; name --robot")
+    checks, episodes, limits = SourceChecks(source), reader.episodes(), None
+    if robot is not None:
+        limits = LimitCheck(
+            robot, str(path), clip_actions=config.clip_actions, clip_share=config.clip_share, rows=source.rows
+        )
+        episodes = limits.checking(episodes)
+    return CheckedSource(source, checks.passing(episodes), checks, limits)

@@ -61,14 +61,12 @@ class Ingest(AboutRobot):
 
     def execute(self, runner: Runner) -> None:
         """Writes store/; the exit code is 3 where the source is damaged and the store holds what could be recovered."""
-        from ...datasets.store import open_store
         from ..stages.ingest import make_ingest
 
         spec = None if self.robot is None else self.robot.spec()
         source = find_stage(fetch(self.source, self.cache, runner, self.sha256, self.max_bytes), "generate")
         made = runner.run(make_ingest(source, self.ingest, spec), self.out, uses_torch=False)
-        if open_store(made.folder).provenance.get("recovered"):
-            runner.exit_code = RECOVERED
+        tell_recovered(made.folder, runner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +91,14 @@ class ExportBag:
         count = write_bags(self.out, ((number, store.episode(number)) for number in numbers), store.schema)
         facts = {"path": str(self.out), "episodes": count, "store": store.digest}
         runner.view.record("exported", facts, f"{self.out}: {count} episodes as MCAP files with ROS 2 messages")
+
+
+def tell_recovered(folder: Path, runner: Runner) -> None:
+    """Sets the exit code where the store of an `ingest` folder holds what could be recovered of a damaged source."""
+    from ...datasets.store import open_store
+
+    if open_store(folder).provenance.get("recovered"):
+        runner.exit_code = RECOVERED
 
 
 def fetch(source: str, cache: Path, runner: Runner, sha256: str | None = None, max_bytes: int = MOST_BYTES) -> Path:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Annotated, Any
 import tyro
 from packaging.requirements import Requirement
 
-from ...errors import RunError, SuppleError
+from ...errors import ConfigError, RunError, SuppleError
 from ..cli_common import Common, Options, Runner
 from ..folder import compute_path_digest, verify_stage
 from ..keys import PACKAGE_ROOT, compute_code_digest, compute_versions, load_record
+from .data import RECOVERED
 
 STAGES = ("generate", "ingest", "extract", "meta-train", "export", "adapt", "train", "evaluate")
 """In the order of the chain."""
@@ -28,17 +29,39 @@ class Verify:
 
     path: tyro.conf.Positional[Path]
     """An episode store, a policy bundle, a stage folder or a run folder."""
+    deep: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Of stores, also read every step: limits of the robot, ends of episodes against the motion, clock, provenance,
+    and the sources where they are still there. The exit code is 3 where something looks wrong."""
+    sources: tuple[Path, ...] = ()
+    """With --deep: files and folders that the store was made of, to be compared with their digests."""
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
         """Reads every byte; the first damage is an error that names the file."""
-        for kind, path, facts in verify(self.path):
-            text = f"{path}: {kind} is whole, " + ", ".join(f"{value} {name}" for name, value in facts.items())
+        if self.sources and not self.deep:
+            raise ConfigError("--sources: expected --deep with it, got none; add --deep")
+        for kind, path, facts in verify(self.path, deep=self.deep, sources=self.sources):
+            doubts = facts.get("doubts", [])
+            if doubts:
+                runner.exit_code = RECOVERED
+            for line in (*doubts, *facts.get("notes", [])):
+                runner.view.note(f"verify: {line}")
+            text = f"{path}: {kind} is whole, " + ", ".join(
+                f"{value} {name}" for name, value in facts.items() if not isinstance(value, list)
+            )
+            text += f"; unchanged sources: {', '.join(facts['sources'])}" if facts.get("sources") else ""
             runner.view.record("verified", {"kind": kind, "path": str(path), **facts}, text)
 
 
-def verify(path: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+def verify(
+    path: Path, *, deep: bool = False, sources: Sequence[Path] = ()
+) -> Iterator[tuple[str, Path, dict[str, Any]]]:
     """Checks what is at `path` and yields (kind, path, facts) for each whole thing found.
+
+    Args:
+        path: A store, bundle, stage folder or run folder.
+        deep: Whether every step of a store is looked at, beside every byte.
+        sources: Of the stores; that of an `ingest` folder is known.
 
     Raises:
         SuppleError: damage, or nothing of Supple's at `path`.
@@ -47,7 +70,7 @@ def verify(path: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
         yield "stage", path, {"files": verify_stage(path)}
         for inner in ("store", "bundle"):
             if (path / inner).is_dir():
-                yield from verify(path / inner)
+                yield from verify(path / inner, deep=deep, sources=(*sources, *find_inputs(path)))
     elif (path / "bundle.json").is_file():
         from ...adapt.bundle import load_bundle
 
@@ -55,9 +78,16 @@ def verify(path: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
         yield "bundle", path, {"tensors": len(bundle.weights), "digest": bundle.digest}
     elif stages := [path / name for name in STAGES if (path / name / "stage.json").is_file()]:
         for stage in stages:
-            yield from verify(stage)
+            yield from verify(stage, deep=deep, sources=sources)
         verify_chain(stages)
         yield "run", path, {"stages": len(stages)}
+    elif is_store(path) and deep:
+        from ...datasets.deep_verify import verify_deeply
+
+        found = verify_deeply(path, sources)
+        counts = {"files": found.store.files, "episodes": found.store.episodes, "rows": found.store.rows}
+        said = {"sources": list(found.sources), "doubts": list(found.doubts), "notes": list(found.notes)}
+        yield "store", path, {**counts, "parts": found.parts, "digest": found.store.digest, **said}
     elif is_store(path):
         from ...datasets.verify import verify_store
 
@@ -66,6 +96,14 @@ def verify(path: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
         yield "store", path, {**facts, "digest": report.digest}
     else:
         raise refuse_path(path)
+
+
+def find_inputs(stage: Path) -> list[Path]:
+    """The source of an `ingest` folder, as its record has it."""
+    from ..stages.ingest import find_source
+
+    source = load_record(stage)["inputs"].get("source")
+    return [] if source is None else [find_source(Path(source["path"]))]
 
 
 def is_store(path: Path) -> bool:
@@ -106,16 +144,34 @@ class Info:
     """A store, bundle, stage folder or run folder to describe; without it, this installation."""
     self_test: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also load torch, step the maze and multiply matrices; takes some seconds. Without a path only."""
+    html: Path | None = None
+    """File to write the card of a store to: joint plots, histograms, heat maps of rates and quality, coverage."""
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Prints the facts, one per line."""
+        """Prints the facts, one per line, or writes the card."""
+        if self.html is not None:
+            self.make_card(self.html, runner)
+            return
         facts = compute_environment() if self.path is None else describe(self.path)
         if self.path is None and self.self_test:
             facts |= compute_torch_facts() | {"self-test": run_self_test()}
         width = max(map(len, facts))
         text = "\n".join(f"{name:<{width}}  {format_fact(value)}" for name, value in facts.items())
         runner.view.record("info", facts, text)
+
+    def make_card(self, out: Path, runner: Runner) -> None:
+        """Writes the card of the store.
+
+        Raises:
+            ConfigError: no path was given.
+        """
+        if self.path is None:
+            raise ConfigError("--html: expected a store with it, got none; name the store")
+        from ..report.card import make_card
+
+        made = make_card(self.path, out)
+        runner.view.record("card", {"path": str(made)}, f"{made}: axes, episodes, quality, coverage and provenance")
 
 
 def format_fact(value: Any) -> str:

@@ -26,6 +26,7 @@ from ..robots import RobotChoice, find_robot, find_tasks, load_presets, load_use
 from ..run_files import REPORT_NAME, RUN_NAME, TASKS_NAME
 from ..stage import Stage, StageResult
 from .adapt import show_result
+from .data import tell_recovered
 
 Last = Literal["generate", "ingest", "extract", "meta-train", "export", "adapt"]
 
@@ -43,6 +44,10 @@ class Run(AboutLearner):
     """Other run folders; a stage there with the same key is taken over by hard links instead of being made again."""
     until: Last = "adapt"
     """Last stage to run."""
+    from_log: Path | None = None
+    """Recording of the robot in the place of play data: a file or folder that `supple ingest` reads."""
+    mapping: Path | None = None
+    """File that says how the topics of that log become steps; without it, the log is read as `supple inspect` says."""
     report: bool = True
     """Make report.html at the end."""
     config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
@@ -52,6 +57,13 @@ class Run(AboutLearner):
         """Robot and learner of the preset are replaced by those of the command line."""
         if self.robot is not None and self.learner is not None:
             object.__setattr__(self, "config", replace(self.config, robot=self.robot, learner=self.learner))
+        if self.from_log is None and self.mapping is not None:
+            raise ConfigError("--mapping: expected --from-log with it, got none; name the log that it is of")
+        if self.from_log is not None and self.until == "generate":
+            raise ConfigError("--until: expected a stage behind generate with --from-log, got generate; name another")
+        if self.mapping is not None:
+            config = replace(self.config, ingest=replace(self.config.ingest, mapping=self.mapping))
+            object.__setattr__(self, "config", config)
 
     @property
     def folder(self) -> Path:
@@ -62,6 +74,8 @@ class Run(AboutLearner):
         robot, usual = self.config.robot, find_preset(self.preset).config.robot
         if robot.name != usual.name:
             name += "-" + re.sub(r"[^A-Za-z0-9_.-]", "-", robot.name)
+        if self.from_log is not None:
+            name += "-from-log"
         return RUNS / (name if self.seed == 0 else f"{name}-seed{self.seed}")
 
     def stages(self, tasks: TaskSet) -> dict[str, Callable[[], Stage]]:
@@ -74,9 +88,11 @@ class Run(AboutLearner):
         from ..stages.meta_train import make_meta_train
 
         config, at, robot, learner = self.config, self.folder, self.require_choice(), self.require_learner()
+        source = self.from_log or at / "generate"
+        generate = {} if self.from_log else {"generate": lambda: make_generate(robot, config.generate, self.seed)}
         return {
-            "generate": lambda: make_generate(robot, config.generate, self.seed),
-            "ingest": lambda: make_ingest(at / "generate", config.ingest, robot.family.spec()),
+            **generate,
+            "ingest": lambda: make_ingest(source, config.ingest, robot.family.spec()),
             "extract": lambda: make_extract(at / "ingest", config.extract, robot, self.seed),
             "meta-train": lambda: make_meta_train(
                 at / "extract", config.meta_train, learner, robot, tasks, self.seed, play=at / "ingest"
@@ -101,6 +117,8 @@ class Run(AboutLearner):
             "learner": self.require_learner().record,
         }
         record = {"preset": self.preset, "seed": self.seed, "config": settings}
+        if self.from_log is not None:
+            record["from_log"] = str(self.from_log)
         results = []
         for name, make in self.stages(tasks).items():
             others = [other / name for other in self.reuse]
@@ -108,6 +126,8 @@ class Run(AboutLearner):
             results.append(runner.run(make(), self.folder / name, uses_torch=uses_torch, reuse=others))
             if results[-1].status != "skipped" or not (self.folder / RUN_NAME).is_file():
                 write_record(self.folder / RUN_NAME, record)
+            if name == "ingest" and self.from_log is not None:
+                tell_recovered(results[-1].folder, runner)
             if name == self.until:
                 break
         if self.until == "adapt":

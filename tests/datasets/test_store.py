@@ -16,6 +16,7 @@ from supple.datasets import Episode, EpisodeStore, Schema, open_store, verify_st
 from supple.datasets import layout as layout_module
 from supple.datasets import store as store_module
 from supple.datasets import store_writer as writer_module
+from supple.datasets.publish import remove_abandoned
 from supple.errors import SpecError, StoreError
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
@@ -253,7 +254,7 @@ def test_a_living_writer_keeps_its_folder(tmp_path: Path, schema: Schema, make_e
     next(steps)
     abandoned = tmp_path / "store.partial-0123"
     abandoned.mkdir()
-    writer_module.remove_abandoned(tmp_path / "store")
+    remove_abandoned(tmp_path / "store")
     assert not abandoned.exists()
     assert len(list(tmp_path.iterdir())) == 1
     list(steps)

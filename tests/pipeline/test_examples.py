@@ -1,11 +1,15 @@
 """Each example goes through the whole chain, tiny, and its robots keep their word."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from supple.datasets import open_store
 from supple.pipeline.cli import main
 from supple.pipeline.robots import find_robot
 from supple.pipeline.testing_kills import CHAIN
@@ -37,6 +41,76 @@ def test_an_example_goes_through_the_whole_chain(name: str, tmp_path: Path) -> N
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def arm_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sessions of one episode."""
+    folder = tmp_path_factory.mktemp("arm") / "log"
+    subprocess.run(
+        [sys.executable, str(EXAMPLES / "arm_log.py"), str(folder), "--episodes", "2", "--sessions", "2"], check=True
+    )
+    return folder
+
+
+def test_a_log_of_the_arm_becomes_what_the_arm_did(arm_log: Path, tmp_path: Path, capsys: Any) -> None:
+    """The mapping is drafted from names and units; noise, losses and clocks of the log are small in the store."""
+    mapping, arm = tmp_path / "map.toml", f"{EXAMPLES / 'my_arm.py'}:ARM"
+    assert main(["inspect", str(arm_log), "--robot", arm, "--write-mapping", str(mapping), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts["questions"] == []
+    out = str(tmp_path / "ingest")
+    assert main(["ingest", str(arm_log), "--robot", arm, "--mapping", str(mapping), "--out", out]) == 0
+    store, spec = open_store(out), find_robot(arm).family.spec()
+    assert store.schema.robot == spec
+    assert (store.episodes.length > 2).all()
+    assert 800 < store.rows <= 1000, "nearly all steps of two episodes of 25 s are there"
+    # joints have another order in the log: where the hand is follows from where the joints are
+    observation = dict(zip(spec.observation.names, store.load("observation").T, strict=True))
+    pitch = observation["shoulder"], observation["elbow"], observation["wrist"]
+    lengths, angles = (0.35, 0.3, 0.1), np.cumsum(pitch, axis=0)
+    reach = sum(length * np.cos(angle) for length, angle in zip(lengths, angles, strict=True))
+    height = 0.3 - sum(length * np.sin(angle) for length, angle in zip(lengths, angles, strict=True))
+    # the pose is up to 20 ms older than the joints, and the hand moves at up to 5 m/s
+    assert np.median(np.abs(height - observation["hand_z"])) < 0.01
+    assert np.median(np.abs(reach * np.cos(observation["base"]) - observation["hand_x"])) < 0.01
+    # commands lead the joints by a step or two, and nothing else explains them as well
+    for record in store.provenance["quality"]:
+        assert record["lag_steps"] in (1, 2)
+        assert record["topics"]["/joint_states"]["rate"] == pytest.approx(100.0)
+        assert record["topics"]["/joint_command"]["jitter_p99"] > 0.0
+    assert main(["verify", out, "--deep"]) == 0
+
+
+@pytest.mark.slow
+def test_a_log_of_the_arm_goes_through_the_whole_chain(arm_log: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    name = f"{EXAMPLES / 'my_arm.py'}:arm"
+    command = ["run", name, "--from-log", str(arm_log), "--out", str(run), "--device", "cpu", *TINY]
+    assert main(command) == 0
+    assert not (run / "generate").exists()
+    for stage in CHAIN[1:]:
+        assert (run / stage / "stage.json").is_file()
+    assert json.loads((run / "run.json").read_text())["from_log"] == str(arm_log)
+    assert "all stages finished" in (run / "report.html").read_text()
+    # more logs: a store in the place of the log
+    assert main(["append", str(run / "ingest"), str(arm_log), "--out", str(tmp_path / "store")]) == 0
+    more = ["run", name, "--from-log", str(tmp_path / "store"), "--out", str(tmp_path / "more"), "--until", "ingest"]
+    assert main(more) == 0
+    assert open_store(tmp_path / "more").rows == 2 * open_store(run).rows
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--mapping", "map.toml"], "--mapping: expected --from-log with it"),
+        (["--from-log", "log", "--until", "generate"], "--until: expected a stage behind generate"),
+        (["--from-log", "no-such-log"], "no-such-log: expected a source of data, got 'No such file or directory'"),
+    ],
+)
+def test_a_run_from_no_log_is_refused(options: list[str], message: str, tmp_path: Path, capsys: Any) -> None:
+    assert main(["run", "demo", "--out", str(tmp_path / "run"), *options]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", NAMES)

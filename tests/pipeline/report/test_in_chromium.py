@@ -96,6 +96,19 @@ def test_nothing_is_cut_off_at_any_width_and_every_name_is_text(
         assert "after fine-tuning" in shown["text"]
 
 
+@pytest.mark.parametrize("kind", ["card", "hostile_card"])
+def test_nothing_of_a_card_is_cut_off_and_every_name_is_text(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    for shown in measure(request.getfixturevalue(kind), tmp_path):
+        assert shown["wrong"] == [], shown["width"]
+        assert shown["words"] > 100
+        assert shown["hacked"] is None
+        assert shown["active"] == 1, "the script that measures, and nothing else"
+        assert shown["ids"]
+        assert "episodes of that source" in shown["text"]
+
+
 def test_long_numbers_wrap_between_words(page: Path, tmp_path: Path) -> None:
     """The limits of an arm, and returns in the place of success, in every table."""
     text = page.read_text(encoding="utf-8")
