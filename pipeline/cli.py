@@ -31,6 +31,8 @@ TRAIN_MODULES = frozenset(
 """What the extra `train` brings, by the names that are imported; a robot's computer has none of it."""
 ROS_MODULES = frozenset({"lz4", "mcap", "rosbags", "ruamel", "zstandard"})
 """What the extra `ros` brings beside that: it reads and writes bags."""
+RAY_MODULES = frozenset({"ray"})
+"""What the extra `ray` brings beside that: `--executor ray`."""
 
 
 class Entry(NamedTuple):
@@ -289,9 +291,10 @@ def run_verb(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequ
         return refuse(error, str(error), given)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package not in TRAIN_MODULES | ROS_MODULES:
+        extras = {"train": TRAIN_MODULES, "ros": ROS_MODULES, "ray": RAY_MODULES}
+        extra = next((name for name, modules in extras.items() if package in modules), None)
+        if extra is None:
             raise
-        extra = "ros" if package in ROS_MODULES else "train"
         missing = f"expected the package {error.name}, got none installed; run pip install 'supple[{extra}]'"
         return refuse(error, f"{given[0] if given else 'supple'}: {missing}", given)
     except Interrupted as error:

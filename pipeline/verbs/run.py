@@ -76,7 +76,7 @@ class Run(AboutLearner):
         config, at, robot, learner = self.config, self.folder, self.require_choice(), self.require_learner()
         return {
             "generate": lambda: make_generate(robot, config.generate, self.seed),
-            "ingest": lambda: make_ingest(at / "generate", config.ingest, robot.family.spec()),
+            "ingest": lambda: make_ingest([at / "generate"], config.ingest, robot.family.spec()),
             "extract": lambda: make_extract(at / "ingest", config.extract, robot, self.seed),
             "meta-train": lambda: make_meta_train(
                 at / "extract", config.meta_train, learner, robot, tasks, self.seed, play=at / "ingest"
