@@ -1,8 +1,8 @@
 """The command `supple`: one verb per stage, `run` for the chain, and verbs that look at what is there.
 
 Every verb's arguments are a frozen dataclass, parsed by tyro. A verb's module is loaded only when it is called, so that
-`supple --help` answers at once. Exit codes: 0 done, 2 refused (one line says why), 3 done with what a damaged source
-still held, 128 + n stopped by signal n.
+`supple --help` answers at once. Exit codes: 0 done, 2 refused (one line says why), 3 done in part (with what a
+damaged source still held, or without the runs of a sweep that failed), 128 + n stopped by signal n.
 """
 
 import importlib
@@ -53,6 +53,16 @@ VERBS = {
             "supple run demo",
             "supple run maze --seed 0 --out runs/maze-0 --threads 2",
             "supple run maze --robot.layout-seed 7 --out runs/maze-layout7",
+        ),
+    ),
+    "sweep": Entry(
+        "verbs.sweep",
+        "Sweep",
+        "Run the chain for each seed of each preset, robot and learner, here or on many machines, and make one table.",
+        (
+            "supple sweep demo --seeds 0:8 --executor processes --workers 2",
+            "supple sweep maze quick --seeds 0 1 2 --out runs/two-presets",
+            "supple sweep maze --seeds 0:8 --executor ray --ray-address auto",
         ),
     ),
     "generate": Entry(
@@ -200,6 +210,10 @@ def parse(verb: str, arguments: Sequence[str]) -> "Verb":
         from .verbs.run import parse_run
 
         return parse_run(arguments, description)
+    if verb == "sweep":
+        from .verbs.sweep import parse_sweep
+
+        return parse_sweep(arguments, description)
     from .cli_common import parse_verb
 
     kind: type[Verb] = getattr(importlib.import_module(f".{entry.module}", __package__), entry.name)

@@ -5,7 +5,7 @@ r"""Runs of `python -m benchmarks.meta` in, records of docs/results out.
 Takes every cell and seed that is finished there; records of the same benchmark, method, tasks and axis in the file are
 replaced, all others are kept. A cell whose settings have changed since it was run is refused.
 
-A number is the mean over test tasks and seeds, and its interval is over both (`intervals.py`). Places:
+A number is the mean over test tasks and seeds, and its interval is over both (`pipeline/crossed_intervals.py`). Places:
 `{"gradient_step": k}` is after k steps of adaptation, `{"episode_index": i}` the i-th episode of a trial, from 1 on.
 `random` are uniform random choices, or actions drawn from their prior (`random-skill`: skills), and `oracle-exact` is
 the best policy that knows the task, on the same test tasks; so are policies in `-reference`, which are made for the
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from supple.errors import ConfigError, RunError
 from supple.meta.evaluation import normalise_scores
+from supple.pipeline.crossed_intervals import Statistic, compute_crossed_interval, interquartile_mean, mean
 from supple.pipeline.folder import load_json
 from supple.pipeline.keys import compute_plain, load_record
 from supple.pipeline.metrics import load_metrics
@@ -41,7 +42,6 @@ from ..meta.cells import CELLS, DEMO, Cell, Gate, Reference
 from ..meta.gate_progress import Reached, find_reached
 from ..meta.references import load_references, make_references
 from .collect_results import COLUMNS, Row, add_rows, make_cost_row, run_collector
-from .intervals import Statistic, compute_crossed_interval, interquartile_mean, mean
 
 SEED = "seed"
 """Begin of the name of a seed's folder in a cell's folder."""

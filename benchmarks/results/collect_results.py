@@ -32,9 +32,9 @@ from scipy.stats import t as student
 
 from supple.errors import ConfigError, SuppleError
 from supple.pipeline.cli_common import Parsed, parse_verb
+from supple.pipeline.crossed_intervals import compute_crossed_interval, mean
 
 from .collect_runs import NEEDED, Adaptation, FinishedRun, load_finished, require_same
-from .intervals import compute_crossed_interval, mean
 from .labels import DASHED, RANDOM
 from .pages import draw_figures, save_figures
 from .published import make_published

@@ -60,12 +60,9 @@ def require_promises(executor: Executor, folder: Path) -> None:
 
 
 def require_second_attempts(executor: Executor, folder: Path) -> None:
-    """A worker that dies is replaced, and one that always dies is given up, while the others go on."""
-    jobs = [(folder / "a", 0), (folder / "b", 1), (folder / "c", ATTEMPTS), (folder / "d", 0)]
-    found = {one.number: one for one in executor.run(die_at_first, jobs)}
-    assert [found[number].value for number in range(4)] == ["a", "b", None, "d"]
-    assert f"got {ATTEMPTS} that died (" in found[2].failure
-    assert len(list(folder.glob("c.*"))) == ATTEMPTS
+    jobs = [(folder / "a", 0), (folder / "b", 1), (folder / "c", 0)]
+    assert {one.number: one.value for one in executor.run(die_at_first, jobs)} == {0: "a", 1: "b", 2: "c"}
+    assert len(list(folder.glob("b.*"))) == 2
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +81,16 @@ def test_process_promises(processes: ProcessExecutor, tmp_path: Path) -> None:
 
 def test_the_work_of_a_dead_process_is_done_again(processes: ProcessExecutor, tmp_path: Path) -> None:
     require_second_attempts(processes, tmp_path)
+
+
+def test_a_job_that_always_kills_its_worker_is_given_up_and_the_others_go_on(
+    processes: ProcessExecutor, tmp_path: Path
+) -> None:
+    jobs = [(tmp_path / "a", ATTEMPTS), (tmp_path / "b", 0)]
+    found = {one.number: one for one in processes.run(die_at_first, jobs)}
+    assert found[1].value == "b"
+    assert f"got {ATTEMPTS} that died (SIGKILL)" in found[0].failure
+    assert len(list(tmp_path.glob("a.*"))) == ATTEMPTS
 
 
 def test_ray_promises(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from supple.errors import ConfigError
+from ..errors import ConfigError
 
 RESAMPLES = 2_000
 """Bootstrap samples; their seed is fixed, so that the same values give the same interval."""

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
 
-from benchmarks.results.intervals import compute_crossed_interval, interquartile_mean, mean
 from supple.errors import ConfigError
+from supple.pipeline.crossed_intervals import compute_crossed_interval, interquartile_mean, mean
 
 numbers = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)
 
