@@ -61,8 +61,7 @@ VERBS = {
         "Run the chain for each seed of each preset, robot and learner, here or on many machines, and make one table.",
         (
             "supple sweep demo --seeds 0:8 --executor processes --workers 2",
-            "supple sweep maze quick --seeds 0 1 2 --out runs/two-presets",
-            "supple sweep maze --seeds 0:8 --executor ray --ray-address auto",
+            "supple sweep maze --seeds 0:8 --executor ray",
         ),
     ),
     "generate": Entry(

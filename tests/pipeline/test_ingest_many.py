@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -39,9 +40,11 @@ def write_file(path: Path, seed: int, width: int = 3, *, bad: bool = False) -> N
         "terminals": np.zeros(rows, np.bool_),
         "timeouts": np.arange(rows) % 20 == 19,
     }
-    arrays["observations"][7] *= np.nan if bad else 1
     path.unlink(missing_ok=True)
     write_d4rl(path, arrays, None)
+    if bad:
+        with h5py.File(path, "r+") as file:
+            file["observations"][7] = np.nan
 
 
 @pytest.fixture
