@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from bench_bags import MESSAGES, make_payloads, write_bag
+from bench_bags import MAPPING, MESSAGES, make_payloads, write_bag
 from bench_datasets import Record, compare
 from mcap.writer import CompressionType
 from recording import print_records
@@ -48,8 +48,8 @@ def load(path: Path) -> None:
 
 def time_ingest(folder: Path, out: Path, executor: ProcessExecutor) -> tuple[float, str, int]:
     """Seconds of the whole stage, digest and rows of the store."""
-    config = IngestConfig(observation_units=None)
-    stage = make_ingest([folder], config, None, Parts(out.with_name("parts"), executor))
+    mapping = folder.with_name("map.toml") if folder.name == "bags" else None
+    stage = make_ingest([folder], IngestConfig(mapping=mapping), None, Parts(out.with_name("parts"), executor))
     quiet = PlainProgress(io.StringIO(), io.StringIO())
     began = time.perf_counter()
     made = run_stage(replace(stage, folder=out), Machine(tensorboard=False), quiet)
@@ -88,6 +88,7 @@ def main() -> list[Record]:
         bags, files = place / "bags", place / "files"
         bags.mkdir()
         files.mkdir()
+        (place / "map.toml").write_text(f'action_source = "next_state"\n{MAPPING}')
         payloads = make_payloads(False)
         for number in range(BAGS):
             write_bag(bags / f"log{number}.mcap", payloads, CompressionType.ZSTD)

@@ -84,7 +84,7 @@ SHORT: Mapping[str, Sequence[str]] = {
         ),
         (),
     ),
-    "supple sweep": ("--seeds 0:1 --executor local --workers 1 --".split()),
+    "supple sweep": (["--seeds", "0:1", "--executor", "local", "--workers", "1", "--"]),
     "python -m benchmarks.meta": (),
     "python -m benchmarks.results.collect_meta": (),
     "tensorboard": ("--inspect",),
