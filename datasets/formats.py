@@ -3,7 +3,8 @@
 A row names a module with two functions, so that only the libraries of the format at hand are loaded:
 
     probe(path) -> bool                  cheap, reads structure at most, raises nothing but SourceError
-    read(path, options, robot) -> Reader
+    read(path, options, robot) -> Reader; of a format that `splits` also `like=`, of
+    find_model(path, options, robot)
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _KEYED = frozenset({"observation_keys", "action_keys", "observation_units", "act
 ANY = "a recording of a format that is read"
 UNKNOWN = frozenset({"binary", "empty", "folder", "hdf5", "json", "npz", "text", "zip"})
 """Containers that tell nothing of what is in them."""
+_NO_SOURCES = frozenset({"csv", "html", "json", "text"})
+"""Of files that may lie beside recordings."""
 REMEDIES = {
     "lfs": "fetch the file itself with git lfs pull",
     "html": "download the file itself, not the page about it",
@@ -53,6 +56,8 @@ class Format:
     """Fields of `ReadOptions` that it takes, beside `format`."""
     libraries: tuple[str, ...]
     """Distributions that decode it: their versions are part of what is read."""
+    splits: bool = False
+    """Whether a folder of these is a source each, of which the first says how all are read."""
 
     @property
     def file(self) -> str:
@@ -63,13 +68,14 @@ class Format:
         """Whether the path is of this format, as far as its structure says; nothing is written, no array is read."""
         return find_container(path) in self.containers and bool(self._load().probe(path))
 
-    def read(self, path: Path, options: ReadOptions, robot: RobotSpec | None = None) -> Reader:
+    def read(self, path: Path, options: ReadOptions, robot: RobotSpec | None = None, like: object = None) -> Reader:
         """A reader of the path.
 
         Args:
             path: The source.
             options: How it is read.
             robot: That it was recorded on: gives names, units and the control period.
+            like: The model of another source, that this one is read by, see `find_model`.
 
         Raises:
             ConfigError: an option that this format does not take.
@@ -82,7 +88,16 @@ class Format:
                     f"{option}: expected a source of format {known}, got {self.title} ({self.name}): {path}; leave "
                     f"{option} out"
                 )
-        return cast(Reader, self._load().read(path, options, robot))
+        model = {"like": like} if self.splits else {}
+        return cast(Reader, self._load().read(path, options, robot, **model))
+
+    def find_model(self, path: Path, options: ReadOptions, robot: RobotSpec | None = None) -> object:
+        """What a source says of how those beside it are read: of a bag, a mapping; None where each says it itself.
+
+        Raises:
+            SourceError: the source cannot be read.
+        """
+        return self._load().find_model(path, options, robot) if self.splits else None
 
     def _load(self) -> ModuleType:
         return importlib.import_module(f".{self.module}", __package__)
@@ -154,6 +169,7 @@ FORMATS = {
             containers=frozenset({"rosbag1", "rosbag2", "mcap", "sqlite", "folder"}),
             options=frozenset({"mapping"}),
             libraries=("rosbags", "mcap", "zstandard", "lz4"),
+            splits=True,
         ),
         Format(
             name="store",
@@ -193,9 +209,38 @@ def find_format(path: Path, name: str | None = None) -> Format:
     return found
 
 
-def open_source(path: Path, options: ReadOptions, robot: RobotSpec | None = None) -> Reader:
-    """The reader of a path, of the format that `options` names or that the path is; see `Format.read` for errors."""
-    return find_format(path, options.format).read(path, options, robot)
+def open_source(path: Path, options: ReadOptions, robot: RobotSpec | None = None, like: object = None) -> Reader:
+    """The reader of a path, of the format that `options` names or that the path is; see `Format.read`."""
+    return find_format(path, options.format).read(path, options, robot, like)
+
+
+def list_sources(path: Path, name: str | None = None) -> list[Path]:
+    """The sources at a path that can be read one at a time, in the order of their names: itself, or those in a folder.
+
+    Texts and hidden files in a folder of sources are no sources.
+
+    Args:
+        path: A file or folder.
+        name: As for `find_format`.
+
+    Raises:
+        FormatError: in a folder is something else than a source; or it is of another kind itself.
+        SourceError: nothing is there, or it cannot be read.
+    """
+    if find_container(path) != "folder":
+        return [path]
+    from .bags.finding import find_bags
+
+    form = next((row for row in FORMATS.values() if "folder" in row.containers and row.probe(path)), None)
+    if form is not None:
+        return find_bags(path) if form.splits else [path]
+    inner = [one for one in sorted(path.iterdir()) if not one.name.startswith(".")]
+    found = [one for one in inner if find_container(one) not in _NO_SOURCES]
+    if not found:
+        raise refuse(path, ANY)
+    for one in found:
+        find_format(one, name)
+    return found
 
 
 def refuse(path: Path, expected: str) -> FormatError:

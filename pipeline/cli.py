@@ -1,8 +1,8 @@
 """The command `supple`: one verb per stage, `run` for the chain, and verbs that look at what is there.
 
 Every verb's arguments are a frozen dataclass, parsed by tyro. A verb's module is loaded only when it is called, so that
-`supple --help` answers at once. Exit codes: 0 done, 2 refused (one line says why), 3 done with what a damaged source
-still held, 128 + n stopped by signal n.
+`supple --help` answers at once. Exit codes: 0 done, 2 refused (one line says why), 3 done in part (with what a
+damaged source still held, or without the runs of a sweep that failed), 128 + n stopped by signal n.
 """
 
 import importlib
@@ -31,6 +31,8 @@ TRAIN_MODULES = frozenset(
 """What the extra `train` brings, by the names that are imported; a robot's computer has none of it."""
 ROS_MODULES = frozenset({"lz4", "mcap", "rosbags", "ruamel", "zstandard"})
 """What the extra `ros` brings beside that: it reads and writes bags."""
+RAY_MODULES = frozenset({"ray"})
+"""What the extra `ray` brings beside that: `--executor ray`."""
 
 
 class Entry(NamedTuple):
@@ -52,6 +54,15 @@ VERBS = {
             "supple run maze --seed 0 --out runs/maze-0 --threads 2",
             "supple run maze --robot.layout-seed 7 --out runs/maze-layout7",
             "supple run demo --from-log runs/demo/generate --out runs/demo-from-log",
+        ),
+    ),
+    "sweep": Entry(
+        "verbs.sweep",
+        "Sweep",
+        "Run the chain for each seed of each preset, robot and learner, here or on many machines, and make one table.",
+        (
+            "supple sweep demo --seeds 0:8 --executor processes --workers 2",
+            "supple sweep maze --seeds 0:8 --executor ray",
         ),
     ),
     "generate": Entry(
@@ -232,6 +243,10 @@ def parse(verb: str, arguments: Sequence[str]) -> "Verb":
         from .verbs.run import parse_run
 
         return parse_run(arguments, description)
+    if verb == "sweep":
+        from .verbs.sweep import parse_sweep
+
+        return parse_sweep(arguments, description)
     from .cli_common import parse_verb
 
     kind: type[Verb] = getattr(importlib.import_module(f".{entry.module}", __package__), entry.name)
@@ -323,9 +338,10 @@ def run_verb(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequ
         return refuse(error, str(error), given)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package not in TRAIN_MODULES | ROS_MODULES:
+        extras = {"train": TRAIN_MODULES, "ros": ROS_MODULES, "ray": RAY_MODULES}
+        extra = next((name for name, modules in extras.items() if package in modules), None)
+        if extra is None:
             raise
-        extra = "ros" if package in ROS_MODULES else "train"
         missing = f"expected the package {error.name}, got none installed; run pip install 'supple[{extra}]'"
         return refuse(error, f"{given[0] if given else 'supple'}: {missing}", given)
     except Interrupted as error:

@@ -25,6 +25,7 @@ RUNNER = frozenset(
     for name in (
         *(
             "checkpoints",
+            "executors",
             "folder",
             "interrupt",
             "keys",

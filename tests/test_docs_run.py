@@ -71,11 +71,13 @@ def make_options(settings: Sequence[str], prefix: str = "") -> list[str]:
     return [word for setting in settings for word in f"--{prefix}{setting}".split()]
 
 
+TINY_RUN = (
+    "--no-report",
+    *(word for stage, settings in TINY_STAGES.items() for word in make_options(settings, f"{stage}.")),
+)
+
 SHORT: Mapping[str, Sequence[str]] = {
-    "supple run": (
-        "--no-report",
-        *(word for stage, settings in TINY_STAGES.items() for word in make_options(settings, f"{stage}.")),
-    ),
+    "supple run": TINY_RUN,
     **{f"supple {stage}": make_options(settings) for stage, settings in TINY_STAGES.items()},
     **dict.fromkeys(
         (
@@ -87,6 +89,7 @@ SHORT: Mapping[str, Sequence[str]] = {
         ),
         (),
     ),
+    "supple sweep": (["--seeds", "0:1", "--executor", "local", "--workers", "1", "--"]),
     "python -m benchmarks.meta": (),
     "python -m benchmarks.results.collect_meta": (),
     "tensorboard": ("--inspect",),
@@ -152,8 +155,13 @@ def shorten(command: str) -> list[str]:
     named = dict(pairwise(arguments))
     settings: list[str] = []
     for verbs, option, default, table in (
-        (("run", "generate", "meta-train", *(["adapt"] if "--robot" in named else [])), "robot", own, TINY_ROBOTS),
-        (("run", "meta-train"), "learner", "simpl", TINY_LEARNERS),
+        (
+            ("run", "sweep", "generate", "meta-train", *(["adapt"] if "--robot" in named else [])),
+            "robot",
+            own,
+            TINY_ROBOTS,
+        ),
+        (("run", "sweep", "meta-train"), "learner", "simpl", TINY_LEARNERS),
     ):
         if known[0] in [f"supple {verb}" for verb in verbs]:
             name = named.get(f"--{option}", default)
@@ -161,6 +169,8 @@ def shorten(command: str) -> list[str]:
             settings += make_options(table[name], f"{option}.")
     if known[0] == "python -m benchmarks.meta" and not all(re.match("-|demo-", argument) for argument in arguments[3:]):
         settings = ["--list"]  # the settings of a cell are fixed: this shows those that it names
+    if known[0] == "supple sweep":  # options of each run stand behind those of the sweep
+        return [*arguments, *SHORT[known[0]], *TINY_RUN, *settings]
     return [*arguments, *settings, *SHORT[known[0]]]
 
 

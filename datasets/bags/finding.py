@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import FormatError, SourceError
 from ...robots.spec import RobotSpec
 from ..containers import find_container
-from ..episode import Reader, ReadOptions
+from ..episode import ReadOptions
 from ..manifest import hash_file
+
+if TYPE_CHECKING:
+    from .reader import BagReader, Model
 
 _FILES = frozenset({"mcap", "sqlite", "rosbag1"})
 _ENDS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
@@ -24,12 +28,17 @@ def probe(path: Path) -> bool:
         return False
 
 
-def read(path: Path, options: ReadOptions, robot: RobotSpec | None = None) -> Reader:
-    """A reader of bags, by the mapping that the options name."""
+def read(path: Path, options: ReadOptions, robot: RobotSpec | None = None, like: Model | None = None) -> BagReader:
+    """A reader of bags, by the mapping that the options name, or as another bag is read."""
     from .mapping import load_mapping
     from .reader import BagReader
 
-    return BagReader(path, None if options.mapping is None else load_mapping(options.mapping), robot)
+    return BagReader(path, None if options.mapping is None else load_mapping(options.mapping), robot, like)
+
+
+def find_model(path: Path, options: ReadOptions, robot: RobotSpec | None = None) -> Model:
+    """How a bag says that the bags beside it are read; reads all of it where its mapping has to be drafted."""
+    return read(path, options, robot).model
 
 
 def find_bags(path: Path) -> list[Path]:

@@ -24,7 +24,7 @@ from ..schema import Feature, Schema
 from ..source_files import require_episode
 from .bag_files import open_recording
 from .draft import Draft, draft_mapping
-from .embedded import Embedded, read_embedded
+from .embedded import read_embedded
 from .finding import digest_bags, find_bags
 from .mapping import NS, Mapping, Signal, write_mapping
 from .quality import measure_lag, measure_saturation, measure_topic
@@ -79,6 +79,15 @@ class _Tally:
     formats: dict[str, None] = field(default_factory=dict)
 
 
+class Model(NamedTuple):
+    """How bags are read, as one of them says."""
+
+    draft: Draft
+    """The mapping, and what is known of it."""
+    schema: Schema | None = None
+    """Of the store that Supple's writer made the bag of; None for other bags, whose mapping gives it."""
+
+
 class BagReader:
     """Bags as a source of episodes.
 
@@ -86,16 +95,23 @@ class BagReader:
         path: A bag, or a folder of bags.
         mapping: How topics become steps. None takes the one that Supple's writer left in the bag, else a draft.
         spec: Robot that it was recorded on: a draft takes its axes, units and period, and a mapping must give them.
+        like: Model of another bag, that this one is read by; None takes that of the first one of the path.
     """
 
-    def __init__(self, path: str | Path, mapping: Mapping | None = None, spec: RobotSpec | None = None) -> None:
-        self._path, self._given, self._spec = Path(path), mapping, spec
+    def __init__(
+        self,
+        path: str | Path,
+        mapping: Mapping | None = None,
+        spec: RobotSpec | None = None,
+        like: Model | None = None,
+    ) -> None:
+        self._path, self._given, self._spec, self._like = Path(path), mapping, spec, like
         self._last: tuple[Path, _Bag] | None = None
 
     @property
     def robot(self) -> RobotSpec | None:
         """See `Reader.robot`: as the caller says, or Supple's writer left it in the bag."""
-        return self._spec or (self._stored.schema.robot if self._stored is not None else None)
+        return self._spec or (self.model.schema.robot if self.model.schema is not None else None)
 
     @cached_property
     def _bags(self) -> list[Path]:
@@ -106,17 +122,21 @@ class BagReader:
         return open_recording(self._bags[0])
 
     @cached_property
-    def _stored(self) -> Embedded | None:
-        """What the bag says of the store that it was made of; None for another bag, or another mapping."""
-        return None if self._given is not None else read_embedded(self._first.embedded, str(self._bags[0]))
-
-    @cached_property
-    def _draft(self) -> Draft:
+    def model(self) -> Model:
+        """How these bags are read; raises as `describe`."""
+        if self._like is not None:
+            return self._like
         if self._given is not None:
-            return Draft(self._given, drafted=False)
-        if self._stored is not None:
-            return Draft(self._stored.mapping, drafted=False)
-        return draft_mapping(self._first, str(self._bags[0]), self._spec)
+            return Model(Draft(self._given, drafted=False))
+        where = str(self._bags[0])
+        stored = read_embedded(self._first.embedded, where)
+        if stored is not None:
+            return Model(Draft(stored.mapping, drafted=False), stored.schema)
+        return Model(draft_mapping(self._first, where, self._spec))
+
+    @property
+    def _draft(self) -> Draft:
+        return self.model.draft
 
     @property
     def mapping(self) -> Mapping:
@@ -131,8 +151,8 @@ class BagReader:
 
     @cached_property
     def _schema(self) -> Schema:
-        if self._stored is not None:
-            return self._stored.schema
+        if self.model.schema is not None:
+            return self.model.schema
         schema = self.mapping.schema()
         robot = self.robot
         if robot is None:

@@ -1,6 +1,9 @@
 """The verbs that make data: `generate` and `ingest`."""
 
 import re
+import shutil
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +12,11 @@ import tyro
 
 from ...bounds import CountFromZero, Range, Seed
 from ...errors import ConfigError
-from ..cli_common import AboutRobot, Common, Options, Runner
-from ..folder import refuse_place
+from ..cli_common import FLAT, RUNS, AboutRobot, Common, Options, Runner
+from ..executors import ExecutorConfig, make_executor
+from ..folder import lock_folder, refuse_place
 from ..interrupt import Interrupted, catch_signals
+from ..keys import compute_digest
 from ..run_files import find_stage
 from ..settings.generate import GenerateConfig
 from ..settings.ingest import IngestConfig
@@ -46,8 +51,9 @@ class Generate(AboutRobot):
 class Ingest(AboutRobot):
     """Arguments of `supple ingest`."""
 
-    source: tyro.conf.Positional[str]
-    """A file or folder of a known format, a folder of `generate`, or d4rl:<name> or an address to download it."""
+    sources: tyro.conf.Positional[tuple[str, ...]]
+    """Files or folders of a known format, folders of such files, a folder of `generate`, or d4rl:<name> or an address
+    to download. Several become one store, in this order."""
     out: Path | None = None
     """Folder to make; without it, runs/ingest-<key>."""
     cache: Path = Path("runs") / "downloads"
@@ -57,16 +63,38 @@ class Ingest(AboutRobot):
     max_bytes: Annotated[int, Range(1, 2**62)] = MOST_BYTES
     """Largest file that is downloaded; the default is 64 GiB."""
     ingest: Annotated[IngestConfig, tyro.conf.arg(name="")] = field(default_factory=IngestConfig)
+    where: Annotated[ExecutorConfig, FLAT] = field(default_factory=ExecutorConfig)
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Writes store/; the exit code is 3 where the source is damaged and the store holds what could be recovered."""
-        from ..stages.ingest import make_ingest
+        """Writes store/; the exit code is 3 where a source is damaged and the store holds what could be recovered."""
+        from ..stages.ingest import Parts, find_sources, make_ingest
 
+        if not self.sources:
+            raise ConfigError("ingest: expected a source, got none; see supple ingest --help")
         spec = None if self.robot is None else self.robot.spec()
-        source = find_stage(fetch(self.source, self.cache, runner, self.sha256, self.max_bytes), "generate")
-        made = runner.run(make_ingest(source, self.ingest, spec), self.out, uses_torch=False)
+        paths = [
+            find_stage(fetch(source, self.cache, runner, self.sha256, self.max_bytes), "generate")
+            for source in self.sources
+        ]
+        if len(find_sources(paths, self.ingest)) == 1:
+            made = runner.run(make_ingest(paths, self.ingest, spec), self.out, uses_torch=False)
+        else:
+            place = self.name_parts(paths)
+            with (
+                lock_folder(place, runner.view.note, runner.stop),
+                closing(make_executor(self.where, runner.stop)) as executor,
+            ):
+                stage = make_ingest(paths, self.ingest, spec, Parts(place, executor))
+                made = runner.run(stage, self.out, uses_torch=False)
+                shutil.rmtree(place, ignore_errors=True)
         tell_recovered(made.folder, runner)
+
+    def name_parts(self, paths: Sequence[Path]) -> Path:
+        """Where stores of single sources are kept until they are joined; the same place when a source has changed."""
+        if self.out is not None:
+            return self.out.with_name(f"{self.out.name}.parts")
+        return RUNS / f"ingest-{compute_digest([str(path.absolute()) for path in paths])[:12]}.parts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,20 +35,28 @@ class Append:
     def execute(self, runner: Runner) -> None:
         """Writes the new store; the old one stays until it is whole."""
         from ...datasets.evolve import Addition, appending
+        from ...datasets.source_ingest import SourceIngest
         from ...datasets.store import find_store, open_store
-        from ..stages.ingest import check_source, find_source
+        from ..stages.ingest import find_source
 
         path = find_store(self.store)
         refuse_place(path if self.out is None else self.out, () if self.out is None else (path, *self.sources))
         schema = open_store(path).schema
-        found = [check_source(find_source(one), self.ingest, schema.robot) for one in self.sources]
+        config = self.ingest
+        found = [
+            SourceIngest(
+                find_source(one), config, schema.robot, clip_actions=config.clip_actions, clip_share=config.clip_share
+            )
+            for one in self.sources
+        ]
         additions = [
-            Addition(str(one), checked.source, checked.episodes)
-            for one, checked in zip(self.sources, found, strict=True)
+            Addition(str(one), source.source, source.episodes())
+            for one, source in zip(self.sources, found, strict=True)
         ]
         run_writer(runner, "append", appending(path, additions, out=self.out))
-        for checked in found:
-            checked.tell("append", runner.view)
+        for source in found:
+            for note in source.notes():
+                runner.view.note(f"append: {note}")
         tell_store(runner, self.out or path)
 
 

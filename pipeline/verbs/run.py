@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from ...robots.families import FAMILIES
 from ...robots.maze_family import Maze
 from ...robots.task import TaskSet, save_tasks_csv
 from ..cli_common import RUNS, Common, Options, Runner, bind_choice, make_machine, parse_verb, take_option
+from ..executors import LocalExecutor
 from ..folder import lock_folder, refuse_place, write_record
-from ..interrupt import catch_signals
+from ..interrupt import StopRequest, catch_signals
 from ..keys import RECORD_NAME, compute_plain
 from ..learner_option import AboutLearner
 from ..learners import choose_learner, find_learner
@@ -27,6 +29,9 @@ from ..run_files import REPORT_NAME, RUN_NAME, TASKS_NAME
 from ..stage import Stage, StageResult
 from .adapt import show_result
 from .data import tell_recovered
+
+PARTS_NAME = "ingest.parts"
+"""In a run folder, while a log of several files is ingested."""
 
 Last = Literal["generate", "ingest", "extract", "meta-train", "export", "adapt"]
 
@@ -78,21 +83,22 @@ class Run(AboutLearner):
             name += "-from-log"
         return RUNS / (name if self.seed == 0 else f"{name}-seed{self.seed}")
 
-    def stages(self, tasks: TaskSet) -> dict[str, Callable[[], Stage]]:
+    def stages(self, tasks: TaskSet, stop: StopRequest) -> dict[str, Callable[[], Stage]]:
         """The stages in order; each is made when those before it are there."""
         from ..stages.adapt import make_adapt
         from ..stages.export import make_export
         from ..stages.extract import make_extract
         from ..stages.generate import make_generate
-        from ..stages.ingest import make_ingest
+        from ..stages.ingest import Parts, make_ingest
         from ..stages.meta_train import make_meta_train
 
         config, at, robot, learner = self.config, self.folder, self.require_choice(), self.require_learner()
         source = self.from_log or at / "generate"
+        parts = Parts(at / PARTS_NAME, LocalExecutor(stop))
         generate = {} if self.from_log else {"generate": lambda: make_generate(robot, config.generate, self.seed)}
         return {
             **generate,
-            "ingest": lambda: make_ingest(source, config.ingest, robot.family.spec()),
+            "ingest": lambda: make_ingest([source], config.ingest, robot.family.spec(), parts),
             "extract": lambda: make_extract(at / "ingest", config.extract, robot, self.seed),
             "meta-train": lambda: make_meta_train(
                 at / "extract", config.meta_train, learner, robot, tasks, self.seed, play=at / "ingest"
@@ -120,13 +126,14 @@ class Run(AboutLearner):
         if self.from_log is not None:
             record["from_log"] = str(self.from_log)
         results = []
-        for name, make in self.stages(tasks).items():
+        for name, make in self.stages(tasks, runner.stop).items():
             others = [other / name for other in self.reuse]
             uses_torch = name not in ("generate", "ingest", "export")
             results.append(runner.run(make(), self.folder / name, uses_torch=uses_torch, reuse=others))
             if results[-1].status != "skipped" or not (self.folder / RUN_NAME).is_file():
                 write_record(self.folder / RUN_NAME, record)
             if name == "ingest" and self.from_log is not None:
+                shutil.rmtree(self.folder / PARTS_NAME, ignore_errors=True)
                 tell_recovered(results[-1].folder, runner)
             if name == self.until:
                 break
