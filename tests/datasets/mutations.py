@@ -188,7 +188,7 @@ def _bomb_zip(files: Files, rng: np.random.Generator) -> Changes:
 
 @cache
 def _inflate_member(data: bytes, bomb: str) -> bytes:
-    """The archive with one member of zeros; deflate shrinks them to a 1029th at its best, and to a 229th at its worst."""
+    """The archive with one member of zeros; deflate shrinks them to a 1029th at its best, to a 229th at its worst."""
     made = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(data)) as old,
