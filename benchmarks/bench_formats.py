@@ -144,7 +144,9 @@ def measure_bag(kind: str, folder: Path) -> list[Record]:
 
     ours, theirs = read_bag(), read_rosbags()
     # the observation holds positions and, where there are any, velocities
-    ours[0], rows = ours[0][:, :2], min(len(ours[0]), len(theirs[0]))
+    # a step is at every second joint state, as commands come at half their rate
+    ours[0], theirs[0] = ours[0][:, :2], theirs[0][::2]
+    rows = min(len(ours[0]), len(theirs[0]))
     return measure(kind, "steps", "rosbags", [ours[0][:rows]], [theirs[0][:rows]], read_bag, read_rosbags)
 
 
