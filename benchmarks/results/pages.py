@@ -18,6 +18,7 @@ from supple.errors import SourceError
 
 from ..meta import cell_table
 from . import departures
+from .evidence import render_formats, render_types
 from .figures import make_compute_figure, make_figures
 from .learner_tables import FAMILIES, Records, render_overview, select_family
 from .records import Place, Record, group, load_records
@@ -32,6 +33,8 @@ PAGES = (
     "docs/published-run.md",
     "docs/benchmarks/tables.md",
     "docs/learners.md",
+    "docs/formats.md",
+    "docs/bags.md",
     *(f"docs/learners/{family}.md" for family in FAMILIES),
 )
 """Pages with sections for tables; the section of `<name>.json` stands in one of them, those of `VIEWS` in any."""
@@ -103,6 +106,8 @@ VIEWS: dict[str, Callable[[Records], str]] = {
         [r for r in records["robots"] if r.benchmark in {*FROM_LOGS, *FROM_LOGS.values()}]
     ),
     "learners": render_overview,
+    "formats": lambda records: render_formats(records["speed"], records["reliability"]),
+    "message-types": lambda records: render_types(records["speed"]),
     **{f"meta-{family}": partial(render_family, family=family) for family in FAMILIES},
 }
 """Sections that show a part of the records, and how each is made from all of them."""

@@ -159,7 +159,7 @@ def _choose_dataset(file: h5py.File, rng: np.random.Generator) -> str:
 
 def _bomb_hdf5(files: Files, rng: np.random.Generator) -> Changes:
     """One array of as many rows as a bomb holds, in equal compressed chunks."""
-    name = str(rng.choice(list(files)))
+    name = str(rng.choice([name for name, data in files.items() if data.startswith(b"\x89HDF")]))
     made = io.BytesIO(files[name])
     with h5py.File(made, "r+") as file:
         array = _choose_dataset(file, rng)
