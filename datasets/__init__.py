@@ -13,7 +13,9 @@
     store       opens a zarr v3 episode store; store_writer writes one, layout says how it is encoded, store_metadata
                 refuses what its metadata cannot be
     manifest    the list of hashes that names a store's content; publish makes files appear whole or not at all
-    verify      checks every byte of a store against its manifest
+    verify      checks every byte of a store against its manifest; deep_verify every step, and the sources
+    evolve      stores out of stores: append, merge, split; parts says in the provenance which episodes are from where,
+                store_source reads a store as a source
     windows     WindowSampler: random windows in memory, one gather per batch
     downloads   fetches files with resume; d4rl_infos knows the addresses of D4RL's data sets
     testing     the contract that every reader must pass
