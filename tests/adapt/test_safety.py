@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from supple.adapt.action_limits import ActionLimits
 from supple.adapt.audit import AuditLog
-from supple.adapt.safety import ActionLimits, SafetyLimits
+from supple.adapt.safety import SafetyLimits
 from supple.errors import RobotFault, SpecError
 from supple.robots.maze import MazeBatch
 from supple.robots.maze_layout import make_layout
@@ -175,11 +177,10 @@ def test_a_hundred_thousand_adversarial_commands(rated_spec: RobotSpec, log_path
 def test_limits_hold_for_any_numbers(requested: NDArray[np.float64], low: float, width: float, rate: float) -> None:
     spec = _spec_with(low, low + width, rate)
     limits = ActionLimits.of(spec)
-    last = spec.compute_resting(np.zeros((1, 1), np.float32))
+    history = limits.start(spec.compute_resting(np.zeros((1, 1), np.float32)))
     commands = []
     for row in requested:
-        last, _ = limits.apply(row[None], last)
-        commands.append((np.zeros(1, np.int64), last))
+        commands.append((np.zeros(1, np.int64), limits.apply(row[None], history)[0]))
     assert count_violations(spec, commands, 1) == 0
 
 
@@ -250,7 +251,7 @@ def test_a_faulty_first_observation_and_a_faulty_reward_stop(
 
 def test_an_old_observation_stops(fake: FakeBatch, log: AuditLog) -> None:
     age: Any = 0.0
-    safe = SafetyLimits(fake, log, observation_age=lambda: age, max_observation_age=0.05)
+    safe = SafetyLimits(fake, log, observation_age=lambda: age, max_observation_age=0.05, clock=count(1.0).__next__)
     codes = log.issue_codes(6)
     safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
     age = 0.05
@@ -349,7 +350,7 @@ def test_the_drives_are_cut_at_each_stop(fake: FakeBatch, log_path: Path) -> Non
 
 def test_limits_cannot_be_changed_by_a_policy(safe: SafetyLimits, fake: FakeBatch) -> None:
     limits = ActionLimits.of(fake.spec)
-    for array in (limits.low, limits.high, limits.max_change):
+    for array in (limits.low, limits.high, limits.change, limits.acceleration, limits.jerk):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1e9
         with pytest.raises(ValueError, match="cannot set WRITEABLE"):

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
         self.robot, self.told, self.age = Joints(), 0, 0.0
+        self.ticks = count(1.0)
         self.stopped = False
         self.ready = np.zeros(2, np.bool_)
         self.moving = False
@@ -94,7 +96,12 @@ class Machine(RuleBasedStateMachine):
     def open(self) -> None:
         self.log = AuditLog(self.folder / "audit.jsonl")
         self.safe = SafetyLimits(
-            self.robot, self.log, observation_age=lambda: self.age, max_frozen_steps=1, on_stop=self.hear
+            self.robot,
+            self.log,
+            observation_age=lambda: self.age,
+            max_frozen_steps=1,
+            on_stop=self.hear,
+            clock=self.ticks.__next__,
         )
         self.ready[:] = False
         self.moving = False
