@@ -5,9 +5,9 @@ and the acceleration alone a step beyond it. So a command is allowed only if the
 limits. Then the next step has a command that is allowed, too: to brake.
 
 Changes are counted per control period: with commands c_t, the change u_t = c_t - c_(t-1), the acceleration
-a_t = u_t - u_(t-1), and the jerk a_t - a_(t-1). Without a jerk limit the largest change from which the robot still stops
-in time has a closed form, see `ActionLimits._reach`. With one, a plan to a stop is kept for each axis. A command is
-taken if a new plan can be found that begins with it; else one between it and the old plan, or the old plan's next.
+a_t = u_t - u_(t-1), and the jerk a_t - a_(t-1). Without a jerk limit the largest change from which the robot still
+stops in time has a closed form, see `ActionLimits._reach`. With one, a plan to a stop is kept for each axis. A command
+is taken if a new plan can be found that begins with it; else one between it and the old plan, or the old plan's next.
 
 Axes: R rows, r rows of this call, A action, C candidates, N lengths of a plan, T steps of a plan.
 """
@@ -77,10 +77,10 @@ class ActionLimits:
         count = len(spec.action.axes)
         ends = np.array([one[chain[0]][:2] for one, chain in zip(limits.action, limits.chains, strict=True)])
         rates = np.full((HISTORY, count), np.inf)
-        for axis, (bounds, chain) in enumerate(zip(limits.action, limits.chains, strict=True)):
+        for index, (bounds, chain) in enumerate(zip(limits.action, limits.chains, strict=True)):
             for order, name in enumerate(chain[1:]):
                 if name in bounds:
-                    rates[order, axis] = bounds[name].high * spec.control_period ** (order + 1)
+                    rates[order, index] = bounds[name].high * spec.control_period ** (order + 1)
         low, high = round_up(ends[:, 0]).astype(np.float64), -round_up(-ends[:, 1]).astype(np.float64)
         scale = np.maximum(np.abs(low), np.abs(high))
         grain = np.spacing(scale.astype(np.float32)).astype(np.float64)
@@ -94,8 +94,8 @@ class ActionLimits:
                 )
             if acceleration < 8 * step or jerk < 16 * step:
                 raise SpecError(
-                    f"safety limits: expected limits of action axis '{axis.name}' that float32 commands can resolve, got "
-                    f"{acceleration:.3g} (acceleration) and {jerk:.3g} (jerk) {axis.unit} per control period where "
+                    f"safety limits: expected limits of action axis '{axis.name}' that float32 commands can resolve, "
+                    f"got {acceleration:.3g} (acceleration) and {jerk:.3g} (jerk) {axis.unit} per control period where "
                     f"commands are {step:.3g} apart; raise them, or lengthen the control period"
                 )
         rates = np.where(np.isfinite(rates), np.maximum(rates - SLACK * scale, 0.0), np.inf)

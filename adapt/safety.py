@@ -98,8 +98,8 @@ class Measured:
         if (error > self.largest).any():
             row, which = (int(i) for i in np.argwhere(error > self.largest)[0])
             raise refuse(
-                f"expected '{self.names[self.followers[which]]}' of row {rows[row]} at most {self.largest[which]:g} from "
-                f"its command, got a tracking error of {error[row, which]:g}",
+                f"expected '{self.names[self.followers[which]]}' of row {rows[row]} at most {self.largest[which]:g} "
+                f"from its command, got a tracking error of {error[row, which]:g}",
                 "look for what holds the robot",
             )
 
@@ -173,7 +173,8 @@ class SafetyLimits(Stops):
         Args:
             robot: The robots.
             audit: Where clamps, faults and stops are recorded; a stop that is still latched there holds.
-            limits: Of this robot, for tighter ones than those of its contract and for further ones; None for those alone.
+            limits: Of this robot, for tighter ones than those of its contract and for further ones; None for those
+                alone.
             observation_age: Seconds since the newest observation was measured, from the driver; None for that of a
                 robot that `TellsAge`, or no check for another one.
             max_observation_age: Age in seconds from which on an observation is stale; None for that of the limits, or
@@ -246,7 +247,7 @@ class SafetyLimits(Stops):
             self._ready[index], self._moving[index] = False, False
             self._tell_watchdog()
             self._observation[index], self._frozen_steps[index], self._clamped_steps[index] = np.nan, 0, 0
-            self._commanded_at = np.nan
+            self._commanded_at, self._late_steps = np.nan, 0
             result = self._robot.reset(_copy_read_only(index), _copy_read_only(goals), rng)
             observation = self._check_observation(index, result)
             self._history.put(index, self._limits.start(self._spec.compute_resting(observation)))
@@ -498,8 +499,8 @@ class SafetyLimits(Stops):
                 )
             if latest - age < self._measured_at:
                 raise refuse(
-                    f"expected observations in the order of their measurement, got one {self._measured_at - latest + age:.3g} "
-                    "s older than the one before",
+                    "expected observations in the order of their measurement, got one "
+                    f"{self._measured_at - latest + age:.3g} s older than the one before",
                     "check the sensor, its clock and the network",
                 )
             self._measured_at = earliest - age
@@ -523,6 +524,7 @@ class SafetyLimits(Stops):
 
 
 def refuse(what: str, remedy: str) -> RobotFault:
+    """The fault that stops the robot: what was expected and got, and what to do before it is armed again."""
     return RobotFault(f"safety limits: {what}; stopped: {remedy + ', then ' if remedy else ''}{REARM}")
 
 

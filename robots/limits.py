@@ -129,11 +129,14 @@ class RobotLimits:
         """Names of the quantities of each action axis, in the order of `CHAINS`."""
         return _find_chains(self.spec)
 
-    def tighten(self, found: Mapping[str, Mapping[str, Bound]]) -> RobotLimits:
+    def tighten(
+        self, found: Mapping[str, Mapping[str, Bound]], observed: Mapping[str, Bound] | None = None
+    ) -> RobotLimits:
         """These limits and those of a model, whichever are tighter.
 
         Args:
             found: By name of the action axis and quantity; quantities that an axis does not have are left out.
+            observed: Of observation axes, in the place of those that are there.
 
         Raises:
             ConfigError: Nothing is left between them.
@@ -149,7 +152,7 @@ class RobotLimits:
                         f"[{bound.low:g}, {bound.high:g}] {axis.unit} of {bound.source}; correct one of them"
                     )
             action.append({**bounds, **met})
-        return replace(self, action=tuple(action))
+        return replace(self, action=tuple(action), observation=self.observation if observed is None else observed)
 
     def override(self, path: Path) -> RobotLimits:
         """These limits and those of a TOML file.
@@ -211,8 +214,8 @@ class RobotLimits:
                 missing = chain[1]
             if missing:
                 raise ConfigError(
-                    f"{where}: expected a limit of the {missing} of action axis '{axis.name}' before a real robot moves, got "
-                    f"none among:\n{self.describe()}\ngive it in the contract, in the model or with --limits, as "
+                    f"{where}: expected a limit of the {missing} of action axis '{axis.name}' before the robot moves, "
+                    f"got none among:\n{self.describe()}\ngive it in the contract, in the model or with --limits, as "
                     f"[action.{axis.name}] {missing} = {'[low, high]' if missing == chain[0] else 'number'}"
                 )
 
@@ -229,8 +232,8 @@ class RobotLimits:
         for axis, bounds, chain in zip(self.spec.action.axes, self.action, self.chains, strict=True):
             if chain[0] == "position" and "velocity" not in bounds:
                 raise ConfigError(
-                    f"{where} --slow: expected a velocity limit of action axis '{axis.name}' to scale, got none; give it "
-                    "with --limits"
+                    f"{where} --slow: expected a velocity limit of action axis '{axis.name}' to scale, got none; give "
+                    "it with --limits"
                 )
             slowed = {}
             for name, (low, high, source) in bounds.items():
@@ -279,7 +282,7 @@ class RobotLimits:
         rows = [("axis", "limit", "low", "high", "unit", "source")]
         for row in self.to_json():
             ends = ["" if row[end] is None else f"{row[end]:g}" for end in ("low", "high")]
-            rows.append((row["axis"], row["limit"], *ends, row["unit"], row["source"]))  # type: ignore[arg-type]
+            rows.append((row["axis"], row["limit"], *ends, row["unit"], row["source"]))
         widths = [max(len(row[column]) for row in rows) for column in range(6)]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
