@@ -107,6 +107,7 @@ class Machine(RuleBasedStateMachine):
         self.ready = np.zeros(2, np.bool_)
         self.open()
         self.codes = self.log.issue_codes(60)
+        self.reset(None, 0)
 
     def open(self) -> None:
         self.log = AuditLog(self.folder / "audit.jsonl")
@@ -158,7 +159,11 @@ class Machine(RuleBasedStateMachine):
             change, was = self.robot.commands[:, 0, 0] - before[:, 0, 0], before[:, 0, 0] - before[:, 1, 0]
             assert (np.abs(change) <= np.abs(was) + 1e-6).all()
 
+    @precondition(lambda self: not self.stopped)
     @rule(row=st.sampled_from([None, 0, 1]), seed=st.integers(0, 99))
+    def begin_episode(self, row: int | None, seed: int) -> None:
+        self.reset(row, seed)
+
     def reset(self, row: int | None, seed: int) -> None:
         rows = ROWS if row is None else ROWS[row : row + 1]
         self.now += 0.1
@@ -167,7 +172,8 @@ class Machine(RuleBasedStateMachine):
             self.ready[rows] = True
             self.commanded, self.late, self.repeats = np.nan, 0, 0
 
-    @rule(place=st.floats(), force=st.floats(width=32), single=st.booleans())
+    @precondition(lambda self: not self.stopped)
+    @rule(place=st.floats() | st.floats(-2.0, 2.0), force=st.floats(width=32), single=st.booleans())
     def step(self, place: float, force: float, single: bool) -> None:
         action = np.array([[place, force]] * 2, np.float64)
         if single:
@@ -175,15 +181,21 @@ class Machine(RuleBasedStateMachine):
                 action = action.astype(np.float32)
         self.send(action)
 
-    @rule(weights=st.sampled_from([1.0, -3.0, 1e30, np.nan, np.inf]))
+    @precondition(lambda self: not self.stopped)
+    @rule(weights=st.sampled_from([1.0, -3.0, 1e30, -1e30, 1e30, -1e30, np.nan, np.inf]))
     def swap_weights(self, weights: float) -> None:
+        """Another policy, perhaps a broken one, until it has stopped the robot."""
         self.weights = weights
 
-    @rule(steps=st.integers(1, 3))
+    @precondition(lambda self: not self.stopped)
+    @rule(steps=st.integers(1, 12))
     def act(self, steps: int) -> None:
         for _ in range(steps):
-            self.send(np.stack([self.weights * (self.robot.place + 0.1), [self.weights] * 2], axis=1))
+            self.send(np.array([[self.weights * place, self.weights] for place in (1.0, 0.1)]))
+        if self.stopped:
+            self.weights = 1.0
 
+    @precondition(lambda self: not self.stopped)
     @rule(kind=st.sampled_from(sorted(FAULTS)))
     def fail(self, kind: str) -> None:
         self.now += 0.1
@@ -191,17 +203,30 @@ class Machine(RuleBasedStateMachine):
         self.expect(lambda: self.safe.step(ROWS, np.zeros((2, 2))), False)
         self.robot.fault = lambda step: step
 
-    @rule()
-    def freeze(self) -> None:
+    @precondition(lambda self: not self.stopped)
+    @rule(steps=st.integers(1, 3))
+    def freeze(self, steps: int) -> None:
+        """The sensor repeats itself for some steps."""
         self.robot.frozen = True
+        for _ in range(steps):
+            self.send(np.ones((2, 2)))
+        self.robot.frozen = False
 
-    @rule(seconds=st.sampled_from([0.05, 0.3, 0.3, 5.0, -1.0]))
-    def delay(self, seconds: float) -> None:
-        self.now += seconds
+    @precondition(lambda self: not self.stopped)
+    @rule(seconds=st.lists(st.sampled_from([0.05, 0.3, 5.0, -0.5]), min_size=1, max_size=3))
+    def delay(self, seconds: list[float]) -> None:
+        """Late commands, or a clock that goes backwards."""
+        for one in seconds:
+            self.now += one
+            self.send(np.array([[9.0, 9.0], [-9.0, 0.0]]))
 
-    @rule(age=st.sampled_from([0.0, 0.0, 0.05, 0.2, -0.1, np.nan]))
+    @precondition(lambda self: not self.stopped)
+    @rule(age=st.sampled_from([0.0, 0.05, 0.1, 0.2, -0.1, np.nan]))
     def grow_old(self, age: float) -> None:
+        """Observations of this age, until they have stopped the robot."""
         self.age = age
+        self.send(np.zeros((2, 2)))
+        self.age = 0.0 if self.stopped else self.age
 
     @precondition(lambda self: not self.stopped)
     @rule()
@@ -211,13 +236,20 @@ class Machine(RuleBasedStateMachine):
         self.ready[:] = False
 
     @precondition(lambda self: self.stopped)
-    @rule()
-    def rearm(self) -> None:
+    @rule(row=st.sampled_from([None, 0, 1]))
+    def try_to_move(self, row: int | None) -> None:
+        self.reset(row, 0)
+        self.send(np.zeros((2, 2)))
+
+    @precondition(lambda self: self.stopped)
+    @rule(seed=st.integers(0, 99))
+    def rearm(self, seed: int) -> None:
         with pytest.raises(RobotFault):
             self.safe.rearm("a program's guess")
         self.safe.rearm(self.codes.pop())
         self.stopped, self.age = False, 0.0
         self.now = max(self.now, self.safe._measured_at + 0.2)
+        self.reset(None, seed)
 
     @rule(kind=st.sampled_from(["close", "kill", "flip"]), where=st.floats(0.0, 1.0, exclude_max=True))
     def restart(self, kind: str, where: float) -> None:
@@ -237,6 +269,8 @@ class Machine(RuleBasedStateMachine):
         self.open()
         if kind == "flip":
             self.codes += self.log.issue_codes(60)
+        if not self.stopped:
+            self.reset(None, 0)
 
     @invariant()
     def nothing_got_through(self) -> None:
@@ -250,4 +284,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=500, stateful_step_count=50, deadline=None)
+TestMachine.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
