@@ -284,4 +284,6 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+TestMachine.settings = settings(
+    max_examples=int(os.environ.get("SAFETY_EXAMPLES", "250")), stateful_step_count=50, deadline=None
+)
