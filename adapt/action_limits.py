@@ -189,7 +189,11 @@ class ActionLimits:
         history.requested[:] = requested
         behind = requested - last - speed
         reach = self._reach(np.abs(behind), self.shaping)
-        return np.where(reach < np.abs(behind), last + speed + np.copysign(reach, behind), requested)
+        aim = last + speed + np.copysign(reach, behind)
+        aim = np.minimum(
+            np.maximum(aim, np.minimum(last, requested)), np.maximum(last, requested)
+        )  # never away from it
+        return np.where(reach < np.abs(behind), aim, requested)
 
     def _reach(self, room: Double, braking: Double) -> Double:
         """The largest change u with u + (u - b) + (u - 2b) + ... <= room, all terms > 0, where braking takes b a step.

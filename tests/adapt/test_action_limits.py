@@ -128,6 +128,14 @@ def test_at_any_time_the_robot_can_still_be_brought_to_rest(
     assert abs(sent[-1] - sent[-2]) < 1e-4
 
 
+def test_a_joint_at_rest_that_is_asked_to_stay_does_not_move_whatever_was_asked_before() -> None:
+    sent = drive(make_limits(make_spec(), acceleration=2.0), 0.0, np.array([9.0, -9.0, 0.0, 0.0, 9.0]))
+    history = make_limits(make_spec(), acceleration=2.0).start(np.zeros((1, 1), np.float32))
+    history.requested[:] = 9.0
+    assert make_limits(make_spec(), acceleration=2.0).apply(np.zeros((1, 1)), history)[0].item() == 0.0
+    np.testing.assert_allclose(sent[3:7], [0.02, 0.02, 0.02, 0.0], atol=1e-6)
+
+
 def test_axes_and_rows_do_not_depend_on_each_other() -> None:
     spec = make_spec(axes=3)
     told = {"target0": {"acceleration": 3.0}, "target2": {"acceleration": 8.0, "jerk": 50.0}}
