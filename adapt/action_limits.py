@@ -153,7 +153,8 @@ class ActionLimits:
         if len(self.jerked):
             self._follow_plans(sent, history)
             allowed = np.where(sent == allowed.astype(np.float32), allowed, sent)
-        history.commands[:, 1:] = history.commands[:, :-1].copy()
+        if self.accelerated:
+            history.commands[:, 1:] = history.commands[:, :-1].copy()
         history.commands[:, 0] = sent
         return sent, allowed != requested
 
