@@ -104,7 +104,7 @@ class History:
             self.stop_reason = None
         elif event == "anew":
             self.stop_reason = None
-        elif event not in ("stop", "clamps"):
+        elif event not in ("stop", "clamps", "limits"):
             self.stop_reason = self.stop_reason or f"the audit log has a record of an unknown event '{event}'"
 
 

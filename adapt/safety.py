@@ -16,6 +16,7 @@ Axes: R rows, r rows of this call, O observation, A action, N tasks, G goal.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,81 +26,82 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RobotFault, SpecError, SuppleError
+from ..robots.limits import TRACKING, RobotLimits
 from ..robots.robot import Bool, Float, RobotBatch, Rows, StepRows, Stops, TellsAge
 from ..robots.spec import RobotSpec
+from .action_limits import ActionHistory, ActionLimits, seal
 from .audit import AuditLog, make_text
 from .watchdog import Watchdog
 
 REARM = "inspect the robot, then re-arm it with a code of the operator (supple rearm)"
+USUAL_AGE = 0.1
+"""Seconds from which on an observation is stale where nothing else says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class ActionLimits:
-    """What a robot may be told, copied from its spec into memory that nothing can write to."""
+class Measured:
+    """What observations have to keep to: ranges, half-spaces, and places that follow what was commanded."""
 
-    low: NDArray[np.float64]
-    """Smallest float32 command within the limits per axis, shape (A,)."""
-    high: NDArray[np.float64]
-    """Largest float32 command within the limits per axis, shape (A,)."""
-    max_change: NDArray[np.float64]
-    """Largest change of the command per control period, shape (A,); inf where the axis has no rate limit."""
-    rated: bool
-    """Whether any axis has a rate limit."""
+    def __init__(self, limits: RobotLimits) -> None:
+        spec = limits.spec
+        names, count = spec.observation.names, len(spec.observation.axes)
+        ends = np.array([limits.observation.get(name, (-np.inf, np.inf))[:2] for name in names])
+        self.names = names
+        self.half_spaces = limits.half_spaces
+        self.low, self.high = seal(ends[:, 0]), seal(ends[:, 1])
+        normals = np.zeros((len(limits.half_spaces), count))
+        for row, space in enumerate(limits.half_spaces):
+            normals[row, [names.index(name) for name in space.axes]] = space.normal
+        self.normals = seal(normals).reshape(normals.shape)
+        self.offsets = seal(np.array([space.offset for space in limits.half_spaces]))
+        pairs = zip(spec.find_commanded(), limits.action, strict=True)
+        tracked = [(axis, name, found[TRACKING].high) for axis, (name, found) in enumerate(pairs) if TRACKING in found]
+        self.actions = np.array([axis for axis, _, _ in tracked], np.int64)
+        self.followers = np.array([names.index(str(name)) for _, name, _ in tracked], np.int64)
+        self.largest = seal(np.array([most for _, _, most in tracked]))
+        self.bounded = bool(limits.observation or limits.half_spaces)
 
-    @staticmethod
-    def of(spec: RobotSpec) -> ActionLimits:
-        """The limits of a robot.
+    def require_within(self, rows: Rows, seen: Float) -> None:
+        """Refuses a place out of bounds.
 
         Raises:
-            SpecError: An action axis has no finite limits, no float32 number between them, or a rate limit that is not
-                > 0: such a robot is not moved.
+            RobotFault: Naming the row and the axis.
         """
-        low, high = spec.action.inner_low, spec.action.inner_high
-        for axis, least, most in zip(spec.action.axes, low, high, strict=True):
-            if not (np.isfinite(axis.low) and np.isfinite(axis.high) and least < most):
-                raise SpecError(
-                    f"safety limits: expected finite low < high for action axis '{axis.name}', got "
-                    f"[{axis.low}, {axis.high}] {axis.unit}; give the axis limits in the robot's spec"
-                )
-            if axis.rate_limit is not None and not axis.rate_limit > 0:
-                raise SpecError(
-                    f"safety limits: expected a rate limit > 0 for action axis '{axis.name}', got {axis.rate_limit} "
-                    f"{axis.unit}/s; correct it in the robot's spec"
-                )
-        rates = np.array([np.inf if axis.rate_limit is None else axis.rate_limit for axis in spec.action.axes])
-        return ActionLimits(
-            _seal(low.astype(np.float64)),
-            _seal(high.astype(np.float64)),
-            _seal(rates * spec.control_period),
-            bool(np.isfinite(rates).any()),
-        )
+        if not self.bounded:
+            return
+        outside = (seen < self.low) | (seen > self.high)
+        if outside.any():
+            row, axis = (int(i) for i in np.argwhere(outside)[0])
+            raise refuse(
+                f"expected '{self.names[axis]}' of row {rows[row]} within [{self.low[axis]:g}, {self.high[axis]:g}], "
+                f"got {seen[row, axis]:g}",
+                "move the robot back by hand",
+            )
+        beyond = seen @ self.normals.T < self.offsets
+        if beyond.any():
+            row, which = (int(i) for i in np.argwhere(beyond)[0])
+            space = self.half_spaces[which]
+            raise refuse(
+                f"expected row {rows[row]} where {space.normal} . {space.axes} >= {space.offset:g}, got "
+                f"{float(seen[row] @ self.normals[which]):g}",
+                "move the robot back by hand",
+            )
 
-    def apply(self, requested: NDArray[np.float64], previous: Float) -> tuple[Float, Bool]:
-        """The nearest command that the limits allow.
+    def require_following(self, rows: Rows, seen: Float, sent: Float) -> None:
+        """Refuses a robot that is far from where it was sent.
 
-        Args:
-            requested: Finite, shape (r, A).
-            previous: The last command of each row, or `RobotSpec.compute_resting`, shape (r, A).
-
-        Returns:
-            The command, float32, shape (r, A): within [low, high] and within max_change of the previous one, exactly;
-            and where it is not what was requested, shape (r, A). NaN where there is no such command, since the measured
-            start is further outside the limits than one step.
+        Raises:
+            RobotFault: Naming the row and the axis.
         """
-        # minimum and maximum: np.clip takes three times as long on so few numbers
-        if not self.rated:
-            allowed = np.minimum(np.maximum(requested, self.low), self.high)
-            return allowed.astype(np.float32), allowed != requested
-        last = previous.astype(np.float64)
-        allowed = np.minimum(np.maximum(requested, last - self.max_change), last + self.max_change)
-        allowed = np.minimum(np.maximum(allowed, self.low), self.high)
-        sent = allowed.astype(np.float32)
-        if (np.abs(sent - last) > self.max_change).any():
-            # rounding may overshoot by half a unit in the last place, which a step back undoes; or there is no command
-            back = np.where(np.abs(sent - last) > self.max_change, np.nextafter(sent, previous), sent)
-            good = (np.abs(back - last) <= self.max_change) & (back >= self.low) & (back <= self.high)
-            sent = np.where(good, back, np.float32(np.nan))
-        return sent, allowed != requested
+        if not len(self.actions):
+            return
+        error = np.abs(seen[:, self.followers].astype(np.float64) - sent[:, self.actions])
+        if (error > self.largest).any():
+            row, which = (int(i) for i in np.argwhere(error > self.largest)[0])
+            raise refuse(
+                f"expected '{self.names[self.followers[which]]}' of row {rows[row]} at most {self.largest[which]:g} "
+                f"from its command, got a tracking error of {error[row, which]:g}",
+                "look for what holds the robot",
+            )
 
 
 @dataclass(slots=True)
@@ -114,6 +116,8 @@ class ClampCounts:
     """Largest |requested - sent|, shape (A,), in the unit of the axis."""
     commands: int = 0
     """Commands in all: one for each row and step."""
+    late: int = 0
+    """Steps of which the command came late, so that the robot was told to hold."""
 
     @staticmethod
     def of(spec: RobotSpec) -> ClampCounts:
@@ -130,15 +134,16 @@ class ClampCounts:
             np.maximum(self.largest, excess.max(axis=0), out=self.largest)
 
     def any(self) -> bool:
-        """Whether a command was clamped."""
-        return bool(self.clamped.any())
+        """Whether a command was clamped, or late."""
+        return bool(self.clamped.any()) or self.late > 0
 
     def take(self) -> dict[str, Any]:
         """The counts as JSON, by axis where there are any; counting starts again at zero."""
         found = zip(self.names, self.clamped.tolist(), self.largest.tolist(), strict=True)
         axes = {name: {"clamped": count, "largest": largest} for name, count, largest in found if count}
         facts = {"commands": self.commands, "axes": axes}
-        self.clamped[:], self.largest[:], self.commands = 0, 0.0, 0
+        facts |= {"late": self.late} if self.late else {}
+        self.clamped[:], self.largest[:], self.commands, self.late = 0, 0.0, 0, 0
         return facts
 
 
@@ -155,45 +160,59 @@ class SafetyLimits(Stops):
         robot: RobotBatch,
         audit: AuditLog,
         *,
+        limits: RobotLimits | None = None,
         observation_age: Callable[[], float] | None = None,
-        max_observation_age: float = 0.1,
+        max_observation_age: float | None = None,
         max_frozen_steps: int | None = None,
         on_stop: Callable[[str], None] | None = None,
         watchdog: Watchdog | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Takes the limits from the robot's spec; they cannot be changed afterwards.
+        """Copies the limits; they cannot be changed afterwards.
 
         Args:
             robot: The robots.
             audit: Where clamps, faults and stops are recorded; a stop that is still latched there holds.
+            limits: Of this robot, for tighter ones than those of its contract and for further ones; None for those
+                alone.
             observation_age: Seconds since the newest observation was measured, from the driver; None for that of a
                 robot that `TellsAge`, or no check for another one.
-            max_observation_age: Age in seconds from which on an observation is stale.
+            max_observation_age: Age in seconds from which on an observation is stale; None for that of the limits, or
+                else 0.1 s.
             max_frozen_steps: How many steps in a row an observation may repeat bit for bit; None for any number, since
-                a simulated robot at rest does repeat itself.
+                a simulated robot at rest does repeat itself; that of the limits holds too.
             on_stop: Called with the reason at every stop, perhaps more than once: hold or cut the drives here. None for
                 that of a robot that `Stops`.
             watchdog: A second process, which stops the robot where no command follows within its timeout while a row is
                 in the middle of an episode.
+            clock: Monotonic time, seconds.
 
         Raises:
-            SpecError: The robot's spec has an action axis without limits.
+            SpecError: An action axis has no limits, or limits that float32 cannot resolve; or the limits are those of
+                another contract.
         """
         self._robot = robot
         self._spec = robot.spec
         self._rows = robot.rows
-        self._limits = ActionLimits.of(self._spec)
+        limits = RobotLimits.of(self._spec) if limits is None else limits
+        limits.spec.require_match(self._spec, "safety limits")
+        self._limits, self._measured, self._loop = ActionLimits.of(self._spec, limits), Measured(limits), limits.loop
         self._audit = audit
         if observation_age is None and isinstance(robot, TellsAge):
             observation_age = robot.observation_age
         if on_stop is None and isinstance(robot, Stops):
             on_stop = robot.stop
         self._observation_age = observation_age
-        self._max_observation_age = max_observation_age
-        self._max_frozen_steps = max_frozen_steps
+        ages = [age for age in (max_observation_age, self._loop.max_age) if age is not None]
+        self._max_observation_age = min(ages, default=USUAL_AGE)
+        frozen = [steps for steps in (max_frozen_steps, self._loop.frozen_steps) if steps is not None]
+        self._max_frozen_steps = min(frozen, default=None)
         self._on_stop = on_stop
         self._watchdog = watchdog
-        self._sent = np.zeros((self._rows, *self._spec.action.shape), np.float32)
+        self._clock = clock
+        self._history = self._limits.start(np.zeros((self._rows, *self._spec.action.shape), np.float32))
+        self._measured_at, self._commanded_at, self._late_steps = -np.inf, np.nan, 0
+        self._clamped_steps = np.zeros(self._rows, np.int64)
         self._observation = np.full((self._rows, *self._spec.observation.shape), np.nan, np.float32)
         self._frozen_steps = np.zeros(self._rows, np.int64)
         self._clamps = ClampCounts.of(self._spec)
@@ -227,10 +246,11 @@ class SafetyLimits(Stops):
             self._record_clamps()
             self._ready[index], self._moving[index] = False, False
             self._tell_watchdog()
-            self._observation[index], self._frozen_steps[index] = np.nan, 0
+            self._observation[index], self._frozen_steps[index], self._clamped_steps[index] = np.nan, 0, 0
+            self._commanded_at, self._late_steps = np.nan, 0
             result = self._robot.reset(_copy_read_only(index), _copy_read_only(goals), rng)
             observation = self._check_observation(index, result)
-            self._sent[index] = self._spec.compute_resting(observation)
+            self._history.put(index, self._limits.start(self._spec.compute_resting(observation)))
             self._ready[index] = True
             return observation
         raise AssertionError("the guard raises what it catches")
@@ -247,14 +267,18 @@ class SafetyLimits(Stops):
             index = self._check_rows(rows)
             if not self._ready[index].all():
                 row = index[~self._ready[index]][0]
-                raise _refuse(f"expected rows that were reset, got row {row}", "reset every row after a stop")
+                raise refuse(f"expected rows that were reset, got row {row}", "reset every row after a stop")
             requested = self._check_action(index, action)
-            sent, clamped = self._limits.apply(requested, self._sent[index])
+            history = self._history.take(index)
+            requested = self._hold_if_late(requested, history)
+            sent, clamped = self._limits.apply(requested, history)
             self._require_reachable(index, sent)
-            self._clamps.add(requested, sent, clamped)
-            self._sent[index], self._moving[index] = sent, True
+            self._history.put(index, history)
+            self._count_clamps(index, requested, sent, clamped)
+            self._moving[index] = True
             self._tell_watchdog()
             step = self._check_step(index, self._robot.step(_copy_read_only(index), _copy_read_only(sent)))
+            self._measured.require_following(index, step.observation, sent)
             self._moving[index] = ~(step.terminated | step.truncated)
             self._tell_watchdog()
             return step
@@ -319,7 +343,7 @@ class SafetyLimits(Stops):
                 error.add_note(note)
             if isinstance(error, SuppleError) or not isinstance(error, Exception):
                 raise
-            raise _refuse(f"expected a {what} that completes, got {type(error).__name__}: {reason}", "") from error
+            raise refuse(f"expected a {what} that completes, got {type(error).__name__}: {reason}", "") from error
         self._require_armed(what)  # another thread may have stopped it meanwhile
 
     def _latch(self, reason: object) -> list[str]:
@@ -370,14 +394,14 @@ class SafetyLimits(Stops):
         array = np.array(action)
         shape = (len(rows), *self._spec.action.shape)
         if array.shape != shape or array.dtype.kind not in "fiu":
-            raise _refuse(
+            raise refuse(
                 f"expected commands of shape {shape}, got {array.shape} {array.dtype}", "check the policy's action axes"
             )
         with np.errstate(over="ignore"):  # a longer float may become infinite here
             requested = array.astype(np.float64)
         if not np.isfinite(requested).all():
             row, axis = (int(i) for i in np.argwhere(~np.isfinite(requested))[0])
-            raise _refuse(
+            raise refuse(
                 f"expected a finite command, got {requested[row, axis]} in axis '{self._spec.action.names[axis]}' of "
                 f"row {rows[row]}",
                 "check the policy",
@@ -386,25 +410,63 @@ class SafetyLimits(Stops):
             self._spec.require_choices(requested, len(rows), "safety limits")
         return requested
 
+    def _hold_if_late(self, requested: NDArray[np.float64], history: ActionHistory) -> NDArray[np.float64]:
+        """What is requested; the last command again where this one comes late: it is an answer to an old observation.
+
+        Raises:
+            RobotFault: Too many were late in a row, or the clock goes backwards.
+        """
+        if self._loop.late_after is None:
+            return requested
+        now, before = self._clock(), self._commanded_at
+        self._commanded_at = now
+        if now < before:
+            raise refuse(f"expected a clock that goes on, got {now} s after {before} s", "check the clock")
+        if not now - before > self._loop.late_after:
+            self._late_steps = 0
+            return requested
+        self._late_steps += 1
+        self._clamps.late += 1
+        if self._late_steps > (self._loop.late_steps or 0):
+            raise refuse(
+                f"expected a command within {self._loop.late_after} s, got {self._late_steps} late ones in a row, the "
+                f"last after {now - before:.3g} s",
+                "free the computer, or slow the loop down",
+            )
+        return history.commands[:, 0].astype(np.float64)
+
+    def _count_clamps(self, rows: Rows, requested: NDArray[np.float64], sent: Float, clamped: Bool) -> None:
+        self._clamps.add(requested, sent, clamped)
+        most = self._loop.clamped_steps
+        if most is None:
+            return
+        self._clamped_steps[rows] += clamped.any(axis=1)
+        if (self._clamped_steps[rows] > most).any():
+            raise refuse(
+                f"expected at most {most} clipped commands in an episode, got more in row "
+                f"{rows[np.argmax(self._clamped_steps[rows])]}",
+                "check the policy",
+            )
+
     def _require_reachable(self, rows: Rows, sent: Float) -> None:
         if not np.isfinite(sent).all():
             row, axis = (int(i) for i in np.argwhere(np.isnan(sent))[0])
             name = self._spec.action.names[axis]
-            raise _refuse(
+            raise refuse(
                 f"expected row {rows[row]} to start within one step of the limits "
                 f"[{self._limits.low[axis]:g}, {self._limits.high[axis]:g}] of axis '{name}', got "
-                f"{self._sent[rows[row], axis]:g} {self._spec.action.axes[axis].unit}",
+                f"{self._history.commands[rows[row], 0, axis]:g} {self._spec.action.axes[axis].unit}",
                 "move the robot there by hand",
             )
 
     def _check_step(self, rows: Rows, step: StepRows) -> StepRows:
         """What a robot gave, as arrays that only the caller has."""
         if not isinstance(step, StepRows):
-            raise _refuse(f"expected a StepRows of the driver's step, got {type(step).__name__}", "correct the driver")
+            raise refuse(f"expected a StepRows of the driver's step, got {type(step).__name__}", "correct the driver")
         observation = self._check_observation(rows, step.observation)
         reward = _own(step.reward, rows.shape, "fiu", "rewards").astype(np.float32, copy=False)
         if not np.isfinite(reward).all():
-            raise _refuse(f"expected {len(rows)} finite rewards, got {reward}", "check the task monitor")
+            raise refuse(f"expected {len(rows)} finite rewards, got {reward}", "check the task monitor")
         terminated, truncated = (
             _own(value, rows.shape, "b", name)
             for name, value in (("terminated", step.terminated), ("truncated", step.truncated))
@@ -419,25 +481,35 @@ class SafetyLimits(Stops):
             seen: Float = _own(observation, shape, "fiu", "observations").astype(np.float32, copy=False)
         if not np.isfinite(seen).all():
             row, axis = (int(i) for i in np.argwhere(~np.isfinite(seen))[0])
-            raise _refuse(
+            raise refuse(
                 f"expected a finite observation, got {seen[row, axis]} in axis "
                 f"'{self._spec.observation.names[axis]}' of row {rows[row]}",
                 "check the sensor",
             )
+        self._measured.require_within(rows, seen)
         if self._observation_age is not None:
+            earliest = self._clock()
             age = self._observation_age()
+            latest = self._clock()
             known = isinstance(age, int | float | np.floating) and not isinstance(age, bool)
             if not (known and 0.0 <= age <= self._max_observation_age):
-                raise _refuse(
+                raise refuse(
                     f"expected an observation at most {self._max_observation_age} s old, got one of {age} s",
                     "check the sensor, its clock and the network",
                 )
+            if latest - age < self._measured_at:
+                raise refuse(
+                    "expected observations in the order of their measurement, got one "
+                    f"{self._measured_at - latest + age:.3g} s older than the one before",
+                    "check the sensor, its clock and the network",
+                )
+            self._measured_at = earliest - age
         if self._max_frozen_steps is not None:
             same = (seen == self._observation[rows]).all(axis=1)
             self._frozen_steps[rows] = np.where(same, self._frozen_steps[rows] + 1, 0)
             if (self._frozen_steps[rows] > self._max_frozen_steps).any():
                 row = int(rows[np.argmax(self._frozen_steps[rows])])
-                raise _refuse(
+                raise refuse(
                     f"expected a new observation within {self._max_frozen_steps} steps, got the same one "
                     f"{self._frozen_steps[row]} times in row {row}",
                     "check the sensor",
@@ -451,7 +523,8 @@ class SafetyLimits(Stops):
             self._audit.append("clamps", **self._clamps.take())
 
 
-def _refuse(what: str, remedy: str) -> RobotFault:
+def refuse(what: str, remedy: str) -> RobotFault:
+    """The fault that stops the robot: what was expected and got, and what to do before it is armed again."""
     return RobotFault(f"safety limits: {what}; stopped: {remedy + ', then ' if remedy else ''}{REARM}")
 
 
@@ -459,7 +532,7 @@ def _own(value: object, shape: tuple[int, ...], kinds: str, name: str) -> NDArra
     """A copy of an array of the driver, if it has this shape and one of these kinds of numbers."""
     if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype.kind not in kinds:
         got = f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
-        raise _refuse(f"expected {name} of shape {shape}, got {got}", "check the driver")
+        raise refuse(f"expected {name} of shape {shape}, got {got}", "check the driver")
     return np.array(value)  # also of a subclass, such as a masked array
 
 
@@ -468,8 +541,3 @@ def _copy_read_only(value: NDArray[Any]) -> NDArray[Any]:
     copy = np.array(value)
     copy.flags.writeable = False
     return copy
-
-
-def _seal(array: NDArray[Any]) -> NDArray[Any]:
-    """A copy in immutable memory: unlike a flag, this cannot be undone."""
-    return np.frombuffer(array.tobytes(), array.dtype)

@@ -8,7 +8,7 @@ import numpy as np
 
 from supple.errors import RobotFault
 from supple.robots.hardware_family import HardwareFamily
-from supple.robots.robot import Bool, Float, Step, Stops
+from supple.robots.robot import Bool, Float, Observes, Step, Stops
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
 PERIOD, LINKS, RADIUS = 0.05, (0.3, 0.2), 0.05  # s, m, m
@@ -28,7 +28,7 @@ SPEC = RobotSpec(
 )
 
 
-class PlanarArm(Stops):
+class PlanarArm(Stops, Observes):
     """The driver; see `supple.robots.robot.Robot` for the contract."""
 
     def __init__(self, spec: RobotSpec = SPEC) -> None:
@@ -82,4 +82,5 @@ ARM = HardwareFamily(
     contract=SPEC,
     train_goals=((0.3, 0.3), (0.0, 0.4), (0.2, -0.3), (0.45, 0.0)),
     test_goals=((0.1, 0.3), (0.35, -0.2)),
+    stops_by_itself=True,  # it is not there; a real arm gets stop=..., a function that another process can call
 )

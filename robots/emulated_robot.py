@@ -31,7 +31,7 @@ from ..bounds import Count, NonNegative, Range, Seed, require_bounds
 from ..errors import ConfigError, RobotFault, SpecError
 from .cadence import Cadence
 from .family import RobotFamily
-from .robot import Bool, Float, Step, Stops, TellsAge
+from .robot import Bool, Float, Observes, Step, Stops, TellsAge
 from .robot_link import Kind, Link, Packet
 from .spec import RobotSpec
 
@@ -214,7 +214,7 @@ def emulate(family: RobotFamily, address: str, emulation: Emulation | None = Non
             os.unlink(address)
 
 
-class LinkedRobot(Stops, TellsAge):
+class LinkedRobot(Stops, TellsAge, Observes):
     """The driver of an emulated robot: a `Robot`, in real time."""
 
     def __init__(self, family: RobotFamily, address: str, timeout: float = 5.0) -> None:
@@ -295,6 +295,11 @@ class LinkedRobot(Stops, TellsAge):
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""
         return self._twin.compute_reward(observation, goals)
+
+    def read(self) -> Float:
+        """See `Observes.read`; asks the robot for a new state."""
+        self._refresh()
+        return self._observation.copy()
 
     def observation_age(self) -> float:
         """See `TellsAge.observation_age`."""

@@ -6,13 +6,18 @@
         contract=LAB_ARM_SPEC,
         train_goals=((0.2, 0.1), (0.3, -0.1)),
         test_goals=((0.25, 0.0),),
+        model=Path(__file__).with_name("lab_arm.urdf"),
+        stop=stop_lab_arm,
+        stop_arguments=("192.0.2.7",),
     )
 
 The contract stands here, and not only with the robot, since most of what a command does needs no connection. A family
 of hardware makes no play data: bring logs, or let a simulated family play.
 
 A driver that is also a `robot.Stops` is told every stop, and one that is a `robot.TellsAge` is asked after each
-observation how old it is.
+observation how old it is. One that `robot.Observes` can be read in a dry run.
+
+`stop` is called in a process of its own when the controlling process dies or hangs: it opens a connection of its own.
 
 Axes: G goal.
 """
@@ -20,17 +25,22 @@ Axes: G goal.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from ..bounds import Positive, require_bounds
 from ..errors import ConfigError, RobotFault, SpecError, SuppleError
-from .family import ONLY_TASKS, Hardware
+from .dry_robot import DryRobot
+from .family import ONLY_TASKS, BuiltFrom, Hardware
+from .limits import LoopLimits, RobotLimits
+from .model_limits import apply_model
 from .robot import Robot, RobotRow
 from .spec import RobotSpec
 from .task import Task, TaskSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HardwareFamily(Hardware):
+class HardwareFamily(Hardware, BuiltFrom):
     """One real robot. It says success itself, see `Step.success`."""
 
     name: str
@@ -44,22 +54,59 @@ class HardwareFamily(Hardware):
     test_goals: tuple[tuple[float, ...], ...] = field(metadata=ONLY_TASKS)
     """Test tasks; none of them is a train task."""
 
+    model: Path | None = None
+    """A URDF or MJCF file of the robot. The limits of its joints hold too; see `model_limits.apply_model`."""
+    loop: LoopLimits | None = None
+    """What stops the robot beside its axes. None for observations older than 0.1 s, and for more than 5 commands in a
+    row that come later than three control periods, or than 0.1 s if that is longer."""
+    stop: Callable[..., None] | None = None
+    """A function of a module or of a file, called as `stop(*stop_arguments, reason)` in a second process when
+    heartbeats of the controlling one cease; see `adapt.watchdog.Watchdog`."""
+    stop_arguments: tuple[str, ...] = ()
+    """Such as the address of the robot."""
+    watchdog_timeout: Positive = 0.5
+    """Seconds without a heartbeat after which that process stops the robot."""
+    stops_by_itself: bool = False
+    """The robot's own controller stops it when commands cease, so that it may be moved without `stop`."""
+
     def __post_init__(self) -> None:
-        """Refuses what nobody could move safely.
+        require_bounds(self)
+
+    def files(self) -> tuple[Path, ...]:
+        """See `BuiltFrom.files`."""
+        return () if self.model is None else (self.model,)
+
+    def libraries(self) -> tuple[str, ...]:
+        """See `BuiltFrom.libraries`: none."""
+        return ()
+
+    def limits(self) -> RobotLimits:
+        """Those of the contract and of the model.
 
         Raises:
-            ConfigError: An action axis that commands a place has no rate limit: its first command could be a jump.
+            ConfigError: The model cannot be read, has no joint of an axis, or does not overlap with the contract.
         """
-        for axis, commanded in zip(self.contract.action.axes, self.contract.find_commanded(), strict=True):
-            if commanded is not None and axis.rate_limit is None:
-                raise ConfigError(
-                    f"{self.name} contract: expected a rate_limit of action axis '{axis.name}', which commands "
-                    f"'{commanded}', got none; give the largest change per second in {axis.unit}/s"
-                )
+        usual = LoopLimits(max_age=0.1, late_after=max(0.1, 3.0 * self.contract.control_period), late_steps=5)
+        limits = replace(RobotLimits.of(self.contract), loop=self.loop or usual)
+        return limits if self.model is None else apply_model(limits, self.model)
 
     def spec(self) -> RobotSpec:
         """See `RobotFamily.spec`; nothing is connected for it."""
         return self.contract
+
+    def dry(self, made: list[DryRobot]) -> HardwareFamily:
+        """The same robot, which is only read.
+
+        Args:
+            made: Gets the robot when it is connected.
+        """
+        connect = self.connect
+
+        def connect_dry() -> Robot:
+            made.append(DryRobot(connect()))
+            return made[-1]
+
+        return replace(self, connect=connect_dry)
 
     def make(self, rows: int, threads: int = 1) -> RobotRow:
         """Connects the robot; see `RobotFamily.make`.

@@ -168,6 +168,14 @@ class TellsAge(ABC):
         """Seconds since the newest observation was measured, by a monotonic clock."""
 
 
+class Observes(ABC):
+    """A robot that can be read without a command."""
+
+    @abstractmethod
+    def read(self) -> Float:
+        """The newest observation, shape (O,). Nothing moves because of it."""
+
+
 def require_rows(rows: Rows, total: int, where: str) -> Rows:
     """Returns `rows` as int64 if they are strictly increasing and among the `total` rows.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,8 +26,12 @@ from ...adapt.bundle_folder import find_bundle
 from ...adapt.loop import Adapter
 from ...adapt.runtime_agent import HOST, RandomNoise
 from ...adapt.safety import SafetyLimits
+from ...adapt.watchdog import Watchdog
 from ...errors import BundleError, ConfigError
+from ...robots.dry_robot import DryRobot
 from ...robots.family import Hardware, RobotFamily, make_robots
+from ...robots.hardware_family import HardwareFamily
+from ...robots.limits import RobotLimits
 from ...robots.maze_family import Maze
 from ...robots.robot import RobotBatch
 from ...robots.task import Task
@@ -38,6 +42,7 @@ from ..metrics import is_wall_clock, load_metrics
 from ..progress import ProgressView
 from ..robots import Record, RobotChoice, find_recorded, require_tasks
 from ..settings.adapt import AdaptStageConfig
+from ..settings.motion import MotionConfig
 from ..stage import Stage, Work
 
 if TYPE_CHECKING:
@@ -116,7 +121,14 @@ def change_settings(bundle: Bundle, given: Sequence[str]) -> Bundle:
     return bundle.with_settings(changed) if changed else bundle
 
 
-def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: AdaptStageConfig, seed: int) -> Stage:
+def make_adapt(
+    path: Path,
+    tasks: Sequence[Task],
+    robot: RobotChoice,
+    config: AdaptStageConfig,
+    seed: int,
+    motion: MotionConfig | None = None,
+) -> Stage:
     """The stage.
 
     Args:
@@ -125,6 +137,7 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
         robot: To adapt on.
         config: Of the loop.
         seed: Of exploration, sampling and resets.
+        motion: Whether and how fast the robot moves.
 
     Raises:
         BundleError: The bundle is damaged, is for another robot, or has no such settings.
@@ -141,9 +154,14 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
             f"adapt on '{robot.reference}': expected one task and no evaluations on a real robot, got {len(tasks)} "
             f"and {config.evaluations or 0}; pass --num-tasks 1, or --tasks with one goal, and --evaluations 0"
         )
+    motion = motion or MotionConfig()
+    limits = motion.find_limits(robot.family)
+    motion.require_guarded(robot.family)
+    moved = motion != MotionConfig() or isinstance(robot.family, Hardware)
     return Stage(
         name="adapt",
         config={
+            **({"dry": motion.is_dry(robot.family), "limits": limits.to_json()} if moved else {}),
             "robot": robot.record,
             "learner": {
                 "kind": bundle.contract.kind,
@@ -156,11 +174,13 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
         seed=seed,
         module="pipeline/stages/adapt.py",
         libraries=("numpy", "torch", "safetensors", "mujoco"),
-        body=partial(adapt, config, robot.family, tuple(tasks)),
+        body=partial(adapt, config, robot.family, tuple(tasks), motion),
     )
 
 
-def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...], work: Work) -> None:
+def adapt(
+    config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...], motion: MotionConfig, work: Work
+) -> None:
     """Plays all episodes, then writes records, results and policies."""
     import torch
 
@@ -177,8 +197,8 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     evaluations = config.count_evaluations(family)
     due = {0, episodes, budget.exploration_episodes, *config.evaluate_at} if evaluations else set()
-    robots = make_robots(family, max(len(tasks), min(len(tasks) * evaluations, MOST_ROWS)), work.machine.threads)
-    with limit_robots(robots, work.folder / AUDIT_NAME, simulator=not isinstance(family, Hardware)) as robot:
+    rows = max(len(tasks), min(len(tasks) * evaluations, MOST_ROWS))
+    with open_robots(family, motion, rows, work) as robot:
         rng = np.random.default_rng(work.seed)
         agent = make_hosted(bundle, RandomNoise(rng), device=work.machine.device)
         adapter = Adapter(agent, robot, tasks, budget, episodes, rng, make_fork=bundle.make_agent)
@@ -209,7 +229,53 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
 
 
 @contextmanager
-def limit_robots(robots: RobotBatch, path: Path, *, simulator: bool) -> Iterator[SafetyLimits]:
+def open_robots(family: RobotFamily, motion: MotionConfig, rows: int, work: Work) -> Iterator[SafetyLimits]:
+    """Robots behind their safety limits, and behind a second process where a real one moves; closed at the end.
+
+    Raises:
+        ConfigError: See `MotionConfig.find_limits`; or a dry run's robot cannot be read.
+        RobotFault: The robot, the log or the second process cannot be reached.
+    """
+    limits, log = motion.find_limits(family), work.folder / AUDIT_NAME
+    if not isinstance(family, HardwareFamily):
+        robots = make_robots(family, rows, work.machine.threads)
+        with limit_robots(robots, log, simulator=not isinstance(family, Hardware), limits=limits) as robot:
+            yield robot
+        return
+    work.view.record("limits", {"limits": limits.to_json()}, limits.describe())
+    with ExitStack() as open_until_the_end:
+        made: list[DryRobot] = []
+        if motion.is_dry(family):
+            family = family.dry(made)
+        robots = make_robots(family, rows, work.machine.threads)
+        watchdog = None
+        if not made and family.stop is not None:
+            try:
+                watchdog = Watchdog(family.stop, family.watchdog_timeout, family.stop_arguments)
+            except BaseException:
+                robots.close()
+                raise
+            open_until_the_end.callback(watchdog.close)
+        limited = limit_robots(robots, log, simulator=False, limits=limits, watchdog=watchdog)
+        yield open_until_the_end.enter_context(limited)
+        for dry in made:
+            facts = dry.describe()
+            axes = "".join(
+                f"\n  {axis}: {ends['low']:.4g} .. {ends['high']:.4g}" for axis, ends in facts["axes"].items()
+            )
+            text = f"dry run: {facts['commands']} commands computed, none sent; pass --execute to move the robot{axes}"
+            work.view.record("dry_run", facts, text)
+
+
+@contextmanager
+def limit_robots(
+    robots: RobotBatch,
+    path: Path,
+    *,
+    simulator: bool,
+    limits: RobotLimits | None = None,
+    watchdog: Watchdog | None = None,
+) -> Iterator[SafetyLimits]:
     """Robots behind their safety limits, with the audit log at `path`; both are closed at the end.
 
     Args:
@@ -217,6 +283,8 @@ def limit_robots(robots: RobotBatch, path: Path, *, simulator: bool) -> Iterator
         path: The audit log.
         simulator: A stop that an earlier run of the stage has left does not hold: a simulator starts anew, and there is
             nothing to inspect. For a real robot a person ends it.
+        limits: None for those of the contract.
+        watchdog: Of a real robot.
 
     Raises:
         RobotFault: the log cannot be written.
@@ -226,7 +294,9 @@ def limit_robots(robots: RobotBatch, path: Path, *, simulator: bool) -> Iterator
     except BaseException:
         robots.close()
         raise
-    with closing(audit), closing(SafetyLimits(robots, audit)) as robot:
+    with closing(audit), closing(SafetyLimits(robots, audit, limits=limits, watchdog=watchdog)) as robot:
+        if limits is not None and not simulator:
+            audit.append("limits", limits=limits.to_json())
         yield robot
 
 

@@ -15,6 +15,7 @@ from ...strict_json import load_json, load_json_lines
 from ..cli_common import AboutRobot, Common, Options, Runner
 from ..robots import load_tasks
 from ..settings.adapt import AdaptStageConfig
+from ..settings.motion import MotionConfig
 
 AGAIN = "remove the folder and adapt again"
 
@@ -36,6 +37,7 @@ class Adapt(AboutRobot):
     """Seed of exploration, sampling and resets."""
     accept_robot_change: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Take the robot that --robot names although its code or settings are not those that the bundle was made for."""
+    motion: Annotated[MotionConfig, tyro.conf.arg(name="")] = field(default_factory=MotionConfig)
     adapt: Annotated[AdaptStageConfig, tyro.conf.arg(name="")] = field(default_factory=AdaptStageConfig)
     options: Common = field(default_factory=Options)
 
@@ -55,7 +57,7 @@ class Adapt(AboutRobot):
             tasks = find_test_tasks(bundle, robot.family, self.num_tasks)
         else:
             tasks = load_tasks(robot, self.tasks)
-        result = runner.run(make_adapt(self.bundle, tasks, robot, self.adapt, self.seed), self.out)
+        result = runner.run(make_adapt(self.bundle, tasks, robot, self.adapt, self.seed, self.motion), self.out)
         show_result(runner, result.folder, replay=result.status in ("skipped", "reused"))
 
 

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from supple.adapt.action_limits import ActionLimits
 from supple.adapt.audit import AuditLog
-from supple.adapt.safety import ActionLimits, SafetyLimits
+from supple.adapt.safety import SafetyLimits
 from supple.errors import RobotFault, SpecError
+from supple.robots.limits import RobotLimits
 from supple.robots.maze import MazeBatch
 from supple.robots.maze_layout import make_layout
 from supple.robots.robot import Bool, Float, RobotRow, Rows, Step, StepRows, Stops, TellsAge
@@ -175,11 +178,10 @@ def test_a_hundred_thousand_adversarial_commands(rated_spec: RobotSpec, log_path
 def test_limits_hold_for_any_numbers(requested: NDArray[np.float64], low: float, width: float, rate: float) -> None:
     spec = _spec_with(low, low + width, rate)
     limits = ActionLimits.of(spec)
-    last = spec.compute_resting(np.zeros((1, 1), np.float32))
+    history = limits.start(spec.compute_resting(np.zeros((1, 1), np.float32)))
     commands = []
     for row in requested:
-        last, _ = limits.apply(row[None], last)
-        commands.append((np.zeros(1, np.int64), last))
+        commands.append((np.zeros(1, np.int64), limits.apply(row[None], history)[0]))
     assert count_violations(spec, commands, 1) == 0
 
 
@@ -250,7 +252,7 @@ def test_a_faulty_first_observation_and_a_faulty_reward_stop(
 
 def test_an_old_observation_stops(fake: FakeBatch, log: AuditLog) -> None:
     age: Any = 0.0
-    safe = SafetyLimits(fake, log, observation_age=lambda: age, max_observation_age=0.05)
+    safe = SafetyLimits(fake, log, observation_age=lambda: age, max_observation_age=0.05, clock=count(1.0).__next__)
     codes = log.issue_codes(6)
     safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
     age = 0.05
@@ -349,7 +351,7 @@ def test_the_drives_are_cut_at_each_stop(fake: FakeBatch, log_path: Path) -> Non
 
 def test_limits_cannot_be_changed_by_a_policy(safe: SafetyLimits, fake: FakeBatch) -> None:
     limits = ActionLimits.of(fake.spec)
-    for array in (limits.low, limits.high, limits.max_change):
+    for array in (limits.low, limits.high, limits.change, limits.acceleration, limits.jerk):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1e9
         with pytest.raises(ValueError, match="cannot set WRITEABLE"):
@@ -553,14 +555,15 @@ class JointBatch(FakeBatch):
 
     def __init__(self, spec: RobotSpec, start: Sequence[float]) -> None:
         super().__init__(spec, len(start))
-        self.start = np.array(start, np.float32)
+        self.start, self.follows = np.array(start, np.float32), True
 
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
         return np.stack([np.zeros(len(rows), np.float32), self.start[rows]], axis=1)
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         self.commands.append((rows.copy(), action.copy()))
-        self.start[rows] = action[:, 0]
+        if self.follows:
+            self.start[rows] = action[:, 0]
         flags = np.zeros(len(rows), np.bool_)
         return StepRows(
             self.reset(rows, action, np.random.default_rng(0)), np.zeros(len(rows), np.float32), flags, flags
@@ -714,3 +717,99 @@ def test_the_maze_runs_the_same_behind_the_limits(log_path: Path) -> None:
         assert robot.rows == 4
         robot.close()
     np.testing.assert_array_equal(*runs)
+
+
+def make_arm(limits: dict[str, Any], log: AuditLog, **options: Any) -> tuple[JointBatch, SafetyLimits]:
+    """A joint at 1 rad behind these limits, as they stand in a file of the operator."""
+    robot = JointBatch(make_joint_spec(), (1.0,))
+    safe = SafetyLimits(robot, log, limits=RobotLimits.of(robot.spec).override_by(limits, "test"), **options)
+    safe.reset(ALL[:1], np.zeros((1, 1), np.float32), np.random.default_rng(0))
+    return robot, safe
+
+
+def move(safe: SafetyLimits, to: float) -> StepRows:
+    return safe.step(ALL[:1], np.array([[to]], np.float32))
+
+
+def test_a_robot_that_does_not_follow_stops(log: AuditLog) -> None:
+    robot, safe = make_arm({"action": {"target": {"tracking_error": 0.12}}}, log)
+    robot.follows = False
+    move(safe, 2.0)
+    move(safe, 2.0)  # .05 rad per step
+    with pytest.raises(RobotFault, match=r"expected 'q' of row 0 at most 0\.12 from its command, got a tracking err"):
+        move(safe, 2.0)
+    assert "look for what holds the robot" in str(safe.stop_reason)
+
+
+def test_a_place_out_of_its_box_or_half_space_stops(log: AuditLog, tmp_path: Path) -> None:
+    _, safe = make_arm({"observation": {"q": [0.0, 1.12]}}, log)
+    move(safe, 2.0)
+    move(safe, 2.0)
+    with pytest.raises(RobotFault, match=r"expected 'q' of row 0 within \[0, 1\.12\], got 1\.15; stopped: move the"):
+        move(safe, 2.0)
+    space = {"axes": ["q"], "normal": [-2.0], "offset": -2.15}
+    _, safe = make_arm({"half_space": [space]}, AuditLog(tmp_path / "other.jsonl"))
+    move(safe, 2.0)
+    with pytest.raises(RobotFault, match=r"row 0 where \(-2\.0,\) \. \('q',\) >= -2\.15, got -2\.2"):
+        move(safe, 2.0)
+
+
+def test_a_start_out_of_its_box_is_a_fault_of_the_reset(log: AuditLog) -> None:
+    with pytest.raises(RobotFault, match="within"):
+        make_arm({"observation": {"q": [0.0, 0.9]}}, log)
+    assert log.stop_reason is not None
+
+
+def test_too_many_clipped_commands_stop(log: AuditLog) -> None:
+    robot, safe = make_arm({"loop": {"clamped_steps": 2}}, log)
+    for to in (1.02, 9.0, 1.06, -9.0):
+        move(safe, to)
+    sent = len(robot.commands)
+    with pytest.raises(RobotFault, match="expected at most 2 clipped commands in an episode, got more in row 0"):
+        move(safe, 9.0)
+    assert len(robot.commands) == sent
+    assert robot.spec.action.names == ("target",)
+
+
+def test_a_late_command_is_not_followed_and_too_many_stop(log: AuditLog, log_path: Path) -> None:
+    now = [0.0]
+    _, safe = make_arm({"loop": {"late_after": 0.15, "late_steps": 2}}, log, clock=lambda: now[0])
+    places = []
+    for wait in (0.1, 0.1, 0.2, 0.3, 0.1, 0.2):
+        now[0] += wait
+        places.append(move(safe, 9.0).observation[0, 1])
+    np.testing.assert_allclose(places, [1.05, 1.1, 1.1, 1.1, 1.15, 1.15], atol=1e-6)
+    now[0] += 0.2
+    move(safe, 9.0)
+    now[0] += 0.2
+    with pytest.raises(
+        RobotFault, match=r"expected a command within 0\.15 s, got 3 late ones in a row, the last after 0"
+    ):
+        move(safe, 9.0)
+    assert records(log_path)[-1]["late"] == 5
+
+
+def test_a_clock_that_goes_backwards_stops(log: AuditLog) -> None:
+    now = [10.0]
+    _, safe = make_arm({"loop": {"late_after": 0.15}}, log, clock=lambda: now[0])
+    move(safe, 1.0)
+    now[0] = 9.99
+    with pytest.raises(RobotFault, match=r"expected a clock that goes on, got 9\.99 s after 10\.0 s"):
+        move(safe, 1.0)
+
+
+def test_an_observation_that_is_older_than_the_one_before_stops(log: AuditLog) -> None:
+    now, age = [10.0], [0.0]
+    _, safe = make_arm({}, log, clock=lambda: now[0], observation_age=lambda: age[0])
+    now[0], age[0] = 10.05, 0.05
+    move(safe, 1.0)  # the same measurement again is frozen, not out of order
+    now[0], age[0] = 10.06, 0.07
+    with pytest.raises(
+        RobotFault, match=r"in the order of their measurement, got one 0\.01 s older than the one before"
+    ):
+        move(safe, 1.0)
+
+
+def test_limits_of_another_robot_are_refused(fake: FakeBatch, log: AuditLog) -> None:
+    with pytest.raises(SpecError, match="safety limits: expected"):
+        SafetyLimits(fake, log, limits=RobotLimits.of(make_joint_spec()))

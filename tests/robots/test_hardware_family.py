@@ -73,10 +73,11 @@ def test_a_driver_that_does_not_tell_its_contract_is_let_go_of() -> None:
 def test_a_place_that_is_commanded_needs_a_rate_limit() -> None:
     axes = tuple(Axis(f"target{index}", "rad", -2.8, 2.8, commands=f"joint{index}") for index in (1, 2))
     contract = replace(ARM.contract, action=ArraySpec("action", axes))
-    with pytest.raises(ConfigError, match="expected a rate_limit of action axis 'target1', which commands 'joint1'"):
-        replace(ARM, contract=contract)
+    assert isinstance(ARM, HardwareFamily)
+    with pytest.raises(ConfigError, match="expected a limit of the velocity of action axis 'target1'"):
+        replace(ARM, contract=contract).limits().require_rates("lab")
     slow = ArraySpec("action", tuple(replace(axis, rate_limit=1.0) for axis in axes))
-    replace(ARM, contract=replace(contract, action=slow))
+    replace(ARM, contract=replace(contract, action=slow)).limits().require_rates("lab")
 
 
 def test_a_robot_of_another_contract_is_let_go_of() -> None:

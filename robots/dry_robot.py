@@ -1,0 +1,81 @@
+"""A real robot that is read and not commanded, for a dry run: everything is computed, nothing is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError
+from .cadence import Cadence
+from .robot import Bool, Float, Observes, Robot, Step, TellsAge
+from .spec import RobotSpec
+
+
+class DryRobot(TellsAge):
+    """The driver of a robot, of which only `read`, `compute_reward`, `observation_age` and `close` are called."""
+
+    def __init__(self, robot: Robot, cadence: Cadence | None = None) -> None:
+        """Wraps a connected robot.
+
+        Args:
+            robot: It is closed with this one.
+            cadence: Of the control loop; None for the control period of the robot, in real time.
+
+        Raises:
+            ConfigError: The robot cannot be read without a command.
+        """
+        if not isinstance(robot, Observes):
+            robot.close()
+            raise ConfigError(
+                f"dry run: expected a driver that can be read without a command, got {type(robot).__name__}; give it "
+                "the read of supple.robots.robot.Observes, or pass --execute"
+            )
+        self._robot, self._reader = robot, robot
+        self._spec = robot.spec
+        self._cadence = Cadence(self._spec.control_period) if cadence is None else cadence
+        self._goal = np.zeros((1, *self._spec.goal.shape), np.float32)
+        self._steps, self._commands = 0, 0
+        self._low = np.full(self._spec.action.shape, np.inf, np.float32)
+        self._high = -self._low
+
+    @property
+    def spec(self) -> RobotSpec:
+        """The contract."""
+        return self._spec
+
+    def reset(self, goal: Float, rng: np.random.Generator) -> Float:
+        """See `Robot.reset`; the robot stays where it is."""
+        self._goal = self._spec.goal.require_one(goal, "dry run reset")[None]
+        self._steps = 0
+        self._cadence.start()
+        return self._reader.read()
+
+    def step(self, action: Float) -> Step:
+        """See `Robot.step`; the command is noted, and the control period passes."""
+        command = self._spec.action.require_one(action, "dry run step")
+        self._low, self._high = np.minimum(self._low, command), np.maximum(self._high, command)
+        self._commands += 1
+        self._steps += 1
+        self._cadence.wait()
+        observation = self._reader.read()
+        reward, _ = self.compute_reward(observation, self._goal)
+        return Step(observation, float(reward.item()), False, self._steps >= self._spec.episode_steps)
+
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `Robot.compute_reward`."""
+        return self._robot.compute_reward(observation, goals)
+
+    def observation_age(self) -> float:
+        """See `TellsAge.observation_age`; 0 where the robot does not know."""
+        return self._robot.observation_age() if isinstance(self._robot, TellsAge) else 0.0
+
+    def close(self) -> None:
+        """See `Robot.close`."""
+        self._robot.close()
+
+    def describe(self) -> dict[str, Any]:
+        """What would have been sent: how many commands, and their extremes by axis."""
+        ends = zip(self._spec.action.names, self._low.tolist(), self._high.tolist(), strict=True)
+        axes = {name: {"low": low, "high": high} for name, low, high in ends} if self._commands else {}
+        return {"commands": self._commands, "sent": 0, "axes": axes}

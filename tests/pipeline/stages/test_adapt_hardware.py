@@ -1,0 +1,204 @@
+"""A real robot is read unless the operator says --execute, and is moved only with limits and with a way to stop it."""
+
+import json
+import os
+import runpy
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from supple.adapt.bundle import load_bundle
+from supple.adapt.bundle_folder import find_bundle
+from supple.errors import ConfigError, RobotFault
+from supple.pipeline.folder import AUDIT_NAME
+from supple.pipeline.progress import JsonProgress
+from supple.pipeline.robots import RobotChoice
+from supple.pipeline.settings.adapt import AdaptStageConfig
+from supple.pipeline.settings.motion import MotionConfig
+from supple.pipeline.stage import Machine, StageResult, run_stage
+from supple.pipeline.stages.adapt import find_robot_of, make_adapt
+from supple.robots.family import RobotFamily
+from supple.robots.hardware_family import HardwareFamily
+from supple.robots.robot import FirstRow, Float, Observes, Step, Stops
+from supple.robots.spec import ArraySpec
+
+STOP = """
+from pathlib import Path
+
+def stop(place, reason):
+    Path(place).write_text(reason)
+"""
+
+
+class Twin(FirstRow, Stops, Observes):
+    """The simulated robot as a driver of a real one, which counts what it is told."""
+
+    def __init__(self, family: RobotFamily) -> None:
+        super().__init__(family.make(1))
+        self.moved, self.starts, self.reads, self.stops = 0, 0, 0, list[str]()
+        self.fail_at = -1
+        self.seen = super().reset(np.array(family.tasks().train[0].goal, np.float32), np.random.default_rng(0))
+
+    def reset(self, goal: Float, rng: np.random.Generator) -> Float:
+        self.starts += 1
+        return super().reset(goal, rng)
+
+    def step(self, action: Float) -> Step:
+        self.moved += 1
+        if self.moved == self.fail_at:
+            raise OSError("no link")
+        return super().step(action)
+
+    def read(self) -> Float:
+        self.reads += 1
+        return self.seen
+
+    def stop(self, reason: str) -> None:
+        self.stops.append(reason)
+
+
+@dataclass
+class Cell:
+    """A robot cell: the bundle of a tiny run, a driver, and the family of both."""
+
+    bundle: Path
+    twin: Twin
+    family: HardwareFamily
+    folder: Path
+
+    def run(self, motion: MotionConfig, **changes: Any) -> tuple[StageResult, list[dict[str, Any]]]:
+        family = replace(self.family, **changes)
+        choice = RobotChoice("cell.py:ARM", family, Path(__file__))
+        config = AdaptStageConfig(episodes=2, evaluations=0, evaluate_at=())
+        stage = make_adapt(self.bundle, family.tasks().test[:1], choice, config, 0, motion)
+        with (self.folder / "records.jsonl").open("w") as stream:
+            result = run_stage(replace(stage, folder=self.folder / "out"), MACHINE, JsonProgress(stream))
+        records = [json.loads(line) for line in (self.folder / "records.jsonl").read_text().splitlines()]
+        return result, [record for record in records if record["event"] in ("limits", "dry_run")]
+
+
+MACHINE = Machine(tensorboard=False)
+
+
+@pytest.fixture
+def cell(tiny_run: Path, tmp_path: Path) -> Cell:
+    bundle = find_bundle(tiny_run)
+    simulated = find_robot_of(load_bundle(bundle), None).family
+    twin = Twin(simulated)
+    goals = [task.goal for task in simulated.tasks().test]
+    family = HardwareFamily(
+        name="cell",
+        connect=lambda: twin,
+        contract=simulated.spec(),
+        train_goals=(simulated.tasks().train[0].goal,),
+        test_goals=(goals[0],),
+    )
+    return Cell(bundle, twin, family, tmp_path)
+
+
+def test_a_real_robot_is_only_read_unless_it_is_told_to_execute(cell: Cell) -> None:
+    result, (limits, dry) = cell.run(MotionConfig())
+    twin = cell.twin
+    assert (twin.moved, twin.starts, twin.stops) == (0, 0, [])
+    assert twin.reads == dry["commands"] + 2
+    assert dry["sent"] == 0
+    assert dry["commands"] == 2 * cell.family.contract.episode_steps
+    for axis in dry["axes"].values():
+        assert -1.0 <= axis["low"] < axis["high"] <= 1.0
+    assert {row["source"] for row in limits["limits"]} == {"contract", "loop"}
+    events = [json.loads(line) for line in (result.folder / AUDIT_NAME).read_text().splitlines()]
+    assert events[1]["event"] == "limits"
+    assert events[1]["limits"] == limits["limits"]
+
+
+def test_a_driver_that_cannot_be_read_is_not_run_dry(cell: Cell) -> None:
+    class Blind(FirstRow):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    blind = Blind(cell.twin._batch)
+    with pytest.raises(ConfigError, match="dry run: expected a driver that can be read without a command, got Blind"):
+        cell.run(MotionConfig(), connect=lambda: blind)
+    assert blind.closed
+
+
+def test_to_execute_there_must_be_somebody_who_stops_the_robot(cell: Cell) -> None:
+    with pytest.raises(
+        ConfigError, match="--execute on 'cell': expected a way to stop the robot when this process dies"
+    ):
+        cell.run(MotionConfig(execute=True))
+    assert cell.twin.starts == 0
+    _, records = cell.run(MotionConfig(execute=True), stops_by_itself=True)
+    assert [record["event"] for record in records] == ["limits"]
+    assert cell.twin.moved > 0
+    assert cell.twin.starts == 2
+
+
+def test_a_dry_run_is_no_run_that_another_start_takes_for_done(cell: Cell) -> None:
+    cell.run(MotionConfig())
+    with pytest.raises(Exception, match="out"):
+        cell.run(MotionConfig(execute=True), stops_by_itself=True)
+    assert cell.twin.moved == 0
+
+
+def test_the_second_process_stops_the_robot_and_the_run_finds_out(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cell.folder / "stopper.py").write_text(STOP)
+    stop = runpy.run_path(str(cell.folder / "stopper.py"))["stop"]
+    place = cell.folder / "stopped"
+    begun: list[Any] = []
+    from supple.pipeline.stages import adapt
+
+    class Noted(adapt.Watchdog):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            begun.append(self)
+
+    monkeypatch.setattr(adapt, "Watchdog", Noted)
+    cell.run(MotionConfig(execute=True), stop=stop, stop_arguments=(str(place),))
+    assert len(begun) == 1
+    assert not place.exists()
+
+    class Killer(Twin):
+        def step(self, action: Float) -> Step:
+            os.kill(begun[-1].pid, signal.SIGKILL)
+            return super().step(action)
+
+    twin = Killer(find_robot_of(load_bundle(cell.bundle), None).family)
+    again = replace(cell, folder=cell.folder / "again")
+    again.folder.mkdir()
+    with pytest.raises(RobotFault, match="it has gone"):
+        again.run(
+            MotionConfig(execute=True), stop=stop, stop_arguments=(str(place),), connect=lambda: twin, name="other"
+        )
+    assert twin.stops
+
+
+def test_a_limit_that_is_missing_is_named_before_anything_is_connected(cell: Cell, tmp_path: Path) -> None:
+    axes = tuple(replace(axis, unit="m/s") for axis in cell.family.contract.action.axes)
+    spec = replace(cell.family.contract, action=ArraySpec("action", axes))
+    family = replace(cell.family, contract=spec, connect=lambda: pytest.fail("connected"))
+    with pytest.raises(ConfigError, match="expected a limit of the acceleration of action axis 'force_x'"):
+        MotionConfig().find_limits(family)
+    path = tmp_path / "limits.toml"
+    path.write_text("[action.force_x]\nacceleration = 2.0\nvelocity = 0.5\n[action.force_y]\nacceleration = 3.0\n")
+    limits = MotionConfig(limits=path, slow=0.5).find_limits(family)
+    assert limits.action[0]["velocity"].high == 0.25
+    assert limits.action[1]["acceleration"].high == 0.75
+
+
+def test_modes_that_exclude_each_other_are_refused(cell: Cell) -> None:
+    simulated = find_robot_of(load_bundle(cell.bundle), None).family
+    with pytest.raises(ConfigError, match="expected --dry-run or --execute, got both"):
+        MotionConfig(dry_run=True, execute=True).is_dry(cell.family)
+    with pytest.raises(ConfigError, match="--dry-run: expected a real robot, got the simulated"):
+        MotionConfig(dry_run=True).is_dry(simulated)
+    assert MotionConfig().is_dry(cell.family)
+    assert not MotionConfig().is_dry(simulated)
+    with pytest.raises(ConfigError, match="slow"):
+        MotionConfig(slow=0.0)
