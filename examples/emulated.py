@@ -19,10 +19,13 @@ from supple.robots.emulated_robot import EmulatedFamily, Emulation, emulate
 FOLDER = tempfile.gettempdir()
 MAZE = EmulatedFamily(family=PRESETS["demo"].robot, address=os.path.join(FOLDER, "supple-maze"))
 ARM = EmulatedFamily(family=SIMULATED_ARM, address=os.path.join(FOLDER, "supple-arm"))
-BEHAVIOUR = Emulation(noise=0.001, latency=0.002, jitter=0.002, loss=0.01)
+BEHAVIOUR = {
+    MAZE.name: Emulation(noise=0.001, latency=0.002, jitter=0.002, loss=0.01),
+    ARM.name: Emulation(noise=0.001, latency=0.002, jitter=0.002),  # after a lost state the next is 0.1 s old, a fault
+}
 
 if __name__ == "__main__":
     robot = {"maze": MAZE, "arm": ARM}[sys.argv[1]]
-    with emulate(robot.family, robot.address, BEHAVIOUR) as process:
+    with emulate(robot.family, robot.address, BEHAVIOUR[robot.name]) as process:
         print(f"{robot.name} listens at {robot.address}; Ctrl-C ends it", flush=True)
         process.join()
