@@ -96,10 +96,16 @@ class EmulatedRobot:
 
     def run(self) -> None:
         """Moves on, period after period, until the process ends."""
-        cadence = Cadence(self._spec.control_period)
+        cadence = Cadence(self._spec.control_period, sleep=self._rest)
         while True:
             self.step()
             cadence.wait()
+
+    def _rest(self, seconds: float) -> None:
+        """Sleeps at most so long, and sends the state whose latency is over first."""
+        first = min((at for at, _ in self._waiting), default=np.inf) - time.monotonic()
+        time.sleep(max(0.0, min(seconds, first)))
+        self._deliver()
 
     def step(self) -> None:
         """One control period: hears, moves, tells."""
@@ -165,6 +171,11 @@ class EmulatedRobot:
         packet = Packet(Kind.STATE, self._period, time.monotonic_ns(), values)
         if self._rng.random() >= emulation.loss:
             self._waiting.append((now + emulation.latency + emulation.jitter * self._rng.random(), packet))
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Sends the states whose latency is over."""
+        now = time.monotonic()
         due = [packet for at, packet in self._waiting if at <= now]
         self._waiting = deque((at, packet) for at, packet in self._waiting if at > now)
         for watcher in list(self._watchers):

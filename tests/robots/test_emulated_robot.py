@@ -220,3 +220,17 @@ def test_a_family_without_a_time_limit_of_its_own_is_refused(address: str) -> No
         ),
     ):
         raise AssertionError
+
+
+def test_a_state_arrives_when_its_latency_is_over_and_not_a_period_later(address: str) -> None:
+    slow = replace(TURN, control_period=0.4)
+    with emulate(slow, address, Emulation(latency=0.02)):
+        robot = LinkedRobot(slow, address)
+        robot.reset(GOAL, RNG)
+        ages = []
+        for _ in range(3):
+            robot._refresh()  # returns at the arrival of a new state
+            ages.append(robot.observation_age())
+        robot.close()
+    assert min(ages) < 0.2  # half a period; it was 0.4 s
+    assert min(ages) >= 0.02
