@@ -95,9 +95,9 @@ class EmulatedRobot:
         self._start(0)
 
     def run(self) -> None:
-        """Moves on, period after period, until the process ends."""
-        cadence = Cadence(self._spec.control_period, sleep=self._rest)
-        while True:
+        """Moves on, period after period, until the process that started it has gone."""
+        cadence, parent = Cadence(self._spec.control_period, sleep=self._rest), os.getppid()
+        while os.getppid() == parent:
             self.step()
             cadence.wait()
 
