@@ -30,10 +30,11 @@ import numpy as np
 from ..bounds import Count, NonNegative, Range, Seed, require_bounds
 from ..errors import ConfigError, RobotFault, SpecError
 from .cadence import Cadence
-from .family import RobotFamily
-from .robot import Bool, Float, Observes, Step, Stops, TellsAge
+from .family import Hardware, RobotFamily
+from .robot import Bool, Float, Observes, RobotRow, Step, Stops, TellsAge
 from .robot_link import Kind, Link, Packet
 from .spec import RobotSpec
+from .task import TaskSet
 
 ROW = np.zeros(1, np.int64)
 _NUMBERS = count()
@@ -94,11 +95,17 @@ class EmulatedRobot:
         self._start(0)
 
     def run(self) -> None:
-        """Moves on, period after period, until the process ends."""
-        cadence = Cadence(self._spec.control_period)
-        while True:
+        """Moves on, period after period, until the process that started it has gone."""
+        cadence, parent = Cadence(self._spec.control_period, sleep=self._rest), os.getppid()
+        while os.getppid() == parent:
             self.step()
             cadence.wait()
+
+    def _rest(self, seconds: float) -> None:
+        """Sleeps at most so long, and sends the state whose latency is over first."""
+        first = min((at for at, _ in self._waiting), default=np.inf) - time.monotonic()
+        time.sleep(max(0.0, min(seconds, first)))
+        self._deliver()
 
     def step(self) -> None:
         """One control period: hears, moves, tells."""
@@ -164,6 +171,11 @@ class EmulatedRobot:
         packet = Packet(Kind.STATE, self._period, time.monotonic_ns(), values)
         if self._rng.random() >= emulation.loss:
             self._waiting.append((now + emulation.latency + emulation.jitter * self._rng.random(), packet))
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Sends the states whose latency is over."""
+        now = time.monotonic()
         due = [packet for at, packet in self._waiting if at <= now]
         self._waiting = deque((at, packet) for at, packet in self._waiting if at > now)
         for watcher in list(self._watchers):
@@ -349,6 +361,43 @@ class LinkedRobot(Stops, TellsAge, Observes):
                 self._newest, self._stamp_ns = packet.sequence, packet.stamp_ns
                 self._mode, self._episode = Mode(int(packet.values[0])), int(packet.values[1])
                 self._observation = packet.values[2:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmulatedFamily(Hardware):
+    """An emulated robot as a family of one: `supple adapt` treats it like a real robot, in real time.
+
+    Its contract and its tasks are those of the simulated family, so that bundles of that family run on it.
+    """
+
+    family: RobotFamily
+    """What is emulated."""
+    address: str
+    """Path of the robot's socket; see `emulate`."""
+
+    @property
+    def name(self) -> str:
+        """See `RobotFamily.name`."""
+        return f"emulated-{self.family.name}"
+
+    def spec(self) -> RobotSpec:
+        """See `RobotFamily.spec`; nothing is connected for it."""
+        return self.family.spec()
+
+    def make(self, rows: int, threads: int = 1) -> RobotRow:
+        """Connects the robot; see `RobotFamily.make`.
+
+        Raises:
+            ConfigError: More or less than one row is asked for.
+            RobotFault: The link cannot be made.
+        """
+        if rows != 1:
+            raise ConfigError(f"{self.name} rows: expected 1, got {rows}; there is one emulated robot")
+        return RobotRow(LinkedRobot(self.family, self.address))
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`."""
+        return self.family.tasks()
 
 
 def stop_robot(address: str, reason: str) -> None:

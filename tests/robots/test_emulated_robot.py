@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,6 +33,14 @@ TURN = MjcfFamily(
     control_period=0.02,
     success_radius=0.02,
 )
+STARTER = """
+import sys, time
+from supple.robots.emulated_robot import emulate
+from supple.robots.maze_family import Maze
+with emulate(Maze(layout_size=8, num_train_tasks=4, num_test_tasks=2), sys.argv[1]) as robot:
+    print(robot.pid, flush=True)
+    time.sleep(60)
+"""
 RNG = np.random.default_rng(0)
 GOAL = np.array([1.5], np.float32)
 
@@ -220,3 +230,38 @@ def test_a_family_without_a_time_limit_of_its_own_is_refused(address: str) -> No
         ),
     ):
         raise AssertionError
+
+
+def test_a_state_arrives_when_its_latency_is_over_and_not_a_period_later(address: str) -> None:
+    slow = replace(TURN, control_period=0.4)
+    with emulate(slow, address, Emulation(latency=0.02)):
+        robot = LinkedRobot(slow, address)
+        robot.reset(GOAL, RNG)
+        ages = []
+        for _ in range(3):
+            robot._refresh()  # returns at the arrival of a new state
+            ages.append(robot.observation_age())
+        robot.close()
+    assert min(ages) < 0.2  # half a period; it was 0.4 s
+    assert min(ages) >= 0.02
+
+
+def test_the_robot_ends_when_what_started_it_is_killed(address: str) -> None:
+    """Without this it would move on for ever, at a path that the next robot takes."""
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, address], stdout=subprocess.PIPE, text=True)
+    with starter:
+        assert starter.stdout is not None
+        robot = int(starter.stdout.readline())
+        starter.kill()
+    deadline = time.monotonic() + 20.0
+    while runs(robot) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not runs(robot)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

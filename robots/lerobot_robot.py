@@ -1,0 +1,200 @@
+"""Any LeRobot `Robot` as a robot, by duck typing: dictionaries of floats by joint name, in and out.
+
+LeRobot (Cadene et al., LeRobot: State-of-the-art Machine Learning for Real-World Robotics in PyTorch, 2024) has drivers
+of many arms with `connect`, `get_observation`, `send_action` and `disconnect`. None of it is imported here. LeRobot
+does not tell units: many of its arms speak degrees, or shares of a joint's range. So each axis names its key and the
+factor from LeRobot's number to the unit of the contract.
+
+    LeRobotDriver(robot, SPEC, observation={"joint1": Key("shoulder.pos", RADIANS)}, action={...}, reward=reach)
+
+Axes: O observation, A action, N goals, G goal.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import ConfigError, RobotFault
+from .cadence import Cadence
+from .robot import Bool, Float, Step, Stops, TellsAge
+from .spec import ArraySpec, RobotSpec
+
+RADIANS = math.pi / 180.0
+"""Factor of a number in degrees."""
+Reward = Callable[[Float, Float], tuple[Float, Bool]]
+"""As `Robot.compute_reward`."""
+
+
+class LeRobotLike(Protocol):
+    """The part of a LeRobot `Robot` that is used."""
+
+    def connect(self) -> None:
+        """Connects."""
+
+    def get_observation(self) -> Mapping[str, Any]:
+        """Numbers by key, such as `shoulder.pos`; pictures are passed over."""
+
+    def send_action(self, action: dict[str, Any]) -> Mapping[str, Any]:
+        """Sends numbers by key; returns those that were really sent."""
+
+    def disconnect(self) -> None:
+        """Disconnects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Where a number stands in LeRobot's dictionaries."""
+
+    name: str
+    """Of the key, such as `shoulder.pos`."""
+    factor: float
+    """Unit of the axis per LeRobot's unit; `RADIANS` for degrees, 1 for the same unit."""
+
+
+class LeRobotDriver(Stops, TellsAge):
+    """A LeRobot robot as a `robot.Robot`, in real time; it holds by commanding the measured place."""
+
+    def __init__(
+        self,
+        robot: LeRobotLike,
+        spec: RobotSpec,
+        *,
+        observation: Mapping[str, Key],
+        action: Mapping[str, Key],
+        reward: Reward,
+        home: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Connects the robot.
+
+        Args:
+            robot: Of LeRobot, or with the same calls.
+            spec: The contract; each action axis commands an observation axis.
+            observation: The key of each observation axis, by the axis' name.
+            action: The key of each action axis, by the axis' name.
+            reward: What a task pays, see `Robot.compute_reward`.
+            home: Brings the robot to a start; without it, a person does so before each episode.
+
+        Raises:
+            ConfigError: An axis has no key, a key no axis, a factor is not finite or 0, or an action axis commands no
+                observation axis, so that it cannot hold.
+            RobotFault: The robot does not connect.
+        """
+        self._spec, self._robot, self._reward, self._home = spec, robot, reward, home
+        self._observed = _order(spec.observation, observation)
+        self._commanded = _order(spec.action, action)
+        for axis, name in zip(spec.action.names, spec.find_commanded(), strict=True):
+            if name is None:
+                raise ConfigError(
+                    f"{spec.name} action axis '{axis}': expected one that commands an observation axis, got none; name "
+                    "it with Axis(commands=...)"
+                )
+        self._goal = np.zeros((1, *spec.goal.shape), np.float32)
+        self._steps, self._stamp = 0, time.monotonic()
+        self.sent: Mapping[str, Any] = {}
+        """What the robot says that it was really sent last, in LeRobot's units."""
+        self.cadence = Cadence(spec.control_period)
+        """Of the control loop; its `report` says how it kept up."""
+        try:
+            robot.connect()
+        except Exception as error:
+            raise _fault(spec, "connect", error) from error
+
+    @property
+    def spec(self) -> RobotSpec:
+        """The contract."""
+        return self._spec
+
+    def reset(self, goal: Float, rng: np.random.Generator) -> Float:
+        """See `Robot.reset`: the robot is brought home.
+
+        Raises:
+            RobotFault: It does not read.
+        """
+        self._goal = self._spec.goal.require_one(goal, f"{self._spec.name} reset")[None]
+        self._home()
+        self._steps = 0
+        observation = self._read()
+        self.cadence.start()
+        return observation
+
+    def step(self, action: Float) -> Step:
+        """See `Robot.step`: sends the command, waits for the end of the control period, and reads.
+
+        Raises:
+            RobotFault: The robot does not take the command, or does not read.
+        """
+        self._send(self._spec.action.require_rows(np.asarray(action)[None], 1, f"{self._spec.name} step")[0])
+        self.cadence.wait()
+        observation = self._read()
+        self._steps += 1
+        rewards, reached = self.compute_reward(observation, self._goal)
+        terminated = bool(reached.item())
+        truncated = self._steps >= self._spec.episode_steps and not terminated
+        return Step(observation, float(rewards.item()), terminated, truncated, success=terminated)
+
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `Robot.compute_reward`."""
+        return self._reward(observation, goals)
+
+    def observation_age(self) -> float:
+        """See `TellsAge.observation_age`; since it was asked for, for LeRobot gives no stamps."""
+        return time.monotonic() - self._stamp
+
+    def stop(self, reason: str) -> None:
+        """See `Stops.stop`: the measured place is commanded, so that the robot holds.
+
+        Raises:
+            RobotFault: The robot does not take it; cut its power.
+        """
+        self._send(self._spec.compute_resting(self._read()))
+
+    def close(self) -> None:
+        """Disconnects."""
+        self._robot.disconnect()
+
+    def _read(self) -> Float:
+        asked = time.monotonic()
+        try:
+            told = self._robot.get_observation()
+            values = np.array([float(told[key.name]) * key.factor for key in self._observed], np.float32)
+        except Exception as error:
+            raise _fault(self._spec, "get_observation", error) from error
+        self._stamp = asked
+        return values
+
+    def _send(self, command: Float) -> None:
+        allowed = np.minimum(np.maximum(command, self._spec.action.inner_low), self._spec.action.inner_high)
+        pairs = zip(self._commanded, allowed.tolist(), strict=True)
+        try:
+            self.sent = self._robot.send_action({key.name: value / key.factor for key, value in pairs})
+        except Exception as error:
+            raise _fault(self._spec, "send_action", error) from error
+
+
+def _order(array: ArraySpec, keys: Mapping[str, Key]) -> tuple[Key, ...]:
+    """The keys in the order of the axes."""
+    if set(keys) != set(array.names):
+        raise ConfigError(
+            f"{array.name} keys: expected one for each of {', '.join(array.names)}, got {', '.join(keys) or 'none'}; "
+            "name the key and the unit of each axis"
+        )
+    for name, key in keys.items():
+        if not math.isfinite(key.factor) or key.factor == 0.0:
+            raise ConfigError(
+                f"{array.name} key '{key.name}' of axis '{name}': expected a finite factor other than 0, got "
+                f"{key.factor}; 1 keeps the unit"
+            )
+    return tuple(keys[name] for name in array.names)
+
+
+def _fault(spec: RobotSpec, call: str, error: Exception) -> RobotFault:
+    return RobotFault(
+        f"{spec.name} {call}: expected an answer of the robot, got {type(error).__name__} {error}; check its power, "
+        "its link and the names of its keys"
+    )

@@ -1,0 +1,46 @@
+"""The emulated robot as a family: one real-time row, which `supple adapt` treats like hardware."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from supple.errors import ConfigError, RobotFault
+from supple.pipeline.robots import find_robot
+from supple.robots.emulated_robot import EmulatedFamily, Emulation, emulate
+from supple.robots.family import Hardware, Plays
+from supple.robots.maze_family import Maze
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "emulated.py"
+MAZE = Maze(layout_size=8, num_train_tasks=4, num_test_tasks=2)
+
+
+@pytest.mark.parametrize("name", ["MAZE", "ARM"])
+def test_the_example_has_the_contract_and_the_tasks_of_what_it_emulates(name: str) -> None:
+    choice = find_robot(f"{EXAMPLE}:{name}")
+    family = choice.family
+    assert isinstance(family, EmulatedFamily)
+    assert isinstance(family, Hardware)
+    assert not isinstance(family, Plays)
+    assert family.spec() == family.family.spec()
+    assert family.tasks() == family.family.tasks()
+    assert choice.record["family"] == f"emulated.py:{name}"
+
+
+def test_one_row_moves_in_real_time_and_who_is_not_there_is_named(tmp_path: Path) -> None:
+    family = EmulatedFamily(family=MAZE, address=str(tmp_path / "robot"))
+    assert family.name == f"emulated-{MAZE.name}"
+    with pytest.raises(ConfigError, match=f"{family.name} rows: expected 1, got 2; there is one emulated robot"):
+        family.make(2)
+    row, rows = family.make(1), np.arange(1)
+    goals = np.array([MAZE.tasks().train[0].goal], np.float32)
+    with emulate(family.family, family.address, Emulation(stop_periods=1000)):
+        first = row.reset(rows, goals, np.random.default_rng(0))
+        for _ in range(20):
+            step = row.step(rows, np.ones((1, 2), np.float32))
+        assert step.success is not None
+        assert np.linalg.norm(step.observation[0, :2] - first[0, :2]) > 0.01
+        row.stop("enough")
+        with pytest.raises(RobotFault, match="stopped"):
+            row.reset(rows, goals, np.random.default_rng(0))
+    row.close()

@@ -1,0 +1,130 @@
+"""A LeRobot robot by duck typing, against a fake of its calls."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from supple.errors import ConfigError, RobotFault
+from supple.robots.lerobot_robot import RADIANS, Key, LeRobotDriver
+from supple.robots.robot import Bool, Float, RobotRow
+from supple.robots.spec import ArraySpec, Axis, RobotSpec
+from supple.robots.testing import RobotContract
+
+JOINTS = tuple(Axis(f"joint{index}", "rad", -math.pi, math.pi) for index in (1, 2))
+SPEC = RobotSpec(
+    name="so-arm",
+    observation=ArraySpec("observation", JOINTS),
+    action=ArraySpec(
+        "action",
+        tuple(Axis(f"target{i}", "rad", -3.0, 3.0, rate_limit=2.0, commands=f"joint{i}") for i in (1, 2)),
+    ),
+    goal=ArraySpec("goal", tuple(Axis(f"goal{index}", "rad", -3.0, 3.0) for index in (1, 2))),
+    control_period=0.001,
+    episode_steps=25,
+)
+KEYS = {"joint1": Key("shoulder.pos", RADIANS), "joint2": Key("elbow.pos", RADIANS)}
+TARGETS = {"target2": Key("elbow.pos", RADIANS), "target1": Key("shoulder.pos", RADIANS)}
+
+
+class FakeArm:
+    """Speaks degrees, and moves a share of the way at each command."""
+
+    def __init__(self, share: float = 0.5) -> None:
+        self.share = share
+        self.degrees = {"shoulder.pos": 0.0, "elbow.pos": 0.0}
+        self.connected, self.broken, self.sent = False, "", list[dict[str, Any]]()
+
+    def connect(self) -> None:
+        self._fail("connect")
+        self.connected = True
+
+    def get_observation(self) -> dict[str, Any]:
+        self._fail("get_observation")
+        return {**self.degrees, "camera": np.zeros((2, 2, 3), np.uint8)}
+
+    def send_action(self, action: dict[str, Any]) -> dict[str, Any]:
+        self._fail("send_action")
+        self.sent.append(action)
+        for name, value in action.items():
+            self.degrees[name] += self.share * (value - self.degrees[name])
+        return action
+
+    def disconnect(self) -> None:
+        self.connected = False
+
+    def home(self) -> None:
+        self.degrees = dict.fromkeys(self.degrees, 0.0)
+
+    def _fail(self, call: str) -> None:
+        if self.broken == call:
+            raise ConnectionError("cable")
+
+
+def reach(observation: Float, goals: Float) -> tuple[Float, Bool]:
+    near = np.linalg.norm(observation[..., None, :] - goals, axis=-1) <= 0.05
+    return near.astype(np.float32), near
+
+
+def make(arm: FakeArm, **changes: Any) -> LeRobotDriver:
+    given: dict[str, Any] = {"observation": KEYS, "action": TARGETS, "reward": reach, "home": arm.home}
+    spec = changes.pop("spec", SPEC)
+    return LeRobotDriver(arm, spec, **given | changes)
+
+
+class TestLeRobotContract(RobotContract):
+    near_goal = (0.0, 0.0)
+    far_goal = (2.9, -2.9)
+    max_rows = 1
+
+    def make_batch(self, rows: int, episode_steps: int) -> RobotRow:
+        return RobotRow(make(FakeArm(0.01), spec=replace(SPEC, episode_steps=episode_steps)))
+
+
+def test_units_and_order_are_those_of_the_robot() -> None:
+    arm = FakeArm()
+    driver = make(arm)
+    assert arm.connected
+    driver.reset(np.array([2.0, 2.0], np.float32), np.random.default_rng(0))
+    step = driver.step(np.array([math.pi / 2, -math.pi / 4], np.float32))
+    assert arm.sent[-1] == pytest.approx({"shoulder.pos": 90.0, "elbow.pos": -45.0}, abs=1e-4)
+    assert step.observation == pytest.approx([math.pi / 4, -math.pi / 8], abs=1e-5)
+    assert driver.sent is arm.sent[-1]
+    driver.stop("enough")  # the measured place, degrees
+    assert arm.sent[-1] == pytest.approx({"shoulder.pos": 45.0, "elbow.pos": -22.5}, abs=1e-4)
+    assert 0.0 <= driver.observation_age() < 1.0
+    driver.close()
+    assert not arm.connected
+
+
+@pytest.mark.parametrize("call", ["connect", "get_observation", "send_action"])
+def test_what_the_robot_raises_is_a_fault_that_names_the_call(call: str) -> None:
+    arm = FakeArm()
+    if call == "connect":
+        arm.broken = call
+        with pytest.raises(RobotFault, match=r"so-arm connect: .* got ConnectionError cable"):
+            make(arm)
+        return
+    driver = make(arm)
+    driver.reset(np.zeros(2, np.float32), np.random.default_rng(0))
+    arm.broken = call
+    with pytest.raises(RobotFault, match=f"so-arm {call}: .* got ConnectionError cable"):
+        driver.step(np.zeros(2, np.float32))
+
+
+def test_a_key_that_the_robot_does_not_have_is_a_fault() -> None:
+    driver = make(FakeArm(), observation=KEYS | {"joint2": Key("wrist.pos", 1.0)})
+    with pytest.raises(RobotFault, match=r"get_observation: .* KeyError 'wrist\.pos'"):
+        driver.reset(np.zeros(2, np.float32), np.random.default_rng(0))
+
+
+def test_axes_without_keys_or_units_are_refused() -> None:
+    with pytest.raises(ConfigError, match="observation keys: expected one for each of joint1, joint2, got joint1"):
+        make(FakeArm(), observation={"joint1": KEYS["joint1"]})
+    with pytest.raises(ConfigError, match=r"key 'elbow\.pos' of axis 'target2': expected a finite factor .* got 0"):
+        make(FakeArm(), action=TARGETS | {"target2": Key("elbow.pos", 0.0)})
+    speeds = ArraySpec("action", tuple(Axis(f"target{index}", "rad/s", -1.0, 1.0) for index in (1, 2)))
+    with pytest.raises(ConfigError, match="action axis 'target1': expected one that commands an observation axis"):
+        make(FakeArm(), spec=replace(SPEC, action=speeds))
