@@ -24,8 +24,8 @@ from .contract import Budget
 from .runtime_agent import Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows, repeat_rows
 
 Record = dict[str, Any]
-AGENT = "agent."
-"""What begins so in a state belongs to the agent."""
+AGENT, PLAYED = "agent.", "played."
+"""What begins so in a state belongs to the agent, or to an episode that was played and not learned from yet."""
 
 
 def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.random.Generator) -> RowEpisodes:
@@ -144,6 +144,7 @@ class Adapter:
         self.tasks, self.goals = tuple(tasks), goals_of(tasks)
         self.rng = rng
         self.episode = 0
+        self._played: RowEpisodes | None = None
         self.agent.begin_task(len(self.tasks))
 
     def run(self) -> Iterator[list[Record]]:
@@ -153,12 +154,39 @@ class Adapter:
 
     def round(self) -> list[Record]:
         """One episode per task, after a step of adaptation where one is due."""
-        place, step = self.episode % self.budget.episodes, self.episode // self.budget.episodes
-        if self.budget.adapt_steps and place == 0 and step > 0:
-            self.agent.adapt()
-        self.agent.begin_episode()
-        played = run_episode(self.robot, self.agent, self.goals, self.rng)
+        self.play()
+        return self.learn()
+
+    def play(self) -> None:
+        """The first half of a round: a step of adaptation where one is due, and the episode; nothing if that is done.
+
+        A state that is taken now holds the episode, so that a kill while the agent learns from it does not lose it.
+        """
+        if self._played is None:
+            if self.budget.adapt_steps and self._place == 0 and self._step > 0:
+                self.agent.adapt()
+            self.agent.begin_episode()
+            self._played = run_episode(self.robot, self.agent, self.goals, self.rng)
+
+    @property
+    def _place(self) -> int:
+        return self.episode % self.budget.episodes
+
+    @property
+    def _step(self) -> int:
+        return self.episode // self.budget.episodes
+
+    def learn(self) -> list[Record]:
+        """The second half of a round: the agent takes in the episode.
+
+        Raises:
+            RunError: No episode was played.
+        """
+        if self._played is None:
+            raise RunError("adaptation: expected an episode to learn from, got none; call play first")
+        place, step, played = self._place, self._step, self._played
         self.agent.observe(played)
+        self._played = None
         self.episode += 1
         # without steps of adaptation there is one round, however long
         explores = (place if self.budget.adapt_steps else self.episode - 1) < self.budget.exploration_episodes
@@ -225,6 +253,9 @@ class Adapter:
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Everything that the next episode depends on: arrays by name, and JSON facts."""
         arrays = {f"{AGENT}{name}": value for name, value in self.agent.state().items()}
+        if self._played is not None:
+            found = self._played._asdict().items()
+            arrays |= {f"{PLAYED}{name}": value for name, value in found if value is not None}
         goals = [list(task.goal) for task in self.tasks]
         return arrays, {"episode": self.episode, "rng": self.rng.bit_generator.state, "tasks": goals}
 
@@ -241,4 +272,6 @@ class Adapter:
             self.episode = int(facts["episode"])
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"adaptation checkpoint: expected a whole state, got {error}; start again") from error
+        played = {n.removeprefix(PLAYED): v for n, v in arrays.items() if n.startswith(PLAYED)}
+        self._played = RowEpisodes(**played) if played else None
         self.agent.load_state({n.removeprefix(AGENT): v for n, v in arrays.items() if n.startswith(AGENT)})

@@ -186,12 +186,17 @@ class Work:
             self.view.update(step, compute_means(records))
             due = monotonic() - saved >= self.machine.checkpoint_period
             if state is not None and (due or self._stop):
-                self._save(state)
+                self.save(state)
                 saved = monotonic()
             if self._stop:
                 raise Interrupted(self.stage.name, step, self._stop.signal or 2)
 
-    def _save(self, state: Callable[[], tuple[Any, Mapping[str, Any]]]) -> None:
+    def save(self, state: Callable[[], tuple[Any, Mapping[str, Any]]]) -> None:
+        """Writes a checkpoint now; see `consume` for those that time decides.
+
+        Raises:
+            RunError: `restore` was not called.
+        """
         if self._checkpoints is None:
             raise RunError(f"{self.stage.name}: expected restore() before a checkpoint, got none; call it in the body")
         tensors, facts = state()

@@ -1,7 +1,9 @@
 """Settings of the stage `adapt`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
+from ...adapt.guard_config import GuardConfig
 from ...bounds import Bounded, Count, CountFromZero
 from ...robots.family import Hardware, RobotFamily
 
@@ -24,6 +26,14 @@ class AdaptStageConfig(Bounded):
     settings: tuple[str, ...] = ()
     """Settings of the learner in place of the bundle's, as name=value with a JSON value, e.g. search="blind" or
     finetune.batch=128; `supple info BUNDLE` lists them."""
+    guard: Literal["auto", "on", "off"] = "auto"
+    """Guard every update of the policy; auto guards a real robot, and no simulated one."""
+    guards: GuardConfig = field(default_factory=GuardConfig)
+    """Their limits."""
+
+    def is_guarded(self, family: RobotFamily) -> bool:
+        """Whether updates on these robots are guarded."""
+        return isinstance(family, Hardware) if self.guard == "auto" else self.guard == "on"
 
     def count_evaluations(self, family: RobotFamily) -> int:
         """Extra episodes per task for each evaluation on these robots."""

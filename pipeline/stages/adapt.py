@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +23,16 @@ from numpy.typing import NDArray
 from ...adapt.audit import AuditLog
 from ...adapt.bundle import Bundle, load_bundle, require_robot
 from ...adapt.bundle_folder import find_bundle
-from ...adapt.loop import Adapter
-from ...adapt.runtime_agent import HOST, RandomNoise
+from ...adapt.guards import GuardedAgent, Play
+from ...adapt.loop import Adapter, run_episode
+from ...adapt.runtime_agent import HOST, RandomNoise, RuntimeAgent
 from ...adapt.safety import SafetyLimits
+from ...adapt.watch import Watch, tap
 from ...errors import BundleError, ConfigError
 from ...robots.family import Hardware, RobotFamily, make_robots
 from ...robots.maze_family import Maze
 from ...robots.robot import RobotBatch
-from ...robots.task import Task
+from ...robots.task import Task, goals_of
 from ...strict_json import parse_json
 from ..folder import AUDIT_NAME, write_record
 from ..intervals import compute_interval
@@ -178,15 +180,21 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
     evaluations = config.count_evaluations(family)
     due = {0, episodes, budget.exploration_episodes, *config.evaluate_at} if evaluations else set()
     robots = make_robots(family, max(len(tasks), min(len(tasks) * evaluations, MOST_ROWS)), work.machine.threads)
-    with limit_robots(robots, work.folder / AUDIT_NAME, simulator=not isinstance(family, Hardware)) as robot:
+    guarded = config.is_guarded(family)
+    if guarded:
+        work.machine = replace(work.machine, checkpoint_period=0.0)  # a snapshot of each episode
+    with watch_robots(robots, work.folder, family, watched=guarded) as (robot, watch):
         rng = np.random.default_rng(work.seed)
         agent = make_hosted(bundle, RandomNoise(rng), device=work.machine.device)
+        guards = None
+        if watch is not None and guarded:
+            agent = guards = guard_agent(agent, bundle, watch, tasks, config, work.seed)
         adapter = Adapter(agent, robot, tasks, budget, episodes, rng, make_fork=bundle.make_agent)
         if checkpoint is not None:
             adapter.load_state({k: v.numpy() for k, v in checkpoint.tensors.items()}, dict(checkpoint.facts))
             announce(work.view, load_metrics(work.metrics.path))
         work.consume(
-            run_rounds(adapter, due, evaluations, work, evaluate_first=checkpoint is None),
+            run_rounds(adapter, due, evaluations, work, guards, watch, evaluate_first=checkpoint is None),
             total=episodes,
             unit="episode",
             start=adapter.episode,
@@ -206,6 +214,45 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
     for index, task in enumerate(tasks):
         source = {"adapted_from": bundle.digest, "task": task.name, "goal": list(task.goal)}
         write_task_policy(work.folder / POLICIES / str(index), bundle, final, index, source)
+
+
+@contextmanager
+def watch_robots(
+    robots: RobotBatch, folder: Path, family: RobotFamily, *, watched: bool
+) -> Iterator[tuple[RobotBatch, Watch | None]]:
+    """Robots behind their safety limits, and what watches them where something has to."""
+    simulator, taps = not isinstance(family, Hardware), tap(robots)
+    with limit_robots(taps if watched else robots, folder / AUDIT_NAME, simulator=simulator) as limits:
+        watch = Watch(limits, taps) if watched else None
+        yield watch or limits, watch
+
+
+def guard_agent(
+    agent: RuntimeAgent, bundle: Bundle, watch: Watch, tasks: Sequence[Task], config: AdaptStageConfig, seed: int
+) -> GuardedAgent:
+    """The agent, with its updates guarded on these robots."""
+    goals, budget = goals_of(tasks), bundle.contract.budget
+
+    def play(copy: RuntimeAgent, speed: float, rng: np.random.Generator) -> Play:
+        watch.speed = speed
+        try:
+            return Play(run_episode(watch, copy, goals, rng), watch.take_signals())
+        finally:
+            watch.speed = 1.0
+
+    return GuardedAgent(
+        agent,
+        bundle.make_agent,
+        bundle.weights,
+        config.guards,
+        moves=bundle.kind.hosted or bundle.kind.policy is not None,
+        exploring=0 if budget.adapt_steps else budget.exploration_episodes,
+        play=play,
+        read_signals=watch.take_signals,
+        hold=watch.stop,
+        control_period=bundle.contract.robot.control_period,
+        seed=seed,
+    )
 
 
 @contextmanager
@@ -243,19 +290,49 @@ def announce(view: ProgressView, records: Sequence[dict[str, Any]]) -> None:
 
 
 def run_rounds(
-    adapter: Adapter, due: set[int], evaluations: int, work: Work, *, evaluate_first: bool
+    adapter: Adapter,
+    due: set[int],
+    evaluations: int,
+    work: Work,
+    guards: GuardedAgent | None = None,
+    watch: Watch | None = None,
+    *,
+    evaluate_first: bool,
 ) -> Iterator[list[dict[str, Any]]]:
     """The loop's records, each round followed by its evaluation where one is due."""
+
+    def evaluate_here() -> list[dict[str, Any]]:
+        found = evaluate(adapter, evaluations, work.seed)
+        if watch is not None:
+            watch.take_signals()  # they are none of the adaptation
+        return found
+
     if evaluate_first and 0 in due:
-        first = evaluate(adapter, evaluations, work.seed)
+        first = evaluate_here()
         announce(work.view, first)
         yield first
-    for records in adapter.run():
-        done = [{"kind": "episode", **record, "step": adapter.episode} for record in records]
+    while adapter.episode < adapter.episodes and not (guards is not None and guards.exhausted):
+        if guards is not None:
+            adapter.play()
+            guards.keep_signals()
+            work.save(lambda: to_checkpoint(adapter))  # else a kill while it learns costs an episode of a real robot
+        done = [{"kind": "episode", **record, "step": adapter.episode} for record in adapter.round()]
+        if guards is not None:
+            if adapter.episode == adapter.episodes or guards.exhausted:
+                guards.finish()
+            done += take_guard_records(guards, adapter.episode)
         if adapter.episode in due:
-            done += evaluate(adapter, evaluations, work.seed)
+            done += evaluate_here()
         announce(work.view, done)
         yield done
+
+
+def take_guard_records(guards: GuardedAgent, episode: int) -> list[dict[str, Any]]:
+    """How the last episode and update were, and what the guards did since the last call."""
+    at = {"episode": episode, "step": episode}
+    events = [{"kind": "guard", **event, **at} for event in guards.events]
+    guards.events.clear()
+    return [{"kind": "guarded", **guards.describe(), **at}, *events]
 
 
 def name_stage(adapter: Adapter) -> str:
