@@ -50,7 +50,7 @@ from .runtime_agent import HOST, PARAMS, Arrays, RandomNoise, RowEpisodes, Runti
 GUARD = f"{HOST}guard."
 """What begins so in a state belongs to the guards."""
 HALVINGS = 8
-"""How often a step is halved before it is not taken at all."""
+"""How often a way is halved before it is not gone at all."""
 _NORMAL = 2.5758293
 """Quantile of N(0, 1) of an interval of 99 %; looks are many, so that 95 % would cry wolf."""
 
@@ -263,7 +263,8 @@ class GuardedAgent(WrappedAgent):
             self._ranges[index] = found(self._ranges[index], value)
         self._varied |= math.isfinite(signals.agreement)
         self._states = choose_states(episodes)
-        if self._counts["episodes"] > self._exploring and self._judge(outcome):
+        # an episode in which a person commanded says nothing of the policy
+        if self._counts["episodes"] > self._exploring and not signals.taken_over and self._judge(outcome):
             return
         self._update(lambda: self._acting.observe(episodes))
 
@@ -408,28 +409,33 @@ class GuardedAgent(WrappedAgent):
         return f"'{wrong[0]}' is not finite" if wrong else None
 
     def _limit(self, before: Arrays, after: Arrays) -> None:
-        """Goes back on the way of each row until both caps hold; the host keeps what it learned."""
+        """Goes back on the way of each row until both caps hold; the host keeps what it learned.
+
+        The way leads from the policy after the update, by halves, to the one before it; and where that one is too far
+        from the prior policy in the states of this episode, on to the prior policy.
+        """
         change = PolicyChange(self._make_agent, self._states)
         old, prior = with_learned(after, take_learned(before)), self._make_prior(after)
+        there, here, home = (self._read_params(state) for state in (after, old, prior))
         told = self._find_told()
-        share = np.where(told, 1.0, 0.0)
-        params = [self._read_params(state) for state in (old, after)]
-        step = from_prior = np.zeros(len(share))
-        for halving in range(HALVINGS + 1):
-            if halving or (share < 1.0).any():
-                self._acting.set_params(mix_learned(after, *params, share))
+        halvings = np.where(told, 0, HALVINGS)
+        while True:
+            if halvings.any():
+                share = _compute_share(halvings)
+                ahead = mix_learned(after, here, there, share)
+                back = mix_learned(after, home, here, _compute_share(halvings - HALVINGS))
+                behind = halvings > HALVINGS
+                self._acting.set_params({name: _choose(behind, back[name], ahead[name]) for name in ahead})
             now = {name: value for name, value in self._acting.state().items() if not name.startswith(HOST)}
             step, from_prior = change.compute_kl(now, old), change.compute_kl(now, prior)
-            # a row that is beyond the cap of the prior policy already may come back, or stay
-            good = (step <= self.config.step_kl) & (from_prior <= self.config.prior_kl)
-            far = ~good & (share > 0.0)
+            far = (step > self.config.step_kl) & (halvings < HALVINGS) | ~(from_prior <= self.config.prior_kl)
+            far &= halvings < 2 * HALVINGS
             if not far.any():
                 break
-            share = np.where(far, 0.0 if halving >= HALVINGS - 1 else share / 2.0, share)
+            halvings = halvings + far
         self.kl = {"step": float(step.max(initial=0.0)), "prior": float(from_prior.max(initial=0.0))}
-        if (share[told] < 1.0).any():
-            rows = int((share[told] < 1.0).sum())
-            self._note("limited", f"{rows} of {len(share)} rows went too far", share=[float(part) for part in share])
+        if limited := int((halvings[told] > 0).sum()):
+            self._note("limited", f"{limited} of {len(told)} rows went too far", halvings=halvings.tolist())
 
     def _find_told(self) -> NDArray[np.bool_]:
         """Rows whose rewards have told anything: a task that has told nothing moves nobody, (R,)."""
@@ -505,6 +511,16 @@ class GuardedAgent(WrappedAgent):
             {name.removeprefix(part): value for name, value in own.items() if name.startswith(part)}
             for part in ("anchor.", "canaried.")
         )
+
+
+def _compute_share(halvings: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How much of a way is left after so many halvings: all of it where there were none, nothing after `HALVINGS`."""
+    return np.where(halvings >= HALVINGS, 0.0, 0.5 ** np.maximum(halvings, 0))
+
+
+def _choose(rows: NDArray[np.bool_], one: Array, other: Array) -> Array:
+    """Each row of one array or of another."""
+    return np.where(rows.reshape(-1, *[1] * (one.ndim - 1)), one, other)
 
 
 def _equal(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> bool:

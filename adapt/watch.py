@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..robots.robot import Bool, Float, RobotBatch, Rows, StepRows, Stops, TellsAge
 from ..robots.spec import RobotSpec
 from .guards import Signals
+from .takeover import TakenOver
 
 
 class CommandTap:
@@ -169,6 +170,8 @@ class Watch(Stops):
         self._step = np.zeros(robot.rows, np.int64)
         self.latencies: list[float] = []
         """Seconds from an observation to the next command, since somebody emptied the list."""
+        self.last = Signals()
+        """What `take_signals` gave last."""
         self._begin_counts()
 
     def _begin_counts(self) -> None:
@@ -187,6 +190,11 @@ class Watch(Stops):
         """See `RobotBatch.rows`."""
         return self._robot.rows
 
+    @property
+    def has_operator(self) -> bool:
+        """Whether a person may take over."""
+        return self._operator is not None
+
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
         """See `RobotBatch.reset`; waits for a person where the monitor does."""
         if self._monitor is not None:
@@ -199,6 +207,8 @@ class Watch(Stops):
         self._previous[rows] = self.spec.compute_resting(observation)
         if self._scorer is not None:
             self._scorer.begin(rows, observation)
+        if self._operator is not None and 0 in rows:
+            self._path: list[tuple[Float, Float]] = []
         self._write("reset", rows=rows, goals=goals, observation=observation)
         self._seen_at = self._clock()
         return observation
@@ -222,6 +232,8 @@ class Watch(Stops):
         self._commands += len(rows)
         self._clamped += int(clamped.any(axis=1).sum())
         self._previous[rows] = asked if sent is None else sent
+        if self._operator is not None and len(rows) and rows[0] == 0:
+            self._path.append((self._observation[0].copy(), self._previous[0].copy()))
         if self._scorer is not None:
             self._scores.append(self._scorer.score(rows, self._previous[rows], step.observation))
         self._write(
@@ -255,12 +267,20 @@ class Watch(Stops):
             asked = slow_down(self.spec, asked, self._previous[rows], self.speed)
         return asked
 
+    def find_taken_over(self) -> TakenOver | None:
+        """What row 0 did in the last episode; None where nobody commanded but the policy."""
+        if self._operator is None or not self.taken_over[0].any():
+            return None
+        observation, command = (np.stack(part) for part in zip(*self._path, strict=True))
+        return TakenOver(self.taken_over[0, : len(command)].copy(), observation, command)
+
     def take_signals(self) -> Signals:
         """What was seen since the last call."""
         scores = np.concatenate(self._scores) if self._scores else np.array([math.nan])
         share = self._clamped / self._commands if self._commands else 0.0
         signals = Signals(share, float(np.mean(scores)), self._taken, _correlate(self._rewards))
         self._begin_counts()
+        self.last = signals
         return signals
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
@@ -276,6 +296,10 @@ class Watch(Stops):
     def close(self) -> None:
         """See `RobotBatch.close`."""
         self._robot.close()
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Writes something else to the log, if there is one."""
+        self._write(event, **facts)
 
     def _write(self, event: str, **facts: Any) -> None:
         if self._sink is not None:

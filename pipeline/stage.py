@@ -27,6 +27,7 @@ from .folder import (
     AUDIT_NAME,
     KEY_NAME,
     LATCH_NAME,
+    LOG_FOLDER,
     compute_beside,
     compute_outputs,
     compute_path_digest,
@@ -143,7 +144,7 @@ class Work:
 
     def _clear(self, kept: Sequence[str]) -> None:
         for path in self.folder.iterdir():
-            if path.name not in (KEY_NAME, AUDIT_NAME, LATCH_NAME, *kept):
+            if path.name not in (KEY_NAME, AUDIT_NAME, LATCH_NAME, LOG_FOLDER, *kept):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _open_metrics(self, keep_bytes: int, wall_s: float) -> MetricsLog:

@@ -39,3 +39,24 @@ class AdaptStageConfig(Bounded):
         """Extra episodes per task for each evaluation on these robots."""
         usual = 0 if isinstance(family, Hardware) else EVALUATIONS
         return usual if self.evaluations is None else self.evaluations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watching(Bounded):
+    """Who looks on, and who may step in; no part of what is adapted."""
+
+    log: bool = False
+    """Write every observation, command, clamp, fault and intervention to log/ in the folder; needs supple[ros]."""
+    live: bool = False
+    """Show the adaptation on one screen while it runs."""
+    operator: str = "none"
+    """Who may take over from the policy: keyboard, or socket:PATH for a gamepad, a leader arm or a topic."""
+    monitor: str = "robot"
+    """Who tells reward and success: robot, keyboard (+ solved, - failed), or FILE.py:NAME for a function of yours."""
+    prompt: bool = False
+    """Wait for Enter before each episode, so that a person can put the robot and the task in their place."""
+
+    @property
+    def any(self) -> bool:
+        """Whether anything of it is asked for."""
+        return self != Watching()

@@ -9,9 +9,11 @@ between episodes. Every command passes the safety limits; what they did is in `a
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+import runpy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -25,21 +27,25 @@ from ...adapt.bundle import Bundle, load_bundle, require_robot
 from ...adapt.bundle_folder import find_bundle
 from ...adapt.guards import GuardedAgent, Play
 from ...adapt.loop import Adapter, run_episode
+from ...adapt.policy_change import take_learned
 from ...adapt.runtime_agent import HOST, RandomNoise, RuntimeAgent
 from ...adapt.safety import SafetyLimits
-from ...adapt.watch import Watch, tap
+from ...adapt.takeover import KeyboardOperator, SocketOperator, Terminal
+from ...adapt.task_monitor import Judge, ScriptMonitor
+from ...adapt.watch import Monitor, Operator, Watch, tap
 from ...errors import BundleError, ConfigError
 from ...robots.family import Hardware, RobotFamily, make_robots
 from ...robots.maze_family import Maze
 from ...robots.robot import RobotBatch
 from ...robots.task import Task, goals_of
 from ...strict_json import parse_json
-from ..folder import AUDIT_NAME, write_record
+from ..adapt_view import AdaptView
+from ..folder import AUDIT_NAME, LOG_FOLDER, write_record
 from ..intervals import compute_interval
 from ..metrics import is_wall_clock, load_metrics
 from ..progress import ProgressView
 from ..robots import Record, RobotChoice, find_recorded, require_tasks
-from ..settings.adapt import AdaptStageConfig
+from ..settings.adapt import AdaptStageConfig, Watching
 from ..stage import Stage, Work
 
 if TYPE_CHECKING:
@@ -118,7 +124,14 @@ def change_settings(bundle: Bundle, given: Sequence[str]) -> Bundle:
     return bundle.with_settings(changed) if changed else bundle
 
 
-def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: AdaptStageConfig, seed: int) -> Stage:
+def make_adapt(
+    path: Path,
+    tasks: Sequence[Task],
+    robot: RobotChoice,
+    config: AdaptStageConfig,
+    seed: int,
+    watching: Watching | None = None,
+) -> Stage:
     """The stage.
 
     Args:
@@ -127,6 +140,7 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
         robot: To adapt on.
         config: Of the loop.
         seed: Of exploration, sampling and resets.
+        watching: Who looks on, and who may step in.
 
     Raises:
         BundleError: The bundle is damaged, is for another robot, or has no such settings.
@@ -134,6 +148,13 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
         SpecError: A goal is not within the robot's goal space.
         SourceError: A goal is none of the robot's tasks.
     """
+    watching = watching or Watching()
+    steps_in = watching.operator != "none" or watching.monitor != "robot" or watching.prompt
+    if steps_in and len(tasks) != 1:
+        raise ConfigError(
+            f"adapt --operator, --monitor, --prompt: expected one task, in which a person or a script can step in, got "
+            f"{len(tasks)}; pass --num-tasks 1, or --tasks with one goal"
+        )
     path = find_bundle(path)  # a run folder around it may change while this stage is at work
     bundle = change_settings(load_bundle(path), config.settings)
     require_robot(bundle.contract, robot.family.spec())
@@ -158,11 +179,13 @@ def make_adapt(path: Path, tasks: Sequence[Task], robot: RobotChoice, config: Ad
         seed=seed,
         module="pipeline/stages/adapt.py",
         libraries=("numpy", "torch", "safetensors", "mujoco"),
-        body=partial(adapt, config, robot.family, tuple(tasks)),
+        body=partial(adapt, config, robot.family, tuple(tasks), watching),
     )
 
 
-def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...], work: Work) -> None:
+def adapt(
+    config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...], watching: Watching, work: Work
+) -> None:
     """Plays all episodes, then writes records, results and policies."""
     import torch
 
@@ -183,13 +206,17 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
     guarded = config.is_guarded(family)
     if guarded:
         work.machine = replace(work.machine, checkpoint_period=0.0)  # a snapshot of each episode
-    with watch_robots(robots, work.folder, family, watched=guarded) as (robot, watch):
+    with watch_robots(robots, work, family, watching, guarded=guarded) as (robot, watch):
         rng = np.random.default_rng(work.seed)
         agent = make_hosted(bundle, RandomNoise(rng), device=work.machine.device)
         guards = None
         if watch is not None and guarded:
             agent = guards = guard_agent(agent, bundle, watch, tasks, config, work.seed)
-        adapter = Adapter(agent, robot, tasks, budget, episodes, rng, make_fork=bundle.make_agent)
+        adapter = Adapter(
+            *(agent, robot, tasks, budget, episodes, rng),
+            make_fork=bundle.make_agent,
+            off_policy=bundle.kind.off_policy,
+        )
         if checkpoint is not None:
             adapter.load_state({k: v.numpy() for k, v in checkpoint.tensors.items()}, dict(checkpoint.facts))
             announce(work.view, load_metrics(work.metrics.path))
@@ -218,13 +245,71 @@ def adapt(config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...]
 
 @contextmanager
 def watch_robots(
-    robots: RobotBatch, folder: Path, family: RobotFamily, *, watched: bool
+    robots: RobotBatch, work: Work, family: RobotFamily, watching: Watching, *, guarded: bool
 ) -> Iterator[tuple[RobotBatch, Watch | None]]:
     """Robots behind their safety limits, and what watches them where something has to."""
     simulator, taps = not isinstance(family, Hardware), tap(robots)
-    with limit_robots(taps if watched else robots, folder / AUDIT_NAME, simulator=simulator) as limits:
-        watch = Watch(limits, taps) if watched else None
-        yield watch or limits, watch
+    watched = guarded or watching.any
+    with (
+        limit_robots(taps if watched else robots, work.folder / AUDIT_NAME, simulator=simulator) as limits,
+        ExitStack() as stack,
+    ):
+        if not watched:
+            yield limits, None
+            return
+        sink = None
+        if watching.log:
+            from ..cell_log import CellLog
+
+            sink = stack.enter_context(CellLog(work.folder / LOG_FOLDER, robots.spec, {"stage": work.stage.name}))
+        operator, monitor = make_operator(watching, work.view.note, stack)
+        watch = Watch(limits, taps, operator=operator, monitor=monitor, sink=sink)
+        yield watch, watch
+
+
+def make_operator(
+    watching: Watching, tell: Callable[[str], None], stack: ExitStack
+) -> tuple[Operator | None, Monitor | None]:
+    """Who may take over, and who judges the task.
+
+    Raises:
+        ConfigError: There is no terminal, no such operator, or no such function.
+    """
+    judges, keys = watching.monitor == "keyboard", watching.operator == "keyboard"
+    keyboard = None
+    if keys or judges or watching.prompt:
+        terminal = Terminal()
+        stack.callback(terminal.close)
+        keyboard = KeyboardOperator(terminal, tell, judges=judges, prompts=watching.prompt)
+    operator: Operator | None = keyboard if keys else None
+    if watching.operator.startswith("socket:"):
+        remote = SocketOperator(watching.operator.removeprefix("socket:"))
+        stack.callback(remote.close)
+        operator = remote
+    elif watching.operator not in ("none", "keyboard"):
+        raise ConfigError(
+            f"--operator: expected none, keyboard or socket:PATH, got '{watching.operator}'; choose one of them"
+        )
+    if watching.monitor in ("robot", "keyboard"):
+        return operator, keyboard if judges or watching.prompt else None
+    return operator, ScriptMonitor(load_judge(watching.monitor), keyboard.begin if keyboard else None)
+
+
+def load_judge(reference: str) -> Judge:
+    """The function that `FILE.py:NAME` names.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    path, colon, name = reference.rpartition(":")
+    found = runpy.run_path(path).get(name) if colon and Path(path).is_file() else None
+    if not callable(found):
+        raise ConfigError(
+            f"--monitor: expected robot, keyboard or FILE.py:NAME of a function, got '{reference}'; see "
+            "task_monitor.Judge"
+        )
+    judge: Judge = found
+    return judge
 
 
 def guard_agent(
@@ -312,19 +397,40 @@ def run_rounds(
         announce(work.view, first)
         yield first
     while adapter.episode < adapter.episodes and not (guards is not None and guards.exhausted):
+        adapter.play()
         if guards is not None:
-            adapter.play()
             guards.keep_signals()
             work.save(lambda: to_checkpoint(adapter))  # else a kill while it learns costs an episode of a real robot
-        done = [{"kind": "episode", **record, "step": adapter.episode} for record in adapter.round()]
+        done = [
+            {"kind": "episode" if record.get("learned", True) else "helped", **record, "step": adapter.episode}
+            for record in adapter.learn()
+        ]
         if guards is not None:
             if adapter.episode == adapter.episodes or guards.exhausted:
                 guards.finish()
             done += take_guard_records(guards, adapter.episode)
-        if adapter.episode in due:
+        if watch is not None:
+            show_watched(adapter, watch, work.view, done)
+        if adapter.episode in due and done[0]["kind"] == "episode":
             done += evaluate_here()
         announce(work.view, done)
         yield done
+
+
+def show_watched(adapter: Adapter, watch: Watch, view: ProgressView, records: Sequence[dict[str, Any]]) -> None:
+    """Tells the log and the screen what the last episode was like."""
+    if not isinstance(adapter.agent, GuardedAgent):
+        watch.take_signals()
+    digest = hashlib.sha256()
+    for name, value in sorted(take_learned(adapter.agent.state()).items()):
+        digest.update(name.encode() + value.tobytes())
+    for record in records:
+        watch.tell("record", **strip(record))
+    watch.tell("policies", episode=adapter.episode, sha256=digest.hexdigest())
+    if isinstance(view, AdaptView):
+        seconds = records[0]["steps"] * watch.spec.control_period
+        view.show(watch.last, watch.latencies, seconds)
+    watch.latencies.clear()
 
 
 def take_guard_records(guards: GuardedAgent, episode: int) -> list[dict[str, Any]]:
