@@ -425,7 +425,7 @@ def show_watched(adapter: Adapter, watch: Watch, view: ProgressView, records: Se
     for name, value in sorted(take_learned(adapter.agent.state()).items()):
         digest.update(name.encode() + value.tobytes())
     for record in records:
-        watch.tell("record", **strip(record))
+        watch.tell("record", record=strip(record))
     watch.tell("policies", episode=adapter.episode, sha256=digest.hexdigest())
     if isinstance(view, AdaptView):
         seconds = records[0]["steps"] * watch.spec.control_period
