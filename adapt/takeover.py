@@ -144,7 +144,7 @@ class KeyboardOperator:
             self._target = self._spec.compute_resting(observation)
         now, spec = self._clock(), self._spec
         for index, axis in enumerate(spec.action.axes):
-            up, down = KEYS[2 * index : 2 * index + 2] if 2 * index + 1 < len(KEYS) else ("", "")
+            up, down = KEYS[2 * index : 2 * index + 1], KEYS[2 * index + 1 : 2 * index + 2]
             sign = (now - self._pressed.get(up, -1e9) < HELD) - (now - self._pressed.get(down, -1e9) < HELD)
             if self._commanded[index] is None:
                 reach = axis.high if sign > 0 else -axis.low
