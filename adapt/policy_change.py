@@ -138,7 +138,9 @@ def _compare_choices(
     return kl
 
 
-def mix_learned(state: Arrays, before: Mapping[str, Array], after: Mapping[str, Array], share: Array) -> dict[str, Any]:
+def mix_learned(
+    state: Arrays, before: Mapping[str, Array], after: Mapping[str, Array], share: NDArray[np.float64]
+) -> dict[str, Any]:
     """What an agent's `set_params` takes: the parameters on the way from `before` to `after`.
 
     Args:

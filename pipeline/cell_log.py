@@ -69,8 +69,10 @@ class CellLog:
         number = 1 + max((int(path.stem) for path in folder.glob("*.mcap") if path.stem.isdigit()), default=0)
         self.path = folder / f"{number:04d}.mcap"
         self._types = get_typestore(Stores.ROS2_HUMBLE)
-        everything: list[tuple[str, tuple[str, ...], Any]] = [("values", STEP_AXES, slice(None))]
-        self._parts = {"step": everything, "reward": [("values", ("reward",), slice(None))]}
+        self._parts: dict[str, list[tuple[str, tuple[str, ...], Any]]] = {
+            "step": [("values", STEP_AXES, slice(None))],
+            "reward": [("values", ("reward",), slice(None))],
+        }
         self._parts["observation"] = _split(spec.observation.axes, JOINT_FIELDS)
         self._parts["action"] = self._parts["command"] = _split(spec.action.axes, JOINT_FIELDS)
         self._stream: IO[bytes] = self.path.open("xb")

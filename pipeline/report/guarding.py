@@ -8,7 +8,8 @@ import numpy as np
 
 from ..intervals import compute_interval
 from ..metrics import METRICS_NAME, load_metrics
-from .tables import NUMBER, Facts, Table, format_number, format_seconds
+from .measure import format_number
+from .tables import NUMBER, Facts, Table, format_seconds
 
 BLOCKS = 10
 """Most rows of the table of returns."""

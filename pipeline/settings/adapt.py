@@ -1,6 +1,7 @@
 """Settings of the stage `adapt`."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from ...adapt.guard_config import GuardConfig
@@ -53,6 +54,8 @@ class Watching(Bounded):
     """Who may take over from the policy: keyboard, or socket:PATH for a gamepad, a leader arm or a topic."""
     monitor: str = "robot"
     """Who tells reward and success: robot, keyboard (+ solved, - failed), or FILE.py:NAME for a function of yours."""
+    novelty: Path | None = None
+    """A model of the robot's motion in nominal episodes, see supple.adapt.novelty: it scores unknown states."""
     prompt: bool = False
     """Wait for Enter before each episode, so that a person can put the robot and the task in their place."""
 

@@ -27,6 +27,7 @@ from ...adapt.bundle import Bundle, load_bundle, require_robot
 from ...adapt.bundle_folder import find_bundle
 from ...adapt.guards import GuardedAgent, Play
 from ...adapt.loop import Adapter, run_episode
+from ...adapt.novelty import NoveltyModel, NoveltyScorer
 from ...adapt.policy_change import take_learned
 from ...adapt.runtime_agent import HOST, RandomNoise, RuntimeAgent
 from ...adapt.safety import SafetyLimits
@@ -263,7 +264,8 @@ def watch_robots(
 
             sink = stack.enter_context(CellLog(work.folder / LOG_FOLDER, robots.spec, {"stage": work.stage.name}))
         operator, monitor = make_operator(watching, work.view.note, stack)
-        watch = Watch(limits, taps, operator=operator, monitor=monitor, sink=sink)
+        scorer = None if watching.novelty is None else NoveltyScorer(NoveltyModel.load(watching.novelty), limits)
+        watch = Watch(limits, taps, operator=operator, monitor=monitor, scorer=scorer, sink=sink)
         yield watch, watch
 
 
