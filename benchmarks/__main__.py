@@ -18,7 +18,11 @@ from .results.records import load_records
 
 FOLDER = Path(__file__).resolve().parent
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MUJOCO_GL": "disable"}
-OWN_FILES = {"bench_reliability.py": "reliability.json"}
+OWN_FILES = {
+    "bench_guards.py": "guards.json",
+    "bench_novelty.py": "novelty.json",
+    "bench_reliability.py": "reliability.json",
+}
 """Files, beside the target, of the benchmarks whose tables have a section of their own."""
 
 
