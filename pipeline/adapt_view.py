@@ -127,7 +127,9 @@ class AdaptView:
             table.add_row("updates", f"{guard['updates']}   rolled back {guard['rollbacks']}{fallen}")
         unknown = "" if np.isnan(self._signals.unknown) else f"   unknown states {self._signals.unknown:.2f}"
         clamped = f"{100 * self._signals.clamped:.1f} % of commands"
-        table.add_row("clamped", f"{clamped}{unknown}   steps by a person {self._interventions}")
+        table.add_row("clamped", f"{clamped}{unknown}")
+        if self._interventions:
+            table.add_row("by a person", f"{self._interventions} steps")
         if self._latencies:
             middle, late = 1e3 * np.quantile(list(self._latencies), (0.5, 0.99))
             table.add_row("act", f"{middle:.2f} ms, 1 of 100 above {late:.2f} ms")
