@@ -9,6 +9,8 @@
     loop           episodes of N tasks, steps of adaptation between them, and evaluation on a fork of the agent
     numpy_policy   one robot, one observation in, one action out, within microseconds
     safety, audit  limits, rate limits and a latched stop between any policy and any robot, and their log
+    guards         caps, canary episodes and roll-back; `policy_change` measures updates, `guard_config` has limits
+    watch          between the loop and the limits: `takeover` by a person, `task_monitor`, `novelty` of what happens
     watchdog       a second process that stops the robot when the controlling process falls silent
     host           what needs torch: from a trained learner to a bundle, and learning by gradients between episodes
 

@@ -149,6 +149,8 @@ class Kind(Generic[Settings]):
     """Makes an agent that acts."""
     hosted: bool = False
     """It learns with torch, on a host; the agent alone does what it can without."""
+    off_policy: bool = False
+    """It learns from steps that anybody commanded, such as a person, once their latents are told."""
     policy: Callable[[Settings], PolicySettings] | None = None
     """The plain policy that the agent has for each task (`params`); None for agents that know a task otherwise."""
     shorten: Callable[[Mapping[str, Any]], dict[str, Any]] = dict

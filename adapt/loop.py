@@ -22,10 +22,13 @@ from ..robots.task import Task, goals_of
 from .audit import make_text
 from .contract import Budget
 from .runtime_agent import Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows, repeat_rows
+from .takeover import relabel
+from .watch import Watch
 
 Record = dict[str, Any]
-AGENT = "agent."
-"""What begins so in a state belongs to the agent."""
+AGENT, PLAYED = "agent.", "played."
+"""What begins so in a state belongs to the agent, or to an episode that was played and not learned from yet."""
+_TAKEN, _BEFORE = "takeover.steps", "takeover.before."
 
 
 def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.random.Generator) -> RowEpisodes:
@@ -120,6 +123,7 @@ class Adapter:
         rng: np.random.Generator,
         *,
         make_fork: Callable[[Noise], RuntimeAgent] | None = None,
+        off_policy: bool = False,
     ) -> None:
         """Starts before the first episode.
 
@@ -131,6 +135,8 @@ class Adapter:
             episodes: Per task, in all.
             rng: Source of all that is random.
             make_fork: Makes another agent of the same bundle, which acts with the given noise; for `evaluate`.
+            off_policy: The agent learns from steps that a person commanded. Of one that does not, an episode with such
+                steps is forgotten and does not count.
 
         Raises:
             ConfigError: The robot has fewer rows than there are tasks.
@@ -139,11 +145,14 @@ class Adapter:
             raise ConfigError(
                 f"adaptation to {len(tasks)} tasks: expected as many robot rows, got {robot.rows}; make more rows"
             )
-        self._make_fork = make_fork
+        self._make_fork, self._off_policy = make_fork, off_policy
         self.agent, self.robot, self.budget, self.episodes = agent, robot, budget, episodes
         self.tasks, self.goals = tuple(tasks), goals_of(tasks)
         self.rng = rng
         self.episode = 0
+        self._played: RowEpisodes | None = None
+        self._taken_over = 0  # steps of that episode
+        self._before: Arrays | None = None
         self.agent.begin_task(len(self.tasks))
 
     def run(self) -> Iterator[list[Record]]:
@@ -153,13 +162,52 @@ class Adapter:
 
     def round(self) -> list[Record]:
         """One episode per task, after a step of adaptation where one is due."""
-        place, step = self.episode % self.budget.episodes, self.episode // self.budget.episodes
-        if self.budget.adapt_steps and place == 0 and step > 0:
-            self.agent.adapt()
-        self.agent.begin_episode()
-        played = run_episode(self.robot, self.agent, self.goals, self.rng)
-        self.agent.observe(played)
-        self.episode += 1
+        self.play()
+        return self.learn()
+
+    def play(self) -> None:
+        """The first half of a round: a step of adaptation where one is due, and the episode; nothing if that is done.
+
+        A state that is taken now holds the episode, so that a kill while the agent learns from it does not lose it.
+        """
+        if self._played is None:
+            if self.budget.adapt_steps and self._place == 0 and self._step > 0:
+                self.agent.adapt()
+            watch = self.robot if isinstance(self.robot, Watch) and self.robot.has_operator else None
+            if watch is not None and not self._off_policy:
+                self._before = self.agent.state()
+            self.agent.begin_episode()
+            played = run_episode(self.robot, self.agent, self.goals, self.rng)
+            over = None if watch is None else watch.find_taken_over()
+            self._taken_over = 0 if over is None else int(over.taken.sum())
+            self._played = played if over is None else relabel(self.agent.space, played, over)
+
+    @property
+    def _place(self) -> int:
+        return self.episode % self.budget.episodes
+
+    @property
+    def _step(self) -> int:
+        return self.episode // self.budget.episodes
+
+    def learn(self) -> list[Record]:
+        """The second half of a round: the agent takes in the episode.
+
+        Raises:
+            RunError: No episode was played.
+        """
+        if self._played is None:
+            raise RunError("adaptation: expected an episode to learn from, got none; call play first")
+        place, step, played = self._place, self._step, self._played
+        helped: Record = {}
+        if self._taken_over:
+            helped = {"taken_over": self._taken_over, "learned": self._off_policy}
+        if self._taken_over and not self._off_policy and self._before is not None:
+            self.agent.load_state(self._before)
+        else:
+            self.agent.observe(played)
+            self.episode += 1
+        self._played, self._taken_over = None, 0
         # without steps of adaptation there is one round, however long
         explores = (place if self.budget.adapt_steps else self.episode - 1) < self.budget.exploration_episodes
         return [
@@ -173,6 +221,7 @@ class Adapter:
                 "steps": int(played.steps[row]),
                 "terminated": bool(played.terminated[row]),
                 **({} if played.success is None else {"success": bool(played.success[row])}),
+                **(helped if row == 0 else {}),
             }
             for row, task in enumerate(self.tasks)
         ]
@@ -225,6 +274,11 @@ class Adapter:
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Everything that the next episode depends on: arrays by name, and JSON facts."""
         arrays = {f"{AGENT}{name}": value for name, value in self.agent.state().items()}
+        if self._played is not None:
+            found = self._played._asdict().items()
+            arrays |= {f"{PLAYED}{name}": value for name, value in found if value is not None}
+            arrays[_TAKEN] = np.array([self._taken_over])
+            arrays |= {f"{_BEFORE}{name}": value for name, value in (self._before or {}).items()}
         goals = [list(task.goal) for task in self.tasks]
         return arrays, {"episode": self.episode, "rng": self.rng.bit_generator.state, "tasks": goals}
 
@@ -241,4 +295,8 @@ class Adapter:
             self.episode = int(facts["episode"])
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"adaptation checkpoint: expected a whole state, got {error}; start again") from error
+        played = {n.removeprefix(PLAYED): v for n, v in arrays.items() if n.startswith(PLAYED)}
+        before = {n.removeprefix(_BEFORE): v for n, v in arrays.items() if n.startswith(_BEFORE)}
+        self._taken_over, self._before = int(arrays[_TAKEN][0]) if _TAKEN in arrays else 0, before or None
+        self._played = RowEpisodes(**played) if played else None
         self.agent.load_state({n.removeprefix(AGENT): v for n, v in arrays.items() if n.startswith(AGENT)})

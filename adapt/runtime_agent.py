@@ -140,6 +140,10 @@ class WrappedAgent:
         params: dict[str, Array] = self._acting.params
         return params
 
+    def set_params(self, params: Mapping[str, Array]) -> None:
+        """Acts by these parameters from now on, where the agent inside has some."""
+        self._acting.set_params(params)
+
     def begin_task(self, rows: int) -> None:
         """See `RuntimeAgent.begin_task`."""
         self._acting.begin_task(rows)

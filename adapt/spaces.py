@@ -142,6 +142,15 @@ class RowSpace:
             return choice
         return np.eye(self.choices, dtype=np.float32)[choice[..., 0].astype(np.int64)]
 
+    def invert(self, command: Array) -> Array | None:
+        """The latent (..., Z) that commands this (..., A) wherever the robot is; None for skills."""
+        if self._settings.name == "skill":
+            return None
+        if self._settings.name == "unit":
+            unit: Array = ((command - self._middle) / self._half).astype(np.float32)
+            return unit
+        return command
+
     def hold(self, latent: Array) -> Callable[[Array], Array]:
         """The low-level controller of latents (r, Z): observation (r, O) -> action (r, A), within the limits."""
         if self._settings.name == "skill":

@@ -3,8 +3,11 @@
 `python examples/emulated.py maze` is the robot of the preset `demo`, with 100 commands per second, and `arm` that of
 `my_arm.py`, with 20. It runs in one terminal, and the policy in another one:
 
-    supple adapt runs/demo --robot examples/emulated.py:MAZE --num-tasks 1 --accept-robot-change
-    supple adapt runs/arm --robot examples/emulated.py:ARM --num-tasks 1 --accept-robot-change
+    supple adapt runs/demo --robot examples/emulated.py:MAZE --num-tasks 1 --accept-robot-change --execute
+    supple adapt runs/arm --robot examples/emulated.py:ARM --num-tasks 1 --accept-robot-change --execute \
+        --limits examples/my_arm_limits.toml
+
+Without `--execute` nothing is sent. The arm's model has no velocity limits, so that a file gives them.
 """
 
 import os
@@ -14,18 +17,19 @@ import tempfile
 from my_arm import ARM as SIMULATED_ARM
 
 from supple.pipeline.presets import PRESETS
-from supple.robots.emulated_robot import EmulatedFamily, Emulation, emulate
+from supple.robots.emulated_robot import Emulation, emulate, make_emulated_family
 
 FOLDER = tempfile.gettempdir()
-MAZE = EmulatedFamily(family=PRESETS["demo"].robot, address=os.path.join(FOLDER, "supple-maze"))
-ARM = EmulatedFamily(family=SIMULATED_ARM, address=os.path.join(FOLDER, "supple-arm"))
+SIMULATED = {"maze": PRESETS["demo"].robot, "arm": SIMULATED_ARM}
+ADDRESSES = {name: os.path.join(FOLDER, f"supple-{name}") for name in SIMULATED}
+MAZE, ARM = (make_emulated_family(SIMULATED[name], ADDRESSES[name]) for name in SIMULATED)
 BEHAVIOUR = {
-    MAZE.name: Emulation(noise=0.001, latency=0.002, jitter=0.002, loss=0.01),
-    ARM.name: Emulation(noise=0.001, latency=0.002, jitter=0.002),  # after a lost state the next is 0.1 s old, a fault
+    "maze": Emulation(noise=0.001, latency=0.002, jitter=0.002, loss=0.01),
+    "arm": Emulation(noise=0.001, latency=0.002, jitter=0.002, loss=0.01),
 }
 
 if __name__ == "__main__":
-    robot = {"maze": MAZE, "arm": ARM}[sys.argv[1]]
-    with emulate(robot.family, robot.address, BEHAVIOUR[robot.name]) as process:
-        print(f"{robot.name} listens at {robot.address}; Ctrl-C ends it", flush=True)
+    name = sys.argv[1]
+    with emulate(SIMULATED[name], ADDRESSES[name], BEHAVIOUR[name]) as process:
+        print(f"{name} listens at {ADDRESSES[name]}; Ctrl-C ends it", flush=True)
         process.join()

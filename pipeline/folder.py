@@ -39,8 +39,10 @@ AUDIT_NAME = "audit.jsonl"
 """What the safety limits did while a stage moved robots. It is evidence: no restart clears it, a fault leaves it."""
 LATCH_NAME = AUDIT_NAME + ".latch"
 """... and whether a stop holds, see `adapt/audit.py`."""
+LOG_FOLDER = "log"
+"""All that happened while a stage moved robots, a file for each start, see `cell_log.py`. No restart clears it."""
 
-BESIDE = frozenset({"tensorboard", AUDIT_NAME, LATCH_NAME})
+BESIDE = frozenset({"tensorboard", AUDIT_NAME, LATCH_NAME, LOG_FOLDER})
 """Top-level names in a stage folder whose files depend on a clock: they are recorded, but are no part of the result."""
 UNFINISHED = frozenset({KEY_NAME, "checkpoint"})
 """Top-level names in a work folder alone."""

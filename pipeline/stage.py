@@ -27,6 +27,7 @@ from .folder import (
     AUDIT_NAME,
     KEY_NAME,
     LATCH_NAME,
+    LOG_FOLDER,
     compute_beside,
     compute_outputs,
     compute_path_digest,
@@ -143,7 +144,7 @@ class Work:
 
     def _clear(self, kept: Sequence[str]) -> None:
         for path in self.folder.iterdir():
-            if path.name not in (KEY_NAME, AUDIT_NAME, LATCH_NAME, *kept):
+            if path.name not in (KEY_NAME, AUDIT_NAME, LATCH_NAME, LOG_FOLDER, *kept):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _open_metrics(self, keep_bytes: int, wall_s: float) -> MetricsLog:
@@ -186,12 +187,17 @@ class Work:
             self.view.update(step, compute_means(records))
             due = monotonic() - saved >= self.machine.checkpoint_period
             if state is not None and (due or self._stop):
-                self._save(state)
+                self.save(state)
                 saved = monotonic()
             if self._stop:
                 raise Interrupted(self.stage.name, step, self._stop.signal or 2)
 
-    def _save(self, state: Callable[[], tuple[Any, Mapping[str, Any]]]) -> None:
+    def save(self, state: Callable[[], tuple[Any, Mapping[str, Any]]]) -> None:
+        """Writes a checkpoint now; see `consume` for those that time decides.
+
+        Raises:
+            RunError: `restore` was not called.
+        """
         if self._checkpoints is None:
             raise RunError(f"{self.stage.name}: expected restore() before a checkpoint, got none; call it in the body")
         tensors, facts = state()

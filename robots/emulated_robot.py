@@ -30,11 +30,11 @@ import numpy as np
 from ..bounds import Count, NonNegative, Range, Seed, require_bounds
 from ..errors import ConfigError, RobotFault, SpecError
 from .cadence import Cadence
-from .family import Hardware, RobotFamily
-from .robot import Bool, Float, Observes, RobotRow, Step, Stops, TellsAge
+from .family import RobotFamily
+from .hardware_family import HardwareFamily
+from .robot import Bool, Float, Observes, Step, Stops, TellsAge
 from .robot_link import Kind, Link, Packet
 from .spec import RobotSpec
-from .task import TaskSet
 
 ROW = np.zeros(1, np.int64)
 _NUMBERS = count()
@@ -363,41 +363,45 @@ class LinkedRobot(Stops, TellsAge, Observes):
                 self._observation = packet.values[2:]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmulatedFamily(Hardware):
-    """An emulated robot as a family of one: `supple adapt` treats it like a real robot, in real time.
-
-    Its contract and its tasks are those of the simulated family, so that bundles of that family run on it.
-    """
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Connects an emulated robot: the driver's link for `HardwareFamily.connect`."""
 
     family: RobotFamily
     """What is emulated."""
     address: str
     """Path of the robot's socket; see `emulate`."""
 
-    @property
-    def name(self) -> str:
-        """See `RobotFamily.name`."""
-        return f"emulated-{self.family.name}"
-
-    def spec(self) -> RobotSpec:
-        """See `RobotFamily.spec`; nothing is connected for it."""
-        return self.family.spec()
-
-    def make(self, rows: int, threads: int = 1) -> RobotRow:
-        """Connects the robot; see `RobotFamily.make`.
+    def __call__(self) -> LinkedRobot:
+        """The driver.
 
         Raises:
-            ConfigError: More or less than one row is asked for.
             RobotFault: The link cannot be made.
         """
-        if rows != 1:
-            raise ConfigError(f"{self.name} rows: expected 1, got {rows}; there is one emulated robot")
-        return RobotRow(LinkedRobot(self.family, self.address))
+        return LinkedRobot(self.family, self.address)
 
-    def tasks(self) -> TaskSet:
-        """See `RobotFamily.tasks`."""
-        return self.family.tasks()
+
+def make_emulated_family(family: RobotFamily, address: str) -> HardwareFamily:
+    """An emulated robot as a family of one: `supple adapt` treats it like a real robot, in real time.
+
+    Its contract and its goals are those of the simulated family, so that bundles of that family run on it. It stops by
+    itself, too, when commands cease.
+
+    Args:
+        family: What is emulated.
+        address: Path of the robot's socket; see `emulate`.
+    """
+    tasks = family.tasks()
+    return HardwareFamily(
+        name=f"emulated-{family.name}",
+        connect=Connection(family, address),
+        contract=family.spec(),
+        train_goals=tuple(task.goal for task in tasks.train),
+        test_goals=tuple(task.goal for task in tasks.test),
+        stop=stop_robot,
+        stop_arguments=(address,),
+        stops_by_itself=True,
+    )
 
 
 def stop_robot(address: str, reason: str) -> None:

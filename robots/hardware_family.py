@@ -57,8 +57,8 @@ class HardwareFamily(Hardware, BuiltFrom):
     model: Path | None = None
     """A URDF or MJCF file of the robot. The limits of its joints hold too; see `model_limits.apply_model`."""
     loop: LoopLimits | None = None
-    """What stops the robot beside its axes. None for observations older than 0.1 s, and for more than 5 commands in a
-    row that come later than three control periods, or than 0.1 s if that is longer."""
+    """What stops the robot beside its axes. None for observations that are older than three control periods, or than
+    0.1 s if that is longer, and for more than 5 commands in a row that come so late."""
     stop: Callable[..., None] | None = None
     """A function of a module or of a file, called as `stop(*stop_arguments, reason)` in a second process when
     heartbeats of the controlling one cease; see `adapt.watchdog.Watchdog`."""
@@ -86,7 +86,8 @@ class HardwareFamily(Hardware, BuiltFrom):
         Raises:
             ConfigError: The model cannot be read, has no joint of an axis, or does not overlap with the contract.
         """
-        usual = LoopLimits(max_age=0.1, late_after=max(0.1, 3.0 * self.contract.control_period), late_steps=5)
+        patience = max(0.1, 3.0 * self.contract.control_period)
+        usual = LoopLimits(max_age=patience, late_after=patience, late_steps=5)
         limits = replace(RobotLimits.of(self.contract), loop=self.loop or usual)
         return limits if self.model is None else apply_model(limits, self.model)
 

@@ -139,5 +139,6 @@ PEARL_FT = Kind(
     agent=PearlFtRowAgent,
     policy=attrgetter("policy"),
     hosted=True,
+    off_policy=True,
     shorten=shorten_pearl_ft,
 )

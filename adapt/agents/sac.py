@@ -68,5 +68,6 @@ SAC = Kind(
     agent=make_policy_agent,
     policy=attrgetter("policy"),
     hosted=True,
+    off_policy=True,
     shorten=shorten_sac,
 )

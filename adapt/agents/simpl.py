@@ -266,6 +266,7 @@ SIMPL = Kind(
     agent=SimplRowAgent,
     policy=attrgetter("policy"),
     hosted=True,
+    off_policy=True,
     shorten=shorten_simpl,
     alone=attrgetter("exploration_episodes"),
 )

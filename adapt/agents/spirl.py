@@ -84,6 +84,7 @@ SPIRL = Kind(
     agent=make_policy_agent,
     policy=attrgetter("policy"),
     hosted=True,
+    off_policy=True,
     shorten=shorten_finetune,
     alone=lambda settings: 2,
 )

@@ -30,7 +30,14 @@ from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Signal, TopicCl
 from .mcap_recording import METADATA_NAME
 
 _JOINTS = "sensor_msgs/msg/JointState"
-_KINDS = {"rad": "position", "m": "position", "rad/s": "velocity", "m/s": "velocity", "N m": "effort", "N": "effort"}
+JOINT_FIELDS = {
+    "rad": "position",
+    "m": "position",
+    "rad/s": "velocity",
+    "m/s": "velocity",
+    "N m": "effort",
+    "N": "effort",
+}
 _CHUNK_BYTES = 2**20
 FIRST_STEP_NS = NS
 """Time of the first step without another one; a stamp of 0 would mean that there is none."""
@@ -65,8 +72,7 @@ class BagWriter:
         self._stream: IO[bytes] = self._path.open("xb")
         self._writer = Writer(self._stream, chunk_size=_CHUNK_BYTES, enable_data_crcs=True)
         self._writer.start("ros2", "supple")
-        embedded = {"schema": json.dumps(schema.to_json()), "mapping": write_mapping(self._mapping)}
-        self._writer.add_metadata(METADATA_NAME, embedded)
+        self._writer.add_metadata(METADATA_NAME, describe_bag(schema))
         self._channels: dict[str, int] = {}
         self._parts = [(signal, _places(schema, signal)) for signal in _by_topic(self._mapping)]
 
@@ -124,7 +130,7 @@ class BagWriter:
     def _make(self, signal: Signal, values: Any, time: int) -> tuple[str, Any]:
         """The message type and the message of some axes."""
         types = self._types.types
-        if signal.field in _KINDS.values():
+        if signal.field in JOINT_FIELDS.values():
             stamp = types["builtin_interfaces/msg/Time"](time // NS, time % NS)
             empty = np.empty(0)
             fields = {"position": empty, "velocity": empty, "effort": empty} | {signal.field: values.astype(np.float64)}
@@ -170,6 +176,16 @@ def write_bags(folder: str | Path, episodes: Iterable[tuple[int, Episode]], sche
     return count
 
 
+def describe_bag(schema: Schema) -> dict[str, str]:
+    """What a bag of this schema says of itself under `METADATA_NAME`: which axis is on which topic.
+
+    Raises:
+        SpecError: The schema has no control period.
+        ConfigError: There is no feature but actions.
+    """
+    return {"schema": json.dumps(schema.to_json()), "mapping": write_mapping(_map_schema(schema))}
+
+
 def _find_start(episode: Episode, schema: Schema) -> int:
     """Time of the first step as the store has it, where it came from a bag; else a second."""
     known = [one for one in schema.features if (one.name, one.dtype, one.units) == ("time", "int64", ("ns",))]
@@ -182,7 +198,8 @@ def _map_schema(schema: Schema) -> Mapping:
     Raises:
         ConfigError: there is no feature but actions.
     """
-    assert schema.control_period is not None, "BagWriter checks it"
+    if schema.control_period is None:
+        raise SpecError("bag: expected a schema with a control period, got none; set Schema.control_period")
     half = schema.control_period / 2  # a step is whole if all its messages are there: none is held for another one
     signals = tuple(
         replace(signal, timeout=half, after_timeout="invalid") if signal.feature == "action" else signal
@@ -195,7 +212,7 @@ def _map_schema(schema: Schema) -> Mapping:
         extras=(),
         episodes=EpisodeRule(min_steps=1),
         topic=tuple(
-            TopicClock(name=name, clock=STAMP if signal.field in _KINDS.values() else LOG_CLOCK, max_age=half)
+            TopicClock(name=name, clock=STAMP if signal.field in JOINT_FIELDS.values() else LOG_CLOCK, max_age=half)
             for name, signal in topics.items()
         ),
         signal=signals,
@@ -211,7 +228,7 @@ def _map_feature(feature: Feature) -> Iterable[Signal]:
         )
         return
     floats = np.dtype(feature.dtype).kind == "f"
-    kinds = [_KINDS.get(unit, "values") if floats else "values" for unit in feature.units]
+    kinds = [JOINT_FIELDS.get(unit, "values") if floats else "values" for unit in feature.units]
     counts = dict.fromkeys(kinds, 0)
     for kind, run in groupby(range(len(kinds)), kinds.__getitem__):
         places = list(run)

@@ -27,6 +27,7 @@ from ..stages.adapt import RETURNS_NAME
 from ..stages.extract import REPORT_NAME as SKILL_REPORT_NAME
 from ..summary import load_success
 from .curves import Plot, find_episodes, make_adapt_plot, make_meta_plot, make_skill_plots
+from .guarding import Guarding, load_guarding
 from .measure import Results, find_results, format_count, format_value
 from .names import show
 from .run_folder import RunView, StageView, list_digests, load_run
@@ -98,6 +99,7 @@ class Page:
     results: Table | None
     results_lead: str
     adapt_plot: Plot | None
+    guarding: Guarding | None
     safety: Safety | None
     limits: Table | None
     costs: list[CostRow]
@@ -181,6 +183,7 @@ def make_page(run: RunView, robot: RunRobot, scenes: Scenes) -> Page:
         results=make_result_table(results) if results.rows else None,
         results_lead=describe_results(results),
         adapt_plot=make_adapt_plot(adapt, results) if adapt else None,
+        guarding=load_guarding(adapt.folder, spec.control_period if spec else None) if adapt else None,
         safety=safety,
         limits=make_limit_table(safety) if safety else None,
         costs=make_cost_rows(run, total, spec.control_period if spec else None),

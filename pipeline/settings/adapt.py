@@ -1,7 +1,10 @@
 """Settings of the stage `adapt`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
+from ...adapt.guard_config import GuardConfig
 from ...bounds import Bounded, Count, CountFromZero
 from ...robots.family import Hardware, RobotFamily
 
@@ -24,8 +27,39 @@ class AdaptStageConfig(Bounded):
     settings: tuple[str, ...] = ()
     """Settings of the learner in place of the bundle's, as name=value with a JSON value, e.g. search="blind" or
     finetune.batch=128; `supple info BUNDLE` lists them."""
+    guard: Literal["auto", "on", "off"] = "auto"
+    """Guard every update of the policy; auto guards a real robot, and no simulated one."""
+    guards: GuardConfig = field(default_factory=GuardConfig)
+    """Their limits."""
+
+    def is_guarded(self, family: RobotFamily) -> bool:
+        """Whether updates on these robots are guarded."""
+        return isinstance(family, Hardware) if self.guard == "auto" else self.guard == "on"
 
     def count_evaluations(self, family: RobotFamily) -> int:
         """Extra episodes per task for each evaluation on these robots."""
         usual = 0 if isinstance(family, Hardware) else EVALUATIONS
         return usual if self.evaluations is None else self.evaluations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watching(Bounded):
+    """Who looks on, and who may step in; no part of what is adapted."""
+
+    log: bool = False
+    """Write every observation, command, clamp, fault and intervention to log/ in the folder; needs supple[ros]."""
+    live: bool = False
+    """Show the adaptation on one screen while it runs."""
+    operator: str = "none"
+    """Who may take over from the policy: keyboard, or socket:PATH for a gamepad, a leader arm or a topic."""
+    monitor: str = "robot"
+    """Who tells reward and success: robot, keyboard (+ solved, - failed), or FILE.py:NAME for a function of yours."""
+    novelty: Path | None = None
+    """A model of the robot's motion in nominal episodes, see supple.adapt.novelty: it scores unknown states."""
+    prompt: bool = False
+    """Wait for Enter before each episode, so that a person can put the robot and the task in their place."""
+
+    @property
+    def any(self) -> bool:
+        """Whether anything of it is asked for."""
+        return self != Watching()

@@ -9,10 +9,10 @@ between episodes. Every command passes the safety limits; what they did is in `a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,30 +20,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...adapt.audit import AuditLog
 from ...adapt.bundle import Bundle, load_bundle, require_robot
 from ...adapt.bundle_folder import find_bundle
-from ...adapt.loop import Adapter
-from ...adapt.runtime_agent import HOST, RandomNoise
-from ...adapt.safety import SafetyLimits
-from ...adapt.watchdog import Watchdog
+from ...adapt.guards import GuardedAgent, Play
+from ...adapt.loop import Adapter, run_episode
+from ...adapt.policy_change import take_learned
+from ...adapt.runtime_agent import HOST, RandomNoise, RuntimeAgent
+from ...adapt.watch import Watch
 from ...errors import BundleError, ConfigError
-from ...robots.dry_robot import DryRobot
-from ...robots.family import Hardware, RobotFamily, make_robots
-from ...robots.hardware_family import HardwareFamily
-from ...robots.limits import RobotLimits
+from ...robots.family import Hardware, RobotFamily
 from ...robots.maze_family import Maze
-from ...robots.robot import RobotBatch
-from ...robots.task import Task
+from ...robots.task import Task, goals_of
 from ...strict_json import parse_json
-from ..folder import AUDIT_NAME, write_record
+from ..adapt_view import AdaptView
+from ..folder import write_record
 from ..intervals import compute_interval
 from ..metrics import is_wall_clock, load_metrics
 from ..progress import ProgressView
 from ..robots import Record, RobotChoice, find_recorded, require_tasks
-from ..settings.adapt import AdaptStageConfig
+from ..settings.adapt import AdaptStageConfig, Watching
 from ..settings.motion import MotionConfig
 from ..stage import Stage, Work
+from .robot_cell import open_robots
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,6 +126,7 @@ def make_adapt(
     config: AdaptStageConfig,
     seed: int,
     motion: MotionConfig | None = None,
+    watching: Watching | None = None,
 ) -> Stage:
     """The stage.
 
@@ -138,6 +137,7 @@ def make_adapt(
         config: Of the loop.
         seed: Of exploration, sampling and resets.
         motion: Whether and how fast the robot moves.
+        watching: Who looks on, and who may step in.
 
     Raises:
         BundleError: The bundle is damaged, is for another robot, or has no such settings.
@@ -145,6 +145,13 @@ def make_adapt(
         SpecError: A goal is not within the robot's goal space.
         SourceError: A goal is none of the robot's tasks.
     """
+    watching = watching or Watching()
+    steps_in = watching.operator != "none" or watching.monitor != "robot" or watching.prompt
+    if steps_in and len(tasks) != 1:
+        raise ConfigError(
+            f"adapt --operator, --monitor, --prompt: expected one task, in which a person or a script can step in, got "
+            f"{len(tasks)}; pass --num-tasks 1, or --tasks with one goal"
+        )
     path = find_bundle(path)  # a run folder around it may change while this stage is at work
     bundle = change_settings(load_bundle(path), config.settings)
     require_robot(bundle.contract, robot.family.spec())
@@ -174,12 +181,17 @@ def make_adapt(
         seed=seed,
         module="pipeline/stages/adapt.py",
         libraries=("numpy", "torch", "safetensors", "mujoco"),
-        body=partial(adapt, config, robot.family, tuple(tasks), motion),
+        body=partial(adapt, config, robot.family, tuple(tasks), motion, watching),
     )
 
 
 def adapt(
-    config: AdaptStageConfig, family: RobotFamily, tasks: tuple[Task, ...], motion: MotionConfig, work: Work
+    config: AdaptStageConfig,
+    family: RobotFamily,
+    tasks: tuple[Task, ...],
+    motion: MotionConfig,
+    watching: Watching,
+    work: Work,
 ) -> None:
     """Plays all episodes, then writes records, results and policies."""
     import torch
@@ -198,15 +210,25 @@ def adapt(
     evaluations = config.count_evaluations(family)
     due = {0, episodes, budget.exploration_episodes, *config.evaluate_at} if evaluations else set()
     rows = max(len(tasks), min(len(tasks) * evaluations, MOST_ROWS))
-    with open_robots(family, motion, rows, work) as robot:
+    guarded = config.is_guarded(family)
+    if guarded:
+        work.machine = replace(work.machine, checkpoint_period=0.0)  # a snapshot of each episode
+    with open_robots(family, motion, watching, rows, work, guarded=guarded) as (robot, watch):
         rng = np.random.default_rng(work.seed)
         agent = make_hosted(bundle, RandomNoise(rng), device=work.machine.device)
-        adapter = Adapter(agent, robot, tasks, budget, episodes, rng, make_fork=bundle.make_agent)
+        guards = None
+        if watch is not None and guarded:
+            agent = guards = guard_agent(agent, bundle, watch, tasks, config, work.seed)
+        adapter = Adapter(
+            *(agent, robot, tasks, budget, episodes, rng),
+            make_fork=bundle.make_agent,
+            off_policy=bundle.kind.off_policy,
+        )
         if checkpoint is not None:
             adapter.load_state({k: v.numpy() for k, v in checkpoint.tensors.items()}, dict(checkpoint.facts))
             announce(work.view, load_metrics(work.metrics.path))
         work.consume(
-            run_rounds(adapter, due, evaluations, work, evaluate_first=checkpoint is None),
+            run_rounds(adapter, due, evaluations, work, guards, watch, evaluate_first=checkpoint is None),
             total=episodes,
             unit="episode",
             start=adapter.episode,
@@ -228,76 +250,32 @@ def adapt(
         write_task_policy(work.folder / POLICIES / str(index), bundle, final, index, source)
 
 
-@contextmanager
-def open_robots(family: RobotFamily, motion: MotionConfig, rows: int, work: Work) -> Iterator[SafetyLimits]:
-    """Robots behind their safety limits, and behind a second process where a real one moves; closed at the end.
+def guard_agent(
+    agent: RuntimeAgent, bundle: Bundle, watch: Watch, tasks: Sequence[Task], config: AdaptStageConfig, seed: int
+) -> GuardedAgent:
+    """The agent, with its updates guarded on these robots."""
+    goals, budget = goals_of(tasks), bundle.contract.budget
 
-    Raises:
-        ConfigError: See `MotionConfig.find_limits`; or a dry run's robot cannot be read.
-        RobotFault: The robot, the log or the second process cannot be reached.
-    """
-    limits, log = motion.find_limits(family), work.folder / AUDIT_NAME
-    if not isinstance(family, HardwareFamily):
-        robots = make_robots(family, rows, work.machine.threads)
-        with limit_robots(robots, log, simulator=not isinstance(family, Hardware), limits=limits) as robot:
-            yield robot
-        return
-    work.view.record("limits", {"limits": limits.to_json()}, limits.describe())
-    with ExitStack() as open_until_the_end:
-        made: list[DryRobot] = []
-        if motion.is_dry(family):
-            family = family.dry(made)
-        robots = make_robots(family, rows, work.machine.threads)
-        watchdog = None
-        if not made and family.stop is not None:
-            try:
-                watchdog = Watchdog(family.stop, family.watchdog_timeout, family.stop_arguments)
-            except BaseException:
-                robots.close()
-                raise
-            open_until_the_end.callback(watchdog.close)
-        limited = limit_robots(robots, log, simulator=False, limits=limits, watchdog=watchdog)
-        yield open_until_the_end.enter_context(limited)
-        for dry in made:
-            facts = dry.describe()
-            axes = "".join(
-                f"\n  {axis}: {ends['low']:.4g} .. {ends['high']:.4g}" for axis, ends in facts["axes"].items()
-            )
-            text = f"dry run: {facts['commands']} commands computed, none sent; pass --execute to move the robot{axes}"
-            work.view.record("dry_run", facts, text)
+    def play(copy: RuntimeAgent, speed: float, rng: np.random.Generator) -> Play:
+        watch.speed = speed
+        try:
+            return Play(run_episode(watch, copy, goals, rng), watch.take_signals())
+        finally:
+            watch.speed = 1.0
 
-
-@contextmanager
-def limit_robots(
-    robots: RobotBatch,
-    path: Path,
-    *,
-    simulator: bool,
-    limits: RobotLimits | None = None,
-    watchdog: Watchdog | None = None,
-) -> Iterator[SafetyLimits]:
-    """Robots behind their safety limits, with the audit log at `path`; both are closed at the end.
-
-    Args:
-        robots: Simulated, or one real robot.
-        path: The audit log.
-        simulator: A stop that an earlier run of the stage has left does not hold: a simulator starts anew, and there is
-            nothing to inspect. For a real robot a person ends it.
-        limits: None for those of the contract.
-        watchdog: Of a real robot.
-
-    Raises:
-        RobotFault: the log cannot be written.
-    """
-    try:
-        audit = AuditLog(path, simulator=simulator)
-    except BaseException:
-        robots.close()
-        raise
-    with closing(audit), closing(SafetyLimits(robots, audit, limits=limits, watchdog=watchdog)) as robot:
-        if limits is not None and not simulator:
-            audit.append("limits", limits=limits.to_json())
-        yield robot
+    return GuardedAgent(
+        agent,
+        bundle.make_agent,
+        bundle.weights,
+        config.guards,
+        moves=bundle.kind.hosted or bundle.kind.policy is not None,
+        exploring=0 if budget.adapt_steps else budget.exploration_episodes,
+        play=play,
+        read_signals=watch.take_signals,
+        hold=watch.stop,
+        control_period=bundle.contract.robot.control_period,
+        seed=seed,
+    )
 
 
 def strip(record: dict[str, Any]) -> dict[str, Any]:
@@ -313,19 +291,70 @@ def announce(view: ProgressView, records: Sequence[dict[str, Any]]) -> None:
 
 
 def run_rounds(
-    adapter: Adapter, due: set[int], evaluations: int, work: Work, *, evaluate_first: bool
+    adapter: Adapter,
+    due: set[int],
+    evaluations: int,
+    work: Work,
+    guards: GuardedAgent | None = None,
+    watch: Watch | None = None,
+    *,
+    evaluate_first: bool,
 ) -> Iterator[list[dict[str, Any]]]:
     """The loop's records, each round followed by its evaluation where one is due."""
+
+    def evaluate_here() -> list[dict[str, Any]]:
+        found = evaluate(adapter, evaluations, work.seed)
+        if watch is not None:
+            watch.take_signals()  # they are none of the adaptation
+        return found
+
     if evaluate_first and 0 in due:
-        first = evaluate(adapter, evaluations, work.seed)
+        first = evaluate_here()
         announce(work.view, first)
         yield first
-    for records in adapter.run():
-        done = [{"kind": "episode", **record, "step": adapter.episode} for record in records]
-        if adapter.episode in due:
-            done += evaluate(adapter, evaluations, work.seed)
+    while adapter.episode < adapter.episodes and not (guards is not None and guards.exhausted):
+        adapter.play()
+        if guards is not None:
+            guards.keep_signals()
+            work.save(lambda: to_checkpoint(adapter))  # else a kill while it learns costs an episode of a real robot
+        done = [
+            {"kind": "episode" if record.get("learned", True) else "helped", **record, "step": adapter.episode}
+            for record in adapter.learn()
+        ]
+        if guards is not None:
+            if adapter.episode == adapter.episodes or guards.exhausted:
+                guards.finish()
+            done += take_guard_records(guards, adapter.episode)
+        if watch is not None:
+            show_watched(adapter, watch, work.view, done)
+        if adapter.episode in due and done[0]["kind"] == "episode":
+            done += evaluate_here()
         announce(work.view, done)
         yield done
+
+
+def show_watched(adapter: Adapter, watch: Watch, view: ProgressView, records: Sequence[dict[str, Any]]) -> None:
+    """Tells the log and the screen what the last episode was like."""
+    if not isinstance(adapter.agent, GuardedAgent):
+        watch.take_signals()
+    digest = hashlib.sha256()
+    for name, value in sorted(take_learned(adapter.agent.state()).items()):
+        digest.update(name.encode() + value.tobytes())
+    for record in records:
+        watch.tell("record", record=strip(record))
+    watch.tell("policies", episode=adapter.episode, sha256=digest.hexdigest())
+    if isinstance(view, AdaptView):
+        seconds = records[0]["steps"] * watch.spec.control_period
+        view.show(watch.last, watch.latencies, seconds)
+    watch.latencies.clear()
+
+
+def take_guard_records(guards: GuardedAgent, episode: int) -> list[dict[str, Any]]:
+    """How the last episode and update were, and what the guards did since the last call."""
+    at = {"episode": episode, "step": episode}
+    events = [{"kind": "guard", **event, **at} for event in guards.events]
+    guards.events.clear()
+    return [{"kind": "guarded", **guards.describe(), **at}, *events]
 
 
 def name_stage(adapter: Adapter) -> str:

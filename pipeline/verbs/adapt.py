@@ -1,5 +1,6 @@
 """The verb `adapt`: a bundle meets tasks that it never saw."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from ...errors import ConfigError, RunError
 from ...strict_json import load_json, load_json_lines
 from ..cli_common import AboutRobot, Common, Options, Runner
 from ..robots import load_tasks
-from ..settings.adapt import AdaptStageConfig
+from ..settings.adapt import AdaptStageConfig, Watching
 from ..settings.motion import MotionConfig
 
 AGAIN = "remove the folder and adapt again"
@@ -39,6 +40,7 @@ class Adapt(AboutRobot):
     """Take the robot that --robot names although its code or settings are not those that the bundle was made for."""
     motion: Annotated[MotionConfig, tyro.conf.arg(name="")] = field(default_factory=MotionConfig)
     adapt: Annotated[AdaptStageConfig, tyro.conf.arg(name="")] = field(default_factory=AdaptStageConfig)
+    watching: Annotated[Watching, tyro.conf.arg(name="")] = field(default_factory=Watching)
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
@@ -57,7 +59,12 @@ class Adapt(AboutRobot):
             tasks = find_test_tasks(bundle, robot.family, self.num_tasks)
         else:
             tasks = load_tasks(robot, self.tasks)
-        result = runner.run(make_adapt(self.bundle, tasks, robot, self.adapt, self.seed, self.motion), self.out)
+        if self.watching.live and not self.options.json:
+            from ..adapt_view import AdaptView
+
+            runner.view = AdaptView(sys.stdout)
+        stage = make_adapt(self.bundle, tasks, robot, self.adapt, self.seed, self.motion, self.watching)
+        result = runner.run(stage, self.out)
         show_result(runner, result.folder, replay=result.status in ("skipped", "reused"))
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from supple.errors import ConfigError, RobotFault
 from supple.pipeline.robots import find_robot
-from supple.robots.emulated_robot import EmulatedFamily, Emulation, emulate
-from supple.robots.family import Hardware, Plays
+from supple.robots.emulated_robot import Connection, Emulation, emulate, make_emulated_family
+from supple.robots.family import Plays
+from supple.robots.hardware_family import HardwareFamily
 from supple.robots.maze_family import Maze
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "emulated.py"
@@ -19,22 +20,24 @@ MAZE = Maze(layout_size=8, num_train_tasks=4, num_test_tasks=2)
 def test_the_example_has_the_contract_and_the_tasks_of_what_it_emulates(name: str) -> None:
     choice = find_robot(f"{EXAMPLE}:{name}")
     family = choice.family
-    assert isinstance(family, EmulatedFamily)
-    assert isinstance(family, Hardware)
+    assert isinstance(family, HardwareFamily)
     assert not isinstance(family, Plays)
-    assert family.spec() == family.family.spec()
-    assert family.tasks() == family.family.tasks()
+    assert isinstance(family.connect, Connection)
+    simulated = family.connect.family
+    assert family.spec() == simulated.spec()
+    for mine, theirs in zip(family.tasks().test, simulated.tasks().test, strict=True):
+        assert mine.goal == theirs.goal
     assert choice.record["family"] == f"emulated.py:{name}"
 
 
 def test_one_row_moves_in_real_time_and_who_is_not_there_is_named(tmp_path: Path) -> None:
-    family = EmulatedFamily(family=MAZE, address=str(tmp_path / "robot"))
+    family = make_emulated_family(MAZE, str(tmp_path / "robot"))
     assert family.name == f"emulated-{MAZE.name}"
-    with pytest.raises(ConfigError, match=f"{family.name} rows: expected 1, got 2; there is one emulated robot"):
+    with pytest.raises(ConfigError, match=f"{family.name} rows: expected 1, got 2; there is one real robot"):
         family.make(2)
     row, rows = family.make(1), np.arange(1)
     goals = np.array([MAZE.tasks().train[0].goal], np.float32)
-    with emulate(family.family, family.address, Emulation(stop_periods=1000)):
+    with emulate(MAZE, str(tmp_path / "robot"), Emulation(stop_periods=1000)):
         first = row.reset(rows, goals, np.random.default_rng(0))
         for _ in range(20):
             step = row.step(rows, np.ones((1, 2), np.float32))

@@ -16,12 +16,14 @@ import pytest
 from supple.adapt.bundle import load_bundle
 from supple.errors import BundleError, ConfigError, RobotFault, RunError
 from supple.meta.testing import PointBatch
+from supple.pipeline.cli import main
 from supple.pipeline.folder import AUDIT_NAME, LATCH_NAME, compute_outputs, require_published, verify_stage
 from supple.pipeline.keys import load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.stage import Machine, Work, run_stage
-from supple.pipeline.stages.adapt import change_settings, find_robot_of, find_test_tasks, limit_robots, make_adapt
+from supple.pipeline.stages.adapt import change_settings, find_robot_of, find_test_tasks, make_adapt
+from supple.pipeline.stages.robot_cell import limit_robots
 from supple.pipeline.testing import WalkConfig, make_stage
 from supple.pipeline.verbs.look import verify
 
@@ -182,3 +184,19 @@ def test_what_decides_a_result_is_the_bundle_not_the_run_folder_around_it(tiny_r
     given = (tiny_run, tiny_run / "export", tiny_run / "export" / "bundle")
     read = [make_adapt(path, tasks, robot, AdaptStageConfig(), 0).inputs for path in given]
     assert read == [{"bundle": tiny_run / "export" / "bundle"}] * 3
+
+
+def test_guards_and_the_log_are_there_where_they_are_asked_for(tiny_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mcap")
+    bundle, out = tiny_run / "export" / "bundle", tmp_path / "guarded"
+    options = ("--guard", "on", "--log", "--num-tasks", "1", "--episodes", "4", "--evaluations", "0", "--json")
+    assert main(["adapt", str(bundle), "--out", str(out), *options]) == 0
+    records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    guarded = [record for record in records if record["kind"] == "guarded"]
+    assert [record["episode"] for record in guarded] == [1, 2, 3, 4]
+    assert guarded[-1]["robot_seconds"] > 0.0
+    assert verify_stage(out) > 0
+    assert "log" not in {name.split("/")[0] for name in load_record(out)["outputs"]}
+    assert (out / "log" / "0001.mcap").stat().st_size > 1000
+    plain = [json.loads(line) for line in (tiny_run / "adapt" / "records.jsonl").read_text().splitlines()]
+    assert not [record for record in plain if record["kind"].startswith("guard")]

@@ -1,0 +1,222 @@
+"""How unknown a step is: the surprise of a small model of the robot's motion that was fitted to nominal episodes.
+
+The model predicts the change of the observation from the observation, the command and the command before, by ridge
+regression on these numbers and on fixed random features of them (Rahimi and Recht, Random features for large-scale
+kernel machines, NIPS 2007). The score of a step is the mean square of the whitened error, smoothed over `SMOOTHING`
+steps. It is 1 on average where all is as in the nominal episodes. Beside it, `STATE` is the same of the whitened
+observation itself: a place where the robot has not been. `benchmarks/bench_novelty.py` compares both.
+
+The threshold is conformal: the score of an episode is its largest, and at most a share `alpha` of new nominal episodes
+exceeds the threshold, if they are drawn like those of the calibration (Vovk et al., Algorithmic learning in a random
+world, 2005).
+
+Axes: R rows, r rows of this call, N steps, O observation, A action, F features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from ..errors import SpecError
+from ..robots.robot import Float, RobotBatch, Rows
+
+Signal = Literal["motion", "state"]
+FEATURES = 128
+RIDGE = 1e-4
+SMOOTHING = 25
+"""Steps over which a score is smoothed."""
+
+
+class Motion(NamedTuple):
+    """One nominal episode of T steps."""
+
+    observation: Float
+    """Shape (T + 1, O)."""
+    command: Float
+    """Shape (T, A): as sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoveltyModel:
+    """What scores are computed with, for any number of rows."""
+
+    mean: NDArray[np.float64]
+    """Of [o, a, a before], shape (I,)."""
+    scale: NDArray[np.float64]
+    """Shape (I,)."""
+    random: NDArray[np.float64]
+    """Shape (I, F)."""
+    weights: NDArray[np.float64]
+    """Shape (I + F + 1, O)."""
+    whiten: NDArray[np.float64]
+    """Whitens errors, shape (O, O)."""
+    place: NDArray[np.float64]
+    """Whitens observations, shape (O, O)."""
+    threshold: NDArray[np.float64]
+    """Scores of whole episodes above which an alarm is given, by signal (motion, state), shape (2,); inf before."""
+
+    def compute(self, signal: Signal, before: Float, inputs: Float, after: Float) -> NDArray[np.float64]:
+        """The score of single steps, not smoothed, shape (N,).
+
+        Args:
+            signal: Which.
+            before: Observations, shape (N, O).
+            inputs: Command and command before, shape (N, 2 A).
+            after: Observations, shape (N, O).
+        """
+        size = before.shape[1]
+        if signal == "state":
+            white = ((after - self.mean[:size]) / self.scale[:size]) @ self.place
+        else:
+            predicted = self._describe(before, inputs) @ self.weights
+            white = (after.astype(np.float64) - before - predicted) @ self.whiten
+        with np.errstate(over="ignore"):
+            scores: NDArray[np.float64] = np.square(white).mean(axis=1)
+        return scores
+
+    def _describe(self, before: Float, inputs: Float) -> NDArray[np.float64]:
+        scaled = (np.concatenate([before, inputs], axis=1) - self.mean) / self.scale
+        return np.concatenate([scaled, np.cos(scaled @ self.random), np.ones((len(scaled), 1))], axis=1)
+
+    def score_episode(self, episode: Motion, signal: Signal = "motion") -> NDArray[np.float64]:
+        """Smoothed scores of one episode, shape (T,)."""
+        before, inputs, after = _pair(episode)
+        return smooth(self.compute(signal, before, inputs, after))
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model as safetensors."""
+        save_file({name: np.ascontiguousarray(getattr(self, name)) for name in self.__slots__}, str(path))
+
+    @staticmethod
+    def load(path: str | Path) -> NoveltyModel:
+        """Reads what `save` wrote.
+
+        Raises:
+            SpecError: It is damaged, or none of these.
+        """
+        try:
+            found = load_file(str(path))
+            model = NoveltyModel(**found)
+        except Exception as error:
+            raise SpecError(f"{path}: expected a model of motion, got {error}; fit it again") from error
+        if not all(np.isfinite(value).all() for name, value in found.items() if name != "threshold"):
+            raise SpecError(f"{path}: expected finite numbers in a model of motion, got others; fit it again")
+        return model
+
+
+def smooth(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Exponential means, which begin at 1, the mean of nominal steps."""
+    smoothed, value = np.empty(len(scores)), 1.0
+    for index, score in enumerate(scores):
+        value += (score - value) / SMOOTHING
+        smoothed[index] = value
+    return smoothed
+
+
+def fit(episodes: Sequence[Motion], seed: int = 0) -> NoveltyModel:
+    """The model of nominal episodes, without a threshold yet; half of the episodes set the scale of the errors.
+
+    Raises:
+        SpecError: There are fewer than two.
+    """
+    if len(episodes) < 2:
+        raise SpecError(f"novelty: expected two nominal episodes or more, got {len(episodes)}; play more")
+    rng = np.random.default_rng(seed)
+    (before, inputs, after), held = (
+        [np.concatenate(part) for part in zip(*map(_pair, half), strict=True)]
+        for half in (episodes[::2], episodes[1::2])
+    )
+    joined = np.concatenate([before, inputs], axis=1).astype(np.float64)
+    mean, scale = joined.mean(axis=0), joined.std(axis=0) + 1e-6
+    size = before.shape[1]
+    random = rng.standard_normal((len(mean), FEATURES)) / math.sqrt(len(mean))
+    empty = np.eye(size)
+    first = NoveltyModel(mean, scale, random, np.zeros((0, size)), empty, empty, np.full(2, np.inf))
+    described, target = first._describe(before, inputs), after.astype(np.float64) - before
+    square = described.T @ described + RIDGE * len(described) * np.eye(described.shape[1])
+    weights = np.linalg.solve(square, described.T @ target)
+    error = held[2] - held[0] - first._describe(held[0], held[1]) @ weights
+    place = (held[2] - mean[:size]) / scale[:size]
+    return NoveltyModel(mean, scale, random, weights, _whiten(error), _whiten(place), np.full(2, np.inf))
+
+
+def calibrate(model: NoveltyModel, episodes: Sequence[Motion], alpha: float = 0.01) -> NoveltyModel:
+    """The model with thresholds that at most a share `alpha` of new nominal episodes exceeds.
+
+    Args:
+        model: Of `fit`.
+        episodes: Nominal, and none of those that it was fitted to.
+        alpha: In (0, 1).
+
+    Raises:
+        SpecError: There are too few for this share.
+    """
+    place = math.ceil((len(episodes) + 1) * (1.0 - alpha))
+    if place > len(episodes):
+        raise SpecError(
+            f"novelty: expected {math.ceil(1.0 / alpha) - 1} nominal episodes or more for a share of {alpha}, got "
+            f"{len(episodes)}; play more"
+        )
+    signals: tuple[Signal, ...] = ("motion", "state")
+    threshold = [sorted(model.score_episode(one, signal).max() for one in episodes)[place - 1] for signal in signals]
+    values = {name: getattr(model, name) for name in model.__slots__}
+    return NoveltyModel(**{**values, "threshold": np.array(threshold)})
+
+
+class NoveltyScorer:
+    """Scores steps as they come; a `watch.Scorer`."""
+
+    def __init__(self, model: NoveltyModel, robot: RobotBatch, signal: Signal = "motion") -> None:
+        """Before the first episode of the robot's rows.
+
+        Raises:
+            SpecError: The model is of a robot with other axes.
+        """
+        rows, size, inputs = robot.rows, model.weights.shape[1], len(model.mean)
+        shape = len(robot.spec.observation.axes), len(robot.spec.action.axes)
+        if shape != (size, (inputs - size) // 2):
+            raise SpecError(
+                f"novelty: expected a model of {shape[0]} observation and {shape[1]} action axes, got one of {size} "
+                f"and {(inputs - size) // 2}; fit one for this robot"
+            )
+        self._model, self._signal = model, signal
+        self._before = np.zeros((rows, size), np.float32)
+        self._command = np.zeros((rows, (inputs - size) // 2), np.float32)
+        self._score = np.ones(rows)
+        self._first = np.ones(rows, np.bool_)
+
+    def begin(self, rows: Rows, observation: Float) -> None:
+        """See `Scorer.begin`."""
+        self._before[rows], self._score[rows], self._first[rows] = observation, 1.0, True
+
+    def score(self, rows: Rows, sent: Float, observation: Float) -> NDArray[np.float64]:
+        """See `Scorer.score`."""
+        last = np.where(self._first[rows, None], sent, self._command[rows])
+        inputs = np.concatenate([sent, last], axis=1)
+        found = self._model.compute(self._signal, self._before[rows], inputs, observation)
+        self._score[rows] += (found - self._score[rows]) / SMOOTHING
+        self._before[rows], self._command[rows], self._first[rows] = observation, sent, False
+        return self._score[rows].copy()
+
+
+def _pair(episode: Motion) -> tuple[Float, Float, Float]:
+    command = episode.command
+    last = np.concatenate([command[:1], command[:-1]])
+    return episode.observation[:-1], np.concatenate([command, last], axis=1), episode.observation[1:]
+
+
+def _whiten(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A matrix W such that the axes of `values @ W` have a mean square of 1, and do not depend on each other."""
+    covariance = values.T @ values / len(values)
+    ridge = 1e-6 * np.trace(covariance) / len(covariance) + 1e-12
+    inverse = np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
+    factor: NDArray[np.float64] = np.linalg.cholesky(inverse)
+    return factor

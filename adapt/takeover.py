@@ -1,0 +1,302 @@
+"""A person commands instead of the policy, at any step, and hands back: by the keyboard, or by messages on a socket.
+
+Both are a `watch.Operator`. What they command passes the safety limits like any command. While nobody presses a key, or
+no message comes for a while, the command is the resting one: the robot stays as it is until the person hands back.
+
+`relabel` makes such steps fit to learn from, for learners that learn from anybody's steps (off-policy): the latent of a
+decision becomes the one that would have commanded what the person did.
+
+Axes: K decisions, T steps, O observation, A action, Z latent, C candidates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError, RobotFault
+from ..robots.robot import Float, StepRows
+from ..robots.spec import RobotSpec
+from ..strict_json import parse_json
+from .runtime_agent import RowEpisodes
+from .spaces import RowSpace
+
+KEYS = "qawsedrftgyhujikol"
+"""Keys by pairs: q and a move the first axis up and down, w and s the second, and so on."""
+TAKE, SUCCESS, FAILURE, ENTER = " ", "+", "-", "\n\r"
+HELD = 0.3
+"""Seconds for which a key counts as pressed after its last character: terminals repeat a key that is held down."""
+CANDIDATES, ROUNDS, ELITE = 256, 6, 24
+"""Of the search for the skill that comes closest to what a person did."""
+
+
+class Terminal:
+    """Single keys of a terminal, without waiting and without Enter."""
+
+    def __init__(self, source: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Takes the terminal `source`, a file descriptor; stdin without one.
+
+        Raises:
+            ConfigError: It is no terminal.
+        """
+        self._source = sys.stdin.fileno() if source is None else source
+        self._clock = clock
+        if not os.isatty(self._source):
+            raise ConfigError("operator: expected a terminal to read keys from, got none; run it in a terminal")
+        import termios
+        import tty
+
+        self._before = termios.tcgetattr(self._source)
+        tty.setcbreak(self._source)
+
+    def read(self, wait: float = 0.0) -> str:
+        """Keys that were pressed since the last call, after at most `wait` seconds."""
+        if not select.select([self._source], [], [], wait)[0]:
+            return ""
+        with contextlib.suppress(OSError):
+            return os.read(self._source, 1024).decode("ascii", "ignore")
+        return ""
+
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+        import termios
+
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(self._source, termios.TCSADRAIN, self._before)
+
+
+class KeyboardOperator:
+    """A person at a keyboard: a `watch.Operator`, and a `watch.Monitor` where they judge the task.
+
+    Space takes over, and hands back. The keys of `KEYS` move the axes. `+` says that the task is solved, `-` that the
+    attempt failed; both end the episode. Before an episode it waits for Enter, where the person has to prepare it.
+    """
+
+    def __init__(
+        self,
+        terminal: Terminal,
+        tell: Callable[[str], None],
+        *,
+        judges: bool = False,
+        prompts: bool = False,
+        gain: float = 0.5,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nobody has taken over yet.
+
+        Args:
+            terminal: Where keys come from.
+            tell: Shows a line to the person.
+            judges: Reward and success are the person's: 1 in the step in which they press `+`, else 0.
+            prompts: Wait for Enter before each episode.
+            gain: Of a pressed key: share of the axis's limit, or of the change that its rate limit allows.
+            clock: Monotonic time, seconds.
+        """
+        self._terminal, self._tell, self._judges, self._prompts = terminal, tell, judges, prompts
+        self._gain, self._clock = gain, clock
+        self._pressed: dict[str, float] = {}
+        self._verdict: str | None = None
+        self.taken = False
+        """Whether the person commands now."""
+        self._target: Float | None = None
+
+    def begin(self, spec: Any) -> None:
+        """See `Operator.begin` with a spec, and `Monitor.begin` with a goal."""
+        if isinstance(spec, RobotSpec):
+            self._spec, self._commanded = spec, spec.find_commanded()
+            self.taken, self._target = False, None
+            self._pressed.clear()
+            self._verdict = None
+        elif self._prompts:
+            goal = ", ".join(f"{value:g}" for value in spec)
+            self._tell(f"Put the robot and the task in their place for the goal ({goal}), then press Enter.")
+            while not set(self._terminal.read(0.2)) & set(ENTER):
+                pass
+
+    def _listen(self) -> None:
+        now = self._clock()
+        for key in self._terminal.read():
+            if key == TAKE:
+                self.taken, self._target = not self.taken, None
+                self._tell("You command the robot." if self.taken else "The policy commands the robot.")
+            elif key in (SUCCESS, FAILURE):
+                self._verdict = key
+            elif key in KEYS:
+                self._pressed[key] = now
+
+    def command(self, requested: Float, observation: Float) -> Float | None:
+        """See `Operator.command`."""
+        self._listen()
+        if not self.taken:
+            return None
+        if self._target is None:
+            self._target = self._spec.compute_resting(observation)
+        now, spec = self._clock(), self._spec
+        for index, axis in enumerate(spec.action.axes):
+            up, down = KEYS[2 * index : 2 * index + 1], KEYS[2 * index + 1 : 2 * index + 2]
+            sign = (now - self._pressed.get(up, -1e9) < HELD) - (now - self._pressed.get(down, -1e9) < HELD)
+            if self._commanded[index] is None:
+                reach = axis.high if sign > 0 else -axis.low
+                self._target[index] = self._gain * sign * reach
+            elif axis.rate_limit is not None:
+                self._target[index] += self._gain * sign * axis.rate_limit * spec.control_period
+        self._target = np.clip(self._target, spec.action.inner_low, spec.action.inner_high).astype(np.float32)
+        return self._target.copy()
+
+    def judge(self, step: StepRows) -> StepRows:
+        """See `Monitor.judge`."""
+        self._listen()
+        if not self._judges:
+            return step
+        solved, ended = self._verdict == SUCCESS, self._verdict is not None
+        return step._replace(
+            reward=np.full(step.reward.shape, float(solved), np.float32),
+            terminated=step.terminated | ended,
+            truncated=step.truncated & (not ended),
+            success=np.full(step.reward.shape, solved, np.bool_),
+        )
+
+
+class SocketOperator:
+    """A gamepad, a leader arm or a topic, as messages to a Unix datagram socket; a `watch.Operator`.
+
+    A message is JSON of at most `LONGEST` bytes: `{"take": true, "command": [...]}` with a number for each action axis,
+    or `{"take": false}`. The newest message counts. Any other message is ignored and counted. The socket belongs to
+    this user alone.
+    """
+
+    LONGEST = 4096
+
+    def __init__(self, path: str | Path, *, timeout: float = 0.2, clock: Callable[[], float] = time.monotonic) -> None:
+        """Opens the socket.
+
+        Args:
+            path: Of the socket, which is made.
+            timeout: Seconds after which a command counts no more, and the robot stays as it is.
+            clock: Monotonic time, seconds.
+
+        Raises:
+            ConfigError: The socket cannot be made.
+        """
+        self._path, self._timeout, self._clock = Path(path), timeout, clock
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            if self._path.exists() and stat.S_ISSOCK(self._path.lstat().st_mode):
+                self._path.unlink()
+            self._socket.bind(str(path))
+            self._path.chmod(0o600)
+        except OSError as error:
+            self._socket.close()
+            raise ConfigError(
+                f"operator socket {path}: expected a place for a socket, got {error.strerror}; name another place"
+            ) from error
+        self._socket.setblocking(False)
+        self.taken = False
+        """Whether the source commands now."""
+        self.ignored = 0
+        """Messages that were none."""
+        self._command: Float | None = None
+        self._heard = -1e9
+
+    def begin(self, spec: RobotSpec) -> None:
+        """See `Operator.begin`."""
+        self._spec = spec
+        self._listen()
+        self.taken, self._command = False, None
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                data = self._socket.recv(self.LONGEST + 1)
+            except OSError:
+                return
+            try:
+                if len(data) > self.LONGEST:
+                    raise RobotFault("too long")
+                message = parse_json(data, dict, "operator", RobotFault, "")
+                taken, numbers = message.get("take"), message.get("command")
+                if not isinstance(taken, bool):
+                    raise RobotFault("no take")
+                command = np.array(numbers, np.float32) if taken else None
+                if command is not None and (command.shape != self._spec.action.shape or not np.isfinite(command).all()):
+                    raise RobotFault("no command")
+            except (RobotFault, ValueError, TypeError, OverflowError):
+                self.ignored += 1
+                continue
+            self.taken, self._command, self._heard = taken, command, self._clock()
+
+    def command(self, requested: Float, observation: Float) -> Float | None:
+        """See `Operator.command`."""
+        self._listen()
+        if not self.taken or self._command is None:
+            return None
+        if self._clock() - self._heard > self._timeout:
+            return self._spec.compute_resting(observation)
+        return self._command
+
+    def close(self) -> None:
+        """Removes the socket."""
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+
+class TakenOver(NamedTuple):
+    """What row 0 did in an episode in which a person commanded."""
+
+    taken: NDArray[np.bool_]
+    """Shape (T,): steps in which they did."""
+    observation: Float
+    """Shape (T, O): before each step."""
+    command: Float
+    """Shape (T, A): as sent."""
+
+
+def relabel(space: RowSpace, episodes: RowEpisodes, over: TakenOver) -> RowEpisodes:
+    """The episodes, with the latents of row 0 that come closest to what the robot was told where a person commanded."""
+    latent = episodes.latent.copy()
+    for decision in range(int(episodes.length[0])):
+        steps = slice(decision * space.horizon, (decision + 1) * space.horizon)
+        if over.taken[steps].any():
+            latent[0, decision] = find_latent(space, over.observation[steps], over.command[steps])
+    return episodes._replace(latent=latent)
+
+
+def find_latent(space: RowSpace, observation: Float, command: Float) -> Float:
+    """The latent whose commands come closest to these, shape (Z,).
+
+    Exact where a latent is a command. For skills it is searched for by the cross-entropy method (Rubinstein, The
+    cross-entropy method for combinatorial and continuous optimization, 1999), which starts at the skill prior.
+
+    Args:
+        space: What is chosen.
+        observation: Shape (t, O): before each of the steps that the latent lasts.
+        command: Shape (t, A).
+    """
+    if (exact := space.invert(command[0])) is not None:
+        return exact
+    prior = space.prior_of(observation[:1])
+    rng = np.random.default_rng(0)
+    loc, scale = prior.loc[0], prior.scale[0]
+    for _ in range(ROUNDS):
+        latent = (loc + scale * rng.standard_normal((CANDIDATES, len(loc)))).astype(np.float32)
+        latent[0] = loc
+        control = space.hold(latent)
+        errors = sum(
+            np.square(control(np.repeat(seen[None], CANDIDATES, axis=0)) - told).sum(axis=1)
+            for seen, told in zip(observation, command, strict=True)
+        )
+        best = latent[np.argsort(errors)[:ELITE]]
+        loc, scale = best.mean(axis=0), best.std(axis=0) + np.float32(1e-4)
+    chosen: Float = best[0]
+    return chosen

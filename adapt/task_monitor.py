@@ -1,0 +1,69 @@
+"""Who tells reward and success: the robot itself, a script, or a person (`takeover.KeyboardOperator`).
+
+A simulator tells both, and needs no monitor. A real robot seldom does: a script looks at the observation, or a person
+at the robot. Each is a `watch.Monitor`, of one robot.
+
+Axes: O observation, G goal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import RobotFault
+from ..robots.robot import Float, StepRows
+
+
+class Judgement(NamedTuple):
+    """What a script says of one step."""
+
+    reward: float
+    """Finite."""
+    success: bool = False
+    """The task is solved now."""
+    ended: bool = False
+    """The episode is over: solved, or failed for good."""
+
+
+Judge = Callable[[Float, Float], Judgement]
+"""Judges where a step led, shape (O,), by the goal, shape (G,)."""
+
+
+class ScriptMonitor:
+    """Asks a function after each step."""
+
+    def __init__(self, judge: Judge, prompt: Callable[[Float], None] | None = None) -> None:
+        """Takes the function, and what waits until a person has prepared an episode with a goal."""
+        self._judge, self._prompt = judge, prompt
+        self._goal: Float = np.zeros(0, np.float32)
+
+    def begin(self, goal: Float) -> None:
+        """See `Monitor.begin`."""
+        self._goal = goal
+        if self._prompt is not None:
+            self._prompt(goal)
+
+    def judge(self, step: StepRows) -> StepRows:
+        """See `Monitor.judge`.
+
+        Raises:
+            RobotFault: The script raised, or gave what is no judgement or is not finite.
+        """
+        try:
+            found = self._judge(step.observation[0].copy(), self._goal.copy())
+            reward, success, ended = float(found.reward), bool(found.success), bool(found.ended)
+        except Exception as error:
+            raise RobotFault(
+                f"task monitor: expected a judgement, got {type(error).__name__} {error}; correct the script"
+            ) from error
+        if not np.isfinite(reward):
+            raise RobotFault(f"task monitor: expected a finite reward, got {reward}; correct the script")
+        return step._replace(
+            reward=np.array([reward], np.float32),
+            success=np.array([success]),
+            terminated=step.terminated | ended,
+            truncated=step.truncated & (not ended),
+        )

@@ -1,0 +1,339 @@
+"""What stands between the loop and the safety limits while an agent adapts: it sees every command, asked for and sent.
+
+    loop -> Watch -> SafetyLimits -> CommandTap -> robot
+
+`Watch` is a `RobotBatch`. A person may command instead of the policy (`takeover.py`), a monitor may tell reward and
+success (`task_monitor.py`), a scorer tells unknown states (`novelty.py`), a log is written (`cell_log.py`). Whatever
+they command passes the safety limits like any command. It slows commands down for canary episodes.
+
+Axes: R rows, r rows of this call, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..robots.robot import Bool, Float, RobotBatch, Rows, StepRows, Stops, TellsAge
+from ..robots.spec import RobotSpec
+from .guards import Signals
+from .takeover import TakenOver
+
+
+class CommandTap:
+    """A robot whose commands are looked at on their way to it: what arrives here is sent."""
+
+    def __init__(self, robot: RobotBatch) -> None:
+        self._robot = robot
+        self.sent: Float | None = None
+        """The last commands that were sent, shape (r, A); None where nothing was since somebody set it to None."""
+
+    @property
+    def spec(self) -> RobotSpec:
+        """See `RobotBatch.spec`."""
+        return self._robot.spec
+
+    @property
+    def rows(self) -> int:
+        """See `RobotBatch.rows`."""
+        return self._robot.rows
+
+    def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
+        """See `RobotBatch.reset`."""
+        return self._robot.reset(rows, goals, rng)
+
+    def step(self, rows: Rows, action: Float) -> StepRows:
+        """See `RobotBatch.step`."""
+        self.sent = np.array(action)
+        return self._robot.step(rows, action)
+
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `RobotBatch.compute_reward`."""
+        return self._robot.compute_reward(observation, goals)
+
+    def close(self) -> None:
+        """See `RobotBatch.close`."""
+        self._robot.close()
+
+
+class StoppableTap(CommandTap, Stops, TellsAge):
+    """The same of a robot that can be told to stop, and that knows how old its observations are."""
+
+    def __init__(self, robot: Any) -> None:
+        super().__init__(robot)
+        self._real = robot
+
+    def stop(self, reason: str) -> None:
+        """See `Stops.stop`."""
+        self._real.stop(reason)
+
+    def observation_age(self) -> float:
+        """See `TellsAge.observation_age`."""
+        age: float = self._real.observation_age()
+        return age
+
+
+def tap(robot: RobotBatch) -> CommandTap:
+    """The robot, with its commands looked at; it stops and tells ages where it did."""
+    both = isinstance(robot, Stops) and isinstance(robot, TellsAge)
+    return StoppableTap(robot) if both else CommandTap(robot)
+
+
+class Operator(Protocol):
+    """A person who may command instead of the policy; see `takeover.py`."""
+
+    def begin(self, spec: RobotSpec) -> None:
+        """An episode begins; whoever had taken over has handed back."""
+        ...
+
+    def command(self, requested: Float, observation: Float) -> Float | None:
+        """The command of one robot, shape (A,); None where the policy's holds.
+
+        Args:
+            requested: The policy's, shape (A,).
+            observation: Newest, shape (O,).
+        """
+        ...
+
+
+class Monitor(Protocol):
+    """Tells reward and success of one robot; see `task_monitor.py`."""
+
+    def begin(self, goal: Float) -> None:
+        """An episode begins; may wait until a person has put everything in its place."""
+        ...
+
+    def judge(self, step: StepRows) -> StepRows:
+        """The step of one robot with its reward, termination and success."""
+        ...
+
+
+class Scorer(Protocol):
+    """Scores how unknown what happened is; see `novelty.py`."""
+
+    def begin(self, rows: Rows, observation: Float) -> None:
+        """Episodes begin in these rows, with observations (r, O)."""
+        ...
+
+    def score(self, rows: Rows, sent: Float, observation: Float) -> NDArray[np.float64]:
+        """Scores of one step, shape (r,), of the commands (r, A) and where they led, (r, O)."""
+        ...
+
+
+class Sink(Protocol):
+    """Keeps what happened; see `cell_log.py`."""
+
+    def write(self, event: str, **facts: Any) -> None:
+        """One event, with numbers, texts and arrays."""
+        ...
+
+
+class Watch(Stops):
+    """A `RobotBatch` that is looked at; see the module's docstring."""
+
+    def __init__(
+        self,
+        robot: RobotBatch,
+        taps: CommandTap,
+        *,
+        operator: Operator | None = None,
+        monitor: Monitor | None = None,
+        scorer: Scorer | None = None,
+        sink: Sink | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Starts before the first episode.
+
+        Args:
+            robot: Behind its safety limits.
+            taps: What the limits send to.
+            operator: May take over row 0.
+            monitor: Tells reward and success of row 0; None for what the robot tells.
+            scorer: Of unknown states.
+            sink: A log.
+            clock: Monotonic time, seconds.
+        """
+        self._robot, self._tap = robot, taps
+        self._operator, self._monitor, self._scorer, self._sink, self._clock = operator, monitor, scorer, sink, clock
+        self.speed = 1.0
+        """Share of what is asked for, in (0, 1]; see `slow_down`."""
+        self._observation = np.zeros((robot.rows, *robot.spec.observation.shape), np.float32)
+        self._goals = np.zeros((robot.rows, *robot.spec.goal.shape), np.float32)
+        self._previous = np.zeros((robot.rows, *robot.spec.action.shape), np.float32)
+        self.taken_over = np.zeros((robot.rows, robot.spec.episode_steps), np.bool_)
+        """Steps of the running episode in which a person commanded, shape (R, T)."""
+        self._step = np.zeros(robot.rows, np.int64)
+        self.latencies: list[float] = []
+        """Seconds from an observation to the next command, since somebody emptied the list."""
+        self.last = Signals()
+        """What `take_signals` gave last."""
+        self._begin_counts()
+
+    def _begin_counts(self) -> None:
+        self._commands = self._clamped = self._taken = 0
+        self._rewards: list[NDArray[np.float32]] = []
+        self._scores: list[NDArray[np.float64]] = []
+        self._seen_at = math.nan
+
+    @property
+    def spec(self) -> RobotSpec:
+        """See `RobotBatch.spec`."""
+        return self._robot.spec
+
+    @property
+    def rows(self) -> int:
+        """See `RobotBatch.rows`."""
+        return self._robot.rows
+
+    @property
+    def has_operator(self) -> bool:
+        """Whether a person may take over."""
+        return self._operator is not None
+
+    def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
+        """See `RobotBatch.reset`; waits for a person where the monitor does."""
+        if self._monitor is not None:
+            self._monitor.begin(goals[0])
+        observation = self._robot.reset(rows, goals, rng)
+        if self._operator is not None:
+            self._operator.begin(self.spec)
+        self._observation[rows], self._step[rows], self.taken_over[rows] = observation, 0, False
+        self._goals[rows] = goals
+        self._previous[rows] = self.spec.compute_resting(observation)
+        if self._scorer is not None:
+            self._scorer.begin(rows, observation)
+        if self._operator is not None and 0 in rows:
+            self._path: list[tuple[Float, Float]] = []
+        self._write("reset", rows=rows, goals=goals, observation=observation)
+        self._seen_at = self._clock()
+        return observation
+
+    def step(self, rows: Rows, action: Float) -> StepRows:
+        """See `RobotBatch.step`."""
+        self.latencies.append(self._clock() - self._seen_at)
+        asked = self._choose(rows, action)
+        self._tap.sent = None
+        try:
+            step = self._robot.step(rows, asked)
+        except BaseException as error:
+            self._write("fault", reason=f"{type(error).__name__}: {error}", rows=rows, asked=asked, sent=self._tap.sent)
+            raise
+        sent = self._tap.sent  # None where the limits send nothing, as in a dry run
+        if self._monitor is not None:
+            step = self._monitor.judge(step)
+        computed = self._robot.compute_reward(step.observation, self._goals[rows])[0]
+        self._rewards.append(np.stack([step.reward, np.diagonal(computed)]))
+        clamped = np.zeros(asked.shape, np.bool_) if sent is None else sent != asked
+        self._commands += len(rows)
+        self._clamped += int(clamped.any(axis=1).sum())
+        self._previous[rows] = asked if sent is None else sent
+        if self._operator is not None and len(rows) and rows[0] == 0:
+            self._path.append((self._observation[0].copy(), self._previous[0].copy()))
+        if self._scorer is not None:
+            self._scores.append(self._scorer.score(rows, self._previous[rows], step.observation))
+        self._write(
+            "step",
+            rows=rows,
+            policy=action,
+            asked=asked,
+            sent=sent,
+            clamped=clamped,
+            taken_over=self.taken_over[rows, self._step[rows]],
+            observation=step.observation,
+            reward=step.reward,
+            terminated=step.terminated,
+            truncated=step.truncated,
+            success=step.success,
+        )
+        self._observation[rows] = step.observation
+        self._step[rows] += 1
+        self._seen_at = self._clock()
+        return step
+
+    def _choose(self, rows: Rows, action: Float) -> Float:
+        """What is asked of the safety limits, shape (r, A)."""
+        asked = np.array(action, np.float32)
+        if self._operator is not None and len(rows) and rows[0] == 0:
+            command = self._operator.command(asked[0].copy(), self._observation[0].copy())
+            if command is not None:
+                asked[0], self.taken_over[0, self._step[0]] = command, True
+                self._taken += 1
+        if self.speed < 1.0:
+            asked = slow_down(self.spec, asked, self._previous[rows], self.speed)
+        return asked
+
+    def find_taken_over(self) -> TakenOver | None:
+        """What row 0 did in the last episode; None where nobody commanded but the policy."""
+        if self._operator is None or not self.taken_over[0].any():
+            return None
+        observation, command = (np.stack(part) for part in zip(*self._path, strict=True))
+        return TakenOver(self.taken_over[0, : len(command)].copy(), observation, command)
+
+    def take_signals(self) -> Signals:
+        """What was seen since the last call."""
+        scores = np.concatenate(self._scores) if self._scores else np.array([math.nan])
+        share = self._clamped / self._commands if self._commands else 0.0
+        signals = Signals(share, float(np.mean(scores)), self._taken, _correlate(self._rewards))
+        self._begin_counts()
+        self.last = signals
+        return signals
+
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `RobotBatch.compute_reward`."""
+        return self._robot.compute_reward(observation, goals)
+
+    def stop(self, reason: str) -> None:
+        """See `Stops.stop`."""
+        self._write("stop", reason=reason)
+        if isinstance(self._robot, Stops):
+            self._robot.stop(reason)
+
+    def close(self) -> None:
+        """See `RobotBatch.close`."""
+        self._robot.close()
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Writes something else to the log, if there is one."""
+        self._write(event, **facts)
+
+    def _write(self, event: str, **facts: Any) -> None:
+        if self._sink is not None:
+            self._sink.write(event, **facts)
+
+
+def _correlate(rewards: list[NDArray[np.float32]]) -> float:
+    """Correlation of told and computed rewards, pairs of shape (2, r); NaN where the computed ones are all the same."""
+    told, computed = np.concatenate(rewards, axis=1).astype(np.float64) if rewards else np.zeros((2, 1))
+    if np.ptp(computed) == 0.0 or not np.isfinite(computed).all():
+        return math.nan
+    if np.ptp(told) == 0.0:
+        return 0.0
+    return float(np.corrcoef(told, computed)[0, 1])
+
+
+def slow_down(spec: RobotSpec, asked: Float, previous: Float, speed: float) -> Float:
+    """Commands for a slower robot, shape (r, A).
+
+    A command of a place may move by `speed` times what its rate limit allows in one period. Any other one, such as a
+    speed or a torque, is scaled. Named choices cannot be slowed down.
+
+    Args:
+        spec: Of the robot.
+        asked: Shape (r, A).
+        previous: The last commands, shape (r, A).
+        speed: In (0, 1].
+    """
+    if spec.choices:
+        return asked
+    slow = asked * np.float32(speed)
+    for index, (axis, commanded) in enumerate(zip(spec.action.axes, spec.find_commanded(), strict=True)):
+        if commanded is not None and axis.rate_limit is not None:
+            most = np.float32(speed * axis.rate_limit * spec.control_period)
+            last = previous[:, index]
+            slow[:, index] = np.clip(asked[:, index], last - most, last + most)
+    return slow

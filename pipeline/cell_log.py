@@ -1,0 +1,203 @@
+"""All that happened while an agent adapts, as MCAP logs: every observation, command, clamp, fault and intervention.
+
+    log/0001.mcap, log/0002.mcap, ...   one file for each start; no later one writes to it
+
+A file holds standard ROS 2 messages, so that Foxglove and `supple inspect` open it. Axes with a unit of motion are
+`sensor_msgs/JointState`, other numbers `Float32MultiArray` with the names of the axes, and all else a
+`std_msgs/String` of JSON. Chunks are small. They go to the operating system as soon as they are full: a SIGKILL costs
+at most the last `CHUNK_BYTES`, a fraction of a second.
+
+Topics of row 0; row n > 0 has `/row<n>` before each, and axes of several kinds of units have `/position`, `/velocity`,
+`/effort` and `/values` behind it:
+
+    /observation      as measured, after the command
+    /action           as sent to the robot; none where nothing was sent
+    /command/policy   the policy's
+    /command/asked    what was asked of the safety limits: the policy's, slowed down, or a person's
+    /reward           of the step
+    /step             taken over, clamped, terminated, truncated, success: 0 or 1 each; success is -1 where nobody tells
+    /event            resets, faults, stops, records, and the sha256 of the policies after each episode
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets.schema import Feature, Schema
+from ..errors import ConfigError, RobotFault
+from ..robots.spec import Axis, RobotSpec
+
+CHUNK_BYTES = 4096
+"""Of messages in a chunk: a kill costs at most these."""
+STEP_AXES = ("taken_over", "clamped", "terminated", "truncated", "success")
+_JOINTS, _NUMBERS, _TEXT = "sensor_msgs/msg/JointState", "std_msgs/msg/Float32MultiArray", "std_msgs/msg/String"
+
+
+class CellLog:
+    """The log of one start of the stage; a `watch.Sink`.
+
+    Args:
+        folder: Where the files are; made if it is not there.
+        spec: Of the robot.
+        about: What the log is of, as text by name.
+
+    Raises:
+        ConfigError: The extra `ros` is not installed.
+        RobotFault: The log cannot be written.
+    """
+
+    def __init__(self, folder: Path, spec: RobotSpec, about: dict[str, str]) -> None:
+        try:
+            from mcap.writer import Writer
+            from rosbags.typesys import Stores, get_typestore
+
+            from ..datasets.bags.mcap_recording import METADATA_NAME
+            from ..datasets.bags.writer import JOINT_FIELDS, describe_bag
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"--log: expected the library {error.name}, got none; install it with: pip install 'supple[ros]'"
+            ) from error
+        folder.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(path.stem) for path in folder.glob("*.mcap") if path.stem.isdigit()), default=0)
+        self.path = folder / f"{number:04d}.mcap"
+        self._types = get_typestore(Stores.ROS2_HUMBLE)
+        self._parts: dict[str, list[tuple[str, tuple[str, ...], Any]]] = {
+            "step": [("values", STEP_AXES, slice(None))],
+            "reward": [("values", ("reward",), slice(None))],
+        }
+        self._parts["observation"] = _split(spec.observation.axes, JOINT_FIELDS)
+        self._parts["action"] = self._parts["command"] = _split(spec.action.axes, JOINT_FIELDS)
+        self._stream: IO[bytes] = self.path.open("xb")
+        self._writer = Writer(self._stream, chunk_size=CHUNK_BYTES, enable_data_crcs=True)
+        self._writer.start("ros2", "supple")
+        self._writer.add_metadata(METADATA_NAME, describe_bag(_make_schema(spec)))
+        self._writer.add_metadata("supple adapt", {"robot": json.dumps(spec.to_json()), **about})
+        self._channels: dict[str, int] = {}
+        self._count = 0
+        self._stream.flush()
+
+    def write(self, event: str, **facts: Any) -> None:
+        """See `watch.Sink.write`.
+
+        Raises:
+            RobotFault: The log cannot be written: a robot whose log is full does not move on.
+        """
+        try:
+            if event == "step":
+                self._write_step(**facts)
+            else:
+                rows, observation = facts.get("rows"), facts.get("observation")
+                if rows is not None and observation is not None:
+                    self._write_rows("observation", rows, observation)
+                plain = {name: _to_plain(value) for name, value in facts.items() if name != "observation"}
+                self._write_text({"event": event, **plain, "monotonic": time.monotonic()})
+            self._stream.flush()
+        except OSError as error:
+            raise RobotFault(
+                f"{self.path}: expected space for the log, got {error.strerror}; free some, then adapt again"
+            ) from error
+
+    def _write_step(self, rows: Any, policy: Any, asked: Any, sent: Any, observation: Any, **facts: Any) -> None:
+        self._write_rows("command/policy", rows, policy)
+        self._write_rows("command/asked", rows, asked)
+        if sent is not None:
+            self._write_rows("action", rows, sent)
+        self._write_rows("observation", rows, observation)
+        self._write_rows("reward", rows, facts["reward"][:, None])
+        success = np.full(len(rows), -1.0) if facts["success"] is None else facts["success"]
+        flags = (facts["taken_over"], facts["clamped"].any(axis=1), facts["terminated"], facts["truncated"], success)
+        self._write_rows("step", rows, np.stack(flags, axis=1))
+
+    def _write_rows(self, name: str, rows: Any, values: NDArray[Any]) -> None:
+        parts = self._parts[name.split("/")[0]]
+        now = time.time_ns()
+        for row, value in zip(rows, values, strict=True):
+            topic = f"/{name}" if row == 0 else f"/row{row}/{name}"
+            for kind, axes, places in parts:
+                self._add(
+                    f"{topic}/{kind}" if len(parts) > 1 else topic, *self._make(kind, axes, value[places], now), now
+                )
+
+    def _make(self, kind: str, axes: Sequence[str], value: NDArray[Any], now: int) -> tuple[str, Any]:
+        """The type and the message of some axes."""
+        types = self._types.types
+        if kind == "values":
+            dimension = types["std_msgs/msg/MultiArrayDimension"](", ".join(axes), value.size, value.size)
+            layout = types["std_msgs/msg/MultiArrayLayout"]([dimension], 0)
+            return _NUMBERS, types[_NUMBERS](layout, np.ascontiguousarray(value, np.float32))
+        header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](now // 10**9, now % 10**9), "")
+        fields = dict.fromkeys(("position", "velocity", "effort"), np.empty(0)) | {kind: value.astype(np.float64)}
+        return _JOINTS, types[_JOINTS](header, list(axes), **fields)
+
+    def _write_text(self, record: dict[str, Any]) -> None:
+        self._add("/event", _TEXT, self._types.types[_TEXT](json.dumps(record)), time.time_ns())
+
+    def _add(self, topic: str, kind: str, message: Any, now: int) -> None:
+        if topic not in self._channels:
+            text = self._types.generate_msgdef(kind, ros_version=2)[0]
+            schema = self._writer.register_schema(kind, "ros2msg", text.encode())
+            self._channels[topic] = self._writer.register_channel(topic, "cdr", schema)
+        data = bytes(self._types.serialize_cdr(message, kind))
+        self._writer.add_message(self._channels[topic], now, data, now, self._count)
+        self._count += 1
+
+    def close(self) -> None:
+        """Writes what is pending and the index; the file is then whole."""
+        if not self._stream.closed:
+            try:
+                self._writer.finish()  # type: ignore[no-untyped-call]
+            finally:
+                self._stream.close()
+
+    def __enter__(self) -> CellLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _make_schema(spec: RobotSpec) -> Schema:
+    features = (
+        Feature(
+            name=array.name,
+            dtype="float32",
+            shape=array.shape,
+            units=tuple(axis.unit for axis in array.axes),
+            role="action" if array is spec.action else "observation",
+            axes=tuple(axis.name for axis in array.axes),
+        )
+        for array in (spec.observation, spec.action)
+    )
+    return Schema(features=tuple(features), control_period=spec.control_period)
+
+
+def _split(axes: Sequence[Axis], fields: Mapping[str, str]) -> list[tuple[str, tuple[str, ...], Any]]:
+    """Kind of unit, names and places of axes, one entry for each kind."""
+    kinds = [fields.get(axis.unit, "values") for axis in axes]
+    found = []
+    for kind in dict.fromkeys(kinds):
+        places = [index for index, one in enumerate(kinds) if one == kind]
+        found.append((kind, tuple(axes[index].name for index in places), places))
+    return found
+
+
+def _to_plain(value: Any) -> Any:
+    """JSON of numbers and arrays; a number that is not finite is told as text."""
+    plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    if isinstance(plain, dict):
+        return {name: _to_plain(one) for name, one in plain.items()}
+    if isinstance(plain, list | tuple):
+        return [_to_plain(one) for one in plain]
+    if isinstance(plain, float) and not np.isfinite(plain):
+        return str(plain)
+    return plain

@@ -1,0 +1,166 @@
+"""The robots of the stage `adapt`: behind safety limits and a second process, with who looks on and who may step in."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from ...adapt.audit import AuditLog
+from ...adapt.novelty import NoveltyModel, NoveltyScorer
+from ...adapt.safety import SafetyLimits
+from ...adapt.takeover import KeyboardOperator, SocketOperator, Terminal
+from ...adapt.task_monitor import Judge, ScriptMonitor
+from ...adapt.watch import CommandTap, Monitor, Operator, Watch, tap
+from ...adapt.watchdog import Watchdog
+from ...errors import ConfigError
+from ...robots.dry_robot import DryRobot
+from ...robots.family import Hardware, RobotFamily, make_robots
+from ...robots.hardware_family import HardwareFamily
+from ...robots.limits import RobotLimits
+from ...robots.robot import RobotBatch
+from ..folder import AUDIT_NAME, LOG_FOLDER
+from ..progress import ProgressView
+from ..settings.adapt import Watching
+from ..settings.motion import MotionConfig
+from ..stage import Work
+
+
+@contextmanager
+def open_robots(
+    family: RobotFamily, motion: MotionConfig, watching: Watching, rows: int, work: Work, *, guarded: bool
+) -> Iterator[tuple[RobotBatch, Watch | None]]:
+    """Robots behind their safety limits, behind a second process where a real one moves, and what watches them.
+
+    Raises:
+        ConfigError: See `MotionConfig.find_limits` and `make_operator`; or a dry run's robot cannot be read.
+        RobotFault: The robot, the log or the second process cannot be reached.
+    """
+    limits, real = motion.find_limits(family), isinstance(family, Hardware)
+    if real:
+        work.view.record("limits", {"limits": limits.to_json()}, limits.describe())
+    made: list[DryRobot] = []
+    if isinstance(family, HardwareFamily) and motion.is_dry(family):
+        family = family.dry(made)
+    with ExitStack() as stack:
+        robots = make_robots(family, rows, work.machine.threads)
+        watched = guarded or watching.any
+        try:
+            taps = tap(robots) if watched else None
+            watchdog = None
+            if isinstance(family, HardwareFamily) and not made and family.stop is not None:
+                watchdog = Watchdog(family.stop, family.watchdog_timeout, family.stop_arguments)
+                stack.callback(watchdog.close)
+        except BaseException:
+            robots.close()
+            raise
+        limited = limit_robots(
+            taps or robots, work.folder / AUDIT_NAME, simulator=not real, limits=limits, watchdog=watchdog
+        )
+        robot = stack.enter_context(limited)
+        if taps is None:
+            yield robot, None
+        else:
+            watch = watch_robots(robot, taps, watching, work, stack)
+            yield watch, watch
+        for dry in made:
+            tell_dry_run(dry, work.view)
+
+
+def watch_robots(robot: SafetyLimits, taps: CommandTap, watching: Watching, work: Work, stack: ExitStack) -> Watch:
+    """What watches the robots; all that it opens is closed by the stack."""
+    sink = None
+    if watching.log:
+        from ..cell_log import CellLog
+
+        sink = stack.enter_context(CellLog(work.folder / LOG_FOLDER, robot.spec, {"stage": work.stage.name}))
+    operator, monitor = make_operator(watching, work.view.note, stack)
+    scorer = None if watching.novelty is None else NoveltyScorer(NoveltyModel.load(watching.novelty), robot)
+    return Watch(robot, taps, operator=operator, monitor=monitor, scorer=scorer, sink=sink)
+
+
+def tell_dry_run(dry: DryRobot, view: ProgressView) -> None:
+    """What would have been sent."""
+    facts = dry.describe()
+    axes = "".join(f"\n  {axis}: {ends['low']:.4g} .. {ends['high']:.4g}" for axis, ends in facts["axes"].items())
+    text = f"dry run: {facts['commands']} commands computed, none sent; pass --execute to move the robot{axes}"
+    view.record("dry_run", facts, text)
+
+
+def make_operator(
+    watching: Watching, tell: Callable[[str], None], stack: ExitStack
+) -> tuple[Operator | None, Monitor | None]:
+    """Who may take over, and who judges the task.
+
+    Raises:
+        ConfigError: There is no terminal, no such operator, or no such function.
+    """
+    judges, keys = watching.monitor == "keyboard", watching.operator == "keyboard"
+    keyboard = None
+    if keys or judges or watching.prompt:
+        terminal = Terminal()
+        stack.callback(terminal.close)
+        keyboard = KeyboardOperator(terminal, tell, judges=judges, prompts=watching.prompt)
+    operator: Operator | None = keyboard if keys else None
+    if watching.operator.startswith("socket:"):
+        remote = SocketOperator(watching.operator.removeprefix("socket:"))
+        stack.callback(remote.close)
+        operator = remote
+    elif watching.operator not in ("none", "keyboard"):
+        raise ConfigError(
+            f"--operator: expected none, keyboard or socket:PATH, got '{watching.operator}'; choose one of them"
+        )
+    if watching.monitor in ("robot", "keyboard"):
+        return operator, keyboard if judges or watching.prompt else None
+    return operator, ScriptMonitor(load_judge(watching.monitor), keyboard.begin if keyboard else None)
+
+
+def load_judge(reference: str) -> Judge:
+    """The function that `FILE.py:NAME` names.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    path, colon, name = reference.rpartition(":")
+    found = runpy.run_path(path).get(name) if colon and Path(path).is_file() else None
+    if not callable(found):
+        raise ConfigError(
+            f"--monitor: expected robot, keyboard or FILE.py:NAME of a function, got '{reference}'; see "
+            "task_monitor.Judge"
+        )
+    judge: Judge = found
+    return judge
+
+
+@contextmanager
+def limit_robots(
+    robots: RobotBatch,
+    path: Path,
+    *,
+    simulator: bool,
+    limits: RobotLimits | None = None,
+    watchdog: Watchdog | None = None,
+) -> Iterator[SafetyLimits]:
+    """Robots behind their safety limits, with the audit log at `path`; both are closed at the end.
+
+    Args:
+        robots: Simulated, or one real robot.
+        path: The audit log.
+        simulator: A stop that an earlier run of the stage has left does not hold: a simulator starts anew, and there is
+            nothing to inspect. For a real robot a person ends it.
+        limits: None for those of the contract.
+        watchdog: Of a real robot.
+
+    Raises:
+        RobotFault: the log cannot be written.
+    """
+    try:
+        audit = AuditLog(path, simulator=simulator)
+    except BaseException:
+        robots.close()
+        raise
+    with closing(audit), closing(SafetyLimits(robots, audit, limits=limits, watchdog=watchdog)) as robot:
+        if limits is not None and not simulator:
+            audit.append("limits", limits=limits.to_json())
+        yield robot
