@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .agents.maesn import MaesnSettings
 from .agents.mlsh import MlshSettings
@@ -69,7 +70,9 @@ class ActingPath:
     @property
     def graphs(self) -> tuple[Graph, ...]:
         """All of them."""
-        return (self.policy, self.decoder) if self.end_episode is None else (self.policy, self.decoder, self.end_episode)
+        return (
+            (self.policy, self.decoder) if self.end_episode is None else (self.policy, self.decoder, self.end_episode)
+        )
 
 
 def make_acting_path(bundle: Bundle) -> ActingPath:
@@ -129,7 +132,7 @@ class _Maker:
 
     def scale_from_log(self, value: str) -> str:
         """See `networks.scale_from_log`."""
-        return self.graph.unary("exp", self.graph.clip(value, np.float32([-3.0]), np.float32([2.0])))
+        return self.graph.unary("exp", self.graph.clip(value, [-3.0], [2.0]))
 
     def to_latent(self, choice: str) -> str:
         """See `RowSpace.to_latent`; of an index for choices."""
@@ -159,7 +162,7 @@ class _Maker:
     def add_clock(self, logits: str, noise: str) -> str:
         """Logits - log(-log(1 - noise)); a noise of 0 is moved to the smallest that float32 can tell from it."""
         graph = self.graph
-        left = graph.binary("sub", graph.constant([1.0]), graph.clip(noise, np.float32([1e-7]), np.float32([1.0])))
+        left = graph.binary("sub", graph.constant([1.0]), graph.clip(noise, [1e-7], [1.0]))
         clock = graph.binary("sub", graph.constant([0.0]), graph.unary("log", left))
         return graph.binary("sub", logits, graph.unary("log", clock))
 
@@ -200,15 +203,15 @@ class _Maker:
         spread = graph.unary("softplus", graph.add(inverse, scale_shift))
         return self.sample(graph.add(loc, shift), graph.add(graph.constant([MIN_SCALE]), spread), greedy=greedy)
 
-    def remember(self, name: str, initial: Array, graph: Graph | None = None) -> str:
+    def remember(self, name: str, initial: ArrayLike, graph: Graph | None = None) -> str:
         """An input that the output `<name>.next` gives."""
         self.path.state[name] = np.asarray(initial, np.float32).reshape(-1)
         return (graph or self.graph).input(name, self.path.state[name].size)
 
-    def embed(self, name: str, mean: Array, scale: Array) -> str:
+    def embed(self, name: str, mean: ArrayLike, scale: ArrayLike) -> str:
         """An input that is drawn for each episode."""
         self.path.episode[name] = EpisodeInput(np.asarray(mean, np.float32), np.asarray(scale, np.float32))
-        return self.graph.input(name, len(mean))
+        return self.graph.input(name, np.size(mean))
 
     def gru(self, graph: Graph, name: str, value: str, hidden: str) -> str:
         """See `recurrent_cells.step_gru`."""
@@ -337,10 +340,10 @@ def _build_rl2(maker: _Maker) -> None:
 def _build_varibad(maker: _Maker) -> None:
     settings: VaribadSettings = maker.settings
     graph = maker.graph
-    before = np.float32(maker.state["choice"])
+    before = np.asarray(maker.state["choice"], np.float32)
     if maker.choices:
         before = np.eye(maker.choices, dtype=np.float32)[int(before[0])]
-    initial = {"memory": np.float32(maker.state["hidden"]), "previous_action": before}
+    initial = {"memory": maker.state["hidden"], "previous_action": before}
 
     def consume(graph: Graph) -> tuple[str, str]:
         """Memory before and after the last transition."""

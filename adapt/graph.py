@@ -161,4 +161,3 @@ class Graph:
         self.ops.append(op._replace(output=name))
         self.widths[name] = width
         return name
-

@@ -31,6 +31,9 @@ TRAIN_MODULES = frozenset(
 """What the extra `train` brings, by the names that are imported; a robot's computer has none of it."""
 ROS_MODULES = frozenset({"lz4", "mcap", "rosbags", "ruamel", "zstandard"})
 """What the extra `ros` brings beside that: it reads and writes bags."""
+ONNX_MODULES = frozenset({"onnx", "onnxruntime"})
+"""What the extra `onnx` brings: `supple deploy` writes and compares models."""
+EXTRAS = {"train": TRAIN_MODULES, "ros": ROS_MODULES, "onnx": ONNX_MODULES}
 
 
 class Entry(NamedTuple):
@@ -124,6 +127,12 @@ VERBS = {
             "supple adapt runs/demo --settings search=blind finetune.batch=128 --episodes 300",
             "supple adapt runs/my/rl2-bundle --seed 1",
         ),
+    ),
+    "deploy": Entry(
+        "verbs.deploy",
+        "Deploy",
+        "Write the folder for a robot's computer: bundle, numpy runtime, ONNX, a controller in C++; all are compared.",
+        ("supple deploy runs/demo/export/bundle --out runs/demo-deploy",),
     ),
     "rearm": Entry(
         "verbs.rearm",
@@ -289,9 +298,9 @@ def run_verb(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequ
         return refuse(error, str(error), given)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package not in TRAIN_MODULES | ROS_MODULES:
+        extra = next((name for name, modules in EXTRAS.items() if package in modules), None)
+        if extra is None:
             raise
-        extra = "ros" if package in ROS_MODULES else "train"
         missing = f"expected the package {error.name}, got none installed; run pip install 'supple[{extra}]'"
         return refuse(error, f"{given[0] if given else 'supple'}: {missing}", given)
     except Interrupted as error:

@@ -33,7 +33,9 @@ def compile_program(compiler: str, source: Path, program: Path) -> None:
     command = [compiler, *FLAGS, "-o", str(program), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RunError(f"{source}: expected a file that {compiler} compiles, got '{done.stderr[:500]}'; pass another CXX")
+        raise RunError(
+            f"{source}: expected a file that {compiler} compiles, got '{done.stderr[:500]}'; pass another CXX"
+        )
 
 
 class CppPath:

@@ -1,6 +1,6 @@
 """An acting path as one file for the controller in C++: lines of text, then float32 numbers, little-endian.
 
-    supple-acting-path 1
+    supple-acting-path 1 <FNV-1a of all that follows, 64 bit, hexadecimal>
     bundle <digest>
     period <seconds>          horizon <control steps of a latent>          reward <at the first decision>
     observation <unit> <name>
@@ -36,7 +36,6 @@ def make_graph_file(path: ActingPath, contract: BundleContract, digest: str) -> 
     """
     robot, limits = contract.robot, ActionLimits.of(contract.robot)
     lines = [
-        "supple-acting-path 1",
         f"bundle {digest}",
         f"period {robot.control_period!r}",
         f"horizon {contract.space.horizon}",
@@ -59,7 +58,15 @@ def make_graph_file(path: ActingPath, contract: BundleContract, digest: str) -> 
     for graph in path.graphs:
         lines += _list_graph(graph, data)
     numbers_ = np.concatenate([part.reshape(-1) for part in data]).astype("<f4")
-    return "\n".join([*lines, f"data {numbers_.size}", ""]).encode() + numbers_.tobytes()
+    return seal("\n".join([*lines, f"data {numbers_.size}", ""]).encode() + numbers_.tobytes())
+
+
+def seal(content: bytes) -> bytes:
+    """The file of this content: its first line tells damage."""
+    value = 0xCBF29CE484222325
+    for byte in content:
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return f"supple-acting-path 1 {value:x}\n".encode() + content
 
 
 def _word(unit: str) -> str:

@@ -1,6 +1,7 @@
 """Graphs of an acting path as ONNX models, written node by node from the bundle's weights, and run by ONNX Runtime.
 
-Every input and output is float32 of shape (1, n). The operations are of opset 17, which ONNX Runtime has had since 1.12.
+Every input and output is float32 of shape (1, n). The operations are of opset 17: ONNX
+Runtime 1.12 and later.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from ...adapt.networks import Array
 
 OPSET, IR_VERSION = 17, 8
 NAMES = {
-    **{"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "exp": "Exp", "log": "Log", "softplus": "Softplus"},
-    **{"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "min": "Min", "max": "Max"},
+    name: name.title()
+    for name in ("relu", "tanh", "sigmoid", "exp", "log", "softplus", "add", "sub", "mul", "div", "min", "max")
 }
 """Operations that are one node without attributes."""
 
@@ -35,8 +36,8 @@ class _Nodes:
             self.add_initializer(name, value if value.ndim == 2 else value[None])
         for op in graph.ops:
             self.add(op, graph)
-        for name, value in graph.outputs.items():
-            self.node("Identity", (value,), f"out.{name}")
+        for name, source in graph.outputs.items():
+            self.node("Identity", (source,), f"out.{name}")
 
     def add_initializer(self, name: str, value: np.ndarray[Any, Any]) -> str:
         self.initializers.setdefault(name, numpy_helper.from_array(np.ascontiguousarray(value), name))

@@ -113,7 +113,7 @@ def play_path(bundle: Bundle, path: ActingPath, runtime: PathRuntime, trial: Inp
             }
             given |= {**state, **held, "observation": seen, "reward": last}
             given["first"] = np.full(1, decision == 0, np.float32)
-            found = runtime.run("policy", {name: np.float32(given[name]) for name in path.policy.inputs})
+            found = runtime.run("policy", {name: np.asarray(given[name], np.float32) for name in path.policy.inputs})
             yield Call("latent", latents[0, decision], found["latent"])
             state |= {name.removesuffix(NEXT): value for name, value in found.items() if name.endswith(NEXT)}
             given = {"observation": seen, "latent": found["latent"]}
