@@ -2,7 +2,7 @@
 
 Every verb's arguments are a frozen dataclass, parsed by tyro. A verb's module is loaded only when it is called, so that
 `supple --help` answers at once. Exit codes: 0 done, 2 refused (one line says why), 3 done with what a damaged source
-still held, 128 + n stopped by signal n.
+still held, 4 done and a check of `doctor` failed, 128 + n stopped by signal n.
 """
 
 import importlib
@@ -133,6 +133,15 @@ VERBS = {
         "Deploy",
         "Write the folder for a robot's computer: bundle, numpy runtime, ONNX, a controller in C++; all are compared.",
         ("supple deploy runs/demo/export/bundle --out runs/demo-deploy",),
+    ),
+    "doctor": Entry(
+        "verbs.doctor",
+        "Doctor",
+        "Check all that has to be true before a robot moves by a bundle; exit code 4 where something is not.",
+        (
+            "supple doctor runs/demo/export/bundle --robot maze --robot.layout-size 10 --robot.layout-seed 1",
+            "supple doctor runs/demo/export/bundle --robot maze --robot.layout-size 10 --robot.layout-seed 1 --json",
+        ),
     ),
     "rearm": Entry(
         "verbs.rearm",

@@ -82,6 +82,8 @@ SHORT: Mapping[str, Sequence[str]] = {
         ),
         (),
     ),
+    "supple deploy": (),
+    "supple doctor": ("--latency-share", "1000"),
     "python -m benchmarks.meta": (),
     "python -m benchmarks.results.collect_meta": (),
     "tensorboard": ("--inspect",),
