@@ -25,13 +25,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import RobotFault, RunError
+from ..robots.spec import ArraySpec
 from .bundle import Bundle
 from .networks import Array
 from .runtime_agent import Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows
 from .safety import ActionLimits
 
 ROW = np.zeros(1, np.int64)
+
 AGAIN = "call reset, which begins an episode"
+
+
+def make_middle(spec: ArraySpec) -> Array:
+    """An observation in the middle of its limits, 0 where there are none, (O,): to try a policy without a robot."""
+    finite = np.isfinite(spec.low) & np.isfinite(spec.high)
+    low, high = np.where(finite, spec.low, np.float32(0.0)), np.where(finite, spec.high, np.float32(0.0))
+    middle: Array = (low + high) / np.float32(2.0)
+    return middle
 
 
 class AgentSession:
@@ -101,6 +111,10 @@ class AgentSession:
         self._range = np.array([[np.inf, -np.inf]], np.float32)
         self._steps, self._sent, self._rewarded = 0, np.zeros((1, *spec.action.shape), np.float32), True
         self._running = True
+
+    def abandon(self) -> None:
+        """Ends the episode where it is; nothing of it is learned."""
+        self._running = False
 
     def act(self, observation: ArrayLike) -> Array:
         """The command for this control period, shape (A,), within limits and rate limits; a fresh array.

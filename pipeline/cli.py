@@ -33,7 +33,9 @@ ROS_MODULES = frozenset({"lz4", "mcap", "rosbags", "ruamel", "zstandard"})
 """What the extra `ros` brings beside that: it reads and writes bags."""
 ONNX_MODULES = frozenset({"onnx", "onnxruntime"})
 """What the extra `onnx` brings: `supple deploy` writes and compares models."""
-EXTRAS = {"train": TRAIN_MODULES, "ros": ROS_MODULES, "onnx": ONNX_MODULES}
+SERVE_MODULES = frozenset({"msgpack", "websockets"})
+"""What the extra `serve` brings: `supple serve` and its client."""
+EXTRAS = {"train": TRAIN_MODULES, "ros": ROS_MODULES, "onnx": ONNX_MODULES, "serve": SERVE_MODULES}
 
 
 class Entry(NamedTuple):
@@ -142,6 +144,12 @@ VERBS = {
             "supple doctor runs/demo/export/bundle --robot maze --robot.layout-size 10 --robot.layout-seed 1",
             "supple doctor runs/demo/export/bundle --robot maze --robot.layout-size 10 --robot.layout-seed 1 --json",
         ),
+    ),
+    "serve": Entry(
+        "verbs.serve",
+        "Serve",
+        "Answer for a bundle over a local websocket: act, observe, adapt, snapshot and roll back.",
+        ("supple serve runs/demo/export/bundle", "supple serve runs/demo/export/bundle --port 9000 --learn"),
     ),
     "rearm": Entry(
         "verbs.rearm",

@@ -83,6 +83,7 @@ SHORT: Mapping[str, Sequence[str]] = {
         (),
     ),
     "supple deploy": (),
+    "supple serve": ("--self-test",),
     "supple doctor": ("--latency-share", "1000"),
     "python -m benchmarks.meta": (),
     "python -m benchmarks.results.collect_meta": (),

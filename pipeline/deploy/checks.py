@@ -16,7 +16,7 @@ import numpy as np
 
 from ...adapt.bundle import Bundle, require_robot
 from ...adapt.safety import ActionLimits
-from ...adapt.session import AgentSession
+from ...adapt.session import AgentSession, make_middle
 from ...adapt.watchdog import Watchdog
 from ...errors import BundleError, ConfigError, RobotFault, SpecError
 from ...robots.spec import ArraySpec, RobotSpec
@@ -213,9 +213,7 @@ def measure_acts(bundle: Bundle, acts: int) -> Any:
         SpecError: The robot has no limits.
     """
     session, spec = AgentSession(bundle, seed=0), bundle.contract.robot
-    low, high = spec.observation.low, spec.observation.high
-    finite = np.isfinite(low) & np.isfinite(high)
-    seen = np.where(finite, (np.where(finite, low, 0.0) + np.where(finite, high, 0.0)) / 2.0, 0.0).astype(np.float32)
+    seen = make_middle(spec.observation)
     times = np.empty(acts)
     session.reset(task=True)
     with np.errstate(all="ignore"):

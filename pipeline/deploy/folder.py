@@ -42,7 +42,7 @@ from .parity import measure_parity
 
 RUNTIME = (
     *("adapt/session.py", "adapt/loop.py", "adapt/numpy_policy.py", "adapt/safety.py", "adapt/watchdog.py"),
-    "robots/cadence.py",
+    *("robots/cadence.py", "adapt/remote/client.py"),
 )
 """Modules that are copied, with all that they import of ours."""
 PATH_FILE = "acting_path.supple"
