@@ -40,8 +40,7 @@ def make_middle(spec: ArraySpec) -> Array:
     """An observation in the middle of its limits, 0 where there are none, (O,): to try a policy without a robot."""
     finite = np.isfinite(spec.low) & np.isfinite(spec.high)
     low, high = np.where(finite, spec.low, np.float32(0.0)), np.where(finite, spec.high, np.float32(0.0))
-    middle: Array = (low + high) / np.float32(2.0)
-    return middle
+    return ((low + high) / 2.0).astype(np.float32)
 
 
 class AgentSession:
