@@ -193,5 +193,13 @@ def serve_policy(policy: PolicyServer, host: str, port: int, token: str) -> Serv
             policy.leave(connection)
             room.release()
 
-    limits = {"max_size": MOST_BYTES, "compression": None, "open_timeout": 5, "close_timeout": 1}
-    return serve(handle, host, port, process_request=check, **limits)
+    return serve(
+        handle,
+        host,
+        port,
+        process_request=check,
+        max_size=MOST_BYTES,
+        compression=None,
+        open_timeout=5,
+        close_timeout=1,
+    )

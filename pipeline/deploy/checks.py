@@ -6,6 +6,7 @@ A check says `ok`, `warning` (the robot may move, and somebody should know), `fa
 from __future__ import annotations
 
 import gc
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -126,12 +127,9 @@ def _list_beyond(action: ArraySpec, path: Path) -> Iterator[str]:
                 f"{limits!r:.80}; correct it"
             )
         axis = axes[name]
-        for field, value, wrong in (
-            ("low", axis.low, lambda mine, most: mine < most),
-            ("high", axis.high, lambda mine, most: mine > most),
-            ("rate_limit", axis.rate_limit, lambda mine, most: mine is None or mine > most),
-        ):
-            if field in limits and wrong(value, limits[field]):
+        rate = math.inf if axis.rate_limit is None else axis.rate_limit
+        for field, value, sign in (("low", axis.low, -1.0), ("high", axis.high, 1.0), ("rate_limit", rate, 1.0)):
+            if field in limits and sign * value > sign * limits[field]:
                 yield f"{name} {field}: {limits[field]:g} {axis.unit} of the robot, {value} of the bundle"
 
 
