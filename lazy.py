@@ -26,18 +26,19 @@ def make_getattr(package: str, homes: Mapping[str, str]) -> Callable[[str], obje
 
 
 class LazyTable(Mapping[str, T]):
-    """Objects by name, each made by calling a class of `package` when it is first asked for."""
+    """Objects by name, each of a module of `package`, or made by calling a class of it, when it is first asked for."""
 
     def __init__(self, package: str, homes: Mapping[str, tuple[str, str]]) -> None:
-        """Keeps the module and the class of each name."""
+        """Keeps the module of each name, and the object or the class there."""
         self._package, self._homes = package, homes
         self._made: dict[str, T] = {}
 
     def __getitem__(self, name: str) -> T:
         """The object of that name."""
         if name not in self._made:
-            module, kind = self._homes[name]
-            self._made[name] = getattr(importlib.import_module(f"{self._package}.{module}"), kind)()
+            module, home = self._homes[name]
+            found = getattr(importlib.import_module(f"{self._package}.{module}"), home)
+            self._made[name] = found() if isinstance(found, type) else found
         return self._made[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 Every verb's arguments are a frozen dataclass, parsed by tyro. A verb's module is loaded only when it is called, so that
 `supple --help` answers at once. Exit codes: 0 done, 2 refused (one line says why), 3 done in part (with what a
-damaged source still held, or without the runs of a sweep that failed), 128 + n stopped by signal n.
+damaged source still held, or without the runs of a sweep that failed), 4 done and a check of `doctor` failed, 128 + n
+stopped by signal n.
 """
 
 import importlib
@@ -33,6 +34,17 @@ ROS_MODULES = frozenset({"lz4", "mcap", "rosbags", "ruamel", "zstandard"})
 """What the extra `ros` brings beside that: it reads and writes bags."""
 RAY_MODULES = frozenset({"ray"})
 """What the extra `ray` brings beside that: `--executor ray`."""
+ONNX_MODULES = frozenset({"onnx", "onnxruntime"})
+"""What the extra `onnx` brings: `supple deploy` writes and compares models."""
+SERVE_MODULES = frozenset({"msgpack", "websockets"})
+"""What the extra `serve` brings: `supple serve` and its client."""
+EXTRAS = {
+    "train": TRAIN_MODULES,
+    "ros": ROS_MODULES,
+    "ray": RAY_MODULES,
+    "onnx": ONNX_MODULES,
+    "serve": SERVE_MODULES,
+}
 
 
 class Entry(NamedTuple):
@@ -160,6 +172,27 @@ VERBS = {
             "supple adapt runs/demo --settings search=blind finetune.batch=128 --episodes 300",
             "supple adapt runs/my/rl2-bundle --seed 1",
         ),
+    ),
+    "deploy": Entry(
+        "verbs.deploy",
+        "Deploy",
+        "Write the folder for a robot's computer: bundle, numpy runtime, ONNX, a controller in C++; all are compared.",
+        ("supple deploy runs/demo/export/bundle --out runs/demo-deploy",),
+    ),
+    "doctor": Entry(
+        "verbs.doctor",
+        "Doctor",
+        "Check all that has to be true before a robot moves by a bundle; exit code 4 where something is not.",
+        (
+            "supple doctor runs/demo/export/bundle --robot maze --robot.layout-size 10 --robot.layout-seed 1",
+            "supple doctor runs/demo/export/bundle --robot maze --robot.layout-size 10 --robot.layout-seed 1 --json",
+        ),
+    ),
+    "serve": Entry(
+        "verbs.serve",
+        "Serve",
+        "Answer for a bundle over a local websocket: act, observe, adapt, snapshot and roll back.",
+        ("supple serve runs/demo/export/bundle", "supple serve runs/demo/export/bundle --port 9000 --learn"),
     ),
     "rearm": Entry(
         "verbs.rearm",
@@ -338,8 +371,7 @@ def run_verb(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequ
         return refuse(error, str(error), given)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        extras = {"train": TRAIN_MODULES, "ros": ROS_MODULES, "ray": RAY_MODULES}
-        extra = next((name for name, modules in extras.items() if package in modules), None)
+        extra = next((name for name, modules in EXTRAS.items() if package in modules), None)
         if extra is None:
             raise
         missing = f"expected the package {error.name}, got none installed; run pip install 'supple[{extra}]'"

@@ -193,18 +193,32 @@ def compute_code_digest(modules: str | tuple[str, ...], root: Path = PACKAGE_ROO
             this package and of what lies beside them count too.
         root: folder of the package.
     """
-    texts: dict[str, str] = {}
+    digest = compute_digest(dict(_walk_code(modules, root)))
+    _open_memory().save()
+    return digest
+
+
+def list_code(modules: str | tuple[str, ...], root: Path = PACKAGE_ROOT) -> list[str]:
+    """The files of `compute_code_digest`, relative to the package root, sorted."""
+    names = sorted(name for name, _ in _walk_code(modules, root))
+    _open_memory().save()
+    return names
+
+
+def _walk_code(modules: str | tuple[str, ...], root: Path) -> Iterator[tuple[str, str]]:
+    """Each file once, with the digest of its syntax tree."""
+    seen: set[str] = set()
     for module in (modules,) if isinstance(modules, str) else modules:
         waiting = [root / module]
         while waiting:
             file = waiting.pop()
             name = os.path.relpath(file, root if _is_packaged(file, root) else (root / module).parent)
-            if name in texts or name in RUNNER:
+            if name in seen or name in RUNNER:
                 continue
-            texts[name], imports = _load_tree(file, root)
+            seen.add(name)
+            digest, imports = _load_tree(file, root)
+            yield name, digest
             waiting.extend(imports)
-    _open_memory().save()
-    return compute_digest(texts)
 
 
 def flatten(value: Any, where: str = "") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import supple
-from supple.pipeline.cli import RAY_MODULES, ROS_MODULES, TRAIN_MODULES
+from supple.pipeline.cli import EXTRAS
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("robots", "datasets", "skills", "meta", "adapt", "pipeline")
@@ -72,7 +72,7 @@ def test_every_needed_package_is_installed_in_the_pinned_version() -> None:
 def test_a_missing_package_of_the_extra_is_known_by_the_name_that_is_imported() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     distributions = metadata.packages_distributions()
-    for extra, modules in (("train", TRAIN_MODULES), ("ros", ROS_MODULES), ("ray", RAY_MODULES)):
+    for extra, modules in EXTRAS.items():
         brought = {canonicalize_name(Requirement(line).name) for line in extras[extra]} - {"supple"}
         assert {canonicalize_name(distributions[name][0]) for name in modules} == brought
 

@@ -1,0 +1,121 @@
+"""A client of `supple serve`: one file that can be copied; it needs the packages websockets and msgpack, nothing else.
+
+    with PolicyClient("ws://127.0.0.1:8765", token) as policy:
+        policy.reset(task=True)
+        action = policy.act(observation)["action"]
+        policy.observe(reward)
+        policy.end_episode(observation, terminated=False)
+        policy.adapt()
+
+Every call returns the server's answer as a dict, and raises `PolicyError` where there is none in time, or a refusal.
+Hold the robot then: a policy that does not answer is a policy that is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import msgpack
+from websockets.exceptions import InvalidHandshake, WebSocketException
+from websockets.sync.client import connect
+
+
+class PolicyError(RuntimeError):
+    """The server refused a request, or did not answer in time."""
+
+
+class PolicyClient:
+    """One robot's connection."""
+
+    def __init__(self, url: str, token: str, *, timeout: float = 1.0, adapt_timeout: float = 600.0) -> None:
+        """Connects.
+
+        Args:
+            url: Such as `ws://127.0.0.1:8765`.
+            token: Of the server.
+            timeout: Seconds to wait for an answer; several control periods.
+            adapt_timeout: Seconds to wait for `adapt`.
+
+        Raises:
+            PolicyError: There is no server, or it refuses the token.
+        """
+        self._timeout, self._adapt_timeout, self._sent = timeout, adapt_timeout, 0
+        headers = {"Authorization": f"Bearer {token}"}
+        self._stack = ExitStack()
+        try:
+            opened = connect(
+                url, additional_headers=headers, compression=None, proxy=None, max_size=1 << 20, open_timeout=5
+            )
+            self._connection = self._stack.enter_context(opened)
+        except (OSError, TimeoutError, InvalidHandshake, WebSocketException) as error:
+            raise PolicyError(f"{url}: expected a policy server that takes the token, got '{error}'") from error
+
+    def __enter__(self) -> PolicyClient:
+        """Itself."""
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        """Closes the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Leaves; an episode under way is over."""
+        self._stack.close()
+
+    def health(self) -> dict[str, Any]:
+        """What the server is, and how it is doing."""
+        return self.ask("health")
+
+    def reset(self, *, task: bool = False, explore: bool = True) -> dict[str, Any]:
+        """Begins an episode, of a new task where `task`."""
+        return self.ask("reset", task=task, explore=explore)
+
+    def act(self, observation: Sequence[float]) -> dict[str, Any]:
+        """`action` for this control period, in the units and the order of the bundle."""
+        return self.ask("act", observation=[float(value) for value in observation])
+
+    def observe(self, reward: float) -> dict[str, Any]:
+        """The reward of the control step that followed the last `act`."""
+        return self.ask("observe", reward=float(reward))
+
+    def end_episode(
+        self, observation: Sequence[float], *, terminated: bool, success: bool | None = None
+    ) -> dict[str, Any]:
+        """Ends the episode; the agent takes it in."""
+        seen = [float(value) for value in observation]
+        return self.ask("end_episode", observation=seen, terminated=terminated, success=success)
+
+    def adapt(self) -> dict[str, Any]:
+        """One step of adaptation, between two episodes."""
+        return self.ask("adapt")
+
+    def snapshot(self) -> dict[str, Any]:
+        """`snapshot`: the number of a copy of what the agent knows, on the server."""
+        return self.ask("snapshot")
+
+    def rollback(self, snapshot: int) -> dict[str, Any]:
+        """Back to a snapshot."""
+        return self.ask("rollback", snapshot=snapshot)
+
+    def ask(self, verb: str, **fields: Any) -> dict[str, Any]:
+        """The answer to any verb.
+
+        Raises:
+            PolicyError: A refusal, or no answer in time.
+        """
+        self._sent += 1
+        try:
+            self._connection.send(msgpack.packb({"id": self._sent, "verb": verb, **fields}))
+            answer = self._connection.recv(self._adapt_timeout if verb == "adapt" else self._timeout)
+            data = msgpack.unpackb(answer, strict_map_key=True) if isinstance(answer, bytes) else None
+        except (TimeoutError, OSError, ValueError, WebSocketException) as error:
+            self.close()  # a late answer must not be taken for that of a later request
+            raise PolicyError(f"{verb}: expected an answer, got '{error or type(error).__name__}'") from error
+        if not isinstance(data, dict) or data.get("id") not in (self._sent, -1):
+            self.close()
+            raise PolicyError(f"{verb}: expected the answer to request {self._sent}, got {data!r:.80}")
+        if data.get("ok") is not True:
+            raise PolicyError(f"{verb}: {data.get('error')}: {data.get('message')}")
+        return data

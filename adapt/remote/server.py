@@ -1,0 +1,205 @@
+"""A policy server: one agent for one robot, over a websocket on this machine.
+
+A client shows the token in the header `Authorization: Bearer TOKEN`. Any number of clients may ask for `health`; the
+first other verb takes the robot's session, until that client leaves. A client that leaves in the middle of an episode
+ends it: nothing of it is learned. Every action is finite and within the limits of the bundle (`session.py`); whatever
+goes wrong is an error in the answer, and in doubt the end of the episode, never an action.
+"""
+
+from __future__ import annotations
+
+import hmac
+import threading
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from numpy.typing import NDArray
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response
+from websockets.sync.server import Server, ServerConnection, serve
+
+from ... import __version__
+from ...errors import RunError, SpecError, SuppleError
+from ..audit import make_text
+from ..session import AgentSession
+from .messages import MOST_BYTES, Request, read_request, write_message
+
+MOST_CLIENTS, MOST_SNAPSHOTS = 8, 16
+LEAST_TOKEN = 16
+"""Characters."""
+State = dict[str, NDArray[Any]]
+
+
+class PolicyServer:
+    """Answers requests; `serve_policy` puts it behind a websocket."""
+
+    def __init__(self, session: AgentSession, facts: dict[str, Any], *, adapts: bool = True) -> None:
+        """Takes a session.
+
+        Args:
+            session: Of the bundle.
+            facts: What `health` says of the bundle; plain values.
+            adapts: Whether `adapt` does something: False for a learner by gradients without a host.
+        """
+        self._session, self._facts, self._adapts = session, facts, adapts
+        self._lock = threading.Lock()
+        self._owner: object | None = None
+        self._snapshots: dict[int, tuple[State, int, int]] = {}
+        self._taken = 0
+        self._began = time.monotonic()
+        self.counts = {"requests": 0, "refused": 0, "faults": 0}
+        """Requests, those refused, and those that failed for a reason that nobody foresaw."""
+
+    def answer(self, content: bytes | str, client: object) -> bytes:
+        """The answer to a message, whatever it is; never raises.
+
+        Args:
+            content: As it came in.
+            client: Who sent it; the session belongs to one of them.
+        """
+        began, number = time.perf_counter(), -1
+        try:
+            self.counts["requests"] += 1
+            request = read_request(content)
+            number = request.id
+            reply = self._do(request, client)
+        except SuppleError as error:
+            self.counts["refused"] += 1
+            return write_message({"id": number, "ok": False, "error": type(error).__name__, "message": str(error)})
+        except Exception as error:  # noqa: BLE001 - a server that dies leaves a robot without a policy
+            self.counts["faults"] += 1
+            self._abandon()
+            message = f"{type(error).__name__}: {make_text(error)}"
+            return write_message({"id": number, "ok": False, "error": "RobotFault", "message": message})
+        return write_message({"id": number, "ok": True, **reply, "ms": 1e3 * (time.perf_counter() - began)})
+
+    def leave(self, client: object) -> None:
+        """The client has gone; its session is free again, and its episode is over."""
+        with self._lock:
+            if self._owner is client:
+                self._owner = None
+                self._session.abandon()
+
+    def _abandon(self) -> None:
+        with self._lock:
+            self._session.abandon()
+
+    def _do(self, request: Request, client: object) -> dict[str, Any]:
+        if request.verb == "health":
+            return self._health()
+        with self._lock:
+            if self._owner not in (None, client):
+                raise RunError(f"{request.verb}: expected a free robot, got one of another client; close that first")
+            self._owner = client
+            actions: dict[str, Callable[..., dict[str, Any]]] = {
+                "reset": self._reset,
+                "act": self._act,
+                "observe": self._observe,
+                "end_episode": self._end_episode,
+                "adapt": self._adapt,
+                "snapshot": self._snapshot,
+                "rollback": self._rollback,
+            }
+            return actions[request.verb](**request.fields)
+
+    def _health(self) -> dict[str, Any]:
+        return {
+            **self._facts,
+            "supple": __version__,
+            "running": self._session.running,
+            "episodes": self._session.episodes,
+            "adaptations": self._session.adaptations,
+            "uptime_s": time.monotonic() - self._began,
+            **self.counts,
+        }
+
+    def _reset(self, task: bool, explore: bool) -> dict[str, Any]:
+        self._session.reset(task=task, explore=explore)
+        return {"episode": self._session.episodes + 1}
+
+    def _act(self, observation: list[float]) -> dict[str, Any]:
+        return {"action": self._session.act(observation).tolist(), "step": self._session.steps}
+
+    def _observe(self, reward: float) -> dict[str, Any]:
+        self._session.observe(reward)
+        return {}
+
+    def _end_episode(self, observation: list[float], terminated: bool, success: bool | None) -> dict[str, Any]:
+        return self._session.end_episode(observation, terminated=terminated, success=success)
+
+    def _adapt(self) -> dict[str, Any]:
+        if not self._adapts:
+            raise RunError("adapt: expected an agent that learns here, got one that needs torch; start it with --learn")
+        self._session.adapt()
+        return {"adaptations": self._session.adaptations}
+
+    def _snapshot(self) -> dict[str, Any]:
+        state = self._session.state()
+        self._taken += 1
+        self._snapshots[self._taken] = (state, self._session.episodes, self._session.adaptations)
+        if len(self._snapshots) > MOST_SNAPSHOTS:
+            del self._snapshots[min(self._snapshots)]
+        return {"snapshot": self._taken}
+
+    def _rollback(self, snapshot: int) -> dict[str, Any]:
+        if snapshot not in self._snapshots:
+            raise RunError(
+                f"rollback: expected one of the snapshots {sorted(self._snapshots)}, got {snapshot}; the last "
+                f"{MOST_SNAPSHOTS} are kept"
+            )
+        state, episodes, adaptations = self._snapshots[snapshot]
+        self._session.load_state(state)
+        self._session.episodes, self._session.adaptations = episodes, adaptations
+        return {"episodes": episodes, "adaptations": adaptations}
+
+
+def serve_policy(policy: PolicyServer, host: str, port: int, token: str) -> Server:
+    """The server, bound and not yet running: call its `serve_forever`, and `shutdown` from another thread.
+
+    Args:
+        policy: Answers.
+        host: Address to listen at; 127.0.0.1 for this machine alone.
+        port: 0 for any free one.
+        token: What clients must show.
+
+    Raises:
+        SpecError: The token is too short.
+        OSError: The address is taken.
+    """
+    if len(token) < LEAST_TOKEN:
+        raise SpecError(f"token: expected at least {LEAST_TOKEN} characters, got {len(token)}; make a longer one")
+    wanted = f"Bearer {token}".encode()
+    room = threading.BoundedSemaphore(MOST_CLIENTS)
+
+    def check(connection: ServerConnection, request: HttpRequest) -> Response | None:
+        shown = ",".join(request.headers.get_all("Authorization")).encode("utf-8", "replace")
+        if not hmac.compare_digest(shown, wanted):
+            return connection.respond(HTTPStatus.UNAUTHORIZED, "show the token of the server\n")
+        return None
+
+    def handle(connection: ServerConnection) -> None:
+        if not room.acquire(blocking=False):
+            connection.close(1013, "too many clients")
+            return
+        try:
+            for content in connection:
+                connection.send(policy.answer(content, connection))
+        except ConnectionClosed:
+            pass
+        finally:
+            policy.leave(connection)
+            room.release()
+
+    return serve(
+        handle,
+        host,
+        port,
+        process_request=check,
+        max_size=MOST_BYTES,
+        compression=None,
+        open_timeout=5,
+        close_timeout=1,
+    )

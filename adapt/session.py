@@ -1,0 +1,250 @@
+"""One robot, step by step: what a control loop calls, or a server for it. Any kind of bundle, numpy alone.
+
+`loop.py` drives a robot; here the robot's program drives, and hands over what it saw:
+
+    session = AgentSession(load_bundle("bundle"), seed=0)
+    session.reset(task=True)
+    while the episode lasts:
+        action = session.act(observation)
+        session.observe(reward)
+    session.end_episode(observation, terminated=False)
+    session.adapt()
+
+Every action is finite, within the limits of the contract, and within its rate limits of the action before; the first
+one of the measured state. This checks what leaves the policy, and is no safety layer of the robot (`safety.py`).
+
+Axes: O observation, A action, K decisions of an episode, Z latent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import RobotFault, RunError
+from ..robots.spec import ArraySpec
+from .action_limits import ActionLimits
+from .bundle import Bundle
+from .networks import Array
+from .runtime_agent import Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows
+
+ROW = np.zeros(1, np.int64)
+
+AGAIN = "call reset, which begins an episode"
+
+
+def make_middle(spec: ArraySpec) -> Array:
+    """An observation in the middle of its limits, 0 where there are none, (O,): to try a policy without a robot."""
+    finite = np.isfinite(spec.low) & np.isfinite(spec.high)
+    low, high = np.where(finite, spec.low, np.float32(0.0)), np.where(finite, spec.high, np.float32(0.0))
+    return ((low + high) / 2.0).astype(np.float32)
+
+
+class AgentSession:
+    """The agent of a bundle on one robot."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        seed: int = 0,
+        greedy: bool = False,
+        make_agent: Callable[[Noise], RuntimeAgent] | None = None,
+    ) -> None:
+        """Before the first task.
+
+        Args:
+            bundle: A loaded bundle.
+            seed: Of what the agent draws.
+            greedy: Take the mean of the policy, or its likeliest choice, instead of a sample. What an agent explores by
+                is the middle of its guesses then, too.
+            make_agent: Makes the agent; without it, `Bundle.make_agent`, which takes no steps of gradients.
+
+        Raises:
+            SpecError: An action axis of the robot has no limits.
+        """
+        self.contract = bundle.contract
+        """What the bundle promises."""
+        self._spec = spec = bundle.contract.robot
+        self._limits = ActionLimits.of(spec)
+        self._noise = RandomNoise(np.random.default_rng(seed))
+        self._noise.quiet = greedy
+        self._agent = (make_agent or bundle.make_agent)(self._noise)
+        self._horizon = self._agent.space.horizon
+        self._decisions = -(-spec.episode_steps // self._horizon)
+        self._task = False
+        self._running = False
+        self.episodes = 0
+        """Finished episodes of the task."""
+        self.adaptations = 0
+        """Steps of adaptation in the task."""
+
+    @property
+    def running(self) -> bool:
+        """Whether an episode has begun and not ended."""
+        return self._running
+
+    @property
+    def steps(self) -> int:
+        """Control steps of the present or the last episode."""
+        return self._steps if self._task else 0
+
+    def reset(self, *, task: bool = False, explore: bool = True) -> None:
+        """Begins an episode; one that was not ended is forgotten.
+
+        Args:
+            task: Forget the task, too, and begin another. The first call always does.
+            explore: False where the episode is to be as good as it can.
+        """
+        if task or not self._task:
+            self._agent.begin_task(1)
+            self._task, self.episodes, self.adaptations = True, 0, 0
+        self._agent.begin_episode(explore=explore)
+        spec, count = self._spec, self._decisions
+        self._observation = np.zeros((1, count + 1, *spec.observation.shape), np.float32)
+        self._latent = np.zeros((1, count, self._agent.space.latent_dim), np.float32)
+        self._reward = np.zeros((1, count), np.float32)
+        self._range = np.array([[np.inf, -np.inf]], np.float32)
+        self._steps, self._rewarded = 0, True
+        self._running = True
+
+    def abandon(self) -> None:
+        """Ends the episode where it is; nothing of it is learned."""
+        self._running = False
+
+    def act(self, observation: ArrayLike) -> Array:
+        """The command for this control period, shape (A,), within limits and rate limits; a fresh array.
+
+        Args:
+            observation: Shape (O,), in the units and the order of the contract.
+
+        Raises:
+            RobotFault: There is no episode, it is as long as the contract allows, or the command is not finite or not
+                within reach of the measured state; the episode is over then.
+            SpecError: The observation has another shape or is not finite.
+        """
+        if not self._running:
+            raise RobotFault(f"act: expected an episode, got none; {AGAIN}")
+        if self._steps == self._spec.episode_steps:
+            raise RobotFault(f"act: expected at most {self._steps} steps in an episode, got one more; call end_episode")
+        seen = self._spec.observation.validate(observation, "act").reshape(1, -1)
+        self._spec.observation.require_rows(seen, 1, "act")
+        try:
+            sent = self._choose(seen)
+        except BaseException:
+            self._running = False
+            raise
+        self._rewarded = False
+        self._steps += 1
+        command: Array = sent[0].copy()
+        return command
+
+    def _choose(self, seen: Array) -> Array:
+        decision, place = divmod(self._steps, self._horizon)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below
+            if place == 0:
+                self._observation[0, decision] = seen[0]
+                last = self._reward[:, decision - 1] if decision else np.zeros(1, np.float32)
+                latent = self._agent.act(SeenRows(seen, ROW, last))
+                self._latent[0, decision] = latent[0]
+                self._control = self._agent.space.hold(latent)
+            requested = self._control(seen).astype(np.float64)
+        if not (np.isfinite(requested).all() and np.isfinite(self._latent).all()):
+            raise RobotFault(
+                f"act: expected a finite command, got {requested[0].tolist()}; stop: the observation is far outside of "
+                "the training data"
+            )
+        if self._steps == 0:
+            self._history = self._limits.start(self._spec.compute_resting(seen))
+        sent, _ = self._limits.apply(requested, self._history)
+        if not np.isfinite(sent).all():
+            name = self._spec.action.names[int(np.argmin(np.isfinite(sent[0])))]
+            raise RobotFault(
+                f"act: expected a robot within one step of the limits of axis '{name}', got it further outside; move "
+                "it there by hand"
+            )
+        return sent
+
+    def observe(self, reward: float) -> None:
+        """The reward of the control step that followed the last `act`; a step without a call paid nothing.
+
+        Raises:
+            RobotFault: No `act` came before, or the reward is not finite.
+        """
+        if not self._running or self._rewarded or not np.isfinite(np.float32(reward)):
+            wanted = "a finite reward once after each act"
+            raise RobotFault(f"observe: expected {wanted}, got {reward!r:.40}; call act first")
+        self._reward[0, (self._steps - 1) // self._horizon] += reward
+        low, high = self._range[0]
+        self._range[0] = min(low, reward), max(high, reward)
+        self._rewarded = True
+
+    def end_episode(self, observation: ArrayLike, *, terminated: bool, success: bool | None = None) -> dict[str, Any]:
+        """The agent takes in the episode.
+
+        Args:
+            observation: Where it ended, shape (O,).
+            terminated: The task ended it; else a time limit or a person did.
+            success: Whether the task was solved; None where nobody knows.
+
+        Returns:
+            Number of the episode, steps, decisions, and return.
+
+        Raises:
+            RobotFault: There is no episode with a step in it.
+            SpecError: See `act`.
+        """
+        if not self._running or not self._steps:
+            raise RobotFault(f"end_episode: expected an episode with a step in it, got none; {AGAIN}, then act")
+        seen = self._spec.observation.require_rows(np.atleast_2d(np.asarray(observation)), 1, "end_episode")
+        length = -(-self._steps // self._horizon)
+        self._observation[0, length] = seen[0]
+        ranged = np.isfinite(self._range).all()
+        self._agent.observe(
+            RowEpisodes(
+                observation=self._observation,
+                latent=self._latent,
+                reward=self._reward,
+                length=np.array([length]),
+                terminated=np.array([terminated]),
+                steps=np.array([self._steps]),
+                reward_range=self._range if ranged else np.zeros((1, 2), np.float32),
+                success=None if success is None else np.array([success]),
+            )
+        )
+        self._running = False
+        self.episodes += 1
+        total = float(self._reward.sum(dtype=np.float64))
+        return {"episode": self.episodes, "steps": self._steps, "decisions": length, "return": total}
+
+    def adapt(self) -> None:
+        """One step of adaptation to the episodes since the last one.
+
+        Raises:
+            RunError: There is no task, or an episode is under way.
+        """
+        self._require_between("adapt")
+        self._agent.adapt()
+        self.adaptations += 1
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that the agent knows of the task; see `adapt` for errors."""
+        self._require_between("state")
+        return self._agent.state()
+
+    def load_state(self, arrays: Arrays) -> None:
+        """Back to where `state` was taken.
+
+        Raises:
+            RunError: An episode is under way, or the state is not one of this agent's.
+        """
+        self._require_between("load_state")
+        self._agent.load_state(arrays)
+
+    def _require_between(self, what: str) -> None:
+        if self._running or not self._task:
+            got = "one under way" if self._running else "none at all"
+            raise RunError(f"{what}: expected to be between two episodes of a task, got {got}; end the episode first")

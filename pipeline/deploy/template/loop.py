@@ -1,0 +1,69 @@
+"""A control loop at the rate of the policy, without torch: numpy, safetensors and the folder `supple` beside this file.
+
+    python3 loop.py --seconds 10
+
+Replace the three methods of `Robot` by those of your driver. As it stands, `Robot` is a stand-in that rests at its
+start. Put `supple.adapt.safety.SafetyLimits` and a watchdog between this loop and a real robot.
+"""
+
+import argparse
+import gc
+import json
+from pathlib import Path
+
+from supple.adapt.bundle import load_bundle
+from supple.adapt.session import AgentSession, make_middle
+from supple.robots.cadence import Cadence
+
+HERE = Path(__file__).resolve().parent
+
+
+class Robot:
+    """Your driver; the axes, their order and their units stand in README.md and interface.json."""
+
+    def __init__(self, spec):
+        self.observation = make_middle(spec.observation)
+
+    def read(self):
+        """The newest observation, one number for each axis."""
+        return self.observation
+
+    def send(self, action):
+        """Sends a command; it is finite and within the limits."""
+
+    def stop(self):
+        """Holds the robot, or cuts its drives."""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long the loop runs")
+    parser.add_argument("--greedy", action="store_true", help="take the mean of the policy instead of a sample")
+    given = parser.parse_args()
+    bundle = load_bundle(HERE / "bundle")  # every byte and the golden trial are checked here
+    spec = bundle.contract.robot
+    session, robot = AgentSession(bundle, greedy=given.greedy), Robot(spec)
+    session.reset(task=True)
+    session.act(robot.read())  # the first call of a process is slow: never while the robot moves
+    session.reset(task=True)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        cadence = Cadence(spec.control_period)
+        for _ in range(round(given.seconds / spec.control_period)):
+            if session.steps == spec.episode_steps:
+                session.end_episode(robot.read(), terminated=False)
+                gc.collect()
+                session.reset()
+                cadence.start()
+            robot.send(session.act(robot.read()))
+            cadence.wait()
+            session.observe(0.0)  # the reward of your task
+    finally:
+        robot.stop()
+    print(json.dumps(cadence.report.to_json()))
+
+
+if __name__ == "__main__":
+    main()

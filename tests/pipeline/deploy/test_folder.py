@@ -1,0 +1,114 @@
+"""`supple deploy` writes a folder that stands alone: bundle, runtime without torch, models, controller, facts."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from supple.adapt.bundle import Bundle, load_bundle
+from supple.pipeline.cli import main
+from supple.pipeline.deploy import folder as deploy_folder
+
+Make = Callable[..., Bundle]
+WITHOUT = """
+import runpy, sys
+for name in ("torch", "mujoco", "onnx", "onnxruntime", "scipy", "rich", "tyro", "websockets", "msgpack"):
+    sys.modules[name] = None
+sys.path.insert(0, sys.argv[1])
+sys.argv[1:] = ["--seconds", "0.5", "--greedy"]
+runpy.run_path(sys.path[0] + "/loop.py", run_name="__main__")
+print(sys.modules["supple"].__file__)
+"""
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory, bundle_of: Make) -> tuple[Path, Bundle]:
+    place = tmp_path_factory.mktemp("deploy")
+    bundle = bundle_of(place / "bundle", "varibad", "skill")
+    assert main(["deploy", str(place / "bundle"), "--out", str(place / "out")]) == 0
+    return place / "out", bundle
+
+
+def test_the_folder_holds_what_its_manifest_lists(deployed: tuple[Path, Bundle]) -> None:
+    out, bundle = deployed
+    done = subprocess.run(["sha256sum", "--quiet", "-c", "MANIFEST.sha256"], cwd=out, check=False)
+    assert done.returncode == 0
+    listed = {line.split("  ")[1] for line in (out / "MANIFEST.sha256").read_text().splitlines()}
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert found == listed | {"MANIFEST.sha256"}
+    assert not any("/host/" in name or name.startswith(("supple/meta", "supple/pipeline")) for name in found)
+    assert load_bundle(out / "bundle").digest == bundle.digest
+    assert [path.name for path in out.parent.iterdir() if path.name.startswith(".out")] == []
+
+
+def test_the_interface_says_order_units_rate_and_parity(deployed: tuple[Path, Bundle]) -> None:
+    out, bundle = deployed
+    interface = json.loads((out / "interface.json").read_text())
+    assert interface["bundle"] == bundle.digest
+    assert interface["control_period"] == 0.01
+    assert [(axis["name"], axis["unit"]) for axis in interface["action"]] == [("target1", "rad"), ("torque2", "N m")]
+    for name, graph in interface["graphs"].items():
+        model = onnx.load(out / "onnx" / f"{name}.onnx")
+        given = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in model.graph.input}
+        assert given == {tensor: facts["shape"] for tensor, facts in graph["inputs"].items()}
+        assert [value.name for value in model.graph.output] == list(graph["outputs"])
+        assert {entry.key: entry.value for entry in model.metadata_props}["bundle"] == bundle.digest
+    assert interface["graphs"]["policy"]["inputs"]["memory"]["is"] == "the output memory.next of the run before"
+    for runtime, found in interface["parity"].items():
+        assert isinstance(found, dict) or (runtime, found) == ("cpp", deploy_folder.NOT_COMPARED)
+    text = (out / "README.md").read_text()
+    for line in ("| action | 0 | target1 | rad | -1 | 1 | 5 |", "acts at 100 Hz", "Run `policy` every 4 control steps"):
+        assert line in text
+
+
+def test_the_loop_runs_without_anything_but_numpy_and_safetensors(deployed: tuple[Path, Bundle]) -> None:
+    command = [sys.executable, "-I", "-c", WITHOUT, str(deployed[0])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report, home = done.stdout.splitlines()
+    assert json.loads(report)["periods"] == 50
+    assert home == str(deployed[0] / "supple" / "__init__.py")
+
+
+def test_the_runtime_loads_about_as_fast_as_numpy(deployed: tuple[Path, Bundle]) -> None:
+    """The bound of 100 ms is for an idle machine, where numpy takes about that; a busy one slows both."""
+    code = (
+        "import time; began = time.process_time(); import numpy, safetensors.numpy; print(time.process_time() - began)"
+    )
+    numpy_ms = [
+        1e3 * float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert deploy_folder.measure_import(deployed[0]) < 1.5 * min(numpy_ms)
+
+
+def test_a_place_that_is_taken_is_left_alone(
+    deployed: tuple[Path, Bundle], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    assert main(["deploy", str(deployed[0] / "bundle"), "--out", str(out)]) == 2
+    assert "out: expected a path that does not exist, got an existing one" in capsys.readouterr().err
+    assert list(out.iterdir()) == []
+
+
+def test_a_bundle_that_no_runtime_plays_makes_no_folder(
+    deployed: tuple[Path, Bundle], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run = deploy_folder.OnnxPath.run
+
+    def skew(self: Any, name: str, inputs: Any) -> Any:
+        return {key: value * np.float32(1.001) for key, value in run(self, name, inputs).items()}
+
+    monkeypatch.setattr(deploy_folder.OnnxPath, "run", skew)
+    assert main(["deploy", str(deployed[0] / "bundle"), "--out", str(tmp_path / "out"), "--json"]) == 2
+    said = capsys.readouterr()
+    assert "this runtime computes otherwise: do not deploy it" in said.err
+    assert json.loads(said.out)["type"] == "BundleError"
+    assert list(tmp_path.iterdir()) == []
