@@ -56,6 +56,7 @@ TINY_TASKS = ("episode-steps 60", "num-train-tasks 3", "num-test-tasks 2")
 TINY_ROBOTS: Mapping[str, Sequence[str]] = {
     "maze": (*TINY_TASKS, "planner.episode-steps 500"),
     "arms": (),
+    "kitchen": (),
     "gridnavi": (),
     "my_arm.py:ARM": (*TINY_TASKS, "waypoints.episode-steps 200"),
     "my_cart.py:CART": ("episode-steps 60",),
@@ -75,6 +76,7 @@ SHORT: Mapping[str, Sequence[str]] = {
         *(word for stage, settings in TINY_STAGES.items() for word in make_options(settings, f"{stage}.")),
     ),
     **{f"supple {stage}": make_options(settings) for stage, settings in TINY_STAGES.items()},
+    "supple generate --robot kitchen": ("--steps", "300", "--rows", "2"),
     **dict.fromkeys(
         (
             f"supple {verb}"

@@ -1,7 +1,11 @@
+from pathlib import Path
+
+import h5py
 import mujoco
 import numpy as np
 import pytest
 
+from supple.datasets.d4rl import D4RLReader
 from supple.errors import ConfigError, SourceError, SpecError
 from supple.robots import kitchen
 from supple.robots.families import FAMILIES
@@ -220,3 +224,18 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     assert family.spec().name == "kitchen"  # needs no package
     with pytest.raises(ConfigError, match=r"gymnasium-robotics.* got none; pip install 'supple\[kitchen\]'"):
         family.make(1)
+
+
+def test_a_file_of_the_published_layout_is_read_as_this_robots(tmp_path: Path) -> None:
+    # kitchen-mixed-v0: flat arrays, 60 and 9 wide, episodes end by `terminals` alone
+    rng, path = np.random.default_rng(0), tmp_path / "kitchen.hdf5"
+    with h5py.File(path, "w") as file:
+        file["observations"] = rng.normal(size=(12, 60)).astype(np.float32)
+        file["actions"] = rng.uniform(-1.0, 1.0, (12, 9)).astype(np.float32)
+        file["rewards"] = np.zeros(12, np.float32)
+        file["terminals"] = np.arange(12) % 6 == 5
+    reader = D4RLReader(path, Kitchen().spec())
+    assert [len(episode.arrays["action"]) for episode in reader.episodes()] == [6, 6]
+    assert reader.describe().schema.robot == Kitchen().spec()
+    with pytest.raises(SourceError, match=r"observations: expected .*30"):
+        D4RLReader(path, Kitchen(observation="state").spec()).describe()
