@@ -56,7 +56,6 @@ TINY_TASKS = ("episode-steps 60", "num-train-tasks 3", "num-test-tasks 2")
 TINY_ROBOTS: Mapping[str, Sequence[str]] = {
     "maze": (*TINY_TASKS, "planner.episode-steps 500"),
     "arms": (),
-    "kitchen": (),
     "gridnavi": (),
     "my_arm.py:ARM": (*TINY_TASKS, "waypoints.episode-steps 200"),
     "my_cart.py:CART": ("episode-steps 60",),
