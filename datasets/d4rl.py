@@ -26,7 +26,7 @@ import numpy.typing as npt
 from ..errors import ConfigError, FormatError, SourceError, SpecError
 from ..robots.spec import ArraySpec, RobotSpec
 from ..strict_json import parse_json
-from .d4rl_writer import FLAGS, REQUIRED, ROBOT, write_d4rl
+from .d4rl_writer import FLAGS, ORIGIN, REQUIRED, ROBOT, write_d4rl
 from .episode import Episode, EpisodeIndex, Reader, ReadOptions, SourceSpec
 from .hdf5 import describe_contents, is_written, list_top, open_hdf5, require_plain, walk
 from .keyed import BLOCK_BYTES, BLOCK_ROWS, NEXT, cut_blocks, name_axes
@@ -102,17 +102,10 @@ class D4RLReader:
             SourceError: the file is missing or damaged.
             SpecError: the file names another robot than the caller.
         """
-        with open_hdf5(self._path) as file:
-            group, _, name = ROBOT.partition("/")
-            here = isinstance(file.get(group, getlink=True), h5py.HardLink) and isinstance(file[group], h5py.Group)
-            entry = walk(file[group], self._path).get(name) if here else None
-            if entry is None:
-                return self._spec
-            require_plain(entry, ROBOT, self._path)
-            text, kind = entry[()], f"{entry.dtype} {entry.shape}"
+        text = self._read_text(ROBOT, "JSON text")
+        if text is None:
+            return self._spec
         where, remedy = f"{self._path}: {ROBOT}", "write the file again"
-        if not isinstance(text, bytes):
-            raise SourceError(f"{where}: expected JSON text, got {kind}; {remedy}")
         try:
             stated = RobotSpec.from_json(parse_json(text, dict, where, SourceError, remedy))
         except SpecError as error:
@@ -121,6 +114,26 @@ class D4RLReader:
             return stated
         self._spec.require_source(stated, str(self._path))
         return self._spec
+
+    def _read_text(self, where: str, what: str) -> bytes | None:
+        """A text that the file holds beside the arrays; None where it is not there.
+
+        Raises:
+            SourceError: the file is missing or damaged, or this is no text.
+        """
+        with open_hdf5(self._path) as file:
+            group, _, name = where.partition("/")
+            here = isinstance(file.get(group, getlink=True), h5py.HardLink) and isinstance(file[group], h5py.Group)
+            entry = walk(file[group], self._path).get(name) if here else None
+            if entry is None:
+                return None
+            require_plain(entry, where, self._path)
+            text = entry[()]
+            if not isinstance(text, bytes):
+                raise SourceError(
+                    f"{self._path}: {where}: expected {what}, got {entry.dtype} {entry.shape}; write the file again"
+                )
+            return text
 
     def describe(self) -> SourceSpec:
         """Reads the structure, the flags and the side arrays, not the others.
@@ -204,7 +217,7 @@ class D4RLReader:
             for name in main:
                 _require_main(entries[name], name, rows, path)
             features = [(name, self._feature(name, entries[name], arrays)) for name in main if name not in FLAGS]
-            known = {*main, *side, ROBOT}
+            known = {*main, *side, ROBOT, ORIGIN}
             ignored = {name: "not among D4RL's names" for name in entries if name not in known}
             self._contents = describe_contents(entries)
             wanted = choose_side(side, self._only, self._skip, path)
@@ -296,7 +309,9 @@ class D4RLReader:
 
     @cached_property
     def _provenance(self) -> dict[str, Any]:
-        return {"format": "d4rl-hdf5", **describe_files(self._path), "episode_steps": self._episode_steps}
+        origin = self._read_text(ORIGIN, "text in UTF-8")
+        said = {} if origin is None else {"origin": origin.decode("utf-8", "replace")}
+        return {"format": "d4rl-hdf5", **describe_files(self._path), "episode_steps": self._episode_steps, **said}
 
 
 def compute_episodes(

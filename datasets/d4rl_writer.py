@@ -28,9 +28,16 @@ FLAGS = ("terminals", "timeouts")
 """Data sets of booleans: the episode ends with this row."""
 ROBOT = "metadata/robot_spec"
 """Data set with the spec of the robot as JSON text, where the writer knows it; ours, other readers pass it over."""
+ORIGIN = "metadata/origin"
+"""Data set with who or what moved the robot, as UTF-8 text; ours too."""
 
 
-def write_d4rl(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], robot: RobotSpec | None = None) -> Path:
+def write_d4rl(
+    path: str | Path,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    robot: RobotSpec | None = None,
+    origin: str | None = None,
+) -> Path:
     """Writes a D4RL file that is either there and whole or not there at all.
 
     Args:
@@ -38,6 +45,7 @@ def write_d4rl(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], robot: 
         arrays: `observations` (N, O), `actions` (N, A), `rewards` (N,), `terminals` (N,) and as a rule `timeouts` (N,),
             `infos/qpos`, `infos/qvel`, `infos/goal` (N, dim). Flags are stored as bool, the rest as float32.
         robot: That the data are from; `D4RLReader` then takes names, units, limits and control period from the file.
+        origin: Who or what moved the robot, such as scripts; stands in the provenance of what is ingested.
 
     Returns:
         The path.
@@ -64,6 +72,8 @@ def write_d4rl(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]], robot: 
                 file.create_dataset(name, data=value)
             if robot is not None:
                 file.create_dataset(ROBOT, data=np.bytes_(json.dumps(robot.to_json())))
+            if origin is not None:
+                file.create_dataset(ORIGIN, data=np.bytes_(origin.encode()))
         sync(partial)
         publish(partial, path, SourceError)
     finally:

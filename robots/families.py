@@ -11,6 +11,7 @@ FAMILIES: Mapping[str, RobotFamily] = LazyTable(
     __package__,
     {
         "maze": ("maze_family", "Maze"),
+        "kitchen": ("kitchen_family", "Kitchen"),
         "ants": ("ant", "Ants"),
         "arms": ("arm", "Arms"),
         "bernoulli-bandits": ("bandits", "BernoulliBandits"),

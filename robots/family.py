@@ -90,6 +90,11 @@ class Plays(ABC):
     def play_steps(self) -> int:
         """T, length of one episode of play data, low-level steps, or the largest where some end early."""
 
+    @property
+    def play_origin(self) -> str | None:
+        """Who or what moved the robot, for the provenance of the data; None where nobody could take it for a person."""
+        return None
+
     @abstractmethod
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
         """Yields episodes of play data without end, `rows` at a time, or fewer where episodes end early.

@@ -8,7 +8,7 @@ Axes: R rows, r rows of this call, U actuators, D dimensions of a place.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import mujoco
 import numpy as np
@@ -84,7 +84,7 @@ class MujocoRobots(ArrayRobots):
         self._qvel[index] = qvel
         self._batch.forward(rows)
 
-    def _simulate(self, rows: Rows, index: Index, ctrl: NDArray[np.float32]) -> None:
+    def _simulate(self, rows: Rows, index: Index, ctrl: NDArray[np.floating[Any]]) -> None:
         """One control period with these controls, shape (r, U).
 
         Raises:

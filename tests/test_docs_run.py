@@ -79,6 +79,7 @@ TINY_RUN = (
 SHORT: Mapping[str, Sequence[str]] = {
     "supple run": TINY_RUN,
     **{f"supple {stage}": make_options(settings) for stage, settings in TINY_STAGES.items()},
+    "supple generate --robot kitchen": ("--steps", "300", "--rows", "2"),
     **dict.fromkeys(
         (
             f"supple {verb}"

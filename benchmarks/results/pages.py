@@ -26,6 +26,7 @@ from .records import Place, Record, group, load_records
 PAGES = (
     "README.md",
     "docs/maze.md",
+    "docs/kitchen.md",
     "docs/robots.md",
     "docs/robots-measured.md",
     "docs/log-to-policy.md",

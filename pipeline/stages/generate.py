@@ -55,7 +55,7 @@ def generate(family: Plays, spec: RobotSpec, config: GenerateConfig, work: Work)
                 return
 
     work.consume(collect(), total=config.steps, unit="step")
-    write_d4rl(work.folder / NAME, make_arrays(chunks, config.steps), spec)
+    write_d4rl(work.folder / NAME, make_arrays(chunks, config.steps), spec, family.play_origin)
 
 
 def make_arrays(chunks: list[PlayChunk], steps: int) -> Mapping[str, np.ndarray[Any, Any]]:

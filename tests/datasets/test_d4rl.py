@@ -544,3 +544,16 @@ def test_any_bytes_give_data_or_one_typed_line(tmp_path: Path, make_arrays: Make
     read, refused = map(int, result.stdout.split())
     assert read + refused == 300
     assert refused > 75
+
+
+def test_who_moved_the_robot_stands_in_the_provenance(tmp_path: Path, make_arrays: MakeArrays) -> None:
+    told = write_d4rl(tmp_path / "a.hdf5", make_arrays([3, 4]), origin="scripts, not a person")
+    untold = write_d4rl(tmp_path / "b.hdf5", make_arrays([3, 4]))
+    assert D4RLReader(told).describe().provenance["origin"] == "scripts, not a person"
+    assert "origin" not in D4RLReader(untold).describe().provenance
+    assert not D4RLReader(told).describe().ignored
+    with h5py.File(told, "r+") as file:
+        del file["metadata/origin"]
+        file["metadata/origin"] = np.arange(3)
+    with pytest.raises(SourceError, match=r"a.hdf5: metadata/origin: expected text in UTF-8, got int64 \(3,\)"):
+        D4RLReader(told).describe()

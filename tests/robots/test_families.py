@@ -13,6 +13,7 @@ from supple.robots.cheetah import CHEETAH_DIRECTION, CHEETAH_VELOCITY_3, CHEETAH
 from supple.robots.families import FAMILIES
 from supple.robots.family import Draws, RobotFamily, TellsSuccess, make_robots
 from supple.robots.gridnavi import GridNavi
+from supple.robots.kitchen_family import Kitchen
 from supple.robots.krazy_world import KrazyWorld
 from supple.robots.maze_family import Maze
 from supple.robots.movement_bandits import MovementBandits
@@ -89,6 +90,7 @@ DIGESTS = [
     (Arms(), "arm_target-1000-40-0", "f5f096efae38317f"),
     (Arms(variant=ARM_DYNAMICS), "arm_dynamics-1000-40-0", "6ca739c12223ac31"),
     (Arms(variant=ARM_BOTH, num_train=50), "arm_both-50-40-0", "4ceb888662a65074"),
+    (Kitchen(), "kitchen", "9d9eea0bd6e27c49"),
     (Maze(), "flat-40", "16725e1697077aea"),
     (Maze(layout_size=10, layout_seed=1, num_train_tasks=3, num_test_tasks=2), "random-3-2-0", "1e603e0907ac5584"),
 ]
