@@ -1,7 +1,7 @@
 """The one evaluation protocol of all meta-learners, on held-out tasks.
 
 It gives returns per episode, per step of adaptation and per environment step, and puts them on a scale from a reference
-policy to an oracle where both are known; `pipeline/crossed_intervals.py` gives the statistics over tasks and seeds.
+policy to an oracle where both are known; `pipeline/intervals.py` gives the statistics over tasks and seeds.
 
 Every learner is judged by the same loop. In each task the agent forgets, plays `trial.episodes` episodes, may adapt,
 plays again, up to `adapt_steps` times. A memory learner shows what it learned along the episodes of one trial

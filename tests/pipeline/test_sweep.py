@@ -12,7 +12,7 @@ import pytest
 
 from supple.errors import RunError, SourceError
 from supple.pipeline.cli import main, parse
-from supple.pipeline.crossed_intervals import compute_crossed_interval, mean
+from supple.pipeline.intervals import compute_interval
 from supple.pipeline.sweep_table import load_scores, make_records, make_table
 from supple.pipeline.verbs import sweep
 from supple.pipeline.verbs.sweep import Sweep
@@ -54,7 +54,7 @@ def test_intervals_are_over_seeds_and_tasks(tmp_path: Path) -> None:
     assert inferred["mean"] == pytest.approx(0.45)
     assert (inferred["n"], inferred["seeds"], inferred["tasks"], inferred["at"]) == (24, [0, 1, 2], 2, {"episode": 2})
     table = 0.2 + 0.2 * np.arange(3)[:, None] + 0.1 * np.arange(2)
-    assert (inferred["low"], inferred["high"]) == pytest.approx(compute_crossed_interval(table, mean)[1:])
+    assert (inferred["low"], inferred["high"]) == pytest.approx(compute_interval(table, shares=True)[1:])
     assert found["inferred", "success_greedy"]["mean"] == pytest.approx(0.225)
     assert found["adapted", "return_stochastic"]["mean"] == pytest.approx((6 + 7 + 8 + 9 + 10 + 10) / 6)
     lines = make_table(records).splitlines()
