@@ -218,6 +218,7 @@ class Watch(Stops):
         self.latencies.append(self._clock() - self._seen_at)
         asked = self._choose(rows, action)
         self._tap.sent = None
+        told_ns = time.time_ns()
         try:
             step = self._robot.step(rows, asked)
         except BaseException as error:
@@ -239,6 +240,7 @@ class Watch(Stops):
         self._write(
             "step",
             rows=rows,
+            told_ns=told_ns,
             policy=action,
             asked=asked,
             sent=sent,

@@ -17,6 +17,7 @@ from ..errors import FormatError, SourceError, StoreError
 from .bags.finding import digest_bags, find_bags
 from .checks import SourceChecks
 from .episode import Episode, SourceSpec
+from .formats import list_sources
 from .keyed import NEXT
 from .limits import LimitCheck
 from .parts import Part, list_parts
@@ -134,17 +135,26 @@ class _Clock:
 
 def _match_sources(store: EpisodeStore, parts: Sequence[Part], sources: Iterable[Path]) -> Iterator[str]:
     """Sources whose content is that of a part; one that is there and is no part has changed since."""
-    known = {str(part.source.get("sha256")) for part in parts} | {str(part.store) for part in parts}
+    known = {str(part.store) for part in parts}
+    for part in parts:
+        known |= {str(one.get("sha256")) for one in (part.source, *part.source.get("sources", ()))}
     for path in sources:
         if not path.exists():
             continue
-        found = digest_source(path)
-        if not found & known:
+        if not digest_source(path) & known and not _is_known_in_parts(path, known):
             raise StoreError(
                 f"{store.path}: expected {path} as it was when it was read, got another content; ingest it again, or "
                 "look who changed it"
             )
         yield str(path)
+
+
+def _is_known_in_parts(path: Path, known: set[str]) -> bool:
+    """Whether each source of a folder is known: they were read one at a time."""
+    try:
+        return all(digest_source(one) & known for one in list_sources(path))
+    except SourceError:  # one can no longer be read
+        return False
 
 
 def digest_source(path: Path) -> set[str]:

@@ -48,13 +48,14 @@ class CellLog:
         folder: Where the files are; made if it is not there.
         spec: Of the robot.
         about: What the log is of, as text by name.
+        simulated: The clock of the simulation counts: it goes on by a control period in each step.
 
     Raises:
         ConfigError: The extra `ros` is not installed.
         RobotFault: The log cannot be written.
     """
 
-    def __init__(self, folder: Path, spec: RobotSpec, about: dict[str, str]) -> None:
+    def __init__(self, folder: Path, spec: RobotSpec, about: dict[str, str], *, simulated: bool = False) -> None:
         try:
             from mcap.writer import Writer
             from rosbags.typesys import Stores, get_typestore
@@ -80,6 +81,8 @@ class CellLog:
         self._writer.start("ros2", "supple")
         self._writer.add_metadata(METADATA_NAME, describe_bag(_make_schema(spec)))
         self._writer.add_metadata("supple adapt", {"robot": json.dumps(spec.to_json()), **about})
+        self._period_ns = round(1e9 * spec.control_period) if simulated else None
+        self._simulated_ns = time.time_ns()
         self._channels: dict[str, int] = {}
         self._count = 0
         self._stream.flush()
@@ -96,7 +99,7 @@ class CellLog:
             else:
                 rows, observation = facts.get("rows"), facts.get("observation")
                 if rows is not None and observation is not None:
-                    self._write_rows("observation", rows, observation)
+                    self._write_rows("observation", rows, observation, self._now())
                 plain = {name: _to_plain(value) for name, value in facts.items() if name != "observation"}
                 self._write_text({"event": event, **plain, "monotonic": time.monotonic()})
             self._stream.flush()
@@ -105,20 +108,29 @@ class CellLog:
                 f"{self.path}: expected space for the log, got {error.strerror}; free some, then adapt again"
             ) from error
 
-    def _write_step(self, rows: Any, policy: Any, asked: Any, sent: Any, observation: Any, **facts: Any) -> None:
-        self._write_rows("command/policy", rows, policy)
-        self._write_rows("command/asked", rows, asked)
+    def _now(self) -> int:
+        """Present time, ns since 1970."""
+        return time.time_ns() if self._period_ns is None else self._simulated_ns
+
+    def _write_step(
+        self, rows: Any, told_ns: int, policy: Any, asked: Any, sent: Any, observation: Any, **facts: Any
+    ) -> None:
+        if self._period_ns is not None:
+            told_ns = self._simulated_ns
+            self._simulated_ns += self._period_ns
+        self._write_rows("command/policy", rows, policy, told_ns)
+        self._write_rows("command/asked", rows, asked, told_ns)
         if sent is not None:
-            self._write_rows("action", rows, sent)
-        self._write_rows("observation", rows, observation)
-        self._write_rows("reward", rows, facts["reward"][:, None])
+            self._write_rows("action", rows, sent, told_ns)
+        now = self._now()
+        self._write_rows("observation", rows, observation, now)
+        self._write_rows("reward", rows, facts["reward"][:, None], now)
         success = np.full(len(rows), -1.0) if facts["success"] is None else facts["success"]
         flags = (facts["taken_over"], facts["clamped"].any(axis=1), facts["terminated"], facts["truncated"], success)
-        self._write_rows("step", rows, np.stack(flags, axis=1))
+        self._write_rows("step", rows, np.stack(flags, axis=1), now)
 
-    def _write_rows(self, name: str, rows: Any, values: NDArray[Any]) -> None:
+    def _write_rows(self, name: str, rows: Any, values: NDArray[Any], now: int) -> None:
         parts = self._parts[name.split("/")[0]]
-        now = time.time_ns()
         for row, value in zip(rows, values, strict=True):
             topic = f"/{name}" if row == 0 else f"/row{row}/{name}"
             for kind, axes, places in parts:
@@ -138,7 +150,7 @@ class CellLog:
         return _JOINTS, types[_JOINTS](header, list(axes), **fields)
 
     def _write_text(self, record: dict[str, Any]) -> None:
-        self._add("/event", _TEXT, self._types.types[_TEXT](json.dumps(record)), time.time_ns())
+        self._add("/event", _TEXT, self._types.types[_TEXT](json.dumps(record)), self._now())
 
     def _add(self, topic: str, kind: str, message: Any, now: int) -> None:
         if topic not in self._channels:

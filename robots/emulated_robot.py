@@ -96,7 +96,8 @@ class EmulatedRobot:
 
     def run(self) -> None:
         """Moves on, period after period, until the process that started it has gone."""
-        cadence, parent = Cadence(self._spec.control_period, sleep=self._rest), os.getppid()
+        cadence, starter = Cadence(self._spec.control_period, sleep=self._rest), multiprocessing.parent_process()
+        parent = os.getppid() if starter is None else starter.pid  # getppid alone may already name another process
         while os.getppid() == parent:
             self.step()
             cadence.wait()

@@ -30,7 +30,7 @@ from supple.pipeline.cli import VERBS, main, parse
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^(?P<fence>`{3,})(?P<language>[^\s`]*)(?P<rest>[^\n]*)\n(?P<text>.*?)^(?P=fence) *$", re.M | re.S)
-COMMANDS, SNIPPETS, SHOWN = {"console", "bash", "sh"}, {"python"}, {"text", "mermaid", "json", "csv", "xml"}
+COMMANDS, SNIPPETS, SHOWN = {"console", "bash", "sh"}, {"python"}, {"text", "mermaid", "json", "csv", "xml", "toml"}
 HIDDEN = re.compile(r"^\s*(\$ )?(supple|make|python3?|pip|tensorboard) \S", re.M)
 
 TINY_STAGES: Mapping[str, Sequence[str]] = {

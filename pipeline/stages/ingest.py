@@ -163,7 +163,7 @@ def make_parts(
     about = {
         "config": compute_plain(work.stage.config, "ingest"),
         "mapping": None if config.mapping is None else compute_path_digest(config.mapping),
-        "like": compute_plain(like, "like"),
+        "like": repr(like),  # limits may be infinite, for which JSON has no number
         "code": compute_code_digest(work.stage.module),
         "versions": compute_versions(work.stage.libraries),
     }

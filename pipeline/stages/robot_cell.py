@@ -62,19 +62,22 @@ def open_robots(
         if taps is None:
             yield robot, None
         else:
-            watch = watch_robots(robot, taps, watching, work, stack)
+            watch = watch_robots(robot, taps, watching, work, stack, simulated=not real)
             yield watch, watch
         for dry in made:
             tell_dry_run(dry, work.view)
 
 
-def watch_robots(robot: SafetyLimits, taps: CommandTap, watching: Watching, work: Work, stack: ExitStack) -> Watch:
+def watch_robots(
+    robot: SafetyLimits, taps: CommandTap, watching: Watching, work: Work, stack: ExitStack, *, simulated: bool
+) -> Watch:
     """What watches the robots; all that it opens is closed by the stack."""
     sink = None
     if watching.log:
         from ..cell_log import CellLog
 
-        sink = stack.enter_context(CellLog(work.folder / LOG_FOLDER, robot.spec, {"stage": work.stage.name}))
+        log = CellLog(work.folder / LOG_FOLDER, robot.spec, {"stage": work.stage.name}, simulated=simulated)
+        sink = stack.enter_context(log)
     operator, monitor = make_operator(watching, work.view.note, stack)
     scorer = None if watching.novelty is None else NoveltyScorer(NoveltyModel.load(watching.novelty), robot)
     return Watch(robot, taps, operator=operator, monitor=monitor, scorer=scorer, sink=sink)

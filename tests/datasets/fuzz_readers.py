@@ -230,8 +230,14 @@ def run_jobs(folder: Path, seed: int, jobs: Sequence[Job], tell: Callable[[dict[
             outside = {file.name: file.read_bytes() for file in (place.parent / OUTSIDE).iterdir()}
             if outside != {"canary": b"outside"} or len(list(place.parent.iterdir())) != 2:
                 outcome, reason = "crashed", f"changed what is outside: {sorted(outside)}"
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            peak = read_peak()
             tell({"layout": layout, "mutant": number, "outcome": outcome, "reason": reason, "peak_bytes": peak})
+
+
+def read_peak() -> int:
+    """Most bytes that this process has had in memory; `ru_maxrss` would begin with those of the process before it."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def _try(source: Path, name: str, whole: tuple[list[bytes], tuple[str, ...]]) -> tuple[str, str]:

@@ -41,7 +41,7 @@ def read(path: Path) -> list[tuple[str, Any]]:
 def drive(folder: Path, steps: int, command: float = 9.0) -> Path:
     robot = tap(PointBatch(1, episode_steps=100))
     log = AuditLog(folder / "audit.jsonl", simulator=True)
-    with CellLog(folder / "log", robot.spec, ABOUT) as cell:
+    with CellLog(folder / "log", robot.spec, ABOUT, simulated=True) as cell:
         watch = Watch(SafetyLimits(robot, log), robot, sink=cell)
         watch.reset(ROW, GOAL, np.random.default_rng(0))
         for _ in range(steps):

@@ -13,8 +13,8 @@ import pytest
 
 from supple.datasets import Episode, EpisodeStore, Feature, Schema, open_store, write_d4rl, write_store
 from supple.datasets.bags.writer import write_episode
-from supple.datasets.joining import stream_episodes
 from supple.datasets.store import _BLOCK_ROWS
+from supple.datasets.store_source import read_episodes
 from supple.pipeline.cli import main
 from supple.pipeline.executors import LocalExecutor, Outcome
 from supple.pipeline.stages import ingest as stage
@@ -168,7 +168,7 @@ def test_what_does_not_belong_together_is_refused(
 
     assert "got " + str(files / "log0.hdf5") + " twice" in refusal(files / "log0.hdf5", files / "log0.hdf5")
     write_file(files / "log9.hdf5", 1, width=4)
-    assert "log9.hdf5: expected features" in refusal(files)
+    assert "log9.hdf5, which has to be like log0.hdf5: expected observation axes" in refusal(files)
     (files / "log9.hdf5").write_bytes(b"")
     assert "log9.hdf5: expected a recording of a format that is read, got an empty file" in refusal(files)
     assert "ingest: expected a source, got none" in refusal()
@@ -193,7 +193,7 @@ def test_streamed_episodes_are_those_of_the_store(lengths: list[int], tmp_path: 
         for index, part in enumerate(np.split(rows, np.cumsum(lengths)[:-1]))
     ]
     store = write_store(tmp_path / "store", episodes, Schema(features=features, control_period=0.1), {})
-    for found, episode in zip(stream_episodes(store), episodes, strict=True):
+    for found, episode in zip(read_episodes(store), episodes, strict=True):
         assert (found.terminated, found.truncated) == (episode.terminated, episode.truncated)
         for name, array in episode.arrays.items():
             np.testing.assert_array_equal(found.arrays[name], array)

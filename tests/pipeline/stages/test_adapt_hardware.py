@@ -152,14 +152,14 @@ def test_the_second_process_stops_the_robot_and_the_run_finds_out(cell: Cell, mo
     stop = runpy.run_path(str(cell.folder / "stopper.py"))["stop"]
     place = cell.folder / "stopped"
     begun: list[Any] = []
-    from supple.pipeline.stages import adapt
+    from supple.pipeline.stages import robot_cell
 
-    class Noted(adapt.Watchdog):
+    class Noted(robot_cell.Watchdog):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             begun.append(self)
 
-    monkeypatch.setattr(adapt, "Watchdog", Noted)
+    monkeypatch.setattr(robot_cell, "Watchdog", Noted)
     cell.run(MotionConfig(execute=True), stop=stop, stop_arguments=(str(place),))
     assert len(begun) == 1
     assert not place.exists()

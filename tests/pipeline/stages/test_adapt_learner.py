@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +108,15 @@ def test_an_adaptation_that_was_cut_off_ends_with_the_same_records(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str
 ) -> None:
     assert adapt(trained, cell, tmp_path / "whole", "--episodes", "6") == 0
-    run = Adapter.run
+    play = Adapter.play
 
-    def cut(adapter: Adapter) -> Iterator[Any]:
-        for index, records in enumerate(run(adapter)):
-            if index == 3:
-                raise Cut
-            yield records
+    def cut(adapter: Adapter) -> None:
+        if adapter.episode == 3:
+            raise Cut
+        play(adapter)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage.Adapter, "run", cut)
+        patch.setattr(stage.Adapter, "play", cut)
         with pytest.raises(Cut):
             adapt(trained, cell, tmp_path / "cut", "--episodes", "6", "--checkpoint-period", "0")
     assert (tmp_path / "cut.partial" / "checkpoint").is_dir()
