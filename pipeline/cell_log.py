@@ -37,6 +37,8 @@ from ..robots.spec import Axis, RobotSpec
 
 CHUNK_BYTES = 4096
 """Of messages in a chunk: a kill costs at most these."""
+HELD_PERIODS = 3
+"""Control periods for which a measurement and a command of a real robot, which jitter, count."""
 STEP_AXES = ("taken_over", "clamped", "terminated", "truncated", "success")
 _JOINTS, _NUMBERS, _TEXT = "sensor_msgs/msg/JointState", "std_msgs/msg/Float32MultiArray", "std_msgs/msg/String"
 
@@ -79,7 +81,8 @@ class CellLog:
         self._stream: IO[bytes] = self.path.open("xb")
         self._writer = Writer(self._stream, chunk_size=CHUNK_BYTES, enable_data_crcs=True)
         self._writer.start("ros2", "supple")
-        self._writer.add_metadata(METADATA_NAME, describe_bag(_make_schema(spec)))
+        held = None if simulated else HELD_PERIODS * spec.control_period
+        self._writer.add_metadata(METADATA_NAME, describe_bag(_make_schema(spec), held=held))
         self._writer.add_metadata("supple adapt", {"robot": json.dumps(spec.to_json()), **about})
         self._period_ns = round(1e9 * spec.control_period) if simulated else None
         self._simulated_ns = time.time_ns()

@@ -7,7 +7,9 @@ All little-endian. What is no such datagram is counted and thrown away.
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
 import struct
 import zlib
 from enum import IntEnum
@@ -78,14 +80,28 @@ def unpack(data: bytes) -> Packet | None:
     return Packet(Kind(kind), sequence, stamp_ns, values)
 
 
+def _is_left_behind(address: str) -> bool:
+    """Whether a socket is there that nobody listens at."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(address).st_mode):
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 class Link:
     """One end: a datagram socket with a place in the file system."""
 
     def __init__(self, address: str) -> None:
-        """Binds the socket.
+        """Binds the socket; in the place of one that a process left behind when it was killed.
 
         Args:
-            address: Path of the socket, at most some 100 characters; nothing may be there.
+            address: Path of the socket, at most some 100 characters; nothing else may be there.
 
         Raises:
             RobotFault: The path is taken, too long, or cannot be made.
@@ -95,6 +111,8 @@ class Link:
         """Datagrams that were thrown away."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
+            if _is_left_behind(address):
+                os.unlink(address)
             self._socket.bind(address)
         except OSError as error:
             self._socket.close()

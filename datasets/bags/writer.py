@@ -65,7 +65,7 @@ class BagWriter:
         if schema.control_period is None:
             raise SpecError(f"{path}: expected a schema with a control period, got none; set Schema.control_period")
         self._path, self._schema, self._start = Path(path), schema, start_ns
-        self._mapping = _map_schema(schema)
+        self._mapping = _map_schema(schema, None)
         self._types = get_typestore(Stores.ROS2_HUMBLE)
         self._step, self._flags = 0, {"terminated": "false", "truncated": "true"}
         refuse_existing(self._path, StoreError)
@@ -176,14 +176,19 @@ def write_bags(folder: str | Path, episodes: Iterable[tuple[int, Episode]], sche
     return count
 
 
-def describe_bag(schema: Schema) -> dict[str, str]:
+def describe_bag(schema: Schema, *, held: float | None = None) -> dict[str, str]:
     """What a bag of this schema says of itself under `METADATA_NAME`: which axis is on which topic.
+
+    Args:
+        schema: Of the steps.
+        held: Seconds after which a measurement or a command counts no more; None for half a control period: a step is
+            whole if all its messages are there, and none is held for another one.
 
     Raises:
         SpecError: The schema has no control period.
         ConfigError: There is no feature but actions.
     """
-    return {"schema": json.dumps(schema.to_json()), "mapping": write_mapping(_map_schema(schema))}
+    return {"schema": json.dumps(schema.to_json()), "mapping": write_mapping(_map_schema(schema, held))}
 
 
 def _find_start(episode: Episode, schema: Schema) -> int:
@@ -192,7 +197,7 @@ def _find_start(episode: Episode, schema: Schema) -> int:
     return max(FIRST_STEP_NS, int(episode.arrays["time"][0])) if known else FIRST_STEP_NS
 
 
-def _map_schema(schema: Schema) -> Mapping:
+def _map_schema(schema: Schema, held: float | None) -> Mapping:
     """Which axis of which feature is on which topic.
 
     Raises:
@@ -200,9 +205,9 @@ def _map_schema(schema: Schema) -> Mapping:
     """
     if schema.control_period is None:
         raise SpecError("bag: expected a schema with a control period, got none; set Schema.control_period")
-    half = schema.control_period / 2  # a step is whole if all its messages are there: none is held for another one
+    held = schema.control_period / 2 if held is None else held
     signals = tuple(
-        replace(signal, timeout=half, after_timeout="invalid") if signal.feature == "action" else signal
+        replace(signal, timeout=held, after_timeout="invalid") if signal.feature == "action" else signal
         for feature in schema.features
         for signal in _map_feature(feature)
     )
@@ -212,7 +217,7 @@ def _map_schema(schema: Schema) -> Mapping:
         extras=(),
         episodes=EpisodeRule(min_steps=1),
         topic=tuple(
-            TopicClock(name=name, clock=STAMP if signal.field in JOINT_FIELDS.values() else LOG_CLOCK, max_age=half)
+            TopicClock(name=name, clock=STAMP if signal.field in JOINT_FIELDS.values() else LOG_CLOCK, max_age=held)
             for name, signal in topics.items()
         ),
         signal=signals,

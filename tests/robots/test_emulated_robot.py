@@ -259,6 +259,16 @@ def test_the_robot_ends_when_what_started_it_is_killed(address: str) -> None:
     assert not runs(robot)
 
 
+def test_a_socket_that_a_killed_process_left_behind_is_replaced_and_a_living_one_is_not(address: str) -> None:
+    dead = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    dead.bind(address)
+    dead.close()  # the file stays, as after SIGKILL
+    link = Link(address)
+    with pytest.raises(RobotFault, match="expected a path for a socket"):
+        Link(address)
+    link.close()
+
+
 def runs(pid: int) -> bool:
     """Whether a process is there and no zombie."""
     try:
