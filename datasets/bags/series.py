@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -153,15 +154,17 @@ class TopicReader:
         self.lengths: dict[str, int] = {}
         """Longest length of each sequence of numbers."""
 
-    def add(self, log_time: int, payload: bytes) -> None:
-        """Takes one message."""
-        if not -LATEST_NS <= log_time <= LATEST_NS:
-            self._undecodable += 1
-            self._error = self._error or f"a message has the time {log_time} ns"
-            return
-        self._payloads.append(payload)
-        self._log_times.append(log_time)
-        self._bytes += len(payload)
+    def add(self, log_times: Sequence[int], payloads: Sequence[bytes]) -> None:
+        """Takes messages."""
+        if len(log_times) and not -LATEST_NS <= min(log_times) <= max(log_times) <= LATEST_NS:
+            bad = [time for time in log_times if not -LATEST_NS <= time <= LATEST_NS]
+            self._undecodable += len(bad)
+            self._error = self._error or f"a message has the time {bad[0]} ns"
+            good = [-LATEST_NS <= time <= LATEST_NS for time in log_times]
+            log_times, payloads = list(compress(log_times, good)), list(compress(payloads, good))
+        self._payloads += payloads
+        self._log_times += log_times
+        self._bytes += sum(map(len, payloads))
         if len(self._payloads) >= BLOCK_MESSAGES or self._bytes > _BLOCK_BYTES:
             self._flush()
 
