@@ -76,14 +76,13 @@ def measure_decoding(rounds: int) -> list[Record]:
         few = payloads[: len(payloads) // 10]
         if not vary:
             np.testing.assert_array_equal(read_ours(few), np.array(read_theirs(few)))
-        mine = few if vary else payloads
         times = np.array(
             [
-                (time_of(lambda m=mine: ignore(read_ours, m)), time_of(lambda f=few: read_theirs(f)))
+                (time_of(lambda m=payloads: ignore(read_ours, m)), time_of(lambda f=few: read_theirs(f)))
                 for _ in range(rounds)
             ]
         )
-        amounts = (len(mine), len(few))
+        amounts = (len(payloads), len(few))
         records += compare(
             ("Supple", "rosbags"), "messages decoded per second", {"messages": name}, times, amounts, PEER
         )

@@ -271,19 +271,19 @@ class _BytesStream(ReadDataStream):
     def read2(self) -> int:
         """The next two bytes as a number."""
         self._count = (start := self._count) + 2
-        (number,) = _UINT16(self._data, start)
+        number: int = _UINT16(self._data, start)[0]
         return number
 
     def read4(self) -> int:
         """The next four bytes as a number."""
         self._count = (start := self._count) + 4
-        (number,) = _UINT32(self._data, start)
+        number: int = _UINT32(self._data, start)[0]
         return number
 
     def read8(self) -> int:
         """The next eight bytes as a number."""
         self._count = (start := self._count) + 8
-        (number,) = _UINT64(self._data, start)
+        number: int = _UINT64(self._data, start)[0]
         return number
 
 
@@ -311,7 +311,8 @@ def _read_chunk(stream: Clamped, index: ChunkIndex) -> Chunk:
     kind, _ = source.read1(), source.read8()
     if kind != Opcode.CHUNK:
         raise ValueError(f"a record of kind {kind} at byte {index.chunk_start_offset}")
-    return Chunk.read(source)
+    chunk: Chunk = Chunk.read(source)
+    return chunk
 
 
 def _unpack(chunk: Chunk) -> bytes:
