@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from io import BytesIO
 from itertools import zip_longest
-from operator import attrgetter
+from operator import attrgetter, gt
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,7 +37,6 @@ METADATA_NAME = "supple"
 """Of the record that the writer leaves in a bag."""
 _HEAD = struct.Struct("<BQ")
 _UINT16, _UINT32, _UINT64 = (struct.Struct(form).unpack_from for form in ("<H", "<I", "<Q"))
-_LOG_TIME, _DATA = attrgetter("log_time"), attrgetter("data")
 _LANGUAGES = {"ros2msg": "msg", "ros1msg": "msg", "ros2idl": "idl"}
 _DAMAGE = (
     *(McapError, zstandard.ZstdError, struct.error, ValueError, RuntimeError, OverflowError, MemoryError),
@@ -167,7 +166,7 @@ class McapRecording(Recording):
     def _read_whole(self, rows: dict[int, int]) -> Iterator[Block]:
         """Blocks from the chunks that hold wanted channels, in the order of log time as the index has it."""
         found = 0
-        pending: dict[int, list[McapMessage]] = {row: [] for row in rows.values()}
+        pending = {row: Block(row, [], []) for row in rows.values()}
         indices = [
             one
             for one in self._indices
@@ -179,17 +178,17 @@ class McapRecording(Recording):
                 for index, following in zip_longest(indices, indices[1:]):
                     for one in _break_up(_unpack(_read_chunk(Clamped(file), index))):
                         if isinstance(one, McapMessage) and one.channel_id in rows:
-                            pending[rows[one.channel_id]].append(one)
-                    for row, ones in pending.items():
-                        ones.sort(key=_LOG_TIME)  # chunks may overlap in time, and are not sorted inside
-                        ready = len(ones)
-                        if following is not None:
-                            ready = bisect_left(ones, following.message_start_time, key=_LOG_TIME)
-                        found += ready
-                        if ready:
-                            sent = ones[:ready]
-                            yield Block(row, list(map(_LOG_TIME, sent)), list(map(_DATA, sent)))
-                            del ones[:ready]
+                            block = pending[rows[one.channel_id]]
+                            block.log_times.append(one.log_time)
+                            block.payloads.append(one.data)
+                    before = None if following is None else following.message_start_time
+                    if before == index.message_start_time:
+                        continue  # the other chunk holds messages of the same time
+                    for row, block in pending.items():
+                        sent, pending[row] = _split(block, before)
+                        found += len(sent.payloads)
+                        if sent.payloads:
+                            yield sent
         except _DAMAGE as error:
             raise SourceError(
                 f"{self.path}: expected chunks as their index says, got {describe_error(error)}; run mcap recover on it"
@@ -212,7 +211,7 @@ class McapRecording(Recording):
                     if isinstance(record, Chunk):
                         lost_chunk = False
                         try:
-                            inner = _break_up(_unpack(record))
+                            inner = list(_break_up(_unpack(record)))
                         except _DAMAGE as error:
                             inner, lost_chunk = [], True
                             loss.chunks += 1
@@ -287,21 +286,30 @@ class _BytesStream(ReadDataStream):
         return number
 
 
-def _break_up(data: bytes) -> list[McapRecord]:
+def _break_up(data: bytes) -> Iterator[McapRecord]:
     """The records of a chunk, as `mcap.stream_reader.breakup_chunk` reads them at half the speed."""
     stream, size = _BytesStream(data), len(data)
-    records: list[McapRecord] = []
+    message, read_message = int(Opcode.MESSAGE), McapMessage.read
     while stream.count < size:
         kind, length = stream.read_head()
-        if kind == Opcode.MESSAGE:
-            records.append(McapMessage.read(stream, length))
+        if kind == message:
+            yield read_message(stream, length)
         elif kind == Opcode.CHANNEL:
-            records.append(Channel.read(stream))
+            yield Channel.read(stream)
         elif kind == Opcode.SCHEMA:
-            records.append(Schema.read(stream))
+            yield Schema.read(stream)
         else:
             stream.read(length)
-    return records
+
+
+def _split(block: Block, time: int | None) -> tuple[Block, Block]:
+    """The messages of a block before a time, in the order of time, and the others; None puts all into the first."""
+    row, times, payloads = block
+    if any(map(gt, times, times[1:])):
+        order = sorted(range(len(times)), key=times.__getitem__)
+        times, payloads = [times[index] for index in order], [payloads[index] for index in order]
+    ready = len(times) if time is None else bisect_left(times, time)
+    return Block(row, times[:ready], payloads[:ready]), Block(row, times[ready:], payloads[ready:])
 
 
 def _read_chunk(stream: Clamped, index: ChunkIndex) -> Chunk:
