@@ -230,8 +230,7 @@ def measure_type(kind: str) -> list[Record]:
         reader = (TrajectoryReader if kind == TRAJECTORY else TopicReader)(
             topic, TopicClock(name="/topic", clock="log"), (request,), "benchmark"
         )
-        for index, payload in enumerate(given):
-            reader.add(START + index * 10**7, payload)
+        reader.add([START + index * 10**7 for index in range(len(given))], given)
         return [reader.finish().values[0]]
 
     def read_theirs() -> Arrays:

@@ -18,7 +18,7 @@ from ...plain_files import read_plain_file
 from ..containers import CONTAINERS, find_container
 from .finding import list_storages
 from .mcap_recording import McapRecording
-from .recording import Loss, Message, Recording, Topic, allow_bytes, describe_error, make_scratch
+from .recording import Block, Loss, Message, Recording, Topic, allow_bytes, describe_error, gather, make_scratch
 from .rosbag1_recording import Rosbag1Recording
 from .sqlite_recording import SqliteRecording
 
@@ -117,14 +117,14 @@ class FolderRecording(Recording):
         for name in ("messages", "chunks", "unread_bytes"):
             setattr(loss, name, sum(getattr(part.loss, name) for part in self._parts))
 
-    def messages(self, wanted: Collection[int]) -> Iterator[Message]:
-        """See `Recording.messages`."""
+    def blocks(self, wanted: Collection[int]) -> Iterator[Block]:
+        """See `Recording.blocks`."""
         found = dict.fromkeys(wanted, 0)
         for part in self._parts:
             rows = [self._rows[topic.name, topic.type] for topic in part.topics]
-            for topic, log_time, payload in part.messages([at for at, row in enumerate(rows) if row in found]):
-                found[rows[topic]] += 1
-                yield Message(rows[topic], log_time, payload)
+            for topic, log_times, payloads in part.blocks([at for at, row in enumerate(rows) if row in found]):
+                found[rows[topic]] += len(payloads)
+                yield Block(rows[topic], log_times, payloads)
         loss = Loss(list(self.loss.reasons))
         self._gather(loss)
         missing = sum(
@@ -145,8 +145,11 @@ class _UnpackedRecording(Recording):
         self.format, self.topics, self.checksums = inner.format, inner.topics, inner.checksums
         self.loss, self.embedded = inner.loss, inner.embedded
 
-    def messages(self, wanted: Collection[int]) -> Iterator[Message]:
-        """See `Recording.messages`."""
+    def blocks(self, wanted: Collection[int]) -> Iterator[Block]:
+        """See `Recording.blocks`."""
+        yield from gather(self._unpack_messages(wanted))
+
+    def _unpack_messages(self, wanted: Collection[int]) -> Iterator[Message]:
         bad, reason = 0, ""
         for topic, log_time, payload in self._inner.messages(wanted):
             try:

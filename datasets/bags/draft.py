@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -168,14 +169,16 @@ def _survey(recording: Recording, where: str) -> list[_Seen]:
                 readers[row] = TopicReader(topic, clock, (), where)
         except (SourceError, ConfigError) as error:
             problems[row] = str(error).partition(": expected ")[2].partition("; ")[0]
-    for row, log_time, payload in recording.messages(range(len(recording.topics))):
-        counts[row] += 1
-        first[row], last[row] = first[row] or log_time, log_time
+    for row, log_times, payloads in recording.blocks(range(len(recording.topics))):
+        counts[row] += len(payloads)
+        first[row], last[row] = first[row] or log_times[0], log_times[-1]
         if row in readers:
-            readers[row].add(log_time, payload)
+            readers[row].add(log_times, payloads)
             topic = recording.topics[row]
-            if topic.type == "std_msgs/msg/String" and len(words.setdefault(row, {})) < _MOST_WORDS:
-                words[row][_read_text(payload, topic.encoding)] = None
+            if topic.type == "std_msgs/msg/String":
+                said = words.setdefault(row, {})
+                fresh = dict.fromkeys(_read_text(payload, topic.encoding) for payload in payloads)
+                said.update(islice(fresh.items(), max(0, _MOST_WORDS - len(said))))
     seen = []
     for row, topic in enumerate(recording.topics):
         if row in readers:

@@ -80,20 +80,25 @@ class Layout:
         places = np.array(sorted({*self._fixed, *range(self._base)}), np.intp)  # the order of bytes counts as well
         cuts = np.flatnonzero(np.diff(places) > 1) + 1
         self._runs = [slice(int(run[0]), int(run[-1]) + 1) for run in np.split(places, cuts) if len(run)]
+        self._mask = np.zeros(self._runs[-1].stop if self._runs else 0, np.uint8)
+        self._mask[places] = 0xFF
         self._template = np.frombuffer(payload, np.uint8)
 
     def select(self, messages: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         """Which messages have this layout, (n,), of messages (n, L) of its size."""
-        if self._is_same(messages).all():  # the usual case, in one look
+        if self._is_same(messages):  # the usual case, in one look
             return np.ones(len(messages), np.bool_)
         found = np.ones(len(messages), np.bool_)
         for run in self._runs:
             found &= (messages[:, run] == self._template[run]).all(1)
         return found
 
-    def _is_same(self, messages: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-        """Whether each run of fixed bytes is the same in all messages, (runs,)."""
-        return np.array([(messages[:, run] == self._template[run]).all() for run in self._runs], np.bool_)
+    def _is_same(self, messages: npt.NDArray[np.uint8]) -> bool:
+        """Whether the fixed bytes are the same in all messages."""
+        span = slice(0, len(self._mask))
+        difference = messages[:, span] ^ self._template[span]
+        difference &= self._mask
+        return not difference.max(initial=0)
 
     def read(self, messages: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """The messages (n, L) as records (n,), with fields by their path (`header.stamp.sec`, `position`)."""
@@ -194,9 +199,8 @@ def group_messages(payloads: Sequence[bytes]) -> list[tuple[npt.NDArray[np.intp]
     """Messages of equal length side by side: (their indices, their bytes (n, L)) for each length L."""
     lengths = np.fromiter(map(len, payloads), np.intp, len(payloads))
     if len(lengths) and (lengths == lengths[0]).all():
-        groups = [np.arange(len(lengths))]
-    else:
-        groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+        return [(np.arange(len(lengths)), np.frombuffer(b"".join(payloads), np.uint8).reshape(len(lengths), -1))]
+    groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
     return [
         (rows, np.frombuffer(b"".join([payloads[row] for row in rows.tolist()]), np.uint8).reshape(len(rows), -1))
         for rows in groups

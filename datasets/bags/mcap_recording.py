@@ -1,36 +1,42 @@
-"""MCAP logs: every checksum is checked by the `mcap` library, then whole files are read by the faster `rosbags`.
+"""MCAP logs, read by the `mcap` library: first every checksum is checked, then the messages are read.
 
 The file format is described at https://mcap.dev/spec. Schemas, channels and messages lie in chunks, each with a CRC;
 the summary behind them has another, and counts the chunks and the messages. A file is whole if its end is there, all
-CRCs fit and the counts are those of the summary. Any other file is read chunk by chunk, and damaged ones are left out.
+CRCs fit and the counts are those of the summary. Of any other file all records are tried, and damaged chunks are left
+out.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterator
+from io import BytesIO
+from itertools import zip_longest
+from operator import attrgetter, gt
 from pathlib import Path
 from typing import Any, cast
 
 import lz4.frame
 import zstandard
+from mcap.data_stream import ReadDataStream
 from mcap.exceptions import EndOfFile, McapError
 from mcap.opcode import Opcode
-from mcap.records import Channel, Chunk, Footer, McapRecord, MessageIndex, Metadata, Schema, Statistics
+from mcap.records import Channel, Chunk, ChunkIndex, Footer, McapRecord, MessageIndex, Metadata, Schema, Statistics
 from mcap.records import Message as McapMessage
-from mcap.stream_reader import StreamReader, breakup_chunk, get_chunk_data_stream
-from rosbags.rosbag2 import ReaderError
-from rosbags.rosbag2.storage_mcap import McapReader
+from mcap.stream_reader import StreamReader, get_chunk_data_stream
 
 from ...errors import SourceError
-from .recording import Clamped, Loss, Message, Recording, Topic, allow_bytes, describe_error
+from .recording import Block, Clamped, Loss, Message, Recording, Topic, allow_bytes, describe_error, gather
 
 MAGIC_BYTES = 8
 FOOTER_BYTES = 1 + 8 + 8 + 8 + 4
 METADATA_NAME = "supple"
 """Of the record that the writer leaves in a bag."""
+_HEAD = struct.Struct("<BQ")
+_UINT16, _UINT32, _UINT64 = (struct.Struct(form).unpack_from for form in ("<H", "<I", "<Q"))
 _LANGUAGES = {"ros2msg": "msg", "ros1msg": "msg", "ros2idl": "idl"}
 _DAMAGE = (
     *(McapError, zstandard.ZstdError, struct.error, ValueError, RuntimeError, OverflowError, MemoryError),
@@ -54,8 +60,9 @@ class McapRecording(Recording):
         """Messages by channel as the summary says."""
         self._schemas: dict[int, Schema] = {}
         self._channels: dict[int, Channel] = {}
-        self._fast = self._check() and self._opens_fast()
-        if not self._fast:
+        self._indices: list[ChunkIndex] = []
+        self._whole = self._check()
+        if not self._whole:
             for _ in self._salvage(Loss()):
                 pass
         rows: dict[tuple[str, str], int] = {}
@@ -97,7 +104,9 @@ class McapRecording(Recording):
                     if isinstance(record, Chunk):
                         chunks += 1
                         unchecked += record.uncompressed_crc == 0
-                        _require_chunk(record)
+                        _unpack(record)
+                    elif isinstance(record, ChunkIndex):
+                        self._indices.append(record)
                     elif isinstance(record, McapMessage):
                         loose += 1
                     elif isinstance(record, Metadata) and record.name == METADATA_NAME:
@@ -126,7 +135,7 @@ class McapRecording(Recording):
             if statistics.chunk_count != chunks:
                 self.loss.add(f"expected {statistics.chunk_count} chunks, got {chunks}")
         complete = statistics is not None and channels == statistics.channel_count
-        return complete and not self.loss.reasons and not loose and chunks > 0
+        return complete and not self.loss.reasons and not loose and len(self._indices) == chunks > 0
 
     def _check_summary(self, stream: Clamped, footer: Footer | None) -> None:
         """Compares the CRC of the summary and the footer, which the library reads and does not check."""
@@ -143,41 +152,44 @@ class McapRecording(Recording):
         elif isinstance(record, Channel):
             self._channels.setdefault(record.id, record)
 
-    def messages(self, wanted: Collection[int]) -> Iterator[Message]:
-        """See `Recording.messages`."""
+    def blocks(self, wanted: Collection[int]) -> Iterator[Block]:
+        """See `Recording.blocks`."""
         rows = {number: row for number, row in self._rows.items() if row in wanted}
-        if self._fast:
-            yield from self._read_fast(rows)
+        if self._whole:
+            yield from self._read_whole(rows)
             return
         loss = Loss(list(self.loss.reasons))
-        for record in self._salvage(loss):
-            if record.channel_id in rows:
-                yield Message(rows[record.channel_id], record.log_time, record.data)
+        found = (one for one in self._salvage(loss) if one.channel_id in rows)
+        yield from gather(Message(rows[one.channel_id], one.log_time, one.data) for one in found)
         self.loss = loss
 
-    def _opens_fast(self) -> bool:
-        """Whether `rosbags` knows the file: it gives up where any schema is of another kind than those of ROS 2."""
-        reader = McapReader(self.path)
-        try:
-            reader.open()
-        except (ReaderError, *_DAMAGE):
-            return False
-        reader.close()
-        return True
-
-    def _read_fast(self, rows: dict[int, int]) -> Iterator[Message]:
-        reader = McapReader(self.path)
+    def _read_whole(self, rows: dict[int, int]) -> Iterator[Block]:
+        """Blocks from the chunks that hold wanted channels, in the order of log time as the index has it."""
         found = 0
+        pending = {row: Block(row, [], []) for row in rows.values()}
+        indices = [
+            one
+            for one in self._indices
+            if not one.message_index_offsets or not rows.keys().isdisjoint(one.message_index_offsets)
+        ]
+        indices.sort(key=attrgetter("message_start_time"))
         try:
-            reader.open()
-            try:
-                connections = [one for one in reader.connections if one.id in rows]
-                for connection, log_time, payload in reader.messages(connections) if connections else ():
-                    found += 1
-                    yield Message(rows[connection.id], log_time, payload)
-            finally:
-                reader.close()
-        except (ReaderError, *_DAMAGE) as error:
+            with self.path.open("rb") as file:
+                for index, following in zip_longest(indices, indices[1:]):
+                    for one in _break_up(_unpack(_read_chunk(Clamped(file), index))):
+                        if isinstance(one, McapMessage) and one.channel_id in rows:
+                            block = pending[rows[one.channel_id]]
+                            block.log_times.append(one.log_time)
+                            block.payloads.append(one.data)
+                    before = None if following is None else following.message_start_time
+                    if before == index.message_start_time:
+                        continue  # the other chunk holds messages of the same time
+                    for row, block in pending.items():
+                        sent, pending[row] = _split(block, before)
+                        found += len(sent.payloads)
+                        if sent.payloads:
+                            yield sent
+        except _DAMAGE as error:
             raise SourceError(
                 f"{self.path}: expected chunks as their index says, got {describe_error(error)}; run mcap recover on it"
             ) from error
@@ -199,8 +211,7 @@ class McapRecording(Recording):
                     if isinstance(record, Chunk):
                         lost_chunk = False
                         try:
-                            _require_chunk(record)
-                            inner = breakup_chunk(record, validate_crc=True)
+                            inner = list(_break_up(_unpack(record)))
                         except _DAMAGE as error:
                             inner, lost_chunk = [], True
                             loss.chunks += 1
@@ -236,8 +247,84 @@ def _explain(error: BaseException, stream: Clamped) -> str:
     return describe_error(error)
 
 
-def _require_chunk(chunk: Chunk) -> None:
-    """Checks size and CRC of a chunk, and that it is no bomb.
+class _BytesStream(ReadDataStream):
+    """The library's stream of numbers and bytes, over bytes in memory: each number is read where it lies."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(BytesIO())
+        self._data = data
+
+    def read(self, length: int) -> bytes:
+        """The next `length` bytes, all of them."""
+        self._count = end = (start := self._count) + length
+        if not start <= end <= len(self._data):
+            raise EndOfFile
+        return self._data[start:end]
+
+    def read_head(self) -> tuple[int, int]:
+        """Kind and length of the next record."""
+        self._count = (start := self._count) + _HEAD.size
+        kind, length = _HEAD.unpack_from(self._data, start)
+        return kind, length
+
+    def read2(self) -> int:
+        """The next two bytes as a number."""
+        self._count = (start := self._count) + 2
+        number: int = _UINT16(self._data, start)[0]
+        return number
+
+    def read4(self) -> int:
+        """The next four bytes as a number."""
+        self._count = (start := self._count) + 4
+        number: int = _UINT32(self._data, start)[0]
+        return number
+
+    def read8(self) -> int:
+        """The next eight bytes as a number."""
+        self._count = (start := self._count) + 8
+        number: int = _UINT64(self._data, start)[0]
+        return number
+
+
+def _break_up(data: bytes) -> Iterator[McapRecord]:
+    """The records of a chunk, as `mcap.stream_reader.breakup_chunk` reads them at half the speed."""
+    stream, size = _BytesStream(data), len(data)
+    message, read_message = int(Opcode.MESSAGE), McapMessage.read
+    while stream.count < size:
+        kind, length = stream.read_head()
+        if kind == message:
+            yield read_message(stream, length)
+        elif kind == Opcode.CHANNEL:
+            yield Channel.read(stream)
+        elif kind == Opcode.SCHEMA:
+            yield Schema.read(stream)
+        else:
+            stream.read(length)
+
+
+def _split(block: Block, time: int | None) -> tuple[Block, Block]:
+    """The messages of a block before a time, in the order of time, and the others; None puts all into the first."""
+    row, times, payloads = block
+    if any(map(gt, times, times[1:])):
+        order = sorted(range(len(times)), key=times.__getitem__)
+        times, payloads = [times[index] for index in order], [payloads[index] for index in order]
+    ready = len(times) if time is None else bisect_left(times, time)
+    return Block(row, times[:ready], payloads[:ready]), Block(row, times[ready:], payloads[ready:])
+
+
+def _read_chunk(stream: Clamped, index: ChunkIndex) -> Chunk:
+    """The chunk that an index tells of."""
+    stream.seek(index.chunk_start_offset)
+    source = ReadDataStream(cast(Any, stream))
+    kind, _ = source.read1(), source.read8()
+    if kind != Opcode.CHUNK:
+        raise ValueError(f"a record of kind {kind} at byte {index.chunk_start_offset}")
+    chunk: Chunk = Chunk.read(source)
+    return chunk
+
+
+def _unpack(chunk: Chunk) -> bytes:
+    """The content of a chunk, once its size and CRC are checked, and that it is no bomb.
 
     Raises:
         ValueError: it is damaged, or declares more than it can hold; or as the libraries raise.
@@ -252,5 +339,8 @@ def _require_chunk(chunk: Chunk) -> None:
         size = lz4.frame.get_frame_info(chunk.data)["content_size"]
         if not size:  # not said: it is unpacked here no further than is declared
             size = len(lz4.frame.LZ4FrameDecompressor().decompress(chunk.data, max_length=declared + 1))
-    if size not in (declared, zstandard.CONTENTSIZE_UNKNOWN) or get_chunk_data_stream(chunk, True)[1] != declared:
-        raise ValueError(f"a chunk declares {declared} bytes and holds others")
+    if size in (declared, zstandard.CONTENTSIZE_UNKNOWN):
+        stream, held = get_chunk_data_stream(chunk, validate_crc=True)
+        if held == declared:
+            return stream.read(held)
+    raise ValueError(f"a chunk declares {declared} bytes and holds others")

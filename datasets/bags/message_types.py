@@ -32,7 +32,7 @@ def load_types(topic: Topic, where: str) -> Typestore:
     if topic.encoding not in ("cdr", "ros1"):
         raise SourceError(f"{where}: expected messages in cdr or ros1, got {topic.encoding!r}; choose another topic")
     if not topic.definition.strip():
-        standard = get_typestore(Stores.ROS1_NOETIC if topic.encoding == "ros1" else Stores.ROS2_HUMBLE)
+        standard = _load_standard(Stores.ROS1_NOETIC if topic.encoding == "ros1" else Stores.ROS2_HUMBLE)
         if topic.type in standard.fielddefs:
             return standard
         raise SourceError(
@@ -51,6 +51,12 @@ def load_types(topic: Topic, where: str) -> Typestore:
             f"{where}: expected a message definition of {topic.type}, got one that cannot be read "
             f"({describe_error(error)}); choose another topic"
         ) from error
+
+
+@lru_cache
+def _load_standard(stores: Stores) -> Typestore:
+    """The types of ROS; its decoders are made at the first message of each type, and kept."""
+    return get_typestore(stores)
 
 
 @lru_cache(maxsize=256)

@@ -243,8 +243,8 @@ class _Bag:
         requests = self._list_requests()
         readers = {name: self._make_reader(recording, name, wanted) for name, wanted in requests.items()}
         rows = {row: readers[topic.name] for row, topic in enumerate(recording.topics) if topic.name in readers}
-        for row, log_time, payload in recording.messages(rows):
-            rows[row].add(log_time, payload)
+        for row, log_times, payloads in recording.blocks(rows):
+            rows[row].add(log_times, payloads)
         self.recording = recording
         self.series: dict[str, Series] = {name: reader.finish() for name, reader in readers.items()}
         self._columns = {

@@ -11,9 +11,10 @@ import os
 import shutil
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from sys import getsizeof
 from tempfile import mkdtemp
 from typing import IO, NamedTuple
 
@@ -22,6 +23,8 @@ MOST_RATIO = 200
 FLOOR_BYTES = 2**20
 """What may be unpacked whatever the ratio."""
 
+_BLOCK_BYTES = 2**20
+"""Of the payloads that are handed on together, where the container has no blocks of its own."""
 LATEST_NS = 2**62
 """Latest time of a message, in the year 2116; a log may hold any integer, and differences shall fit into 64 bits."""
 
@@ -50,6 +53,16 @@ class Message(NamedTuple):
     payload: bytes
 
 
+class Block(NamedTuple):
+    """Messages of one topic, in the order of the file: one object for many of them."""
+
+    topic: int
+    """Index into the topics of their recording."""
+    log_times: list[int]
+    """When the recorder received each, ns."""
+    payloads: list[bytes]
+
+
 @dataclass(slots=True)
 class Loss:
     """What of a recording could not be read. Complete once its messages were read to the end."""
@@ -70,7 +83,7 @@ class Loss:
 
 
 class Recording(ABC):
-    """One bag, opened; `messages` may be called any number of times."""
+    """One bag, opened; `blocks` and `messages` may be called any number of times."""
 
     format: str
     """Such as `rosbag2-mcap`."""
@@ -82,12 +95,33 @@ class Recording(ABC):
     """What the writer of `supple export-bag` left in the bag; empty in other bags."""
 
     @abstractmethod
-    def messages(self, wanted: Collection[int]) -> Iterator[Message]:
-        """The messages of the topics with these indices, in the order of the file.
+    def blocks(self, wanted: Collection[int]) -> Iterator[Block]:
+        """The messages of the topics with these indices: those of each topic in the order of the file.
 
         Raises:
             SourceError: they cannot be read at all.
         """
+
+    def messages(self, wanted: Collection[int]) -> Iterator[Message]:
+        """As `blocks`, one by one."""
+        for topic, log_times, payloads in self.blocks(wanted):
+            for log_time, payload in zip(log_times, payloads, strict=True):
+                yield Message(topic, log_time, payload)
+
+
+def gather(messages: Iterable[Message]) -> Iterator[Block]:
+    """Blocks of messages that come one by one."""
+    blocks: dict[int, Block] = {}
+    size = 0
+    for topic, log_time, payload in messages:
+        block = blocks.get(topic) or blocks.setdefault(topic, Block(topic, [], []))
+        block.log_times.append(log_time)
+        block.payloads.append(payload)
+        size += len(payload) + getsizeof(log_time)
+        if size > _BLOCK_BYTES:
+            yield from blocks.values()
+            blocks, size = {}, 0
+    yield from blocks.values()
 
 
 class Clamped:

@@ -19,7 +19,7 @@ from rosbags.rosbag1.reader import Header, RecordType, normalize, read_bytes, re
 from rosbags.typesys.msg import normalize_msgtype
 
 from ...errors import SourceError
-from .recording import Clamped, Loss, Message, Recording, Topic, allow_bytes, describe_error
+from .recording import Block, Clamped, Loss, Message, Recording, Topic, allow_bytes, describe_error, gather
 
 MAGIC = b"#ROSBAG V2.0\n"
 _DAMAGE = (
@@ -48,10 +48,10 @@ class Rosbag1Recording(Recording):
             pass
         self.topics = tuple(self._topics)
 
-    def messages(self, wanted: Collection[int]) -> Iterator[Message]:
-        """See `Recording.messages`."""
+    def blocks(self, wanted: Collection[int]) -> Iterator[Block]:
+        """See `Recording.blocks`."""
         loss = Loss()
-        yield from self._scan(loss, wanted)
+        yield from gather(self._scan(loss, wanted))
         self.loss = loss
 
     def _scan(self, loss: Loss, wanted: Collection[int]) -> Iterator[Message]:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import compress
+from operator import attrgetter
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -138,6 +141,8 @@ class TopicReader:
         self.topic, self.clock, self.requests = topic, clock, requests
         self._where = f"{where}: topic {topic.name}"
         self._types: Typestore = load_types(topic, where)
+        fields = [name for name, _ in self._types.fielddefs[topic.type][1]]
+        self._name_lists = [name for name in _NAME_LISTS if name in fields]
         self._layouts: dict[int, list[Layout]] = {}
         self._tried = self._served = 0
         self._payloads: list[bytes] = []
@@ -153,15 +158,17 @@ class TopicReader:
         self.lengths: dict[str, int] = {}
         """Longest length of each sequence of numbers."""
 
-    def add(self, log_time: int, payload: bytes) -> None:
-        """Takes one message."""
-        if not -LATEST_NS <= log_time <= LATEST_NS:
-            self._undecodable += 1
-            self._error = self._error or f"a message has the time {log_time} ns"
-            return
-        self._payloads.append(payload)
-        self._log_times.append(log_time)
-        self._bytes += len(payload)
+    def add(self, log_times: Sequence[int], payloads: Sequence[bytes]) -> None:
+        """Takes messages."""
+        if len(log_times) and not -LATEST_NS <= min(log_times) <= max(log_times) <= LATEST_NS:
+            bad = [time for time in log_times if not -LATEST_NS <= time <= LATEST_NS]
+            self._undecodable += len(bad)
+            self._error = self._error or f"a message has the time {bad[0]} ns"
+            good = [-LATEST_NS <= time <= LATEST_NS for time in log_times]
+            log_times, payloads = list(compress(log_times, good)), list(compress(payloads, good))
+        self._payloads += payloads
+        self._log_times += log_times
+        self._bytes += sum(map(len, payloads))
         if len(self._payloads) >= BLOCK_MESSAGES or self._bytes > _BLOCK_BYTES:
             self._flush()
 
@@ -327,10 +334,11 @@ class TopicReader:
             if stamp is None:
                 raise self._refuse_clock()
             time[row] = stamp.sec * NS + stamp.nanosec
-        for name in _NAME_LISTS:
-            self.names.update(dict.fromkeys(getattr(message, name, ())))
-        for at, (request, column) in enumerate(zip(self.requests, columns, strict=True)):
-            self._angles |= {(at, axis) for axis in _fill_one(message, request, column, row)}
+        for name in self._name_lists:
+            self.names.update(dict.fromkeys(getattr(message, name)))
+        for at, request in enumerate(self.requests):
+            for axis in _fill_one(message, request, columns[at], row):
+                self._angles.add((at, axis))
         return True
 
 
@@ -347,9 +355,12 @@ def _elements(request: Request, labels: Sequence[str] | None) -> tuple[str, ...]
 
 def _locate(request: Request, labels: Sequence[str] | None, length: int) -> tuple[list[int], list[int]]:
     """Which axes are in an array of `length` entries, and where."""
-    known = labels if labels is not None else list(map(str, range(length)))
-    place = {name: index for index, name in reversed(list(enumerate(known))) if index < length}
-    found = [(axis, place[name]) for axis, name in enumerate(_elements(request, labels)) if name in place]
+    known = labels[:length] if labels is not None else list(map(str, range(length)))
+    names = _elements(request, labels)
+    if set(names).isdisjoint(known):
+        return [], []
+    place = {name: index for index, name in reversed(list(enumerate(known)))}
+    found = [(axis, place[name]) for axis, name in enumerate(names) if name in place]
     return [axis for axis, _ in found], [index for _, index in found]
 
 
@@ -381,6 +392,7 @@ def _fill(layout: Layout, records: Array, request: Request, column: Array, rows:
     return angles
 
 
+@lru_cache
 def _name_paths(field: str) -> list[str]:
     """Where the names of the entries of a field may stand: beside it, or in the message itself."""
     parent = field.rpartition(".")[0]
@@ -403,8 +415,16 @@ def _is_truth(request: Request) -> bool:
     return request.marks is not None and set(request.marks) <= {"true", "false"}
 
 
+_getter = lru_cache(attrgetter)
+"""Of a path; made once."""
+
+
 def _find(message: Any, path: str) -> Any:
     """What stands in a decoded message at a path; None where nothing does."""
+    try:  # the usual case
+        return _getter(path)(message)
+    except AttributeError:
+        pass
     for name in path.split(".") if path else ():
         if isinstance(message, list | np.ndarray):
             message = message[int(name)] if name.isdigit() and int(name) < len(message) else None
@@ -423,11 +443,12 @@ def _fill_one(message: Any, request: Request, column: Array, row: int) -> list[i
         text = str(bool(value)).lower() if _is_truth(request) and not isinstance(value, str) else str(value)
         column[row, 0] = {request.marks[0]: 1.0, request.marks[1]: 0.0}.get(text, np.nan)
     elif isinstance(value, np.ndarray):
-        labels = next(
-            (found for name in _name_paths(request.field) if (found := _find(message, name)) is not None), None
-        )
+        labels = None
+        for name in _name_paths(request.field):
+            labels = _find(message, name) if labels is None else labels
         axes, places = _locate(request, labels, len(value))
-        column[row, axes] = value[places]
+        if axes:
+            column[row, axes] = value[places]
     elif isinstance(value, bool | int | float):
         column[row, 0] = value
     else:

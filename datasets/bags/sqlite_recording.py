@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ...errors import FormatError, SourceError
-from .recording import Loss, Message, Recording, Topic, describe_error, make_scratch
+from .recording import Block, Loss, Message, Recording, Topic, describe_error, gather, make_scratch
 
 _JOURNALS = ("-wal", "-journal")
 _ROWS = 4096
@@ -87,8 +87,11 @@ class SqliteRecording(Recording):
             self._ids[number] = row
             yield Topic(name, kind, encoding, *definitions.get(kind, ("", "")))
 
-    def messages(self, wanted: Collection[int]) -> Iterator[Message]:
-        """See `Recording.messages`."""
+    def blocks(self, wanted: Collection[int]) -> Iterator[Block]:
+        """See `Recording.blocks`."""
+        return gather(self._read_rows(wanted))
+
+    def _read_rows(self, wanted: Collection[int]) -> Iterator[Message]:
         ids = {number: row for number, row in self._ids.items() if row in wanted}
         marks = ",".join("?" * len(ids))
         query = f"SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({marks}) ORDER BY id"

@@ -8,6 +8,7 @@ Legend: n messages, P points of one message, K axes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,8 +46,12 @@ class TrajectoryReader:
         self.names: dict[str, None] = {}
         self.lengths: dict[str, int] = {}
 
-    def add(self, log_time: int, payload: bytes) -> None:
-        """Takes one message."""
+    def add(self, log_times: Sequence[int], payloads: Sequence[bytes]) -> None:
+        """Takes messages."""
+        for log_time, payload in zip(log_times, payloads, strict=True):
+            self._add(log_time, payload)
+
+    def _add(self, log_time: int, payload: bytes) -> None:
         try:
             if self.topic.encoding == "cdr":
                 message: Any = self._types.deserialize_cdr(payload, self.topic.type)

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from mcap.writer import Writer
 
 from supple.datasets.bags.bag_files import open_recording
 from supple.datasets.bags.finding import find_bags
@@ -36,6 +38,29 @@ def test_messages_are_those_that_were_written(kind: str, arm_bag: Any, bags: Any
             value: Any = getattr(decode(payload, type), field)
             assert list(value) == list(message.fields[field])
     assert [one[0] for one in recording.messages([1])] == [1] * sum(one[0] == 1 for one in found)
+    assert not recording.loss.reasons
+
+
+@pytest.mark.parametrize("chunk_bytes", [200, 2000, 10**6])
+def test_mcap_messages_come_by_log_time_whatever_their_chunks(chunk_bytes: int, tmp_path: Path) -> None:
+    times = [int(time) for time in np.random.default_rng(0).integers(0, 500, 300)]
+    path = tmp_path / "log.mcap"
+    with path.open("wb") as stream:
+        writer = Writer(stream, chunk_size=chunk_bytes)
+        writer.start("ros2", "test")
+        schema = writer.register_schema("std_msgs/msg/String", "ros2msg", b"string data")
+        channels = [writer.register_channel(name, "cdr", schema) for name in ("/a", "/b", "/b")]
+        for index, time in enumerate(times):
+            writer.add_message(channels[index % 3], time, index.to_bytes(8, "little"), time)
+        writer.finish()
+    recording = open_recording(path)
+    topics = [topic.name for topic in recording.topics]
+    for name, of in (("/a", {0}), ("/b", {1, 2})):
+        found = [(one[1], one[2]) for one in recording.messages([topics.index(name)])]
+        sent = [(time, index.to_bytes(8, "little")) for index, time in enumerate(times) if index % 3 in of]
+        assert [time for time, _ in found] == sorted(time for time, _ in sent)
+        assert sorted(found) == sorted(sent)
+    assert len(list(recording.messages(range(len(topics))))) == 300
     assert not recording.loss.reasons
 
 
