@@ -6,7 +6,7 @@
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from supple.datasets import open_store, verify_store
@@ -16,6 +16,9 @@ from supple.pipeline.run_files import STORE_NAME
 from tests.datasets.make_sources import make_d4rl, record
 
 from .file_operations import Fault, run_command
+
+TRIES = 5
+"""Of a fault at an operation that a run did not come to."""
 
 
 @dataclass(slots=True)
@@ -68,11 +71,17 @@ class SmallIngest:
         for fault in faults:
             begin = time.monotonic()
             name, log = f"at-{fault.at}", self.folder / "log"
-            log.unlink(missing_ok=True)
-            code, operations = run_command(self.command(name), self.folder / name, log, fault)
-            printed = log.read_text()
-            if len(operations) <= fault.at:  # threads write in another order each time, and may need fewer
+            for _ in range(TRIES):
+                log.unlink(missing_ok=True)
+                code, operations = run_command(self.command(name), self.folder / name, log, fault)
+                if len(operations) > fault.at:
+                    break
+                # threads write in another order each time, and may need fewer operations: take the last of these
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+                fault = replace(fault, at=len(operations) - 1)
+            else:
                 continue
+            printed = log.read_text()
             outcomes.injected += 1
             refused = code == 2 and "Traceback" not in printed and "; " in printed.splitlines()[-1]
             # an error may concern what is only written beside the result

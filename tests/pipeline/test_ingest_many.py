@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -205,8 +206,22 @@ def start(out: Path, files: Path) -> subprocess.Popen[bytes]:
 
 
 def list_workers(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [child for child in map(int, children) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    """Those that are there at this moment; a child may end while it is looked at."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+    return found
+
+
+def kill_one(pid: int) -> bool:
+    """Whether a worker of this process was there to be killed."""
+    for worker in list_workers(pid):
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+            return True
+    return False
 
 
 def wait_until(done: object, running: subprocess.Popen[bytes]) -> None:
@@ -221,12 +236,13 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(
     for seed in range(FILES, 8):
         write_file(files / f"log{seed}.hdf5", seed)
     whole, out = ingest(tmp_path / "whole", files), tmp_path / "out"
-    running = start(out, files)
-    wait_until(lambda: list_workers(running.pid), running)
-    os.kill(list_workers(running.pid)[0], signal.SIGKILL)
-    wait_until(lambda: list((tmp_path / "out.parts").glob("*.json")), running)
-    running.kill()
-    running.communicate()
+    with start(out, files) as running:
+        try:
+            wait_until(lambda: kill_one(running.pid), running)
+            wait_until(lambda: list((tmp_path / "out.parts").glob("*.json")), running)
+        finally:
+            running.kill()
+            running.communicate()
     assert 1 <= len(list((tmp_path / "out.parts").glob("*.json"))) < len(list(files.glob("*.hdf5")))
     assert not out.exists()
     assert ingest(out, files).digest == whole.digest
