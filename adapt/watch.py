@@ -19,69 +19,24 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..robots.robot import Bool, Float, RobotBatch, Rows, StepRows, Stops, TellsAge
+from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots
 from ..robots.spec import RobotSpec
 from .guards import Signals
 from .takeover import TakenOver
 
 
-class CommandTap:
+class CommandTap(WrappedRobots):
     """A robot whose commands are looked at on their way to it: what arrives here is sent."""
 
     def __init__(self, robot: RobotBatch) -> None:
-        self._robot = robot
+        super().__init__(robot)
         self.sent: Float | None = None
         """The last commands that were sent, shape (r, A); None where nothing was since somebody set it to None."""
-
-    @property
-    def spec(self) -> RobotSpec:
-        """See `RobotBatch.spec`."""
-        return self._robot.spec
-
-    @property
-    def rows(self) -> int:
-        """See `RobotBatch.rows`."""
-        return self._robot.rows
-
-    def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
-        """See `RobotBatch.reset`."""
-        return self._robot.reset(rows, goals, rng)
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`."""
         self.sent = np.array(action)
-        return self._robot.step(rows, action)
-
-    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
-        """See `RobotBatch.compute_reward`."""
-        return self._robot.compute_reward(observation, goals)
-
-    def close(self) -> None:
-        """See `RobotBatch.close`."""
-        self._robot.close()
-
-
-class StoppableTap(CommandTap, Stops, TellsAge):
-    """The same of a robot that can be told to stop, and that knows how old its observations are."""
-
-    def __init__(self, robot: Any) -> None:
-        super().__init__(robot)
-        self._real = robot
-
-    def stop(self, reason: str) -> None:
-        """See `Stops.stop`."""
-        self._real.stop(reason)
-
-    def observation_age(self) -> float:
-        """See `TellsAge.observation_age`."""
-        age: float = self._real.observation_age()
-        return age
-
-
-def tap(robot: RobotBatch) -> CommandTap:
-    """The robot, with its commands looked at; it stops and tells ages where it did."""
-    both = isinstance(robot, Stops) and isinstance(robot, TellsAge)
-    return StoppableTap(robot) if both else CommandTap(robot)
+        return super().step(rows, action)
 
 
 class Operator(Protocol):
@@ -133,7 +88,7 @@ class Sink(Protocol):
         ...
 
 
-class Watch(Stops):
+class Watch(WrappedRobots):
     """A `RobotBatch` that is looked at; see the module's docstring."""
 
     def __init__(
@@ -158,7 +113,8 @@ class Watch(Stops):
             sink: A log.
             clock: Monotonic time, seconds.
         """
-        self._robot, self._tap = robot, taps
+        super().__init__(robot)
+        self._tap = taps
         self._operator, self._monitor, self._scorer, self._sink, self._clock = operator, monitor, scorer, sink, clock
         self.speed = 1.0
         """Share of what is asked for, in (0, 1]; see `slow_down`."""
@@ -179,16 +135,6 @@ class Watch(Stops):
         self._rewards: list[NDArray[np.float32]] = []
         self._scores: list[NDArray[np.float64]] = []
         self._seen_at = math.nan
-
-    @property
-    def spec(self) -> RobotSpec:
-        """See `RobotBatch.spec`."""
-        return self._robot.spec
-
-    @property
-    def rows(self) -> int:
-        """See `RobotBatch.rows`."""
-        return self._robot.rows
 
     @property
     def has_operator(self) -> bool:
@@ -285,19 +231,10 @@ class Watch(Stops):
         self.last = signals
         return signals
 
-    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
-        """See `RobotBatch.compute_reward`."""
-        return self._robot.compute_reward(observation, goals)
-
     def stop(self, reason: str) -> None:
         """See `Stops.stop`."""
         self._write("stop", reason=reason)
-        if isinstance(self._robot, Stops):
-            self._robot.stop(reason)
-
-    def close(self) -> None:
-        """See `RobotBatch.close`."""
-        self._robot.close()
+        super().stop(reason)
 
     def tell(self, event: str, **facts: Any) -> None:
         """Writes something else to the log, if there is one."""

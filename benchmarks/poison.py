@@ -23,7 +23,7 @@ from supple.adapt.host.simpl import export_spirl
 from supple.adapt.loop import Adapter, run_episode
 from supple.adapt.runtime_agent import RandomNoise, RuntimeAgent
 from supple.adapt.safety import SafetyLimits
-from supple.adapt.watch import Watch, tap
+from supple.adapt.watch import CommandTap, Watch
 from supple.errors import RobotFault
 from supple.meta.simpl.config import FinetuneConfig, SpirlConfig
 from supple.meta.simpl.spirl import SpirlLearner
@@ -117,7 +117,8 @@ def adapt_poisoned(
     """
     goals, rng = goals_of(TASK), np.random.default_rng(seed)
     bundle = bundle.with_settings({"seed": seed})
-    robot, log = tap(NearPoints(1, poison, tells=tells, computes=computes)), AuditLog(folder / f"{poison}-{seed}.jsonl")
+    robot = CommandTap(NearPoints(1, poison, tells=tells, computes=computes))
+    log = AuditLog(folder / f"{poison}-{seed}.jsonl")
     watch = Watch(SafetyLimits(robot, log), robot)
     agent: RuntimeAgent = make_hosted(bundle, RandomNoise(rng))
     guarded = None

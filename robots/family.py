@@ -28,7 +28,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .robot import Bool, Float, RobotBatch, Rows, StepRows
+from .robot import Bool, Float, RobotBatch, Rows, StepRows, WrappedRobots
 from .spec import RobotSpec
 from .task import Task, TaskSet
 
@@ -230,7 +230,7 @@ def make_robots(family: RobotFamily, rows: int, threads: int = 1) -> RobotBatch:
     return SuccessRows(robot, family) if isinstance(family, TellsSuccess) else robot
 
 
-class SuccessRows:
+class SuccessRows(WrappedRobots):
     """Rows of robots whose steps say whether the task is solved; see `RobotBatch` for the contract."""
 
     def __init__(self, robot: RobotBatch, teller: TellsSuccess) -> None:
@@ -240,35 +240,17 @@ class SuccessRows:
             robot: Of the same family as `teller`.
             teller: Says what success is.
         """
-        self.robot = robot
+        super().__init__(robot)
         self._teller = teller
         self._goals = np.zeros((robot.rows, *robot.spec.goal.shape), np.float32)
 
-    @property
-    def spec(self) -> RobotSpec:
-        """See `RobotBatch.spec`."""
-        return self.robot.spec
-
-    @property
-    def rows(self) -> int:
-        """See `RobotBatch.rows`."""
-        return self.robot.rows
-
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
         """See `RobotBatch.reset`."""
-        observation = self.robot.reset(rows, goals, rng)
+        observation = super().reset(rows, goals, rng)
         self._goals[rows] = goals
         return observation
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`."""
-        step = self.robot.step(rows, action)
+        step = super().step(rows, action)
         return step._replace(success=self._teller.compute_success(step.observation, step.reward, self._goals[rows]))
-
-    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
-        """See `RobotBatch.compute_reward`."""
-        return self.robot.compute_reward(observation, goals)
-
-    def close(self) -> None:
-        """See `RobotBatch.close`."""
-        self.robot.close()

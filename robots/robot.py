@@ -277,3 +277,49 @@ class RobotRow(Stops, TellsAge):
     def close(self) -> None:
         """See `RobotBatch.close`."""
         self._robot.close()
+
+
+class WrappedRobots(Stops, TellsAge):
+    """A `RobotBatch` that does all as the one inside, but for what a subclass does otherwise.
+
+    It can be told to stop, and be asked for the age of its observations, whatever is inside: a wrapper that hid one of
+    these from the safety limits would leave a robot that nobody stops.
+    """
+
+    def __init__(self, robot: RobotBatch) -> None:
+        self._robot = robot
+
+    @property
+    def spec(self) -> RobotSpec:
+        """See `RobotBatch.spec`."""
+        return self._robot.spec
+
+    @property
+    def rows(self) -> int:
+        """See `RobotBatch.rows`."""
+        return self._robot.rows
+
+    def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
+        """See `RobotBatch.reset`."""
+        return self._robot.reset(rows, goals, rng)
+
+    def step(self, rows: Rows, action: Float) -> StepRows:
+        """See `RobotBatch.step`."""
+        return self._robot.step(rows, action)
+
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `RobotBatch.compute_reward`."""
+        return self._robot.compute_reward(observation, goals)
+
+    def stop(self, reason: str) -> None:
+        """See `Stops.stop`; nothing, where the robots cannot be told."""
+        if isinstance(self._robot, Stops):
+            self._robot.stop(reason)
+
+    def observation_age(self) -> float:
+        """See `TellsAge.observation_age`; 0 where the robots do not know."""
+        return self._robot.observation_age() if isinstance(self._robot, TellsAge) else 0.0
+
+    def close(self) -> None:
+        """See `RobotBatch.close`."""
+        self._robot.close()

@@ -17,8 +17,7 @@ from ...adapt.bundle import Bundle
 from ...adapt.loop import run_episode
 from ...adapt.runtime_agent import HOST, KEPT, PARAMS, RandomNoise, repeat_rows
 from ...errors import RunError
-from ...robots.robot import Bool, Float, RobotBatch, Rows, StepRows
-from ...robots.spec import RobotSpec
+from ...robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots
 from ...robots.task import Task, goals_of
 from ...skills.checkpoint import load_checkpoint
 
@@ -41,46 +40,28 @@ class TaskTrips(NamedTuple):
     trips: dict[str, list[Trip]]
 
 
-class Recorder:
+class Recorder(WrappedRobots):
     """Rows of robots that keep where each row went since its last reset; see `RobotBatch` for the contract."""
 
     def __init__(self, robot: RobotBatch) -> None:
         """Wraps the robots; whoever made them closes them."""
-        self._robot = robot
+        super().__init__(robot)
         self._steps: list[list[tuple[Float, float, bool | None]]] = [[] for _ in range(robot.rows)]
-
-    @property
-    def spec(self) -> RobotSpec:
-        """See `RobotBatch.spec`."""
-        return self._robot.spec
-
-    @property
-    def rows(self) -> int:
-        """See `RobotBatch.rows`."""
-        return self._robot.rows
 
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
         """See `RobotBatch.reset`."""
-        observation = self._robot.reset(rows, goals, rng)
+        observation = super().reset(rows, goals, rng)
         for place, row in enumerate(rows):
             self._steps[row] = [(observation[place].copy(), 0.0, None)]
         return observation
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`."""
-        step = self._robot.step(rows, action)
+        step = super().step(rows, action)
         for place, row in enumerate(rows):
             success = None if step.success is None else bool(step.success[place])
             self._steps[row].append((step.observation[place].copy(), float(step.reward[place]), success))
         return step
-
-    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
-        """See `RobotBatch.compute_reward`."""
-        return self._robot.compute_reward(observation, goals)
-
-    def close(self) -> None:
-        """See `RobotBatch.close`."""
-        self._robot.close()
 
     def trips(self, count: int) -> list[Trip]:
         """The episodes of the first `count` rows."""

@@ -12,7 +12,7 @@ from ...adapt.novelty import NoveltyModel, NoveltyScorer
 from ...adapt.safety import SafetyLimits
 from ...adapt.takeover import KeyboardOperator, SocketOperator, Terminal
 from ...adapt.task_monitor import Judge, ScriptMonitor
-from ...adapt.watch import CommandTap, Monitor, Operator, Watch, tap
+from ...adapt.watch import CommandTap, Monitor, Operator, Watch
 from ...adapt.watchdog import Watchdog
 from ...errors import ConfigError
 from ...robots.dry_robot import DryRobot
@@ -47,7 +47,7 @@ def open_robots(
         robots = make_robots(family, rows, work.machine.threads)
         watched = guarded or watching.any
         try:
-            taps = tap(robots) if watched else None
+            taps = CommandTap(robots) if watched else None
             watchdog = None
             if isinstance(family, HardwareFamily) and not made and family.stop is not None:
                 watchdog = Watchdog(family.stop, family.watchdog_timeout, family.stop_arguments)

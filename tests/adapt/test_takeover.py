@@ -21,7 +21,7 @@ from supple.adapt.safety import SafetyLimits
 from supple.adapt.spaces import RowSpace, SpaceSettings
 from supple.adapt.takeover import KeyboardOperator, SocketOperator, TakenOver, Terminal, find_latent, relabel
 from supple.adapt.task_monitor import Judgement, ScriptMonitor
-from supple.adapt.watch import Operator, Watch, tap
+from supple.adapt.watch import CommandTap, Operator, Watch
 from supple.errors import ConfigError, RobotFault
 from supple.robots.robot import StepRows
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
@@ -80,7 +80,7 @@ class ScriptedAt(Operator):
 
 
 def watched(folder: Path, operator: Operator | None = None, **options: Any) -> tuple[Watch, AuditLog]:
-    robot, log = tap(NearPoints(1)), AuditLog(folder / "audit.jsonl", simulator=True)
+    robot, log = CommandTap(NearPoints(1)), AuditLog(folder / "audit.jsonl", simulator=True)
     return Watch(SafetyLimits(robot, log), robot, operator=operator, **options), log
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from supple.adapt.audit import AuditLog
 from supple.adapt.safety import SafetyLimits
-from supple.adapt.watch import Watch, tap
+from supple.adapt.watch import CommandTap, Watch
 from supple.errors import RobotFault
 from supple.meta.testing import PointBatch
 from supple.pipeline.cell_log import CHUNK_BYTES, CellLog
@@ -39,7 +39,7 @@ def read(path: Path) -> list[tuple[str, Any]]:
 
 
 def drive(folder: Path, steps: int, command: float = 9.0) -> Path:
-    robot = tap(PointBatch(1, episode_steps=100))
+    robot = CommandTap(PointBatch(1, episode_steps=100))
     log = AuditLog(folder / "audit.jsonl", simulator=True)
     with CellLog(folder / "log", robot.spec, ABOUT, simulated=True) as cell:
         watch = Watch(SafetyLimits(robot, log), robot, sink=cell)
