@@ -232,9 +232,9 @@ class Watch(WrappedRobots):
         return signals
 
     def stop(self, reason: str) -> None:
-        """See `Stops.stop`."""
-        self._write("stop", reason=reason)
+        """See `Stops.stop`; the log comes second, since its disk may be full."""
         super().stop(reason)
+        self._write("stop", reason=reason)
 
     def tell(self, event: str, **facts: Any) -> None:
         """Writes something else to the log, if there is one."""

@@ -67,3 +67,13 @@ def test_the_age_of_observations_is_told_through_a_wrapper(kind: str, tmp_path: 
     with pytest.raises(RobotFault, match="9999"):
         SafetyLimits(wrap(kind, OldPoints(1)), log).reset(ROW, GOAL, np.random.default_rng(0))
     log.close()
+
+
+def test_a_log_that_is_full_does_not_keep_the_robot_from_its_stop(tmp_path: Path) -> None:
+    robot, log = StoppedPoints(), AuditLog(tmp_path / "audit.jsonl", simulator=True)
+    taps = CommandTap(robot)
+    watch = Watch(SafetyLimits(taps, log), taps, sink=FullDisk())
+    with pytest.raises(RobotFault, match="free some"):
+        watch.stop("a person")
+    assert robot.stopped == ["a person"]
+    log.close()
