@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from supple.meta.advantage import compute_features, fit_linear_baseline
 from supple.meta.collect import Episodes
 from supple.meta.distribution import log_prob
 from supple.meta.policy import MlpPolicy, Params
@@ -13,6 +14,7 @@ from supple.meta.space import UnitSpace
 from supple.meta.task_batch import TaskBatch, make_task_batch
 from supple.meta.testing import PointBatch
 from supple.skills.gaussian import Gaussian
+from tests.meta.double_sum import sum_advantages
 
 POLICY = MlpPolicy(inputs=2, outputs=2, discrete=False, hidden=(3,), activation="tanh")
 SPACE = UnitSpace(PointBatch(1).spec)
@@ -106,6 +108,28 @@ def test_the_baseline_is_fitted_per_task() -> None:
     assert batch.advantage[0].abs().max() < 0.02
     assert batch.advantage[1].abs().max() < 0.15
     assert batch.objective.tolist() == [1.0, -9.0]
+
+
+def test_the_baseline_knows_nothing_of_the_padding_and_discount_and_trace_are_not_the_same() -> None:
+    """Against a baseline that is fitted to the valid steps alone, where padding is half of all."""
+    episodes = make_episodes(6, [4, 1, 2, 1, 3, 1])
+    # small observations, so that the ridge does not decide; what stands in the padding would draw the fit to itself
+    observation = torch.randn(6, 5, 2, generator=torch.Generator().manual_seed(0))
+    reward = torch.where(episodes.reward == 0, 0.0, 5.0 + episodes.reward)
+    batch = make_batch([episodes._replace(observation=observation, reward=reward)], 2, discount=0.9, trace=0.4)
+    step = torch.arange(4).expand(3, 4)
+    for task in range(2):
+        rows, valid = slice(3 * task, 3 * task + 3), batch.valid[task]
+        seen = SPACE.normalise(observation[rows, :-1])
+        features, target = compute_features(seen, step), torch.zeros(3, 4)
+        for row, length in enumerate(valid.sum(1).tolist()):
+            for t in range(length):
+                target[row, t] = sum(0.9 ** (later - t) * reward[rows][row, later] for later in range(t, length))
+        kept = torch.ones(1, int(valid.sum()), dtype=torch.bool)
+        (coefficients,) = fit_linear_baseline(features[valid][None], target[valid][None], kept)
+        value = (features @ coefficients) * valid
+        expected = sum_advantages(reward[rows], value, valid, 0.9, 0.4)
+        torch.testing.assert_close(batch.advantage[task], expected, atol=1e-3, rtol=1e-3)
 
 
 def test_normalising_is_per_task_and_leaves_padding_at_zero() -> None:

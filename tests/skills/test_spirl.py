@@ -48,6 +48,17 @@ def test_reconstruction_by_hand() -> None:
     assert reconstruction_loss(predicted, action).item() == pytest.approx(1.25 + 0.5 * math.log(2.0 * math.pi))
 
 
+@pytest.mark.parametrize("decoded", [2, HORIZON])
+def test_an_observation_is_decoded_into_the_action_of_its_own_step(
+    decoded: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, (observation, _) = make_model(), make_batch()
+    action = observation[..., :2].clone()  # the decoder below knows the action of any observation
+    monkeypatch.setattr(model, "decode_scaled", lambda seen, skill: model.action_scale(seen[..., :2]))
+    losses = compute_losses(model, observation, action, torch.Generator().manual_seed(0), decoded)
+    assert losses.reconstruction.item() == pytest.approx(0.5 * math.log(2.0 * math.pi), abs=1e-6)
+
+
 def test_kl_by_hand() -> None:
     posterior = Gaussian(torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([[1.0, 1.0], [1.0, math.e]]))
     # 2^2 / 2 = 2; 0; 0; (e^2 - 1) / 2 - 1: the mean over the four

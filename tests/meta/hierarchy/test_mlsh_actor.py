@@ -1,5 +1,6 @@
 """The hierarchy in action, and what its levels learn from: who acted where, sums, advantages, and whose they are."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from supple.meta.space import ChoiceSpace, UnitSpace
 from supple.meta.testing import PointBatch
 from supple.robots.movement_bandits import MovementBanditBatch
 from supple.skills.gaussian import Gaussian
+from tests.meta.double_sum import sum_advantages
 
 CPU = torch.device("cpu")
 CONFIG = MlshConfig(hold=2, hidden=(4,), discount=0.5, trace=0.5, sub_policies=2)
@@ -196,6 +198,19 @@ def test_values_of_sub_policies_are_those_of_the_one_that_acts() -> None:
     assert samples.advantage[0].tolist() == [-0.74609375, 1.015625, 1.0]
     assert samples.advantage[1, :2].tolist() == [0.0625, 0.25]
     assert samples.valid.tolist() == [[True] * 3, [True, True, False]]
+
+
+def test_discount_and_trace_are_not_the_same() -> None:
+    config = replace(CONFIG, discount=0.9, trace=0.3)
+    played, masters, sub_policies, space = make_played()
+    samples = master_samples([played], masters, space, config)
+    macro, valid = torch.tensor([[3.0, 7.0, 5.0], [6.0, 2.0, 0.0]]), torch.tensor([[True] * 3, [True, True, False]])
+    expected = sum_advantages(macro, torch.full((2, 3), 8.0), valid, 0.9, 0.3)
+    torch.testing.assert_close(samples.advantage[samples.valid], expected[valid])
+    torch.testing.assert_close(samples.target[samples.valid], expected[valid] + 8.0)
+    own = sub_policy_samples(played, torch.tensor([0]), sub_policies, space, config)
+    steps = sum_advantages(torch.arange(1.0, 6.0)[None], torch.full((1, 5), 4.0), torch.ones(1, 5).bool(), 0.9, 0.3)[0]
+    torch.testing.assert_close(own.advantage[own.valid], steps[[0, 1, 4, 2, 3]])  # 0 acts at 0, 1, 4, and 1 at 2, 3
 
 
 def test_only_the_rows_that_are_named_are_learned_from() -> None:

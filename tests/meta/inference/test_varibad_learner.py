@@ -21,6 +21,7 @@ from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.gridnavi import CANDIDATES, GridNaviBatch
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
+from tests.meta.double_sum import sum_advantages
 
 CPU = torch.device("cpu")
 POINT_GOALS = np.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 2.0]], np.float32)
@@ -155,6 +156,27 @@ def test_the_last_decision_of_a_trial_has_its_reward_as_target_and_bootstraps_no
     later = counted.roll(-1, 1)[before]
     expected = counted[before] + config.discount * ((1.0 - config.trace) * 3.0 + config.trace * later)
     torch.testing.assert_close(target[before], expected, atol=0.1, rtol=0.0)
+
+
+@pytest.mark.parametrize("make", [make_grid, make_points])
+def test_advantages_are_those_of_values_in_units_of_the_reward(make: Any) -> None:
+    learner = make(discount=0.9, trace=0.4)
+    scale = learner.network.return_scale
+    scale.update(torch.tensor([[1.0], [5.0]]))  # mean 3, spread 2
+    batch = collect_batch(learner)
+    transitions = transitions_of(batch, learner.space)
+    with torch.no_grad():
+        belief = learner.encoder(transitions)
+        composed = learner.network.compose(batch.observation, type(belief)(*(part[:, :-1] for part in belief)))
+        _, standardised = learner.network(learner.network.inputs(composed, batch.first))
+    value = torch.where(batch.valid, 3.0 + 2.0 * standardised, 0.0)
+    reward = torch.where(batch.episode >= learner.config.trial.exploration_episodes, batch.reward, 0.0)
+    advantage = sum_advantages(reward, value, batch.valid, 0.9, 0.4)[batch.valid]
+    data = learner.prepare(batch, transitions)
+    expected = (advantage - advantage.mean()) / advantage.std(correction=0)
+    torch.testing.assert_close(data.advantage, expected, atol=1e-4, rtol=1e-4)
+    target = scale.mean + scale.spread * data.target
+    torch.testing.assert_close(target, advantage + value[batch.valid], atol=1e-4, rtol=1e-4)
 
 
 def test_updates_lower_the_value_loss_and_raise_the_entropy_by_its_weight() -> None:

@@ -25,6 +25,7 @@ from supple.meta.trial import TrialBatch, join, run_trial
 from supple.robots.bandits import BernoulliBanditBatch
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
+from tests.meta.double_sum import sum_advantages
 
 CPU = torch.device("cpu")
 GOALS = np.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 2.0]], np.float32)
@@ -222,17 +223,6 @@ def test_advantages_and_targets_are_standardised_without_padding(make: Any) -> N
     torch.testing.assert_close(raw[last], batch.reward[last], atol=1e-4, rtol=1e-4)
 
 
-def sum_by_hand(reward: Tensor, value: Tensor, valid: Tensor, discount: float, trace: float) -> Tensor:
-    """Eq. 16 of Schulman et al. 2016 as its double sum, row by row; shape (R, T)."""
-    advantage = torch.zeros_like(reward)
-    for row, length in enumerate(valid.sum(1).tolist()):
-        after = torch.cat((value[row, 1:length], torch.zeros(1)))
-        delta = reward[row, :length] + discount * after - value[row, :length]
-        for t in range(length):
-            advantage[row, t] = sum((discount * trace) ** (later - t) * delta[later] for later in range(t, length))
-    return advantage
-
-
 @pytest.mark.parametrize("make", [make_bandit, make_points])
 def test_advantages_are_those_of_values_in_units_of_the_reward(make: Any) -> None:
     learner = make(discount=0.9, trace=0.4)
@@ -243,7 +233,7 @@ def test_advantages_are_those_of_values_in_units_of_the_reward(make: Any) -> Non
         _, standardised = learner.network(inputs_of(batch, learner.space, choice), batch.valid)
     value = 3.0 + 2.0 * standardised
     reward = torch.where(batch.episode >= learner.config.trial.exploration_episodes, batch.reward, 0.0)
-    advantage = sum_by_hand(reward, value, batch.valid, 0.9, 0.4)
+    advantage = sum_advantages(reward, value, batch.valid, 0.9, 0.4)
     prepared = learner.prepare(batch)
     counted = advantage[batch.valid]
     expected = (counted - counted.mean()) / counted.std(correction=0)
