@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ..errors import SpecError
@@ -105,11 +106,37 @@ class NoveltyModel:
         try:
             found = load_file(str(path))
             model = NoveltyModel(**found)
-        except Exception as error:
+            model.require_shapes()
+        except (OSError, SafetensorError, TypeError, ValueError) as error:
             raise SpecError(f"{path}: expected a model of motion, got {error}; fit it again") from error
         if not all(np.isfinite(value).all() for name, value in found.items() if name != "threshold"):
             raise SpecError(f"{path}: expected finite numbers in a model of motion, got others; fit it again")
         return model
+
+    def require_shapes(self) -> None:
+        """Checks that the arrays belong to each other; else the first step on a robot would find out.
+
+        Raises:
+            ValueError: They do not, or a scale is not positive, or a threshold is NaN.
+        """
+        if self.mean.ndim != 1 or self.random.ndim != 2 or self.place.ndim != 2:
+            raise ValueError(f"arrays of {self.mean.ndim}, {self.random.ndim} and {self.place.ndim} axes")
+        inputs, features, size = len(self.mean), self.random.shape[1], len(self.place)
+        wanted = {
+            "mean": (inputs,),
+            "scale": (inputs,),
+            "random": (inputs, features),
+            "weights": (inputs + features + 1, size),
+            "whiten": (size, size),
+            "place": (size, size),
+            "threshold": (2,),
+        }
+        for name, shape in wanted.items():
+            array = getattr(self, name)
+            if array.shape != shape or array.dtype != np.float64:
+                raise ValueError(f"'{name}' of shape {array.shape} and type {array.dtype} in the place of {shape}")
+        if not (self.scale > 0.0).all() or np.isnan(self.threshold).any():
+            raise ValueError("a scale that is not positive, or a threshold that is NaN")
 
 
 def smooth(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,8 @@
 """The score of unknown motion: calibrated on a toy, and the same step by step as for whole episodes."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +59,26 @@ def test_steps_are_scored_as_whole_episodes(model: NoveltyModel) -> None:
 
 
 PLACES = (("command", 0), ("observation", 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("mean", np.float64(0.0)),
+        ("scale", np.zeros(6)),
+        ("scale", np.ones(5)),
+        ("weights", np.ones((3, 2))),
+        ("whiten", np.ones((2, 3))),
+        ("place", np.ones((2, 2), np.float32)),
+        ("threshold", np.array([np.nan, 1.0])),
+    ],
+)
+def test_a_model_that_could_not_score_a_step_is_refused_when_it_is_read(
+    model: NoveltyModel, tmp_path: Path, name: str, value: Any
+) -> None:
+    replace(model, **{name: np.asarray(value)}).save(tmp_path / "model.safetensors")
+    with pytest.raises(SpecError, match="expected a model of motion"):
+        NoveltyModel.load(tmp_path / "model.safetensors")
 
 
 def test_it_is_saved_and_damage_is_refused(model: NoveltyModel, tmp_path: Path) -> None:
