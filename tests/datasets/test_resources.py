@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
@@ -41,6 +42,39 @@ def test_a_small_file_that_declares_much_is_refused_before_memory_is_taken(layou
         reader.describe()
         list(reader.episodes())
     assert read_peak() - before < BOMB_BYTES / 2
+
+
+def make_zeros(path: Path, rows: int, chunks: int) -> Path:
+    """A whole D4RL file of zeros: every array is written, so that nothing but its size is wrong."""
+    with h5py.File(path, "w") as file:
+        for name, width, dtype in (
+            ("observations", 2, np.float32),
+            ("actions", 2, np.float32),
+            ("rewards", 0, np.float32),
+            ("terminals", 0, np.bool_),
+            ("timeouts", 0, np.bool_),
+        ):
+            tail = (width,) if width else ()
+            block = np.zeros((rows, *tail), dtype)
+            data = file.create_dataset(
+                name, (rows * chunks, *tail), dtype, chunks=block.shape, compression="gzip", compression_opts=9
+            )
+            packed = zlib.compress(block.tobytes(), 9)
+            for index in range(chunks):
+                data.id.write_direct_chunk((rows * index, *(0 for _ in tail)), packed)
+    return path
+
+
+def test_a_whole_file_that_unpacks_to_a_thousand_times_its_size_is_refused_before_memory_is_taken(
+    tmp_path: Path,
+) -> None:
+    path = make_zeros(tmp_path / "zeros.hdf5", 2**20, 60)  # 1.4 GB of zeros
+    assert path.stat().st_size < 2**21
+    Path("/proc/self/clear_refs").write_text("5")
+    before = read_peak()
+    with pytest.raises(SourceError, match="bytes decoded from"):
+        list(open_source(path, ReadOptions(format="d4rl")).episodes())
+    assert read_peak() - before < 2**26
 
 
 def make_keys(path: Path) -> Path:
