@@ -83,9 +83,17 @@ def measure(page: Path, folder: Path) -> list[dict[str, Any]]:
     return pages
 
 
-@pytest.mark.parametrize("kind", ["page", "hostile_page"])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("page", "after fine-tuning"),
+        ("hostile_page", "after fine-tuning"),
+        ("card", "episodes of that source"),
+        ("hostile_card", "episodes of that source"),
+    ],
+)
 def test_nothing_is_cut_off_at_any_width_and_every_name_is_text(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+    kind: str, words: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     for shown in measure(request.getfixturevalue(kind), tmp_path):
         assert shown["wrong"] == [], shown["width"]
@@ -93,20 +101,7 @@ def test_nothing_is_cut_off_at_any_width_and_every_name_is_text(
         assert shown["hacked"] is None
         assert shown["active"] == 1, "the script that measures, and nothing else"
         assert shown["ids"]
-        assert "after fine-tuning" in shown["text"]
-
-
-@pytest.mark.parametrize("kind", ["card", "hostile_card"])
-def test_nothing_of_a_card_is_cut_off_and_every_name_is_text(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    for shown in measure(request.getfixturevalue(kind), tmp_path):
-        assert shown["wrong"] == [], shown["width"]
-        assert shown["words"] > 100
-        assert shown["hacked"] is None
-        assert shown["active"] == 1, "the script that measures, and nothing else"
-        assert shown["ids"]
-        assert "episodes of that source" in shown["text"]
+        assert words in shown["text"]
 
 
 def test_long_numbers_wrap_between_words(page: Path, tmp_path: Path) -> None:
