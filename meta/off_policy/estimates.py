@@ -121,9 +121,54 @@ def estimate_fitted_q(fitted: FittedQ, members: NDArray[np.float32], folds: int)
     return Estimate(value, value - half, value + half, error)
 
 
-def compute_estimates(terms: Mapping[str, Terms], rng: np.random.Generator) -> dict[str, Estimate]:
-    """Each with its interval, see `intervals.py`."""
-    return {name: compute_bootstrap_t(of, rng) for name, of in terms.items()}
+def compute_tail_factors(
+    decisions: Decisions,
+    log_ratio: Floats,
+    cleared: Cleared,
+    fitted: FittedQ,
+    members: NDArray[np.float32],
+    largest: float = np.inf,
+) -> dict[str, float]:
+    """Factor by which the value of what was cut off widens the interval of each estimator, by its name; 1 or more.
+
+    The influence function takes that value as known. It was fitted to the same rewards, so that its error adds to that
+    of the estimate instead of cancelling. Each bootstrapped member gives its own value for its own drawn episodes: the
+    factor is the standard deviation of such estimates, over that of estimates of the same episodes with one value.
+
+    Args:
+        decisions: As for `compute_terms`, as the two that follow.
+        log_ratio: See there.
+        cleared: See there.
+        fitted: Of these members.
+        members: See `draw_members`, shape (S, E).
+        largest: As for `compute_terms`.
+    """
+    row, fixed = np.arange(len(decisions.length)), compute_terms(decisions, log_ratio, cleared, largest)
+    drawn = [member for member in range(len(members)) if (members[member] > 1.0).any() and not fitted.diverged[member]]
+    if len(drawn) < 2 or decisions.terminated.all():
+        return dict.fromkeys(fixed, 1.0)
+    known: dict[str, list[float]] = {name: [] for name in fixed}
+    whole: dict[str, list[float]] = {name: [] for name in fixed}
+    for member in drawn:
+        tail = fitted.v[member, row, decisions.length]
+        own = compute_terms(decisions, log_ratio, cleared._replace(tail=tail), largest)
+        for name, terms in fixed.items():
+            known[name].append(terms.weighted_value(members[member]))
+            whole[name].append(own[name].weighted_value(members[member]))
+    return {name: max(1.0, float(np.std(whole[name]) / max(np.std(known[name]), 1e-12))) for name in fixed}
+
+
+def widen(estimate: Estimate, factor: float) -> Estimate:
+    """The estimate with an interval and a standard error that are so many times as wide."""
+    low, high = (estimate.value + factor * (end - estimate.value) for end in (estimate.low, estimate.high))
+    return Estimate(estimate.value, low, high, factor * estimate.error)
+
+
+def compute_estimates(
+    terms: Mapping[str, Terms], factors: Mapping[str, float], rng: np.random.Generator
+) -> dict[str, Estimate]:
+    """Each with its interval by the bootstrap-t, see `intervals.py`, widened by its `compute_tail_factors`."""
+    return {name: widen(compute_bootstrap_t(of, rng), factors[name]) for name, of in terms.items()}
 
 
 def diagnose(

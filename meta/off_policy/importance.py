@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import SpecError
 from .decisions import Bools, Decisions, Floats
@@ -38,6 +39,11 @@ class Terms(NamedTuple):
     def value(self) -> float:
         """The estimate."""
         return float((self.numerator.mean(axis=0) / self.denominator.mean(axis=0)).sum())
+
+    def weighted_value(self, times: NDArray[np.float32]) -> float:
+        """The estimate of episodes of which each counts so many times, shape (E,); a column without weight is 0."""
+        above, below = times @ self.numerator, times @ self.denominator
+        return float(np.divide(above, below, out=np.zeros_like(above), where=below > 0.0).sum())
 
 
 def plain_mean(values: Floats) -> Terms:
