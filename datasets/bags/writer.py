@@ -185,9 +185,7 @@ def write_bags(folder: str | Path, episodes: Iterable[tuple[int, Episode]], sche
     return count
 
 
-def describe_bag(
-    schema: Schema, *, held: float | None = None, topics: Rows[str, str] | None = None
-) -> dict[str, str]:
+def describe_bag(schema: Schema, *, held: float | None = None, topics: Rows[str, str] | None = None) -> dict[str, str]:
     """What a bag of this schema says of itself under `METADATA_NAME`: which axis is on which topic.
 
     Args:
@@ -223,14 +221,14 @@ def _map_schema(schema: Schema, held: float | None, topics: Rows[str, str] | Non
         for feature in schema.features
         for signal in _map_feature(feature, (topics or {}).get(feature.name, f"/{feature.name}"))
     )
-    topics = {signal.topic: signal for signal in signals}
+    by_topic = {signal.topic: signal for signal in signals}
     return Mapping(
         period=schema.control_period,
         extras=(),
         episodes=EpisodeRule(min_steps=1),
         topic=tuple(
             TopicClock(name=name, clock=STAMP if signal.field in JOINT_FIELDS.values() else LOG_CLOCK, max_age=held)
-            for name, signal in topics.items()
+            for name, signal in by_topic.items()
         ),
         signal=signals,
     )
@@ -240,9 +238,7 @@ def _map_feature(feature: Feature, topic: str) -> Iterable[Signal]:
     """Signals of one feature in the order of its axes, below a topic; neighbours of one kind are one signal."""
     common: dict[str, Any] = {"feature": feature.name, "dtype": feature.dtype, "role": feature.role}
     if not feature.shape:
-        yield Signal(
-            topic=topic, field="data", axes=feature.axes, units=feature.units, scalar=True, **common
-        )
+        yield Signal(topic=topic, field="data", axes=feature.axes, units=feature.units, scalar=True, **common)
         return
     floats = np.dtype(feature.dtype).kind == "f"
     kinds = [JOINT_FIELDS.get(unit, "values") if floats else "values" for unit in feature.units]

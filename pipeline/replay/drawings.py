@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.axis import Axis as FigureAxis
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from ...robots.robot import Float
@@ -50,13 +51,14 @@ def draw_commands(spec: RobotSpec, period: float, logged: Float, wanted: Float, 
 
 def draw_novelty(scores: NDArray[np.float64], names: tuple[str, ...], period: float, number: int) -> Plot:
     """Scores of one episode, (signals, T), as multiples of their thresholds."""
-    time = np.arange(scores.shape[1]) * period
+    time = np.arange(1, scores.shape[1]) * period  # the first step has no motion yet
     with figure_style():
         figure, axes = make_axes(*WIDE)
         axes.axhline(1.0, color=BEFORE, linewidth=1.2, linestyle="--")
-        for row, color, name in zip(np.clip(scores, 1e-3, 1e6), (ADAPTED, MUTED), names, strict=False):
+        for row, color, name in zip(np.clip(scores[:, 1:], 1e-3, 1e6), (ADAPTED, MUTED), names, strict=False):
             axes.plot(time, row, color=color, linewidth=1.2, label=name)
         axes.set_yscale("log")
+        label_decades(axes.yaxis)
         axes.set(xlabel="time (s)", ylabel="score / threshold")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if len(names) > 1:
@@ -78,7 +80,15 @@ def draw_responses(bins: Mapping[int, int], period: float) -> Plot:
         axes.stairs(heights, edges, fill=True, color=ADAPTED, alpha=0.7)
         axes.axvline(1000.0 * period, color=BEFORE, linewidth=1.4, linestyle="--")
         axes.set_xscale("log")
+        label_decades(axes.xaxis)
         axes.set(xlabel="from observation to command (ms)", ylabel="steps")
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         alt = f"Histogram of response times beside the control period of {1000 * period:g} ms."
         return Plot(render_svg(figure, "latency-responses", alt), "Response times; dashed: the control period.")
+
+
+def label_decades(axis: FigureAxis) -> None:
+    """Numbers at powers of ten on a logarithmic axis, few and plain."""
+    axis.set_major_locator(LogLocator(numticks=6))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

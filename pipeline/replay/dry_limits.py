@@ -37,7 +37,7 @@ def name_kinds(limits: RobotLimits, axis: int) -> tuple[str, ...]:
     return (*chain, *("unknown",) * (BRAKING - len(chain)), "braking")
 
 
-def find_clamps(limits: ActionLimits, resting: Float, requested: Float) -> Clamps:
+def find_clamps(limits: ActionLimits, resting: Float, requested: NDArray[np.floating]) -> Clamps:
     """Passes commands through the limits; the state of the limits follows what they would have sent.
 
     Args:
@@ -85,7 +85,7 @@ def count_clamps(clamps: Clamps, limits: RobotLimits) -> dict[str, dict[str, int
 
 def list_clamps(clamps: Clamps, limits: RobotLimits, requested: Float, most: int) -> list[dict[str, Any]]:
     """The largest clamp of each axis and kind as JSON, largest first, at most so many."""
-    found = []
+    found: list[dict[str, Any]] = []
     for axis, one in enumerate(limits.spec.action.axes):
         kinds = name_kinds(limits, axis)
         for order in range(BRAKING + 1):

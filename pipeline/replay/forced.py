@@ -83,8 +83,9 @@ def force(
             first, last = decision * horizon, min((decision + 1) * horizon, steps)
             here = observation[first:last]
             before = 0.0 if decision == 0 or reward is None else float(reward[first - horizon : first].sum())
-            for agent in agents if decision and memory is not None else ():
-                force_choice(agent, memory, action[first - 1])
+            if decision and memory is not None:
+                for agent in agents:
+                    force_choice(agent, memory, action[first - 1])
             began = perf_counter()
             latent = act(greedy, here[0], before, 1)
             control = greedy.space.hold(latent)

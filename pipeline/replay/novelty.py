@@ -103,7 +103,8 @@ def score(known: Known, episode: Episode) -> NDArray[np.float64]:
     """
     observation = np.asarray(episode.arrays["observation"], np.float64)
     if known.model is None:
-        return np.abs((observation - known.mean) / known.std).max(axis=1)[None] / FAR
+        far: NDArray[np.float64] = np.abs((observation - known.mean) / known.std).max(axis=1)[None] / FAR
+        return far
     if episode.length < 2:
         return np.zeros((len(SIGNALS), episode.length))
     motion = to_motion(episode)

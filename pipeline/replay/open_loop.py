@@ -96,7 +96,7 @@ def compare(
 ) -> dict[str, Any]:
     """What is kept of one episode, as JSON; steps with a command that is not finite are counted and left out."""
     spec, logged = replay.spec, np.asarray(episode.arrays["action"], np.float64)
-    good = np.isfinite(forced.action).all(axis=1)
+    good: NDArray[np.bool_] = np.isfinite(forced.action).all(axis=1)
     wanted = np.where(good[:, None], forced.action, logged).astype(np.float64)
     half, period = find_half(spec), spec.control_period
     samples = forced.samples.astype(np.float64)
@@ -185,11 +185,11 @@ def compute_nll(replay: Replay, forced: Forced, logged: NDArray[np.float64]) -> 
     return float(surprise.mean() - change)
 
 
-def gaussian_nll(value: Float, loc: Float, scale: Float) -> NDArray[np.float64]:
+def gaussian_nll(value: NDArray[np.floating], loc: Float, scale: Float) -> NDArray[np.float64]:
     """-log N(value; loc, scale^2) in nats, summed over the last axis."""
-    scale64 = scale.astype(np.float64)
-    distance = (value.astype(np.float64) - loc) / scale64
-    total: NDArray[np.float64] = (0.5 * distance**2 + np.log(scale64) + 0.5 * math.log(2.0 * math.pi)).sum(axis=-1)
+    spread = scale.astype(np.float64)
+    distance = (value.astype(np.float64) - loc) / spread
+    total: NDArray[np.float64] = (0.5 * distance**2 + np.log(spread) + 0.5 * math.log(2.0 * math.pi)).sum(axis=-1)
     return total
 
 
@@ -253,8 +253,7 @@ def collect(records: Sequence[Record], horizon: int, name: str, axis: int) -> li
 
 def compute_spreads(records: Sequence[Record]) -> NDArray[np.float64]:
     """Standard deviation of each logged action axis over all steps, (A,): the error of who commands the mean."""
-    steps = sum(record["steps"] for record in records)
+    steps = float(sum(record["steps"] for record in records))
     total = np.sum([record["logged"]["sum"] for record in records], axis=0) / steps
     square = np.sum([record["logged"]["square"] for record in records], axis=0) / steps
-    spread: NDArray[np.float64] = np.sqrt(np.maximum(square - np.square(total), 0.0))
-    return spread
+    return np.sqrt(np.maximum(square - np.square(total), 0.0)).astype(np.float64)

@@ -149,7 +149,8 @@ def make_page(views: Sequence[BundleView], store: EpisodeStore) -> Page:
     period = store.schema.control_period
     return Page(
         title=f"Replay: {', '.join(view.label for view in views)}",
-        subtitle=f"{len(store.episodes.length)} logged episodes of robot {views[0].bundle.contract.robot.name}",
+        subtitle=f"{len(store.episodes.length)} logged episodes of robot {views[0].bundle.contract.robot.name}. In "
+        "parentheses: 95 % intervals over episodes.",
         sections=[*names, "provenance"],
         tiles=make_tiles(views, store),
         bundles=list(views),

@@ -37,7 +37,7 @@ def make_open_loop(replay: Replay, config: OpenLoopConfig, records: Records) -> 
     groups: dict[str, list[tuple[str, ...]]] = {}
     data: dict[str, Any] = {"horizons": {}}
     for steps in horizons:
-        rows, found = [], {}
+        rows, found = [], dict[str, dict[str, Any]]()
         for index, (name, unit, factor) in enumerate(axes):
             measured = {
                 "rmse": compute_spread(collect(records, steps, "square", index), root=True),

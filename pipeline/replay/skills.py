@@ -12,11 +12,12 @@ Axes: W windows, H steps of a window, O observation, A action, Z skill.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...adapt.spaces import RowSpace
 from ...adapt.takeover import find_latent
@@ -97,19 +98,21 @@ def encode_episode(replay: Replay, model: SkillModel, number: int, episode: Epis
     observation, action = cut(episode, replay.bundle.contract.space.horizon)
     if not len(action):
         return {"windows": 0}
+    names = replay.spec.action.names
     generator = torch.Generator().manual_seed(int(replay.make_rng(SALT, number).integers(2**31)))
     with torch.no_grad():
         windows = torch.from_numpy(observation.copy()), torch.from_numpy(action.copy())
-        metrics = evaluate_windows(model, *windows, generator, replay.spec.action.names)
-        posterior = model.encode(*windows)
-    loc = posterior.loc.numpy().astype(np.float64)
+        metrics = evaluate_windows(model, *windows, generator, names)
+        posterior, prior = model.encode(*windows), model.prior_of(windows[0][:, 0])
+    loc, scale = (part.numpy().astype(np.float64) for part in posterior)
+    policy = find_policy(replay, number, episode, np.arange(len(action)))
     return {
         "windows": len(action),
-        "reconstruction": [metrics[f"reconstruction_rmse/{name}"] ** 2 for name in replay.spec.action.names],
-        "open_reconstruction": [metrics[f"open_reconstruction_rmse/{name}"] ** 2 for name in replay.spec.action.names],
+        "reconstruction": [metrics[f"reconstruction_rmse/{name}"] ** 2 for name in names],
+        "open_reconstruction": [metrics[f"open_reconstruction_rmse/{name}"] ** 2 for name in names],
         "kl_to_prior": metrics["kl_to_prior"],
-        "prior_nll": metrics["prior_nll"],
-        "policy_nll": compute_policy_nll(replay, number, episode, posterior.loc.numpy()),
+        "prior_nll": cross_entropy(loc, scale, prior.loc.numpy(), prior.scale.numpy()),
+        "policy_nll": None if policy is None else cross_entropy(loc, scale, *policy),
         "sum": loc.sum(axis=0).tolist(),
         "sum_of_squares": np.square(loc).sum(axis=0).tolist(),
     }
@@ -132,21 +135,34 @@ def search_episode(replay: Replay, config: OpenLoopConfig, number: int, episode:
         ]
     )
     prior = space.prior_of(observation[chosen, 0])
+    policy = find_policy(replay, number, episode, chosen)
     return {
         "windows": len(chosen),
         "reconstruction": np.square(decoded.astype(np.float64) - action[chosen]).mean(axis=(0, 1)).tolist(),
-        "prior_nll": float(gaussian_nll(skills, prior.loc, prior.scale).mean()),
-        "policy_nll": compute_policy_nll(replay, number, episode, skills, chosen),
+        "prior_nll": cross_entropy(skills, np.zeros(1), prior.loc, prior.scale),
+        "policy_nll": None if policy is None else cross_entropy(skills, np.zeros(1), *policy),
     }
 
 
-def compute_policy_nll(
-    replay: Replay, number: int, episode: Episode, skills: Float, chosen: Sequence[int] | Float | None = None
-) -> float | None:
-    """Mean of -log pi(z | first observation of the window) in nats per skill; None where the policy draws nothing."""
+def find_policy(
+    replay: Replay, number: int, episode: Episode, windows: NDArray[np.int64]
+) -> tuple[Float, Float] | None:
+    """Mean and standard deviation of the policy at the begin of windows, (W, Z); None where it draws nothing."""
     forced = force_episode(replay, 0, number, episode)
-    which = np.arange(len(skills)) if chosen is None else np.asarray(chosen)
-    loc, scale = forced.loc[which], forced.scale[which]
-    if not (scale > 0.0).all() or not np.isfinite(loc).all():
-        return None
-    return float(gaussian_nll(skills, loc, scale).mean())
+    loc, scale = forced.loc[windows], forced.scale[windows]
+    return (loc, scale) if (scale > 0.0).all() and np.isfinite(loc).all() else None
+
+
+def cross_entropy(
+    loc: NDArray[np.floating], scale: NDArray[np.floating], other_loc: Float, other_scale: Float
+) -> float:
+    """Mean over windows of E_q[-log p(z)], nats: -log p(loc) + sum of scale^2 / (2 other_scale^2).
+
+    Args:
+        loc: Mean of q, (W, Z).
+        scale: Its standard deviation, (W, Z); 0 where z is known.
+        other_loc: Mean of p, (W, Z).
+        other_scale: Its standard deviation, (W, Z).
+    """
+    known = gaussian_nll(loc, other_loc, other_scale)
+    return float((known + 0.5 * np.square(scale / other_scale.astype(np.float64)).sum(axis=-1)).mean())

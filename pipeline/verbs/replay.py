@@ -85,9 +85,9 @@ class Replay(AboutRobot):
             views.append(load_view(label, bundle, made.folder))
         page, record = write_report(out, views, store)
         for view in views:
-            facts = {"bundle": view.label, "verdict": view.verdict.level}
+            grounds = [ground._asdict() for ground in view.verdict.grounds]
+            facts = {"bundle": view.label, "verdict": view.verdict.level, "grounds": grounds}
             lines = [f"  {ground.level}: {ground.sentence}" for ground in view.verdict.grounds]
-            facts["grounds"] = [ground._asdict() for ground in view.verdict.grounds]
             runner.view.record("verdict", facts, "\n".join([f"{view.label}: {view.verdict.level}", *lines]))
         runner.view.record("report", {"page": str(page), "json": str(record)}, f"{page}: the report; {record}: as JSON")
 
