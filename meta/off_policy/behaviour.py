@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...bounds import Batch, Bounded, Count, Layers, Positive
+from ...skills.gaussian import Gaussian
 from ..simpl.networks import StackedMLP
 from .decisions import Floats
 
@@ -67,8 +68,10 @@ class Behaviour(NamedTuple):
 
     log_prob: Floats
     """Log density of each logged choice, shape (N,)."""
-    fit: Floats
-    """Mean log density of each fold, shape (F,): how well choices of unseen episodes are predicted."""
+    loc: Floats
+    """Mean of the Gaussian in each observation, shape (N, Z); empty for choices."""
+    scale: Floats
+    """Its standard deviation, shape (N, Z); empty for choices."""
 
 
 def draw_folds(episodes: int, folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -126,13 +129,16 @@ def clone_behaviour(
     mean, std = told.mean(0), told.std(0, correction=0).clamp(min=1e-6)
     networks = StackedMLP(count, (observation.shape[1], *config.hidden, choices or 2 * width), generator)
 
+    def gaussian_of(output: Tensor) -> Gaussian:
+        shift, log_scale = output.chunk(2, -1)
+        scale = std * (LEAST_SCALE + functional.softplus(log_scale + math.log(math.e - 1.0)))
+        return Gaussian(mean + std * shift, scale)
+
     def log_prob(output: Tensor, index: Tensor) -> Tensor:
         """(F, b) of outputs (F, b, .) for the decisions of these indices."""
         if choices:
             return functional.log_softmax(output, -1).gather(-1, told[index].long().expand(len(output), -1, 1))[..., 0]
-        shift, log_scale = output.chunk(2, -1)
-        scale = std * (LEAST_SCALE + functional.softplus(log_scale + math.log(math.e - 1.0)))
-        return censored_log_prob(mean + std * shift, scale, told[index], low, high)
+        return censored_log_prob(*gaussian_of(output), told[index], low, high)
 
     optimiser = torch.optim.Adam(networks.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.0, 1.0 - step / config.updates))
@@ -145,9 +151,13 @@ def clone_behaviour(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
-    found = np.zeros(len(inputs))
+    parts = []
     with torch.no_grad():
         for index in torch.arange(len(inputs)).split(2**14):
-            values = log_prob(networks(inputs[index].expand(count, -1, -1)), index)
-            found[index.numpy()] = values.gather(0, folds[index][None])[0].double().numpy()
-    return Behaviour(found, np.array([found[fold == part].mean() for part in range(count)]))
+            # of each decision the network that left its fold out
+            output = networks(inputs[index].expand(count, -1, -1))[folds[index], torch.arange(len(index))]
+            gaussian = Gaussian(torch.zeros(len(index), 0), torch.zeros(len(index), 0))
+            if not choices:
+                gaussian = gaussian_of(output)
+            parts.append((log_prob(output[None], index)[0], *gaussian))
+    return Behaviour(*(torch.cat(part).double().numpy() for part in zip(*parts, strict=True)))

@@ -43,7 +43,8 @@ class Terms(NamedTuple):
     def weighted_value(self, times: NDArray[np.float32]) -> float:
         """The estimate of episodes of which each counts so many times, shape (E,); a column without weight is 0."""
         above, below = times @ self.numerator, times @ self.denominator
-        return float(np.divide(above, below, out=np.zeros_like(above), where=below > 0.0).sum())
+        some = below > 1e-9 * self.denominator.sum(axis=0)
+        return float(np.divide(above, below, out=np.zeros_like(above), where=some).sum())
 
 
 def plain_mean(values: Floats) -> Terms:

@@ -28,6 +28,8 @@ from .importance import Terms
 LEVEL = 0.95
 SAMPLES = 999
 """B; with 999 the ends of a 95 % interval are order statistics."""
+LEAST_WEIGHT = 1e-9
+"""Weight of a bootstrapped column, as a share of that of all episodes, below which it counts as none."""
 CHUNK = 2**24
 """Numbers of a table (E, B) at once, which bounds the memory."""
 
@@ -98,7 +100,8 @@ def _resample(terms: Terms, rng: np.random.Generator, samples: int) -> tuple[Flo
         drawn = rng.multinomial(episodes, np.full(episodes, 1.0 / episodes), count).astype(np.float64)
         below = drawn @ terms.denominator / episodes
         # all weight of a column may lie in episodes that were not drawn: the column then says nothing
-        inverse = np.divide(1.0, below, out=np.zeros_like(below), where=below > 0.0)
+        some = below > LEAST_WEIGHT * terms.denominator.mean(axis=0)
+        inverse = np.divide(1.0, below, out=np.zeros_like(below), where=some)
         ratio = drawn @ terms.numerator / episodes * inverse
         psi = terms.numerator @ inverse.T - terms.denominator @ (ratio * inverse).T
         square = (drawn.T * psi**2).sum(axis=0)
