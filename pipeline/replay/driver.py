@@ -47,10 +47,7 @@ class Question:
 
     label: str
     bundle: Path
-    log: Path
-    """An episode store."""
     robot: RobotChoice | None = None
-    tasks: tuple[Task, ...] = ()
     training: Path | None = None
     """An episode store."""
     skills: Path | None = None
@@ -61,27 +58,51 @@ class Question:
     seed: int = 0
 
 
-def make_replay(question: Question) -> Stage:
-    """The stage."""
-    inputs = {"bundle": question.bundle, "log": question.log}
+def make_replay(question: Question, log: Path, tasks: tuple[Task, ...] = ()) -> Stage:
+    """The stage.
+
+    Args:
+        question: What is asked of the bundle.
+        log: An episode store.
+        tasks: Of its episodes where somebody said: one for all, or one for each.
+    """
+    inputs = {"bundle": question.bundle, "log": log}
     more = {"training": question.training, "skills": question.skills, "limits": question.limits}
     return Stage(
         name=NAME,
         config={
             "label": question.label,
             "robot": None if question.robot is None else question.robot.record,
-            "tasks": list(question.tasks),
+            "tasks": list(tasks),
             "open_loop": question.open_loop,
         },
         inputs=inputs | {role: path for role, path in more.items() if path is not None},
         seed=question.seed,
         module="pipeline/replay/driver.py",
         libraries=("numpy", "torch", "zarr", "mcap", "mujoco", "matplotlib"),
-        body=partial(replay_bundle, question),
+        body=partial(replay_bundle, question, tasks),
     )
 
 
-def replay_bundle(question: Question, work: Work) -> None:
+def check_question(question: Question, bundle: Bundle) -> None:
+    """Refuses at once what a part would refuse after a long time.
+
+    Raises:
+        StoreError: The training data are no store, or damaged.
+        SpecError: They are of another robot.
+        RunError: The skills are none, or damaged.
+        ConfigError: They are not the bundle's, or the file of limits is wrong.
+    """
+    spec = bundle.contract.robot
+    if question.training is not None:
+        spec.require_source(open_store(question.training).schema.robot, f"--training {question.training}")
+    if question.skills is not None and bundle.contract.space.name == "skill":
+        load_encoder(bundle, question.skills)
+    if question.limits is not None:
+        find_limits(question, spec, None if question.robot is None else question.robot.family)
+
+
+def replay_bundle(question: Question, tasks: tuple[Task, ...], work: Work) -> None:
     """Does every part that is not done yet."""
     bundle, store = load_bundle(work.inputs["bundle"]), open_store(work.inputs["log"])
     folder = work.folder / KEPT
@@ -92,7 +113,7 @@ def replay_bundle(question: Question, work: Work) -> None:
         store=store,
         spec=bundle.contract.robot,
         family=None if question.robot is None else question.robot.family,
-        tasks=question.tasks,
+        tasks=tasks,
         folder=folder,
         view=work.view,
         stop=work.stop,
@@ -172,7 +193,7 @@ def do_skills(question: Question, replay: Replay) -> list[Section]:
         import torch
 
         torch.set_num_threads(replay.threads)
-    encoder = None if question.skills is None else load_encoder(replay, question.skills)
+    encoder = None if question.skills is None else load_encoder(replay.bundle, question.skills)
     records = measure_skills(replay, question.open_loop, encoder)
     return [make_skills(replay, records, encoded=encoder is not None)]
 

@@ -21,6 +21,7 @@ from ..robots import RobotChoice, load_tasks
 from ..run_files import RUN_NAME
 from ..settings.ingest import IngestConfig
 from ..settings.replay import OpenLoopConfig
+from .data import RECOVERED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +54,8 @@ class Replay(AboutRobot):
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Writes report.html and report.json, and prints the verdict."""
-        from ..replay.driver import Question, label_bundles, make_replay
+        """Writes report.html and report.json, and prints the verdict; the exit code is 3 where logs were damaged."""
+        from ..replay.driver import Question, check_question, label_bundles, make_replay
         from ..replay.logs import read_logs
         from ..replay.page import load_view, write_report
 
@@ -65,24 +66,29 @@ class Replay(AboutRobot):
             spec.require_match(bundle.contract.robot, f"--also {path}")
         robots = [self.find_robot(bundle) for bundle in bundles]
         out = self.out or RUNS / f"replay-{self.compute_key(paths)}"
-        store = read_logs(self.logs, spec, IngestConfig(mapping=self.mapping), out, runner)
-        tasks = self.load_tasks(robots[0], store)
-        views = []
-        for label, path, bundle, robot in zip(labels, paths, bundles, robots, strict=True):
-            question = Question(
+        questions = [
+            Question(
                 label=label,
                 bundle=path,
-                log=store.path,
                 robot=robot,
-                tasks=tasks,
                 training=self.training or find_beside(path, "ingest"),
                 skills=self.skills or find_beside(path, "extract"),
                 limits=self.limits,
                 open_loop=self.open_loop,
                 seed=self.seed,
             )
-            made = runner.run(make_replay(question), out / label)
-            views.append(load_view(label, bundle, made.folder))
+            for label, path, robot in zip(labels, paths, robots, strict=True)
+        ]
+        for question, bundle in zip(questions, bundles, strict=True):
+            check_question(question, bundle)
+        store = read_logs(self.logs, spec, IngestConfig(mapping=self.mapping), out, runner)
+        if store.provenance.get("recovered"):
+            runner.exit_code = RECOVERED
+        tasks = self.load_tasks(robots[0], store)
+        views = []
+        for question, bundle in zip(questions, bundles, strict=True):
+            made = runner.run(make_replay(question, store.path, tasks), out / question.label)
+            views.append(load_view(question.label, bundle, made.folder))
         page, record = write_report(out, views, store)
         for view in views:
             grounds = [ground._asdict() for ground in view.verdict.grounds]
