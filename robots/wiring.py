@@ -39,7 +39,7 @@ HORIZON = 0.05
 """Seconds of a transition, at least one control period: long enough to show a motion beyond the noise."""
 MOST_DELAY = 0.25
 """Seconds that are searched."""
-TRANSITIONS = 240
+TRANSITIONS = 160
 """Most transitions of a fit."""
 TRIES = 5
 """Dampings of a step that are tried."""
