@@ -1,0 +1,22 @@
+"""Settings of the stage `replay`."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from ...bounds import Bounded, CountFromZero, Range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLoopConfig(Bounded):
+    """How a policy is compared with the actions of a log."""
+
+    samples: Annotated[int, Range(0, 256)] = 8
+    """Draws of a stochastic policy for each decision, of which the nearest to the log counts (min-of-K); 0: none."""
+    horizon: Annotated[int, Range(1, 10_000)] = 10
+    """H of the errors at 1, H and 10 H steps, for a policy without skills; with skills it is the skill's."""
+    predictions: CountFromZero = 20
+    """Episodes, the first ones, whose predictions are written beside the log as MCAP; 0: none."""
+    alpha: Annotated[float, Range(0.0, 0.5, above=True)] = 0.01
+    """Share of episodes like those of the training that may be called unknown."""
+    searched: Annotated[int, Range(0, 10_000)] = 20
+    """Windows of each episode for which the nearest skill is searched, where the skill encoder is not there."""
