@@ -31,7 +31,7 @@ from supple.robots.maze_tasks import random_tasks
 from supple.robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots
 from supple.robots.task import Task
 
-EPISODES = 80
+EPISODES = 60
 LOGGED = 10
 """First episodes of each task whose steps are kept."""
 LEAST_MOVES = 2
@@ -108,15 +108,15 @@ def play_tasks(bundle: Bundle, family: Maze, tasks: tuple[Task, ...], seed: int,
     os.replace(part, path)
 
 
-def play_all(run: Path, keep: Path, seeds: int) -> None:
-    """All cells, in pieces that are kept."""
+def play_all(run: Path, keep: Path, seeds: int, part: int, parts: int) -> None:
+    """All cells, in pieces that are kept; a part of the pieces where several processes share them."""
     bundle = load_bundle(find_bundle(run))
     family = find_robot_of(bundle, None).family
     assert isinstance(family, Maze), "a bundle of the demo"
     cells = find_cells(family)
     keep.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):
-        for start in range(0, len(cells), CHUNK):
+        for start in range(part * CHUNK, len(cells), parts * CHUNK):
             began = time.perf_counter()
             play_tasks(bundle, family, cells[start : start + CHUNK], seed, keep / f"{seed}-{start:03}.npz")
             print(
@@ -137,9 +137,13 @@ class Options:
     """Folder for what was played."""
     seeds: int = 1
     """Adaptations of each task."""
+    part: int = 0
+    """Which part of the pieces this process plays."""
+    parts: int = 1
+    """Processes that share them."""
 
 
 if __name__ == "__main__":
     options = tyro.cli(Options)
     torch.set_num_threads(1)
-    play_all(options.run, options.keep, options.seeds)
+    play_all(options.run, options.keep, options.seeds, options.part, options.parts)

@@ -193,24 +193,30 @@ class Divergence(NamedTuple):
     """Shape (T, O): root mean square over episodes, t steps after the start of the episode; nan where none is left."""
 
 
-def compute_divergence(simulator: ReplaySimulator, episodes: Sequence[LoggedEpisode], restart: int) -> Divergence:
+def compute_divergence(
+    simulator: ReplaySimulator, episodes: Sequence[LoggedEpisode], restart: int, commands: Sequence[Float] | None = None
+) -> Divergence:
     """Logged commands through the simulator, once from the start of each episode and once from every K-th step.
 
     Args:
         simulator: Of the robot.
         episodes: Of one robot.
-        restart: K.
+        restart: K; a shorter episode is replayed from its start alone.
+        commands: What the robot was told instead of the logged actions, for each episode, each (T, P, A) with a command
+            for each of the P parts of a control period.
 
     Raises:
         RobotFault: The physics diverged.
         SourceError: All episodes are empty.
     """
-    starts, commands, targets = [], [], []
-    for observation, action in episodes:
+    if commands is None:
+        commands = [np.repeat(one.action[:, None], simulator.parts, axis=1) for one in episodes]
+    starts, pieces, targets = [], [], []
+    for (observation, action), told in zip(episodes, commands, strict=True):
         last = min(len(observation) - 1, len(action))
         for at in range(0, last - restart + 1, restart):
             starts.append(observation[at])
-            commands.append(action[at : at + restart])
+            pieces.append(told[at : at + restart])
             targets.append(observation[at + 1 : at + restart + 1])
     lengths = [min(len(one.observation) - 1, len(one.action), simulator.longest) for one in episodes]
     if not starts or max(lengths) < 1:
@@ -218,11 +224,11 @@ def compute_divergence(simulator: ReplaySimulator, episodes: Sequence[LoggedEpis
             f"replay in the simulator: expected an episode of at least {restart} steps, got {max(lengths, default=0)}; "
             "give longer logs, or a smaller restart"
         )
-    anew = simulator.predict(np.stack(starts), np.stack(commands)) - np.stack(targets)
+    anew = simulator.predict(np.stack(starts), np.stack(pieces)) - np.stack(targets)
     longest = max(lengths)
     first = np.stack([one.observation[0] for one in episodes])
-    told = np.stack([_pad(one.action[:longest], longest) for one in episodes])
-    reached = simulator.predict(first, told).astype(np.float64)
+    whole = np.stack([_pad(told[:longest], longest) for told in commands])
+    reached = simulator.predict(first, whole).astype(np.float64)
     for row, (length, one) in enumerate(zip(lengths, episodes, strict=True)):
         reached[row, :length] -= one.observation[1 : length + 1]
         reached[row, length:] = np.nan
@@ -231,6 +237,6 @@ def compute_divergence(simulator: ReplaySimulator, episodes: Sequence[LoggedEpis
     )
 
 
-def _pad(action: Float, length: int) -> Float:
+def _pad(command: Float, length: int) -> Float:
     """Holds the last command up to `length` steps."""
-    return np.concatenate([action, np.repeat(action[-1:], length - len(action), axis=0)])
+    return np.concatenate([command, np.repeat(command[-1:], length - len(command), axis=0)])

@@ -31,7 +31,7 @@ from scipy.optimize import linear_sum_assignment
 
 from .log_replay import Double, LoggedEpisode, ReplaySimulator, Transitions, find_transitions
 from .robot import Float
-from .spec import ArraySpec
+from .spec import ArraySpec, RobotSpec
 
 Whole = NDArray[np.int64]
 
@@ -133,6 +133,21 @@ class Wiring(NamedTuple):
         if not weight.any():
             return 0.0, np.inf
         return float((weight * self.delay).sum() / weight.sum()), float(weight.sum() ** -0.5)
+
+
+def mend_commands(spec: RobotSpec, wiring: Wiring, action: Float, parts: int) -> Float:
+    """What the robot was really told, by the wiring, shape (T, P, A), within the limits.
+
+    Args:
+        spec: Of the robot.
+        wiring: As found.
+        action: As logged, shape (T, A).
+        parts: Of a control period, P.
+    """
+    command = np.concatenate([action, action[-1:]]).astype(np.float64)[None, :, wiring.source]
+    told = late_commands(command, wiring.delay / spec.control_period, 0, len(action), parts)[0]
+    mended: Float = np.clip(wiring.bias + wiring.gain * told, spec.action.inner_low, spec.action.inner_high)
+    return mended.astype(np.float32)
 
 
 def pair_axes(spec: ArraySpec) -> tuple[Whole, Whole]:

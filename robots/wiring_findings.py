@@ -45,6 +45,10 @@ class Tolerances:
     def __post_init__(self) -> None:
         require_bounds(self)
 
+    def find_delay(self, spec: RobotSpec) -> float:
+        """Seconds from command to motion that are no finding."""
+        return 0.1 * spec.control_period if self.delay is None else self.delay
+
 
 class Finding(NamedTuple):
     """One thing that is wrong."""
@@ -169,7 +173,7 @@ def _list_command_faults(
 
 
 def _list_delays(spec: RobotSpec, wiring: Wiring, told: Double, tolerances: Tolerances) -> Iterator[Finding]:
-    least = 0.1 * spec.control_period if tolerances.delay is None else tolerances.delay
+    least = tolerances.find_delay(spec)
     if not told.any():
         return
     common, error = wiring.common_delay()
