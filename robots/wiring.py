@@ -23,7 +23,7 @@ residual, M parameters.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from .robot import Float
 from .spec import ArraySpec, RobotSpec
 
 Whole = NDArray[np.int64]
+Number = TypeVar("Number", np.int64, np.float64)
 
 HORIZON = 0.05
 """Seconds of a transition, at least one control period: long enough to show a motion beyond the noise."""
@@ -55,6 +56,9 @@ EXPLAINED = 0.3
 """A change of sensors is taken where it leaves less than this share of the distance of the places."""
 LEAST_PLACE = 5e-3
 """... and the distance is more than this, m."""
+STILL = 0.02
+"""A joint whose standard deviation is a smaller share of its range, or so many rad or m, tells no gain of its sensor:
+noise would make it small."""
 FAR_OUTSIDE = 4.0
 """A position has another unit where a tenth of it lies so many times outside of its limits."""
 WRONG_RATE = 5.0
@@ -212,18 +216,30 @@ def find_sensors(simulator: ReplaySimulator, episodes: Sequence[LoggedEpisode], 
         if now < LEAST_PLACE or scores[best] > EXPLAINED * now:
             break
         sensors, now = candidates[best], scores[best]
-    found = gauss_newton(
-        lambda value: miss(sensors._replace(gain=value[:count], bias=value[count:])),
-        np.concatenate([sensors.gain, sensors.bias]),
-        np.concatenate([0.02 * np.abs(sensors.gain), np.full(count, 0.01)]),
-        kept // 25,
-    )
-    values = (*np.split(found.value, 2), *np.split(found.error, 2))
-    sensors = sensors._replace(**dict(zip(("gain", "bias", "gain_error", "bias_error"), values, strict=True)))
+    moving = sensors.correct(spec, sample)[:, position].std(axis=0) > STILL * _find_spans(spec, position)
+    free = np.flatnonzero(moving)
+
+    def with_values(value: Double) -> Sensors:
+        gain = sensors.gain.copy()
+        gain[free] = value[: len(free)]
+        return sensors._replace(gain=gain, bias=value[len(free) :])
+
+    start = np.concatenate([sensors.gain[free], sensors.bias])
+    step = np.concatenate([0.02 * np.abs(sensors.gain[free]), np.full(count, 0.01)])
+    found = gauss_newton(lambda value: miss(with_values(value)), start, step, kept // 25)
+    gain_error = np.full(count, np.inf)
+    gain_error[free] = found.error[: len(free)]
+    sensors = with_values(found.value)._replace(gain_error=gain_error, bias_error=found.error[len(free) :])
     return sensors._replace(distance=distance(sensors))
 
 
-def _swap(order: Whole, a: int, b: int) -> Whole:
+def _find_spans(spec: ArraySpec, axes: Whole) -> Double:
+    """Ranges of axes, or 1 where they have none."""
+    span = (spec.high[axes] - spec.low[axes]).astype(np.float64)
+    return np.where(np.isfinite(span), span, 1.0)
+
+
+def _swap(order: NDArray[Number], a: int, b: int) -> NDArray[Number]:
     swapped = order.copy()
     swapped[[a, b]] = order[[b, a]]
     return swapped
