@@ -12,18 +12,25 @@ import dataclasses
 import os
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import tyro
+from recording import print_records
+from scipy.stats import spearmanr
 
 from supple.adapt.bundle import Bundle, load_bundle
 from supple.adapt.bundle_folder import find_bundle
 from supple.adapt.host.hosts import make_hosted
 from supple.adapt.loop import Adapter
 from supple.adapt.runtime_agent import RandomNoise
-from supple.pipeline.stages.adapt import find_robot_of
+from supple.pipeline.intervals import compute_interval, compute_wilson
+from supple.pipeline.replay.episodes_needed import find_needed, rank_bundles
+from supple.pipeline.replay.rehearsal import Reference, predict_after
+from supple.pipeline.stages.adapt import change_settings, find_robot_of
 from supple.robots.family import make_robots
 from supple.robots.maze_family import Maze
 from supple.robots.maze_layout import geodesic_distance, start_cell
@@ -31,7 +38,13 @@ from supple.robots.maze_tasks import random_tasks
 from supple.robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots
 from supple.robots.task import Task
 
-EPISODES = 60
+COMMAND = "python benchmarks/bench_rehearsal.py runs/demo"
+EPISODES, STEADY = 60, 3
+SHOWN = (0, 1, 2, 5, 10)
+SPLITS = 40
+"""Draws of which tasks are held out."""
+BLIND = ('search="blind"', "keep_searching=false", "exploration_episodes=10")
+"""Settings of the other learner, which does not direct its search."""
 LOGGED = 10
 """First episodes of each task whose steps are kept."""
 LEAST_MOVES = 2
@@ -108,9 +121,9 @@ def play_tasks(bundle: Bundle, family: Maze, tasks: tuple[Task, ...], seed: int,
     os.replace(part, path)
 
 
-def play_all(run: Path, keep: Path, seeds: int, part: int, parts: int) -> None:
+def play_all(run: Path, keep: Path, settings: tuple[str, ...], seeds: int, part: int, parts: int) -> None:
     """All cells, in pieces that are kept; a part of the pieces where several processes share them."""
-    bundle = load_bundle(find_bundle(run))
+    bundle = change_settings(load_bundle(find_bundle(run)), settings)
     family = find_robot_of(bundle, None).family
     assert isinstance(family, Maze), "a bundle of the demo"
     cells = find_cells(family)
@@ -127,6 +140,105 @@ def play_all(run: Path, keep: Path, seeds: int, part: int, parts: int) -> None:
             )
 
 
+class Played(NamedTuple):
+    """What all adaptations of one learner gave: D adaptations, E episodes, L logged ones."""
+
+    goal: np.ndarray
+    """Shape (D, 2)."""
+    returns: np.ndarray
+    """Shape (D, E)."""
+    success: np.ndarray
+    """Shape (D, E)."""
+
+
+def load_played(keep: Path) -> Played:
+    """Of all seeds."""
+    files = [np.load(path) for path in sorted(keep.glob("*.npz"))]
+    return Played(*(np.concatenate([file[name] for file in files]) for name in Played._fields))
+
+
+def split(played: Played, rng: np.random.Generator) -> tuple[Reference, np.ndarray, np.ndarray]:
+    """The reference, the episodes that each adaptation needed, and which are held out; whole tasks are drawn."""
+    goals = np.unique(played.goal, axis=0)
+    known = goals[rng.permutation(len(goals))[: len(goals) // 2]]
+    inside = (played.goal[:, None] == known[None]).all(axis=2).any(axis=1)
+    told = [tuple(goal) for goal in played.goal[inside].tolist()]
+    reference = Reference(
+        tuple(map(str, told)), tuple(told), played.returns[inside].astype(np.float64), played.success[inside]
+    )
+    return reference, find_needed(played.success, STEADY), np.flatnonzero(~inside)
+
+
+def judge(played: Played, seeds: list[int]) -> list[dict[str, Any]]:
+    """Predicted against real number of episodes, after n of them; means over tasks with their 95 % intervals."""
+    records: list[dict[str, Any]] = []
+    for count in SHOWN:
+        covered, error, plain, width, reached = (defaultdict[int, list[float]](list) for _ in range(5))
+        ranks = []
+        for draw in range(SPLITS):
+            reference, needed, held = split(played, np.random.default_rng([draw, 1]))
+            pairs = []
+            for index in held.tolist():
+                if needed[index] <= count - STEADY + 1:
+                    continue  # the log shows it
+                told = predict_after(reference, played.success[index], played.returns[index], count, STEADY)
+                usual = predict_after(reference, played.success[index], played.returns[index], 0, STEADY)
+                real = int(needed[index])
+                covered[index].append(float(told.low <= real <= told.high))
+                error[index].append(abs(told.median - real))
+                plain[index].append(abs(max(usual.median, count - STEADY + 2) - real))
+                width[index].append(told.high - told.low)
+                reached[index].append((told.reached - float(real <= EPISODES)) ** 2)
+                mean = float(told.weights @ find_needed(reference.success, STEADY))
+                pairs.append((mean, real))
+            # every prediction from 0 episodes is the same, and ranks nothing
+            ranks.append(float(spearmanr(*zip(*pairs, strict=True)).statistic) if count else np.nan)
+        common = {"method": "rehearsal", "at": {"episodes_seen": count}, "n": len(covered), "seeds": seeds}
+        metrics = {
+            "covered by the 90 % interval": (covered, True),
+            "error of the median, episodes": (error, False),
+            "error without what was seen, episodes": (plain, False),
+            "width of the interval, episodes": (width, False),
+            "Brier score of being reached": (reached, False),
+        }
+        for metric, (values, shares) in metrics.items():
+            found = compute_interval([float(np.mean(one)) for one in values.values()], shares=shares)
+            records.append({**common, "metric": metric, **found._asdict()})
+        if count:
+            low, high = np.quantile(ranks, [0.025, 0.975]).tolist()
+            records.append(
+                {**common, "metric": "rank correlation of predicted and real", "mean": float(np.mean(ranks))}
+                | {"low": low, "high": high}
+            )
+    return records
+
+
+def judge_choice(first: Played, second: Played, seeds: list[int]) -> list[dict[str, Any]]:
+    """How often the bundle that the ranking puts first needs fewer episodes on the held-out tasks."""
+    right, told = [], []
+    for draw in range(SPLITS):
+        sides = [split(one, np.random.default_rng([draw, 1])) for one in (first, second)]
+        real = [float(needed[held].mean()) for _, needed, held in sides]
+        found = {
+            label: (
+                side[0].goals,
+                find_needed(side[0].success, STEADY),
+                np.ones(len(side[0].goals)) / len(side[0].goals),
+            )
+            for label, side in zip(("first", "second"), sides, strict=True)
+        }
+        best = rank_bundles(found, np.random.default_rng(draw))[0]
+        right.append((best.label == "first") == (real[0] < real[1]))
+        told.append(best.best)
+    share = float(np.mean(right))
+    low, high = compute_wilson(share, float(len(right)), 1.96)
+    common = {"method": "ranking of two bundles", "at": {"episodes_seen": 0}, "n": len(right), "seeds": seeds}
+    return [
+        {**common, "metric": "the first one is better", "mean": share, "low": max(0.0, low), "high": min(1.0, high)},
+        {**common, "metric": "probability that was told", "mean": float(np.mean(told))},
+    ]
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Arguments."""
@@ -135,15 +247,27 @@ class Options:
     """Folder of `supple run demo`."""
     keep: Path = Path("runs/rehearsal")
     """Folder for what was played."""
-    seeds: int = 1
-    """Adaptations of each task."""
+    seeds: int = 2
+    """Adaptations of each task by the bundle as it is; the other one has a single adaptation."""
     part: int = 0
     """Which part of the pieces this process plays."""
     parts: int = 1
-    """Processes that share them."""
+    """Processes that share them; the last one that ends, called again without this, prints the records."""
+
+
+def main(options: Options) -> None:
+    """Plays what is not there yet, and prints the records."""
+    began = time.perf_counter()
+    torch.set_num_threads(1)
+    for name, (settings, seeds) in {"simpl": ((), options.seeds), "blind": (BLIND, 1)}.items():
+        play_all(options.run, options.keep / name, settings, seeds, options.part, options.parts)
+    if options.parts == 1:
+        played, blind = (load_played(options.keep / name) for name in ("simpl", "blind"))
+        seeds = list(range(options.seeds))
+        once = Played(*(part[: len(blind.goal)] for part in played))
+        records = [*judge(played, seeds), *judge_choice(once, blind, [0])]
+        print_records("rehearsal-demo-maze", COMMAND, began, records)
 
 
 if __name__ == "__main__":
-    options = tyro.cli(Options)
-    torch.set_num_threads(1)
-    play_all(options.run, options.keep, options.seeds, options.part, options.parts)
+    main(tyro.cli(Options))

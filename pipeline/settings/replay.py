@@ -36,3 +36,20 @@ class SimulatorConfig(Bounded):
     """Share by which a joint may move more or less than commanded."""
     bias_tolerance: Positive = 0.01
     """Offset of a command or a sensor, as a share of its range."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsalConfig(Bounded):
+    """How an adaptation is rehearsed on a log."""
+
+    shown: tuple[CountFromZero, ...] = (0, 1, 2, 5, 10)
+    """Numbers of first episodes from which the task is inferred, and the rest is predicted."""
+    rest: Count = 5
+    """Episodes behind the largest of these numbers that are predicted, the first ones."""
+    steady: Count = 3
+    """Successful episodes in a row that make a task reached."""
+    success_return: float | None = None
+    """Return from which on an episode is a success, where neither the log nor the robot's family tells."""
+    own: bool = True
+    """The log is of an adaptation of this very bundle, from its first episode on; else only the records of the
+    reference tasks count for the number of episodes, and not what the log shows."""
