@@ -1,7 +1,7 @@
 """Off-policy evaluation against known values: `meta/off_policy/`.
 
     python benchmarks/bench_ope.py tabular    coverage of the 95 % intervals, in random tabular MDPs of known value
-    python benchmarks/bench_ope.py verdict    whether effective size, support and verdict tell usable from hopeless cases
+    python benchmarks/bench_ope.py verdict    whether effective size, support and verdict tell usable from hopeless
     python benchmarks/bench_ope.py maze       rank correlation with true returns, and skills against raw actions
     python benchmarks/bench_ope.py arm        the same on the example arm
 
@@ -24,6 +24,8 @@ from recording import make_records
 from results.records import replace_records
 from scipy.stats import spearmanr
 
+from supple.meta.off_policy.behaviour import draw_folds
+from supple.meta.off_policy.config import BehaviourConfig, FittedQConfig
 from supple.meta.off_policy.decisions import make_decisions
 from supple.meta.off_policy.estimates import (
     FQE,
@@ -36,8 +38,7 @@ from supple.meta.off_policy.estimates import (
     measure_weights,
     widen,
 )
-from supple.meta.off_policy.behaviour import BehaviourConfig, draw_folds
-from supple.meta.off_policy.fitted_q import FittedQConfig, QData, draw_members, fit_q
+from supple.meta.off_policy.fitted_q import QData, draw_members, fit_q
 from supple.meta.off_policy.intervals import Estimate, compute_bootstrap_t, compute_delta, compute_percentile
 from supple.meta.off_policy.support import compute_support
 from supple.meta.off_policy.verdict import Diagnostics, VerdictRule, judge
@@ -45,7 +46,7 @@ from supple.pipeline.intervals import compute_interval, compute_wilson
 from supple.pipeline.replay.kept import Kept
 from supple.pipeline.robots import RobotChoice, find_robot
 from supple.pipeline.settings.off_policy import OffPolicyConfig
-from supple.robots.tabular import TabularBatch, Tables, draw_tabular_goals, unpack_tables
+from supple.robots.tabular import Tables, TabularBatch, draw_tabular_goals, unpack_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results" / "replay.json"
@@ -111,9 +112,7 @@ def log_episodes(mdp: Mdp, episodes: int, rng: np.random.Generator) -> tuple[np.
 def evaluate(mdp: Mdp, episodes: int, rng: np.random.Generator) -> dict[str, Any]:
     """Every estimate with its intervals, and the diagnostics, of one logged set of episodes."""
     state, action, reward = log_episodes(mdp, episodes, rng)
-    decisions = make_decisions(
-        reward, np.full(episodes, STEPS), np.zeros(episodes, np.bool_), discount=DISCOUNT
-    )
+    decisions = make_decisions(reward, np.full(episodes, STEPS), np.zeros(episodes, np.bool_), discount=DISCOUNT)
     pairs = np.eye(STATES * ACTIONS, dtype=np.float32).reshape(STATES, ACTIONS, -1)
     data = QData(pairs[state[:, :-1], action], pairs[state], mdp.policy[state].astype(np.float32), decisions)
     folds = draw_folds(episodes, FOLDS, rng)
@@ -139,7 +138,9 @@ def evaluate(mdp: Mdp, episodes: int, rng: np.random.Generator) -> dict[str, Any
         "true": float(solve(mdp.tables, mdp.policy)[0]),
         "range": float(solve(mdp.tables, improve(mdp.tables))[0] - solve(mdp.tables, improve(mdp.tables, -1.0))[0]),
         "estimates": {name: list(of) for name, of in estimates.items()},
-        "others": {how: {name: list(widen(make(of), more[name])) for name, of in terms.items()} for how, make in other.items()},
+        "others": {
+            how: {name: list(widen(make(of), more[name])) for name, of in terms.items()} for how, make in other.items()
+        },
         "effective_size": weights.effective_size,
         "whole_size": weights.whole_size,
         "top_share": weights.top_share,
@@ -176,7 +177,9 @@ def run_tabular(cases: int) -> list[dict[str, Any]]:
         found = run_cases(f"tabular-{salt}", cases, make)
         common = {"at": {"log": f"{name}: {episodes} episodes"}, "seeds": [1], "tasks": "tabular MDPs"}
         size = np.array([case["effective_size"] for case in found])
-        records.append({"method": "log", "metric": "effective episodes", "mean": float(size.mean()), "n": len(found)} | common)
+        records.append(
+            {"method": "log", "metric": "effective episodes", "mean": float(size.mean()), "n": len(found)} | common
+        )
         for how in ("bootstrap-t", "delta", "percentile"):
             for estimator in found[0]["estimates"]:
                 tables = [case["estimates"] if how == "bootstrap-t" else case["others"][how] for case in found]
@@ -190,7 +193,9 @@ def run_tabular(cases: int) -> list[dict[str, Any]]:
         for estimator in found[0]["estimates"]:
             error = (np.array([case["estimates"][estimator][0] for case in found]) - true) / scale
             rms = float(np.sqrt((error**2).mean()))
-            records.append({"method": estimator, "metric": "error, share of range", "mean": rms, "n": len(found), **common})
+            records.append(
+                {"method": estimator, "metric": "error, share of range", "mean": rms, "n": len(found), **common}
+            )
     return records
 
 
@@ -211,7 +216,9 @@ def run_verdict(cases: int) -> list[dict[str, Any]]:
         return evaluate(mdp, episodes, rng) | {"distance": distance, "episodes": episodes}
 
     found = run_cases("verdict", cases, make)
-    verdicts = [judge(Diagnostics(*(case[name] for name in Diagnostics._fields)), VerdictRule()).level for case in found]
+    verdicts = [
+        judge(Diagnostics(*(case[name] for name in Diagnostics._fields)), VerdictRule()).level for case in found
+    ]
     records = []
     levels = ("do not use", "caution", "trust")
     for estimator in (WDR, FQE):
@@ -260,19 +267,32 @@ def correlate(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     error = np.sqrt(np.sum([(1 + r**2 / 2) / (len(true) - 3) for r, (_, true) in zip(found, pairs, strict=True)]))
     middle, half = np.arctanh(bounded).mean(), 1.96 * error / len(pairs)
     n = sum(len(true) for _, true in pairs)
-    return {"mean": float(found.mean()), "low": float(np.tanh(middle - half)), "high": float(np.tanh(middle + half)), "n": n}
+    return {
+        "mean": float(found.mean()),
+        "low": float(np.tanh(middle - half)),
+        "high": float(np.tanh(middle + half)),
+        "n": n,
+    }
 
 
 def compare(logs: np.ndarray) -> dict[str, float]:
     """Geometric mean of ratios with the 95 % interval over policies."""
     found = compute_interval(logs)
-    return {"mean": float(np.exp(found.mean)), "low": float(np.exp(found.low)), "high": float(np.exp(found.high)), "n": len(logs)}
+    return {
+        "mean": float(np.exp(found.mean)),
+        "low": float(np.exp(found.low)),
+        "high": float(np.exp(found.high)),
+        "n": len(logs),
+    }
 
 
 def run_robot(part: str, run: Path, choice: RobotChoice | None, episodes: int, tasks: int) -> list[dict[str, Any]]:
     """Every policy of some tasks, from one log each."""
     config = OffPolicyConfig(
-        bootstraps=5, draws=2, fitted_q=FittedQConfig(hidden=(64, 64), iterations=80), behaviour=BehaviourConfig(updates=800)
+        bootstraps=5,
+        draws=2,
+        fitted_q=FittedQConfig(hidden=(64, 64), iterations=80),
+        behaviour=BehaviourConfig(updates=800),
     )
     found, folder = [], ROOT / "runs" / "ope"
     for task in range(tasks):
@@ -300,24 +320,37 @@ def run_robot(part: str, run: Path, choice: RobotChoice | None, episodes: int, t
             records.append({"method": estimator, "metric": f"rank correlation, {level}", **correlate(pairs), **common})
             error = np.concatenate([estimate - true for estimate, true in pairs])
             rms = float(np.sqrt((error**2).mean()))
-            records.append({"method": estimator, "metric": f"RMS error, {level}", "mean": rms, "n": len(error), **common})
+            records.append(
+                {"method": estimator, "metric": f"RMS error, {level}", "mean": rms, "n": len(error), **common}
+            )
     cases = [case for part in found for case in part]
     for estimator in (FQE, "DR", WDR, "PDIS", "WPDIS"):
         pair = [
-            np.array([case["levels"][level]["estimates"][estimator]["error"] for case in cases]) for level in ("skill", "raw")
+            np.array([case["levels"][level]["estimates"][estimator]["error"] for case in cases])
+            for level in ("skill", "raw")
         ]
         known = (pair[0] > 0.0) & (pair[1] > 0.0)
         logs = 2.0 * np.log(pair[0][known] / pair[1][known])
         records.append({"method": estimator, "metric": "variance, skill / raw", **compare(logs), **common})
-    sizes = [np.array([case["levels"][level]["weights"]["effective_size"] for case in cases]) for level in ("skill", "raw")]
-    records.append({"method": "weights", "metric": "effective episodes, skill / raw", **compare(np.log(sizes[0] / sizes[1])), **common})
+    sizes = [
+        np.array([case["levels"][level]["weights"]["effective_size"] for case in cases]) for level in ("skill", "raw")
+    ]
+    records.append(
+        {
+            "method": "weights",
+            "metric": "effective episodes, skill / raw",
+            **compare(np.log(sizes[0] / sizes[1])),
+            **common,
+        }
+    )
     for level in ("skill", "raw"):
         for verdict in ("trust", "caution", "do not use"):
             chosen = [case for case in cases if case["levels"][level]["verdict"] == verdict]
             if chosen:
                 told = [case["levels"][level] for case in chosen]
                 errors = [
-                    abs(one["estimates"][one["headline"]]["value"] - case["true"]) for one, case in zip(told, chosen, strict=True)
+                    abs(one["estimates"][one["headline"]]["value"] - case["true"])
+                    for one, case in zip(told, chosen, strict=True)
                 ]
                 mean = {"mean": float(np.mean(errors)), "n": len(errors)}
                 records.append({"method": verdict, "metric": f"absolute error, {level}", **mean, **common})
@@ -348,7 +381,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=list(PARTS))
     parser.add_argument("--cases", type=int, help="data sets of tabular and verdict, tasks of maze and arm")
-    parser.add_argument("--run", type=Path, help="folder of `supple run demo`, or of `supple run examples/my_arm.py:arm`")
+    parser.add_argument(
+        "--run", type=Path, help="folder of `supple run demo`, or of `supple run examples/my_arm.py:arm`"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args(namespace=ARGUMENTS)
     torch.set_num_threads(1)

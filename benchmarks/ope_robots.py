@@ -25,8 +25,8 @@ from supple.datasets.schema import Feature, Schema
 from supple.datasets.store import EpisodeStore, open_store
 from supple.datasets.store_writer import write_store
 from supple.pipeline.progress import JsonProgress
-from supple.pipeline.replay.off_policy import evaluate_level
 from supple.pipeline.replay.levels import read_level
+from supple.pipeline.replay.off_policy import evaluate_level
 from supple.pipeline.replay.rewards import find_rewards
 from supple.pipeline.replay.section import Replay
 from supple.pipeline.robots import RobotChoice
@@ -88,7 +88,9 @@ def find_judged(run: Path, task: int, choice: RobotChoice | None) -> Judged:
     family = find_robot_of(learner, choice, accept_change=True).family
     tasks = find_test_tasks(learner, family, None)
     own = load_bundle(run / "adapt" / "policies" / str(task))
-    others = [load_bundle(run / "adapt" / "policies" / str((task + step) % len(tasks))) for step in range(1, OTHERS + 1)]
+    others = [
+        load_bundle(run / "adapt" / "policies" / str((task + step) % len(tasks))) for step in range(1, OTHERS + 1)
+    ]
     bundles = (*(weaken(own, share) for share in SHARES), *others)
     return Judged(bundles, weaken(own, LOGGED), family, tasks[task], run / "extract")
 

@@ -19,7 +19,6 @@ episodes, B batch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -27,31 +26,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...bounds import Batch, Bounded, Count, Layers, Positive
 from ...errors import SpecError
 from ..simpl.networks import StackedMLP
+from .config import FittedQConfig
 from .decisions import Decisions, Floats
 
 MARGIN = 1.2
 """A fit diverged where it finds so many times the largest value that rewards of this size can sum to."""
 RIDGE = 1e-6
 """Of the exact regression, times the mean square of the features."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FittedQConfig(Bounded):
-    """How action values are fitted."""
-
-    hidden: Layers = (64, 64)
-    """Widths of the network; none: linear in the inputs, solved exactly."""
-    iterations: Count = 100
-    """Regressions, each on values of the one before."""
-    updates: Count = 25
-    """Steps of Adam of a regression."""
-    batch: Batch = 256
-    """Decisions of a step."""
-    learning_rate: Positive = 1e-3
-    """Of the first steps; it falls to a tenth."""
 
 
 class QData(NamedTuple):
