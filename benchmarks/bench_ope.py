@@ -289,10 +289,10 @@ def compare(logs: np.ndarray) -> dict[str, float]:
 def run_robot(part: str, run: Path, choice: RobotChoice | None, episodes: int, tasks: int) -> list[dict[str, Any]]:
     """Every policy of some tasks, from one log each."""
     config = OffPolicyConfig(
-        bootstraps=5,
+        bootstraps=3,
         draws=2,
-        fitted_q=FittedQConfig(hidden=(64, 64), iterations=80),
-        behaviour=BehaviourConfig(updates=800),
+        fitted_q=FittedQConfig(hidden=(32, 32), iterations=60),
+        behaviour=BehaviourConfig(hidden=(32, 32), updates=500),
     )
     found, folder = [], ROOT / "runs" / "ope"
     for task in range(tasks):
@@ -368,7 +368,7 @@ def run_arm(tasks: int) -> list[dict[str, Any]]:
 
 PARTS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int]] = {
     "tabular": (run_tabular, 600),
-    "verdict": (run_verdict, 1000),
+    "verdict": (run_verdict, 400),
     "maze": (run_maze, 2),
     "arm": (run_arm, 2),
 }

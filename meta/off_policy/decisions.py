@@ -52,7 +52,9 @@ class Decisions(NamedTuple):
 
     def take(self, episodes: NDArray[np.int64]) -> Decisions:
         """Some of the episodes, in this order; shape of `episodes` (e,)."""
-        return Decisions(*(part[episodes] for part in self))
+        return Decisions(
+            self.reward[episodes], self.discount[episodes], self.length[episodes], self.terminated[episodes]
+        )
 
 
 def make_decisions(

@@ -59,6 +59,9 @@ NAMES = {
     "IS": "importance sampling",
 }
 LEVELS = {"skill": "one decision per skill", "raw": "one decision per control step"}
+LARGEST = 1e300
+WIDEST = 1000.0
+"""An interval so many times as wide as that of the log's own return is of no use."""
 Record = Mapping[str, Any]
 
 
@@ -192,8 +195,8 @@ def quantiles_of(ratios: Ratios, log: LevelLog, largest: float) -> dict[str, lis
 
 
 def show_estimate(estimate: Estimate) -> dict[str, float]:
-    """As JSON."""
-    return {name: float(value) for name, value in estimate._asdict().items()}
+    """As JSON; what is beyond all numbers is a large one."""
+    return {name: float(np.nan_to_num(value, nan=LARGEST)) for name, value in estimate._asdict().items()}
 
 
 def show_interval(record: Record) -> str:

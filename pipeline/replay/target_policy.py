@@ -17,7 +17,7 @@ from ...robots.robot import Float
 from .forced import ConstantNoise, Forced
 from .section import Replay
 
-MIXED = 32
+MIXED = 16
 """Draws of a skill in each state by which the actions of a policy over skills are described."""
 LEAST = 0.02
 """Smallest standard deviation of these actions, on the scale on which the limits are -1 and 1."""
