@@ -230,13 +230,14 @@ def run_verdict(cases: int) -> list[dict[str, Any]]:
         mdp = draw_mdp(rng, distance, forbidden=bool(rng.random() < 0.3))
         return evaluate(mdp, episodes, rng) | {"distance": distance, "episodes": episodes}
 
-    found = run_cases("verdict", range(cases), make)
+    # the thresholds of the rule were chosen on the even cases
+    found = run_cases("verdict", range(cases), make)[1::2]
     verdicts = [
         judge(Diagnostics(*(case[name] for name in Diagnostics._fields)), VerdictRule()).level for case in found
     ]
     records = []
     levels = ("do not use", "caution", "trust")
-    for estimator in (WDR, FQE):
+    for estimator in (FQE, WDR):
         error = np.array([abs(case["estimates"][estimator][0] - case["true"]) / case["range"] for case in found])
         usable = error < USABLE
         scores = {

@@ -138,7 +138,7 @@ def clone_behaviour(
         schedule.step()
     parts = []
     with torch.no_grad():
-        for index in torch.arange(len(inputs)).split(2**14):
+        for index in torch.split(torch.arange(len(inputs)), 2**14):
             # of each decision the network that left its fold out
             output = networks(inputs[index].expand(count, -1, -1))[folds[index], torch.arange(len(index))]
             gaussian = Gaussian(torch.zeros(len(index), 0), torch.zeros(len(index), 0))

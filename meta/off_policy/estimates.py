@@ -155,7 +155,8 @@ def compute_tail_factors(
         for name, terms in fixed.items():
             known[name].append(terms.weighted_value(members[member]))
             whole[name].append(own[name].weighted_value(members[member]))
-    return {name: max(1.0, float(np.std(whole[name]) / max(np.std(known[name]), 1e-12))) for name in fixed}
+    spreads = {name: (float(np.std(whole[name])), max(float(np.std(known[name])), 1e-12)) for name in fixed}
+    return {name: max(1.0, wide / narrow) for name, (wide, narrow) in spreads.items()}
 
 
 def widen(estimate: Estimate, factor: float) -> Estimate:

@@ -190,7 +190,7 @@ def _fit_networks(
             found = networks(rows.inputs[drawn].expand(count, -1, -1))[..., 0]
             loss = (rows.weight[:, drawn] * (found - wanted) ** 2).mean(1).sum()
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             schedule.step()
         target.load_state_dict(networks.state_dict())
@@ -206,8 +206,8 @@ def _fit_networks(
 def _evaluate(networks: StackedMLP, inputs: Tensor) -> Tensor:
     """Q of inputs (..., I), shape (S, ...), in pieces that bound the memory."""
     count, flat = len(networks.weights[0]), inputs.flatten(0, -2)
-    parts = [networks(piece.expand(count, -1, -1))[..., 0] for piece in flat.split(2**14)]
-    return torch.cat(parts, dim=1).double().unflatten(1, inputs.shape[:-1])
+    parts = [networks(piece.expand(count, -1, -1))[..., 0] for piece in torch.split(flat, 2**14)]
+    return torch.cat(parts, dim=1).double().reshape(count, *inputs.shape[:-1])
 
 
 def _reward_to_go(decisions: Decisions) -> tuple[float, Floats]:

@@ -18,12 +18,12 @@ class VerdictRule(Bounded):
 
     good_size: Positive = 25.0
     """Effective episodes from which on importance weights say enough."""
-    least_size: Positive = 5.0
+    least_size: Positive = 3.0
     """Effective episodes below which they say nothing."""
-    good_support: Share = 0.9
+    good_support: Share = 0.93
     """Share of the policy's decisions that are within the data, from which on a model of the return is not asked about
     what nobody saw; logged decisions of other episodes have 0.95."""
-    least_support: Share = 0.5
+    least_support: Share = 0.7
     """Share below which the model's answer is invented."""
     largest_drift: Positive = 0.1
     """Change of the model's value in its last iterations, spreads of the logged returns."""
@@ -57,8 +57,8 @@ class Verdict(NamedTuple):
 def judge(found: Diagnostics, rule: VerdictRule) -> Verdict:
     """The verdict about an estimate: the worst level of these checks.
 
-    Effective episodes: `trust` from 25 on; `do not use` below 5; `caution` between, and where there are no densities.
-    Support of the policy's decisions in the log: `trust` from 0.9 on, `do not use` below 0.5, `caution` between.
+    Effective episodes: `trust` from 25 on; `do not use` below 3; `caution` between, and where there are no densities.
+    Support of the policy's decisions in the log: `trust` from 0.93 on, `do not use` below 0.7, `caution` between.
     Fitted Q evaluation: `do not use` where it diverged, `caution` where its value still moved by more than 0.1 spreads
     of the logged returns.
     Agreement of fitted Q evaluation and the doubly robust estimate: `caution` where they differ by more than 3 standard

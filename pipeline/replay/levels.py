@@ -317,8 +317,8 @@ def _log_density(policy: Chosen, choice: Float, limits: Limits | None) -> NDArra
     assert policy.loc is not None, "the caller asks"
     assert policy.scale is not None, "the caller asks"
     low, high = (torch.from_numpy(end) for end in limits or Limits.none(choice.shape[1]))
-    arrays = (torch.from_numpy(array.astype(np.float64)) for array in (policy.loc, policy.scale, choice))
-    density: NDArray[np.float64] = censored_log_prob(*arrays, low, high).numpy()
+    loc, scale, told = (torch.from_numpy(array.astype(np.float64)) for array in (policy.loc, policy.scale, choice))
+    density: NDArray[np.float64] = censored_log_prob(loc, scale, told, low, high).numpy()
     return density
 
 

@@ -125,7 +125,7 @@ def evaluate_level(replay: Replay, config: OffPolicyConfig, log: LevelLog) -> di
     diagnostics = diagnose(estimates, fitted, count, weights, support.share)
     verdict = judge(diagnostics, config.rule)
     logged = compute_bootstrap_t(plain_mean(decisions.compute_returns()), rng)
-    headline = WDR if weights is not None and weights.effective_size >= config.rule.least_size else FQE
+    headline = WDR if diagnostics.diverged and WDR in estimates else FQE
     return {
         "level": log.name,
         "horizon": log.horizon,
@@ -270,7 +270,7 @@ def compare_levels(found: Mapping[str, Record]) -> str:
 
 def make_rows(record: Record) -> list[tuple[str, ...]]:
     """One line for each estimator that was computed."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, title in NAMES.items():
         if name in record["estimates"]:
             of = record["estimates"][name]

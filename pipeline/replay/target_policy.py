@@ -5,7 +5,7 @@ Axes: N states, M draws, O observation, A action, Z latent, C choices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -78,7 +78,8 @@ def _choose(replay: Replay, observation: Float, draws: int, rng: np.random.Gener
     if agent.space.choices:
         settings = bundle.kind.read_policy(bundle.contract)
         assert settings is not None, "a plain policy has settings"
-        logits = compute_rows(agent.params, settings, agent.space.normalise(observation)).astype(np.float64)
+        params: Mapping[str, Float] = agent.params  # type: ignore[attr-defined]  # those of `Kind.policy` have some
+        logits = compute_rows(params, settings, agent.space.normalise(observation)).astype(np.float64)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return every_choice(odds / odds.sum(axis=1, keepdims=True))
     seen = SeenRows(observation, np.arange(rows), np.zeros(rows, np.float32))
