@@ -2,8 +2,9 @@
 
     python benchmarks/bench_ope.py tabular    coverage of the 95 % intervals, in random tabular MDPs of known value
     python benchmarks/bench_ope.py verdict    whether effective size, support and verdict tell usable from hopeless
-    python benchmarks/bench_ope.py maze       rank correlation with true returns, and skills against raw actions
+    python benchmarks/bench_ope.py maze       rank correlation with true returns of ten policies
     python benchmarks/bench_ope.py arm        the same on the example arm
+    python benchmarks/bench_ope.py levels     one decision per skill against one per control step, in both
 
 Each writes its records into docs/results/replay.json. Cases lie in runs/ope/<part>.jsonl as they are done: a run that
 was stopped goes on where it was. `--cases N` for a quick look.
@@ -14,18 +15,16 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from ope_robots import NEAR, Judged, find_judged, judge_policy, make_log, play_true
+from ope_robots import NEAR, find_judged, judge_policy, make_log, play_true
 from recording import make_records
 from results.records import replace_records
 from scipy.stats import spearmanr
 
-from supple.datasets.store import EpisodeStore
 from supple.meta.off_policy.behaviour import draw_folds
 from supple.meta.off_policy.config import BehaviourConfig, FittedQConfig
 from supple.meta.off_policy.decisions import make_decisions
@@ -302,89 +301,82 @@ def compare(logs: np.ndarray) -> dict[str, float]:
     }
 
 
-def run_robot(part: str, run: Path, choice: RobotChoice | None, episodes: int, tasks: int) -> list[dict[str, Any]]:
-    """Every policy of some tasks, from one log each."""
+class Setting(NamedTuple):
+    """A trained run whose policies are judged."""
+
+    part: str
+    run: Path
+    choice: RobotChoice | None
+    episodes: int
+    """Of the log."""
+
+
+def find_settings() -> tuple[Setting, Setting]:
+    """The maze and the example arm; `--run` names another folder."""
+    runs, arm = ROOT / "runs", find_robot(f"{ROOT / 'examples' / 'my_arm.py'}:ARM")
+    maze = Setting("maze", ARGUMENTS.run or runs / "demo", None, 100)
+    return maze, Setting("arm", ARGUMENTS.run or runs / "arm", arm, 150)
+
+
+def judge_cases(setting: Setting, level: str, which: Sequence[int]) -> list[dict[str, Any]]:
+    """Records of these policies at one level, or their true returns, in the first test task."""
     config = OffPolicyConfig(
         bootstraps=3,
         draws=2,
         fitted_q=FittedQConfig(hidden=(32, 32), iterations=60),
         behaviour=BehaviourConfig(hidden=(32, 32), updates=500),
     )
-    folder = ROOT / "runs" / "ope"
-    found: dict[str, list[list[dict[str, Any]]]] = {"true": [], "skill": [], "raw": []}
-    for task in range(tasks):
-        judged = find_judged(run, task, choice)
-        store = make_log(folder / f"{part}-log-{task}", judged, episodes, seed=task)
-        everyone = range(len(judged.bundles))
-        makers: dict[str, tuple[Callable[[int], dict[str, Any]], Sequence[int]]] = {
-            "true": (lambda index, judged=judged: play_true(judged, index, config.discount), everyone),
-            "skill": (partial(judge_level, judged, store, "skill", config, folder), everyone),
-            "raw": (partial(judge_level, judged, store, "raw", config, folder), NEAR),
-        }
-        for name, (make, which) in makers.items():
-            found[name].append(run_cases(f"{part}-{name}-{task}", which, make))
-    common = {"at": {"log": f"{part}, {episodes} episodes"}, "seeds": [0], "tasks": f"{tasks} tasks"}
-    true = [np.array([case["true"] for case in cases]) for cases in found["true"]]
-    estimators, records = (FQE, "DR", WDR, "PDIS", "WPDIS"), list[dict[str, Any]]()
-    for estimator in estimators:
-        guess = [np.array([case["estimates"][estimator]["value"] for case in cases]) for cases in found["skill"]]
-        told = {"method": estimator, **common}
-        records.append(told | {"metric": "rank correlation, skill"} | correlate(list(zip(guess, true, strict=True))))
-        error = np.concatenate(guess) - np.concatenate(true)
-        records.append(
-            told | {"metric": "RMS error, skill", "mean": float(np.sqrt((error**2).mean())), "n": len(error)}
-        )
-    near = [found["skill"][task][index] for task in range(tasks) for index in NEAR]
-    flat = [case for cases in found["raw"] for case in cases]
-    wanted = np.concatenate([values[list(NEAR)] for values in true])
-    for estimator in estimators:
-        pair = [np.array([case["estimates"][estimator]["error"] for case in cases]) for cases in (near, flat)]
-        known = (pair[0] > 0.0) & (pair[1] > 0.0)
-        told = {"method": estimator, **common}
-        logs = 2.0 * np.log(pair[0][known] / pair[1][known])
-        records.append(told | {"metric": "variance, skill / raw, near policies"} | compare(logs))
-        for level, cases in (("skill", near), ("raw", flat)):
-            error = np.array([case["estimates"][estimator]["value"] for case in cases]) - wanted
-            rms = float(np.sqrt((error**2).mean()))
-            records.append(told | {"metric": f"RMS error, near policies, {level}", "mean": rms, "n": len(error)})
-    sizes = [np.array([case["weights"]["effective_size"] for case in cases]) for cases in (near, flat)]
-    ratio = compare(np.log(sizes[0] / sizes[1]))
-    records.append({"method": "weights", "metric": "effective episodes, skill / raw, near policies"} | ratio | common)
-    everything = [case for cases in found["skill"] for case in cases]
-    for verdict in ("trust", "caution", "do not use"):
-        errors = [
-            abs(case["estimates"][case["headline"]]["value"] - value)
-            for case, value in zip(everything, np.concatenate(true), strict=True)
-            if case["verdict"] == verdict
-        ]
-        if errors:
-            mean = {"mean": float(np.mean(errors)), "n": len(errors)}
-            records.append({"method": verdict, "metric": "absolute error, skill"} | mean | common)
+    folder, judged = ROOT / "runs" / "ope", find_judged(setting.run, 0, setting.choice)
+    name = f"{setting.part}-{level}-0"
+    if level == "true":
+        return run_cases(name, which, lambda index: play_true(judged, index, config.discount))
+    store = make_log(folder / f"{setting.part}-log-0", judged, setting.episodes, seed=0)
+    return run_cases(name, which, lambda index: judge_policy(judged, store, index, level, config, folder))
+
+
+def run_robot(setting: Setting, policies: int) -> list[dict[str, Any]]:
+    """Whether fitted Q evaluation of skills finds the better of some policies, from one log."""
+    true = np.array([case["true"] for case in judge_cases(setting, "true", range(policies))])
+    found = judge_cases(setting, "skill", range(policies))
+    common = {"at": {"log": f"{setting.part}, {setting.episodes} episodes"}, "seeds": [0], "tasks": "1 task"}
+    guess = np.array([case["estimates"][FQE]["value"] for case in found])
+    told = {"method": FQE, **common}
+    rms = float(np.sqrt(((guess - true) ** 2).mean()))
+    regret = float(true.max() - true[guess.argmax()])
+    return [
+        told | {"metric": "rank correlation with the true return"} | correlate([(guess, true)]),
+        told | {"metric": "RMS error", "mean": rms, "n": policies},
+        told | {"metric": "true return of the best policy", "mean": float(true.max()), "n": policies},
+        told
+        | {"metric": "true return lost by taking the policy with the best estimate", "mean": regret, "n": policies},
+    ]
+
+
+def run_levels(policies: int) -> list[dict[str, Any]]:
+    """Squared standard errors of the skill level over those of the raw level, of policies near the log."""
+    records = []
+    for setting in find_settings():
+        skill, raw = (judge_cases(setting, level, NEAR[:policies]) for level in ("skill", "raw"))
+        common = {"at": {"log": f"{setting.part}, {setting.episodes} episodes"}, "seeds": [0], "tasks": "near policies"}
+        for estimator in (FQE, "DR", WDR, "PDIS", "WPDIS"):
+            pair = [np.array([case["estimates"][estimator]["error"] for case in cases]) for cases in (skill, raw)]
+            known = (pair[0] > 0.0) & (pair[1] > 0.0)
+            ratio = compare(2.0 * np.log(pair[0][known] / pair[1][known]))
+            records.append({"method": estimator, "metric": "variance, skill / raw"} | ratio | common)
+        sizes = [np.array([case["weights"]["effective_size"] for case in cases]) for cases in (skill, raw)]
+        ratio = compare(np.log(sizes[0] / sizes[1]))
+        records.append({"method": "weights", "metric": "effective episodes, skill / raw"} | ratio | common)
     return records
-
-
-def judge_level(
-    judged: Judged, store: EpisodeStore, level: str, config: OffPolicyConfig, folder: Path, index: int
-) -> dict[str, Any]:
-    return judge_policy(judged, store, index, level, config, folder)
-
-
-def run_maze(tasks: int) -> list[dict[str, Any]]:
-    return run_robot("maze", ARGUMENTS.run or ROOT / "runs" / "demo", None, 100, tasks)
-
-
-def run_arm(tasks: int) -> list[dict[str, Any]]:
-    run = ARGUMENTS.run or ROOT / "runs" / "arm"
-    return run_robot("arm", run, find_robot(f"{ROOT / 'examples' / 'my_arm.py'}:ARM"), 150, tasks)
 
 
 PARTS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int]] = {
     "tabular": (run_tabular, 600),
     "verdict": (run_verdict, 400),
-    "maze": (run_maze, 1),
-    "arm": (run_arm, 1),
+    "maze": (lambda policies: run_robot(find_settings()[0], policies), 10),
+    "arm": (lambda policies: run_robot(find_settings()[1], policies), 10),
+    "levels": (run_levels, 4),
 }
-"""Each with its usual number of cases, or of tasks."""
+"""Each with its usual number of cases, or of policies."""
 ARGUMENTS = argparse.Namespace(run=None)
 
 
@@ -392,7 +384,7 @@ def main() -> None:
     """Runs one part and writes its records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=list(PARTS))
-    parser.add_argument("--cases", type=int, help="data sets of tabular and verdict, tasks of maze and arm")
+    parser.add_argument("--cases", type=int, help="data sets of tabular and verdict, policies of the others")
     parser.add_argument(
         "--run", type=Path, help="folder of `supple run demo`, or of `supple run examples/my_arm.py:arm`"
     )

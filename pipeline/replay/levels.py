@@ -281,8 +281,16 @@ def compute_ratios(
         behaviour = log.recorded[valid]
         origin = "The behaviour is that which the log recorded: the density of each command."
     else:
+        # a skill is known up to its posterior, and the behaviour is over skills, not over means of posteriors
+        noise = torch.randn(choice.shape, generator=generator).numpy()
         clone = clone_behaviour(
-            seen, choice, folds[episode], config.behaviour, generator, choices=log.choices, limits=limits
+            seen,
+            choice + log.spread[valid] * noise,
+            folds[episode],
+            config.behaviour,
+            generator,
+            choices=log.choices,
+            limits=limits,
         )
         behaviour = clone.log_prob
         origin = (
