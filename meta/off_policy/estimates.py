@@ -22,7 +22,6 @@ from .importance import (
     compute_top_share,
     importance_sampling,
     per_decision_importance_sampling,
-    plain_weights,
     weighted_importance_sampling,
     weighted_per_decision_importance_sampling,
 )
@@ -76,15 +75,14 @@ def compute_terms(
         cleared: Values of what was cut off, and the model of the doubly robust estimates.
         largest: Weights are cut to this, see `compute_log_weights`.
     """
-    whole, valid = add_tail(decisions, cleared.tail), decisions.valid
-    log_weight = compute_log_weights(log_ratio, valid, largest)
-    ratio = plain_weights(np.where(valid, log_ratio, 0.0))
+    whole = add_tail(decisions, cleared.tail)
+    log_weight = compute_log_weights(log_ratio, decisions.valid, largest)
     return {
         "IS": importance_sampling(whole, log_weight),
         "WIS": weighted_importance_sampling(whole, log_weight),
         "PDIS": per_decision_importance_sampling(whole, log_weight),
         "WPDIS": weighted_per_decision_importance_sampling(whole, log_weight),
-        "DR": doubly_robust(whole, ratio, cleared.q, cleared.v),
+        "DR": doubly_robust(whole, log_weight, cleared.q, cleared.v),
         WDR: weighted_doubly_robust(whole, log_weight, cleared.q, cleared.v),
     }
 

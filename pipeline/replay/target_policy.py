@@ -17,7 +17,7 @@ from ...robots.robot import Float
 from .forced import ConstantNoise, Forced
 from .section import Replay
 
-MIXED = 32
+MIXED = 16
 """Draws of a skill in each state by which the actions of a policy over skills are described."""
 LEAST = 0.02
 """Smallest standard deviation of these actions, on the scale on which the limits are -1 and 1."""
@@ -60,7 +60,9 @@ def join(parts: Sequence[Chosen]) -> Chosen:
     """Several sets of states as one; it has a density if all have."""
 
     def whole(arrays: Sequence[Float | None]) -> Float | None:
-        return None if any(array is None for array in arrays) else np.concatenate([np.asarray(array) for array in arrays])
+        return (
+            None if any(array is None for array in arrays) else np.concatenate([np.asarray(array) for array in arrays])
+        )
 
     drawn, weight = (np.concatenate([part[field] for part in parts]) for field in (0, 1))
     loc, scale = whole([part.loc for part in parts]), whole([part.scale for part in parts])
@@ -115,7 +117,9 @@ def from_forced(forced: Forced, draws: int, rng: np.random.Generator, space: Row
 
 
 def act_at_once(replay: Replay, chosen: Chosen, observation: Float, draws: int, rng: np.random.Generator) -> Chosen:
-    """Actions of a policy over skills that would choose a new skill at every step, as Gaussians; (N, A), see `to_scale`.
+    """Actions of a policy over skills that would choose a new skill at every step, as Gaussians, (N, A).
+
+    They are on the scale of `to_scale`.
 
     Departure: on the robot a skill lasts for H steps, so that its actions hang together. At the raw level no estimator
     can see that.
@@ -146,4 +150,3 @@ def to_scale(replay: Replay, action: Float) -> Float:
     half = np.where(finite, (high - low) / 2.0, 1.0)
     scaled: Float = ((action - middle) / half).astype(np.float32)
     return scaled
-
