@@ -49,6 +49,9 @@ def find_clamps(limits: ActionLimits, resting: Float, requested: NDArray[np.floa
     start = np.clip(resting.astype(np.float64), limits.low, limits.high).astype(np.float32)
     history = limits.start(start[None])
     kind, excess = np.full(requested.shape, NONE, np.int8), np.zeros(requested.shape)
+    if not limits.rated:  # each step for itself
+        excess = np.maximum(np.maximum(limits.low - requested, requested - limits.high), 0.0)
+        return Clamps(np.where(excess > 0.0, 0, NONE).astype(np.int8), excess)
     for step, wanted in enumerate(requested.astype(np.float64)):
         last = history.commands[0].astype(np.float64)
         sent, clamped = limits.apply(wanted[None], history)

@@ -37,7 +37,7 @@ class Forced(NamedTuple):
     scale: Float
     """Its standard deviation, (D, Z); 0 where the policy draws nothing, or an index."""
     seconds: NDArray[np.float64]
-    """Time that each step took to compute, (T,)."""
+    """Time that each step took to compute, (T,); zeros where it was not measured."""
 
 
 class ConstantNoise:
@@ -56,7 +56,14 @@ class ConstantNoise:
 
 
 def force(
-    replay: Replay, observation: Float, action: Float, reward: Float | None, rng: np.random.Generator, samples: int
+    replay: Replay,
+    observation: Float,
+    action: Float,
+    reward: Float | None,
+    rng: np.random.Generator,
+    samples: int,
+    *,
+    timed: bool = False,
 ) -> Forced:
     """Shows one episode to the bundle's agent.
 
@@ -67,6 +74,7 @@ def force(
         reward: As logged, shape (T,); without it the agent sees zeros.
         rng: Of the samples.
         samples: K.
+        timed: Decode step by step, as a robot does, so that the times of steps are known.
     """
     shift = ConstantNoise()
     greedy, shifted = (begin(replay.bundle.make_agent(noise), 1) for noise in (ConstantNoise(), shift))
@@ -89,10 +97,13 @@ def force(
             began = perf_counter()
             latent = act(greedy, here[0], before, 1)
             control = greedy.space.hold(latent)
-            for step in range(first, last):
-                wanted[step] = control(observation[step : step + 1])[0]
-                ended = perf_counter()
-                seconds[step], began = ended - began, ended
+            if timed:
+                for step in range(first, last):
+                    wanted[step] = control(observation[step : step + 1])[0]
+                    ended = perf_counter()
+                    seconds[step], began = ended - began, ended
+            else:
+                wanted[first:last] = decode(greedy, latent, here)[0]
             loc[decision] = latent[0]
             if not greedy.space.choices:
                 scale[decision] = act(shifted, here[0], before, 1)[0] - latent[0]

@@ -74,16 +74,17 @@ def play_log(replay: Replay, config: OpenLoopConfig, limits: RobotLimits | None)
     actions = None if limits is None else ActionLimits.of(replay.spec, limits)
 
     def compute(number: int, episode: Episode) -> dict[str, Any]:
-        forced = force_episode(replay, config.samples, number, episode)
+        forced = force_episode(replay, config.samples, number, episode, timed=True)
         return compare(replay, config, episode, forced, limits, actions)
 
     return replay.map_episodes(PART, compute)
 
 
-def force_episode(replay: Replay, samples: int, number: int, episode: Episode) -> Forced:
-    """Shows an episode to the agent; the same number gives the same draws."""
+def force_episode(replay: Replay, samples: int, number: int, episode: Episode, *, timed: bool = False) -> Forced:
+    """Shows an episode to the agent; the same number gives the same draws. See `force` for `timed`."""
     observation, action = (np.asarray(episode.arrays[name], np.float32) for name in ("observation", "action"))
-    return force(replay, observation, action, read_reward(replay, episode), replay.make_rng(SALT, number), samples)
+    rng = replay.make_rng(SALT, number)
+    return force(replay, observation, action, read_reward(replay, episode), rng, samples, timed=timed)
 
 
 def compare(
@@ -96,7 +97,7 @@ def compare(
 ) -> dict[str, Any]:
     """What is kept of one episode, as JSON; steps with a command that is not finite are counted and left out."""
     spec, logged = replay.spec, np.asarray(episode.arrays["action"], np.float64)
-    good: NDArray[np.bool_] = np.isfinite(forced.action).all(axis=1)
+    good = np.all(np.isfinite(forced.action), axis=1)
     wanted = np.where(good[:, None], forced.action, logged).astype(np.float64)
     half, period = find_half(spec), spec.control_period
     samples = forced.samples.astype(np.float64)
@@ -188,7 +189,7 @@ def compute_nll(replay: Replay, forced: Forced, logged: NDArray[np.float64]) -> 
 def gaussian_nll(value: NDArray[np.floating], loc: Float, scale: Float) -> NDArray[np.float64]:
     """-log N(value; loc, scale^2) in nats, summed over the last axis."""
     spread = scale.astype(np.float64)
-    distance = (value.astype(np.float64) - loc) / spread
+    distance = (value.astype(np.float64) - loc.astype(np.float64)) / spread
     total: NDArray[np.float64] = (0.5 * distance**2 + np.log(spread) + 0.5 * math.log(2.0 * math.pi)).sum(axis=-1)
     return total
 
@@ -205,8 +206,9 @@ def find_arrival(replay: Replay, episode: Episode) -> NDArray[np.float64]:
     stamps = episode.arrays.get("time")
     units = {feature.name: feature.units for feature in replay.store.schema.features}
     if stamps is not None and stamps.ndim == 1 and units["time"] == ("ns",):
-        return np.maximum.accumulate((stamps - stamps[0]).astype(np.float64) * 1e-9)
-    return np.arange(episode.length) * replay.spec.control_period
+        came: NDArray[np.float64] = np.maximum.accumulate((stamps - stamps[0]).astype(np.float64) * 1e-9)
+        return came
+    return np.arange(episode.length, dtype=np.float64) * replay.spec.control_period
 
 
 def record_limits(
@@ -256,4 +258,5 @@ def compute_spreads(records: Sequence[Record]) -> NDArray[np.float64]:
     steps = float(sum(record["steps"] for record in records))
     total = np.sum([record["logged"]["sum"] for record in records], axis=0) / steps
     square = np.sum([record["logged"]["square"] for record in records], axis=0) / steps
-    return np.sqrt(np.maximum(square - np.square(total), 0.0)).astype(np.float64)
+    spread: NDArray[np.float64] = np.sqrt(np.maximum(square - np.square(total), 0.0))
+    return spread

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
 from ... import __version__
@@ -18,12 +19,13 @@ from ..folder import refuse_place, write_record
 from ..report.curves import Plot
 from ..report.measure import format_count, format_number
 from ..report.page import Tile, render
-from ..report.tables import Facts, Table, format_seconds
-from .compare import Compared, compare_bundles
+from ..report.tables import NUMBER, Facts, Table, format_seconds
+from .compare import CRITERIA, Candidate, Compared, compare_bundles, describe_order
 from .driver import ORDER
 from .predictions import FOLDER
+from .rehearsal import rank_sections
 from .saved import SECTIONS, load_section
-from .section import Section
+from .section import Section, TitledTable
 from .verdict import Verdict, decide
 
 TEMPLATE = "replay.html.j2"
@@ -72,6 +74,8 @@ class Page:
     shown: dict[str, list[Shown]]
     comparison: Table | None
     comparison_note: str
+    ranking: TitledTable | None
+    """By the episodes that the adaptation of each bundle will need."""
     facts: dict[str, Facts]
     log_facts: Facts
     footer: str
@@ -124,13 +128,13 @@ def make_json(views: Sequence[BundleView], store: EpisodeStore) -> dict[str, Any
             }
             for view in views
         ],
-        "first": [one._asdict() for one in compare(views)],
+        "take_first": [one.label for one in compare_bundles(to_compare(views))],
     }
 
 
-def compare(views: Sequence[BundleView]) -> list[Compared]:
-    """The bundles, the one to take first in front."""
-    return compare_bundles([(view.label, view.verdict, view.sections) for view in views])
+def to_compare(views: Sequence[BundleView]) -> list[Candidate]:
+    """What bundles are compared by."""
+    return [(view.label, view.verdict, view.sections) for view in views]
 
 
 def make_page(views: Sequence[BundleView], store: EpisodeStore) -> Page:
@@ -145,7 +149,6 @@ def make_page(views: Sequence[BundleView], store: EpisodeStore) -> Page:
             for section in view.sections
         ]
         names += [view.label] if several else ["verdict", *(one.id for one in shown[view.label])]
-    ranked = compare(views)
     period = store.schema.control_period
     return Page(
         title=f"Replay: {', '.join(view.label for view in views)}",
@@ -155,8 +158,9 @@ def make_page(views: Sequence[BundleView], store: EpisodeStore) -> Page:
         tiles=make_tiles(views, store),
         bundles=list(views),
         shown=shown,
-        comparison=make_comparison(ranked) if several else None,
-        comparison_note=ranked[0].why if several else "",
+        comparison=make_comparison(compare_bundles(to_compare(views))) if several else None,
+        comparison_note=describe_order(to_compare(views)),
+        ranking=rank_sections(find_rehearsals(views), np.random.default_rng(0)),
         facts={view.label: make_facts(view) for view in views},
         log_facts=[
             ("log", str(store.path)),
@@ -167,6 +171,11 @@ def make_page(views: Sequence[BundleView], store: EpisodeStore) -> Page:
         ],
         footer=f"Made by Supple {__version__} from a log with digest {store.digest[:12]}.",
     )
+
+
+def find_rehearsals(views: Sequence[BundleView]) -> dict[str, Section]:
+    """The section of the rehearsal of each bundle that has one."""
+    return {view.label: one for view in views for one in view.sections if one.name == "rehearsal"}
 
 
 def rename(figure: Plot, prefix: str) -> Plot:
@@ -214,4 +223,4 @@ def make_facts(view: BundleView) -> Facts:
 def make_comparison(ranked: Sequence[Compared]) -> Table:
     """Which bundle to take first."""
     rows = [(str(place), one.label, one.level, *one.shown) for place, one in enumerate(ranked, 1)]
-    return Table(("take", "bundle", "verdict", *ranked[0].head), {"": rows})
+    return Table(("take", "bundle", "verdict", *(f"{NUMBER}{criterion.title}" for criterion in CRITERIA)), {"": rows})

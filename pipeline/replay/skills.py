@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...adapt.bundle import Bundle
 from ...adapt.spaces import RowSpace
 from ...adapt.takeover import find_latent
 from ...datasets.episode import Episode
@@ -38,7 +39,7 @@ SAME = 1e-5
 Record = Mapping[str, Any]
 
 
-def load_encoder(replay: Replay, folder: Path) -> SkillModel:
+def load_encoder(bundle: Bundle, folder: Path) -> SkillModel:
     """The skill model of a folder of `extract`, if it is the one that the bundle was made with.
 
     Raises:
@@ -48,9 +49,8 @@ def load_encoder(replay: Replay, folder: Path) -> SkillModel:
     from ...skills.checkpoint import load_skill_model
 
     model = load_skill_model(folder)
-    weights = replay.bundle.weights
+    weights, contract = bundle.weights, bundle.contract
     sizes = (model.observation_dim, model.action_dim, model.config.skill_horizon)
-    contract = replay.bundle.contract
     same = sizes == (contract.observation_dim, contract.action_dim, contract.space.horizon)
     for index, layer in enumerate(model.make_robot_decoder().layers if same else ()):
         for part in ("weight", "bias"):

@@ -1,9 +1,12 @@
 """Settings of the stage `replay`."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from ...bounds import Bounded, Count, CountFromZero, Positive, Range
+
+PartName = Literal["open_loop", "off_policy", "simulator", "rehearsal"]
+"""Of the parts of a replay; known states and skills belong to the open loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

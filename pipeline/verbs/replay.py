@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import tyro
 
@@ -20,7 +20,9 @@ from ..keys import compute_digest
 from ..robots import RobotChoice, load_tasks
 from ..run_files import RUN_NAME
 from ..settings.ingest import IngestConfig
-from ..settings.replay import OpenLoopConfig
+from ..settings.off_policy import OffPolicyConfig
+from ..settings.replay import OpenLoopConfig, PartName, RehearsalConfig, SimulatorConfig
+from .data import RECOVERED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,9 @@ class Replay(AboutRobot):
     """Episode store that the policy learned from; without it, that of the run folder around the bundle."""
     skills: Path | None = None
     """Folder of `extract` with the bundle's skills; without it, that of the run folder around the bundle."""
+    records: Path | None = None
+    """Folder of `adapt`, or its records.jsonl, of adaptations of the bundle to other tasks; without it, those of the
+    run folder around the bundle."""
     limits: Path | None = None
     """TOML file of further limits, as of `supple adapt`."""
     mapping: Path | None = None
@@ -49,14 +54,20 @@ class Replay(AboutRobot):
     """Seed of samples and estimators."""
     accept_robot_change: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Take the robot that --robot names although its code or settings are not those that the bundle was made for."""
+    parts: tuple[PartName, ...] = get_args(PartName)
+    """Which parts are done; known states and skills belong to the open loop."""
     open_loop: Annotated[OpenLoopConfig, FLAT] = field(default_factory=OpenLoopConfig)
+    off_policy: OffPolicyConfig = field(default_factory=OffPolicyConfig)
+    simulator: SimulatorConfig = field(default_factory=SimulatorConfig)
+    rehearsal: RehearsalConfig = field(default_factory=RehearsalConfig)
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Writes report.html and report.json, and prints the verdict."""
-        from ..replay.driver import Question, label_bundles, make_replay
+        """Writes report.html and report.json, and prints the verdict; the exit code is 3 where logs were damaged."""
+        from ..replay.driver import Question, check_question, label_bundles, make_replay
         from ..replay.logs import read_logs
         from ..replay.page import load_view, write_report
+        from ..replay.rehearsal import find_records
 
         paths = [find_bundle(path) for path in (self.bundle, *self.also)]
         bundles = [load_bundle(path) for path in paths]
@@ -65,24 +76,35 @@ class Replay(AboutRobot):
             spec.require_match(bundle.contract.robot, f"--also {path}")
         robots = [self.find_robot(bundle) for bundle in bundles]
         out = self.out or RUNS / f"replay-{self.compute_key(paths)}"
-        store = read_logs(self.logs, spec, IngestConfig(mapping=self.mapping), out, runner)
-        tasks = self.load_tasks(robots[0], store)
-        views = []
-        for label, path, bundle, robot in zip(labels, paths, bundles, robots, strict=True):
-            question = Question(
+        questions = [
+            Question(
                 label=label,
                 bundle=path,
-                log=store.path,
                 robot=robot,
-                tasks=tasks,
                 training=self.training or find_beside(path, "ingest"),
                 skills=self.skills or find_beside(path, "extract"),
+                records=name_records(self.records) or find_records(path),
+                named_records=self.records is not None,
                 limits=self.limits,
+                parts=self.parts,
                 open_loop=self.open_loop,
+                off_policy=self.off_policy,
+                simulator=self.simulator,
+                rehearsal=self.rehearsal,
                 seed=self.seed,
             )
-            made = runner.run(make_replay(question), out / label)
-            views.append(load_view(label, bundle, made.folder))
+            for label, path, robot in zip(labels, paths, robots, strict=True)
+        ]
+        for question, bundle in zip(questions, bundles, strict=True):
+            check_question(question, bundle)
+        store = read_logs(self.logs, spec, IngestConfig(mapping=self.mapping), out, runner)
+        if store.provenance.get("recovered"):
+            runner.exit_code = RECOVERED
+        tasks = self.load_tasks(robots[0], store)
+        views = []
+        for question, bundle in zip(questions, bundles, strict=True):
+            made = runner.run(make_replay(question, store.path, tasks), out / question.label)
+            views.append(load_view(question.label, bundle, made.folder))
         page, record = write_report(out, views, store)
         for view in views:
             grounds = [ground._asdict() for ground in view.verdict.grounds]
@@ -127,7 +149,15 @@ class Replay(AboutRobot):
     def compute_key(self, paths: list[Path]) -> str:
         """Names the folder of this bundle on these logs; the same for the same."""
         found = [compute_path_digest(path) for path in (*paths, *self.logs) if path.exists()]
-        return compute_digest([*found, repr(self.open_loop), self.seed])[:12]
+        settings = [self.parts, self.open_loop, self.off_policy, self.simulator, self.rehearsal]
+        return compute_digest([*found, repr(settings), self.seed])[:12]
+
+
+def name_records(path: Path | None) -> Path | None:
+    """The file of records at a path that somebody named."""
+    from ..stages.adapt import RECORDS_NAME
+
+    return path / RECORDS_NAME if path is not None and path.is_dir() else path
 
 
 def find_beside(bundle: Path, stage: str) -> Path | None:

@@ -1,0 +1,266 @@
+"""Off-policy evaluation against known values: `meta/off_policy/`.
+
+    python benchmarks/bench_ope.py tabular    coverage of the 95 % intervals, in random tabular MDPs of known value
+    python benchmarks/bench_ope.py verdict    whether effective size, support and verdict tell usable from hopeless cases
+    python benchmarks/bench_ope.py maze       rank correlation with true returns, and skills against raw actions
+    python benchmarks/bench_ope.py arm        the same on the example arm
+
+Each writes its records into docs/results/replay.json. Cases lie in runs/ope/<part>.jsonl as they are done: a run that
+was stopped goes on where it was. `--cases N` for a quick look.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from recording import make_records
+
+from results.records import replace_records
+from supple.meta.off_policy.decisions import make_decisions
+from supple.meta.off_policy.estimates import (
+    FQE,
+    WDR,
+    clear_folds,
+    compute_tail_factors,
+    compute_terms,
+    diagnose,
+    estimate_fitted_q,
+    measure_weights,
+    widen,
+)
+from supple.meta.off_policy.behaviour import draw_folds
+from supple.meta.off_policy.fitted_q import FittedQConfig, QData, draw_members, fit_q
+from supple.meta.off_policy.intervals import Estimate, compute_bootstrap_t, compute_delta, compute_percentile
+from supple.meta.off_policy.support import compute_support
+from supple.meta.off_policy.verdict import Diagnostics, VerdictRule, judge
+from supple.pipeline.intervals import compute_wilson
+from supple.pipeline.replay.kept import Kept
+from supple.robots.tabular import TabularBatch, Tables, draw_tabular_goals, unpack_tables
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results" / "replay.json"
+STATES, ACTIONS, STEPS, DISCOUNT = 4, 3, 10, 0.9
+FOLDS, BOOTSTRAPS = 5, 20
+CELLS = {"near": (0.15, 50), "near, more data": (0.15, 200), "middle": (0.4, 200), "far": (0.8, 200)}
+"""Share of decisions that the policy takes greedily instead of by the behaviour, and episodes."""
+USABLE = 0.1
+"""An estimate is usable if its error is below this share of the range of values from the worst policy to the best."""
+
+
+class Mdp(NamedTuple):
+    """A random MDP, who logged in it and who is judged."""
+
+    goal: np.ndarray
+    tables: Tables
+    behaviour: np.ndarray
+    policy: np.ndarray
+
+
+def solve(tables: Tables, policy: np.ndarray) -> np.ndarray:
+    """V = (I - gamma P_pi)^-1 r_pi, shape (S,)."""
+    moves = np.einsum("sa,san->sn", policy, tables.transition)
+    value: np.ndarray = np.linalg.solve(np.eye(STATES) - DISCOUNT * moves, (policy * tables.reward).sum(1))
+    return value
+
+
+def improve(tables: Tables, sign: float = 1.0) -> np.ndarray:
+    """The best policy, or with sign -1 the worst, by policy iteration; one-hot (S, A)."""
+    policy = np.eye(ACTIONS)[np.zeros(STATES, int)]
+    for _ in range(50):
+        value = tables.reward + DISCOUNT * tables.transition @ solve(tables, policy)
+        policy = np.eye(ACTIONS)[(sign * value).argmax(1)]
+    return policy
+
+
+def draw_mdp(rng: np.random.Generator, distance: float, forbidden: bool = False) -> Mdp:
+    """A random MDP; with `forbidden` the behaviour never takes one of the actions."""
+    goal = draw_tabular_goals(1, rng, states=STATES, actions=ACTIONS)
+    tables = Tables(*(part[0].astype(float) for part in unpack_tables(goal, states=STATES, actions=ACTIONS)))
+    behaviour = rng.dirichlet(np.full(ACTIONS, 3.0), STATES)
+    if forbidden:
+        behaviour[:, rng.integers(ACTIONS)] = 0.0
+        behaviour /= behaviour.sum(1, keepdims=True)
+    return Mdp(goal, tables, behaviour, (1.0 - distance) * behaviour + distance * improve(tables))
+
+
+def log_episodes(mdp: Mdp, episodes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """States (E, T + 1), actions (E, T) and rewards (E, T) of the behaviour."""
+    robot = TabularBatch(episodes, states=STATES, actions=ACTIONS, episode_steps=STEPS)
+    rows = np.arange(episodes)
+    state = [robot.reset(rows, np.repeat(mdp.goal, episodes, axis=0), rng).argmax(1)]
+    actions, rewards = [], []
+    for _ in range(STEPS):
+        action = (rng.random(episodes)[:, None] > mdp.behaviour[state[-1]].cumsum(1)).sum(1).clip(max=ACTIONS - 1)
+        step = robot.step(rows, action[:, None].astype(np.float32))
+        state.append(step.observation.argmax(1))
+        actions.append(action)
+        rewards.append(step.reward)
+    return np.stack(state, 1), np.stack(actions, 1), np.stack(rewards, 1).astype(float)
+
+
+def evaluate(mdp: Mdp, episodes: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Every estimate with its intervals, and the diagnostics, of one logged set of episodes."""
+    state, action, reward = log_episodes(mdp, episodes, rng)
+    decisions = make_decisions(
+        reward, np.full(episodes, STEPS), np.zeros(episodes, np.bool_), discount=DISCOUNT
+    )
+    pairs = np.eye(STATES * ACTIONS, dtype=np.float32).reshape(STATES, ACTIONS, -1)
+    data = QData(pairs[state[:, :-1], action], pairs[state], mdp.policy[state].astype(np.float32), decisions)
+    folds = draw_folds(episodes, FOLDS, rng)
+    members = draw_members(folds, BOOTSTRAPS, rng)
+    *_, last = fit_q(data, members, FittedQConfig(hidden=()), torch.Generator())
+    count = int(folds.max()) + 1
+    seen = state[:, :-1]
+    with np.errstate(divide="ignore"):
+        log_ratio = np.log(mdp.policy[seen, action]) - np.log(mdp.behaviour[seen, action])
+    cleared = clear_folds(last.fitted, folds, decisions)
+    terms = compute_terms(decisions, log_ratio, cleared)
+    more = compute_tail_factors(decisions, log_ratio, cleared, last.fitted, members)
+    estimates = {name: widen(compute_bootstrap_t(of, rng, 399), more[name]) for name, of in terms.items()}
+    estimates[FQE] = estimate_fitted_q(last.fitted, members, count)
+    weights = measure_weights(decisions, log_ratio)
+    one_hot, eye = np.eye(STATES, dtype=np.float32)[seen].reshape(-1, STATES), np.eye(ACTIONS, dtype=np.float32)
+    drawn = (rng.random((*seen.shape, 1)) > mdp.policy[seen].cumsum(2)).sum(2).clip(max=ACTIONS - 1)
+    numbers = np.repeat(np.arange(episodes), STEPS)
+    support = compute_support(one_hot, eye[action].reshape(-1, ACTIONS), eye[drawn].reshape(-1, ACTIONS), numbers, rng)
+    found = diagnose(estimates, last.fitted, count, weights, support.share)
+    other = {"delta": compute_delta, "percentile": lambda of: compute_percentile(of, rng, 399)}
+    return {
+        "true": float(solve(mdp.tables, mdp.policy)[0]),
+        "range": float(solve(mdp.tables, improve(mdp.tables))[0] - solve(mdp.tables, improve(mdp.tables, -1.0))[0]),
+        "estimates": {name: list(of) for name, of in estimates.items()},
+        "others": {how: {name: list(widen(make(of), more[name])) for name, of in terms.items()} for how, make in other.items()},
+        "effective_size": weights.effective_size,
+        "whole_size": weights.whole_size,
+        "top_share": weights.top_share,
+        "support": support.share,
+        "drift": found.drift,
+        "disagreement": found.disagreement,
+        "diverged": found.diverged,
+    }
+
+
+def run_cases(part: str, cases: int, make: Callable[[int], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Cases 0 to N - 1, those that are kept included."""
+    kept = Kept(ROOT / "runs" / "ope" / f"{part}.jsonl")
+    found = [kept.read_or_make(str(case), lambda case=case: make(case)) for case in range(cases)]
+    kept.close()
+    return found
+
+
+def share(hits: np.ndarray) -> dict[str, float]:
+    """A share with its 95 % interval (Wilson)."""
+    mean = float(np.mean(hits))
+    low, high = compute_wilson(mean, float(len(hits)), 1.96)
+    return {"mean": mean, "low": max(0.0, min(low, mean)), "high": min(1.0, max(high, mean)), "n": len(hits)}
+
+
+def run_tabular(cases: int) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = []
+    for salt, (name, (distance, episodes)) in enumerate(CELLS.items()):
+
+        def make(case: int, salt: int = salt, distance: float = distance, episodes: int = episodes) -> dict[str, Any]:
+            rng = np.random.default_rng([1, salt, case])
+            return evaluate(draw_mdp(rng, distance), episodes, rng)
+
+        found = run_cases(f"tabular-{salt}", cases, make)
+        common = {"at": {"log": f"{name}: {episodes} episodes"}, "seeds": [1], "tasks": "tabular MDPs"}
+        size = np.array([case["effective_size"] for case in found])
+        records.append({"method": "log", "metric": "effective episodes", "mean": float(size.mean()), "n": len(found)} | common)
+        for how in ("bootstrap-t", "delta", "percentile"):
+            for estimator in found[0]["estimates"]:
+                tables = [case["estimates"] if how == "bootstrap-t" else case["others"][how] for case in found]
+                if estimator in tables[0]:
+                    got = [Estimate(*table[estimator]) for table in tables]
+                    true = np.array([case["true"] for case in found])
+                    inside = np.array([of.low <= value <= of.high for of, value in zip(got, true, strict=True)])
+                    label = "bootstrapped fits" if estimator == FQE else how
+                    records.append({"method": estimator, "metric": f"coverage, {label}", **share(inside), **common})
+        scale = np.array([case["range"] for case in found])
+        for estimator in found[0]["estimates"]:
+            error = (np.array([case["estimates"][estimator][0] for case in found]) - true) / scale
+            rms = float(np.sqrt((error**2).mean()))
+            records.append({"method": estimator, "metric": "error, share of range", "mean": rms, "n": len(found), **common})
+    return records
+
+
+def compute_auroc(bad: np.ndarray, good: np.ndarray) -> dict[str, float]:
+    """Share of pairs in which the usable case has the higher score; interval of Hanley and McNeil, Radiology 1982."""
+    area = float((good[:, None] > bad).mean() + 0.5 * (good[:, None] == bad).mean())
+    first, second = area / (2.0 - area), 2.0 * area**2 / (1.0 + area)
+    spread = area * (1 - area) + (len(good) - 1) * (first - area**2) + (len(bad) - 1) * (second - area**2)
+    half = 1.96 * float(np.sqrt(spread / (len(good) * len(bad))))
+    return {"mean": area, "low": max(0.0, area - half), "high": min(1.0, area + half), "n": len(good) + len(bad)}
+
+
+def run_verdict(cases: int) -> list[dict[str, Any]]:
+    def make(case: int) -> dict[str, Any]:
+        rng = np.random.default_rng([2, case])
+        distance, episodes = rng.random(), int(np.exp(rng.uniform(np.log(8), np.log(400))))
+        mdp = draw_mdp(rng, distance, forbidden=bool(rng.random() < 0.3))
+        return evaluate(mdp, episodes, rng) | {"distance": distance, "episodes": episodes}
+
+    found = run_cases("verdict", cases, make)
+    verdicts = [judge(Diagnostics(*(case[name] for name in Diagnostics._fields)), VerdictRule()).level for case in found]
+    records = []
+    levels = ("do not use", "caution", "trust")
+    for estimator in (WDR, FQE):
+        error = np.array([abs(case["estimates"][estimator][0] - case["true"]) / case["range"] for case in found])
+        usable = error < USABLE
+        scores = {
+            "effective episodes": [case["effective_size"] for case in found],
+            "effective size of whole episodes": [case["whole_size"] for case in found],
+            "share of the other episodes": [1.0 - case["top_share"] for case in found],
+            "support": [case["support"] for case in found],
+            "agreement": [-case["disagreement"] if case["disagreement"] is not None else -1e9 for case in found],
+            "verdict": [levels.index(level) for level in verdicts],
+        }
+        common = {"tasks": f"{estimator} usable", "seeds": [2]}
+        for name, score in scores.items():
+            values = np.array(score, float)
+            area = compute_auroc(values[~usable], values[usable])
+            records.append({"method": name, "metric": "AUROC of usable", "at": {"score": "all cases"}} | area | common)
+        for level in levels:
+            chosen = np.array([verdict == level for verdict in verdicts])
+            if chosen.any():
+                told = {"method": level, "at": {"score": "all cases"}, **common}
+                records.append({**told, "metric": "usable", **share(usable[chosen])})
+                inside = [
+                    case["estimates"][estimator][1] <= case["true"] <= case["estimates"][estimator][2]
+                    for case, one in zip(found, chosen, strict=True)
+                    if one
+                ]
+                records.append({**told, "metric": "coverage", **share(np.array(inside))})
+    return records
+
+
+PARTS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int]] = {
+    "tabular": (run_tabular, 600),
+    "verdict": (run_verdict, 1000),
+}
+"""Each with its usual number of cases."""
+
+
+def main() -> None:
+    """Runs one part and writes its records."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=list(PARTS))
+    parser.add_argument("--cases", type=int)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    began, (run, usual) = time.perf_counter(), PARTS[arguments.part]
+    command = f"python benchmarks/bench_ope.py {arguments.part}"
+    records = make_records(f"ope-{arguments.part}", command, began, run(arguments.cases or usual))
+    replace_records(arguments.results, records, ("benchmark",))
+    for record in records:
+        print(record["method"], record["metric"], record.get("at"), record["mean"], sep="\t")
+
+
+if __name__ == "__main__":
+    main()
