@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from ope_robots import Judged, find_judged, judge_policy, make_log
+from ope_robots import NEAR, Judged, find_judged, judge_policy, make_log, play_true
 from recording import make_records
 from results.records import replace_records
 from scipy.stats import spearmanr
 
+from supple.datasets.store import EpisodeStore
 from supple.meta.off_policy.behaviour import draw_folds
 from supple.meta.off_policy.config import BehaviourConfig, FittedQConfig
 from supple.meta.off_policy.decisions import make_decisions
@@ -151,10 +153,10 @@ def evaluate(mdp: Mdp, episodes: int, rng: np.random.Generator) -> dict[str, Any
     }
 
 
-def run_cases(part: str, cases: int, make: Callable[[int], Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Cases 0 to N - 1, those that are kept included."""
+def run_cases(part: str, cases: Iterable[int], make: Callable[[int], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The cases of these numbers, those that are kept included."""
     kept = Kept(ROOT / "runs" / "ope" / f"{part}.jsonl")
-    found = [kept.read_or_make(str(case), lambda case=case: make(case)) for case in range(cases)]
+    found = [kept.read_or_make(str(case), lambda case=case: make(case)) for case in cases]
     kept.close()
     return found
 
@@ -174,7 +176,7 @@ def run_tabular(cases: int) -> list[dict[str, Any]]:
             rng = np.random.default_rng([1, salt, case])
             return evaluate(draw_mdp(rng, distance), episodes, rng)
 
-        found = run_cases(f"tabular-{salt}", cases, make)
+        found = run_cases(f"tabular-{salt}", range(cases), make)
         common = {"at": {"log": f"{name}: {episodes} episodes"}, "seeds": [1], "tasks": "tabular MDPs"}
         size = np.array([case["effective_size"] for case in found])
         records.append(
@@ -215,7 +217,7 @@ def run_verdict(cases: int) -> list[dict[str, Any]]:
         mdp = draw_mdp(rng, distance, forbidden=bool(rng.random() < 0.3))
         return evaluate(mdp, episodes, rng) | {"distance": distance, "episodes": episodes}
 
-    found = run_cases("verdict", cases, make)
+    found = run_cases("verdict", range(cases), make)
     verdicts = [
         judge(Diagnostics(*(case[name] for name in Diagnostics._fields)), VerdictRule()).level for case in found
     ]
@@ -294,67 +296,63 @@ def run_robot(part: str, run: Path, choice: RobotChoice | None, episodes: int, t
         fitted_q=FittedQConfig(hidden=(32, 32), iterations=60),
         behaviour=BehaviourConfig(hidden=(32, 32), updates=500),
     )
-    found, folder = [], ROOT / "runs" / "ope"
+    folder = ROOT / "runs" / "ope"
+    found: dict[str, list[list[dict[str, Any]]]] = {"true": [], "skill": [], "raw": []}
     for task in range(tasks):
         judged = find_judged(run, task, choice)
         store = make_log(folder / f"{part}-log-{task}", judged, episodes, seed=task)
-
-        def make(case: int, judged: Judged = judged, store: Any = store, task: int = task) -> dict[str, Any]:
-            return judge_policy(judged, store, case, config, folder, seed=100 * task + case)
-
-        found.append(run_cases(f"{part}-{task}", len(judged.bundles), make))
-    common = {"at": {"log": f"{part}, {episodes} episodes"}, "seeds": [0], "tasks": f"{tasks} tasks"}
-    records = []
-    for level in ("skill", "raw"):
-        for estimator in (FQE, "DR", WDR, "PDIS", "WPDIS"):
-            pairs = [
-                tuple(
-                    np.array(numbers)
-                    for numbers in zip(
-                        *((case["levels"][level]["estimates"][estimator]["value"], case["true"]) for case in cases),
-                        strict=True,
-                    )
-                )
-                for cases in found
-            ]
-            records.append({"method": estimator, "metric": f"rank correlation, {level}", **correlate(pairs), **common})
-            error = np.concatenate([estimate - true for estimate, true in pairs])
-            rms = float(np.sqrt((error**2).mean()))
-            records.append(
-                {"method": estimator, "metric": f"RMS error, {level}", "mean": rms, "n": len(error), **common}
-            )
-    cases = [case for part in found for case in part]
-    for estimator in (FQE, "DR", WDR, "PDIS", "WPDIS"):
-        pair = [
-            np.array([case["levels"][level]["estimates"][estimator]["error"] for case in cases])
-            for level in ("skill", "raw")
-        ]
-        known = (pair[0] > 0.0) & (pair[1] > 0.0)
-        logs = 2.0 * np.log(pair[0][known] / pair[1][known])
-        records.append({"method": estimator, "metric": "variance, skill / raw", **compare(logs), **common})
-    sizes = [
-        np.array([case["levels"][level]["weights"]["effective_size"] for case in cases]) for level in ("skill", "raw")
-    ]
-    records.append(
-        {
-            "method": "weights",
-            "metric": "effective episodes, skill / raw",
-            **compare(np.log(sizes[0] / sizes[1])),
-            **common,
+        everyone = range(len(judged.bundles))
+        makers: dict[str, tuple[Callable[[int], dict[str, Any]], Sequence[int]]] = {
+            "true": (lambda index, judged=judged: play_true(judged, index, config.discount), everyone),
+            "skill": (partial(judge_level, judged, store, "skill", config, folder), everyone),
+            "raw": (partial(judge_level, judged, store, "raw", config, folder), NEAR),
         }
-    )
-    for level in ("skill", "raw"):
-        for verdict in ("trust", "caution", "do not use"):
-            chosen = [case for case in cases if case["levels"][level]["verdict"] == verdict]
-            if chosen:
-                told = [case["levels"][level] for case in chosen]
-                errors = [
-                    abs(one["estimates"][one["headline"]]["value"] - case["true"])
-                    for one, case in zip(told, chosen, strict=True)
-                ]
-                mean = {"mean": float(np.mean(errors)), "n": len(errors)}
-                records.append({"method": verdict, "metric": f"absolute error, {level}", **mean, **common})
+        for name, (make, which) in makers.items():
+            found[name].append(run_cases(f"{part}-{name}-{task}", which, make))
+    common = {"at": {"log": f"{part}, {episodes} episodes"}, "seeds": [0], "tasks": f"{tasks} tasks"}
+    true = [np.array([case["true"] for case in cases]) for cases in found["true"]]
+    estimators, records = (FQE, "DR", WDR, "PDIS", "WPDIS"), list[dict[str, Any]]()
+    for estimator in estimators:
+        guess = [np.array([case["estimates"][estimator]["value"] for case in cases]) for cases in found["skill"]]
+        told = {"method": estimator, **common}
+        records.append(told | {"metric": "rank correlation, skill"} | correlate(list(zip(guess, true, strict=True))))
+        error = np.concatenate(guess) - np.concatenate(true)
+        records.append(
+            told | {"metric": "RMS error, skill", "mean": float(np.sqrt((error**2).mean())), "n": len(error)}
+        )
+    near = [found["skill"][task][index] for task in range(tasks) for index in NEAR]
+    flat = [case for cases in found["raw"] for case in cases]
+    wanted = np.concatenate([values[list(NEAR)] for values in true])
+    for estimator in estimators:
+        pair = [np.array([case["estimates"][estimator]["error"] for case in cases]) for cases in (near, flat)]
+        known = (pair[0] > 0.0) & (pair[1] > 0.0)
+        told = {"method": estimator, **common}
+        logs = 2.0 * np.log(pair[0][known] / pair[1][known])
+        records.append(told | {"metric": "variance, skill / raw, near policies"} | compare(logs))
+        for level, cases in (("skill", near), ("raw", flat)):
+            error = np.array([case["estimates"][estimator]["value"] for case in cases]) - wanted
+            rms = float(np.sqrt((error**2).mean()))
+            records.append(told | {"metric": f"RMS error, near policies, {level}", "mean": rms, "n": len(error)})
+    sizes = [np.array([case["weights"]["effective_size"] for case in cases]) for cases in (near, flat)]
+    ratio = compare(np.log(sizes[0] / sizes[1]))
+    records.append({"method": "weights", "metric": "effective episodes, skill / raw, near policies"} | ratio | common)
+    everything = [case for cases in found["skill"] for case in cases]
+    for verdict in ("trust", "caution", "do not use"):
+        errors = [
+            abs(case["estimates"][case["headline"]]["value"] - value)
+            for case, value in zip(everything, np.concatenate(true), strict=True)
+            if case["verdict"] == verdict
+        ]
+        if errors:
+            mean = {"mean": float(np.mean(errors)), "n": len(errors)}
+            records.append({"method": verdict, "metric": "absolute error, skill"} | mean | common)
     return records
+
+
+def judge_level(
+    judged: Judged, store: EpisodeStore, level: str, config: OffPolicyConfig, folder: Path, index: int
+) -> dict[str, Any]:
+    return judge_policy(judged, store, index, level, config, folder)
 
 
 def run_maze(tasks: int) -> list[dict[str, Any]]:
@@ -369,8 +367,8 @@ def run_arm(tasks: int) -> list[dict[str, Any]]:
 PARTS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int]] = {
     "tabular": (run_tabular, 600),
     "verdict": (run_verdict, 400),
-    "maze": (run_maze, 2),
-    "arm": (run_arm, 2),
+    "maze": (run_maze, 1),
+    "arm": (run_arm, 1),
 }
 """Each with its usual number of cases, or of tasks."""
 ARGUMENTS = argparse.Namespace(run=None)

@@ -40,9 +40,11 @@ SHARES = (0.0, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
 """s of the policies."""
 OTHERS = 2
 """Policies of other tasks."""
+NEAR = (2, 3, 4, 5)
+"""Which of them are near enough to the log for importance weights."""
 LOGGED = 0.5
 """s of the policy that makes the log."""
-PLAYED = 200
+PLAYED = 100
 """Episodes for the true return."""
 
 
@@ -161,19 +163,20 @@ def make_log(path: Path, judged: Judged, episodes: int, seed: int) -> EpisodeSto
 
 
 def judge_policy(
-    judged: Judged, store: EpisodeStore, index: int, config: OffPolicyConfig, folder: Path, seed: int
+    judged: Judged, store: EpisodeStore, index: int, level: str, config: OffPolicyConfig, folder: Path
 ) -> dict[str, Any]:
-    """Records of both levels for one policy, and its true return."""
-    bundle = judged.bundles[index]
-    view = JsonProgress(io.StringIO())
+    """The record of one policy at one level."""
+    bundle, view = judged.bundles[index], JsonProgress(io.StringIO())
     label, spec = f"policy{index}", bundle.contract.robot
-    replay = Replay(label=label, bundle=bundle, store=store, spec=spec, folder=folder, view=view, seed=seed)
+    replay = Replay(label=label, bundle=bundle, store=store, spec=spec, folder=folder, view=view, seed=index)
     reader, reason = find_rewards(replay, "log")
     assert reader is not None, reason
-    encoder, found = load_skill_model(judged.skills), {}
-    for level in ("skill", "raw"):
-        log = read_level(replay, config, reader, level, encoder)
-        assert log is not None, "the log is long enough"
-        found[level] = evaluate_level(replay, config, log)
-    true, error = compute_true(play(bundle, judged.family, judged.task, PLAYED, 10_000 + seed), config.discount)
-    return {"true": true, "true_error": error, "levels": found}
+    log = read_level(replay, config, reader, level, load_skill_model(judged.skills))
+    assert log is not None, "the log is long enough"
+    return evaluate_level(replay, config, log)
+
+
+def play_true(judged: Judged, index: int, discount: float) -> dict[str, Any]:
+    """The true return of a policy."""
+    true, error = compute_true(play(judged.bundles[index], judged.family, judged.task, PLAYED, 10_000), discount)
+    return {"true": true, "error": error}
