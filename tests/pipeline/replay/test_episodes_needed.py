@@ -25,7 +25,7 @@ def test_needed_episodes_by_hand() -> None:
     success = marks("..###.", "#.##..", "......", "###...", "...###", "....##")
     assert find_needed(success, 3).tolist() == [3, 7, 7, 1, 4, 7]
     assert find_needed(success, 1).tolist() == [3, 1, 7, 1, 4, 5]
-    with pytest.raises(ConfigError, match="1 to 6.*got 7"):
+    with pytest.raises(ConfigError, match=r"1 to 6.*got 7"):
         find_needed(success, 7)
 
 
@@ -84,7 +84,7 @@ def predict_all(count: int, seed: int, tasks: int) -> tuple[float, float, float]
 
 @pytest.mark.parametrize("count", [0, 2, 5])
 def test_intervals_cover_as_often_as_they_claim(count: int) -> None:
-    found = np.array([predict_all(count, seed, 40) for seed in range(12)])
+    found = np.array([predict_all(count, seed, 40) for seed in range(6)])
     assert found[:, 0].mean() > 0.86
     assert found[:, 0].mean() < 0.995
     if count:

@@ -30,7 +30,7 @@ def make_learner(kind: str, space: str, **settings: Any) -> Bundle:
         kind=kind,
         robot=make_robot(),
         space=SPACES[space],
-        learner={**SETTINGS[kind], **settings},
+        learner=KINDS[kind].shorten({**SETTINGS[kind], **settings}),
         budget=Budget(episodes=2, adapt_steps=1 if KINDS[kind].hosted and kind not in ("simpl", "spirl") else 0),
         provenance={},
     )
@@ -51,19 +51,15 @@ def make_episodes(bundle: Bundle, count: int, seed: int = 0) -> list[LoggedDecis
     return found
 
 
-@pytest.mark.parametrize(
-    ("kind", "space"), [(kind, "skill" if kind in ("simpl", "spirl") else "unit") for kind in KINDS]
-)
-def test_every_kind_is_rehearsed(kind: str, space: str) -> None:
-    bundle = make_learner(kind, space)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_rehearsed(kind: str) -> None:
+    bundle = make_learner(kind, "skill" if kind in ("simpl", "spirl") else "unit")
     episodes = make_episodes(bundle, 4)
     scores = rehearse_inference(bundle, episodes, [0, 1, 3], np.random.default_rng(0))
     assert [one["shown"] for one in scores] == [0, 1, 3]
     assert all((one["belief"] is not None) == (kind in BELIEVING) for one in scores)
     assert all((one["reward_nll"] is not None) == (kind == "simpl") for one in scores)
     assert all(one["command_nll"] is None or math.isfinite(one["command_nll"]) for one in scores)
-    again = rehearse_inference(bundle, episodes, [0, 1, 3], np.random.default_rng(0))
-    assert again == scores
     # what comes later is not seen
     assert rehearse_inference(bundle, episodes, [0, 3], np.random.default_rng(0))[0] == scores[0]
 
