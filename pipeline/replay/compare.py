@@ -94,8 +94,8 @@ def compare_bundles(bundles: Sequence[Candidate]) -> list[Compared]:
 def describe_order(bundles: Sequence[Candidate]) -> str:
     """The rule of the order, a sentence."""
     return (
-        f"The better verdict comes first; among equals {find_criterion(bundles).rule}. Columns: estimated return; episodes "
-        "that the adaptation will need; action error as a share of the spread of the logged commands."
+        f"The better verdict comes first; among equals {find_criterion(bundles).rule}. Columns: estimated return; "
+        "episodes that the adaptation will need; action error as a share of the spread of the logged commands."
     )
 
 
