@@ -9,7 +9,6 @@ from supple.pipeline.testing_kills import TINY
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path("/work/tmp/tinyfix/tiny")
     from supple.pipeline.cli import main
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
