@@ -30,6 +30,7 @@ from supple.meta.off_policy.behaviour import draw_folds
 from supple.meta.off_policy.config import BehaviourConfig, FittedQConfig
 from supple.meta.off_policy.decisions import make_decisions
 from supple.meta.off_policy.estimates import (
+    BY_DELTA,
     FQE,
     WDR,
     clear_folds,
@@ -41,7 +42,7 @@ from supple.meta.off_policy.estimates import (
     widen,
 )
 from supple.meta.off_policy.fitted_q import QData, draw_members, fit_q
-from supple.meta.off_policy.intervals import Estimate, compute_bootstrap_t, compute_delta, compute_percentile
+from supple.meta.off_policy.intervals import compute_bootstrap_t, compute_delta, compute_percentile
 from supple.meta.off_policy.support import compute_support
 from supple.meta.off_policy.verdict import Diagnostics, VerdictRule, judge
 from supple.pipeline.intervals import compute_interval, compute_wilson
@@ -153,6 +154,12 @@ def evaluate(mdp: Mdp, episodes: int, rng: np.random.Generator) -> dict[str, Any
     }
 
 
+def find_stated(case: Mapping[str, Any], estimator: str) -> list[float]:
+    """The interval that `supple replay` states."""
+    found: list[float] = (case["others"]["delta"] if estimator in BY_DELTA else case["estimates"])[estimator]
+    return found
+
+
 def run_cases(part: str, cases: Iterable[int], make: Callable[[int], Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The cases of these numbers, those that are kept included."""
     kept = Kept(ROOT / "runs" / "ope" / f"{part}.jsonl")
@@ -182,15 +189,21 @@ def run_tabular(cases: int) -> list[dict[str, Any]]:
         records.append(
             {"method": "log", "metric": "effective episodes", "mean": float(size.mean()), "n": len(found)} | common
         )
-        for how in ("bootstrap-t", "delta", "percentile"):
+        true = np.array([case["true"] for case in found])
+        for how in ("stated", "bootstrap-t", "delta", "percentile"):
             for estimator in found[0]["estimates"]:
-                tables = [case["estimates"] if how == "bootstrap-t" else case["others"][how] for case in found]
-                if estimator in tables[0]:
-                    got = [Estimate(*table[estimator]) for table in tables]
-                    true = np.array([case["true"] for case in found])
-                    inside = np.array([of.low <= value <= of.high for of, value in zip(got, true, strict=True)])
-                    label = "bootstrapped fits" if estimator == FQE else how
-                    records.append({"method": estimator, "metric": f"coverage, {label}", **share(inside), **common})
+                if how in ("delta", "percentile"):
+                    ends = [case["others"][how].get(estimator) for case in found]
+                else:
+                    ends = [
+                        find_stated(case, estimator) if how == "stated" else case["estimates"][estimator]
+                        for case in found
+                    ]
+                if ends[0] is None or (estimator == FQE and how != "stated"):
+                    continue
+                inside = np.array([low <= value <= high for (_, low, high, _), value in zip(ends, true, strict=True)])
+                label = "coverage of the stated interval" if how == "stated" else f"coverage, {how}"
+                records.append({"method": estimator, "metric": label, **share(inside), **common})
         scale = np.array([case["range"] for case in found])
         for estimator in found[0]["estimates"]:
             error = (np.array([case["estimates"][estimator][0] for case in found]) - true) / scale
@@ -245,7 +258,7 @@ def run_verdict(cases: int) -> list[dict[str, Any]]:
                 told = {"method": level, "at": {"score": "all cases"}, **common}
                 records.append({**told, "metric": "usable", **share(usable[chosen])})
                 inside = [
-                    case["estimates"][estimator][1] <= case["true"] <= case["estimates"][estimator][2]
+                    find_stated(case, estimator)[1] <= case["true"] <= find_stated(case, estimator)[2]
                     for case, one in zip(found, chosen, strict=True)
                     if one
                 ]
