@@ -82,7 +82,8 @@ def find_needed(success: Truth, steady: int) -> Whole:
             "lower steady, or record more episodes"
         )
     runs = np.lib.stride_tricks.sliding_window_view(success, steady, axis=1).all(axis=2)
-    return np.where(runs.any(axis=1), runs.argmax(axis=1) + 1, episodes + 1)
+    found: Whole = np.where(np.any(runs, axis=1), np.argmax(runs, axis=1) + 1, episodes + 1)
+    return found
 
 
 def find_bound(success: Truth, steady: int) -> Whole:

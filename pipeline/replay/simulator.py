@@ -66,14 +66,16 @@ def replay_in_simulator(replay: Replay, config: SimulatorConfig) -> Section:
 
         def find() -> dict[str, Any]:
             pieces = [piece for number in chosen for piece in cut_valid(replay.store.episode(number))]
-            sensors = find_sensors(simulator, pieces)
-            wiring, transitions = find_wiring(simulator, mend_sensors(replay.spec, sensors, pieces))
+            try:
+                sensors = find_sensors(simulator, pieces)
+                wiring, transitions = find_wiring(simulator, mend_sensors(replay.spec, sensors, pieces))
+            except (SourceError, RobotFault) as error:
+                return {"refused": str(error)}
             return {**to_json(sensors, wiring), "transitions": len(transitions.before)}
 
-        try:
-            found = replay.keep(PART, "wiring", find)
-        except (SourceError, RobotFault) as error:
-            return skip(f"{error}.")
+        found = replay.keep(PART, "wiring", find)
+        if "refused" in found:
+            return skip(f"{found['refused']}.")
         sensors, wiring = from_json(found)
 
         def diverge(number: int, episode: Episode) -> Mapping[str, Any]:
