@@ -31,7 +31,7 @@ def make_sections() -> list[Section]:
             name="open_loop",
             title="Open loop",
             findings=[HOSTILE, "A finding."],
-            tables=[TitledTable("Departure", Table(head, {"Over 1 step": [row, row], LONG: [row]}))],
+            tables=[TitledTable("Departure", Table(head, {"Over 1 step, 0.1 s, 6 k windows": [row, row]}))],
             figures=draw_commands(SPEC, 0.1, logged, wanted, wanted[None]),
             data={"error_share": 0.5},
             grounds=[Ground("do not use", f"{HOSTILE} {LONG}"), Ground("trust", "fine")],
