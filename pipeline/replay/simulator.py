@@ -315,7 +315,7 @@ def draw_divergence(spec: RobotSpec, anew: Mapping[str, NDArray[np.float64]]) ->
             axes.set_ylim(bottom=0.0)
             axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.yaxis.set_major_locator(MaxNLocator(4))
-            axes.legend(loc="best", fontsize=8.5)
+            axes.legend(loc="best")
             axes.set_title(with_unit(axis.name, axis.unit, 0.8 * PANEL[0]), loc="left")
             alt = f"Distance of simulator and log in {axis.name} over time, as logged and with what was found mended."
             plots.append(Plot(render_svg(figure, f"simulator-{index}", alt), shorten(axis.name)))
