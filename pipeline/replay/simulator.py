@@ -285,18 +285,15 @@ def make_divergence_table(
 ) -> Table:
     """After 1 step, K steps and a whole episode, as logged and with what was found mended."""
     steps = len(anew["logged"])
-    rows = []
-    for index, axis in enumerate(spec.observation.axes):
-        cells = []
-        for name in ("logged", "mended"):
-            cells += [anew[name][0, index], anew[name][-1, index], ends[name][-1, index]]
-        rows.append((axis.name, axis.unit, *(format_number(float(cell)) for cell in cells)))
-    titles = [
-        f"{NUMBER}{when}, {name}"
-        for name in ("as logged", "mended")
-        for when in ("1 step", f"{steps} steps", "whole episode")
-    ]
-    return Table(("observation axis", "unit", *titles), {"": rows})
+    groups = {
+        title: [
+            (axis.name, axis.unit, *(format_number(float(cell[index])) for cell in (*anew[name][[0, -1]], ends[name][-1])))
+            for index, axis in enumerate(spec.observation.axes)
+        ]
+        for title, name in (("As logged", "logged"), ("With what was found mended", "mended"))
+    }
+    titles = [f"{NUMBER}{when}" for when in ("1 step", f"{steps} steps", "whole episode")]
+    return Table(("observation axis", "unit", *titles), groups)
 
 
 def draw_divergence(spec: RobotSpec, anew: Mapping[str, NDArray[np.float64]]) -> list[Plot]:
