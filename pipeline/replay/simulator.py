@@ -285,13 +285,13 @@ def make_divergence_table(
 ) -> Table:
     """After 1 step, K steps and a whole episode, as logged and with what was found mended."""
     steps = len(anew["logged"])
-    groups = {
-        title: [
-            (axis.name, axis.unit, *(format_number(float(cell[index])) for cell in (*anew[name][[0, -1]], ends[name][-1])))
-            for index, axis in enumerate(spec.observation.axes)
+    groups = {}
+    for title, name in (("As logged", "logged"), ("With what was found mended", "mended")):
+        cells = np.stack([anew[name][0], anew[name][-1], ends[name][-1]], axis=1)
+        groups[title] = [
+            (axis.name, axis.unit, *(format_number(float(cell)) for cell in row))
+            for axis, row in zip(spec.observation.axes, cells, strict=True)
         ]
-        for title, name in (("As logged", "logged"), ("With what was found mended", "mended"))
-    }
     titles = [f"{NUMBER}{when}" for when in ("1 step", f"{steps} steps", "whole episode")]
     return Table(("observation axis", "unit", *titles), groups)
 
