@@ -27,9 +27,9 @@ from supple.adapt.bundle_folder import find_bundle
 from supple.adapt.host.hosts import make_hosted
 from supple.adapt.loop import Adapter
 from supple.adapt.runtime_agent import RandomNoise
-from supple.pipeline.intervals import compute_interval, compute_wilson
+from supple.pipeline.intervals import compute_interval
 from supple.pipeline.replay.episodes_needed import find_needed, rank_bundles
-from supple.pipeline.replay.rehearsal import Reference, predict_after
+from supple.pipeline.replay.rehearsal import Reference, calibrate_after, predict_after
 from supple.pipeline.stages.adapt import change_settings, find_robot_of
 from supple.robots.family import make_robots
 from supple.robots.maze_family import Maze
@@ -177,12 +177,15 @@ def judge(played: Played, seeds: list[int]) -> list[dict[str, Any]]:
         ranks = []
         for draw in range(SPLITS):
             reference, needed, held = split(played, np.random.default_rng([draw, 1]))
+            calibration, before = (calibrate_after(reference, one, STEADY) for one in (count, 0))
             pairs = []
             for index in held.tolist():
                 if needed[index] <= count - STEADY + 1:
                     continue  # the log shows it
-                told = predict_after(reference, played.success[index], played.returns[index], count, STEADY)
-                usual = predict_after(reference, played.success[index], played.returns[index], 0, STEADY)
+                told = predict_after(
+                    reference, calibration, played.success[index], played.returns[index], count, STEADY
+                )
+                usual = predict_after(reference, before, played.success[index], played.returns[index], 0, STEADY)
                 real = int(needed[index])
                 covered[index].append(float(told.low <= real <= told.high))
                 error[index].append(abs(told.median - real))
@@ -192,7 +195,8 @@ def judge(played: Played, seeds: list[int]) -> list[dict[str, Any]]:
                 mean = float(told.weights @ find_needed(reference.success, STEADY))
                 pairs.append((mean, real))
             # every prediction from 0 episodes is the same, and ranks nothing
-            ranks.append(float(spearmanr(*zip(*pairs, strict=True)).statistic) if count else np.nan)
+            if len({mean for mean, _ in pairs}) > 1 and len({real for _, real in pairs}) > 1:
+                ranks.append(float(spearmanr(*zip(*pairs, strict=True)).statistic))
         common = {"method": "rehearsal", "at": {"episodes_seen": count}, "n": len(covered), "seeds": seeds}
         metrics = {
             "covered by the 90 % interval": (covered, True),
@@ -204,7 +208,7 @@ def judge(played: Played, seeds: list[int]) -> list[dict[str, Any]]:
         for metric, (values, shares) in metrics.items():
             found = compute_interval([float(np.mean(one)) for one in values.values()], shares=shares)
             records.append({**common, "metric": metric, **found._asdict()})
-        if count:
+        if ranks:
             low, high = np.quantile(ranks, [0.025, 0.975]).tolist()
             records.append(
                 {**common, "metric": "rank correlation of predicted and real", "mean": float(np.mean(ranks))}
@@ -230,11 +234,10 @@ def judge_choice(first: Played, second: Played, seeds: list[int]) -> list[dict[s
         best = rank_bundles(found, np.random.default_rng(draw))[0]
         right.append((best.label == "first") == (real[0] < real[1]))
         told.append(best.best)
-    share = float(np.mean(right))
-    low, high = compute_wilson(share, float(len(right)), 1.96)
-    common = {"method": "ranking of two bundles", "at": {"episodes_seen": 0}, "n": len(right), "seeds": seeds}
+    # the draws share their tasks, so that they are no independent trials: no interval
+    common = {"method": "ranking of simpl and blind", "at": {"episodes_seen": 0}, "n": len(first.goal), "seeds": seeds}
     return [
-        {**common, "metric": "the first one is better", "mean": share, "low": max(0.0, low), "high": min(1.0, high)},
+        {**common, "metric": "share of draws in which the first one is better", "mean": float(np.mean(right))},
         {**common, "metric": "probability that was told", "mean": float(np.mean(told))},
     ]
 
@@ -264,7 +267,8 @@ def main(options: Options) -> None:
     if options.parts == 1:
         played, blind = (load_played(options.keep / name) for name in ("simpl", "blind"))
         seeds = list(range(options.seeds))
-        once = Played(*(part[: len(blind.goal)] for part in played))
+        first = [int((played.goal == goal).all(axis=1).argmax()) for goal in blind.goal]
+        once = Played(*(part[first] for part in played))
         records = [*judge(played, seeds), *judge_choice(once, blind, [0])]
         print_records("rehearsal-demo-maze", COMMAND, began, records)
 

@@ -54,7 +54,7 @@ class Transitions(NamedTuple):
     @property
     def steps(self) -> int:
         """K."""
-        return self.command.shape[1] - 1 - self.lead
+        return int(self.command.shape[1]) - 1 - self.lead
 
 
 def find_transitions(

@@ -201,7 +201,8 @@ def find_sensors(simulator: ReplaySimulator, episodes: Sequence[LoggedEpisode], 
     def miss(candidate: Sensors) -> Double:
         """Places as logged minus as they follow from the joints, (N, C)."""
         seen = simulator.observe(candidate.correct(spec, sample))
-        return (sample - seen)[:, places].astype(np.float64)
+        found: Double = (sample - seen)[:, places].astype(np.float64)
+        return found
 
     def distance(candidate: Sensors) -> float:
         return float(np.median(np.linalg.norm(miss(candidate), axis=1)))
@@ -345,12 +346,10 @@ def compute_effective(simulator: ReplaySimulator, transitions: Transitions, stat
     slope = np.stack(slopes, axis=2)  # (N, C, A)
     change = (transitions.after - transitions.before)[:, state].astype(np.float64)
     scale = np.maximum(change.std(axis=0), 1e-9)
-    wanted = (transitions.after[:, state] - base) / scale
-    slope = slope / scale[:, None]
+    wanted: Double = (transitions.after[:, state] - base) / scale
+    slope = (slope / scale[:, None]).astype(np.float64)
     normal = slope.transpose(0, 2, 1) @ slope
-    ridge = 1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(rest.shape[1]) + 1e-12 * np.eye(
-        rest.shape[1]
-    )
+    ridge = (1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-12) * np.eye(rest.shape[1])
     right = np.einsum("nca,nc->na", slope, wanted)
     effective: Double = rest + np.linalg.solve(normal + ridge, right[..., None])[..., 0]
     return effective
@@ -460,7 +459,9 @@ def find_wiring(
         gain, bias, delay = np.split(value, 3)
         told = late_commands(command[..., source], delay, lead, steps, simulator.parts)
         told = np.clip(bias + gain * told, action.inner_low, action.inner_high)
-        return (simulator.predict(transitions.before, told)[:, -1] - transitions.after)[:, state].astype(np.float64)
+        reached = simulator.predict(transitions.before, told.astype(np.float32))[:, -1]
+        missed: Double = (reached - transitions.after)[:, state].astype(np.float64)
+        return missed
 
     lags = range(-1, lead + 1)
     held = np.stack([command[:, lead - lag : lead - lag + steps].mean(axis=1) for lag in lags])
@@ -505,5 +506,5 @@ def late_commands(command: Double, delay: Double, lead: int, steps: int, parts: 
     whole = integral[:, left, axes] + (inside - left) * command[:, left, axes]
     # beyond the ends the first and the last command go on
     whole = whole + np.minimum(at, 0.0) * command[:, :1] + np.maximum(at - count, 0.0) * command[:, -1:]
-    mean = np.diff(whole, axis=1) * parts
+    mean: Double = np.diff(whole, axis=1) * parts
     return mean.reshape(len(command), steps, parts, command.shape[2])

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bounds import Positive, require_bounds
-from .log_replay import Double
 from .spec import RobotSpec
 from .wiring import UNITS, Sensors, Wiring, pair_axes
 
@@ -172,7 +172,7 @@ def _list_command_faults(
     yield from _list_delays(spec, wiring, told, tolerances)
 
 
-def _list_delays(spec: RobotSpec, wiring: Wiring, told: Double, tolerances: Tolerances) -> Iterator[Finding]:
+def _list_delays(spec: RobotSpec, wiring: Wiring, told: NDArray[np.bool_], tolerances: Tolerances) -> Iterator[Finding]:
     least = tolerances.find_delay(spec)
     if not told.any():
         return

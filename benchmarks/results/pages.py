@@ -32,6 +32,7 @@ PAGES = (
     "docs/replay-measured.md",
     "docs/log-to-policy.md",
     "docs/measurements.md",
+    "docs/log-replay-measured.md",
     "docs/published-run.md",
     "docs/benchmarks/tables.md",
     "docs/learners.md",

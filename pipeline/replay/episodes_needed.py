@@ -10,9 +10,9 @@ d is the distance of two summaries of the first n episodes (Nadaraya, "On Estima
 a distribution is that of Hall, Wolff and Yao, "Methods for Estimating a Conditional Distribution Function", 1999). A
 task is possible if it is reached no earlier than the log shows. The bandwidth h has the best score of all on the
 reference tasks, each predicted from the others (continuous ranked probability score, Gneiting and Raftery, "Strictly
-Proper Scoring Rules, Prediction, and Estimation", 2007). The interval is that of weighted quantiles whose level is the
-smallest for which the same leave-one-out predictions cover their tasks as often as is claimed (cross-conformal
-prediction, Vovk, 2015). It holds for tasks that are drawn as the reference tasks were.
+Proper Scoring Rules, Prediction, and Estimation", 2007). The interval is the narrowest of `TAILS` with which the same
+leave-one-out predictions cover their tasks as often as is claimed (Vovk, "Cross-conformal predictors", 2015). It holds
+for tasks that are drawn as the reference tasks were.
 
 A task that is not reached within the E episodes of the record counts as E + 1: "more than E".
 
@@ -37,8 +37,15 @@ LEVEL = 0.9
 """Share of tasks that an interval is to cover."""
 WIDTHS = (0.25, 0.5, 1.0, 2.0, np.inf)
 """Bandwidths that are tried, in units of the median distance."""
-LEAST = 19
-"""Reference tasks from which on an interval of `LEVEL` can be claimed: 2 / (1 - LEVEL) - 1."""
+TAILS: tuple[tuple[float | None, float | None], ...] = (
+    *((tail, tail) for tail in np.linspace(0.25, 0.0, 26).tolist()),
+    *((None, tail) for tail in np.linspace(0.25, 0.0, 26).tolist()),
+    (None, None),
+)
+"""Shares below and above an interval that are tried, one after the other. None for the earliest episode that the log
+allows, and for more than E: what is left where the reference tasks are too few."""
+LEAST = 20
+"""Reference tasks from which on the leave-one-out predictions can cover `LEVEL` of them by their own range."""
 
 
 class Needed(NamedTuple):
@@ -54,10 +61,8 @@ class Needed(NamedTuple):
     """Probability that the task is reached within E episodes."""
     coverage: float
     """Share of the reference tasks that such intervals cover, each predicted from the others."""
-    width: float
-    """Bandwidth, in units of the median distance; inf where the log tells nothing."""
     weights: Double
-    """Of the reference tasks, shape (R,); their sum is 1."""
+    """Of the reference, shape (R,); their sum is 1."""
 
 
 def find_needed(success: Truth, steady: int) -> Whole:
@@ -77,7 +82,8 @@ def find_needed(success: Truth, steady: int) -> Whole:
             "lower steady, or record more episodes"
         )
     runs = np.lib.stride_tricks.sliding_window_view(success, steady, axis=1).all(axis=2)
-    return np.where(runs.any(axis=1), runs.argmax(axis=1) + 1, episodes + 1)
+    found: Whole = np.where(np.any(runs, axis=1), np.argmax(runs, axis=1) + 1, episodes + 1)
+    return found
 
 
 def find_bound(success: Truth, steady: int) -> Whole:
@@ -122,75 +128,115 @@ def compute_distances(feature: Double, references: Double) -> tuple[Double, Doub
     return np.linalg.norm(scaled - feature / scale, axis=1), between
 
 
-def predict_needed(
-    needed: Whole, episodes: int, distance: Double, between: Double, bound: int, bounds: Whole
-) -> Needed:
-    """The prediction of one task; see the module's docstring.
+class Calibration(NamedTuple):
+    """What the reference tasks say of predictions from n episodes."""
+
+    width: float
+    """Bandwidth, in units of the median distance; inf where what was seen tells nothing."""
+    unit: float
+    """Median distance of two reference tasks."""
+    tails: tuple[float | None, float | None]
+    """Shares below and above the interval; one of `TAILS`."""
+    coverage: float
+    """Share of the reference tasks that are covered, each predicted from the others."""
+
+
+def calibrate(needed: Whole, between: Double, bounds: Whole, groups: Whole) -> Calibration:
+    """Chooses bandwidth and interval; see the module's docstring.
 
     Args:
-        needed: Of the reference tasks, shape (R,).
-        episodes: E.
-        distance: From the log to each reference task, shape (R,).
-        between: Between reference tasks, shape (R, R).
-        bound: Earliest episode at which the task may be reached, by the log.
-        bounds: The same of each reference task after n episodes, shape (R,).
+        needed: Of the R adaptations of the reference, shape (R,).
+        between: Their distances, shape (R, R).
+        bounds: Earliest episode at which each may have been reached, by its first n episodes, shape (R,).
+        groups: Which task each is of, shape (R,); adaptations of one task do not predict each other.
 
     Raises:
-        ConfigError: There are fewer than two reference tasks.
+        ConfigError: There are fewer than two tasks.
     """
-    if len(needed) < 2:
-        raise ConfigError(f"rehearsal: expected at least 2 reference tasks, got {len(needed)}; adapt to more tasks")
-    apart = between[~np.eye(len(needed), dtype=np.bool_)]
+    if len(np.unique(groups)) < 2:
+        raise ConfigError(
+            f"rehearsal: expected at least 2 reference tasks, got {len(np.unique(groups))}; adapt to more tasks"
+        )
+    apart = between[groups[:, None] != groups]
     unit = float(np.median(apart[apart > 0.0])) if (apart > 0.0).any() else 1.0
     # a task that was reached within its first n episodes is no example of one that was not
     judged = np.flatnonzero(needed >= bounds)
-    judged = judged if len(judged) else np.arange(len(needed))
-    best, score = np.inf, np.inf
+
+    def weigh(width: float) -> list[Double]:
+        others = [(needed >= bounds[row]) & (groups != groups[row]) for row in judged]
+        return [_weigh(between[row], width * unit, mine) for row, mine in zip(judged, others, strict=True)]
+
+    best, score, weights = np.inf, np.inf, weigh(np.inf)
     for width in sorted(WIDTHS, reverse=True):
-        costs = [
-            _score(needed, _weigh(between[row], width * unit, needed, int(bounds[row]), leave=row), int(needed[row]))
-            for row in judged
-        ]
-        if np.mean(costs) < score - 1e-12:
-            best, score = width, float(np.mean(costs))
-    others = [_weigh(between[row], best * unit, needed, int(bounds[row]), leave=row) for row in judged]
-    covered, tail = 0.0, 0.5
-    for tail in np.linspace(0.5, 0.0, 51):
-        ends = [find_interval(needed, weights, float(tail)) for weights in others]
-        covered = float(np.mean([low <= needed[row] <= high for row, (low, high) in zip(judged, ends, strict=True)]))
-        if covered * len(judged) >= LEVEL * (len(judged) + 1):
+        tried = weigh(width)
+        costs = [_score(needed, mine, int(needed[row])) for row, mine in zip(judged, tried, strict=True)]
+        if costs and np.mean(costs) < score - 1e-12:
+            best, score, weights = width, float(np.mean(costs)), tried
+    covered, tails = 1.0, TAILS[-1]
+    for tails in TAILS:
+        inside = []
+        for row, mine in zip(judged, weights, strict=True):
+            low, high = find_interval(needed, mine, tails)
+            low = int(bounds[row]) if low is None else low
+            inside.append(low <= needed[row] and (high is None or needed[row] <= high))
+        covered = float(np.mean(inside)) if inside else 1.0
+        if inside and covered >= LEVEL:
             break
-    weights = _weigh(distance, best * unit, needed, bound)
-    if not weights.any():
+    return Calibration(float(best), unit, tails, covered)
+
+
+def predict_needed(needed: Whole, episodes: int, distance: Double, bound: int, calibration: Calibration) -> Needed:
+    """The prediction of one task; see the module's docstring.
+
+    Args:
+        needed: Of the reference, shape (R,).
+        episodes: E.
+        distance: From the log to each adaptation of the reference, shape (R,).
+        bound: Earliest episode at which the task may be reached, by the log.
+        calibration: For as many seen episodes.
+    """
+    weights = _weigh(distance, calibration.width * calibration.unit, needed >= bound)
+    if not weights.any():  # no reference task took so long
         weights = np.ones(len(needed)) / len(needed)
-        low, median, high = bound, max(bound, int(find_interval(needed, weights, 0.5)[0])), episodes + 1
-    else:
-        median, _ = find_interval(needed, weights, 0.5)
-        low, high = find_interval(needed, weights, float(tail))
+        return Needed(episodes + 1, bound, episodes + 1, 0.0, calibration.coverage, weights)
+    median = int(needed[_find_place(needed, weights, 0.5)])
+    low, high = find_interval(needed, weights, calibration.tails)
     return Needed(
-        *(median, max(low, bound), high), float(weights[needed <= episodes].sum()), covered, float(best), weights
+        median,
+        bound if low is None else low,
+        episodes + 1 if high is None else high,
+        float(weights[needed <= episodes].sum()),
+        calibration.coverage,
+        weights,
     )
 
 
-def find_interval(needed: Whole, weights: Double, tail: float) -> tuple[int, int]:
-    """The smallest numbers below and above which less than a share `tail` of the weights lies."""
+def find_interval(
+    needed: Whole, weights: Double, tails: tuple[float | None, float | None]
+) -> tuple[int | None, int | None]:
+    """Ends below and above which less than these shares of the weights lie; None for an end without a share."""
+    if not weights.any():
+        return None, None
+    low, high = tails
+    return (
+        None if low is None else int(needed[_find_place(needed, weights, low + 1e-9)]),
+        None if high is None else int(needed[_find_place(needed, weights, 1.0 - high - 1e-9)]),
+    )
+
+
+def _find_place(needed: Whole, weights: Double, share: float) -> int:
+    """Index of the smallest number up to which at least this share of the weights lies."""
     order = np.argsort(needed, kind="stable")
     total = np.cumsum(weights[order])
-    # rounding must not leave out an end
-    low = int(np.searchsorted(total, tail + 1e-9, side="left"))
-    high = int(np.searchsorted(total, 1.0 - tail - 1e-9, side="left"))
     last = int(np.flatnonzero(weights[order] > 0.0)[-1])
-    return int(needed[order][min(low, last)]), int(needed[order][min(high, last)])
+    return int(order[min(int(np.searchsorted(total, share, side="left")), last)])
 
 
-def _weigh(distance: Double, width: float, needed: Whole, bound: int, leave: int | None = None) -> Double:
-    """Weights of the reference tasks, (R,): their sum is 1, or 0 where none is possible."""
-    scaled = np.zeros_like(distance) if np.isinf(width) else np.square(distance / width) / 2.0
-    possible = needed >= bound
-    if leave is not None:
-        possible[leave] = False
+def _weigh(distance: Double, width: float, possible: Truth) -> Double:
+    """Weights of the reference, (R,): their sum is 1, or 0 where nothing is possible."""
     if not possible.any():
-        return np.zeros(len(needed))
+        return np.zeros(len(distance))
+    scaled = np.zeros_like(distance) if np.isinf(width) else np.square(distance / width) / 2.0
     weights = np.where(possible, np.exp(-(scaled - scaled[possible].min())), 0.0)
     found: Double = weights / weights.sum()
     return found

@@ -180,7 +180,9 @@ def measure_support(log: LevelLog, rng: np.random.Generator) -> Any:
     spread = log.spread[valid]
     if spread.any():  # a logged skill is known up to its posterior, as a drawn one is exactly
         logged = logged + spread * rng.standard_normal(logged.shape).astype(np.float32)
-    return compute_support(log.scaled[:, :-1][valid], log.encode(logged), log.encode(picked), np.nonzero(valid)[0], rng)
+    return compute_support(
+        log.scaled[:, :-1][valid], log.encode(logged), log.encode(picked), np.nonzero(valid)[0], rng
+    )
 
 
 def quantiles_of(ratios: Ratios, log: LevelLog, largest: float) -> dict[str, list[float]] | None:
@@ -274,9 +276,7 @@ def make_rows(record: Record) -> list[tuple[str, ...]]:
     for name, title in NAMES.items():
         if name in record["estimates"]:
             of = record["estimates"][name]
-            rows.append(
-                (title, format_number(of["value"]), f"{format_number(of['low'])} to {format_number(of['high'])}")
-            )
+            rows.append((title, format_number(of["value"]), f"{format_number(of['low'])} to {format_number(of['high'])}"))
     return rows
 
 
@@ -291,7 +291,7 @@ def make_facts(record: Record) -> list[tuple[str, str]]:
             ("share of the weight in the heaviest episode", f"{weights['top_share']:.0%}"),
         ]
     if record["ratio_quantiles"] is not None:
-        low, _, middle, _, high = (f"{10.0 ** min(value, 99.0):.2g}" for value in record["ratio_quantiles"]["decision"])
+        low, _, middle, _, high = (f"{10.0**min(value, 99.0):.2g}" for value in record["ratio_quantiles"]["decision"])
         rows.append(("density ratio of a decision: 1 %, 50 % and 99 % of them", f"{low}, {middle}, {high}"))
     support = record["support"]
     rows.append(("policy's decisions within the data", f"{support['share']:.0%}"))
@@ -311,7 +311,9 @@ def draw_estimates(level: str, record: Record) -> Plot:
         logged = record["estimates"][LOGGED]
         axes.axvspan(logged["low"], logged["high"], color=MUTED, alpha=0.15, linewidth=0)
         # an estimator without any use must not squeeze the others
-        sane = [of for of in ends if of["high"] - of["low"] <= 20.0 * max(1e-9, min_width(ends))]
+        headline = record["estimates"][record["headline"]]
+        usual = max(1e-9, *(of["high"] - of["low"] for of in (logged, headline)))
+        sane = [of for of in ends if of["high"] - of["low"] <= 5.0 * usual]
         low, high = min(of["low"] for of in sane), max(of["high"] for of in sane)
         margin = 0.08 * max(high - low, 1e-9)
         for place, (name, of) in enumerate(zip(names, ends, strict=True)):
@@ -326,9 +328,3 @@ def draw_estimates(level: str, record: Record) -> Plot:
         alt = f"Estimates of the return with {LEVELS[level]}, with 95 % intervals, beside the return of the log."
         caption = f"{LEVELS[level].capitalize()}. Bars: 95 % intervals; coloured: what counts; grey band: the log."
         return Plot(render_svg(figure, f"off-policy-{level}", alt), caption)
-
-
-def min_width(ends: list[Any]) -> float:
-    """Width of the narrowest interval that has one."""
-    widths = [of["high"] - of["low"] for of in ends if of["high"] > of["low"]]
-    return float(min(widths)) if widths else 1.0

@@ -24,7 +24,9 @@ from ..stages.adapt import RECORDS_NAME
 from .episodes_needed import (
     LEAST,
     LEVEL,
+    Calibration,
     Needed,
+    calibrate,
     compute_distances,
     find_bound,
     find_needed,
@@ -227,27 +229,46 @@ def leave_out(reference: Reference, goals: Sequence[tuple[float, ...]]) -> Refer
     )
 
 
+def calibrate_after(reference: Reference, count: int, steady: int) -> Calibration:
+    """What the reference says of predictions from the first `count` episodes.
+
+    Raises:
+        ConfigError: There are fewer than two reference tasks, or too few episodes of them.
+    """
+    shown = reference.success[:, :count], reference.returns[:, :count]
+    features = summarise(*shown)
+    groups = np.unique(np.array(reference.goals), axis=0, return_inverse=True)[1].reshape(-1)
+    between = compute_distances(features[0], features)[1]
+    return calibrate(find_needed(reference.success, steady), between, find_bound(shown[0], steady), groups)
+
+
 def predict_after(
-    reference: Reference, success: Truth, returns: NDArray[np.float64], count: int, steady: int
+    reference: Reference,
+    calibration: Calibration,
+    success: Truth,
+    returns: NDArray[np.float64],
+    count: int,
+    steady: int,
 ) -> Needed:
     """What is said of a task after its first `count` episodes.
 
     Args:
         reference: Other tasks.
+        calibration: For as many episodes.
         success: Of the task's episodes, at least `count`, shape (E,).
         returns: The same.
         count: n.
         steady: Successes in a row that make a task reached.
 
     Raises:
-        ConfigError: There are fewer than two reference tasks, or too few episodes of them.
+        ConfigError: There are too few episodes of the reference.
     """
-    needed = find_needed(reference.success, steady)
-    shown = reference.success[:, :count], reference.returns[:, :count]
     here = success[None, :count], returns[None, :count]
-    distance, between = compute_distances(summarise(*here)[0], summarise(*shown))
-    bound, bounds = find_bound(here[0], steady), find_bound(shown[0], steady)
-    return predict_needed(needed, reference.success.shape[1], distance, between, int(bound[0]), bounds)
+    features = summarise(reference.success[:, :count], reference.returns[:, :count])
+    distance, _ = compute_distances(summarise(*here)[0], features)
+    bound = int(find_bound(here[0], steady)[0])
+    needed = find_needed(reference.success, steady)
+    return predict_needed(needed, reference.success.shape[1], distance, bound, calibration)
 
 
 class Prediction(NamedTuple):
@@ -280,7 +301,8 @@ def predict(
     for count in counts:
         if config.own and reached <= count - config.steady + 1:
             break
-        last = predict_after(reference, success, returns, count, config.steady)
+        calibration = calibrate_after(reference, count, config.steady)
+        last = predict_after(reference, calibration, success, returns, count, config.steady)
         rows.append(
             (
                 str(count),
@@ -293,7 +315,7 @@ def predict(
         records.append(
             {
                 "shown": count,
-                **{name: value for name, value in last._asdict().items() if name not in ("weights", "width")},
+                **{name: value for name, value in last._asdict().items() if name != "weights"},
             }
         )
     assert last is not None, "nothing is reached before the first episode"
