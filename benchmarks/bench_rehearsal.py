@@ -200,7 +200,7 @@ def judge(played: Played, seeds: list[int]) -> list[dict[str, Any]]:
             # every prediction from 0 episodes is the same, and ranks nothing
             if len({mean for mean, _ in pairs}) > 1 and len({real for _, real in pairs}) > 1:
                 ranks.append(float(spearmanr(*zip(*pairs, strict=True)).statistic))
-        common = {"method": "rehearsal", "at": {"episodes_seen": count}, "n": len(covered), "seeds": seeds}
+        common = {"method": "rehearsal", "at": {"seen": f"{count} episodes seen"}, "n": len(covered), "seeds": seeds}
         metrics = {
             "covered by the 90 % interval": (covered, True),
             "error of the median, episodes": (error, False),
@@ -238,7 +238,12 @@ def judge_choice(first: Played, second: Played, seeds: list[int]) -> list[dict[s
         right.append((best.label == "first") == (real[0] < real[1]))
         told.append(best.best)
     # the draws share their tasks, so that they are no independent trials: no interval
-    common = {"method": "ranking of simpl and blind", "at": {"episodes_seen": 0}, "n": len(first.goal), "seeds": seeds}
+    common = {
+        "method": "ranking of simpl and blind",
+        "at": {"seen": "0 episodes seen"},
+        "n": len(first.goal),
+        "seeds": seeds,
+    }
     return [
         {**common, "metric": "share of draws in which the first one is better", "mean": float(np.mean(right))},
         {**common, "metric": "probability that was told", "mean": float(np.mean(told))},

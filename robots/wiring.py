@@ -346,8 +346,8 @@ def compute_effective(simulator: ReplaySimulator, transitions: Transitions, stat
     slope: Double = np.stack(slopes, axis=2).astype(np.float64)  # (N, C, A)
     change = (transitions.after - transitions.before)[:, state].astype(np.float64)
     scale = np.maximum(change.std(axis=0), 1e-9)
-    wanted: Double = (transitions.after[:, state] - base) / scale
-    slope = slope / scale[:, None]
+    wanted = ((transitions.after[:, state] - base) / scale).astype(np.float64)
+    slope = (slope / scale[:, None]).astype(np.float64)
     normal = slope.transpose(0, 2, 1) @ slope
     ridge = (1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-12) * np.eye(rest.shape[1])
     right = np.einsum("nca,nc->na", slope, wanted)
