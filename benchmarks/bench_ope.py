@@ -1,7 +1,7 @@
 """Off-policy evaluation against known values: `meta/off_policy/`.
 
     python benchmarks/bench_ope.py tabular    coverage of the 95 % intervals, in random tabular MDPs of known value
-    python benchmarks/bench_ope.py verdict    whether effective size, support and verdict tell usable from hopeless cases
+    python benchmarks/bench_ope.py verdict    whether effective size, support and verdict tell usable from hopeless
     python benchmarks/bench_ope.py maze       rank correlation with true returns, and skills against raw actions
     python benchmarks/bench_ope.py arm        the same on the example arm
 
@@ -13,17 +13,24 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from ope_robots import NEAR, Judged, find_judged, judge_policy, make_log, play_true
 from recording import make_records
-
 from results.records import replace_records
+from scipy.stats import spearmanr
+
+from supple.datasets.store import EpisodeStore
+from supple.meta.off_policy.behaviour import draw_folds
+from supple.meta.off_policy.config import BehaviourConfig, FittedQConfig
 from supple.meta.off_policy.decisions import make_decisions
 from supple.meta.off_policy.estimates import (
+    BY_DELTA,
     FQE,
     WDR,
     clear_folds,
@@ -34,14 +41,15 @@ from supple.meta.off_policy.estimates import (
     measure_weights,
     widen,
 )
-from supple.meta.off_policy.behaviour import draw_folds
-from supple.meta.off_policy.fitted_q import FittedQConfig, QData, draw_members, fit_q
-from supple.meta.off_policy.intervals import Estimate, compute_bootstrap_t, compute_delta, compute_percentile
+from supple.meta.off_policy.fitted_q import QData, draw_members, fit_q
+from supple.meta.off_policy.intervals import compute_bootstrap_t, compute_delta, compute_percentile
 from supple.meta.off_policy.support import compute_support
 from supple.meta.off_policy.verdict import Diagnostics, VerdictRule, judge
-from supple.pipeline.intervals import compute_wilson
+from supple.pipeline.intervals import compute_interval, compute_wilson
 from supple.pipeline.replay.kept import Kept
-from supple.robots.tabular import TabularBatch, Tables, draw_tabular_goals, unpack_tables
+from supple.pipeline.robots import RobotChoice, find_robot
+from supple.pipeline.settings.off_policy import OffPolicyConfig
+from supple.robots.tabular import Tables, TabularBatch, draw_tabular_goals, unpack_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results" / "replay.json"
@@ -107,9 +115,7 @@ def log_episodes(mdp: Mdp, episodes: int, rng: np.random.Generator) -> tuple[np.
 def evaluate(mdp: Mdp, episodes: int, rng: np.random.Generator) -> dict[str, Any]:
     """Every estimate with its intervals, and the diagnostics, of one logged set of episodes."""
     state, action, reward = log_episodes(mdp, episodes, rng)
-    decisions = make_decisions(
-        reward, np.full(episodes, STEPS), np.zeros(episodes, np.bool_), discount=DISCOUNT
-    )
+    decisions = make_decisions(reward, np.full(episodes, STEPS), np.zeros(episodes, np.bool_), discount=DISCOUNT)
     pairs = np.eye(STATES * ACTIONS, dtype=np.float32).reshape(STATES, ACTIONS, -1)
     data = QData(pairs[state[:, :-1], action], pairs[state], mdp.policy[state].astype(np.float32), decisions)
     folds = draw_folds(episodes, FOLDS, rng)
@@ -135,7 +141,9 @@ def evaluate(mdp: Mdp, episodes: int, rng: np.random.Generator) -> dict[str, Any
         "true": float(solve(mdp.tables, mdp.policy)[0]),
         "range": float(solve(mdp.tables, improve(mdp.tables))[0] - solve(mdp.tables, improve(mdp.tables, -1.0))[0]),
         "estimates": {name: list(of) for name, of in estimates.items()},
-        "others": {how: {name: list(widen(make(of), more[name])) for name, of in terms.items()} for how, make in other.items()},
+        "others": {
+            how: {name: list(widen(make(of), more[name])) for name, of in terms.items()} for how, make in other.items()
+        },
         "effective_size": weights.effective_size,
         "whole_size": weights.whole_size,
         "top_share": weights.top_share,
@@ -146,10 +154,16 @@ def evaluate(mdp: Mdp, episodes: int, rng: np.random.Generator) -> dict[str, Any
     }
 
 
-def run_cases(part: str, cases: int, make: Callable[[int], Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Cases 0 to N - 1, those that are kept included."""
+def find_stated(case: Mapping[str, Any], estimator: str) -> list[float]:
+    """The interval that `supple replay` states."""
+    found: list[float] = (case["others"]["delta"] if estimator in BY_DELTA else case["estimates"])[estimator]
+    return found
+
+
+def run_cases(part: str, cases: Iterable[int], make: Callable[[int], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The cases of these numbers, those that are kept included."""
     kept = Kept(ROOT / "runs" / "ope" / f"{part}.jsonl")
-    found = [kept.read_or_make(str(case), lambda case=case: make(case)) for case in range(cases)]
+    found = [kept.read_or_make(str(case), lambda case=case: make(case)) for case in cases]
     kept.close()
     return found
 
@@ -169,24 +183,34 @@ def run_tabular(cases: int) -> list[dict[str, Any]]:
             rng = np.random.default_rng([1, salt, case])
             return evaluate(draw_mdp(rng, distance), episodes, rng)
 
-        found = run_cases(f"tabular-{salt}", cases, make)
+        found = run_cases(f"tabular-{salt}", range(cases), make)
         common = {"at": {"log": f"{name}: {episodes} episodes"}, "seeds": [1], "tasks": "tabular MDPs"}
         size = np.array([case["effective_size"] for case in found])
-        records.append({"method": "log", "metric": "effective episodes", "mean": float(size.mean()), "n": len(found)} | common)
-        for how in ("bootstrap-t", "delta", "percentile"):
+        records.append(
+            {"method": "log", "metric": "effective episodes", "mean": float(size.mean()), "n": len(found)} | common
+        )
+        true = np.array([case["true"] for case in found])
+        for how in ("stated", "bootstrap-t", "delta", "percentile"):
             for estimator in found[0]["estimates"]:
-                tables = [case["estimates"] if how == "bootstrap-t" else case["others"][how] for case in found]
-                if estimator in tables[0]:
-                    got = [Estimate(*table[estimator]) for table in tables]
-                    true = np.array([case["true"] for case in found])
-                    inside = np.array([of.low <= value <= of.high for of, value in zip(got, true, strict=True)])
-                    label = "bootstrapped fits" if estimator == FQE else how
-                    records.append({"method": estimator, "metric": f"coverage, {label}", **share(inside), **common})
+                if how in ("delta", "percentile"):
+                    ends = [case["others"][how].get(estimator) for case in found]
+                else:
+                    ends = [
+                        find_stated(case, estimator) if how == "stated" else case["estimates"][estimator]
+                        for case in found
+                    ]
+                if ends[0] is None or (estimator == FQE and how != "stated"):
+                    continue
+                inside = np.array([low <= value <= high for (_, low, high, _), value in zip(ends, true, strict=True)])
+                label = "coverage of the stated interval" if how == "stated" else f"coverage, {how}"
+                records.append({"method": estimator, "metric": label, **share(inside), **common})
         scale = np.array([case["range"] for case in found])
         for estimator in found[0]["estimates"]:
             error = (np.array([case["estimates"][estimator][0] for case in found]) - true) / scale
             rms = float(np.sqrt((error**2).mean()))
-            records.append({"method": estimator, "metric": "error, share of range", "mean": rms, "n": len(found), **common})
+            records.append(
+                {"method": estimator, "metric": "error, share of range", "mean": rms, "n": len(found), **common}
+            )
     return records
 
 
@@ -206,8 +230,10 @@ def run_verdict(cases: int) -> list[dict[str, Any]]:
         mdp = draw_mdp(rng, distance, forbidden=bool(rng.random() < 0.3))
         return evaluate(mdp, episodes, rng) | {"distance": distance, "episodes": episodes}
 
-    found = run_cases("verdict", cases, make)
-    verdicts = [judge(Diagnostics(*(case[name] for name in Diagnostics._fields)), VerdictRule()).level for case in found]
+    found = run_cases("verdict", range(cases), make)
+    verdicts = [
+        judge(Diagnostics(*(case[name] for name in Diagnostics._fields)), VerdictRule()).level for case in found
+    ]
     records = []
     levels = ("do not use", "caution", "trust")
     for estimator in (WDR, FQE):
@@ -232,7 +258,7 @@ def run_verdict(cases: int) -> list[dict[str, Any]]:
                 told = {"method": level, "at": {"score": "all cases"}, **common}
                 records.append({**told, "metric": "usable", **share(usable[chosen])})
                 inside = [
-                    case["estimates"][estimator][1] <= case["true"] <= case["estimates"][estimator][2]
+                    find_stated(case, estimator)[1] <= case["true"] <= find_stated(case, estimator)[2]
                     for case, one in zip(found, chosen, strict=True)
                     if one
                 ]
@@ -240,20 +266,138 @@ def run_verdict(cases: int) -> list[dict[str, Any]]:
     return records
 
 
+def spearman(estimate: np.ndarray, true: np.ndarray) -> float:
+    """Rank correlation, with mean ranks for ties."""
+    return float(spearmanr(estimate, true).statistic)
+
+
+def correlate(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Mean rank correlation over tasks.
+
+    Interval of Bonett and Wright, "Sample size requirements for estimating Pearson, Kendall and Spearman correlations",
+    Psychometrika 2000, of the mean of Fisher's z.
+    """
+    found = np.array([spearman(*pair) for pair in pairs])
+    bounded = np.clip(found, -0.999, 0.999)
+    error = np.sqrt(np.sum([(1 + r**2 / 2) / (len(true) - 3) for r, (_, true) in zip(found, pairs, strict=True)]))
+    middle, half = np.arctanh(bounded).mean(), 1.96 * error / len(pairs)
+    n = sum(len(true) for _, true in pairs)
+    return {
+        "mean": float(found.mean()),
+        "low": float(np.tanh(middle - half)),
+        "high": float(np.tanh(middle + half)),
+        "n": n,
+    }
+
+
+def compare(logs: np.ndarray) -> dict[str, float]:
+    """Geometric mean of ratios with the 95 % interval over policies."""
+    found = compute_interval(logs)
+    return {
+        "mean": float(np.exp(found.mean)),
+        "low": float(np.exp(found.low)),
+        "high": float(np.exp(found.high)),
+        "n": len(logs),
+    }
+
+
+def run_robot(part: str, run: Path, choice: RobotChoice | None, episodes: int, tasks: int) -> list[dict[str, Any]]:
+    """Every policy of some tasks, from one log each."""
+    config = OffPolicyConfig(
+        bootstraps=3,
+        draws=2,
+        fitted_q=FittedQConfig(hidden=(32, 32), iterations=60),
+        behaviour=BehaviourConfig(hidden=(32, 32), updates=500),
+    )
+    folder = ROOT / "runs" / "ope"
+    found: dict[str, list[list[dict[str, Any]]]] = {"true": [], "skill": [], "raw": []}
+    for task in range(tasks):
+        judged = find_judged(run, task, choice)
+        store = make_log(folder / f"{part}-log-{task}", judged, episodes, seed=task)
+        everyone = range(len(judged.bundles))
+        makers: dict[str, tuple[Callable[[int], dict[str, Any]], Sequence[int]]] = {
+            "true": (lambda index, judged=judged: play_true(judged, index, config.discount), everyone),
+            "skill": (partial(judge_level, judged, store, "skill", config, folder), everyone),
+            "raw": (partial(judge_level, judged, store, "raw", config, folder), NEAR),
+        }
+        for name, (make, which) in makers.items():
+            found[name].append(run_cases(f"{part}-{name}-{task}", which, make))
+    common = {"at": {"log": f"{part}, {episodes} episodes"}, "seeds": [0], "tasks": f"{tasks} tasks"}
+    true = [np.array([case["true"] for case in cases]) for cases in found["true"]]
+    estimators, records = (FQE, "DR", WDR, "PDIS", "WPDIS"), list[dict[str, Any]]()
+    for estimator in estimators:
+        guess = [np.array([case["estimates"][estimator]["value"] for case in cases]) for cases in found["skill"]]
+        told = {"method": estimator, **common}
+        records.append(told | {"metric": "rank correlation, skill"} | correlate(list(zip(guess, true, strict=True))))
+        error = np.concatenate(guess) - np.concatenate(true)
+        records.append(
+            told | {"metric": "RMS error, skill", "mean": float(np.sqrt((error**2).mean())), "n": len(error)}
+        )
+    near = [found["skill"][task][index] for task in range(tasks) for index in NEAR]
+    flat = [case for cases in found["raw"] for case in cases]
+    wanted = np.concatenate([values[list(NEAR)] for values in true])
+    for estimator in estimators:
+        pair = [np.array([case["estimates"][estimator]["error"] for case in cases]) for cases in (near, flat)]
+        known = (pair[0] > 0.0) & (pair[1] > 0.0)
+        told = {"method": estimator, **common}
+        logs = 2.0 * np.log(pair[0][known] / pair[1][known])
+        records.append(told | {"metric": "variance, skill / raw, near policies"} | compare(logs))
+        for level, cases in (("skill", near), ("raw", flat)):
+            error = np.array([case["estimates"][estimator]["value"] for case in cases]) - wanted
+            rms = float(np.sqrt((error**2).mean()))
+            records.append(told | {"metric": f"RMS error, near policies, {level}", "mean": rms, "n": len(error)})
+    sizes = [np.array([case["weights"]["effective_size"] for case in cases]) for cases in (near, flat)]
+    ratio = compare(np.log(sizes[0] / sizes[1]))
+    records.append({"method": "weights", "metric": "effective episodes, skill / raw, near policies"} | ratio | common)
+    everything = [case for cases in found["skill"] for case in cases]
+    for verdict in ("trust", "caution", "do not use"):
+        errors = [
+            abs(case["estimates"][case["headline"]]["value"] - value)
+            for case, value in zip(everything, np.concatenate(true), strict=True)
+            if case["verdict"] == verdict
+        ]
+        if errors:
+            mean = {"mean": float(np.mean(errors)), "n": len(errors)}
+            records.append({"method": verdict, "metric": "absolute error, skill"} | mean | common)
+    return records
+
+
+def judge_level(
+    judged: Judged, store: EpisodeStore, level: str, config: OffPolicyConfig, folder: Path, index: int
+) -> dict[str, Any]:
+    return judge_policy(judged, store, index, level, config, folder)
+
+
+def run_maze(tasks: int) -> list[dict[str, Any]]:
+    return run_robot("maze", ARGUMENTS.run or ROOT / "runs" / "demo", None, 100, tasks)
+
+
+def run_arm(tasks: int) -> list[dict[str, Any]]:
+    run = ARGUMENTS.run or ROOT / "runs" / "arm"
+    return run_robot("arm", run, find_robot(f"{ROOT / 'examples' / 'my_arm.py'}:ARM"), 150, tasks)
+
+
 PARTS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int]] = {
     "tabular": (run_tabular, 600),
-    "verdict": (run_verdict, 1000),
+    "verdict": (run_verdict, 400),
+    "maze": (run_maze, 1),
+    "arm": (run_arm, 1),
 }
-"""Each with its usual number of cases."""
+"""Each with its usual number of cases, or of tasks."""
+ARGUMENTS = argparse.Namespace(run=None)
 
 
 def main() -> None:
     """Runs one part and writes its records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=list(PARTS))
-    parser.add_argument("--cases", type=int)
+    parser.add_argument("--cases", type=int, help="data sets of tabular and verdict, tasks of maze and arm")
+    parser.add_argument(
+        "--run", type=Path, help="folder of `supple run demo`, or of `supple run examples/my_arm.py:arm`"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(namespace=ARGUMENTS)
+    torch.set_num_threads(1)
     began, (run, usual) = time.perf_counter(), PARTS[arguments.part]
     command = f"python benchmarks/bench_ope.py {arguments.part}"
     records = make_records(f"ope-{arguments.part}", command, began, run(arguments.cases or usual))

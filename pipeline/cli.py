@@ -206,7 +206,7 @@ VERBS = {
         "Say from logs alone whether a policy is worth putting on the robot: one page, one verdict.",
         (
             "supple replay runs/demo runs/demo/ingest",
-            "supple replay runs/demo/adapt/policies/0 runs/my/bags --also runs/demo --json",
+            "supple replay runs/demo/adapt/policies/0 runs/demo/ingest --also runs/demo --json",
         ),
     ),
     "report": Entry(

@@ -1,5 +1,6 @@
 """Off-policy evaluation: the return of a policy that never ran, from episodes that another one made.
 
+    config.py         settings of what is fitted
     decisions.py      logged decisions, side by side
     importance.py     importance sampling: ordinary, weighted, per decision; effective sample size
     fitted_q.py       fitted Q evaluation: a model of the return, which needs no densities

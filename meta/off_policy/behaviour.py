@@ -15,7 +15,6 @@ Axes: N decisions, E episodes, F folds, O observation, Z choice, C number of cho
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -24,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ...bounds import Batch, Bounded, Count, Layers, Positive
 from ...skills.gaussian import Gaussian
 from ..simpl.networks import StackedMLP
+from .config import BehaviourConfig
 from .decisions import Floats
 
 EDGE = 1e-4
@@ -47,20 +46,6 @@ class Limits(NamedTuple):
     def none(cls, width: int) -> Limits:
         """No limits on so many axes."""
         return cls(np.full(width, -np.inf), np.full(width, np.inf))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BehaviourConfig(Bounded):
-    """How the behaviour is cloned."""
-
-    hidden: Layers = (64, 64)
-    """Widths of the network."""
-    updates: Count = 1500
-    """Steps of Adam."""
-    batch: Batch = 256
-    """Decisions of a step."""
-    learning_rate: Positive = 2e-3
-    """Of the first steps; it falls to zero."""
 
 
 class Behaviour(NamedTuple):

@@ -1,9 +1,9 @@
 """Logged decisions side by side: what all estimators read.
 
 A decision is a low-level step at the raw level, and a skill of H steps at the skill level, where an episode is one of a
-semi-Markov decision process (Sutton, Precup, Singh, "Between MDPs and Semi-MDPs", Artificial Intelligence 1999): rewards
-within the skill are summed, the first one weighs 1, and what follows is discounted by gamma^H. So both levels estimate
-the same number, the discounted return.
+semi-Markov decision process (Sutton, Precup, Singh, "Between MDPs and Semi-MDPs", Artificial Intelligence 1999).
+Rewards within the skill are summed with their discounts, and what follows is discounted by gamma^H. So both levels
+estimate the same number, the discounted return.
 
 Axes: E episodes, K decisions of the longest episode, H low-level steps of a decision, T low-level steps.
 """
@@ -52,7 +52,9 @@ class Decisions(NamedTuple):
 
     def take(self, episodes: NDArray[np.int64]) -> Decisions:
         """Some of the episodes, in this order; shape of `episodes` (e,)."""
-        return Decisions(*(part[episodes] for part in self))
+        return Decisions(
+            self.reward[episodes], self.discount[episodes], self.length[episodes], self.terminated[episodes]
+        )
 
 
 def make_decisions(
@@ -74,7 +76,9 @@ def make_decisions(
     """
     episodes, steps = reward.shape
     if not len(length) or length.min() < 1 or length.max() > steps:
-        raise SpecError(f"decisions: expected episodes of 1 to {steps} steps, got {length.tolist()!s:.80}; correct them")
+        raise SpecError(
+            f"decisions: expected episodes of 1 to {steps} steps, got {length.tolist()!s:.80}; correct them"
+        )
     count = -(-steps // horizon)
     padded = np.zeros((episodes, count * horizon))
     padded[:, :steps] = np.where(np.arange(steps) < length[:, None], reward, 0.0)
@@ -86,7 +90,7 @@ def make_decisions(
         )
     within = padded.reshape(episodes, count, horizon) * discount ** np.arange(horizon)
     taken = np.clip(length[:, None] - horizon * np.arange(count), 0, horizon)
-    return Decisions(within.sum(axis=2), discount**taken.astype(np.float64), -(-length // horizon), terminated)
+    return Decisions(within.sum(axis=2), discount ** taken.astype(np.float64), -(-length // horizon), terminated)
 
 
 def add_tail(decisions: Decisions, value: Floats) -> Decisions:

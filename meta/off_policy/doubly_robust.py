@@ -14,19 +14,22 @@ from __future__ import annotations
 import numpy as np
 
 from .decisions import Bools, Decisions, Floats
-from .importance import Terms, plain_mean, relative_weights
+from .importance import LARGEST_LOG, Terms, plain_mean, relative_weights
 
 
-def doubly_robust(decisions: Decisions, ratio: Floats, q: Floats, v: Floats) -> Terms:
+def doubly_robust(decisions: Decisions, log_weight: Floats, q: Floats, v: Floats) -> Terms:
     """V_DR(k) = V(s_k) + rho_k (r_k + gamma V_DR(k + 1) - Q(s_k, a_k)), Eq. 10 of Jiang and Li; mean of V_DR(0).
 
     Args:
         decisions: With the value of what was cut off, see `add_tail`.
-        ratio: pi / b of each decision alone, shape (E, K); finite.
+        log_weight: log rho_k, see `compute_log_weights`, shape (E, K).
         q: Q of the logged choices, shape (E, K).
         v: V of the states in which they were taken, sum_a pi(a | s) Q(s, a), shape (E, K).
     """
     valid = decisions.valid
+    # of each decision alone, so that no product of them leaves the range of numbers
+    capped = np.minimum(log_weight, LARGEST_LOG)
+    ratio = np.exp(np.minimum(np.diff(capped, axis=1, prepend=0.0), LARGEST_LOG))
     value = np.zeros(len(valid))
     for k in reversed(range(valid.shape[1])):
         step = v[:, k] + ratio[:, k] * (decisions.reward[:, k] + decisions.discount[:, k] * value - q[:, k])

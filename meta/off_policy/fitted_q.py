@@ -19,7 +19,6 @@ episodes, B batch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -27,31 +26,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...bounds import Batch, Bounded, Count, Layers, Positive
 from ...errors import SpecError
 from ..simpl.networks import StackedMLP
+from .config import FittedQConfig
 from .decisions import Decisions, Floats
 
 MARGIN = 1.2
 """A fit diverged where it finds so many times the largest value that rewards of this size can sum to."""
 RIDGE = 1e-6
 """Of the exact regression, times the mean square of the features."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FittedQConfig(Bounded):
-    """How action values are fitted."""
-
-    hidden: Layers = (64, 64)
-    """Widths of the network; none: linear in the inputs, solved exactly."""
-    iterations: Count = 160
-    """Regressions, each on values of the one before."""
-    updates: Count = 25
-    """Steps of Adam of a regression."""
-    batch: Batch = 256
-    """Decisions of a step."""
-    learning_rate: Positive = 1e-3
-    """Of the first steps; it falls to a tenth."""
 
 
 class QData(NamedTuple):
@@ -137,7 +120,9 @@ class _Rows(NamedTuple):
     drawn: Tensor
     """Of the next state, (N, M, I)."""
     drawn_weight: Tensor
-    """gamma pi(a | s'), 0 where the episode terminated, (N, M)."""
+    """pi(a | s'), (N, M)."""
+    discount: Tensor
+    """gamma, 0 where the episode terminated, (N,)."""
     reward: Tensor
     """(N,)."""
     weight: Tensor
@@ -149,15 +134,15 @@ def _make_rows(data: QData, members: NDArray[np.float32], dtype: torch.dtype) ->
     episode, k = np.nonzero(decisions.valid)
     ended = decisions.terminated[episode] & (k == decisions.length[episode] - 1)
     discount = np.where(ended, 0.0, decisions.discount[episode, k])
-    weight = data.drawn_weight[episode, k + 1] * discount[:, None]
-    arrays = (data.inputs[episode, k], data.drawn[episode, k + 1], weight, decisions.reward[episode, k])
-    return _Rows(*(torch.from_numpy(array).to(dtype) for array in (*arrays, members[:, episode])))
+    after = data.drawn[episode, k + 1], data.drawn_weight[episode, k + 1]
+    arrays = (data.inputs[episode, k], *after, discount, decisions.reward[episode, k], members[:, episode])
+    return _Rows(*(torch.from_numpy(array).to(dtype) for array in arrays))
 
 
 def _fit_linear(data: QData, members: NDArray[np.float32], config: FittedQConfig) -> Iterator[Fit]:
     """theta_{i+1} = (X' W X)^-1 X' W (r + gamma X'_pi theta_i), exactly, of each member."""
     rows = _make_rows(data, members, torch.float64)
-    after = (rows.drawn * rows.drawn_weight[..., None]).sum(1)
+    after = (rows.drawn * rows.drawn_weight[..., None]).sum(1) * rows.discount[:, None]
     weighted = rows.inputs.T * rows.weight[:, None]
     gram = weighted @ rows.inputs
     gram.diagonal(dim1=-2, dim2=-1).add_(RIDGE * gram.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True) + 1e-12)
@@ -197,8 +182,11 @@ def _fit_networks(
             if iteration == 0:
                 wanted = logged[drawn].expand(count, -1)
             else:
+                # one draw of the policy: the regression averages over draws, as it does over next states
+                action = torch.multinomial(rows.drawn_weight[drawn], 1, generator=generator)[:, 0]
                 with torch.no_grad():
-                    wanted = reward[drawn] + _values(target, rows.drawn[drawn], rows.drawn_weight[drawn])
+                    after = target(rows.drawn[drawn, action].expand(count, -1, -1))[..., 0]
+                wanted = reward[drawn] + rows.discount[drawn] * after
             found = networks(rows.inputs[drawn].expand(count, -1, -1))[..., 0]
             loss = (rows.weight[:, drawn] * (found - wanted) ** 2).mean(1).sum()
             optimiser.zero_grad()
@@ -213,13 +201,6 @@ def _fit_networks(
         q = _evaluate(networks, torch.from_numpy(data.inputs)) * spread
         drawn_values = _evaluate(networks, torch.from_numpy(data.drawn)) * spread
     yield Fit(config.iterations, _read(data, q, drawn_values, history))
-
-
-def _values(networks: StackedMLP, drawn: Tensor, weight: Tensor) -> Tensor:
-    """sum_m weight_m Q(x_m) of inputs (B, M, I), shape (S, B)."""
-    count = len(networks.weights[0])
-    values = networks(drawn.flatten(0, 1).expand(count, -1, -1))[..., 0]
-    return (values.unflatten(1, weight.shape) * weight).sum(-1)
 
 
 def _evaluate(networks: StackedMLP, inputs: Tensor) -> Tensor:

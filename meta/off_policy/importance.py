@@ -2,8 +2,8 @@
 
 Sources: Precup, Sutton, Singh, "Eligibility Traces for Off-Policy Policy Evaluation", ICML 2000 (per decision);
 Thomas, "Safe Reinforcement Learning", PhD thesis 2015, chapter 3 (all four estimators; the weighted one per decision as
-consistent weighted per-decision importance sampling); Ionides, "Truncated Importance Sampling", Journal of Computational
-and Graphical Statistics 2008 (clipping); Kish, "Survey Sampling", 1965 (effective sample size).
+consistent weighted per-decision importance sampling); Ionides, "Truncated Importance Sampling", Journal of
+Computational and Graphical Statistics 2008 (clipping); Kish, "Survey Sampling", 1965 (effective sample size).
 
 Every estimator is a sum of ratios of means over episodes, sum_c mean_e n[e, c] / mean_e d[e, c], see `Terms`. Its
 interval follows from that alone (`intervals.py`).
@@ -53,7 +53,7 @@ def plain_mean(values: Floats) -> Terms:
 
 
 def compute_log_weights(log_ratio: Floats, valid: Bools, largest: float = np.inf) -> Floats:
-    """log rho_k = sum_{j <= k} log pi(a_j | s_j) - log b(a_j | s_j), (E, K); behind the end it stays what it was.
+    """Log rho_k = sum_{j <= k} log pi(a_j | s_j) - log b(a_j | s_j), (E, K); behind the end it stays what it was.
 
     Args:
         log_ratio: log pi - log b of each decision, shape (E, K); not read in the padding.
@@ -79,7 +79,7 @@ def plain_weights(log_weight: Floats) -> Floats:
 
 
 def relative_weights(log_weight: Floats) -> Floats:
-    """rho / max_e rho, shape (E, ...): for estimators that divide by the sum of the weights, which never is 0 so."""
+    """Rho / max_e rho, shape (E, ...): for estimators that divide by the sum of the weights, which never is 0 so."""
     weights: Floats = np.exp(log_weight - log_weight.max(axis=0))
     return weights
 

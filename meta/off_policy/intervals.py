@@ -2,9 +2,9 @@
 
 An estimate is sum_c mean_e n[e, c] / mean_e d[e, c] (`importance.Terms`). Its influence function gives the variance
 (the delta method): psi_e = sum_c (n[e, c] - R_c d[e, c]) / mean d_c, with R_c = mean n_c / mean d_c, and the standard
-error sd(psi) / sqrt(E). Importance weights are skewed, so that neither estimate +- 2 standard errors nor the percentile
-bootstrap hold 95 %. `compute_bootstrap_t` takes the quantiles of (estimate* - estimate) / standard error* over
-bootstrapped sets of episodes instead.
+error sd(psi) / sqrt(E). Importance weights are skewed, so that with them neither estimate +- t standard errors nor the
+percentile bootstrap hold 95 %. `compute_bootstrap_t` takes the quantiles of (estimate* - estimate) / standard error*
+over bootstrapped sets of episodes instead. Which estimator has which interval is said in `estimates.py`.
 
 Measured coverage of all three, on tabular MDPs of known value: `docs/replay-measured.md`.
 

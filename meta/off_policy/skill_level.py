@@ -8,7 +8,8 @@ likelihoods of the logged actions a of a window is the mean of the ratio of skil
 The skill model's encoder q(z | s, a) is that posterior, of the behaviour that its prior describes. The mean has a
 closed form for diagonal Gaussians, so that no skill is drawn: a draw would add variance and nothing else.
 
-Source of the skill model: Pertsch, Lee, Lim, "Accelerating Reinforcement Learning with Learned Skill Priors", CoRL 2020.
+Source of the skill model: Pertsch, Lee, Lim, "Accelerating Reinforcement Learning with Learned Skill Priors", CoRL
+2020.
 
 Axes: ... any leading axes, Z skill.
 """
@@ -26,7 +27,7 @@ product is not positive), the precision of the posterior times this is used."""
 
 
 def compute_skill_log_ratio(policy: Gaussian, behaviour: Gaussian, posterior: Gaussian) -> Tensor:
-    """log E_{z ~ q} [N(z; policy) / N(z; behaviour)], nats, shape (...).
+    """Log E_{z ~ q} [N(z; policy) / N(z; behaviour)], nats, shape (...).
 
     With precisions p of policy, b of behaviour and q of posterior, c = p + q - b and m = p mu_p + q mu_q - b mu_b:
 
@@ -48,7 +49,7 @@ def compute_skill_log_ratio(policy: Gaussian, behaviour: Gaussian, posterior: Ga
 
 
 def compute_recorded_log_ratio(policy: Gaussian, behaviour: Gaussian, skill: Tensor) -> Tensor:
-    """log N(z; policy) - log N(z; behaviour) of skills that the log recorded, nats, shape (...); skill is (..., Z)."""
+    """Log N(z; policy) - log N(z; behaviour) of skills that the log recorded, nats, shape (...); skill is (..., Z)."""
     return log_prob(policy, skill) - log_prob(behaviour, skill)
 
 
@@ -62,12 +63,9 @@ def correct_posterior(posterior: Gaussian, prior: Gaussian, behaviour: Gaussian)
         prior: p(z | s), each (..., Z).
         behaviour: b(z | s), each (..., Z).
     """
-    (mu_q, q), (mu_p, p), (mu_b, b) = (
-        (gaussian.loc, gaussian.scale**-2) for gaussian in (posterior, prior, behaviour)
-    )
+    (mu_q, q), (mu_p, p), (mu_b, b) = ((gaussian.loc, gaussian.scale**-2) for gaussian in (posterior, prior, behaviour))
     precision = q - p + b
     good = precision > LEAST_PRECISION * q
     precision = torch.where(good, precision, q)
     loc = torch.where(good, (q * mu_q - p * mu_p + b * mu_b) / precision, mu_q)
     return Gaussian(loc, precision**-0.5)
-

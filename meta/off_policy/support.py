@@ -15,7 +15,7 @@ NEIGHBOURS = 5
 """k: the distance to the k-th neighbour does not hang on a single logged decision."""
 USUAL = 0.95
 """A decision is within the data if it is as near to them as this share of logged decisions of other episodes is."""
-MOST = 4000
+MOST = 2000
 """Decisions of each half that are looked at."""
 
 

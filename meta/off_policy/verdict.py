@@ -68,7 +68,10 @@ def judge(found: Diagnostics, rule: VerdictRule) -> Verdict:
     size = found.effective_size
     if size is None:
         reasons.append(
-            ("caution", "The policy or the behaviour has no density, so that no estimate checks the model of the return.")
+            (
+                "caution",
+                "The policy or the behaviour has no density, so that no estimate checks the model of the return.",
+            )
         )
     else:
         level: Level = "trust" if size >= rule.good_size else "caution" if size >= rule.least_size else "do not use"

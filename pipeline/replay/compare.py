@@ -63,9 +63,9 @@ def find_error(sections: Sequence[Section]) -> float | None:
 
 
 CRITERIA = (
-    Criterion("estimated return", find_return, -1.0, "the larger estimated return"),
-    Criterion("episodes to adapt", find_needed, 1.0, "the fewer episodes of adaptation"),
-    Criterion("action error / spread of the log", find_error, 1.0, "the smaller action error"),
+    Criterion("return", find_return, -1.0, "the larger estimated return"),
+    Criterion("adapts in", find_needed, 1.0, "the fewer episodes of adaptation"),
+    Criterion("error / spread", find_error, 1.0, "the smaller action error"),
 )
 
 
@@ -93,7 +93,10 @@ def compare_bundles(bundles: Sequence[Candidate]) -> list[Compared]:
 
 def describe_order(bundles: Sequence[Candidate]) -> str:
     """The rule of the order, a sentence."""
-    return f"The better verdict comes first; among equals {find_criterion(bundles).rule}."
+    return (
+        f"The better verdict comes first; among equals {find_criterion(bundles).rule}. Columns: estimated return; "
+        "episodes that the adaptation will need; action error as a share of the spread of the logged commands."
+    )
 
 
 def show(value: float | None) -> str:

@@ -62,7 +62,7 @@ def draw_novelty(scores: NDArray[np.float64], names: tuple[str, ...], period: fl
         axes.set(xlabel="time (s)", ylabel="score / threshold")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if len(names) > 1:
-            axes.legend(loc="best", fontsize=8.5)
+            axes.legend(loc="best")
         alt = f"How unknown each step of episode {number} is; the threshold is 1."
         caption = f"Episode {number}, the most unknown one. Above the dashed line a step is unknown to the policy."
         return Plot(render_svg(figure, "known-states-score", alt), caption)

@@ -55,8 +55,9 @@ class Kept:
             ConfigError: A number is not finite.
         """
         if name not in self._found:
+            result = dict(make())
             try:
-                text = json.dumps({"name": name, "result": dict(make())}, allow_nan=False)
+                text = json.dumps({"name": name, "result": result}, allow_nan=False)
             except ValueError as error:
                 raise ConfigError(
                     f"replay, result '{name}': expected finite numbers, got {error}; report it"

@@ -28,7 +28,7 @@ from ...robots.robot import Float
 from ...skills.gaussian import Gaussian, log_prob
 from ..settings.off_policy import OffPolicyConfig
 from .open_loop import force_episode
-from .rewards import RewardReader, Rewarded
+from .rewards import Rewarded, RewardReader
 from .section import Replay
 from .target_policy import Chosen, act_at_once, choose, from_forced, is_plain, join, to_scale
 
@@ -340,7 +340,7 @@ def _skill_ratios(
         behaviour, who = clone, "a cloned Gaussian over skills"
         posterior = correct_posterior(posterior, prior, clone)
     origin = (
-        f"The behaviour over skills is {who}: it predicts the skills of the log with {max(by_prior, by_clone):.2f} nats, "
-        f"the other with {min(by_prior, by_clone):.2f}."
+        f"The behaviour over skills is {who}: it predicts the skills of the log with "
+        f"{max(by_prior, by_clone):.2f} nats, the other with {min(by_prior, by_clone):.2f}."
     )
     return compute_skill_log_ratio(own, behaviour, posterior).numpy(), origin

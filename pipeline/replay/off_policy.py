@@ -59,6 +59,9 @@ NAMES = {
     "IS": "importance sampling",
 }
 LEVELS = {"skill": "one decision per skill", "raw": "one decision per control step"}
+LARGEST = 1e300
+WIDEST = 1000.0
+"""An interval so many times as wide as that of the log's own return is of no use."""
 Record = Mapping[str, Any]
 
 
@@ -194,8 +197,8 @@ def quantiles_of(ratios: Ratios, log: LevelLog, largest: float) -> dict[str, lis
 
 
 def show_estimate(estimate: Estimate) -> dict[str, float]:
-    """As JSON."""
-    return {name: float(value) for name, value in estimate._asdict().items()}
+    """As JSON; what is beyond all numbers is a large one."""
+    return {name: float(np.nan_to_num(value, nan=LARGEST)) for name, value in estimate._asdict().items()}
 
 
 def show_interval(record: Record) -> str:
@@ -308,7 +311,9 @@ def draw_estimates(level: str, record: Record) -> Plot:
         logged = record["estimates"][LOGGED]
         axes.axvspan(logged["low"], logged["high"], color=MUTED, alpha=0.15, linewidth=0)
         # an estimator without any use must not squeeze the others
-        sane = [of for of in ends if of["high"] - of["low"] <= 20.0 * max(1e-9, min_width(ends))]
+        headline = record["estimates"][record["headline"]]
+        usual = max(1e-9, *(of["high"] - of["low"] for of in (logged, headline)))
+        sane = [of for of in ends if of["high"] - of["low"] <= 5.0 * usual]
         low, high = min(of["low"] for of in sane), max(of["high"] for of in sane)
         margin = 0.08 * max(high - low, 1e-9)
         for place, (name, of) in enumerate(zip(names, ends, strict=True)):
@@ -321,11 +326,5 @@ def draw_estimates(level: str, record: Record) -> Plot:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("discounted return")
         alt = f"Estimates of the return with {LEVELS[level]}, with 95 % intervals, beside the return of the log."
-        caption = f"{LEVELS[level].capitalize()}. Bars: 95 % intervals; coloured: the estimate that counts; grey band: the log."
+        caption = f"{LEVELS[level].capitalize()}. Bars: 95 % intervals; coloured: what counts; grey band: the log."
         return Plot(render_svg(figure, f"off-policy-{level}", alt), caption)
-
-
-def min_width(ends: list[Any]) -> float:
-    """Width of the narrowest interval that has one."""
-    widths = [of["high"] - of["low"] for of in ends if of["high"] > of["low"]]
-    return float(min(widths)) if widths else 1.0

@@ -222,5 +222,5 @@ def make_facts(view: BundleView) -> Facts:
 
 def make_comparison(ranked: Sequence[Compared]) -> Table:
     """Which bundle to take first."""
-    rows = [(str(place), one.label, one.level, *one.shown) for place, one in enumerate(ranked, 1)]
-    return Table(("take", "bundle", "verdict", *(f"{NUMBER}{criterion.title}" for criterion in CRITERIA)), {"": rows})
+    rows = [(one.label, one.level, *one.shown) for one in ranked]
+    return Table(("bundle", "verdict", *(f"{NUMBER}{criterion.title}" for criterion in CRITERIA)), {"": rows})

@@ -1,7 +1,7 @@
 """Where rewards come from: the log, or the reward function of the robot's family on the logged states.
 
 A reward function pays for the state in which a step ends, so that the last step of an episode, whose end the log does
-not hold, has none. Where it says that the task ended, the episode ends there: what was logged behind is not of the task.
+not hold, has none. Where it says that the task ended, the episode ends there; what was logged behind is of no task.
 
 Axes: T logged steps, t steps that count, O observation, A action.
 """
@@ -23,8 +23,8 @@ from .open_loop import find_reward
 from .section import Replay
 
 HOW = (
-    "Record a reward in the log, or name the task: --tasks FILE.csv with a column for each goal axis, and --robot for a "
-    "robot of your own."
+    "Record a reward in the log, or name the task: --tasks FILE.csv with a column for each goal axis, and --robot for "
+    "a robot of your own."
 )
 
 

@@ -287,18 +287,15 @@ def make_divergence_table(
 ) -> Table:
     """After 1 step, K steps and a whole episode, as logged and with what was found mended."""
     steps = len(anew["logged"])
-    rows = []
-    for index, axis in enumerate(spec.observation.axes):
-        cells = []
-        for name in ("logged", "mended"):
-            cells += [anew[name][0, index], anew[name][-1, index], ends[name][-1, index]]
-        rows.append((axis.name, axis.unit, *(format_number(float(cell)) for cell in cells)))
-    titles = [
-        f"{NUMBER}{when}, {name}"
-        for name in ("as logged", "mended")
-        for when in ("1 step", f"{steps} steps", "whole episode")
-    ]
-    return Table(("observation axis", "unit", *titles), {"": rows})
+    groups = {}
+    for title, name in (("As logged", "logged"), ("With what was found mended", "mended")):
+        cells = np.stack([anew[name][0], anew[name][-1], ends[name][-1]], axis=1)
+        groups[title] = [
+            (axis.name, axis.unit, *(format_number(float(cell)) for cell in row))
+            for axis, row in zip(spec.observation.axes, cells, strict=True)
+        ]
+    titles = [f"{NUMBER}{when}" for when in ("1 step", f"{steps} steps", "whole episode")]
+    return Table(("observation axis", "unit", *titles), groups)
 
 
 def draw_divergence(spec: RobotSpec, anew: Mapping[str, NDArray[np.float64]]) -> list[Plot]:
@@ -317,7 +314,7 @@ def draw_divergence(spec: RobotSpec, anew: Mapping[str, NDArray[np.float64]]) ->
             axes.set_ylim(bottom=0.0)
             axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.yaxis.set_major_locator(MaxNLocator(4))
-            axes.legend(loc="best", fontsize=8.5)
+            axes.legend(loc="best")
             axes.set_title(with_unit(axis.name, axis.unit, 0.8 * PANEL[0]), loc="left")
             alt = f"Distance of simulator and log in {axis.name} over time, as logged and with what was found mended."
             plots.append(Plot(render_svg(figure, f"simulator-{index}", alt), shorten(axis.name)))

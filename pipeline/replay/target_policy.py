@@ -17,7 +17,7 @@ from ...robots.robot import Float
 from .forced import ConstantNoise, Forced
 from .section import Replay
 
-MIXED = 32
+MIXED = 16
 """Draws of a skill in each state by which the actions of a policy over skills are described."""
 LEAST = 0.02
 """Smallest standard deviation of these actions, on the scale on which the limits are -1 and 1."""
@@ -115,7 +115,9 @@ def from_forced(forced: Forced, draws: int, rng: np.random.Generator, space: Row
 
 
 def act_at_once(replay: Replay, chosen: Chosen, observation: Float, draws: int, rng: np.random.Generator) -> Chosen:
-    """Actions of a policy over skills that would choose a new skill at every step, as Gaussians; (N, A), see `to_scale`.
+    """Actions of a policy over skills that would choose a new skill at every step, as Gaussians, (N, A).
+
+    They are on the scale of `to_scale`.
 
     Departure: on the robot a skill lasts for H steps, so that its actions hang together. At the raw level no estimator
     can see that.

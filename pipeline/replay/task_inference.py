@@ -116,8 +116,13 @@ def find_decisions(
 class Learner:
     """A bundle's agent that is shown logged episodes, in the order of its budget."""
 
-    def __init__(self, bundle: Bundle, rng: np.random.Generator) -> None:
+    def __init__(self, bundle: Bundle, rng: np.random.Generator, decisions: int = 0) -> None:
         """Before the first episode.
+
+        Args:
+            bundle: The learner.
+            rng: Of what it draws.
+            decisions: Of the longest episode that it will be shown, where that is beyond the robot's time limit.
 
         Raises:
             BundleError: The host of the bundle does not adapt as the trainer did.
@@ -128,7 +133,7 @@ class Learner:
         self._agent = make_hosted(bundle, RandomNoise(rng))
         self._agent.begin_task(1)
         spec = bundle.contract.robot
-        self._decisions = -(-spec.episode_steps // self._agent.space.horizon)
+        self._decisions = max(decisions, -(-spec.episode_steps // self._agent.space.horizon))
         self.episodes = 0
         """Shown so far."""
 
@@ -216,7 +221,7 @@ def rehearse_inference(
         counts: Numbers of shown episodes, increasing, from 0 on.
         rng: Of what the learner draws.
     """
-    learner, found = Learner(bundle, rng), []
+    learner, found = Learner(bundle, rng, max(len(episode.latent) for episode in episodes)), []
     rest = episodes[max(counts) :]
     for number in range(max(counts) + 1):
         if number in counts:

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from ...bounds import Bounded, Count, CountFromZero, Positive, Range
-from ...meta.off_policy.behaviour import BehaviourConfig
-from ...meta.off_policy.fitted_q import FittedQConfig
+from ...meta.off_policy.config import BehaviourConfig, FittedQConfig
 from ...meta.off_policy.verdict import VerdictRule
 
 RewardSource = Literal["auto", "log", "tasks", "goals"]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from supple.meta.off_policy.behaviour import BehaviourConfig, Limits, censored_log_prob, clone_behaviour, draw_folds
+from supple.meta.off_policy.behaviour import Limits, censored_log_prob, clone_behaviour, draw_folds
+from supple.meta.off_policy.config import BehaviourConfig
 from supple.meta.off_policy.skill_level import compute_skill_log_ratio, correct_posterior
 from supple.skills.gaussian import Gaussian, log_prob
 
@@ -40,7 +41,12 @@ def test_a_clone_finds_the_density_of_its_log() -> None:
     choice = np.clip(observation + 0.5 * noise, -1.0, 1.0)
     fold = np.arange(4000) % 4
     found = clone_behaviour(
-        observation, choice, fold, SHORT, torch.Generator().manual_seed(0), limits=Limits(np.array([-1.0]), np.array([1.0]))
+        observation,
+        choice,
+        fold,
+        SHORT,
+        torch.Generator().manual_seed(0),
+        limits=Limits(np.array([-1.0]), np.array([1.0])),
     )
     true = censored_log_prob(
         *(torch.from_numpy(part) for part in (observation, np.full_like(choice, 0.5), choice)),
@@ -97,7 +103,8 @@ def test_a_skill_that_is_known_has_the_plain_ratio_and_equal_policies_have_one()
 
 
 def test_a_posterior_is_corrected_for_another_behaviour_than_the_prior() -> None:
-    # the likelihood of the window alone: precision 4 - 1 = 3 at mean 4/3; under b = N(2, 1): precision 4, mean (4 + 2) / 4
+    # the likelihood of the window alone: precision 4 - 1 = 3 at mean 4/3
+    # under b = N(2, 1): precision 4, mean (4 + 2) / 4
     one = torch.ones(1)
     found = correct_posterior(Gaussian(one, 0.5 * one), Gaussian(0.0 * one, one), Gaussian(2.0 * one, one))
     assert float(found.loc) == pytest.approx(1.5)

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from supple.errors import SpecError
+from supple.meta.off_policy.config import FittedQConfig
 from supple.meta.off_policy.decisions import make_decisions
 from supple.meta.off_policy.estimates import clear_folds, compute_tail_factors, diagnose, estimate_fitted_q
-from supple.meta.off_policy.fitted_q import FittedQ, FittedQConfig, QData, draw_members, fit_q
+from supple.meta.off_policy.fitted_q import FittedQ, QData, draw_members, fit_q
 
 LINEAR = FittedQConfig(hidden=(), iterations=300)
 

@@ -43,7 +43,10 @@ def test_the_bootstrap_t_holds_a_skewed_mean_better_than_the_percentiles() -> No
     rng, inside = np.random.default_rng(0), {"t": 0, "percentile": 0}
     for _ in range(300):
         terms = plain_mean(np.exp(1.2 * rng.standard_normal(30)))
-        for name, found in (("t", compute_bootstrap_t(terms, rng, 299)), ("percentile", compute_percentile(terms, rng, 299))):
+        for name, found in (
+            ("t", compute_bootstrap_t(terms, rng, 299)),
+            ("percentile", compute_percentile(terms, rng, 299)),
+        ):
             inside[name] += found.low <= np.exp(0.72) <= found.high
     # 0.93 and 0.86 with many data sets
     assert inside["t"] >= 268
