@@ -351,8 +351,8 @@ def compute_effective(simulator: ReplaySimulator, transitions: Transitions, stat
     normal = slope.transpose(0, 2, 1) @ slope
     ridge = (1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-12) * np.eye(rest.shape[1])
     right = np.einsum("nca,nc->na", slope, wanted)
-    effective: Double = rest + np.linalg.solve(normal + ridge, right[..., None])[..., 0]
-    return effective
+    effective: Double = rest + np.linalg.solve(normal + ridge, right[..., None]).astype(np.float64)[..., 0]
+    return effective.astype(np.float64)
 
 
 class Guess(NamedTuple):
