@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from supple.pipeline.interrupt import Interrupted
 from supple.pipeline.replay import driver, open_loop
 from supple.pipeline.replay.forced import Forced
 from supple.pipeline.replay.saved import load_section
+from supple.pipeline.replay.section import Replay
 
 QUICK = (
     *("--samples", "2", "--off-policy.bootstraps", "2", "--off-policy.fitted-q.iterations", "2"),
@@ -209,7 +211,7 @@ def test_what_cannot_be_replayed_is_one_line(
     monkeypatch.chdir(tmp_path)
     Path("bags").symlink_to(bags)
     Path("empty.mcap").touch()
-    Path("two.csv").write_text("x,y\n5,5\n6,6\n")
+    shutil.copy(tiny_run / "tasks.csv", "two.csv")
     if "{other}" in words:
         shutil.copytree(tiny_run / "extract", "other")
         record = json.loads(Path("other/skill.json").read_text())
@@ -222,14 +224,15 @@ def test_what_cannot_be_replayed_is_one_line(
     if "damaged" in words:
         shutil.copytree(tiny_run / "ingest" / "store", "damaged")
         chunk = max(
-            (path for path in Path("damaged").rglob("c/*") if path.is_file()), key=lambda path: path.stat().st_size
+            (path for path in Path("damaged/steps").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
         )
         content = bytearray(chunk.read_bytes())
         content[len(content) // 2] ^= 1
         chunk.write_bytes(content)
     given = [word.format(run=tiny_run, other="other") for word in words]
     out = () if "--out" in words else ("--out", "out")
-    assert run(tiny_run, *given, *out, *OPEN_LOOP) == 2
+    options = () if "--samples" in words else OPEN_LOOP
+    assert run(tiny_run, *given, *out, *options) == 2
     shown = capsys.readouterr()
     last = shown.err.strip().splitlines()[-1]
     assert last.startswith("supple: ")
@@ -238,9 +241,8 @@ def test_what_cannot_be_replayed_is_one_line(
 
 
 def test_a_log_of_another_robot_names_the_difference(
-    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_run: Path, tmp_path: Path, replay_of: Callable[..., Replay], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["generate", "--robot", "arms", "--out", str(tmp_path / "arm"), "--steps", "300", "--rows", "1"]) == 0
-    capsys.readouterr()
-    assert run(tiny_run, tmp_path / "arm", "--out", tmp_path / "out") == 2
-    assert "expected" in capsys.readouterr().err.strip().splitlines()[-1]
+    store = replay_of([(np.zeros((3, 2)), np.zeros((3, 2)), None)]).store
+    assert run(tiny_run, store.path, "--out", tmp_path / "out") == 2
+    assert "expected data of robot 'maze', got data of robot 'slider'" in capsys.readouterr().err
