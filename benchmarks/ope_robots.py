@@ -40,7 +40,7 @@ SHARES = (0.0, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0)
 """s of the policies."""
 OTHERS = 2
 """Policies of other tasks."""
-NEAR = (2, 3, 4, 5)
+NEAR = (3, 4, 2, 5)
 """Which of them are near enough to the log for importance weights."""
 LOGGED = 0.5
 """s of the policy that makes the log."""

@@ -330,9 +330,7 @@ def _log_density(policy: Chosen, choice: Float, limits: Limits | None) -> NDArra
     return density
 
 
-def _skill_ratios(
-    replay: Replay, log: LevelLog, policy: Chosen, clone: Gaussian
-) -> tuple[NDArray[np.float64], str]:
+def _skill_ratios(replay: Replay, log: LevelLog, policy: Chosen, clone: Gaussian) -> tuple[NDArray[np.float64], str]:
     """Of logged windows (N,), against the skill prior or the clone, whichever predicts the skills better."""
     assert policy.loc is not None, "the caller asks"
     assert policy.scale is not None, "the caller asks"

@@ -180,9 +180,7 @@ def measure_support(log: LevelLog, rng: np.random.Generator) -> Any:
     spread = log.spread[valid]
     if spread.any():  # a logged skill is known up to its posterior, as a drawn one is exactly
         logged = logged + spread * rng.standard_normal(logged.shape).astype(np.float32)
-    return compute_support(
-        log.scaled[:, :-1][valid], log.encode(logged), log.encode(picked), np.nonzero(valid)[0], rng
-    )
+    return compute_support(log.scaled[:, :-1][valid], log.encode(logged), log.encode(picked), np.nonzero(valid)[0], rng)
 
 
 def quantiles_of(ratios: Ratios, log: LevelLog, largest: float) -> dict[str, list[float]] | None:
@@ -276,7 +274,9 @@ def make_rows(record: Record) -> list[tuple[str, ...]]:
     for name, title in NAMES.items():
         if name in record["estimates"]:
             of = record["estimates"][name]
-            rows.append((title, format_number(of["value"]), f"{format_number(of['low'])} to {format_number(of['high'])}"))
+            rows.append(
+                (title, format_number(of["value"]), f"{format_number(of['low'])} to {format_number(of['high'])}")
+            )
     return rows
 
 
@@ -291,7 +291,7 @@ def make_facts(record: Record) -> list[tuple[str, str]]:
             ("share of the weight in the heaviest episode", f"{weights['top_share']:.0%}"),
         ]
     if record["ratio_quantiles"] is not None:
-        low, _, middle, _, high = (f"{10.0**min(value, 99.0):.2g}" for value in record["ratio_quantiles"]["decision"])
+        low, _, middle, _, high = (f"{10.0 ** min(value, 99.0):.2g}" for value in record["ratio_quantiles"]["decision"])
         rows.append(("density ratio of a decision: 1 %, 50 % and 99 % of them", f"{low}, {middle}, {high}"))
     support = record["support"]
     rows.append(("policy's decisions within the data", f"{support['share']:.0%}"))

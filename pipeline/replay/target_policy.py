@@ -60,7 +60,9 @@ def join(parts: Sequence[Chosen]) -> Chosen:
     """Several sets of states as one; it has a density if all have."""
 
     def whole(arrays: Sequence[Float | None]) -> Float | None:
-        return None if any(array is None for array in arrays) else np.concatenate([np.asarray(array) for array in arrays])
+        return (
+            None if any(array is None for array in arrays) else np.concatenate([np.asarray(array) for array in arrays])
+        )
 
     drawn, weight = (np.concatenate([part[field] for part in parts]) for field in (0, 1))
     loc, scale = whole([part.loc for part in parts]), whole([part.scale for part in parts])
@@ -149,4 +151,3 @@ def to_scale(replay: Replay, action: Float) -> Float:
     half = np.where(finite, (high - low) / 2.0, 1.0)
     scaled: Float = ((action - middle) / half).astype(np.float32)
     return scaled
-
