@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from supple.datasets import Episode
 from supple.errors import ConfigError
 from supple.pipeline.interrupt import Interrupted
+from supple.pipeline.replay import rehearsal, verdict
 from supple.pipeline.replay.compare import compare_bundles
 from supple.pipeline.replay.kept import Kept
 from supple.pipeline.replay.latency import compute_responses, count_bins, find_percentile, merge_bins
@@ -168,9 +169,9 @@ def test_the_verdict_is_the_worst_ground_and_a_short_log_alone_does_not_forbid()
     assert judge_faults(0, 9) == []
     good = Section(name="a", title="A", findings=[], grounds=[Ground("trust", "fine")])
     bad = Section(name="b", title="B", findings=[], grounds=judge_faults(1, 9))
-    verdict = decide([good, bad])
-    assert verdict.level == "do not use"
-    assert [ground.level for ground in verdict.grounds] == ["do not use", "trust"]
+    found = decide([good, bad])
+    assert found.level == "do not use"
+    assert [ground.level for ground in found.grounds] == ["do not use", "trust"]
     assert decide([]).level == "caution"
 
 
@@ -209,3 +210,17 @@ def test_a_section_comes_back_as_it_was(tmp_path: Path) -> None:
 )
 def test_topics_are_names_that_ros_takes(label: str, topic: str) -> None:
     assert name_topic(label) == topic
+
+
+def test_the_page_of_the_documentation_has_the_thresholds() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "replay.md").read_text()
+    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| ")}
+    for row, thresholds in (
+        ("known states", (verdict.UNKNOWN_CAUTION, verdict.UNKNOWN_STOP)),
+        ("safety limits", (verdict.CLAMPED_CAUTION, verdict.CLAMPED_STOP)),
+        ("latency", (verdict.MISSED_CAUTION,)),
+    ):
+        for threshold in thresholds:
+            assert f" {100 * threshold:g} %" in rows[row]
+    assert f" {rehearsal.TRUSTED:g} or more" in rows["rehearsal"]
+    assert f" below {rehearsal.DOUBTED:g} " in rows["rehearsal"]
