@@ -51,14 +51,20 @@ def find_clamps(limits: ActionLimits, resting: Float, requested: NDArray[np.floa
     kind, excess = np.full(requested.shape, NONE, np.int8), np.zeros(requested.shape)
     if not limits.rated:  # each step for itself
         excess = np.maximum(np.maximum(limits.low - requested, requested - limits.high), 0.0)
-        return Clamps(np.where(excess > 0.0, 0, NONE).astype(np.int8), excess)
+        return drop_rounding(Clamps(np.where(excess > 0.0, 0, NONE).astype(np.int8), excess), limits)
     for step, wanted in enumerate(requested.astype(np.float64)):
         last = history.commands[0].astype(np.float64)
         sent, clamped = limits.apply(wanted[None], history)
         if clamped.any():
             kind[step] = np.where(clamped[0], _find_kind(limits, wanted, last), NONE)
             excess[step] = np.where(clamped[0], np.abs(wanted - sent[0]), 0.0)
-    return Clamps(kind, excess)
+    return drop_rounding(Clamps(kind, excess), limits)
+
+
+def drop_rounding(clamps: Clamps, limits: ActionLimits) -> Clamps:
+    """Without changes by at most two steps of float32: a command at a limit may be rounded beyond it."""
+    real = clamps.excess > 2.0 * limits.grain
+    return Clamps(np.where(real, clamps.kind, NONE).astype(np.int8), np.where(real, clamps.excess, 0.0))
 
 
 def _find_kind(limits: ActionLimits, wanted: NDArray[np.float64], last: NDArray[np.float64]) -> NDArray[np.int8]:

@@ -25,7 +25,8 @@ WEAK_SIGN = (
     "Alike is not good: the error of imitation is a weak sign of success. A policy may do a task in another way than "
     "the log, and a small error may grow on the robot."
 )
-MOST_ROWS = 12
+READS_REWARDS = ("rl2", "varibad")
+"""Kinds of bundles whose agent reads the reward of its last decision while it acts."""
 
 
 def make_open_loop(replay: Replay, config: OpenLoopConfig, records: Records) -> Section:
@@ -148,8 +149,8 @@ def find_warnings(replay: Replay, records: Records) -> list[str]:
     warnings = []
     if len(records) == 1:
         warnings.append("The log is one episode, so that there are no intervals: nothing says how others would differ.")
-    if find_reward(replay) is None and replay.bundle.contract.kind not in ("policy", "spirl", "sac", "ppo"):
-        warnings.append("The log has no rewards: a policy whose memory reads them saw zeros.")
+    if find_reward(replay) is None and replay.bundle.contract.kind in READS_REWARDS:
+        warnings.append("The log has no rewards: the memory of the policy, which reads them, saw zeros.")
     contract = replay.bundle.contract
     if not replay.bundle.task and contract.kind not in ("policy",):
         warnings.append(

@@ -86,7 +86,8 @@ def cut(episode: Episode, horizon: int) -> tuple[Float, Float]:
     """Windows of observations (W, H, O) and actions (W, H, A), one after the other."""
     observation, action = (np.asarray(episode.arrays[name], np.float32) for name in ("observation", "action"))
     count = len(action) // horizon
-    return tuple(array[: count * horizon].reshape(count, horizon, -1) for array in (observation, action))  # type: ignore[return-value]
+    seen, told = (array[: count * horizon].reshape(count, horizon, array.shape[1]) for array in (observation, action))
+    return seen, told
 
 
 def encode_episode(replay: Replay, model: SkillModel, number: int, episode: Episode) -> dict[str, Any]:

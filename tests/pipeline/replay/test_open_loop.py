@@ -195,3 +195,13 @@ def test_limits_without_rates_are_those_of_each_step() -> None:
     clamps = find_clamps(ActionLimits.of(SPEC, limits), np.zeros(2, np.float32), np.array([[3.0, 0.0], [0.0, -1.5]]))
     np.testing.assert_array_equal(clamps.kind, [[0, NONE], [NONE, 0]])
     np.testing.assert_allclose(clamps.excess, [[1.0, 0.0], [0.0, 0.5]])
+
+
+def test_a_command_that_was_rounded_beyond_a_limit_is_no_clamp() -> None:
+    for spec in (SPEC, RATED):
+        limits = ActionLimits.of(spec)
+        axes = len(spec.action.axes)
+        high = np.nextafter(np.float32(limits.high), np.float32(np.inf)).astype(np.float64)
+        clamps = find_clamps(limits, limits.high.astype(np.float32), np.tile(high, (2, 1)))
+        np.testing.assert_array_equal(clamps.kind, np.full((2, axes), NONE))
+        assert not clamps.excess.any()
