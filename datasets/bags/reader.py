@@ -151,11 +151,9 @@ class BagReader:
 
     @cached_property
     def _schema(self) -> Schema:
-        if self.model.schema is not None:
-            return self.model.schema
-        schema = self.mapping.schema()
+        schema = self.model.schema or self.mapping.schema()
         robot = self.robot
-        if robot is None:
+        if robot is None or schema.robot is not None:
             return schema
         near = round(robot.control_period * NS) == self.mapping.period_ns
         return replace(schema, robot=robot, control_period=robot.control_period if near else schema.control_period)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from supple.datasets import Episode, Feature, Schema, open_store, write_store
 from supple.datasets.bags.reader import BagReader
 from supple.datasets.bags.writer import BagWriter, write_bags, write_episode
 from supple.errors import SpecError, StoreError
+from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
 UNITS = ("rad", "m", "rad/s", "m/s", "N m", "N", "", "1", "kg")
 
@@ -170,3 +172,39 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     without = Schema(features=schema.features)
     with pytest.raises(SpecError, match="expected a schema with a control period, got none"):
         BagWriter(tmp_path / "two.mcap", without)
+
+
+def test_a_feature_can_have_a_topic_of_its_own(tmp_path: Path) -> None:
+    schema = make_schema("float32", ["rad", "m/s"])
+    episode = make_episode(schema, np.random.default_rng(0), 3, True)
+    path = tmp_path / "named.mcap"
+    write_episode(path, episode, schema, topics={"action": "/eval/demo/action", "observation": "/log/seen"})
+    with path.open("rb") as stream:
+        summary = make_reader(stream).get_summary()
+    assert summary is not None
+    topics = {channel.topic for channel in summary.channels.values()}
+    assert {"/eval/demo/action/position", "/eval/demo/action/values", "/log/seen/position", "/flag"} <= topics
+    assert not any(topic.startswith(("/action", "/observation")) for topic in topics)
+    (found,) = BagReader(path).episodes()
+    for name, array in episode.arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], array)
+
+
+def test_a_bag_of_a_robot_that_nobody_named_takes_the_given_one(tmp_path: Path) -> None:
+    """As the log of an adaptation, whose writer knows axes and units, and no limits."""
+    axes = (Axis("q", "rad", -100.0, 100.0),)
+    spec = RobotSpec(
+        "joint", ArraySpec("observation", axes), ArraySpec("action", axes), ArraySpec("goal", axes), 0.1, 9
+    )
+    features = tuple(
+        Feature(name=name, shape=(1,), units=("rad",), role=name, axes=("q",))  # type: ignore[arg-type]
+        for name in ("observation", "action")
+    )
+    schema = Schema(features=features, control_period=0.1)
+    arrays = {name: np.ones((4, 1), np.float32) for name in schema.names}
+    write_episode(tmp_path / "joint.mcap", Episode(arrays, False, True), schema)
+    assert BagReader(tmp_path / "joint.mcap").describe().schema.robot is None
+    assert BagReader(tmp_path / "joint.mcap", spec=spec).describe().schema.robot == spec
+    other = replace(spec, observation=ArraySpec("observation", (Axis("q", "m", -1.0, 1.0),)))
+    with pytest.raises(SpecError, match="expected observation axes and units"):
+        BagReader(tmp_path / "joint.mcap", spec=other).describe()
