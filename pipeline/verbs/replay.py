@@ -146,9 +146,11 @@ class Replay(AboutRobot):
             )
         return tasks
 
-    def compute_key(self, paths: list[Path]) -> str:
-        """Names the folder of this bundle on these logs; the same for the same."""
-        found = [compute_path_digest(path) for path in (*paths, *self.logs) if path.exists()]
+    def compute_key(self, bundles: list[Path]) -> str:
+        """Names the folder of these bundles on these logs with these options; the same for the same."""
+        named = (self.tasks, self.training, self.skills, self.records, self.limits, self.mapping)
+        paths = [*bundles, *self.logs, *(path for path in named if path is not None)]
+        found = [compute_path_digest(path) for path in paths if path.exists()]
         settings = [self.parts, self.open_loop, self.off_policy, self.simulator, self.rehearsal]
         return compute_digest([*found, repr(settings), self.seed])[:12]
 
