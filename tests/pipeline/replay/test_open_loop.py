@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -205,3 +206,50 @@ def test_a_command_that_was_rounded_beyond_a_limit_is_no_clamp() -> None:
         clamps = find_clamps(limits, limits.high.astype(np.float32), np.tile(high, (2, 1)))
         np.testing.assert_array_equal(clamps.kind, np.full((2, axes), NONE))
         assert not clamps.excess.any()
+
+
+class Recorder:
+    """An agent over skills of two steps, whose command is its latent times the observation; it notes what it sees."""
+
+    def __init__(self, seen: list[tuple[float, float]]) -> None:
+        self.space, self.seen = Doubled(), seen
+
+    def begin_task(self, rows: int) -> None: ...
+
+    def begin_episode(self, *, explore: bool = True) -> None: ...
+
+    def state(self) -> dict[str, NDArray[np.float32]]:
+        return {}
+
+    def act(self, seen: SeenRows) -> NDArray[np.float32]:
+        self.seen.append((float(seen.observation[0, 0]), float(seen.reward[0])))
+        return np.arange(1, len(seen.rows) + 1, dtype=np.float32)[:, None]
+
+
+class Doubled:
+    horizon, latent_dim, choices = 2, 1, 0
+
+    def hold(self, latent: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        return lambda observation: latent * observation
+
+
+class Recorded:
+    """A bundle of such agents."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, float]] = []
+
+    def make_agent(self, noise: object) -> Recorder:
+        return Recorder(self.seen)
+
+
+def test_a_skill_lasts_for_its_steps_and_its_reward_is_that_of_all_of_them(replay_of: Make) -> None:
+    observation = np.array([[1, 10], [2, 20], [3, 30], [4, 40], [5, 50]], np.float32)
+    replay, bundle = replay_of([(observation, np.zeros((5, 2)), np.arange(5) + 1)]), Recorded()
+    for timed in (False, True):
+        bundle.seen.clear()
+        forced = force_episode(replace(replay, bundle=bundle), 3, 0, replay.store.episode(0), timed=timed)  # type: ignore[arg-type]
+        # decisions at steps 0, 2 and 4, each of three agents; rewards 1 + 2 and 3 + 4
+        assert bundle.seen == [*[(1.0, 0.0)] * 3, *[(3.0, 3.0)] * 3, *[(5.0, 7.0)] * 3]
+        np.testing.assert_array_equal(forced.action, observation)
+        np.testing.assert_array_equal(forced.samples, [observation, 2 * observation, 3 * observation])

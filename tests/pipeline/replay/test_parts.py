@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from supple.datasets import Episode
 from supple.errors import ConfigError
 from supple.pipeline.interrupt import Interrupted
 from supple.pipeline.replay import rehearsal, verdict
-from supple.pipeline.replay.compare import compare_bundles
+from supple.pipeline.replay.compare import compare_bundles, describe_order
 from supple.pipeline.replay.kept import Kept
 from supple.pipeline.replay.latency import compute_responses, count_bins, find_percentile, merge_bins
-from supple.pipeline.replay.novelty import FAR, learn_known, measure_novelty
+from supple.pipeline.replay.novelty import FAR, learn_known, measure_novelty, to_motion
 from supple.pipeline.replay.over_episodes import Spread, compute_spread
 from supple.pipeline.replay.predictions import name_topic
 from supple.pipeline.replay.saved import load_section, save_section
@@ -148,6 +149,13 @@ def test_other_motion_than_in_the_training_is_unknown(replay_of: Make) -> None:
     assert alarms[1] == 12
 
 
+def test_a_command_leads_from_its_observation_to_the_next() -> None:
+    steps = np.arange(4, dtype=np.float32)[:, None]
+    motion = to_motion(Episode({"observation": steps, "action": 10.0 * steps}, False, True))
+    np.testing.assert_array_equal(motion.observation, steps)
+    np.testing.assert_array_equal(motion.command, [[0.0], [10.0], [20.0]])
+
+
 def test_the_cross_entropy_of_a_gaussian_with_itself_is_its_entropy() -> None:
     loc, scale = np.zeros((1, 1)), np.full((1, 1), 2.0)
     expected = 0.5 * np.log(2 * np.pi * np.e * 4.0)
@@ -187,6 +195,22 @@ def test_the_better_verdict_comes_first_and_then_the_smaller_error() -> None:
     given = [one("caution", 0.1), one("trust", None), one("trust", 0.9), one("trust", 0.5)]
     found = [each.label for each in compare_bundles(given)]  # type: ignore[arg-type]
     assert found == ["trust 0.5", "trust 0.9", "trust None", "caution 0.1"]
+
+
+def test_a_larger_return_that_may_be_believed_comes_before_a_smaller_error() -> None:
+    def one(label: str, value: float, verdict: str, error: float) -> tuple[str, Any, list[Section]]:
+        level = {"verdict": verdict, "headline": "FQE", "estimates": {"FQE": {"value": value}}}
+        sections = [
+            Section(name="off_policy", title="", findings=[], data={"main": "raw", "levels": {"raw": level}}),
+            Section(name="open_loop", title="", findings=[], data={"error_share": error}),
+        ]
+        return label, decide(sections), sections
+
+    good, better = one("good", 1.0, "caution", 0.1), one("better", 2.0, "trust", 0.9)
+    assert [each.label for each in compare_bundles([good, better])] == ["better", "good"]
+    assert "larger estimated return" in describe_order([good, better])
+    unknown = one("unknown", 9.0, "do not use", 0.5)
+    assert [each.label for each in compare_bundles([better, unknown, good])] == ["good", "unknown", "better"]
 
 
 def test_a_section_comes_back_as_it_was(tmp_path: Path) -> None:
