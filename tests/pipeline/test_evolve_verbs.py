@@ -102,6 +102,6 @@ def test_a_log_that_was_taken_out_of_its_folder_is_named(play: Path, tmp_path: P
     (logs / "b.hdf5").unlink()
     assert main(["verify", out, "--deep"]) == 3
     assert "1 of 3 recordings are no longer where the others are: b.hdf5" in capsys.readouterr().err
-    (logs / "d.hdf5").write_bytes(b"new")
+    (logs / "b.hdf5").write_bytes(play.read_bytes())
     assert main(["verify", out, "--deep"]) == 2
     assert "got another content" in capsys.readouterr().err
