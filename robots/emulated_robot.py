@@ -33,7 +33,7 @@ from .cadence import Cadence
 from .family import RobotFamily
 from .hardware_family import HardwareFamily
 from .robot import Bool, Float, Observes, Step, Stops, TellsAge
-from .robot_link import Kind, Link, Packet
+from .robot_link import Exchange, Kind, Link, Packet
 from .spec import RobotSpec
 
 ROW = np.zeros(1, np.int64)
@@ -81,10 +81,20 @@ class Emulation:
 class EmulatedRobot:
     """The robot's own process."""
 
-    def __init__(self, family: RobotFamily, address: str, emulation: Emulation) -> None:
+    def __init__(
+        self, family: RobotFamily, address: str, emulation: Emulation, link: Exchange | None = None
+    ) -> None:
+        """A robot that holds.
+
+        Args:
+            family: What is emulated.
+            address: Path of its socket.
+            emulation: How it behaves.
+            link: What takes the place of that socket.
+        """
         self._robot = family.make(1)
         self._spec, self._emulation = family.spec(), emulation
-        self._link = Link(address)
+        self._link: Exchange = Link(address) if link is None else link
         self._rng = np.random.default_rng(emulation.seed)
         self._goal = np.array([family.tasks().train[0].goal], np.float32)
         self._mode, self._episode, self._period, self._told = Mode.HOLDING, 0, 0, 0
@@ -262,6 +272,16 @@ class LinkedRobot(Stops, TellsAge, Observes):
         """What the robot does now."""
         self._refresh()
         return self._mode
+
+    @property
+    def newest(self) -> int:
+        """Control period of the robot, by its own count, of the newest state."""
+        return self._newest
+
+    @property
+    def address(self) -> str:
+        """Path of this driver's own socket."""
+        return self._link.address
 
     def reset(self, goal: Float, rng: np.random.Generator) -> Float:
         """See `Robot.reset`: the robot goes to a start.

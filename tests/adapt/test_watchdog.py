@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.link_faults import attack_watchdog
 from supple.adapt.watchdog import BEAT, REST, Watchdog, watch
 from supple.errors import ConfigError, RobotFault
 from supple.robots.emulated_robot import stop_robot
@@ -146,3 +147,11 @@ def test_old_beats_in_the_queue_do_not_count_as_new_ones() -> None:
     theirs.close()
     assert len(told) == 1
     assert 0.05 <= told[0][0] - begin < 1.5
+
+
+def test_rubbish_neither_keeps_the_watchdog_quiet_nor_disarms_it_nor_makes_it_stop() -> None:
+    """Before, any message that was no heartbeat counted as the word that the robot rests."""
+    found = attack_watchdog(2000)
+    assert found["injected"] >= 2000
+    assert found["detected"] == found["injected"]
+    assert found["hung"] == 0
