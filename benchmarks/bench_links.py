@@ -43,7 +43,7 @@ def silence(folder: Path) -> list[Record]:
         found = silence_controllers(how, KILLS, place)
         load = round(os.getloadavg()[1], 1)
         metric = "the robot holds, and is stopped"
-        records.append({"method": f"{how.name} of the policy's process", "metric": metric, "seeds": [], **found.counts})
+        records.append({"method": f"{how.name} of the policy's process", "metric": metric, **found.counts})
         metric = f"most control periods to the hold (load {load})"
         records.append({"method": f"{how.name} of the policy's process", "metric": metric, "mean": found.worst_periods})
         print(records[-2:], file=sys.stderr, flush=True)

@@ -29,10 +29,11 @@ import numpy as np
 
 from ..bounds import Count, NonNegative, Range, Seed, require_bounds
 from ..errors import ConfigError, RobotFault, SpecError
+from .adapter import RobotAdapter, StopLatch
 from .cadence import Cadence
 from .family import RobotFamily
 from .hardware_family import HardwareFamily
-from .robot import Bool, Float, Observes, Step, Stops, TellsAge
+from .robot import Bool, Float, Step
 from .robot_link import Exchange, Kind, Link, Packet
 from .spec import RobotSpec
 
@@ -81,9 +82,7 @@ class Emulation:
 class EmulatedRobot:
     """The robot's own process."""
 
-    def __init__(
-        self, family: RobotFamily, address: str, emulation: Emulation, link: Exchange | None = None
-    ) -> None:
+    def __init__(self, family: RobotFamily, address: str, emulation: Emulation, link: Exchange | None = None) -> None:
         """A robot that holds.
 
         Args:
@@ -237,8 +236,8 @@ def emulate(family: RobotFamily, address: str, emulation: Emulation | None = Non
             os.unlink(address)
 
 
-class LinkedRobot(Stops, TellsAge, Observes):
-    """The driver of an emulated robot: a `Robot`, in real time."""
+class LinkedRobot(RobotAdapter):
+    """The driver of an emulated robot, in real time."""
 
     def __init__(self, family: RobotFamily, address: str, timeout: float = 5.0) -> None:
         """Opens the link.
@@ -252,13 +251,17 @@ class LinkedRobot(Stops, TellsAge, Observes):
             RobotFault: The link cannot be made.
         """
         self._spec, self._twin = family.spec(), family.make(1)
+        self._twin_goal = np.array(family.tasks().train[0].goal, np.float32)
         self._address, self._timeout = address, timeout
         self._link = Link(f"{address}.{os.getpid()}.{next(_NUMBERS)}")
         self._sequence, self._episode, self._steps, self._newest = 0, 0, 0, 0
         self._stamp_ns = time.monotonic_ns()
         self._mode = Mode.HOLDING
         self._observation = np.zeros(self._spec.observation.shape, np.float32)
-        self._goal = np.zeros((1, *self._spec.goal.shape), np.float32)
+        self._goal: Float | None = None
+        self._rng = np.random.default_rng(0)
+        self._sent = np.full(self._spec.action.shape, np.nan, np.float32)
+        self._latch = StopLatch(f"robot at {address}")  # until the robot itself says that it has stopped
         self.cadence = Cadence(self._spec.control_period)
         """Of the control loop; its `report` says how it kept up."""
 
@@ -289,9 +292,20 @@ class LinkedRobot(Stops, TellsAge, Observes):
         Raises:
             RobotFault: It is stopped, or does not answer.
         """
-        self._goal = self._spec.goal.require_one(goal, "linked robot reset")[None]
+        self._goal = self._spec.goal.require_one(goal, "linked robot reset")
+        self._rng = rng
+        return self.home()
+
+    def home(self) -> Float:
+        """See `RobotAdapter.home`: an episode of the robot begins, with the goal of the last reset.
+
+        Raises:
+            RobotFault: See `reset`.
+        """
+        self._latch.require_free("home")
+        goal = self._twin_goal if self._goal is None else self._goal
         self._refresh()
-        wanted, seed = self._episode + 1, int(rng.integers(2**24))
+        wanted, seed = self._episode + 1, int(self._rng.integers(2**24))
         deadline = time.monotonic() + self._timeout
         while self._episode != wanted:
             if self._mode is Mode.STOPPED:
@@ -300,7 +314,7 @@ class LinkedRobot(Stops, TellsAge, Observes):
                 )
             if time.monotonic() > deadline:
                 raise RobotFault(f"robot at {self._address}: expected an episode, got no answer; check the link")
-            self._send(Kind.HOME, np.array([wanted, seed, *self._goal[0]], np.float32))
+            self._send(Kind.HOME, np.array([wanted, seed, *goal], np.float32))
             self._wait_for_state(0.05)
         self._steps = 0
         self.cadence.start()
@@ -312,18 +326,41 @@ class LinkedRobot(Stops, TellsAge, Observes):
         Raises:
             RobotFault: The robot has stopped.
         """
-        self._send(Kind.COMMAND, self._spec.action.require_one(action, "linked robot step"))
+        self._latch.require_free("step")
+        command = self._spec.require_command(action, "linked robot step")
+        self._sent = command
+        self._send(Kind.COMMAND, command)
         self.cadence.wait()
         self._hear()
         if self._mode is Mode.STOPPED:
             raise RobotFault(f"robot at {self._address}: expected one that follows, got one that has stopped")
         self._steps += 1
-        rewards, reached = self.compute_reward(self._observation, self._goal)
+        goal = self._twin_goal if self._goal is None else self._goal
+        rewards, reached = self.compute_reward(self._observation, goal[None])
         terminated = bool(reached.item())
         truncated = self._steps >= self._spec.episode_steps and not terminated
         if terminated or truncated:
             self._send(Kind.REST)
         return Step(self._observation.copy(), float(rewards.item()), terminated, truncated, success=terminated)
+
+    @property
+    def lock_step(self) -> bool:
+        """See `RobotAdapter.lock_step`: the robot has a clock of its own."""
+        return False
+
+    def now(self) -> float:
+        """See `RobotAdapter.now`: this machine's monotonic clock."""
+        return time.monotonic()
+
+    @property
+    def sent(self) -> Float:
+        """See `RobotAdapter.sent`."""
+        return self._sent.copy()
+
+    def hold(self) -> None:
+        """See `RobotAdapter.hold`: the robot is told that no command follows for now."""
+        if not self._send(Kind.REST):
+            raise RobotFault(f"robot at {self._address}: expected one that listens, got none; cut its power")
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""
@@ -331,6 +368,7 @@ class LinkedRobot(Stops, TellsAge, Observes):
 
     def read(self) -> Float:
         """See `Observes.read`; asks the robot for a new state."""
+        self._latch.require_open("read")
         self._refresh()
         return self._observation.copy()
 
@@ -344,16 +382,20 @@ class LinkedRobot(Stops, TellsAge, Observes):
         Raises:
             RobotFault: The robot does not listen.
         """
+        self._latch.stop(reason)
         if not self._send(Kind.STOP):
             raise RobotFault(f"robot at {self._address}: expected one that listens, got none; cut its power")
 
     def recover(self) -> None:
         """After a person has inspected the robot: it may move again."""
+        self._latch.free()
         self._send(Kind.RECOVER)
         self._refresh()
 
     def close(self) -> None:
         """Closes the link; the robot holds by itself."""
+        if not self._latch.close():
+            return
         self._link.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._link.address)
