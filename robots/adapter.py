@@ -9,12 +9,17 @@ Axes: O observation, A action, N goals, G goal.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 
 from ..errors import RobotFault
 from .robot import Bool, Float, Observes, Step, Stops, TellsAge
 from .spec import RobotSpec
+
+
+Reward = Callable[[Float, Float], tuple[Float, Bool]]
+"""What a task pays, for robots that do not know: as `Robot.compute_reward`."""
 
 
 class RobotAdapter(Stops, TellsAge, Observes):
@@ -87,7 +92,7 @@ class RobotAdapter(Stops, TellsAge, Observes):
 
 
 class StopLatch:
-    """A stop that holds until somebody takes it away: the part of `Stops` that drivers without one of their own need."""
+    """A stop that holds until somebody takes it away, for drivers whose robot has none of its own."""
 
     def __init__(self, where: str) -> None:
         """Nothing is stopped.

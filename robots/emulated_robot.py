@@ -18,7 +18,7 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import count
@@ -193,21 +193,28 @@ class EmulatedRobot:
                 del self._watchers[watcher]
 
 
-def _run(family: RobotFamily, address: str, emulation: Emulation, ready: Any) -> None:
-    robot = EmulatedRobot(family, address, emulation)
+MakeExchange = Callable[[RobotFamily, str], Exchange]
+"""What an emulated robot is commanded by, from its family and the path of its socket; plain values, to be sent."""
+
+
+def _run(family: RobotFamily, address: str, emulation: Emulation, link: MakeExchange | None, ready: Any) -> None:
+    robot = EmulatedRobot(family, address, emulation, None if link is None else link(family, address))
     ready.send(True)
     with contextlib.suppress(KeyboardInterrupt):
         robot.run()
 
 
 @contextlib.contextmanager
-def emulate(family: RobotFamily, address: str, emulation: Emulation | None = None) -> Iterator[BaseProcess]:
+def emulate(
+    family: RobotFamily, address: str, emulation: Emulation | None = None, link: MakeExchange | None = None
+) -> Iterator[BaseProcess]:
     """An emulated robot in a process of its own, as long as the context lasts.
 
     Args:
         family: Of a simulated robot with a field `episode_steps`, since a robot moves on after the time limit.
         address: Path of its socket; see `robot_link.Link`.
         emulation: How it behaves.
+        link: What it is commanded by, in the place of that socket alone.
 
     Raises:
         ConfigError: The family has no time limit that can be taken away.
@@ -221,7 +228,7 @@ def emulate(family: RobotFamily, address: str, emulation: Emulation | None = Non
         ) from error
     context = multiprocessing.get_context("spawn")
     ready, theirs = context.Pipe()
-    process = context.Process(target=_run, args=(endless, address, emulation or Emulation(), theirs), daemon=True)
+    process = context.Process(target=_run, args=(endless, address, emulation or Emulation(), link, theirs), daemon=True)
     process.start()
     theirs.close()
     try:

@@ -21,15 +21,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import ConfigError, RobotFault
-from .adapter import RobotAdapter, StopLatch
+from .adapter import Reward, RobotAdapter, StopLatch
 from .cadence import Cadence
 from .robot import Bool, Float, Step
 from .spec import ArraySpec, RobotSpec
 
 RADIANS = math.pi / 180.0
 """Factor of a number in degrees."""
-Reward = Callable[[Float, Float], tuple[Float, Bool]]
-"""As `Robot.compute_reward`."""
 
 
 class LeRobotLike(Protocol):
@@ -59,7 +57,10 @@ class Key:
 
 
 class LeRobotDriver(RobotAdapter):
-    """A LeRobot robot, in real time; it holds by commanding the measured place. A stop lasts until `reset` or `home`."""
+    """A LeRobot robot, in real time; it holds by commanding the measured place.
+
+    A stop lasts until `reset` or `home`.
+    """
 
     def __init__(
         self,

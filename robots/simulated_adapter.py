@@ -1,4 +1,4 @@
-"""A simulated robot as an adapter: one row of any `RobotBatch` (MuJoCo, Gymnasium, dm_env), in lock step or real time."""
+"""A simulated robot (MuJoCo, Gymnasium, dm_env) as an adapter: one row of a `RobotBatch`, in lock step or real time."""
 
 from __future__ import annotations
 
