@@ -202,7 +202,7 @@ class RosDriver(RobotAdapter):
         )
 
     def _is_stale(self) -> bool:
-        return not 0.0 <= self.observation_age() <= max(0.1, 3.0 * self._spec.control_period)
+        return not 0.0 <= self.observation_age() <= self._robot.max_age
 
     def step(self, action: Float) -> Step:
         """See `RobotAdapter.step`: publishes the command, waits for the end of the control period, and listens."""

@@ -34,6 +34,7 @@ MOST_SKEW_NS = 10_000_000
 NS = 1_000_000_000
 _HEADERS = (b"\x00\x00", b"\x00\x01")
 """Plain CDR, big and little endian; what ROS 2 sends."""
+_LARGEST = float(np.finfo(np.float32).max)
 Field = Literal["position", "velocity", "effort"]
 
 
@@ -245,7 +246,7 @@ class Readings:
             )
 
     def _keep(self, axis: int, value: float, stamp: int, topic: str) -> None:
-        if not math.isfinite(value):
+        if not abs(value) <= _LARGEST:  # nor NaN
             raise _refuse(self._at(topic), f"a finite number for '{self._names[axis]}'", value)
         if stamp < self._stamps[axis]:
             self.overtaken += 1

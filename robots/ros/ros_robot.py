@@ -42,6 +42,8 @@ class RosRobot(Bounded):
     """Least duration of the way there."""
     home_tolerance: Positive = 0.05
     """Distance of each commanded observation axis from home, in its unit, at which the robot is there."""
+    max_age: Positive = 0.3
+    """Seconds after which a robot that has fallen silent is not sent home any further."""
     stop_topic: str = ""
     """A topic of `Bool` that is told true at a stop, for drivers that listen to one; empty for none."""
     ready_topic: str = ""

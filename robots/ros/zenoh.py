@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from ...bounds import Bounded, Range, require_bounds
+from ...bounds import Bounded, Positive, Range, require_bounds
 from ...errors import RobotFault
 from .messages import MOST_BYTES, load_types, make_missing, name_dds_type
 from .transport import KEPT, Sample, Transport
@@ -34,6 +34,8 @@ class Zenoh(Bounded):
     """Where this one listens; without any, only the others do."""
     mode: Literal["peer", "client"] = "peer"
     """A client speaks through the one that it connects to."""
+    timeout: Positive = 5.0
+    """Seconds to try to connect."""
     hashes: bool = True
     """False for ROS 2 up to Humble, whose types have no hashes."""
 
@@ -66,7 +68,7 @@ class ZenohTransport(Transport):
             ("mode", settings.mode),
             ("connect/endpoints", list(settings.connect)),
             ("connect/exit_on_failure", False),
-            ("connect/timeout_ms", 5000),
+            ("connect/timeout_ms", round(1000 * settings.timeout)),
             ("listen/endpoints", list(settings.listen)),
             ("scouting/multicast/enabled", False),
         ):

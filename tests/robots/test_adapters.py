@@ -37,7 +37,6 @@ class TestMujocoInLockStep(AdapterContract):
 class TestMujocoInRealTime(AdapterContract):
     goal = (1.9,)
     episode_steps = STEPS
-    settle = 0.0
 
     def connect(self) -> RobotAdapter:
         return SimulatedAdapter(replace(TURN, episode_steps=STEPS, control_period=0.01).make(1), Cadence(0.01))
@@ -94,7 +93,6 @@ class TestEmulated(AdapterContract):
 class TestLeRobot(AdapterContract):
     goal = (2.9, -2.9)
     episode_steps = STEPS
-    settle = 0.0
     drift = 1e-5
 
     def connect(self) -> RobotAdapter:

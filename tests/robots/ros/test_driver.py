@@ -1,6 +1,7 @@
 """Robots of ROS 2 across a process boundary: the same driver, contract and loop over DDS and over zenoh, on loopback."""
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -55,6 +56,7 @@ def make_robot(transport: OpensTransport, **changes: object) -> RosRobot:
         "stop_topic": "/stop",
         "ready_topic": "/ready",
         "timeout": 20.0,
+        "max_age": 2.0,  # a busy machine
     }
     return RosRobot(**given | changes)  # type: ignore[arg-type]
 
@@ -72,9 +74,9 @@ class RosContract(AdapterContract):
     episode_steps = STEPS
     freed_by_reset = False
     drift = 5e-3
-    settle = 0.3
     robot: RosRobot
     path: str
+    pid: int
 
     @classmethod
     def sides(cls) -> tuple[RosRobot, RosRobot]:
@@ -86,7 +88,8 @@ class RosContract(AdapterContract):
     def process(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         cls.path = str(tmp_path_factory.mktemp("ros") / "robot")
         cls.robot, theirs = cls.sides()
-        with emulate_ros(FAMILY, cls.path, theirs, Emulation(noise=1e-4, stop_periods=10**6)):
+        with emulate_ros(FAMILY, cls.path, theirs, Emulation(noise=1e-4, stop_periods=10**6)) as process:
+            cls.pid = process.pid or 0
             yield
 
     def connect(self) -> RobotAdapter:
@@ -130,6 +133,30 @@ class RosContract(AdapterContract):
                 if step.truncated.any():
                     safe.reset(row, np.array([[1.9]], np.float32), np.random.default_rng(0))
         assert safe.stop_reason is not None
+        safe.close()
+        log.close()
+
+    def test_lost_commands_end_in_a_hold_and_a_held_robot_in_a_stop(self, tmp_path: Path) -> None:
+        driver, row = self.connect(), np.arange(1)
+        panel = LinkedRobot(FAMILY, self.path)
+        log = AuditLog(tmp_path / "audit.jsonl", simulator=True)
+        safe = SafetyLimits(RobotRow(driver), log, max_observation_age=0.5)
+        safe.reset(row, np.array([[1.9]], np.float32), np.random.default_rng(0))
+        safe.step(row, np.array([[1.0]], np.float32))
+        deadline = time.monotonic() + 20.0
+        while panel.mode is Mode.FOLLOWING and time.monotonic() < deadline:
+            pass  # no command comes: its own watchdog
+        assert panel.mode is Mode.HOLDING
+        os.kill(self.pid, signal.SIGSTOP)  # now no state comes
+        try:
+            with pytest.raises(RobotFault, match=r"expected an observation at most 0\.5 s old|expected joint states on the way"):
+                for _ in range(100):
+                    if safe.step(row, np.array([[1.0]], np.float32)).truncated.any():
+                        safe.reset(row, np.array([[1.9]], np.float32), np.random.default_rng(0))
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+        assert safe.stop_reason is not None
+        panel.close()
         safe.close()
         log.close()
 
