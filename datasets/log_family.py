@@ -99,6 +99,8 @@ class LogFamily(OneRow, BuiltFrom):
             if len(episodes) == self.most_episodes:
                 break
             if episode.length > 1:
-                observation, action = (np.asarray(episode.arrays[name], np.float32) for name in ("observation", "action"))
+                observation, action = (
+                    np.asarray(episode.arrays[name], np.float32) for name in ("observation", "action")
+                )
                 episodes.append(Recorded(observation, action))
         return LogRobot(spec, episodes, self.robot.make(1).compute_reward)

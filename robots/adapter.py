@@ -17,7 +17,6 @@ from ..errors import RobotFault
 from .robot import Bool, Float, Observes, Step, Stops, TellsAge
 from .spec import RobotSpec
 
-
 Reward = Callable[[Float, Float], tuple[Float, Bool]]
 """What a task pays, for robots that do not know: as `Robot.compute_reward`."""
 

@@ -106,7 +106,9 @@ class LogRobot(RobotAdapter):
         command = self._spec.require_command(action, f"{self._spec.name} log step")
         last = len(self._now.observation) - 1
         if self._step >= last:
-            raise SpecError(f"{self._spec.name} log: expected at most {last} steps in this episode, got one more; reset it")
+            raise SpecError(
+                f"{self._spec.name} log: expected at most {last} steps in this episode, got one more; reset it"
+            )
         self._sent = command
         away = np.abs(command.astype(np.float64) - self._now.action[self._step])
         self._commands += 1

@@ -100,9 +100,12 @@ def tell_replay(replay: LogRobot, view: ProgressView) -> None:
     """How far the commands were from those of the log."""
     facts = replay.describe()
     axes = "".join(
-        f"\n  {axis}: {away['mean']:.4g} on average, {away['largest']:.4g} at most" for axis, away in facts["axes"].items()
+        f"\n  {axis}: {away['mean']:.4g} on average, {away['largest']:.4g} at most"
+        for axis, away in facts["axes"].items()
     )
-    text = f"log: {facts['commands']} commands in {facts['episodes']} recorded episodes; distance from the recorded ones"
+    text = (
+        f"log: {facts['commands']} commands in {facts['episodes']} recorded episodes; distance from the recorded ones"
+    )
     view.record("replay", facts, text + axes)
 
 

@@ -147,7 +147,9 @@ class CycloneTransport(Transport):
 
     def _refuse(self, expected: str, error: Exception) -> RobotFault:
         got = " ".join(str(error).split())[:120]
-        return RobotFault(f"{self._where}: expected {expected}, got {error.__class__.__name__} {got}; check the network")
+        return RobotFault(
+            f"{self._where}: expected {expected}, got {error.__class__.__name__} {got}; check the network"
+        )
 
 
 @lru_cache
@@ -155,7 +157,9 @@ def _make_type(type: str) -> Any:
     """A type of Cyclone DDS whose samples are bytes; by the layout of the ROS type the library checks them."""
     from cyclonedds.idl import make_idl_struct
 
-    found: Any = make_idl_struct(type.rpartition("/")[2], name_dds_type(type), _lay_out_fields(type), dataclassify=False)
+    found: Any = make_idl_struct(
+        type.rpartition("/")[2], name_dds_type(type), _lay_out_fields(type), dataclassify=False
+    )
     found.__init__ = lambda self, data: setattr(self, "raw", data)
     found.serialize = lambda self, *_, **__: self.raw
     found.deserialize = classmethod(lambda cls, data, *_, **__: cls(bytes(data)))

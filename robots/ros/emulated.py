@@ -22,7 +22,17 @@ from ...errors import RobotFault
 from ..emulated_robot import Emulation, Mode, emulate
 from ..family import RobotFamily
 from ..robot_link import Kind, Link, Packet
-from .messages import FLAG, JOINT_STATE, NUMBERS, Element, JointValue, decode, encode_flag, encode_joints, encode_numbers
+from .messages import (
+    FLAG,
+    JOINT_STATE,
+    NUMBERS,
+    Element,
+    JointValue,
+    decode,
+    encode_flag,
+    encode_joints,
+    encode_numbers,
+)
 from .ros_robot import RosRobot
 
 T = TypeVar("T")

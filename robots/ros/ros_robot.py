@@ -58,7 +58,9 @@ class RosRobot(Bounded):
         require_sources(spec.action, self.action, where)
         for topic in (self.joint_topic, self.controller.topic, self.stop_topic or "/", self.ready_topic or "/"):
             if not topic.startswith("/") or topic.endswith("/") != (topic == "/") or "//" in topic:
-                raise ConfigError(f"{where} topic: expected a full name such as /joint_states, got {topic!r}; correct it")
+                raise ConfigError(
+                    f"{where} topic: expected a full name such as /joint_states, got {topic!r}; correct it"
+                )
         joints = [value.joint for value in self.action.values()]
         if sorted(joints) != sorted(self.controller.joints) or len(set(joints)) < len(joints):
             raise ConfigError(
@@ -84,5 +86,7 @@ class RosRobot(Bounded):
             )
         if self.home is not None:
             if fields != {"position"}:
-                raise ConfigError(f"{where} home: expected none for a robot that is not sent to places, got one; drop it")
+                raise ConfigError(
+                    f"{where} home: expected none for a robot that is not sent to places, got one; drop it"
+                )
             spec.action.require_one(self.home, f"{where} home")

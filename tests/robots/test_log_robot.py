@@ -72,7 +72,10 @@ def test_a_goal_on_the_way_ends_the_episode_as_in_the_simulator() -> None:
     [
         ([], "expected recorded episodes, got none"),
         ([record(0, 1)], "episode 0: expected two steps or more, got 1"),
-        ([record(0), Recorded(np.full((3, 2), np.nan, np.float32), np.zeros((3, 1), np.float32))], "episode 1: expected finite"),
+        (
+            [record(0), Recorded(np.full((3, 2), np.nan, np.float32), np.zeros((3, 1), np.float32))],
+            "episode 1: expected finite",
+        ),
         ([Recorded(np.zeros((3, 2), np.float32), np.zeros((2, 1), np.float32))], "expected action of shape"),
     ],
 )
@@ -86,7 +89,12 @@ def write_log(path: Path, spec: object = SPEC) -> Path:
     observation, action = (np.concatenate([part[field] for part in parts]) for field in (0, 1))
     timeouts = np.zeros(10, np.bool_)
     timeouts[[5, 9]] = True
-    arrays = {"observations": observation, "actions": action, "rewards": np.zeros(10), "terminals": np.zeros(10, np.bool_)}
+    arrays = {
+        "observations": observation,
+        "actions": action,
+        "rewards": np.zeros(10),
+        "terminals": np.zeros(10, np.bool_),
+    }
     return write_d4rl(path, {**arrays, "timeouts": timeouts}, spec)  # type: ignore[arg-type]
 
 

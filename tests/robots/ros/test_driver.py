@@ -14,7 +14,7 @@ import pytest
 from benchmarks.link_faults import TURN
 from supple.adapt.audit import AuditLog
 from supple.adapt.safety import SafetyLimits
-from supple.errors import ConfigError, RobotFault
+from supple.errors import RobotFault
 from supple.robots.adapter import RobotAdapter
 from supple.robots.adapter_testing import AdapterContract
 from supple.robots.emulated_robot import Emulation, LinkedRobot, Mode
@@ -149,7 +149,9 @@ class RosContract(AdapterContract):
         assert panel.mode is Mode.HOLDING
         os.kill(self.pid, signal.SIGSTOP)  # now no state comes
         try:
-            with pytest.raises(RobotFault, match=r"expected an observation at most 0\.5 s old|expected joint states on the way"):
+            with pytest.raises(
+                RobotFault, match=r"expected an observation at most 0\.5 s old|expected joint states on the way"
+            ):
                 for _ in range(100):
                     if safe.step(row, np.array([[1.0]], np.float32)).truncated.any():
                         safe.reset(row, np.array([[1.9]], np.float32), np.random.default_rng(0))

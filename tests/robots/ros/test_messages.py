@@ -153,7 +153,9 @@ def test_numbers_that_nobody_asks_for_may_be_anything() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    which=st.sampled_from([(JOINT_STATE, GOOD), (NUMBERS, encode_numbers([1.0])), (TRAJECTORY, JTC.encode([1, 2], 0.1))]),
+    which=st.sampled_from(
+        [(JOINT_STATE, GOOD), (NUMBERS, encode_numbers([1.0])), (TRAJECTORY, JTC.encode([1, 2], 0.1))]
+    ),
     flips=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=8),
     cut=st.integers(0, 300),
     rubbish=st.binary(max_size=200),
@@ -207,7 +209,9 @@ def test_commands_are_what_the_controllers_of_ros2_control_take() -> None:
 
 
 def test_an_emulated_robot_says_nothing_of_what_it_does_not_know() -> None:
-    data = encode_joints({JointValue("a"): 1.0, JointValue("b"): 2.0, JointValue("a", "velocity", 2.0): 3.0}, 7 * SECOND)
+    data = encode_joints(
+        {JointValue("a"): 1.0, JointValue("b"): 2.0, JointValue("a", "velocity", 2.0): 3.0}, 7 * SECOND
+    )
     message = decode(JOINT_STATE, data, "x")
     assert message.name == ["a", "b"]
     np.testing.assert_array_equal(message.position, [1.0, 2.0])

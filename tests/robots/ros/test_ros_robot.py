@@ -197,7 +197,9 @@ def test_a_robot_that_says_that_it_is_stopped_is_not_commanded() -> None:
     driver = connect(memory, ready_topic="/ready")
     driver.reset(GOAL, RNG)
     ready[0] = False
-    with pytest.raises(RobotFault, match="arm step: expected a robot that may move, got one that is stopped, as /ready"):
+    with pytest.raises(
+        RobotFault, match="arm step: expected a robot that may move, got one that is stopped, as /ready"
+    ):
         driver.step(np.zeros(2, np.float32))
     sent = len(memory.sent)
     with pytest.raises(RobotFault, match="is stopped, as /ready says"):
@@ -209,7 +211,11 @@ def test_a_robot_that_says_that_it_is_stopped_is_not_commanded() -> None:
 @pytest.mark.parametrize(
     ("memory", "changes", "message"),
     [
-        (Memory({"shoulder": 0.0, "wrist": 0.0}), {}, "expected q2 on /joint_states within 0.05 s, got shoulder, wrist"),
+        (
+            Memory({"shoulder": 0.0, "wrist": 0.0}),
+            {},
+            "expected q2 on /joint_states within 0.05 s, got shoulder, wrist",
+        ),
         (Memory(hook={"/joint_states": list}), {}, "expected q1, q2 on /joint_states .* got no joint at all"),
         (Memory(listeners=0), {}, "expected a controller that listens to /commands, got none"),
         (Memory(hook={"/ready": list}), {"ready_topic": "/ready"}, "expected a word on /ready within 0.05 s, got none"),

@@ -155,7 +155,9 @@ def test_rclpy_carries_bytes_and_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -
         transport.publish("/flag", encode_flag(value))
     assert [sample.data for sample in transport.take("/flag")] == [encode_flag(value) for value in (True, False, True)]
     ros.broken = True
-    with pytest.raises(RobotFault, match=r"ROS node supple: expected messages of /flag, got RuntimeError the middleware"):
+    with pytest.raises(
+        RobotFault, match=r"ROS node supple: expected messages of /flag, got RuntimeError the middleware"
+    ):
         transport.take("/flag")
     transport.close()
     transport.close()
