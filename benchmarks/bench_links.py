@@ -16,11 +16,14 @@ from typing import Any
 
 from link_faults import (
     HOLD_PERIODS,
+    attack_dds,
     attack_driver,
     attack_operator,
+    attack_readings,
     attack_robot,
     attack_server,
     attack_watchdog,
+    attack_zenoh,
     silence_controllers,
     sweep_drops,
 )
@@ -59,6 +62,9 @@ def attack(folder: Path) -> list[Record]:
         "take-over": lambda: attack_operator(MESSAGES, folder),
         "watchdog": lambda: attack_watchdog(MESSAGES),
         "policy server": lambda: attack_server(MESSAGES, bundle),
+        "ROS 2, DDS ports": lambda: attack_dds(MESSAGES, folder),
+        "ROS 2, zenoh": lambda: attack_zenoh(MESSAGES, folder),
+        "ROS 2, driver": lambda: attack_readings(MESSAGES),
     }
     metric, records = "the next good client is served", list[Record]()
     for name, run in attacks.items():

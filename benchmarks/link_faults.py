@@ -28,11 +28,27 @@ from supple.adapt.remote.server import PolicyServer, serve_policy
 from supple.adapt.session import AgentSession
 from supple.adapt.takeover import SocketOperator
 from supple.adapt.watchdog import BEAT, watch
+from supple.errors import RobotFault
 from supple.robots.emulated_robot import EmulatedRobot, Emulation, LinkedRobot, Mode, emulate
 from supple.robots.maze_family import Maze
 from supple.robots.mjcf_family import MjcfFamily
 from supple.robots.mjcf_model import Drive
 from supple.robots.robot_link import MOST_BYTES, Kind, Packet, pack
+from supple.robots.ros.cyclonedds import CycloneDds
+from supple.robots.ros.driver import RosDriver, pay_nothing
+from supple.robots.ros.emulated import emulate_ros
+from supple.robots.ros.messages import (
+    NUMBERS,
+    Element,
+    ForwardController,
+    JointValue,
+    Readings,
+    encode_joints,
+    encode_numbers,
+)
+from supple.robots.ros.ros_robot import RosRobot
+from supple.robots.ros.transport import OpensTransport
+from supple.robots.ros.zenoh import Zenoh
 
 ROOT = Path(__file__).resolve().parent.parent
 MAZE = Maze(layout_size=8, num_train_tasks=4, num_test_tasks=2)
@@ -316,6 +332,117 @@ def attack_server(times: int, bundle: Bundle) -> Counts:
         counts["crashed"] = policy.counts["faults"]
         counts["detected"] = (answered + raw) * works
         counts["silent"] = counts["injected"] - counts["detected"]
+    return counts
+
+
+@contextmanager
+def emulate_behind(transport: OpensTransport, theirs: OpensTransport, folder: Path) -> Iterator[RosDriver]:
+    """An emulated joint behind a transport, and a driver of it."""
+    spec = ARM.spec()
+    robot = RosRobot(
+        transport=transport,
+        contract=spec,
+        observation={"turn": JointValue("turn"), "turn_v": JointValue("turn", "velocity")},
+        action={spec.action.names[0]: JointValue("turn")},
+        controller=ForwardController(topic="/commands", joints=("turn",)),
+        home=(0.0,),
+        home_seconds=0.1,
+        timeout=20.0,
+        max_age=10.0,
+    )
+    place = str(folder / "panel")
+    with emulate_ros(ARM, place, replace(robot, transport=theirs), Emulation(stop_periods=10**6)):
+        driver = RosDriver(robot, pay_nothing)
+        try:
+            yield driver
+        finally:
+            driver.close()
+
+
+def follows(driver: RosDriver) -> bool:
+    """Whether the joint still goes where it is told."""
+    before = driver.reset(np.array([1.9], np.float32), np.random.default_rng(0))
+    for _ in range(50):
+        step = driver.step(np.array([0.5], np.float32))
+    return bool(step.observation[0] - before[0] > 0.2)
+
+
+def attack_dds(times: int, folder: Path, domain: int = 77) -> Counts:
+    """Malformed datagrams to the ports at which the robot and the driver take part in a DDS domain."""
+    counts, rng = make_counts(), np.random.default_rng(5)
+    transport = CycloneDds(domain=domain, interface="127.0.0.1", peers=("127.0.0.1",))
+    # discovery and user data of each participant: the ports of the DDS interoperability protocol, section 9.6.1
+    ports = [7400 + 250 * domain + 10 + 2 * participant + kind for participant in range(4) for kind in (0, 1)]
+    head = b"RTPS\x02\x01\x01\x10" + bytes(12)
+    good = head + b"\x09\x01\x08\x00" + bytes(8) + b"\x15\x05\x20\x00" + bytes(32)  # a time, and data
+    with (
+        emulate_behind(transport, transport, folder) as driver,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as raw,
+    ):
+        works = follows(driver)
+        for number in range(times):
+            body = damage(good, number, rng, 1400)
+            raw.sendto(body if number % 2 else head + body[20:], ("127.0.0.1", ports[number % len(ports)]))
+            counts["injected"] += 1
+        works &= follows(driver)
+    counts["detected" if works else "silent"] += times
+    return counts
+
+
+def attack_zenoh(times: int, folder: Path) -> Counts:
+    """Malformed messages to the topics of a robot behind zenoh, and one in ten as bytes on its port that are none."""
+    counts, rng = make_counts(), np.random.default_rng(6)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    place = f"tcp/127.0.0.1:{port}"
+    ours, theirs = Zenoh(connect=(place,), mode="client"), Zenoh(connect=(), listen=(place,))
+    with emulate_behind(ours, theirs, folder) as driver:
+        works = follows(driver)
+        stranger = ours.open()
+        stranger.advertise("/commands", NUMBERS)
+        good = encode_numbers([0.5])
+        for number in range(times - times // 10):
+            data = damage(good, number, rng, 3000)
+            # a flipped bit of a number is another number: what is in it counts as a command
+            stranger.publish("/commands", data if len(data) != len(good) or data[:16] != good[:16] else data[:-1])
+            counts["injected"] += 1
+        for number in range(times // 10):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 10.0) as link:
+                link.sendall(damage(bytes(64), number, rng, 3000))
+            counts["injected"] += 1
+        stranger.close()
+        works &= follows(driver)
+    counts["detected" if works else "silent"] += counts["injected"]
+    return counts
+
+
+def attack_readings(times: int) -> Counts:
+    """Malformed messages to the driver of a robot of ROS 2: each is a message of its type, or one typed fault."""
+    counts, rng = make_counts(), np.random.default_rng(7)
+    spec = ARM.spec().observation
+    sources = {"turn": JointValue("turn"), "turn_v": Element("/speeds", 0)}
+    good = {
+        "/joint_states": encode_joints({JointValue("turn"): 0.5, JointValue("other"): 0.1}, 10**18),
+        "/speeds": encode_numbers([1.0, 2.0]),
+    }
+    readings = Readings(spec, sources, "/joint_states", stamped=True, where="arm")
+    for number in range(times):
+        topic = ("/joint_states", "/speeds")[number % 2]
+        data = damage(good[topic], number, rng, 300)
+        data = good[topic][:4] + data if number % 5 == 0 else data
+        before = readings.observation
+        counts["injected"] += 1
+        try:
+            readings.take(topic, data, 10**18, 2 * 10**18)
+        except RobotFault:
+            counts["detected"] += 1
+            counts["silent"] += not np.array_equal(readings.observation, before, equal_nan=True)
+        except Exception:  # noqa: BLE001 - it is what is counted
+            counts["crashed"] += 1
+    for topic, data in good.items():
+        readings.take(topic, data, 10**18 + 2 * 10**17, 2 * 10**18)
+    counts["silent"] += bool(readings.missing)
     return counts
 
 

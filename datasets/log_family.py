@@ -91,8 +91,8 @@ class LogFamily(OneRow, BuiltFrom):
             if feature is None or (feature.axes and tuple(feature.axes) != wanted.names):
                 got = "none" if feature is None else ", ".join(feature.axes)
                 raise SourceError(
-                    f"{self.log}: expected {wanted.name} with the axes {', '.join(wanted.names)}, got {got}; correct the "
-                    "mapping"
+                    f"{self.log}: expected {wanted.name} with the axes {', '.join(wanted.names)}, got {got}; correct "
+                    "the mapping"
                 )
         episodes = []
         for episode in reader.episodes():

@@ -1,8 +1,8 @@
 """The arm of `my_arm.py` as a robot of ROS 2, without a ROS installation (`pip install 'supple[cyclonedds]'`).
 
-`python examples/ros2_arm.py` is an arm that is not there, behind the topics that an arm of ros2_control has: joint states
-with the joints in another order, a forward position controller, and a node that says where the hand is. It runs in one
-terminal. In another one the arm is looked at, and then moved by the bundle of `my_arm.py`:
+`python examples/ros2_arm.py` is an arm that is not there, behind the topics that an arm of ros2_control has: joint
+states with the joints in another order, a forward position controller, and a node that says where the hand is. It runs
+in one terminal. In another one the arm is looked at, and then moved by the bundle of `my_arm.py`:
 
     supple doctor runs/arm --robot examples/ros2_arm.py:ARM
     supple adapt runs/arm --robot examples/ros2_arm.py:ARM --num-tasks 1 --accept-robot-change --execute \

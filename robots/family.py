@@ -212,7 +212,7 @@ class BuiltFrom(ABC):
 
 
 class OneRow:
-    """A family of one robot: `make` has one row, so that it is adapted to one task at a time, and not evaluated beside."""
+    """A family of one robot: `make` has one row, so that it is adapted to one task at a time, without evaluations."""
 
     __slots__ = ()
 

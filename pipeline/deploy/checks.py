@@ -184,7 +184,7 @@ def check_rates(bundle: Bundle, bag: Path | None, mapping: Path | None) -> Check
 
 
 def check_ros(robot: RosRobot) -> Check:
-    """Whether a robot of ROS 2 is there: rates, joints and stamps of its topics, and its controller. It is not moved."""
+    """Whether a robot of ROS 2 is there: rates, joints and stamps of its topics, and its controller. Nothing moves."""
     try:
         found = survey(robot, LISTENS)
     except (RobotFault, ConfigError) as error:

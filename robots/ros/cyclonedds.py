@@ -1,8 +1,8 @@
 """ROS 2's default kind of transport, DDS, without a ROS installation: Eclipse Cyclone DDS (`supple[cyclonedds]`).
 
-Topics, types, quality of service and bytes are those of ROS 2 (the ROS 2 design article "Topic and Service name mapping
-to DDS", W. Woodall): the topic `/joint_states` is `rt/joint_states`, its type `sensor_msgs::msg::dds_::JointState_`, and
-messages are plain CDR.
+Topics, types, quality of service and bytes are those of ROS 2 (W. Woodall, "Topic and Service name mapping to DDS",
+ROS 2 design article): the topic `/joint_states` is `rt/joint_states`, its type `sensor_msgs::msg::dds_::JointState_`,
+and messages are plain CDR.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class CycloneDds(Bounded):
     interface: str = ""
     """Address of the network interface, such as `127.0.0.1` for this machine alone."""
     peers: tuple[str, ...] = ()
-    """Computers that take part, by address. With them nothing is sent by multicast, as containers and many networks need
-    it; without them, others are found by multicast."""
+    """Computers that take part, by address. With them nothing is sent by multicast, which containers and many networks
+    do not carry; without them, others are found by multicast."""
 
     def __post_init__(self) -> None:
         require_bounds(self)
@@ -86,7 +86,7 @@ class CycloneTransport(Transport):
             raise self._refuse("a domain that can be joined", error) from error
         plain = Policy.DataRepresentation(use_cdrv0_representation=True, use_xcdrv2_representation=False)
         late = duration(milliseconds=100)
-        # a reader that is content with best effort hears writers of both kinds; a reliable writer serves readers of both
+        # a reader that is content with best effort hears writers of both kinds, a reliable writer serves both readers
         self._hear = Qos(Policy.Reliability.BestEffort, Policy.History.KeepLast(KEPT), plain)
         self._tell = Qos(Policy.Reliability.Reliable(late), Policy.History.KeepLast(1), plain)
         self._readers: dict[str, Any] = {}

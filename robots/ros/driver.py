@@ -97,8 +97,8 @@ class RosDriver(RobotAdapter):
             )
         if not self._wait(lambda: self._transport.count_listeners(robot.controller.topic) != 0):
             raise RobotFault(
-                f"{self._where} connect: expected a controller that listens to {robot.controller.topic}, got none within "
-                f"{robot.timeout:g} s; start it (ros2 control list_controllers), and check the type of its topic"
+                f"{self._where} connect: expected a controller that listens to {robot.controller.topic}, got none "
+                f"within {robot.timeout:g} s; start it (ros2 control list_controllers), and check the type of its topic"
             )
         if robot.ready_topic and not self._wait(lambda: self._ready is not None):
             raise RobotFault(
@@ -188,8 +188,8 @@ class RosDriver(RobotAdapter):
             if self._is_stale():
                 self.hold()
                 raise RobotFault(
-                    f"{self._where} home: expected joint states on the way, got none for {self.observation_age():.3g} s; "
-                    "check the robot and the network"
+                    f"{self._where} home: expected joint states on the way, got none for {self.observation_age():.3g} "
+                    "s; check the robot and the network"
                 )
             away = np.abs(self._readings.observation[axes] - home)
             if step >= steps and (away <= self._robot.home_tolerance).all():

@@ -37,7 +37,7 @@ class RosRobot(Bounded):
     """Whether messages of joint states have the time of the measurement in their header. Without it, ages count from
     the moment at which a message was published, as the transport says."""
     home: tuple[float, ...] | None = None
-    """Command of the start of an episode, shape (A,); None where a person, or another program, brings the robot there."""
+    """Command of the start of an episode, shape (A,); None where a person or another program brings the robot there."""
     home_seconds: Positive = 3.0
     """Least duration of the way there."""
     home_tolerance: Positive = 0.05
@@ -70,8 +70,8 @@ class RosRobot(Bounded):
         fields = {value.field for value in self.action.values()}
         if len(fields) > 1 or (isinstance(self.controller, TrajectoryController) and fields != {"position"}):
             raise ConfigError(
-                f"{where} action: expected one kind of command that the controller takes, got {', '.join(sorted(fields))};"
-                " a trajectory controller takes positions"
+                f"{where} action: expected one kind of command that the controller takes, got "
+                f"{', '.join(sorted(fields))}; a trajectory controller takes positions"
             )
         if isinstance(self.controller, TrajectoryController) and not 0.0 < self.controller.lookahead < math.inf:
             raise ConfigError(
@@ -81,8 +81,8 @@ class RosRobot(Bounded):
         lost = [name for name, seen in zip(spec.action.names, spec.find_commanded(), strict=True) if seen is None]
         if fields == {"position"} and lost:
             raise ConfigError(
-                f"{where} action axis '{lost[0]}': expected one that commands an observation axis, got none; name it with "
-                "Axis(commands=...), so that the robot can hold"
+                f"{where} action axis '{lost[0]}': expected one that commands an observation axis, got none; name it "
+                "with Axis(commands=...), so that the robot can hold"
             )
         if self.home is not None:
             if fields != {"position"}:

@@ -107,7 +107,7 @@ def test_a_family_of_a_log_has_contract_goals_and_rewards_of_the_robot(tmp_path:
     row = family.make(1)
     seen = row.reset(np.zeros(1, np.int64), np.array([[1.9]], np.float32), np.random.default_rng(0))
     np.testing.assert_allclose(seen, [[0.0, 0.0]])
-    with pytest.raises(ConfigError, match="log-turn rows: expected 1, got 30; .* --num-tasks 1 --evaluations 0"):
+    with pytest.raises(ConfigError, match=r"log-turn rows: expected 1, got 30; .* --num-tasks 1 --evaluations 0"):
         family.make(30)
     assert len(replace(family, most_episodes=1).replay()._episodes) == 1
     with pytest.raises(SourceError):
