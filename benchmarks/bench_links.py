@@ -3,7 +3,7 @@
 Prints a JSON list of records of reliability. Detected are kills after which the robot held, malformed messages that
 changed nothing, and gaps in the commands after which the robot held within the stated bound.
 
-    python benchmarks/bench_links.py [kills of each kind] [malformed messages to each socket]
+    python benchmarks/bench_links.py [kills of each kind] [malformed messages to each socket] [drops sockets ros kills]
 """
 
 import os
@@ -11,11 +11,13 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from link_faults import (
     HOLD_PERIODS,
+    Counts,
     attack_dds,
     attack_driver,
     attack_operator,
@@ -32,6 +34,7 @@ from recording import print_records
 
 KILLS = int(sys.argv[1]) if len(sys.argv) > 1 else 100
 MESSAGES = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
+PARTS = sys.argv[3:] or ["drops", "sockets", "ros", "kills"]
 COMMAND = "python benchmarks/bench_links.py"
 DROPPED, DELAYS_MS = range(1, 26), range(1, 201)
 Record = dict[str, Any]
@@ -56,16 +59,30 @@ def silence(folder: Path) -> list[Record]:
 def attack(folder: Path) -> list[Record]:
     """Malformed messages to each socket."""
     bundle = make_bundle(folder / "bundle")
-    attacks = {
-        "robot": lambda: attack_robot(MESSAGES, folder),
-        "driver": lambda: attack_driver(MESSAGES, folder),
-        "take-over": lambda: attack_operator(MESSAGES, folder),
-        "watchdog": lambda: attack_watchdog(MESSAGES),
-        "policy server": lambda: attack_server(MESSAGES, bundle),
-        "ROS 2, DDS ports": lambda: attack_dds(MESSAGES, folder),
-        "ROS 2, zenoh": lambda: attack_zenoh(MESSAGES, folder),
-        "ROS 2, driver": lambda: attack_readings(MESSAGES),
-    }
+    return count(
+        {
+            "robot": lambda: attack_robot(MESSAGES, folder),
+            "driver": lambda: attack_driver(MESSAGES, folder),
+            "take-over": lambda: attack_operator(MESSAGES, folder),
+            "watchdog": lambda: attack_watchdog(MESSAGES),
+            "policy server": lambda: attack_server(MESSAGES, bundle),
+        }
+    )
+
+
+def attack_ros(folder: Path) -> list[Record]:
+    """The same for a robot of ROS 2."""
+    return count(
+        {
+            "ROS 2, driver": lambda: attack_readings(MESSAGES),
+            "ROS 2, zenoh": lambda: attack_zenoh(MESSAGES, folder),
+            "ROS 2, DDS ports": lambda: attack_dds(MESSAGES, folder),
+        }
+    )
+
+
+def count(attacks: Mapping[str, Callable[[], Counts]]) -> list[Record]:
+    """A record of each."""
     metric, records = "the next good client is served", list[Record]()
     for name, run in attacks.items():
         records.append({"method": f"malformed messages: {name}", "metric": metric, "seeds": [0], **run()})
@@ -89,7 +106,13 @@ def main() -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        records = drop() + attack(folder) + silence(folder)
+        parts = {
+            "drops": drop,
+            "sockets": lambda: attack(folder),
+            "ros": lambda: attack_ros(folder),
+            "kills": lambda: silence(folder),
+        }
+        records = [record for name in PARTS for record in parts[name]()]
     print_records("links", COMMAND, began, records)
 
 

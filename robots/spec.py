@@ -354,7 +354,8 @@ class RobotSpec:
         command = self.action.require_rows(np.asarray(action)[None], 1, where)
         if self.choices:
             self.require_choices(command, 1, where)
-            return command[0].copy()
+            chosen: NDArray[np.float32] = command[0].copy()
+            return chosen
         nearest: NDArray[np.float32] = np.minimum(np.maximum(command[0], self.action.inner_low), self.action.inner_high)
         return nearest
 
