@@ -220,7 +220,7 @@ class AdapterContract(ABC):
         with self.open() as robot:
             self.start(robot)
             age = robot.observation_age()
-            assert 0.0 <= age < 5.0
+            assert 0.0 <= age < 30.0
             if robot.lock_step:
                 assert age == 0.0
 

@@ -129,7 +129,8 @@ class LogRobot(RobotAdapter):
     def read(self) -> Float:
         """See `Observes.read`."""
         self._latch.require_open("read")
-        return self._now.observation[self._step].copy()
+        observation: Float = self._now.observation[self._step].copy()
+        return observation
 
     def observation_age(self) -> float:
         """See `TellsAge.observation_age`: 0, as in any simulator."""

@@ -176,9 +176,10 @@ def _lay_out(type: str) -> Any:
 
 
 def _lay_out_fields(type: str) -> dict[str, Any]:
-    from cyclonedds.idl import types as idl
+    from cyclonedds.idl import types
     from rosbags.interfaces import Nodetype
 
+    idl: Any = types
     plain = {"string": str, "bool": bool, "byte": idl.uint8, "char": idl.char, "octet": idl.uint8}
 
     def lay_out(desc: Any) -> Any:

@@ -27,6 +27,8 @@ from ..spec import RobotSpec
 from .messages import FLAG, MOST_SKEW_NS, NS, Readings, decode, encode_flag
 from .ros_robot import RosRobot
 
+FLUSH = 0.2
+"""Seconds in which a last message leaves: a writer that goes at once takes it along."""
 LOOK_PERIOD = 0.005
 """Seconds between two looks for messages while one is waited for."""
 
@@ -282,6 +284,20 @@ class RosDriver(RobotAdapter):
             if self._robot.stop_topic:
                 self._transport.publish(self._robot.stop_topic, encode_flag(True))
 
+    def await_stop(self) -> None:
+        """Waits for the word of the robot that it may not be moved any more; a while, where it gives no such word.
+
+        Raises:
+            RobotFault: It does not say so.
+        """
+        if not (self._robot.stop_topic and self._robot.ready_topic):
+            time.sleep(FLUSH)
+        elif not self._wait(lambda: self._ready is False):
+            raise RobotFault(
+                f"{self._where}: expected the word on {self._robot.ready_topic} that it has stopped, got none within "
+                f"{self._robot.timeout:g} s; cut its power"
+            )
+
     def survey(self, seconds: float) -> Survey:
         """Listens for a while; nothing is commanded.
 
@@ -336,12 +352,12 @@ def stop_ros_robot(robot: RosRobot, reason: str) -> None:
             stop_ros_robot(ROBOT, reason)
 
     Raises:
-        RobotFault: It is not there, or the transport is broken.
+        RobotFault: It is not there, the transport is broken, or the robot does not say that it has stopped.
     """
     driver = RosDriver(robot, pay_nothing)
     try:
         driver.stop(reason)
-        time.sleep(0.1)  # a reliable writer that leaves at once takes its last message with it
+        driver.await_stop()
     finally:
         driver.close()
 

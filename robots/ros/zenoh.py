@@ -62,7 +62,9 @@ class ZenohTransport(Transport):
             from zenoh import ext
         except ImportError as error:
             raise make_missing(error, "zenoh") from error
-        self._zenoh, self._ext, self._settings = zenoh, ext, settings
+        self._zenoh: Any = zenoh
+        self._ext: Any = ext
+        self._settings = settings
         config = zenoh.Config()
         for name, value in (
             ("mode", settings.mode),
@@ -143,7 +145,8 @@ class ZenohTransport(Transport):
         """When a message was published: now where its sender does not say, -1 where no node of ROS 2 wrote that."""
         if attachment is None:
             return time.time_ns()
-        kinds = tuple[str, self._ext.Int64, str, self._ext.Int64, str, bytes]
+        number: Any = self._ext.Int64
+        kinds: Any = tuple[str, number, str, number, str, bytes]
         try:
             first, _, second, published, third, _ = self._ext.z_deserialize(kinds, attachment)
         except (self._ext.ZDeserializeError, ValueError, TypeError, OverflowError):

@@ -12,7 +12,7 @@ from supple.adapt.audit import AuditLog
 from supple.adapt.safety import SafetyLimits
 from supple.errors import ConfigError, RobotFault, SpecError
 from supple.robots.robot import RobotRow
-from supple.robots.ros.driver import RosDriver, pay_nothing
+from supple.robots.ros.driver import RosDriver, pay_nothing, stop_ros_robot
 from supple.robots.ros.messages import (
     FLAG,
     ForwardController,
@@ -151,6 +151,18 @@ def test_the_end_of_an_episode_and_a_stop_command_the_measured_place() -> None:
     driver.step(np.zeros(2, np.float32))
     driver.close()
     assert memory.closed == [True]
+
+
+def test_a_stop_by_another_process_waits_for_the_word_of_the_robot() -> None:
+    memory = Memory()
+    memory.hook["/ready"] = lambda: [Sample(encode_flag("/stop" not in dict(memory.sent)), 0)]
+    robot = make_robot(memory, stop_topic="/stop", ready_topic="/ready")
+    stop_ros_robot(robot, "enough")
+    assert memory.closed == [True]
+    memory.hook["/ready"] = lambda: [Sample(encode_flag(True), 0)]
+    with pytest.raises(RobotFault, match="expected the word on /ready that it has stopped, got none within"):
+        stop_ros_robot(robot, "enough")
+    assert memory.closed == [True, True]
 
 
 def test_a_silent_robot_is_not_sent_back_to_where_it_was_last_seen() -> None:
