@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import runpy
 import socket
 import subprocess
@@ -58,8 +59,14 @@ class Watchdog:
                 repr(timeout),
                 *arguments,
             ]
+            # the folder of a user's file is on this process's path, and its function has to be found there as well
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
             self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=environment,
             )
         self._link.settimeout(START_TIMEOUT)
         try:

@@ -15,6 +15,7 @@ import pytest
 from benchmarks.link_faults import attack_watchdog
 from supple.adapt.watchdog import BEAT, REST, Watchdog, watch
 from supple.errors import ConfigError, RobotFault
+from supple.pipeline.robots import load_user_module
 from supple.robots.emulated_robot import stop_robot
 
 STOPPER = '''
@@ -131,6 +132,23 @@ def test_a_second_process_that_does_not_start_is_a_fault(tmp_path: Path, capfd: 
     with pytest.raises(RobotFault, match="expected a second process that listens, got 'its end'"):
         Watchdog(names["stop"], 1.0)  # type: ignore[arg-type]
     assert "absent.py" in capfd.readouterr().err
+
+
+def test_a_function_of_a_users_file_is_found_with_what_the_file_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `--robot FILE.py:NAME` loads it: its folder is on the path of this process alone."""
+    (tmp_path / "beside.py").write_text("PLACE = 'told'\n")
+    (tmp_path / "cell.py").write_text(
+        "from pathlib import Path\nfrom beside import PLACE\n\n\n"
+        "def stop(folder, reason):\n    Path(folder, PLACE).write_text(reason)\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    module, _, _ = load_user_module(str(tmp_path / "cell.py"))
+    dog = Watchdog(module.stop, 0.1, [str(tmp_path)])
+    dog.beat()
+    assert wait_for(tmp_path / "told", 20.0).startswith("no heartbeat")
+    dog.close()
 
 
 def test_old_beats_in_the_queue_do_not_count_as_new_ones() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.link_faults import TURN, sweep_drops
+from benchmarks.link_faults import TURN, attack_operator, attack_readings, sweep_drops
 from supple.adapt.audit import AuditLog
 from supple.adapt.safety import SafetyLimits
 from supple.errors import ConfigError, RobotFault
@@ -145,6 +145,14 @@ def test_dropped_and_late_commands_end_in_a_hold_within_the_bound_or_need_none()
     counts, worst = sweep_drops(range(1, 26, 8), range(1, 201, 66))
     assert counts["injected"] == counts["detected"] == 16
     assert worst == 2
+
+
+def test_rubbish_reaches_neither_a_robot_of_ros_2_nor_an_operator(tmp_path: Path) -> None:
+    readings = attack_readings(1000)
+    assert (readings["silent"], readings["crashed"]) == (0, 0)
+    assert readings["detected"] > 700  # the others were whole: a flipped bit of a number is another number
+    operator = attack_operator(500, tmp_path)
+    assert (operator["detected"], operator["silent"], operator["crashed"]) == (500, 0, 0)
 
 
 def test_an_adapter_has_one_row() -> None:

@@ -15,12 +15,14 @@ from benchmarks.link_faults import TURN
 from supple.adapt.audit import AuditLog
 from supple.adapt.safety import SafetyLimits
 from supple.errors import RobotFault
+from supple.pipeline.robots import find_robot
 from supple.robots.adapter import RobotAdapter
 from supple.robots.adapter_testing import AdapterContract
 from supple.robots.emulated_robot import Emulation, LinkedRobot, Mode
+from supple.robots.hardware_family import HardwareFamily
 from supple.robots.robot import Bool, Float, RobotRow
 from supple.robots.ros.cyclonedds import CycloneDds
-from supple.robots.ros.driver import RosDriver, stop_ros_robot, survey
+from supple.robots.ros.driver import RosConnection, RosDriver, stop_ros_robot, survey
 from supple.robots.ros.emulated import emulate_ros
 from supple.robots.ros.messages import Element, ForwardController, JointValue, TrajectoryController
 from supple.robots.ros.ros_robot import RosRobot
@@ -73,6 +75,18 @@ def find_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_the_example_is_the_arm_that_it_emulates_and_another_process_finds_its_stop() -> None:
+    choice = find_robot(f"{Path(__file__).parents[3] / 'examples' / 'ros2_arm.py'}:ARM")
+    family = choice.family
+    assert isinstance(family, HardwareFamily)
+    assert isinstance(family.connect, RosConnection)
+    assert family.spec() == find_robot(f"{Path(choice.module or '').with_name('my_arm.py')}:ARM").family.spec()
+    assert family.connect.robot.controller.joints != family.spec().action.names
+    assert family.limits().spec == family.spec()
+    assert choice.record["config"]["connect"]["robot"]["joint_topic"] == "/joint_states"
+    assert family.stop is not None
 
 
 class RosContract(AdapterContract):
