@@ -94,7 +94,7 @@ class LogFamily(OneRow, BuiltFrom):
                     f"{self.log}: expected {wanted.name} with the axes {', '.join(wanted.names)}, got {got}; correct "
                     "the mapping"
                 )
-        episodes = []
+        episodes = list[Recorded]()
         for episode in reader.episodes():
             if len(episodes) == self.most_episodes:
                 break

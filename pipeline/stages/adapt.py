@@ -156,8 +156,8 @@ def make_adapt(
     bundle = change_settings(load_bundle(path), config.settings)
     require_robot(bundle.contract, robot.family.spec())
     require_tasks(robot, tasks, "adapt")
+    kind = "a real robot" if isinstance(robot.family, Hardware) else "a log"
     if isinstance(robot.family, OneRow) and (len(tasks) != 1 or config.evaluations):
-        kind = "a real robot" if isinstance(robot.family, Hardware) else "a log"
         raise ConfigError(
             f"adapt on '{robot.reference}': expected one task and no evaluations on {kind}, got {len(tasks)} "
             f"and {config.evaluations or 0}; pass --num-tasks 1, or --tasks with one goal, and --evaluations 0"
