@@ -9,6 +9,7 @@ Axes: R rows, r rows still running, O observation, Z latent, K decisions of an e
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError, RunError
-from .networks import Array
+from .networks import Array, Gaussian
 from .spaces import RowSpace, split_prefix
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -120,6 +121,26 @@ class RuntimeAgent(Protocol):
             RunError: The state lacks a part or belongs to other sizes.
         """
         ...
+
+
+class TellsBelief(ABC):
+    """An agent that says what it believes of the task of each row."""
+
+    @abstractmethod
+    def read_belief(self) -> Gaussian:
+        """The belief about the task's embedding, each (R, E); N(0, I) before anything was seen, as a rule."""
+
+
+class PredictsReward(ABC):
+    """An agent that says where the task of each row would pay."""
+
+    @abstractmethod
+    def predict_rewarded(self, observation: Array) -> Array:
+        """Probability that reaching a state is rewarded, shape (R, V), in the task that is believed in.
+
+        Args:
+            observation: States, raw, shape (V, O).
+        """
 
 
 class WrappedAgent:

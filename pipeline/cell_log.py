@@ -82,7 +82,7 @@ class CellLog:
         self._writer = Writer(self._stream, chunk_size=CHUNK_BYTES, enable_data_crcs=True)
         self._writer.start("ros2", "supple")
         held = None if simulated else HELD_PERIODS * spec.control_period
-        self._writer.add_metadata(METADATA_NAME, describe_bag(_make_schema(spec), held=held))
+        self._writer.add_metadata(METADATA_NAME, describe_bag(make_schema(spec), held=held))
         self._writer.add_metadata("supple adapt", {"robot": json.dumps(spec.to_json()), **about})
         self._period_ns = round(1e9 * spec.control_period) if simulated else None
         self._simulated_ns = time.time_ns()
@@ -181,7 +181,8 @@ class CellLog:
         self.close()
 
 
-def _make_schema(spec: RobotSpec) -> Schema:
+def make_schema(spec: RobotSpec) -> Schema:
+    """Observation and action of a robot, as a store or a log has them."""
     features = (
         Feature(
             name=array.name,

@@ -200,6 +200,15 @@ VERBS = {
         "End a stop of the safety limits with a code of the operator, or print new codes.",
         ("supple rearm cell/audit.jsonl", "supple rearm cell/audit.jsonl --issue 10"),
     ),
+    "replay": Entry(
+        "verbs.replay",
+        "Replay",
+        "Say from logs alone whether a policy is worth putting on the robot: one page, one verdict.",
+        (
+            "supple replay runs/demo runs/demo/ingest",
+            "supple replay runs/demo/adapt/policies/0 runs/demo/ingest --also runs/demo --json",
+        ),
+    ),
     "report": Entry(
         "verbs.report",
         "Report",

@@ -152,6 +152,11 @@ class Work:
         return self._metrics
 
     @property
+    def stop(self) -> StopRequest:
+        """Whether somebody asked to stop; `consume` looks at it, and a body that does not consume has to."""
+        return self._stop
+
+    @property
     def metrics(self) -> MetricsLog:
         """The log of this stage, opened at first use."""
         return self._metrics or self._open_metrics(0, 0.0)

@@ -149,6 +149,25 @@ class SetsState(ABC):
         """
 
 
+class Subdivides(ABC):
+    """A family whose control period holds several steps of its physics."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def physics_steps(self) -> int:
+        """Steps of the physics in one control period."""
+
+    @abstractmethod
+    def subdivide(self, parts: int) -> RobotFamily:
+        """The same robots with a control period that is shorter, and episodes of as many seconds.
+
+        Args:
+            parts: By which the control period is divided; divides `physics_steps`.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """What a report draws an episode into: a plane of two observation axes."""

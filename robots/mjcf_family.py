@@ -27,7 +27,7 @@ import numpy as np
 
 from ..bounds import Count, NonNegative, Positive, Seed, require_bounds
 from ..errors import ConfigError, SpecError
-from .family import ONLY_TASKS, BuiltFrom, Draws, PlayChunk, Plays, Scene, SetsState, TellsSuccess
+from .family import ONLY_TASKS, BuiltFrom, Draws, PlayChunk, Plays, Scene, SetsState, Subdivides, TellsSuccess
 from .mjcf_anatomy import POSES, Anatomy, find_anatomy, find_names
 from .mjcf_model import Drive, load_mjcf, mjcf_files
 from .mjcf_robots import MjcfRobots, Reach
@@ -44,7 +44,7 @@ TRIES = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class MjcfFamily(Plays, TellsSuccess, SetsState, Draws, BuiltFrom):
+class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, BuiltFrom):
     """Robots of one MuJoCo model that reach for places or poses.
 
     Raises:
@@ -216,9 +216,21 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Draws, BuiltFrom):
         """
         return self._make(rows, threads, forces=False)
 
+    @property
+    def physics_steps(self) -> int:
+        """See `Subdivides.physics_steps`.
+
+        Raises:
+            ConfigError: The model cannot be compiled.
+        """
+        return round(self.control_period / float(self.anatomy.model.opt.timestep))
+
+    def subdivide(self, parts: int) -> MjcfFamily:
+        """See `Subdivides.subdivide`."""
+        return replace(self, control_period=self.control_period / parts, episode_steps=self.episode_steps * parts)
+
     def _make(self, rows: int, threads: int, *, forces: bool) -> MjcfRobots:
-        timestep = float(self.anatomy.model.opt.timestep)
-        frame_skip = round(self.control_period / timestep)
+        timestep, frame_skip = float(self.anatomy.model.opt.timestep), self.physics_steps
         if frame_skip < 1 or abs(frame_skip * timestep - self.control_period) > 1e-6 * self.control_period:
             raise ConfigError(
                 f"{self.name} control_period: expected a multiple of the timestep {timestep:g} s of the model, got "

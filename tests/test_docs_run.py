@@ -92,6 +92,11 @@ SHORT: Mapping[str, Sequence[str]] = {
     ),
     "supple sweep": (["--seeds", "0:1", "--executor", "local", "--workers", "1", "--"]),
     "supple deploy": (),
+    "supple replay": (
+        *("--samples", "2", "--off-policy.bootstraps", "2", "--off-policy.fitted-q.iterations", "2"),
+        *("--off-policy.most-steps", "400", "--simulator.episodes", "2", "--predictions", "1"),
+        *("--rehearsal.shown", "0", "1", "--rehearsal.rest", "1"),
+    ),
     "supple serve": ("--self-test",),
     "supple doctor": ("--latency-share", "1000"),
     "python -m benchmarks.meta": (),

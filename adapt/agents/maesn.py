@@ -18,10 +18,20 @@ from numpy.typing import NDArray
 from ...bounds import Width
 from ..advantage import compute_advantage, standardise
 from ..contract import BundleContract, Kind
-from ..networks import Array, Shapes, Weights
+from ..networks import Array, Gaussian, Shapes, Weights
 from ..policies import choose_rows, policy_shapes, spread_rows
 from ..policy_settings import ActingSettings
-from ..runtime_agent import KEPT, Arrays, Noise, RowEpisodes, SeenRows, load_episodes, save_episodes, take_state
+from ..runtime_agent import (
+    KEPT,
+    Arrays,
+    Noise,
+    RowEpisodes,
+    SeenRows,
+    TellsBelief,
+    load_episodes,
+    save_episodes,
+    take_state,
+)
 from ..spaces import split_prefix
 from .row_agent import RowAgent
 
@@ -49,7 +59,7 @@ def weight_shapes(contract: BundleContract, settings: MaesnSettings) -> Shapes:
     return {**policy_shapes(contract, settings.policy, contract.observation_dim + settings.latent_dim), **steps}
 
 
-class MaesnRowAgent(RowAgent[MaesnSettings]):
+class MaesnRowAgent(RowAgent[MaesnSettings], TellsBelief):
     """Every row has a distribution of z of its own, N(0, I) at first."""
 
     STATE = ("_mean", "_log_scale", "_z", "_output", "_steps")
@@ -78,6 +88,11 @@ class MaesnRowAgent(RowAgent[MaesnSettings]):
         noise = self._noise.normal((len(self._mean), 1, self._settings.latent_dim))[:, 0]
         scale: Array = np.exp(self._log_scale)
         self._z = self._mean + scale * noise
+
+    def read_belief(self) -> Gaussian:
+        """See `TellsBelief.read_belief`: the distribution of z."""
+        scale: Array = np.exp(self._log_scale)
+        return Gaussian(self._mean, scale)
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""

@@ -16,8 +16,8 @@ import numpy as np
 from ...bounds import CountFromZero, Layers, Width
 from ..contract import BundleContract, Kind
 from ..distribution import draw
-from ..networks import Array, Shapes, compute_mlp, mlp_shapes, softplus
-from ..runtime_agent import RowEpisodes, SeenRows
+from ..networks import Array, Gaussian, Shapes, compute_mlp, mlp_shapes, softplus
+from ..runtime_agent import RowEpisodes, SeenRows, TellsBelief
 from ..transitions import transitions_of
 from .row_agent import RowAgent
 
@@ -54,7 +54,7 @@ def pearl_shapes(contract: BundleContract, settings: PearlSettings) -> Shapes:
     }
 
 
-class PearlRowAgent(RowAgent[PearlSettings]):
+class PearlRowAgent(RowAgent[PearlSettings], TellsBelief):
     """Each row infers its own task."""
 
     STATE = ("_precision", "_weighted", "_embedding", "_episodes")
@@ -86,6 +86,11 @@ class PearlRowAgent(RowAgent[PearlSettings]):
         """Of the belief of each row, (R, E); 0 where nothing was seen."""
         mean: Array = self._weighted / self._known_precision
         return mean
+
+    def read_belief(self) -> Gaussian:
+        """See `TellsBelief.read_belief`."""
+        scale: Array = 1.0 / np.sqrt(self._known_precision)
+        return Gaussian(self.mean, scale.astype(np.float32))
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from ...bounds import Count
 from ...errors import RunError
 from ..contract import BundleContract, Kind
-from ..networks import Array, Shapes, Weights
+from ..networks import Array, Gaussian, Shapes, Weights
 from ..policy_settings import PolicySettings
-from ..runtime_agent import Arrays, Noise, WrappedAgent
+from ..runtime_agent import Arrays, Noise, TellsBelief, WrappedAgent
 from ..settings import refuse
 from .pearl import PearlRowAgent, PearlSettings, pearl_shapes
 from .policy import PolicyRowAgent
@@ -73,7 +73,7 @@ def weight_shapes(contract: BundleContract, settings: PearlFtSettings) -> Shapes
     }
 
 
-class PearlFtRowAgent(WrappedAgent):
+class PearlFtRowAgent(WrappedAgent, TellsBelief):
     """Each row infers its own task until somebody sets the parameters of its policy."""
 
     def __init__(self, contract: BundleContract, settings: PearlFtSettings, weights: Weights, noise: Noise) -> None:
@@ -90,6 +90,10 @@ class PearlFtRowAgent(WrappedAgent):
         self._acting = self._inferring
         self._inferring.begin_task(rows)
         self._tuned.begin_task(rows)
+
+    def read_belief(self) -> Gaussian:
+        """See `TellsBelief.read_belief`: PEARL's."""
+        return self._inferring.read_belief()
 
     @property
     def params(self) -> dict[str, Array]:

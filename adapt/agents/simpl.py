@@ -19,9 +19,20 @@ from numpy.typing import NDArray
 from ...bounds import Count, Width
 from ..contract import BundleContract, Kind
 from ..distribution import draw_choice, draw_gaussian
-from ..networks import Array, Gaussian, Shapes, compute_mlp, mlp_shapes, softplus
+from ..networks import Array, Gaussian, Shapes, compute_mlp, mlp_shapes, sigmoid, softplus
 from ..policies import compute_residual, take_params
-from ..runtime_agent import KEPT, PARAMS, Arrays, RowEpisodes, SeenRows, load_episodes, save_episodes, take_state
+from ..runtime_agent import (
+    KEPT,
+    PARAMS,
+    Arrays,
+    PredictsReward,
+    RowEpisodes,
+    SeenRows,
+    TellsBelief,
+    load_episodes,
+    save_episodes,
+    take_state,
+)
 from ..settings import refuse
 from ..spaces import split_prefix
 from ..task_encoder import Context, Encoder, compute_embedding, encoder_shapes
@@ -84,7 +95,7 @@ def weight_shapes(contract: BundleContract, settings: SimplSettings) -> Shapes:
     }
 
 
-class SimplRowAgent(RowAgent[SimplSettings]):
+class SimplRowAgent(RowAgent[SimplSettings], TellsBelief, PredictsReward):
     """Each row explores and infers for itself; `settled` rows have an embedding for ever."""
 
     STATE = ("embedding", "settled", "_reward_range", "_visited", "_episodes")
@@ -209,6 +220,16 @@ class SimplRowAgent(RowAgent[SimplSettings]):
         count, seen = len(embedding), len(states)
         pairs = np.concatenate([np.repeat(embedding, seen, axis=0), np.tile(states, (count, 1))], axis=-1)
         return compute_mlp(self._weights, "encoder.reward", pairs).reshape(count, seen)
+
+    def read_belief(self) -> Gaussian:
+        """See `TellsBelief.read_belief`."""
+        if self.explored:
+            return self._infer()
+        return Gaussian(np.zeros_like(self.embedding), np.ones_like(self.embedding))
+
+    def predict_rewarded(self, observation: Array) -> Array:
+        """See `PredictsReward.predict_rewarded`; at the mean of the belief."""
+        return sigmoid(self._predict_reward(self.read_belief().loc, self.space.normalise(observation)))
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ...bounds import Layers, Width
 from ..contract import BundleContract, Kind
 from ..distribution import draw
-from ..networks import Array, Shapes, compute_linear, compute_mlp, linear_shapes, mlp_shapes
+from ..networks import Array, Gaussian, Shapes, compute_linear, compute_mlp, linear_shapes, mlp_shapes
 from ..recurrent_cells import gru_shapes, step_gru
-from ..runtime_agent import RowEpisodes, SeenRows
+from ..runtime_agent import RowEpisodes, SeenRows, TellsBelief
 from .row_agent import RowAgent
 
 LARGEST_INPUT, LEAST_VARIANCE = np.float32(10.0), np.float32(1e-6)
@@ -59,7 +59,7 @@ def weight_shapes(contract: BundleContract, settings: VaribadSettings) -> Shapes
     }
 
 
-class VaribadRowAgent(RowAgent[VaribadSettings]):
+class VaribadRowAgent(RowAgent[VaribadSettings], TellsBelief):
     """Every row has a belief that lasts from `begin_task` to the next, across episodes."""
 
     STATE = ("_hidden", "_mean", "_log_variance", "_choice", "_first")
@@ -75,6 +75,11 @@ class VaribadRowAgent(RowAgent[VaribadSettings]):
     def begin_episode(self, *, explore: bool = True) -> None:
         """The next decision of each row is the first of an episode; the belief stays."""
         self._first[:] = 1.0
+
+    def read_belief(self) -> Gaussian:
+        """See `TellsBelief.read_belief`."""
+        scale: Array = np.exp(np.float32(0.5) * self._log_variance)
+        return Gaussian(self._mean, scale)
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""

@@ -84,3 +84,30 @@ def _render(
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+ESTIMATORS = {
+    "FQE": "fitted Q evaluation",
+    "WDR": "weighted doubly robust",
+    "DR": "doubly robust",
+    "WPDIS": "weighted per-decision importance sampling",
+    "PDIS": "per-decision importance sampling",
+    "WIS": "weighted importance sampling",
+    "IS": "importance sampling",
+}
+"""Methods of off-policy evaluation as the table calls them."""
+
+
+def render_off_policy(replay: Sequence[Record]) -> str:
+    """Markdown: how often the stated 95 % interval of each estimator holds the known value, by log."""
+    rows = [record for record in replay if record.benchmark == "ope-tabular"]
+    logs = list(dict.fromkeys(str(record.place) for record in rows))
+    found = {(record.method, record.metric, str(record.place)): record for record in rows}
+    size = {log: found["log", "effective episodes", log].mean or 0.0 for log in logs}
+    head = ["estimator", *(f"{log}, worth {size[log]:.0f}" for log in logs)]
+    lines = [head, ["---"] * len(head)]
+    for method, title in ESTIMATORS.items():
+        cells = [found[method, "coverage of the stated interval", log] for log in logs]
+        shown = [f"{one.mean or 0.0:.3f} ({one.low or 0.0:.3f} to {one.high or 0.0:.3f})" for one in cells]
+        lines.append([title, *shown])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

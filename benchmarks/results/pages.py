@@ -18,7 +18,7 @@ from supple.errors import SourceError
 
 from ..meta import cell_table
 from . import departures
-from .evidence import render_formats, render_types
+from .evidence import render_formats, render_off_policy, render_types
 from .figures import make_compute_figure, make_figures
 from .learner_tables import FAMILIES, Records, render_overview, select_family
 from .records import Place, Record, group, load_records
@@ -29,8 +29,10 @@ PAGES = (
     "docs/kitchen.md",
     "docs/robots.md",
     "docs/robots-measured.md",
+    "docs/replay-measured.md",
     "docs/log-to-policy.md",
     "docs/measurements.md",
+    "docs/log-replay-measured.md",
     "docs/published-run.md",
     "docs/benchmarks/tables.md",
     "docs/learners.md",
@@ -107,6 +109,7 @@ VIEWS: dict[str, Callable[[Records], str]] = {
         [r for r in records["robots"] if r.benchmark in {*FROM_LOGS, *FROM_LOGS.values()}]
     ),
     "learners": render_overview,
+    "ope": lambda records: render_off_policy(records["replay"]),
     "formats": lambda records: render_formats(records["speed"], records["reliability"]),
     "message-types": lambda records: render_types(records["speed"]),
     **{f"meta-{family}": partial(render_family, family=family) for family in FAMILIES},

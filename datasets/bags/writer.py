@@ -55,24 +55,27 @@ class BagWriter:
         path: The file, which must not be there yet.
         schema: Of the steps.
         start_ns: Time of the first step, ns, above 0.
+        topics: Topic of a feature by its name, in the place of `/<name>`.
 
     Raises:
         StoreError: something is at `path`.
         SpecError: the schema has no control period or no feature but actions.
     """
 
-    def __init__(self, path: str | Path, schema: Schema, start_ns: int = FIRST_STEP_NS) -> None:
+    def __init__(
+        self, path: str | Path, schema: Schema, start_ns: int = FIRST_STEP_NS, topics: Rows[str, str] | None = None
+    ) -> None:
         if schema.control_period is None:
             raise SpecError(f"{path}: expected a schema with a control period, got none; set Schema.control_period")
         self._path, self._schema, self._start = Path(path), schema, start_ns
-        self._mapping = _map_schema(schema, None)
+        self._mapping = _map_schema(schema, None, topics)
         self._types = get_typestore(Stores.ROS2_HUMBLE)
         self._step, self._flags = 0, {"terminated": "false", "truncated": "true"}
         refuse_existing(self._path, StoreError)
         self._stream: IO[bytes] = self._path.open("xb")
         self._writer = Writer(self._stream, chunk_size=_CHUNK_BYTES, enable_data_crcs=True)
         self._writer.start("ros2", "supple")
-        self._writer.add_metadata(METADATA_NAME, describe_bag(schema))
+        self._writer.add_metadata(METADATA_NAME, describe_bag(schema, topics=topics))
         self._channels: dict[str, int] = {}
         self._parts = [(signal, _places(schema, signal)) for signal in _by_topic(self._mapping)]
 
@@ -145,9 +148,15 @@ class BagWriter:
         return kind, types[kind](types["std_msgs/msg/MultiArrayLayout"]([dimension], 0), np.ascontiguousarray(values))
 
 
-def write_episode(path: str | Path, episode: Episode, schema: Schema, start_ns: int = FIRST_STEP_NS) -> None:
+def write_episode(
+    path: str | Path,
+    episode: Episode,
+    schema: Schema,
+    start_ns: int = FIRST_STEP_NS,
+    topics: Rows[str, str] | None = None,
+) -> None:
     """Writes one episode as a bag; see `BagWriter` for arguments and errors."""
-    with BagWriter(path, schema, start_ns) as bag:
+    with BagWriter(path, schema, start_ns, topics) as bag:
         for step in range(episode.length):
             bag.add({name: array[step] for name, array in episode.arrays.items()})
         bag.end(terminated=episode.terminated, truncated=episode.truncated)
@@ -171,33 +180,34 @@ def write_bags(folder: str | Path, episodes: Iterable[tuple[int, Episode]], sche
     folder, count = Path(folder), 0
     with making_folder(folder, StoreError) as partial:
         for number, episode in episodes:
-            write_episode(partial / f"episode-{number:06}.mcap", episode, schema, _find_start(episode, schema))
+            write_episode(partial / f"episode-{number:06}.mcap", episode, schema, find_start(episode, schema))
             count += 1
     return count
 
 
-def describe_bag(schema: Schema, *, held: float | None = None) -> dict[str, str]:
+def describe_bag(schema: Schema, *, held: float | None = None, topics: Rows[str, str] | None = None) -> dict[str, str]:
     """What a bag of this schema says of itself under `METADATA_NAME`: which axis is on which topic.
 
     Args:
         schema: Of the steps.
         held: Seconds after which a measurement or a command counts no more; None for half a control period: a step is
             whole if all its messages are there, and none is held for another one.
+        topics: See `BagWriter`.
 
     Raises:
         SpecError: The schema has no control period.
         ConfigError: There is no feature but actions.
     """
-    return {"schema": json.dumps(schema.to_json()), "mapping": write_mapping(_map_schema(schema, held))}
+    return {"schema": json.dumps(schema.to_json()), "mapping": write_mapping(_map_schema(schema, held, topics))}
 
 
-def _find_start(episode: Episode, schema: Schema) -> int:
+def find_start(episode: Episode, schema: Schema) -> int:
     """Time of the first step as the store has it, where it came from a bag; else a second."""
     known = [one for one in schema.features if (one.name, one.dtype, one.units) == ("time", "int64", ("ns",))]
     return max(FIRST_STEP_NS, int(episode.arrays["time"][0])) if known else FIRST_STEP_NS
 
 
-def _map_schema(schema: Schema, held: float | None) -> Mapping:
+def _map_schema(schema: Schema, held: float | None, topics: Rows[str, str] | None = None) -> Mapping:
     """Which axis of which feature is on which topic.
 
     Raises:
@@ -209,28 +219,26 @@ def _map_schema(schema: Schema, held: float | None) -> Mapping:
     signals = tuple(
         replace(signal, timeout=held, after_timeout="invalid") if signal.feature == "action" else signal
         for feature in schema.features
-        for signal in _map_feature(feature)
+        for signal in _map_feature(feature, (topics or {}).get(feature.name, f"/{feature.name}"))
     )
-    topics = {signal.topic: signal for signal in signals}
+    by_topic = {signal.topic: signal for signal in signals}
     return Mapping(
         period=schema.control_period,
         extras=(),
         episodes=EpisodeRule(min_steps=1),
         topic=tuple(
             TopicClock(name=name, clock=STAMP if signal.field in JOINT_FIELDS.values() else LOG_CLOCK, max_age=held)
-            for name, signal in topics.items()
+            for name, signal in by_topic.items()
         ),
         signal=signals,
     )
 
 
-def _map_feature(feature: Feature) -> Iterable[Signal]:
-    """Signals of one feature in the order of its axes; neighbours of one kind are one signal."""
+def _map_feature(feature: Feature, topic: str) -> Iterable[Signal]:
+    """Signals of one feature in the order of its axes, below a topic; neighbours of one kind are one signal."""
     common: dict[str, Any] = {"feature": feature.name, "dtype": feature.dtype, "role": feature.role}
     if not feature.shape:
-        yield Signal(
-            topic=f"/{feature.name}", field="data", axes=feature.axes, units=feature.units, scalar=True, **common
-        )
+        yield Signal(topic=topic, field="data", axes=feature.axes, units=feature.units, scalar=True, **common)
         return
     floats = np.dtype(feature.dtype).kind == "f"
     kinds = [JOINT_FIELDS.get(unit, "values") if floats else "values" for unit in feature.units]
@@ -241,7 +249,7 @@ def _map_feature(feature: Feature) -> Iterable[Signal]:
         counts[kind] += len(places)
         indices = tuple(str(first + index) for index in range(len(places)))
         yield Signal(
-            topic=f"/{feature.name}/{kind}" if len(counts) > 1 else f"/{feature.name}",
+            topic=f"{topic}/{kind}" if len(counts) > 1 else topic,
             field="data" if kind == "values" else kind,
             axes=axes,
             elements=indices if kind == "values" else axes,

@@ -87,6 +87,8 @@ def format_number(value: float) -> str:
         return "none"
     if abs(value) < 1000:
         return f"{value + 0.0:.3g}"
+    if abs(value) >= 1e12:
+        return f"{value:.2g}"
     return f"{value:.0f}" if abs(value) < 1e5 else format_count(value)
 
 

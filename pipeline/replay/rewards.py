@@ -1,0 +1,111 @@
+"""Where rewards come from: the log, or the reward function of the robot's family on the logged states.
+
+A reward function pays for the state in which a step ends, so that the last step of an episode, whose end the log does
+not hold, has none. Where it says that the task ended, the episode ends there; what was logged behind is of no task.
+
+Axes: T logged steps, t steps that count, O observation, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...datasets.episode import Episode
+from ...errors import SuppleError
+from ...robots.family import Hardware
+from ...robots.robot import Float
+from ..settings.off_policy import RewardSource
+from .open_loop import find_reward
+from .section import Replay
+
+HOW = (
+    "Record a reward in the log, or name the task: --tasks FILE.csv with a column for each goal axis, and --robot for "
+    "a robot of your own."
+)
+
+
+class Rewarded(NamedTuple):
+    """An episode as a task sees it: t steps, and t + 1 observations where the last one is known."""
+
+    observation: Float
+    """Before each step, and where the last one led, shape (t + 1, O); the last row repeats where nobody knows it."""
+    action: Float
+    """Shape (t, A)."""
+    reward: NDArray[np.float64]
+    """Shape (t,)."""
+    terminated: bool
+    """The task ended with the last step."""
+    rows: int
+    """t: rows of the log from the first one."""
+
+
+class RewardReader(NamedTuple):
+    """How rewards are read."""
+
+    read: Callable[[int, Episode], Rewarded | None]
+    """Of an episode and its number; None where nothing of it is left."""
+    origin: str
+    """A sentence."""
+
+
+def find_rewards(replay: Replay, source: RewardSource) -> tuple[RewardReader | None, str]:
+    """How the rewards of this log are read; or none, and why."""
+    goal = next((one.name for one in replay.store.schema.features if one.role == "goal"), None)
+    goals = goal is not None and replay.store.schema.feature(goal).shape == replay.spec.goal.shape
+    if source in ("auto", "tasks") and replay.tasks:
+        return _by_function(replay, None)
+    if source in ("auto", "log") and (name := find_reward(replay)) is not None:
+        return RewardReader(lambda _, episode: _logged(episode, name), "Rewards are those of the log."), ""
+    if source in ("auto", "goals") and goals and replay.family is not None:
+        return _by_function(replay, goal)
+    wanted = {"tasks": "no task was named", "log": "the log has none", "goals": "the log has no goals"}
+    return None, f"There are no rewards: {wanted.get(source, 'the log has none, and no task was named')}. {HOW}"
+
+
+def _logged(episode: Episode, name: str) -> Rewarded | None:
+    """As recorded; of an episode that was cut off, the last step is left out, as nobody knows where it led."""
+    steps = episode.length if episode.terminated else episode.length - 1
+    if steps < 1:
+        return None
+    observation = np.asarray(episode.arrays["observation"], np.float32)
+    after = observation[: steps + 1] if steps < episode.length else np.concatenate([observation, observation[-1:]])
+    action, reward = (np.asarray(episode.arrays[key])[:steps] for key in ("action", name))
+    return Rewarded(after, action.astype(np.float32), reward.astype(np.float64), episode.terminated, steps)
+
+
+def _by_function(replay: Replay, goal: str | None) -> tuple[RewardReader | None, str]:
+    """The family's reward function, for the tasks that were named, or for the goals of the log."""
+    if replay.family is None:
+        return None, f"The reward function of the task needs the robot's family. {HOW}"
+    if isinstance(replay.family, Hardware):
+        return None, f"A real robot has no reward function without being connected. {HOW}"
+    try:
+        robot = replay.family.make(1)
+    except SuppleError as error:
+        return None, f"The simulator with the reward function cannot be made: {error}."
+
+    def read(number: int, episode: Episode) -> Rewarded | None:
+        observation = np.asarray(episode.arrays["observation"], np.float32)
+        if len(observation) < 2:
+            return None
+        if goal is not None:
+            goals = np.asarray(episode.arrays[goal], np.float32)[:-1]
+            uniques, which = np.unique(goals, axis=0, return_inverse=True)
+            paid, ended = robot.compute_reward(observation[1:], uniques)
+            row = np.arange(len(which))
+            reward, end = paid[row, which.reshape(-1)], ended[row, which.reshape(-1)]
+        else:
+            task = replay.find_task(number)
+            assert task is not None, "there are tasks"
+            paid, ended = robot.compute_reward(observation[1:], np.array([task.goal], np.float32))
+            reward, end = paid[:, 0], ended[:, 0]
+        steps = int(np.argmax(end)) + 1 if end.any() else len(observation) - 1
+        action = np.asarray(episode.arrays["action"], np.float32)[:steps]
+        return Rewarded(observation[: steps + 1], action, reward[:steps].astype(np.float64), bool(end.any()), steps)
+
+    what = "the goals of the log" if goal is not None else "the task that was named"
+    return RewardReader(read, f"Rewards are those of the robot's reward function for {what}, on the logged states."), ""

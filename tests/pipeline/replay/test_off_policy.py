@@ -1,0 +1,172 @@
+"""Off-policy evaluation of a bundle from a log: rewards, what the policy would choose, ratios, the section."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from supple.datasets import Episode, Feature, Schema, write_store
+from supple.meta.off_policy.config import BehaviourConfig, FittedQConfig
+from supple.pipeline.replay.levels import compute_ratios, read_level
+from supple.pipeline.replay.off_policy import evaluate_off_policy, make_ground
+from supple.pipeline.replay.rewards import find_rewards
+from supple.pipeline.replay.section import Replay
+from supple.pipeline.replay.target_policy import choose
+from supple.pipeline.settings.off_policy import OffPolicyConfig
+from supple.robots.task import Task
+from tests.pipeline.replay.conftest import SPEC, make_bundle  # type: ignore[import-not-found]
+
+Make = Callable[..., Replay]
+SMALL = OffPolicyConfig(
+    discount=0.9,
+    bootstraps=2,
+    folds=2,
+    draws=2,
+    fitted_q=FittedQConfig(hidden=(8,), iterations=4, updates=5),
+    behaviour=BehaviourConfig(hidden=(8,), updates=30),
+)
+
+
+def make_episodes(count: int, steps: int, seed: int = 0) -> list[tuple[Any, Any, Any]]:
+    """Of the bundle's own policy: latents o + 0.5 noise, doubled in vx."""
+    rng = np.random.default_rng(seed)
+    episodes = []
+    for _ in range(count):
+        observation = rng.uniform(-0.3, 0.3, (steps, 2))
+        latent = np.clip(observation + 0.5 * rng.standard_normal((steps, 2)), -0.95, 0.95)
+        episodes.append((observation, latent * [2.0, 1.0], observation[:, 0]))
+    return episodes
+
+
+def test_a_log_of_the_policy_itself(replay_of: Make) -> None:
+    episodes = make_episodes(8, 6)
+    replay = replay_of(episodes)
+    section = evaluate_off_policy(replay, SMALL, None)
+    assert not section.skipped
+    found = section.data["levels"]["raw"]
+    # the last step of an episode that was cut off has no end: 5 of 6 count
+    returns = [float((0.9 ** np.arange(5) * episode[2][:5]).sum()) for episode in episodes]
+    assert found["estimates"]["log"]["value"] == pytest.approx(np.mean(returns), abs=1e-6)
+    assert (found["episodes"], found["decisions"], found["terminated"]) == (8, 40, 0)
+    assert set(found["estimates"]) == {"log", "FQE", "IS", "WIS", "PDIS", "WPDIS", "DR", "WDR"}
+    assert "estimated by a cloned Gaussian" in section.findings[2]
+    json.dumps(section.data, allow_nan=False)
+    assert len(section.grounds) == 1
+    assert section.figures
+    # what was kept is read back: the same numbers without a fit
+    assert evaluate_off_policy(replay, SMALL, None).data == section.data
+
+
+def test_without_rewards_it_says_how_to_give_them(replay_of: Make) -> None:
+    section = evaluate_off_policy(replay_of([(o, a, None) for o, a, _ in make_episodes(4, 5)]), SMALL, None)
+    assert "--tasks" in section.skipped
+    assert [ground.level for ground in section.grounds] == ["caution"]
+    few = evaluate_off_policy(replay_of(make_episodes(3, 5)), SMALL, None)
+    assert "Fewer than 4 episodes" in few.skipped
+
+
+class Places:
+    """A family whose tasks are places x: the reward is 1 within 0.1, and the task ends there."""
+
+    def make(self, rows: int, threads: int = 1) -> Places:
+        return self
+
+    def compute_reward(self, observation: np.ndarray, goals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        near = np.abs(observation[..., :1] - goals[:, 0]) < 0.1
+        return near.astype(np.float32), near
+
+
+def test_a_reward_function_pays_for_where_a_step_leads_and_ends_the_episode(replay_of: Make) -> None:
+    places = np.array([[0.0, 0.0], [0.5, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    replay = replace(
+        replay_of([(places, places * 0.1, None)]),
+        family=Places(),  # type: ignore[arg-type]
+        tasks=(Task("one", (1.0,)),),
+    )
+    reader, _ = find_rewards(replay, "auto")
+    assert reader is not None
+    found = reader.read(0, replay.store.episode(0))
+    assert found is not None
+    assert found.reward.tolist() == [0.0, 1.0]
+    assert found.terminated
+    assert found.observation[:, 0].tolist() == [0.0, 0.5, 1.0]
+    away, _ = find_rewards(replace(replay, tasks=(Task("far", (9.0,)),)), "tasks")
+    assert away is not None
+    rest = away.read(0, replay.store.episode(0))
+    assert rest is not None
+    assert (rest.rows, rest.terminated) == (3, False)
+    assert find_rewards(replace(replay, family=None), "tasks")[0] is None
+    assert "the log has none" in find_rewards(replay, "log")[1]
+
+
+def test_the_policy_in_logged_states(replay_of: Make) -> None:
+    replay = replay_of(make_episodes(1, 4))
+    observation = np.array([[0.2, -0.1], [0.0, 0.3]], np.float32)
+    chosen = choose(replay, observation, 3, np.random.default_rng(0))
+    assert chosen.loc == pytest.approx(observation)
+    assert chosen.scale == pytest.approx(np.full((2, 2), 0.5), abs=1e-6)
+    assert chosen.drawn.shape == (2, 3, 2)
+    assert chosen.weight.sum(axis=1) == pytest.approx([1.0, 1.0])
+    assert chosen.has_density
+
+
+@pytest.mark.parametrize("space", ["unit", "raw"])
+def test_recorded_densities_are_those_of_commands_in_the_units_of_the_robot(
+    replay_of: Make, tmp_path: Path, space: str
+) -> None:
+    # the policy's own density: in unit space u ~ N(o, 0.5), vx = 2 u and vy = u; in raw space commands ~ N(o, 0.5)
+    rng, episodes = np.random.default_rng(0), []
+    factor = np.array([2.0, 1.0]) if space == "unit" else np.ones(2)
+    for _ in range(4):
+        observation = rng.uniform(-0.2, 0.2, (5, 2)).astype(np.float32)
+        latent = np.clip(observation + 0.5 * rng.standard_normal((5, 2)), -0.9, 0.9).astype(np.float32)
+        density = -0.5 * ((latent - observation) / 0.5) ** 2 - np.log(0.5 * factor) - 0.5 * np.log(2.0 * np.pi)
+        arrays = {"observation": observation, "action": (latent * factor).astype(np.float32)}
+        arrays |= {"reward": observation[:, 0], "action_log_probs": density.sum(axis=1).astype(np.float32)}
+        episodes.append(Episode(arrays, True, False))
+    replay = replay_of(make_episodes(4, 5), make_bundle(space))
+    features = (
+        *replay.store.schema.features,
+        Feature(name="action_log_probs", shape=(), units=("",), role="other", axes=("action_log_probs",)),
+    )
+    schema = Schema(features=features, control_period=0.1, robot=SPEC)
+    replay = replace(replay, store=write_store(tmp_path / "recorded", episodes, schema, {}))
+    reader, _ = find_rewards(replay, "log")
+    assert reader is not None
+    log = read_level(replay, SMALL, reader, "raw", None)
+    assert log is not None
+    assert log.decisions.length.tolist() == [5, 5, 5, 5]  # terminated: the last step counts
+    ratios = compute_ratios(replay, SMALL, log, np.array([0, 1, 0, 1]), torch.Generator())
+    assert ratios.log_ratio == pytest.approx(np.zeros((4, 5)), abs=1e-4)
+    assert "recorded" in ratios.origin
+
+
+@pytest.mark.parametrize(
+    ("verdict", "best", "level"),
+    [
+        ("trust", (2.0, 1.5, 2.5), "trust"),
+        ("trust", (0.0, -0.5, 0.4), "do not use"),
+        ("caution", (9.0, 8.0, 10.0), "caution"),
+    ],
+)
+def test_the_ground_about_the_policy(verdict: str, best: tuple[float, float, float], level: str) -> None:
+    names = ("value", "low", "high")
+    record = {
+        "verdict": verdict,
+        "headline": "WDR",
+        "reasons": [["trust", "Good."], [verdict, "Because."]],
+        "estimates": {
+            "log": dict(zip(names, (1.0, 0.8, 1.2), strict=True)),
+            "WDR": dict(zip(names, best, strict=True)),
+        },
+    }
+    ground = make_ground(record)
+    assert ground.level == level
+    assert ("Because." in ground.sentence) == (verdict != "trust")
