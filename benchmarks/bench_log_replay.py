@@ -296,7 +296,7 @@ def make_records(results: list[dict[str, Any]], options: Options) -> list[dict[s
         errors = [1e3 * one["delay"] - milliseconds - usual for one in results if one["fault"] == name]
         low, high = np.quantile(errors, [0.025, 0.975]).tolist()
         records.append(
-            {"method": "delay of all joints", "metric": "error, ms", "at": {"delay_ms": milliseconds}}
+            {"method": "delay of all joints", "metric": "error, ms", "at": {"delay": f"{milliseconds} ms late"}}
             | {"mean": float(np.mean(errors)), "low": low, "high": high, "n": len(errors), "seeds": seeds}
         )
     return records

@@ -140,6 +140,9 @@ def play_all(run: Path, keep: Path, settings: tuple[str, ...], seeds: int, part:
             )
 
 
+Goal = tuple[float, ...]
+
+
 class Played(NamedTuple):
     """What all adaptations of one learner gave: D adaptations, E episodes, L logged ones."""
 
@@ -173,7 +176,7 @@ def judge(played: Played, seeds: list[int]) -> list[dict[str, Any]]:
     """Predicted against real number of episodes, after n of them; means over tasks with their 95 % intervals."""
     records: list[dict[str, Any]] = []
     for count in SHOWN:
-        covered, error, plain, width, reached = (defaultdict[int, list[float]](list) for _ in range(5))
+        covered, error, plain, width, reached = (defaultdict[Goal, list[float]](list) for _ in range(5))
         ranks = []
         for draw in range(SPLITS):
             reference, needed, held = split(played, np.random.default_rng([draw, 1]))
@@ -186,18 +189,18 @@ def judge(played: Played, seeds: list[int]) -> list[dict[str, Any]]:
                     reference, calibration, played.success[index], played.returns[index], count, STEADY
                 )
                 usual = predict_after(reference, before, played.success[index], played.returns[index], 0, STEADY)
-                real = int(needed[index])
-                covered[index].append(float(told.low <= real <= told.high))
-                error[index].append(abs(told.median - real))
-                plain[index].append(abs(max(usual.median, count - STEADY + 2) - real))
-                width[index].append(told.high - told.low)
-                reached[index].append((told.reached - float(real <= EPISODES)) ** 2)
+                real, task = int(needed[index]), tuple(played.goal[index].tolist())
+                covered[task].append(float(told.low <= real <= told.high))
+                error[task].append(abs(told.median - real))
+                plain[task].append(abs(max(usual.median, count - STEADY + 2) - real))
+                width[task].append(told.high - told.low)
+                reached[task].append((told.reached - float(real <= EPISODES)) ** 2)
                 mean = float(told.weights @ find_needed(reference.success, STEADY))
                 pairs.append((mean, real))
             # every prediction from 0 episodes is the same, and ranks nothing
             if len({mean for mean, _ in pairs}) > 1 and len({real for _, real in pairs}) > 1:
                 ranks.append(float(spearmanr(*zip(*pairs, strict=True)).statistic))
-        common = {"method": "rehearsal", "at": {"episodes_seen": count}, "n": len(covered), "seeds": seeds}
+        common = {"method": "rehearsal", "at": {"seen": f"{count} episodes seen"}, "n": len(covered), "seeds": seeds}
         metrics = {
             "covered by the 90 % interval": (covered, True),
             "error of the median, episodes": (error, False),
@@ -235,7 +238,12 @@ def judge_choice(first: Played, second: Played, seeds: list[int]) -> list[dict[s
         right.append((best.label == "first") == (real[0] < real[1]))
         told.append(best.best)
     # the draws share their tasks, so that they are no independent trials: no interval
-    common = {"method": "ranking of simpl and blind", "at": {"episodes_seen": 0}, "n": len(first.goal), "seeds": seeds}
+    common = {
+        "method": "ranking of simpl and blind",
+        "at": {"seen": "0 episodes seen"},
+        "n": len(first.goal),
+        "seeds": seeds,
+    }
     return [
         {**common, "metric": "share of draws in which the first one is better", "mean": float(np.mean(right))},
         {**common, "metric": "probability that was told", "mean": float(np.mean(told))},

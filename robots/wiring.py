@@ -343,16 +343,16 @@ def compute_effective(simulator: ReplaySimulator, transitions: Transitions, stat
         moved = rest.copy()
         moved[:, axis] += inward[:, axis]
         slopes.append((end(moved) - base) / inward[:, axis, None])
-    slope = np.stack(slopes, axis=2)  # (N, C, A)
+    slope: Double = np.stack(slopes, axis=2).astype(np.float64)  # (N, C, A)
     change = (transitions.after - transitions.before)[:, state].astype(np.float64)
     scale = np.maximum(change.std(axis=0), 1e-9)
-    wanted: Double = (transitions.after[:, state] - base) / scale
+    wanted = ((transitions.after[:, state] - base) / scale).astype(np.float64)
     slope = (slope / scale[:, None]).astype(np.float64)
     normal = slope.transpose(0, 2, 1) @ slope
     ridge = (1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-12) * np.eye(rest.shape[1])
     right = np.einsum("nca,nc->na", slope, wanted)
-    effective: Double = rest + np.linalg.solve(normal + ridge, right[..., None])[..., 0]
-    return effective
+    effective: Double = rest + np.linalg.solve(normal + ridge, right[..., None]).astype(np.float64)[..., 0]
+    return effective.astype(np.float64)
 
 
 class Guess(NamedTuple):

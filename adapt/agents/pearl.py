@@ -89,8 +89,7 @@ class PearlRowAgent(RowAgent[PearlSettings], TellsBelief):
 
     def read_belief(self) -> Gaussian:
         """See `TellsBelief.read_belief`."""
-        scale: Array = 1.0 / np.sqrt(self._known_precision)
-        return Gaussian(self.mean, scale.astype(np.float32))
+        return Gaussian(self.mean, (1.0 / np.sqrt(self._known_precision)).astype(np.float32))
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""

@@ -208,7 +208,7 @@ def read_success(replay: Replay, config: RehearsalConfig) -> tuple[Truth, NDArra
             success.append(bool((np.asarray(episode.arrays["success"]) > 0).any()))
         elif config.success_return is not None:
             success.append(returns[-1] >= config.success_return)
-        elif task is not None and isinstance(family, TellsSuccess):
+        elif task is not None and family is not None and isinstance(family, TellsSuccess):
             observation = np.asarray(episode.arrays["observation"], np.float32)
             after = np.concatenate([observation[1:], observation[-1:]])
             goals = np.repeat(np.array(task.goal, np.float32)[None], len(after), axis=0)

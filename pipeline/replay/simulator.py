@@ -57,9 +57,11 @@ def replay_in_simulator(replay: Replay, config: SimulatorConfig) -> Section:
     family = replay.family
     if replay.spec.choices:
         return skip("the actions of this robot are choices, which have no gain and no delay.")
+    reason = "it needs a simulator that can be put into a logged state"
+    if family is None:
+        return skip(f"{reason}, and no robot was named.")
     if not isinstance(family, SetsState):
-        name = "no robot was named" if family is None else f"the family {family.name} cannot"
-        return skip(f"it needs a simulator that can be put into a logged state, and {name}.")
+        return skip(f"{reason}, and the family {family.name} cannot.")
     chosen = np.unique(np.linspace(0, replay.episodes - 1, min(config.episodes, replay.episodes)).astype(int)).tolist()
     simulator = ReplaySimulator(family, replay.threads)
     try:
