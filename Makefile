@@ -1,4 +1,4 @@
-# make demo | test | check | bench | fuzz | docs; each sets up .venv first, and only when pyproject.toml or constraints.txt changed.
+# make demo | test | check | bench | fuzz | mutants | docs; each sets up .venv first, and only when pyproject.toml or constraints.txt changed.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -13,13 +13,14 @@ TESTS ?= tests
 KEY := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 INSTALLED := .venv/installed-$(KEY)
 D4RL := .venv/d4rl-1.1
+COSMIC_RAY := .venv/cosmic-ray-8.7.0
 LINK := .venv/typecheck/benchmarks
 
 # No rendering anywhere in this repository's commands; the default would look for a display.
 export MUJOCO_GL := disable
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test check bench bench-meta fuzz docs results constraints install chromium
+.PHONY: help demo test check bench bench-meta fuzz mutants docs results constraints install chromium
 
 help:
 	@echo 'make demo    the whole chain on the maze, from data to a policy that adapts (minutes)'
@@ -28,6 +29,7 @@ help:
 	@echo 'make bench   the benchmarks of speed and reliability'
 	@echo 'make bench-meta CELL=...  cells of the meta-RL benchmark; SEEDS="0 1 2", and OPTIONS for more'
 	@echo 'make fuzz    damaged recordings of every format, read; MUTANTS=20000 LAYOUTS="d4rl zarr"; goes on where it stopped'
+	@echo 'make mutants single faults in meta/ and skills/, and whether the tests notice; FILES="meta/trpo.py" SAMPLE=0'
 	@echo 'make docs    the documentation, as a site in site/'
 	@echo 'make results the tables and plots in README.md and docs/, from docs/results/*.json and the presets'
 
@@ -58,6 +60,11 @@ LAYOUTS ?=
 fuzz: $(INSTALLED)
 	$(BIN)/python -m benchmarks.fuzz $(LAYOUTS) --mutants $(MUTANTS)
 
+FILES ?=
+SAMPLE ?= 40
+mutants: $(INSTALLED) $(COSMIC_RAY)
+	$(BIN)/python -m benchmarks.mutants $(FILES) --sample $(SAMPLE)
+
 docs: $(INSTALLED)
 	$(BIN)/mkdocs build --strict --site-dir site
 
@@ -87,6 +94,11 @@ chromium:
 # d4rl is only read by one parity test; its declared dependencies do not install beside a current MuJoCo.
 $(D4RL): | $(INSTALLED)
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps d4rl==1.1
+	touch $@
+
+# Only needed to put faults into the learners.
+$(COSMIC_RAY): | $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check -q cosmic-ray==8.7.0
 	touch $@
 
 # A type checker finds packages by folder name, and the checkout may have any.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import runpy
 import socket
 import subprocess
@@ -58,8 +59,14 @@ class Watchdog:
                 repr(timeout),
                 *arguments,
             ]
+            # the folder of a user's file is on this process's path, and its function has to be found there as well
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
             self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=environment,
             )
         self._link.settimeout(START_TIMEOUT)
         try:
@@ -151,16 +158,18 @@ def _load(where: str, name: str) -> Callable[..., None]:
 def watch(link: socket.socket, stop: Callable[[str], None], timeout: float) -> None:
     """Reads heartbeats until the other side has gone; what the second process does.
 
+    Only a heartbeat moves the deadline on, and only the word that the robot rests takes it away.
+
     Args:
         link: To the controlling process.
         stop: Stops the robot, with the reason.
         timeout: Seconds.
     """
-    moving = False
+    deadline: float | None = None
     reason = ""
     while not reason:
-        link.settimeout(timeout if moving else None)
         try:
+            link.settimeout(None if deadline is None else max(1e-6, deadline - time.monotonic()))
             message = link.recv(64)
         except TimeoutError:
             reason = f"no heartbeat for {timeout} s: the controlling process hangs"
@@ -168,10 +177,16 @@ def watch(link: socket.socket, stop: Callable[[str], None], timeout: float) -> N
         except OSError:
             message = b""
         if not message:
-            if not moving:
+            if deadline is None:
                 return
             reason = "the controlling process has gone"
-        moving = message == BEAT
+        elif message == BEAT:
+            deadline = time.monotonic() + timeout
+        elif message == REST:
+            deadline = None
+        # anything else is no heartbeat, and no word that the robot rests: the deadline stands
+        if deadline is not None and time.monotonic() > deadline:
+            reason = reason or f"no heartbeat for {timeout} s: the controlling process hangs"
     while True:
         try:
             stop(reason)

@@ -19,7 +19,9 @@ from .results.records import load_records, replace_records
 
 FOLDER = Path(__file__).resolve().parent
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MUJOCO_GL": "disable"}
-OWN_FILES = dict.fromkeys(("bench_reliability.py", "bench_ingest_faults.py", "bench_safety.py"), "reliability.json") | {
+OWN_FILES = dict.fromkeys(
+    ("bench_reliability.py", "bench_ingest_faults.py", "bench_safety.py", "bench_links.py"), "reliability.json"
+) | {
     "bench_guards.py": "guards.json",
     "bench_novelty.py": "novelty.json",
 }

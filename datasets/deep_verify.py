@@ -67,13 +67,15 @@ def verify_deeply(path: Path, sources: Sequence[Path] = ()) -> DeepReport:
             clock.check(episode)
     except SourceError as error:
         raise StoreError(str(error)) from error
+    origins = _Sources(store, parts)
+    unchanged = tuple(origins.match(sources))
     findings = checks.findings()
     doubts = tuple(note for note in findings if note.startswith(("the observation jumps", NEXT)))
     return DeepReport(
         store=report,
         parts=len(parts),
-        sources=tuple(_match_sources(store, parts, sources)),
-        doubts=(*doubts, *clock.doubts()),
+        sources=unchanged,
+        doubts=(*doubts, *clock.doubts(), *origins.doubts()),
         notes=tuple(note for note in findings if note not in doubts),
     )
 
@@ -133,28 +135,59 @@ class _Clock:
         return [f"steps are not {self._step} ns apart in {len(self._uneven)} episodes: {shown}"]
 
 
-def _match_sources(store: EpisodeStore, parts: Sequence[Part], sources: Iterable[Path]) -> Iterator[str]:
-    """Sources whose content is that of a part; one that is there and is no part has changed since."""
-    known = {str(part.store) for part in parts}
-    for part in parts:
-        known |= {str(one.get("sha256")) for one in (part.source, *part.source.get("sources", ()))}
-    for path in sources:
-        if not path.exists():
-            continue
-        if not digest_source(path) & known and not _is_known_in_parts(path, known):
-            raise StoreError(
-                f"{store.path}: expected {path} as it was when it was read, got another content; ingest it again, or "
-                "look who changed it"
-            )
-        yield str(path)
+class _Sources:
+    """The recordings that a store was made of, compared with what lies at some paths.
 
+    Args:
+        store: The store.
+        parts: Its parts.
+    """
 
-def _is_known_in_parts(path: Path, known: set[str]) -> bool:
-    """Whether each source of a folder is known: they were read one at a time."""
-    try:
-        return all(digest_source(one) & known for one in list_sources(path))
-    except SourceError:  # one can no longer be read
-        return False
+    def __init__(self, store: EpisodeStore, parts: Sequence[Part]) -> None:
+        self._path = store.path
+        self._stores = {part.store for part in parts if part.store is not None}
+        self._names: dict[str, str] = {}
+        for part in parts:
+            for number, one in enumerate(part.source.get("sources", (part.source,))):
+                self._names.setdefault(str(one.get("sha256")), str(one.get("name", f"recording {number}")))
+        self._known = self._stores | set(self._names)
+        self._found: set[str] = set()
+
+    def match(self, paths: Iterable[Path]) -> Iterator[str]:
+        """The paths at which all content is that of a recording; those that are not there are passed over.
+
+        Raises:
+            StoreError: what is there has another content.
+        """
+        for path in paths:
+            if not path.exists():
+                continue
+            digests = digest_source(path)
+            if not digests & self._known:
+                digests = self._match_each(path)
+            if not digests:
+                raise StoreError(
+                    f"{self._path}: expected {path} as it was when it was read, got another content; ingest it again, "
+                    "or look who changed it"
+                )
+            self._found |= digests
+            yield str(path)
+
+    def _match_each(self, path: Path) -> set[str]:
+        """Digests of the sources in a folder, which were read one at a time; empty where one of them is not known."""
+        try:
+            found = [digest_source(one) for one in list_sources(path)]
+        except SourceError:  # one can no longer be read
+            return set()
+        return set().union(*found) if all(one & self._known for one in found) else set()
+
+    def doubts(self) -> list[str]:
+        """Recordings that lie at none of the paths, where others do."""
+        lost = [name for digest, name in self._names.items() if digest not in self._found]
+        if not self._found or self._found & self._stores or not lost:
+            return []
+        shown = ", ".join(lost[:5]) + ", ..." * (len(lost) > 5)
+        return [f"{len(lost)} of {len(self._names)} recordings are no longer where the others are: {shown}"]
 
 
 def digest_source(path: Path) -> set[str]:

@@ -6,7 +6,9 @@ seeds' means over S plus that of the tasks' means over N), with Satterthwaite's 
 success, cannot leave 0 to 1 and is skewed near the ends. So it has Wilson's interval, with the number of independent
 trials that would have the same variance.
 
-With a single seed the interval is over tasks alone: another training may lie outside of it.
+With a single seed the interval is over tasks alone: another training may lie outside of it. A single share of a single
+task is one trial, whose interval is wide: a solved task says that more than a fifth of such tasks are solved. A single
+number without bounds has no width.
 
 Simulated coverage (`tests/pipeline/test_intervals.py`): numbers without bounds .93 to .96; shares around .7 .94 to .97,
 from 3 seeds x 2 tasks to 5 x 40; shares around .9, where most tasks are solved and few are not, .92 to .96. (A
@@ -35,6 +37,10 @@ from ..errors import ConfigError
 Statistic = Callable[[NDArray[np.float64]], float]
 """One number for a table (S, N)."""
 Share = TypeVar("Share", float, NDArray[np.float64])
+
+
+ONE_TRIAL = 1.96
+"""Quantile of the normal distribution, for the interval of a single share."""
 
 
 class Interval(NamedTuple):
@@ -75,8 +81,8 @@ def compute_interval(scores: ArrayLike, *, shares: bool = False, statistic: Stat
         freedom = 1.0 / sum((part / variance) ** 2 / size for part, size in parts)
     else:
         freedom = float(max(table.shape) - 1)
-    # a single score says nothing of its variance
-    quantile = float(stdtrit(freedom, 0.975)) if parts else 0.0
+    # a single score says nothing of its variance; a single share is one trial
+    quantile = float(stdtrit(freedom, 0.975)) if parts else ONE_TRIAL * shares
     if not shares:
         half = quantile * variance**0.5
         return Interval(found, found - half, found + half)

@@ -18,7 +18,7 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import count
@@ -29,11 +29,12 @@ import numpy as np
 
 from ..bounds import Count, NonNegative, Range, Seed, require_bounds
 from ..errors import ConfigError, RobotFault, SpecError
+from .adapter import RobotAdapter, StopLatch
 from .cadence import Cadence
 from .family import RobotFamily
 from .hardware_family import HardwareFamily
-from .robot import Bool, Float, Observes, Step, Stops, TellsAge
-from .robot_link import Kind, Link, Packet
+from .robot import Bool, Float, Step
+from .robot_link import Exchange, Kind, Link, Packet
 from .spec import RobotSpec
 
 ROW = np.zeros(1, np.int64)
@@ -81,10 +82,18 @@ class Emulation:
 class EmulatedRobot:
     """The robot's own process."""
 
-    def __init__(self, family: RobotFamily, address: str, emulation: Emulation) -> None:
+    def __init__(self, family: RobotFamily, address: str, emulation: Emulation, link: Exchange | None = None) -> None:
+        """A robot that holds.
+
+        Args:
+            family: What is emulated.
+            address: Path of its socket.
+            emulation: How it behaves.
+            link: What takes the place of that socket.
+        """
         self._robot = family.make(1)
         self._spec, self._emulation = family.spec(), emulation
-        self._link = Link(address)
+        self._link: Exchange = Link(address) if link is None else link
         self._rng = np.random.default_rng(emulation.seed)
         self._goal = np.array([family.tasks().train[0].goal], np.float32)
         self._mode, self._episode, self._period, self._told = Mode.HOLDING, 0, 0, 0
@@ -184,21 +193,28 @@ class EmulatedRobot:
                 del self._watchers[watcher]
 
 
-def _run(family: RobotFamily, address: str, emulation: Emulation, ready: Any) -> None:
-    robot = EmulatedRobot(family, address, emulation)
+MakeExchange = Callable[[RobotFamily, str], Exchange]
+"""What an emulated robot is commanded by, from its family and the path of its socket; plain values, to be sent."""
+
+
+def _run(family: RobotFamily, address: str, emulation: Emulation, link: MakeExchange | None, ready: Any) -> None:
+    robot = EmulatedRobot(family, address, emulation, None if link is None else link(family, address))
     ready.send(True)
     with contextlib.suppress(KeyboardInterrupt):
         robot.run()
 
 
 @contextlib.contextmanager
-def emulate(family: RobotFamily, address: str, emulation: Emulation | None = None) -> Iterator[BaseProcess]:
+def emulate(
+    family: RobotFamily, address: str, emulation: Emulation | None = None, link: MakeExchange | None = None
+) -> Iterator[BaseProcess]:
     """An emulated robot in a process of its own, as long as the context lasts.
 
     Args:
         family: Of a simulated robot with a field `episode_steps`, since a robot moves on after the time limit.
         address: Path of its socket; see `robot_link.Link`.
         emulation: How it behaves.
+        link: What it is commanded by, in the place of that socket alone.
 
     Raises:
         ConfigError: The family has no time limit that can be taken away.
@@ -212,7 +228,7 @@ def emulate(family: RobotFamily, address: str, emulation: Emulation | None = Non
         ) from error
     context = multiprocessing.get_context("spawn")
     ready, theirs = context.Pipe()
-    process = context.Process(target=_run, args=(endless, address, emulation or Emulation(), theirs), daemon=True)
+    process = context.Process(target=_run, args=(endless, address, emulation or Emulation(), link, theirs), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -227,8 +243,8 @@ def emulate(family: RobotFamily, address: str, emulation: Emulation | None = Non
             os.unlink(address)
 
 
-class LinkedRobot(Stops, TellsAge, Observes):
-    """The driver of an emulated robot: a `Robot`, in real time."""
+class LinkedRobot(RobotAdapter):
+    """The driver of an emulated robot, in real time."""
 
     def __init__(self, family: RobotFamily, address: str, timeout: float = 5.0) -> None:
         """Opens the link.
@@ -242,13 +258,17 @@ class LinkedRobot(Stops, TellsAge, Observes):
             RobotFault: The link cannot be made.
         """
         self._spec, self._twin = family.spec(), family.make(1)
+        self._twin_goal = np.array(family.tasks().train[0].goal, np.float32)
         self._address, self._timeout = address, timeout
         self._link = Link(f"{address}.{os.getpid()}.{next(_NUMBERS)}")
         self._sequence, self._episode, self._steps, self._newest = 0, 0, 0, 0
         self._stamp_ns = time.monotonic_ns()
         self._mode = Mode.HOLDING
         self._observation = np.zeros(self._spec.observation.shape, np.float32)
-        self._goal = np.zeros((1, *self._spec.goal.shape), np.float32)
+        self._goal: Float | None = None
+        self._rng = np.random.default_rng(0)
+        self._sent = np.full(self._spec.action.shape, np.nan, np.float32)
+        self._latch = StopLatch(f"robot at {address}")  # until the robot itself says that it has stopped
         self.cadence = Cadence(self._spec.control_period)
         """Of the control loop; its `report` says how it kept up."""
 
@@ -263,15 +283,36 @@ class LinkedRobot(Stops, TellsAge, Observes):
         self._refresh()
         return self._mode
 
+    @property
+    def newest(self) -> int:
+        """Control period of the robot, by its own count, of the newest state."""
+        return self._newest
+
+    @property
+    def address(self) -> str:
+        """Path of this driver's own socket."""
+        return self._link.address
+
     def reset(self, goal: Float, rng: np.random.Generator) -> Float:
         """See `Robot.reset`: the robot goes to a start.
 
         Raises:
             RobotFault: It is stopped, or does not answer.
         """
-        self._goal = self._spec.goal.require_one(goal, "linked robot reset")[None]
+        self._goal = self._spec.goal.require_one(goal, "linked robot reset")
+        self._rng = rng
+        return self.home()
+
+    def home(self) -> Float:
+        """See `RobotAdapter.home`: an episode of the robot begins, with the goal of the last reset.
+
+        Raises:
+            RobotFault: See `reset`.
+        """
+        self._latch.require_free("home")
+        goal = self._twin_goal if self._goal is None else self._goal
         self._refresh()
-        wanted, seed = self._episode + 1, int(rng.integers(2**24))
+        wanted, seed = self._episode + 1, int(self._rng.integers(2**24))
         deadline = time.monotonic() + self._timeout
         while self._episode != wanted:
             if self._mode is Mode.STOPPED:
@@ -280,7 +321,7 @@ class LinkedRobot(Stops, TellsAge, Observes):
                 )
             if time.monotonic() > deadline:
                 raise RobotFault(f"robot at {self._address}: expected an episode, got no answer; check the link")
-            self._send(Kind.HOME, np.array([wanted, seed, *self._goal[0]], np.float32))
+            self._send(Kind.HOME, np.array([wanted, seed, *goal], np.float32))
             self._wait_for_state(0.05)
         self._steps = 0
         self.cadence.start()
@@ -292,18 +333,41 @@ class LinkedRobot(Stops, TellsAge, Observes):
         Raises:
             RobotFault: The robot has stopped.
         """
-        self._send(Kind.COMMAND, self._spec.action.require_one(action, "linked robot step"))
+        self._latch.require_free("step")
+        command = self._spec.require_command(action, "linked robot step")
+        self._sent = command
+        self._send(Kind.COMMAND, command)
         self.cadence.wait()
         self._hear()
         if self._mode is Mode.STOPPED:
             raise RobotFault(f"robot at {self._address}: expected one that follows, got one that has stopped")
         self._steps += 1
-        rewards, reached = self.compute_reward(self._observation, self._goal)
+        goal = self._twin_goal if self._goal is None else self._goal
+        rewards, reached = self.compute_reward(self._observation, goal[None])
         terminated = bool(reached.item())
         truncated = self._steps >= self._spec.episode_steps and not terminated
         if terminated or truncated:
             self._send(Kind.REST)
         return Step(self._observation.copy(), float(rewards.item()), terminated, truncated, success=terminated)
+
+    @property
+    def lock_step(self) -> bool:
+        """See `RobotAdapter.lock_step`: the robot has a clock of its own."""
+        return False
+
+    def now(self) -> float:
+        """See `RobotAdapter.now`: this machine's monotonic clock."""
+        return time.monotonic()
+
+    @property
+    def sent(self) -> Float:
+        """See `RobotAdapter.sent`."""
+        return self._sent.copy()
+
+    def hold(self) -> None:
+        """See `RobotAdapter.hold`: the robot is told that no command follows for now."""
+        if not self._send(Kind.REST):
+            raise RobotFault(f"robot at {self._address}: expected one that listens, got none; cut its power")
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""
@@ -311,6 +375,7 @@ class LinkedRobot(Stops, TellsAge, Observes):
 
     def read(self) -> Float:
         """See `Observes.read`; asks the robot for a new state."""
+        self._latch.require_open("read")
         self._refresh()
         return self._observation.copy()
 
@@ -324,16 +389,20 @@ class LinkedRobot(Stops, TellsAge, Observes):
         Raises:
             RobotFault: The robot does not listen.
         """
+        self._latch.stop(reason)
         if not self._send(Kind.STOP):
             raise RobotFault(f"robot at {self._address}: expected one that listens, got none; cut its power")
 
     def recover(self) -> None:
         """After a person has inspected the robot: it may move again."""
+        self._latch.free()
         self._send(Kind.RECOVER)
         self._refresh()
 
     def close(self) -> None:
         """Closes the link; the robot holds by itself."""
+        if not self._latch.close():
+            return
         self._link.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._link.address)

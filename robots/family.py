@@ -230,8 +230,14 @@ class BuiltFrom(ABC):
         """Names of distributions; their versions count."""
 
 
-class Hardware:
-    """A family of one real robot: `make` connects it and has one row.
+class OneRow:
+    """A family of one robot: `make` has one row, so that it is adapted to one task at a time, without evaluations."""
+
+    __slots__ = ()
+
+
+class Hardware(OneRow):
+    """A family of one real robot: `make` connects it.
 
     It is never re-armed by the program: after a fault or a stop a person looks at it first.
     """

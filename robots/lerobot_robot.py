@@ -21,14 +21,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import ConfigError, RobotFault
+from .adapter import Reward, RobotAdapter, StopLatch
 from .cadence import Cadence
-from .robot import Bool, Float, Step, Stops, TellsAge
+from .robot import Bool, Float, Step
 from .spec import ArraySpec, RobotSpec
 
 RADIANS = math.pi / 180.0
 """Factor of a number in degrees."""
-Reward = Callable[[Float, Float], tuple[Float, Bool]]
-"""As `Robot.compute_reward`."""
 
 
 class LeRobotLike(Protocol):
@@ -57,8 +56,11 @@ class Key:
     """Unit of the axis per LeRobot's unit; `RADIANS` for degrees, 1 for the same unit."""
 
 
-class LeRobotDriver(Stops, TellsAge):
-    """A LeRobot robot as a `robot.Robot`, in real time; it holds by commanding the measured place."""
+class LeRobotDriver(RobotAdapter):
+    """A LeRobot robot, in real time; it holds by commanding the measured place.
+
+    A stop lasts until `reset` or `home`.
+    """
 
     def __init__(
         self,
@@ -96,8 +98,8 @@ class LeRobotDriver(Stops, TellsAge):
                 )
         self._goal = np.zeros((1, *spec.goal.shape), np.float32)
         self._steps, self._stamp = 0, time.monotonic()
-        self.sent: Mapping[str, Any] = {}
-        """What the robot says that it was really sent last, in LeRobot's units."""
+        self._sent = np.full(spec.action.shape, np.nan, np.float32)
+        self._latch = StopLatch(spec.name)
         self.cadence = Cadence(spec.control_period)
         """Of the control loop; its `report` says how it kept up."""
         try:
@@ -117,7 +119,17 @@ class LeRobotDriver(Stops, TellsAge):
             RobotFault: It does not read.
         """
         self._goal = self._spec.goal.require_one(goal, f"{self._spec.name} reset")[None]
+        return self.home()
+
+    def home(self) -> Float:
+        """See `RobotAdapter.home`; a stop ends here.
+
+        Raises:
+            RobotFault: It does not read.
+        """
+        self._latch.require_open("home")
         self._home()
+        self._latch.free()
         self._steps = 0
         observation = self._read()
         self.cadence.start()
@@ -129,7 +141,8 @@ class LeRobotDriver(Stops, TellsAge):
         Raises:
             RobotFault: The robot does not take the command, or does not read.
         """
-        self._send(self._spec.action.require_rows(np.asarray(action)[None], 1, f"{self._spec.name} step")[0])
+        self._latch.require_free("step")
+        self._send(self._spec.require_command(action, f"{self._spec.name} step"))
         self.cadence.wait()
         observation = self._read()
         self._steps += 1
@@ -146,17 +159,47 @@ class LeRobotDriver(Stops, TellsAge):
         """See `TellsAge.observation_age`; since it was asked for, for LeRobot gives no stamps."""
         return time.monotonic() - self._stamp
 
+    @property
+    def lock_step(self) -> bool:
+        """See `RobotAdapter.lock_step`: the arm has a clock of its own."""
+        return False
+
+    def now(self) -> float:
+        """See `RobotAdapter.now`: this machine's monotonic clock."""
+        return time.monotonic()
+
+    @property
+    def sent(self) -> Float:
+        """See `RobotAdapter.sent`: what LeRobot says that it sent, in the units of the contract."""
+        return self._sent.copy()
+
+    def read(self) -> Float:
+        """See `Observes.read`."""
+        self._latch.require_open("read")
+        return self._read()
+
+    def hold(self) -> None:
+        """See `RobotAdapter.hold`: the measured place is commanded.
+
+        Raises:
+            RobotFault: The robot does not take it.
+        """
+        self._latch.require_open("hold")
+        self._send(self._spec.compute_resting(self._read()))
+
     def stop(self, reason: str) -> None:
         """See `Stops.stop`: the measured place is commanded, so that the robot holds.
 
         Raises:
             RobotFault: The robot does not take it; cut its power.
         """
+        self._latch.stop(reason)
         self._send(self._spec.compute_resting(self._read()))
 
     def close(self) -> None:
         """Disconnects."""
-        self._robot.disconnect()
+        if self._latch.close():
+            self._robot.disconnect()
 
     def _read(self) -> Float:
         asked = time.monotonic()
@@ -172,9 +215,16 @@ class LeRobotDriver(Stops, TellsAge):
         allowed = np.minimum(np.maximum(command, self._spec.action.inner_low), self._spec.action.inner_high)
         pairs = zip(self._commanded, allowed.tolist(), strict=True)
         try:
-            self.sent = self._robot.send_action({key.name: value / key.factor for key, value in pairs})
+            told = self._robot.send_action({key.name: value / key.factor for key, value in pairs})
+            sent = np.array([float(told[key.name]) * key.factor for key in self._commanded], np.float32)
         except Exception as error:
             raise _fault(self._spec, "send_action", error) from error
+        if not np.isfinite(sent).all():
+            raise RobotFault(
+                f"{self._spec.name} send_action: expected the finite numbers that were sent, got {dict(told)}; check "
+                "its power and its link"
+            )
+        self._sent = sent
 
 
 def _order(array: ArraySpec, keys: Mapping[str, Key]) -> tuple[Key, ...]:

@@ -13,7 +13,7 @@ import stat
 import struct
 import zlib
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,18 @@ class Packet(NamedTuple):
     """When the values were true, by the sender's monotonic clock."""
     values: NDArray[np.float32]
     """Shape (count,)."""
+
+
+class Exchange(Protocol):
+    """What a robot process hears its commands by, and tells its states."""
+
+    def receive(self) -> list[tuple[Packet, str]]:
+        """All packets that wait, with their senders."""
+        ...
+
+    def send(self, packet: Packet, address: str) -> bool:
+        """Sends a packet to one of them; False where nobody listens there, or the other side does not keep up."""
+        ...
 
 
 def pack(packet: Packet) -> bytes:

@@ -345,6 +345,20 @@ class RobotSpec:
             )
         return array.astype(np.int64)
 
+    def require_command(self, action: ArrayLike, where: str) -> NDArray[np.float32]:
+        """The allowed command that is nearest to an action, shape (A,), as a fresh array.
+
+        Raises:
+            SpecError: The action has the wrong shape, is not finite, or is none of the choices.
+        """
+        command = self.action.require_rows(np.asarray(action)[None], 1, where)
+        if self.choices:
+            self.require_choices(command, 1, where)
+            chosen: NDArray[np.float32] = command[0].copy()
+            return chosen
+        nearest: NDArray[np.float32] = np.minimum(np.maximum(command[0], self.action.inner_low), self.action.inner_high)
+        return nearest
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready description; `choices` stands in it only where there are some."""
         data: dict[str, Any] = {

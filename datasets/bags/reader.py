@@ -30,7 +30,7 @@ from .mapping import NS, Mapping, Signal, write_mapping
 from .quality import measure_lag, measure_saturation, measure_topic
 from .recording import Recording
 from .series import TRAJECTORY, Request, Series, TopicReader, is_missing
-from .steps import NEVER, follow, runs_of, sample, wrap
+from .steps import NEVER, find_phase, follow, runs_of, sample, wrap
 from .trajectory import TrajectoryReader
 
 Array = npt.NDArray[Any]
@@ -415,6 +415,7 @@ class _Bag:
             if first is None:
                 return None
             start, end = max(start, first), max(end, int(time[-1]))
+        start += self._find_phase(segment, start, end)
         ahead = self._mapping.action_source != "command"
         steps = (end - start) // self._mapping.period_ns + 1 - ahead
         if steps > MOST_STEPS:
@@ -423,6 +424,16 @@ class _Bag:
                 f"{(end - start) / NS:g} s; give another period, clock or rule of episodes"
             )
         return (start, steps) if steps > 0 else None
+
+    def _find_phase(self, segment: _Segment, start: int, end: int) -> int:
+        """Time by which the first step is later than `start`, ns, so that measurements and commands are fresh."""
+        mapping = self._mapping
+        topics: dict[bool, dict[str, Times]] = {True: {}, False: {}}
+        for signal in mapping.signal:
+            if self.recording_type(signal.topic) != TRAJECTORY:
+                topics[mapping.is_command(signal)][signal.topic] = self._slice(signal, segment)[0]
+        measured, commanded = (list(topics[kind].values()) for kind in (False, True))
+        return find_phase(measured, commanded, start, end, mapping.period_ns) if commanded else 0
 
     def _compute_steps(self, segment: _Segment, start: int, steps: int) -> tuple[dict[str, Array], Array]:
         """All arrays of the store for one segment, and which steps are valid, (T,)."""

@@ -1,12 +1,14 @@
 """Series of several topics at the steps of one grid: what was known, and what was commanded, at each of them.
 
 Step k is at t_k = t_0 + k dt, in whole nanoseconds. An observation is the last measurement at or before t_k, so that a
-policy that is trained on it sees no future. An action is the command in force from t_k on.
+policy that is trained on it sees no future. An action is the command in force from t_k on. Where commands come once a
+step, t_0 decides how long that command has been in force already, and how soon the next one replaces it.
 Legend: n samples of a series, K axes of a signal, T steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +21,14 @@ Array = npt.NDArray[Any]
 Times = npt.NDArray[np.int64]
 NEVER = np.iinfo(np.int64).max
 """Age of what was never measured, ns."""
+
+
+_PHASES = 64
+"""Beginnings of the first step, within one period, that are compared."""
+_MOST_PROBES = 4096
+"""Steps, evenly over the episode, at which ages are compared."""
+_GAIN = 0.02
+"""Share of the period by which ages have to fall for a later beginning."""
 
 
 class Sampled(NamedTuple):
@@ -60,6 +70,37 @@ def sample(signal: Signal, time: Times, values: Array, grid: Times, most_gap: in
         share = np.where(between, (grid[:, None] - stamps) / np.maximum(span, 1), 0.0)
         held = _INTERPOLATIONS[signal.interpolate](held, np.where(between, later, held), share)
     return Sampled(held, age.max(1), max(0, int(rows[-1].min())))
+
+
+def find_phase(measured: Sequence[Times], commanded: Sequence[Times], start: int, end: int, period: int) -> int:
+    """Time by which the steps begin later than `start`, ns, so that they see the newest: 0 <= phase < period.
+
+    The age of the oldest measurement and of the oldest command, summed, is lowest in the mean over the episode. So a
+    step begins when its command has come, jitter included, and not when the arm has long begun to follow.
+
+    Args:
+        measured: Times of the messages of each topic, (n,), ns, in order.
+        commanded: The same of topics that command.
+        start: Earliest first step, ns.
+        end: Latest last step, ns.
+        period: ns.
+    """
+    steps = max(0, end - start) // period
+    if not steps:
+        return 0
+    phases = period * np.arange(_PHASES) // _PHASES
+    grid = start + period * np.arange(0, steps, -(-steps // _MOST_PROBES))[:, None] + phases
+    total = sum(np.max([_measure_age(time, grid, 2 * period) for time in side], 0) for side in (measured, commanded))
+    ages = np.asarray(total).mean(0)
+    best = int(ages.argmin())
+    return int(phases[best]) if ages[0] - ages[best] > _GAIN * period else 0
+
+
+def _measure_age(time: Times, grid: Times, most: int) -> Times:
+    """Time since the last message at each point of a grid, ns; what is older than `most`, or never came, counts so."""
+    at = np.searchsorted(time, grid, "right") - 1
+    age = np.where(at < 0, most, grid - time[np.maximum(at, 0)]) if len(time) else np.full_like(grid, most)
+    return np.minimum(age, most)
 
 
 def held_rows(time: Times, missing: npt.NDArray[np.bool_], grid: Times) -> npt.NDArray[np.int64]:

@@ -20,6 +20,8 @@ from ...adapt.bundle import Bundle, require_robot
 from ...adapt.session import AgentSession, make_middle
 from ...adapt.watchdog import Watchdog
 from ...errors import BundleError, ConfigError, RobotFault, SpecError
+from ...robots.ros.driver import survey
+from ...robots.ros.ros_robot import RosRobot
 from ...robots.spec import ArraySpec, RobotSpec
 from ...strict_json import load_json
 from .note_stop import note_stop
@@ -29,6 +31,8 @@ ACTS = 2000
 """Calls that the latency is measured by."""
 SLACK = 0.05
 """Two rates are alike within it, as in `RobotSpec.require_match`."""
+LISTENS = 2.0
+"""Seconds for which the topics of a robot are listened to."""
 WATCHDOG_TIMEOUT = 0.1
 WORDS = "the drives lost power"
 """What a person types to acknowledge the emergency stop."""
@@ -177,6 +181,33 @@ def check_rates(bundle: Bundle, bag: Path | None, mapping: Path | None) -> Check
         said = f"expected axes and units of the bundle at {wanted_rate:g} Hz or more, got {wrong} differences"
         return Check("topics", "failed", f"{said}; correct the mapping, or the drivers' rates", tuple(details))
     return Check("topics", "ok", f"{len(names)} topics at {wanted_rate:g} Hz or more", tuple(details))
+
+
+def check_ros(robot: RosRobot) -> Check:
+    """Whether a robot of ROS 2 is there: rates, joints and stamps of its topics, and its controller. Nothing moves."""
+    try:
+        found = survey(robot, LISTENS)
+    except (RobotFault, ConfigError) as error:
+        return Check("ROS 2", "failed", str(error))
+    wanted, details, slow = 1.0 / robot.contract.control_period, list[str](), 0
+    for topic, rate in sorted(found.rates.items()):
+        late = rate < (1.0 - SLACK) * wanted
+        slow += late
+        details.append(f"{'-' if late else ' '} {topic}: {rate:.1f} Hz")
+    others = sorted(set(found.joints) - set(robot.controller.joints))
+    details += [
+        f"  joints: {', '.join(found.joints)}" + (f"; not commanded: {', '.join(others)}" if others else ""),
+        f"  oldest measurement: {1e3 * found.age:.1f} ms",
+        f"  {robot.controller.topic}: {found.listeners} listen; its parameter `joints` has to be "
+        f"{', '.join(robot.controller.joints)}, in this order",
+    ]
+    if slow:
+        said = f"expected topics at {wanted:g} Hz or more, got {slow} slower ones; raise the rate of the driver"
+        return Check("ROS 2", "failed", said, tuple(details))
+    if not robot.stamped:
+        said = "joint states have no stamps: an old measurement that is published again counts as new"
+        return Check("ROS 2", "warning", said, tuple(details))
+    return Check("ROS 2", "ok", f"{len(found.rates)} topics at {wanted:g} Hz or more, all axes found", tuple(details))
 
 
 def _name_axis(axis: tuple[str, str] | None) -> str:

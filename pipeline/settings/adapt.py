@@ -6,7 +6,7 @@ from typing import Literal
 
 from ...adapt.guard_config import GuardConfig
 from ...bounds import Bounded, Count, CountFromZero
-from ...robots.family import Hardware, RobotFamily
+from ...robots.family import Hardware, OneRow, RobotFamily
 
 EVALUATIONS = 20
 """Default number of extra episodes for each evaluation of a simulated robot."""
@@ -38,7 +38,7 @@ class AdaptStageConfig(Bounded):
 
     def count_evaluations(self, family: RobotFamily) -> int:
         """Extra episodes per task for each evaluation on these robots."""
-        usual = 0 if isinstance(family, Hardware) else EVALUATIONS
+        usual = 0 if isinstance(family, OneRow) else EVALUATIONS
         return usual if self.evaluations is None else self.evaluations
 
 

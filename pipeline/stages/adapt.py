@@ -28,7 +28,7 @@ from ...adapt.policy_change import take_learned
 from ...adapt.runtime_agent import HOST, RandomNoise, RuntimeAgent
 from ...adapt.watch import Watch
 from ...errors import BundleError, ConfigError
-from ...robots.family import Hardware, RobotFamily
+from ...robots.family import Hardware, OneRow, RobotFamily
 from ...robots.maze_family import Maze
 from ...robots.task import Task, goals_of
 from ...strict_json import parse_json
@@ -156,9 +156,10 @@ def make_adapt(
     bundle = change_settings(load_bundle(path), config.settings)
     require_robot(bundle.contract, robot.family.spec())
     require_tasks(robot, tasks, "adapt")
-    if isinstance(robot.family, Hardware) and (len(tasks) != 1 or config.evaluations):
+    kind = "a real robot" if isinstance(robot.family, Hardware) else "a log"
+    if isinstance(robot.family, OneRow) and (len(tasks) != 1 or config.evaluations):
         raise ConfigError(
-            f"adapt on '{robot.reference}': expected one task and no evaluations on a real robot, got {len(tasks)} "
+            f"adapt on '{robot.reference}': expected one task and no evaluations on {kind}, got {len(tasks)} "
             f"and {config.evaluations or 0}; pass --num-tasks 1, or --tasks with one goal, and --evaluations 0"
         )
     motion = motion or MotionConfig()

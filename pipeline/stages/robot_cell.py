@@ -14,12 +14,14 @@ from ...adapt.takeover import KeyboardOperator, SocketOperator, Terminal
 from ...adapt.task_monitor import Judge, ScriptMonitor
 from ...adapt.watch import CommandTap, Monitor, Operator, Watch
 from ...adapt.watchdog import Watchdog
+from ...datasets.log_family import LogFamily
 from ...errors import ConfigError
 from ...robots.dry_robot import DryRobot
 from ...robots.family import Hardware, RobotFamily, make_robots
 from ...robots.hardware_family import HardwareFamily
 from ...robots.limits import RobotLimits
-from ...robots.robot import RobotBatch
+from ...robots.log_robot import LogRobot
+from ...robots.robot import RobotBatch, RobotRow
 from ..folder import AUDIT_NAME, LOG_FOLDER
 from ..progress import ProgressView
 from ..settings.adapt import Watching
@@ -44,7 +46,8 @@ def open_robots(
     if isinstance(family, HardwareFamily) and motion.is_dry(family):
         family = family.dry(made)
     with ExitStack() as stack:
-        robots = make_robots(family, rows, work.machine.threads)
+        replay = family.replay() if isinstance(family, LogFamily) else None
+        robots = make_robots(family, rows, work.machine.threads) if replay is None else RobotRow(replay)
         watched = guarded or watching.any
         try:
             taps = CommandTap(robots) if watched else None
@@ -66,6 +69,8 @@ def open_robots(
             yield watch, watch
         for dry in made:
             tell_dry_run(dry, work.view)
+        if replay is not None:
+            tell_replay(replay, work.view)
 
 
 def watch_robots(
@@ -89,6 +94,19 @@ def tell_dry_run(dry: DryRobot, view: ProgressView) -> None:
     axes = "".join(f"\n  {axis}: {ends['low']:.4g} .. {ends['high']:.4g}" for axis, ends in facts["axes"].items())
     text = f"dry run: {facts['commands']} commands computed, none sent; pass --execute to move the robot{axes}"
     view.record("dry_run", facts, text)
+
+
+def tell_replay(replay: LogRobot, view: ProgressView) -> None:
+    """How far the commands were from those of the log."""
+    facts = replay.describe()
+    axes = "".join(
+        f"\n  {axis}: {away['mean']:.4g} on average, {away['largest']:.4g} at most"
+        for axis, away in facts["axes"].items()
+    )
+    text = (
+        f"log: {facts['commands']} commands in {facts['episodes']} recorded episodes; distance from the recorded ones"
+    )
+    view.record("replay", facts, text + axes)
 
 
 def make_operator(

@@ -58,12 +58,15 @@ class Doctor(AboutRobot):
         from ...adapt.bundle import load_bundle
         from ...adapt.bundle_folder import find_bundle
         from ...robots.family import Hardware
+        from ...robots.hardware_family import HardwareFamily
+        from ...robots.ros.driver import RosConnection
         from ..deploy.checks import (
             Check,
             check_latency,
             check_limits,
             check_rates,
             check_robot,
+            check_ros,
             check_stop,
             check_watchdog,
         )
@@ -84,6 +87,9 @@ class Doctor(AboutRobot):
         yield check_robot(bundle, None if family is None else family.spec())
         yield check_limits(bundle, self.limits)
         yield check_rates(bundle, self.bag, self.mapping)
+        connection = family.connect if isinstance(family, HardwareFamily) else None
+        if isinstance(connection, RosConnection):
+            yield check_ros(connection.robot)
         yield check_latency(bundle, self.latency_share)
         yield check_watchdog()
         yield check_stop(family is None or isinstance(family, Hardware), None if self.yes else find_person())

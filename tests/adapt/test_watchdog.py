@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.link_faults import attack_watchdog
 from supple.adapt.watchdog import BEAT, REST, Watchdog, watch
 from supple.errors import ConfigError, RobotFault
+from supple.pipeline.robots import load_user_module
 from supple.robots.emulated_robot import stop_robot
 
 STOPPER = '''
@@ -132,6 +134,23 @@ def test_a_second_process_that_does_not_start_is_a_fault(tmp_path: Path, capfd: 
     assert "absent.py" in capfd.readouterr().err
 
 
+def test_a_function_of_a_users_file_is_found_with_what_the_file_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `--robot FILE.py:NAME` loads it: its folder is on the path of this process alone."""
+    (tmp_path / "beside.py").write_text("PLACE = 'told'\n")
+    (tmp_path / "cell.py").write_text(
+        "from pathlib import Path\nfrom beside import PLACE\n\n\n"
+        "def stop(folder, reason):\n    Path(folder, PLACE).write_text(reason)\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    module, _, _ = load_user_module(str(tmp_path / "cell.py"))
+    dog = Watchdog(module.stop, 0.1, [str(tmp_path)])
+    dog.beat()
+    assert wait_for(tmp_path / "told", 20.0).startswith("no heartbeat")
+    dog.close()
+
+
 def test_old_beats_in_the_queue_do_not_count_as_new_ones() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     told: list[tuple[float, str]] = []
@@ -146,3 +165,11 @@ def test_old_beats_in_the_queue_do_not_count_as_new_ones() -> None:
     theirs.close()
     assert len(told) == 1
     assert 0.05 <= told[0][0] - begin < 1.5
+
+
+def test_rubbish_neither_keeps_the_watchdog_quiet_nor_disarms_it_nor_makes_it_stop() -> None:
+    """Before, any message that was no heartbeat counted as the word that the robot rests."""
+    found = attack_watchdog(2000)
+    assert found["injected"] >= 2000
+    assert found["detected"] == found["injected"]
+    assert found["hung"] == 0

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -86,3 +87,21 @@ def test_a_source_that_changed_since_is_named(play: Path, tmp_path: Path, capsys
     assert "play.hdf5 as it was when it was read, got another content" in capsys.readouterr().err
     play.unlink()
     assert main(["verify", str(tmp_path / "ingest"), "--deep"]) == 0
+
+
+def test_a_log_that_was_taken_out_of_its_folder_is_named(play: Path, tmp_path: Path, capsys: Any) -> None:
+    logs, out = tmp_path / "logs", str(tmp_path / "ingest")
+    logs.mkdir()
+    for name in ("a", "b", "c"):
+        (logs / f"{name}.hdf5").write_bytes(play.read_bytes())
+        with h5py.File(logs / f"{name}.hdf5", "r+") as file:
+            file.attrs["session"] = name
+    assert main(["ingest", str(logs), "--out", out]) == 0
+    assert main(["verify", out, "--deep"]) == 0
+    assert "no longer" not in capsys.readouterr().out
+    (logs / "b.hdf5").unlink()
+    assert main(["verify", out, "--deep"]) == 3
+    assert "1 of 3 recordings are no longer where the others are: b.hdf5" in capsys.readouterr().err
+    (logs / "b.hdf5").write_bytes(play.read_bytes())
+    assert main(["verify", out, "--deep"]) == 2
+    assert "got another content" in capsys.readouterr().err

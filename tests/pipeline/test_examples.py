@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from supple.datasets import open_store
+from supple.datasets.log_family import LogFamily
 from supple.pipeline.cli import main
 from supple.pipeline.robots import find_robot
 from supple.pipeline.testing_kills import CHAIN
@@ -65,6 +66,9 @@ def test_a_log_of_the_arm_becomes_what_the_arm_did(arm_log: Path, tmp_path: Path
     assert store.schema.robot == spec
     assert (store.episodes.length > 2).all()
     assert 800 < store.rows <= 1000, "nearly all steps of two episodes of 25 s are there"
+    replay = LogFamily(robot=find_robot(arm).family, log=arm_log, mapping=mapping).replay()
+    seen = replay.reset(np.array(spec.goal.low), np.random.default_rng(0))
+    assert seen == pytest.approx(store.load("observation")[0])
     # joints have another order in the log: where the hand is follows from where the joints are
     observation = dict(zip(spec.observation.names, store.load("observation").T, strict=True))
     pitch = observation["shoulder"], observation["elbow"], observation["wrist"]

@@ -67,9 +67,11 @@ def test_an_interval_of_shares_holds_the_mean_and_stays_in_its_bounds(table: lis
     assert found == compute_interval(table, shares=True)
 
 
-def test_a_single_score_has_no_width() -> None:
+def test_a_single_task_is_one_trial() -> None:
+    # 1 / (1 + 1.96^2) = .2066
+    assert compute_interval([1.0], shares=True) == pytest.approx((1.0, 0.2066, 1.0), abs=1e-4)
+    assert compute_interval([[0.0]], shares=True) == pytest.approx((0.0, 0.0, 0.7934), abs=1e-4)
     assert compute_interval([[2.0]]) == (2.0, 2.0, 2.0)
-    assert compute_interval([0.5], shares=True) == (0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize("scores", [[], [np.nan, 1.0], [[np.nan, 1.0]], [[]], np.zeros((2, 2, 2))])

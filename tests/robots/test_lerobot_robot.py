@@ -91,7 +91,7 @@ def test_units_and_order_are_those_of_the_robot() -> None:
     step = driver.step(np.array([math.pi / 2, -math.pi / 4], np.float32))
     assert arm.sent[-1] == pytest.approx({"shoulder.pos": 90.0, "elbow.pos": -45.0}, abs=1e-4)
     assert step.observation == pytest.approx([math.pi / 4, -math.pi / 8], abs=1e-5)
-    assert driver.sent is arm.sent[-1]
+    assert driver.sent == pytest.approx([math.pi / 2, -math.pi / 4], abs=1e-5)  # rad, as LeRobot says that it sent
     driver.stop("enough")  # the measured place, degrees
     assert arm.sent[-1] == pytest.approx({"shoulder.pos": 45.0, "elbow.pos": -22.5}, abs=1e-4)
     assert 0.0 <= driver.observation_age() < 1.0

@@ -162,6 +162,17 @@ def test_the_stated_clock_and_latency_place_a_message(bags: Any, make: MakeReade
     assert late.arrays["time"][0] == start + 100_000_000
 
 
+def test_a_step_begins_when_its_command_has_come(bags: Any, make: MakeReader) -> None:
+    # measurements 5 ms apart count 0, 1, ...; commands 20 ms apart come 9 ms after the first measurement
+    start = bags.start
+    sent = [bags.joints(start + k * 5_000_000, ["a", "b"], [k, k]) for k in range(200)]
+    sent += [bags.array(start + 9_000_000 + k * 20_000_000, [k, k]) for k in range(50)]
+    (episode,) = make(sorted(sent, key=lambda one: one.log_time)).episodes()
+    assert 10 <= (episode.arrays["time"][0] - start) / 1e6 < 10.5
+    np.testing.assert_array_equal(episode.arrays["action"][:, 0], np.arange(episode.length))
+    np.testing.assert_array_equal(episode.arrays["observation"][:, 0], 2 + 4 * np.arange(episode.length))
+
+
 def test_time_that_runs_back_is_sorted_and_reported(bags: Any, make: MakeReader) -> None:
     sent = bags.arm(0.5)
     times = [one.log_time for one in sent]

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from supple.datasets.bags.mapping import Signal
 from supple.datasets.bags.quality import measure_lag, measure_saturation, measure_topic
 from supple.datasets.bags.series import compute_euler
-from supple.datasets.bags.steps import NEVER, follow, runs_of, sample
+from supple.datasets.bags.steps import NEVER, find_phase, follow, runs_of, sample
 
 NAN = np.nan
 HOLD = Signal(feature="observation", topic="/t", axes=("x", "y"), units=("", ""))
@@ -24,6 +24,30 @@ def test_a_step_sees_the_last_measurement_and_nothing_later() -> None:
     found = sample(HOLD, time, values, np.array([9, 10, 19, 20, 99]), None)
     assert found.values.tolist() == [[0, 0], [1, 5], [1, 5], [2, 6], [3, 7]]
     assert found.age.tolist() == [NEVER, 0, 9, 0, 69]
+
+
+def test_steps_begin_when_their_commands_have_come() -> None:
+    # ns; measurements each 1600, commands each 6400 at 700: phases are 100 apart, and ages at a phase sum up to
+    #   0: 0 + 5700,   700: 700 + 0,   1600: 0 + 900,   6300: 1500 + 5600
+    measured = [np.arange(0, 640_000, 1600)]
+    assert find_phase(measured, [np.arange(700, 640_000, 6400)], 0, 600_000, 6400) == 700
+    # a second topic that commands comes at 1550: at 1600 both are out, and the measurement is new
+    later = [np.arange(700, 640_000, 6400), np.arange(1550, 640_000, 6400)]
+    assert find_phase(measured, later, 0, 600_000, 6400) == 1600
+    # commands that come a little before the measurement leave the steps at the measurement
+    assert find_phase([np.arange(0, 640_000, 6400)], [np.arange(-100, 640_000, 6400)], 0, 600_000, 6400) == 0
+
+
+def test_late_commands_are_waited_for_as_well() -> None:
+    # half of the commands come at once, half 20 % of a step later: before that, those steps had the command of before
+    sent = np.arange(0, 10**6, 10**4) + np.tile([0, 2000], 50)
+    assert 2000 <= find_phase([np.arange(0, 10**6, 100)], [sent], 0, 10**6, 10**4) <= 2200
+
+
+@pytest.mark.parametrize("sent", [[], [5], [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]], ids=["none", "one", "with them"])
+def test_steps_stay_at_the_first_measurement_where_waiting_gains_nothing(sent: list[int]) -> None:
+    assert find_phase([np.arange(0, 100, 10)], [np.array(sent, np.int64)], 0, 90, 10) == 0
+    assert find_phase([np.arange(0, 100, 10)], [np.array(sent, np.int64)], 0, 5, 10) == 0
 
 
 def test_axes_that_come_in_messages_of_their_own_are_merged() -> None:

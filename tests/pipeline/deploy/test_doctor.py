@@ -15,7 +15,9 @@ from supple.datasets import Episode, Feature, Schema
 from supple.datasets.bags.writer import write_episode
 from supple.pipeline.cli import main
 from supple.pipeline.deploy import checks
+from supple.robots.ros.messages import TrajectoryController
 from supple.robots.spec import ArraySpec, RobotSpec
+from tests.robots.ros.test_ros_robot import Memory, make_robot
 
 Make = Callable[..., Bundle]
 FAMILY = """
@@ -27,6 +29,29 @@ from supple.robots.spec import RobotSpec
 SPEC = RobotSpec.from_json(json.loads((Path(__file__).parent / "spec.json").read_text()))
 ARM = HardwareFamily(
     name="arm", connect=lambda: 1 / 0, contract=SPEC, train_goals=((1.0,),), test_goals=((2.0,),)
+)
+"""
+
+ROS_FAMILY = """
+import json
+from pathlib import Path
+from supple.robots.hardware_family import HardwareFamily
+from supple.robots.ros.driver import RosConnection, pay_nothing
+from supple.robots.ros.messages import ForwardController, JointValue
+from supple.robots.ros.ros_robot import RosRobot
+from supple.robots.ros.zenoh import Zenoh
+from supple.robots.spec import RobotSpec
+
+SPEC = RobotSpec.from_json(json.loads((Path(__file__).parent / "spec.json").read_text()))
+ROBOT = RosRobot(
+    transport=Zenoh(connect=("tcp/127.0.0.1:1",), mode="client", timeout=0.1),
+    contract=SPEC,
+    observation={name: JointValue(name) for name in SPEC.observation.names},
+    action={name: JointValue(name, "effort") for name in SPEC.action.names},
+    controller=ForwardController(topic="/commands", joints=tuple(SPEC.action.names)),
+)
+ARM = HardwareFamily(
+    name="arm", connect=RosConnection(ROBOT, pay_nothing), contract=SPEC, train_goals=((1.0,),), test_goals=((2.0,),)
 )
 """
 
@@ -242,3 +267,35 @@ def test_rates_of_a_bag_are_compared_with_that_of_the_policy(
     assert {"- observation 0: joint1 [rad]", "+ observation 0: joint2 [rad]"} <= set(found["topics"]["details"])
     assert main(["doctor", str(path), "--bag", str(tmp_path / "log.mcap")]) == 2
     assert "expected --mapping with --bag" in capsys.readouterr().err
+
+
+def test_the_topics_of_a_robot_of_ros_2_are_listened_to_and_the_joints_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    robot = make_robot(Memory(), controller=TrajectoryController(topic="/t", joints=("elbow", "shoulder")))
+    monkeypatch.setattr(checks, "LISTENS", 0.05)
+    found = checks.check_ros(robot)
+    assert (found.name, found.status) == ("ROS 2", "failed")  # one message at each look is fewer than 500 Hz
+    assert found.said.startswith("expected topics at 500 Hz or more, got 1 slower ones")
+    text = "\n".join(found.details)
+    assert "- /joint_states: " in text
+    assert "joints: elbow, shoulder" in text
+    assert "/t: 1 listen; its parameter `joints` has to be elbow, shoulder, in this order" in text
+    slow = replace(robot, contract=replace(robot.contract, control_period=0.5))
+    assert checks.check_ros(slow).status == "ok"
+    assert checks.check_ros(replace(slow, stamped=False)).status == "warning"
+    absent = checks.check_ros(replace(robot, transport=Memory({"elbow": 0.0})))
+    assert absent.status == "failed"
+    assert "expected q1 on /joint_states" in absent.said
+
+
+def test_the_doctor_looks_at_the_topics_of_a_family_of_ros_2(
+    bundle: tuple[Path, RobotSpec], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, spec = bundle
+    (tmp_path / "spec.json").write_text(json.dumps(spec.to_json()))
+    (tmp_path / "ros_cell.py").write_text(ROS_FAMILY)
+    code, found = examine([path, "--robot", f"{tmp_path / 'ros_cell.py'}:ARM", "--yes"], capsys)
+    assert code == 4
+    assert found["ROS 2"]["status"] == "failed"
+    assert found["ROS 2"]["said"].startswith("zenoh tcp/127.0.0.1:1: expected a session")

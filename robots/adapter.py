@@ -1,0 +1,140 @@
+"""The robot adapter: one robot with all that a deployment asks of it, simulated, real, recorded or faulty.
+
+Making one connects it. `adapter_testing.py` is its contract as tests. `robot.RobotRow` makes rows of it, for the loop,
+the safety limits and the rest of Supple.
+
+Axes: O observation, A action, N goals, G goal.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+
+from ..errors import RobotFault
+from .robot import Bool, Float, Observes, Step, Stops, TellsAge
+from .spec import RobotSpec
+
+Reward = Callable[[Float, Float], tuple[Float, Bool]]
+"""What a task pays, for robots that do not know: as `Robot.compute_reward`."""
+
+
+class RobotAdapter(Stops, TellsAge, Observes):
+    """A `robot.Robot` that can be read, held, stopped and sent home, and that says what it was really sent.
+
+    Its clock is one of two. In lock step, time passes in `step` alone, one control period at each. In real time, a step
+    waits for the end of its period, and the robot moves on whether or not steps come.
+    """
+
+    @property
+    @abstractmethod
+    def spec(self) -> RobotSpec:
+        """The contract."""
+
+    @property
+    @abstractmethod
+    def lock_step(self) -> bool:
+        """Whether time passes in `step` alone."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """Seconds on the robot's clock; it never goes back."""
+
+    @property
+    @abstractmethod
+    def sent(self) -> Float:
+        """What was really sent last, shape (A,), within the limits; NaN before the first command."""
+
+    @abstractmethod
+    def reset(self, goal: Float, rng: np.random.Generator) -> Float:
+        """Brings the robot home and starts an episode; see `Robot.reset`.
+
+        Raises:
+            SpecError: The goal is none.
+            RobotFault: The robot is stopped, or cannot be brought there.
+        """
+
+    @abstractmethod
+    def step(self, action: Float) -> Step:
+        """Sends the nearest allowed command and waits for the end of the control period; see `Robot.step`.
+
+        Raises:
+            SpecError: The action has the wrong shape or is not finite; nothing was sent.
+            RobotFault: The robot is stopped or closed, takes no command, or gives no observation.
+        """
+
+    @abstractmethod
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `Robot.compute_reward`."""
+
+    @abstractmethod
+    def hold(self) -> None:
+        """The robot stays as it is until the next command.
+
+        Raises:
+            RobotFault: It cannot be told.
+        """
+
+    @abstractmethod
+    def home(self) -> Float:
+        """Brings the robot to a start, without a new episode; returns the observation, shape (O,).
+
+        Raises:
+            RobotFault: See `reset`.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of the robot; may be called more than once."""
+
+
+class StopLatch:
+    """A stop that holds until somebody takes it away, for drivers whose robot has none of its own."""
+
+    def __init__(self, where: str) -> None:
+        """Nothing is stopped.
+
+        Args:
+            where: Of the robot, for messages.
+        """
+        self._where = where
+        self._reason: str | None = None
+        self._closed = False
+
+    def stop(self, reason: str) -> None:
+        """Latches; the first reason counts."""
+        self._reason = self._reason or reason or "no reason was given"
+
+    def free(self) -> None:
+        """Takes the stop away: the robot may be commanded again."""
+        self._reason = None
+
+    def close(self) -> bool:
+        """Latches for good; whether this was the first time."""
+        first, self._closed = not self._closed, True
+        return first
+
+    def require_free(self, what: str) -> None:
+        """Refuses what must not be done now.
+
+        Raises:
+            RobotFault: The robot is stopped or closed.
+        """
+        if self._closed:
+            raise RobotFault(f"{self._where} {what}: expected a connected robot, got a closed one; connect it again")
+        if self._reason is not None:
+            raise RobotFault(
+                f"{self._where} {what}: expected a robot that may move, got one stopped by '{self._reason}'; inspect "
+                "it, then reset it"
+            )
+
+    def require_open(self, what: str) -> None:
+        """Refuses what a closed robot cannot do.
+
+        Raises:
+            RobotFault: The robot is closed.
+        """
+        if self._closed:
+            raise RobotFault(f"{self._where} {what}: expected a connected robot, got a closed one; connect it again")
