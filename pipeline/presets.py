@@ -8,6 +8,7 @@ import tyro
 from ..meta.simpl.config import FinetuneConfig, SimplConfig
 from ..meta.simpl.deployment import DeploymentConfig
 from ..robots.family import RobotFamily
+from ..robots.kitchen_family import Kitchen
 from ..robots.maze_family import Maze
 from ..skills.config import SkillConfig
 from .learners import LearnerSettings, SimplSettings
@@ -129,6 +130,36 @@ PRESETS: dict[str, RunConfig] = {
         ),
         adapt=AdaptStageConfig(episodes=300),
     ),
+    "kitchen": RunConfig(
+        robot=Kitchen(),
+        generate=GenerateConfig(steps=160_000),
+        extract=ExtractConfig(
+            skill=SkillConfig(
+                decoder_hidden=(128,) * 4, kl_weight=5e-4, batch_size=128, num_updates=20_000, decoded_steps=10
+            )
+        ),
+        learner=SimplSettings(
+            config=replace(
+                QUICK,
+                policy_kl_prior=(0.05, 0.1),
+                policy_kl_posterior=(0.03, 4.0),
+                kl_clip=6.0,
+                embedding_kl_prior=(1e-3, 2.0),
+                embedding_kl_posterior=(1e-4, 10.0),
+                prior_context=2,
+                posterior_context=256,
+                success_batch=0,
+                epochs=80,
+                pool_episodes=4000,
+            ),
+            deployment=DeploymentConfig(
+                search="blind",
+                context=512,
+                finetune=FinetuneConfig(reuse_rate=256.0, kl_target=5.0, kl_clip=20.0),
+            ),
+        ),
+        adapt=AdaptStageConfig(episodes=100, evaluations=5, evaluate_at=(1, 2, 5, 10, 50)),
+    ),
 }
 """`demo` shows the chain in minutes; `quick` is a start for a robot of one's own; `maze` reaches the published curve at
-a fraction of its cost; `maze-published` has every published hyper-parameter of the maze."""
+a fraction of its cost; `maze-published` has every published hyper-parameter of the maze; `kitchen` is the Franka arm."""

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ..bounds import Bounded, Count, NonNegative
 from ..errors import SourceError, SpecError
 from .family import BuiltFrom, ChecksTasks, PlayChunk, Plays, SetsState, TellsSuccess
-from .kitchen import EPISODE_STEPS, Credit, KitchenRobots, is_complete, kitchen_spec, require_kitchen_goals
+from .kitchen import EPISODE_STEPS, Credit, is_complete, kitchen_spec, require_kitchen_goals
 from .kitchen_play import DemonstrationConfig, play_demonstrations
 from .robot import Bool, Float, RobotBatch, Rows
 from .spec import RobotSpec
 from .task import Task, TaskSet, goals_of
+
+if TYPE_CHECKING:
+    from .kitchen_robots import KitchenRobots
 
 TRAIN = (
     "5603 5013 5124 6024 5041 6123 5630 6230 5601 5634 5031 6021 5612 5624 5023 6012 5234 5014 6034 0132 5623 6014 0123"
@@ -62,6 +65,8 @@ class Kitchen(Plays, TellsSuccess, SetsState, ChecksTasks, BuiltFrom, Bounded):
 
     def make(self, rows: int, threads: int = 1) -> KitchenRobots:
         """See `RobotFamily.make`."""
+        from .kitchen_robots import KitchenRobots
+
         return KitchenRobots(
             rows,
             threads=threads,
@@ -96,6 +101,8 @@ class Kitchen(Plays, TellsSuccess, SetsState, ChecksTasks, BuiltFrom, Bounded):
 
     def set_state(self, robot: RobotBatch, rows: Rows, observation: Float) -> Float:
         """See `SetsState.set_state`; everything is at rest, as velocities are not observed."""
+        from .kitchen_robots import KitchenRobots
+
         if not isinstance(robot, KitchenRobots):
             raise SpecError(f"kitchen set_state: expected robots of this family, got {type(robot).__name__}; make them")
         return robot.reset_to(rows, observation)

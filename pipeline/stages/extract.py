@@ -145,7 +145,7 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
     widths = [store.schema.feature(name).shape[0] for name in ("observation", "action")]
     robot = store.schema.robot
     model = SkillModel(widths[0], widths[1], config.skill, robot)
-    model.normaliser.fit(torch.from_numpy(store.load("observation")))
+    model.normaliser.fit(torch.from_numpy(store.load("observation")), robot.observation if robot else None)
     model.action_scale.fit(torch.from_numpy(store.load("action")), robot.action if robot else None)
     learner = SkillLearner(model, config.skill, work.machine.device)
     if checkpoint is not None:

@@ -2,7 +2,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from supple.robots.kitchen import KitchenRobots, load_kitchen_model
+from supple.robots.kitchen_robots import KitchenRobots, load_kitchen_model
 from supple.robots.kitchen_family import Kitchen
 from supple.robots.kitchen_play import (
     DemonstrationConfig,
