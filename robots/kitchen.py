@@ -135,9 +135,48 @@ def _weights() -> tuple[Float, Float]:
     return goals, counts
 
 
-def is_complete(observation: Float) -> Bool:
-    """Which subtasks are complete, shape (..., S), as observed, shape (..., O); in float32, so that all agree."""
+def _square_away(observation: Float) -> Float:
     goals, counts = _weights()
     away = observation[..., ARM : len(START)].astype(np.float32) - goals
-    complete: Bool = (away * away) @ counts < np.float32(RADIUS**2)
+    square: Float = (away * away) @ counts
+    return square
+
+
+def is_complete(observation: Float) -> Bool:
+    """Which subtasks are complete, shape (..., S), as observed, shape (..., O); in float32, so that all agree."""
+    complete: Bool = _square_away(observation) < np.float32(RADIUS**2)
     return complete
+
+
+def compute_away(observation: Float) -> Float:
+    """Distance of each subtask's joints from their goal, shape (..., S), rad and m alike, as observed, (..., O)."""
+    away: Float = np.sqrt(_square_away(observation))
+    return away
+
+
+def pay(paid: Bool, complete: Bool, credit: Credit) -> Bool:
+    """Which subtasks of tasks are paid after a step, shape (..., G).
+
+    Args:
+        paid: Before the step, shape (..., G).
+        complete: As observed after it, shape (..., G).
+        credit: See `KitchenRobots`.
+    """
+    now: Bool = paid | complete
+    return np.logical_and.accumulate(now, axis=-1) if credit == "ordered" else now
+
+
+def compute_paid(path: Float, goals: Float, credit: Credit) -> Bool:
+    """Which subtasks of N tasks are paid along episodes, shape (R, T, N, G).
+
+    Args:
+        path: Observations after each step, shape (R, T, O).
+        goals: Shape (N, G).
+        credit: See `KitchenRobots`.
+    """
+    paid: Bool = is_complete(path)[..., goals.astype(np.int64)]
+    before = np.zeros_like(paid[:, 0])
+    for step in range(paid.shape[1]):
+        before = pay(before, paid[:, step], credit)
+        paid[:, step] = before
+    return paid

@@ -13,8 +13,29 @@ import numpy as np
 
 from ..bounds import Bounded, Count, NonNegative
 from ..errors import SourceError, SpecError
-from .family import BuiltFrom, ChecksTasks, PlayChunk, Plays, SetsState, TellsSuccess
-from .kitchen import EPISODE_STEPS, Credit, is_complete, kitchen_spec, require_kitchen_goals
+from .family import (
+    BuiltFrom,
+    Camera,
+    ChecksTasks,
+    Films,
+    HasParts,
+    Parts,
+    PlayChunk,
+    Plays,
+    SetsState,
+    TellsSuccess,
+)
+from .kitchen import (
+    EPISODE_STEPS,
+    RADIUS,
+    SUBTASKS,
+    Credit,
+    compute_away,
+    compute_paid,
+    is_complete,
+    kitchen_spec,
+    require_kitchen_goals,
+)
 from .kitchen_play import DemonstrationConfig, play_demonstrations
 from .robot import Bool, Float, RobotBatch, Rows
 from .spec import RobotSpec
@@ -31,7 +52,7 @@ TEST = "5021 5012 6023 5614 6031 6234 6013 5034 0134 5604"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kitchen(Plays, TellsSuccess, SetsState, ChecksTasks, BuiltFrom, Bounded):
+class Kitchen(Plays, TellsSuccess, SetsState, HasParts, Films, ChecksTasks, BuiltFrom, Bounded):
     """A Franka arm in a kitchen; a task is four subtasks in an order.
 
     Raises:
@@ -93,6 +114,23 @@ class Kitchen(Plays, TellsSuccess, SetsState, ChecksTasks, BuiltFrom, Bounded):
         chosen = np.take_along_axis(is_complete(observation), goals.astype(np.int64), axis=1)
         success: Bool = np.all(chosen, axis=1)
         return success
+
+    def compute_parts(self, path: Float, goal: Float) -> Parts:
+        """See `HasParts.compute_parts`: the four subtasks, and the distance of their joints from the goal."""
+        chosen = goal.astype(np.int64)
+        credited = compute_paid(path[None], goal[None], self.credit)[0, :, 0]
+        names = tuple(SUBTASKS[index].name for index in chosen)
+        return Parts(names, compute_away(path)[:, chosen], RADIUS, credited)
+
+    def open_camera(self, robot: RobotBatch, goal: Float, height: int, width: int) -> Camera:
+        """See `Films.open_camera`: from behind the arm; the goal is not shown."""
+        from .kitchen_robots import KitchenRobots, load_kitchen_model
+        from .mujoco_camera import MujocoCamera, View
+
+        if not isinstance(robot, KitchenRobots):
+            raise SpecError(f"kitchen camera: expected robots of this family, got {type(robot).__name__}; make them")
+        view = View(center=(-0.1, 0.5, 2.05), distance=2.5, azimuth=75.0, elevation=-28.0)
+        return MujocoCamera(load_kitchen_model(), lambda row: robot.qpos[row], view, height, width)
 
     @property
     def place_axes(self) -> tuple[str, ...]:

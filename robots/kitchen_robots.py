@@ -32,9 +32,11 @@ from .kitchen import (
     MAX_SPEED,
     START,
     Credit,
+    compute_paid,
     compute_shown_goal,
     is_complete,
     kitchen_spec,
+    pay,
     require_kitchen_goals,
 )
 from .mujoco_robots import Double, MujocoRobots
@@ -184,26 +186,19 @@ class KitchenRobots(MujocoRobots, PaysAlongPath):
         observation = self._observe(index, elapsed + 1)
         complete = np.pad(is_complete(observation), ((0, 0), (0, 1)))  # -1 is never complete
         paid = self._paid[index].copy()
-        now = self._pay(paid, np.take_along_axis(complete, self._goal[index].astype(np.int64), axis=1))
+        now = pay(paid, np.take_along_axis(complete, self._goal[index].astype(np.int64), axis=1), self._credit)
         self._paid[index] = now
         reward: Float = (now & ~paid).sum(axis=1, dtype=np.float32)
         terminated: Bool = np.all(now, axis=1)
         return observation, reward, terminated
 
-    def _pay(self, paid: Bool, complete: Bool) -> Bool:
-        """Which subtasks of tasks are paid, (..., G), after those before, (..., G), and what is complete, (..., G)."""
-        now: Bool = paid | complete
-        return np.logical_and.accumulate(now, axis=-1) if self._credit == "ordered" else now
-
     def compute_path_reward(self, path: Float, goals: Float) -> tuple[Float, Bool]:
         """See `PaysAlongPath.compute_path_reward`."""
         goals = self._spec.goal.require_rows(goals, len(goals), f"{self._spec.name} compute_path_reward")
-        complete = is_complete(path)[..., goals.astype(np.int64)]  # (R, T, N, G)
-        paid = np.zeros((complete.shape[1] + 1, len(complete), *goals.shape), np.bool_)
-        for step in range(complete.shape[1]):
-            paid[step + 1] = self._pay(paid[step], complete[:, step])
-        reward: Float = (paid[1:] & ~paid[:-1]).sum(axis=-1, dtype=np.float32).swapaxes(0, 1)
-        terminated: Bool = np.all(paid[1:], axis=-1).swapaxes(0, 1)
+        paid = compute_paid(path, goals, self._credit)
+        count = paid.sum(axis=-1, dtype=np.float32)
+        reward: Float = np.diff(count, axis=1, prepend=np.float32(0.0))
+        terminated: Bool = np.all(paid, axis=-1)
         return reward, terminated
 
     def _observe(self, index: Index, elapsed: Rows) -> Float:
