@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError
 from ...robots.robot import compute_path_reward
+from ...skills.device import update_precision
 from ...skills.gaussian import Gaussian, kl
 from ..collect import Episodes, Seen
 from ..iterative import IterativeLearner, running_means
@@ -23,7 +24,7 @@ from .adaptive_agent import SimplAdaptiveAgent
 from .agent import SimplAgent
 from .config import SimplConfig
 from .deployment import DeploymentConfig
-from .networks import inverse_softplus, update_precision
+from .networks import inverse_softplus
 from .pool import EpisodePool, view_of_all_tasks, view_of_own_task
 from .simpl import (
     critic_loss,
