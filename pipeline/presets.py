@@ -162,4 +162,5 @@ PRESETS: dict[str, RunConfig] = {
     ),
 }
 """`demo` shows the chain in minutes; `quick` is a start for a robot of one's own; `maze` reaches the published curve at
-a fraction of its cost; `maze-published` has every published hyper-parameter of the maze; `kitchen` is the Franka arm."""
+a fraction of its cost; `maze-published` has every published hyper-parameter of the maze; `kitchen` is an arm in a
+kitchen."""

@@ -150,13 +150,12 @@ class Maze(Plays, TellsSuccess, SetsState, Draws, Films, ChecksTasks, Bounded):
 
         if not isinstance(robot, MazeBatch):
             raise SpecError(f"maze camera: expected robots of this family, got {type(robot).__name__}; make them")
-        side = max(robot.layout.shape)
-        view = View(center=(0.5 * side + 0.5, 0.5 * side + 0.5, 0.0), distance=1.25 * side, azimuth=90.0, elevation=-90.0)
+        side, middle = max(robot.layout.shape), 0.5 * max(robot.layout.shape) + 0.5
+        view = View(center=(middle, middle, 0.0), distance=1.25 * side, azimuth=90.0, elevation=-90.0)
         place = (float(goal[0]) + BODY_OFFSET, float(goal[1]) + BODY_OFFSET, 0.0)
-        marks = (Mark(place, GOAL_RADIUS, (0.1, 0.7, 0.2, 0.5)),)
-        return MujocoCamera(
-            make_maze_model(robot.layout), lambda row: robot.qpos[row], view, height, width, marks, grow={"particle": 4.0}
-        )
+        marks, grow = (Mark(place, GOAL_RADIUS, (0.1, 0.7, 0.2, 0.5)),), {"particle": 4.0}
+        model = make_maze_model(robot.layout)
+        return MujocoCamera(model, lambda row: robot.qpos[row], view, height, width, marks, grow=grow)
 
     def scene(self) -> Scene:
         """See `Draws.scene`."""

@@ -45,7 +45,7 @@ class SkillConfig(Bounded):
     """Steps of every window on which the closed-loop decoder is trained, drawn anew per update; `skill_horizon` or more
     trains on all (published: all)."""
     bfloat16: bool = False
-    """Run the networks in bfloat16 during updates if the processor multiplies in it: twice as fast (published: False)."""
+    """Run the networks in bfloat16 during updates if the processor multiplies in it: twice as fast."""
     seed: Seed = 0
     """Seed of the weights, the sampled skills and the sampled windows; >= 0."""
 
