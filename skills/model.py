@@ -9,6 +9,7 @@ Axes: B batch (any number of leading axes unless stated), H skill horizon, O obs
 """
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -126,6 +127,13 @@ class SkillModel(nn.Module):
         flat = self.open_decoder(torch.cat((self.normaliser(observation), skill), dim=-1))
         action: Tensor = flat.unflatten(-1, (self.config.skill_horizon, self.action_dim))
         return action.float()
+
+    @torch.no_grad()
+    def scale_prior(self, factor: float) -> None:
+        """Multiplies the prior's standard deviations by a factor > 0, within the limits of `gaussian.split`."""
+        last = self.prior.layers[-1]
+        assert isinstance(last, nn.Linear)
+        last.bias[self.config.skill_dim :] += math.log(factor)
 
     @torch.no_grad()
     def make_robot_decoder(self) -> MLP:

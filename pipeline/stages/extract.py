@@ -157,6 +157,7 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
         start=learner.step,
         state=learner.state,
     )
+    learner.model.scale_prior(config.skill.prior_temperature)
     save_skill_model(work.folder, learner.model.cpu())
     report = compute_report(learner.model, store, held_out, config.skill.seed, family, work.machine.threads)
     signs = find_collapse(learner.model, training, config.skill.seed)
