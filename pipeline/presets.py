@@ -135,22 +135,28 @@ PRESETS: dict[str, RunConfig] = {
         generate=GenerateConfig(steps=160_000),
         extract=ExtractConfig(
             skill=SkillConfig(
-                decoder_hidden=(128,) * 4, kl_weight=5e-4, batch_size=128, num_updates=20_000, decoded_steps=10
+                encoder_hidden=(256, 256),
+                decoder_hidden=(256, 256, 256),
+                kl_weight=5e-4,
+                num_updates=20_000,
+                prior_temperature=0.6,
+                bfloat16=True,
             )
         ),
         learner=SimplSettings(
             config=replace(
                 QUICK,
-                policy_kl_prior=(0.05, 0.1),
-                policy_kl_posterior=(0.03, 4.0),
+                policy_kl_prior=(3e-2, 0.5),
+                policy_kl_posterior=(1e-2, 4.0),
                 kl_clip=6.0,
                 embedding_kl_prior=(1e-3, 2.0),
                 embedding_kl_posterior=(1e-4, 10.0),
                 prior_context=2,
                 posterior_context=256,
                 success_batch=0,
-                epochs=80,
-                pool_episodes=4000,
+                updates_per_epoch=250,
+                epochs=100,
+                pool_episodes=4600,
             ),
             deployment=DeploymentConfig(
                 search="blind",
@@ -158,7 +164,7 @@ PRESETS: dict[str, RunConfig] = {
                 finetune=FinetuneConfig(reuse_rate=256.0, kl_target=5.0, kl_clip=20.0),
             ),
         ),
-        adapt=AdaptStageConfig(episodes=100, evaluations=5, evaluate_at=(1, 2, 5, 10, 50)),
+        adapt=AdaptStageConfig(episodes=100, evaluations=5, evaluate_at=(1, 2, 5, 10, 40, 60)),
     ),
 }
 """`demo` shows the chain in minutes; `quick` is a start for a robot of one's own; `maze` reaches the published curve at
