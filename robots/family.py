@@ -135,6 +135,11 @@ class SetsState(ABC):
     def place_axes(self) -> tuple[str, ...]:
         """Names of the observation axes that say where the robot is; they share a unit."""
 
+    @property
+    def shown_windows(self) -> int:
+        """Windows of the data that are decoded in the simulator to show how good skills are; fewer where it is slow."""
+        return 512
+
     @abstractmethod
     def set_state(self, robot: RobotBatch, rows: Rows, observation: Float) -> Float:
         """Starts an episode from given observations, with a goal that does not end it.

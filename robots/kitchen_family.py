@@ -137,6 +137,11 @@ class Kitchen(Plays, TellsSuccess, SetsState, HasParts, Films, ChecksTasks, Buil
         """See `SetsState.place_axes`: the angles of the arm."""
         return self.spec().observation.names[:7]
 
+    @property
+    def shown_windows(self) -> int:
+        """See `SetsState.shown_windows`."""
+        return 32
+
     def set_state(self, robot: RobotBatch, rows: Rows, observation: Float) -> Float:
         """See `SetsState.set_state`; everything is at rest, as velocities are not observed."""
         from .kitchen_robots import KitchenRobots

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 REPORT_NAME = "skill-report.json"
 REPORT_WINDOWS = 4096
 """Windows on which the report is computed."""
-ROLLOUTS = 512
-"""Of these, windows that are decoded in the simulator."""
 
 REMEDY = (
     "A policy cannot choose among such skills. Lower skill.kl-weight, raise skill.num-updates, or look whether the "
@@ -112,7 +110,7 @@ def compute_report(
     report = evaluate_windows(model, *parts, generator, store.schema.feature("action").axes)
     if family is None or not isinstance(family, SetsState):
         return report
-    few = min(ROLLOUTS, len(observation))
+    few = min(family.shown_windows, len(observation))
     robot = family.make(few, threads)
     set_state = partial(family.set_state, robot)
     places = [robot.spec.observation.names.index(name) for name in family.place_axes]
