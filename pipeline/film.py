@@ -195,6 +195,7 @@ def save_film(path: Path, frames: Sequence[Picture], rate: float) -> None:
     written = io.BytesIO()
     with av.open(written, "w", format=path.suffix[1:]) as container:
         stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1000), options=options)
+        assert isinstance(stream, av.VideoStream), "a codec of CODECS"
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = colours
         for frame in frames:

@@ -20,7 +20,8 @@ HEAD = "name,subtask_1,subtask_2,subtask_3,subtask_4\n"
 
 def record_motion(path: Path) -> Path:
     """Four episodes of a trembling arm, as in `kitchen-mixed-v0`: flat arrays, and only `terminals` ends an episode."""
-    robot, rows, rng = Kitchen().make(4), np.arange(4), np.random.default_rng(0)
+    # with much noise, so that objects seem to move and every axis has a scale
+    robot, rows, rng = Kitchen(noise_ratio=3.0).make(4), np.arange(4), np.random.default_rng(0)
     seen = robot.reset(rows, np.array([[5, 6, 0, 2]] * 4, np.float32), rng)
     observation, action = [], []
     for _ in range(25):
