@@ -148,8 +148,8 @@ PRESETS: dict[str, RunConfig] = {
                 QUICK,
                 learning_rate=5e-4,
                 target_rate=0.02,
-                policy_kl_prior=(3e-2, 0.5),
-                policy_kl_posterior=(3e-2, 4.0),
+                policy_kl_prior=(3e-2, 0.3),
+                policy_kl_posterior=(3e-2, 1.5),
                 kl_clip=6.0,
                 embedding_kl_prior=(1e-3, 2.0),
                 embedding_kl_posterior=(1e-4, 10.0),
@@ -157,8 +157,8 @@ PRESETS: dict[str, RunConfig] = {
                 posterior_context=256,
                 success_batch=0,
                 warmup_epochs=3,
-                epochs=100,
-                pool_episodes=4600,
+                epochs=36,
+                pool_episodes=2000,
             ),
             deployment=DeploymentConfig(
                 search="blind",
@@ -166,7 +166,7 @@ PRESETS: dict[str, RunConfig] = {
                 finetune=FinetuneConfig(reuse_rate=256.0, kl_target=5.0, kl_clip=20.0),
             ),
         ),
-        adapt=AdaptStageConfig(episodes=100, evaluations=5, evaluate_at=(1, 2, 5, 10, 40, 60)),
+        adapt=AdaptStageConfig(episodes=100, evaluations=5, evaluate_at=(10, 40, 60)),
     ),
 }
 """`demo` shows the chain in minutes; `quick` is a start for a robot of one's own; `maze` reaches the published curve at
