@@ -38,7 +38,7 @@ ONNX_MODULES = frozenset({"onnx", "onnxruntime"})
 """What the extra `onnx` brings: `supple deploy` writes and compares models."""
 SERVE_MODULES = frozenset({"msgpack", "websockets"})
 """What the extra `serve` brings: `supple serve` and its client."""
-VIDEO_MODULES = frozenset({"av"})
+VIDEO_MODULES = frozenset({"av", "PIL"})
 """What the extra `video` brings beside that: `supple video` writes films."""
 EXTRAS = {
     "train": TRAIN_MODULES,
