@@ -43,7 +43,7 @@ HEIGHT, WIDTH = 360, 480
 COLUMN = 160
 """Width of the text beside it, pixels."""
 REST = 1.0
-"""Seconds for which the last picture of an episode stands still."""
+"""Seconds of the robot for which the last picture of an episode stands still."""
 INK, FAINT, PAPER, PAID = (20, 20, 20), (150, 150, 150), (250, 250, 248), (20, 120, 60)
 
 
