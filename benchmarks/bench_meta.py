@@ -33,13 +33,13 @@ from supple.meta.collect import Episodes, Seen, collect
 from supple.meta.simpl.agent import SimplAgent
 from supple.meta.simpl.config import SimplConfig
 from supple.meta.simpl.learner import SimplLearner
-from supple.meta.simpl.networks import multiplies_bfloat16
 from supple.meta.simpl.pool import view_of_all_tasks
 from supple.meta.space import SkillSpace
 from supple.robots.maze import MAX_SPEED, MazeBatch, make_maze_model
 from supple.robots.maze_layout import make_layout, start_cell
 from supple.robots.maze_tasks import published_tasks
 from supple.skills.config import SkillConfig
+from supple.skills.device import multiplies_bfloat16
 from supple.skills.model import SkillModel
 
 ROWS, STEPS, ONE_ROW_STEPS, ROUNDS = 80, 300, 1000, 5

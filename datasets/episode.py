@@ -63,7 +63,8 @@ class ReadOptions(Bounded):
     skip: tuple[str, ...] = ()
     """Side arrays to leave out."""
     observation_keys: tuple[str, ...] | None = None
-    """Arrays that make up the observation, in this order; None takes all that hold one vector per step, by name."""
+    """Arrays that make up the observation, in this order; None takes all that hold one vector per step, by name.
+    `NAME[FIRST:LAST]` takes a part of an array, LAST not included."""
     action_keys: tuple[str, ...] | None = None
     """Arrays that make up the action, in this order; None takes the format's own."""
     observation_units: tuple[str, ...] | None = None

@@ -12,8 +12,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,67 @@ class KeyedSource(ABC):
         yield self.load
 
 
+_SLICE = re.compile(r"(?P<array>.+)\[(?P<first>\d{1,6}):(?P<last>\d{1,6})\]")
+
+
+class SlicedSource(KeyedSource):
+    """A source in which some arrays are also there in part, as `NAME[FIRST:LAST]`.
+
+    Args:
+        source: The whole.
+        names: Columns that somebody chose; only those that are written so, and are no columns themselves, are parts.
+    """
+
+    def __init__(self, source: KeyedSource, names: Sequence[str]) -> None:
+        super().__init__(source.path)
+        self._source, self._names = source, names
+        self._slices: dict[str, tuple[str, slice]] = {}
+
+    def survey(self) -> Survey:
+        """See `KeyedSource`; also raises SourceError where an array has no such part."""
+        survey = self._source.survey()
+        columns, following, hidden = dict(survey.columns), dict(survey.following), dict(survey.hidden)
+        for name in self._names:
+            match = _SLICE.fullmatch(name)
+            if name in columns or match is None or match["array"] not in columns:
+                continue
+            array, first, last = match["array"], int(match["first"]), int(match["last"])
+            column = columns[array]
+            if len(column.shape) != 1 or not first < last <= column.width:
+                raise SourceError(
+                    f"{self.path}: {name}: expected a part of one vector per step of {column.width} axes, got "
+                    f"[{first}:{last}] of shape {column.shape}; correct the range"
+                )
+            hidden[array] = "is taken in part"
+            for whole, part in ((array, name), (following.get(array), f"next {name}")):
+                if whole is not None:
+                    self._slices[part] = (whole, slice(first, last))
+                    axes = None if column.axes is None else column.axes[first:last]
+                    columns[part] = replace(column, shape=(last - first,), axes=axes)
+            if array in following:
+                following[name] = f"next {name}"
+                hidden[following[array]] = "is taken in part"
+        return replace(survey, columns=columns, following=following, hidden=hidden)
+
+    def load(self, names: Sequence[str], first: int, last: int) -> Mapping[str, Array]:
+        """See `KeyedSource`."""
+        return self._cut(self._source.load, names, first, last)
+
+    @contextmanager
+    def reading(self) -> Iterator[Load]:
+        """See `KeyedSource`."""
+        with self._source.reading() as load:
+            yield partial(self._cut, load)
+
+    def _cut(self, load: Load, names: Sequence[str], first: int, last: int) -> Mapping[str, Array]:
+        whole = {name: self._slices.get(name, (name, slice(None)))[0] for name in names}
+        loaded = load(tuple(dict.fromkeys(whole.values())), first, last)
+        return {
+            name: loaded[whole[name]][:, self._slices[name][1]] if name in self._slices else loaded[name]
+            for name in names
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """A feature and the columns that make it up."""
@@ -153,7 +214,10 @@ class KeyedReader:
     """
 
     def __init__(self, name: str, source: KeyedSource, options: ReadOptions, robot: RobotSpec | None) -> None:
-        self._name, self._source, self._options, self._robot = name, source, options, robot
+        chosen = (*(options.observation_keys or ()), *(options.action_keys or ()))
+        parts = any(_SLICE.fullmatch(one) for one in chosen)
+        self._source = SlicedSource(source, chosen) if parts else source
+        self._name, self._options, self._robot = name, options, robot
         self._path = source.path
 
     @property

@@ -28,6 +28,7 @@ from .keyed import Column, KeyedReader, KeyedSource, Survey
 MAIN = "main_data.hdf5"
 METADATA = "metadata.json"
 _GOALS = {"observations/achieved_goal": "other", "observations/desired_goal": "goal"}
+"""They may be nested, such as `observations/desired_goal/kettle`."""
 _STATES = {"infos/qpos", "infos/qvel", "infos/state"}
 _FLAGS = ("terminations", "truncations")
 _NEXT = "next "
@@ -158,13 +159,13 @@ def finish_survey(
             dtype=column.dtype,
             shape=column.shape,
             flaw=column.flaw,
-            role=_GOALS.get(name, "state" if name in _STATES else "other"),  # type: ignore[arg-type]
+            role=_GOALS.get(_find_top(name), "state" if name in _STATES else "other"),  # type: ignore[arg-type]
         )
         for name, column in columns.items()
     }
     observation = [name for name in named if name.split("/")[0] == "observations" and not named[name].problem]
-    if {"observations/observation", *_GOALS} <= set(observation):
-        observation = ["observations/observation"]
+    if {"observations/observation", *_GOALS} <= set(map(_find_top, observation)):
+        observation = [name for name in observation if _find_top(name) not in _GOALS]
     kept = {name: f"{_NEXT}{name}" for name in named if name.split("/")[0] == "observations"} if following else {}
     named |= {later: named[name] for name, later in kept.items()}
     action = [name for name in named if name.split("/")[0] == "actions"]
@@ -185,6 +186,11 @@ def finish_survey(
         },
         notes=notes,
     )
+
+
+def _find_top(name: str) -> str:
+    """`observations/desired_goal` of `observations/desired_goal/kettle`."""
+    return "/".join(name.split("/")[:2])
 
 
 def load_metadata(root: Path) -> dict[str, Any]:

@@ -38,12 +38,15 @@ ONNX_MODULES = frozenset({"onnx", "onnxruntime"})
 """What the extra `onnx` brings: `supple deploy` writes and compares models."""
 SERVE_MODULES = frozenset({"msgpack", "websockets"})
 """What the extra `serve` brings: `supple serve` and its client."""
+VIDEO_MODULES = frozenset({"av", "PIL"})
+"""What the extra `video` brings beside that: `supple video` writes films."""
 EXTRAS = {
     "train": TRAIN_MODULES,
     "ros": ROS_MODULES,
     "ray": RAY_MODULES,
     "onnx": ONNX_MODULES,
     "serve": SERVE_MODULES,
+    "video": VIDEO_MODULES,
 }
 
 
@@ -214,6 +217,12 @@ VERBS = {
         "Report",
         "Make one self-contained HTML page of a run, finished or not.",
         ("supple report runs/demo", "supple report runs/demo --out demo.html"),
+    ),
+    "video": Entry(
+        "verbs.video",
+        "Video",
+        "Film the policies of a run on one test task, with the return and the parts of the task beside the robot.",
+        ("supple video runs/demo --out demo.webm", "supple video runs/demo --every 4 --speed 2 --out demo.gif"),
     ),
     "verify": Entry(
         "verbs.look",

@@ -8,6 +8,7 @@ import tyro
 from ..meta.simpl.config import FinetuneConfig, SimplConfig
 from ..meta.simpl.deployment import DeploymentConfig
 from ..robots.family import RobotFamily
+from ..robots.kitchen_family import Kitchen
 from ..robots.maze_family import Maze
 from ..skills.config import SkillConfig
 from .learners import LearnerSettings, SimplSettings
@@ -129,6 +130,45 @@ PRESETS: dict[str, RunConfig] = {
         ),
         adapt=AdaptStageConfig(episodes=300),
     ),
+    "kitchen": RunConfig(
+        robot=Kitchen(),
+        generate=GenerateConfig(steps=160_000),
+        extract=ExtractConfig(
+            skill=SkillConfig(
+                encoder_hidden=(256, 256),
+                decoder_hidden=(256, 256, 256),
+                kl_weight=5e-4,
+                num_updates=20_000,
+                prior_temperature=0.6,
+                bfloat16=True,
+            )
+        ),
+        learner=SimplSettings(
+            config=replace(
+                QUICK,
+                learning_rate=5e-4,
+                target_rate=0.02,
+                policy_kl_prior=(3e-2, 0.3),
+                policy_kl_posterior=(3e-2, 1.5),
+                kl_clip=6.0,
+                embedding_kl_prior=(1e-3, 2.0),
+                embedding_kl_posterior=(1e-4, 10.0),
+                prior_context=2,
+                posterior_context=256,
+                success_batch=0,
+                warmup_epochs=3,
+                epochs=36,
+                pool_episodes=2000,
+            ),
+            deployment=DeploymentConfig(
+                search="blind",
+                context=512,
+                finetune=FinetuneConfig(reuse_rate=256.0, kl_target=5.0, kl_clip=20.0),
+            ),
+        ),
+        adapt=AdaptStageConfig(episodes=100, evaluations=5, evaluate_at=(10, 40, 60)),
+    ),
 }
 """`demo` shows the chain in minutes; `quick` is a start for a robot of one's own; `maze` reaches the published curve at
-a fraction of its cost; `maze-published` has every published hyper-parameter of the maze."""
+a fraction of its cost; `maze-published` has every published hyper-parameter of the maze; `kitchen` is an arm in a
+kitchen."""

@@ -135,6 +135,11 @@ class SetsState(ABC):
     def place_axes(self) -> tuple[str, ...]:
         """Names of the observation axes that say where the robot is; they share a unit."""
 
+    @property
+    def shown_windows(self) -> int:
+        """Windows of the data that are decoded in the simulator to show how good skills are; fewer where it is slow."""
+        return 512
+
     @abstractmethod
     def set_state(self, robot: RobotBatch, rows: Rows, observation: Float) -> Float:
         """Starts an episode from given observations, with a goal that does not end it.
@@ -196,6 +201,67 @@ class Draws(ABC):
     @abstractmethod
     def scene(self) -> Scene | None:
         """The plane and what stands in it; None where these settings are seen better as time series."""
+
+
+class Parts(NamedTuple):
+    """How an episode went for each part of its task, P parts."""
+
+    names: tuple[str, ...]
+    """In the order in which they count."""
+    away: Float
+    """Shape (T, P): how far each part is from complete at each time."""
+    radius: float
+    """Distance below which a part is complete."""
+    credited: Bool
+    """Shape (T, P): what has been paid by then; it stays paid."""
+
+
+class HasParts(ABC):
+    """A family whose tasks have parts that are paid one by one."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def compute_parts(self, path: Float, goal: Float) -> Parts:
+        """How an episode went for each part of its task; pure.
+
+        Args:
+            path: Observations, shape (T, O), the start included.
+            goal: Of the episode, shape (G,).
+        """
+
+
+class Camera(Protocol):
+    """Looks at rows of simulated robots."""
+
+    def take(self, row: int) -> NDArray[np.uint8]:
+        """A picture of the row as it is now, shape (height, width, 3), RGB."""
+        ...
+
+    def close(self) -> None:
+        """Releases the renderer."""
+        ...
+
+
+class Films(ABC):
+    """A family whose simulator can be looked at."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def open_camera(self, robot: RobotBatch, goal: Float, height: int, width: int) -> Camera:
+        """A camera.
+
+        Args:
+            robot: Of this family's `make`; it is looked at, and not changed.
+            goal: Of the episodes, shape (G,), for families that show it.
+            height: Of a picture, pixels.
+            width: Of a picture, pixels.
+
+        Raises:
+            SpecError: The robots are of another family.
+            ConfigError: This computer cannot draw.
+        """
 
 
 class ChecksTasks(ABC):

@@ -7,18 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ..bounds import Bounded, Count, NonNegative
 from ..errors import SourceError, SpecError
-from .family import BuiltFrom, ChecksTasks, PlayChunk, Plays, SetsState, TellsSuccess
-from .kitchen import EPISODE_STEPS, Credit, KitchenRobots, is_complete, kitchen_spec, require_kitchen_goals
+from .family import (
+    BuiltFrom,
+    Camera,
+    ChecksTasks,
+    Films,
+    HasParts,
+    Parts,
+    PlayChunk,
+    Plays,
+    SetsState,
+    TellsSuccess,
+)
+from .kitchen import (
+    EPISODE_STEPS,
+    RADIUS,
+    SUBTASKS,
+    Credit,
+    compute_away,
+    compute_paid,
+    is_complete,
+    kitchen_spec,
+    require_kitchen_goals,
+)
 from .kitchen_play import DemonstrationConfig, play_demonstrations
 from .robot import Bool, Float, RobotBatch, Rows
 from .spec import RobotSpec
 from .task import Task, TaskSet, goals_of
+
+if TYPE_CHECKING:
+    from .kitchen_robots import KitchenRobots
 
 TRAIN = (
     "5603 5013 5124 6024 5041 6123 5630 6230 5601 5634 5031 6021 5612 5624 5023 6012 5234 5014 6034 0132 5623 6014 0123"
@@ -28,7 +52,7 @@ TEST = "5021 5012 6023 5614 6031 6234 6013 5034 0134 5604"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kitchen(Plays, TellsSuccess, SetsState, ChecksTasks, BuiltFrom, Bounded):
+class Kitchen(Plays, TellsSuccess, SetsState, HasParts, Films, ChecksTasks, BuiltFrom, Bounded):
     """A Franka arm in a kitchen; a task is four subtasks in an order.
 
     Raises:
@@ -62,6 +86,8 @@ class Kitchen(Plays, TellsSuccess, SetsState, ChecksTasks, BuiltFrom, Bounded):
 
     def make(self, rows: int, threads: int = 1) -> KitchenRobots:
         """See `RobotFamily.make`."""
+        from .kitchen_robots import KitchenRobots
+
         return KitchenRobots(
             rows,
             threads=threads,
@@ -89,13 +115,37 @@ class Kitchen(Plays, TellsSuccess, SetsState, ChecksTasks, BuiltFrom, Bounded):
         success: Bool = np.all(chosen, axis=1)
         return success
 
+    def compute_parts(self, path: Float, goal: Float) -> Parts:
+        """See `HasParts.compute_parts`: the four subtasks, and the distance of their joints from the goal."""
+        chosen = goal.astype(np.int64)
+        credited = compute_paid(path[None], goal[None], self.credit)[0, :, 0]
+        names = tuple(SUBTASKS[index].name for index in chosen)
+        return Parts(names, compute_away(path)[:, chosen], RADIUS, credited)
+
+    def open_camera(self, robot: RobotBatch, goal: Float, height: int, width: int) -> Camera:
+        """See `Films.open_camera`: from behind the arm; the goal is not shown."""
+        from .kitchen_robots import KitchenRobots, load_kitchen_model
+        from .mujoco_camera import MujocoCamera, View
+
+        if not isinstance(robot, KitchenRobots):
+            raise SpecError(f"kitchen camera: expected robots of this family, got {type(robot).__name__}; make them")
+        view = View(center=(-0.1, 0.5, 2.05), distance=2.5, azimuth=75.0, elevation=-28.0)
+        return MujocoCamera(load_kitchen_model(), lambda row: robot.qpos[row], view, height, width)
+
     @property
     def place_axes(self) -> tuple[str, ...]:
         """See `SetsState.place_axes`: the angles of the arm."""
         return self.spec().observation.names[:7]
 
+    @property
+    def shown_windows(self) -> int:
+        """See `SetsState.shown_windows`."""
+        return 32
+
     def set_state(self, robot: RobotBatch, rows: Rows, observation: Float) -> Float:
         """See `SetsState.set_state`; everything is at rest, as velocities are not observed."""
+        from .kitchen_robots import KitchenRobots
+
         if not isinstance(robot, KitchenRobots):
             raise SpecError(f"kitchen set_state: expected robots of this family, got {type(robot).__name__}; make them")
         return robot.reset_to(rows, observation)

@@ -17,9 +17,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,12 +32,13 @@ from .kitchen import (
     RADIUS,
     START,
     SUBTASKS,
-    KitchenRobots,
-    load_kitchen_model,
 )
-from .mujoco_robots import Double
 from .robot import Float, Rows
 
+if TYPE_CHECKING:
+    from .kitchen_robots import KitchenRobots
+
+Double = NDArray[np.float64]
 Whole = NDArray[np.int64]
 OPEN, CLOSED = 1.0, -1.0
 TIP = 0.03
@@ -128,6 +128,8 @@ class Kinematics:
     """
 
     def __init__(self, robots: KitchenRobots) -> None:
+        from .kitchen_robots import load_kitchen_model
+
         model = load_kitchen_model()
         self.model = model
         self.sites = {name: model.site(name).id for name in _SITES}
@@ -509,6 +511,10 @@ def make_demonstrated(config: DemonstrationConfig, rows: int, **settings: Any) -
         rows: Number of kitchens.
         **settings: See `KitchenRobots`.
     """
+    import mujoco
+
+    from .kitchen_robots import KitchenRobots
+
     return KitchenRobots(rows, start_jitter=config.start_jitter, stage=mujoco.mjtStage.mjSTAGE_VEL, **settings)
 
 

@@ -180,6 +180,12 @@ class MazeBatch:
         """See `RobotBatch.rows`."""
         return len(self._elapsed)
 
+    @property
+    def qpos(self) -> NDArray[np.float64]:
+        """Positions, shape (R, 2), cells; a copy."""
+        qpos: NDArray[np.float64] = self._qpos.copy()
+        return qpos
+
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
         """See `RobotBatch.reset`: start cell + U(-.1, .1), velocity .1 N(0, 1)."""
         self._spec.goal.require_within(goals, "maze reset")

@@ -16,8 +16,19 @@ import numpy as np
 
 from ..bounds import Bounded, Count, Range, Seed
 from ..errors import ConfigError, SpecError
-from .family import ONLY_TASKS, ChecksTasks, Draws, PlayChunk, Plays, Scene, SetsState, TellsSuccess
-from .maze import EPISODE_STEPS, GOAL_RADIUS, MazeBatch, maze_spec
+from .family import (
+    ONLY_TASKS,
+    Camera,
+    ChecksTasks,
+    Draws,
+    Films,
+    PlayChunk,
+    Plays,
+    Scene,
+    SetsState,
+    TellsSuccess,
+)
+from .maze import BODY_OFFSET, EPISODE_STEPS, GOAL_RADIUS, MazeBatch, make_maze_model, maze_spec
 from .maze_layout import Layout, make_layout, start_cell
 from .maze_tasks import PUBLISHED, published_tasks, random_tasks, require_reachable
 from .planner import PlannerConfig, play
@@ -33,7 +44,7 @@ CENTRE = -0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Maze(Plays, TellsSuccess, SetsState, Draws, ChecksTasks, Bounded):
+class Maze(Plays, TellsSuccess, SetsState, Draws, Films, ChecksTasks, Bounded):
     """A point mass in a random maze; with size 20 and seed 0 the published one.
 
     Raises:
@@ -132,6 +143,19 @@ class Maze(Plays, TellsSuccess, SetsState, Draws, ChecksTasks, Bounded):
             reached = np.linalg.norm(position - chunk.goal, axis=-1) <= REWARD_RADIUS
             infos = {"qpos": position, "qvel": chunk.observation[..., 2:], "goal": chunk.goal}
             yield PlayChunk(chunk.observation, chunk.action, reached.astype(np.float32), infos)
+
+    def open_camera(self, robot: RobotBatch, goal: Float, height: int, width: int) -> Camera:
+        """See `Films.open_camera`: from above, with the goal in green."""
+        from .mujoco_camera import Mark, MujocoCamera, View
+
+        if not isinstance(robot, MazeBatch):
+            raise SpecError(f"maze camera: expected robots of this family, got {type(robot).__name__}; make them")
+        side, middle = max(robot.layout.shape), 0.5 * max(robot.layout.shape) + 0.5
+        view = View(center=(middle, middle, 0.0), distance=1.25 * side, azimuth=90.0, elevation=-90.0)
+        place = (float(goal[0]) + BODY_OFFSET, float(goal[1]) + BODY_OFFSET, 0.0)
+        marks, grow = (Mark(place, GOAL_RADIUS, (0.1, 0.7, 0.2, 0.5)),), {"particle": 4.0}
+        model = make_maze_model(robot.layout)
+        return MujocoCamera(model, lambda row: robot.qpos[row], view, height, width, marks, grow=grow)
 
     def scene(self) -> Scene:
         """See `Draws.scene`."""

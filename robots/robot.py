@@ -168,6 +168,30 @@ class TellsAge(ABC):
         """Seconds since the newest observation was measured, by a monotonic clock."""
 
 
+class PaysAlongPath(ABC):
+    """Robots whose reward depends on what was done before in the episode, and follows from the whole path."""
+
+    @abstractmethod
+    def compute_path_reward(self, path: Float, goals: Float) -> tuple[Float, Bool]:
+        """Reward and termination that N tasks would give along whole episodes; pure.
+
+        Args:
+            path: Observations after each step from the first on, shape (R, T, O).
+            goals: Shape (N, G).
+
+        Returns:
+            Reward, shape (R, T, N), and terminated, shape (R, T, N). A step counts on from those before it, and what
+            comes after it does not matter.
+        """
+
+
+def compute_path_reward(robot: RobotBatch, path: Float, goals: Float) -> tuple[Float, Bool]:
+    """What N tasks would give along whole episodes, of any robots; see `PaysAlongPath.compute_path_reward`."""
+    if isinstance(robot, PaysAlongPath):
+        return robot.compute_path_reward(path, goals)
+    return robot.compute_reward(path, goals)
+
+
 class Observes(ABC):
     """A robot that can be read without a command."""
 
@@ -279,11 +303,12 @@ class RobotRow(Stops, TellsAge):
         self._robot.close()
 
 
-class WrappedRobots(Stops, TellsAge):
+class WrappedRobots(Stops, TellsAge, PaysAlongPath):
     """A `RobotBatch` that does all as the one inside, but for what a subclass does otherwise.
 
     It can be told to stop, and be asked for the age of its observations, whatever is inside: a wrapper that hid one of
-    these from the safety limits would leave a robot that nobody stops.
+    these from the safety limits would leave a robot that nobody stops. It is asked for rewards along paths in the same
+    way.
     """
 
     def __init__(self, robot: RobotBatch) -> None:
@@ -310,6 +335,10 @@ class WrappedRobots(Stops, TellsAge):
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `RobotBatch.compute_reward`."""
         return self._robot.compute_reward(observation, goals)
+
+    def compute_path_reward(self, path: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `PaysAlongPath.compute_path_reward`; of any robots."""
+        return compute_path_reward(self._robot, path, goals)
 
     def stop(self, reason: str) -> None:
         """See `Stops.stop`; nothing, where the robots cannot be told."""

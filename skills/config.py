@@ -44,6 +44,11 @@ class SkillConfig(Bounded):
     decoded_steps: Count = 4
     """Steps of every window on which the closed-loop decoder is trained, drawn anew per update; `skill_horizon` or more
     trains on all (published: all)."""
+    prior_temperature: Positive = 1.0
+    """Standard deviation of the prior over that of the skills in the data, from the end of training on (published: 1).
+    One Gaussian covers all that people or scripts do in a state, and between these lie skills that nobody used."""
+    bfloat16: bool = False
+    """Run the networks in bfloat16 during updates if the processor multiplies in it: twice as fast."""
     seed: Seed = 0
     """Seed of the weights, the sampled skills and the sampled windows; >= 0."""
 
@@ -59,6 +64,7 @@ class SkillConfig(Bounded):
         Raises:
             ConfigError: For a missing or unknown field, named after `where`.
         """
+        record = {"bfloat16": False, "prior_temperature": 1.0, **record}  # earlier configs do not name it
         names = {field.name for field in fields(cls)}
         for name in sorted(names ^ set(record)):
             got = "none" if name in names else repr(record[name])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import RunError, TrainingFault
 from .config import SkillConfig
-from .device import choose_device
+from .device import choose_device, update_precision
 from .model import SkillModel
 from .spirl import SkillLosses, compute_losses, total_loss
 
@@ -58,7 +58,8 @@ class SkillLearner:
         """One gradient step on windows (B, H, O) and (B, H, A); the metrics are scalars on the device, not synced."""
         for group in self._optimiser.param_groups:
             group["lr"] = self.config.learning_rate * cosine_decay(self.step, self.config.num_updates)
-        losses = compute_losses(self.model, observation, action, self._generator, self.config.decoded_steps)
+        with update_precision(self.device, self.config.bfloat16):
+            losses = compute_losses(self.model, observation, action, self._generator, self.config.decoded_steps)
         self._optimiser.zero_grad(set_to_none=True)
         total_loss(losses, self.config.kl_weight).backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()

@@ -9,6 +9,7 @@ Axes: B batch (any number of leading axes unless stated), H skill horizon, O obs
 """
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -102,11 +103,11 @@ class SkillModel(nn.Module):
     def encode(self, observation: Tensor, action: Tensor) -> Gaussian:
         """q(z | s_0:H, a_0:H), each (B, Z), of observations (B, H, O) and actions (B, H, A); B is one axis here."""
         window = torch.cat((self.normaliser(observation), self.action_scale(action)), dim=-1)
-        return split(self.encoder(window))
+        return split(self.encoder(window).float())
 
     def prior_of(self, observation: Tensor) -> Gaussian:
         """p(z | s), each (..., Z), of observations (..., O)."""
-        return split(self.prior(self.normaliser(observation)))
+        return split(self.prior(self.normaliser(observation)).float())
 
     def decode(self, observation: Tensor, skill: Tensor) -> Tensor:
         """The closed-loop action (..., A) of observations (..., O) under skills (..., Z); not clipped."""
@@ -119,13 +120,20 @@ class SkillModel(nn.Module):
     def decode_scaled(self, observation: Tensor, skill: Tensor) -> Tensor:
         """As `decode`, on the scale of `action_scale`."""
         action: Tensor = self.decoder(torch.cat((self.normaliser(observation), skill), dim=-1))
-        return action
+        return action.float()
 
     def decode_open_scaled(self, skill: Tensor, observation: Tensor) -> Tensor:
         """As `decode_open`, on the scale of `action_scale`."""
         flat = self.open_decoder(torch.cat((self.normaliser(observation), skill), dim=-1))
         action: Tensor = flat.unflatten(-1, (self.config.skill_horizon, self.action_dim))
-        return action
+        return action.float()
+
+    @torch.no_grad()
+    def scale_prior(self, factor: float) -> None:
+        """Multiplies the prior's standard deviations by a factor > 0, within the limits of `gaussian.split`."""
+        last = self.prior.layers[-1]
+        assert isinstance(last, nn.Linear)
+        last.bias[self.config.skill_dim :] += math.log(factor)
 
     @torch.no_grad()
     def make_robot_decoder(self) -> MLP:

@@ -16,6 +16,10 @@ from ..robots.spec import ArraySpec
 SMALLEST_SHARE = 1e-6
 """An axis counts as constant when its standard deviation is at most this share of its largest magnitude: the resolution
 of float32."""
+QUIET_SHARE = 0.05
+"""Of the largest standard deviation of observations with the same unit: an axis that varies less is scaled by this
+share of it. What varies in the data by its noise alone would else be enlarged to 1, and a network would see hundreds of
+it once that part of the robot is moved."""
 
 
 def compute_spread(values: Tensor, width: int, where: str) -> tuple[Tensor, Tensor]:
@@ -36,7 +40,7 @@ def compute_spread(values: Tensor, width: int, where: str) -> tuple[Tensor, Tens
 
 
 class Normaliser(nn.Module):
-    """(observation - mean) / std."""
+    """(observation - mean) / std, where the std of quiet axes is raised; see `QUIET_SHARE`."""
 
     mean: Tensor
     std: Tensor
@@ -47,13 +51,23 @@ class Normaliser(nn.Module):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
 
-    def fit(self, observation: Tensor) -> None:
+    def fit(self, observation: Tensor, axes: ArraySpec | None = None) -> None:
         """Set mean and std to those of the observations (N, O); a constant axis is only centred.
+
+        Args:
+            observation: All observations of the data, (N, O).
+            axes: Of the robot's observations; None where they are unknown, and no axis is taken for quiet.
 
         Raises:
             SpecError: If there is no observation, the width differs or a value is not finite.
         """
         mean, std = compute_spread(observation, self.mean.shape[0], "Normaliser.fit")
+        if axes is not None:
+            units = [axis.unit for axis in axes.axes]
+            for unit in set(units):
+                same = torch.tensor([unit == other for other in units])
+                quiet = same & (std > 0.0)
+                std = torch.where(quiet, std.clamp(min=QUIET_SHARE * float(std[same].max())), std)
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 0.0, std, torch.ones_like(std)))
 

@@ -80,6 +80,7 @@ SHORT: Mapping[str, Sequence[str]] = {
     "supple run": TINY_RUN,
     **{f"supple {stage}": make_options(settings) for stage, settings in TINY_STAGES.items()},
     "supple generate --robot kitchen": ("--steps", "300", "--rows", "2"),
+    "supple run kitchen": (*TINY_RUN, "--generate.steps", "300", "--generate.rows", "2", "--until", "extract"),
     **dict.fromkeys(
         (
             f"supple {verb}"
@@ -94,6 +95,7 @@ SHORT: Mapping[str, Sequence[str]] = {
     "supple deploy": (),
     "supple replay": ("--samples", "2", "--predictions", "1", "--parts", "open_loop"),
     "supple serve": ("--self-test",),
+    "supple video": ("--every", "30", "--policies", "before"),
     "supple doctor": ("--latency-share", "1000"),
     "python -m benchmarks.meta": (),
     "python -m benchmarks.results.collect_meta": (),
@@ -106,6 +108,8 @@ SHORT: Mapping[str, Sequence[str]] = {
 }
 """Options behind each command that make it short; the last of two equal options counts."""
 
+CANNOT_DRAW = "expected a computer that can draw"
+"""How a film is refused where there is no renderer, as in the tests of `make test`, which switch it off."""
 NEEDS_HOURS: Mapping[str, str] = {"python -m benchmarks.results.collect_meta": "expected finished cells, got none"}
 """Commands that read hours of runs, and the refusal of the folder that has none of them."""
 
@@ -193,7 +197,8 @@ def run_command(command: str) -> None:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             code = main(shorten(command)[1:])
-        assert code == 0, f"{command}\nended with {code}:\n{printed.getvalue()[-2000:]}"
+        film = arguments[1] == "video" and CANNOT_DRAW in printed.getvalue()
+        assert code == 0 or film, f"{command}\nended with {code}:\n{printed.getvalue()[-2000:]}"
     else:
         program, *rest = shorten(command)
         beside = Path(sys.executable).with_name(program)

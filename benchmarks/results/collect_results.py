@@ -5,10 +5,11 @@ r"""Finished run folders of several seeds in, records of docs/results and the pl
 
 `RUN/adapt` is the method that is named; `RUN/adapt-spirl`, `RUN/adapt-sac` are baselines of those names, and another
 `RUN/adapt-<suffix>` of SiMPL's is the method `<method>-<suffix>`. Records of the same benchmark, method and task set in
-the file are replaced, all others are kept. In the published maze the published numbers are added.
+the file are replaced, all others are kept. In the published maze and kitchen the published numbers are added.
 
-Success is a mean over cells, one cell per test task and seed; `n` is the number of cells. Its interval is over seeds
-and over tasks (`supple.pipeline.intervals`). Costs are means over seeds with Student's t interval, null for one seed.
+Success, or the return with `--measure return`, is a mean over cells, one cell per test task and seed; `n` is the number
+of cells. Its interval is over seeds and over tasks (`supple.pipeline.intervals`). Costs are means over seeds with
+Student's t interval, null for one seed.
 
 Places: `{"episode": n}` is after n episodes of each task, `{"stage": "inferred"}` after the exploration episodes and
 before any fine-tuning, `{"inference_episodes": k}` the same with an embedding inferred from the first k of them. The
@@ -21,7 +22,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -44,14 +45,16 @@ COLUMNS = (
     *("seeds", "tasks", "command", "commit", "wall_s", "machine"),
 )
 """The order of a record's fields."""
-METRICS = ("success_stochastic", "success_greedy")
+Measure = Literal["success", "return"]
 
 Row = dict[str, Any]
 Cells = list[tuple[FinishedRun, float]]
 """A value per test task and seed."""
 
 
-def collect(runs: Sequence[FinishedRun], benchmark: str, method: str, command: str = "") -> list[Row]:
+def collect(
+    runs: Sequence[FinishedRun], benchmark: str, method: str, command: str = "", measure: Measure = "success"
+) -> list[Row]:
     """The records of runs that differ in their seed only.
 
     Args:
@@ -59,6 +62,7 @@ def collect(runs: Sequence[FinishedRun], benchmark: str, method: str, command: s
         benchmark: what the records call the maze.
         method: what they call `RUN/adapt`.
         command: the command that makes them again; empty takes those that the folders name.
+        measure: what says how well a policy does.
     """
     rows: list[Row] = []
     for suffix in sorted({suffix for run in runs for suffix in run.adaptations}):
@@ -67,12 +71,12 @@ def collect(runs: Sequence[FinishedRun], benchmark: str, method: str, command: s
         name = name_method(method, suffix, algorithm)
         facts = make_facts(having, suffix, benchmark, name, command)
         pairs = [(run, run.adaptations[suffix]) for run in having]
-        found = [*success_rows(pairs), *return_rows(pairs), *fine_tuning_rows(pairs)]
+        found = [*evaluation_rows(pairs, measure), *return_rows(pairs), *fine_tuning_rows(pairs)]
         if not suffix:
-            found += [*training_rows(having), *cost_rows(having)]
+            found += [*training_rows(having, measure), *cost_rows(having)]
         rows += [{name: {**facts, **row}[name] for name in COLUMNS} for row in found]
-    if runs[0].published_maze:
-        rows += make_published(benchmark, runs[0].tasks)
+    if runs[0].published:
+        rows += make_published(benchmark, runs[0].tasks, measure)
     return rows
 
 
@@ -99,10 +103,10 @@ def make_facts(runs: Sequence[FinishedRun], suffix: str, benchmark: str, method:
     }
 
 
-def success_rows(pairs: Sequence[tuple[FinishedRun, Adaptation]]) -> Iterable[Row]:
-    """Success of each evaluation: by episode, by episodes of inference, and after inference."""
+def evaluation_rows(pairs: Sequence[tuple[FinishedRun, Adaptation]], measure: Measure) -> Iterable[Row]:
+    """Success or return of each evaluation: by episode, by episodes of inference, and after inference."""
     exploration = pairs[0][1].exploration_episodes
-    for metric in METRICS:
+    for metric in (f"{measure}_stochastic", f"{measure}_greedy"):
         cells = gather(pairs, "evaluation", metric, lambda episode: episode)
         for episode, table in cells.items():
             yield make_row(metric, {"episode": episode}, table)
@@ -144,16 +148,16 @@ def gather(
     }
 
 
-def training_rows(runs: Sequence[FinishedRun]) -> Iterable[Row]:
-    """Success on train tasks with the inferred embedding, by whole minutes of meta-training that all seeds reached."""
+def training_rows(runs: Sequence[FinishedRun], measure: Measure) -> Iterable[Row]:
+    """Success or return on train tasks with the inferred embedding, by minutes of meta-training that all reached."""
     minutes = min((int(run.epochs[-1]["wall_s"] // 60) for run in runs if run.epochs), default=0)
     for minute in range(1, minutes + 1):
         values = []
         for run in runs:
-            here = [e["success_posterior"] for e in run.epochs if minute - 1 < e["wall_s"] / 60 <= minute]
+            here = [e[f"{measure}_posterior"] for e in run.epochs if minute - 1 < e["wall_s"] / 60 <= minute]
             values += [float(np.mean(here))] if here else []
         if len(values) == len(runs):
-            yield make_cost_row("success_train", values, {"meta_training_minute": minute})
+            yield make_cost_row(f"{measure}_train", values, {"meta_training_minute": minute})
 
 
 def cost_rows(runs: Sequence[FinishedRun]) -> Iterable[Row]:
@@ -239,6 +243,8 @@ class CollectResults:
     """Name of the maze in the records."""
     method: str = "simpl"
     """Name of `RUN/adapt` in the records."""
+    measure: Measure = "success"
+    """What says how well a policy does: the return for tasks that pay for their parts, such as the kitchen's."""
     out: Path = Path("docs/results/maze.json")
     """File of records; those of other methods in it are kept."""
     command: str = ""
@@ -258,7 +264,7 @@ def execute(arguments: CollectResults) -> list[Path]:
     runs = [load_finished(folder, unfinished=arguments.unfinished) for folder in arguments.runs]
     for warning in require_same(runs):
         print(warning, file=sys.stderr)
-    rows = collect(runs, arguments.benchmark, arguments.method, arguments.command)
+    rows = collect(runs, arguments.benchmark, arguments.method, arguments.command, arguments.measure)
     return add_rows(arguments.out, rows)
 
 

@@ -55,8 +55,8 @@ class FinishedRun:
     seed: int
     tasks: str
     """Name of the task set."""
-    published_maze: bool
-    """Whether it is the maze of the published figures."""
+    published: bool
+    """Whether it is a robot of the published figures."""
     config: Mapping[str, Any]
     """Config of each stage of the preparation, by its name; without seeds."""
     code: Mapping[str, str]
@@ -97,12 +97,11 @@ def load_finished(folder: Path, *, unfinished: bool = False) -> FinishedRun:
         clock = trained["clock"]
         device = "" if trained["fields"]["device"] == "cpu" else f", {trained['fields']['device']}"
         robot = trained["fields"]["config"]["robot"]
-        maze = robot["config"]
         return FinishedRun(
             folder=folder,
             seed=int(trained["fields"]["seed"]),
             tasks=str(trained["fields"]["config"]["tasks"]["name"]),
-            published_maze=robot["family"] == "maze" and (maze["layout_size"], maze["layout_seed"]) == (20, 0),
+            published=_is_published(robot),
             config={name: _choices(record) for name, record in stages.items()},
             code={name: str(record["fields"]["code"]) for name, record in stages.items()},
             wall_s={name: float(record["clock"]["wall_s"]) for name, record in stages.items()},
@@ -115,6 +114,14 @@ def load_finished(folder: Path, *, unfinished: bool = False) -> FinishedRun:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder}: expected whole records of its stages, got {error!r}; run it again") from error
+
+
+def _is_published(robot: Mapping[str, Any]) -> bool:
+    """Whether the paper has figures of this robot: its maze, and its kitchen."""
+    config = robot["config"]
+    if robot["family"] == "maze":
+        return (config["layout_size"], config["layout_seed"]) == (20, 0)
+    return bool(robot["family"] == "kitchen" and config["credit"] == "ordered" and config["noise_ratio"] == 0.1)
 
 
 def load_adaptation(folder: Path) -> Adaptation:

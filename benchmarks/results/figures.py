@@ -27,6 +27,7 @@ IN_TABLES: Final[Mapping[str, str]] = {
     "return_iqm": "return",
     "return_normalised": "return",
     "success_greedy": "success_stochastic",
+    "return_greedy": "return_stochastic",
     "goals": "return",
     "kinds": "kinds_so_far",
 }
@@ -83,8 +84,9 @@ def _make_figure(benchmark: str, axis: str, records: Sequence[Record], colors: M
     """A row for each panel of `split_panels` and a column for each metric; one metric has its panels side by side."""
     metrics = group(records, lambda record: record.metric)
     if "return_training" in metrics:
-        # published success is the return of training episodes, so it belongs beside ours too
-        published = [r for r in metrics.get("success_stochastic", []) if r.method.endswith(PUBLISHED)]
+        # published curves are the return of training episodes, so they belong beside ours too
+        tried = [*metrics.get("success_stochastic", []), *metrics.get("return_stochastic", [])]
+        published = [r for r in tried if r.method.endswith(PUBLISHED)]
         metrics["return_training"] += [replace(record, metric="return_training") for record in published]
     curves = {metric: group(of_metric, _whose) for metric, of_metric in metrics.items()}
     panels = split_panels(_whose(record) for record in records)
@@ -157,8 +159,10 @@ def _find_last(panel: Panel, curves: Mapping[Series, Sequence[Record]]) -> float
 
 
 def _finish_panel(axes: Axes, axis: str, metric: str, last: float) -> None:
-    if metric.startswith("success") or metric == "return_training":  # a success, or as good as one
+    if metric.startswith("success") or (metric == "return_training" and axes.dataLim.y1 <= 1.0):  # as good as one
         axes.set_ylim(-0.02, 1.02)
+    elif metric.startswith("return_"):
+        axes.set_ylim(bottom=0.0 if axes.dataLim.y0 >= 0.0 else None)
     if axis in LINEAR and last > 2 * LINEAR[axis]:
         widen_start(axes, LINEAR[axis], last)
     else:

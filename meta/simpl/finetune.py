@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...skills.device import update_precision
 from ...skills.gaussian import Gaussian, kl
 from ...skills.network import MLP
 from ..collect import Episodes
 from ..space import ActionSpace
 from ..state import load_optimisers, named_part, optimiser_tensors
 from .config import FinetuneConfig
-from .networks import StackedMLP, inverse_softplus, residual_policy, update_precision
+from .networks import StackedMLP, inverse_softplus, residual_policy
 from .pool import EpisodePool, Transitions, view_of_own_task
 from .simpl import critic_loss, multiplier_loss, only_increase, policy_loss, soft_update, td_target
 

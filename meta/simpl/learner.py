@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError
+from ...robots.robot import compute_path_reward
+from ...skills.device import update_precision
 from ...skills.gaussian import Gaussian, kl
 from ..collect import Episodes, Seen
 from ..iterative import IterativeLearner, running_means
@@ -22,7 +24,7 @@ from .adaptive_agent import SimplAdaptiveAgent
 from .agent import SimplAgent
 from .config import SimplConfig
 from .deployment import DeploymentConfig
-from .networks import inverse_softplus, update_precision
+from .networks import inverse_softplus
 from .pool import EpisodePool, view_of_all_tasks, view_of_own_task
 from .simpl import (
     critic_loss,
@@ -143,7 +145,7 @@ class SimplLearner(IterativeLearner[SimplConfig, float]):
         relabel = self.config.relabel
         episodes = self.play(choose, self.goals[task.cpu().numpy()], stop_at_goal=not (relabel and explored))
         if relabel:
-            reward, terminated = self.robot.compute_reward(episodes.path.cpu().numpy(), self.goals)
+            reward, terminated = compute_path_reward(self.robot, episodes.path.cpu().numpy(), self.goals)
             view = view_of_all_tasks(
                 episodes, torch.from_numpy(reward).to(self.device), torch.from_numpy(terminated).to(self.device)
             )

@@ -24,22 +24,6 @@ MIN_SCALE = 1e-3
 """Smallest standard deviation of a policy or an embedding."""
 
 
-def update_precision(device: torch.device, bfloat16: bool) -> torch.autocast:
-    """Context of an update: hidden layers in bfloat16 if wanted and if the device multiplies in it, else in float32.
-
-    A processor without such instructions emulates them: an update then takes ten times as long as in float32.
-    """
-    return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16 and multiplies_bfloat16(device))
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for products in bfloat16 (x86: AVX-512 or AMX, ARM: bf16, or its GPU's)."""
-    if device.type != "cpu":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    abilities = torch.cpu.get_capabilities()
-    return any(abilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
 def inverse_softplus(value: Tensor) -> Tensor:
     """log(exp(v) - 1), stable for large v."""
     return value + torch.log(-torch.expm1(-value))

@@ -13,7 +13,7 @@ from ...adapt.bundle import Bundle, load_bundle
 from ...adapt.host.simpl import make_simpl_networks
 from ...datasets.store import find_store, open_store
 from ...meta.space import SkillSpace
-from ...robots.family import Hardware, RobotFamily, TellsSuccess, make_robots
+from ...robots.family import Hardware, HasParts, RobotFamily, TellsSuccess, make_robots
 from ...robots.robot import Float
 from ...robots.task import Task
 from ...skills.checkpoint import load_skill_model
@@ -28,7 +28,7 @@ from .names import shorten
 from .plane import Plane, find_plane, make_fan_plots, make_play_plot, make_task_plot, make_trip_plots
 from .run_folder import RunView
 from .run_robot import RunRobot
-from .series import describe_axes, make_fan_series, make_trip_series, name_goal
+from .series import describe_axes, make_fan_series, make_part_series, make_trip_series, name_goal
 from .trips import TaskTrips, compute_trips, load_adapted
 
 SHOWN_TASKS = 4
@@ -185,12 +185,21 @@ def draw_trips(
     spec, groups = family.spec(), []
     for index, trips in enumerate(found):
         name = f"trip-{index}"
-        plots = make_trip_series(spec, trips, name) if plane is None else make_trip_plots(plane, trips, name)
+        plots = make_task_plots(family, plane, trips, name)
         note = UNKNOWN if adapted and len(trips.trips) == 1 else ""
         legend = [(stage, caption_trips(stage, played)) for stage, played in trips.trips.items()]
         title = f"Task {shorten(trips.task.name, 60)}: {name_goal(spec, trips.task)}"
         groups.append(TripGroup(title, note, legend if plane is None else [], plots))
     return groups
+
+
+def make_task_plots(family: RobotFamily, plane: Plane | None, trips: TaskTrips, name: str) -> list[Plot]:
+    """The trips of one task: in the plane, else a panel for each part of the task, else one for each axis."""
+    if plane is not None:
+        return make_trip_plots(plane, trips, name)
+    if isinstance(family, HasParts):
+        return make_part_series(family, family.spec(), trips, name)
+    return make_trip_series(family.spec(), trips, name)
 
 
 def describe_trips(found: Sequence[TaskTrips], family: RobotFamily, plane: Plane | None, count: int) -> str:
@@ -200,6 +209,8 @@ def describe_trips(found: Sequence[TaskTrips], family: RobotFamily, plane: Plane
         f"{SHOWN_EPISODES} episodes of up to {spec.episode_steps * spec.control_period:.3g} s for each policy on each "
         f"of the first {len(found)} of {count} test tasks, played for this page with the policies' own randomness."
     )
+    if plane is None and isinstance(family, HasParts):
+        return f"{lead} A panel for each part of the task: its distance from complete. Dashed: near enough. Dot: paid."
     trips = [trip for task in found for stage in task.trips.values() for trip in stage]
     if any(trip.success is not None for trip in trips):
         lead += " A dot ends an episode that succeeded, a cross one that did not."

@@ -7,12 +7,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from ...robots.family import HasParts
 from ...robots.robot import Float
 from ...robots.spec import Axis, RobotSpec
 from ...robots.task import Task
 from .curves import Plot
 from .fans import Fans
-from .measure import caption_trips
+from .measure import MEANINGS, caption_trips
 from .names import shorten, shorten_unit
 from .style import ADAPTED, GOAL, STAGES, SURFACE, figure_style, make_axes, render_svg
 from .trips import TaskTrips
@@ -83,6 +84,42 @@ def make_trip_series(spec: RobotSpec, found: TaskTrips, name: str) -> list[Plot]
             plots.append(
                 Plot(render_svg(figure, f"{name}-axis{index}", f"{axis.name} over time. {captions}."), caption)
             )
+    return plots
+
+
+def make_part_series(family: HasParts, spec: RobotSpec, found: TaskTrips, name: str) -> list[Plot]:
+    """One task's episodes of all stages, a panel for each part of the task: how far it is from complete over time.
+
+    A dot is where the part was paid. `name` begins the ids.
+    """
+    captions = "; ".join(caption_trips(stage, trips) for stage, trips in found.trips.items())
+    goal = np.array(found.task.goal, np.float32)
+    went = {stage: [family.compute_parts(trip.path, goal) for trip in trips] for stage, trips in found.trips.items()}
+    names, radius = next((one.names, one.radius) for parts in went.values() for one in parts)
+    plots = []
+    for index, part in enumerate(names):
+        with figure_style():
+            figure, axes = make_axes(*PANEL)
+            axes.axhline(radius, color=GOAL, linewidth=1.6, linestyle="--")
+            counts = []
+            for stage, parts in went.items():
+                color, credited = STAGES[stage], 0
+                for one in parts:
+                    draw_path(axes, one.away[:, index], spec.control_period, color)
+                    if one.credited[-1, index]:
+                        credited += 1
+                        first = int(one.credited[:, index].argmax())
+                        place = (first * spec.control_period, float(one.away[first, index]))
+                        axes.plot(*place, "o", color=color, markeredgecolor=SURFACE, markersize=6, zorder=6)
+                counts.append(f"{credited} of {len(parts)} {MEANINGS[stage]}")
+            axes.set(xlabel="time (s)", ylabel="distance")
+            axes.set_ylim(bottom=0.0)
+            axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.margins(x=0.02)
+            caption = f"{index + 1}. {part}: paid in {', '.join(counts)}"
+            alt = f"Distance of {part} from complete over time. {captions}."
+            plots.append(Plot(render_svg(figure, f"{name}-part{index}", alt), caption))
     return plots
 
 

@@ -91,6 +91,11 @@ class Adapted(NamedTuple):
         """Whether policies were learned for tasks beside what was found out about them."""
         return bool(self.state.get(f"{KEPT}tuned", np.zeros(1)).any())
 
+    def only(self, index: int) -> "Adapted":
+        """The same of one task."""
+        rows = {name: value[index : index + 1] for name, value in self.state.items() if not name.startswith(HOST)}
+        return Adapted(self.tasks[index : index + 1], rows)
+
     def repeat(self, count: int, episodes: int, *, policies: bool) -> dict[str, NDArray[Any]]:
         """The state of an agent with so many rows for each of the first tasks, with or without the policies."""
         state = {name: value[:count] for name, value in self.state.items() if not name.startswith(HOST)}

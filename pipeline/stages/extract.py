@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 REPORT_NAME = "skill-report.json"
 REPORT_WINDOWS = 4096
 """Windows on which the report is computed."""
-ROLLOUTS = 512
-"""Of these, windows that are decoded in the simulator."""
 
 REMEDY = (
     "A policy cannot choose among such skills. Lower skill.kl-weight, raise skill.num-updates, or look whether the "
@@ -112,7 +110,7 @@ def compute_report(
     report = evaluate_windows(model, *parts, generator, store.schema.feature("action").axes)
     if family is None or not isinstance(family, SetsState):
         return report
-    few = min(ROLLOUTS, len(observation))
+    few = min(family.shown_windows, len(observation))
     robot = family.make(few, threads)
     set_state = partial(family.set_state, robot)
     places = [robot.spec.observation.names.index(name) for name in family.place_axes]
@@ -145,7 +143,7 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
     widths = [store.schema.feature(name).shape[0] for name in ("observation", "action")]
     robot = store.schema.robot
     model = SkillModel(widths[0], widths[1], config.skill, robot)
-    model.normaliser.fit(torch.from_numpy(store.load("observation")))
+    model.normaliser.fit(torch.from_numpy(store.load("observation")), robot.observation if robot else None)
     model.action_scale.fit(torch.from_numpy(store.load("action")), robot.action if robot else None)
     learner = SkillLearner(model, config.skill, work.machine.device)
     if checkpoint is not None:
@@ -157,6 +155,7 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
         start=learner.step,
         state=learner.state,
     )
+    learner.model.scale_prior(config.skill.prior_temperature)
     save_skill_model(work.folder, learner.model.cpu())
     report = compute_report(learner.model, store, held_out, config.skill.seed, family, work.machine.threads)
     signs = find_collapse(learner.model, training, config.skill.seed)

@@ -17,6 +17,7 @@ from minari.dataset.minari_storage import MinariStorage
 from supple.datasets.episode import ReadOptions
 from supple.datasets.formats import open_source
 from supple.errors import SourceError
+from supple.robots.kitchen_family import Kitchen
 from tests.datasets.make_sources import make_minari, make_minari_arrow, record
 
 LAYOUTS = ("hdf5", "arrow", "parquet")
@@ -84,6 +85,54 @@ def test_of_a_goal_environment_only_the_observation_is_one(tmp_path: Path) -> No
     chosen = ("observations/desired_goal", "observations/observation")
     feature = open_source(path, ReadOptions(observation_keys=chosen)).describe().schema.feature("observation")
     assert feature.axes == ("desired_goal_0", "observation_0", "observation_1")
+
+
+def write_kitchen(folder: Path, layout: str) -> tuple[Path, np.ndarray]:
+    """Two episodes as in `D4RL/kitchen/mixed-v2`: 59 numbers, and goals for each subtask; and the observations."""
+    seen = np.arange(4 * 59, dtype=np.float64).reshape(4, 59)
+    goals = {"microwave": 1, "kettle": 7, "bottom burner": 2, "light switch": 2}
+    nested = spaces.Dict({name: box(width, np.float64) for name, width in goals.items()})
+    space = spaces.Dict({"achieved_goal": nested, "desired_goal": nested, "observation": box(59, np.float64)})
+    part = {name: np.full((4, width), 0.5) for name, width in goals.items()}
+    storage = MinariStorage.new(folder / "data", space, spaces.Box(-1.0, 1.0, (9,), np.float64), data_format=layout)
+    storage.update_episodes(
+        EpisodeBuffer(
+            id=number,
+            observations={"achieved_goal": part, "desired_goal": part, "observation": seen + 1000.0 * number},
+            actions=np.full((3, 9), 0.1 * number),
+            rewards=np.array([0.0, 1.0, 0.0]),
+            terminations=np.zeros(3, np.bool_),
+            truncations=np.arange(3) == 2,
+            infos={},
+        )
+        for number in range(2)
+    )
+    return folder, seen
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_kitchens_of_minari_and_of_supple(layout: str, tmp_path: Path) -> None:
+    path, seen = write_kitchen(tmp_path, layout)
+    schema = open_source(path, ReadOptions()).describe().schema
+    assert schema.feature("observation").shape == (59,)  # and no goals, though these are nested
+    assert schema.feature("observations_desired_goal_kettle").role == "goal"
+    robot = Kitchen(observation="state").spec()
+    keys = ("observations/observation[0:9]", "observations/observation[18:39]")
+    reader = open_source(path, ReadOptions(observation_keys=keys), robot)
+    assert reader.describe().schema.feature("observation").axes == robot.observation.names
+    assert reader.describe().ignored["observations/observation"] == "is taken in part"
+    _, second = reader.episodes()
+    wanted = (seen[:, [*range(9), *range(18, 39)]] + 1000.0).astype(np.float32)
+    assert np.array_equal(second.arrays["observation"], wanted[:-1])
+    assert np.array_equal(second.arrays["next_observation"], wanted[1:])
+
+
+@pytest.mark.parametrize("part", ["[9:9]", "[50:60]", "[7:3]"])
+def test_a_part_that_an_array_does_not_have_is_refused(part: str, tmp_path: Path) -> None:
+    path, _ = write_kitchen(tmp_path, "hdf5")
+    reader = open_source(path, ReadOptions(observation_keys=(f"observations/observation{part}",)))
+    with pytest.raises(SourceError, match=r"expected a part of one vector per step of 59 axes, got \["):
+        reader.describe()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -7,12 +7,13 @@ import pytest
 
 from supple.datasets.d4rl import D4RLReader
 from supple.errors import ConfigError, SourceError, SpecError
-from supple.robots import kitchen
+from supple.robots import kitchen, kitchen_robots
 from supple.robots.families import FAMILIES
 from supple.robots.family import make_robots
-from supple.robots.kitchen import START, SUBTASKS, KitchenRobots, compute_shown_goal, is_complete
+from supple.robots.kitchen import START, SUBTASKS, compute_shown_goal, is_complete
 from supple.robots.kitchen_family import Kitchen
-from supple.robots.robot import FirstRow, RobotRow
+from supple.robots.kitchen_robots import KitchenRobots
+from supple.robots.robot import FirstRow, RobotRow, compute_path_reward
 from supple.robots.task import Task, goals_of
 from supple.robots.testing import RobotContract
 
@@ -147,6 +148,32 @@ def test_gymnasiums_task_pays_in_any_order() -> None:
     assert robot.step(ROW, STILL).reward.tolist() == [1.0]
 
 
+@pytest.mark.parametrize("credit", ["ordered", "any"])
+def test_the_reward_of_a_path_is_that_of_its_steps(credit: str) -> None:
+    # three rows of ten steps, in which things are done and undone at random; row 2 is asked about other tasks too
+    rng = np.random.default_rng(3)
+    goals = np.array([[5, 6, 0, 2], [2, 0, 6, 5], [3, 5, 6, 0]], np.float32)
+    robot = KitchenRobots(3, credit=credit, episode_steps=10)  # type: ignore[arg-type]
+    robot.reset(np.arange(3), goals, rng)
+    qpos, path, reward, terminated = robot.bind("qpos"), [], [], []
+    for _ in range(10):
+        for row in range(3):
+            for index in rng.permutation(7)[:2]:
+                done = rng.random() < 0.6
+                columns = list(SUBTASKS[index].columns)
+                qpos[row, columns] = SUBTASKS[index].goal if done else np.array(START)[columns]
+        step = robot.step(np.arange(3), np.zeros((3, 9), np.float32))
+        path.append(step.observation)
+        reward.append(step.reward)
+        terminated.append(step.terminated)
+    found, ends = compute_path_reward(make_robots(Kitchen(credit=credit), 1), np.stack(path, 1), goals)  # type: ignore[arg-type]
+    assert found.shape == ends.shape == (3, 10, 3)
+    rows = np.arange(3)
+    assert np.array_equal(found[rows, :, rows], np.stack(reward, 1))
+    assert np.array_equal(ends[rows, :, rows], np.stack(terminated, 1))
+    assert found.sum() > np.stack(reward).sum() > 3  # something was done, and other tasks pay for it otherwise
+
+
 def test_credit_does_not_depend_on_which_rows_are_stepped() -> None:
     goals = np.tile(np.array([[SLIDE, SWITCH, BURNER, KETTLE]], np.float32), (2, 1))
     for rows in ([np.arange(2)], [np.array([0]), np.array([1])]):
@@ -218,8 +245,8 @@ def test_a_state_can_be_set_from_what_is_observed() -> None:
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kitchen, "find_spec", lambda name: None)
-    kitchen.load_kitchen_model.cache_clear()
+    monkeypatch.setattr(kitchen_robots, "find_spec", lambda name: None)
+    kitchen_robots.load_kitchen_model.cache_clear()
     family = FAMILIES["kitchen"]
     assert family.spec().name == "kitchen"  # needs no package
     with pytest.raises(ConfigError, match=r"gymnasium-robotics.* got none; pip install 'supple\[kitchen\]'"):

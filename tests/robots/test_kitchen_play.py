@@ -2,7 +2,6 @@ import mujoco
 import numpy as np
 import pytest
 
-from supple.robots.kitchen import KitchenRobots, load_kitchen_model
 from supple.robots.kitchen_family import Kitchen
 from supple.robots.kitchen_play import (
     DemonstrationConfig,
@@ -14,6 +13,7 @@ from supple.robots.kitchen_play import (
     make_demonstrated,
     turn_about,
 )
+from supple.robots.kitchen_robots import KitchenRobots, load_kitchen_model
 from supple.robots.task import goals_of
 
 ORDERS = np.array([[5, 6, 0, 2], [1, 3, 4, 0]])

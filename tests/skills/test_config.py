@@ -46,3 +46,9 @@ def test_devices() -> None:
     assert choose_device("auto").type in ("cpu", "cuda")
     with pytest.raises(ConfigError, match=r"expected one of auto, cpu, cuda, got 'tpu'"):
         choose_device("tpu")
+
+
+def test_configs_of_before_some_fields_are_read() -> None:
+    config = SkillConfig(skill_dim=4)
+    record = {name: value for name, value in config.to_json().items() if name not in ("bfloat16", "prior_temperature")}
+    assert SkillConfig.from_json(record, "here") == config

@@ -114,3 +114,13 @@ def test_normaliser_refuses_nan_and_names_the_dimension() -> None:
     observation[2, 1] = torch.nan
     with pytest.raises(SpecError, match=r"expected finite values, got others in dimension 1"):
         Normaliser(3).fit(observation)
+
+
+def test_the_prior_can_be_narrowed() -> None:
+    model = SkillModel(4, 2, SkillConfig(skill_dim=3, prior_hidden=(8,)))
+    observation = torch.randn((5, 4), generator=torch.Generator().manual_seed(0))
+    wide = model.prior_of(observation)
+    model.scale_prior(0.5)
+    narrow = model.prior_of(observation)
+    torch.testing.assert_close(narrow.scale, 0.5 * wide.scale)
+    torch.testing.assert_close(narrow.loc, wide.loc)

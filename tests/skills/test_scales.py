@@ -44,6 +44,19 @@ def test_data_that_do_not_fill_the_limits_are_the_scale(spec: ArraySpec | None) 
     assert scale.scale.item() == pytest.approx(3.0 * math.sqrt(3.0))
 
 
+def test_axes_that_only_tremble_are_not_enlarged() -> None:
+    axes = ArraySpec("observation", tuple(Axis(f"axis{i}", unit, -INF, INF) for i, unit in enumerate("aaabb")))
+    # deviations 2, .001, 0, .001 and .01: the second is below 5 % of the first, the fourth of the fifth's is not
+    wide = torch.tensor([2.0, 0.001, 0.0, 0.001, 0.01])
+    observation = torch.stack([3.0 + wide, 3.0 - wide])
+    known, unknown = Normaliser(5), Normaliser(5)
+    known.fit(observation, axes)
+    unknown.fit(observation)
+    assert known.std.tolist() == pytest.approx([2.0, 0.1, 1.0, 0.001, 0.01], rel=1e-3)
+    assert unknown.std.tolist() == pytest.approx([2.0, 0.001, 1.0, 0.001, 0.01], rel=1e-3)
+    assert torch.equal(known.mean, unknown.mean)
+
+
 def test_a_uniform_sweep_of_the_limits_has_the_scale_of_the_limits_either_way() -> None:
     action = torch.linspace(-2.0, 6.0, 10_001)[:, None]
     known, unknown = ActionScale(1), ActionScale(1)

@@ -52,6 +52,7 @@ def adapt_records(seed: int, episodes: int) -> list[dict[str, Any]]:
                 value = success(seed, index, episode)
                 record = {"kind": "evaluation", "stage": "x", "episode": episode, "task": task, "n": 20}
                 both = {"success_stochastic": value, "success_greedy": value / 2, "wall_s": 11.0 + 3.0 * episode}
+                both |= {"return_stochastic": 3 * value, "return_greedy": 2 * value}
                 records.append(record | both)
     return records
 
@@ -73,6 +74,7 @@ def write_run(folder: Path, seed: int, *, layout_seed: int = 0, epochs: int = 7,
         write_stage(folder / name, config, seed, wall_s * (1 + seed))
     (folder / "meta-train" / "meta.json").write_text(json.dumps({"environment_steps": 1_000_000}))
     metrics = [{"step": n, "success_posterior": n / 10 + seed / 100, "wall_s": 30.0 * n} for n in range(1, epochs + 1)]
+    metrics = [record | {"return_posterior": 2 * record["success_posterior"]} for record in metrics]
     (folder / "meta-train" / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in metrics))
     (folder / "summary.json").write_text(json.dumps([{"commit": "abc1234"}]))
     write_adapt(folder / "adapt", seed)
@@ -206,6 +208,20 @@ def test_baselines_are_methods_without_inference(folders: list[Path]) -> None:
     assert (spirl[0]["wall_s"], find(rows, "sac", "success_greedy", episode=0)["wall_s"]) == (230.0, 0.0)
 
 
+def test_the_return_is_collected_where_tasks_pay_for_their_parts(folders: list[Path]) -> None:
+    runs = [load_finished(folder) for folder in folders]
+    shares, returns = collect(runs, "maze", "simpl"), collect(runs, "maze", "simpl", measure="return")
+    for end, times in (("stochastic", 3.0), ("greedy", 4.0)):  # greedy success is half of the stochastic one
+        share, found = (
+            find(rows, "simpl", f"{name}_{end}", episode=2) for rows, name in ((shares, "success"), (returns, "return"))
+        )
+        assert found["mean"] == pytest.approx(times * share["mean"])
+    assert find(returns, "simpl", "return_train", meta_training_minute=1)["mean"] == pytest.approx(
+        2.0 * find(shares, "simpl", "success_train", meta_training_minute=1)["mean"]
+    )
+    assert not [row for row in returns if row["metric"].startswith("success")]
+
+
 def test_published_numbers_stand_beside_ours_in_the_published_maze_only(folders: list[Path], tmp_path: Path) -> None:
     rows = collect([load_finished(folders[0])], "maze", "simpl")
     row = find(rows, "simpl-published", "success_stochastic", episode=40)
@@ -216,8 +232,10 @@ def test_published_numbers_stand_beside_ours_in_the_published_maze_only(folders:
     assert not [r for r in elsewhere if "published" in r["method"]]
 
 
-def test_published_success_is_a_share() -> None:
-    assert all(0 <= value <= 1 for curve in CURVES for value in curve.success.values())
+def test_published_values_are_shares_or_subtasks() -> None:
+    for curve in CURVES:
+        most = 4 if curve.tasks == "kitchen" else 1  # subtasks, or a share
+        assert all(0 <= value <= most for value in curve.success.values())
 
 
 def test_merge_replaces_one_method_of_one_task_set_and_keeps_the_rest() -> None:

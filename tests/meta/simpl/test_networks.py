@@ -17,11 +17,10 @@ from supple.meta.simpl.networks import (
     context_tokens,
     embedding_of,
     inverse_softplus,
-    multiplies_bfloat16,
     residual_policy,
-    update_precision,
 )
 from supple.meta.simpl.pool import Transitions
+from supple.skills.device import multiplies_bfloat16, update_precision
 from supple.skills.gaussian import Gaussian
 
 

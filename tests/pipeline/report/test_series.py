@@ -10,10 +10,13 @@ from supple.pipeline.report.series import (
     describe_axes,
     find_goal,
     make_fan_series,
+    make_part_series,
     make_trip_series,
     name_goal,
 )
 from supple.pipeline.report.trips import TaskTrips, Trip
+from supple.robots.family import HasParts, Parts
+from supple.robots.robot import Float
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 from supple.robots.task import Task
 
@@ -70,3 +73,24 @@ def test_hostile_axes_are_text(hostile: ModuleType) -> None:
         assert "<b>" not in plot.svg
     assert "-0 " not in name_goal(spec, task)
     assert name_goal(replace(spec), task).count(",") == 2
+
+
+class Doors(HasParts):
+    """Two doors, each an observation axis; a door is open below .3, and pays once the first has paid."""
+
+    def compute_parts(self, path: Float, goal: Float) -> Parts:
+        opened = np.maximum.accumulate(path < 0.3, axis=0)
+        return Parts(("left door", "right door"), path, 0.3, np.logical_and.accumulate(opened, axis=1))
+
+
+def test_each_part_of_a_task_has_a_panel_with_a_dot_where_it_is_paid() -> None:
+    left, right = np.linspace(1.0, 0.0, 11), np.full(11, 0.1)
+    path = np.stack([left, right], axis=1).astype(np.float32)
+    told = {"before": [Trip(path[:5], 0.0, None)], "adapted": [Trip(path, 2.0, True), Trip(path[:8], 0.0, None)]}
+    plots = make_part_series(Doors(), make_spec(2), TaskTrips(Task("t", (0.5, 0.75)), told), "trip-0")
+    # 1, .9, ... .2 is reached after eight steps: by one trip of three
+    assert [plot.caption for plot in plots] == [
+        f"{number}. {door}: paid in 0 of 1 before adaptation, 1 of 2 after fine-tuning"
+        for number, door in ((1, "left door"), (2, "right door"))
+    ]
+    assert all("Distance of" in plot.svg and "var(--goal)" in plot.svg for plot in plots)
