@@ -26,10 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
-from .log_map import UNREACHED, LogMap
+from .log_map import UNREACHED, LogMap, require_map
 from .networks import Array
 from .reward_shape import CERTAIN, SURPRISING, RewardShape
 from .runtime_agent import Arrays, RowEpisodes, RuntimeAgent, SeenRows, WrappedAgent, take_state
+from .spaces import SpaceSettings
 
 DISCOUNT = np.float32(0.95)
 """Per skill on the way."""
@@ -51,11 +52,6 @@ class Guide:
             BundleError: They do not fit each other.
         """
         self.log, self.shape = LogMap(arrays), RewardShape.from_arrays(arrays)
-        if self.shape.axes.shape[1] != self.log.state.shape[1]:
-            raise BundleError(
-                f"map of logs: expected 'reward.axes' of {self.log.state.shape[1]} observation axes, got "
-                f"{self.shape.axes.shape[1]}; map the logs again"
-            )
         self.share = self.shape.look_up(self.log.state, self.log.state)
         """Of rewarded states at place m in the task of place g, (M, M)."""
         skills = self.log.skills
@@ -194,3 +190,20 @@ def _normalise(belief: Array) -> Array:
     normalised: Array = (share / share.sum(axis=1, keepdims=True)).astype(np.float32)
     return normalised
 
+
+def require_guide(arrays: Arrays, space: SpaceSettings, observation_dim: int, where: str) -> None:
+    """Checks that logs are those of a robot over its skills.
+
+    Raises:
+        BundleError: A part is missing, or belongs to another robot or other skills.
+    """
+    require_map(arrays)
+    axes = RewardShape.from_arrays(arrays).axes
+    sizes = {
+        "state": (arrays["state"].shape[1], observation_dim),
+        "reward.axes": (axes.shape[1], observation_dim),
+        "skill": (arrays["skill"].shape[1], space.latent_dim if space.name == "skill" else 0),
+    }
+    for name, (found, expected) in sizes.items():
+        if found != expected:
+            raise BundleError(f"{where}: expected '{name}' of width {expected}, got {found}; map the logs again")

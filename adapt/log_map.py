@@ -41,7 +41,7 @@ LOOK_AHEAD = 8
 """Skills of its episode that a candidate is followed for, L."""
 OFFSET_COST = 0.05
 """Skills that a candidate costs more per squared distance between its first state and the present one."""
-STALL_COST = 0.5
+STALL_COST = 1.0
 """Skills that a candidate costs more for each earlier decision of the episode in the place that it leads to."""
 SHARE_OF_STATES = 1e-4
 """Least variance of a change over that of the states: noise on an axis that rests separates nothing."""

@@ -119,6 +119,12 @@ def fit_reward_shape(state: Array, reward: Array) -> RewardShape | None:
     return RewardShape(axes, share, max(width, 1e-9), low, high)
 
 
+def make_default_shape(metric: Array) -> RewardShape:
+    """The shape where no train task tells one: what is one skill away is rewarded alike, see `log_map.compute_metric`."""
+    share = np.clip(2.0 - np.arange(BINS) / (BINS / 2), 0.0, 1.0).astype(np.float32)
+    return RewardShape(metric, share, 2.0 / BINS, 0.0, 1.0)
+
+
 def _covariance(state: Array) -> NDArray[np.float64]:
     """(O, O), with a little added to every axis, so that a constant one can be divided by."""
     covariance = np.cov(state.T.astype(np.float64)).reshape(state.shape[1], -1)

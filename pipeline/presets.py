@@ -16,6 +16,7 @@ from .settings.export import ExportConfig
 from .settings.extract import ExtractConfig
 from .settings.generate import GenerateConfig
 from .settings.ingest import IngestConfig
+from .settings.map_logs import MapConfig
 from .settings.meta_train import MetaTrainConfig
 
 
@@ -35,6 +36,7 @@ class RunConfig:
     learner: tyro.conf.Suppress[LearnerSettings] = field(default_factory=SimplSettings)
     """The learner; on the command line its settings are `--learner.*`."""
     meta_train: MetaTrainConfig = field(default_factory=MetaTrainConfig)
+    map: MapConfig = field(default_factory=MapConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     adapt: AdaptStageConfig = field(default_factory=AdaptStageConfig)
 

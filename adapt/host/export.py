@@ -18,7 +18,7 @@ from ..bundle import Bundle, write_bundle
 from ..contract import Budget, BundleContract
 from ..golden_trial import make_trial_inputs, play_trial
 from ..networks import Array, Weights
-from ..runtime_agent import RandomNoise
+from ..runtime_agent import Arrays, RandomNoise
 from .exported import Exported
 from .hosts import make_hosted
 from .spaces import export_space, to_arrays
@@ -34,6 +34,7 @@ def write_exported(
     simulator: Mapping[str, Any] | None,
     provenance: Mapping[str, Any],
     seed: int = 0,
+    logs: Arrays | None = None,
 ) -> Bundle:
     """Records a golden trial of the trainer's agent and writes the bundle.
 
@@ -45,6 +46,7 @@ def write_exported(
         simulator: What stands in for the robot.
         provenance: Where the weights come from.
         seed: Of the trial's inputs.
+        logs: That come along, see `write_bundle`.
 
     Raises:
         BundleError: See `write_bundle`; or the numpy runtime, or the host, does not act as the trainer did.
@@ -61,7 +63,7 @@ def write_exported(
     )
     weights = to_arrays({**exported.weights, **of_space})
     golden = record_trial(exported, contract, weights, np.random.default_rng(seed))
-    bundle = write_bundle(path, contract=contract, weights=weights, golden=golden)
+    bundle = write_bundle(path, contract=contract, weights=weights, golden=golden, logs=logs)
     if bundle.kind.hosted:
         make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
     return bundle

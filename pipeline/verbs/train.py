@@ -44,6 +44,8 @@ class Export:
     """Folder to make; without it, runs/export-<key>."""
     learner: str | None = None
     """A learner of your own, as meta-train was given it: FILE.py:ROW or PACKAGE.MODULE:ROW."""
+    logs: Path | None = None
+    """A folder of `map-logs`: the logs come along in the bundle, and its agent finds its way by them."""
     export: Annotated[ExportConfig, tyro.conf.arg(name="")] = field(default_factory=ExportConfig)
     options: Common = field(default_factory=Options)
 
@@ -55,5 +57,6 @@ class Export:
         if (self.meta / CONTRACT).is_file():
             stage = make_conversion(self.meta, self.export)
         else:
-            stage = make_export(self.meta, self.export, None if self.learner is None else find_learner(self.learner))
+            learner = None if self.learner is None else find_learner(self.learner)
+            stage = make_export(self.meta, self.export, learner, logs=self.logs)
         runner.run(stage, self.out, uses_torch=False)
