@@ -109,9 +109,13 @@ class Bundle:
         return AdaptedAgent(agent, self.task) if self.task else agent
 
 
-    def make_guide(self) -> Guide | None:
-        """What guides agents of this bundle by its logs; None without logs, and in a bundle of one task."""
-        return Guide(self.logs) if self.logs and not self.task else None
+    def make_guide(self, *, searches: bool = True) -> Guide | None:
+        """What guides agents of this bundle by its logs; None without logs, and in a bundle of one task.
+
+        Args:
+            searches: False leaves the search for a reward to the agents, and only drives to one that they found.
+        """
+        return Guide(self.logs, searches=searches) if self.logs and not self.task else None
 
 
 class AdaptedAgent(WrappedAgent):

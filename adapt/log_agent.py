@@ -45,12 +45,13 @@ STATE = "log."
 class Guide:
     """The map of a bundle's logs and the shape of rewards, made once for all agents of the bundle."""
 
-    def __init__(self, arrays: Arrays) -> None:
-        """Takes `Bundle.logs`.
+    def __init__(self, arrays: Arrays, *, searches: bool = True) -> None:
+        """Takes `Bundle.logs`; see `Bundle.make_guide`.
 
         Raises:
             BundleError: They do not fit each other.
         """
+        self.searches = searches
         self.log, self.shape = LogMap(arrays), RewardShape.from_arrays(arrays)
         self.share = self.shape.look_up(self.log.state, self.log.state)
         """Of rewarded states at place m in the task of place g, (M, M)."""
@@ -106,7 +107,7 @@ class LogAgent(WrappedAgent):
         best = np.where(np.isfinite(self._best), self._best, np.float32(0.0))[:, None]
         mean = (self._returns + best) / (self._tries + 1)
         better: NDArray[np.bool_] = mean[:, 0] >= mean[:, 1]
-        return np.where(self._known, better, self._searched % 2 == 0)
+        return np.where(self._known, better, (self._searched % 2 == 0) & self._guide.searches)
 
     def begin_task(self, rows: int) -> None:
         """See `RuntimeAgent.begin_task`."""

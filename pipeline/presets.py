@@ -66,6 +66,7 @@ PRESETS: dict[str, RunConfig] = {
                 QUICK, policy_kl_prior=(1e-2, 0.5), policy_kl_posterior=(1e-2, 1.0), epochs=60, pool_episodes=800
             )
         ),
+        map=MapConfig(enabled=True),
         adapt=AdaptStageConfig(episodes=80),
     ),
     "quick": RunConfig(
@@ -73,11 +74,13 @@ PRESETS: dict[str, RunConfig] = {
         generate=GenerateConfig(steps=100_000),
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=2_000)),
         learner=SimplSettings(config=QUICK),
+        map=MapConfig(enabled=True),
         adapt=AdaptStageConfig(episodes=60),
     ),
     "maze": RunConfig(
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3)),
-        adapt=AdaptStageConfig(episodes=300, evaluate_at=(1, 2, 5, 8, 10, 21, 30, 40, 60, 80, 100, 150, 200)),
+        map=MapConfig(enabled=True),
+        adapt=AdaptStageConfig(episodes=300, evaluate_at=(1, 2, 3, 5, 8, 10, 15, 21, 30, 40, 60, 80, 100, 150, 200)),
     ),
     "maze-published": RunConfig(
         extract=ExtractConfig(

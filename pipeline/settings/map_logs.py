@@ -11,7 +11,8 @@ class MapConfig(Bounded):
     """Whether and how the logs come along in the bundle, so that the agent finds its way by them."""
 
     enabled: bool = False
-    """Encode the logs and put their map into the bundle; for learners over skills alone."""
+    """Encode the logs and put their map into the bundle; nothing where the policy does not choose skills, or where the
+    learner cannot learn from episodes that another led (all but SAC's kin)."""
     places: Annotated[int, Range(1, 30_000)] = 1000
     """At most so many places. Memory and time grow with its square: 1000 need 10 MB, 10,000 need 1 GB."""
     most_states: Count = 120_000

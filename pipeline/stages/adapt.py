@@ -219,7 +219,7 @@ def adapt(
         guards = None
         if watch is not None and guarded:
             agent = guards = guard_agent(agent, bundle, watch, tasks, config, work.seed)
-        guide = bundle.make_guide() if config.logs else None
+        guide = None if config.logs == "off" else bundle.make_guide(searches=config.logs == "on")
         if guide is not None:
             agent = guide.add_to(agent)  # guards look at the updates of the learner: what is logged does not change
         adapter = Adapter(

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ...adapt.agents.kinds import KINDS
 from ...adapt.bundle import load_bundle
 from ...adapt.bundle_folder import LOGS, parse_tensors
 from ...adapt.contract import Budget
@@ -218,10 +219,13 @@ def export(trained: Trained, work: Work) -> None:
         "train": compute_path_digest(trained.folder),
         "tasks": trained.tasks,
     }
-    logs = work.inputs.get("logs")
+    exported, logs = learner.settings.export(made), work.inputs.get("logs")
+    if logs is not None and not KINDS[exported.kind].off_policy:
+        work.view.note(f"export: {exported.kind} cannot learn from episodes that logs led; they do not come along")
+        logs = None
     write_exported(
         work.folder / NAME,
-        learner.settings.export(made),
+        exported,
         spec,
         make_budget(trained.evaluation, learner.settings.rollouts),
         simulator=trained.robot,

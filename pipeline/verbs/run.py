@@ -62,11 +62,6 @@ class Run(AboutLearner):
         """Robot and learner of the preset are replaced by those of the command line."""
         if self.robot is not None and self.learner is not None:
             object.__setattr__(self, "config", replace(self.config, robot=self.robot, learner=self.learner))
-        if self.config.map.enabled and self.config.meta_train.action_space != "skill":
-            raise ConfigError(
-                f"--map.enabled: expected --meta-train.action-space skill, got {self.config.meta_train.action_space}; "
-                "logs are encoded as skills: leave one of both out"
-            )
         if self.from_log is None and self.mapping is not None:
             raise ConfigError("--mapping: expected --from-log with it, got none; name the log that it is of")
         if self.from_log is not None and self.until == "generate":
@@ -103,7 +98,7 @@ class Run(AboutLearner):
         parts = Parts(at / PARTS_NAME, LocalExecutor(stop))
         generate = {} if self.from_log else {"generate": lambda: make_generate(robot, config.generate, self.seed)}
         logs, mapping = None, {}
-        if config.map.enabled:
+        if config.map.enabled and config.meta_train.action_space == "skill":
             logs = at / "map-logs"
             mapping = {
                 "map-logs": lambda: make_map_logs(at / "ingest", at / "extract", config.map, robot, tasks, self.seed)

@@ -1,6 +1,8 @@
-"""The verbs around the training of a learner: `extract` learns the skills, `export` makes the bundle."""
+"""The verbs around the training of a learner: `extract` learns the skills, `map-logs` encodes logs as skills, `export`
+makes the bundle."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +11,11 @@ import tyro
 from ...adapt.bundle_folder import CONTRACT
 from ...bounds import Seed
 from ..cli_common import AboutRobot, Common, Options, Runner
+from ..robots import find_tasks
 from ..run_files import find_stage
 from ..settings.export import ExportConfig
 from ..settings.extract import ExtractConfig
+from ..settings.map_logs import MapConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,35 @@ class Extract(AboutRobot):
         from ..stages.extract import make_extract
 
         runner.run(make_extract(find_stage(self.store, "ingest"), self.extract, self.choice, self.seed), self.out)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapLogs(AboutRobot):
+    """Arguments of `supple map-logs`."""
+
+    usual_robot = "maze"
+
+    store: tyro.conf.Positional[Path]
+    """An episode store, or a folder of `ingest`."""
+    skills: tyro.conf.Positional[Path]
+    """A folder of `extract`."""
+    out: Path | None = None
+    """Folder to make; without it, runs/map-logs-<key>."""
+    seed: Seed = 0
+    """Seed of the episodes and states that are drawn."""
+    tasks: Path | None = None
+    """CSV file of train goals, a column for each goal axis and perhaps name; without it, the robot's own."""
+    map: Annotated[MapConfig, tyro.conf.arg(name="")] = field(default_factory=partial(MapConfig, enabled=True))
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Writes the logs as a bundle takes them along."""
+        from ..stages.map_logs import make_map_logs
+
+        robot = self.require_choice()
+        store, skills = find_stage(self.store, "ingest"), find_stage(self.skills, "extract")
+        tasks = find_tasks(robot, self.tasks, None)
+        runner.run(make_map_logs(store, skills, self.map, robot, tasks, self.seed), self.out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,12 +56,12 @@ class _Inside:
         assert set(arrays) == {"inside"}
 
 
-def make_guide() -> Guide:
+def make_guide(*, searches: bool = True) -> Guide:
     """Every cell of the line is a place; a task pays in one cell alone."""
     share = np.zeros(BINS, np.float32)
     share[:2] = 1.0  # of half a cell each
     shape = RewardShape(np.ones((1, 1), np.float32), share, 0.25, 0.0, 1.0)
-    return Guide(map_log(*make_line(), LINE) | shape.to_arrays())
+    return Guide(map_log(*make_line(), LINE) | shape.to_arrays(), searches=searches)
 
 
 def play(agent: Any, goal: int, rows: int = 1, decisions: int = DECISIONS) -> tuple[list[int], float]:
@@ -156,6 +156,17 @@ def test_the_better_one_leads_a_known_task() -> None:
     agent.begin_episode()
     assert not agent.leads[0]
     play(agent, -1)  # the agent inside stays where it is
+    agent.begin_episode()
+    assert agent.leads[0]
+
+
+def test_a_guide_that_does_not_search_drives_to_what_the_other_found() -> None:
+    """The agent inside stays at the start, which pays once; then the logs lead back to it."""
+    agent = make_guide(searches=False).add_to(_Inside())
+    agent.begin_task(1)
+    assert set(play(agent, -1)[0]) == {START}
+    assert not agent.leads[0]
+    assert play(agent, START)[1] == 1.0
     agent.begin_episode()
     assert agent.leads[0]
 
