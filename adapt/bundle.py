@@ -108,7 +108,6 @@ class Bundle:
         agent = self.kind.make_agent(self.contract, self.weights, noise)
         return AdaptedAgent(agent, self.task) if self.task else agent
 
-
     def make_guide(self, *, searches: bool = True) -> Guide | None:
         """What guides agents of this bundle by its logs; None without logs, and in a bundle of one task.
 

@@ -176,9 +176,9 @@ class LogMap:
         self.skills: Counts = count_skills(place_of[begins], place_of[begins + 1], places)
         """From each place to each, (M, M); `UNREACHED` where there is no way."""
         share = np.maximum(np.bincount(place_of, minlength=places), 1)[:, None]
-        self.state: Array = np.stack([np.bincount(place_of, axis, places) for axis in state.T], axis=1) / share
+        mean = np.stack([np.bincount(place_of, axis, places) for axis in state.T], axis=1) / share
+        self.state: Array = mean.astype(np.float32)
         """Mean state of each place, (M, O)."""
-        self.state = self.state.astype(np.float32)
         self._candidate = _gather_candidates(begins, place_of[begins], places)
         offset = ((self._point - self._place[place_of]) ** 2).sum(axis=1)
         self.reach = float(offset.max())

@@ -120,7 +120,7 @@ def fit_reward_shape(state: Array, reward: Array) -> RewardShape | None:
 
 
 def make_default_shape(metric: Array) -> RewardShape:
-    """The shape where no train task tells one: what is one skill away is rewarded alike, see `log_map.compute_metric`."""
+    """The shape where no train task tells one: what is one skill away, see `log_map.compute_metric`, pays alike."""
     share = np.clip(2.0 - np.arange(BINS) / (BINS / 2), 0.0, 1.0).astype(np.float32)
     return RewardShape(metric, share, 2.0 / BINS, 0.0, 1.0)
 

@@ -72,7 +72,9 @@ def _find_way(layout: Layout, start: Cell, targets: set[Cell], rng: np.random.Ge
     return []
 
 
-def compute_found(layout: Layout, goals: NDArray[np.float32], episodes: int, cells: int, seed: int) -> NDArray[np.bool_]:
+def compute_found(
+    layout: Layout, goals: NDArray[np.float32], episodes: int, cells: int, seed: int
+) -> NDArray[np.bool_]:
     """Whether a goal was felt in the first 1 to E episodes, (E, N)."""
     felt = np.zeros((episodes, len(goals)), np.bool_)
     for episode, tour in enumerate(explore(layout, episodes, cells, seed)):

@@ -152,7 +152,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         parsed = parse_verb(
-            CollectAdaptations, "collect_adaptations", __doc__ or "", given, None, program="python -m benchmarks.results"
+            CollectAdaptations,
+            "collect_adaptations",
+            __doc__ or "",
+            given,
+            None,
+            program="python -m benchmarks.results",
         )
         print(f"{parsed.out}: {execute(parsed)} records")
     except SuppleError as error:

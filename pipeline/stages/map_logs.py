@@ -33,9 +33,7 @@ MOST_TASKS = 64
 """Train tasks that are asked for them."""
 
 
-def make_map_logs(
-    store: Path, skills: Path, config: MapConfig, robot: RobotChoice, tasks: TaskSet, seed: int
-) -> Stage:
+def make_map_logs(store: Path, skills: Path, config: MapConfig, robot: RobotChoice, tasks: TaskSet, seed: int) -> Stage:
     """The stage.
 
     Args:

@@ -1,5 +1,4 @@
-"""The verbs around the training of a learner: `extract` learns the skills, `map-logs` encodes logs as skills, `export`
-makes the bundle."""
+"""The verbs of a training: `extract` learns skills, `map-logs` encodes logs as skills, `export` makes the bundle."""
 
 from dataclasses import dataclass, field
 from functools import partial

@@ -14,7 +14,9 @@ HORIZON = 4
 
 def make_model() -> SkillModel:
     """O = 1, A = 1, Z = 2."""
-    config = SkillConfig(skill_horizon=HORIZON, skill_dim=2, encoder_hidden=(8,), decoder_hidden=(8,), prior_hidden=(8,))
+    config = SkillConfig(
+        skill_horizon=HORIZON, skill_dim=2, encoder_hidden=(8,), decoder_hidden=(8,), prior_hidden=(8,)
+    )
     return SkillModel(1, 1, config).eval()
 
 

@@ -80,7 +80,10 @@ def test_the_agent_of_the_run_knows_the_logs_and_a_switch_leaves_them_out(run: P
 def test_an_adaptation_by_logs_goes_on_from_its_state(run: Path) -> None:
     """Two episodes, and a third by another agent that took over the state: the third of the one that went on."""
     bundle = load_bundle(run / "export" / "bundle")
-    family, tasks = Maze(layout_size=8, layout_seed=1, episode_steps=120), [Task("a", (2.0, 2.0)), Task("b", (5.0, 6.0))]
+    family, tasks = (
+        Maze(layout_size=8, layout_seed=1, episode_steps=120),
+        [Task("a", (2.0, 2.0)), Task("b", (5.0, 6.0))],
+    )
 
     def make() -> Adapter:
         rng = np.random.default_rng(0)
