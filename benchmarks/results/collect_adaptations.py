@@ -31,6 +31,7 @@ from supple.robots.task import goals_of
 from supple.strict_json import load_json
 
 from ..policies.maze_explorer import compute_found
+from .collect_results import save_rows
 
 AXIS = "few_episodes"
 PLACES = (0, 1, 2, 3, 5, 8, 10, 15, 20)
@@ -143,7 +144,7 @@ def execute(arguments: CollectAdaptations) -> int:
     mine = {**same, "tasks": arguments.tasks}
     kept = [r for r in old if AXIS not in (r.get("at") or {}) or any(r.get(k) != v for k, v in mine.items())]
     made = [{**same, **row, **facts} for row in rows]
-    arguments.out.write_text(json.dumps([*kept, *made], indent=1) + "\n", encoding="utf-8")
+    save_rows(arguments.out, [*kept, *made])
     return len(made)
 
 
