@@ -74,6 +74,7 @@ def make_options(settings: Sequence[str], prefix: str = "") -> list[str]:
 TINY_RUN = (
     "--no-report",
     *(word for stage, settings in TINY_STAGES.items() for word in make_options(settings, f"{stage}.")),
+    *make_options(("map.places 60",)),
 )
 
 SHORT: Mapping[str, Sequence[str]] = {
@@ -91,6 +92,7 @@ SHORT: Mapping[str, Sequence[str]] = {
         (),
     ),
     "supple sweep": (["--seeds", "0:1", "--executor", "local", "--workers", "1", "--"]),
+    "supple map-logs": ("--places", "60"),
     "supple deploy": (),
     "supple serve": ("--self-test",),
     "supple doctor": ("--latency-share", "1000"),
@@ -160,7 +162,7 @@ def shorten(command: str) -> list[str]:
     settings: list[str] = []
     for verbs, option, default, table in (
         (
-            ("run", "sweep", "generate", "meta-train", *(["adapt"] if "--robot" in named else [])),
+            ("run", "sweep", "generate", "meta-train", "map-logs", *(["adapt"] if "--robot" in named else [])),
             "robot",
             own,
             TINY_ROBOTS,

@@ -107,6 +107,15 @@ def test_once_felt_the_goal_is_driven_to_by_the_shortest_way(goal: int) -> None:
     assert len(cells) == abs(goal - START)
 
 
+def test_what_is_near_is_counted_in_the_direction_of_travel() -> None:
+    """From 0 four skills lead to 5, and no way back."""
+    way = np.array([0.0, 2.0, 3.0, 4.0, 5.0, 5.0], np.float32)[:, None]
+    guide = Guide(map_log(way, way, np.array([0]), 8) | make_guide().shape.to_arrays())
+    at = {round(float(state[0])): index for index, state in enumerate(guide.log.state)}
+    assert guide.discount[at[0], at[5]] == pytest.approx(0.95**4)
+    assert guide.discount[at[5], at[0]] == 0.0
+
+
 def test_beliefs_are_those_of_bayes() -> None:
     """One cell visited without reward: its belief falls to 1 - .95 of itself, and no other one changes."""
     agent = make_guide().add_to(_Inside())
