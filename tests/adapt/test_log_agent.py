@@ -127,6 +127,19 @@ def test_beliefs_are_those_of_bayes() -> None:
     assert np.delete(belief, visited) == pytest.approx(np.ones(LINE - 1), rel=1e-6)
 
 
+def test_decisions_in_a_place_are_counted_until_the_episode_ends() -> None:
+    """So that a robot that goes round in circles is led elsewhere, see `LogMap.choose`."""
+    agent = make_guide().add_to(_Inside())
+    agent.begin_task(1)
+    agent.begin_episode()
+    here = int(agent._log.locate(np.array([[START]], np.float32))[0][0, 0])
+    for _ in range(3):
+        agent.act(SeenRows(np.array([[START]], np.float32), np.zeros(1, np.int64), np.zeros(1, np.float32)))
+    assert agent._stayed[0, here] == agent._stayed.sum() == 3.0
+    agent.begin_episode()
+    assert not agent._stayed.any()
+
+
 def test_a_state_far_from_the_logs_is_left_to_the_agent_inside() -> None:
     """The logs end at 39; at 4000 nobody knows where a skill leads."""
     agent = make_guide().add_to(_Inside())
