@@ -38,6 +38,8 @@ EXHAUSTED = 0.05
 """Share of the first belief below which a task counts as searched."""
 FAR = 4.0
 """Largest squared distance from the nearest place, over the largest of a logged state, at which logs are followed."""
+LONGEST_STRIDE = 1.0
+"""Largest `compute_stride` of logs that come along."""
 STATE = "log."
 """What begins so in a state is the belief of this agent."""
 
@@ -208,3 +210,17 @@ def require_guide(arrays: Arrays, space: SpaceSettings, observation_dim: int, wh
     for name, (found, expected) in sizes.items():
         if found != expected:
             raise BundleError(f"{where}: expected '{name}' of width {expected}, got {found}; map the logs again")
+
+
+def compute_stride(arrays: Arrays) -> float:
+    """Median length of a logged skill over the radius of a rewarded region, along the axes that tell tasks apart.
+
+    The radius is the distance at which less than half of the states are rewarded. Above 1 a skill passes over the
+    region: the logs cannot aim at it, and a search at the ends of skills does not see what lies between.
+    """
+    shape, state = RewardShape.from_arrays(arrays), arrays["state"].astype(np.float32)
+    ends = np.append(arrays["start"][1:], len(state)) - 1
+    begins = np.setdiff1d(np.arange(len(state)), ends)
+    length = np.linalg.norm((state[begins + 1] - state[begins]) @ shape.axes.T, axis=1)
+    radius = shape.width * max(int((shape.share >= 0.5).sum()), 1)
+    return float(np.median(length) / radius)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...adapt.bundle_folder import LOGS, tensor_bytes
+from ...adapt.log_agent import LONGEST_STRIDE, compute_stride
 from ...adapt.log_map import UNREACHED, LogMap, map_log
 from ...adapt.reward_shape import RewardShape, fit_reward_shape, make_default_shape
 from ...datasets.store import EpisodeStore, find_store, open_store
@@ -108,6 +109,11 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         f"map-logs: {report['states']} states, {report['places']} places, {report['axes']} axes that tell tasks apart, "
         f"{len(content) / 1e6:.1f} MB",
     )
+    if report["stride"] > LONGEST_STRIDE:
+        work.view.note(
+            f"map-logs: a skill is {report['stride']:.2g} times as long as a rewarded region is wide from its middle; the "
+            "logs cannot aim, and stay out of the bundle: extract shorter skills (--skill.skill-horizon)"
+        )
     if not told:
         work.view.note(
             "map-logs: no train task rewards enough of the logged states: a visit excludes what is one skill away"
@@ -126,4 +132,5 @@ def describe(arrays: dict[str, NDArray[Any]], size: int, *, told: bool) -> dict[
         "joined": float(joined.mean()),
         "most_skills": int(log.skills[joined].max()),
         "rewards_told": float(told),
+        "stride": compute_stride(arrays),
     }

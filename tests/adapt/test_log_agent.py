@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supple.adapt.log_agent import EXHAUSTED, Guide, LogAgent, require_guide
+from supple.adapt.log_agent import EXHAUSTED, Guide, LogAgent, compute_stride, require_guide
 from supple.adapt.log_map import map_log
 from supple.adapt.reward_shape import BINS, RewardShape
 from supple.adapt.runtime_agent import RowEpisodes, SeenRows, repeat_rows
@@ -227,3 +227,12 @@ def test_logs_of_other_skills_or_another_robot_are_refused() -> None:
         require_guide(arrays, skill, 2, "logs")
     with pytest.raises(BundleError, match="'skill' of width 0, got 1"):
         require_guide(arrays, SpaceSettings(name="raw", latent_dim=1), 1, "logs")
+
+
+@pytest.mark.parametrize(("bins", "wanted"), [(2, 2.0), (8, 0.5)])
+def test_the_stride_is_a_skill_over_the_radius_of_a_region(bins: int, wanted: float) -> None:
+    """A skill is one cell; regions of 2 and of 8 bins of a quarter of a cell have radii of half a cell and of two."""
+    share = np.zeros(BINS, np.float32)
+    share[:bins] = 1.0
+    shape = RewardShape(np.ones((1, 1), np.float32), share, 0.25, 0.0, 1.0)
+    assert compute_stride(map_log(*make_line(), LINE) | shape.to_arrays()) == pytest.approx(wanted)
