@@ -103,6 +103,18 @@ def test_the_chosen_skill_leads_to_the_target(here: float, there: float, wanted:
     assert log.skills[near[0, 0], target[0]] == abs(there - here)
 
 
+def test_ways_are_counted_from_where_a_skill_leads_and_not_back() -> None:
+    """From 0 skill 1 leads to 10, from where 20 is one skill away; 4 leads to -10, which is one skill from 20."""
+    state = np.array([[0.0], [10.0], [20.0], [-10.0], [0.0], [-10.0], [-30.0]], np.float32)
+    skill = np.arange(1.0, 8.0, dtype=np.float32)[:, None]
+    skill[4] = 4.0
+    log = LogMap(map_log(state, skill, np.array([0, 4]), 8))
+    here = np.array([[0.0]], np.float32)
+    target = log.locate(np.array([[20.0]], np.float32))[0][:, 0]
+    stayed = np.zeros((1, log.places), np.float32)
+    assert log.choose(here, log.locate(here)[0], target, stayed)[0, 0] == 1.0
+
+
 def test_a_place_that_was_stayed_in_is_led_to_no_more() -> None:
     """To the right lies the target; after many decisions in the cells there, the other skill costs less."""
     log = make_line_map()
