@@ -111,8 +111,8 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
     )
     if report["stride"] > LONGEST_STRIDE:
         work.view.note(
-            f"map-logs: a skill is {report['stride']:.2g} times as long as the radius of a rewarded region; the logs cannot "
-            "aim, and stay out of the bundle: extract shorter skills (--skill.skill-horizon)"
+            f"map-logs: a skill is {report['stride']:.2g} times as long as the radius of a rewarded region; the logs "
+            "cannot aim, and stay out of the bundle: extract shorter skills (--skill.skill-horizon)"
         )
     if not told:
         work.view.note(

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from supple.adapt import log_map
 from supple.adapt.log_map import (
     UNREACHED,
     LogMap,
@@ -103,8 +104,9 @@ def test_the_chosen_skill_leads_to_the_target(here: float, there: float, wanted:
     assert log.skills[near[0, 0], target[0]] == abs(there - here)
 
 
-def test_ways_are_counted_from_where_a_skill_leads_and_not_back() -> None:
+def test_ways_are_counted_from_where_a_skill_leads_and_not_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """From 0 skill 1 leads to 10, from where 20 is one skill away; 4 leads to -10, which is one skill from 20."""
+    monkeypatch.setattr(log_map, "OFFSET_COST", 100.0)  # only skills that began at 0 count
     state = np.array([[0.0], [10.0], [20.0], [-10.0], [0.0], [-10.0], [-30.0]], np.float32)
     skill = np.arange(1.0, 8.0, dtype=np.float32)[:, None]
     skill[4] = 4.0
