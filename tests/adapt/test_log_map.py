@@ -105,12 +105,10 @@ def test_the_chosen_skill_leads_to_the_target(here: float, there: float, wanted:
 
 
 def test_ways_are_counted_from_where_a_skill_leads_and_not_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From 0 skill 1 leads to 10, from where 20 is one skill away; 4 leads to -10, which is one skill from 20."""
+    """From 0 skill 1 leads to 20 in four; skill 7 leads to -10, which is one skill behind 20, and not before it."""
     monkeypatch.setattr(log_map, "OFFSET_COST", 100.0)  # only skills that began at 0 count
-    state = np.array([[0.0], [10.0], [20.0], [-10.0], [0.0], [-10.0], [-30.0]], np.float32)
-    skill = np.arange(1.0, 8.0, dtype=np.float32)[:, None]
-    skill[4] = 4.0
-    log = LogMap(map_log(state, skill, np.array([0, 4]), 8))
+    state = np.array([0.0, 5.0, 10.0, 15.0, 20.0, -10.0, 0.0, -10.0, -30.0], np.float32)[:, None]
+    log = LogMap(map_log(state, np.arange(1.0, 10.0, dtype=np.float32)[:, None], np.array([0, 6]), 8))
     here = np.array([[0.0]], np.float32)
     target = log.locate(np.array([[20.0]], np.float32))[0][:, 0]
     stayed = np.zeros((1, log.places), np.float32)
