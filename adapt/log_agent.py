@@ -35,7 +35,9 @@ from .spaces import SpaceSettings
 DISCOUNT = np.float32(0.95)
 """Per skill on the way."""
 EXHAUSTED = 0.05
-"""Share of the first belief below which a task counts as searched."""
+"""Mean belief below which a task counts as searched: from then on the agent inside gets every second episode."""
+ANEW = 0.005
+"""Mean belief below which the search begins anew. Before that, the few places that nobody has seen keep theirs."""
 FAR = 4.0
 """Largest squared distance from the nearest place, over the largest of a logged state, at which logs are followed."""
 LONGEST_STRIDE = 1.0
@@ -161,9 +163,8 @@ class LogAgent(WrappedAgent):
         self._returns[known, leader[known]] += total[known]
         self._tries[known, leader[known]] += 1
         left = np.exp(self._belief).mean(axis=1)
-        exhausted = ~self._known & (left < EXHAUSTED)
-        self._belief[exhausted] = 0.0
-        self._searched += (exhausted | (~self._known & (self._searched > 0))).astype(np.int64)
+        self._belief[~self._known & (left < ANEW)] = 0.0
+        self._searched += ~self._known & ((left < EXHAUSTED) | (self._searched > 0))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See `RuntimeAgent.state`; what is believed begins with `log.`."""

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supple.adapt.log_agent import EXHAUSTED, Guide, LogAgent, compute_stride, require_guide
+from supple.adapt.log_agent import ANEW, EXHAUSTED, Guide, LogAgent, compute_stride, require_guide
 from supple.adapt.log_map import map_log
 from supple.adapt.reward_shape import BINS, RewardShape
 from supple.adapt.runtime_agent import RowEpisodes, SeenRows, repeat_rows
@@ -160,9 +160,23 @@ def test_a_task_that_is_nowhere_gives_every_second_episode_to_the_agent_inside()
         play(agent, -1)
         led.append(bool(agent.leads[0]))
     turned = led.index(False)
-    assert np.exp(agent.state()["log.belief"]).mean() > EXHAUSTED
     assert led[:turned] == [True] * turned
     assert all(before != after for before, after in zip(led[turned - 1 :], led[turned:], strict=False))
+
+
+@pytest.mark.parametrize(("left", "again"), [(2 * ANEW, False), (ANEW / 2, True)])
+def test_places_that_nobody_has_seen_keep_their_belief_until_hardly_any_are_left(left: float, again: bool) -> None:
+    """Most places are excluded. A search that then forgot everything would begin with those near the start again."""
+    agent = make_guide().add_to(_Inside())
+    agent.begin_task(1)
+    agent._belief[:] = np.log(left)
+    unseen = int(agent._log.locate(np.array([[39.0]], np.float32))[0][0, 0])
+    before = agent._belief[0, unseen]
+    play(agent, -1, decisions=1)
+    assert agent._belief[0, unseen] == (0.0 if again else before)
+    assert left < EXHAUSTED
+    agent.begin_episode()
+    assert not agent.leads[0]
 
 
 def test_the_better_one_leads_a_known_task() -> None:
