@@ -11,8 +11,8 @@ and chooses the logged skill that leads there: a search that goes to what is nea
 goal once it was felt. Nothing is trained in a task.
 
 Three things hand an episode or a decision over to the agent inside: a state far from all that was logged, a task of
-which every place has been excluded, and a task that the agent inside has got more reward from. That agent learns from
-every episode, whoever chose in it.
+which nearly every place has been excluded, and one in which that agent has got more reward. It learns from every
+episode, whoever chose in it.
 
 Axes: R rows, r rows still running, O observation, Z latent, M places, K decisions of an episode.
 """
