@@ -37,6 +37,7 @@ from .bundle_folder import (
 )
 from .contract import BundleContract, Kind
 from .golden_trial import EPISODES, ROUND, check_trial, play_trial, recorded_noise, require_trial
+from .log_agent import STATE as BELIEF
 from .log_agent import Guide, require_guide
 from .networks import Weights
 from .runtime_agent import HOST, KEPT, Arrays, Noise, RandomNoise, RuntimeAgent, WrappedAgent
@@ -153,7 +154,7 @@ def write_adapted(
     Raises:
         BundleError: See `write_bundle`.
     """
-    task = {name: value[row] for name, value in state.items() if not name.startswith((HOST, KEPT))}
+    task = {name: value[row] for name, value in state.items() if not name.startswith((HOST, KEPT, BELIEF))}
     contract = replace(bundle.contract, provenance={**bundle.contract.provenance, **provenance})
     weights = {**bundle.weights, **{f"{TASK}{name}": value for name, value in task.items()}}
     return write_bundle(path, contract=contract, weights=weights, golden=bundle.golden)
