@@ -24,6 +24,7 @@ from .bundle_folder import (
     CARD,
     CONTRACT,
     GOLDEN,
+    LOGS,
     WEIGHTS,
     check_tensors,
     digest_of,
@@ -36,6 +37,8 @@ from .bundle_folder import (
 )
 from .contract import BundleContract, Kind
 from .golden_trial import EPISODES, ROUND, check_trial, play_trial, recorded_noise, require_trial
+from .log_agent import STATE as BELIEF
+from .log_agent import Guide, require_guide
 from .networks import Weights
 from .runtime_agent import HOST, KEPT, Arrays, Noise, RandomNoise, RuntimeAgent, WrappedAgent
 from .spaces import split_prefix
@@ -61,6 +64,8 @@ class Bundle:
     """What an agent knows of the task that it was adapted to, without an axis of rows; empty for one that starts."""
     recorded: BundleContract | None = None
     """As exported, where settings were changed since."""
+    logs: Arrays = field(default_factory=dict)
+    """Logs of the robot, see `make_guide`; empty where none came along."""
 
     @property
     def kind(self) -> Kind[Any]:
@@ -104,6 +109,14 @@ class Bundle:
         agent = self.kind.make_agent(self.contract, self.weights, noise)
         return AdaptedAgent(agent, self.task) if self.task else agent
 
+    def make_guide(self, *, searches: bool = True) -> Guide | None:
+        """What guides agents of this bundle by its logs; None without logs, and in a bundle of one task.
+
+        Args:
+            searches: False leaves the search for a reward to the agents, and only drives to one that they found.
+        """
+        return Guide(self.logs, searches=searches) if self.logs and not self.task else None
+
 
 class AdaptedAgent(WrappedAgent):
     """An agent to which every task is the one that it was adapted to."""
@@ -141,7 +154,7 @@ def write_adapted(
     Raises:
         BundleError: See `write_bundle`.
     """
-    task = {name: value[row] for name, value in state.items() if not name.startswith((HOST, KEPT))}
+    task = {name: value[row] for name, value in state.items() if not name.startswith((HOST, KEPT, BELIEF))}
     contract = replace(bundle.contract, provenance={**bundle.contract.provenance, **provenance})
     weights = {**bundle.weights, **{f"{TASK}{name}": value for name, value in task.items()}}
     return write_bundle(path, contract=contract, weights=weights, golden=bundle.golden)
@@ -153,6 +166,7 @@ def write_bundle(
     contract: BundleContract,
     weights: Mapping[str, NDArray[Any]],
     golden: Mapping[str, NDArray[Any]],
+    logs: Mapping[str, NDArray[Any]] | None = None,
 ) -> Bundle:
     """Writes a bundle, verifies what was written, and publishes it by rename; a kill at any time leaves no bundle.
 
@@ -161,33 +175,40 @@ def write_bundle(
         contract: See `BundleContract`.
         weights: Every weight by name, float32.
         golden: A trial that the trainer's agent played, see `host.export.record_trial`.
+        logs: That come along, see `log_agent.Guide`.
 
     Raises:
         BundleError: The path exists, another process writes it, something does not fit, the numpy runtime does not play
             the trial as recorded, or the disk refused.
     """
-    make_bundle(contract, weights, golden, Path(path))
-    return write_files(Path(path), _make_contents(contract, weights, golden), load_bundle)
+    contents = _make_contents(contract, weights, golden, logs)
+    _verify(contents, digest_of(contents), Path(path))
+    return write_files(Path(path), contents, load_bundle)
 
 
 def make_bundle(
     contract: BundleContract, weights: Mapping[str, NDArray[Any]], golden: Mapping[str, NDArray[Any]], where: Path
 ) -> Bundle:
-    """The bundle that `write_bundle` would write to `where`, verified; nothing is written. See there for errors."""
+    """The bundle without logs that `write_bundle` would write to `where`, verified; nothing is written."""
     contents = _make_contents(contract, weights, golden)
     return _verify(contents, digest_of(contents), where)
 
 
 def _make_contents(
-    contract: BundleContract, weights: Mapping[str, NDArray[Any]], golden: Mapping[str, NDArray[Any]]
+    contract: BundleContract,
+    weights: Mapping[str, NDArray[Any]],
+    golden: Mapping[str, NDArray[Any]],
+    logs: Mapping[str, NDArray[Any]] | None = None,
 ) -> dict[str, bytes]:
     """The files of a bundle."""
-    return {
+    contents = {
         CONTRACT: json_bytes(contract.to_json()),
-        CARD: make_card(contract).encode(),
         GOLDEN: tensor_bytes(golden),
         WEIGHTS: tensor_bytes(weights),
+        **({LOGS: tensor_bytes(logs)} if logs else {}),
     }
+    contents[CARD] = make_card(contract, logs_size=len(contents.get(LOGS, b""))).encode()
+    return contents
 
 
 def load_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -240,7 +261,10 @@ def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> Bundle:
     golden = parse_tensors(contents[GOLDEN], where / GOLDEN)
     check_trial(contract, golden, str(where / GOLDEN))
     _replay(contract, weights, golden, kind, str(where / WEIGHTS))
-    bundle = Bundle(contract, weights, golden, digest, task=task)
+    logs = parse_tensors(contents[LOGS], where / LOGS) if LOGS in contents else {}
+    if logs:
+        require_guide(logs, contract.space, contract.observation_dim, str(where / LOGS))
+    bundle = Bundle(contract, weights, golden, digest, task=task, logs=logs)
     if task:
         try:
             bundle.make_agent(RandomNoise(np.random.default_rng(0))).begin_task(1)
@@ -262,8 +286,8 @@ def _replay(contract: BundleContract, weights: Weights, golden: Weights, kind: K
         raise BundleError(f"{where}: expected all recorded noise to be drawn, got {left} draws left; export again")
 
 
-def make_card(contract: BundleContract) -> str:
-    """A card for people: what the bundle is, for which robot, and how to use it."""
+def make_card(contract: BundleContract, *, logs_size: int = 0) -> str:
+    """A card for people: what the bundle is, for which robot, and how to use it; `logs_size` in bytes."""
     robot, kind = contract.robot, KINDS[contract.kind]
     lines = [f"# {contract.kind} for {robot.name}", "", kind.summary, ""]
     lines += ["| | axis | unit | low | high | largest change per second |", "|---|---|---|---|---|---|"]
@@ -276,6 +300,8 @@ def make_card(contract: BundleContract) -> str:
     budget = contract.budget
     steps = f"{budget.adapt_steps} steps of adaptation" if budget.adapt_steps else "no steps of adaptation"
     explored = f", the first {budget.exploration_episodes} to explore" if budget.exploration_episodes else ""
+    if logs_size:
+        lines += ["", f"Logs of the robot came along, {logs_size / 1e6:.1f} MB: it searches and drives by them."]
     lines += [
         "",
         f"One action every {robot.control_period:g} s. It was judged by rounds of {budget.episodes} episodes"

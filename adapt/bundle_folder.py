@@ -3,6 +3,7 @@
     bundle.json            the contract
     weights.safetensors    every weight, float32
     golden.safetensors     recorded inputs and outputs, recomputed at every load
+    logs.safetensors       logs of the robot, encoded as skills; only in bundles that take them along
     README.md              a card for people
     MANIFEST.sha256        digest of every other file; `sha256sum -c MANIFEST.sha256` checks it too
 
@@ -32,7 +33,9 @@ from ..strict_json import parse_json
 
 CONTRACT, WEIGHTS, GOLDEN, CARD = "bundle.json", "weights.safetensors", "golden.safetensors", "README.md"
 MANIFEST = "MANIFEST.sha256"
+LOGS = "logs.safetensors"
 FILES = (CARD, CONTRACT, GOLDEN, WEIGHTS)
+OPTIONAL = (LOGS,)
 DAMAGED = "the bundle is damaged: copy or export it again"
 
 Loaded = TypeVar("Loaded")
@@ -45,7 +48,7 @@ def write_files(target: Path, contents: Mapping[str, bytes], load: Callable[[Pat
 
     Args:
         target: The directory to make; it must not exist.
-        contents: Every file of `FILES` by name.
+        contents: Every file of `FILES` by name, and of `OPTIONAL` those that there are.
         load: Reads and verifies the written folder; what it raises leaves nothing behind.
 
     Returns:
@@ -98,18 +101,20 @@ def read_files(path: str | os.PathLike[str]) -> tuple[dict[str, bytes], str]:
         for name in (*FILES, MANIFEST):
             if not entries.get(name, False):
                 raise damage(folder, f"a regular file '{name}'", "none")
-        if extra := sorted(set(entries) - {*FILES, MANIFEST}):
+        if extra := sorted(set(entries) - {*FILES, *OPTIONAL, MANIFEST}):
             raise damage(folder, "only the files of a bundle", f"'{extra[0]}'")
-        contents = {name: (folder / name).read_bytes() for name in FILES}
+        if odd := sorted(name for name in OPTIONAL if entries.get(name) is False):
+            raise damage(folder, f"a regular file '{odd[0]}'", "none")
+        contents = {name: (folder / name).read_bytes() for name in (*FILES, *OPTIONAL) if name in entries}
         listed = (folder / MANIFEST).read_bytes()
     except OSError as error:
         raise BundleError(f"{folder}: expected a bundle, got '{error}'; give the path of an exported bundle") from error
     actual = make_manifest(contents)
     if listed != actual:
-        for name, line in zip(FILES, actual.splitlines(), strict=True):
+        for name, line in zip(sorted(contents), actual.splitlines(), strict=True):
             if line not in listed.splitlines():
                 raise damage(folder / name, "the sha256 that the manifest lists", line[:16].decode() + "...")
-        raise damage(folder / MANIFEST, f"one line for each of {list(FILES)}", "other bytes")
+        raise damage(folder / MANIFEST, f"one line for each of {sorted(contents)}", "other bytes")
     return contents, digest_of(contents)
 
 
@@ -120,7 +125,8 @@ def digest_of(contents: Mapping[str, bytes]) -> str:
 
 def make_manifest(contents: Mapping[str, bytes]) -> bytes:
     """The manifest of these files, in the format of sha256sum."""
-    return "".join(f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in FILES).encode()
+    lines = (f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in sorted(contents))
+    return "".join(lines).encode()
 
 
 def parse_contract(content: bytes, where: Path) -> dict[str, Any]:

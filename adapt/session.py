@@ -73,6 +73,9 @@ class AgentSession:
         self._noise = RandomNoise(np.random.default_rng(seed))
         self._noise.quiet = greedy
         self._agent = (make_agent or bundle.make_agent)(self._noise)
+        guide = bundle.make_guide()
+        if guide is not None:
+            self._agent = guide.add_to(self._agent)
         self._horizon = self._agent.space.horizon
         self._decisions = -(-spec.episode_steps // self._horizon)
         self._task = False

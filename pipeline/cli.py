@@ -160,11 +160,23 @@ VERBS = {
             "supple meta-train --learner maml --robot arms --action-space unit",
         ),
     ),
+    "map-logs": Entry(
+        "verbs.train",
+        "MapLogs",
+        "Encode logs as skills, so that they come along in a bundle and its agent finds its way by them.",
+        (
+            "supple map-logs runs/my/ingest runs/my/extract --out runs/my/map-logs",
+            "supple map-logs runs/my/ingest runs/my/extract --places 2000 --robot maze --robot.num-train-tasks 20",
+        ),
+    ),
     "export": Entry(
         "verbs.train",
         "Export",
         "Write the policy bundle of a meta-trained agent.",
-        ("supple export runs/my/meta-train --out runs/my/export",),
+        (
+            "supple export runs/my/meta-train --out runs/my/export",
+            "supple export runs/my/meta-train --logs runs/my/map-logs --out runs/my/guided",
+        ),
     ),
     "adapt": Entry(
         "verbs.adapt",

@@ -17,6 +17,7 @@ from .settings.export import ExportConfig
 from .settings.extract import ExtractConfig
 from .settings.generate import GenerateConfig
 from .settings.ingest import IngestConfig
+from .settings.map_logs import MapConfig
 from .settings.meta_train import MetaTrainConfig
 
 
@@ -36,6 +37,7 @@ class RunConfig:
     learner: tyro.conf.Suppress[LearnerSettings] = field(default_factory=SimplSettings)
     """The learner; on the command line its settings are `--learner.*`."""
     meta_train: MetaTrainConfig = field(default_factory=MetaTrainConfig)
+    map: MapConfig = field(default_factory=MapConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     adapt: AdaptStageConfig = field(default_factory=AdaptStageConfig)
 
@@ -65,6 +67,7 @@ PRESETS: dict[str, RunConfig] = {
                 QUICK, policy_kl_prior=(1e-2, 0.5), policy_kl_posterior=(1e-2, 1.0), epochs=60, pool_episodes=800
             )
         ),
+        map=MapConfig(enabled=True),
         adapt=AdaptStageConfig(episodes=80),
     ),
     "quick": RunConfig(
@@ -72,11 +75,13 @@ PRESETS: dict[str, RunConfig] = {
         generate=GenerateConfig(steps=100_000),
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=2_000)),
         learner=SimplSettings(config=QUICK),
+        map=MapConfig(enabled=True),
         adapt=AdaptStageConfig(episodes=60),
     ),
     "maze": RunConfig(
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3)),
-        adapt=AdaptStageConfig(episodes=300, evaluate_at=(1, 2, 5, 8, 10, 21, 30, 40, 60, 80, 100, 150, 200)),
+        map=MapConfig(enabled=True),
+        adapt=AdaptStageConfig(episodes=300, evaluate_at=(1, 2, 3, 5, 8, 10, 15, 21, 30, 40, 60, 80, 100, 150, 200)),
     ),
     "maze-published": RunConfig(
         extract=ExtractConfig(

@@ -41,6 +41,7 @@ TINY = (
     *("--learner.config.batch", "16", "--learner.config.hidden", "16", "16"),
     *("--adapt.episodes", "6", "--learner.deployment.exploration-episodes", "2", "--adapt.evaluations", "2"),
     *("--learner.deployment.finetune.batch", "8", "--learner.deployment.finetune.min-transitions", "8"),
+    *("--map.places", "60"),
 )
 """Options of `supple run demo` that bring the chain down to seconds."""
 

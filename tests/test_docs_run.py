@@ -74,6 +74,7 @@ def make_options(settings: Sequence[str], prefix: str = "") -> list[str]:
 TINY_RUN = (
     "--no-report",
     *(word for stage, settings in TINY_STAGES.items() for word in make_options(settings, f"{stage}.")),
+    *make_options(("map.places 60",)),
 )
 
 SHORT: Mapping[str, Sequence[str]] = {
@@ -92,6 +93,7 @@ SHORT: Mapping[str, Sequence[str]] = {
         (),
     ),
     "supple sweep": (["--seeds", "0:1", "--executor", "local", "--workers", "1", "--"]),
+    "supple map-logs": ("--places", "60"),
     "supple deploy": (),
     "supple replay": ("--samples", "2", "--predictions", "1", "--parts", "open_loop"),
     "supple serve": ("--self-test",),
@@ -165,7 +167,7 @@ def shorten(command: str) -> list[str]:
     settings: list[str] = []
     for verbs, option, default, table in (
         (
-            ("run", "sweep", "generate", "meta-train", *(["adapt"] if "--robot" in named else [])),
+            ("run", "sweep", "generate", "meta-train", "map-logs", *(["adapt"] if "--robot" in named else [])),
             "robot",
             own,
             TINY_ROBOTS,

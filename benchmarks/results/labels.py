@@ -21,6 +21,8 @@ RANDOM: Final = "random"
 LABELS: Final[Mapping[str, str]] = {
     "episode": "episodes per task",
     "inference_episodes": "episodes that the task embedding is inferred from",
+    "few_episodes": "episodes in the new task",
+    "found": "goals found so far (share of tasks)",
     "meta_training_minute": "meta-training (min of wall-clock time)",
     "success_stochastic": "success of the policy (share of episodes)",
     "success_greedy": "success of the greedy policy (share of episodes)",
@@ -66,6 +68,11 @@ WORDS: Final[Mapping[str, str]] = {
 METHODS: Final[Mapping[str, str]] = {
     "simpl-blind": "SiMPL, blind search",
     "simpl-25-epochs": "SiMPL, 25 epochs",
+    "simpl-logs": "SiMPL, with the logs",
+    "simpl-logs-drive": "SiMPL, logs to drive alone",
+    "spirl-logs": "SPiRL, with the logs",
+    "logs-alone": "logs, without meta-training",
+    "explorer": "explorer that knows the map",
     "pearl-ft": "PEARL, fine-tuned",
     "bc-pearl": "BC + PEARL",
     "bc-maml": "BC + MAML",

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...adapt.bundle import Bundle
+from ...adapt.log_agent import STATE as LOG
 from ...adapt.loop import run_episode
 from ...adapt.runtime_agent import HOST, KEPT, PARAMS, RandomNoise, repeat_rows
 from ...errors import RunError
@@ -150,9 +151,13 @@ def compute_trips(
             states["inferred"] = adapted.repeat(len(tasks), episodes, policies=False)
         name = "adapted" if adapted.has_policies else "known"
         states[name] = adapted.repeat(len(tasks), episodes, policies=True)
+    guided = adapted is not None and any(name.startswith(LOG) for name in adapted.state)
+    guide = bundle.make_guide() if guided else None
     for name, state in states.items():
         rng = np.random.default_rng(seed)
         agent = bundle.make_agent(RandomNoise(rng))
+        if guide is not None and name != "before" and name != "inferred":
+            agent = guide.add_to(agent)
         if state is None:
             agent.begin_task(len(goals))
         else:

@@ -27,6 +27,9 @@ class AdaptStageConfig(Bounded):
     settings: tuple[str, ...] = ()
     """Settings of the learner in place of the bundle's, as name=value with a JSON value, e.g. search="blind" or
     finetune.batch=128; `supple info BUNDLE` lists them."""
+    logs: Literal["on", "drive", "off"] = "on"
+    """What the logs in the bundle are for, where it has any: to search for the reward and to drive to it; only to drive
+    to a reward that the learner has found; or nothing, so that the learner alone acts."""
     guard: Literal["auto", "on", "off"] = "auto"
     """Guard every update of the policy; auto guards a real robot, and no simulated one."""
     guards: GuardConfig = field(default_factory=GuardConfig)

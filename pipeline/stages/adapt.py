@@ -220,9 +220,12 @@ def adapt(
         guards = None
         if watch is not None and guarded:
             agent = guards = guard_agent(agent, bundle, watch, tasks, config, work.seed)
+        guide = None if config.logs == "off" else bundle.make_guide(searches=config.logs == "on")
+        if guide is not None:
+            agent = guide.add_to(agent)  # guards look at the updates of the learner: what is logged does not change
         adapter = Adapter(
             *(agent, robot, tasks, budget, episodes, rng),
-            make_fork=bundle.make_agent,
+            make_fork=bundle.make_agent if guide is None else lambda noise: guide.add_to(bundle.make_agent(noise)),
             off_policy=bundle.kind.off_policy,
         )
         if checkpoint is not None:
@@ -327,16 +330,18 @@ def run_rounds(
                 guards.finish()
             done += take_guard_records(guards, adapter.episode)
         if watch is not None:
-            show_watched(adapter, watch, work.view, done)
+            show_watched(adapter, watch, work.view, done, guarded=guards is not None)
         if adapter.episode in due and done[0]["kind"] == "episode":
             done += evaluate_here()
         announce(work.view, done)
         yield done
 
 
-def show_watched(adapter: Adapter, watch: Watch, view: ProgressView, records: Sequence[dict[str, Any]]) -> None:
+def show_watched(
+    adapter: Adapter, watch: Watch, view: ProgressView, records: Sequence[dict[str, Any]], *, guarded: bool
+) -> None:
     """Tells the log and the screen what the last episode was like."""
-    if not isinstance(adapter.agent, GuardedAgent):
+    if not guarded:
         watch.take_signals()
     digest = hashlib.sha256()
     for name, value in sorted(take_learned(adapter.agent.state()).items()):

@@ -11,8 +11,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from ...adapt.agents.kinds import KINDS
 from ...adapt.bundle import load_bundle
+from ...adapt.bundle_folder import LOGS, parse_tensors
 from ...adapt.contract import Budget
+from ...adapt.log_agent import LONGEST_STRIDE, compute_stride
 from ...errors import BundleError, RunError, SpecError
 from ...meta.config import EvaluationConfig
 from ...plain_config import read_config
@@ -150,7 +153,12 @@ def make_budget(evaluation: EvaluationConfig, rollouts: int) -> Budget:
 
 
 def make_export(
-    path: Path, config: ExportConfig, given: LearnerChoice | None = None, *, settings: bool = False
+    path: Path,
+    config: ExportConfig,
+    given: LearnerChoice | None = None,
+    *,
+    settings: bool = False,
+    logs: Path | None = None,
 ) -> Stage:
     """The stage; it draws nothing at random but the inputs of the golden trial.
 
@@ -159,12 +167,15 @@ def make_export(
         config: Seed of the golden trial.
         given: A user's own learner.
         settings: See `load_trained`.
+        logs: A folder of `map-logs`: its logs come along in the bundle.
 
     Raises:
-        RunError: See `load_trained`.
+        RunError: See `load_trained`; or there are no logs.
         BundleError: See `load_trained`.
     """
     trained = load_trained(path, given, settings=settings)
+    if logs is not None and not (logs / LOGS).is_file():
+        raise RunError(f"{logs}: expected a folder of map-logs, got none of {LOGS}; check the path")
     outside = trained.skills is not None and trained.skills != trained.folder
     return Stage(
         name="export",
@@ -175,7 +186,11 @@ def make_export(
             "learner": trained.learner.record,
             "evaluation": trained.evaluation,
         },
-        inputs={"train": trained.folder, **({"skills": trained.skills} if outside and trained.skills else {})},
+        inputs={
+            "train": trained.folder,
+            **({"skills": trained.skills} if outside and trained.skills else {}),
+            **({} if logs is None else {"logs": logs}),
+        },
         seed=config.golden_seed,
         module=(*MODULES, *trained.learner.row.modules),
         libraries=("numpy", "torch", "safetensors"),
@@ -205,14 +220,25 @@ def export(trained: Trained, work: Work) -> None:
         "train": compute_path_digest(trained.folder),
         "tasks": trained.tasks,
     }
+    exported, logs = learner.settings.export(made), work.inputs.get("logs")
+    if logs is not None and not KINDS[exported.kind].off_policy:
+        work.view.note(f"export: {exported.kind} cannot learn from episodes that logs led; they do not come along")
+        logs = None
+    found = None if logs is None else parse_tensors((logs / LOGS).read_bytes(), logs / LOGS)
+    if found is not None and (stride := compute_stride(found)) > LONGEST_STRIDE:
+        work.view.note(
+            f"export: logged skills are {stride:.2g} times as long as what is rewarded; they do not come along"
+        )
+        found = None
     write_exported(
         work.folder / NAME,
-        learner.settings.export(made),
+        exported,
         spec,
         make_budget(trained.evaluation, learner.settings.rollouts),
         simulator=trained.robot,
         provenance=provenance,
         seed=work.seed,
+        logs=found,
     )
 
 

@@ -33,7 +33,7 @@ from .data import tell_recovered
 PARTS_NAME = "ingest.parts"
 """In a run folder, while a log of several files is ingested."""
 
-Last = Literal["generate", "ingest", "extract", "meta-train", "export", "adapt"]
+Last = Literal["generate", "ingest", "extract", "meta-train", "map-logs", "export", "adapt"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +90,19 @@ class Run(AboutLearner):
         from ..stages.extract import make_extract
         from ..stages.generate import make_generate
         from ..stages.ingest import Parts, make_ingest
+        from ..stages.map_logs import make_map_logs
         from ..stages.meta_train import make_meta_train
 
         config, at, robot, learner = self.config, self.folder, self.require_choice(), self.require_learner()
         source = self.from_log or at / "generate"
         parts = Parts(at / PARTS_NAME, LocalExecutor(stop))
         generate = {} if self.from_log else {"generate": lambda: make_generate(robot, config.generate, self.seed)}
+        logs, mapping = None, {}
+        if config.map.enabled and config.meta_train.action_space == "skill":
+            logs = at / "map-logs"
+            mapping = {
+                "map-logs": lambda: make_map_logs(at / "ingest", at / "extract", config.map, robot, tasks, self.seed)
+            }
         return {
             **generate,
             "ingest": lambda: make_ingest([source], config.ingest, robot.family.spec(), parts),
@@ -103,7 +110,8 @@ class Run(AboutLearner):
             "meta-train": lambda: make_meta_train(
                 at / "extract", config.meta_train, learner, robot, tasks, self.seed, play=at / "ingest"
             ),
-            "export": lambda: make_export(at / "meta-train", config.export, learner, settings=True),
+            **mapping,
+            "export": lambda: make_export(at / "meta-train", config.export, learner, settings=True, logs=logs),
             "adapt": lambda: make_adapt(at / "export", tasks.test, robot, config.adapt, self.seed),
         }
 

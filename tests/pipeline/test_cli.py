@@ -17,7 +17,7 @@ from supple.pipeline.folder import SEAL_NAME
 from supple.pipeline.keys import load_record
 from supple.pipeline.presets import PRESETS
 
-STAGES = ["generate", "ingest", "extract", "meta-train", "export", "adapt"]
+STAGES = ["generate", "ingest", "extract", "meta-train", "map-logs", "export", "adapt"]
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -37,7 +37,7 @@ def test_the_chain_makes_every_stage_and_a_summary(tiny_run: Path) -> None:
         record = load_record(tiny_run / stage)
         assert record["stage"] == stage
         assert record["fields"]["config"]
-        assert (tiny_run / stage / "metrics.jsonl").is_file() == (stage != "export")
+        assert (tiny_run / stage / "metrics.jsonl").is_file() == (stage not in ("map-logs", "export"))
         assert not (tiny_run / f"{stage}.partial").exists()
     summary = json.loads((tiny_run / "summary.json").read_text())
     methods = [record["method"] for record in summary if record["metric"] == "success_stochastic"]
@@ -62,7 +62,7 @@ def test_the_chain_again_skips_every_stage(
 ) -> None:
     before = tree(tiny_run)
     records = run_json(["run", "demo", "--out", str(tiny_run), *tiny_options], capsys)
-    assert [record["status"] for record in records if record["event"] == "finish"] == ["skipped"] * 6
+    assert [record["status"] for record in records if record["event"] == "finish"] == ["skipped"] * len(STAGES)
     changed = {name for name, digest in tree(tiny_run).items() if before.get(name) != digest}
     assert changed <= {"summary.json"}
 
@@ -79,8 +79,9 @@ def test_the_chain_ends_with_its_report(
 @pytest.mark.parametrize(
     ("change", "made"),
     [
-        (["--adapt.settings", "finetune.batch=9"], STAGES[5:]),
-        (["--learner.config.discount", "0.98"], STAGES[3:]),
+        (["--adapt.settings", "finetune.batch=9"], STAGES[6:]),
+        (["--learner.config.discount", "0.98"], ["meta-train", *STAGES[5:]]),
+        (["--map.places", "30"], STAGES[4:]),
         (["--robot.num-test-tasks", "3"], STAGES[3:]),
         (["--extract.skill.skill-dim", "3"], STAGES[2:]),
         (["--robot.planner.action-noise", "0.3"], STAGES),
@@ -109,7 +110,7 @@ def test_settings_for_new_tasks_reach_the_bundle_without_training_again(
     out, change = tmp_path / "run", ["--learner.deployment.candidates", "99"]
     records = run_json(["run", "demo", "--out", str(out), "--reuse", str(tiny_run), *tiny_options, *change], capsys)
     status = {str(record["stage"]): record["status"] for record in records if record["event"] == "finish"}
-    assert status == {stage: "made" if stage in STAGES[4:] else "reused" for stage in STAGES}
+    assert status == {stage: "made" if stage in STAGES[5:] else "reused" for stage in STAGES}
     assert load_bundle(out / "export" / "bundle").contract.learner["candidates"] == 99
     assert main(["export", str(out / "meta-train"), "--out", str(tmp_path / "again")]) == 0
     trained_with = load_bundle(tiny_run / "export" / "bundle").contract.learner["candidates"]

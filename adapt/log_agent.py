@@ -1,0 +1,227 @@
+"""An agent that finds its way by logs: it searches where they lead, and drives to what was rewarded.
+
+It wraps the agent of any bundle over skills. Each row believes in places: every place of the map may be the middle of
+the region that its task rewards, and all are equally likely at first. A state that was not rewarded makes the places
+that would have rewarded it unlikely, a rewarded one all others, by the shape that the rewards of the train tasks have
+(Bayes' rule; see `reward_shape.py`). A row then heads for the place m that maximises
+
+    sum_g belief(g) share(m, g) * DISCOUNT ** skills(here, m)
+
+and chooses the logged skill that leads there: a search that goes to what is near and was not seen, and a drive to the
+goal once it was felt. Nothing is trained in a task.
+
+Three things hand an episode or a decision over to the agent inside: a state far from all that was logged, a task of
+which nearly every place has been excluded, and one in which that agent has got more reward. It learns from every
+episode, whoever chose in it.
+
+Axes: R rows, r rows still running, O observation, Z latent, M places, K decisions of an episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BundleError
+from .log_map import UNREACHED, LogMap, require_map
+from .networks import Array
+from .reward_shape import CERTAIN, SURPRISING, RewardShape
+from .runtime_agent import Arrays, RowEpisodes, RuntimeAgent, SeenRows, WrappedAgent, take_state
+from .spaces import SpaceSettings
+
+DISCOUNT = np.float32(0.95)
+"""Per skill on the way."""
+EXHAUSTED = 0.05
+"""Mean belief below which a task counts as searched: from then on the agent inside gets every second episode."""
+ANEW = 0.005
+"""Mean belief below which the search begins anew. Before that, the few places that nobody has seen keep theirs."""
+FAR = 4.0
+"""Largest squared distance from the nearest place, over the largest of a logged state, at which logs are followed."""
+LONGEST_STRIDE = 1.0
+"""Largest `compute_stride` of logs that come along."""
+STATE = "log."
+"""What begins so in a state is the belief of this agent."""
+
+
+class Guide:
+    """The map of a bundle's logs and the shape of rewards, made once for all agents of the bundle."""
+
+    def __init__(self, arrays: Arrays, *, searches: bool = True) -> None:
+        """Takes `Bundle.logs`; see `Bundle.make_guide`.
+
+        Raises:
+            BundleError: They do not fit each other.
+        """
+        self.searches = searches
+        self.log, self.shape = LogMap(arrays), RewardShape.from_arrays(arrays)
+        self.share = self.shape.look_up(self.log.state, self.log.state)
+        """Of rewarded states at place m in the task of place g, (M, M)."""
+        skills = self.log.skills
+        self.discount: Array = np.where(skills == UNREACHED, np.float32(0.0), DISCOUNT ** skills.astype(np.float32))
+        """`DISCOUNT` to the power of the skills from place to place, (M, M); 0 where there is no way."""
+
+    def add_to(self, agent: RuntimeAgent) -> LogAgent:
+        """An agent over the skills of the logs, guided by them."""
+        return LogAgent(agent, self)
+
+
+class LogAgent(WrappedAgent):
+    """See the module's docstring."""
+
+    def __init__(self, agent: RuntimeAgent, guide: Guide) -> None:
+        """Wraps an agent over the skills of the logs."""
+        super().__init__(agent)
+        self._guide, self._log, self._shape = guide, guide.log, guide.shape
+        self._begin(0)
+
+    def _begin(self, rows: int) -> None:
+        self._rows = rows
+        self._belief: Array = np.zeros((rows, self._log.places), np.float32)  # log of the share that is left
+        self._known = np.zeros(rows, np.bool_)
+        self._searched = np.zeros(rows, np.int64)
+        self._best: Array = np.full(rows, -np.inf, np.float32)
+        self._returns: Array = np.zeros((rows, 2), np.float32)  # sums, by the log and by the agent inside
+        self._tries = np.zeros((rows, 2), np.int64)
+        self._begin_episode()
+
+    def _begin_episode(self) -> None:
+        self._now = self._belief.copy()
+        self._stayed: Array = np.zeros(self._belief.shape, np.float32)
+        self._started = np.zeros(self._rows, np.bool_)
+        self._leads = self._choose_leaders()
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Tasks in which a reward was seen, (R,)."""
+        return self._known
+
+    @property
+    def leads(self) -> NDArray[np.bool_]:
+        """Rows whose episode is led by the logs, (R,)."""
+        return self._leads
+
+    def _choose_leaders(self) -> NDArray[np.bool_]:
+        """Known tasks: whose mean return is higher, with one more episode as good as the best. Others: the logs.
+
+        Where all places have been excluded, every second episode is the other's.
+        """
+        best = np.where(np.isfinite(self._best), self._best, np.float32(0.0))[:, None]
+        mean = (self._returns + best) / (self._tries + 1)
+        better: NDArray[np.bool_] = mean[:, 0] >= mean[:, 1]
+        return np.where(self._known, better, (self._searched % 2 == 0) & self._guide.searches)
+
+    def begin_task(self, rows: int) -> None:
+        """See `RuntimeAgent.begin_task`."""
+        super().begin_task(rows)
+        self._begin(rows)
+
+    def begin_episode(self, *, explore: bool = True) -> None:
+        """See `RuntimeAgent.begin_episode`."""
+        super().begin_episode(explore=explore)
+        self._begin_episode()
+
+    def act(self, seen: SeenRows) -> Array:
+        """A latent for each running row, shape (r, Z)."""
+        latent = super().act(seen)
+        rows, state = seen.rows, self.space.normalise(seen.observation)
+        near, offset = self._log.locate(state)
+        here = near[:, 0]
+        began = self._started[rows]  # nothing is known of the state of a reset
+        paid = self._shape.is_rewarded(seen.reward, self.space.horizon)
+        self._now[rows[began]] = self._update(self._now[rows[began]], state[began], paid[began])
+        self._started[rows] = True
+        hit = _normalise(self._now[rows]) @ self._guide.share.T
+        target = (hit * self._guide.discount[here]).argmax(axis=1)
+        chosen = self._log.choose(state, near, target, self._stayed[rows])
+        self._stayed[rows, here] += 1.0
+        led = self._leads[rows] & (offset[:, 0] <= FAR * self._log.reach)
+        return np.where(led[:, None], chosen, latent)
+
+    def _update(self, belief: Array, state: Array, paid: NDArray[np.bool_]) -> Array:
+        """Bayes' rule for states (r, O) that were rewarded or not, on logarithms of shares (r, M)."""
+        share = np.clip(self._shape.look_up(state, self._log.state), 0.0, CERTAIN)
+        seen = np.where(paid[:, None], np.log(np.maximum(share, SURPRISING)), np.log1p(-share))
+        updated: Array = (belief + seen).astype(np.float32)
+        return updated
+
+    def observe(self, episodes: RowEpisodes) -> None:
+        """Takes in the episodes, whoever led them."""
+        super().observe(episodes)
+        total = episodes.reward.sum(axis=1)
+        for decision in range(int(episodes.length.max(initial=0))):
+            rows = np.flatnonzero(episodes.length > decision)
+            paid = self._shape.is_rewarded(episodes.reward[rows, decision], self.space.horizon)
+            state = self.space.normalise(episodes.observation[rows, decision + 1])
+            self._belief[rows] = self._update(self._belief[rows], state, paid)
+            self._known[rows] |= paid
+        self._best = np.maximum(self._best, total)
+        leader = np.where(self._leads, 0, 1)
+        known = np.flatnonzero(self._known)
+        self._returns[known, leader[known]] += total[known]
+        self._tries[known, leader[known]] += 1
+        left = np.exp(self._belief).mean(axis=1)
+        self._belief[~self._known & (left < ANEW)] = 0.0
+        self._searched += ~self._known & ((left < EXHAUSTED) | (self._searched > 0))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See `RuntimeAgent.state`; what is believed begins with `log.`."""
+        names = ("belief", "known", "searched", "best", "returns", "tries")
+        return super().state() | {f"{STATE}{name}": getattr(self, f"_{name}").copy() for name in names}
+
+    def load_state(self, arrays: Arrays) -> None:
+        """See `RuntimeAgent.load_state`."""
+        inner = {name: value for name, value in arrays.items() if not name.startswith(STATE)}
+        super().load_state(inner)
+        of_rows = {"known": (), "searched": (), "best": (), "returns": (2,), "tries": (2,)}
+        shapes: Mapping[str, tuple[int | None, ...]] = {
+            f"{STATE}belief": (None, self._log.places),
+            **{f"{STATE}{name}": (None, *shape) for name, shape in of_rows.items()},
+        }
+        taken = take_state(arrays, shapes, "log agent")
+        self._begin(len(taken[f"{STATE}belief"]))
+        for name, value in taken.items():
+            attribute = f"_{name.removeprefix(STATE)}"
+            setattr(self, attribute, value.astype(getattr(self, attribute).dtype))
+        self._begin_episode()
+
+
+def _normalise(belief: Array) -> Array:
+    """The probabilities (r, M) of logarithms of shares."""
+    share = np.exp(belief - belief.max(axis=1, keepdims=True))
+    normalised: Array = (share / share.sum(axis=1, keepdims=True)).astype(np.float32)
+    return normalised
+
+
+def require_guide(arrays: Arrays, space: SpaceSettings, observation_dim: int, where: str) -> None:
+    """Checks that logs are those of a robot over its skills.
+
+    Raises:
+        BundleError: A part is missing, or belongs to another robot or other skills.
+    """
+    require_map(arrays)
+    axes = RewardShape.from_arrays(arrays).axes
+    sizes = {
+        "state": (arrays["state"].shape[1], observation_dim),
+        "reward.axes": (axes.shape[1], observation_dim),
+        "skill": (arrays["skill"].shape[1], space.latent_dim if space.name == "skill" else 0),
+    }
+    for name, (found, expected) in sizes.items():
+        if found != expected:
+            raise BundleError(f"{where}: expected '{name}' of width {expected}, got {found}; map the logs again")
+
+
+def compute_stride(arrays: Arrays) -> float:
+    """Median length of a logged skill over the radius of a rewarded region, along the axes that tell tasks apart.
+
+    The radius is the distance at which less than half of the states are rewarded. Above 1 a skill passes over the
+    region: the logs cannot aim at it, and a search at the ends of skills does not see what lies between.
+    """
+    shape, state = RewardShape.from_arrays(arrays), arrays["state"].astype(np.float32)
+    ends = np.append(arrays["start"][1:], len(state)) - 1
+    begins = np.setdiff1d(np.arange(len(state)), ends)
+    length = np.linalg.norm((state[begins + 1] - state[begins]) @ shape.axes.T, axis=1)
+    radius = shape.width * max(int((shape.share >= 0.5).sum()), 1)
+    return float(np.median(length) / radius)

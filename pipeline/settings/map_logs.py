@@ -1,0 +1,20 @@
+"""Settings of the stage `map-logs`."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from ...bounds import Bounded, Count, Range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapConfig(Bounded):
+    """Whether and how the logs come along in the bundle, so that the agent finds its way by them."""
+
+    enabled: bool = False
+    """Encode the logs and put their map into the bundle; nothing where the policy does not choose skills, or where the
+    learner cannot learn from episodes that another led (all but SAC's kin)."""
+    places: Annotated[int, Range(1, 30_000)] = 1000
+    """At most so many places. Memory and time grow with its square: 1000 need 10 MB, 10,000 need 1 GB."""
+    most_states: Count = 120_000
+    """At most so many logged states, one skill apart; of longer logs whole episodes are drawn. A state needs 2 bytes
+    for each observation axis and each skill dimension."""

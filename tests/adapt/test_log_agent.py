@@ -1,0 +1,252 @@
+"""The agent that finds its way by logs, on a line: it searches, drives, hands over, and takes its state along."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from supple.adapt.log_agent import ANEW, EXHAUSTED, Guide, LogAgent, compute_stride, require_guide
+from supple.adapt.log_map import map_log
+from supple.adapt.reward_shape import BINS, RewardShape
+from supple.adapt.runtime_agent import RowEpisodes, SeenRows, repeat_rows
+from supple.adapt.spaces import SpaceSettings
+from supple.errors import BundleError, RunError
+
+from .test_log_map import LINE, make_line
+
+START, DECISIONS = 20, 30
+REST = 7.0
+"""What the agent inside chooses."""
+
+
+class _Space:
+    horizon, latent_dim = 1, 1
+
+    def normalise(self, observation: np.ndarray) -> np.ndarray:
+        """Observations are on the networks' scale."""
+        return observation
+
+
+class _Inside:
+    """Stays where it is, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.space = _Space()
+        self.told: list[str] = []
+
+    def begin_task(self, rows: int) -> None:
+        self.told.append("task")
+
+    def begin_episode(self, *, explore: bool = True) -> None:
+        self.told.append("episode")
+
+    def act(self, seen: SeenRows) -> np.ndarray:
+        return np.full((len(seen.rows), 1), REST, np.float32)
+
+    def observe(self, episodes: RowEpisodes) -> None:
+        self.told.append("observe")
+
+    def adapt(self) -> None:
+        self.told.append("adapt")
+
+    def state(self) -> dict[str, Any]:
+        return {"inside": np.zeros(3)}
+
+    def load_state(self, arrays: Any) -> None:
+        assert set(arrays) == {"inside"}
+
+
+def make_guide(*, searches: bool = True) -> Guide:
+    """Every cell of the line is a place; a task pays in one cell alone."""
+    share = np.zeros(BINS, np.float32)
+    share[:2] = 1.0  # of half a cell each
+    shape = RewardShape(np.ones((1, 1), np.float32), share, 0.25, 0.0, 1.0)
+    return Guide(map_log(*make_line(), LINE) | shape.to_arrays(), searches=searches)
+
+
+def play(agent: Any, goal: int, rows: int = 1, decisions: int = DECISIONS) -> tuple[list[int], float]:
+    """One episode from the middle of the line; the cells that the first row visited, and its return."""
+    agent.begin_episode()
+    observation = np.zeros((rows, decisions + 1, 1), np.float32)
+    latent, reward = np.zeros((rows, decisions, 1), np.float32), np.zeros((rows, decisions), np.float32)
+    now = np.full((rows, 1), START, np.float32)
+    observation[:, 0] = now
+    last, length = np.zeros(rows, np.float32), decisions
+    for decision in range(decisions):
+        chosen = agent.act(SeenRows(now.copy(), np.arange(rows), last))
+        now = np.clip(now + np.where(np.abs(chosen) == 1.0, chosen, 0.0), 0, LINE - 1).astype(np.float32)
+        last = (now[:, 0] == goal).astype(np.float32)
+        observation[:, decision + 1], latent[:, decision], reward[:, decision] = now, chosen, last
+        if last.all():
+            length = decision + 1
+            break
+    lengths, ended = np.full(rows, length), last > 0
+    agent.observe(RowEpisodes(observation, latent, reward, lengths, ended, lengths))
+    return observation[0, 1 : length + 1, 0].astype(int).tolist(), float(reward[0].sum())
+
+
+def test_a_search_does_not_turn_back_where_it_has_been() -> None:
+    """30 decisions from cell 20 see one end whole (19 cells) or more; the second episode goes to the other side."""
+    agent = make_guide().add_to(_Inside())
+    agent.begin_task(1)
+    first, _ = play(agent, -1)
+    second, _ = play(agent, -1)
+    assert len(set(first)) >= 19
+    assert len(set(first) | set(second)) >= 38
+
+
+@pytest.mark.parametrize("goal", [2, 37])
+def test_once_felt_the_goal_is_driven_to_by_the_shortest_way(goal: int) -> None:
+    """The way from cell 20 takes as many decisions as there are cells."""
+    agent = make_guide().add_to(_Inside())
+    agent.begin_task(1)
+    while not agent.known[0]:
+        play(agent, goal)
+    cells, total = play(agent, goal)
+    assert total == 1.0
+    assert len(cells) == abs(goal - START)
+
+
+def test_what_is_near_is_counted_in_the_direction_of_travel() -> None:
+    """From 0 four skills lead to 5, and no way back."""
+    way = np.array([0.0, 2.0, 3.0, 4.0, 5.0, 5.0], np.float32)[:, None]
+    guide = Guide(map_log(way, way, np.array([0]), 8) | make_guide().shape.to_arrays())
+    at = {round(float(state[0])): index for index, state in enumerate(guide.log.state)}
+    assert guide.discount[at[0], at[5]] == pytest.approx(0.95**4)
+    assert guide.discount[at[5], at[0]] == 0.0
+
+
+def test_beliefs_are_those_of_bayes() -> None:
+    """One cell visited without reward: its belief falls to 1 - .95 of itself, and no other one changes."""
+    agent = make_guide().add_to(_Inside())
+    agent.begin_task(1)
+    cells, _ = play(agent, -1, decisions=1)
+    belief = np.exp(agent.state()["log.belief"][0])
+    visited = int(agent._log.locate(np.array([[cells[0]]], np.float32))[0][0, 0])
+    assert belief[visited] == pytest.approx(0.05, rel=1e-4)
+    assert np.delete(belief, visited) == pytest.approx(np.ones(LINE - 1), rel=1e-6)
+
+
+def test_decisions_in_a_place_are_counted_until_the_episode_ends() -> None:
+    """So that a robot that goes round in circles is led elsewhere, see `LogMap.choose`."""
+    agent = make_guide().add_to(_Inside())
+    agent.begin_task(1)
+    agent.begin_episode()
+    here = int(agent._log.locate(np.array([[START]], np.float32))[0][0, 0])
+    for _ in range(3):
+        agent.act(SeenRows(np.array([[START]], np.float32), np.zeros(1, np.int64), np.zeros(1, np.float32)))
+    assert agent._stayed[0, here] == agent._stayed.sum() == 3.0
+    agent.begin_episode()
+    assert not agent._stayed.any()
+
+
+def test_a_state_far_from_the_logs_is_left_to_the_agent_inside() -> None:
+    """The logs end at 39; at 4000 nobody knows where a skill leads."""
+    agent = make_guide().add_to(_Inside())
+    agent.begin_task(2)
+    agent.begin_episode()
+    seen = SeenRows(np.array([[20.0], [4000.0]], np.float32), np.arange(2), np.zeros(2, np.float32))
+    chosen = agent.act(seen)[:, 0]
+    assert abs(chosen[0]) == 1.0
+    assert chosen[1] == REST
+
+
+def test_a_task_that_is_nowhere_gives_every_second_episode_to_the_agent_inside() -> None:
+    """After the whole line has been seen, whoever leads changes with each episode."""
+    agent = make_guide().add_to(_Inside())
+    agent.begin_task(1)
+    led = []
+    for _ in range(8):
+        play(agent, -1)
+        led.append(bool(agent.leads[0]))
+    turned = led.index(False)
+    assert led[:turned] == [True] * turned
+    assert all(before != after for before, after in zip(led[turned - 1 :], led[turned:], strict=False))
+
+
+@pytest.mark.parametrize(("left", "again"), [(2 * ANEW, False), (ANEW / 2, True)])
+def test_places_that_nobody_has_seen_keep_their_belief_until_hardly_any_are_left(left: float, again: bool) -> None:
+    """Most places are excluded. A search that then forgot everything would begin with those near the start again."""
+    agent = make_guide().add_to(_Inside())
+    agent.begin_task(1)
+    agent._belief[:] = np.log(left)
+    unseen = int(agent._log.locate(np.array([[39.0]], np.float32))[0][0, 0])
+    before = agent._belief[0, unseen]
+    play(agent, -1, decisions=1)
+    assert agent._belief[0, unseen] == (0.0 if again else before)
+    assert left < EXHAUSTED
+    agent.begin_episode()
+    assert not agent.leads[0]
+
+
+def test_the_better_one_leads_a_known_task() -> None:
+    """Logs that fail hand over; an agent inside that fails as well hands back."""
+    agent = make_guide().add_to(_Inside())
+    agent.begin_task(1)
+    goal = 23
+    while not agent.known[0]:
+        play(agent, goal)
+    agent.begin_episode()
+    assert agent.leads[0]
+    play(agent, -1)  # the goal is gone: the logs' episode pays nothing
+    agent.begin_episode()
+    assert not agent.leads[0]
+    play(agent, -1)  # the agent inside stays where it is
+    agent.begin_episode()
+    assert agent.leads[0]
+
+
+def test_a_guide_that_does_not_search_drives_to_what_the_other_found() -> None:
+    """The agent inside stays at the start, which pays once; then the logs lead back to it."""
+    agent = make_guide(searches=False).add_to(_Inside())
+    agent.begin_task(1)
+    assert set(play(agent, -1)[0]) == {START}
+    assert not agent.leads[0]
+    assert play(agent, START)[1] == 1.0
+    agent.begin_episode()
+    assert agent.leads[0]
+
+
+def test_the_agent_inside_learns_from_every_episode() -> None:
+    """It is told of tasks, episodes and steps, whoever leads."""
+    inside = _Inside()
+    agent = LogAgent(inside, make_guide())
+    agent.begin_task(1)
+    play(agent, -1)
+    agent.adapt()
+    assert inside.told == ["task", "episode", "observe", "adapt"]
+
+
+def test_a_state_goes_on_in_another_agent_also_with_more_rows() -> None:
+    """As evaluations do: each row of a task drives as the task's own would."""
+    guide = make_guide()
+    agent = guide.add_to(_Inside())
+    agent.begin_task(1)
+    while not agent.known[0]:
+        play(agent, 5)
+    again = guide.add_to(_Inside())
+    again.load_state(repeat_rows({k: v for k, v in agent.state().items() if k != "inside"}, 3) | {"inside": 0})
+    assert play(again, 5, rows=3) == play(agent, 5)
+    with pytest.raises(RunError, match="log agent"):
+        again.load_state({"inside": 0})
+
+
+def test_logs_of_other_skills_or_another_robot_are_refused() -> None:
+    """When the bundle is loaded, not when the robot moves."""
+    shape = make_guide().shape
+    arrays = map_log(*make_line(), LINE) | shape.to_arrays()
+    skill = SpaceSettings(name="skill", latent_dim=1, prior=(1, 2), decoder=(2, 1))
+    require_guide(arrays, skill, 1, "logs")
+    with pytest.raises(BundleError, match="'state' of width 2, got 1"):
+        require_guide(arrays, skill, 2, "logs")
+    with pytest.raises(BundleError, match="'skill' of width 0, got 1"):
+        require_guide(arrays, SpaceSettings(name="raw", latent_dim=1), 1, "logs")
+
+
+@pytest.mark.parametrize(("bins", "wanted"), [(2, 2.0), (8, 0.5)])
+def test_the_stride_is_a_skill_over_the_radius_of_a_region(bins: int, wanted: float) -> None:
+    """A skill is one cell; regions of 2 and of 8 bins of a quarter of a cell have radii of half a cell and of two."""
+    share = np.zeros(BINS, np.float32)
+    share[:bins] = 1.0
+    shape = RewardShape(np.ones((1, 1), np.float32), share, 0.25, 0.0, 1.0)
+    assert compute_stride(map_log(*make_line(), LINE) | shape.to_arrays()) == pytest.approx(wanted)

@@ -1,0 +1,78 @@
+"""The shape of rewards: which axes tell tasks apart, and how large the rewarded region is; with known answers."""
+
+import numpy as np
+import pytest
+
+from supple.adapt.reward_shape import BINS, RewardShape, fit_reward_shape, make_default_shape
+from supple.errors import BundleError
+
+
+def make_rewards(radius: float = 1.0, low: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """States in a square of 20 x 20 with a speed beside; 12 tasks pay 1 within a radius of their place."""
+    rng = np.random.default_rng(0)
+    state = np.concatenate([rng.uniform(0.0, 20.0, (20_000, 2)), 3.0 * rng.standard_normal((20_000, 1))], axis=1)
+    goal = rng.uniform(2.0, 18.0, (12, 2))
+    near = np.linalg.norm(state[:, None, :2] - goal, axis=-1) <= radius
+    return state.astype(np.float32), np.where(near, 1.0, low).astype(np.float32)
+
+
+def test_the_axis_that_no_reward_depends_on_is_left_out() -> None:
+    """Places count, the speed does not."""
+    shape = fit_reward_shape(*make_rewards())
+    assert shape is not None
+    assert shape.axes.shape == (2, 3)
+    assert np.abs(shape.axes[:, 2]).max() < 0.02 * np.abs(shape.axes[:, :2]).max()
+
+
+@pytest.mark.parametrize("radius", [1.0, 3.0])
+def test_the_share_falls_from_one_to_zero_at_the_radius(radius: float) -> None:
+    """Half a radius away is rewarded, one and a half are not, whatever the units; and far away nothing is."""
+    shape = fit_reward_shape(*make_rewards(radius))
+    assert shape is not None
+    middle = np.array([[10.0, 10.0, 0.0]], np.float32)
+    offset = np.array([0.1, 0.5, 1.5, 5.0])[:, None] * np.array([[radius, 0.0, 0.0]])
+    share = shape.look_up((middle + offset).astype(np.float32), middle)[:, 0]
+    assert share[0] > 0.95
+    assert share[1] > 0.9
+    assert share[2] < 0.1
+    assert share[3] == 0.0
+
+
+def test_a_sum_of_rewards_is_told_from_that_of_steps_without() -> None:
+    """Ten steps at -.1 make -1: nothing; nine of them and one that pays 1 make .1."""
+    shape = fit_reward_shape(*make_rewards(low=-0.1))
+    assert shape is not None
+    assert shape.is_rewarded(np.array([-1.0, 0.1], np.float32), 10).tolist() == [False, True]
+
+
+def test_tasks_that_reward_nothing_or_everything_give_no_shape() -> None:
+    """There is nothing to learn from."""
+    state, _ = make_rewards()
+    assert fit_reward_shape(state, np.zeros((len(state), 3), np.float32)) is None
+    few = np.zeros((len(state), 1), np.float32)
+    few[:5] = 1.0
+    assert fit_reward_shape(state, few) is None
+
+
+def test_without_a_shape_one_skill_away_counts() -> None:
+    """At distance 1 in the metric of the logs all is rewarded alike, at 2 nothing is."""
+    shape = make_default_shape(np.array([[2.0]], np.float32))
+    share = shape.look_up(np.array([[0.0], [0.49], [1.0]], np.float32), np.zeros((1, 1), np.float32))[:, 0]
+    assert share.tolist() == [1.0, 1.0, 0.0]
+
+
+def test_arrays_give_the_shape_back_and_damage_is_refused() -> None:
+    """As a bundle holds it."""
+    shape = fit_reward_shape(*make_rewards())
+    assert shape is not None
+    arrays = shape.to_arrays()
+    again = RewardShape.from_arrays(arrays)
+    assert np.array_equal(again.share, shape.share)
+    assert again.width == pytest.approx(shape.width)
+    for name in arrays:
+        with pytest.raises(BundleError, match="map the logs again"):
+            RewardShape.from_arrays({key: value for key, value in arrays.items() if key != name})
+    with pytest.raises(BundleError, match="map the logs again"):
+        RewardShape.from_arrays({**arrays, "reward.share": np.full(BINS, 2.0, np.float32)})
+    with pytest.raises(BundleError, match="map the logs again"):
+        RewardShape.from_arrays({**arrays, "reward.scale": np.array([0.0, 0.0, 1.0], np.float32)})

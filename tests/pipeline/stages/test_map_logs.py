@@ -1,0 +1,150 @@
+"""Stage `map-logs`: from a run's logs to a bundle that takes them along, and to an agent that is guided by them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from supple.adapt.bundle import load_bundle
+from supple.adapt.bundle_folder import LOGS, MANIFEST
+from supple.adapt.host.hosts import make_hosted
+from supple.adapt.log_agent import Guide
+from supple.adapt.loop import Adapter
+from supple.adapt.runtime_agent import RandomNoise
+from supple.datasets.store import open_store
+from supple.errors import BundleError, SuppleError
+from supple.pipeline.cli import main
+from supple.pipeline.run_files import STORE_NAME
+from supple.pipeline.stages.map_logs import draw_episodes
+from supple.robots.maze_family import Maze
+from supple.robots.task import Task
+from supple.skills.checkpoint import load_skill_model
+
+SMALL = (
+    *("--robot.layout-size", "8", "--robot.episode-steps", "120", "--robot.num-train-tasks", "3"),
+    *("--robot.num-test-tasks", "2", "--generate.steps", "6000", "--generate.rows", "6"),
+    *("--extract.skill.num-updates", "60", "--learner.config.hidden", "16", "16", "--learner.config.epochs", "1"),
+    *("--learner.config.updates-per-epoch", "1", "--learner.config.batch", "16", "--learner.config.prior-tasks", "1"),
+    *("--learner.config.posterior-tasks", "2", "--learner.deployment.exploration-episodes", "2"),
+    *("--map.places", "120", "--adapt.episodes", "3", "--adapt.evaluations", "1", "--adapt.evaluate-at", "2"),
+    *("--no-report",),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run of the demo's chain."""
+    folder = tmp_path_factory.mktemp("map") / "run"
+    assert main(["run", "demo", *SMALL, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_the_bundle_has_the_logs_with_their_digest_and_size(run: Path) -> None:
+    """As many states as the store has skills, and one more for each episode."""
+    path = run / "export" / "bundle"
+    bundle = load_bundle(path)
+    horizon = load_skill_model(run / "extract").config.skill_horizon
+    length = open_store(run / "ingest" / STORE_NAME).episodes.length
+    assert len(bundle.logs["state"]) == int(((length - 1) // horizon + 1).sum())
+    assert LOGS in (path / MANIFEST).read_text()
+    size = (path / LOGS).stat().st_size
+    assert f"{size / 1e6:.1f} MB" in (path / "README.md").read_text()
+    report = json.loads((run / "map-logs" / "map.json").read_text())
+    assert report["bytes"] == size
+    assert report["places"] == len(bundle.logs["place"]) <= 120
+
+
+def test_states_of_the_bundle_are_those_of_the_store(run: Path) -> None:
+    """On the scale of the networks, to half precision."""
+    bundle, store = load_bundle(run / "export" / "bundle"), open_store(run / "ingest" / STORE_NAME)
+    first = store.load("observation")[store.episodes.start]
+    scaled = (first - bundle.weights["space.mean"]) / bundle.weights["space.std"]
+    assert bundle.logs["state"][bundle.logs["start"]] == pytest.approx(scaled, abs=4e-3)
+
+
+def test_the_agent_of_the_run_knows_the_logs_and_a_switch_leaves_them_out(run: Path, tmp_path: Path) -> None:
+    """What it believes is in its state."""
+    from supple.skills.checkpoint import load_checkpoint
+
+    tensors, _ = load_checkpoint(run / "adapt" / "adapted.safetensors")
+    assert tensors["log.belief"].shape == (2, len(load_bundle(run / "export" / "bundle").logs["place"]))
+    out = tmp_path / "off"
+    few = ["--episodes", "2", "--evaluations", "0", "--logs", "off"]
+    assert main(["adapt", str(run), *few, "--out", str(out)]) == 0
+    tensors, _ = load_checkpoint(out / "adapted.safetensors")
+    assert not any(name.startswith("log.") for name in tensors)
+
+
+def test_an_adaptation_by_logs_goes_on_from_its_state(run: Path) -> None:
+    """Two episodes, and a third by another agent that took over the state: the third of the one that went on."""
+    bundle = load_bundle(run / "export" / "bundle")
+    family, tasks = (
+        Maze(layout_size=8, layout_seed=1, episode_steps=120),
+        [Task("a", (2.0, 2.0)), Task("b", (5.0, 6.0))],
+    )
+
+    def make() -> Adapter:
+        rng = np.random.default_rng(0)
+        guide = bundle.make_guide()
+        assert guide is not None
+        agent = guide.add_to(make_hosted(bundle, RandomNoise(rng)))
+        return Adapter(agent, family.make(2), tasks, bundle.contract.budget, 3, rng)
+
+    whole, first, second = make(), make(), make()
+    wanted = [whole.round() for _ in range(3)]
+    found = [first.round() for _ in range(2)]
+    arrays, facts = first.state()
+    second.load_state(arrays, facts)
+    assert [*found, second.round()] == wanted
+    for name, value in whole.state()[0].items():
+        assert np.array_equal(value, second.state()[0][name]), name
+
+
+def test_damaged_logs_are_refused(run: Path, tmp_path: Path) -> None:
+    """By the digest, before anything is read of them."""
+    path = tmp_path / "bundle"
+    shutil.copytree(run / "export" / "bundle", path)
+    content = bytearray((path / LOGS).read_bytes())
+    content[-1] ^= 1
+    (path / LOGS).write_bytes(bytes(content))
+    with pytest.raises(BundleError, match=rf"{LOGS}: expected the sha256"):
+        load_bundle(path)
+    (path / LOGS).unlink()
+    with pytest.raises(BundleError, match="damaged"):
+        load_bundle(path)
+
+
+def test_logs_of_another_robot_are_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The spec of the robot is that of the store, or nothing is mapped."""
+    given = ["map-logs", str(run / "ingest"), str(run / "extract"), "--out", str(tmp_path / "out")]
+    assert main([*given, "--robot", "arms"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    few = ["--robot.num-train-tasks", "3", "--robot.num-test-tasks", "2", "--places", "50"]
+    size = ["--robot.layout-size", "8", "--robot.layout-seed", "1", "--robot.episode-steps", "120"]
+    assert main([*given, "--robot", "maze", *size, *few]) == 0
+    assert main(["export", str(run), "--logs", str(tmp_path / "nothing"), "--out", str(tmp_path / "e")]) == 2
+    assert "expected a folder of map-logs" in capsys.readouterr().err
+
+
+def test_of_long_logs_whole_episodes_are_drawn(run: Path) -> None:
+    """As many as fit, at least one, the same with the same seed."""
+    store = open_store(run / "ingest" / STORE_NAME)
+    states = (store.episodes.length - 1) // 10 + 1
+    drawn = draw_episodes(store, int(states.sum()) // 2, 10, seed=0)
+    assert 0 < states[drawn].sum() <= states.sum() // 2
+    assert (np.diff(drawn) > 0).all()
+    assert len(draw_episodes(store, 1, 10, seed=0)) == 1
+    assert len(draw_episodes(store, int(states.sum()), 10, seed=0)) == len(states)
+
+
+def test_old_bundles_have_no_guide(run: Path, tmp_path: Path) -> None:
+    """A bundle without logs loads and acts as before."""
+    assert main(["export", str(run / "meta-train"), "--out", str(tmp_path / "plain")]) == 0
+    bundle = load_bundle(tmp_path / "plain" / "bundle")
+    assert not bundle.logs
+    assert bundle.make_guide() is None
+    assert isinstance(load_bundle(run / "export" / "bundle").make_guide(), Guide)
+    with pytest.raises(SuppleError):
+        Guide(bundle.logs)
