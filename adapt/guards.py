@@ -222,6 +222,11 @@ class GuardedAgent(WrappedAgent):
         """Episodes, steps, updates, roll-backs and extra episodes so far; `fallen` is 1 once the prior policy acts."""
         return dict(self._counts)
 
+    @property
+    def fallen(self) -> bool:
+        """Whether the prior policy acts for the rest of the adaptation."""
+        return bool(self._counts["fallen"])
+
     def describe(self) -> dict[str, Any]:
         """The last episode and the last update as a record: no number is NaN."""
         found = {**self._last._asdict(), "step_kl": self.kl["step"], "prior_kl": self.kl["prior"]}

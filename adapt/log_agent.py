@@ -19,7 +19,7 @@ Axes: R rows, r rows still running, O observation, Z latent, M places, K decisio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -63,17 +63,24 @@ class Guide:
         self.discount: Array = np.where(skills == UNREACHED, np.float32(0.0), DISCOUNT ** skills.astype(np.float32))
         """`DISCOUNT` to the power of the skills from place to place, (M, M); 0 where there is no way."""
 
-    def add_to(self, agent: RuntimeAgent) -> LogAgent:
-        """An agent over the skills of the logs, guided by them."""
-        return LogAgent(agent, self)
+    def add_to(self, agent: RuntimeAgent, may_lead: Callable[[], bool] = lambda: True) -> LogAgent:
+        """An agent over the skills of the logs, guided by them; see `LogAgent`."""
+        return LogAgent(agent, self, may_lead)
 
 
 class LogAgent(WrappedAgent):
     """See the module's docstring."""
 
-    def __init__(self, agent: RuntimeAgent, guide: Guide) -> None:
-        """Wraps an agent over the skills of the logs."""
+    def __init__(self, agent: RuntimeAgent, guide: Guide, may_lead: Callable[[], bool] = lambda: True) -> None:
+        """Wraps an agent over the skills of the logs.
+
+        Args:
+            agent: The agent inside.
+            guide: The map.
+            may_lead: Asked at every decision. Where guards fell back to the prior policy, the logs no longer choose.
+        """
         super().__init__(agent)
+        self._may_lead = may_lead
         self._guide, self._log, self._shape = guide, guide.log, guide.shape
         self._begin(0)
 
@@ -137,7 +144,7 @@ class LogAgent(WrappedAgent):
         target = (hit * self._guide.discount[here]).argmax(axis=1)
         chosen = self._log.choose(state, near, target, self._stayed[rows])
         self._stayed[rows, here] += 1.0
-        led = self._leads[rows] & (offset[:, 0] <= FAR * self._log.reach)
+        led = self._leads[rows] & (offset[:, 0] <= FAR * self._log.reach) & self._may_lead()
         return np.where(led[:, None], chosen, latent)
 
     def _update(self, belief: Array, state: Array, paid: NDArray[np.bool_]) -> Array:

@@ -222,7 +222,8 @@ def adapt(
             agent = guards = guard_agent(agent, bundle, watch, tasks, config, work.seed)
         guide = None if config.logs == "off" else bundle.make_guide(searches=config.logs == "on")
         if guide is not None:
-            agent = guide.add_to(agent)  # guards look at the updates of the learner: what is logged does not change
+            # guards change what the learner updates; logs do not change, and lead until the guards fall back
+            agent = guide.add_to(agent, lambda: guards is None or not guards.fallen)
         adapter = Adapter(
             *(agent, robot, tasks, budget, episodes, rng),
             make_fork=bundle.make_agent if guide is None else lambda noise: guide.add_to(bundle.make_agent(noise)),

@@ -151,6 +151,17 @@ def test_a_state_far_from_the_logs_is_left_to_the_agent_inside() -> None:
     assert chosen[1] == REST
 
 
+def test_logs_lead_only_while_they_may() -> None:
+    may = [True]
+    agent = make_guide().add_to(_Inside(), lambda: may[0])
+    agent.begin_task(1)
+    agent.begin_episode()
+    seen = SeenRows(np.array([[START]], np.float32), np.array([0]), np.zeros(1, np.float32))
+    assert agent.act(seen) != REST
+    may[0] = False  # in the middle of an episode
+    assert agent.act(seen) == REST
+
+
 def test_a_task_that_is_nowhere_gives_every_second_episode_to_the_agent_inside() -> None:
     """After the whole line has been seen, whoever leads changes with each episode."""
     agent = make_guide().add_to(_Inside())
