@@ -166,15 +166,28 @@ def write_bundle(
         BundleError: The path exists, another process writes it, something does not fit, the numpy runtime does not play
             the trial as recorded, or the disk refused.
     """
-    target = Path(path)
-    contents = {
+    make_bundle(contract, weights, golden, Path(path))
+    return write_files(Path(path), _make_contents(contract, weights, golden), load_bundle)
+
+
+def make_bundle(
+    contract: BundleContract, weights: Mapping[str, NDArray[Any]], golden: Mapping[str, NDArray[Any]], where: Path
+) -> Bundle:
+    """The bundle that `write_bundle` would write to `where`, verified; nothing is written. See there for errors."""
+    contents = _make_contents(contract, weights, golden)
+    return _verify(contents, digest_of(contents), where)
+
+
+def _make_contents(
+    contract: BundleContract, weights: Mapping[str, NDArray[Any]], golden: Mapping[str, NDArray[Any]]
+) -> dict[str, bytes]:
+    """The files of a bundle."""
+    return {
         CONTRACT: json_bytes(contract.to_json()),
         CARD: make_card(contract).encode(),
         GOLDEN: tensor_bytes(golden),
         WEIGHTS: tensor_bytes(weights),
     }
-    _verify(contents, digest_of(contents), target)
-    return write_files(target, contents, load_bundle)
 
 
 def load_bundle(path: str | os.PathLike[str]) -> Bundle:

@@ -172,20 +172,32 @@ def make_hosted(
     Raises:
         BundleError: The host does not adapt as the trainer did.
     """
-    contract = bundle.contract
     if not bundle.kind.hosted or bundle.task:
         return bundle.make_agent(noise)
-    cpu, where = torch.device("cpu"), f"host of a bundle of kind {contract.kind}"
     if bundle.golden:  # a bundle of version 1 has none
-        recorded = recorded_noise(bundle.golden, where)
-        short = replace(bundle, contract=bundle.trial)
-        with np.errstate(all="ignore"):
-            outputs = play_trial(_make_hosted(short, recorded, cpu), bundle.golden)
-        require_trial(bundle.golden, outputs, where, tolerance=HOST_TOLERANCE)
-        if left := recorded.left():
-            raise BundleError(f"{where}: expected all recorded noise to be drawn, got {left} draws left; export again")
-    anywhere = HOSTS[contract.kind].while_observing
-    return _make_hosted(bundle, noise, torch.device(device) if anywhere else cpu)
+        require_adaptation(bundle, HOST_TOLERANCE)
+    anywhere = HOSTS[bundle.contract.kind].while_observing
+    return _make_hosted(bundle, noise, torch.device(device) if anywhere else torch.device("cpu"))
+
+
+def require_adaptation(bundle: Bundle, tolerance: float) -> None:
+    """Plays the golden trial of a hosted bundle with its host, on the CPU.
+
+    Args:
+        bundle: Verified, of a kind that needs a host.
+        tolerance: See `require_trial`.
+
+    Raises:
+        BundleError: The host does not adapt as the trainer did.
+    """
+    where = f"host of a bundle of kind {bundle.contract.kind}"
+    recorded = recorded_noise(bundle.golden, where)
+    short = replace(bundle, contract=bundle.trial)
+    with np.errstate(all="ignore"):
+        outputs = play_trial(_make_hosted(short, recorded, torch.device("cpu")), bundle.golden)
+    require_trial(bundle.golden, outputs, where, tolerance=tolerance)
+    if left := recorded.left():
+        raise BundleError(f"{where}: expected all recorded noise to be drawn, got {left} draws left; export again")
 
 
 def _make_hosted(bundle: Bundle, noise: Noise, device: torch.device) -> HostedAgent:

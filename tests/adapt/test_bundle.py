@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from supple.adapt.bundle import load_bundle, require_robot, write_bundle
+from supple.adapt.bundle import Bundle, load_bundle, require_robot, write_bundle
 from supple.adapt.bundle_folder import FILES, MANIFEST
 from supple.adapt.contract import Budget
+from supple.adapt.host import export
 from supple.adapt.host.export import write_exported
-from supple.adapt.host.hosts import make_hosted
+from supple.adapt.host.hosts import HOST_TOLERANCE, make_hosted, require_adaptation
 from supple.adapt.host.maml import export_maml
 from supple.adapt.host.rl2 import export_rl2
 from supple.adapt.host.torch_rows import NoiseRecorder
@@ -161,6 +162,35 @@ def test_a_host_that_adapts_otherwise_is_refused(tmp_path: Path) -> None:
     )  # numpy alone does not adapt, and cannot tell
     with pytest.raises(BundleError, match=r"host of a bundle of kind maml: expected golden 'out"):
         make_hosted(other, RandomNoise(np.random.default_rng(0)))
+
+
+def test_a_trial_that_blows_rounding_up_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    robot = NavigationBatch(NAVIGATION_2D, 4)
+    config = MamlConfig(hidden=(5,), tasks=2, episodes=2, iterations=1, step_size=0.1)
+    learner = MamlLearner(UnitSpace(robot.spec), robot, np.zeros((2, 2), np.float32), config)
+    tolerances: list[float] = []
+
+    def write(name: str, unsteady: int) -> Bundle:
+        def refuse_some(bundle: Bundle, tolerance: float) -> None:
+            tolerances.append(tolerance)
+            if len(tolerances) <= unsteady:
+                raise BundleError("rounding")
+            require_adaptation(bundle, tolerance)
+
+        tolerances.clear()
+        monkeypatch.setattr(export, "require_adaptation", refuse_some)
+        exported = export_maml(learner, later_scale=0.5)
+        return write_exported(tmp_path / name, exported, robot.spec, BUDGET, simulator=None, provenance={})
+
+    steady, third = write("steady", 0), write("third", 2)
+    assert len(tolerances) == 3
+    assert tolerances == [pytest.approx(0.1 * HOST_TOLERANCE)] * 3
+    inputs = [bundle.golden["in.observation"] for bundle in (steady, third, write("again", 2))]
+    assert not np.array_equal(inputs[0], inputs[1])
+    np.testing.assert_array_equal(inputs[1], inputs[2])  # the same draws each time
+    # where none is steady, the last one decides, with the whole tolerance
+    write("last", 99)
+    assert len(tolerances) == export.TRIALS
 
 
 def test_the_robot_must_be_the_one_of_the_bundle(folder: Path) -> None:
