@@ -48,6 +48,15 @@ SUMMARY = {
     "spirl-published": "the same, published",
 }
 """Methods that the summary of the maze shows, and what they are called there."""
+FIRST = {
+    "simpl-logs": "Supple, meta-training and logs",
+    "logs-alone": "Supple, logs without meta-training",
+    "simpl": "Supple, meta-training without logs (SiMPL)",
+    "simpl-published": "the same, published",
+}
+"""Methods that the summary of the first episodes shows."""
+FIRST_EPISODES = (1, 3, 5, 10, 20)
+"""Episodes that it shows."""
 FROM_LOGS = {"my-arm-from-log": "my-arm"}
 """Benchmarks whose data are a log, and the same with play data straight from the simulator."""
 SUMMARY_EPISODES = (21, 40, 100)
@@ -62,21 +71,31 @@ def render_tables(records: Sequence[Record]) -> str:
     return "\n\n".join(_render_table(benchmark, axis, rows) for (benchmark, axis), rows in groups.items())
 
 
-def render_summary(records: Sequence[Record]) -> str:
-    """Markdown for the methods of `SUMMARY` in the published maze with 40 train tasks: success by episode."""
-    lines = [
-        _row(["policy", *(f"after {episode} episodes" for episode in SUMMARY_EPISODES)]),
-        _row(["---"] * (1 + len(SUMMARY_EPISODES))),
-    ]
+def render_summary(
+    records: Sequence[Record], methods: Mapping[str, str], axis: str, episodes: Sequence[int], *, count: bool = False
+) -> str:
+    """Markdown for methods in the published maze with 40 train tasks: success by episode.
+
+    Args:
+        records: Of the maze.
+        methods: What each is called.
+        axis: Of the records.
+        episodes: Columns.
+        count: Whether the number of cells, goals times seeds, stands in a column of its own.
+    """
+    head = ["policy", *(["n"] if count else []), *(f"after {n} episode{'s' * (n > 1)}" for n in episodes)]
+    lines = [_row(head), _row(["---"] * len(head))]
     shown = [
         record
         for record in records
         if (record.benchmark, record.tasks, record.axis, record.metric)
-        == ("maze-20-seed0", "flat-40", "episode", "success_stochastic")
+        == ("maze-20-seed0", "flat-40", axis, "success_stochastic")
     ]
-    for method, name in SUMMARY.items():
-        cells = {record.place: _cell(record) for record in shown if record.method == method}
-        lines.append(_row([name, *(cells.get(episode, "") for episode in SUMMARY_EPISODES)]))
+    for method, name in methods.items():
+        rows = [record for record in shown if record.method == method]
+        cells = {record.place: _cell(record) for record in rows}
+        number = [str(max((record.n or 0 for record in rows), default=0))] if count else []
+        lines.append(_row([name, *number, *(cells.get(episode, "") for episode in episodes)]))
     return "\n".join(lines)
 
 
@@ -103,7 +122,8 @@ def render_family(records: Records, family: str) -> str:
 
 
 VIEWS: dict[str, Callable[[Records], str]] = {
-    "maze-summary": lambda records: render_summary(records["maze"]),
+    "maze-summary": lambda records: render_summary(records["maze"], SUMMARY, "episode", SUMMARY_EPISODES),
+    "maze-first": lambda records: render_summary(records["maze"], FIRST, "few_episodes", FIRST_EPISODES, count=True),
     "robots-summary": lambda records: render_robots([r for r in records["robots"] if r.benchmark not in FROM_LOGS]),
     "log-summary": lambda records: render_robots(
         [r for r in records["robots"] if r.benchmark in {*FROM_LOGS, *FROM_LOGS.values()}]
