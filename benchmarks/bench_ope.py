@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from ope_robots import NEAR, find_judged, judge_policy, make_log, play_true
-from recording import make_records
+from recording import make_records, print_records
 from results.records import replace_records
 from scipy.stats import spearmanr
 
@@ -378,6 +378,7 @@ PARTS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int]] = {
 }
 """Each with its usual number of cases, or of policies."""
 ARGUMENTS = argparse.Namespace(run=None)
+COMMAND = "python benchmarks/bench_ope.py"
 
 
 def main() -> None:
@@ -392,11 +393,10 @@ def main() -> None:
     arguments = parser.parse_args(namespace=ARGUMENTS)
     torch.set_num_threads(1)
     began, (run, usual) = time.perf_counter(), PARTS[arguments.part]
-    command = f"python benchmarks/bench_ope.py {arguments.part}"
-    records = make_records(f"ope-{arguments.part}", command, began, run(arguments.cases or usual))
-    replace_records(arguments.results, records, ("benchmark",))
-    for record in records:
-        print(record["method"], record["metric"], record.get("at"), record["mean"], sep="\t")
+    benchmark, command = f"ope-{arguments.part}", f"{COMMAND} {arguments.part}"
+    found = run(arguments.cases or usual)
+    replace_records(arguments.results, make_records(benchmark, command, began, found), ("benchmark",))
+    print_records(benchmark, command, began, found)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from supple.robots.maze_tasks import random_tasks
 from supple.robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots
 from supple.robots.task import Task
 
-COMMAND = "python benchmarks/bench_rehearsal.py runs/demo"
+COMMAND = "python benchmarks/bench_rehearsal.py"
 EPISODES, STEADY = 60, 3
 SHOWN = (0, 1, 2, 5, 10)
 SPLITS = 40
@@ -278,7 +278,7 @@ def main(options: Options) -> None:
         first = [int((played.goal == goal).all(axis=1).argmax()) for goal in blind.goal]
         once = Played(*(part[first] for part in played))
         records = [*judge(played, seeds), *judge_choice(once, blind, [0])]
-        print_records("rehearsal-demo-maze", COMMAND, began, records)
+        print_records("rehearsal-demo-maze", f"{COMMAND} {options.run}", began, records)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ def make_learner(only_increase: bool) -> SimplLearner:
             "policy_every": 1,
             "only_increase": only_increase,
             "discount": 0.7,
+            "bfloat16": False,
             "kl_clip": 0.5,
             **weights,
         }
@@ -189,7 +190,14 @@ def test_an_update_of_simpl_is_the_papers(only_increase: bool) -> None:
 def make_tuner() -> Finetuner:
     robot = PointBatch(1)
     config = FinetuneConfig(
-        batch=16, min_transitions=4, pool_episodes=64, discount=0.7, kl_clip=0.5, kl_target=0.3, multiplier=0.4
+        batch=16,
+        min_transitions=4,
+        pool_episodes=64,
+        discount=0.7,
+        kl_clip=0.5,
+        kl_target=0.3,
+        multiplier=0.4,
+        bfloat16=False,
     )
     tuner = Finetuner(make_space(robot), 2, 2, torch.tensor([0.5, -1.0]), (16, 16), config, 5)
     source = torch.Generator().manual_seed(2)

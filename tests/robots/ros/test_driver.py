@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -77,7 +78,11 @@ def find_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_the_example_is_the_arm_that_it_emulates_and_another_process_finds_its_stop() -> None:
+def test_the_example_is_the_arm_that_it_emulates_and_another_process_finds_its_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "my_arm", raising=False)  # another file of this name, of a test before
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "examples"))
     choice = find_robot(f"{Path(__file__).parents[3] / 'examples' / 'ros2_arm.py'}:ARM")
     family = choice.family
     assert isinstance(family, HardwareFamily)
@@ -124,9 +129,15 @@ class RosContract(AdapterContract):
 
     def recover(self) -> None:
         panel = LinkedRobot(FAMILY, self.path)
-        panel.recover()
-        assert panel.mode is not Mode.STOPPED
-        panel.close()
+        deadline = time.monotonic() + 20.0
+        try:
+            panel.recover()
+            while panel.mode is Mode.STOPPED and time.monotonic() < deadline:  # a stop may still be under way
+                time.sleep(0.05)
+                panel.recover()
+            assert panel.mode is not Mode.STOPPED
+        finally:
+            panel.close()
 
     def free(self, robot: RobotAdapter) -> None:
         assert isinstance(robot, RosDriver)
