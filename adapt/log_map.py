@@ -29,8 +29,8 @@ Counts = NDArray[np.uint8]
 
 UNREACHED = 255
 """Skills between two places where the logs know of no way."""
-MOST_PLACES = 32_767
-"""The index of a place is stored as int16."""
+MOST_PLACES = 4096
+"""Tables of places take 9 bytes for each pair: 150 MB. A bundle must not make a robot's computer take more."""
 SAMPLED = 20_000
 """States that places are chosen among."""
 PER_PLACE = 64

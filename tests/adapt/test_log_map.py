@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from supple.adapt import log_map
 from supple.adapt.log_map import (
+    MOST_PLACES,
     UNREACHED,
     LogMap,
     choose_places,
@@ -160,6 +161,7 @@ def test_an_array_that_lacks_is_named(name: str) -> None:
         ("place_of", lambda value: value - 1),
         ("metric", lambda value: value * np.float32(np.nan)),
         ("place", lambda value: value[:0]),
+        ("place", lambda value: np.zeros((MOST_PLACES + 1, value.shape[1]), np.float32)),  # gigabytes of tables
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(name: str, change) -> None:  # type: ignore[no-untyped-def]
