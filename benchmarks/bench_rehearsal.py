@@ -94,7 +94,6 @@ def play_tasks(bundle: Bundle, family: Maze, tasks: tuple[Task, ...], seed: int,
     """Adapts to some tasks and keeps returns and successes of all episodes, and the steps of the first ones."""
     if path.exists():
         return
-    torch.manual_seed(seed)
     if "seed" in bundle.contract.learner:
         bundle = bundle.with_settings({"seed": seed})
     robot, rng = Recorder(make_robots(family, len(tasks))), np.random.default_rng(seed)
