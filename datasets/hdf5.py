@@ -155,6 +155,23 @@ def require_heaps(path: Path) -> None:
             start = data.find(_HEAP, start + 16)
 
 
+def read_text(entry: h5py.Group | h5py.Dataset, name: str, path: Path) -> str | bytes | None:
+    """A text attribute; None where there is none, or it is no text.
+
+    The HDF5 library dies of a type of variable length that is damaged, so that nothing but a text is read.
+
+    Raises:
+        SourceError: a heap of strings of the file is damaged.
+    """
+    if name not in entry.attrs:
+        return None
+    if not isinstance(h5py.h5a.open(entry.id, name.encode()).get_type(), h5py.h5t.TypeStringID):
+        return None
+    require_heaps(path)
+    text = entry.attrs[name]
+    return text if isinstance(text, str | bytes) else None
+
+
 def is_written(data: h5py.Dataset) -> bool:
     """Whether anything was ever written into the data set; HDF5 takes space for it only then."""
     return not _count_bytes(data) or bool(data.id.get_storage_size())

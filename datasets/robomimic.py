@@ -23,7 +23,7 @@ from ..robots.spec import RobotSpec
 from ..strict_json import parse_json
 from .episode import Array, Reader, ReadOptions
 from .episode_groups import GroupSurvey, Place, load_groups, require_rows, sort_naturally, survey_groups
-from .hdf5 import list_top, open_hdf5, require_heaps, require_plain
+from .hdf5 import list_top, open_hdf5, read_text, require_plain
 from .keyed import Column, KeyedReader, KeyedSource, Survey
 
 _OBS, _NEXT_OBS = "obs/", "next_obs/"
@@ -114,9 +114,8 @@ class RobomimicDemos(KeyedSource):
         return masks, sort_naturally(set(masks[self._chosen]))
 
     def _read_environment(self, file: h5py.File) -> dict[str, Any]:
-        require_heaps(self.path)
-        text = file["data"].attrs.get("env_args", "{}")
-        if not isinstance(text, str | bytes):
+        text = read_text(file["data"], "env_args", self.path)
+        if text is None:
             return {}
         return parse_json(text, dict, f"{self.path}: data: env_args", SourceError, "write the file again")
 

@@ -81,10 +81,17 @@ class SqliteRecording(Recording):
         definitions = {}
         if "message_definitions" in tables:
             rows = base.execute("SELECT topic_type, encoding, encoded_message_definition FROM message_definitions")
-            definitions = {kind: (text, _LANGUAGES.get(encoding, "")) for kind, encoding, text in rows}
+            definitions = {
+                kind: (text, _LANGUAGES.get(encoding, "")) for kind, encoding, text in rows if isinstance(text, str)
+            }
         query = "SELECT id, name, type, serialization_format FROM topics ORDER BY id"
-        for row, (number, name, kind, encoding) in enumerate(base.execute(query)):
-            self._ids[number] = row
+        for number, *texts in base.execute(query):
+            # a column of SQLite holds any type, whatever its declaration says
+            if not all(isinstance(text, str) for text in texts):
+                self.loss.add(f"topic {number} has no name or no type")
+                continue
+            name, kind, encoding = texts
+            self._ids[number] = len(self._ids)
             yield Topic(name, kind, encoding, *definitions.get(kind, ("", "")))
 
     def blocks(self, wanted: Collection[int]) -> Iterator[Block]:

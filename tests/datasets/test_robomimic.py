@@ -8,6 +8,7 @@ import pytest
 
 from supple.datasets.episode import ReadOptions
 from supple.datasets.formats import open_source
+from supple.datasets.hdf5 import read_text
 from supple.errors import ConfigError, SourceError
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 from tests.datasets.make_sources import make_robomimic, record
@@ -124,3 +125,16 @@ def test_a_heap_that_the_library_would_read_for_ever_is_refused(tmp_path: Path) 
     path.write_bytes(data)
     with pytest.raises(SourceError, match=rf"expected a heap of strings at byte {heap}, got an entry of 0 bytes"):
         open_source(path, ReadOptions()).describe()
+
+
+def test_an_attribute_that_is_no_text_is_not_read(tmp_path: Path) -> None:
+    path = make_robomimic(tmp_path, record())
+    with h5py.File(path) as file:
+        assert "env_name" in str(read_text(file["data"], "env_args", path))
+    data = bytearray(path.read_bytes())
+    kind = data.index(b"\x19\x01\x01\x00\x10\x00\x00\x00")  # of variable length, a text in UTF-8, 16 bytes
+    data[kind + 1] = 3  # neither a text nor a sequence: the library dies when it reads one
+    path.write_bytes(data)
+    with h5py.File(path) as file:
+        assert read_text(file["data"], "env_args", path) is None
+        assert read_text(file["data"], "nothing", path) is None

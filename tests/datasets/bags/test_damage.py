@@ -193,6 +193,29 @@ def test_metadata_that_counts_more_is_believed(bags: Any, tmp_path: Path) -> Non
     assert recording.loss.messages == 50
 
 
+@pytest.mark.parametrize("value", ["NULL", "7", "x'00ff'"])
+@pytest.mark.parametrize("column", ["name", "type", "serialization_format"])
+def test_a_topic_whose_texts_are_none_is_left_out_and_said(bags: Any, tmp_path: Path, column: str, value: str) -> None:
+    bag = bags.write(tmp_path / "bag", "sqlite", bags.arm())
+    base = sqlite3.connect(find_file(bag))
+    rows = base.execute("SELECT sql FROM sqlite_master WHERE name = 'topics'").fetchone()[0]
+    base.execute("ALTER TABLE topics RENAME TO declared")  # without NOT NULL and without an affinity to text
+    base.execute(rows.replace("TEXT NOT NULL", "BLOB"))
+    base.execute("INSERT INTO topics SELECT * FROM declared")
+    base.execute("DROP TABLE declared")
+    base.execute(f"UPDATE topics SET {column} = {value} WHERE id = (SELECT min(id) FROM topics)")
+    base.commit()
+    base.close()
+    recording = open_recording(bag)
+    (left,) = recording.topics
+    assert recording.loss.reasons == ["topic 1 has no name or no type"]
+    payloads = [message for message in recording.messages(range(1)) if message.topic == 0]
+    assert len(payloads) == 100
+    with pytest.raises(SourceError):  # half of the robot is gone
+        BagReader(bag).describe()
+    assert left.name
+
+
 def test_a_bomb_is_refused_before_it_is_unpacked(bags: Any, tmp_path: Path) -> None:
     bag = bags.write(tmp_path / "bag", "sqlite-file", bags.arm())
     file = find_file(bag)
