@@ -220,6 +220,10 @@ def _draw_legend(figure: Figure, entries: Sequence[Artist], title: str = "") -> 
     )
 
 
+OTHER_CODE = ("-before", "-logs")
+"""Ends of methods that differ by more than the budget of meta-training."""
+
+
 def make_compute_figure(records: Sequence[Record]) -> Figure | None:
     """Success against minutes of meta-training; None where no task set was meta-trained with two budgets.
 
@@ -230,7 +234,16 @@ def make_compute_figure(records: Sequence[Record]) -> Figure | None:
     def whose(record: Record) -> tuple[str, str, str]:
         return record.benchmark, record.method, record.tasks
 
-    cost = {whose(record): record.mean / 60.0 for record in records if record.metric == COST and record.mean}
+    known = {
+        whose(record)
+        for record in records
+        if record.metric == "success_stochastic" and not record.method.endswith(OTHER_CODE)
+    }
+    cost = {
+        whose(record): record.mean / 60.0
+        for record in records
+        if record.metric == COST and record.mean and whose(record) in known
+    }
     budgets = Counter((benchmark, tasks) for benchmark, _, tasks in cost)
     cost = {key: minutes for key, minutes in cost.items() if budgets[key[0], key[2]] > 1}
     if not cost:
