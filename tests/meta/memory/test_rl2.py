@@ -103,6 +103,10 @@ def test_the_horizon_grows_by_one_factor_and_then_stays() -> None:
     horizons = [1.0 / (1.0 - discount_at(config, progress)) for progress in (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)]
     assert horizons == pytest.approx([1.0, 100**0.25, 10.0, 100.0, 100.0, 100.0])
     assert [discount_at(Rl2Config(discount=0.9), progress) for progress in (0.0, 0.5, 1.0)] == [0.9] * 3
+    # from a horizon of 2 to one of 128, by the same factor twice: 2, 16, 128
+    config = Rl2Config(first_discount=0.5, discount=1.0 - 1.0 / 128.0, discount_growth=0.5)
+    horizons = [1.0 / (1.0 - discount_at(config, progress)) for progress in (0.0, 0.25, 0.5, 1.0)]
+    assert horizons == pytest.approx([2.0, 16.0, 128.0, 128.0])
 
 
 @pytest.mark.parametrize(

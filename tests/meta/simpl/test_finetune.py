@@ -10,7 +10,7 @@ from torch import Tensor
 from supple.meta.collect import Episodes
 from supple.meta.simpl.agent import SimplAgent
 from supple.meta.simpl.config import FinetuneConfig, SimplConfig
-from supple.meta.simpl.finetune import Finetuner
+from supple.meta.simpl.finetune import Finetuner, pad_decisions
 from supple.meta.space import RawSpace
 from supple.meta.testing import PointBatch
 from supple.skills.gaussian import Gaussian
@@ -219,3 +219,27 @@ def test_it_learns_a_bandit() -> None:
     assert metrics["policy_kl"].item() == pytest.approx(0.5, abs=0.2)
     # at the optimum the gain in reward per KL, d m / d (m^2 / 2) = 1 / m, is the multiplier
     assert metrics["alpha"].item() == pytest.approx(1.0, abs=0.35)
+
+
+def test_episodes_are_padded_with_zeros_behind_their_decisions() -> None:
+    rows = torch.arange(1.0, 7.0)  # two episodes of three decisions, or of four observations
+    latent = rows.reshape(2, 3, 1).repeat(1, 1, 2)
+    episodes = Episodes(
+        torch.arange(1.0, 9.0).reshape(2, 4, 1),
+        latent,
+        Gaussian(10.0 * latent, 100.0 * latent),
+        rows.reshape(2, 3),
+        torch.tensor([3, 2]),
+        torch.tensor([True, False]),
+        torch.tensor([15, 10]),
+        torch.zeros(2, 15, 1),
+    )
+    assert pad_decisions(episodes, 3) is episodes
+    padded = pad_decisions(episodes, 5)
+    nothing = torch.zeros(2, 2, 2)
+    torch.testing.assert_close(padded.latent, torch.cat([latent, nothing], 1))
+    torch.testing.assert_close(padded.prior.loc, torch.cat([10.0 * latent, nothing], 1))
+    torch.testing.assert_close(padded.prior.scale, torch.cat([100.0 * latent, nothing], 1))
+    assert padded.observation[..., 0].tolist() == [[1, 2, 3, 4, 0, 0], [5, 6, 7, 8, 0, 0]]
+    assert padded.reward.tolist() == [[1, 2, 3, 0, 0], [4, 5, 6, 0, 0]]
+    assert padded.length.tolist() == [3, 2]
