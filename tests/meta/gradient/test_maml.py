@@ -196,6 +196,10 @@ def test_curvature_by_both_ways() -> None:
         torch.testing.assert_close(found[curvature], expected)
     one, two = (gradient_of(value, moved) for value in found.values())
     assert not torch.allclose(one, two, rtol=1e-3)
+    # which of the two is in full
+    torch.testing.assert_close(
+        one, gradient_of(evaluate_outer(POLICY, STEP, moved, supports, query, MamlConfig())[1], moved)
+    )
     some = evaluate_curvature(POLICY, STEP, moved, supports, query, MamlConfig(curvature_tasks=2))
     both = [first_tasks(batch, 2) for batch in (supports[0], query)]
     new = POLICY(adapt(POLICY, STEP, moved, both[:1]).params, both[1].observation)

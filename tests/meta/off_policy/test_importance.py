@@ -209,3 +209,11 @@ def test_weights_beyond_all_numbers_stay_finite() -> None:
         assert np.isfinite(estimator(many, log_weight).value)
     assert np.isfinite(doubly_robust(many, log_weight, zero, zero).value)
     assert np.isfinite(weighted_doubly_robust(many, log_weight, zero, zero).value)
+
+
+def test_padding_pays_nothing_and_discounts_nothing() -> None:
+    # skills of 2 steps, episodes of 1 and 3: the last skill of both takes one step
+    reward = np.array([[1.0, 9.0, 9.0], [1.0, 2.0, 4.0]])
+    decisions = make_decisions(reward, np.array([1, 3]), np.array([True, True]), discount=0.5, horizon=2)
+    assert decisions.reward.tolist() == [[1.0, 0.0], [2.0, 4.0]]
+    assert decisions.discount.tolist() == [[0.5, 1.0], [0.25, 0.5]]
