@@ -36,7 +36,7 @@ from .bundle_folder import (
     write_files,
 )
 from .contract import BundleContract, Kind
-from .golden_trial import EPISODES, ROUND, check_trial, play_trial, recorded_noise, require_trial
+from .golden_trial import EPISODES, GOLDEN_TOLERANCE, ROUND, check_trial, play_trial, recorded_noise, require_trial
 from .log_agent import STATE as BELIEF
 from .log_agent import Guide, require_guide
 from .networks import Weights
@@ -187,11 +187,16 @@ def write_bundle(
 
 
 def make_bundle(
-    contract: BundleContract, weights: Mapping[str, NDArray[Any]], golden: Mapping[str, NDArray[Any]], where: Path
+    contract: BundleContract,
+    weights: Mapping[str, NDArray[Any]],
+    golden: Mapping[str, NDArray[Any]],
+    where: Path,
+    *,
+    tolerance: float = GOLDEN_TOLERANCE,
 ) -> Bundle:
     """The bundle without logs that `write_bundle` would write to `where`, verified; nothing is written."""
     contents = _make_contents(contract, weights, golden)
-    return _verify(contents, digest_of(contents), where)
+    return _verify(contents, digest_of(contents), where, tolerance)
 
 
 def _make_contents(
@@ -236,7 +241,7 @@ def require_robot(contract: BundleContract, spec: RobotSpec) -> None:
         raise BundleError(str(error)) from error
 
 
-def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> Bundle:
+def _verify(contents: Mapping[str, bytes], digest: str, where: Path, tolerance: float = GOLDEN_TOLERANCE) -> Bundle:
     """The bundle of these file contents, with everything but the manifest checked."""
     data = parse_contract(contents[CONTRACT], where / CONTRACT)
     if is_version_1(data):
@@ -260,7 +265,7 @@ def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> Bundle:
         raise BundleError(f"{where / WEIGHTS}: expected space.std > 0, got {weights['space.std'].min()}; export again")
     golden = parse_tensors(contents[GOLDEN], where / GOLDEN)
     check_trial(contract, golden, str(where / GOLDEN))
-    _replay(contract, weights, golden, kind, str(where / WEIGHTS))
+    _replay(contract, weights, golden, kind, str(where / WEIGHTS), tolerance)
     logs = parse_tensors(contents[LOGS], where / LOGS) if LOGS in contents else {}
     if logs:
         require_guide(logs, contract.space, contract.observation_dim, str(where / LOGS))
@@ -273,7 +278,9 @@ def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> Bundle:
     return bundle
 
 
-def _replay(contract: BundleContract, weights: Weights, golden: Weights, kind: Kind[Any], where: str) -> None:
+def _replay(
+    contract: BundleContract, weights: Weights, golden: Weights, kind: Kind[Any], where: str, tolerance: float
+) -> None:
     """Plays the golden trial; see `require_trial` for errors."""
     noise, contract = recorded_noise(golden, where), contract.shortened(kind)
     episodes = EPISODES
@@ -281,7 +288,7 @@ def _replay(contract: BundleContract, weights: Weights, golden: Weights, kind: K
         episodes = ROUND if kind.alone is None else kind.alone(kind.read(contract))
     with np.errstate(all="ignore"):
         outputs = play_trial(kind.make_agent(contract, weights, noise), golden, episodes)
-    require_trial(golden, outputs, where, episodes=episodes)
+    require_trial(golden, outputs, where, episodes=episodes, tolerance=tolerance)
     if not kind.hosted and (left := noise.left()):
         raise BundleError(f"{where}: expected all recorded noise to be drawn, got {left} draws left; export again")
 

@@ -119,6 +119,7 @@ def _convert_contract(data: Mapping[str, Any]) -> BundleContract:
         "search": DEPLOYMENT["search"] if trained else "blind",  # nobody could answer a directed search
         "embedding_dim": data["embedding_dim"],
         "hidden": networks["policy"]["sizes"][1:-1],
+        "critic_norm": False,
         "encoder": simpl["encoder"],
         "encoder_hidden": simpl["encoder_hidden"],
         "multiplier": float(data["adaptation"].get("alpha", DEPLOYMENT["finetune"]["multiplier"])),

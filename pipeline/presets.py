@@ -143,18 +143,17 @@ PRESETS: dict[str, RunConfig] = {
                 encoder_hidden=(256, 256),
                 decoder_hidden=(256, 256, 256),
                 kl_weight=5e-4,
-                num_updates=20_000,
-                prior_temperature=0.6,
+                num_updates=60_000,
                 bfloat16=True,
             )
         ),
         learner=SimplSettings(
             config=replace(
                 QUICK,
-                learning_rate=5e-4,
-                target_rate=0.02,
-                policy_kl_prior=(3e-2, 0.3),
-                policy_kl_posterior=(3e-2, 1.5),
+                learning_rate=3e-4,
+                target_rate=0.01,
+                policy_kl_prior=(3e-2, 0.5),
+                policy_kl_posterior=(3e-2, 3.0),
                 kl_clip=6.0,
                 embedding_kl_prior=(1e-3, 2.0),
                 embedding_kl_posterior=(1e-4, 10.0),
@@ -163,12 +162,16 @@ PRESETS: dict[str, RunConfig] = {
                 success_batch=0,
                 warmup_epochs=3,
                 epochs=36,
+                updates_per_epoch=300,
+                critic_norm=True,
                 pool_episodes=2000,
             ),
             deployment=DeploymentConfig(
                 search="blind",
                 context=512,
-                finetune=FinetuneConfig(reuse_rate=256.0, kl_target=5.0, kl_clip=20.0),
+                finetune=FinetuneConfig(
+                    learning_rate=3e-4, target_rate=0.005, reuse_rate=256.0, kl_target=5.0, kl_clip=20.0
+                ),
             ),
         ),
         adapt=AdaptStageConfig(episodes=100, evaluations=5, evaluate_at=(10, 40, 60)),

@@ -37,7 +37,7 @@ from ..settings import refuse
 from ..spaces import split_prefix
 from ..task_encoder import Context, Encoder, compute_embedding, encoder_shapes
 from .row_agent import RowAgent
-from .spirl import ResidualSettings, actor_critic_shapes, shorten_finetune
+from .spirl import OLDER, ResidualSettings, actor_critic_shapes, shorten_finetune
 
 REWARD_HIDDEN = (128, 128)
 """Widths of the reward head, as in `meta/simpl/agent.py`."""
@@ -290,4 +290,5 @@ SIMPL = Kind(
     off_policy=True,
     shorten=shorten_simpl,
     alone=attrgetter("exploration_episodes"),
+    older=OLDER,
 )

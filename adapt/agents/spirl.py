@@ -50,6 +50,8 @@ class ResidualSettings:
 
     hidden: Layers
     """Widths of policy and critics."""
+    critic_norm: bool
+    """Layer norm in the critics."""
     greedy: bool
     """Act by the mean of the policy."""
     seed: int
@@ -77,6 +79,8 @@ def actor_critic_shapes(contract: BundleContract, settings: ResidualSettings, em
     return {**policy_shapes(contract, settings.policy, inputs), **critic_shapes("critic", sizes)}
 
 
+OLDER = {"critic_norm": False}
+"""See `Kind.older`."""
 SPIRL = Kind(
     summary="It learns each task from scratch by SAC close to the prior, which a host with torch runs; here it acts.",
     settings=ResidualSettings,
@@ -87,4 +91,5 @@ SPIRL = Kind(
     off_policy=True,
     shorten=shorten_finetune,
     alone=lambda settings: 2,
+    older=OLDER,
 )

@@ -19,11 +19,11 @@ from ...errors import BundleError
 from ...robots.spec import RobotSpec
 from ..bundle import Bundle, make_bundle, write_bundle
 from ..contract import Budget, BundleContract
-from ..golden_trial import make_trial_inputs, play_trial
+from ..golden_trial import GOLDEN_TOLERANCE, make_trial_inputs, play_trial
 from ..networks import Array, Weights
 from ..runtime_agent import Arrays, RandomNoise
 from .exported import Exported
-from .hosts import HOST_TOLERANCE, make_hosted, require_adaptation
+from .hosts import make_hosted, require_adaptation
 from .spaces import export_space, to_arrays
 from .torch_rows import NoiseRecorder, TorchRowAgent
 
@@ -89,9 +89,9 @@ def _record_steady_trial(exported: Exported, contract: BundleContract, weights: 
         rng = np.random.default_rng(seed if attempt == 0 else (seed, attempt))
         golden = record_trial(exported, contract, weights, rng)
         with suppress(BundleError):
-            bundle = make_bundle(contract, weights, golden, Path("golden trial"))
+            bundle = make_bundle(contract, weights, golden, Path("golden trial"), tolerance=MARGIN * GOLDEN_TOLERANCE)
             if bundle.kind.hosted:
-                require_adaptation(bundle, MARGIN * HOST_TOLERANCE)
+                require_adaptation(bundle, MARGIN * GOLDEN_TOLERANCE)
             break
     return golden
 

@@ -26,7 +26,7 @@ from ...meta.state import named_part
 from ...strict_json import parse_json
 from ..bundle import Bundle
 from ..contract import BundleContract
-from ..golden_trial import play_trial, recorded_noise, require_trial
+from ..golden_trial import GOLDEN_TOLERANCE, play_trial, recorded_noise, require_trial
 from ..runtime_agent import HOST, Arrays, Noise, RowEpisodes, RuntimeAgent, WrappedAgent
 from .maml import make_maml_agent
 from .mlsh import make_mlsh_agent, observe_mlsh, read_mlsh_params
@@ -36,8 +36,6 @@ from .simpl import SimplHost, make_spirl_host, observe_simpl, read_own_params, r
 from .spaces import make_space
 from .torch_rows import to_episodes
 
-HOST_TOLERANCE = 1e-4
-"""As `GOLDEN_TOLERANCE`, for what follows a step that a host took: its sums run over whole episodes."""
 _FACTS, _ROWS = HOST + "facts", HOST + "rows"
 
 
@@ -175,7 +173,7 @@ def make_hosted(
     if not bundle.kind.hosted or bundle.task:
         return bundle.make_agent(noise)
     if bundle.golden:  # a bundle of version 1 has none
-        require_adaptation(bundle, HOST_TOLERANCE)
+        require_adaptation(bundle, GOLDEN_TOLERANCE)
     anywhere = HOSTS[bundle.contract.kind].while_observing
     return _make_hosted(bundle, noise, torch.device(device) if anywhere else torch.device("cpu"))
 

@@ -82,7 +82,8 @@ class SimplHost:
         generator = torch.Generator().manual_seed(0)  # of weights that are overwritten
         observation, latent, width = contract.observation_dim, space.latent_dim, settings.embedding_dim
         policy = MLP((observation + width, *settings.hidden, 2 * latent), generator=generator)
-        critic = StackedMLP(2, (observation + latent + width, *settings.hidden, 1), generator)
+        sizes = (observation + latent + width, *settings.hidden, 1)
+        critic = StackedMLP(2, sizes, generator, norm=settings.critic_norm)
         policy.load_state_dict(named_part(weights, "policy."))
         critic.load_state_dict(named_part(weights, "critic."))
         self._device = weights["policy.layers.0.bias"].device
@@ -91,7 +92,15 @@ class SimplHost:
             tuner.start_from(policy, critic, settings.multiplier)
 
         config = make_config(FinetuneConfig, settings.finetune)
-        self.tuners = TaskTuners(space, observation, settings.hidden, config, start=start, seed=settings.seed)
+        self.tuners = TaskTuners(
+            space,
+            observation,
+            settings.hidden,
+            config,
+            critic_norm=settings.critic_norm,
+            start=start,
+            seed=settings.seed,
+        )
         """By row."""
 
     def begin_task(self, rows: int) -> None:

@@ -73,7 +73,13 @@ class SimplAdaptiveAgent(RowAgent):
 
         hidden = tuple(int(bias.shape[-1]) for bias in list(critic.biases)[:-1])
         self._tuners = TaskTuners(
-            agent.space, self._agent.observation_dim, hidden, config.finetune, start=start, seed=seed
+            agent.space,
+            self._agent.observation_dim,
+            hidden,
+            config.finetune,
+            critic_norm=critic.norm,
+            start=start,
+            seed=seed,
         )
         self._begin(0)
 

@@ -32,8 +32,9 @@ class SimplAgent(nn.Module):
         self.observation_dim = observation_dim
         self.policy = MLP((observation_dim + embedding, *config.hidden, 2 * latent), generator=generator)
         critic_sizes = (observation_dim + latent + embedding, *config.hidden, 1)
-        self.critic = StackedMLP(2, critic_sizes, generator)
-        self.target_critic = StackedMLP(2, critic_sizes, generator)
+        self.critic, self.target_critic = (
+            StackedMLP(2, critic_sizes, generator, norm=config.critic_norm) for _ in range(2)
+        )
         self.target_critic.load_state_dict(self.critic.state_dict())
         self.target_critic.requires_grad_(False)
         features = 2 * observation_dim + latent + 2

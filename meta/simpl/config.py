@@ -19,6 +19,8 @@ class SimplConfig:
     """E, dimensions of the task embedding e (published maze: 5)."""
     hidden: Widths = (256, 256, 256)
     """Hidden widths of policy and critics (published)."""
+    critic_norm: bool = False
+    """Layer norm in the critics, also while fine-tuning (published: False)."""
     encoder: EncoderName = "mean-max"
     """Task encoder (published: set-transformer)."""
     encoder_hidden: Width = 128
@@ -139,6 +141,8 @@ class SpirlConfig(Bounded):
 
     hidden: Widths = (256, 256, 256)
     """Widths of policy and critics (published)."""
+    critic_norm: bool = False
+    """Layer norm in the critics (published: False)."""
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     """How a task is learned."""
     tasks: Count = 4

@@ -43,6 +43,8 @@ class Finetuner(nn.Module):
         hidden: tuple[int, ...],
         config: FinetuneConfig,
         seed: int,
+        *,
+        critic_norm: bool = False,
     ) -> None:
         """Fresh weights; `start_from` replaces them by meta-trained ones.
 
@@ -54,6 +56,7 @@ class Finetuner(nn.Module):
             hidden: Widths of policy and critics.
             config: See `FinetuneConfig`.
             seed: Seed of weights and of all draws.
+            critic_norm: Layer norm in the critics.
         """
         super().__init__()
         self.space, self.config = space, config
@@ -61,8 +64,7 @@ class Finetuner(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         sizes = (observation_dim + latent + width, *hidden, 1)
         self.policy = MLP((observation_dim + width, *hidden, 2 * latent), generator=generator)
-        self.critic = StackedMLP(2, sizes, generator)
-        self.target_critic = StackedMLP(2, sizes, generator)
+        self.critic, self.target_critic = (StackedMLP(2, sizes, generator, norm=critic_norm) for _ in range(2))
         self.target_critic.load_state_dict(self.critic.state_dict())
         self.target_critic.requires_grad_(False)
         initial = torch.tensor(config.multiplier, dtype=torch.float64)

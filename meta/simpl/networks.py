@@ -32,9 +32,19 @@ def inverse_softplus(value: Tensor) -> Tensor:
 class StackedMLP(nn.Module):
     """S ReLU MLPs of one shape, run by one batched product per layer; weights (S, in, out), biases (S, 1, out)."""
 
-    def __init__(self, stack: int, sizes: Sequence[int], generator: torch.Generator) -> None:
-        """Draws the weights of `stack` networks independently, U(-1/sqrt(in), 1/sqrt(in)) like torch's own."""
+    def __init__(self, stack: int, sizes: Sequence[int], generator: torch.Generator, *, norm: bool = False) -> None:
+        """Draws the weights of `stack` networks independently, U(-1/sqrt(in), 1/sqrt(in)) like torch's own.
+
+        Args:
+            stack: S.
+            sizes: Widths from input to output.
+            generator: Source of the weights.
+            norm: Hidden layers are normalised before the ReLU, without a gain and a bias (Ba, Kiros, Hinton, "Layer
+                Normalization", 2016). What a critic says of actions that nobody took is bounded by it (Ball et al.,
+                "Efficient Online Reinforcement Learning with Offline Data", ICML 2023, section 4.2).
+        """
         super().__init__()
+        self.norm = norm
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         for inputs, outputs in pairwise(sizes):
@@ -46,7 +56,10 @@ class StackedMLP(nn.Module):
         """Outputs (S, B, out) of inputs (S, B, in); the last layer is float32 also under autocast."""
         *hidden, last = zip(self.weights, self.biases, strict=True)
         for weight, bias in hidden:
-            value = torch.baddbmm(bias, value, weight).relu_()  # in place: one pass less through memory
+            value = torch.baddbmm(bias, value, weight)
+            if self.norm:
+                value = functional.layer_norm(value, value.shape[-1:])
+            value = value.relu_()  # in place: one pass less through memory
         with torch.autocast(value.device.type, enabled=False):
             if last[0].shape[-1] == 1:  # a product with one column runs at a tenth of the speed of this sum
                 return torch.add((value.float() * last[0].mT).sum(-1, keepdim=True), last[1])

@@ -64,7 +64,15 @@ class SpirlAgent(RowAgent):
             if first is not None:
                 tuner.load_state_dict(first)
 
-        self._tuners = TaskTuners(space, observation_dim, config.hidden, config.finetune, start=start, seed=seed)
+        self._tuners = TaskTuners(
+            space,
+            observation_dim,
+            config.hidden,
+            config.finetune,
+            critic_norm=config.critic_norm,
+            start=start,
+            seed=seed,
+        )
 
     @property
     def tuners(self) -> list[Finetuner | None]:

@@ -29,6 +29,7 @@ class TaskTuners:
         hidden: tuple[int, ...],
         config: FinetuneConfig,
         *,
+        critic_norm: bool = False,
         start: Callable[[Finetuner], None] | None = None,
         seed: int = 0,
     ) -> None:
@@ -39,11 +40,12 @@ class TaskTuners:
             observation_dim: O.
             hidden: Widths of policies and critics.
             config: How each learns.
+            critic_norm: Layer norm in the critics.
             start: Gives a fresh fine-tuner its first weights; without it they are drawn from the seed.
             seed: Seed of the first row; each row has its own.
         """
         self._space, self._observation_dim, self._hidden = space, observation_dim, hidden
-        self._config, self._start, self._seed = config, start, seed
+        self._config, self._critic_norm, self._start, self._seed = config, critic_norm, start, seed
         self.tuners: list[Finetuner | None] = []
         """By row."""
 
@@ -66,7 +68,14 @@ class TaskTuners:
 
     def _make(self, row: int, embedding: Tensor, decisions: int) -> Finetuner:
         tuner = Finetuner(
-            self._space, self._observation_dim, decisions, embedding, self._hidden, self._config, self._seed + row
+            self._space,
+            self._observation_dim,
+            decisions,
+            embedding,
+            self._hidden,
+            self._config,
+            self._seed + row,
+            critic_norm=self._critic_norm,
         )
         if self._start is not None:
             self._start(tuner)

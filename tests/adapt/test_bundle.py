@@ -13,9 +13,10 @@ import torch
 from supple.adapt.bundle import Bundle, load_bundle, require_robot, write_bundle
 from supple.adapt.bundle_folder import FILES, MANIFEST
 from supple.adapt.contract import Budget
+from supple.adapt.golden_trial import GOLDEN_TOLERANCE
 from supple.adapt.host import export
 from supple.adapt.host.export import write_exported
-from supple.adapt.host.hosts import HOST_TOLERANCE, make_hosted, require_adaptation
+from supple.adapt.host.hosts import make_hosted, require_adaptation
 from supple.adapt.host.maml import export_maml
 from supple.adapt.host.rl2 import export_rl2
 from supple.adapt.host.torch_rows import NoiseRecorder
@@ -184,7 +185,7 @@ def test_a_trial_that_blows_rounding_up_is_drawn_again(tmp_path: Path, monkeypat
 
     steady, third = write("steady", 0), write("third", 2)
     assert len(tolerances) == 3
-    assert tolerances == [pytest.approx(0.1 * HOST_TOLERANCE)] * 3
+    assert tolerances == [pytest.approx(0.1 * GOLDEN_TOLERANCE)] * 3
     inputs = [bundle.golden["in.observation"] for bundle in (steady, third, write("again", 2))]
     assert not np.array_equal(inputs[0], inputs[1])
     np.testing.assert_array_equal(inputs[1], inputs[2])  # the same draws each time

@@ -1,6 +1,7 @@
 """A bundle holds any learner: numpy acts and adapts as the trainer's agent does, in every action space."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,12 +197,16 @@ TUNING = FinetuneConfig(
 EXPLORING: dict[str, Any] = {"exploration_episodes": 2, "candidates": 12, "visited": 3, "context": 9}
 
 
+SIMPL = SimplConfig(embedding_dim=3, hidden=(7, 5), encoder_hidden=8, epochs=1, success_batch=2, batch=8)
+
+
 def simpl(
-    space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32], encoder: Any = "mean-max", **changes: Any
+    space: ActionSpace,
+    robot: RobotBatch,
+    goals: NDArray[np.float32],
+    networks: SimplConfig = SIMPL,
+    **changes: Any,
 ) -> Exported:
-    networks = SimplConfig(
-        embedding_dim=3, hidden=(7, 5), encoder=encoder, encoder_hidden=8, epochs=1, success_batch=2, batch=8
-    )
     learner = SimplLearner(space, robot, goals, networks)
     shake(learner)
     return export_simpl(learner, DeploymentConfig(**EXPLORING, finetune=TUNING, **changes))
@@ -209,11 +214,11 @@ def simpl(
 
 def simpl_with_attention(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
     changes = {"search": "blind", "keep_searching": False, "learn_from_exploration": False}
-    return simpl(space, robot, goals, "set-transformer", **changes)
+    return simpl(space, robot, goals, replace(SIMPL, encoder="set-transformer", critic_norm=True), **changes)
 
 
 def spirl(space: ActionSpace, robot: RobotBatch, goals: NDArray[np.float32]) -> Exported:
-    config = SpirlConfig(hidden=(7, 5), finetune=TUNING, tasks=2, iterations=1)
+    config = SpirlConfig(hidden=(7, 5), critic_norm=True, finetune=TUNING, tasks=2, iterations=1)
     return export_spirl(SpirlLearner(space, robot, goals, config))
 
 

@@ -60,6 +60,20 @@ def test_a_stack_is_separate_networks() -> None:
         torch.testing.assert_close(output[index], hidden)
 
 
+def test_normalised_layers_say_no_more_of_a_larger_input() -> None:
+    stack = StackedMLP(1, (1, 2, 1), generator(), norm=True)
+    state = {
+        "weights.0": [[[1.0, 3.0]]],
+        "biases.0": [[[0.0, 0.0]]],
+        "weights.1": [[[2.0], [5.0]]],
+        "biases.1": [[[0.5]]],
+    }
+    stack.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
+    # hidden (x, 3 x) is (-1, 1) after the norm for every x > 0: 5 * 1 + 0.5; and (1, -1) for x < 0: 2 * 1 + 0.5
+    output = stack(torch.tensor([[[2.0], [2e6], [-2.0]]]))
+    torch.testing.assert_close(output, torch.tensor([[[5.5], [5.5], [2.5]]]), atol=1e-4, rtol=0.0)
+
+
 def test_members_of_a_stack_differ_and_stay_within_torchs_bounds() -> None:
     stack = StackedMLP(2, (4, 8, 8), generator())
     assert not torch.equal(stack.weights[0][0], stack.weights[0][1])
