@@ -8,6 +8,7 @@ import tyro
 from ..meta.simpl.config import FinetuneConfig, SimplConfig
 from ..meta.simpl.deployment import DeploymentConfig
 from ..robots.family import RobotFamily
+from ..robots.image_maze import ImageMaze
 from ..robots.kitchen_family import Kitchen
 from ..robots.maze_family import Maze
 from ..skills.config import SkillConfig
@@ -134,6 +135,12 @@ PRESETS: dict[str, RunConfig] = {
             ),
         ),
         adapt=AdaptStageConfig(episodes=300),
+    ),
+    "image-maze": RunConfig(
+        robot=ImageMaze(),
+        generate=GenerateConfig(steps=400_000),
+        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3, hidden_axes=("x", "y"))),
+        adapt=AdaptStageConfig(episodes=200, evaluate_at=(5, 10, 40, 60, 100, 150)),
     ),
     "kitchen": RunConfig(
         robot=Kitchen(),

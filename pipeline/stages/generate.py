@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...datasets.d4rl_writer import write_d4rl
+from ...datasets.d4rl_writer import IMAGES, write_d4rl
 from ...errors import ConfigError
 from ...robots.family import PlayChunk, Plays
 from ...robots.spec import RobotSpec
@@ -80,4 +80,5 @@ def make_arrays(chunks: list[PlayChunk], steps: int) -> Mapping[str, np.ndarray[
         "terminals": np.zeros(len(timeouts), np.bool_),
         "timeouts": timeouts,
         **infos,
+        **({} if chunks[0].image is None else {IMAGES: join([c.image for c in chunks if c.image is not None])}),
     }
