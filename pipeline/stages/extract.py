@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 REPORT_NAME = "skill-report.json"
 REPORT_WINDOWS = 4096
 """Windows on which the report is computed."""
-REPORT_BATCH = 256
+SEEN_WINDOWS = 512
+"""The same where every step has pictures to look at."""
+REPORT_BATCH = 64
 """Windows whose pictures are looked at together."""
 PICTURES = "pictures"
 """Folder of the memory map of pictures, while the stage runs."""
@@ -118,7 +120,8 @@ def sample_seen(
 
     from ...skills.eye import stack_frames
 
-    observation, action, *pictures = windows.sample(REPORT_WINDOWS, np.random.default_rng(seed))
+    count = REPORT_WINDOWS if isinstance(windows, WindowSampler) else SEEN_WINDOWS
+    observation, action, *pictures = windows.sample(count, np.random.default_rng(seed))
     if not pictures:
         return observation, action
     seen = []

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...adapt.eye import open_eyes
 from ...errors import ConfigError
 from ...robots.family import make_robots
 from ...robots.task import TaskSet, goals_of
@@ -97,6 +98,7 @@ def meta_train(
     """Trains to the last iteration, then writes learner, facts and skill model."""
     import torch
 
+    from ...adapt.host.spaces import export_eye
     from ...skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
 
     torch.set_num_threads(work.machine.threads)
@@ -104,6 +106,9 @@ def meta_train(
     settings, goals, skills = learner.settings, goals_of(tasks.train), work.inputs.get("skills")
     robot = make_robots(choice.family, settings.rows(len(goals)), work.machine.threads)
     space = make_space(config.action_space, robot.spec, skills, work.machine.device)
+    spec = robot.spec
+    if spec.image is not None and skills is not None:
+        robot = open_eyes(robot, export_eye(load_skill_model(skills), seed=0))
     trained = settings.make_learner(space, robot, goals, seed=work.seed, device=work.machine.device)
     start = 0
     if checkpoint is not None:
@@ -119,7 +124,7 @@ def meta_train(
     if skills is not None:
         save_skill_model(work.folder, load_skill_model(skills))
     record = {
-        "robot": robot.spec.to_json(),
+        "robot": spec.to_json(),
         "tasks": describe_tasks(tasks),
         "learner": learner.record,
         "iterations": facts["iteration"],
