@@ -40,16 +40,10 @@ INDEX_DTYPES = {"start": "int64", "length": "int64", "terminated": "uint8", "tru
 """Arrays of the episode index and their stored types."""
 
 
-def count_chunk_rows(shape: tuple[int, ...]) -> int:
-    """Rows of a chunk of a feature whose steps have this shape."""
-    if len(shape) < 3:
-        return CHUNK_ROWS
-    return int(max(1, 2 ** int(math.log2(max(1, _IMAGE_CHUNK_BYTES // math.prod(shape))))))
-
-
-def choose_compression(shape: tuple[int, ...], compression: Compression) -> Compression:
-    """How the chunks of a feature are packed, where the store is written with `compression`."""
-    return compression if len(shape) < 3 else "zstd"
+def count_image_rows(shape: tuple[int, ...]) -> int:
+    """Rows of a chunk of pictures of this shape: the power of two whose bytes are at most 4 MiB, or 1."""
+    fitting = _IMAGE_CHUNK_BYTES // math.prod(shape)
+    return 1 << max(fitting.bit_length() - 1, 0)
 
 
 def make_codecs(compression: Compression) -> list[BytesBytesCodec]:

@@ -25,7 +25,7 @@ from ..errors import SpecError, StoreError
 from ..plain_files import sync
 from .compression import Compression
 from .episode import Episode, EpisodeIndex
-from .layout import CHUNK_ROWS, INDEX_DTYPES, count_chunk_rows, find_missing
+from .layout import CHUNK_ROWS, INDEX_DTYPES, count_image_rows, find_missing
 from .manifest import MANIFEST_NAME, Manifest, hash_file, list_files, load_manifest, measure_file
 from .schema import Feature, Schema
 from .store_metadata import check_arrays, load_attributes
@@ -146,7 +146,7 @@ class EpisodeStore:
         Pieces of pictures have about 64 MiB.
         """
         feature = self._schema.feature(key)
-        rows = _BLOCK_ROWS if feature.role != "image" else _IMAGE_CHUNKS * count_chunk_rows(feature.shape)
+        rows = _BLOCK_ROWS if feature.role != "image" else _IMAGE_CHUNKS * count_image_rows(feature.shape)
         for start in range(0, self.rows, rows):
             yield self._read_step(key, slice(start, min(start + rows, self.rows)))
 
@@ -229,7 +229,7 @@ class EpisodeStore:
 
     def _require_chunks(self, feature: Feature, name: str, part: slice) -> None:
         """Looks for the chunks of some rows of pictures: a missing one would read as white ones."""
-        rows = count_chunk_rows(feature.shape)
+        rows = count_image_rows(feature.shape)
         start, stop, _ = part.indices(self.rows)
         for number in range(start // rows, -(-stop // rows)):
             file = self._path / name / f"c.{number}{'.0' * len(feature.shape)}"

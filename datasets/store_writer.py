@@ -28,8 +28,7 @@ from .layout import (
     CHUNK_KEYS,
     CHUNK_ROWS,
     INDEX_DTYPES,
-    choose_compression,
-    count_chunk_rows,
+    count_image_rows,
     encode_chunk,
     find_missing,
     make_codecs,
@@ -171,11 +170,11 @@ class _Column:
         self.name = f"steps/{feature.name}"
         self.row_bytes = math.prod(feature.shape) * np.dtype(feature.dtype).itemsize
         self.is_image = feature.role == "image"
-        self.chunk_rows = count_chunk_rows(feature.shape)
+        self.chunk_rows = count_image_rows(feature.shape) if self.is_image else CHUNK_ROWS
         self.block_rows = self.chunk_rows * max(1, _BLOCK_BYTES // (self.chunk_rows * self.row_bytes))
         self._dtype = np.dtype(feature.dtype)
         self._sealer = sealer
-        self._compression = choose_compression(feature.shape, compression)
+        self._compression = "zstd" if self.is_image else compression
         self._path = path
         self._pending: list[Array] = []
         self._written = 0
