@@ -16,7 +16,8 @@ from .settings import Settings, read_settings, refuse
 from .spaces import SpaceSettings
 
 VERSIONS = (1, 2, 3)
-"""Of `bundle.json` that are read; 3 is written where there is an eye, else 2. Bundles of SiMPL of version 1 are others, see `version_1.py`."""
+"""Of `bundle.json` that are read; 3 is written where there is an eye, else 2. Bundles of SiMPL of version 1 are others,
+see `version_1.py`."""
 _EYE_VERSION = VERSIONS[-1]
 _FIELDS = ("schema_version", "kind", "robot", "space", "learner", "budget", "simulator", "provenance")
 

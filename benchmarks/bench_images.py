@@ -94,12 +94,16 @@ def draw_figure(path: Path) -> None:
     family = ImageMaze()
     layout, places = family.layout(), ((9.8, 23.8), (17.1, 6.9), (30.9, 33.2))
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
-    parts = figure.subplot_mosaic([["maze", *(f"drawn{i}" for i in range(3))], ["maze", *(f"taken{i}" for i in range(3))]])
+    parts = figure.subplot_mosaic(
+        [["maze", *(f"drawn{i}" for i in range(3))], ["maze", *(f"taken{i}" for i in range(3))]]
+    )
     low, high = CENTRE - 0.5, len(layout) + CENTRE - 0.5
     parts["maze"].imshow(layout.T, cmap="gray", origin="lower", extent=(low, high, low, high))
     parts["maze"].set_title("the maze of the tasks", fontsize=9)
     for index, (x, y) in enumerate(places):
-        parts["maze"].add_patch(Rectangle((x - VIEW / 2, y - VIEW / 2), VIEW, VIEW, fill=False, color=f"C{index}", lw=2))
+        parts["maze"].add_patch(
+            Rectangle((x - VIEW / 2, y - VIEW / 2), VIEW, VIEW, fill=False, color=f"C{index}", lw=2)
+        )
         drawn = MazeCamera(layout).draw(np.array([(x, y)]))[0, ..., 0]
         taken = make_mujoco_camera(family, (x, y))()
         for name, picture in ((f"drawn{index}", drawn), (f"taken{index}", taken)):

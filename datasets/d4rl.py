@@ -273,7 +273,9 @@ class D4RLReader:
             except SpecError as error:
                 flaw, _, cure = f"is no array of pictures: {error}".partition("; ")
         if wanted is not None or self._only is not None:
-            raise SourceError(f"{self._path}: {IMAGES}: expected pictures to carry over, got an array that {flaw}; {cure}")
+            raise SourceError(
+                f"{self._path}: {IMAGES}: expected pictures to carry over, got an array that {flaw}; {cure}"
+            )
         return flaw
 
     def _side_feature(

@@ -16,7 +16,8 @@ from ..errors import SpecError
 from ..robots.spec import ImageSpec, RobotSpec
 
 SCHEMA_VERSION = 2
-"""Of a store without pictures. Raised when the meaning of a field changes; a store of an unknown version is refused, never guessed at."""
+"""Of a store without pictures. Raised when the meaning of a field changes; a store of an unknown version is refused,
+never guessed at."""
 IMAGE_VERSION = 3
 """Of a store with pictures, which programs of version 2 cannot read; it differs in nothing else."""
 NAMED_ROBOT_VERSION = 1
@@ -193,7 +194,8 @@ class Schema:
         if type(version) is not int or version not in (NAMED_ROBOT_VERSION, SCHEMA_VERSION, IMAGE_VERSION):
             newer = type(version) is int and version > IMAGE_VERSION
             raise SpecError(
-                f"{where}: expected schema_version {NAMED_ROBOT_VERSION}, {SCHEMA_VERSION} or {IMAGE_VERSION}, got {version!r:.40}; "
+                f"{where}: expected schema_version {NAMED_ROBOT_VERSION}, {SCHEMA_VERSION} or {IMAGE_VERSION}, got "
+                f"{version!r:.40}; "
                 + ("install the version of supple that wrote it" if newer else "ingest the source again")
             )
         known: type = str if version == NAMED_ROBOT_VERSION else dict

@@ -156,8 +156,8 @@ class PictureWindows:
         windows: Of the episodes.
         pictures: Shape (N, height, width, channels), uint8; a memory map where they do not fit into memory.
         start: First row of each episode of the arrays, shape (E,), ascending.
-        frames: F: that many pictures are seen at once, so that a window has F - 1 pictures before its first step. Before
-            the begin of an episode stands its first picture.
+        frames: F: that many pictures are seen at once, so that a window has F - 1 pictures before its first step.
+            Before the begin of an episode stands its first picture.
     """
 
     def __init__(

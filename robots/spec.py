@@ -465,8 +465,8 @@ class RobotSpec:
         differs only where both specs say it.
 
         Raises:
-            SpecError: Naming the first field that differs: control period, choices, image, then the axes of observation,
-                action, goal, each by name, unit, limits, rate limit and the axis that it commands.
+            SpecError: Naming the first field that differs: control period, choices, image, then the axes of
+                observation, action, goal, each by name, unit, limits, rate limit and the axis that it commands.
         """
         difference = self._find_difference(other, ("observation", "action", "goal"))
         if difference is not None:

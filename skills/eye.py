@@ -67,9 +67,10 @@ class Eye(nn.Module):
         self.convolutions = nn.ModuleList(make_convolution(*pair, generator) for pair in pairwise(channels))
         side = 2 ** len(config.image_channels)
         if min(image.height, image.width) < side:
+            most = int(math.log2(min(image.height, image.width)))
             raise SpecError(
-                f"skill.image-channels: expected at most {int(math.log2(min(image.height, image.width)))} convolutions for "
-                f"pictures of {image.height} x {image.width} pixels, got {len(config.image_channels)}; take fewer"
+                f"skill.image-channels: expected at most {most} convolutions for pictures of {image.height} x "
+                f"{image.width} pixels, got {len(config.image_channels)}; take fewer"
             )
         inputs = (image.height // side) * (image.width // side) * channels[-1]
         self.head = make_linear(inputs, config.image_features, generator)

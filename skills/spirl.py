@@ -78,8 +78,8 @@ def compute_losses(
         action: Windows (B, H, A), raw; the reconstruction terms are on the scale of `model.action_scale`.
         generator: Source of the sampled skills and steps, on the model's device.
         decoded_steps: D; H or more means every step once.
-        pictures: Of a robot with a camera, (B, F - 1 + H, height, width, channels), uint8: F - 1 before the window, then
-            those of its steps. Only those of the first step and of decoded steps are looked at.
+        pictures: Of a robot with a camera, (B, F - 1 + H, height, width, channels), uint8: F - 1 before the window,
+            then those of its steps. Only those of the first step and of decoded steps are looked at.
     """
     posterior = model.encode(observation, action)
     skill = posterior.sample(generator)

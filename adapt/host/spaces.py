@@ -68,9 +68,7 @@ def export_eye(model: SkillModel, seed: int) -> BundledEye | None:
     assert model.robot is not None, "an eye is that of a robot with a camera"
     assert model.robot.image is not None, "an eye is that of a robot with a camera"
     config, (height, width, channels) = model.config, model.robot.image.shape
-    settings = EyeSettings(
-        frames=config.image_frames, channels=config.image_channels, features=config.image_features
-    )
+    settings = EyeSettings(frames=config.image_frames, channels=config.image_channels, features=config.image_features)
     shape = (PICTURES, height, width, config.image_frames * channels)
     pictures = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
     with torch.no_grad():

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...datasets.store import EpisodeStore, find_store, open_store
 from ...datasets.schema import IMAGE
+from ...datasets.store import EpisodeStore, find_store, open_store
 from ...datasets.windows import PictureWindows, WindowSampler, split_episodes
 from ...errors import SpecError
 from ...robots.family import RobotFamily, SetsState
@@ -154,9 +154,7 @@ def compute_report(
     if int(held_out.length.max()) <= horizon:
         return {}
     windows = WindowSampler(store.load("observation"), store.load("action"), *held_out, horizon + 1)
-    observation, action = sample_seen(
-        model, add_pictures(windows, pictures, store, model.config.image_frames), seed
-    )
+    observation, action = sample_seen(model, add_pictures(windows, pictures, store, model.config.image_frames), seed)
     parts = torch.from_numpy(observation[:, :horizon]), torch.from_numpy(action[:, :horizon])
     generator = torch.Generator().manual_seed(seed)
     report = evaluate_windows(model, *parts, generator, store.schema.feature("action").axes)

@@ -124,7 +124,6 @@ def test_robots_without_a_camera_are_refused() -> None:
     assert open_eyes(blind, None) is blind
 
 
-
 def test_pictures_of_another_size_are_refused() -> None:
     robots, inner = make_seeing(1)
     inner._robot._camera.draw = lambda position: np.zeros((1, 16, 16, 1), np.uint8)  # type: ignore[attr-defined]
@@ -137,7 +136,7 @@ def test_settings_that_do_not_fit_the_robot_are_refused() -> None:
     EyeSettings(frames=2, channels=(3, 4), features=5).require_robot(seen)
     with pytest.raises(BundleError, match="expected 6 features as last axes"):
         EyeSettings(frames=2, channels=(3, 4), features=6).require_robot(seen)
-    with pytest.raises(BundleError, match="pictures of .* are large enough for"):
+    with pytest.raises(BundleError, match=r"pictures of .* are large enough for"):
         EyeSettings(frames=2, channels=(2,) * 6, features=5).require_robot(seen)
     with pytest.raises(BundleError, match="expected a robot with a camera"):
         EyeSettings(frames=2, channels=(3,), features=5).require_robot(dataclasses.replace(seen, image=None))

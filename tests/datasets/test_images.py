@@ -31,11 +31,18 @@ def make_flat(name: str, role: Any) -> Feature:
 
 
 SCHEMA = Schema(
-    features=(make_flat("observation", "observation"), make_flat("action", "action"), make_image_feature("image", SHAPE))
+    features=(
+        make_flat("observation", "observation"),
+        make_flat("action", "action"),
+        make_image_feature("image", SHAPE),
+    )
 )
 
 
-def make_robot(image: ImageSpec | None = ImageSpec(*SHAPE)) -> RobotSpec:
+EYE = ImageSpec(*SHAPE)
+
+
+def make_robot(image: ImageSpec | None = EYE) -> RobotSpec:
     axes = (Axis("x", "m", -100.0, 100.0),)
     spec = (ArraySpec(name, axes) for name in ("observation", "action", "goal"))
     return RobotSpec("eyed", *spec, control_period=0.1, episode_steps=10, image=image)
@@ -189,7 +196,10 @@ Damage = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any] | None]
         (lambda images: images.astype(np.float32) / 255.0, "holds float32 .* convert them to bytes"),
         (lambda images: images[..., 0], r"holds uint8 of shape \(6, 8, 12\)"),
         (lambda images: images[:5], "has 5 pictures, not one for each of 6 steps"),
-        (lambda images: images[:, :, ::-1][:, :, :8], r"shape \(8, 8, 2\), not \(8, 12, 2\) as robot 'eyed' takes them"),
+        (
+            lambda images: images[:, :, ::-1][:, :, :8],
+            r"shape \(8, 8, 2\), not \(8, 12, 2\) as robot 'eyed' takes them",
+        ),
         (lambda images: None, "expected the data set images"),
     ],
 )

@@ -50,9 +50,10 @@ def test_pictures_go_through_all_stages(run: Path) -> None:
     assert bundle.eye is not None
     assert bundle.contract.observation_dim == 4 + 32
     assert bundle.contract.to_json()["schema_version"] == 3
-    assert "It needs a camera: pictures of 32 x 32 pixels x 1 channels" in (
-        find_bundle(run / "export") / "README.md"
-    ).read_text()
+    assert (
+        "It needs a camera: pictures of 32 x 32 pixels x 1 channels"
+        in (find_bundle(run / "export") / "README.md").read_text()
+    )
     assert load_success(run / "adapt")
     (policy,) = {
         load_bundle(folder).contract.kind for folder in (run / "adapt" / "policies").iterdir() if folder.is_dir()
@@ -86,7 +87,7 @@ def test_another_eye_is_found_at_loading(run: Path) -> None:
     bundle = load_bundle(find_bundle(run / "export"))
     weights = {name: value.copy() for name, value in bundle.weights.items()}
     weights["eye.head.bias"][3] += 0.01
-    with pytest.raises(BundleError, match="expected golden 'eye.feature' within"):
+    with pytest.raises(BundleError, match=r"expected golden 'eye\.feature' within"):
         make_bundle(bundle.contract, weights, bundle.golden, Path("changed"))
     golden = {**bundle.golden, "eye.image": bundle.golden["eye.image"] + 0.5}
     with pytest.raises(BundleError, match="whole numbers from 0 to 255"):
