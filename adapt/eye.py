@@ -101,25 +101,37 @@ def compute_features(weights: Weights, pictures: NDArray[np.uint8]) -> Array:
         weights: `eye.*`.
         pictures: Bytes.
     """
-    value: Array = pictures.astype(np.float32).transpose(0, 3, 1, 2) / np.float32(127.5) - np.float32(1.0)
+    value: Array = pictures.astype(np.float32)
+    value *= np.float32(1.0 / 127.5)
+    value -= np.float32(1.0)
     index = 0
     while (name := f"eye.convolutions.{index}") + ".weight" in weights:
-        value = np.maximum(_convolve(value, weights[name + ".weight"], weights[name + ".bias"]), np.float32(0.0))
+        value = _convolve(value, weights[name + ".weight"], weights[name + ".bias"])
+        np.maximum(value, np.float32(0.0), out=value)
         index += 1
-    features: Array = np.tanh(compute_linear(weights, "eye.head", value.reshape(len(value), -1)))
+    flat = value.transpose(0, 3, 1, 2).reshape(len(value), -1)  # as torch has it, which puts channels first
+    features: Array = np.tanh(compute_linear(weights, "eye.head", flat))
     return features
 
 
 def _convolve(value: Array, weight: Array, bias: Array) -> Array:
-    """The convolution of (B, C, h, w) with (outputs, C, 4, 4): one product over patches, (B, outputs, h / 2, w / 2)."""
-    batch, channels, height, width = value.shape
-    padded = np.zeros((batch, channels, height + 2 * PADDING, width + 2 * PADDING), np.float32)
-    padded[:, :, PADDING : PADDING + height, PADDING : PADDING + width] = value
-    patches = np.lib.stride_tricks.sliding_window_view(padded, (KERNEL, KERNEL), axis=(2, 3))[:, :, ::STRIDE, ::STRIDE]
-    rows, columns = patches.shape[2:4]
-    flat = patches.transpose(0, 2, 3, 1, 4, 5).reshape(batch * rows * columns, -1)
-    output: Array = (flat @ weight.reshape(len(weight), -1).T + bias).reshape(batch, rows, columns, -1)
-    return np.ascontiguousarray(output.transpose(0, 3, 1, 2))
+    """The convolution of (B, h, w, C) with (outputs, C, 4, 4): one product over patches, (B, h / 2, w / 2, outputs)."""
+    batch, height, width, channels = value.shape
+    padded = np.zeros((batch, height + 2 * PADDING, width + 2 * PADDING, channels), np.float32)
+    padded[:, PADDING : PADDING + height, PADDING : PADDING + width] = value
+    rows, columns = height // STRIDE, width // STRIDE
+    over_batch, over_rows, over_columns, over_channels = padded.strides
+    # a row of a patch and its channels lie side by side, so that few long runs are copied
+    patches = np.lib.stride_tricks.as_strided(
+        padded,
+        (batch, rows, columns, KERNEL, KERNEL * channels),
+        (over_batch, STRIDE * over_rows, STRIDE * over_columns, over_rows, over_channels),
+        writeable=False,
+    )
+    flat = patches.reshape(batch * rows * columns, -1)
+    output: Array = flat @ weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+    output += bias
+    return output.reshape(batch, rows, columns, -1)
 
 
 class SeeingRobots(WrappedRobots):

@@ -121,4 +121,4 @@ if __name__ == "__main__":
         draw_figure(Path(sys.argv[2]))
         raise SystemExit
     began = time.perf_counter()
-    print_records("image-rendering", COMMAND, began, measure_all())
+    print_records("image-rendering", COMMAND, began, list(measure_all()))
