@@ -502,7 +502,7 @@ class RobotSpec:
             return f"expected control_period {self.control_period} s, got {other.control_period} s"
         if self.choices != other.choices:
             return f"expected choices {list(self.choices)}, got {list(other.choices)}"
-        if self.image != other.image:
+        if self.image is not None and self.image != other.image:  # a camera that nobody needs does no harm
             mine, theirs = (None if image is None else image.shape for image in (self.image, other.image))
             return f"expected {_describe_image(mine)}, got {_describe_image(theirs)}"
         for array in arrays:
