@@ -93,7 +93,7 @@ def _record_steady_trial(
     golden: dict[str, Array] = {}
     for attempt in range(TRIALS):
         rng = np.random.default_rng(seed if attempt == 0 else (seed, attempt))
-        golden = record_trial(exported, contract, weights, rng) | seen
+        golden = {**record_trial(exported, contract, weights, rng), **seen}
         with suppress(BundleError):
             bundle = make_bundle(contract, weights, golden, Path("golden trial"))
             if bundle.kind.hosted:

@@ -14,6 +14,8 @@ import pytest
 
 from supple.datasets import D4RLReader, Episode, Feature, Schema, open_store, verify_store, write_d4rl, write_store
 from supple.datasets import store_writer as writer_module
+from supple.datasets.episode import ReadOptions
+from supple.datasets.formats import open_source
 from supple.datasets.layout import count_image_rows
 from supple.datasets.schema import make_image_feature
 from supple.datasets.store import EpisodeStore
@@ -21,6 +23,7 @@ from supple.datasets.store_source import read_episodes
 from supple.datasets.windows import PictureWindows, WindowSampler
 from supple.errors import SourceError, SpecError, StoreError
 from supple.robots.spec import ArraySpec, Axis, ImageSpec, RobotSpec
+from tests.datasets.make_sources import make_robomimic, record
 
 SHAPE = (8, 12, 2)
 LENGTHS = (5, 3, 9)
@@ -261,3 +264,23 @@ def test_metadata_of_a_store_names_pictures(store: EpisodeStore) -> None:
     record = json.loads((store.path / "zarr.json").read_text())["attributes"]["schema"]
     (image,) = [feature for feature in record["features"] if feature["role"] == "image"]
     assert image["shape"] == list(SHAPE)
+
+
+# --- other readers
+
+
+def test_pictures_of_robomimic_come_along_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = make_robomimic(tmp_path, record())
+    pictures = []
+    with h5py.File(path, "a") as file:
+        for demo in sorted(file["data"], key=lambda name: int(name.split("_")[1])):
+            steps = len(file[f"data/{demo}/actions"])
+            pictures.append(np.random.default_rng(steps).integers(0, 256, (steps, 8, 9, 3), np.uint8))
+            file[f"data/{demo}/obs/camera"] = pictures[-1]
+    left = open_source(path, ReadOptions()).describe()
+    assert left.ignored["obs/camera"] == "holds pictures; --only takes them by name"
+    reader = open_source(path, ReadOptions(only=("obs/camera",)))
+    (feature,) = [one for one in reader.describe().schema.features if one.role == "image"]
+    assert (feature.name, feature.shape) == ("obs_camera", (8, 9, 3))
+    for episode, expected in zip(reader.episodes(), pictures, strict=True):
+        np.testing.assert_array_equal(episode.arrays["obs_camera"], expected)
