@@ -124,7 +124,7 @@ def _write_steps(
     """Writes `steps/`, yields as `writing_store`, and returns lengths (E,) and flags (E, 2)."""
     flat = [column for column in columns if not column.is_image]
     pictures = [column for column in columns if column.is_image]
-    block_rows = CHUNK_ROWS * max(1, _BLOCK_BYTES // (CHUNK_ROWS * sum(column.row_bytes for column in flat)))
+    block_rows = CHUNK_ROWS * max(1, _BLOCK_BYTES // (CHUNK_ROWS * max(1, sum(column.row_bytes for column in flat))))
     lengths: list[int] = []
     flags: list[tuple[bool, bool]] = []
     written = pending = 0

@@ -139,7 +139,9 @@ PRESETS: dict[str, RunConfig] = {
     "image-maze": RunConfig(
         robot=ImageMaze(),
         generate=GenerateConfig(steps=400_000),
-        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-3, hidden_axes=("x", "y"))),
+        extract=ExtractConfig(
+            skill=SkillConfig(kl_weight=1e-3, batch_size=128, decoded_steps=2, hidden_axes=("x", "y"))
+        ),
         adapt=AdaptStageConfig(episodes=200, evaluate_at=(5, 10, 40, 60, 100, 150)),
     ),
     "kitchen": RunConfig(
@@ -182,5 +184,5 @@ PRESETS: dict[str, RunConfig] = {
     ),
 }
 """`demo` shows the chain in minutes; `quick` is a start for a robot of one's own; `maze` reaches the published curve at
-a fraction of its cost; `maze-published` has every published hyper-parameter of the maze; `kitchen` is an arm in a
-kitchen."""
+a fraction of its cost; `maze-published` has every published hyper-parameter of the maze; `image-maze` takes skills
+that see into an unseen maze; `kitchen` is an arm in a kitchen."""
