@@ -122,7 +122,7 @@ class ImageMaze(Plays, TellsSuccess, Draws, Films, ChecksTasks, Bounded):
         Raises:
             ConfigError: There are not so many cells.
         """
-        return random_tasks(
+        drawn = random_tasks(
             self.layout(),
             self.num_train_tasks,
             self.num_test_tasks,
@@ -130,6 +130,7 @@ class ImageMaze(Plays, TellsSuccess, Draws, Films, ChecksTasks, Bounded):
             start=self.start,
             max_moves=self.most_moves,
         )
+        return replace(drawn, name=drawn.name.replace("random", f"within-{self.most_moves}"))
 
     def require_tasks(self, tasks: Sequence[Task], where: str) -> None:
         """See `ChecksTasks.require_tasks`."""
