@@ -140,7 +140,7 @@ PRESETS: dict[str, RunConfig] = {
         robot=ImageMaze(),
         generate=GenerateConfig(steps=400_000),
         extract=ExtractConfig(
-            skill=SkillConfig(kl_weight=1e-3, batch_size=128, decoded_steps=2, hidden_axes=("x", "y"))
+            skill=SkillConfig(kl_weight=1e-2, batch_size=128, decoded_steps=2, hidden_axes=("x", "y"))
         ),
         adapt=AdaptStageConfig(episodes=200, evaluate_at=(5, 10, 40, 60, 100, 150)),
     ),

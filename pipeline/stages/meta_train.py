@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...adapt.eye import open_eyes
-from ...errors import ConfigError
+from ...errors import ConfigError, SpecError
 from ...robots.family import make_robots
 from ...robots.task import TaskSet, goals_of
 from ...skills.config import load_skill_facts
@@ -73,6 +73,11 @@ def make_meta_train(
             raise ConfigError(
                 f"meta-train: expected --play FOLDER for {learner.reference}, which starts from play data, got none; "
                 "pass what ingest wrote"
+            )
+        if spec.image is not None:
+            raise SpecError(
+                f"meta-train: expected a robot without a camera for {learner.reference}, which clones play data, got "
+                f"'{spec.name}'; choose another learner, or a robot without pictures"
             )
         learner.settings.require_play(play, spec)
         inputs["play"] = play

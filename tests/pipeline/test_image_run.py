@@ -104,3 +104,18 @@ def test_data_without_pictures_are_refused(run: Path, capsys: pytest.CaptureFixt
     out = run.parent / "blind-store"
     assert main(["ingest", str(run.parent / "blind.hdf5"), "--out", str(out)]) == 2
     assert "expected the data set images with the pictures of robot 'image-maze'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["map-logs", "ingest", "extract"], "expected skills that need no pictures"),
+        (["meta-train", "extract", "--learner", "bc-pearl", "--play", "ingest"], "expected a robot without a camera"),
+    ],
+)
+def test_what_reads_observations_alone_is_refused(
+    run: Path, arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(run / word) if word in ("ingest", "extract") else word for word in arguments]
+    assert main([*paths, "--robot", "image-maze", *OPTIONS, "--out", str(run.parent / "refused")]) == 2
+    assert named in capsys.readouterr().err
