@@ -4,7 +4,7 @@ What was trained is read from the record of its stage. The robot's contract is e
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -209,9 +209,10 @@ def export(trained: Trained, work: Work) -> None:
     learner, spec = trained.learner, trained.spec
     goals = np.zeros((trained.tasks["num_train"], *spec.goal.shape), np.float32)  # their number is all that counts now
     space, eye = make_space(trained.space, spec, trained.skills), None
-    if spec.image is not None and trained.skills is not None:
-        eye = export_eye(load_skill_model(trained.skills), work.seed)
-        spec = spec if eye is None else see_spec(spec, eye.settings.features)
+    if spec.image is not None:
+        eye = None if trained.skills is None else export_eye(load_skill_model(trained.skills), work.seed)
+        # a policy without an eye needs no camera, whatever robot it was trained on
+        spec = replace(spec, image=None) if eye is None else see_spec(spec, eye.settings.features)
     robot = UnpluggedRobots(spec, learner.settings.rows(len(goals)))
     made = learner.settings.make_learner(space, robot, goals, seed=trained.seed, device="cpu")
     tensors, facts = load_checkpoint(trained.folder / LEARNER_NAME)
