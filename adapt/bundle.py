@@ -36,7 +36,18 @@ from .bundle_folder import (
     write_files,
 )
 from .contract import BundleContract, Kind
-from .golden_trial import EPISODES, GOLDEN_TOLERANCE, ROUND, check_trial, play_trial, recorded_noise, require_trial
+from .eye import BundledEye, see_spec
+from .golden_trial import (
+    EPISODES,
+    GOLDEN_TOLERANCE,
+    ROUND,
+    check_trial,
+    look_again,
+    play_trial,
+    recorded_noise,
+    require_close,
+    require_trial,
+)
 from .log_agent import STATE as BELIEF
 from .log_agent import Guide, require_guide
 from .networks import Weights
@@ -66,6 +77,17 @@ class Bundle:
     """As exported, where settings were changed since."""
     logs: Arrays = field(default_factory=dict)
     """Logs of the robot, see `make_guide`; empty where none came along."""
+
+    @property
+    def eye(self) -> BundledEye | None:
+        """How it sees pictures; None where it needs none."""
+        if self.contract.eye is None:
+            return None
+        weights, golden = (
+            {name: value for name, value in arrays.items() if name.startswith("eye.")}
+            for arrays in (self.weights, self.golden)
+        )
+        return BundledEye(self.contract.eye, weights, golden)
 
     @property
     def kind(self) -> Kind[Any]:
@@ -236,9 +258,25 @@ def require_robot(contract: BundleContract, spec: RobotSpec) -> None:
         BundleError: Names the first field in which they differ.
     """
     try:
+        if contract.eye is not None and spec.observation.names != contract.robot.observation.names:
+            spec = see_spec(spec, contract.eye.features)  # the bundle's own has the features, a robot's has not
         contract.robot.require_match(spec, f"bundle for robot '{contract.robot.name}'")
     except SpecError as error:
         raise BundleError(str(error)) from error
+
+
+def refuse_pictures(contract: BundleContract, where: str) -> None:
+    """Refuses a policy that needs pictures, where only its observation is at hand.
+
+    Raises:
+        BundleError: It needs them.
+    """
+    if contract.eye is not None:
+        assert contract.robot.image is not None, "an eye is that of a robot with a camera"
+        raise BundleError(
+            f"{where}: expected a policy that acts without pictures, got one that needs pictures of "
+            f"{contract.robot.image.shape}; run it with supple adapt, on a robot with a camera"
+        )
 
 
 def _verify(contents: Mapping[str, bytes], digest: str, where: Path, tolerance: float = GOLDEN_TOLERANCE) -> Bundle:
@@ -260,11 +298,15 @@ def _verify(contents: Mapping[str, bytes], digest: str, where: Path, tolerance: 
     task = split_prefix(tensors, TASK)
     weights = {name: value for name, value in tensors.items() if not name.startswith(TASK)}
     shapes = {**kind.weight_shapes(contract), **contract.space.weight_shapes(contract.observation_dim)}
+    if contract.eye is not None and contract.robot.image is not None:
+        shapes |= contract.eye.weight_shapes(contract.robot.image)
     check_tensors(weights, shapes, str(where / WEIGHTS), "export the bundle again")
     if "space.std" in weights and not (weights["space.std"] > 0).all():
         raise BundleError(f"{where / WEIGHTS}: expected space.std > 0, got {weights['space.std'].min()}; export again")
     golden = parse_tensors(contents[GOLDEN], where / GOLDEN)
     check_trial(contract, golden, str(where / GOLDEN))
+    if contract.eye is not None:
+        require_close("eye.feature", look_again(weights, golden), golden["eye.feature"], str(where / WEIGHTS))
     _replay(contract, weights, golden, kind, str(where / WEIGHTS), tolerance)
     logs = parse_tensors(contents[LOGS], where / LOGS) if LOGS in contents else {}
     if logs:
@@ -302,6 +344,13 @@ def make_card(contract: BundleContract, *, logs_size: int = 0) -> str:
         for axis in spec.axes:
             rate = "" if axis.rate_limit is None else f"{axis.rate_limit:g}"
             lines.append(f"| {spec.name} | {axis.name} | {axis.unit} | {axis.low:g} | {axis.high:g} | {rate} |")
+    if robot.image is not None:
+        height, width, channels = robot.image.shape
+        lines += [
+            "",
+            f"It needs a camera: pictures of {height} x {width} pixels x {channels} channels at every step. The axes "
+            "image_* are computed from them.",
+        ]
     if robot.choices:
         lines += ["", f"Choices: {', '.join(robot.choices)}."]
     budget = contract.budget

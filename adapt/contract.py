@@ -8,14 +8,17 @@ from typing import Any, Generic
 
 from ..errors import BundleError, SpecError
 from ..robots.spec import RobotSpec
+from .eye import EyeSettings
 from .networks import Shapes, Weights
 from .policy_settings import PolicySettings
 from .runtime_agent import Noise, RuntimeAgent
 from .settings import Settings, read_settings, refuse
 from .spaces import SpaceSettings
 
-VERSIONS = (1, 2)
-"""Of `bundle.json` that are read; the last is written. Bundles of SiMPL of version 1 are others, see `version_1.py`."""
+VERSIONS = (1, 2, 3)
+"""Of `bundle.json` that are read; 3 is written where there is an eye, else 2. Bundles of SiMPL of version 1 are others,
+see `version_1.py`."""
+_EYE_VERSION = VERSIONS[-1]
 _FIELDS = ("schema_version", "kind", "robot", "space", "learner", "budget", "simulator", "provenance")
 
 
@@ -65,6 +68,9 @@ class BundleContract:
     """The simulator that stands in for the robot, see `pipeline/robots.py`; None for hardware alone."""
     provenance: Mapping[str, Any]
     """Where the weights come from; informative."""
+    eye: EyeSettings | None = None
+    """How it sees the pictures of the robot, whose observation then ends with features of them; None where it needs
+    none."""
 
     def shortened(self, kind: Kind[Any]) -> BundleContract:
         """With the settings of the golden trial."""
@@ -93,7 +99,7 @@ class BundleContract:
     def to_json(self) -> dict[str, Any]:
         """The content of `bundle.json`."""
         return {
-            "schema_version": VERSIONS[-1],
+            "schema_version": VERSIONS[1] if self.eye is None else _EYE_VERSION,
             "kind": self.kind,
             "robot": self.robot.to_json(),
             "space": {**asdict(self.space), "prior": list(self.space.prior), "decoder": list(self.space.decoder)},
@@ -101,6 +107,7 @@ class BundleContract:
             "budget": asdict(self.budget),
             "simulator": None if self.simulator is None else dict(self.simulator),
             "provenance": dict(self.provenance),
+            **({} if self.eye is None else {"eye": {**asdict(self.eye), "channels": list(self.eye.channels)}}),
         }
 
     @staticmethod
@@ -115,8 +122,9 @@ class BundleContract:
             raise refuse("bundle.json content", "an object", type(data).__name__)
         if type(data.get("schema_version")) is not int or data["schema_version"] not in VERSIONS:
             raise refuse("bundle.json schema_version", " or ".join(map(str, VERSIONS)), data.get("schema_version"))
-        if wrong := sorted(set(data) ^ set(_FIELDS)):
-            raise refuse("bundle.json keys", f"exactly {sorted(_FIELDS)}", f"a difference in {wrong}")
+        known = {*_FIELDS, *(["eye"] if data["schema_version"] == _EYE_VERSION else [])}
+        if wrong := sorted(set(data) ^ known):
+            raise refuse("bundle.json keys", f"exactly {sorted(known)}", f"a difference in {wrong}")
         for name in ("robot", "learner", "provenance"):
             if not isinstance(data[name], Mapping):
                 raise refuse(f"bundle.json {name}", "an object", data[name])
@@ -130,8 +138,11 @@ class BundleContract:
             budget=read_settings(Budget, data["budget"], "bundle.json budget"),
             simulator=data["simulator"],
             provenance=data["provenance"],
+            eye=read_settings(EyeSettings, data["eye"], "bundle.json eye") if "eye" in data else None,
         )
         contract.space.require_robot(contract.robot)
+        if contract.eye is not None:
+            contract.eye.require_robot(contract.robot)
         return contract
 
 

@@ -11,6 +11,11 @@ What is recorded, all float32:
     out.action        (E, R, K, A)       what the robot was told
     out.state.{e}.{name}                 all that the agent knew after episode e
 
+Where the policy sees pictures, some stacks of them and their features are recorded too:
+
+    eye.image         (6, height, width, F channels)   whole numbers from 0 to 255
+    eye.feature       (6, features)
+
 After every second episode the agent is granted a step of adaptation. An agent that needs a host for it is played up to
 the first such step here; the host plays the rest (`adapt/host/hosts.py`).
 
@@ -29,6 +34,7 @@ from numpy.typing import NDArray
 from ..errors import BundleError
 from .bundle_folder import check_tensors
 from .contract import BundleContract
+from .eye import compute_features
 from .networks import Array, Weights
 from .runtime_agent import HOST, KEPT, RecordedNoise, RowEpisodes, RuntimeAgent, SeenRows
 
@@ -42,6 +48,8 @@ ROUND = 2
 UNREWARDED = 4
 """So many first episodes of the first row pay nothing: some learners go on searching until they are paid."""
 EPISODES, ROWS, DECISIONS = len(LENGTHS), len(LENGTHS[0]), 6
+PICTURES = 6
+"""Stacks of pictures that are recorded."""
 _NOISE = re.compile(r"in\.noise\.(\d+)\.(normal|uniform)")
 
 
@@ -89,13 +97,25 @@ def check_trial(contract: BundleContract, golden: Mapping[str, NDArray[Any]], wh
     shapes = _input_shapes(contract)
     shapes["out.latent"] = (EPISODES, ROWS, DECISIONS, contract.space.latent_dim)
     shapes["out.action"] = (EPISODES, ROWS, DECISIONS, contract.action_dim)
+    if contract.eye is not None and contract.robot.image is not None:
+        height, width, channels = contract.robot.image.shape
+        shapes["eye.image"] = (PICTURES, height, width, contract.eye.frames * channels)
+        shapes["eye.feature"] = (PICTURES, contract.eye.features)
     for name, array in golden.items():
         if _NOISE.fullmatch(name) or name.startswith("out.state."):
             shapes[name] = array.shape
     check_tensors(golden, shapes, where, "export the bundle again")
     length = golden["in.length"]
+    pixels = golden.get("eye.image", np.zeros(0, np.float32))
+    if not ((pixels >= 0) & (pixels <= 255) & (pixels == np.floor(pixels))).all():
+        raise BundleError(f"{where}: expected 'eye.image' of whole numbers from 0 to 255, got others; export again")
     if not ((length >= 1) & (length <= DECISIONS) & (length == np.floor(length))).all():
         raise BundleError(f"{where}: expected episodes of 1 to {DECISIONS} decisions, got others; export again")
+
+
+def look_again(weights: Weights, golden: Mapping[str, Array]) -> Array:
+    """What numpy sees in the recorded pictures, as `eye.feature`."""
+    return compute_features(weights, golden["eye.image"].astype(np.uint8))
 
 
 def recorded_noise(golden: Mapping[str, Array], where: str) -> RecordedNoise:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from ..errors import RobotFault, SpecError, SuppleError
 from ..robots.limits import TRACKING, RobotLimits
-from ..robots.robot import Bool, Float, RobotBatch, Rows, StepRows, Stops, TellsAge
+from ..robots.robot import Bool, Float, RobotBatch, Rows, Sees, StepRows, Stops, TellsAge, take_images
 from ..robots.spec import RobotSpec
 from .action_limits import ActionHistory, ActionLimits, seal
 from .audit import AuditLog, make_text
@@ -147,7 +147,7 @@ class ClampCounts:
         return facts
 
 
-class SafetyLimits(Stops):
+class SafetyLimits(Stops, Sees):
     """A `RobotBatch` whose commands are finite, within limits and rate limits, or not sent at all.
 
     A fault stops all rows: a command or observation that is not finite or has the wrong shape or type, a stale or
@@ -287,6 +287,10 @@ class SafetyLimits(Stops):
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `RobotBatch.compute_reward`."""
         return self._robot.compute_reward(observation, goals)
+
+    def take_images(self, rows: Rows) -> NDArray[np.uint8]:
+        """See `Sees.take_images`; pictures are no command, and pass."""
+        return take_images(self._robot, rows, self._spec.name)
 
     def stop(self, reason: str) -> None:
         """Stops all rows until `rearm`; may be called from another thread.

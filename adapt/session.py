@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import RobotFault, RunError
 from ..robots.spec import ArraySpec
 from .action_limits import ActionLimits
-from .bundle import Bundle
+from .bundle import Bundle, refuse_pictures
 from .networks import Array
 from .runtime_agent import Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows
 
@@ -66,6 +66,7 @@ class AgentSession:
         Raises:
             SpecError: An action axis of the robot has no limits.
         """
+        refuse_pictures(bundle.contract, "session")
         self.contract = bundle.contract
         """What the bundle promises."""
         self._spec = spec = bundle.contract.robot

@@ -118,7 +118,7 @@ class SourceChecks:
 
     def __init__(self, source: SourceSpec) -> None:
         schema = source.schema
-        self._spreads = [_Spread(feature) for feature in schema.features]
+        self._spreads = [_Spread(feature) for feature in schema.features if feature.role != "image"]
         self._width = min(_WIDE, len(schema.feature("observation").axes))
         self._steps = _Steps(self._width)
         self._has_next = NEXT in schema.names and schema.feature(NEXT).shape == schema.feature("observation").shape

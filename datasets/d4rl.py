@@ -26,12 +26,12 @@ import numpy.typing as npt
 from ..errors import ConfigError, FormatError, SourceError, SpecError
 from ..robots.spec import ArraySpec, RobotSpec
 from ..strict_json import parse_json
-from .d4rl_writer import FLAGS, ORIGIN, REQUIRED, ROBOT, write_d4rl
+from .d4rl_writer import FLAGS, IMAGES, ORIGIN, REQUIRED, ROBOT, write_d4rl
 from .episode import Episode, EpisodeIndex, Reader, ReadOptions, SourceSpec
 from .hdf5 import describe_contents, is_written, list_top, open_hdf5, require_plain, walk
 from .keyed import BLOCK_BYTES, BLOCK_ROWS, NEXT, cut_blocks, name_axes
 from .layout import find_missing
-from .schema import Feature, Role, Schema
+from .schema import IMAGE, Feature, Role, Schema, make_image_feature
 from .side_arrays import cast, choose_dtype, choose_side, identify
 from .source_files import MOST_AXES, describe_files, require_episode
 
@@ -196,6 +196,11 @@ class D4RLReader:
     def _structure(self) -> tuple[list[tuple[str, Feature]], EpisodeIndex, dict[str, str], tuple[str, ...]]:
         """Features by their names in the file, the index, why other entries are left out, and notes."""
         path, robot = self._path, self.robot
+        if robot is not None and robot.image is not None and IMAGES not in list_top(path, datasets=True):
+            raise SourceError(
+                f"{path}: expected the data set {IMAGES} with the pictures of robot '{robot.name}', got none; record "
+                "them, or choose a robot without a camera"
+            )
         arrays = {} if robot is None else {"observation": robot.observation, "action": robot.action}
         with open_hdf5(path) as file:
             entries = walk(file, path)
@@ -206,7 +211,7 @@ class D4RLReader:
                         f"{path}: expected the data set {name}, got {got[:200]}; "
                         f"rename the data sets to D4RL's names {', '.join(REQUIRED)}"
                     )
-            side = [name for name in entries if name.startswith("infos/") or name == _NEXT]
+            side = [name for name in entries if name.startswith("infos/") or name in (_NEXT, IMAGES)]
             main = [name for name in (*REQUIRED, "timeouts") if name in entries]
             for name in (*main, *side):
                 require_plain(entries[name], name, path)
@@ -227,7 +232,10 @@ class D4RLReader:
             ):
                 found = "left out by choice"
                 if name in wanted:
-                    feature = self._side_feature(name, entries[name], rows, features[0][1], taken)
+                    if name == IMAGES:
+                        feature = self._image_feature(entries[name], rows, robot)
+                    else:
+                        feature = self._side_feature(name, entries[name], rows, features[0][1], taken)
                     if isinstance(feature, Feature):
                         features.append((name, feature))
                         taken.add(feature.name)
@@ -238,6 +246,37 @@ class D4RLReader:
             timeouts = _flags(entries["timeouts"], "timeouts", path) if "timeouts" in entries else None
         index = compute_episodes(terminals, timeouts, self._episode_steps)
         return features, index, ignored, self._describe_ends(terminals, timeouts)
+
+    def _image_feature(self, data: h5py.Dataset, rows: int, robot: RobotSpec | None) -> Feature | str:
+        """The feature of pictures, or why they cannot be carried over.
+
+        Raises:
+            SourceError: they cannot be, and the robot has a camera or they were asked for by name.
+        """
+        shape = tuple(int(size) for size in data.shape)
+        wanted = None if robot is None or robot.image is None else robot.image.shape
+        flaw, cure = "", "record them again"
+        if not is_written(data):
+            flaw = "was created and never written"
+        elif data.dtype != np.uint8 or len(shape) != 4:
+            flaw = f"holds {data.dtype} of shape {shape}, not uint8 of (rows, height, width, channels)"
+            cure = "convert them to bytes"
+        elif shape[0] != rows:
+            flaw = f"has {shape[0]} pictures, not one for each of {rows} steps"
+        elif wanted is not None and shape[1:] != wanted:
+            assert robot is not None
+            flaw = f"has pictures of shape {shape[1:]}, not {wanted} as robot '{robot.name}' takes them"
+            cure = "scale them as its camera does"
+        else:
+            try:
+                return make_image_feature(IMAGE, shape[1:])
+            except SpecError as error:
+                flaw, _, cure = f"is no array of pictures: {error}".partition("; ")
+        if wanted is not None or self._only is not None:
+            raise SourceError(
+                f"{self._path}: {IMAGES}: expected pictures to carry over, got an array that {flaw}; {cure}"
+            )
+        return flaw
 
     def _side_feature(
         self, source: str, data: h5py.Dataset, rows: int, observation: Feature, taken: Set[str]

@@ -28,6 +28,8 @@ FLAGS = ("terminals", "timeouts")
 """Data sets of booleans: the episode ends with this row."""
 ROBOT = "metadata/robot_spec"
 """Data set with the spec of the robot as JSON text, where the writer knows it; ours, other readers pass it over."""
+IMAGES = "images"
+"""Data set with a picture for each row, uint8 (N, height, width, channels), where the robot has a camera."""
 ORIGIN = "metadata/origin"
 """Data set with who or what moved the robot, as UTF-8 text; ours too."""
 
@@ -43,7 +45,8 @@ def write_d4rl(
     Args:
         path: Where the file shall appear; nothing may be there yet.
         arrays: `observations` (N, O), `actions` (N, A), `rewards` (N,), `terminals` (N,) and as a rule `timeouts` (N,),
-            `infos/qpos`, `infos/qvel`, `infos/goal` (N, dim). Flags are stored as bool, the rest as float32.
+            `infos/qpos`, `infos/qvel`, `infos/goal` (N, dim). Flags are stored as bool, the rest as float32. `images`
+            (N, height, width, channels) are uint8 and stay so, packed.
         robot: That the data are from; `D4RLReader` then takes names, units, limits and control period from the file.
         origin: Who or what moved the robot, such as scripts; stands in the provenance of what is ingested.
 
@@ -69,7 +72,8 @@ def write_d4rl(
     try:
         with h5py.File(partial, "w", libver="earliest") as file:
             for name, value in converted.items():
-                file.create_dataset(name, data=value)
+                packed = {} if name != IMAGES else {"chunks": (min(len(value), 64), *value.shape[1:]), "compression": 1}
+                file.create_dataset(name, data=value, **packed)
             if robot is not None:
                 file.create_dataset(ROBOT, data=np.bytes_(json.dumps(robot.to_json())))
             if origin is not None:
@@ -82,9 +86,16 @@ def write_d4rl(
 
 
 def _convert(value: npt.NDArray[Any], name: str, path: Path) -> npt.NDArray[Any]:
-    if name not in (*REQUIRED, "timeouts") and not name.startswith("infos/"):
+    if name not in (*REQUIRED, "timeouts", IMAGES) and not name.startswith("infos/"):
         raise SourceError(f"{path}: expected a D4RL array name, got {name!r}; use infos/<name> for anything else")
     array = np.asarray(value)
+    if name == IMAGES:
+        if array.dtype != np.uint8 or array.ndim != 4:
+            raise SourceError(
+                f"{path}: {name}: expected uint8 of shape (rows, height, width, channels), got {array.dtype} "
+                f"{array.shape}; convert the pictures to bytes"
+            )
+        return array
     if name in FLAGS:
         return array.astype(np.bool_)
     with np.errstate(over="ignore"):

@@ -155,7 +155,7 @@ def open_current(path: Path) -> EpisodeStore:
         StoreError: the store is damaged, or of an older version.
     """
     store = open_store(path)
-    if store.schema_version != SCHEMA_VERSION:
+    if store.schema_version < SCHEMA_VERSION:
         raise StoreError(
             f"{store.path}: expected a store of schema version {SCHEMA_VERSION}, got version {store.schema_version}; "
             f"write it anew with: supple ingest {store.path} --robot {store.robot_name or 'NAME'} --out FOLDER"

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConfigError, SourceError
-from ..robots.spec import ArraySpec, RobotSpec
+from ..errors import ConfigError, SourceError, SpecError
+from ..robots.spec import ArraySpec, ImageSpec, RobotSpec
 from .containers import find_container
 from .episode import Array, Episode, EpisodeIndex, ReadOptions, SourceSpec
 from .layout import find_missing
-from .schema import Feature, Role, Schema
+from .schema import Feature, Role, Schema, make_image_feature
 from .side_arrays import cast, choose_dtype, choose_side, identify
 from .source_files import MOST_AXES, count_bytes, describe_files, require_budget, require_episode
 
@@ -57,6 +57,17 @@ class Column:
     def width(self) -> int:
         """Number of axes."""
         return int(np.prod(self.shape, dtype=object))
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it holds a picture per step that a store can hold: bytes of (height, width, channels)."""
+        if self.flaw or self.dtype != np.uint8 or len(self.shape) != 3:
+            return False
+        try:
+            ImageSpec(*self.shape)
+        except SpecError:
+            return False
+        return True
 
     @property
     def problem(self) -> str:
@@ -418,6 +429,10 @@ class KeyedReader:
     def _make_side(self, source: str, taken: Sequence[str]) -> Feature | str:
         """The feature of a side array, or why it cannot be carried over."""
         column, name = self._survey.columns[source], identify(source)
+        if column.is_picture and name not in taken:
+            # they are most of a recording, and few policies look at them: only who asks by name gets them
+            asked = self._options.only is not None
+            return make_image_feature(name, column.shape) if asked else "holds pictures; --only takes them by name"
         if column.problem:
             return column.problem
         if name in taken:

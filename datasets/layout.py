@@ -7,12 +7,14 @@
     <store>/MANIFEST.json           hash and size of every other file
 
 Zarr is used in its version 3: one file per chunk of 64 Ki rows, a crc32c behind each chunk. A missing chunk reads as
-`fill_value`; NaN and the extreme integers cannot pass for data here, where NaN is refused and 0 is ordinary.
+`fill_value`; NaN and the extreme integers cannot pass for data here, where NaN is refused and 0 is ordinary. Pictures
+may hold any byte: their chunks are of 4 MiB, always packed, and a reader looks whether the files are there.
 Legend: N steps of all episodes, E episodes, dim number of axes of a feature.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,9 +33,17 @@ CHUNK_ROWS = 65_536
 CHUNK_KEYS: ChunkKeyEncodingLike = {"name": "default", "separator": "."}
 """Chunks lie side by side as `c.3.0`; with the usual `/` each has a folder of its own, and each folder costs a sync."""
 
+_IMAGE_CHUNK_BYTES = 2**22
+"""Of pictures, before they are packed: a chunk is a number of steps that is a power of two."""
 _ZSTD_LEVEL = 1
 INDEX_DTYPES = {"start": "int64", "length": "int64", "terminated": "uint8", "truncated": "uint8"}
 """Arrays of the episode index and their stored types."""
+
+
+def count_image_rows(shape: tuple[int, ...]) -> int:
+    """Rows of a chunk of pictures of this shape: the power of two whose bytes are at most 4 MiB, or 1."""
+    fitting = _IMAGE_CHUNK_BYTES // math.prod(shape)
+    return 1 << max(fitting.bit_length() - 1, 0)
 
 
 def make_codecs(compression: Compression) -> list[BytesBytesCodec]:
@@ -70,6 +80,8 @@ def missing_value(dtype: str) -> Any:
 
 
 def find_missing(values: npt.NDArray[Any]) -> int | None:
-    """The first row that holds a value which data never has (infinities included), or None."""
+    """The first row that holds a value which data never has (infinities included), or None; pictures have any."""
+    if values.ndim > 2:
+        return None
     good = np.isfinite(values) if values.dtype.kind == "f" else values != missing_value(str(values.dtype))
     return None if good.all() else int(np.argwhere(~good)[0][0])

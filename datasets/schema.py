@@ -13,22 +13,31 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import SpecError
-from ..robots.spec import RobotSpec
+from ..robots.spec import ImageSpec, RobotSpec
 
 SCHEMA_VERSION = 2
-"""Raised when the meaning of a field changes; a store of an unknown version is refused, never guessed at."""
+"""Of a store without pictures. Raised when the meaning of a field changes; a store of an unknown version is refused,
+never guessed at."""
+IMAGE_VERSION = 3
+"""Of a store with pictures, which programs of version 2 cannot read; it differs in nothing else."""
 NAMED_ROBOT_VERSION = 1
 """In this version `robot` was a name, which says nothing of limits; such a store opens, its robot is unknown."""
 
-Role = Literal["observation", "action", "reward", "state", "goal", "other"]
+Role = Literal["observation", "action", "reward", "state", "goal", "image", "other"]
 _ROLES: tuple[str, ...] = get_args(Role)
 _DTYPES = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+IMAGE = "image"
+"""Name of the feature with the pictures that a robot's spec speaks of."""
+IMAGE_AXES = ("height", "width", "channel")
+"""Axes of a feature with the role `image`."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     """One array per step: `(T,)` when `shape` is `()`, `(T, dim)` when it is `(dim,)`.
+
+    With the role `image` it is uint8, the shape is (height, width, channels), and the axes are these three.
 
     Raises:
         SpecError: the name, dtype, shape, role, axes or units do not fit together.
@@ -53,6 +62,9 @@ class Feature:
             raise SpecError(f"{where}: expected a name of a-z, 0-9 and _, got {self.name!r}; rename it")
         if self.dtype not in _DTYPES:
             raise SpecError(f"{where}: expected dtype of {', '.join(_DTYPES)}, got {self.dtype!r}; convert the data")
+        if self.role == "image":
+            self._check_image(where)
+            return
         if len(self.shape) > 1 or any(size < 1 for size in self.shape):
             raise SpecError(f"{where}: expected shape () or (dim,), got {self.shape}; flatten the data")
         if self.role not in _ROLES:
@@ -63,6 +75,28 @@ class Feature:
                 raise SpecError(f"{where}: expected {width} {label}, got {len(names)}; give one per axis")
         if len(set(self.axes)) != width:
             raise SpecError(f"{where}: expected distinct axes, got {self.axes}; rename the repeated one")
+
+    def _check_image(self, where: str) -> None:
+        if self.dtype != "uint8" or len(self.shape) != 3:
+            raise SpecError(
+                f"{where}: expected pictures as uint8 of shape (height, width, channels), got {self.dtype} "
+                f"{self.shape}; convert them to bytes"
+            )
+        ImageSpec(*self.shape)
+        if self.axes != IMAGE_AXES or self.units != ("",) * 3:
+            raise SpecError(
+                f"{where}: expected the axes {', '.join(IMAGE_AXES)} without units, got {self.axes} and {self.units}; "
+                "make the feature with make_image_feature"
+            )
+
+
+def make_image_feature(name: str, shape: tuple[int, ...]) -> Feature:
+    """The feature of pictures of shape (height, width, channels).
+
+    Raises:
+        SpecError: the shape is none of pictures.
+    """
+    return Feature(name=name, dtype="uint8", shape=shape, units=("",) * 3, role="image", axes=IMAGE_AXES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,11 +139,23 @@ class Schema:
             got = list(zip(feature.axes, feature.units, strict=True))
             if got != expected:
                 raise SpecError(f"{where}: expected {name} axes and units {expected}, got {got}; name the axes so")
+        if robot.image is not None:
+            feature = self.feature(IMAGE)
+            if feature.role != "image" or feature.shape != robot.image.shape:
+                raise SpecError(
+                    f"{where}: expected pictures of shape {robot.image.shape}, got {feature.role} of shape "
+                    f"{feature.shape}; use the pictures of that robot"
+                )
 
     @property
     def names(self) -> tuple[str, ...]:
         """Feature names in stored order."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def version(self) -> int:
+        """With which `to_json` writes it."""
+        return IMAGE_VERSION if any(feature.role == "image" for feature in self.features) else SCHEMA_VERSION
 
     def feature(self, name: str) -> Feature:
         """The feature of that name.
@@ -125,7 +171,7 @@ class Schema:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, with the schema version."""
         return {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": self.version,
             "robot": None if self.robot is None else self.robot.to_json(),
             "control_period": self.control_period,
             "features": [
@@ -145,10 +191,11 @@ class Schema:
         version, period, robot, features = (
             fields[name] for name in ("schema_version", "control_period", "robot", "features")
         )
-        if type(version) is not int or version not in (NAMED_ROBOT_VERSION, SCHEMA_VERSION):
-            newer = type(version) is int and version > SCHEMA_VERSION
+        if type(version) is not int or version not in (NAMED_ROBOT_VERSION, SCHEMA_VERSION, IMAGE_VERSION):
+            newer = type(version) is int and version > IMAGE_VERSION
             raise SpecError(
-                f"{where}: expected schema_version {SCHEMA_VERSION} or {NAMED_ROBOT_VERSION}, got {version!r:.40}; "
+                f"{where}: expected schema_version {NAMED_ROBOT_VERSION}, {SCHEMA_VERSION} or {IMAGE_VERSION}, got "
+                f"{version!r:.40}; "
                 + ("install the version of supple that wrote it" if newer else "ingest the source again")
             )
         known: type = str if version == NAMED_ROBOT_VERSION else dict
@@ -160,11 +207,17 @@ class Schema:
             seconds = None if period is None else float(period)
         except OverflowError as error:
             raise SpecError(f"{where}: expected a control_period in seconds, got {error}; ingest again") from error
-        return cls(
+        schema = cls(
             features=tuple(_feature(item, where) for item in features),
             control_period=seconds,
             robot=RobotSpec.from_json(robot) if isinstance(robot, dict) else None,
         )
+        if (version == IMAGE_VERSION) != (schema.version == IMAGE_VERSION):
+            raise SpecError(
+                f"{where}: expected schema_version {schema.version} for these features, got {version}; "
+                "ingest the source again"
+            )
+        return schema
 
 
 def _feature(value: object, where: str) -> Feature:

@@ -25,12 +25,14 @@ from ..errors import SpecError, StoreError
 from ..plain_files import sync
 from .compression import Compression
 from .episode import Episode, EpisodeIndex
-from .layout import CHUNK_ROWS, INDEX_DTYPES, find_missing
+from .layout import CHUNK_ROWS, INDEX_DTYPES, count_image_rows, find_missing
 from .manifest import MANIFEST_NAME, Manifest, hash_file, list_files, load_manifest, measure_file
-from .schema import Schema
+from .schema import Feature, Schema
 from .store_metadata import check_arrays, load_attributes
 
 _BLOCK_ROWS = 4 * CHUNK_ROWS
+_IMAGE_CHUNKS = 16
+"""Chunks of pictures that are read at a time."""
 _DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, MemoryError, OverflowError)
 """What zarr raises on damaged files; caught only around calls into zarr."""
 
@@ -139,9 +141,14 @@ class EpisodeStore:
         return self._read_step(key, slice(start, stop))
 
     def blocks(self, key: str) -> Iterator[npt.NDArray[Any]]:
-        """The same array in consecutive pieces of at most 256 Ki rows, for data beyond memory; raises as `load`."""
-        for start in range(0, self.rows, _BLOCK_ROWS):
-            yield self._read_step(key, slice(start, min(start + _BLOCK_ROWS, self.rows)))
+        """The same array in consecutive pieces of at most 256 Ki rows, for data beyond memory; raises as `load`.
+
+        Pieces of pictures have about 64 MiB.
+        """
+        feature = self._schema.feature(key)
+        rows = _BLOCK_ROWS if feature.role != "image" else _IMAGE_CHUNKS * count_image_rows(feature.shape)
+        for start in range(0, self.rows, rows):
+            yield self._read_step(key, slice(start, min(start + rows, self.rows)))
 
     def memmap(self, key: str, cache_dir: str | Path, *, check: bool = True) -> npt.NDArray[Any]:
         """The same array as a read-only memory map of a cache file, which is written on first use.
@@ -208,6 +215,8 @@ class EpisodeStore:
 
     def _read_step(self, key: str, part: slice) -> npt.NDArray[Any]:
         feature, name = self._schema.feature(key), f"steps/{key}"
+        if feature.role == "image":
+            self._require_chunks(feature, name, part)
         values = self._read(name, feature.dtype, (self.rows, *feature.shape), part)
         bad = find_missing(values)
         if bad is not None:
@@ -217,6 +226,15 @@ class EpisodeStore:
                 f"{row // CHUNK_ROWS}); ingest the source again"
             )
         return values
+
+    def _require_chunks(self, feature: Feature, name: str, part: slice) -> None:
+        """Looks for the chunks of some rows of pictures: a missing one would read as white ones."""
+        rows = count_image_rows(feature.shape)
+        start, stop, _ = part.indices(self.rows)
+        for number in range(start // rows, -(-stop // rows)):
+            file = self._path / name / f"c.{number}{'.0' * len(feature.shape)}"
+            if not file.is_file():
+                raise StoreError(f"{file}: expected a chunk of pictures, got no file; ingest the source again")
 
     def _read(self, name: str, dtype: str, shape: tuple[int, ...], part: slice) -> npt.NDArray[Any]:
         array = self.array(name)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import StoreError
 from ..strict_json import load_json
-from .layout import CHUNK_ROWS, INDEX_DTYPES, missing_value
+from .layout import CHUNK_ROWS, INDEX_DTYPES, count_image_rows, missing_value
 from .manifest import Manifest
 from .schema import Schema
 
@@ -52,7 +52,8 @@ def check_arrays(path: Path, manifest: Manifest, schema: Schema) -> None:
         _check_array(path, manifest, f"episodes/{name}", dtype, (episodes,), episodes)
     rows, chunk_rows = _read_rows(path, schema)
     for feature in schema.features:
-        _check_array(path, manifest, f"steps/{feature.name}", feature.dtype, (rows, *feature.shape), chunk_rows)
+        count = chunk_rows if feature.role != "image" else count_image_rows(feature.shape)
+        _check_array(path, manifest, f"steps/{feature.name}", feature.dtype, (rows, *feature.shape), count)
 
 
 def _read_rows(path: Path, schema: Schema) -> tuple[int, int]:

@@ -5,6 +5,7 @@ Axes: E episodes, T steps of one episode.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -23,6 +24,8 @@ from .schema import SCHEMA_VERSION, Schema
 from .store import EpisodeStore, open_store
 
 _MAIN = ("observation", "action")
+_IMAGE_BYTES = 2**26
+"""Of pictures that are read together."""
 
 
 def probe(path: Path) -> bool:
@@ -111,7 +114,7 @@ class StoreReader:
 
     def _describe_version(self) -> tuple[str, ...]:
         version = self._store.schema_version
-        if version == SCHEMA_VERSION:
+        if version >= SCHEMA_VERSION:
             return ()
         robot = f", where the robot is the name '{self._store.robot_name}' alone" if self._store.robot_name else ""
         said = f"the store is of schema version {version}{robot}; it is written in version {SCHEMA_VERSION}"
@@ -140,7 +143,12 @@ def read_episodes(
     """
     index, names = store.episodes, store.schema.names if names is None else names
     wanted = np.arange(len(index.start)) if numbers is None else np.asarray(numbers, np.int64)
-    for run in _group(wanted, index.length):
+    row_bytes = sum(
+        math.prod(feature.shape)
+        for feature in store.schema.features
+        if feature.role == "image" and feature.name in names
+    )
+    for run in _group(wanted, index.length, min(CHUNK_ROWS, _IMAGE_BYTES // max(1, row_bytes))):
         first, last = int(run[0]), int(run[-1])
         begin, end = int(index.start[first]), int(index.start[last] + index.length[last])
         arrays = {name: store.read_rows(name, begin, end) for name in names}
@@ -151,12 +159,12 @@ def read_episodes(
             yield Episode({name: array[part] for name, array in arrays.items()}, *ends)
 
 
-def _group(numbers: npt.NDArray[np.int64], length: npt.NDArray[np.int64]) -> Iterator[list[int]]:
-    """Neighbouring episodes of about a chunk of rows."""
+def _group(numbers: npt.NDArray[np.int64], length: npt.NDArray[np.int64], most: int) -> Iterator[list[int]]:
+    """Neighbouring episodes of about `most` rows."""
     run: list[int] = []
     rows = 0
     for number in numbers.tolist():
-        if run and (number != run[-1] + 1 or rows >= CHUNK_ROWS):
+        if run and (number != run[-1] + 1 or rows >= most):
             yield run
             run, rows = [], 0
         run.append(number)

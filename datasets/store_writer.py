@@ -28,6 +28,7 @@ from .layout import (
     CHUNK_KEYS,
     CHUNK_ROWS,
     INDEX_DTYPES,
+    count_image_rows,
     encode_chunk,
     find_missing,
     make_codecs,
@@ -121,7 +122,9 @@ def _write_steps(
     rows: int | None,
 ) -> Generator[tuple[int, int | None], None, tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
     """Writes `steps/`, yields as `writing_store`, and returns lengths (E,) and flags (E, 2)."""
-    block_rows = CHUNK_ROWS * max(1, _BLOCK_BYTES // (CHUNK_ROWS * sum(column.row_bytes for column in columns)))
+    flat = [column for column in columns if not column.is_image]
+    pictures = [column for column in columns if column.is_image]
+    block_rows = CHUNK_ROWS * max(1, _BLOCK_BYTES // (CHUNK_ROWS * max(1, sum(column.row_bytes for column in flat))))
     lengths: list[int] = []
     flags: list[tuple[bool, bool]] = []
     written = pending = 0
@@ -131,22 +134,30 @@ def _write_steps(
             raise _explain_misfit(episode, schema, f"{path}: episode {number}")
         lengths.append(length)
         flags.append((episode.terminated, episode.truncated))
+        for column in pictures:
+            for start in range(0, length, column.block_rows):
+                column.append(episode.arrays[column.feature.name][start : start + column.block_rows])
+                if column.pending_rows >= column.block_rows:
+                    sealer.wait()
+                    column.flush(column.pending_rows - column.pending_rows % column.chunk_rows)
         for start in range(0, length, block_rows):  # a long episode goes to the disk block by block
-            for column in columns:
+            for column in flat:
                 column.append(episode.arrays[column.feature.name][start : start + block_rows])
             pending += min(block_rows, length - start)
             if pending < block_rows:
                 continue
             whole = pending - pending % CHUNK_ROWS
             sealer.wait()  # at most one block is on its way to the disk while the next is read
-            for column in columns:
+            for column in flat:
                 column.flush(whole)
             written, pending = written + whole, pending - whole
             yield written, rows
     if not lengths:
         raise StoreError(f"{path}: expected at least one episode, got 0; check the source")
-    for column in columns:
+    for column in flat:
         column.flush(pending)
+    for column in pictures:
+        column.flush(column.pending_rows)
     yield written + pending, rows
     return np.array(lengths, np.int64), np.array(flags, np.uint8)
 
@@ -158,9 +169,12 @@ class _Column:
         self.feature = feature
         self.name = f"steps/{feature.name}"
         self.row_bytes = math.prod(feature.shape) * np.dtype(feature.dtype).itemsize
+        self.is_image = feature.role == "image"
+        self.chunk_rows = count_image_rows(feature.shape) if self.is_image else CHUNK_ROWS
+        self.block_rows = self.chunk_rows * max(1, _BLOCK_BYTES // (self.chunk_rows * self.row_bytes))
         self._dtype = np.dtype(feature.dtype)
         self._sealer = sealer
-        self._compression = compression
+        self._compression = "zstd" if self.is_image else compression
         self._path = path
         self._pending: list[Array] = []
         self._written = 0
@@ -171,9 +185,17 @@ class _Column:
         fits = values is not None and values.dtype == self._dtype and values.shape == (length, *self.feature.shape)
         return bool(fits and length)
 
+    @property
+    def pending_rows(self) -> int:
+        """Rows that are kept."""
+        return sum(map(len, self._pending))
+
     def append(self, values: Array) -> None:
-        """Keeps a reference to values, (n, dim) or (n,), until they are written."""
-        self._pending.append(values)
+        """Keeps a reference to values, (n, dim) or (n,), until they are written; of pictures a copy, as they are large.
+
+        A view of a few pictures would keep the whole block alive that its reader has read.
+        """
+        self._pending.append(values.copy() if self.is_image else values)
 
     def flush(self, rows: int) -> None:
         """Hands the first `rows` of what is pending to the sealer, which writes them in the background."""
@@ -188,16 +210,16 @@ class _Column:
                 f"{self._path}: {self.name}: expected finite values other than {missing_value(self.feature.dtype)}, "
                 f"got {block[bad]} in row {self._written + bad}; repair the source"
             )
-        for start in range(0, rows, CHUNK_ROWS):
-            name = f"{self.name}/c.{(self._written + start) // CHUNK_ROWS}{'.0' * len(self.feature.shape)}"
-            part = block[start : start + CHUNK_ROWS]
-            self._sealer.write(name, partial(encode_chunk, part, CHUNK_ROWS, self._compression))
+        for start in range(0, rows, self.chunk_rows):
+            name = f"{self.name}/c.{(self._written + start) // self.chunk_rows}{'.0' * len(self.feature.shape)}"
+            part = block[start : start + self.chunk_rows]
+            self._sealer.write(name, partial(encode_chunk, part, self.chunk_rows, self._compression))
         self._written += rows
 
     def describe(self, root: zarr.Group) -> int:
         """Writes the metadata of the array, now that its length is known; returns the number of chunks."""
         shape = (self._written, *self.feature.shape)
-        return _create(root, self.name, self.feature.dtype, shape, CHUNK_ROWS, self._compression).nchunks
+        return _create(root, self.name, self.feature.dtype, shape, self.chunk_rows, self._compression).nchunks
 
 
 def _create(

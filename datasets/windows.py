@@ -118,7 +118,12 @@ class WindowSampler:
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
         """B windows drawn with replacement: observation (B, W, O) and action (B, W, A), fresh arrays."""
-        return self._gather(self._starts[rng.integers(len(self._starts), size=batch_size)])
+        return self.gather(self.draw_starts(batch_size, rng))
+
+    def draw_starts(self, batch_size: int, rng: np.random.Generator) -> Indices:
+        """First rows of B windows drawn with replacement, shape (B,)."""
+        starts: Indices = self._starts[rng.integers(len(self._starts), size=batch_size)]
+        return starts
 
     def take(self, indices: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
         """The windows of these numbers, 0 <= index < num_windows, shape (B,): (B, W, O) and (B, W, A), fresh arrays.
@@ -132,15 +137,41 @@ class WindowSampler:
                 f"WindowSampler: expected window numbers in [0, {len(self._starts)}), got {numbers.min()} to "
                 f"{numbers.max()}; use num_windows"
             )
-        return self._gather(self._starts[numbers])
+        return self.gather(self._starts[numbers])
 
-    def _gather(self, starts: Indices) -> tuple[Floats, Floats]:
+    def gather(self, starts: Indices) -> tuple[Floats, Floats]:
+        """The windows that begin in these rows, which are first rows of windows."""
         batch = len(starts)
         observation_shape, action_shape = self._shapes
         return (
             self._observation[starts].reshape(batch, *observation_shape),
             self._action[starts].reshape(batch, *action_shape),
         )
+
+
+class PictureWindows:
+    """Windows of a `WindowSampler` with the pictures that go with them.
+
+    Args:
+        windows: Of the episodes.
+        pictures: Shape (N, height, width, channels), uint8; a memory map where they do not fit into memory.
+        start: First row of each episode of the arrays, shape (E,), ascending.
+        frames: F: that many pictures are seen at once, so that a window has F - 1 pictures before its first step.
+            Before the begin of an episode stands its first picture.
+    """
+
+    def __init__(
+        self, windows: WindowSampler, pictures: npt.NDArray[np.uint8], start: npt.NDArray[Any], frames: int
+    ) -> None:
+        self._windows, self._pictures, self._frames = windows, pictures, frames
+        self._episodes = np.asarray(start, np.int64)
+
+    def sample(self, batch_size: int, rng: np.random.Generator) -> tuple[Floats, Floats, npt.NDArray[np.uint8]]:
+        """As `WindowSampler.sample`, and pictures (B, F - 1 + W, height, width, channels)."""
+        starts = self._windows.draw_starts(batch_size, rng)
+        rows = starts[:, None] + np.arange(1 - self._frames, self._windows.window)
+        first = self._episodes[np.searchsorted(self._episodes, starts, side="right") - 1]
+        return *self._windows.gather(starts), self._pictures[np.maximum(rows, first[:, None])]
 
 
 def _windows_of(array: npt.NDArray[np.float32], window: int) -> npt.NDArray[np.float32]:

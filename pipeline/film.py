@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..adapt.eye import open_eyes
 from ..adapt.runtime_agent import RandomNoise
 from ..errors import ConfigError, SourceError
 from ..plain_files import write_durably
@@ -126,7 +127,7 @@ def film_task(
     camera = family.open_camera(robot, goal, HEIGHT, WIDTH)
     filmed = FilmedRow(SuccessRows(robot, family) if isinstance(family, TellsSuccess) else robot, camera, every)
     try:
-        (found,) = compute_trips(bundle, filmed, [task], adapted, episodes=1, seed=seed)
+        (found,) = compute_trips(bundle, open_eyes(filmed, bundle.eye), [task], adapted, episodes=1, seed=seed)
     finally:
         camera.close()
     shots = dict(zip(found.trips, filmed.episodes, strict=False))

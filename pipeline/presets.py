@@ -8,6 +8,7 @@ import tyro
 from ..meta.simpl.config import FinetuneConfig, SimplConfig
 from ..meta.simpl.deployment import DeploymentConfig
 from ..robots.family import RobotFamily
+from ..robots.image_maze import ImageMaze
 from ..robots.kitchen_family import Kitchen
 from ..robots.maze_family import Maze
 from ..skills.config import SkillConfig
@@ -135,6 +136,14 @@ PRESETS: dict[str, RunConfig] = {
         ),
         adapt=AdaptStageConfig(episodes=300),
     ),
+    "image-maze": RunConfig(
+        robot=ImageMaze(),
+        generate=GenerateConfig(steps=400_000),
+        extract=ExtractConfig(
+            skill=SkillConfig(kl_weight=1e-2, batch_size=128, decoded_steps=2, hidden_axes=("x", "y"))
+        ),
+        adapt=AdaptStageConfig(episodes=200, evaluate_at=(5, 10, 40, 60, 100, 150)),
+    ),
     "kitchen": RunConfig(
         robot=Kitchen(),
         generate=GenerateConfig(steps=160_000),
@@ -178,5 +187,5 @@ PRESETS: dict[str, RunConfig] = {
     ),
 }
 """`demo` shows the chain in minutes; `quick` is a start for a robot of one's own; `maze` reaches the published curve at
-a fraction of its cost; `maze-published` has every published hyper-parameter of the maze; `kitchen` is an arm in a
-kitchen."""
+a fraction of its cost; `maze-published` has every published hyper-parameter of the maze; `image-maze` takes skills
+that see into an unseen maze; `kitchen` is an arm in a kitchen."""

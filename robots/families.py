@@ -16,6 +16,7 @@ FAMILIES: Mapping[str, RobotFamily] = LazyTable(
         "arms": ("arm", "Arms"),
         "bernoulli-bandits": ("bandits", "BernoulliBandits"),
         "cheetahs": ("cheetah", "Cheetahs"),
+        "image-maze": ("image_maze", "ImageMaze"),
         "gridnavi": ("gridnavi", "GridNavi"),
         "krazy-world": ("krazy_world", "KrazyWorld"),
         "movement-bandits": ("movement_bandits", "MovementBandits"),

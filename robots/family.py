@@ -78,6 +78,8 @@ class PlayChunk(NamedTuple):
     """Shape (R, T): what the file says; nothing that Supple trains reads it."""
     infos: Mapping[str, NDArray[np.generic]]
     """Further arrays by their names in the file, each (R, T, ...)."""
+    image: NDArray[np.uint8] | None = None
+    """Shape (R, T, height, width, channels): the picture that goes with the observation, of robots with a camera."""
 
 
 class Plays(ABC):

@@ -60,7 +60,16 @@ def published_tasks(name: str) -> TaskSet:
     return TaskSet(name, _tasks(train), _tasks(test))
 
 
-def random_tasks(layout: Layout, num_train: int, num_test: int, seed: int, *, min_moves: int = 2) -> TaskSet:
+def random_tasks(
+    layout: Layout,
+    num_train: int,
+    num_test: int,
+    seed: int,
+    *,
+    min_moves: int = 2,
+    max_moves: int | None = None,
+    start: tuple[int, int] | None = None,
+) -> TaskSet:
     """Draws distinct goals among the cells that can be reached from the start.
 
     Args:
@@ -69,12 +78,14 @@ def random_tasks(layout: Layout, num_train: int, num_test: int, seed: int, *, mi
         num_test: Test goals; the first draw, so that they are the same for any `num_train`.
         seed: Seed of the draw.
         min_moves: Smallest geodesic distance of a goal from the start, cells.
+        max_moves: Largest one; None for any.
+        start: The start cell; None takes `start_cell(layout)`.
 
     Raises:
         ConfigError: The maze has too few such cells.
     """
-    distance = geodesic_distance(layout, start_cell(layout))
-    cells = np.argwhere(distance >= min_moves)
+    distance = geodesic_distance(layout, start_cell(layout) if start is None else start)
+    cells = np.argwhere((distance >= min_moves) & (distance <= (distance.max() if max_moves is None else max_moves)))
     if len(cells) < num_train + num_test:
         raise ConfigError(
             f"task set: expected at most {len(cells)} goals in this maze, got {num_train} train + {num_test} test; "

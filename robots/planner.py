@@ -75,8 +75,7 @@ def next_cell_table(layout: Layout, rng: np.random.Generator) -> tuple[NDArray[n
     cells = np.argwhere(geodesic_distance(layout, start_cell(layout)) >= 0)
     index = np.full(layout.shape, -1, np.int64)
     index[tuple(cells.T)] = np.arange(len(cells))
-    # distance[g, f]: moves from cell f to goal g
-    distance = np.stack([geodesic_distance(layout, (int(i), int(j)))[tuple(cells.T)] for i, j in cells])
+    distance = compute_distances(np.stack([index[tuple((cells + move).T)] for move in MOVES]))
     following = np.tile(np.arange(len(cells)), (len(cells), 1))
     best = distance.T.astype(np.float64)
     for move in MOVES[rng.permutation(4)]:
@@ -86,6 +85,25 @@ def next_cell_table(layout: Layout, rng: np.random.Generator) -> tuple[NDArray[n
         following[better] = np.broadcast_to(neighbour[:, None], better.shape)[better]
         best = np.minimum(best, candidate)
     return cells, following
+
+
+def compute_distances(neighbours: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Moves between all pairs of cells, shape (F, F), by a search from all of them at once.
+
+    Args:
+        neighbours: Index of the next cell by each of the 4 moves, -1 where a wall is, shape (4, F). All cells are
+            connected.
+    """
+    count = neighbours.shape[1]
+    # [f, g]: whether f and g are at most so many moves apart; -1 is the last row, which nothing reaches
+    near = np.eye(count + 1, count, dtype=np.bool_)
+    distance, moves = np.where(near[:-1], 0, -1), 0
+    while not near[:-1].all():
+        grown = near[:-1] | near[neighbours].any(axis=0)
+        moves += 1
+        distance[grown & ~near[:-1]] = moves
+        near[:-1] = grown
+    return distance
 
 
 def play(layout: Layout, config: PlannerConfig, *, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:

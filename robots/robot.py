@@ -168,6 +168,18 @@ class TellsAge(ABC):
         """Seconds since the newest observation was measured, by a monotonic clock."""
 
 
+class Sees(ABC):
+    """Robots with a camera, whose spec has an `image`."""
+
+    @abstractmethod
+    def take_images(self, rows: Rows) -> NDArray[np.uint8]:
+        """Pictures of `rows` as they are now, shape (r, height, width, channels); nothing moves because of it.
+
+        Raises:
+            SpecError: The robots have no camera.
+        """
+
+
 class PaysAlongPath(ABC):
     """Robots whose reward depends on what was done before in the episode, and follows from the whole path."""
 
@@ -247,7 +259,14 @@ class FirstRow:
         self._batch.close()
 
 
-class RobotRow(Stops, TellsAge):
+def take_images(robot: object, rows: Rows, name: str) -> NDArray[np.uint8]:
+    """Pictures of some rows of any robots; see `Sees.take_images`."""
+    if not isinstance(robot, Sees):
+        raise SpecError(f"robot '{name}': expected one with a camera, got one without; use a robot that takes pictures")
+    return robot.take_images(rows)
+
+
+class RobotRow(Stops, TellsAge, Sees):
     """A single robot, e.g. a real one, seen as a batch of one row, so that one rollout loop runs everything."""
 
     def __init__(self, robot: Robot) -> None:
@@ -289,6 +308,10 @@ class RobotRow(Stops, TellsAge):
         """See `RobotBatch.compute_reward`."""
         return self._robot.compute_reward(observation, goals)
 
+    def take_images(self, rows: Rows) -> NDArray[np.uint8]:
+        """See `Sees.take_images`; the robot's own takes the row 0."""
+        return take_images(self._robot, rows, self.spec.name)
+
     def stop(self, reason: str) -> None:
         """See `Stops.stop`; nothing, where the robot cannot be told."""
         if isinstance(self._robot, Stops):
@@ -303,7 +326,7 @@ class RobotRow(Stops, TellsAge):
         self._robot.close()
 
 
-class WrappedRobots(Stops, TellsAge, PaysAlongPath):
+class WrappedRobots(Stops, TellsAge, PaysAlongPath, Sees):
     """A `RobotBatch` that does all as the one inside, but for what a subclass does otherwise.
 
     It can be told to stop, and be asked for the age of its observations, whatever is inside: a wrapper that hid one of
@@ -339,6 +362,10 @@ class WrappedRobots(Stops, TellsAge, PaysAlongPath):
     def compute_path_reward(self, path: Float, goals: Float) -> tuple[Float, Bool]:
         """See `PaysAlongPath.compute_path_reward`; of any robots."""
         return compute_path_reward(self._robot, path, goals)
+
+    def take_images(self, rows: Rows) -> NDArray[np.uint8]:
+        """See `Sees.take_images`; of robots with a camera."""
+        return take_images(self._robot, rows, self.spec.name)
 
     def stop(self, reason: str) -> None:
         """See `Stops.stop`; nothing, where the robots cannot be told."""

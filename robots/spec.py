@@ -235,6 +235,62 @@ def round_up(values: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.where(nearest < values, np.nextafter(nearest, np.float32(np.inf)), nearest)
 
 
+@dataclass(frozen=True)
+class ImageSpec:
+    """The picture that a robot shows beside its observation, uint8 of shape (height, width, channels).
+
+    Raises:
+        SpecError: A side is no whole number within its range.
+    """
+
+    height: int
+    """Rows of pixels, 8 .. 4096."""
+    width: int
+    """Pixels of a row, 8 .. 4096."""
+    channels: int
+    """Numbers of a pixel, 1 .. 16: 1 is grey, 3 are red, green and blue."""
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("height", 8, 4096), ("width", 8, 4096), ("channels", 1, 16)):
+            value = getattr(self, name)
+            if type(value) is not int or not least <= value <= most:
+                raise SpecError(
+                    f"image: expected {name} from {least} to {most}, got {value!r:.40}; scale the pictures down, or "
+                    "leave out what is no colour"
+                )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        return (self.height, self.width, self.channels)
+
+    def require_rows(self, value: NDArray[Any], rows: int, where: str) -> NDArray[np.uint8]:
+        """Returns `value` if it is one picture per row, uint8 of shape (rows, height, width, channels).
+
+        Raises:
+            SpecError: It has another shape or type.
+        """
+        if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or value.shape != (rows, *self.shape):
+            got = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+            raise SpecError(
+                f"{where}: expected pictures as uint8 of shape {(rows, *self.shape)}, got {got}; convert them to bytes "
+                "of the size in the robot's spec"
+            )
+        return value
+
+    @staticmethod
+    def from_json(data: object) -> ImageSpec:
+        """The spec whose fields these are.
+
+        Raises:
+            SpecError: A field is missing, unknown or wrong.
+        """
+        names = ("height", "width", "channels")
+        if not isinstance(data, dict) or set(data) != set(names):
+            raise SpecError(f"image: expected the fields {', '.join(names)}, got {data!r:.80}; write it with to_json")
+        return ImageSpec(**data)
+
+
 def make_choice_spec(choices: Sequence[str]) -> ArraySpec:
     """The action spec of a robot that chooses among named actions: one axis that holds the index of the choice.
 
@@ -268,6 +324,8 @@ class RobotSpec:
     choices: tuple[str, ...] = ()
     """Names of the actions where there are finitely many, else empty. The action is then one axis, `make_choice_spec`,
     that holds the index of a choice; an index is never clipped, since no choice is nearer to it than another."""
+    image: ImageSpec | None = None
+    """The picture that the robot takes at every step, see `robot.Sees`; None where it has no camera."""
 
     def __post_init__(self) -> None:
         if self.choices and self.action != make_choice_spec(self.choices):
@@ -360,7 +418,7 @@ class RobotSpec:
         return nearest
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready description; `choices` stands in it only where there are some."""
+        """A JSON-ready description; `choices` and `image` stand in it only where there are some."""
         data: dict[str, Any] = {
             "name": self.name,
             "observation": self.observation.to_json(),
@@ -369,7 +427,11 @@ class RobotSpec:
             "control_period": self.control_period,
             "episode_steps": self.episode_steps,
         }
-        return data | {"choices": list(self.choices)} if self.choices else data
+        if self.choices:
+            data["choices"] = list(self.choices)
+        if self.image is not None:
+            data["image"] = asdict(self.image)
+        return data
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> RobotSpec:
@@ -387,6 +449,7 @@ class RobotSpec:
                 float(_read(data, "control_period", float, int)),
                 _read(data, "episode_steps", int),
                 tuple(str(name) for name in data.get("choices", ())),
+                ImageSpec.from_json(data["image"]) if "image" in data else None,
             )
         except SpecError:
             raise
@@ -402,8 +465,8 @@ class RobotSpec:
         differs only where both specs say it.
 
         Raises:
-            SpecError: Naming the first field that differs: control period, choices, then the axes of observation,
-                action, goal, each by name, unit, limits, rate limit and the axis that it commands.
+            SpecError: Naming the first field that differs: control period, choices, image, then the axes of
+                observation, action, goal, each by name, unit, limits, rate limit and the axis that it commands.
         """
         difference = self._find_difference(other, ("observation", "action", "goal"))
         if difference is not None:
@@ -420,7 +483,7 @@ class RobotSpec:
 
         Raises:
             SpecError: The robot is unknown; else naming the first field that differs: name, control period, choices,
-                then the axes of observation and action, each by name, unit, limits and rate limit.
+                image, then the axes of observation and action, each by name, unit, limits and rate limit.
         """
         if source is None:
             raise SpecError(
@@ -439,6 +502,9 @@ class RobotSpec:
             return f"expected control_period {self.control_period} s, got {other.control_period} s"
         if self.choices != other.choices:
             return f"expected choices {list(self.choices)}, got {list(other.choices)}"
+        if self.image is not None and self.image != other.image:  # a camera that nobody needs does no harm
+            mine, theirs = (None if image is None else image.shape for image in (self.image, other.image))
+            return f"expected {_describe_image(mine)}, got {_describe_image(theirs)}"
         for array in arrays:
             mine, theirs = getattr(self, array), getattr(other, array)
             if mine.names != theirs.names:
@@ -453,6 +519,10 @@ class RobotSpec:
                 if None not in (a.commands, b.commands) and a.commands != b.commands:
                     return f"expected {array} axis '{a.name}' to command '{a.commands}', got '{b.commands}'"
         return None
+
+
+def _describe_image(shape: tuple[int, int, int] | None) -> str:
+    return "no pictures" if shape is None else f"pictures of {shape[0]} x {shape[1]} pixels x {shape[2]} channels"
 
 
 def _read(data: dict[str, Any], name: str, *kinds: type) -> Any:

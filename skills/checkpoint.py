@@ -94,7 +94,7 @@ def save_skill_model(folder: Path, model: SkillModel) -> str:
         RunError: If a file cannot be written.
     """
     facts: dict[str, object] = {
-        "observation_dim": model.observation_dim,
+        "observation_dim": model.state_dim,
         "action_dim": model.action_dim,
         "config": model.config.to_json(),
         "robot": None if model.robot is None else model.robot.to_json(),

@@ -13,6 +13,10 @@ CONFIG_NAME = "skill.json"
 """In the folder of a skill model, beside its weights."""
 
 
+_LATER = ("image_channels", "image_features", "image_frames", "hidden_axes")
+"""Fields of pictures: a config that has none of them is written as before there were pictures."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkillConfig(Bounded):
     """Settings of the skill model and its training; the published value is named where ours departs from it."""
@@ -49,12 +53,23 @@ class SkillConfig(Bounded):
     One Gaussian covers all that people or scripts do in a state, and between these lie skills that nobody used."""
     bfloat16: bool = False
     """Run the networks in bfloat16 during updates if the processor multiplies in it: twice as fast."""
+    image_channels: Widths = (8, 16, 32)
+    """Channels of the convolutions by which pictures are seen, each of 4 x 4 pixels at every second one; where the data
+    have pictures."""
+    image_features: Width = 32
+    """Numbers that a policy has of the pictures, each within -1 and 1."""
+    image_frames: Count = 2
+    """Pictures that are seen at once: the newest and those before it (published: 2)."""
+    hidden_axes: tuple[str, ...] = ()
+    """Axes of the observation that encoder, decoder and prior do not see, such as the place in a maze: skills are then
+    the same everywhere, and what is learned over them may still see these axes (published with pictures: all)."""
     seed: Seed = 0
     """Seed of the weights, the sampled skills and the sampled windows; >= 0."""
 
     def to_json(self) -> dict[str, object]:
-        """The fields as JSON values."""
-        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
+        """The fields as JSON values; those of `_LATER` only where they are others than usual."""
+        found = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
+        pairs = ((name, value) for name, value, usual in found if name not in _LATER or value != usual)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in pairs}
 
     @classmethod
@@ -64,7 +79,8 @@ class SkillConfig(Bounded):
         Raises:
             ConfigError: For a missing or unknown field, named after `where`.
         """
-        record = {"bfloat16": False, "prior_temperature": 1.0, **record}  # earlier configs do not name it
+        later = {field.name: field.default for field in fields(cls) if field.name in _LATER}
+        record = {"bfloat16": False, "prior_temperature": 1.0, **later, **record}  # earlier configs do not name it
         names = {field.name for field in fields(cls)}
         for name in sorted(names ^ set(record)):
             got = "none" if name in names else repr(record[name])

@@ -5,7 +5,7 @@ Axes: B batch, H skill horizon, O observation, A action.
 
 import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,8 +22,11 @@ from .spirl import SkillLosses, compute_losses, total_loss
 class WindowSource(Protocol):
     """What the trainer needs of a window sampler."""
 
-    def sample(self, batch_size: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Random windows: observations (B, H, O) and actions (B, H, A)."""
+    def sample(self, batch_size: int, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
+        """Random windows: observations (B, H, O), actions (B, H, A), and pictures where the model has an eye.
+
+        See `spirl.compute_losses` for the pictures.
+        """
 
 
 def cosine_decay(step: int, num_steps: int) -> float:
@@ -54,12 +57,17 @@ class SkillLearner:
         self._parameters = dict(model.named_parameters())
         self._optimiser = torch.optim.Adam(self._parameters.values(), lr=config.learning_rate, fused=True)
 
-    def update(self, observation: Tensor, action: Tensor) -> dict[str, Tensor]:
-        """One gradient step on windows (B, H, O) and (B, H, A); the metrics are scalars on the device, not synced."""
+    def update(self, observation: Tensor, action: Tensor, pictures: Tensor | None = None) -> dict[str, Tensor]:
+        """One gradient step on windows (B, H, O) and (B, H, A); the metrics are scalars on the device, not synced.
+
+        See `spirl.compute_losses` for the pictures.
+        """
         for group in self._optimiser.param_groups:
             group["lr"] = self.config.learning_rate * cosine_decay(self.step, self.config.num_updates)
         with update_precision(self.device, self.config.bfloat16):
-            losses = compute_losses(self.model, observation, action, self._generator, self.config.decoded_steps)
+            losses = compute_losses(
+                self.model, observation, action, self._generator, self.config.decoded_steps, pictures
+            )
         self._optimiser.zero_grad(set_to_none=True)
         total_loss(losses, self.config.kl_weight).backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
@@ -151,10 +159,8 @@ def train(
     sums: dict[str, Tensor] = {}
     count = 0
     while learner.step < last:
-        observation, action = sampler.sample(learner.config.batch_size, learner.rng)
-        metrics = learner.update(
-            torch.from_numpy(observation).to(learner.device), torch.from_numpy(action).to(learner.device)
-        )
+        windows = sampler.sample(learner.config.batch_size, learner.rng)
+        metrics = learner.update(*(torch.from_numpy(array).to(learner.device) for array in windows))
         sums = {name: sums[name] + value for name, value in metrics.items()} if sums else metrics
         count += 1
         if learner.step % log_every == 0 or learner.step == last:

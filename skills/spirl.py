@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .eye import stack_frames
 from .gaussian import Gaussian, kl_per_dim, log_prob, standard_like
 from .model import SkillModel
 
@@ -58,7 +59,12 @@ def draw_steps(window: Tensor, steps: Tensor) -> Tensor:
 
 
 def compute_losses(
-    model: SkillModel, observation: Tensor, action: Tensor, generator: torch.Generator, decoded_steps: int
+    model: SkillModel,
+    observation: Tensor,
+    action: Tensor,
+    generator: torch.Generator,
+    decoded_steps: int,
+    pictures: Tensor | None = None,
 ) -> SkillLosses:
     """All terms for one batch of windows, with one sampled skill per window.
 
@@ -72,6 +78,8 @@ def compute_losses(
         action: Windows (B, H, A), raw; the reconstruction terms are on the scale of `model.action_scale`.
         generator: Source of the sampled skills and steps, on the model's device.
         decoded_steps: D; H or more means every step once.
+        pictures: Of a robot with a camera, (B, F - 1 + H, height, width, channels), uint8: F - 1 before the window,
+            then those of its steps. Only those of the first step and of decoded steps are looked at.
     """
     posterior = model.encode(observation, action)
     skill = posterior.sample(generator)
@@ -79,9 +87,18 @@ def compute_losses(
     action = model.action_scale(action)
     seen, target = observation, action
     batch, horizon = action.shape[:2]
+    steps = None
     if decoded_steps < horizon:
         steps = torch.randint(horizon, (batch, decoded_steps), generator=generator, device=action.device)
         seen, target = draw_steps(observation, steps), draw_steps(action, steps)
+    if pictures is not None:
+        if steps is None:
+            steps = torch.arange(horizon, device=action.device).expand(batch, -1)
+        # the first step and the decoded ones in one pass
+        looked = torch.cat((torch.zeros_like(steps[:, :1]), steps), dim=1)
+        both = torch.cat((first.unsqueeze(1), seen), dim=1)
+        both = model.see(both, stack_frames(pictures, looked, model.config.image_frames))
+        first, seen = both[:, 0], both[:, 1:]
     repeated = skill.unsqueeze(1).expand(-1, target.shape[1], -1)
     return SkillLosses(
         reconstruction=reconstruction_loss(model.decode_scaled(seen, repeated), target),

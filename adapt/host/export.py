@@ -19,6 +19,7 @@ from ...errors import BundleError
 from ...robots.spec import RobotSpec
 from ..bundle import Bundle, make_bundle, write_bundle
 from ..contract import Budget, BundleContract
+from ..eye import BundledEye
 from ..golden_trial import GOLDEN_TOLERANCE, make_trial_inputs, play_trial
 from ..networks import Array, Weights
 from ..runtime_agent import Arrays, RandomNoise
@@ -43,6 +44,7 @@ def write_exported(
     provenance: Mapping[str, Any],
     seed: int = 0,
     logs: Arrays | None = None,
+    eye: BundledEye | None = None,
 ) -> Bundle:
     """Records a golden trial of the trainer's agent and writes the bundle.
 
@@ -55,6 +57,7 @@ def write_exported(
         provenance: Where the weights come from.
         seed: Of the trial's inputs.
         logs: That come along, see `write_bundle`.
+        eye: How it sees the robot's pictures, see `spaces.export_eye`.
 
     Raises:
         BundleError: See `write_bundle`; or the numpy runtime, or the host, does not act as the trainer did.
@@ -68,16 +71,19 @@ def write_exported(
         budget=budget,
         simulator=simulator,
         provenance=provenance,
+        eye=None if eye is None else eye.settings,
     )
-    weights = to_arrays({**exported.weights, **of_space})
-    golden = _record_steady_trial(exported, contract, weights, seed)
+    weights = to_arrays({**exported.weights, **of_space}) | ({} if eye is None else dict(eye.weights))
+    golden = _record_steady_trial(exported, contract, weights, seed, {} if eye is None else eye.golden)
     bundle = write_bundle(path, contract=contract, weights=weights, golden=golden, logs=logs)
     if bundle.kind.hosted:
         make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
     return bundle
 
 
-def _record_steady_trial(exported: Exported, contract: BundleContract, weights: Weights, seed: int) -> dict[str, Array]:
+def _record_steady_trial(
+    exported: Exported, contract: BundleContract, weights: Weights, seed: int, seen: Weights
+) -> dict[str, Array]:
     """The first of some trials that the runtimes play with a margin, else the last one.
 
     Adam's first updates follow the sign of a gradient, however small: in some trials they blow rounding up until it
@@ -87,7 +93,7 @@ def _record_steady_trial(exported: Exported, contract: BundleContract, weights: 
     golden: dict[str, Array] = {}
     for attempt in range(TRIALS):
         rng = np.random.default_rng(seed if attempt == 0 else (seed, attempt))
-        golden = record_trial(exported, contract, weights, rng)
+        golden = {**record_trial(exported, contract, weights, rng), **seen}
         with suppress(BundleError):
             bundle = make_bundle(contract, weights, golden, Path("golden trial"), tolerance=MARGIN * GOLDEN_TOLERANCE)
             if bundle.kind.hosted:

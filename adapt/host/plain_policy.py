@@ -168,6 +168,7 @@ def write_plain_policy(
         Budget(episodes=1),
         simulator=contract.simulator,
         provenance={**contract.provenance, **provenance},
+        eye=bundle.eye,
     )
 
 

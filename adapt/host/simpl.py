@@ -45,7 +45,9 @@ def make_simpl_networks(bundle: Bundle) -> SimplAgent:
     contract = bundle.contract
     config = make_config(SimplConfig, SIMPL.read(contract))
     networks = SimplAgent(make_space(contract, bundle.weights), contract.observation_dim, config, torch.Generator())
-    weights = {name: torch.tensor(value) for name, value in bundle.weights.items() if not name.startswith("space.")}
+    weights = {
+        name: torch.tensor(value) for name, value in bundle.weights.items() if not name.startswith(("space.", "eye."))
+    }
     networks.load_state_dict(_add_targets(weights))
     return networks.requires_grad_(False)
 

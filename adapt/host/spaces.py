@@ -15,6 +15,8 @@ from ...meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSp
 from ...skills.config import SkillConfig
 from ...skills.model import SkillModel
 from ..contract import BundleContract
+from ..eye import BundledEye, EyeSettings
+from ..golden_trial import PICTURES
 from ..networks import Weights
 from ..spaces import SpaceSettings
 
@@ -52,6 +54,28 @@ def _export_skills(space: SkillSpace) -> tuple[SpaceSettings, dict[str, Tensor]]
         name="skill", horizon=space.horizon, latent_dim=space.latent_dim, prior=sizes["prior"], decoder=sizes["decoder"]
     )
     return settings, weights
+
+
+def export_eye(model: SkillModel, seed: int) -> BundledEye | None:
+    """How a skill model sees pictures, and what it sees in some random ones; None where it needs none.
+
+    Args:
+        model: On the CPU.
+        seed: Of the pictures.
+    """
+    if model.eye is None:
+        return None
+    assert model.robot is not None, "an eye is that of a robot with a camera"
+    assert model.robot.image is not None, "an eye is that of a robot with a camera"
+    config, (height, width, channels) = model.config, model.robot.image.shape
+    settings = EyeSettings(frames=config.image_frames, channels=config.image_channels, features=config.image_features)
+    shape = (PICTURES, height, width, config.image_frames * channels)
+    pictures = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    with torch.no_grad():
+        features = model.eye(torch.from_numpy(pictures))
+    weights = {f"eye.{name}": value for name, value in model.eye.state_dict().items()}
+    golden = {"eye.image": pictures.astype(np.float32), **to_arrays({"eye.feature": features})}
+    return BundledEye(settings, to_arrays(weights), golden)
 
 
 def to_arrays(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:

@@ -117,10 +117,12 @@ def load_finished(folder: Path, *, unfinished: bool = False) -> FinishedRun:
 
 
 def _is_published(robot: Mapping[str, Any]) -> bool:
-    """Whether the paper has figures of this robot: its maze, and its kitchen."""
+    """Whether the paper has figures of this robot: its mazes, and its kitchen."""
     config = robot["config"]
     if robot["family"] == "maze":
         return (config["layout_size"], config["layout_seed"]) == (20, 0)
+    if robot["family"] == "image-maze":
+        return (config["layout_size"], config["layout_seed"], config["images"]) == (40, 0, True)
     return bool(robot["family"] == "kitchen" and config["credit"] == "ordered" and config["noise_ratio"] == 0.1)
 
 

@@ -27,6 +27,7 @@ PAGES = (
     "README.md",
     "docs/maze.md",
     "docs/kitchen.md",
+    "docs/images.md",
     "docs/robots.md",
     "docs/robots-measured.md",
     "docs/replay-measured.md",

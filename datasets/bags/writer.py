@@ -212,9 +212,15 @@ def _map_schema(schema: Schema, held: float | None, topics: Rows[str, str] | Non
 
     Raises:
         ConfigError: there is no feature but actions.
+        SpecError: there is no control period, or a feature holds pictures.
     """
     if schema.control_period is None:
         raise SpecError("bag: expected a schema with a control period, got none; set Schema.control_period")
+    if pictures := [feature.name for feature in schema.features if feature.role == "image"]:
+        raise SpecError(
+            f"bag: expected features of numbers, got the pictures '{pictures[0]}', which no bag of ours holds; read "
+            "the store itself"
+        )
     held = schema.control_period / 2 if held is None else held
     signals = tuple(
         replace(signal, timeout=held, after_timeout="invalid") if signal.feature == "action" else signal

@@ -28,7 +28,7 @@ from typing import Any
 
 from ... import __version__
 from ...adapt.acting_path import NEXT, QUIET, ActingPath, make_acting_path
-from ...adapt.bundle import Bundle, load_bundle
+from ...adapt.bundle import Bundle, load_bundle, refuse_pictures
 from ...adapt.bundle_folder import FILES, MANIFEST, find_bundle
 from ...adapt.graph import Graph
 from ...errors import RunError
@@ -72,6 +72,7 @@ def make_folder(source: Path, out: Path) -> dict[str, Any]:
     """
     place = find_bundle(source)
     bundle = load_bundle(place)
+    refuse_pictures(bundle.contract, f"deploy {source}")
     refuse_place(out, [place])
     if os.path.lexists(out):
         raise RunError(f"{out}: expected a path that does not exist, got an existing one; remove it or pass another")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...adapt.bundle import Bundle, load_bundle
+from ...adapt.eye import open_eyes
 from ...adapt.host.simpl import make_simpl_networks
 from ...datasets.store import find_store, open_store
 from ...meta.space import SkillSpace
@@ -101,7 +102,9 @@ def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1) -> Scenes:
         return Scenes(task=task, play=play, notes=dict.fromkeys(("skills", "learning", "adaptation"), REAL))
     fans = draw_fans(run, family, plane, threads)
     if not fans:
-        notes["skills"] = "No drawings of skills: the stage extract has not finished."
+        pictures = family.spec().image is not None
+        reason = "they are chosen by pictures" if pictures else "the stage extract has not finished"
+        notes["skills"] = f"No drawings of skills: {reason}."
     drawn = Scenes(
         task=task,
         play=play,
@@ -151,6 +154,8 @@ def draw_fans(run: RunView, family: RobotFamily, plane: Plane | None, threads: i
     if extract is None:
         return []
     model, spec = load_skill_model(extract.folder), family.spec()
+    if model.eye is not None:
+        return []
     if (model.observation_dim, model.action_dim) != (*spec.observation.shape, *spec.action.shape):
         return []
     fans = compute_fans(family, SkillSpace(model), skills=SHOWN_SKILLS, chain=CHAIN, seed=SEED, threads=threads)
@@ -172,7 +177,7 @@ def play_trips(
     adapt = run.find("adapt")
     adapted = None if adapt is None else load_adapted(adapt.folder / ADAPTED_NAME)
     shown = tuple(test if adapted is None else adapted.tasks)[:SHOWN_TASKS]
-    robot = make_robots(family, len(shown) * SHOWN_EPISODES, threads)
+    robot = open_eyes(make_robots(family, len(shown) * SHOWN_EPISODES, threads), bundle.eye)
     found = compute_trips(bundle, robot, shown, adapted, episodes=SHOWN_EPISODES, seed=SEED)
     robot.close()
     return found
@@ -231,7 +236,7 @@ def draw_map(bundle: Bundle, family: RobotFamily, plane: Plane | None, robot: Ru
     agent, found = make_simpl_networks(bundle), []
     for index, tasks in enumerate((robot.train, robot.test)):
         rows = len(tasks) * max(1, min(MAP_EPISODES, MOST_ROWS // len(tasks)))
-        robots = make_robots(family, rows, threads)
+        robots = open_eyes(make_robots(family, rows, threads), bundle.eye)
         context, seed = max(MAP_CONTEXT, MAP_EPISODES), SEED + 100 * index
         found.append(compute_embeddings(agent, robots, tasks, episodes=MAP_EPISODES, context=context, seed=seed))
         robots.close()

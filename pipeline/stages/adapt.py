@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ...adapt.bundle import Bundle, load_bundle, require_robot
 from ...adapt.bundle_folder import find_bundle
+from ...adapt.eye import open_eyes
 from ...adapt.guards import GuardedAgent, Play
 from ...adapt.loop import Adapter, run_episode
 from ...adapt.policy_change import take_learned
@@ -30,6 +31,7 @@ from ...adapt.watch import Watch
 from ...errors import BundleError, ConfigError
 from ...robots.family import Hardware, OneRow, RobotFamily
 from ...robots.maze_family import Maze
+from ...robots.robot import RobotBatch
 from ...robots.task import Task, goals_of
 from ...strict_json import parse_json
 from ..adapt_view import AdaptView
@@ -216,10 +218,11 @@ def adapt(
         work.machine = replace(work.machine, checkpoint_period=0.0)  # a snapshot of each episode
     with open_robots(family, motion, watching, rows, work, guarded=guarded) as (robot, watch):
         rng = np.random.default_rng(work.seed)
+        robot = open_eyes(robot, bundle.eye)
         agent = make_hosted(bundle, RandomNoise(rng), device=work.machine.device)
         guards = None
         if watch is not None and guarded:
-            agent = guards = guard_agent(agent, bundle, watch, tasks, config, work.seed)
+            agent = guards = guard_agent(agent, bundle, watch, robot, tasks, config, work.seed)
         guide = None if config.logs == "off" else bundle.make_guide(searches=config.logs == "on")
         if guide is not None:
             # guards change what the learner updates; logs do not change, and lead until the guards fall back
@@ -256,15 +259,21 @@ def adapt(
 
 
 def guard_agent(
-    agent: RuntimeAgent, bundle: Bundle, watch: Watch, tasks: Sequence[Task], config: AdaptStageConfig, seed: int
+    agent: RuntimeAgent,
+    bundle: Bundle,
+    watch: Watch,
+    robot: RobotBatch,
+    tasks: Sequence[Task],
+    config: AdaptStageConfig,
+    seed: int,
 ) -> GuardedAgent:
-    """The agent, with its updates guarded on these robots."""
+    """The agent, with its updates guarded on these robots, which `watch` looks on."""
     goals, budget = goals_of(tasks), bundle.contract.budget
 
     def play(copy: RuntimeAgent, speed: float, rng: np.random.Generator) -> Play:
         watch.speed = speed
         try:
-            return Play(run_episode(watch, copy, goals, rng), watch.take_signals())
+            return Play(run_episode(robot, copy, goals, rng), watch.take_signals())
         finally:
             watch.speed = 1.0
 

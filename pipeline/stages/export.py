@@ -4,7 +4,7 @@ What was trained is read from the record of its stage. The robot's contract is e
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +15,7 @@ from ...adapt.agents.kinds import KINDS
 from ...adapt.bundle import load_bundle
 from ...adapt.bundle_folder import LOGS, parse_tensors
 from ...adapt.contract import Budget
+from ...adapt.eye import see_spec
 from ...adapt.log_agent import LONGEST_STRIDE, compute_stride
 from ...errors import BundleError, RunError, SpecError
 from ...meta.config import EvaluationConfig
@@ -201,12 +202,17 @@ def make_export(
 def export(trained: Trained, work: Work) -> None:
     """Writes the bundle with a golden trial of the trained agent; numpy, and the host, must play it alike."""
     from ...adapt.host.export import write_exported
-    from ...skills.checkpoint import load_checkpoint
+    from ...adapt.host.spaces import export_eye
+    from ...skills.checkpoint import load_checkpoint, load_skill_model
 
     work.start_afresh()
     learner, spec = trained.learner, trained.spec
     goals = np.zeros((trained.tasks["num_train"], *spec.goal.shape), np.float32)  # their number is all that counts now
-    space = make_space(trained.space, spec, trained.skills)
+    space, eye = make_space(trained.space, spec, trained.skills), None
+    if spec.image is not None:
+        eye = None if trained.skills is None else export_eye(load_skill_model(trained.skills), work.seed)
+        # a policy without an eye needs no camera, whatever robot it was trained on
+        spec = replace(spec, image=None) if eye is None else see_spec(spec, eye.settings.features)
     robot = UnpluggedRobots(spec, learner.settings.rows(len(goals)))
     made = learner.settings.make_learner(space, robot, goals, seed=trained.seed, device="cpu")
     tensors, facts = load_checkpoint(trained.folder / LEARNER_NAME)
@@ -239,6 +245,7 @@ def export(trained: Trained, work: Work) -> None:
         provenance=provenance,
         seed=work.seed,
         logs=found,
+        eye=eye,
     )
 
 

@@ -5,6 +5,7 @@ Writes `skill.safetensors`, `skill.json` and `skill-report.json` (how good the s
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...datasets.schema import IMAGE
 from ...datasets.store import EpisodeStore, find_store, open_store
-from ...datasets.windows import WindowSampler, split_episodes
+from ...datasets.windows import PictureWindows, WindowSampler, split_episodes
 from ...errors import SpecError
 from ...robots.family import RobotFamily, SetsState
 from ..folder import write_record
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
 REPORT_NAME = "skill-report.json"
 REPORT_WINDOWS = 4096
 """Windows on which the report is computed."""
+SEEN_WINDOWS = 512
+"""The same where every step has pictures to look at."""
+REPORT_BATCH = 64
+"""Windows whose pictures are looked at together."""
+PICTURES = "pictures"
+"""Folder of the memory map of pictures, while the stage runs."""
 
 REMEDY = (
     "A policy cannot choose among such skills. Lower skill.kl-weight, raise skill.num-updates, or look whether the "
@@ -91,8 +99,50 @@ def make_samplers(store: EpisodeStore, config: ExtractConfig) -> tuple[WindowSam
     return sampler, HeldOut(start[out], length[out])
 
 
+def open_pictures(store: EpisodeStore, cache: Path) -> NDArray[np.uint8] | None:
+    """The pictures of a robot with a camera as a memory map, which is written to `cache`; None without."""
+    robot = store.schema.robot
+    return None if robot is None or robot.image is None else store.memmap(IMAGE, cache)
+
+
+def add_pictures(
+    windows: WindowSampler, pictures: NDArray[np.uint8] | None, store: EpisodeStore, frames: int
+) -> WindowSampler | PictureWindows:
+    """The windows with their pictures, where there are some."""
+    return windows if pictures is None else PictureWindows(windows, pictures, store.episodes.start, frames)
+
+
+def sample_seen(
+    model: SkillModel, windows: WindowSampler | PictureWindows, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Windows for the report: observations as decoder and prior see them, (B, W, O), and actions (B, W, A)."""
+    import torch
+
+    from ...skills.eye import stack_frames
+
+    count = REPORT_WINDOWS if isinstance(windows, WindowSampler) else SEEN_WINDOWS
+    observation, action, *pictures = windows.sample(count, np.random.default_rng(seed))
+    if not pictures:
+        return observation, action
+    seen = []
+    for begin in range(0, len(observation), REPORT_BATCH):
+        part = slice(begin, begin + REPORT_BATCH)
+        state = torch.from_numpy(observation[part])
+        steps = torch.arange(state.shape[1]).expand(len(state), -1)
+        stacks = stack_frames(torch.from_numpy(pictures[0][part]), steps, model.config.image_frames)
+        with torch.no_grad():
+            seen.append(model.see(state, stacks).numpy())
+    return np.concatenate(seen), action
+
+
 def compute_report(
-    model: SkillModel, store: EpisodeStore, held_out: HeldOut, seed: int, family: RobotFamily | None, threads: int
+    model: SkillModel,
+    store: EpisodeStore,
+    held_out: HeldOut,
+    seed: int,
+    family: RobotFamily | None,
+    threads: int,
+    pictures: NDArray[np.uint8] | None = None,
 ) -> dict[str, float]:
     """Errors on windows held out and, where the family sets states, where decoded skills lead in the simulator."""
     import torch
@@ -104,7 +154,7 @@ def compute_report(
     if int(held_out.length.max()) <= horizon:
         return {}
     windows = WindowSampler(store.load("observation"), store.load("action"), *held_out, horizon + 1)
-    observation, action = windows.sample(REPORT_WINDOWS, np.random.default_rng(seed))
+    observation, action = sample_seen(model, add_pictures(windows, pictures, store, model.config.image_frames), seed)
     parts = torch.from_numpy(observation[:, :horizon]), torch.from_numpy(action[:, :horizon])
     generator = torch.Generator().manual_seed(seed)
     report = evaluate_windows(model, *parts, generator, store.schema.feature("action").axes)
@@ -117,13 +167,13 @@ def compute_report(
     return report | evaluate_rollouts(model, robot, set_state, observation[:few], action[:few], places)
 
 
-def find_collapse(model: SkillModel, windows: WindowSampler, seed: int) -> str | None:
+def find_collapse(model: SkillModel, windows: WindowSampler | PictureWindows, seed: int) -> str | None:
     """What shows that the skills of these windows say nothing, or None; the few held out may all be alike."""
     import torch
 
     from ...skills.evaluate import describe_collapse, evaluate_windows
 
-    observation, action = windows.sample(REPORT_WINDOWS, np.random.default_rng(seed))
+    observation, action = sample_seen(model, windows, seed)
     parts = torch.from_numpy(observation), torch.from_numpy(action)
     return describe_collapse(evaluate_windows(model, *parts, torch.Generator().manual_seed(seed)))
 
@@ -139,12 +189,13 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
     torch.set_num_threads(work.machine.threads)
     store = open_store(find_store(work.inputs["store"]))
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
-    training, held_out = make_samplers(store, config)
+    windows, held_out = make_samplers(store, config)
+    pictures = open_pictures(store, work.folder / PICTURES)
+    training = add_pictures(windows, pictures, store, config.skill.image_frames)
     widths = [store.schema.feature(name).shape[0] for name in ("observation", "action")]
     robot = store.schema.robot
     model = SkillModel(widths[0], widths[1], config.skill, robot)
-    model.normaliser.fit(torch.from_numpy(store.load("observation")), robot.observation if robot else None)
-    model.action_scale.fit(torch.from_numpy(store.load("action")), robot.action if robot else None)
+    model.fit_scales(torch.from_numpy(store.load("observation")), torch.from_numpy(store.load("action")))
     learner = SkillLearner(model, config.skill, work.machine.device)
     if checkpoint is not None:
         learner.load_state(checkpoint.tensors, checkpoint.facts)
@@ -157,8 +208,10 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
     )
     learner.model.scale_prior(config.skill.prior_temperature)
     save_skill_model(work.folder, learner.model.cpu())
-    report = compute_report(learner.model, store, held_out, config.skill.seed, family, work.machine.threads)
+    report = compute_report(learner.model, store, held_out, config.skill.seed, family, work.machine.threads, pictures)
     signs = find_collapse(learner.model, training, config.skill.seed)
+    del pictures, training
+    shutil.rmtree(work.folder / PICTURES, ignore_errors=True)
     report["collapsed"] = float(signs is not None)
     write_record(work.folder / REPORT_NAME, report)
     work.view.record("skills", report, f"skills: {format_metrics(report, 12)}")

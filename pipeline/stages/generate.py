@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...datasets.d4rl_writer import write_d4rl
+from ...datasets.d4rl_writer import IMAGES, write_d4rl
 from ...errors import ConfigError
 from ...robots.family import PlayChunk, Plays
 from ...robots.spec import RobotSpec
@@ -80,4 +80,18 @@ def make_arrays(chunks: list[PlayChunk], steps: int) -> Mapping[str, np.ndarray[
         "terminals": np.zeros(len(timeouts), np.bool_),
         "timeouts": timeouts,
         **infos,
+        **({} if chunks[0].image is None else {IMAGES: take_images(chunks, steps)}),
     }
+
+
+def take_images(chunks: list[PlayChunk], steps: int) -> np.ndarray[Any, Any]:
+    """The pictures of the first `steps` rows; the chunks lose theirs on the way, so that no picture is held twice."""
+    assert chunks[0].image is not None, "the caller looks"
+    joined, done = np.empty((steps, *chunks[0].image.shape[2:]), np.uint8), 0
+    for place, chunk in enumerate(chunks):
+        assert chunk.image is not None, "a robot has a camera or none"
+        part = chunk.image.reshape(-1, *chunk.image.shape[2:])[: steps - done]
+        joined[done : done + len(part)] = part
+        done += len(part)
+        chunks[place] = chunk._replace(image=None)
+    return joined

@@ -18,6 +18,7 @@ from ...adapt.log_agent import LONGEST_STRIDE, compute_stride
 from ...adapt.log_map import UNREACHED, LogMap, map_log
 from ...adapt.reward_shape import RewardShape, fit_reward_shape, make_default_shape
 from ...datasets.store import EpisodeStore, find_store, open_store
+from ...errors import SpecError
 from ...robots.family import make_robots
 from ...robots.task import TaskSet, goals_of
 from ...skills.config import load_skill_facts
@@ -48,11 +49,16 @@ def make_map_logs(store: Path, skills: Path, config: MapConfig, robot: RobotChoi
     Raises:
         StoreError: There is no whole store at `store`.
         RunError: There is no whole skill model at `skills`.
-        SpecError: The logs or the skills are of another robot.
+        SpecError: The logs or the skills are of another robot, or of one with a camera.
     """
     spec = robot.family.spec()
     spec.require_source(open_store(find_store(store)).schema.robot, str(store))
     spec.require_source(load_skill_facts(skills).robot, str(skills))
+    if spec.image is not None:
+        raise SpecError(
+            f"map-logs: expected skills that need no pictures, got those of robot '{spec.name}' with a camera; leave "
+            "the logs out"
+        )
     return Stage(
         name="map-logs",
         config={"map": config, "robot": robot.record, "tasks": compute_tasks_digest(tasks)},

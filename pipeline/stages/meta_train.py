@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError
+from ...adapt.eye import open_eyes
+from ...errors import ConfigError, SpecError
 from ...robots.family import make_robots
 from ...robots.task import TaskSet, goals_of
 from ...skills.config import load_skill_facts
@@ -73,6 +74,11 @@ def make_meta_train(
                 f"meta-train: expected --play FOLDER for {learner.reference}, which starts from play data, got none; "
                 "pass what ingest wrote"
             )
+        if spec.image is not None:
+            raise SpecError(
+                f"meta-train: expected a robot without a camera for {learner.reference}, which clones play data, got "
+                f"'{spec.name}'; choose another learner, or a robot without pictures"
+            )
         learner.settings.require_play(play, spec)
         inputs["play"] = play
     return Stage(
@@ -97,6 +103,7 @@ def meta_train(
     """Trains to the last iteration, then writes learner, facts and skill model."""
     import torch
 
+    from ...adapt.host.spaces import export_eye
     from ...skills.checkpoint import load_checkpoint, load_skill_model, save_checkpoint, save_skill_model
 
     torch.set_num_threads(work.machine.threads)
@@ -104,6 +111,9 @@ def meta_train(
     settings, goals, skills = learner.settings, goals_of(tasks.train), work.inputs.get("skills")
     robot = make_robots(choice.family, settings.rows(len(goals)), work.machine.threads)
     space = make_space(config.action_space, robot.spec, skills, work.machine.device)
+    spec = robot.spec
+    if spec.image is not None and skills is not None:
+        robot = open_eyes(robot, export_eye(load_skill_model(skills), seed=0))
     trained = settings.make_learner(space, robot, goals, seed=work.seed, device=work.machine.device)
     start = 0
     if checkpoint is not None:
@@ -119,7 +129,7 @@ def meta_train(
     if skills is not None:
         save_skill_model(work.folder, load_skill_model(skills))
     record = {
-        "robot": robot.spec.to_json(),
+        "robot": spec.to_json(),
         "tasks": describe_tasks(tasks),
         "learner": learner.record,
         "iterations": facts["iteration"],

@@ -168,6 +168,10 @@ def format_facts(facts: dict[str, Any]) -> str:
     ]
     for feature in facts["features"]:
         lines.append(f"  {feature['name']}  {feature['dtype']}, {feature['role']}")
+        if feature["role"] == "image":
+            height, width, channels = feature["shape"]
+            lines.append(f"    {height} x {width} pixels x {channels} channels")
+            continue
         axes = feature["axes"][:_SHOWN_AXES]
         moves = feature["role"] in ("observation", "action")
         lines += ["  " + line for line in _align([_format_axis(axis, moves) for axis in axes])]

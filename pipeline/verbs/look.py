@@ -5,7 +5,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -235,6 +235,7 @@ def describe_bundle(path: Path) -> dict[str, Any]:
         "kind": f"{bundle.contract.kind} bundle",
         "digest": bundle.digest,
         "robot": bundle.contract.robot.name,
+        **({} if bundle.contract.robot.image is None else {"pictures": asdict(bundle.contract.robot.image)}),
         "adapts": bundle.kind.summary,
         **data,
         "weights": sum(int(array.size) for array in bundle.weights.values()),

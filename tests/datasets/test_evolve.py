@@ -332,8 +332,8 @@ def test_a_store_of_version_1_is_read_and_written_anew_only_when_asked(tmp_path:
 def test_a_newer_store_is_refused_by_its_version(newer: str, tmp_path: Path) -> None:
     make_store(tmp_path / "a", range(2), "a" * 64)
     if newer == "schema":
-        rewrite(tmp_path / "a", lambda root: root["schema"].update(schema_version=3))
-        message = "schema: expected schema_version 2 or 1, got 3; install the version of supple that wrote it"
+        rewrite(tmp_path / "a", lambda root: root["schema"].update(schema_version=4))
+        message = "schema: expected schema_version 1, 2 or 3, got 4; install the version of supple that wrote it"
     else:
         path = tmp_path / "a" / MANIFEST_NAME
         path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 3, "novel": True}))

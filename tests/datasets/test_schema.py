@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supple.datasets import SCHEMA_VERSION, Feature, Schema
+from supple.datasets.schema import IMAGE_VERSION
 from supple.errors import SpecError
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
@@ -99,8 +100,8 @@ def test_an_unknown_feature_lists_the_known_ones() -> None:
 
 
 def test_another_schema_version_is_refused() -> None:
-    value = Schema(features=(make_feature(),)).to_json() | {"schema_version": SCHEMA_VERSION + 1}
-    with pytest.raises(SpecError, match=f"expected schema_version {SCHEMA_VERSION} or 1, got {SCHEMA_VERSION + 1}"):
+    value = Schema(features=(make_feature(),)).to_json() | {"schema_version": IMAGE_VERSION + 1}
+    with pytest.raises(SpecError, match=f"expected schema_version 1, {SCHEMA_VERSION} or {IMAGE_VERSION}, got 4"):
         Schema.from_json(value)
 
 

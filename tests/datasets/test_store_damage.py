@@ -111,7 +111,7 @@ def test_any_text_for_a_manifest_is_refused(store: EpisodeStore, text: str) -> N
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("schema_version", 99, "schema: expected schema_version 2 or 1, got 99; install the version of supple"),
+        ("schema_version", 99, "schema: expected schema_version 1, 2 or 3, got 99; install the version of supple"),
         ("features", [], "expected at least one feature"),
         ("robot", "cart", "expected a number and a robot, got 0.01 s and 'cart'"),
     ],

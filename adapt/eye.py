@@ -1,0 +1,205 @@
+"""Seeing in numpy: pictures in, some numbers within -1 and 1 out, as `skills/eye.py` computes them in torch.
+
+A robot with a camera (`robots.robot.Sees`) shows a picture beside its observation. `SeeingRobots` puts the features of
+the newest pictures behind the observation of each step, so that learners, agents and the loop go on reading one vector.
+It stands outside the safety limits, which check what the robot itself measures.
+
+Axes: R rows, r rows of this call, B batch, F frames, O observation of the robot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bounds import Count, Layers, Width
+from ..errors import SpecError
+from ..robots.robot import Bool, Float, RobotBatch, Rows, StepRows, WrappedRobots
+from ..robots.spec import ArraySpec, Axis, ImageSpec, RobotSpec
+from .networks import Array, Shapes, Weights, compute_linear, linear_shapes
+from .settings import refuse
+
+KERNEL, STRIDE, PADDING = 4, 2, 1
+"""Of every convolution, as in `skills/eye.py`."""
+_WHERE = "bundle.json eye"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EyeSettings:
+    """What `bundle.json` says of the net that sees the pictures."""
+
+    frames: Count
+    """Pictures that are seen at once, F: the newest and those before it."""
+    channels: Layers
+    """Of each convolution."""
+    features: Width
+    """Numbers that come out, which are the last axes of the observation."""
+
+    def require_robot(self, robot: RobotSpec) -> None:
+        """Checks the sizes against the robot's pictures and observation.
+
+        Raises:
+            BundleError: They do not fit.
+        """
+        if robot.image is None:
+            raise refuse("bundle.json robot", "a robot with a camera, since there is an eye", f"'{robot.name}' without")
+        if not self.channels or min(robot.image.shape[:2]) < 2 ** len(self.channels):
+            expected = f"one or more convolutions that pictures of {robot.image.shape} are large enough for"
+            raise refuse(f"{_WHERE}.channels", expected, list(self.channels))
+        names = robot.observation.names[-self.features :]
+        if names != _feature_names(self.features):
+            raise refuse(f"{_WHERE}.features", f"{self.features} features as last axes of the observation", list(names))
+
+    def weight_shapes(self, image: ImageSpec) -> Shapes:
+        """Shape of every weight, by name; all begin with `eye.`."""
+        shapes: Shapes = {}
+        for index, (inputs, outputs) in enumerate(pairwise((self.frames * image.channels, *self.channels))):
+            shapes[f"eye.convolutions.{index}.weight"] = (outputs, inputs, KERNEL, KERNEL)
+            shapes[f"eye.convolutions.{index}.bias"] = (outputs,)
+        side = 2 ** len(self.channels)
+        inputs = (image.height // side) * (image.width // side) * self.channels[-1]
+        return shapes | linear_shapes("eye.head", inputs, self.features)
+
+
+class BundledEye(NamedTuple):
+    """How a policy sees the pictures of its robot."""
+
+    settings: EyeSettings
+    """Sizes."""
+    weights: Weights
+    """`eye.*`."""
+    golden: Weights
+    """Some pictures and their features, as the trainer's net saw them: `eye.image`, `eye.feature`."""
+
+
+def _feature_names(count: int) -> tuple[str, ...]:
+    return tuple(f"image_{index}" for index in range(count))
+
+
+def see_spec(spec: RobotSpec, features: int) -> RobotSpec:
+    """The spec of a robot whose observation ends with features of its pictures.
+
+    Raises:
+        SpecError: It has no camera.
+    """
+    if spec.image is None:
+        raise SpecError(
+            f"robot '{spec.name}': expected one with a camera, got one without; use a robot that takes pictures"
+        )
+    axes = tuple(Axis(name, "1", -1.0, 1.0) for name in _feature_names(features))
+    return replace(spec, observation=ArraySpec(spec.observation.name, (*spec.observation.axes, *axes)))
+
+
+def compute_features(weights: Weights, pictures: NDArray[np.uint8]) -> Array:
+    """Features, shape (B, features), of stacks of pictures, shape (B, height, width, F channels), newest last.
+
+    Args:
+        weights: `eye.*`.
+        pictures: Bytes.
+    """
+    value: Array = pictures.astype(np.float32)
+    value *= np.float32(1.0 / 127.5)
+    value -= np.float32(1.0)
+    index = 0
+    while (name := f"eye.convolutions.{index}") + ".weight" in weights:
+        value = _convolve(value, weights[name + ".weight"], weights[name + ".bias"])
+        np.maximum(value, np.float32(0.0), out=value)
+        index += 1
+    flat = value.transpose(0, 3, 1, 2).reshape(len(value), -1)  # as torch has it, which puts channels first
+    features: Array = np.tanh(compute_linear(weights, "eye.head", flat))
+    return features
+
+
+def _convolve(value: Array, weight: Array, bias: Array) -> Array:
+    """The convolution of (B, h, w, C) with (outputs, C, 4, 4): one product over patches, (B, h / 2, w / 2, outputs)."""
+    batch, height, width, channels = value.shape
+    padded = np.zeros((batch, height + 2 * PADDING, width + 2 * PADDING, channels), np.float32)
+    padded[:, PADDING : PADDING + height, PADDING : PADDING + width] = value
+    rows, columns = height // STRIDE, width // STRIDE
+    over_batch, over_rows, over_columns, over_channels = padded.strides
+    # a row of a patch and its channels lie side by side, so that few long runs are copied
+    patches = np.lib.stride_tricks.as_strided(
+        padded,
+        (batch, rows, columns, KERNEL, KERNEL * channels),
+        (over_batch, STRIDE * over_rows, STRIDE * over_columns, over_rows, over_channels),
+        writeable=False,
+    )
+    flat = patches.reshape(batch * rows * columns, -1)
+    output: Array = flat @ weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+    output += bias
+    return output.reshape(batch, rows, columns, -1)
+
+
+class SeeingRobots(WrappedRobots):
+    """Robots with a camera whose observation ends with the features of their newest pictures; see `RobotBatch`.
+
+    The features of a row depend on the other rows of a call by rounding alone: a product of matrices adds in another
+    order where there are more of them.
+    """
+
+    def __init__(self, robot: RobotBatch, settings: EyeSettings, weights: Weights) -> None:
+        """Wraps the robots.
+
+        Args:
+            robot: With a camera.
+            settings: Of the eye.
+            weights: `eye.*`.
+
+        Raises:
+            SpecError: They have no camera.
+        """
+        super().__init__(robot)
+        spec = robot.spec
+        self._seen = see_spec(spec, settings.features)
+        assert spec.image is not None, "see_spec refuses robots without pictures"
+        self._image, self._weights = spec.image, weights
+        self._own = len(spec.observation.axes)
+        self._frames = np.zeros((robot.rows, *spec.image.shape[:2], settings.frames * spec.image.channels), np.uint8)
+
+    @property
+    def spec(self) -> RobotSpec:
+        """See `RobotBatch.spec`; the features are the last axes of the observation."""
+        return self._seen
+
+    def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
+        """See `RobotBatch.reset`; the first picture stands for those before it."""
+        observation = super().reset(rows, goals, rng)
+        picture = self._take(rows)
+        self._frames[rows] = np.tile(picture, (1, 1, 1, self._frames.shape[-1] // self._image.channels))
+        return self._add_features(rows, observation)
+
+    def step(self, rows: Rows, action: Float) -> StepRows:
+        """See `RobotBatch.step`."""
+        step = super().step(rows, action)
+        older = self._frames[rows][..., self._image.channels :]
+        self._frames[rows] = np.concatenate([older, self._take(rows)], axis=-1)
+        return step._replace(observation=self._add_features(rows, step.observation))
+
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `RobotBatch.compute_reward`; rewards do not depend on pictures."""
+        return super().compute_reward(np.asarray(observation)[..., : self._own], goals)
+
+    def compute_path_reward(self, path: Float, goals: Float) -> tuple[Float, Bool]:
+        """See `PaysAlongPath.compute_path_reward`; rewards do not depend on pictures."""
+        return super().compute_path_reward(np.asarray(path)[..., : self._own], goals)
+
+    def _take(self, rows: Rows) -> NDArray[np.uint8]:
+        where = f"robot '{self._seen.name}' take_images"
+        return self._image.require_rows(self.take_images(rows), len(rows), where)
+
+    def _add_features(self, rows: Rows, observation: Float) -> Float:
+        seen: Float = np.concatenate([observation, compute_features(self._weights, self._frames[rows])], axis=-1)
+        return seen
+
+
+def open_eyes(robot: RobotBatch, eye: BundledEye | None) -> RobotBatch:
+    """The robots as a policy needs them: with features of their pictures, where it has an eye.
+
+    Raises:
+        SpecError: It has one, and they have no camera.
+    """
+    return robot if eye is None else SeeingRobots(robot, eye.settings, eye.weights)
