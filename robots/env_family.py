@@ -45,7 +45,11 @@ class EnvFamily(Plays, BuiltFrom):
     observation_axes: tuple[Axis, ...] = ()
     """Names, units and limits of all that is not hidden; empty takes what the environment says."""
     action_axes: tuple[Axis, ...] = ()
-    """The same of the action, where it is a box."""
+    """The same of all of the action that is commanded, where it is a box. Limits may be narrower than the
+    environment's, where its largest action is more than a motion of one control period."""
+    commanded: tuple[int, ...] | None = None
+    """Components of the action that move the robot, as indices, where it is a box; None for all. The others are held at
+    0, or at the limit nearest to it, and are no part of the contract."""
     success: TellSuccess | None = None
     """"info": `info["is_success"]` or `info["success"]` says so. "terminated": the end of the task is it. A number: the
     reward is at least this. A call: from observations (r, O), rewards (r,) and goals (r, G). None: nothing tells."""
@@ -151,6 +155,7 @@ class EnvFamily(Plays, BuiltFrom):
             hide=self.hide,
             observation_axes=self.observation_axes,
             action_axes=self.action_axes,
+            commanded=self.commanded,
             success=self.success,
             reward=self.reward,
             processes=processes,

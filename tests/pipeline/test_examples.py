@@ -18,7 +18,7 @@ from supple.robots.family import make_robots
 from supple.robots.task import goals_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ("my_arm.py:arm", "gymnasium_reacher.py:reacher", "dm_control_reacher.py:reacher")
+NAMES = ("my_arm.py:arm", "gymnasium_reacher.py:reacher", "dm_control_reacher.py:reacher", "jaco_reach.py:jaco")
 TINY = (
     *("--robot.episode-steps", "30", "--robot.num-train-tasks", "3", "--robot.num-test-tasks", "2"),
     *("--generate.steps", "400", "--generate.rows", "2"),
