@@ -17,7 +17,7 @@ Axes: R rows, r rows of this call, P poses, O observation, A action, G goal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -55,7 +55,8 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, BuiltFrom):
     name: str
     """Of the family, for records and folders."""
     model: Path | str
-    """An MJCF or URDF file, best given as `Path(__file__).with_name("my_arm.xml")`; or the text of one."""
+    """An MJCF or URDF file, best given as `Path(__file__).with_name("my_arm.xml")`; or the text of one, see
+    `mjcf_model` for a scene around a robot of an installed package."""
     joints: tuple[str, ...] | None = None
     """Joints that are observed, their positions and then their velocities; None for all. Free and ball joints show
     quaternions as wxyz."""
@@ -68,6 +69,9 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, BuiltFrom):
     """Actuators that are commanded; None for all. The others keep the control of the keyframe, or 0."""
     drives: tuple[Drive, ...] = ()
     """Actuators to add to the model, for URDF files, which have none."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Narrower ranges of hinge and slide joints, rad or m, by name: where a joint can turn twice around, and the work is
+    in front of the robot. Position servos are limited to them, and play data stay within them."""
     control_period: Positive = 0.02
     """Time between two actions, seconds; a multiple of the timestep of the model."""
     goal_site: str | None = None
@@ -133,7 +137,7 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, BuiltFrom):
         """
         goal_site = () if self.goal_site is None else (self.goal_site,)
         return find_anatomy(
-            load_mjcf(self.model, self.drives, self.name),
+            load_mjcf(self.model, self.drives, self.name, self.ranges),
             self.name,
             joints=self.joints,
             sites=(*(name for name in self.sites if name != self.goal_site), *goal_site),
