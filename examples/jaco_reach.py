@@ -67,6 +67,7 @@ JACO = DmControlFamily(
     action_axes=tuple(Axis(f"speed{joint}", "rad/s", -limit, limit) for joint, limit in enumerate(SPEEDS, start=1)),
     success="terminated",
     reward=compute_reward,
+    goal_radius=RADIUS,
     episode_steps=100,
     num_train_tasks=24,
 )

@@ -1,14 +1,14 @@
 """The Panda of gym-hil as a Gymnasium environment: `supple run examples/panda_reach.py:panda`.
 
-`pip install --no-deps gym-hil==0.1.14` brings the model; the environments of that package need an older MuJoCo. This one
-is driven by the speed of the fingers, as an arm with a Cartesian controller is: joint speeds by damped least squares
-(Wampler, 1986), torques by feedback and gravity compensation. The task is a place that the policy is not told.
+`pip install --no-deps gym-hil==0.1.14` brings the model; the environments of that package need an older MuJoCo. This
+one is commanded by the speed of the fingers, as an arm with a Cartesian controller is: joint speeds by damped least
+squares (Wampler, 1986), torques by feedback and gravity compensation. The task is a place that the policy is not told.
 """
 
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import mujoco
 import numpy as np
@@ -39,7 +39,7 @@ LOOPS, STEPS = 4, 5  # of the joint controller in a control period; physics step
 class Panda(MujocoEnv):
     """Fingers that follow a speed."""
 
-    metadata = {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"], "render_fps": 25}
+    metadata: ClassVar = {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"], "render_fps": 25}
 
     def __init__(self) -> None:
         seen = Box(-np.inf, np.inf, (17,), np.float64)
@@ -96,6 +96,7 @@ PANDA = GymnasiumFamily(
     action_axes=tuple(Axis(f"hand_{axis}_v", "m/s", -SPEED, SPEED) for axis in "xyz"),
     success="terminated",
     reward=compute_reward,
+    goal_radius=RADIUS,
     episode_steps=100,
     num_train_tasks=24,
     packages=("gym-hil",),
@@ -103,8 +104,8 @@ PANDA = GymnasiumFamily(
 PRESETS = {
     "panda": RunConfig(
         robot=PANDA,
-        generate=GenerateConfig(steps=60_000, rows=20),
-        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=2_000)),
+        generate=GenerateConfig(steps=40_000, rows=20),
+        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=1_500)),
         learner=SimplSettings(config=replace(QUICK, epochs=40, pool_episodes=2400)),
         adapt=AdaptStageConfig(episodes=60),
     ),

@@ -1,8 +1,8 @@
 """A UR5e from the model files of robosuite: `supple run examples/ur5e_reach.py:ur5e`.
 
-`pip install --no-deps robosuite==1.5.2` brings the files; nothing else of that package is used. A scene puts the arm on a
-floor and gives it a place to start. Its motors are not commanded: position servos are added. The task is a place that
-the flange has to come within 10 cm of, and that it does not know.
+`pip install --no-deps robosuite==1.5.2` brings the files; nothing else of that package is used. A scene puts the arm
+on a floor and gives it a place to start. Its motors are not commanded: position servos are added. The task is a place
+that the flange has to come within 10 cm of, and that it does not know.
 """
 
 from dataclasses import replace

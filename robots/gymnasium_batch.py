@@ -314,6 +314,10 @@ class GymnasiumBatch(ArrayRobots):
         reward, terminated = compute(observation, goals)
         return np.asarray(reward, np.float32), np.asarray(terminated, np.bool_)
 
+    def env(self, row: int) -> Env | None:
+        """The environment of a row, to be looked at; None before its first episode, and in another process."""
+        return self._envs.env(row) if isinstance(self._envs, LocalRows) else None
+
     def close(self) -> None:
         """See `RobotBatch.close`."""
         self._envs.close()

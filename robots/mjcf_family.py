@@ -23,14 +23,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
+import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bounds import Count, NonNegative, Positive, Seed, require_bounds
 from ..errors import ConfigError, SpecError
-from .family import ONLY_TASKS, BuiltFrom, Draws, PlayChunk, Plays, Scene, SetsState, Subdivides, TellsSuccess
+from .family import (
+    ONLY_TASKS,
+    BuiltFrom,
+    Camera,
+    Draws,
+    Films,
+    PlayChunk,
+    Plays,
+    Scene,
+    SetsState,
+    Subdivides,
+    TellsSuccess,
+)
 from .mjcf_anatomy import POSES, Anatomy, find_anatomy, find_names
 from .mjcf_model import Drive, load_mjcf, mjcf_files
 from .mjcf_robots import MjcfRobots, Reach
+from .mujoco_camera import make_goal_mark, open_model_camera
 from .mujoco_robots import compute_distance, joint_unit, name_joint
 from .robot import Bool, Float, RobotBatch, Rows
 from .spec import ArraySpec, Axis, RobotSpec
@@ -44,7 +59,7 @@ TRIES = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, BuiltFrom):
+class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, BuiltFrom):
     """Robots of one MuJoCo model that reach for places or poses.
 
     Raises:
@@ -70,8 +85,8 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, BuiltFrom):
     drives: tuple[Drive, ...] = ()
     """Actuators to add to the model, for URDF files, which have none."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Narrower ranges of hinge and slide joints, rad or m, by name: where a joint can turn twice around, and the work is
-    in front of the robot. Position servos are limited to them, and play data stay within them."""
+    """Narrower ranges of hinge and slide joints, rad or m, by name: for joints that can turn twice around, where the
+    work is in front of the robot. Position servos are limited to them, and poses of play data lie within them."""
     control_period: Positive = 0.02
     """Time between two actions, seconds; a multiple of the timestep of the model."""
     goal_site: str | None = None
@@ -335,6 +350,31 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, BuiltFrom):
             limits=((left, right), (bottom, top)),
             goal_radius=self.success_radius,
         )
+
+    def open_camera(self, robot: RobotBatch, goal: Float, height: int, width: int) -> Camera:
+        """See `Films.open_camera`: from where the model says, its `statistic` and `visual/global`.
+
+        The goal is a sphere of the success radius, where it is a place. In axes of the world that do not count, it
+        stands where the site is at the start.
+        """
+        if not isinstance(robot, MjcfRobots):
+            raise SpecError(
+                f"{self.name} camera: expected robots of this family, got {type(robot).__name__}; make them"
+            )
+        marks = []
+        if self.goal_site is not None:
+            place = self._find_place_at_start()
+            place[[get_args(WorldAxis).index(axis) for axis in self.goal_axes]] = goal
+            marks.append(make_goal_mark(place, self.success_radius))
+        return open_model_camera(self.anatomy.model, lambda row: robot.state[0][row], height, width, marks)
+
+    def _find_place_at_start(self) -> NDArray[np.float64]:
+        """Of the goal's site, shape (3,), m."""
+        data, frame = mujoco.MjData(self.anatomy.model), self.anatomy.frames[-1]
+        data.qpos[:] = self.anatomy.start
+        mujoco.mj_kinematics(self.anatomy.model, data)
+        place: NDArray[np.float64] = getattr(data, frame.array)[frame.row].copy()
+        return place
 
     def files(self) -> tuple[Path, ...]:
         """See `BuiltFrom.files`.

@@ -46,8 +46,8 @@ class Drive:
     """Largest command, in N m, N, rad/s or m/s; None takes a motor's from the effort of the joint (`effort` in URDF,
     `actuatorfrcrange` in MJCF). A position servo takes the range of the joint."""
     armature: NonNegative = 0.0
-    """Inertia of the rotor as the joint feels it, that is times the gear ratio squared, kg m^2 or kg; it is added to the
-    joint's own. Files often leave it out, and a light last link then cannot hold a stiff servo."""
+    """Inertia of the rotor as the joint feels it, that is times the gear ratio squared, kg m^2 or kg; it is added to
+    the joint's own. Files often leave it out, and a stiff servo then shakes the light last links apart."""
 
     def __post_init__(self) -> None:
         require_bounds(self)
