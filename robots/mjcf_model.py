@@ -147,13 +147,13 @@ def mjcf_files(model: Path | str, where: str) -> tuple[Path, ...]:
     """
     spec = _read(model, where)
     if is_xml(model):  # the text is part of the settings; what it names by whole paths is not
-        with TemporaryDirectory() as folder:
-            file = Path(folder) / "model.xml"
+        with TemporaryDirectory() as place:
+            file = Path(place) / "model.xml"
             file.write_text(str(model), encoding="utf-8")
             named_files = mujoco.mju_getXMLDependencies(str(file))
     else:
         named_files = mujoco.mju_getXMLDependencies(str(model))
-    paths = {path.resolve() for path in map(Path, named_files) if path.is_file()}
+    paths = {Path(file).resolve() for file in named_files if Path(file).is_file()}
     folder = Path(spec.modelfiledir or ".")  # meshes of a URDF file are not among the dependencies
     named = [folder / spec.meshdir / mesh.file for mesh in spec.meshes if mesh.file]
     named += [folder / spec.meshdir / Path(mesh.file).name for mesh in spec.meshes if mesh.file]
