@@ -24,10 +24,10 @@ PACKAGE = find_spec("robosuite")  # looked for, not imported
 if PACKAGE is None or PACKAGE.origin is None:
     raise ConfigError("ur5e: expected the package robosuite, got none; pip install --no-deps robosuite==1.5.2")
 ARM = Path(PACKAGE.origin).parent / "models" / "assets" / "robots" / "ur5e" / "robot.xml"
-SCENE = f"""
+SCENE = """
 <mujoco model="ur5e-cell">
   <option timestep="0.005" integrator="implicitfast"/>
-  <asset><model name="ur5e" file="{ARM}"/></asset>
+  <asset><model name="ur5e" file="{ur5e}"/></asset>
   <worldbody>
     <light pos="0 0 3"/>
     <geom name="floor" type="plane" size="2 2 0.1" pos="0 0 -0.02" rgba="0.8 0.8 0.8 1"/>
@@ -47,6 +47,7 @@ RANGES = {  # rad, out of two turns of each joint: in front of the robot
 UR5E = MjcfFamily(
     name="ur5e-reach",
     model=SCENE,
+    model_files={"ur5e": ARM},
     drives=tuple(Drive(joint=joint, kind="position", gain=2000.0, armature=0.1) for joint in RANGES),
     actuators=tuple(RANGES),
     ranges=RANGES,

@@ -43,7 +43,7 @@ from .family import (
     TellsSuccess,
 )
 from .mjcf_anatomy import POSES, Anatomy, find_anatomy, find_names
-from .mjcf_model import Drive, load_mjcf, mjcf_files
+from .mjcf_model import Drive, is_xml, load_mjcf, mjcf_files
 from .mjcf_robots import MjcfRobots, Reach
 from .mujoco_camera import make_goal_mark, open_model_camera
 from .mujoco_robots import compute_distance, joint_unit, name_joint
@@ -72,6 +72,9 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, Built
     model: Path | str
     """An MJCF or URDF file, best given as `Path(__file__).with_name("my_arm.xml")`; or the text of one, see
     `mjcf_model` for a scene around a robot of an installed package."""
+    model_files: Mapping[str, Path] = field(default_factory=dict)
+    """Files that the text of a model names in braces, as `file="{arm}"` with `{"arm": path}`. So records name the file,
+    and not the folder where this computer has its packages; what is in the file counts as in all files."""
     joints: tuple[str, ...] | None = None
     """Joints that are observed, their positions and then their velocities; None for all. Free and ball joints show
     quaternions as wxyz."""
@@ -137,11 +140,25 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, Built
                 f"{self.name} goal_low, goal_high: expected {axes} numbers each, got {list(self.goal_low)} and "
                 f"{list(self.goal_high)}; give one per axis of the goal"
             )
+        for name in self.model_files:
+            if not is_xml(self.model) or f"{{{name}}}" not in str(self.model):
+                raise ConfigError(
+                    f"{self.name} model_files: expected names that stand in braces in the text of the model, got "
+                    f"'{name}'; correct the name"
+                )
         for low, high in zip(self.goal_low, self.goal_high, strict=True):
             if low >= high:
                 raise ConfigError(
                     f"{self.name} goal_low, goal_high: expected low < high, got {low} and {high}; correct the box"
                 )
+
+    @property
+    def _source(self) -> Path | str:
+        """The model with its files in place."""
+        source = self.model
+        for name, path in self.model_files.items():
+            source = str(source).replace(f"{{{name}}}", str(path))
+        return source
 
     @cached_property
     def anatomy(self) -> Anatomy:
@@ -152,7 +169,7 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, Built
         """
         goal_site = () if self.goal_site is None else (self.goal_site,)
         return find_anatomy(
-            load_mjcf(self.model, self.drives, self.name, self.ranges),
+            load_mjcf(self._source, self.drives, self.name, self.ranges),
             self.name,
             joints=self.joints,
             sites=(*(name for name in self.sites if name != self.goal_site), *goal_site),
@@ -382,7 +399,7 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, Built
         Raises:
             ConfigError: The model cannot be read.
         """
-        return mjcf_files(self.model, self.name)
+        return mjcf_files(self._source, self.name)
 
     def libraries(self) -> tuple[str, ...]:
         """See `BuiltFrom.libraries`."""

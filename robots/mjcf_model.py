@@ -3,8 +3,8 @@
 A URDF file names joints, their limits and their efforts, but no actuators: `Drive` adds them. Its links stay bodies of
 their own, also behind fixed joints, so that a tool can be named.
 
-A robot whose file is part of an installed package comes into a scene by `<asset><model name="arm" file="..."/></asset>`
-and `<attach model="arm" body="base" prefix="arm_"/>`; the files of the robot are then found, too.
+A robot whose file is part of an installed package is attached to a scene: by `<model name="arm" file="{arm}"/>` among
+the assets and `<attach model="arm" body="base" prefix="arm_"/>`, see `MjcfFamily.model_files`. Its files are then found.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supple.errors import ConfigError, RobotFault, SpecError
+from supple.pipeline.robots import RobotChoice
 from supple.robots.family import make_robots
 from supple.robots.mjcf_family import MjcfFamily
 from supple.robots.mjcf_model import Drive
@@ -359,12 +360,18 @@ def test_a_robot_of_a_package_comes_into_a_scene_with_its_files(tmp_path: Path) 
     <mujoco model="arm"><asset><mesh name="box" file="box.obj"/></asset>
       <worldbody><body name="base"><body name="link"><joint name="turn" axis="0 0 1" range="-90 90"/>
         <geom type="mesh" mesh="box" mass="1"/></body></body></worldbody></mujoco>""")
-    scene = f"""
-    <mujoco><asset><model name="arm" file="{tmp_path / "robot" / "arm.xml"}"/></asset>
+    scene = """
+    <mujoco><asset><model name="arm" file="{place}"/></asset>
       <worldbody><frame><attach model="arm" body="base" prefix="my_"/></frame></worldbody></mujoco>"""
     family = MjcfFamily(
-        name="scene", model=scene, drives=(Drive(joint="my_turn", limit=1.0),), goal_joints=("my_turn",)
+        name="scene",
+        model=scene,
+        model_files={"place": tmp_path / "robot" / "arm.xml"},
+        drives=(Drive(joint="my_turn", limit=1.0),),
+        goal_joints=("my_turn",),
     )
+    record = RobotChoice("scene.py:SCENE", family).record
+    assert str(tmp_path) not in str(record), "what is recorded is the same on another computer"
     assert set(family.files()) == {tmp_path / "robot" / "arm.xml", tmp_path / "robot" / "box.obj"}
     assert family.spec().observation.names == ("my_turn", "my_turn_v")
 
@@ -466,6 +473,7 @@ def test_goals_that_the_joints_cannot_have_are_refused(changes: dict[str, Any], 
         ({"goal_axes": ("x", "w")}, r"MjcfFamily.goal_axes\[1\]: expected one of x, y, z, got 'w'"),
         ({"goal_low": (0.0,)}, r"arm goal_low, goal_high: expected 2 numbers each, got \[0.0\] and"),
         ({"goal_low": (0.6, 0.1)}, r"arm goal_low, goal_high: expected low < high, got 0.6 and 0.5"),
+        ({"model_files": {"arm": Path("a.xml")}}, r"arm model_files: expected names that stand in braces .* got 'arm'"),
         ({"goal_high": (np.inf, 1.0)}, r"MjcfFamily.goal_high\[0\]: expected a number that is finite, got inf"),
     ],
 )
