@@ -4,7 +4,7 @@ A URDF file names joints, their limits and their efforts, but no actuators: `Dri
 their own, also behind fixed joints, so that a tool can be named.
 
 A robot whose file is part of an installed package is attached to a scene: by `<model name="arm" file="{arm}"/>` among
-the assets and `<attach model="arm" body="base" prefix="arm_"/>`, see `MjcfFamily.model_files`. Its files are then found.
+the assets and `<attach model="arm" body="base" prefix="arm_"/>`, see `MjcfFamily.model_files`. Its files are found.
 """
 
 from __future__ import annotations
