@@ -13,6 +13,7 @@ TESTS ?= tests
 KEY := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 INSTALLED := .venv/installed-$(KEY)
 D4RL := .venv/d4rl-1.1
+GYM_HIL := .venv/gym-hil-0.1.14
 COSMIC_RAY := .venv/cosmic-ray-8.7.0
 LINK := .venv/typecheck/benchmarks
 
@@ -37,7 +38,7 @@ demo: $(INSTALLED)
 	$(BIN)/supple run demo
 
 # One BLAS thread: two test workers share two cores, and sums keep their order.
-test: $(INSTALLED) $(D4RL) | chromium
+test: $(INSTALLED) $(D4RL) $(GYM_HIL) | chromium
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile $(TESTS)
 
 check: $(INSTALLED) $(LINK)
@@ -96,6 +97,11 @@ $(D4RL): | $(INSTALLED)
 	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps d4rl==1.1
 	touch $@
 
+# Only the model of its Panda is read, by one example; it asks for an older MuJoCo.
+$(GYM_HIL): | $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps gym-hil==0.1.14
+	touch $@
+
 # Only needed to put faults into the learners.
 $(COSMIC_RAY): | $(INSTALLED)
 	$(BIN)/python -m pip install --disable-pip-version-check -q cosmic-ray==8.7.0
@@ -108,6 +114,6 @@ $(LINK): | $(INSTALLED)
 	ln -sfn ../../benchmarks $@
 
 # After changing a dependency: make constraints in a fresh .venv, then commit the file.
-constraints: $(INSTALLED) $(D4RL)
+constraints: $(INSTALLED) $(D4RL) $(GYM_HIL)
 	$(BIN)/python -m pip freeze --all --exclude-editable | sed -E '/^pip==/d; s/\+cpu$$//' | LC_ALL=C sort -f > .venv/constraints.new
 	mv .venv/constraints.new constraints.txt

@@ -36,6 +36,7 @@ from dm_env import specs
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
 from ..errors import ConfigError, RobotFault
+from .env_camera import Physics
 from .env_family import EnvFamily
 from .gymnasium_rows import Env, SetTask
 from .robot import Float
@@ -70,7 +71,7 @@ class DmControlFamily(EnvFamily):
             arguments |= {axis.name: value for axis, value in zip(self.goal, goal.tolist(), strict=True)}
         try:
             environment = self.environment(**arguments)
-        except (ImportError, TypeError, ValueError) as error:
+        except Exception as error:  # an environment of a user's file fails in ways of its own
             missing = ", or pip install 'supple[dm-control]'" if isinstance(error, ImportError) else ""
             raise ConfigError(
                 f"{self.name} environment: expected one that is made with {sorted(arguments)}, got "
@@ -92,6 +93,13 @@ class DmControlFamily(EnvFamily):
         """See `EnvFamily.find_period`: that of dm_control's environments, 1 for others."""
         environment = _as_dm(env)
         return float(environment.control_timestep()) if is_dm_control(environment) else 1.0
+
+    def find_physics(self, env: Env) -> Physics | None:
+        """See `EnvFamily.find_physics`: that of dm_control's environments."""
+        environment = _as_dm(env)
+        if not is_dm_control(environment):
+            return None
+        return Physics(environment.physics.model.ptr, environment.physics.data.ptr)
 
     def libraries(self) -> tuple[str, ...]:
         """See `BuiltFrom.libraries`."""

@@ -14,19 +14,21 @@ from typing import Annotated
 import numpy as np
 
 from ..bounds import Count, Positive, Range, Seed, require_bounds
-from ..errors import ConfigError
-from .family import ONLY_TASKS, BuiltFrom, PlayChunk, Plays
+from ..errors import ConfigError, SpecError
+from .env_camera import EnvCamera, Physics
+from .family import ONLY_TASKS, BuiltFrom, Camera, Films, PlayChunk, Plays
 from .gymnasium_batch import ComputeReward, GymnasiumBatch, TellSuccess
 from .gymnasium_rows import Env, SetTask
+from .mujoco_camera import make_goal_mark
 from .play import NoiseConfig, play_noise
-from .robot import Float
+from .robot import Float, RobotBatch
 from .spec import ArraySpec, Axis, RobotSpec
 from .task import TaskSet, goals_of
 from .task_draws import draw_tasks
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnvFamily(Plays, BuiltFrom):
+class EnvFamily(Plays, Films, BuiltFrom):
     """Environments of one kind, each with the parameters of a task.
 
     Its robots say success themselves, see `success`.
@@ -45,13 +47,20 @@ class EnvFamily(Plays, BuiltFrom):
     observation_axes: tuple[Axis, ...] = ()
     """Names, units and limits of all that is not hidden; empty takes what the environment says."""
     action_axes: tuple[Axis, ...] = ()
-    """The same of the action, where it is a box."""
+    """The same of all of the action that is commanded, where it is a box. Limits may be narrower than the
+    environment's, where its largest action is more than a motion of one control period."""
+    commanded: tuple[int, ...] | None = None
+    """Components of the action that move the robot, as indices, where it is a box; None for all. The others are held at
+    0, or at the limit nearest to it, and are no part of the contract."""
     success: TellSuccess | None = None
     """"info": `info["is_success"]` or `info["success"]` says so. "terminated": the end of the task is it. A number: the
     reward is at least this. A call: from observations (r, O), rewards (r,) and goals (r, G). None: nothing tells."""
     reward: ComputeReward | None = None
     """What is paid, and what ends a task, from observations (..., O) and goals (..., G), which broadcast; None takes
     the reward of the environment. With it, learners know what an episode would have paid for another task."""
+    goal_radius: Positive | None = None
+    """Where the goal is a place x, y, z of the world: distance at which it counts as reached, m. Films show it; nothing
+    else reads it. None shows nothing."""
     control_period: Positive | None = None
     """Time between two actions, seconds; None takes that of the environment where it has one, or else 1."""
     episode_steps: Count | None = None
@@ -78,6 +87,11 @@ class EnvFamily(Plays, BuiltFrom):
             )
         if not self.goal:
             raise ConfigError(f"{self.name} goal: expected at least one axis, got none; name the parameters of a task")
+        if self.goal_radius is not None and len(self.goal) != 3:
+            raise ConfigError(
+                f"{self.name} goal_radius: expected None for a goal that is no place x, y, z, got {self.goal_radius:g} "
+                f"with {len(self.goal)} axes; leave it out"
+            )
         for axis in self.goal:
             if not (np.isfinite(axis.low) and np.isfinite(axis.high)):
                 raise ConfigError(
@@ -100,6 +114,10 @@ class EnvFamily(Plays, BuiltFrom):
     @abstractmethod
     def find_period(self, env: Env) -> float:
         """Time between two actions, seconds, as the environment has it."""
+
+    @abstractmethod
+    def find_physics(self, env: Env) -> Physics | None:
+        """The MuJoCo model and its state that an environment simulates; None where it is none of MuJoCo's."""
 
     def spec(self) -> RobotSpec:
         """See `RobotFamily.spec`.
@@ -151,6 +169,7 @@ class EnvFamily(Plays, BuiltFrom):
             hide=self.hide,
             observation_axes=self.observation_axes,
             action_axes=self.action_axes,
+            commanded=self.commanded,
             success=self.success,
             reward=self.reward,
             processes=processes,
@@ -173,3 +192,24 @@ class EnvFamily(Plays, BuiltFrom):
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
         """See `Plays.play`: coloured noise, see `play_noise`."""
         return play_noise(self.make(rows, threads), goals_of(self.tasks().train), self.noise, seed)
+
+    def open_camera(self, robot: RobotBatch, goal: Float, height: int, width: int) -> Camera:
+        """See `Films.open_camera`: from where the model says, its `statistic` and `visual/global`."""
+        if not isinstance(robot, GymnasiumBatch):
+            raise SpecError(
+                f"{self.name} camera: expected robots of this family, got {type(robot).__name__}; make them"
+            )
+        mark = None if self.goal_radius is None else make_goal_mark(goal.astype(np.float64), self.goal_radius)
+
+        def find_physics(row: int) -> Physics:
+            env = robot.env(row)
+            physics = None if env is None else self.find_physics(env)
+            if physics is None:
+                raise ConfigError(
+                    f"{self.name} camera: expected an environment of MuJoCo in this process, got "
+                    f"{'none here' if env is None else type(env.unwrapped).__name__}; set processes to 0, or film it "
+                    "yourself"
+                )
+            return physics
+
+        return EnvCamera(find_physics, height, width, () if mark is None else (mark,))

@@ -58,6 +58,7 @@ def env_spec(
     hide: Sequence[str | int] = (),
     observation_axes: Sequence[Axis] = (),
     action_axes: Sequence[Axis] = (),
+    commanded: Sequence[int] | None = None,
 ) -> RobotSpec:
     """The contract of the robots of such environments.
 
@@ -71,10 +72,11 @@ def env_spec(
         observation_axes: Names, units and limits of all that is shown; none takes the limits of the space, and names
             after its keys.
         action_axes: The same of the action, where it is a box.
+        commanded: See `find_commanded`.
 
     Raises:
         ConfigError: The actions are neither a box nor discrete, the observations cannot be flattened to numbers, no
-            time limit is known, or what is hidden or named does not fit the spaces.
+            time limit is known, or what is hidden, commanded or named does not fit the spaces.
     """
     known = env.spec
     title = name or (known.id if known else type(env.unwrapped).__name__)
@@ -85,12 +87,15 @@ def env_spec(
     derived = _space_axes("observation", env.observation_space)
     observation = _named_axes(observation_axes, tuple(derived[index] for index in shown), f"{title} observation_axes")
     actions = env.action_space
+    places = find_commanded(actions, commanded, title)
     choices: tuple[str, ...] = ()
     if isinstance(actions, Discrete):
         choices = tuple(f"choice{int(actions.start) + index}" for index in range(int(actions.n)))
         action = make_choice_spec(choices)
     elif isinstance(actions, Box):
-        action = ArraySpec("action", _named_axes(action_axes, _space_axes("action", actions), f"{title} action_axes"))
+        axes = _space_axes("action", actions)
+        axes = _named_axes(action_axes, tuple(axes[place] for place in places), f"{title} action_axes")
+        action = ArraySpec("action", axes)
     else:
         raise ConfigError(f"{title}: expected actions in a Box or Discrete space, got {actions}; wrap the environment")
     return RobotSpec(title, ArraySpec("observation", observation), action, goal, control_period, limit, choices)
@@ -132,6 +137,38 @@ def find_shown(space: Space[Any], hide: Sequence[str | int], where: str) -> NDAr
     if len(hidden) == flat.shape[0]:
         raise ConfigError(f"{where} hide: expected something left to observe, got all of it hidden; hide less")
     return np.array(sorted(set(range(flat.shape[0])) - hidden), np.int64)
+
+
+def find_commanded(space: Space[Any], commanded: Sequence[int] | None, where: str) -> NDArray[np.int64]:
+    """Indices of the components of an action that are commanded, shape (A,); all others are held, see `held_action`.
+
+    Args:
+        space: Of the action.
+        commanded: Indices of the flattened action, where it is a box; None for all.
+        where: Who asks, for the message.
+
+    Raises:
+        ConfigError: There are no such components, one is named twice, none is left, or the actions are choices.
+    """
+    count = flatdim(space) if isinstance(space, Box) else 1
+    if commanded is None:
+        return np.arange(count)
+    if not isinstance(space, Box):
+        raise ConfigError(f"{where} commanded: expected actions in a Box, got {space}; leave commanded out")
+    chosen = list(commanded)
+    if not chosen or len(set(chosen)) < len(chosen) or not all(0 <= place < count for place in chosen):
+        raise ConfigError(
+            f"{where} commanded: expected distinct indices below {count}, at least one, got {chosen}; name the "
+            "components of the action that move the robot"
+        )
+    return np.array(chosen, np.int64)
+
+
+def held_action(space: Box) -> Float:
+    """What is sent for components that nothing commands, flattened: 0, or the limit that is nearest to it."""
+    flat = flatten_space(space)
+    assert isinstance(flat, Box), "a box is flattened to a box"
+    return np.clip(np.zeros(flat.shape), flat.low, flat.high).astype(np.float32)
 
 
 def _space_axes(name: str, space: Space[Any]) -> tuple[Axis, ...]:
@@ -183,6 +220,7 @@ class GymnasiumBatch(ArrayRobots):
         reward: What is paid, and what ends a task, instead of the environment's own reward; None takes that. With it,
             `compute_reward` knows what other tasks would have paid, and a row can go on past its goal. Where the
             environment ends an episode by itself, it is over in any case.
+        commanded: See `find_commanded`.
         processes: In how many processes the environments run; 0 is this one. The results are the same.
 
     Raises:
@@ -206,6 +244,7 @@ class GymnasiumBatch(ArrayRobots):
         action_axes: Sequence[Axis] = (),
         success: TellSuccess | None = None,
         reward: ComputeReward | None = None,
+        commanded: Sequence[int] | None = None,
         processes: int = 0,
     ) -> None:
         first = make_env(goal.require_one(example, "example task"))
@@ -219,6 +258,7 @@ class GymnasiumBatch(ArrayRobots):
                 hide=hide,
                 observation_axes=observation_axes,
                 action_axes=action_axes,
+                commanded=commanded,
             )
             spaces = first.observation_space, first.action_space
         finally:
@@ -227,11 +267,13 @@ class GymnasiumBatch(ArrayRobots):
         if processes < 0:
             raise ConfigError(f"{spec.name} processes: expected 0 or more, got {processes}; 0 is this process")
         self._shown = find_shown(spaces[0], hide, spec.name)
+        self._commanded = find_commanded(spaces[1], commanded, spec.name)
+        self._held = held_action(spaces[1]) if isinstance(spaces[1], Box) else np.zeros(1, np.float32)
         self._tell, self._reward = success, reward
         read = _read_info(spec.name) if success == "info" else None
         kind = Kind(spec.name, make_env, set_task, read, *spaces)
         self._envs: EnvRows = (
-            ProcessRows(kind, rows, min(processes, rows), len(goal.axes), len(spec.action.axes))
+            ProcessRows(kind, rows, min(processes, rows), len(goal.axes), len(self._held))
             if processes
             else LocalRows(kind, rows)
         )
@@ -272,6 +314,10 @@ class GymnasiumBatch(ArrayRobots):
         reward, terminated = compute(observation, goals)
         return np.asarray(reward, np.float32), np.asarray(terminated, np.bool_)
 
+    def env(self, row: int) -> Env | None:
+        """The environment of a row, to be looked at; None before its first episode, and in another process."""
+        return self._envs.env(row) if isinstance(self._envs, LocalRows) else None
+
     def close(self) -> None:
         """See `RobotBatch.close`."""
         self._envs.close()
@@ -290,6 +336,10 @@ class GymnasiumBatch(ArrayRobots):
     def _advance(self, rows: Rows, index: Index, action: NDArray[Any], elapsed: Rows) -> tuple[Float, Float, Bool]:
         if not len(rows):
             return np.empty((0, *self._spec.observation.shape), np.float32), np.empty(0, np.float32), self._over[rows]
+        if action.ndim > 1:  # choices are one number each
+            full = np.tile(self._held, (len(rows), 1))
+            full[:, self._commanded] = action
+            action = full
         steps = self._envs.advance(rows, action)
         observation, reward, terminated = steps.observation[:, self._shown], steps.reward, steps.terminated
         self._ended[rows], self._truncated[rows] = terminated, steps.truncated

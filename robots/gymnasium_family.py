@@ -25,6 +25,7 @@ from typing import Any, TypeAlias, final
 import gymnasium
 
 from ..errors import ConfigError
+from .env_camera import Physics
 from .env_family import EnvFamily
 from .gymnasium_rows import Env, SetTask
 from .robot import Float
@@ -56,7 +57,7 @@ class GymnasiumFamily(EnvFamily):
                 env: Env = gymnasium.make(self.environment, max_episode_steps=self.episode_steps, **arguments)
             else:
                 env = self.environment(**arguments)
-        except (gymnasium.error.Error, ImportError, TypeError) as error:
+        except Exception as error:  # a user's environment fails in ways of its own, such as a renderer without graphics
             raise ConfigError(
                 f"{self.name} environment: expected one that is made with {sorted(arguments)}, got "
                 f"{type(error).__name__}: {' '.join(str(error).split())}; correct environment, arguments or goal"
@@ -76,6 +77,15 @@ class GymnasiumFamily(EnvFamily):
         from gymnasium.envs.mujoco import MujocoEnv
 
         return float(env.unwrapped.dt) if isinstance(env.unwrapped, MujocoEnv) else 1.0
+
+    def find_physics(self, env: Env) -> Physics | None:
+        """See `EnvFamily.find_physics`: that of Gymnasium's MuJoCo environments."""
+        if "gymnasium.envs.mujoco" not in sys.modules:
+            return None
+        from gymnasium.envs.mujoco import MujocoEnv
+
+        inner = env.unwrapped
+        return Physics(inner.model, inner.data) if isinstance(inner, MujocoEnv) else None
 
     def libraries(self) -> tuple[str, ...]:
         """See `BuiltFrom.libraries`."""

@@ -147,6 +147,10 @@ class LocalRows:
         self._envs = [None] * len(self._envs)
         self._tasks = [None] * len(self._tasks)
 
+    def env(self, row: int) -> Env | None:
+        """The environment of a row; None before its first episode."""
+        return self._envs[row]
+
     def _env_of(self, row: int, goal: Float) -> Env:
         """The row's environment, made anew or set to its task where that is another."""
         env, task, kind = self._envs[row], self._tasks[row], self._kind

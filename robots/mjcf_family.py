@@ -17,20 +17,35 @@ Axes: R rows, r rows of this call, P poses, O observation, A action, G goal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
+import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bounds import Count, NonNegative, Positive, Seed, require_bounds
 from ..errors import ConfigError, SpecError
-from .family import ONLY_TASKS, BuiltFrom, Draws, PlayChunk, Plays, Scene, SetsState, Subdivides, TellsSuccess
+from .family import (
+    ONLY_TASKS,
+    BuiltFrom,
+    Camera,
+    Draws,
+    Films,
+    PlayChunk,
+    Plays,
+    Scene,
+    SetsState,
+    Subdivides,
+    TellsSuccess,
+)
 from .mjcf_anatomy import POSES, Anatomy, find_anatomy, find_names
-from .mjcf_model import Drive, load_mjcf, mjcf_files
+from .mjcf_model import Drive, is_xml, load_mjcf, mjcf_files
 from .mjcf_robots import MjcfRobots, Reach
+from .mujoco_camera import make_goal_mark, open_model_camera
 from .mujoco_robots import compute_distance, joint_unit, name_joint
 from .robot import Bool, Float, RobotBatch, Rows
 from .spec import ArraySpec, Axis, RobotSpec
@@ -44,7 +59,7 @@ TRIES = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, BuiltFrom):
+class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, BuiltFrom):
     """Robots of one MuJoCo model that reach for places or poses.
 
     Raises:
@@ -55,7 +70,11 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, BuiltFrom):
     name: str
     """Of the family, for records and folders."""
     model: Path | str
-    """An MJCF or URDF file, best given as `Path(__file__).with_name("my_arm.xml")`; or the text of one."""
+    """An MJCF or URDF file, best given as `Path(__file__).with_name("my_arm.xml")`; or the text of one, see
+    `mjcf_model` for a scene around a robot of an installed package."""
+    model_files: Mapping[str, Path] = field(default_factory=dict)
+    """Files that the text of a model names in braces, as `file="{arm}"` with `{"arm": path}`. So records name the file,
+    and not the folder where this computer has its packages; what is in the file counts as in all files."""
     joints: tuple[str, ...] | None = None
     """Joints that are observed, their positions and then their velocities; None for all. Free and ball joints show
     quaternions as wxyz."""
@@ -68,6 +87,9 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, BuiltFrom):
     """Actuators that are commanded; None for all. The others keep the control of the keyframe, or 0."""
     drives: tuple[Drive, ...] = ()
     """Actuators to add to the model, for URDF files, which have none."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Narrower ranges of hinge and slide joints, rad or m, by name: for joints that can turn twice around, where the
+    work is in front of the robot. Position servos are limited to them, and poses of play data lie within them."""
     control_period: Positive = 0.02
     """Time between two actions, seconds; a multiple of the timestep of the model."""
     goal_site: str | None = None
@@ -118,11 +140,25 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, BuiltFrom):
                 f"{self.name} goal_low, goal_high: expected {axes} numbers each, got {list(self.goal_low)} and "
                 f"{list(self.goal_high)}; give one per axis of the goal"
             )
+        for name in self.model_files:
+            if not is_xml(self.model) or f"{{{name}}}" not in str(self.model):
+                raise ConfigError(
+                    f"{self.name} model_files: expected names that stand in braces in the text of the model, got "
+                    f"'{name}'; correct the name"
+                )
         for low, high in zip(self.goal_low, self.goal_high, strict=True):
             if low >= high:
                 raise ConfigError(
                     f"{self.name} goal_low, goal_high: expected low < high, got {low} and {high}; correct the box"
                 )
+
+    @property
+    def _source(self) -> Path | str:
+        """The model with its files in place."""
+        source = self.model
+        for name, path in self.model_files.items():
+            source = str(source).replace(f"{{{name}}}", str(path))
+        return source
 
     @cached_property
     def anatomy(self) -> Anatomy:
@@ -133,7 +169,7 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, BuiltFrom):
         """
         goal_site = () if self.goal_site is None else (self.goal_site,)
         return find_anatomy(
-            load_mjcf(self.model, self.drives, self.name),
+            load_mjcf(self._source, self.drives, self.name, self.ranges),
             self.name,
             joints=self.joints,
             sites=(*(name for name in self.sites if name != self.goal_site), *goal_site),
@@ -332,13 +368,38 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, BuiltFrom):
             goal_radius=self.success_radius,
         )
 
+    def open_camera(self, robot: RobotBatch, goal: Float, height: int, width: int) -> Camera:
+        """See `Films.open_camera`: from where the model says, its `statistic` and `visual/global`.
+
+        The goal is a sphere of the success radius, where it is a place. In axes of the world that do not count, it
+        stands where the site is at the start.
+        """
+        if not isinstance(robot, MjcfRobots):
+            raise SpecError(
+                f"{self.name} camera: expected robots of this family, got {type(robot).__name__}; make them"
+            )
+        marks = []
+        if self.goal_site is not None:
+            place = self._find_place_at_start()
+            place[[get_args(WorldAxis).index(axis) for axis in self.goal_axes]] = goal
+            marks.append(make_goal_mark(place, self.success_radius))
+        return open_model_camera(self.anatomy.model, lambda row: robot.state[0][row], height, width, marks)
+
+    def _find_place_at_start(self) -> NDArray[np.float64]:
+        """Of the goal's site, shape (3,), m."""
+        data, frame = mujoco.MjData(self.anatomy.model), self.anatomy.frames[-1]
+        data.qpos[:] = self.anatomy.start
+        mujoco.mj_kinematics(self.anatomy.model, data)
+        place: NDArray[np.float64] = getattr(data, frame.array)[frame.row].copy()
+        return place
+
     def files(self) -> tuple[Path, ...]:
         """See `BuiltFrom.files`.
 
         Raises:
             ConfigError: The model cannot be read.
         """
-        return mjcf_files(self.model, self.name)
+        return mjcf_files(self._source, self.name)
 
     def libraries(self) -> tuple[str, ...]:
         """See `BuiltFrom.libraries`."""

@@ -2,19 +2,29 @@
 
 A URDF file names joints, their limits and their efforts, but no actuators: `Drive` adds them. Its links stay bodies of
 their own, also behind fixed joints, so that a tool can be named.
+
+A robot whose file is part of an installed package is attached to a scene: by `<model name="arm" file="{arm}"/>` among
+the assets and `<attach model="arm" body="base" prefix="arm_"/>`, see `MjcfFamily.model_files`. Its files are found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Literal, NoReturn
 
 import mujoco
+import numpy as np
 
-from ..bounds import Positive, require_bounds
+from ..bounds import NonNegative, Positive, require_bounds
 from ..errors import ConfigError
+from .mujoco_robots import command_kind
+
+Ranges = Mapping[str, tuple[float, float]]
+"""Lower and upper end by the name of a joint, rad or m."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +45,9 @@ class Drive:
     limit: Positive | None = None
     """Largest command, in N m, N, rad/s or m/s; None takes a motor's from the effort of the joint (`effort` in URDF,
     `actuatorfrcrange` in MJCF). A position servo takes the range of the joint."""
+    armature: NonNegative = 0.0
+    """Inertia of the rotor as the joint feels it, that is times the gear ratio squared, kg m^2 or kg; it is added to
+    the joint's own. Files often leave it out, and a stiff servo then shakes the light last links apart."""
 
     def __post_init__(self) -> None:
         require_bounds(self)
@@ -48,29 +61,82 @@ class Drive:
             )
 
 
+_SCALAR = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
+
+
 def is_xml(model: Path | str) -> bool:
     """Whether this is the text of a model, not its path."""
     return isinstance(model, str) and model.lstrip().startswith("<")
 
 
-def load_mjcf(model: Path | str, drives: Sequence[Drive], where: str) -> mujoco.MjModel:
+def load_mjcf(
+    model: Path | str, drives: Sequence[Drive], where: str, ranges: Ranges = MappingProxyType({})
+) -> mujoco.MjModel:
     """Compiles a model.
 
     Args:
         model: An MJCF or URDF file, or its text.
         drives: Actuators to add.
         where: Who asks, for the message.
+        ranges: Of joints, narrower than the model's.
 
     Raises:
-        ConfigError: The file is missing, is no model, or a drive does not fit it.
+        ConfigError: The file is missing, is no model, or a drive or a range does not fit it.
     """
     spec = _read(model, where)
     for drive in drives:
         _add_drive(spec, drive, where)
     try:
-        return spec.compile()
+        compiled = spec.compile()
     except ValueError as error:
         _refuse(model, error, where)
+    for drive in drives:
+        _require_stable(compiled, drive, where)
+    for name, (low, high) in ranges.items():
+        _narrow(compiled, name, low, high, f"{where} ranges")
+    return compiled
+
+
+def _require_stable(model: mujoco.MjModel, drive: Drive, where: str) -> None:
+    """Refuses position servos that the timestep cannot follow: a spring of k on an inertia I needs k dt^2 < I.
+
+    Raises:
+        ConfigError: The gain is larger.
+    """
+    timestep, inertia = float(model.opt.timestep), float(model.dof_M0[model.joint(drive.joint).dofadr[0]])
+    if drive.kind == "position" and drive.gain is not None and drive.gain * timestep**2 > inertia:
+        raise ConfigError(
+            f"{where} drives: expected a gain of at most {inertia / timestep**2:.3g} for joint '{drive.joint}' with "
+            f"its inertia of {inertia:.3g} at a timestep of {timestep:g} s, got {drive.gain:g}; lower the gain or the "
+            "timestep, or give the drive the armature of its motor"
+        )
+
+
+def _narrow(model: mujoco.MjModel, name: str, low: float, high: float, where: str) -> None:
+    """Gives a joint a narrower range, and the position servos that act on it, too.
+
+    Raises:
+        ConfigError: There is no such hinge or slide joint, or its range is not wider.
+    """
+    scalar = {model.joint(joint).name: joint for joint in range(model.njnt) if int(model.jnt_type[joint]) in _SCALAR}
+    if name not in scalar:
+        raise ConfigError(
+            f"{where}: expected hinge or slide joints among {list(scalar)}, got '{name}'; correct the name"
+        )
+    joint = scalar[name]
+    least, most = model.jnt_range[joint] if model.jnt_limited[joint] else (-np.inf, np.inf)
+    if not least <= low < high <= most:
+        raise ConfigError(
+            f"{where}: expected a range within {least:g} .. {most:g} of joint '{name}', got {low:g} .. {high:g}; "
+            "correct it"
+        )
+    model.jnt_limited[joint], model.jnt_range[joint] = True, (low, high)
+    for index in range(model.nu):
+        if command_kind(model, index) == "position" and int(model.actuator_trnid[index, 0]) == joint:
+            ends = np.sort(model.actuator_gear[index, 0] * model.jnt_range[joint])
+            if model.actuator_ctrllimited[index]:
+                ends = np.clip(ends, *model.actuator_ctrlrange[index])
+            model.actuator_ctrllimited[index], model.actuator_ctrlrange[index] = True, ends
 
 
 def mjcf_files(model: Path | str, where: str) -> tuple[Path, ...]:
@@ -80,9 +146,14 @@ def mjcf_files(model: Path | str, where: str) -> tuple[Path, ...]:
         ConfigError: As `load_mjcf`.
     """
     spec = _read(model, where)
-    paths = set()
-    if not is_xml(model):
-        paths |= {Path(path).resolve() for path in mujoco.mju_getXMLDependencies(str(model))}
+    if is_xml(model):  # the text is part of the settings; what it names by whole paths is not
+        with TemporaryDirectory() as place:
+            file = Path(place) / "model.xml"
+            file.write_text(str(model), encoding="utf-8")
+            named_files = mujoco.mju_getXMLDependencies(str(file))
+    else:
+        named_files = mujoco.mju_getXMLDependencies(str(model))
+    paths = {Path(file).resolve() for file in named_files if Path(file).is_file()}
     folder = Path(spec.modelfiledir or ".")  # meshes of a URDF file are not among the dependencies
     named = [folder / spec.meshdir / mesh.file for mesh in spec.meshes if mesh.file]
     named += [folder / spec.meshdir / Path(mesh.file).name for mesh in spec.meshes if mesh.file]
@@ -122,6 +193,7 @@ def _add_drive(spec: mujoco.MjSpec, drive: Drive, where: str) -> None:
             "the name"
         )
     joint = joints[drive.joint]
+    joint.armature += drive.armature
     actuator = spec.add_actuator(name=drive.joint, target=drive.joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
     limit = drive.limit
     if drive.kind == "motor":

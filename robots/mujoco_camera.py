@@ -45,6 +45,37 @@ class Mark(NamedTuple):
     """Red, green, blue and opacity, 0 to 1."""
 
 
+def make_goal_mark(place: NDArray[np.float64], radius: float) -> Mark:
+    """A green sphere that one can look through; place of shape (3,) and radius in m."""
+    x, y, z = place.tolist()
+    return Mark((x, y, z), radius, (0.1, 0.6, 0.2, 0.4))
+
+
+def open_model_camera(
+    model: mujoco.MjModel,
+    find_qpos: Callable[[int], NDArray[np.float64]],
+    height: int,
+    width: int,
+    marks: Sequence[Mark] = (),
+) -> MujocoCamera:
+    """A camera that looks from where the model says: at its `statistic`'s center, in the direction of `visual/global`.
+
+    Args:
+        model: The compiled model.
+        find_qpos: See `MujocoCamera`.
+        height: Of a picture, pixels.
+        width: Of a picture, pixels.
+        marks: See `MujocoCamera`.
+
+    Raises:
+        ConfigError: This computer cannot draw.
+    """
+    x, y, z = model.stat.center.tolist()
+    look = model.vis.global_
+    view = View((x, y, z), 1.5 * float(model.stat.extent), float(look.azimuth), float(look.elevation))
+    return MujocoCamera(model, find_qpos, view, height, width, marks)
+
+
 class MujocoCamera:
     """A camera of robots of one model; see `family.Camera`.
 

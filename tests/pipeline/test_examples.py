@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ from supple.robots.family import make_robots
 from supple.robots.task import goals_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ("my_arm.py:arm", "gymnasium_reacher.py:reacher", "dm_control_reacher.py:reacher")
+NO_DEPENDENCIES = {"panda_reach.py:panda": "gym_hil", "ur5e_reach.py:ur5e": "robosuite"}
+"""Examples whose model files come from a package that is installed without what it depends on. `make test` installs
+gym-hil; robosuite is half a gigabyte, and left to whoever wants it."""
+NAMES = (
+    *("my_arm.py:arm", "gymnasium_reacher.py:reacher", "dm_control_reacher.py:reacher", "jaco_reach.py:jaco"),
+    *(
+        pytest.param(name, marks=pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed"))
+        for name, package in NO_DEPENDENCIES.items()
+    ),
+)
 TINY = (
     *("--robot.episode-steps", "30", "--robot.num-train-tasks", "3", "--robot.num-test-tasks", "2"),
     *("--generate.steps", "400", "--generate.rows", "2"),
@@ -115,6 +125,15 @@ def test_a_log_of_the_arm_goes_through_the_whole_chain(arm_log: Path, tmp_path: 
 def test_a_run_from_no_log_is_refused(options: list[str], message: str, tmp_path: Path, capsys: Any) -> None:
     assert main(["run", "demo", "--out", str(tmp_path / "run"), *options]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", NO_DEPENDENCIES)
+def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    package = NO_DEPENDENCIES[name]
+    monkeypatch.setattr("importlib.util.find_spec", lambda wanted: None if wanted == package else find_spec(wanted))
+    assert main(["run", str(EXAMPLES / name)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"expected the package {package.replace('_', '-')}, got none; pip install --no-deps" in line
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -199,6 +199,10 @@ class Words(Point):
         return {"word": specs.StringArray(())}
 
 
+def draw_nothing(place: float) -> Any:
+    raise RuntimeError("no screen,\nno film")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -209,6 +213,7 @@ class Words(Point):
         ({"set_seed": None}, "point set_seed: expected a way to seed Point, got none; pass set_seed"),
         ({"environment": Words}, "point word: expected an array of numbers, got StringArray"),
         ({"episode_steps": None}, "point episode_steps: expected a time limit"),
+        ({"environment": draw_nothing}, "point environment: .* got RuntimeError: no screen, no film; correct"),
         (
             {"hide": ("plaice",)},
             r"point hide: expected one of \['place', 'slow', 'x'\] or an index .* 'plaice'",

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -384,6 +385,49 @@ def test_components_of_the_observation_can_be_hidden_and_named() -> None:
             make_robot(1, **arguments)
     with pytest.raises(ConfigError, match="Levers hide: expected an index below 2, got 'x'"):
         GymnasiumBatch(lambda goal: Levers(), PLACE, 1, example=[0.0], episode_steps=9, hide=("x",))
+
+
+class Far(Robot):
+    """A robot whose last action is never 0, and that takes three."""
+
+    action_space = Box(np.array([-1.0, -1.0, 0.25]), np.array([1.0, 1.0, 0.5]), dtype=np.float64)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.at = np.asarray(action[1:], np.float64)
+        return self.seen(), float(action[0]), False, False, {}
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_actions_can_be_commanded_in_part_and_in_another_order(processes: int) -> None:
+    """The others are 0 where that is within their limits, and the nearest limit where it is not."""
+    rows, goals = np.arange(2), np.zeros((2, 1), np.float32)
+    slow = (Axis("y", "m", -0.5, 0.5), Axis("x", "m", -1.0, 1.0))
+    batch = GymnasiumBatch(
+        lambda goal: Far(),
+        PLACE,
+        2,
+        example=[0.0],
+        episode_steps=9,
+        commanded=(1, 0),
+        action_axes=slow,
+        processes=processes,
+    )
+    assert batch.spec.action.axes == slow
+    batch.reset(rows, goals, np.random.default_rng(0))
+    step = batch.step(rows, np.array([[0.9, 0.125], [-0.25, 0.75]]))
+    # 0.9 is beyond the narrower limit
+    assert step.observation[:, :2].tolist() == [[0.5, 0.25], [-0.25, 0.25]]
+    assert step.reward.tolist() == [0.125, 0.75]
+    batch.close()
+
+
+@pytest.mark.parametrize("commanded", [(), (0, 0), (3,), (-1,)])
+def test_components_that_cannot_be_commanded_are_refused(commanded: tuple[int, ...]) -> None:
+    message = rf"Far commanded: expected distinct indices below 3, at least one, got {re.escape(str(list(commanded)))}"
+    with pytest.raises(ConfigError, match=message):
+        GymnasiumBatch(lambda goal: Far(), PLACE, 1, example=[0.0], episode_steps=9, commanded=commanded)
+    with pytest.raises(ConfigError, match="Levers commanded: expected actions in a Box, got Discrete"):
+        GymnasiumBatch(lambda goal: Levers(), PLACE, 1, example=[0.0], episode_steps=9, commanded=(0,))
 
 
 @pytest.mark.parametrize(

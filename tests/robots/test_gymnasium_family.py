@@ -160,6 +160,11 @@ def test_success_and_play(set_task: Callable[[Any, Float], None] | None, process
     assert np.array_equal(same.observation, chunks[0].observation)
 
 
+def draw_nothing(place: float) -> Any:
+    """As an environment that opens a window where there is no screen; its message has two lines."""
+    raise RuntimeError("no screen,\nno film")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -170,7 +175,9 @@ def test_success_and_play(set_task: Callable[[Any, Float], None] | None, process
         ({"environment": "nobody_knows/It-v0"}, "point environment: .* got "),
         ({"arguments": {"colour": "red"}}, r"made with \['colour', 'place'\], got TypeError: .*'colour'; correct"),
         ({"goal": (Axis("plaice", "m", 0.0, 1.0),)}, r"made with \['plaice'\], got TypeError: .*'plaice'"),
+        ({"environment": draw_nothing}, "point environment: .* got RuntimeError: no screen, no film; correct"),
         ({"hide": (2,)}, "point hide: expected an index below 2, got 2"),
+        ({"commanded": (0, 0)}, r"point commanded: expected distinct indices .* got \[0, 0\]"),
         ({"episode_steps": None}, "point episode_steps: expected a time limit, got none registered"),
     ],
 )

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supple.errors import ConfigError, RobotFault, SpecError
+from supple.pipeline.robots import RobotChoice
 from supple.robots.family import make_robots
 from supple.robots.mjcf_family import MjcfFamily
 from supple.robots.mjcf_model import Drive
@@ -315,6 +316,66 @@ def test_a_position_drive_goes_where_it_is_told(tmp_path: Path) -> None:
     assert step.observation[0, 0] == pytest.approx(0.7, abs=1e-3)
 
 
+LIGHT = URDF.replace('ixx="0.01" iyy="0.01" izz="0.01"', 'ixx="1e-4" iyy="1e-4" izz="1e-4"').replace(
+    'origin xyz="0.2 0 0"/><mass value="1"', 'origin xyz="0 0 0"/><mass value="1"'
+)
+
+
+def test_a_servo_that_the_timestep_cannot_follow_is_refused_unless_its_rotor_is_heavy() -> None:
+    """k dt^2 < I: at 2 ms, 1e-4 kg m^2 hold 25 N m/rad, and 50 N m/rad need another 1e-4."""
+    family = MjcfFamily(name="u", model=LIGHT, goal_joints=("turn",), reward="dense")
+    steep = replace(family, drives=(Drive(joint="turn", kind="position", gain=50.0),))
+    message = r"u drives: expected a gain of at most 25 for joint 'turn' .* of 0.0001 at .* 0.002 s, got 50; lower"
+    with pytest.raises(ConfigError, match=message):
+        steep.spec()
+    robot = replace(family, drives=(Drive(joint="turn", kind="position", gain=50.0, armature=2e-4),)).make(1)
+    assert robot.anatomy.model.dof_M0[0] == pytest.approx(3e-4)
+    row = np.zeros(1, np.int64)
+    robot.reset(row, np.zeros((1, 1), np.float32), np.random.default_rng(0))
+    for _ in range(50):
+        step = robot.step(row, np.array([[0.7]]))
+    assert step.observation[0, 0] == pytest.approx(0.7, abs=1e-3)
+
+
+def test_narrower_ranges_limit_poses_servos_and_goals() -> None:
+    family = replace(POSE, ranges={"elbow": (0.5, 1.5), "shoulder": (-1.0, 0.25)})
+    model, wide = family.anatomy.model, POSE.anatomy.model
+    assert model.jnt_range[:2].tolist() == [[-1.0, 0.25], [0.5, 1.5]]
+    assert wide.jnt_range[1].tolist() == pytest.approx([0.0, np.radians(120)]), "the model of another family"
+    # the servo had 0 .. 2 rad; the motor keeps its limits
+    assert [(axis.low, axis.high) for axis in family.spec().action.axes] == [(-1.0, 1.0), (0.5, 1.5)]
+    assert (family.spec().goal.low, family.spec().goal.high) == (0.5, 1.5)
+    poses = next(family.anatomy.draw_poses(np.random.default_rng(0)))[0]
+    assert ((poses[:, 0] >= -1.0) & (poses[:, 0] <= 0.25) & (poses[:, 1] >= 0.5) & (poses[:, 1] <= 1.5)).all()
+    assert np.ptp(poses[:, :2], axis=0) == pytest.approx([1.25, 1.0], rel=0.1)
+    beyond = replace(POSE, ranges={"elbow": (0.5, 2.05)}).spec().action.axes[1]
+    assert (beyond.low, beyond.high) == (0.5, 2.0), "no further than the servo went"
+
+
+def test_a_robot_of_a_package_comes_into_a_scene_with_its_files(tmp_path: Path) -> None:
+    (tmp_path / "robot").mkdir()
+    box = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
+    (tmp_path / "robot" / "box.obj").write_text(box)
+    (tmp_path / "robot" / "arm.xml").write_text("""
+    <mujoco model="arm"><asset><mesh name="box" file="box.obj"/></asset>
+      <worldbody><body name="base"><body name="link"><joint name="turn" axis="0 0 1" range="-90 90"/>
+        <geom type="mesh" mesh="box" mass="1"/></body></body></worldbody></mujoco>""")
+    scene = """
+    <mujoco><asset><model name="arm" file="{place}"/></asset>
+      <worldbody><frame><attach model="arm" body="base" prefix="my_"/></frame></worldbody></mujoco>"""
+    family = MjcfFamily(
+        name="scene",
+        model=scene,
+        model_files={"place": tmp_path / "robot" / "arm.xml"},
+        drives=(Drive(joint="my_turn", limit=1.0),),
+        goal_joints=("my_turn",),
+    )
+    record = RobotChoice("scene.py:SCENE", family).record
+    assert str(tmp_path) not in str(record), "what is recorded is the same on another computer"
+    assert set(family.files()) == {tmp_path / "robot" / "arm.xml", tmp_path / "robot" / "box.obj"}
+    assert family.spec().observation.names == ("my_turn", "my_turn_v")
+
+
 def test_files_hold_what_the_model_includes(tmp_path: Path) -> None:
     (tmp_path / "assets").mkdir()
     (tmp_path / "assets" / "box.obj").write_text(
@@ -349,6 +410,9 @@ def test_files_hold_what_the_model_includes(tmp_path: Path) -> None:
         ({"actuators": ("elbo",)}, r"arm actuators: .* among \['shoulder_motor', 'elbow'\], got 'elbo'"),
         ({"actuators": ()}, r"arm actuators: expected at least one, got none"),
         ({"keyframe": "down"}, r"arm keyframe: .* among \['up'\], got 'down'"),
+        ({"ranges": {"ball": (0.0, 1.0)}}, r"arm ranges: .* among \['shoulder', 'elbow'\], got 'ball'"),
+        ({"ranges": {"elbow": (1.0, 2.2)}}, r"arm ranges: .* within 0 .. 2.0944 of joint 'elbow', got 1 .. 2.2"),
+        ({"ranges": {"elbow": (1.0, 1.0)}}, r"arm ranges: .* within 0 .. 2.0944 of joint 'elbow', got 1 .. 1"),
         ({"drives": (Drive(joint="ball"),)}, r"arm drives: .* among \['shoulder', 'elbow'\], got 'ball'"),
         ({"drives": (Drive(joint="elbow"),)}, r"arm drives: expected a limit for joint 'elbow', got none"),
         (
@@ -409,6 +473,7 @@ def test_goals_that_the_joints_cannot_have_are_refused(changes: dict[str, Any], 
         ({"goal_axes": ("x", "w")}, r"MjcfFamily.goal_axes\[1\]: expected one of x, y, z, got 'w'"),
         ({"goal_low": (0.0,)}, r"arm goal_low, goal_high: expected 2 numbers each, got \[0.0\] and"),
         ({"goal_low": (0.6, 0.1)}, r"arm goal_low, goal_high: expected low < high, got 0.6 and 0.5"),
+        ({"model_files": {"arm": Path("a.xml")}}, r"arm model_files: expected names that stand in braces .* got 'arm'"),
         ({"goal_high": (np.inf, 1.0)}, r"MjcfFamily.goal_high\[0\]: expected a number that is finite, got inf"),
     ],
 )

@@ -1,0 +1,82 @@
+"""The Jaco arm of dm_control as a robot: `supple run examples/jaco_reach.py:jaco`, with `supple[dm-control]`.
+
+The manipulation task `reach_site_features` with its target hidden: the hand has to find the place by trying, from
+another pose in each episode. The fingers are held.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from dm_control import composer, manipulation
+
+from supple.pipeline.learners import SimplSettings
+from supple.pipeline.presets import QUICK, RunConfig
+from supple.pipeline.settings.adapt import AdaptStageConfig
+from supple.pipeline.settings.extract import ExtractConfig
+from supple.pipeline.settings.generate import GenerateConfig
+from supple.robots.dm_control_family import DmControlFamily
+from supple.robots.robot import Bool, Float
+from supple.robots.spec import Axis
+from supple.skills.config import SkillConfig
+
+RADIUS = 0.08  # m, within which the place counts as reached
+SPEEDS = (0.62, 0.62, 0.62, 0.83, 0.83, 0.83)  # limits of the six joints, rad/s
+
+
+def make_environment() -> composer.Environment:
+    environment = manipulation.load("reach_site_features")
+    site = environment.task.root_entity.mjcf_model.find("site", "target_site")
+    environment.target = np.zeros(3)
+
+    def place(physics: Any, random_state: Any) -> None:
+        physics.bind(site).pos = environment.target
+
+    environment.add_extra_hook("initialize_episode", place)  # after the task has drawn a place of its own
+    return environment
+
+
+def set_target(environment: Any, goal: Float) -> None:
+    environment.target = goal.astype(np.float64)
+
+
+def compute_reward(observation: Float, goals: Float) -> tuple[Float, Bool]:
+    """1 where the fingers meet at the place, which ends the task."""
+    reached = np.linalg.norm(observation[..., :3] - goals, axis=-1) <= RADIUS
+    return reached.astype(np.float32), reached
+
+
+JACO = DmControlFamily(
+    name="jaco-reach",
+    environment=make_environment,
+    goal=(Axis("target_x", "m", -0.2, 0.2), Axis("target_y", "m", -0.2, 0.2), Axis("target_z", "m", 0.02, 0.4)),
+    set_task=set_target,
+    hide=(
+        "target_position",
+        "jaco_arm/joints_torque",
+        "jaco_arm/jaco_hand/joints_pos",
+        "jaco_arm/jaco_hand/joints_vel",
+        "jaco_arm/jaco_hand/pinch_site_rmat",
+    ),
+    observation_axes=(
+        *(Axis(f"hand_{axis}", "m", -np.inf, np.inf) for axis in "xyz"),
+        *(Axis(f"{name}_joint{joint}", "1", -1.0, 1.0) for joint in range(1, 7) for name in ("sin", "cos")),
+        *(Axis(f"joint{joint}_v", "rad/s", -np.inf, np.inf) for joint in range(1, 7)),
+    ),
+    commanded=tuple(range(6)),
+    action_axes=tuple(Axis(f"speed{joint}", "rad/s", -limit, limit) for joint, limit in enumerate(SPEEDS, start=1)),
+    success="terminated",
+    reward=compute_reward,
+    goal_radius=RADIUS,
+    episode_steps=100,
+    num_train_tasks=24,
+)
+PRESETS = {
+    "jaco": RunConfig(
+        robot=JACO,
+        generate=GenerateConfig(steps=60_000, rows=20),
+        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=2_000)),
+        learner=SimplSettings(config=replace(QUICK, epochs=40, pool_episodes=2400)),
+        adapt=AdaptStageConfig(episodes=60),
+    ),
+}
