@@ -201,6 +201,24 @@ def describe_bag(schema: Schema, *, held: float | None = None, topics: Rows[str,
     return {"schema": json.dumps(schema.to_json()), "mapping": write_mapping(_map_schema(schema, held, topics))}
 
 
+def describe_steps(schema: Schema, topic: str, *, held: float) -> dict[str, str]:
+    """What a log of control steps says of itself, see `control_steps.py`: each step is a row of the store.
+
+    Args:
+        schema: Of the steps, each feature on the topic of its name, and `time` (ns), which is that of the observation.
+        topic: Of the flags.
+        held: Seconds for which a measurement and a command count, where somebody reads the log by a grid.
+
+    Raises:
+        SpecError: The schema has no control period.
+    """
+    logged = replace(schema, features=tuple(one for one in schema.features if one.name != "time"))
+    mapping = replace(
+        _map_schema(logged, held), extras=("time",), episodes=EpisodeRule(by="steps", topic=topic, min_steps=1)
+    )
+    return {"schema": json.dumps(schema.to_json()), "mapping": write_mapping(mapping)}
+
+
 def find_start(episode: Episode, schema: Schema) -> int:
     """Time of the first step as the store has it, where it came from a bag; else a second."""
     known = [one for one in schema.features if (one.name, one.dtype, one.units) == ("time", "int64", ("ns",))]
