@@ -53,7 +53,9 @@ def rows_at(time: Times, at: Times) -> Rows:
     return np.where(time[found] == at, found, -1)
 
 
-def find_whole(step: Times, observed: list[Times], commanded: list[Times], rewarded: list[Times]) -> npt.NDArray[np.bool_]:
+def find_whole(
+    step: Times, observed: list[Times], commanded: list[Times], rewarded: list[Times]
+) -> npt.NDArray[np.bool_]:
     """Which steps have all their parts, (T,).
 
     Args:

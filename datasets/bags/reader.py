@@ -42,9 +42,7 @@ MOST_STEPS = 2**28
 """Of one episode: more come from a stamp that is wrong by years."""
 _EXTRA_BYTES = 8 + 8 + 4 + 1
 """Of one step: its time, its age as an integer and in seconds, and whether it is valid."""
-_FLAGS_REQUEST = Request(
-    "data", READ_FLAGS, tuple(str(FLAGS.index(name)) for name in READ_FLAGS), "float64"
-)
+_FLAGS_REQUEST = Request("data", READ_FLAGS, tuple(str(FLAGS.index(name)) for name in READ_FLAGS), "float64")
 _LOOK_AHEAD = 256
 """Samples behind the last step that interpolation may look at."""
 

@@ -50,6 +50,8 @@ class RewardReader(NamedTuple):
     """Of an episode and its number; None where nothing of it is left."""
     origin: str
     """A sentence."""
+    computed: bool = True
+    """By a reward function, and not read from the log."""
 
 
 def find_rewards(replay: Replay, source: RewardSource) -> tuple[RewardReader | None, str]:
@@ -59,7 +61,9 @@ def find_rewards(replay: Replay, source: RewardSource) -> tuple[RewardReader | N
     if source in ("auto", "tasks") and replay.tasks:
         return _by_function(replay, None)
     if source in ("auto", "log") and (name := find_reward(replay)) is not None:
-        return RewardReader(lambda _, episode: _logged(episode, name), "Rewards are those of the log."), ""
+        return RewardReader(
+            lambda _, episode: _logged(episode, name), "Rewards are those of the log.", computed=False
+        ), ""
     if source in ("auto", "goals") and goals and replay.family is not None:
         return _by_function(replay, goal)
     wanted = {"tasks": "no task was named", "log": "the log has none", "goals": "the log has no goals"}

@@ -23,7 +23,7 @@ from supple.pipeline.cell_log import CHUNK_BYTES, CellLog
 from supple.pipeline.cli import main
 
 pytest.importorskip("mcap")
-from supple.datasets.bags.reader import BagReader  # noqa: E402 it needs mcap
+from supple.datasets.bags.reader import BagReader
 
 ROW, GOAL = np.arange(1), np.array([[3.0, 3.0]], np.float32)
 ABOUT = {"stage": "adapt"}

@@ -110,10 +110,10 @@ def test_the_section_of_a_learner(log: Replay, tmp_path: Path, monkeypatch: pyte
     from supple.pipeline.replay import rehearsal
 
     scores = [
-        {"shown": 0, "belief": 1.0, "command_nll": 2.0, "reward_nll": None},
-        {"shown": 2, "belief": 0.4, "command_nll": 1.5, "reward_nll": None},
+        {"shown": 0, "belief": 1.0, "command_nll": 2.0, "reward_nll": None, "distance": 0.7},
+        {"shown": 2, "belief": 0.4, "command_nll": 1.5, "reward_nll": None, "distance": 0.0},
     ]
-    monkeypatch.setattr(rehearsal, "infer", lambda replay, config, counts: scores)
+    monkeypatch.setattr(rehearsal, "infer", lambda *given: scores)
     config = RehearsalConfig(shown=(0, 2, 5), success_return=1.0)
     learner = replace(log, bundle=make_learner(), tasks=(Task("t3", (3.0,)),))
     reference = write_records(tmp_path / "records.jsonl", 26)
