@@ -318,8 +318,8 @@ def find_settings() -> tuple[Setting, Setting]:
     return maze, Setting("arm", ARGUMENTS.run or runs / "arm", arm, 150)
 
 
-def judge_cases(setting: Setting, level: str, which: Sequence[int]) -> list[dict[str, Any]]:
-    """Records of these policies at one level, or their true returns, in the first test task."""
+def judge_cases(setting: Setting, level: str, which: Sequence[int], seed: int = 0) -> list[dict[str, Any]]:
+    """Records of these policies at one level on one log, or their true returns, in the first test task."""
     config = OffPolicyConfig(
         bootstraps=3,
         draws=2,
@@ -327,10 +327,10 @@ def judge_cases(setting: Setting, level: str, which: Sequence[int]) -> list[dict
         behaviour=BehaviourConfig(hidden=(32, 32), updates=500),
     )
     folder, judged = ROOT / "runs" / "ope", find_judged(setting.run, 0, setting.choice)
-    name = f"{setting.part}-{level}-0"
+    name = f"{setting.part}-{level}-{seed}"
     if level == "true":
         return run_cases(name, which, lambda index: play_true(judged, index, config.discount))
-    store = make_log(folder / f"{setting.part}-log-0", judged, setting.episodes, seed=0)
+    store = make_log(folder / f"{setting.part}-log-{seed}", judged, setting.episodes, seed)
     return run_cases(name, which, lambda index: judge_policy(judged, store, index, level, config, folder))
 
 
@@ -353,20 +353,57 @@ def run_robot(setting: Setting, policies: int) -> list[dict[str, Any]]:
 
 
 def run_levels(policies: int) -> list[dict[str, Any]]:
-    """Squared standard errors of the skill level over those of the raw level, of policies near the log."""
-    records = []
+    """The skill level over the raw level, of policies near the log: variances, and what each log is worth.
+
+    Two variances: the one that is stated for an estimate, and that of estimates over logs of the same behaviour, which
+    does not rely on any interval. Logarithms of ratios are averaged over policies; intervals are over logs.
+    """
+    records, seeds = [], list(range(ARGUMENTS.logs))
     for setting in find_settings():
-        skill, raw = (judge_cases(setting, level, NEAR[:policies]) for level in ("skill", "raw"))
-        common = {"at": {"log": f"{setting.part}, {setting.episodes} episodes"}, "seeds": [0], "tasks": "near policies"}
-        for estimator in (FQE, WDR):  # the others have no sane error at either level
-            pair = [np.array([case["estimates"][estimator]["error"] for case in cases]) for cases in (skill, raw)]
-            known = (pair[0] > 0.0) & (pair[1] > 0.0)
-            ratio = compare(2.0 * np.log(pair[0][known] / pair[1][known]))
-            records.append({"method": estimator, "metric": "variance, skill / raw"} | ratio | common)
-        sizes = [np.array([case["weights"]["effective_size"] for case in cases]) for cases in (skill, raw)]
-        ratio = compare(np.log(sizes[0] / sizes[1]))
-        records.append({"method": "weights", "metric": "effective episodes, skill / raw"} | ratio | common)
+        cases = [[judge_cases(setting, level, NEAR[:policies], seed) for level in ("skill", "raw")] for seed in seeds]
+        common = {
+            "at": {"log": f"{setting.part}, {setting.episodes} episodes"},
+            "seeds": seeds,
+            "tasks": f"{policies} near policies",
+        }
+
+        def read(name: str, field: str, cases: Any = cases) -> np.ndarray:
+            """Of logs, levels and policies."""
+            return np.array([[[case["estimates"][name][field] for case in level] for level in log] for log in cases])
+
+        for estimator in (FQE, WDR, "WPDIS", "PDIS"):
+            error = np.maximum(read(estimator, "error"), 1e-12)
+            stated = 2.0 * np.log(error[:, 0] / error[:, 1]).mean(axis=1)
+            records.append({"method": estimator, "metric": "stated variance, skill / raw"} | compare(stated) | common)
+            over_logs = compare_spreads(read(estimator, "value"))
+            records.append({"method": estimator, "metric": "variance over logs, skill / raw"} | over_logs | common)
+        sizes = np.array([[[case["weights"]["effective_size"] for case in level] for level in log] for log in cases])
+        worth = np.log(sizes[:, 0] / sizes[:, 1]).mean(axis=1)
+        records.append({"method": "weights", "metric": "effective episodes, skill / raw"} | compare(worth) | common)
+        for place, level in enumerate(("skill", "raw")):
+            value = compute_interval(sizes[:, place].mean(axis=1).tolist())._asdict()
+            told = {"method": f"weights, {level} level", "metric": "effective episodes", "n": len(seeds)}
+            records.append(told | value | common)
     return records
+
+
+def compare_spreads(values: np.ndarray) -> dict[str, float]:
+    """Ratio of the variances of estimates over logs, with a 95 % interval by the jackknife over logs.
+
+    Source of the interval: Miller, "Jackknifing variances", Annals of Mathematical Statistics 1968.
+
+    Args:
+        values: Of L logs, the two levels and P policies, (L, 2, P).
+    """
+
+    def log_ratio(part: np.ndarray) -> float:
+        spread = np.maximum(part.var(axis=0, ddof=1), 1e-24)
+        return float(np.log(spread[0] / spread[1]).mean())
+
+    count = len(values)
+    whole = log_ratio(values)
+    pseudo = [count * whole - (count - 1) * log_ratio(np.delete(values, log, axis=0)) for log in range(count)]
+    return compare(np.array(pseudo))
 
 
 PARTS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int]] = {
@@ -374,10 +411,10 @@ PARTS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int]] = {
     "verdict": (run_verdict, 400),
     "maze": (lambda policies: run_robot(find_settings()[0], policies), 10),
     "arm": (lambda policies: run_robot(find_settings()[1], policies), 10),
-    "levels": (run_levels, 2),
+    "levels": (run_levels, 4),
 }
 """Each with its usual number of cases, or of policies."""
-ARGUMENTS = argparse.Namespace(run=None)
+ARGUMENTS = argparse.Namespace(run=None, logs=6)
 COMMAND = "python benchmarks/bench_ope.py"
 
 
@@ -389,6 +426,7 @@ def main() -> None:
     parser.add_argument(
         "--run", type=Path, help="folder of `supple run demo`, or of `supple run examples/my_arm.py:arm`"
     )
+    parser.add_argument("--logs", type=int, default=6, help="logs of the same behaviour, of levels; 3 or more")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args(namespace=ARGUMENTS)
     torch.set_num_threads(1)
