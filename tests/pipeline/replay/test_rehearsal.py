@@ -1,14 +1,20 @@
 """The section of the rehearsal: what it says, and when it says that it cannot."""
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from supple.adapt.agents.kinds import KINDS
+from supple.adapt.bundle import Bundle
+from supple.adapt.contract import Budget, BundleContract
+from supple.adapt.spaces import SpaceSettings
+from supple.datasets import Episode
 from supple.errors import ConfigError, RunError
+from supple.meta.off_policy.config import BehaviourConfig, FittedQConfig
 from supple.pipeline.replay.rehearsal import (
     calibrate_after,
     find_records,
@@ -16,11 +22,15 @@ from supple.pipeline.replay.rehearsal import (
     load_reference,
     predict_after,
     rank_sections,
+    read_success,
     rehearse,
 )
+from supple.pipeline.replay.rewards import find_rewards
 from supple.pipeline.replay.section import Replay
+from supple.pipeline.settings.off_policy import OffPolicyConfig
 from supple.pipeline.settings.replay import RehearsalConfig
 from supple.robots.task import Task
+from tests.pipeline.deploy.conftest import SETTINGS, make_weights
 
 from .conftest import SPEC, make_bundle
 
@@ -64,6 +74,71 @@ def log(replay_of: Make) -> Replay:
         reward[-1] = float(number >= 3)
         episodes.append((rng.normal(0.0, 1.0, (20, 2)), rng.uniform(-1.0, 1.0, (20, 2)), reward))
     return replay_of(episodes)
+
+
+SMALL = OffPolicyConfig(
+    discount=0.9,
+    bootstraps=2,
+    folds=2,
+    draws=2,
+    fitted_q=FittedQConfig(hidden=(8,), iterations=4, updates=5),
+    behaviour=BehaviourConfig(hidden=(8,), updates=30),
+)
+
+
+def make_pearl() -> Bundle:
+    contract = BundleContract(
+        kind="pearl",
+        robot=SPEC,
+        space=SpaceSettings(name="unit", latent_dim=2),
+        learner=KINDS["pearl"].shorten(SETTINGS["pearl"]),
+        budget=Budget(episodes=2),
+        provenance={},
+    )
+    return Bundle(contract, make_weights(contract), {}, "0" * 64)
+
+
+def test_what_a_learner_would_earn_with_what_it_knows(log: Replay) -> None:
+    learner, config = replace(log, bundle=make_pearl()), RehearsalConfig(shown=(0, 2), rest=2)
+    section = rehearse(learner, config, None, SMALL)
+    first, last = (one["return"] for one in section.data["inference"])
+    # of the later episodes 2 to 5 the last three are paid 1 at their end, which is left out: nobody knows where it led
+    assert first["episodes"] == last["episodes"] == 4
+    assert first["log"]["value"] == last["log"]["value"] == 0.0
+    assert first["support"] != last["support"]  # it is another policy
+    assert "With what it knows after 2 episodes it would earn" in section.findings[0]
+    assert section.tables[-1].table.groups[""][-1][0] == "the later log itself"
+    assert any("Its critics, which judge whole futures" in warning for warning in section.warnings)
+    json.dumps(section.data, allow_nan=False)
+    # the same again from what was kept
+    assert rehearse(learner, config, None, SMALL).data == section.data
+    few = rehearse(replace(learner, folder=log.folder / "few"), replace(config, shown=(0, 3)), None, SMALL)
+    assert [one["return"] for one in few.data["inference"]] == [None, None]
+    assert any("An estimated return needs 4" in warning for warning in few.warnings)
+    without = replace(config, returns=False)
+    left_out = rehearse(replace(learner, folder=log.folder / "without"), without, None, SMALL)
+    assert not any("estimated return" in warning for warning in left_out.warnings)
+
+
+def test_a_log_whose_robot_does_not_tell_success_asks_for_it(log: Replay) -> None:
+    """-1 in the log of `supple adapt` is no failure."""
+    reader, _ = find_rewards(log, "log")
+    assert reader is not None
+
+    class Told(type(log)):  # type: ignore[misc]
+        def has(self, feature: str) -> bool:
+            return feature == "success"
+
+        def read_episodes(self) -> Iterator[tuple[int, Episode]]:
+            for number, episode in super().read_episodes():
+                success = np.full(episode.length, -1.0 if number == 0 else 1.0, np.float32)
+                yield number, replace(episode, arrays={**episode.arrays, "success": success})
+
+    told = Told(**{field.name: getattr(log, field.name) for field in fields(log)})
+    assert read_success(told, RehearsalConfig(), reader) is None
+    found = read_success(told, RehearsalConfig(success_return=0.5), reader)
+    assert found is not None
+    assert found[0].tolist() == [False, True, True, True, True, True]
 
 
 def test_records_become_a_reference(tmp_path: Path) -> None:
