@@ -56,6 +56,7 @@ STATES, ACTIONS, STEPS, DISCOUNT = 4, 3, 10, 0.9
 FOLDS, BOOTSTRAPS = 5, 20
 CELLS = {"near": (0.15, 50), "near, more data": (0.15, 200), "middle": (0.4, 200), "far": (0.8, 200)}
 """Share of decisions that the policy takes greedily instead of by the behaviour, and episodes."""
+LEAST_LOGS = 3
 USABLE = 0.1
 """An estimate is usable if its error is below this share of the range of values from the worst policy to the best."""
 
@@ -356,7 +357,8 @@ def run_levels(policies: int) -> list[dict[str, Any]]:
     """The skill level over the raw level, of policies near the log: variances, and what each log is worth.
 
     Two variances: the one that is stated for an estimate, and that of estimates over logs of the same behaviour, which
-    does not rely on any interval. Logarithms of ratios are averaged over policies; intervals are over logs.
+    does not rely on any interval. Logarithms of ratios are averaged over policies, and intervals are over logs; with
+    fewer than 3 logs there is no variance over them, and intervals are over policies and logs.
     """
     records, seeds = [], list(range(ARGUMENTS.logs))
     for setting in find_settings():
@@ -373,18 +375,26 @@ def run_levels(policies: int) -> list[dict[str, Any]]:
 
         for estimator in (FQE, WDR, "WPDIS", "PDIS"):
             error = np.maximum(read(estimator, "error"), 1e-12)
-            stated = 2.0 * np.log(error[:, 0] / error[:, 1]).mean(axis=1)
+            stated = pool(2.0 * np.log(error[:, 0] / error[:, 1]))
             records.append({"method": estimator, "metric": "stated variance, skill / raw"} | compare(stated) | common)
+            if len(seeds) < LEAST_LOGS:
+                continue
             over_logs = compare_spreads(read(estimator, "value"))
             records.append({"method": estimator, "metric": "variance over logs, skill / raw"} | over_logs | common)
         sizes = np.array([[[case["weights"]["effective_size"] for case in level] for level in log] for log in cases])
-        worth = np.log(sizes[:, 0] / sizes[:, 1]).mean(axis=1)
+        worth = pool(np.log(sizes[:, 0] / sizes[:, 1]))
         records.append({"method": "weights", "metric": "effective episodes, skill / raw"} | compare(worth) | common)
         for place, level in enumerate(("skill", "raw")):
-            value = compute_interval(sizes[:, place].mean(axis=1).tolist())._asdict()
-            told = {"method": f"weights, {level} level", "metric": "effective episodes", "n": len(seeds)}
+            pooled = pool(sizes[:, place])
+            value = compute_interval(pooled.tolist())._asdict()
+            told = {"method": f"weights, {level} level", "metric": "effective episodes", "n": len(pooled)}
             records.append(told | value | common)
     return records
+
+
+def pool(values: np.ndarray) -> np.ndarray:
+    """What an interval is over, of values of L logs and P policies: means of logs, or all where there are few logs."""
+    return values.mean(axis=1) if len(values) >= LEAST_LOGS else values.ravel()
 
 
 def compare_spreads(values: np.ndarray) -> dict[str, float]:
@@ -426,7 +436,7 @@ def main() -> None:
     parser.add_argument(
         "--run", type=Path, help="folder of `supple run demo`, or of `supple run examples/my_arm.py:arm`"
     )
-    parser.add_argument("--logs", type=int, default=6, help="logs of the same behaviour, of levels; 3 or more")
+    parser.add_argument("--logs", type=int, default=6, help="logs of the same behaviour, of levels")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args(namespace=ARGUMENTS)
     torch.set_num_threads(1)

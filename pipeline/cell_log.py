@@ -32,7 +32,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -213,8 +213,9 @@ def make_schema(spec: RobotSpec) -> Schema:
     roles: list[tuple[ArraySpec, Role]] = [
         (spec.observation, "observation"),
         (spec.action, "action"),
-        *([(spec.goal, cast(Role, "goal"))] if spec.goal.axes else []),
     ]
+    if spec.goal.axes:
+        roles.append((spec.goal, "goal"))
     features = [
         Feature(
             name=role,

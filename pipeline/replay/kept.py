@@ -29,6 +29,7 @@ class Kept:
             path: `<part>.jsonl`.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._part = path.stem
         self._found: dict[str, dict[str, Any]] = {}
         whole = 0
         if path.is_file():
@@ -60,7 +61,8 @@ class Kept:
                 text = json.dumps({"name": name, "result": result}, allow_nan=False)
             except ValueError as error:
                 raise ConfigError(
-                    f"replay, result '{name}': expected finite numbers, got {error}; report it"
+                    f"replay, {self._part}, result '{name}': expected finite numbers, got some that overflow; compare "
+                    "the numbers of the log with the robot's units (supple inspect), or leave the part out (--parts)"
                 ) from error
             body = text.encode()
             self._file.write(b"%08x %s\n" % (zlib.crc32(body), body))

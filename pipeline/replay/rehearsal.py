@@ -6,6 +6,7 @@ other tasks: `records.jsonl` of a stage `adapt`, such as the one of the run that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -95,9 +96,12 @@ def load_reference(path: Path, success_return: float | None = None) -> Reference
     by_task: dict[tuple[str, tuple[float, ...]], list[Mapping[str, Any]]] = {}
     for record in load_json_lines(path, RunError, again):
         if record.get("kind") == "episode":
-            by_task.setdefault((str(record.get("task")), tuple(record.get("goal", ()))), []).append(record)
+            _require_record(record, path, again)
+            by_task.setdefault((record["task"], tuple(record["goal"])), []).append(record)
     if not by_task:
         raise RunError(f"{path}: expected records of episodes, got none; {again}")
+    if len(axes := {len(goal) for _, goal in by_task}) > 1:
+        raise RunError(f"{path}: expected goals with the same number of axes, got {sorted(axes)}; {again}")
     least = min(len(records) for records in by_task.values())
     returns = np.array([[float(one["return"]) for one in records[:least]] for records in by_task.values()])
     if all("success" in one for records in by_task.values() for one in records[:least]):
@@ -110,6 +114,23 @@ def load_reference(path: Path, success_return: float | None = None) -> Reference
         )
     names, goals = zip(*by_task, strict=True)
     return Reference(names, goals, returns, success)
+
+
+def _require_record(record: Mapping[str, Any], path: Path, again: str) -> None:
+    """Checks what is read of a record of an episode.
+
+    Raises:
+        RunError: The task, the goal, the return or the success is missing or of another type.
+    """
+    goal, value = record.get("goal"), record.get("return")
+    numbers = [value, *goal] if isinstance(goal, list) else [None]
+    whole = all(isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in numbers)
+    told = isinstance(record.get("success", False), bool)
+    if not (whole and told and isinstance(record.get("task"), str)):
+        raise RunError(
+            f"{path}: expected records of episodes with task, goal, return and success, got {dict(record)!s:.120}; "
+            f"{again}"
+        )
 
 
 def rehearse(
@@ -149,8 +170,20 @@ def rehearse(
         tables.append(TitledTable("What is predicted of later episodes", make_scores_table(scores)))
         findings += describe_scores(scores)
         data["inference"] = scores
-    else:
+    elif replay.episodes == 1:
         warnings.append("The log is one episode: nothing is left that could be predicted from it.")
+    else:
+        numbers = ", ".join(map(str, config.shown)) or "none"
+        warnings.append(
+            f"Nothing is left that could be predicted: the log has {replay.episodes} episodes, and those to be shown "
+            f"are the first {numbers} (--rehearsal.shown)."
+        )
+    goals = find_goals(replay)
+    if len(set(goals)) > 1:
+        warnings.append(
+            f"The log has {len(set(goals))} different goals, and a rehearsal takes its episodes for those of one task: "
+            "give the episodes of one task."
+        )
     if scores and all(one.get("return") is not None for one in scores):
         tables.append(TitledTable("What it would earn with what it knows", make_returns_table(scores)))
         findings.insert(0, describe_returns(scores, off_policy.discount))
@@ -177,13 +210,29 @@ def rehearse(
             "run supple adapt on other tasks in simulation, and name its folder as the reference."
         )
     else:
-        known = leave_out(load_reference(reference, config.success_return), find_goals(replay))
+        known = load_reference(reference, config.success_return)
+        require_goals(known, replay, reference)
+        known = leave_out(known, goals)
         more = predict(replay, config, known, success)
         findings, grounds = [*more.findings, *findings], more.grounds
         tables, warnings, data = [*more.tables, *tables], [*more.warnings, *warnings], {**data, **more.data}
     return Section(
         name=PART, title=TITLE, findings=findings, tables=tables, data=data, grounds=grounds, warnings=warnings
     )
+
+
+def require_goals(known: Reference, replay: Replay, path: Path) -> None:
+    """Checks that the goals of a reference are those of the bundle's robot.
+
+    Raises:
+        ConfigError: They have another number of axes.
+    """
+    axes = len(replay.spec.goal.axes)
+    if len(known.goals[0]) not in (0, axes):
+        raise ConfigError(
+            f"{path}: expected goals of {axes} axes, those of '{replay.spec.name}', got {len(known.goals[0])}; name "
+            "the adaptations of this bundle (--records)"
+        )
 
 
 def find_seen_rewards(replay: Replay, config: OffPolicyConfig) -> tuple[RewardReader | None, str]:
@@ -240,7 +289,7 @@ def infer(
         def earn(learner: Learner) -> dict[str, Any]:
             return {"return": estimate_return(replay, off_policy, learner, judged) if judged else None}
 
-        known = [count for count in counts if count <= len(first)]
+        known = [count for count in counts if count <= len(first)] or [len(first)]
         learners = show_in_turn(replay.bundle, [*first, *rest.values()], known, replay.make_rng(SALT))
         return {"scores": rehearse_inference(learners, list(rest.values())[: config.rest], earn)}
 
@@ -305,7 +354,11 @@ def read_success(
 
 def leave_out(reference: Reference, goals: Sequence[tuple[float, ...]]) -> Reference:
     """The reference without tasks that are those of the log: they would be told, not predicted."""
-    kept = [row for row, goal in enumerate(reference.goals) if not any(np.allclose(goal, one) for one in goals)]
+    kept = [
+        row
+        for row, goal in enumerate(reference.goals)
+        if not any(len(goal) == len(one) and np.allclose(goal, one) for one in goals)
+    ]
     return Reference(
         tuple(reference.tasks[row] for row in kept),
         tuple(reference.goals[row] for row in kept),
@@ -378,7 +431,7 @@ def predict(
     tasks, episodes = reference.success.shape
     needed = find_needed(reference.success, config.steady)
     if config.own:
-        counts = sorted({count for count in (*config.shown, len(success)) if count <= min(len(success), episodes)})
+        counts = sorted({count for count in (0, *config.shown, len(success)) if count <= min(len(success), episodes)})
     else:
         counts = [0]
     reached = find_needed(success[None], config.steady)[0] if len(success) >= config.steady else len(success) + 1

@@ -25,6 +25,7 @@ WEAK_SIGN = (
     "Alike is not good: the error of imitation is a weak sign of success. A policy may do a task in another way than "
     "the log, and a small error may grow on the robot."
 )
+SEARCHED = "The nearest skill was searched, since the skill encoder is not there (--skills): errors are lowest ones."
 READS_REWARDS = ("rl2", "varibad")
 """Kinds of bundles whose agent reads the reward of its last decision while it acts."""
 
@@ -393,9 +394,13 @@ def make_known(replay: Replay, known: Known, records: Records, same: bool) -> Se
 def make_skills(replay: Replay, records: Records, *, encoded: bool) -> Section:
     """How the bundle's skills fit the log."""
     found = [record for record in records if record["windows"]]
-    horizon = replay.bundle.contract.space.horizon
+    horizon, overflowing = replay.bundle.contract.space.horizon, sum(one.get("overflowing", 0) for one in records)
+    beyond = (
+        f"{overflowing} windows are of episodes whose skills overflow, and are left out: compare the units of the log."
+    )
     if not found:
-        return skip("skills", "Skills", f"No episode has {horizon} steps, which a skill lasts.")
+        reason = beyond if overflowing else f"No episode has {horizon} steps, which a skill lasts."
+        return skip("skills", "Skills", reason)
     axes = to_physical(replay.spec)
     names = {"reconstruction": "closed loop", "open_reconstruction": "open loop"}
     rows, data = [], {}
@@ -440,9 +445,8 @@ def make_skills(replay: Replay, records: Records, *, encoded: bool) -> Section:
             **{key: value.to_json() for key, value in numbers.items() if value is not None},
             **more,
         },
-        warnings=[]
-        if encoded
-        else [
-            "The nearest skill was searched, since the skill encoder is not there (--skills): errors are lowest ones."
+        warnings=[
+            *([beyond] if overflowing else []),
+            *([] if encoded else [SEARCHED]),
         ],
     )

@@ -287,8 +287,8 @@ def compute_distance(policy: Policy, last: Policy) -> float | None:
         last: After more of them, along the same episode.
     """
     if policy.probability is not None and last.probability is not None:
-        share = [np.maximum(one.probability, LEAST_PROBABILITY) for one in (last, policy)]
-        return float((share[0] * np.log(share[0] / share[1])).sum(axis=-1).mean())
+        share, mine = (np.maximum(one, LEAST_PROBABILITY) for one in (last.probability, policy.probability))
+        return float((share * np.log(share / mine)).sum(axis=-1).mean())
     if not (policy.is_gaussian and last.is_gaussian and policy.loc.shape == last.loc.shape):
         return None
     own, other = policy.scale.astype(np.float64), last.scale.astype(np.float64)
