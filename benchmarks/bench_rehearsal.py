@@ -278,8 +278,8 @@ class Options:
     """Of the records' table."""
     tasks: str = "cells without a train task"
     """What the records say that their tasks are."""
-    made_by: str = ""
-    """Command that recorded them, with S for the seed."""
+    command: str = f"{COMMAND} --records"
+    """What the records say that they are made by: the adaptation, and this."""
     keep: Path = Path("runs/rehearsal")
     """Folder for what was played."""
     seeds: int = 2
@@ -297,8 +297,7 @@ def main(options: Options) -> None:
     if options.records:
         seeds = list(range(len(options.records)))
         records = [{**one, "tasks": options.tasks} for one in judge(read_records(options.records), seeds)]
-        command = f"{options.made_by}; {COMMAND} --records".removeprefix("; ")
-        print_records(options.name, command, began, records)
+        print_records(options.name, options.command, began, records)
         return
     assert options.run is not None, "a run or records are named"
     for name, (settings, seeds) in {"simpl": ((), options.seeds), "blind": (BLIND, 1)}.items():
