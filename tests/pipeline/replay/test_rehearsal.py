@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,6 +158,55 @@ def test_records_become_a_reference(tmp_path: Path) -> None:
     (tmp_path / "none.jsonl").write_text("")
     with pytest.raises(RunError, match="expected records of episodes"):
         load_reference(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"return": "abc"},
+        {"return": None},
+        {"return": True},
+        {"goal": 3},
+        {"goal": None},
+        {"goal": [[1.0]]},
+        {"task": ["t"]},
+        {"success": "yes"},
+    ],
+)
+def test_a_record_of_another_type_is_one_line(tmp_path: Path, changed: dict[str, Any]) -> None:
+    record = {"kind": "episode", "task": "t", "goal": [1.0], "return": 0.5, "success": True}
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps(record) + "\n" + json.dumps({**record, **changed}) + "\n")
+    with pytest.raises(RunError, match=r"records.jsonl: expected records of episodes with task, goal, return and succ"):
+        load_reference(path)
+
+
+def test_records_of_another_robot_are_refused(log: Replay, tmp_path: Path) -> None:
+    path = write_records(tmp_path / "records.jsonl", 4)
+    text = path.read_text()
+    path.write_text(text.replace('"goal": [', '"goal": [0.5, '))
+    learner = replace(log, bundle=make_pearl())
+    with pytest.raises(ConfigError, match=r"expected goals of 1 axes, those of 'slider', got 2"):
+        rehearse(learner, RehearsalConfig(shown=(), success_return=1.0), path, SMALL)
+    path.write_text(text.replace('"goal": [0.0]', '"goal": [0.5, 1.0]'))
+    with pytest.raises(RunError, match=r"goals with the same number of axes, got \[1, 2\]"):
+        load_reference(path)
+
+
+def test_what_is_shown_may_begin_behind_where_the_task_was_reached(log: Replay, tmp_path: Path) -> None:
+    """The log reaches its task at episode 4, and only numbers behind that are asked for."""
+    path = write_records(tmp_path / "records.jsonl", 26)
+    learner = replace(log, bundle=make_pearl())
+    section = rehearse(learner, RehearsalConfig(shown=(6, 9), success_return=1.0), path, SMALL)
+    assert section.data["reached"] == 4
+    assert section.data["episodes_needed"][0]["shown"] == 0
+    assert any("those to be shown are the first 6, 9 (--rehearsal.shown)" in warning for warning in section.warnings)
+
+
+def test_a_log_of_several_tasks_says_so(log: Replay) -> None:
+    tasks = tuple(Task(f"t{number}", (float(number % 2),)) for number in range(6))
+    section = rehearse(replace(log, bundle=make_pearl(), tasks=tasks), RehearsalConfig(shown=()), None, SMALL)
+    assert any("The log has 2 different goals" in warning for warning in section.warnings)
 
 
 def test_what_was_seen_tells_how_many_more(tmp_path: Path) -> None:
