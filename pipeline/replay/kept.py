@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError
+from ...errors import ConfigError, RunError
 
 Made = Callable[[], Mapping[str, Any]]
 
@@ -54,6 +54,7 @@ class Kept:
 
         Raises:
             ConfigError: A number is not finite.
+            RunError: The disk is full.
         """
         if name not in self._found:
             result = dict(make())
@@ -65,9 +66,23 @@ class Kept:
                     "the numbers of the log with the robot's units (supple inspect), or leave the part out (--parts)"
                 ) from error
             body = text.encode()
-            self._file.write(b"%08x %s\n" % (zlib.crc32(body), body))
+            self._write(b"%08x %s\n" % (zlib.crc32(body), body))
             self._found[name] = json.loads(text)["result"]
         return self._found[name]
+
+    def _write(self, line: bytes) -> None:
+        """Writes a whole line; a disk that is full may take a part of one, which the next process drops."""
+        try:
+            written = self._file.write(line)
+        except OSError as error:
+            raise RunError(
+                f"{self._file.name}: expected space for a result, got {error.strerror}; free some, then replay again"
+            ) from error
+        if written != len(line):
+            raise RunError(
+                f"{self._file.name}: expected space for a result of {len(line)} bytes, got {written}; free some, then "
+                "replay again"
+            )
 
     def close(self) -> None:
         """Closes the file."""

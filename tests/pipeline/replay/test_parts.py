@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supple.datasets import Episode
-from supple.errors import ConfigError, SourceError
+from supple.errors import ConfigError, RunError, SourceError
 from supple.pipeline.interrupt import Interrupted
 from supple.pipeline.replay import rehearsal, verdict
 from supple.pipeline.replay.compare import compare_bundles, describe_order
@@ -69,6 +69,38 @@ def test_a_result_has_to_be_finite(tmp_path: Path) -> None:
     kept = Kept(tmp_path / "x.jsonl")
     with pytest.raises(ConfigError, match=r"result 'bad'.*finite"):
         kept.read_or_make("bad", lambda: {"value": float("nan")})
+    kept.close()
+
+
+def test_a_full_disk_is_one_line_and_half_a_line_is_no_result(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    kept = Kept(path)
+    kept.read_or_make("a", lambda: {"value": 1})
+    whole, file = path.stat().st_size, kept._file
+
+    class Full:
+        name = str(path)
+
+        def write(self, line: bytes) -> int | None:
+            return file.write(line[:5])
+
+    kept._file = Full()  # type: ignore[assignment]
+    with pytest.raises(RunError, match=r"x.jsonl: expected space for a result of .* bytes, got 5; free some"):
+        kept.read_or_make("b", lambda: {"value": 2})
+    file.close()
+    assert path.stat().st_size == whole + 5
+    again = Kept(path)
+    assert ("a" in again, "b" in again, path.stat().st_size) == (True, False, whole)
+    again.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_disk_without_any_space_is_one_line(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "x.jsonl")
+    kept._file.close()
+    kept._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 it is closed below
+    with pytest.raises(RunError, match="/dev/full: expected space for a result, got No space left on device"):
+        kept.read_or_make("a", lambda: {"value": 1})
     kept.close()
 
 
