@@ -16,8 +16,8 @@ Topics of row 0; row n > 0 has `/row<n>` before each, and axes of several kinds 
     /command/asked    what was asked of the safety limits: the policy's, slowed down, or a person's
     /goal             of the task, at each reset
     /reward           of the step
-    /success          1 where the step solved the task, 0 where it did not, -1 where nobody tells
-    /step             taken over, clamped, terminated, truncated, success and the number of the step in its episode
+    /step             taken over, clamped, terminated, truncated: 0 or 1 each; success, -1 where nobody tells; the
+                      number of the step in its episode; whether the episode only evaluates
     /event            resets, faults, stops, records, and the sha256 of the policies after each episode
 
 Every event has a time of its own, later than that of the one before, whatever the clock of the computer does. So
@@ -81,7 +81,6 @@ class CellLog:
         self._parts: dict[str, list[tuple[str, tuple[str, ...], Any]]] = {
             "step": [("values", FLAGS, slice(None))],
             "reward": [("values", ("reward",), slice(None))],
-            "success": [("values", ("success",), slice(None))],
             "goal": _split(spec.goal.axes, JOINT_FIELDS),
         }
         self._parts["observation"] = _split(spec.observation.axes, JOINT_FIELDS)
@@ -148,11 +147,10 @@ class CellLog:
         self._write_rows("observation", rows, observation, now)
         self._write_rows("reward", rows, facts["reward"][:, None], now)
         success = np.full(len(rows), -1.0) if facts["success"] is None else facts["success"]
-        self._write_rows("success", rows, np.asarray(success, np.float32)[:, None], now)
         index = [self._index.get(row, 0) for row in rows.tolist()]
         self._index |= {row: number + 1 for row, number in zip(rows.tolist(), index, strict=True)}
-        clamped = facts["clamped"].any(axis=1)
-        flags = (facts["taken_over"], clamped, facts["terminated"], facts["truncated"], success, index)
+        clamped, evaluated = facts["clamped"].any(axis=1), np.full(len(rows), facts["evaluation"])
+        flags = (facts["taken_over"], clamped, facts["terminated"], facts["truncated"], success, index, evaluated)
         self._write_rows("step", rows, np.stack([np.asarray(flag, np.float64) for flag in flags], axis=1), now)
 
     def _write_rows(self, name: str, rows: Any, values: NDArray[Any], now: int) -> None:
@@ -205,7 +203,7 @@ class CellLog:
 
 
 def make_schema(spec: RobotSpec) -> Schema:
-    """What a log has of each step: observation, action, the goal where there is one, reward, success and time."""
+    """What a log has of each step: observation, action, the goal where there is one, reward, some flags and time."""
 
     def one(name: str, role: Role, dtype: str = "float32", unit: str = "") -> Feature:
         return Feature(name=name, dtype=dtype, shape=(), units=(unit,), role=role, axes=(name,))
@@ -227,7 +225,8 @@ def make_schema(spec: RobotSpec) -> Schema:
         )
         for array, role in roles
     ]
-    features += [one("reward", "reward"), one("success", "other"), one("time", "other", "int64", "ns")]
+    flags = [one(name, "other") for name in ("success", "taken_over", "evaluation")]
+    features += [one("reward", "reward"), *flags, one("time", "other", "int64", "ns")]
     return Schema(features=tuple(features), control_period=spec.control_period, robot=spec)
 
 

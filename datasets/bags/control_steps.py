@@ -23,9 +23,9 @@ import numpy.typing as npt
 
 from .steps import Times
 
-FLAGS = ("taken_over", "clamped", "terminated", "truncated", "success", "index")
+FLAGS = ("taken_over", "clamped", "terminated", "truncated", "success", "index", "evaluation")
 """Of each step, numbers in this order: 0 or 1; success is -1 where nobody tells, and index counts the steps of the
-episode from 0."""
+episode from 0. A feature of one of these names is read from them."""
 READ_FLAGS = ("terminated", "truncated", "index")
 """Those that cut episodes."""
 Rows = npt.NDArray[np.int64]
@@ -65,14 +65,14 @@ def find_whole(
         rewarded: Of each topic that has a message at s_j.
     """
     whole = np.ones(len(step), np.bool_)
-    befores = []
+    starts = []
     for time in observed:
         row = rows_before(time, step)
-        befores.append(np.where(row < 0, -1, time[np.maximum(row, 0)]))
+        starts.append(np.where(row < 0, -1, time[np.maximum(row, 0)]))
         # where the step led has to be there too: else what follows would begin elsewhere
         whole &= (row >= 0) & (rows_at(time, step) >= 0)
-    before = np.min(befores, axis=0)
-    whole &= np.all([time == before for time in befores], axis=0)
+    before = np.min(starts, axis=0)
+    whole &= np.all([time == before for time in starts], axis=0)
     for time in commanded:
         row = rows_before(time, step)
         whole &= (row >= 0) & (time[np.maximum(row, 0)] >= before)

@@ -184,6 +184,11 @@ def rehearse(
             f"The log has {len(set(goals))} different goals, and a rehearsal takes its episodes for those of one task: "
             "give the episodes of one task."
         )
+    if evaluated := count_evaluations(replay):
+        warnings.append(
+            f"{evaluated} of the {replay.episodes} episodes of the log are evaluations, from which a learner does not "
+            "learn: they are taken for episodes of the adaptation here. Log with --evaluations 0."
+        )
     if scores and all(one.get("return") is not None for one in scores):
         tables.append(TitledTable("What it would earn with what it knows", make_returns_table(scores)))
         findings.insert(0, describe_returns(scores, off_policy.discount))
@@ -219,6 +224,13 @@ def rehearse(
     return Section(
         name=PART, title=TITLE, findings=findings, tables=tables, data=data, grounds=grounds, warnings=warnings
     )
+
+
+def count_evaluations(replay: Replay) -> int:
+    """Episodes that the log of `supple adapt` calls evaluations."""
+    if not replay.has("evaluation"):
+        return 0
+    return sum(bool((np.asarray(one.arrays["evaluation"]) > 0).any()) for _, one in replay.read_episodes())
 
 
 def require_goals(known: Reference, replay: Replay, path: Path) -> None:

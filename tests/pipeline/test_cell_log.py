@@ -57,14 +57,14 @@ def drive(folder: Path, steps: int, command: float = 9.0) -> Path:
 def test_a_log_has_every_observation_and_command_as_asked_and_as_sent(tmp_path: Path) -> None:
     messages = read(drive(tmp_path, 3))
     counts = Counter(topic for topic, _ in messages)
-    steps = dict.fromkeys(("/action", "/command/policy", "/command/asked", "/reward", "/success", "/step"), 3)
+    steps = dict.fromkeys(("/action", "/command/policy", "/command/asked", "/reward", "/step"), 3)
     assert counts == steps | {"/observation": 4, "/goal": 1, "/event": 1}
     asked, sent = (next(m for t, m in messages if t == topic) for topic in ("/command/asked", "/action"))
     assert (list(asked.position), list(sent.position)) == ([9.0, 0.25], [1.0, 0.25])
     assert list(sent.name) == ["dx", "dy"]
     flags = next(m for t, m in messages if t == "/step")
-    assert list(flags.data) == [0.0, 1.0, 0.0, 0.0, -1.0, 0.0]
-    assert flags.layout.dim[0].label == "taken_over, clamped, terminated, truncated, success, index"
+    assert list(flags.data) == [0.0, 1.0, 0.0, 0.0, -1.0, 0.0, 0.0]
+    assert flags.layout.dim[0].label == "taken_over, clamped, terminated, truncated, success, index, evaluation"
 
 
 def test_a_fault_is_the_last_event(tmp_path: Path) -> None:
@@ -143,7 +143,10 @@ def play(folder: Path, robot: Any, watch: Watch, episodes: int, steps: int, seed
 def record(folder: Path, episodes: int = 3, steps: int = 8, *, rows: int = 1, simulated: bool = True) -> list[Played]:
     robot = CommandTap(PointBatch(rows, episode_steps=steps))
     with CellLog(folder / "log", robot.spec, ABOUT, simulated=simulated) as cell:
-        return play(folder, robot, Watch(robot, robot, sink=cell), episodes, steps)
+        watch = Watch(robot, robot, sink=cell)
+        played = play(folder, robot, watch, min(episodes, 2), steps)
+        watch.evaluating = True
+        return [*played, *play(folder, robot, watch, episodes - 2, steps, seed=1)]
 
 
 @pytest.mark.parametrize("simulated", [True, False])
@@ -153,11 +156,11 @@ def test_a_log_becomes_the_episodes_that_were_played(tmp_path: Path, rows: int, 
     assert main(["ingest", str(tmp_path / "log" / "0001.mcap"), "--out", str(tmp_path / "store")]) == 0
     store = open_store(find_store(tmp_path / "store"))
     assert [one.name for one in store.schema.features] == [
-        *("observation", "action", "goal", "reward", "success", "time")
+        *("observation", "action", "goal", "reward", "success", "taken_over", "evaluation", "time")
     ]
     assert store.schema.robot == PointBatch(1, episode_steps=8).spec
     assert len(store.episodes.length) == 3
-    assert {True, False} == {one.terminated for one in played}  # both ends are there
+    assert rows > 1 or {True, False} == {one.terminated for one in played}  # both ends are there
     for number, one in enumerate(played):
         episode = store.episode(number)
         for name in ("observation", "action", "reward"):
@@ -165,6 +168,7 @@ def test_a_log_becomes_the_episodes_that_were_played(tmp_path: Path, rows: int, 
         assert (episode.terminated, episode.truncated) == (one.terminated, not one.terminated)
         assert (episode.arrays["goal"] == GOAL).all()
         assert (episode.arrays["success"] == -1.0).all()
+        assert (episode.arrays["evaluation"] == float(number == 2)).all()
         assert (np.diff(episode.arrays["time"]) > 0).all()
 
 
