@@ -66,7 +66,8 @@ def read_reward(replay: Replay, episode: Episode) -> Float | None:
 
 def find_reward(replay: Replay) -> str | None:
     """The name of the log's reward; None where there is none."""
-    return next((one.name for one in replay.store.schema.features if one.role == "reward" and not one.shape), None)
+    features = replay.store.schema.features
+    return next((one.name for one in features if one.role == "reward" and one.shape in ((), (1,))), None)
 
 
 def play_log(replay: Replay, config: OpenLoopConfig, limits: RobotLimits | None) -> list[dict[str, Any]]:

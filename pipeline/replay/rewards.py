@@ -78,7 +78,8 @@ def _logged(episode: Episode, name: str) -> Rewarded | None:
     observation = np.asarray(episode.arrays["observation"], np.float32)
     after = observation[: steps + 1] if steps < episode.length else np.concatenate([observation, observation[-1:]])
     action, reward = (np.asarray(episode.arrays[key])[:steps] for key in ("action", name))
-    return Rewarded(after, action.astype(np.float32), reward.astype(np.float64), episode.terminated, steps)
+    paid = reward.astype(np.float64).reshape(steps)
+    return Rewarded(after, action.astype(np.float32), paid, episode.terminated, steps)
 
 
 def _by_function(replay: Replay, goal: str | None) -> tuple[RewardReader | None, str]:

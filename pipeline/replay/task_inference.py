@@ -119,7 +119,7 @@ def find_decisions(
     """
     starts = range(0, len(action), space.horizon)
     pieces = [slice(start, start + space.horizon) for start in starts]
-    latent = [find_latent(space, observation[piece], action[piece]) for piece in pieces]
+    latent = [find_latent(space, observation[: len(action)][piece], action[piece]) for piece in pieces]
     places = [*starts, min(len(action), len(observation) - 1)]
     return LoggedDecisions(
         observation[places].astype(np.float32),

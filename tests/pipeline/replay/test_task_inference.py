@@ -150,6 +150,11 @@ def test_decisions_of_a_log_by_hand() -> None:
     np.testing.assert_allclose(found.observation[:, 0], [0.0, 0.4, 0.8, 0.9])
     assert found.reward.tolist() == [1.0, 0.0, 2.0]
     assert found.rewarded.tolist() == [True, False, True]
+    # where the last step led is known where rewards are computed of it
+    longer = np.concatenate([seen, np.full((1, 4), 7.0, np.float32)])
+    known = find_decisions(space, longer, np.zeros((10, 2), np.float32), reward, terminated=True)
+    np.testing.assert_allclose(known.observation[:, 0], [0.0, 0.4, 0.8, 7.0])
+    np.testing.assert_array_equal(known.latent, found.latent)
     rows = found.to_rows(6)
     assert rows.length.tolist() == [3]
     assert rows.reward.shape == (1, 6)
