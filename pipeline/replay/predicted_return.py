@@ -76,7 +76,7 @@ def estimate_return(
         parts.append(chosen if level == "skill" or space.choices else rescale(replay, chosen, space))
         replay.require_going_on("replay rehearsal", learner.episodes)
     log = make_level(replay, config, [one.logged for one in later], level, space.horizon, join(parts))
-    record = evaluate_level(replay, config, log)
+    record = evaluate_level(replay, config, log, f"rehearsal after {learner.episodes} episodes")
     best = record["estimates"][record["headline"]]
     return {
         **{name: best[name] for name in ("value", "low", "high", "error")},
