@@ -5,6 +5,7 @@
     python benchmarks/bench_ope.py maze       rank correlation with true returns of ten policies
     python benchmarks/bench_ope.py arm        the same on the example arm
     python benchmarks/bench_ope.py levels     one decision per skill against one per control step, in both
+    python benchmarks/bench_ope.py recorded   importance weights where the log records each skill and its density
 
 Each writes its records into docs/results/replay.json. Cases lie in runs/ope/<part>.jsonl as they are done: a run that
 was stopped goes on where it was. `--cases N` for a quick look.
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from ope_robots import NEAR, find_judged, judge_policy, make_log, play_true
+from ope_robots import NEAR, find_judged, judge_policy, make_log, play_true, weigh_recorded
 from recording import make_records, print_records
 from results.records import replace_records
 from scipy.stats import spearmanr
@@ -362,6 +363,8 @@ def run_levels(policies: int) -> list[dict[str, Any]]:
     """
     records, seeds = [], list(range(ARGUMENTS.logs))
     for setting in find_settings():
+        if ARGUMENTS.only not in (None, setting.part):
+            continue
         cases = [[judge_cases(setting, level, NEAR[:policies], seed) for level in ("skill", "raw")] for seed in seeds]
         common = {
             "at": {"log": f"{setting.part}, {setting.episodes} episodes"},
@@ -389,6 +392,40 @@ def run_levels(policies: int) -> list[dict[str, Any]]:
             value = compute_interval(pooled.tolist())._asdict()
             told = {"method": f"weights, {level} level", "metric": "effective episodes", "n": len(pooled)}
             records.append(told | value | common)
+    return records
+
+
+def run_recorded(policies: int) -> list[dict[str, Any]]:
+    """What a log is worth where it records each skill and its density, and how far importance sampling is then off."""
+    records, discount, which = [], OffPolicyConfig().discount, list(NEAR[:policies])
+    for setting in find_settings():
+        if ARGUMENTS.only not in (None, setting.part):
+            continue
+        judged = find_judged(setting.run, 0, setting.choice)
+        true = np.array([case["true"] for case in judge_cases(setting, "true", which)])
+        (case,) = run_cases(
+            f"{setting.part}-recorded-{policies}",
+            [0],
+            lambda seed, judged=judged, setting=setting: weigh_recorded(
+                judged, which, setting.episodes, seed, discount
+            ),
+        )
+        found = [case[str(index)] for index in which]
+        common = {
+            "at": {"log": f"{setting.part}, {setting.episodes} episodes"},
+            "seeds": [0],
+            "tasks": f"{policies} near policies",
+        }
+        sizes = [one["effective_size"] for one in found]
+        told = {"method": "weights, recorded skills", "metric": "effective episodes", "n": len(which)}
+        records.append(told | compute_interval(sizes)._asdict() | common)
+        for name in ("WPDIS", "PDIS"):
+            value = np.array([one["estimates"][name] for one in found])
+            rms = float(np.sqrt(((value[:, 0] - true) ** 2).mean()))
+            records.append({"method": name, "metric": "RMS error", "mean": rms, "n": len(which)} | common)
+            inside = (value[:, 1] <= true) & (true <= value[:, 2])
+            told = {"method": name, "metric": "coverage of the stated interval", **share(inside)}
+            records.append(told | common)
     return records
 
 
@@ -422,9 +459,10 @@ PARTS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int]] = {
     "maze": (lambda policies: run_robot(find_settings()[0], policies), 10),
     "arm": (lambda policies: run_robot(find_settings()[1], policies), 10),
     "levels": (run_levels, 4),
+    "recorded": (run_recorded, 4),
 }
 """Each with its usual number of cases, or of policies."""
-ARGUMENTS = argparse.Namespace(run=None, logs=6)
+ARGUMENTS = argparse.Namespace(run=None, logs=6, only=None)
 COMMAND = "python benchmarks/bench_ope.py"
 
 
@@ -437,6 +475,7 @@ def main() -> None:
         "--run", type=Path, help="folder of `supple run demo`, or of `supple run examples/my_arm.py:arm`"
     )
     parser.add_argument("--logs", type=int, default=6, help="logs of the same behaviour, of levels")
+    parser.add_argument("--only", choices=["maze", "arm"], help="of levels and recorded: one robot")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args(namespace=ARGUMENTS)
     torch.set_num_threads(1)

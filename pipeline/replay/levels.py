@@ -3,7 +3,8 @@
     raw      a decision is one control step; choices are commands on the scale on which the limits are -1 and 1
     skill    a decision is a skill of H steps; choices are the skills of the logged windows
 
-The skills of windows are told by the skill model's encoder, or searched for, see `skills.py`. The last window of an
+The skills of windows are those that the log recorded with their density; else they are told by the skill model's
+encoder, or searched for, see `skills.py`. The last window of an
 episode in which the task ended is filled up with its last step; of another, what is shorter than a skill is left out.
 
 Axes: E episodes, K decisions of the longest one, N decisions of all, M draws, O observation, Z choice, H skill horizon.
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 RECORDED = ("action_log_probs", "action_log_prob", "log_prob", "log_probs")
 """Names of the feature with the log density of each logged command, in the robot's units."""
+RECORDED_SKILL, RECORDED_SKILL_DENSITY = "skill", "skill_log_prob"
+"""Names of the features with the skill that is held at each step, (Z,), and its log density when it was chosen."""
 PART = "off_policy"
 SALT = 5
 
@@ -165,11 +168,26 @@ def make_episode(
     else:
         count = len(starts) - 1
         index = np.minimum(np.arange(count * horizon), steps - 1).reshape(count, horizon)
-        if skill is not None and encoder is None:
+        told = read_recorded_skills(replay, space, number)
+        if told is not None:
+            choice, recorded = (part[starts[:-1]] for part in told)
+            spread = np.zeros_like(choice)
+        elif skill is not None and encoder is None:
             choice, spread = skill[:count], np.full_like(skill[:count], config.search_scale)
         else:
             choice, spread = _find_skills(config, space, found.observation[index], found.action[index], encoder)
     return LoggedEpisode(number, found, steps, observation, choice, spread, recorded)
+
+
+def read_recorded_skills(replay: Replay, space: RowSpace, number: int) -> tuple[Float, NDArray[np.float64]] | None:
+    """The skill at each step, (T, Z), and its log density, (T,); None where the log has none of this bundle's size."""
+    if not (replay.has(RECORDED_SKILL) and replay.has(RECORDED_SKILL_DENSITY)):
+        return None
+    shapes = [replay.store.schema.feature(name).shape for name in (RECORDED_SKILL, RECORDED_SKILL_DENSITY)]
+    if shapes != [(space.latent_dim,), ()]:
+        return None
+    arrays = replay.store.episode(number).arrays
+    return np.asarray(arrays[RECORDED_SKILL], np.float32), np.asarray(arrays[RECORDED_SKILL_DENSITY], np.float64)
 
 
 def _log_halves(replay: Replay) -> float:
@@ -311,9 +329,11 @@ def compute_ratios(
     seen, choice = log.scaled[:, :-1][valid], log.choice[valid]
     limits = None if log.name == "skill" or log.choices else find_limits(replay)
     own = _policy_at(log)
+    table = np.zeros(valid.shape)
     if log.recorded is not None:
         behaviour = log.recorded[valid]
-        origin = "The behaviour is that which the log recorded: the density of each command."
+        what = "skill" if log.name == "skill" else "command"
+        origin = f"The behaviour is that which the log recorded: the density of each {what}."
     else:
         # a skill is known up to its posterior, and the behaviour is over skills, not over means of posteriors
         noise = torch.randn(choice.shape, generator=generator).numpy()
@@ -332,8 +352,7 @@ def compute_ratios(
             f"{'choice' if log.choices else 'Gaussian'}, which predicts episodes that it did not see with "
             f"{clone.log_prob.mean():.2f} nats per decision."
         )
-    table = np.zeros(valid.shape)
-    if log.name != "skill":
+    if log.name != "skill" or log.recorded is not None:
         table[valid] = _log_density(own, choice, limits) - behaviour
         return Ratios(table, origin)
     found, origin = _skill_ratios(replay, log, own, Gaussian(*map(torch.from_numpy, (clone.loc, clone.scale))))
