@@ -480,7 +480,9 @@ def main() -> None:
     arguments = parser.parse_args(namespace=ARGUMENTS)
     torch.set_num_threads(1)
     began, (run, usual) = time.perf_counter(), PARTS[arguments.part]
-    benchmark, command = f"ope-{arguments.part}", f"{COMMAND} {arguments.part}"
+    given = {"cases": arguments.cases, "logs": arguments.logs if arguments.part == "levels" else None}
+    options = "".join(f" --{name} {value}" for name, value in (given | {"only": arguments.only}).items() if value)
+    benchmark, command = f"ope-{arguments.part}", f"{COMMAND} {arguments.part}{options}"
     found = run(arguments.cases or usual)
     replace_records(arguments.results, make_records(benchmark, command, began, found), ("benchmark",))
     print_records(benchmark, command, began, found)
