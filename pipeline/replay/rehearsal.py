@@ -563,7 +563,7 @@ def describe_returns(scores: Sequence[Mapping[str, Any]], discount: float) -> st
 
     text = f"With what it knows after {scores[-1]['shown']} episodes it would earn {show_return(last)} per episode"
     if len(scores) > 1:
-        text += f", after {scores[0]['shown']} {show_return(first)}"
+        text += f", with what it knows after {scores[0]['shown']}: {show_return(first)}"
     text += f"; the {last['episodes']} later logged episodes earned {show_return(last['log'])}. "
     text += f"Returns are discounted by {discount:g} per control step. This estimate: {last['verdict']}."
     worst = [reason for level, reason in last["reasons"] if level == last["verdict"] and level != "trust"]
@@ -583,7 +583,8 @@ def describe_scores(scores: Sequence[Mapping[str, Any]]) -> list[str]:
             f"against {first[name]:.3f} after {first['shown']}."
         )
     if first["distance"] is not None and first is not last:
-        between = f", and after {scores[-2]['shown']} {scores[-2]['distance']:.2f}" if len(scores) > 2 else ""
+        near = scores[-2]
+        between = f"; after {near['shown']} episodes it is {near['distance']:.2f} away" if len(scores) > 2 else ""
         found.append(
             f"The policy after {first['shown']} episodes is {first['distance']:.2f} nats per decision away from that "
             f"after {last['shown']}{between}."
