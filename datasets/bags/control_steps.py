@@ -28,6 +28,8 @@ FLAGS = ("taken_over", "clamped", "terminated", "truncated", "success", "index",
 episode from 0. A feature of one of these names is read from them."""
 READ_FLAGS = ("terminated", "truncated", "index")
 """Those that cut episodes."""
+NEVER = -1
+"""Time of what was never seen: that of row -1, behind all others."""
 Rows = npt.NDArray[np.int64]
 
 
@@ -68,14 +70,14 @@ def find_whole(
     starts = []
     for time in observed:
         row = rows_before(time, step)
-        starts.append(np.where(row < 0, -1, time[np.maximum(row, 0)]))
+        starts.append(np.append(time, NEVER)[row])
         # where the step led has to be there too: else what follows would begin elsewhere
         whole &= (row >= 0) & (rows_at(time, step) >= 0)
     before = np.min(starts, axis=0)
     whole &= np.all([time == before for time in starts], axis=0)
     for time in commanded:
         row = rows_before(time, step)
-        whole &= (row >= 0) & (time[np.maximum(row, 0)] >= before)
+        whole &= (row >= 0) & (np.append(time, NEVER)[row] >= before)
     for time in rewarded:
         whole &= rows_at(time, step) >= 0
     return whole
