@@ -5,11 +5,21 @@ Axes: ... any leading axes, Z latent, C choices.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 
 from .networks import Array, Gaussian, scale_from_log
 from .runtime_agent import Noise
 from .spaces import RowSpace
+
+
+class HearsLogits(ABC):
+    """Noise that is told between which choices it decides, so that their probabilities are known."""
+
+    @abstractmethod
+    def hear(self, logits: Array) -> None:
+        """The logits of the next choice, shape (..., C)."""
 
 
 def draw(space: RowSpace, output: Array, noise: Noise, *, greedy: bool) -> Array:
@@ -23,6 +33,8 @@ def draw(space: RowSpace, output: Array, noise: Noise, *, greedy: bool) -> Array
 def draw_choice(logits: Array, noise: Noise, *, greedy: bool) -> Array:
     """An index, (..., 1): of the smallest of exponential clocks with rates exp(logit), or of the largest logit."""
     if not greedy:
+        if isinstance(noise, HearsLogits):
+            noise.hear(logits)
         clock = -np.log1p(-noise.uniform(logits.shape))
         with np.errstate(divide="ignore"):  # a clock of zero goes off at once
             logits = logits - np.log(clock)

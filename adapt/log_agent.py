@@ -29,7 +29,7 @@ from ..errors import BundleError
 from .log_map import UNREACHED, LogMap, require_map
 from .networks import Array
 from .reward_shape import CERTAIN, SURPRISING, RewardShape
-from .runtime_agent import Arrays, RowEpisodes, RuntimeAgent, SeenRows, WrappedAgent, take_state
+from .runtime_agent import Arrays, PredictsReward, RowEpisodes, RuntimeAgent, SeenRows, WrappedAgent, take_state
 from .spaces import SpaceSettings
 
 DISCOUNT = np.float32(0.95)
@@ -68,7 +68,7 @@ class Guide:
         return LogAgent(agent, self, may_lead)
 
 
-class LogAgent(WrappedAgent):
+class LogAgent(WrappedAgent, PredictsReward):
     """See the module's docstring."""
 
     def __init__(self, agent: RuntimeAgent, guide: Guide, may_lead: Callable[[], bool] = lambda: True) -> None:
@@ -146,6 +146,12 @@ class LogAgent(WrappedAgent):
         self._stayed[rows, here] += 1.0
         led = self._leads[rows] & (offset[:, 0] <= FAR * self._log.reach) & self._may_lead()
         return np.where(led[:, None], chosen, latent)
+
+    def predict_rewarded(self, observation: Array) -> Array:
+        """See `PredictsReward.predict_rewarded`: the mean over places of the belief after the last episode."""
+        share = self._shape.look_up(self.space.normalise(observation), self._log.state)
+        chance: Array = np.clip(_normalise(self._belief) @ share.T, 0.0, CERTAIN).astype(np.float32)
+        return chance
 
     def _update(self, belief: Array, state: Array, paid: NDArray[np.bool_]) -> Array:
         """Bayes' rule for states (r, O) that were rewarded or not, on logarithms of shares (r, M)."""

@@ -150,6 +150,11 @@ class WrappedAgent:
         self._acting = acting
 
     @property
+    def inside(self) -> Any:
+        """The agent inside."""
+        return self._acting
+
+    @property
     def space(self) -> RowSpace:
         """What it chooses."""
         space: RowSpace = self._acting.space

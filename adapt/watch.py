@@ -118,6 +118,8 @@ class Watch(WrappedRobots):
         self._operator, self._monitor, self._scorer, self._sink, self._clock = operator, monitor, scorer, sink, clock
         self.speed = 1.0
         """Share of what is asked for, in (0, 1]; see `slow_down`."""
+        self.evaluating = False
+        """Episodes are not learned from; whoever evaluates says so, for the log."""
         self._observation = np.zeros((robot.rows, *robot.spec.observation.shape), np.float32)
         self._goals = np.zeros((robot.rows, *robot.spec.goal.shape), np.float32)
         self._previous = np.zeros((robot.rows, *robot.spec.action.shape), np.float32)
@@ -197,6 +199,7 @@ class Watch(WrappedRobots):
             terminated=step.terminated,
             truncated=step.truncated,
             success=step.success,
+            evaluation=self.evaluating,
         )
         self._observation[rows] = step.observation
         self._step[rows] += 1

@@ -5,6 +5,7 @@
     python benchmarks/bench_ope.py maze       rank correlation with true returns of ten policies
     python benchmarks/bench_ope.py arm        the same on the example arm
     python benchmarks/bench_ope.py levels     one decision per skill against one per control step, in both
+    python benchmarks/bench_ope.py recorded   importance weights where the log records each skill and its density
 
 Each writes its records into docs/results/replay.json. Cases lie in runs/ope/<part>.jsonl as they are done: a run that
 was stopped goes on where it was. `--cases N` for a quick look.
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from ope_robots import NEAR, find_judged, judge_policy, make_log, play_true
+from ope_robots import NEAR, find_judged, judge_policy, make_log, play_true, weigh_recorded
 from recording import make_records, print_records
 from results.records import replace_records
 from scipy.stats import spearmanr
@@ -56,6 +57,7 @@ STATES, ACTIONS, STEPS, DISCOUNT = 4, 3, 10, 0.9
 FOLDS, BOOTSTRAPS = 5, 20
 CELLS = {"near": (0.15, 50), "near, more data": (0.15, 200), "middle": (0.4, 200), "far": (0.8, 200)}
 """Share of decisions that the policy takes greedily instead of by the behaviour, and episodes."""
+LEAST_LOGS = 3
 USABLE = 0.1
 """An estimate is usable if its error is below this share of the range of values from the worst policy to the best."""
 
@@ -318,8 +320,8 @@ def find_settings() -> tuple[Setting, Setting]:
     return maze, Setting("arm", ARGUMENTS.run or runs / "arm", arm, 150)
 
 
-def judge_cases(setting: Setting, level: str, which: Sequence[int]) -> list[dict[str, Any]]:
-    """Records of these policies at one level, or their true returns, in the first test task."""
+def judge_cases(setting: Setting, level: str, which: Sequence[int], seed: int = 0) -> list[dict[str, Any]]:
+    """Records of these policies at one level on one log, or their true returns, in the first test task."""
     config = OffPolicyConfig(
         bootstraps=3,
         draws=2,
@@ -327,10 +329,10 @@ def judge_cases(setting: Setting, level: str, which: Sequence[int]) -> list[dict
         behaviour=BehaviourConfig(hidden=(32, 32), updates=500),
     )
     folder, judged = ROOT / "runs" / "ope", find_judged(setting.run, 0, setting.choice)
-    name = f"{setting.part}-{level}-0"
+    name = f"{setting.part}-{level}-{seed}"
     if level == "true":
         return run_cases(name, which, lambda index: play_true(judged, index, config.discount))
-    store = make_log(folder / f"{setting.part}-log-0", judged, setting.episodes, seed=0)
+    store = make_log(folder / f"{setting.part}-log-{seed}", judged, setting.episodes, seed)
     return run_cases(name, which, lambda index: judge_policy(judged, store, index, level, config, folder))
 
 
@@ -353,20 +355,102 @@ def run_robot(setting: Setting, policies: int) -> list[dict[str, Any]]:
 
 
 def run_levels(policies: int) -> list[dict[str, Any]]:
-    """Squared standard errors of the skill level over those of the raw level, of policies near the log."""
-    records = []
+    """The skill level over the raw level, of policies near the log: variances, and what each log is worth.
+
+    Two variances: the one that is stated for an estimate, and that of estimates over logs of the same behaviour, which
+    does not rely on any interval. Logarithms of ratios are averaged over policies, and intervals are over logs; with
+    fewer than 3 logs there is no variance over them, and intervals are over policies and logs.
+    """
+    records, seeds = [], list(range(ARGUMENTS.logs))
     for setting in find_settings():
-        skill, raw = (judge_cases(setting, level, NEAR[:policies]) for level in ("skill", "raw"))
-        common = {"at": {"log": f"{setting.part}, {setting.episodes} episodes"}, "seeds": [0], "tasks": "near policies"}
+        if ARGUMENTS.only not in (None, setting.part):
+            continue
+        cases = [[judge_cases(setting, level, NEAR[:policies], seed) for level in ("skill", "raw")] for seed in seeds]
+        common = {
+            "at": {"log": f"{setting.part}, {setting.episodes} episodes"},
+            "seeds": seeds,
+            "tasks": f"{policies} near policies",
+        }
+
+        def read(name: str, field: str, cases: Any = cases) -> np.ndarray:
+            """Of logs, levels and policies."""
+            return np.array([[[case["estimates"][name][field] for case in level] for level in log] for log in cases])
+
         for estimator in (FQE, WDR):  # the others have no sane error at either level
-            pair = [np.array([case["estimates"][estimator]["error"] for case in cases]) for cases in (skill, raw)]
-            known = (pair[0] > 0.0) & (pair[1] > 0.0)
-            ratio = compare(2.0 * np.log(pair[0][known] / pair[1][known]))
-            records.append({"method": estimator, "metric": "variance, skill / raw"} | ratio | common)
-        sizes = [np.array([case["weights"]["effective_size"] for case in cases]) for cases in (skill, raw)]
-        ratio = compare(np.log(sizes[0] / sizes[1]))
-        records.append({"method": "weights", "metric": "effective episodes, skill / raw"} | ratio | common)
+            error = np.maximum(read(estimator, "error"), 1e-12)
+            stated = pool(2.0 * np.log(error[:, 0] / error[:, 1]))
+            records.append({"method": estimator, "metric": "stated variance, skill / raw"} | compare(stated) | common)
+            if len(seeds) < LEAST_LOGS:
+                continue
+            over_logs = compare_spreads(read(estimator, "value"))
+            records.append({"method": estimator, "metric": "variance over logs, skill / raw"} | over_logs | common)
+        sizes = np.array([[[case["weights"]["effective_size"] for case in level] for level in log] for log in cases])
+        worth = pool(np.log(sizes[:, 0] / sizes[:, 1]))
+        records.append({"method": "weights", "metric": "effective episodes, skill / raw"} | compare(worth) | common)
+        for place, level in enumerate(("skill", "raw")):
+            pooled = pool(sizes[:, place])
+            value = compute_interval(pooled.tolist())._asdict()
+            told = {"method": f"weights, {level} level", "metric": "effective episodes", "n": len(pooled)}
+            records.append(told | value | common)
     return records
+
+
+def run_recorded(policies: int) -> list[dict[str, Any]]:
+    """What a log is worth where it records each skill and its density, and how far importance sampling is then off."""
+    records, discount, which = [], OffPolicyConfig().discount, list(NEAR[:policies])
+    for setting in find_settings():
+        if ARGUMENTS.only not in (None, setting.part):
+            continue
+        judged = find_judged(setting.run, 0, setting.choice)
+        true = np.array([case["true"] for case in judge_cases(setting, "true", which)])
+        (case,) = run_cases(
+            f"{setting.part}-recorded-{policies}",
+            [0],
+            lambda seed, judged=judged, setting=setting: weigh_recorded(
+                judged, which, setting.episodes, seed, discount
+            ),
+        )
+        found = [case[str(index)] for index in which]
+        common = {
+            "at": {"log": f"{setting.part}, {setting.episodes} episodes"},
+            "seeds": [0],
+            "tasks": f"{policies} near policies",
+        }
+        sizes = [one["effective_size"] for one in found]
+        told = {"method": "weights, recorded skills", "metric": "effective episodes", "n": len(which)}
+        records.append(told | compute_interval(sizes)._asdict() | common)
+        for name in ("WPDIS", "PDIS"):
+            value = np.array([one["estimates"][name] for one in found])
+            rms = float(np.sqrt(((value[:, 0] - true) ** 2).mean()))
+            records.append({"method": name, "metric": "RMS error", "mean": rms, "n": len(which)} | common)
+            inside = (value[:, 1] <= true) & (true <= value[:, 2])
+            told = {"method": name, "metric": "coverage of the stated interval", **share(inside)}
+            records.append(told | common)
+    return records
+
+
+def pool(values: np.ndarray) -> np.ndarray:
+    """What an interval is over, of values of L logs and P policies: means of logs, or all where there are few logs."""
+    return values.mean(axis=1) if len(values) >= LEAST_LOGS else values.ravel()
+
+
+def compare_spreads(values: np.ndarray) -> dict[str, float]:
+    """Ratio of the variances of estimates over logs, with a 95 % interval by the jackknife over logs.
+
+    Source of the interval: Miller, "Jackknifing variances", Annals of Mathematical Statistics 1968.
+
+    Args:
+        values: Of L logs, the two levels and P policies, (L, 2, P).
+    """
+
+    def log_ratio(part: np.ndarray) -> float:
+        spread = np.maximum(part.var(axis=0, ddof=1), 1e-24)
+        return float(np.log(spread[0] / spread[1]).mean())
+
+    count = len(values)
+    whole = log_ratio(values)
+    pseudo = [count * whole - (count - 1) * log_ratio(np.delete(values, log, axis=0)) for log in range(count)]
+    return compare(np.array(pseudo))
 
 
 PARTS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int]] = {
@@ -374,10 +458,11 @@ PARTS: dict[str, tuple[Callable[[int], list[dict[str, Any]]], int]] = {
     "verdict": (run_verdict, 400),
     "maze": (lambda policies: run_robot(find_settings()[0], policies), 10),
     "arm": (lambda policies: run_robot(find_settings()[1], policies), 10),
-    "levels": (run_levels, 2),
+    "levels": (run_levels, 4),
+    "recorded": (run_recorded, 4),
 }
 """Each with its usual number of cases, or of policies."""
-ARGUMENTS = argparse.Namespace(run=None)
+ARGUMENTS = argparse.Namespace(run=None, logs=6, only=None)
 COMMAND = "python benchmarks/bench_ope.py"
 
 
@@ -389,11 +474,15 @@ def main() -> None:
     parser.add_argument(
         "--run", type=Path, help="folder of `supple run demo`, or of `supple run examples/my_arm.py:arm`"
     )
+    parser.add_argument("--logs", type=int, default=6, help="logs of the same behaviour, of levels")
+    parser.add_argument("--only", choices=["maze", "arm"], help="of levels and recorded: one robot")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args(namespace=ARGUMENTS)
     torch.set_num_threads(1)
     began, (run, usual) = time.perf_counter(), PARTS[arguments.part]
-    benchmark, command = f"ope-{arguments.part}", f"{COMMAND} {arguments.part}"
+    given = {"cases": arguments.cases, "logs": arguments.logs if arguments.part == "levels" else None}
+    options = "".join(f" --{name} {value}" for name, value in (given | {"only": arguments.only}).items() if value)
+    benchmark, command = f"ope-{arguments.part}", f"{COMMAND} {arguments.part}{options}"
     found = run(arguments.cases or usual)
     replace_records(arguments.results, make_records(benchmark, command, began, found), ("benchmark",))
     print_records(benchmark, command, began, found)

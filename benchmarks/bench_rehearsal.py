@@ -6,6 +6,11 @@
 Every cell of the maze that no train task has is a task: half of them are the reference that the predictor knows, as the
 records of an adaptation in simulation; the other half are held out, and only their first n episodes are shown. The
 draw of the halves is repeated. What was played is kept in a folder, and a run that was killed goes on there.
+
+    python benchmarks/bench_rehearsal.py --records runs/validation --name rehearsal-maze
+
+judges the same on recorded adaptations of other runs, which decided nothing in the rule: folders of `supple adapt`, one
+for each seed. Nothing is played.
 """
 
 import dataclasses
@@ -29,7 +34,7 @@ from supple.adapt.loop import Adapter
 from supple.adapt.runtime_agent import RandomNoise
 from supple.pipeline.intervals import compute_interval
 from supple.pipeline.replay.episodes_needed import find_needed, rank_bundles
-from supple.pipeline.replay.rehearsal import Reference, calibrate_after, predict_after
+from supple.pipeline.replay.rehearsal import Reference, calibrate_after, load_reference, predict_after
 from supple.pipeline.stages.adapt import change_settings, find_robot_of
 from supple.robots.family import make_robots
 from supple.robots.maze_family import Maze
@@ -193,7 +198,8 @@ def judge(played: Played, seeds: list[int]) -> list[dict[str, Any]]:
                 error[task].append(abs(told.median - real))
                 plain[task].append(abs(max(usual.median, count - STEADY + 2) - real))
                 width[task].append(told.high - told.low)
-                reached[task].append((told.reached - float(real <= EPISODES)) ** 2)
+                within = played.success.shape[1]
+                reached[task].append((told.reached - float(real <= within)) ** 2)
                 mean = float(told.weights @ find_needed(reference.success, STEADY))
                 pairs.append((mean, real))
             # every prediction from 0 episodes is the same, and ranks nothing
@@ -249,12 +255,31 @@ def judge_choice(first: Played, second: Played, seeds: list[int]) -> list[dict[s
     ]
 
 
+def read_records(folders: tuple[Path, ...]) -> Played:
+    """What stages of `adapt` recorded, one after the other."""
+    found = [load_reference(folder) for folder in folders]
+    episodes = min(one.success.shape[1] for one in found)
+    return Played(
+        np.concatenate([np.array(one.goals) for one in found]),
+        np.concatenate([one.returns[:, :episodes] for one in found]),
+        np.concatenate([one.success[:, :episodes] for one in found]),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Arguments."""
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Path | None] = None
     """Folder of `supple run demo`."""
+    records: tuple[Path, ...] = ()
+    """Folders of `supple adapt`, one for each seed, that are judged in the place of the demo."""
+    name: str = "rehearsal-records"
+    """Of the records' table."""
+    tasks: str = "cells without a train task"
+    """What the records say that their tasks are."""
+    command: str = f"{COMMAND} --records"
+    """What the records say that they are made by: the adaptation, and this."""
     keep: Path = Path("runs/rehearsal")
     """Folder for what was played."""
     seeds: int = 2
@@ -269,6 +294,12 @@ def main(options: Options) -> None:
     """Plays what is not there yet, and prints the records."""
     began = time.perf_counter()
     torch.set_num_threads(1)
+    if options.records:
+        seeds = list(range(len(options.records)))
+        records = [{**one, "tasks": options.tasks} for one in judge(read_records(options.records), seeds)]
+        print_records(options.name, options.command, began, records)
+        return
+    assert options.run is not None, "a run or records are named"
     for name, (settings, seeds) in {"simpl": ((), options.seeds), "blind": (BLIND, 1)}.items():
         play_all(options.run, options.keep / name, settings, seeds, options.part, options.parts)
     if options.parts == 1:
@@ -277,6 +308,7 @@ def main(options: Options) -> None:
         first = [int((played.goal == goal).all(axis=1).argmax()) for goal in blind.goal]
         once = Played(*(part[first] for part in played))
         records = [*judge(played, seeds), *judge_choice(once, blind, [0])]
+        records = [{**one, "tasks": options.tasks} for one in records]
         print_records("rehearsal-demo-maze", f"{COMMAND} {options.run}", began, records)
 
 

@@ -10,7 +10,7 @@ Axes: R rows, T steps, O observation, A action, Z skill.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +24,14 @@ from supple.datasets.episode import Episode
 from supple.datasets.schema import Feature, Schema
 from supple.datasets.store import EpisodeStore, open_store
 from supple.datasets.store_writer import write_store
+from supple.meta.off_policy.decisions import make_decisions
+from supple.meta.off_policy.estimates import Cleared, compute_terms, measure_weights
+from supple.meta.off_policy.intervals import compute_bootstrap_t
 from supple.pipeline.progress import JsonProgress
+from supple.pipeline.replay.forced import ConstantNoise
 from supple.pipeline.replay.levels import read_level
 from supple.pipeline.replay.off_policy import evaluate_level
+from supple.pipeline.replay.open_loop import gaussian_nll
 from supple.pipeline.replay.rewards import find_rewards
 from supple.pipeline.replay.section import Replay
 from supple.pipeline.robots import RobotChoice
@@ -61,6 +66,8 @@ class Played(NamedTuple):
     """Shape (R,)."""
     terminated: np.ndarray
     """Shape (R,)."""
+    skill: np.ndarray
+    """Chosen at each decision, shape (R, K, Z)."""
 
 
 class Judged(NamedTuple):
@@ -111,9 +118,11 @@ def play(bundle: Bundle, family: RobotFamily, task: Task, episodes: int, seed: i
     agent.begin_task(episodes)
     agent.begin_episode(explore=False)
     latent = np.zeros((episodes, agent.space.latent_dim), np.float32)
+    skill = np.zeros((episodes, -(-steps // agent.space.horizon), agent.space.latent_dim), np.float32)
     for step in range(steps):
         if step % agent.space.horizon == 0:
             latent[running] = agent.act(SeenRows(now, running, np.zeros(len(running), np.float32)))
+            skill[running, step // agent.space.horizon] = latent[running]
         action = agent.space.hold(latent[running])(now)
         result = robot.step(running, action)
         told[running, step], paid[running, step] = action, result.reward
@@ -125,7 +134,7 @@ def play(bundle: Bundle, family: RobotFamily, task: Task, episodes: int, seed: i
         if not len(running):
             break
     robot.close()
-    return Played(seen, told, paid, length, terminated)
+    return Played(seen, told, paid, length, terminated, skill)
 
 
 def compute_true(played: Played, discount: float) -> tuple[float, float]:
@@ -180,3 +189,41 @@ def play_true(judged: Judged, index: int, discount: float) -> dict[str, Any]:
     """The true return of a policy."""
     true, error = compute_true(play(judged.bundles[index], judged.family, judged.task, PLAYED, 10_000), discount)
     return {"true": true, "error": error}
+
+
+def compute_density(bundle: Bundle, observation: np.ndarray, skill: np.ndarray) -> np.ndarray:
+    """Log density of skills (N, Z) in observations (N, O) under a policy, nats, (N,)."""
+    noise, rows = ConstantNoise(), np.arange(len(observation))
+    agent = bundle.make_agent(noise)
+    agent.begin_task(len(rows))
+    agent.begin_episode(explore=False)
+    seen = SeenRows(observation, rows, np.zeros(len(rows), np.float32))
+    loc = agent.act(seen)
+    noise.value = 1.0
+    return -gaussian_nll(skill, loc, agent.act(seen) - loc)
+
+
+def weigh_recorded(judged: Judged, which: Sequence[int], episodes: int, seed: int, discount: float) -> dict[str, Any]:
+    """Importance sampling of policies where the log records each skill and its density: nothing is estimated.
+
+    Values are of episodes as they were played: what would follow a time limit counts 0, as in `play_true`.
+    """
+    played = play(judged.logger, judged.family, judged.task, episodes, seed)
+    horizon = judged.logger.contract.space.horizon
+    steps = np.where(played.terminated, played.length, played.length // horizon * horizon)
+    decisions = make_decisions(played.reward, steps, played.terminated, discount=discount, horizon=horizon)
+    at = np.arange(decisions.valid.shape[1]) * horizon
+    observation, skill = played.observation[:, at][decisions.valid], played.skill[:, : len(at)][decisions.valid]
+    behaviour = compute_density(judged.logger, observation, skill)
+    zero = np.zeros(decisions.valid.shape)
+    cleared, rng = Cleared(zero, zero, np.zeros(episodes)), np.random.default_rng(seed)
+    found = {}
+    for index in which:
+        ratio = zero.copy()
+        ratio[decisions.valid] = compute_density(judged.bundles[index], observation, skill) - behaviour
+        weights, terms = measure_weights(decisions, ratio), compute_terms(decisions, ratio, cleared)
+        found[str(index)] = {
+            "effective_size": weights.effective_size,
+            "estimates": {name: list(compute_bootstrap_t(terms[name], rng)) for name in ("PDIS", "WPDIS")},
+        }
+    return found

@@ -14,9 +14,15 @@ Topics of row 0; row n > 0 has `/row<n>` before each, and axes of several kinds 
     /action           as sent to the robot; none where nothing was sent
     /command/policy   the policy's
     /command/asked    what was asked of the safety limits: the policy's, slowed down, or a person's
+    /goal             of the task, at each reset
     /reward           of the step
-    /step             taken over, clamped, terminated, truncated, success: 0 or 1 each; success is -1 where nobody tells
+    /step             taken over, clamped, terminated, truncated: 0 or 1 each; success, -1 where nobody tells; the
+                      number of the step in its episode; whether the episode only evaluates
     /event            resets, faults, stops, records, and the sha256 of the policies after each episode
+
+Every event has a time of its own, later than that of the one before, whatever the clock of the computer does. So
+`supple ingest` and `supple replay` read each step of row 0 as one row, with its reward and the end of its episode: see
+`datasets/bags/control_steps.py`.
 """
 
 from __future__ import annotations
@@ -31,15 +37,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.schema import Feature, Schema
+from ..datasets.schema import Feature, Role, Schema
 from ..errors import ConfigError, RobotFault
-from ..robots.spec import Axis, RobotSpec
+from ..robots.spec import ArraySpec, Axis, RobotSpec
 
 CHUNK_BYTES = 4096
 """Of messages in a chunk: a kill costs at most these."""
 HELD_PERIODS = 3
-"""Control periods for which a measurement and a command of a real robot, which jitter, count."""
-STEP_AXES = ("taken_over", "clamped", "terminated", "truncated", "success")
+"""Control periods for which a measurement and a command, which jitter, count for who reads the log by a grid."""
 _JOINTS, _NUMBERS, _TEXT = "sensor_msgs/msg/JointState", "std_msgs/msg/Float32MultiArray", "std_msgs/msg/String"
 
 
@@ -62,8 +67,9 @@ class CellLog:
             from mcap.writer import Writer
             from rosbags.typesys import Stores, get_typestore
 
+            from ..datasets.bags.control_steps import FLAGS
             from ..datasets.bags.mcap_recording import METADATA_NAME
-            from ..datasets.bags.writer import JOINT_FIELDS, describe_bag
+            from ..datasets.bags.writer import JOINT_FIELDS, describe_steps
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"--log: expected the library {error.name}, got none; install it with: pip install 'supple[ros]'"
@@ -73,19 +79,22 @@ class CellLog:
         self.path = folder / f"{number:04d}.mcap"
         self._types = get_typestore(Stores.ROS2_HUMBLE)
         self._parts: dict[str, list[tuple[str, tuple[str, ...], Any]]] = {
-            "step": [("values", STEP_AXES, slice(None))],
+            "step": [("values", FLAGS, slice(None))],
             "reward": [("values", ("reward",), slice(None))],
+            "goal": _split(spec.goal.axes, JOINT_FIELDS),
         }
         self._parts["observation"] = _split(spec.observation.axes, JOINT_FIELDS)
         self._parts["action"] = self._parts["command"] = _split(spec.action.axes, JOINT_FIELDS)
         self._stream: IO[bytes] = self.path.open("xb")
         self._writer = Writer(self._stream, chunk_size=CHUNK_BYTES, enable_data_crcs=True)
         self._writer.start("ros2", "supple")
-        held = None if simulated else HELD_PERIODS * spec.control_period
-        self._writer.add_metadata(METADATA_NAME, describe_bag(make_schema(spec), held=held))
+        held = HELD_PERIODS * spec.control_period
+        self._writer.add_metadata(METADATA_NAME, describe_steps(make_schema(spec), "/step", held=held))
         self._writer.add_metadata("supple adapt", {"robot": json.dumps(spec.to_json()), **about})
         self._period_ns = round(1e9 * spec.control_period) if simulated else None
-        self._simulated_ns = time.time_ns()
+        self._last_ns = time.time_ns()
+        self._index: dict[int, int] = {}
+        """Of the next step of each row in its episode."""
         self._channels: dict[str, int] = {}
         self._count = 0
         self._stream.flush()
@@ -100,37 +109,49 @@ class CellLog:
             if event == "step":
                 self._write_step(**facts)
             else:
-                rows, observation = facts.get("rows"), facts.get("observation")
-                if rows is not None and observation is not None:
-                    self._write_rows("observation", rows, observation, self._now())
+                now = self._tick()
+                if event == "reset":
+                    self._write_rows("observation", facts["rows"], facts["observation"], now)
+                    self._write_rows("goal", facts["rows"], facts["goals"], now)
+                    self._index |= dict.fromkeys(facts["rows"].tolist(), 0)
                 plain = {name: _to_plain(value) for name, value in facts.items() if name != "observation"}
-                self._write_text({"event": event, **plain, "monotonic": time.monotonic()})
+                self._write_text({"event": event, **plain, "monotonic": time.monotonic()}, now)
             self._stream.flush()
         except OSError as error:
             raise RobotFault(
                 f"{self.path}: expected space for the log, got {error.strerror}; free some, then adapt again"
             ) from error
 
-    def _now(self) -> int:
-        """Present time, ns since 1970."""
-        return time.time_ns() if self._period_ns is None else self._simulated_ns
+    def _tick(self, told_ns: int | None = None) -> int:
+        """Time of an event, ns since 1970: later than all before it, or not before them if it is given.
+
+        A clock that is set back, or two events within its resolution, would else mix up what came first.
+        """
+        if told_ns is not None:
+            self._last_ns = self._last_ns if self._period_ns is not None else max(self._last_ns, told_ns)
+        elif self._period_ns is not None:
+            self._last_ns += self._period_ns
+        else:
+            self._last_ns = max(self._last_ns + 1, time.time_ns())
+        return self._last_ns
 
     def _write_step(
         self, rows: Any, told_ns: int, policy: Any, asked: Any, sent: Any, observation: Any, **facts: Any
     ) -> None:
-        if self._period_ns is not None:
-            told_ns = self._simulated_ns
-            self._simulated_ns += self._period_ns
-        self._write_rows("command/policy", rows, policy, told_ns)
-        self._write_rows("command/asked", rows, asked, told_ns)
+        told = self._tick(told_ns)
+        self._write_rows("command/policy", rows, policy, told)
+        self._write_rows("command/asked", rows, asked, told)
         if sent is not None:
-            self._write_rows("action", rows, sent, told_ns)
-        now = self._now()
+            self._write_rows("action", rows, sent, told)
+        now = self._tick()
         self._write_rows("observation", rows, observation, now)
         self._write_rows("reward", rows, facts["reward"][:, None], now)
         success = np.full(len(rows), -1.0) if facts["success"] is None else facts["success"]
-        flags = (facts["taken_over"], facts["clamped"].any(axis=1), facts["terminated"], facts["truncated"], success)
-        self._write_rows("step", rows, np.stack(flags, axis=1), now)
+        index = [self._index.get(row, 0) for row in rows.tolist()]
+        self._index |= {row: number + 1 for row, number in zip(rows.tolist(), index, strict=True)}
+        clamped, evaluated = facts["clamped"].any(axis=1), np.full(len(rows), facts["evaluation"])
+        flags = (facts["taken_over"], clamped, facts["terminated"], facts["truncated"], success, index, evaluated)
+        self._write_rows("step", rows, np.stack([np.asarray(flag, np.float64) for flag in flags], axis=1), now)
 
     def _write_rows(self, name: str, rows: Any, values: NDArray[Any], now: int) -> None:
         parts = self._parts[name.split("/")[0]]
@@ -152,8 +173,8 @@ class CellLog:
         fields = dict.fromkeys(("position", "velocity", "effort"), np.empty(0)) | {kind: value.astype(np.float64)}
         return _JOINTS, types[_JOINTS](header, list(axes), **fields)
 
-    def _write_text(self, record: dict[str, Any]) -> None:
-        self._add("/event", _TEXT, self._types.types[_TEXT](json.dumps(record)), self._now())
+    def _write_text(self, record: dict[str, Any], now: int) -> None:
+        self._add("/event", _TEXT, self._types.types[_TEXT](json.dumps(record)), now)
 
     def _add(self, topic: str, kind: str, message: Any, now: int) -> None:
         if topic not in self._channels:
@@ -182,19 +203,31 @@ class CellLog:
 
 
 def make_schema(spec: RobotSpec) -> Schema:
-    """Observation and action of a robot, as a store or a log has them."""
-    features = (
+    """What a log has of each step: observation, action, the goal where there is one, reward, some flags and time."""
+
+    def one(name: str, role: Role, dtype: str = "float32", unit: str = "") -> Feature:
+        return Feature(name=name, dtype=dtype, shape=(), units=(unit,), role=role, axes=(name,))
+
+    roles: list[tuple[ArraySpec, Role]] = [
+        (spec.observation, "observation"),
+        (spec.action, "action"),
+    ]
+    if spec.goal.axes:
+        roles.append((spec.goal, "goal"))
+    features = [
         Feature(
-            name=array.name,
+            name=role,
             dtype="float32",
             shape=array.shape,
             units=tuple(axis.unit for axis in array.axes),
-            role="action" if array is spec.action else "observation",
-            axes=tuple(axis.name for axis in array.axes),
+            role=role,
+            axes=array.names,
         )
-        for array in (spec.observation, spec.action)
-    )
-    return Schema(features=tuple(features), control_period=spec.control_period)
+        for array, role in roles
+    ]
+    flags = [one(name, "other") for name in ("success", "taken_over", "evaluation")]
+    features += [one("reward", "reward"), *flags, one("time", "other", "int64", "ns")]
+    return Schema(features=tuple(features), control_period=spec.control_period, robot=spec)
 
 
 def _split(axes: Sequence[Axis], fields: Mapping[str, str]) -> list[tuple[str, tuple[str, ...], Any]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...bounds import Count
 from ..contract import BundleContract, Kind
-from ..distribution import draw_choice, draw_gaussian
+from ..distribution import HearsLogits, draw_choice, draw_gaussian
 from ..networks import Array, Gaussian, Shapes, Weights, compute_mlp, mlp_shapes
 from ..policies import LOG_SCALE_LOW, compute_rows, policy_shapes, spread_rows
 from ..policy_settings import ActingSettings
@@ -99,14 +99,19 @@ class MlshRowAgent(TunedRowAgent[MlshSettings]):
             self._choices.append(self._active)
         self._decision += 1
         index, valid = _split(self._active[seen.rows], self._settings.sub_policies)
-        choice = self._draw(self.space.normalise(seen.observation)[index])
+        seen_by_each = self.space.normalise(seen.observation)[index]
+        output = compute_mlp(self._sub_policies, "", seen_by_each, self._settings.activation)
+        choice = self._draw(output)
         taken = np.empty((len(seen.rows), choice.shape[-1]), np.float32)
         taken[index[valid]] = choice[valid]
+        if self.space.choices and isinstance(self._noise, HearsLogits):  # of the sub-policies that are in force
+            logits = np.empty((len(seen.rows), output.shape[-1]), np.float32)
+            logits[index[valid]] = output[valid]
+            self._noise.hear(logits)
         return self.space.to_latent(taken, seen.observation)
 
-    def _draw(self, observation: Array) -> Array:
-        """What each sub-policy chooses at its rows, (K, L, Z) of (K, L, O)."""
-        output = compute_mlp(self._sub_policies, "", observation, self._settings.activation)
+    def _draw(self, output: Array) -> Array:
+        """What each sub-policy chooses at its rows, (K, L, Z), of its outputs, (K, L, .)."""
         if self.space.choices:
             return draw_choice(output, self._noise, greedy=False)
         scale = np.exp(np.maximum(self._sub_policies["log_scale"], LOG_SCALE_LOW))[:, None]

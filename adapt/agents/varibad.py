@@ -3,12 +3,18 @@
 Source and names: Zintgraf et al., "VariBAD: A Very Good Method for Bayes-Adaptive Deep RL via Meta-Learning", ICLR
 2020, as in `meta/inference/varibad_agent.py` and `meta/inference/varibad_networks.py`.
 
-Axes: R rows, r rows still running, H hidden, M latent of a task, O observation, Z latent of an action.
+A bundle may hold the decoder of variBAD that tells whether a state is rewarded. Nothing acts by it: it shows what the
+belief is about, see `PredictsReward`.
+
+Axes: R rows, r rows still running, H hidden, M latent of a task, S draws of it, V states, O observation, Z latent of an
+action.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +22,15 @@ from numpy.typing import NDArray
 from ...bounds import Layers, Width
 from ..contract import BundleContract, Kind
 from ..distribution import draw
-from ..networks import Array, Gaussian, Shapes, compute_linear, compute_mlp, linear_shapes, mlp_shapes
+from ..networks import Array, Gaussian, Shapes, Weights, compute_linear, compute_mlp, linear_shapes, mlp_shapes, sigmoid
 from ..recurrent_cells import gru_shapes, step_gru
-from ..runtime_agent import RowEpisodes, SeenRows, TellsBelief
+from ..runtime_agent import Noise, PredictsReward, RowEpisodes, SeenRows, TellsBelief
 from .row_agent import RowAgent
 
 LARGEST_INPUT, LEAST_VARIANCE = np.float32(10.0), np.float32(1e-6)
 """Scaled inputs of the policy are clamped to the first; the scale's variance is at least the second."""
+DRAWS = 64
+"""S: draws of the belief over which a predicted reward is averaged; they are always the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +49,31 @@ class VaribadSettings:
     """The policy is told where an episode begins."""
     greedy: bool
     """Act by the mode."""
+    decoder: Literal["none", "state", "cells"]
+    """What tells whether a state is rewarded: nothing, a network that reads the state, or an output for each cell of an
+    observation that takes few whole values."""
+    decoder_hidden: Layers
+    """Widths of the decoder; none without one."""
+
+
+def count_cells(contract: BundleContract) -> list[int]:
+    """Values that each axis of an observation of whole numbers takes."""
+    return [int(axis.high - axis.low) + 1 for axis in contract.robot.observation.axes]
+
+
+def decoder_shapes(contract: BundleContract, settings: VaribadSettings) -> Shapes:
+    """Shape of every weight of the decoder by name."""
+    widths = settings.decoder_hidden
+    if settings.decoder == "none" or not widths:
+        return {}
+    if settings.decoder == "cells":
+        return mlp_shapes("decoder", (settings.latent, *widths, math.prod(count_cells(contract))))
+    return {
+        **linear_shapes("decoder.embed", contract.observation_dim, settings.embedding),
+        **linear_shapes("decoder.from_transition", settings.embedding, widths[0]),
+        **linear_shapes("decoder.from_latent", settings.latent, widths[0]),
+        **mlp_shapes("decoder.rest", (*widths, 1)),
+    }
 
 
 def weight_shapes(contract: BundleContract, settings: VaribadSettings) -> Shapes:
@@ -56,6 +89,7 @@ def weight_shapes(contract: BundleContract, settings: VaribadSettings) -> Shapes
         "input_scale.mean": (read,),
         "input_scale.variance": (read,),
         **mlp_shapes("policy", (read + settings.boundaries, *settings.policy_hidden, contract.policy_width)),
+        **decoder_shapes(contract, settings),
     }
 
 
@@ -124,9 +158,47 @@ class VaribadRowAgent(RowAgent[VaribadSettings], TellsBelief):
         return mean.copy(), log_variance.copy()
 
 
+class DecodingVaribadRowAgent(VaribadRowAgent, PredictsReward):
+    """One whose bundle holds the decoder of rewards."""
+
+    def __init__(self, contract: BundleContract, settings: VaribadSettings, weights: Weights, noise: Noise) -> None:
+        """Before the first task."""
+        super().__init__(contract, settings, weights, noise)
+        self._cells = count_cells(contract) if settings.decoder == "cells" else []
+        self._low: Array = contract.robot.observation.low
+
+    def predict_rewarded(self, observation: Array) -> Array:
+        """See `PredictsReward.predict_rewarded`: the mean of sigmoid(decoder) over draws of the belief."""
+        belief = self.read_belief()
+        drawn = np.random.default_rng(0).standard_normal((DRAWS, self._settings.latent), np.float32)
+        rows = [self._decode(loc + scale * drawn, observation) for loc, scale in zip(*belief, strict=True)]
+        return np.stack([sigmoid(logits).mean(axis=0) for logits in rows]).astype(np.float32)
+
+    def _decode(self, latent: Array, observation: Array) -> Array:
+        """Logits that states (V, O) are rewarded in tasks (S, M), shape (S, V)."""
+        if self._cells:
+            whole = np.rint(observation - self._low).astype(np.int64).T
+            cell = np.ravel_multi_index(tuple(whole), self._cells, mode="clip")
+            table: Array = compute_mlp(self._weights, "decoder", latent)
+            return table[:, cell]
+        seen = np.maximum(compute_linear(self._weights, "decoder.embed", self.space.normalise(observation)), 0.0)
+        first = compute_linear(self._weights, "decoder.from_transition", seen)[None]
+        first = first + compute_linear(self._weights, "decoder.from_latent", latent)[:, None]
+        flat = np.maximum(first, np.float32(0.0)).reshape(-1, first.shape[-1])
+        logits: Array = compute_mlp(self._weights, "decoder.rest", flat).reshape(first.shape[:2])
+        return logits
+
+
+def make_agent(contract: BundleContract, settings: VaribadSettings, weights: Weights, noise: Noise) -> VaribadRowAgent:
+    """See `Kind.agent`."""
+    kind = DecodingVaribadRowAgent if decoder_shapes(contract, settings) else VaribadRowAgent
+    return kind(contract, settings, weights, noise)
+
+
 VARIBAD = Kind(
     summary="It learns a task while it acts: an encoder moves a belief about the task, which its policy reads.",
     settings=VaribadSettings,
     shapes=weight_shapes,
-    agent=VaribadRowAgent,
+    agent=make_agent,
+    older={"decoder": "none", "decoder_hidden": []},
 )

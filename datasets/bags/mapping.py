@@ -104,12 +104,13 @@ class Signal(Bounded):
 class EpisodeRule(Bounded):
     """Where one episode ends and the next begins. Nothing is held or interpolated across such a cut."""
 
-    by: Literal["bag", "gap", "marker", "table"] = "bag"
-    """One per bag; cut where no measurement comes for `max_gap`; between the marks of a topic; or by a table."""
+    by: Literal["bag", "gap", "marker", "table", "steps"] = "bag"
+    """One per bag; cut where no measurement comes for `max_gap`; between the marks of a topic; by a table; or as the
+    log of `supple adapt` has its steps, each of which is one row, see `control_steps.py`."""
     max_gap: Positive = 1.0
     """Seconds."""
     topic: str = ""
-    """Of the marks."""
+    """Of the marks, or of the flags of steps."""
     field: str = "data"
     """Of the marks' message: a text, a truth value or a number."""
     start: str = "true"
@@ -123,8 +124,10 @@ class EpisodeRule(Bounded):
 
     def __post_init__(self) -> None:
         require_bounds(self)
-        if (self.by == "marker") != bool(self.topic):
-            raise ConfigError(f"episodes: expected a topic with by = 'marker' only, got {self.topic!r}; correct it")
+        if (self.by in ("marker", "steps")) != bool(self.topic):
+            raise ConfigError(
+                f"episodes: expected a topic with by = 'marker' or 'steps' only, got {self.topic!r}; correct it"
+            )
         if (self.by == "table") != bool(self.table) or any(begin >= end for begin, end in self.table):
             raise ConfigError(
                 f"episodes: expected a table of [begin, end] with by = 'table' only, got {self.table}; correct it"

@@ -23,6 +23,7 @@ from ..layout import find_missing
 from ..schema import Feature, Schema
 from ..source_files import require_episode
 from .bag_files import open_recording
+from .control_steps import FLAGS, READ_FLAGS, cut_steps, find_whole, rows_at, rows_before
 from .draft import Draft, draft_mapping
 from .embedded import read_embedded
 from .finding import digest_bags, find_bags
@@ -41,6 +42,7 @@ MOST_STEPS = 2**28
 """Of one episode: more come from a stamp that is wrong by years."""
 _EXTRA_BYTES = 8 + 8 + 4 + 1
 """Of one step: its time, its age as an integer and in seconds, and whether it is valid."""
+_FLAGS_REQUEST = Request("data", READ_FLAGS, tuple(str(FLAGS.index(name)) for name in READ_FLAGS), "float64")
 _LOOK_AHEAD = 256
 """Samples behind the last step that interpolation may look at."""
 
@@ -239,6 +241,8 @@ class _Bag:
     def __init__(self, path: Path, recording: Recording, mapping: Mapping, robot: RobotSpec | None) -> None:
         self._path, self._mapping, self._robot = path, mapping, robot
         requests = self._list_requests()
+        if self._has_no_steps(recording):  # a start that ended before its first step
+            requests = {}
         readers = {name: self._make_reader(recording, name, wanted) for name, wanted in requests.items()}
         rows = {row: readers[topic.name] for row, topic in enumerate(recording.topics) if topic.name in readers}
         for row, log_times, payloads in recording.blocks(rows):
@@ -250,7 +254,8 @@ class _Bag:
             for name, wanted in requests.items()
             for request, column in zip(wanted, self.series[name].values, strict=True)
         }
-        self._require_axes(readers)
+        if requests:
+            self._require_axes(readers)
         stored = read_embedded(recording.embedded, str(path))
         self._terminated = stored is not None and stored.terminated
         self._truncated = stored.truncated if stored is not None else True
@@ -264,7 +269,14 @@ class _Bag:
         if rule.by == "marker":
             marks = Request(rule.field, ("mark",), (), "float64", (rule.start, rule.stop))
             found.setdefault(rule.topic, {})[marks] = None
+        elif rule.by == "steps":
+            found.setdefault(rule.topic, {})[_FLAGS_REQUEST] = None
         return {name: tuple(wanted) for name, wanted in found.items()}
+
+    def _has_no_steps(self, recording: Recording) -> bool:
+        """Whether a log of steps has none: its topics are then missing."""
+        rule = self._mapping.episodes
+        return rule.by == "steps" and all(topic.name != rule.topic for topic in recording.topics)
 
     def _make_reader(
         self, recording: Recording, name: str, wanted: tuple[Request, ...]
@@ -350,6 +362,9 @@ class _Bag:
 
     def cut(self, tally: _Tally) -> Iterator[tuple[Episode, dict[str, Any]]]:
         """Every episode with a record of its quality."""
+        if self._mapping.episodes.by == "steps":
+            yield from self._cut_steps(tally)
+            return
         rule, short, invalid = self._mapping.episodes, 0, 0
         segments = self._find_segments()
         for number, segment in enumerate(segments):
@@ -374,6 +389,61 @@ class _Bag:
         if invalid:
             what = "kept, with valid = 0" if self._mapping.invalid == "keep" else "cut out"
             tally.notes[f"{invalid} steps without a recent measurement or a command are {what}"] = None
+        if short:
+            tally.notes[f"{short} stretches of less than {rule.min_steps} steps are left out"] = None
+
+    def _cut_steps(self, tally: _Tally) -> Iterator[tuple[Episode, dict[str, Any]]]:
+        """As `cut`, where the log has its own steps, see `control_steps.py`."""
+        mapping, rule = self._mapping, self._mapping.episodes
+        if not self.series:
+            tally.notes[f"{self._path.name}: no step was taken"] = None
+            return
+        step = np.asarray(self.series[rule.topic].time)
+        flags = np.asarray(self._columns[rule.topic, _FLAGS_REQUEST.field, _FLAGS_REQUEST.axes])
+        terminated, truncated, index = flags[:, 0] == 1.0, flags[:, 1] == 1.0, flags[:, 2]
+        times = {signal: np.asarray(self.series[signal.topic].time) for signal in mapping.signal}
+        before = {signal: time for signal, time in times.items() if signal.feature in ("observation", "action")}
+        goals = {signal: time for signal, time in times.items() if signal.role == "goal"}
+        observed = [time for signal, time in before.items() if not mapping.is_command(signal)]
+        commanded = [time for signal, time in before.items() if mapping.is_command(signal)]
+        other = [time for signal, time in times.items() if signal not in before and signal not in goals]
+        whole = find_whole(step, observed, commanded, other)
+        for time in goals.values():
+            whole &= rows_before(time, step) >= 0
+        if lost := int((~whole).sum()):
+            tally.notes[f"{lost} steps without a command that was sent, or damaged, are left out"] = None
+        short = 0
+        for rows, ended, cut in cut_steps(whole, index, terminated, truncated):
+            if len(rows) < rule.min_steps:
+                short += 1
+                continue
+            at = step[rows]
+            arrays: dict[str, Array] = {}
+            for feature in mapping.features():
+                parts = []
+                for signal in mapping.parts()[feature.name]:
+                    time = times[signal]
+                    held = rows_at(time, at) if signal not in before and signal not in goals else rows_before(time, at)
+                    parts.append(np.asarray(self._values(signal)[held]))
+                with np.errstate(over="ignore"):
+                    array = np.concatenate(parts, axis=1).astype(feature.dtype)
+                self._require_finite(feature, array, np.ones(len(rows), np.bool_))
+                arrays[feature.name] = array if feature.shape else array[:, 0]
+            seen = observed[0][rows_before(observed[0], at)]
+            extras: dict[str, Array] = {
+                "valid": np.ones(len(rows), np.uint8),
+                "age": np.zeros(len(rows), np.float32),
+                "time": seen.astype(np.int64),
+            }
+            arrays |= {name: extras[name] for name in mapping.extras}
+            require_episode(
+                len(rows),
+                sum(array[:1].nbytes for array in arrays.values()),
+                self._path,
+                "adapt in shorter episodes",
+            )
+            span = _Segment(int(seen[0]), int(at[-1]))
+            yield Episode(arrays, ended, cut), self._measure(arrays, np.ones(len(rows), np.bool_), span)
         if short:
             tally.notes[f"{short} stretches of less than {rule.min_steps} steps are left out"] = None
 

@@ -26,6 +26,7 @@ from ...plain_files import sync
 from ..episode import Episode
 from ..publish import making_folder, refuse_existing
 from ..schema import Feature, Schema
+from .control_steps import FLAGS
 from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Signal, TopicClock, write_mapping
 from .mcap_recording import METADATA_NAME
 
@@ -199,6 +200,33 @@ def describe_bag(schema: Schema, *, held: float | None = None, topics: Rows[str,
         ConfigError: There is no feature but actions.
     """
     return {"schema": json.dumps(schema.to_json()), "mapping": write_mapping(_map_schema(schema, held, topics))}
+
+
+def describe_steps(schema: Schema, topic: str, *, held: float) -> dict[str, str]:
+    """What a log of control steps says of itself, see `control_steps.py`: each step is a row of the store.
+
+    Args:
+        schema: Of the steps, each feature on the topic of its name, or among the flags; and `time` (ns), which is that
+            of the observation.
+        topic: Of the flags.
+        held: Seconds for which a measurement and a command count, where somebody reads the log by a grid.
+
+    Raises:
+        SpecError: The schema has no control period.
+    """
+    logged = replace(schema, features=tuple(one for one in schema.features if one.name != "time"))
+    flags = {feature.name: topic for feature in logged.features if feature.name in FLAGS}
+    mapping = _map_schema(logged, held, flags)
+    mapping = replace(
+        mapping,
+        signal=tuple(
+            replace(signal, elements=(str(FLAGS.index(signal.feature)),)) if signal.feature in flags else signal
+            for signal in mapping.signal
+        ),
+        extras=("time",),
+        episodes=EpisodeRule(by="steps", topic=topic, min_steps=1),
+    )
+    return {"schema": json.dumps(schema.to_json()), "mapping": write_mapping(mapping)}
 
 
 def find_start(episode: Episode, schema: Schema) -> int:

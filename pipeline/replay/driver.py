@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from ...adapt.bundle import Bundle, load_bundle
 from ...datasets.store import open_store
@@ -38,6 +38,9 @@ from .section import Ground, Replay, Section
 from .sections import make_known, make_latency, make_limits, make_open_loop, make_skills, skip
 from .simulator import replay_in_simulator
 from .skills import load_encoder, measure_skills
+
+if TYPE_CHECKING:
+    from ...skills.model import SkillModel
 
 NAME = "replay"
 KEPT = "checkpoint"
@@ -231,12 +234,13 @@ def do_rehearsal(question: Question, replay: Replay) -> list[Section]:
     import torch
 
     torch.set_num_threads(replay.threads)
+    encoder = find_encoder(question, replay)
     try:
-        return [rehearse(replay, question.rehearsal, question.records)]
+        return [rehearse(replay, question.rehearsal, question.records, question.off_policy, encoder)]
     except ConfigError as error:
         if question.named_records:
             raise
-        section = rehearse(replay, question.rehearsal)
+        section = rehearse(replay, question.rehearsal, None, question.off_policy, encoder)
         return [replace(section, warnings=[*section.warnings, f"Records beside the bundle are of no use: {error}."])]
 
 
@@ -250,9 +254,13 @@ def do_off_policy(question: Question, replay: Replay) -> list[Section]:
     from .off_policy import evaluate_off_policy
 
     torch.set_num_threads(replay.threads)
+    return [evaluate_off_policy(replay, question.off_policy, find_encoder(question, replay))]
+
+
+def find_encoder(question: Question, replay: Replay) -> SkillModel | None:
+    """The skill model of a bundle over skills; None where nobody named it."""
     over_skills = replay.bundle.contract.space.name == "skill"
-    encoder = load_encoder(replay.bundle, question.skills) if question.skills and over_skills else None
-    return [evaluate_off_policy(replay, question.off_policy, encoder)]
+    return load_encoder(replay.bundle, question.skills) if question.skills and over_skills else None
 
 
 def predict(replay: Replay, question: Question, folder: Path) -> None:

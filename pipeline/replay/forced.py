@@ -15,12 +15,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...adapt.distribution import HearsLogits
 from ...adapt.runtime_agent import RuntimeAgent, SeenRows
 from ...robots.robot import Float
 from .section import Replay
 
 PREVIOUS = ("action", "choice")
 """Names of an agent's last choice in its state: as a network reads it, and as it is."""
+LEAST_PROBABILITY = 1e-12
+"""Of a named choice: a policy that excludes what was logged does not make a whole log infinitely unlikely."""
 QUIET = 0.5
 """Uniform noise that takes the likeliest choice."""
 
@@ -38,13 +41,29 @@ class Forced(NamedTuple):
     """Its standard deviation, (D, Z); 0 where the policy draws nothing, or an index."""
     seconds: NDArray[np.float64]
     """Time that each step took to compute, (T,); zeros where it was not measured."""
+    probability: NDArray[np.float64] | None = None
+    """Of each named choice at each decision, (D, C); None for numbers, and for a policy that draws nothing."""
 
 
-class ConstantNoise:
+class ConstantNoise(HearsLogits):
     """Noise of one number: a Gaussian policy then acts by its mean plus so many standard deviations."""
 
     def __init__(self) -> None:
         self.value = 0.0
+        self._logits: Float | None = None
+
+    def hear(self, logits: Float) -> None:
+        """See `HearsLogits.hear`."""
+        self._logits = logits
+
+    def take_probability(self) -> NDArray[np.float64] | None:
+        """Of the choices that were decided on last, (..., C); None where nothing was drawn since the last call."""
+        logits, self._logits = self._logits, None
+        if logits is None:
+            return None
+        odds = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+        share: NDArray[np.float64] = odds / odds.sum(axis=-1, keepdims=True)
+        return share
 
     def normal(self, shape: tuple[int, ...]) -> Float:
         """See `Noise.normal`."""
@@ -76,8 +95,8 @@ def force(
         samples: K.
         timed: Decode step by step, as a robot does, so that the times of steps are known.
     """
-    shift = ConstantNoise()
-    greedy, shifted = (begin(replay.bundle.make_agent(noise), 1) for noise in (ConstantNoise(), shift))
+    quiet, shift = ConstantNoise(), ConstantNoise()
+    greedy, shifted = (begin(replay.bundle.make_agent(noise), 1) for noise in (quiet, shift))
     drawn = begin(replay.make_agent(rng), samples) if samples else None
     agents, memory = [greedy, shifted, *([] if drawn is None else [drawn])], find_memory(greedy)
     horizon, steps = greedy.space.horizon, len(observation)
@@ -85,6 +104,7 @@ def force(
     wanted, seconds = np.zeros_like(action, np.float32), np.zeros(steps)
     sampled = np.zeros((samples, *action.shape), np.float32)
     loc, scale = np.zeros((decisions, latent_dim), np.float32), np.zeros((decisions, latent_dim), np.float32)
+    told: list[NDArray[np.float64] | None] = []
     shift.value = 1.0
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite, and is reported
         for decision in range(decisions):
@@ -105,11 +125,13 @@ def force(
             else:
                 wanted[first:last] = decode(greedy, latent, here)[0]
             loc[decision] = latent[0]
+            told.append(quiet.take_probability() if greedy.space.choices else None)
             if not greedy.space.choices:
                 scale[decision] = act(shifted, here[0], before, 1)[0] - latent[0]
             if drawn is not None:
                 sampled[:, first:last] = decode(drawn, act(drawn, here[0], before, samples), here)
-    return Forced(wanted, sampled, loc, scale, seconds)
+    known = [one.reshape(-1, one.shape[-1])[0] for one in told if one is not None]
+    return Forced(wanted, sampled, loc, scale, seconds, np.stack(known) if len(known) == decisions else None)
 
 
 def begin(agent: RuntimeAgent, rows: int) -> RuntimeAgent:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError
+from ...errors import ConfigError, RunError
 
 Made = Callable[[], Mapping[str, Any]]
 
@@ -29,6 +29,7 @@ class Kept:
             path: `<part>.jsonl`.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._part = path.stem
         self._found: dict[str, dict[str, Any]] = {}
         whole = 0
         if path.is_file():
@@ -53,6 +54,7 @@ class Kept:
 
         Raises:
             ConfigError: A number is not finite.
+            RunError: The disk is full.
         """
         if name not in self._found:
             result = dict(make())
@@ -60,12 +62,27 @@ class Kept:
                 text = json.dumps({"name": name, "result": result}, allow_nan=False)
             except ValueError as error:
                 raise ConfigError(
-                    f"replay, result '{name}': expected finite numbers, got {error}; report it"
+                    f"replay, {self._part}, result '{name}': expected finite numbers, got some that overflow; compare "
+                    "the numbers of the log with the robot's units (supple inspect), or leave the part out (--parts)"
                 ) from error
             body = text.encode()
-            self._file.write(b"%08x %s\n" % (zlib.crc32(body), body))
+            self._write(b"%08x %s\n" % (zlib.crc32(body), body))
             self._found[name] = json.loads(text)["result"]
         return self._found[name]
+
+    def _write(self, line: bytes) -> None:
+        """Writes a whole line; a disk that is full may take a part of one, which the next process drops."""
+        try:
+            written = self._file.write(line)
+        except OSError as error:
+            raise RunError(
+                f"{self._file.name}: expected space for a result, got {error.strerror}; free some, then replay again"
+            ) from error
+        if written != len(line):
+            raise RunError(
+                f"{self._file.name}: expected space for a result of {len(line)} bytes, got {written}; free some, then "
+                "replay again"
+            )
 
     def close(self) -> None:
         """Closes the file."""

@@ -3,7 +3,8 @@
     raw      a decision is one control step; choices are commands on the scale on which the limits are -1 and 1
     skill    a decision is a skill of H steps; choices are the skills of the logged windows
 
-The skills of windows are told by the skill model's encoder, or searched for, see `skills.py`. The last window of an
+The skills of windows are those that the log recorded with their density; else they are told by the skill model's
+encoder, or searched for, see `skills.py`. The last window of an
 episode in which the task ended is filled up with its last step; of another, what is shorter than a skill is left out.
 
 Axes: E episodes, K decisions of the longest one, N decisions of all, M draws, O observation, Z choice, H skill horizon.
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 RECORDED = ("action_log_probs", "action_log_prob", "log_prob", "log_probs")
 """Names of the feature with the log density of each logged command, in the robot's units."""
+RECORDED_SKILL, RECORDED_SKILL_DENSITY = "skill", "skill_log_prob"
+"""Names of the features with the skill that is held at each step, (Z,), and its log density when it was chosen."""
 PART = "off_policy"
 SALT = 5
 
@@ -115,7 +118,7 @@ def read_level(
         if total >= config.most_steps:
             break
         found = reader.read(int(number), replay.store.episode(int(number)))
-        made = None if found is None else _make_episode(replay, config, space, int(number), found, horizon, encoder)
+        made = None if found is None else make_episode(replay, config, space, int(number), found, horizon, encoder)
         if made is not None:
             episodes.append(made)
             total += made.steps
@@ -123,10 +126,12 @@ def read_level(
     episodes.sort(key=lambda one: one.number)
     if len(episodes) < config.least_episodes:
         return None
-    return _pad(replay, config, episodes, level, horizon)
+    most = max(len(one.choice) for one in episodes)
+    chosen = join(list(_choose_all(replay, config, episodes, level, most + 1)))
+    return make_level(replay, config, episodes, level, horizon, chosen)
 
 
-def _make_episode(
+def make_episode(
     replay: Replay,
     config: OffPolicyConfig,
     space: RowSpace,
@@ -134,7 +139,20 @@ def _make_episode(
     found: Rewarded,
     horizon: int,
     encoder: SkillModel | None,
+    skill: Float | None = None,
 ) -> LoggedEpisode | None:
+    """One episode at one level; None where nothing of it is left.
+
+    Args:
+        replay: The bundle and the log.
+        config: See `OffPolicyConfig`.
+        space: Of the bundle.
+        number: Of the episode in the log.
+        found: Its steps that count.
+        horizon: H; 1 at the raw level.
+        encoder: Tells skills; None: they are searched for.
+        skill: Of windows of H steps from the first one on, (K, Z), where they were searched for before.
+    """
     steps = found.rows if found.terminated else found.rows // horizon * horizon
     if steps < 1:
         return None
@@ -150,8 +168,26 @@ def _make_episode(
     else:
         count = len(starts) - 1
         index = np.minimum(np.arange(count * horizon), steps - 1).reshape(count, horizon)
-        choice, spread = _find_skills(config, space, found.observation[index], found.action[index], encoder)
+        told = read_recorded_skills(replay, space, number)
+        if told is not None:
+            choice, recorded = (part[starts[:-1]] for part in told)
+            spread = np.zeros_like(choice)
+        elif skill is not None and encoder is None:
+            choice, spread = skill[:count], np.full_like(skill[:count], config.search_scale)
+        else:
+            choice, spread = _find_skills(config, space, found.observation[index], found.action[index], encoder)
     return LoggedEpisode(number, found, steps, observation, choice, spread, recorded)
+
+
+def read_recorded_skills(replay: Replay, space: RowSpace, number: int) -> tuple[Float, NDArray[np.float64]] | None:
+    """The skill at each step, (T, Z), and its log density, (T,); None where the log has none of this bundle's size."""
+    if not (replay.has(RECORDED_SKILL) and replay.has(RECORDED_SKILL_DENSITY)):
+        return None
+    shapes = [replay.store.schema.feature(name).shape for name in (RECORDED_SKILL, RECORDED_SKILL_DENSITY)]
+    if shapes != [(space.latent_dim,), ()]:
+        return None
+    arrays = replay.store.episode(number).arrays
+    return np.asarray(arrays[RECORDED_SKILL], np.float32), np.asarray(arrays[RECORDED_SKILL_DENSITY], np.float64)
 
 
 def _log_halves(replay: Replay) -> float:
@@ -174,9 +210,24 @@ def _find_skills(
     return posterior.loc.numpy(), posterior.scale.numpy()
 
 
-def _pad(
-    replay: Replay, config: OffPolicyConfig, episodes: Sequence[LoggedEpisode], level: str, horizon: int
+def make_level(
+    replay: Replay,
+    config: OffPolicyConfig,
+    episodes: Sequence[LoggedEpisode],
+    level: str,
+    horizon: int,
+    chosen: Chosen,
 ) -> LevelLog:
+    """Episodes side by side, padded.
+
+    Args:
+        replay: The bundle and the log.
+        config: See `OffPolicyConfig`.
+        episodes: E of them.
+        level: `skill` or `raw`.
+        horizon: H; 1 at the raw level.
+        chosen: What the policy would choose in each state, with axes (E, K + 1, ...) flattened to one.
+    """
     length = np.array([len(one.choice) for one in episodes], np.int64)
     most = int(length.max())
     steps = np.array([one.steps for one in episodes], np.int64)
@@ -192,7 +243,7 @@ def _pad(
         choice=_stack([one.choice for one in episodes], most),
         spread=_stack([one.spread for one in episodes], most),
         recorded=_stack(known, most) if len(known) == len(episodes) else None,
-        chosen=join(list(_choose_all(replay, config, episodes, level, most + 1))),
+        chosen=chosen,
         choices=len(replay.spec.choices) if level == "raw" else 0,
     )
 
@@ -212,21 +263,22 @@ def _choose_all(
             forced = force_episode(replay, config.draws, one.number, replay.store.episode(one.number))
             told = from_forced(forced, config.draws, rng, space)
             decision = index if level == "skill" else index // space.horizon
-            chosen = _take(told, np.minimum(decision, len(told.drawn) - 1))
+            chosen = take_chosen(told, np.minimum(decision, len(told.drawn) - 1))
         if level == "raw" and over_skills and chosen.loc is not None:
             chosen = act_at_once(replay, chosen, one.observation[index], config.draws, rng)
         elif level == "raw" and not space.choices:
-            chosen = _rescale(replay, chosen, space)
+            chosen = rescale(replay, chosen, space)
         yield chosen
         replay.require_going_on(f"replay {PART}", one.number)
 
 
-def _take(chosen: Chosen, index: NDArray[np.int64]) -> Chosen:
+def take_chosen(chosen: Chosen, index: NDArray[np.int64]) -> Chosen:
+    """Of some of the states."""
     loc, scale = (None if part is None else part[index] for part in (chosen.loc, chosen.scale))
     return Chosen(chosen.drawn[index], chosen.weight[index], loc, scale, chosen.complete)
 
 
-def _rescale(replay: Replay, chosen: Chosen, space: RowSpace) -> Chosen:
+def rescale(replay: Replay, chosen: Chosen, space: RowSpace) -> Chosen:
     """Latents of raw actions on the scale on which limits are -1 and 1, where those of unit actions are already.
 
     Draws are cut to the limits, as commands are; mean and scale are those before.
@@ -277,9 +329,11 @@ def compute_ratios(
     seen, choice = log.scaled[:, :-1][valid], log.choice[valid]
     limits = None if log.name == "skill" or log.choices else find_limits(replay)
     own = _policy_at(log)
+    table = np.zeros(valid.shape)
     if log.recorded is not None:
         behaviour = log.recorded[valid]
-        origin = "The behaviour is that which the log recorded: the density of each command."
+        what = "skill" if log.name == "skill" else "command"
+        origin = f"The behaviour is that which the log recorded: the density of each {what}."
     else:
         # a skill is known up to its posterior, and the behaviour is over skills, not over means of posteriors
         noise = torch.randn(choice.shape, generator=generator).numpy()
@@ -298,8 +352,7 @@ def compute_ratios(
             f"{'choice' if log.choices else 'Gaussian'}, which predicts episodes that it did not see with "
             f"{clone.log_prob.mean():.2f} nats per decision."
         )
-    table = np.zeros(valid.shape)
-    if log.name != "skill":
+    if log.name != "skill" or log.recorded is not None:
         table[valid] = _log_density(own, choice, limits) - behaviour
         return Ratios(table, origin)
     found, origin = _skill_ratios(replay, log, own, Gaussian(*map(torch.from_numpy, (clone.loc, clone.scale))))
@@ -312,7 +365,7 @@ def _policy_at(log: LevelLog) -> Chosen:
     shape = log.observation.shape[:2]
     keep = np.zeros(shape, np.bool_)
     keep[:, :-1] = log.decisions.valid
-    return _take(log.chosen, np.flatnonzero(keep))
+    return take_chosen(log.chosen, np.flatnonzero(keep))
 
 
 def _log_density(policy: Chosen, choice: Float, limits: Limits | None) -> NDArray[np.float64]:

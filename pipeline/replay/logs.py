@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from ...datasets.limits import LimitCheck
 from ...datasets.manifest import MANIFEST_NAME
 from ...datasets.store import EpisodeStore, find_store, open_store
 from ...datasets.verify import verify_store
@@ -44,7 +45,7 @@ def read_logs(paths: Sequence[Path], spec: RobotSpec, config: IngestConfig, out:
 
     Raises:
         ConfigError: There are no logs, or a mapping is given for a store.
-        SourceError: A log is missing, damaged, or not of the robot.
+        SourceError: A log is missing, damaged, or not of the robot; or a store has numbers beyond its limits.
         SpecError: A store is of another robot.
         StoreError: A store is damaged.
     """
@@ -53,7 +54,7 @@ def read_logs(paths: Sequence[Path], spec: RobotSpec, config: IngestConfig, out:
     for path in paths:
         if not path.exists():
             raise SourceError(f"{path}: expected a log, got nothing there; check the path")
-    if len(paths) == 1 and is_store(paths[0]):
+    if given := len(paths) == 1 and is_store(paths[0]):
         if config != IngestConfig():
             raise ConfigError(
                 f"replay {paths[0]}: expected no options of ingest for an episode store, got some; leave them out"
@@ -63,6 +64,10 @@ def read_logs(paths: Sequence[Path], spec: RobotSpec, config: IngestConfig, out:
         store = open_store(ingest(paths, spec, config, out / INGEST, runner))
     spec.require_source(store.schema.robot, str(store.path))
     verify_store(store.path)
+    if given:  # what is ingested was checked
+        check = LimitCheck(spec, str(store.path))
+        for number in range(len(store.episodes.length)):
+            check.check(store.episode(number))
     return store
 
 

@@ -102,8 +102,8 @@ def skip(reason: str) -> Section:
     return Section(name=NAME, title=TITLE, findings=[], skipped=reason, grounds=[ground])
 
 
-def evaluate_level(replay: Replay, config: OffPolicyConfig, log: LevelLog) -> dict[str, Any]:
-    """All estimates at one level and the verdict about them, as JSON."""
+def evaluate_level(replay: Replay, config: OffPolicyConfig, log: LevelLog, title: str = "off policy") -> dict[str, Any]:
+    """All estimates at one level and the verdict about them, as JSON; the title is that of the progress."""
     salt = {"skill": 1, "raw": 2}[log.name]
     rng = replay.make_rng(SALT, replay.episodes, salt)
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
@@ -112,7 +112,7 @@ def evaluate_level(replay: Replay, config: OffPolicyConfig, log: LevelLog) -> di
     count = int(folds.max()) + 1
     ratios = compute_ratios(replay, config, log, folds, generator)
     members = draw_members(folds, config.bootstraps, rng)
-    fitted = fit_values(replay, config, log, members, generator)
+    fitted = fit_values(replay, config, log, members, generator, title)
     cleared = clear_folds(fitted, folds, decisions)
     estimates = {FQE: estimate_fitted_q(fitted, members, count)}
     largest, weights = float(config.clip) or np.inf, None
@@ -147,7 +147,12 @@ def evaluate_level(replay: Replay, config: OffPolicyConfig, log: LevelLog) -> di
 
 
 def fit_values(
-    replay: Replay, config: OffPolicyConfig, log: LevelLog, members: NDArray[np.float32], generator: torch.Generator
+    replay: Replay,
+    config: OffPolicyConfig,
+    log: LevelLog,
+    members: NDArray[np.float32],
+    generator: torch.Generator,
+    title: str,
 ) -> FittedQ:
     """Fitted Q evaluation of the policy on these decisions, with progress."""
     scaled, shape = log.scaled, log.observation.shape[:2]
@@ -159,7 +164,7 @@ def fit_values(
         drawn_weight=log.chosen.weight.reshape(*shape, -1),
         decisions=log.decisions,
     )
-    name = f"replay {PART.replace('_', ' ')}, {log.name}"
+    name = f"replay {title}, {log.name}"
     replay.view.start(name, config.fitted_q.iterations, 0, "regression")
     for fit in fit_q(data, members, config.fitted_q, generator):
         replay.view.update(fit.iteration, {})

@@ -34,7 +34,7 @@ from ...robots.robot import Float
 from ...robots.spec import RobotSpec
 from ..settings.replay import OpenLoopConfig
 from .dry_limits import NONE, count_clamps, find_clamps, list_clamps
-from .forced import Forced, force
+from .forced import LEAST_PROBABILITY, Forced, force
 from .latency import record_latency
 from .section import Replay
 
@@ -66,7 +66,8 @@ def read_reward(replay: Replay, episode: Episode) -> Float | None:
 
 def find_reward(replay: Replay) -> str | None:
     """The name of the log's reward; None where there is none."""
-    return next((one.name for one in replay.store.schema.features if one.role == "reward" and not one.shape), None)
+    features = replay.store.schema.features
+    return next((one.name for one in features if one.role == "reward" and one.shape in ((), (1,))), None)
 
 
 def play_log(replay: Replay, config: OpenLoopConfig, limits: RobotLimits | None) -> list[dict[str, Any]]:
@@ -115,11 +116,65 @@ def compare(
         "change": {"policy": compute_change(wanted, period), "log": compute_change(logged, period)},
         "latency": record_latency(forced.seconds, find_arrival(replay, episode), period),
         "logged": {"sum": logged.sum(axis=0).tolist(), "square": np.square(logged).sum(axis=0).tolist()},
-        "agree": float((wanted == logged).all(axis=1).mean()) if spec.choices else None,
+        "choices": compare_choices(replay, config, wanted, samples, logged) if spec.choices else None,
     }
     if limits is not None and actions is not None:
         record["limits"] = record_limits(episode, wanted, limits, actions)
     return record
+
+
+def compare_choices(
+    replay: Replay,
+    config: OpenLoopConfig,
+    wanted: NDArray[np.float64],
+    samples: NDArray[np.float64],
+    logged: NDArray[np.float64],
+) -> dict[str, Any]:
+    """What is kept of one episode of a robot that chooses among C named actions.
+
+    Args:
+        replay: Has the robot.
+        config: Has the horizon.
+        wanted: Choices of the policy, the likeliest ones, (T, 1).
+        samples: With its randomness, (K, T, 1).
+        logged: Choices of the log, (T, 1).
+
+    Returns:
+        `counts`: steps by logged and by wanted choice, (C, C); `windows`: see `compare_shares`, by horizon; `hits`:
+        share of the steps in which one of K draws is the logged choice; `change`: changes of the choice per second.
+    """
+    count, period = len(replay.spec.choices), replay.spec.control_period
+    mine, theirs = (choices[:, 0].astype(np.int64) for choices in (wanted, logged))
+    table = np.zeros((count, count), np.int64)
+    np.add.at(table, (theirs, mine), 1)
+    eye = np.eye(count)
+    windows = {
+        str(steps): {"windows": len(theirs) // steps, "distance": compare_shares(eye[mine], eye[theirs], steps)}
+        for steps in find_horizons(replay, config)
+        if len(theirs) >= steps
+    }
+    changes = {
+        who: float((np.diff(choices) != 0).mean() / period) if len(choices) > 1 else 0.0
+        for who, choices in (("policy", mine), ("log", theirs))
+    }
+    hits = float((samples[..., 0] == logged[:, 0]).any(axis=0).mean()) if len(samples) else None
+    return {"counts": table.tolist(), "windows": windows, "hits": hits, "change": changes}
+
+
+def compare_shares(wanted: NDArray[np.float64], logged: NDArray[np.float64], steps: int) -> float:
+    """Mean over windows of h steps of half the sum over choices of |their share of the one - of the other|.
+
+    It is 0 where both chose the same equally often, in whatever order, and 1 where they share no choice. At 1 step it
+    is the share of the steps in which they differ.
+
+    Args:
+        wanted: One-hot, (T, C).
+        logged: The same of the log.
+        steps: h, at most T.
+    """
+    count = len(logged) // steps
+    cut = (wanted - logged)[: count * steps].reshape(count, steps, -1).mean(axis=1)
+    return float(0.5 * np.abs(cut).sum(axis=-1).mean())
 
 
 def compute_departures(
@@ -174,9 +229,13 @@ def compute_cosine(wanted: NDArray[np.float64], logged: NDArray[np.float64]) -> 
 def compute_nll(replay: Replay, forced: Forced, logged: NDArray[np.float64]) -> float | None:
     """Mean over steps of -log pi(logged command), nats, on the scale on which the limits are -1 and 1.
 
-    None where the policy has no density over commands: with skills, with choices, and where it draws nothing.
+    For a robot that chooses among named actions, of their probability; one below `LEAST_PROBABILITY` counts as that.
+    None where the policy has no density over commands: with skills, and where it draws nothing.
     """
     space = replay.bundle.contract.space
+    if forced.probability is not None:
+        chosen = forced.probability[np.arange(len(logged)), logged[:, 0].astype(np.int64)]
+        return float(-np.log(np.maximum(chosen, LEAST_PROBABILITY)).mean())
     if space.name not in ("unit", "raw") or not (forced.scale > 0.0).all() or not np.isfinite(forced.loc).all():
         return None
     latent = RowSpace(space, replay.spec, replay.bundle.weights).invert(logged.astype(np.float32))

@@ -6,9 +6,10 @@ other tasks: `records.jsonl` of a stage `adapt`, such as the one of the run that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ from ...datasets.episode import Episode
 from ...errors import ConfigError, RunError
 from ...robots.family import TellsSuccess
 from ...strict_json import load_json_lines
+from ..report.measure import format_number
 from ..report.tables import NUMBER, Table
+from ..settings.off_policy import OffPolicyConfig
 from ..settings.replay import RehearsalConfig
 from ..stages.adapt import RECORDS_NAME
 from .episodes_needed import (
@@ -34,9 +37,14 @@ from .episodes_needed import (
     rank_bundles,
     summarise,
 )
-from .open_loop import find_reward, read_reward
+from .open_loop import read_reward
+from .predicted_return import estimate_return, read_later
+from .rewards import Rewarded, RewardReader, find_rewards
 from .section import Ground, Level, Replay, Section, TitledTable
-from .task_inference import LoggedDecisions, find_decisions, rehearse_inference
+from .task_inference import NO_REWARDS, Learner, LoggedDecisions, find_decisions, rehearse_inference, show_in_turn
+
+if TYPE_CHECKING:
+    from ...skills.model import SkillModel
 
 PART, TITLE, SALT = "rehearsal", "Adaptation rehearsal", 4
 TRUSTED, DOUBTED = 0.8, 0.3
@@ -88,9 +96,12 @@ def load_reference(path: Path, success_return: float | None = None) -> Reference
     by_task: dict[tuple[str, tuple[float, ...]], list[Mapping[str, Any]]] = {}
     for record in load_json_lines(path, RunError, again):
         if record.get("kind") == "episode":
-            by_task.setdefault((str(record.get("task")), tuple(record.get("goal", ()))), []).append(record)
+            _require_record(record, path, again)
+            by_task.setdefault((record["task"], tuple(record["goal"])), []).append(record)
     if not by_task:
         raise RunError(f"{path}: expected records of episodes, got none; {again}")
+    if len(axes := {len(goal) for _, goal in by_task}) > 1:
+        raise RunError(f"{path}: expected goals with the same number of axes, got {sorted(axes)}; {again}")
     least = min(len(records) for records in by_task.values())
     returns = np.array([[float(one["return"]) for one in records[:least]] for records in by_task.values()])
     if all("success" in one for records in by_task.values() for one in records[:least]):
@@ -105,13 +116,38 @@ def load_reference(path: Path, success_return: float | None = None) -> Reference
     return Reference(names, goals, returns, success)
 
 
-def rehearse(replay: Replay, config: RehearsalConfig, reference: Path | None = None) -> Section:
+def _require_record(record: Mapping[str, Any], path: Path, again: str) -> None:
+    """Checks what is read of a record of an episode.
+
+    Raises:
+        RunError: The task, the goal, the return or the success is missing or of another type.
+    """
+    goal, value = record.get("goal"), record.get("return")
+    numbers = [value, *goal] if isinstance(goal, list) else [None]
+    whole = all(isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in numbers)
+    told = isinstance(record.get("success", False), bool)
+    if not (whole and told and isinstance(record.get("task"), str)):
+        raise RunError(
+            f"{path}: expected records of episodes with task, goal, return and success, got {dict(record)!s:.120}; "
+            f"{again}"
+        )
+
+
+def rehearse(
+    replay: Replay,
+    config: RehearsalConfig,
+    reference: Path | None = None,
+    off_policy: OffPolicyConfig | None = None,
+    encoder: SkillModel | None = None,
+) -> Section:
     """The section.
 
     Args:
         replay: The learner and the log, whose episodes are one task.
         config: See there.
         reference: Records of adaptations of this bundle, see `load_reference`.
+        off_policy: How the returns of its policies are estimated; see there for where rewards come from, too.
+        encoder: The skill model of the bundle, which tells the skills of logged windows; None: they are searched for.
 
     Raises:
         BundleError: The host of the bundle does not adapt as the trainer did.
@@ -120,29 +156,55 @@ def rehearse(replay: Replay, config: RehearsalConfig, reference: Path | None = N
         RunError: The records are damaged.
         StoreError: A chunk of the log is damaged.
     """
-    kind = replay.bundle.contract.kind
+    kind, off_policy = replay.bundle.contract.kind, off_policy or OffPolicyConfig()
     if replay.bundle.task or kind in NO_INFERENCE:
         return skip("the bundle is the policy of one task, with nothing left to infer; give the learner's bundle.")
-    if find_reward(replay) is None:
-        return skip("the log has no rewards, by which every learner knows its task.")
+    reader, reason = find_seen_rewards(replay, off_policy)
+    if reader is None:
+        return skip(f"every learner knows its task by rewards. {reason}")
     findings, tables, warnings = list[str](), list[TitledTable](), list[str]()
-    data: dict[str, Any] = {"kind": kind}
+    data: dict[str, Any] = {"kind": kind, "rewards": reader.origin}
     counts = sorted({count for count in config.shown if count < replay.episodes})
-    if replay.episodes > 1 and counts:
-        scores = infer(replay, config, counts)
+    scores = infer(replay, config, counts, reader, off_policy, encoder) if replay.episodes > 1 and counts else []
+    if scores:
         tables.append(TitledTable("What is predicted of later episodes", make_scores_table(scores)))
         findings += describe_scores(scores)
         data["inference"] = scores
-    else:
+    elif replay.episodes == 1:
         warnings.append("The log is one episode: nothing is left that could be predicted from it.")
+    else:
+        numbers = ", ".join(map(str, config.shown)) or "none"
+        warnings.append(
+            f"Nothing is left that could be predicted: the log has {replay.episodes} episodes, and those to be shown "
+            f"are the first {numbers} (--rehearsal.shown)."
+        )
+    goals = find_goals(replay)
+    if len(set(goals)) > 1:
+        warnings.append(
+            f"The log has {len(set(goals))} different goals, and a rehearsal takes its episodes for those of one task: "
+            "give the episodes of one task."
+        )
+    if evaluated := count_evaluations(replay):
+        warnings.append(
+            f"{evaluated} of the {replay.episodes} episodes of the log are evaluations, from which a learner does not "
+            "learn: they are taken for episodes of the adaptation here. Log with --evaluations 0."
+        )
+    if scores and all(one.get("return") is not None for one in scores):
+        tables.append(TitledTable("What it would earn with what it knows", make_returns_table(scores)))
+        findings.insert(0, describe_returns(scores, off_policy.discount))
+    elif scores and config.returns:
+        warnings.append(
+            f"{replay.episodes - max(counts)} episodes are behind the first {max(counts)}. An estimated return needs "
+            f"{off_policy.least_episodes} with a decision and a reward: name smaller numbers (--rehearsal.shown)."
+        )
     if kind in ON_POLICY:
         warnings.append(
             f"A learner of kind {kind} learns from its own policy: on a log of another one its steps are biased."
         )
-    if all(one["reward_nll"] is None for one in data.get("inference", [])):
-        warnings.append(f"A bundle of kind {kind} holds nothing that predicts rewards.")
+    if all(one["reward_nll"] is None for one in scores):
+        warnings.append(f"A bundle of kind {kind} predicts no rewards. {NO_REWARDS.get(kind, '')}".strip())
     grounds: list[Ground] = []
-    success = read_success(replay, config)
+    success = read_success(replay, config, reader)
     if success is None:
         warnings.append(
             "Neither the log nor the robot's family tells which episodes succeeded: give the task, or success_return."
@@ -153,7 +215,9 @@ def rehearse(replay: Replay, config: RehearsalConfig, reference: Path | None = N
             "run supple adapt on other tasks in simulation, and name its folder as the reference."
         )
     else:
-        known = leave_out(load_reference(reference, config.success_return), [task.goal for task in replay.tasks])
+        known = load_reference(reference, config.success_return)
+        require_goals(known, replay, reference)
+        known = leave_out(known, goals)
         more = predict(replay, config, known, success)
         findings, grounds = [*more.findings, *findings], more.grounds
         tables, warnings, data = [*more.tables, *tables], [*more.warnings, *warnings], {**data, **more.data}
@@ -162,32 +226,110 @@ def rehearse(replay: Replay, config: RehearsalConfig, reference: Path | None = N
     )
 
 
+def count_evaluations(replay: Replay) -> int:
+    """Episodes that the log of `supple adapt` calls evaluations."""
+    if not replay.has("evaluation"):
+        return 0
+    return sum(bool((np.asarray(one.arrays["evaluation"]) > 0).any()) for _, one in replay.read_episodes())
+
+
+def require_goals(known: Reference, replay: Replay, path: Path) -> None:
+    """Checks that the goals of a reference are those of the bundle's robot.
+
+    Raises:
+        ConfigError: They have another number of axes.
+    """
+    axes = len(replay.spec.goal.axes)
+    if len(known.goals[0]) not in (0, axes):
+        raise ConfigError(
+            f"{path}: expected goals of {axes} axes, those of '{replay.spec.name}', got {len(known.goals[0])}; name "
+            "the adaptations of this bundle (--records)"
+        )
+
+
+def find_seen_rewards(replay: Replay, config: OffPolicyConfig) -> tuple[RewardReader | None, str]:
+    """How the rewards are read that the learner is shown: those of the log, where nobody asks for others."""
+    if config.rewards == "auto":
+        reader, _ = find_rewards(replay, "log")
+        if reader is not None:
+            return reader, ""
+    return find_rewards(replay, config.rewards)
+
+
 def skip(reason: str) -> Section:
     """The section of a log that cannot be rehearsed on."""
     return Section(name=PART, title=TITLE, findings=[], skipped=f"Not done: {reason}")
 
 
-def infer(replay: Replay, config: RehearsalConfig, counts: Sequence[int]) -> list[dict[str, Any]]:
-    """The scores after each number of shown episodes, see `rehearse_inference`."""
-    needed = min(replay.episodes, max(counts) + config.rest)
+def infer(
+    replay: Replay,
+    config: RehearsalConfig,
+    counts: Sequence[int],
+    reader: RewardReader,
+    off_policy: OffPolicyConfig,
+    encoder: SkillModel | None,
+) -> list[dict[str, Any]]:
+    """The scores after each number of shown episodes, see `rehearse_inference`, and the `return` of the policy then.
+
+    They are of the episodes behind the largest number; the return is of all of these up to `most_steps`.
+    """
+    shown = max(counts)
+    within = int((np.cumsum(replay.store.episodes.length[shown:]) <= off_policy.most_steps).sum())
+    later = max(config.rest, within) if config.returns else config.rest
     space = RowSpace(replay.bundle.contract.space, replay.spec, replay.bundle.weights)
 
     def decide(number: int, episode: Episode) -> dict[str, Any]:
-        reward = read_reward(replay, episode)
-        assert reward is not None, "the log has rewards"
-        observation, action = (np.asarray(episode.arrays[name], np.float32) for name in ("observation", "action"))
-        ended = bool(replay.store.episodes.terminated[number])
-        found = find_decisions(space, observation, action, reward, terminated=ended)._asdict()
+        told = read_rewarded(replay, reader, number, episode)
+        if told is None:
+            return {}
+        reward = told.reward.astype(np.float32)
+        found = find_decisions(space, told.observation, told.action, reward, terminated=told.terminated)._asdict()
         return {name: one.tolist() if isinstance(one, np.ndarray) else one for name, one in found.items()}
 
-    records = replay.map_episodes("rehearsal_decisions", decide, only=range(needed))
-    episodes = [read_decisions(record) for record in records]
+    numbers = range(min(replay.episodes, shown + later))
+    records = replay.map_episodes("rehearsal_decisions", decide, only=numbers)
+    episodes = {number: read_decisions(record) for number, record in zip(numbers, records, strict=True) if record}
+    first = [one for number, one in episodes.items() if number < shown]
+    rest = {number: one for number, one in episodes.items() if number >= shown}
+    if not rest:
+        return []
 
     def score() -> dict[str, Any]:
-        return {"scores": rehearse_inference(replay.bundle, episodes, counts, replay.make_rng(SALT))}
+        told = {number: (one, reader.read(number, replay.store.episode(number))) for number, one in rest.items()}
+        judged = read_later(replay, off_policy, encoder, told) if config.returns else []
+
+        def earn(learner: Learner) -> dict[str, Any]:
+            return {"return": estimate_return(replay, off_policy, learner, judged) if judged else None}
+
+        known = [count for count in counts if count <= len(first)] or [len(first)]
+        learners = show_in_turn(replay.bundle, [*first, *rest.values()], known, replay.make_rng(SALT))
+        return {"scores": rehearse_inference(learners, list(rest.values())[: config.rest], earn)}
 
     scores: list[dict[str, Any]] = replay.keep("rehearsal", "scores", score)["scores"]
     return scores
+
+
+def read_rewarded(replay: Replay, reader: RewardReader, number: int, episode: Episode) -> Rewarded | None:
+    """An episode as the learner is shown it; None where nothing of it is left.
+
+    Of an episode that was cut off, the last logged reward counts here, although nobody knows where its step led.
+    """
+    reward = None if reader.computed else read_reward(replay, episode)
+    if reward is None:
+        return reader.read(number, episode)
+    observation, action = (np.asarray(episode.arrays[name], np.float32) for name in ("observation", "action"))
+    return Rewarded(observation, action, reward.astype(np.float64), episode.terminated, episode.length)
+
+
+def find_goals(replay: Replay) -> list[tuple[float, ...]]:
+    """The goals of the log's task, where somebody named it or the log recorded it."""
+    if replay.tasks:
+        return [task.goal for task in replay.tasks]
+    name = next((one.name for one in replay.store.schema.features if one.role == "goal"), None)
+    if name is None:
+        return []
+    goals = [np.atleast_1d(episode.arrays[name][0]).astype(float) for _, episode in replay.read_episodes()]
+    return [tuple(goal) for goal in np.unique(np.array(goals), axis=0).tolist()]
 
 
 def read_decisions(record: Mapping[str, Any]) -> LoggedDecisions:
@@ -196,23 +338,27 @@ def read_decisions(record: Mapping[str, Any]) -> LoggedDecisions:
     return LoggedDecisions(**{**record, **arrays, "rewarded": np.array(record["rewarded"], np.bool_)})
 
 
-def read_success(replay: Replay, config: RehearsalConfig) -> tuple[Truth, NDArray[np.float64]] | None:
+def read_success(
+    replay: Replay, config: RehearsalConfig, reader: RewardReader
+) -> tuple[Truth, NDArray[np.float64]] | None:
     """Which episodes succeeded and what they returned, (E,) each; None where nobody tells."""
     success, returns = [], []
+    goals = find_goals(replay)
     for number, episode in replay.read_episodes():
-        reward = read_reward(replay, episode)
-        assert reward is not None, "the log has rewards"
-        returns.append(float(reward.sum(dtype=np.float64)))
+        rewarded = read_rewarded(replay, reader, number, episode)
+        returns.append(0.0 if rewarded is None else float(rewarded.reward.sum(dtype=np.float64)))
         task, family = replay.find_task(number), replay.family
-        if replay.has("success"):
-            success.append(bool((np.asarray(episode.arrays["success"]) > 0).any()))
+        goal = task.goal if task is not None else goals[0] if len(goals) == 1 else None
+        told = np.asarray(episode.arrays["success"]) if replay.has("success") else None
+        if told is not None and told.min() >= 0:  # -1: nobody tells
+            success.append(bool((told > 0).any()))
         elif config.success_return is not None:
             success.append(returns[-1] >= config.success_return)
-        elif task is not None and family is not None and isinstance(family, TellsSuccess):
-            observation = np.asarray(episode.arrays["observation"], np.float32)
-            after = np.concatenate([observation[1:], observation[-1:]])
-            goals = np.repeat(np.array(task.goal, np.float32)[None], len(after), axis=0)
-            success.append(bool(family.compute_success(after, reward, goals).any()))
+        elif goal is not None and family is not None and isinstance(family, TellsSuccess) and rewarded is not None:
+            steps = len(rewarded.action)
+            after = np.concatenate([rewarded.observation[1:], rewarded.observation[-1:]])[:steps]
+            repeated = np.repeat(np.array(goal, np.float32)[None], steps, axis=0)
+            success.append(bool(family.compute_success(after, rewarded.reward.astype(np.float32), repeated).any()))
         else:
             return None
     return np.array(success), np.array(returns)
@@ -220,7 +366,11 @@ def read_success(replay: Replay, config: RehearsalConfig) -> tuple[Truth, NDArra
 
 def leave_out(reference: Reference, goals: Sequence[tuple[float, ...]]) -> Reference:
     """The reference without tasks that are those of the log: they would be told, not predicted."""
-    kept = [row for row, goal in enumerate(reference.goals) if not any(np.allclose(goal, one) for one in goals)]
+    kept = [
+        row
+        for row, goal in enumerate(reference.goals)
+        if not any(len(goal) == len(one) and np.allclose(goal, one) for one in goals)
+    ]
     return Reference(
         tuple(reference.tasks[row] for row in kept),
         tuple(reference.goals[row] for row in kept),
@@ -293,7 +443,7 @@ def predict(
     tasks, episodes = reference.success.shape
     needed = find_needed(reference.success, config.steady)
     if config.own:
-        counts = sorted({count for count in (*config.shown, len(success)) if count <= min(len(success), episodes)})
+        counts = sorted({count for count in (0, *config.shown, len(success)) if count <= min(len(success), episodes)})
     else:
         counts = [0]
     reached = find_needed(success[None], config.steady)[0] if len(success) >= config.steady else len(success) + 1
@@ -371,16 +521,53 @@ def make_scores_table(scores: Sequence[Mapping[str, Any]]) -> Table:
     def cell(value: float | None) -> str:
         return "none" if value is None else f"{value:.3f}"
 
-    rows = [
-        (str(one["shown"]), cell(one["command_nll"]), cell(one["reward_nll"]), cell(one["belief"])) for one in scores
-    ]
+    names = ("command_nll", "reward_nll", "belief", "distance")
+    rows = [(str(one["shown"]), *(cell(one[name]) for name in names)) for one in scores]
     head = (
         "episodes seen",
         f"{NUMBER}commands, -log p (nats)",
         f"{NUMBER}rewards, -log p (nats)",
         f"{NUMBER}spread of the belief",
+        f"{NUMBER}distance to the last policy (nats)",
     )
     return Table(head, {"": rows})
+
+
+def make_returns_table(scores: Sequence[Mapping[str, Any]]) -> Table:
+    """Estimated returns by the number of shown episodes, and what the later episodes of the log earned."""
+    rows = []
+    for one in scores:
+        told = one["return"]
+        interval = f"{format_number(told['low'])} to {format_number(told['high'])}"
+        support = f"{told['support']:.0%}"
+        rows.append((str(one["shown"]), format_number(told["value"]), interval, support, told["verdict"]))
+    logged = scores[0]["return"]["log"]
+    interval = f"{format_number(logged['low'])} to {format_number(logged['high'])}"
+    rows.append(("the later log itself", format_number(logged["value"]), interval, "", ""))
+    head = (
+        "episodes seen",
+        f"{NUMBER}discounted return",
+        f"{NUMBER}95 % interval",
+        f"{NUMBER}decisions within the data",
+        "this estimate",
+    )
+    return Table(head, {"": rows})
+
+
+def describe_returns(scores: Sequence[Mapping[str, Any]], discount: float) -> str:
+    """What the policies would earn, and whether the estimates may be believed."""
+    first, last = scores[0]["return"], scores[-1]["return"]
+
+    def show_return(told: Mapping[str, Any]) -> str:
+        return f"{format_number(told['value'])} ({format_number(told['low'])} to {format_number(told['high'])})"
+
+    text = f"With what it knows after {scores[-1]['shown']} episodes it would earn {show_return(last)} per episode"
+    if len(scores) > 1:
+        text += f", with what it knows after {scores[0]['shown']}: {show_return(first)}"
+    text += f"; the {last['episodes']} later logged episodes earned {show_return(last['log'])}. "
+    text += f"Returns are discounted by {discount:g} per control step. This estimate: {last['verdict']}."
+    worst = [reason for level, reason in last["reasons"] if level == last["verdict"] and level != "trust"]
+    return text + (f" {worst[0]}" if worst else "")
 
 
 def describe_scores(scores: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -394,6 +581,13 @@ def describe_scores(scores: Sequence[Mapping[str, Any]]) -> list[str]:
         found.append(
             f"After {last['shown']} episodes the {what} of later ones are predicted {word}: {last[name]:.3f} nats "
             f"against {first[name]:.3f} after {first['shown']}."
+        )
+    if first["distance"] is not None and first is not last:
+        near = scores[-2]
+        between = f"; after {near['shown']} episodes it is {near['distance']:.2f} away" if len(scores) > 2 else ""
+        found.append(
+            f"The policy after {first['shown']} episodes is {first['distance']:.2f} nats per decision away from that "
+            f"after {last['shown']}{between}."
         )
     if first["belief"] is not None and first is not last:
         found.append(

@@ -50,6 +50,8 @@ class RewardReader(NamedTuple):
     """Of an episode and its number; None where nothing of it is left."""
     origin: str
     """A sentence."""
+    computed: bool = True
+    """By a reward function, and not read from the log."""
 
 
 def find_rewards(replay: Replay, source: RewardSource) -> tuple[RewardReader | None, str]:
@@ -59,7 +61,9 @@ def find_rewards(replay: Replay, source: RewardSource) -> tuple[RewardReader | N
     if source in ("auto", "tasks") and replay.tasks:
         return _by_function(replay, None)
     if source in ("auto", "log") and (name := find_reward(replay)) is not None:
-        return RewardReader(lambda _, episode: _logged(episode, name), "Rewards are those of the log."), ""
+        return RewardReader(
+            lambda _, episode: _logged(episode, name), "Rewards are those of the log.", computed=False
+        ), ""
     if source in ("auto", "goals") and goals and replay.family is not None:
         return _by_function(replay, goal)
     wanted = {"tasks": "no task was named", "log": "the log has none", "goals": "the log has no goals"}
@@ -74,7 +78,8 @@ def _logged(episode: Episode, name: str) -> Rewarded | None:
     observation = np.asarray(episode.arrays["observation"], np.float32)
     after = observation[: steps + 1] if steps < episode.length else np.concatenate([observation, observation[-1:]])
     action, reward = (np.asarray(episode.arrays[key])[:steps] for key in ("action", name))
-    return Rewarded(after, action.astype(np.float32), reward.astype(np.float64), episode.terminated, steps)
+    paid = reward.astype(np.float64).reshape(steps)
+    return Rewarded(after, action.astype(np.float32), paid, episode.terminated, steps)
 
 
 def _by_function(replay: Replay, goal: str | None) -> tuple[RewardReader | None, str]:

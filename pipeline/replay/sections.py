@@ -25,6 +25,7 @@ WEAK_SIGN = (
     "Alike is not good: the error of imitation is a weak sign of success. A policy may do a task in another way than "
     "the log, and a small error may grow on the robot."
 )
+SEARCHED = "The nearest skill was searched, since the skill encoder is not there (--skills): errors are lowest ones."
 READS_REWARDS = ("rl2", "varibad")
 """Kinds of bundles whose agent reads the reward of its last decision while it acts."""
 
@@ -32,7 +33,7 @@ READS_REWARDS = ("rl2", "varibad")
 def make_open_loop(replay: Replay, config: OpenLoopConfig, records: Records) -> Section:
     """Action errors at each horizon, likelihood, direction, smoothness."""
     if replay.spec.choices:
-        return make_choices(replay, records)
+        return make_choices(replay, config, records)
     horizons, axes = find_horizons(replay, config), to_physical(replay.spec)
     spreads = compute_spreads(records)
     groups: dict[str, list[tuple[str, ...]]] = {}
@@ -102,15 +103,73 @@ def make_open_loop(replay: Replay, config: OpenLoopConfig, records: Records) -> 
     )
 
 
-def make_choices(replay: Replay, records: Records) -> Section:
-    """Of a robot that chooses among named actions: how often policy and log choose the same."""
-    agree = compute_spread([record["agree"] for record in records], shares=True)
+def make_choices(replay: Replay, config: OpenLoopConfig, records: Records) -> Section:
+    """Of a robot that chooses among named actions: how often policy and log choose the same, and how likely it is."""
+    found, names = [record["choices"] for record in records], replay.spec.choices
+    counts = np.array([one["counts"] for one in found])
+    agree = compute_spread([float(np.trace(one) / one.sum()) for one in counts], shares=True)
     assert agree is not None, "there are episodes"
+    total = counts.sum(axis=0)
+    often = total.sum(axis=1) / total.sum()
+    findings = [
+        f"Policy and log choose the same action in {show_percent(agree)} of the steps. A policy that always chooses "
+        f"'{names[int(often.argmax())]}', the log's most frequent one, would in {often.max():.1%}."
+    ]
+    nll = compute_spread([record["nll"] for record in records if record["nll"] is not None])
+    entropy = float(-(often[often > 0.0] * np.log(often[often > 0.0])).sum())
+    if nll is not None:
+        findings.append(
+            f"Likelihood: a logged choice has -log p = {nll.show()} nats per step under the policy; under one that "
+            f"chooses each action as often as the log, {entropy:.3g} nats."
+        )
+    hits = compute_spread([one["hits"] for one in found if one["hits"] is not None], shares=True)
+    if hits is not None:
+        findings.append(f"One of {config.samples} draws of the policy is the logged choice in {show_percent(hits)}.")
+    horizons: dict[str, Any] = {}
+    rows = []
+    for steps in find_horizons(replay, config):
+        parts = [one["windows"][str(steps)] for one in found if str(steps) in one["windows"]]
+        distance = compute_spread([part["distance"] for part in parts], shares=True)
+        windows = sum(part["windows"] for part in parts)
+        if distance is not None:
+            horizons[str(steps)] = {"windows": windows, "distance": distance.to_json()}
+            seconds = f"{steps * replay.spec.control_period:g} s"
+            rows.append((f"{steps} step{'s' * (steps > 1)}, {seconds}", format_count(windows), show_percent(distance)))
+    head = ("over", f"{NUMBER}windows", f"{NUMBER}different choices")
+    tables = [TitledTable("Departure: how much the shares of the choices differ", Table(head, {"": rows}))]
+    chosen = []
+    for index, name in enumerate(names):
+        if total[index].sum():
+            instead = total[index].copy()
+            instead[index] = 0
+            most = f"{names[int(instead.argmax())]}, {instead.max() / total[index].sum():.0%}" if instead.any() else ""
+            same = f"{total[index, index] / total[index].sum():.0%}"
+            chosen.append((name, f"{often[index]:.1%}", same, most or "none"))
+    head_of = ("logged choice", f"{NUMBER}share of the log", f"{NUMBER}policy chooses it too", "most often instead")
+    tables.append(TitledTable("Choice by choice", Table(head_of, {"": chosen})))
+    change = {who: compute_spread([one["change"][who] for one in found]) for who in ("policy", "log")}
+    assert change["policy"] is not None, "there are episodes"
+    assert change["log"] is not None, "there are episodes"
+    findings.append(
+        f"The policy changes its choice {change['policy'].show()} times per second, the log {change['log'].show()}."
+    )
+    error = (1.0 - agree.mean) / (1.0 - float(often.max())) if often.max() < 1.0 else None
     return Section(
         name="open_loop",
         title="Open loop",
-        findings=[f"Policy and log choose the same action in {show_percent(agree)} of the steps."],
-        data={"agreement": agree.to_json()},
+        findings=findings,
+        tables=tables,
+        data={
+            "agreement": agree.to_json(),
+            "nll": None if nll is None else nll.to_json(),
+            "nll_of_frequencies": entropy,
+            "hits": None if hits is None else hits.to_json(),
+            "horizons": horizons,
+            "counts": total.tolist(),
+            "changes": {who: value.to_json() for who, value in change.items() if value is not None},
+            "error_share": error,
+            "samples": config.samples,
+        },
         grounds=judge_faults(*count_faults(records)),
         warnings=[WEAK_SIGN, *find_warnings(replay, records)],
     )
@@ -335,9 +394,13 @@ def make_known(replay: Replay, known: Known, records: Records, same: bool) -> Se
 def make_skills(replay: Replay, records: Records, *, encoded: bool) -> Section:
     """How the bundle's skills fit the log."""
     found = [record for record in records if record["windows"]]
-    horizon = replay.bundle.contract.space.horizon
+    horizon, overflowing = replay.bundle.contract.space.horizon, sum(one.get("overflowing", 0) for one in records)
+    beyond = (
+        f"{overflowing} windows are of episodes whose skills overflow, and are left out: compare the units of the log."
+    )
     if not found:
-        return skip("skills", "Skills", f"No episode has {horizon} steps, which a skill lasts.")
+        reason = beyond if overflowing else f"No episode has {horizon} steps, which a skill lasts."
+        return skip("skills", "Skills", reason)
     axes = to_physical(replay.spec)
     names = {"reconstruction": "closed loop", "open_reconstruction": "open loop"}
     rows, data = [], {}
@@ -382,9 +445,8 @@ def make_skills(replay: Replay, records: Records, *, encoded: bool) -> Section:
             **{key: value.to_json() for key, value in numbers.items() if value is not None},
             **more,
         },
-        warnings=[]
-        if encoded
-        else [
-            "The nearest skill was searched, since the skill encoder is not there (--skills): errors are lowest ones."
+        warnings=[
+            *([beyond] if overflowing else []),
+            *([] if encoded else [SEARCHED]),
         ],
     )

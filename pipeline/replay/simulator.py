@@ -68,6 +68,8 @@ def replay_in_simulator(replay: Replay, config: SimulatorConfig) -> Section:
 
         def find() -> dict[str, Any]:
             pieces = [piece for number in chosen for piece in cut_valid(replay.store.episode(number))]
+            if not pieces:
+                return {"refused": "no episode of the log has two steps that follow each other"}
             try:
                 sensors = find_sensors(simulator, pieces)
                 wiring, transitions = find_wiring(simulator, mend_sensors(replay.spec, sensors, pieces))

@@ -12,6 +12,7 @@ Axes: W windows, H steps of a window, O observation, A action, Z skill.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ def load_encoder(bundle: Bundle, folder: Path) -> SkillModel:
 
 
 def measure_skills(replay: Replay, config: OpenLoopConfig, encoder: SkillModel | None) -> list[dict[str, Any]]:
-    """The record of every episode; one that is shorter than a skill has no windows."""
+    """The record of every episode; one that is shorter than a skill, or whose skills overflow, has no windows."""
     compute: Callable[[int, Episode], dict[str, Any]]
     if encoder is None:
 
@@ -79,7 +80,14 @@ def measure_skills(replay: Replay, config: OpenLoopConfig, encoder: SkillModel |
         def compute(number: int, episode: Episode) -> dict[str, Any]:
             return encode_episode(replay, encoder, number, episode)
 
-    return replay.map_episodes(PART, compute)
+    def compute_finite(number: int, episode: Episode) -> dict[str, Any]:
+        record = compute(number, episode)
+        numbers = [one for value in record.values() for one in (value if isinstance(value, list) else [value])]
+        if all(one is None or math.isfinite(one) for one in numbers):
+            return record
+        return {"windows": 0, "overflowing": record["windows"]}
+
+    return replay.map_episodes(PART, compute_finite)
 
 
 def cut(episode: Episode, horizon: int) -> tuple[Float, Float]:

@@ -109,10 +109,12 @@ def gaussian_draws(loc: Float, scale: Float, draws: int, rng: np.random.Generato
 def from_forced(forced: Forced, draws: int, rng: np.random.Generator, space: RowSpace) -> Chosen:
     """A policy that remembers, which was shown a whole episode: each decision has its own past, (D, ...).
 
-    Of a policy that chooses among named actions only samples are known.
+    Of a policy that always takes the likeliest of named actions only this one is known.
     """
     if not space.choices:
         return gaussian_draws(forced.loc, forced.scale, draws, rng)
+    if forced.probability is not None:
+        return every_choice(forced.probability)
     drawn = forced.samples.swapaxes(0, 1)
     return Chosen(drawn, np.full(drawn.shape[:2], 1.0 / drawn.shape[1], np.float32))
 

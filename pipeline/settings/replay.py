@@ -53,6 +53,8 @@ class RehearsalConfig(Bounded):
     """Successful episodes in a row that make a task reached."""
     success_return: float | None = None
     """Return from which on an episode is a success, where neither the log nor the robot's family tells."""
+    returns: bool = True
+    """Estimate what the learner would earn with what it knows after each of these numbers, from the later episodes."""
     own: bool = True
     """The log is of an adaptation of this very bundle, from its first episode on; else only the records of the
     reference tasks count for the number of episodes, and not what the log shows."""

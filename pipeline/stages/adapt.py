@@ -317,10 +317,14 @@ def run_rounds(
     """The loop's records, each round followed by its evaluation where one is due."""
 
     def evaluate_here() -> list[dict[str, Any]]:
-        found = evaluate(adapter, evaluations, work.seed)
-        if watch is not None:
+        if watch is None:
+            return evaluate(adapter, evaluations, work.seed)
+        watch.evaluating = True
+        try:
+            return evaluate(adapter, evaluations, work.seed)
+        finally:
+            watch.evaluating = False
             watch.take_signals()  # they are none of the adaptation
-        return found
 
     if evaluate_first and 0 in due:
         first = evaluate_here()

@@ -127,6 +127,25 @@ def test_beliefs_are_those_of_bayes() -> None:
     assert np.delete(belief, visited) == pytest.approx(np.ones(LINE - 1), rel=1e-6)
 
 
+def test_rewards_are_predicted_by_the_places_that_are_believed_in() -> None:
+    """Before anything was seen, one cell of 40 pays; once the goal was felt, its cell does, and none far from it."""
+    agent = make_guide().add_to(_Inside())
+    agent.begin_task(1)
+    cells = np.arange(LINE, dtype=np.float32)[:, None]
+    places = agent._log.places
+    np.testing.assert_allclose(agent.predict_rewarded(cells)[0], 1.0 / places, rtol=1e-3)
+    before, _ = play(agent, -1, decisions=1)
+    chance = agent.predict_rewarded(cells)[0]
+    # the visited cell keeps .05 of its belief: .05 / (places - .95)
+    assert chance[before[0]] == pytest.approx(0.05 / (places - 0.95), rel=1e-2)
+    while not agent.known[0]:
+        play(agent, 30)
+    chance = agent.predict_rewarded(cells)[0]
+    assert chance.argmax() == 30
+    assert chance[30] > 0.9
+    assert chance[:25].max() < 1e-2
+
+
 def test_decisions_in_a_place_are_counted_until_the_episode_ends() -> None:
     """So that a robot that goes round in circles is led elsewhere, see `LogMap.choose`."""
     agent = make_guide().add_to(_Inside())

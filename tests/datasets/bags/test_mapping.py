@@ -69,7 +69,7 @@ def test_a_short_mapping_takes_the_defaults() -> None:
         ('feature = "observation"', 'feature = "action"', r"expected one with feature = 'observation', got none"),
         ('name = "/j"', 'name = "/j"\nmax_age = -1', r"max_age: expected a number above 0 to 1e\+12, got -1"),
         ('name = "/j"', 'name = "/j"\n[[topic]]\nname = "/j"', r"expected each topic once, got \['/j', '/j'\]"),
-        ("period = 0.1", "period = 0.1\n[episodes]\nby = 'marker'", r"expected a topic with by = 'marker' only"),
+        ("period = 0.1", "period = 0.1\n[episodes]\nby = 'marker'", r"a topic with by = 'marker' or 'steps' only"),
         ("period = 0.1", "period = 0.1\n[episodes]\nby = 'table'\ntable = [[2, 1]]", r"expected a table of"),
         ("period = 0.1", "period =", r"map: expected TOML, got Invalid value"),
         ('field = "position"', 'field = "position"\ninterpolate = "quaternion"', r"expected 4 axes of a quat"),

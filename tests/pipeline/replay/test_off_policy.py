@@ -12,15 +12,21 @@ import numpy as np
 import pytest
 import torch
 
+from supple.adapt.agents.kinds import KINDS
+from supple.adapt.bundle import Bundle
+from supple.adapt.contract import Budget, BundleContract
+from supple.adapt.spaces import SpaceSettings
 from supple.datasets import Episode, Feature, Schema, write_store
 from supple.meta.off_policy.config import BehaviourConfig, FittedQConfig
 from supple.pipeline.replay.levels import compute_ratios, read_level
 from supple.pipeline.replay.off_policy import evaluate_off_policy, make_ground
+from supple.pipeline.replay.open_loop import gaussian_nll
 from supple.pipeline.replay.rewards import find_rewards
 from supple.pipeline.replay.section import Replay
 from supple.pipeline.replay.target_policy import choose
 from supple.pipeline.settings.off_policy import OffPolicyConfig
 from supple.robots.task import Task
+from tests.pipeline.deploy.conftest import SETTINGS, make_weights
 from tests.pipeline.replay.conftest import SPEC, make_bundle  # type: ignore[import-not-found]
 
 Make = Callable[..., Replay]
@@ -146,6 +152,47 @@ def test_recorded_densities_are_those_of_commands_in_the_units_of_the_robot(
     ratios = compute_ratios(replay, SMALL, log, np.array([0, 1, 0, 1]), torch.Generator())
     assert ratios.log_ratio == pytest.approx(np.zeros((4, 5)), abs=1e-4)
     assert "recorded" in ratios.origin
+
+
+def test_recorded_skills_are_taken_as_they_are(replay_of: Make, tmp_path: Path) -> None:
+    """A log of the policy itself, with each skill and its density: every ratio is 1, whatever the commands were."""
+    contract = BundleContract(
+        kind="spirl",
+        robot=SPEC,
+        space=SpaceSettings(name="skill", horizon=4, latent_dim=3, prior=(2, 16, 6), decoder=(5, 16, 16, 2)),
+        learner=KINDS["spirl"].shorten(SETTINGS["spirl"]),
+        budget=Budget(episodes=2),
+        provenance={},
+    )
+    replay = replay_of(make_episodes(4, 8), Bundle(contract, make_weights(contract), {}, "0" * 64))
+    rng, episodes, skills = np.random.default_rng(0), [], []
+    for number in range(4):
+        arrays = dict(replay.store.episode(number).arrays)
+        chosen = choose(replay, np.asarray(arrays["observation"])[[0, 4]], 1, rng)
+        assert chosen.loc is not None
+        assert chosen.scale is not None
+        skill = chosen.drawn[:, 0]
+        density = -gaussian_nll(skill, chosen.loc, chosen.scale)
+        arrays |= {"skill": np.repeat(skill, 4, axis=0), "skill_log_prob": np.repeat(density, 4).astype(np.float32)}
+        episodes.append(Episode(arrays, True, False))
+        skills.append(skill)
+    axes = ("z0", "z1", "z2")
+    features = (
+        *replay.store.schema.features,
+        Feature(name="skill", shape=(3,), units=("",) * 3, role="other", axes=axes),
+        Feature(name="skill_log_prob", shape=(), units=("",), role="other", axes=("skill_log_prob",)),
+    )
+    schema = Schema(features=features, control_period=0.1, robot=SPEC)
+    replay = replace(replay, store=write_store(tmp_path / "skills", episodes, schema, {}))
+    reader, _ = find_rewards(replay, "log")
+    assert reader is not None
+    log = read_level(replay, SMALL, reader, "skill", None)
+    assert log is not None
+    np.testing.assert_array_equal(log.choice, np.stack(skills))
+    assert not log.spread.any()
+    ratios = compute_ratios(replay, SMALL, log, np.array([0, 1, 0, 1]), torch.Generator())
+    assert ratios.log_ratio == pytest.approx(np.zeros((4, 2)), abs=1e-4)
+    assert "recorded: the density of each skill" in ratios.origin
 
 
 @pytest.mark.parametrize(

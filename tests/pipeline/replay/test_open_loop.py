@@ -1,8 +1,10 @@
 """Hand-worked numbers of the open loop, with a linear policy u = o on the scale of the limits."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from supple.adapt.action_limits import ActionLimits
+from supple.adapt.bundle import Bundle
+from supple.adapt.contract import Budget, BundleContract
 from supple.adapt.runtime_agent import SeenRows
-from supple.adapt.spaces import RowSpace
+from supple.adapt.spaces import RowSpace, SpaceSettings
+from supple.datasets import Episode, Feature, Schema, write_store
 from supple.pipeline.replay.dry_limits import BRAKING, NONE, count_clamps, find_clamps, list_clamps, name_kinds
 from supple.pipeline.replay.forced import find_memory, force_choice
 from supple.pipeline.replay.open_loop import (
@@ -25,11 +30,12 @@ from supple.pipeline.replay.open_loop import (
     play_log,
 )
 from supple.pipeline.replay.section import Replay
+from supple.pipeline.replay.sections import make_open_loop
 from supple.pipeline.settings.replay import OpenLoopConfig
 from supple.robots.limits import RobotLimits
-from supple.robots.spec import ArraySpec, Axis, RobotSpec
+from supple.robots.spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 
-from .conftest import SPEC, make_bundle
+from .conftest import SPEC, Silent, make_bundle
 
 Make = Callable[..., Replay]
 
@@ -206,6 +212,78 @@ def test_a_command_that_was_rounded_beyond_a_limit_is_no_clamp() -> None:
         clamps = find_clamps(limits, limits.high.astype(np.float32), np.tile(high, (2, 1)))
         np.testing.assert_array_equal(clamps.kind, np.full((2, axes), NONE))
         assert not clamps.excess.any()
+
+
+CHOICES = RobotSpec(
+    name="switch",
+    observation=SPEC.observation,
+    action=make_choice_spec(("stay", "left", "right")),
+    goal=SPEC.goal,
+    control_period=0.1,
+    episode_steps=40,
+    choices=("stay", "left", "right"),
+)
+PROBABILITY = np.array([0.5, 0.3, 0.2])
+
+
+def make_switch(tmp_path: Path, chosen: list[list[int]]) -> Replay:
+    """A policy that chooses with the same probabilities everywhere, on a log of these choices."""
+    contract = BundleContract(
+        kind="policy",
+        robot=CHOICES,
+        space=SpaceSettings(name="choice"),
+        learner={"hidden": [], "activation": "relu", "greedy": False, "scale": "parameter"},
+        budget=Budget(episodes=1),
+        provenance={},
+    )
+    bias = np.log(PROBABILITY).astype(np.float32)
+    weights = {"policy.layers.0.weight": np.zeros((3, 2), np.float32), "policy.layers.0.bias": bias}
+    features = [
+        Feature(
+            name=array.name,
+            shape=array.shape,
+            units=tuple(axis.unit for axis in array.axes),
+            role=array.name,  # type: ignore[arg-type]
+            axes=array.names,
+        )
+        for array in (CHOICES.observation, CHOICES.action)
+    ]
+    episodes = [
+        Episode(
+            {"observation": np.zeros((len(one), 2), np.float32), "action": np.array(one, np.float32)[:, None]},
+            False,
+            True,
+        )
+        for one in chosen
+    ]
+    schema = Schema(features=tuple(features), control_period=0.1, robot=CHOICES)
+    store = write_store(tmp_path / "switch", episodes, schema, {})
+    (tmp_path / "kept").mkdir()
+    bundle = Bundle(contract, weights, {}, "0" * 64)
+    return Replay(label="switch", bundle=bundle, store=store, spec=CHOICES, folder=tmp_path / "kept", view=Silent())
+
+
+def test_named_choices_by_hand(tmp_path: Path) -> None:
+    """The log chooses 0, 1, 2, 0; the policy's likeliest choice is 0."""
+    replay = make_switch(tmp_path, [[0, 1, 2, 0], [0, 0, 0, 0]])
+    config = OpenLoopConfig(samples=64, horizon=2)
+    first, second = records = play_log(replay, config, None)
+    assert first["nll"] == pytest.approx(-np.log(PROBABILITY[[0, 1, 2, 0]]).mean())
+    found = first["choices"]
+    assert found["counts"] == [[2, 0, 0], [1, 0, 0], [1, 0, 0]]
+    # over 1 step 2 of 4 differ; over 2 steps half of each window does: {0, 1} and {2, 0} against {0, 0}
+    assert found["windows"]["1"] == {"windows": 4, "distance": 0.5}
+    assert found["windows"]["2"] == {"windows": 2, "distance": 0.5}
+    assert "20" not in found["windows"]
+    assert found["hits"] == 1.0  # of 64 draws one is each choice
+    assert found["change"] == {"policy": 0.0, "log": pytest.approx(10.0)}
+    assert second["choices"]["windows"]["1"]["distance"] == 0.0
+    section = make_open_loop(replay, config, records)
+    assert section.data["agreement"]["mean"] == pytest.approx(0.75)
+    assert section.data["error_share"] == pytest.approx(0.25 / 0.25)  # 'stay' is 6 of 8 as well
+    assert "'stay', the log's most frequent one, would in 75.0%" in section.findings[0]
+    assert section.tables[1].table.groups[""][1] == ("left", "12.5%", "0%", "stay, 100%")
+    json.dumps(section.data, allow_nan=False)
 
 
 class Recorder:

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supple.datasets import Episode
-from supple.errors import ConfigError
+from supple.errors import ConfigError, RunError, SourceError
 from supple.pipeline.interrupt import Interrupted
 from supple.pipeline.replay import rehearsal, verdict
 from supple.pipeline.replay.compare import compare_bundles, describe_order
 from supple.pipeline.replay.kept import Kept
 from supple.pipeline.replay.latency import compute_responses, count_bins, find_percentile, merge_bins
+from supple.pipeline.replay.logs import read_logs
 from supple.pipeline.replay.novelty import FAR, learn_known, measure_novelty, to_motion
 from supple.pipeline.replay.over_episodes import Spread, compute_spread
 from supple.pipeline.replay.predictions import name_topic
@@ -24,9 +25,10 @@ from supple.pipeline.replay.section import Ground, Replay, Section, TitledTable
 from supple.pipeline.replay.skills import cross_entropy
 from supple.pipeline.replay.verdict import decide, judge_clamps, judge_faults, judge_latency, judge_unknown
 from supple.pipeline.report.tables import Table
+from supple.pipeline.settings.ingest import IngestConfig
 from supple.pipeline.settings.replay import OpenLoopConfig
 
-from .conftest import make_bundle
+from .conftest import SPEC, make_bundle
 
 Make = Callable[..., Replay]
 
@@ -68,6 +70,48 @@ def test_a_result_has_to_be_finite(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"result 'bad'.*finite"):
         kept.read_or_make("bad", lambda: {"value": float("nan")})
     kept.close()
+
+
+def test_a_full_disk_is_one_line_and_half_a_line_is_no_result(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    kept = Kept(path)
+    kept.read_or_make("a", lambda: {"value": 1})
+    whole, file = path.stat().st_size, kept._file
+
+    class Full:
+        name = str(path)
+
+        def write(self, line: bytes) -> int | None:
+            return file.write(line[:5])
+
+    kept._file = Full()  # type: ignore[assignment]
+    with pytest.raises(RunError, match=r"x.jsonl: expected space for a result of .* bytes, got 5; free some"):
+        kept.read_or_make("b", lambda: {"value": 2})
+    file.close()
+    assert path.stat().st_size == whole + 5
+    again = Kept(path)
+    assert ("a" in again, "b" in again, path.stat().st_size) == (True, False, whole)
+    again.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_disk_without_any_space_is_one_line(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "x.jsonl")
+    kept._file.close()
+    kept._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 it is closed below
+    with pytest.raises(RunError, match="/dev/full: expected space for a result, got No space left on device"):
+        kept.read_or_make("a", lambda: {"value": 1})
+    kept.close()
+
+
+def test_a_store_with_numbers_beyond_the_robot_is_refused(replay_of: Make, tmp_path: Path) -> None:
+    """As `ingest` refuses them; vx is within -2 .. 2."""
+    runner: Any = None  # a store runs no stage
+    good = replay_of([(np.zeros((3, 2)), np.full((3, 2), 0.5), None)]).store
+    assert read_logs([good.path], SPEC, IngestConfig(), tmp_path, runner).digest == good.digest
+    bad = replay_of([(np.zeros((3, 2)), np.full((3, 2), 3.0), None)]).store
+    with pytest.raises(SourceError, match=r"expected action axis 'vx' within -2 .. 2 \(unit: m/s\), got 3 in row 0"):
+        read_logs([bad.path], SPEC, IngestConfig(), tmp_path, runner)
 
 
 def test_a_replay_that_is_stopped_goes_on_at_the_next_episode(replay_of: Make) -> None:

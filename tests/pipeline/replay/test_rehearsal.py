@@ -1,14 +1,21 @@
 """The section of the rehearsal: what it says, and when it says that it cannot."""
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from supple.adapt.agents.kinds import KINDS
+from supple.adapt.bundle import Bundle
+from supple.adapt.contract import Budget, BundleContract
+from supple.adapt.spaces import SpaceSettings
+from supple.datasets import Episode
 from supple.errors import ConfigError, RunError
+from supple.meta.off_policy.config import BehaviourConfig, FittedQConfig
 from supple.pipeline.replay.rehearsal import (
     calibrate_after,
     find_records,
@@ -16,11 +23,15 @@ from supple.pipeline.replay.rehearsal import (
     load_reference,
     predict_after,
     rank_sections,
+    read_success,
     rehearse,
 )
+from supple.pipeline.replay.rewards import find_rewards
 from supple.pipeline.replay.section import Replay
+from supple.pipeline.settings.off_policy import OffPolicyConfig
 from supple.pipeline.settings.replay import RehearsalConfig
 from supple.robots.task import Task
+from tests.pipeline.deploy.conftest import SETTINGS, make_weights
 
 from .conftest import SPEC, make_bundle
 
@@ -66,6 +77,71 @@ def log(replay_of: Make) -> Replay:
     return replay_of(episodes)
 
 
+SMALL = OffPolicyConfig(
+    discount=0.9,
+    bootstraps=2,
+    folds=2,
+    draws=2,
+    fitted_q=FittedQConfig(hidden=(8,), iterations=4, updates=5),
+    behaviour=BehaviourConfig(hidden=(8,), updates=30),
+)
+
+
+def make_pearl() -> Bundle:
+    contract = BundleContract(
+        kind="pearl",
+        robot=SPEC,
+        space=SpaceSettings(name="unit", latent_dim=2),
+        learner=KINDS["pearl"].shorten(SETTINGS["pearl"]),
+        budget=Budget(episodes=2),
+        provenance={},
+    )
+    return Bundle(contract, make_weights(contract), {}, "0" * 64)
+
+
+def test_what_a_learner_would_earn_with_what_it_knows(log: Replay) -> None:
+    learner, config = replace(log, bundle=make_pearl()), RehearsalConfig(shown=(0, 2), rest=2)
+    section = rehearse(learner, config, None, SMALL)
+    first, last = (one["return"] for one in section.data["inference"])
+    # of the later episodes 2 to 5 the last three are paid 1 at their end, which is left out: nobody knows where it led
+    assert first["episodes"] == last["episodes"] == 4
+    assert first["log"]["value"] == last["log"]["value"] == 0.0
+    assert first["support"] != last["support"]  # it is another policy
+    assert "With what it knows after 2 episodes it would earn" in section.findings[0]
+    assert section.tables[-1].table.groups[""][-1][0] == "the later log itself"
+    assert any("Its critics, which judge whole futures" in warning for warning in section.warnings)
+    json.dumps(section.data, allow_nan=False)
+    # the same again from what was kept
+    assert rehearse(learner, config, None, SMALL).data == section.data
+    few = rehearse(replace(learner, folder=log.folder / "few"), replace(config, shown=(0, 3)), None, SMALL)
+    assert [one["return"] for one in few.data["inference"]] == [None, None]
+    assert any("An estimated return needs 4" in warning for warning in few.warnings)
+    without = replace(config, returns=False)
+    left_out = rehearse(replace(learner, folder=log.folder / "without"), without, None, SMALL)
+    assert not any("estimated return" in warning for warning in left_out.warnings)
+
+
+def test_a_log_whose_robot_does_not_tell_success_asks_for_it(log: Replay) -> None:
+    """-1 in the log of `supple adapt` is no failure."""
+    reader, _ = find_rewards(log, "log")
+    assert reader is not None
+
+    class Told(type(log)):  # type: ignore[misc]
+        def has(self, feature: str) -> bool:
+            return feature == "success"
+
+        def read_episodes(self) -> Iterator[tuple[int, Episode]]:
+            for number, episode in super().read_episodes():
+                success = np.full(episode.length, -1.0 if number == 0 else 1.0, np.float32)
+                yield number, replace(episode, arrays={**episode.arrays, "success": success})
+
+    told = Told(**{field.name: getattr(log, field.name) for field in fields(log)})
+    assert read_success(told, RehearsalConfig(), reader) is None
+    found = read_success(told, RehearsalConfig(success_return=0.5), reader)
+    assert found is not None
+    assert found[0].tolist() == [False, True, True, True, True, True]
+
+
 def test_records_become_a_reference(tmp_path: Path) -> None:
     path = write_records(tmp_path / "records.jsonl", 25)
     reference = load_reference(tmp_path)
@@ -82,6 +158,55 @@ def test_records_become_a_reference(tmp_path: Path) -> None:
     (tmp_path / "none.jsonl").write_text("")
     with pytest.raises(RunError, match="expected records of episodes"):
         load_reference(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"return": "abc"},
+        {"return": None},
+        {"return": True},
+        {"goal": 3},
+        {"goal": None},
+        {"goal": [[1.0]]},
+        {"task": ["t"]},
+        {"success": "yes"},
+    ],
+)
+def test_a_record_of_another_type_is_one_line(tmp_path: Path, changed: dict[str, Any]) -> None:
+    record = {"kind": "episode", "task": "t", "goal": [1.0], "return": 0.5, "success": True}
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps(record) + "\n" + json.dumps({**record, **changed}) + "\n")
+    with pytest.raises(RunError, match=r"records.jsonl: expected records of episodes with task, goal, return and succ"):
+        load_reference(path)
+
+
+def test_records_of_another_robot_are_refused(log: Replay, tmp_path: Path) -> None:
+    path = write_records(tmp_path / "records.jsonl", 4)
+    text = path.read_text()
+    path.write_text(text.replace('"goal": [', '"goal": [0.5, '))
+    learner = replace(log, bundle=make_pearl())
+    with pytest.raises(ConfigError, match=r"expected goals of 1 axes, those of 'slider', got 2"):
+        rehearse(learner, RehearsalConfig(shown=(), success_return=1.0), path, SMALL)
+    path.write_text(text.replace('"goal": [0.0]', '"goal": [0.5, 1.0]'))
+    with pytest.raises(RunError, match=r"goals with the same number of axes, got \[1, 2\]"):
+        load_reference(path)
+
+
+def test_what_is_shown_may_begin_behind_where_the_task_was_reached(log: Replay, tmp_path: Path) -> None:
+    """The log reaches its task at episode 4, and only numbers behind that are asked for."""
+    path = write_records(tmp_path / "records.jsonl", 26)
+    learner = replace(log, bundle=make_pearl())
+    section = rehearse(learner, RehearsalConfig(shown=(6, 9), success_return=1.0), path, SMALL)
+    assert section.data["reached"] == 4
+    assert section.data["episodes_needed"][0]["shown"] == 0
+    assert any("those to be shown are the first 6, 9 (--rehearsal.shown)" in warning for warning in section.warnings)
+
+
+def test_a_log_of_several_tasks_says_so(log: Replay) -> None:
+    tasks = tuple(Task(f"t{number}", (float(number % 2),)) for number in range(6))
+    section = rehearse(replace(log, bundle=make_pearl(), tasks=tasks), RehearsalConfig(shown=()), None, SMALL)
+    assert any("The log has 2 different goals" in warning for warning in section.warnings)
 
 
 def test_what_was_seen_tells_how_many_more(tmp_path: Path) -> None:
@@ -110,10 +235,10 @@ def test_the_section_of_a_learner(log: Replay, tmp_path: Path, monkeypatch: pyte
     from supple.pipeline.replay import rehearsal
 
     scores = [
-        {"shown": 0, "belief": 1.0, "command_nll": 2.0, "reward_nll": None},
-        {"shown": 2, "belief": 0.4, "command_nll": 1.5, "reward_nll": None},
+        {"shown": 0, "belief": 1.0, "command_nll": 2.0, "reward_nll": None, "distance": 0.7},
+        {"shown": 2, "belief": 0.4, "command_nll": 1.5, "reward_nll": None, "distance": 0.0},
     ]
-    monkeypatch.setattr(rehearsal, "infer", lambda replay, config, counts: scores)
+    monkeypatch.setattr(rehearsal, "infer", lambda *given: scores)
     config = RehearsalConfig(shown=(0, 2, 5), success_return=1.0)
     learner = replace(log, bundle=make_learner(), tasks=(Task("t3", (3.0,)),))
     reference = write_records(tmp_path / "records.jsonl", 26)

@@ -77,6 +77,13 @@ def test_a_tolerance_is_the_users(replay_line: Make) -> None:
     assert "within the tolerance of 60.0 ms" in section.findings[1]
 
 
+def test_a_log_of_single_steps_tells_nothing_of_the_wiring(replay_line: Make) -> None:
+    one = record(0)
+    short = one._replace(observation=one.observation[:1], action=one.action[:1])
+    section = replay_in_simulator(replay_line(short, short), SimulatorConfig())
+    assert "no episode of the log has two steps" in section.skipped
+
+
 def test_what_was_kept_is_not_computed_again(replay_line: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from supple.pipeline.replay import simulator
 

@@ -12,26 +12,32 @@ from supple.adapt.contract import Budget, BundleContract
 from supple.adapt.runtime_agent import PredictsReward, TellsBelief
 from supple.adapt.spaces import RowSpace
 from supple.pipeline.replay.task_inference import (
+    NO_REWARDS,
     Learner,
     LoggedDecisions,
+    Policy,
     act_along,
+    compute_distance,
     find_decisions,
     predict_episode,
     read_spread,
     rehearse_inference,
+    show_in_turn,
 )
 from tests.pipeline.deploy.conftest import SETTINGS, SPACES, make_robot, make_weights
 
+STEPS = {"maesn", "maml", "mlsh", "pearl-ft", "ppo", "recurrent-updater", "sac"}
+"""Kinds that adapt in steps."""
 BELIEVING = {"maesn", "pearl", "pearl-ft", "simpl", "varibad"}
 
 
 def make_learner(kind: str, space: str, **settings: Any) -> Bundle:
     contract = BundleContract(
         kind=kind,
-        robot=make_robot(),
+        robot=make_robot(choices=space == "choice"),
         space=SPACES[space],
         learner=KINDS[kind].shorten({**SETTINGS[kind], **settings}),
-        budget=Budget(episodes=2, adapt_steps=1 if KINDS[kind].hosted and kind not in ("simpl", "spirl") else 0),
+        budget=Budget(episodes=2, adapt_steps=int(kind in STEPS)),
         provenance={},
     )
     return Bundle(contract, make_weights(contract), {}, "0" * 64)
@@ -43,7 +49,8 @@ def make_episodes(bundle: Bundle, count: int, seed: int = 0) -> list[LoggedDecis
     action = bundle.contract.robot.action
     found = []
     for number in range(count):
-        told = rng.uniform(action.low, action.high, (24, 2)).astype(np.float32)
+        told = rng.uniform(action.low, action.high, (24, len(action.axes))).astype(np.float32)
+        told = np.rint(told) if bundle.contract.robot.choices else told
         seen = rng.normal(0.0, 0.5, (24, 4)).astype(np.float32)
         reward = np.zeros(24, np.float32)
         reward[5 * number % 24] = 1.0
@@ -51,17 +58,56 @@ def make_episodes(bundle: Bundle, count: int, seed: int = 0) -> list[LoggedDecis
     return found
 
 
+def rehearse(bundle: Bundle, episodes: list[LoggedDecisions], counts: list[int]) -> list[dict[str, Any]]:
+    learners = show_in_turn(bundle, episodes, counts, np.random.default_rng(0))
+    return rehearse_inference(learners, episodes[max(counts) :])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_rehearsed(kind: str) -> None:
     bundle = make_learner(kind, "skill" if kind in ("simpl", "spirl") else "unit")
     episodes = make_episodes(bundle, 4)
-    scores = rehearse_inference(bundle, episodes, [0, 1, 3], np.random.default_rng(0))
+    scores = rehearse(bundle, episodes, [0, 1, 3])
     assert [one["shown"] for one in scores] == [0, 1, 3]
     assert all((one["belief"] is not None) == (kind in BELIEVING) for one in scores)
-    assert all((one["reward_nll"] is not None) == (kind == "simpl") for one in scores)
-    assert all(one["command_nll"] is None or math.isfinite(one["command_nll"]) for one in scores)
+    told = kind == "simpl"
+    assert all((one["reward_nll"] is not None) == told for one in scores)
+    assert told or kind == "policy" or NO_REWARDS[kind]
+    assert all(one["command_nll"] is not None and math.isfinite(one["command_nll"]) for one in scores)
+    assert scores[-1]["distance"] == pytest.approx(0.0, abs=1e-6)
+    assert all(one["distance"] >= -1e-6 for one in scores)
+    # each learner knows something else after three episodes, whatever it knows it by; but for one that never learns
+    assert (scores[0]["distance"] > 1e-6) == (kind != "policy")
     # what comes later is not seen
-    assert rehearse_inference(bundle, episodes, [0, 3], np.random.default_rng(0))[0] == scores[0]
+    assert rehearse(bundle, episodes, [0, 3])[0] == scores[0]
+
+
+@pytest.mark.parametrize("kind", ["mlsh", "pearl", "policy", "rl2", "varibad"])
+def test_named_choices_have_their_probabilities(kind: str) -> None:
+    bundle = make_learner(kind, "choice")
+    episodes = make_episodes(bundle, 3)
+    for learner in show_in_turn(bundle, episodes, [0, 2], np.random.default_rng(0)):
+        policy = learner.read_policy(episodes[2])
+        assert policy.probability is not None
+        np.testing.assert_allclose(policy.probability.sum(axis=1), 1.0, atol=1e-9)
+        chosen = policy.probability[np.arange(24), episodes[2].latent[:, 0].astype(int)]
+        found = predict_episode(learner, episodes[2], policy)
+        assert found.command_nll == pytest.approx(-np.log(chosen).mean())
+        # the likeliest one is taken where nothing is random
+        np.testing.assert_array_equal(policy.loc[:, 0], policy.probability.argmax(axis=1))
+
+
+def test_the_distance_of_two_policies_by_hand() -> None:
+    one = Policy(np.zeros((3, 1), np.float32), np.ones((3, 1), np.float32))
+    other = Policy(np.full((3, 1), 2.0, np.float32), np.full((3, 1), 0.5, np.float32))
+    # KL(N(2, 0.25) | N(0, 1)) = log(1 / 0.5) + (0.25 + 4) / 2 - 0.5
+    assert compute_distance(one, other) == pytest.approx(math.log(2.0) + 4.25 / 2.0 - 0.5)
+    # KL(N(0, 1) | N(2, 0.25)) = log(0.5 / 1) + (1 + 4) / (2 * 0.25) - 0.5
+    assert compute_distance(other, one) == pytest.approx(-math.log(2.0) + 10.0 - 0.5)
+    zero = np.zeros((2, 1), np.float32)
+    half, sure = (Policy(zero, zero, np.tile(share, (2, 1))) for share in ([0.5, 0.5], [0.75, 0.25]))
+    assert compute_distance(half, sure) == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    assert compute_distance(Policy(zero, zero), one) is None
 
 
 def test_the_score_of_a_policy_is_that_of_its_gaussian() -> None:
@@ -87,7 +133,8 @@ def test_the_score_of_a_policy_is_that_of_its_gaussian() -> None:
     told = np.stack([middle, middle + half])
     space = RowSpace(contract.space, contract.robot, weights)
     episode = find_decisions(space, seen, told, np.zeros(2, np.float32), terminated=False)
-    found = predict_episode(Learner(bundle, np.random.default_rng(0)), episode)
+    learner = Learner(bundle, np.random.default_rng(0))
+    found = predict_episode(learner, episode, learner.read_policy(episode))
     assert found.command_nll == pytest.approx(1.0 + math.log(0.5) + 0.5 * math.log(2.0 * math.pi), abs=1e-5)
     assert found.reward_nll is None
 
@@ -103,6 +150,11 @@ def test_decisions_of_a_log_by_hand() -> None:
     np.testing.assert_allclose(found.observation[:, 0], [0.0, 0.4, 0.8, 0.9])
     assert found.reward.tolist() == [1.0, 0.0, 2.0]
     assert found.rewarded.tolist() == [True, False, True]
+    # where the last step led is known where rewards are computed of it
+    longer = np.concatenate([seen, np.full((1, 4), 7.0, np.float32)])
+    known = find_decisions(space, longer, np.zeros((10, 2), np.float32), reward, terminated=True)
+    np.testing.assert_allclose(known.observation[:, 0], [0.0, 0.4, 0.8, 7.0])
+    np.testing.assert_array_equal(known.latent, found.latent)
     rows = found.to_rows(6)
     assert rows.length.tolist() == [3]
     assert rows.reward.shape == (1, 6)
@@ -147,8 +199,7 @@ def test_a_belief_narrows_or_moves_with_what_was_seen(kind: str) -> None:
     assert belief.loc.shape[0] == 1
     assert (belief.scale > 0.0).all()
     assert before is not None
-    if kind != "maesn":  # its numpy agent waits for a step of adaptation
-        assert read_spread(learner) != before
+    assert read_spread(learner) != before
 
 
 def test_rewards_are_probabilities() -> None:

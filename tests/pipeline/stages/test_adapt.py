@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from supple.adapt.bundle import load_bundle
+from supple.datasets.store import find_store, open_store
 from supple.errors import BundleError, ConfigError, RobotFault, RunError
 from supple.meta.testing import PointBatch
 from supple.pipeline.cli import main
@@ -197,6 +198,13 @@ def test_guards_and_the_log_are_there_where_they_are_asked_for(tiny_run: Path, t
     assert guarded[-1]["robot_seconds"] > 0.0
     assert verify_stage(out) > 0
     assert "log" not in {name.split("/")[0] for name in load_record(out)["outputs"]}
-    assert (out / "log" / "0001.mcap").stat().st_size > 1000
+    log, again = out / "log" / "0001.mcap", tmp_path / "again"
+    assert log.stat().st_size > 1000
+    assert main(["ingest", str(log), "--out", str(again)]) == 0
+    store = open_store(find_store(again))
+    played = [record for record in records if record["kind"] == "episode"]
+    paid = [float(store.episode(number).arrays["reward"].sum()) for number in range(len(store.episodes.length))]
+    assert store.episodes.length[: len(played)].tolist() == [record["steps"] for record in played]
+    assert paid == pytest.approx([record["return"] for record in played])
     plain = [json.loads(line) for line in (tiny_run / "adapt" / "records.jsonl").read_text().splitlines()]
     assert not [record for record in plain if record["kind"].startswith("guard")]
