@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, RobotFault, RunError
-from ..robots.robot import Float, RobotBatch, Stops
+from ..robots.robot import Float, Holds, RobotBatch, Stops
 from ..robots.task import Task, goals_of
 from .audit import make_text
 from .contract import Budget
@@ -34,8 +34,8 @@ _TAKEN, _BEFORE = "takeover.steps", "takeover.before."
 def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.random.Generator) -> RowEpisodes:
     """Runs one episode in the first `len(goals)` rows; the agent has been told that it begins.
 
-    A robot that `Stops` is stopped at once where the agent raises, or a person interrupts: it would follow its last
-    command.
+    A robot that `Holds` is held at the end: it would follow its last command while the agent learns, or while a person
+    is asked. A robot that `Stops` is stopped at once where the agent raises, or a person interrupts.
 
     Args:
         robot: At least as many rows as goals.
@@ -47,7 +47,10 @@ def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.ra
         RobotFault: The agent chose what is not finite.
     """
     try:
-        return _run_episode(robot, agent, goals, rng)
+        played = _run_episode(robot, agent, goals, rng)
+        if isinstance(robot, Holds):
+            robot.hold()
+        return played
     except BaseException as error:
         if isinstance(robot, Stops):
             robot.stop(f"the episode was cut off: {type(error).__name__} {make_text(error)}".rstrip())

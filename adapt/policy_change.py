@@ -55,6 +55,15 @@ def is_learned(name: str) -> bool:
     return name == _TUNED or name.removeprefix(KEPT).startswith(PARAMS)
 
 
+def find_infinite(arrays: Arrays) -> str | None:
+    """The first array that acts, or that a host learns by, with a number that is not finite; what was seen may be."""
+    for name, value in arrays.items():
+        counts = value.dtype.kind == "f" and (is_learned(name) or name.startswith(HOST))
+        if counts and not np.isfinite(value).all():
+            return name
+    return None
+
+
 def take_learned(state: Arrays) -> dict[str, NDArray[Any]]:
     """The policies in an agent's state."""
     return {name: value for name, value in state.items() if is_learned(name)}

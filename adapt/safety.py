@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from ..errors import RobotFault, SpecError, SuppleError
 from ..robots.limits import TRACKING, RobotLimits
-from ..robots.robot import Bool, Float, RobotBatch, Rows, StepRows, Stops, TellsAge
+from ..robots.robot import ROUNDING, Bool, Float, Holds, RobotBatch, Rows, StepRows, Stops, TellsAge, find_sent
 from ..robots.spec import RobotSpec
 from .action_limits import ActionHistory, ActionLimits, seal
 from .audit import AuditLog, make_text
@@ -114,6 +114,10 @@ class ClampCounts:
     """Clamped commands, shape (A,)."""
     largest: NDArray[np.float64]
     """Largest |requested - sent|, shape (A,), in the unit of the axis."""
+    changed: NDArray[np.int64]
+    """Commands that the driver sent otherwise than it was told, shape (A,)."""
+    largest_change: NDArray[np.float64]
+    """Largest |told - really sent|, shape (A,), in the unit of the axis."""
     commands: int = 0
     """Commands in all: one for each row and step."""
     late: int = 0
@@ -122,8 +126,8 @@ class ClampCounts:
     @staticmethod
     def of(spec: RobotSpec) -> ClampCounts:
         """Nothing counted yet."""
-        axes = len(spec.action.axes)
-        return ClampCounts(tuple(spec.action.names), np.zeros(axes, np.int64), np.zeros(axes))
+        axes, names = len(spec.action.axes), tuple(spec.action.names)
+        return ClampCounts(names, *(np.zeros(axes, kind) for kind in (np.int64, np.float64, np.int64, np.float64)))
 
     def add(self, requested: NDArray[np.float64], sent: Float, clamped: Bool) -> None:
         """Counts one step of r rows, each argument of shape (r, A)."""
@@ -133,9 +137,14 @@ class ClampCounts:
             excess = np.where(clamped, np.abs(requested - sent), 0.0)
             np.maximum(self.largest, excess.max(axis=0), out=self.largest)
 
+    def add_changes(self, told: Float, sent: Float) -> None:
+        """Counts what a driver sent otherwise than it was told, each argument of shape (r, A)."""
+        self.changed += (sent != told).sum(axis=0)
+        np.maximum(self.largest_change, np.abs(sent.astype(np.float64) - told).max(axis=0), out=self.largest_change)
+
     def any(self) -> bool:
-        """Whether a command was clamped, or late."""
-        return bool(self.clamped.any()) or self.late > 0
+        """Whether a command was clamped, changed by the driver, or late."""
+        return bool(self.clamped.any()) or bool(self.changed.any()) or self.late > 0
 
     def take(self) -> dict[str, Any]:
         """The counts as JSON, by axis where there are any; counting starts again at zero."""
@@ -143,11 +152,15 @@ class ClampCounts:
         axes = {name: {"clamped": count, "largest": largest} for name, count, largest in found if count}
         facts = {"commands": self.commands, "axes": axes}
         facts |= {"late": self.late} if self.late else {}
+        changes = zip(self.names, self.changed.tolist(), self.largest_change.tolist(), strict=True)
+        changed = {name: {"changed": count, "largest": largest} for name, count, largest in changes if count}
+        facts |= {"driver": changed} if changed else {}
         self.clamped[:], self.largest[:], self.commands, self.late = 0, 0.0, 0, 0
+        self.changed[:], self.largest_change[:] = 0, 0.0
         return facts
 
 
-class SafetyLimits(Stops):
+class SafetyLimits(Stops, Holds):
     """A `RobotBatch` whose commands are finite, within limits and rate limits, or not sent at all.
 
     A fault stops all rows: a command or observation that is not finite or has the wrong shape or type, a stale or
@@ -218,6 +231,7 @@ class SafetyLimits(Stops):
         self._clamps = ClampCounts.of(self._spec)
         self._ready = np.zeros(self._rows, np.bool_)
         self._moving = np.zeros(self._rows, np.bool_)
+        self._touched = False  # nothing was sent yet
 
     @property
     def spec(self) -> RobotSpec:
@@ -248,6 +262,7 @@ class SafetyLimits(Stops):
             self._tell_watchdog()
             self._observation[index], self._frozen_steps[index], self._clamped_steps[index] = np.nan, 0, 0
             self._commanded_at, self._late_steps = np.nan, 0
+            self._touched = True
             result = self._robot.reset(_copy_read_only(index), _copy_read_only(goals), rng)
             observation = self._check_observation(index, result)
             self._history.put(index, self._limits.start(self._spec.compute_resting(observation)))
@@ -270,6 +285,7 @@ class SafetyLimits(Stops):
                 raise refuse(f"expected rows that were reset, got row {row}", "reset every row after a stop")
             requested = self._check_action(index, action)
             history = self._history.take(index)
+            before = history.commands[:, 0].copy()
             requested = self._hold_if_late(requested, history)
             sent, clamped = self._limits.apply(requested, history)
             self._require_reachable(index, sent)
@@ -278,6 +294,7 @@ class SafetyLimits(Stops):
             self._moving[index] = True
             self._tell_watchdog()
             step = self._check_step(index, self._robot.step(_copy_read_only(index), _copy_read_only(sent)))
+            sent = self._find_sent(index, before, sent, step.observation)
             self._measured.require_following(index, step.observation, sent)
             self._moving[index] = ~(step.terminated | step.truncated)
             self._tell_watchdog()
@@ -287,6 +304,23 @@ class SafetyLimits(Stops):
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `RobotBatch.compute_reward`."""
         return self._robot.compute_reward(observation, goals)
+
+    def hold(self) -> None:
+        """See `Holds.hold`; every row must be reset before it moves again. May be told again and again meanwhile.
+
+        The second process hears that the robot rests, and is asked whether it is still there. A robot that was never
+        moved by this session is left alone.
+
+        Raises:
+            RobotFault: The robot is stopped, or cannot be told to hold; the stop is latched.
+        """
+        with self._guard("hold"):
+            if self._touched and isinstance(self._robot, Holds):
+                if self._watchdog is not None:  # a driver may hang in here, too
+                    self._watchdog.beat()
+                self._robot.hold()
+            self._ready[:], self._moving[:] = False, False
+            self._tell_watchdog()
 
     def stop(self, reason: str) -> None:
         """Stops all rows until `rearm`; may be called from another thread.
@@ -332,7 +366,10 @@ class SafetyLimits(Stops):
             yield
         except BaseException as error:
             reason = make_text(error)
-            if not isinstance(error, SuppleError):
+            hung = isinstance(error, KeyboardInterrupt) and self._watchdog is not None and self._watchdog.fired
+            if hung:  # nobody pressed Ctrl-C: the second process did
+                reason = f"the robot's {what} did not complete: {hung}"
+            elif not isinstance(error, SuppleError):
                 reason = f"the robot's {what} did not complete: {type(error).__name__} {reason}".rstrip()
             problems = self._latch(reason)
             try:
@@ -341,6 +378,8 @@ class SafetyLimits(Stops):
                 problems.append(str(problem))
             for note in problems:
                 error.add_note(note)
+            if hung:
+                raise refuse(f"expected a {what} that completes, got a driver that hangs: {hung}", "") from error
             if isinstance(error, SuppleError) or not isinstance(error, Exception):
                 raise
             raise refuse(f"expected a {what} that completes, got {type(error).__name__}: {reason}", "") from error
@@ -447,6 +486,42 @@ class SafetyLimits(Stops):
                 f"{rows[np.argmax(self._clamped_steps[rows])]}",
                 "check the policy",
             )
+
+    def _find_sent(self, rows: Rows, before: Float, told: Float, observation: Float) -> Float:
+        """What was really sent, (r, A): rate limits of the next command and the tracking error count from it.
+
+        A driver may do less than it is told, as one does that keeps commands near the measured place. It may not do
+        anything else: what it sends lies within the limits, and between the command, the one before and rest.
+
+        Args:
+            rows: Shape (r,).
+            before: The commands before, (r, A).
+            told: What the driver was told, (r, A).
+            observation: Newest, (r, O).
+
+        Raises:
+            RobotFault: The driver sent something else.
+        """
+        sent = find_sent(self._robot, rows, told)
+        changed = (sent != told).any(axis=1)
+        if not changed.any():
+            return sent
+        ways = np.stack([before, told, self._spec.compute_resting(observation)])
+        slack = ROUNDING * (1.0 + np.abs(told))
+        low = np.maximum(ways.min(axis=0) - slack, self._limits.low)
+        high = np.minimum(ways.max(axis=0) + slack, self._limits.high)
+        wrong = ~((sent >= low) & (sent <= high)) & changed[:, None]
+        if wrong.any():
+            row, axis = (int(i) for i in np.argwhere(wrong)[0])
+            raise refuse(
+                f"expected a driver that sends {told[row, axis]:g} in axis '{self._spec.action.names[axis]}' of row "
+                f"{rows[row]}, as it is told, or less, got {sent[row, axis]:g} sent after {before[row, axis]:g}",
+                "check the driver",
+            )
+        self._clamps.add_changes(told[changed], sent[changed])
+        # where it goes on from there is nobody's plan: the next command is limited as that of a robot at rest there
+        self._history.put(rows[changed], self._limits.start(sent[changed]))
+        return sent
 
     def _require_reachable(self, rows: Rows, sent: Float) -> None:
         if not np.isfinite(sent).all():

@@ -19,24 +19,27 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots
+from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots, find_sent
 from ..robots.spec import RobotSpec
 from .guards import Signals
 from .takeover import TakenOver
 
 
 class CommandTap(WrappedRobots):
-    """A robot whose commands are looked at on their way to it: what arrives here is sent."""
+    """A robot whose commands are looked at on their way to it."""
 
     def __init__(self, robot: RobotBatch) -> None:
         super().__init__(robot)
-        self.sent: Float | None = None
-        """The last commands that were sent, shape (r, A); None where nothing was since somebody set it to None."""
+        self.last: Float | None = None
+        """The last commands that were really sent, shape (r, A), as far as the robot tells; None where nothing was
+        since somebody set it to None."""
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`."""
-        self.sent = np.array(action)
-        return super().step(rows, action)
+        self.last = np.array(action)
+        step = super().step(rows, action)
+        self.last = find_sent(self._robot, rows, self.last)
+        return step
 
 
 class Operator(Protocol):
@@ -163,14 +166,14 @@ class Watch(WrappedRobots):
         """See `RobotBatch.step`."""
         self.latencies.append(self._clock() - self._seen_at)
         asked = self._choose(rows, action)
-        self._tap.sent = None
+        self._tap.last = None
         told_ns = time.time_ns()
         try:
             step = self._robot.step(rows, asked)
         except BaseException as error:
-            self._write("fault", reason=f"{type(error).__name__}: {error}", rows=rows, asked=asked, sent=self._tap.sent)
+            self._write("fault", reason=f"{type(error).__name__}: {error}", rows=rows, asked=asked, sent=self._tap.last)
             raise
-        sent = self._tap.sent  # None where the limits send nothing, as in a dry run
+        sent = self._tap.last  # None where a robot is in between that sends nothing on
         if self._monitor is not None:
             step = self._monitor.judge(step)
         computed = self._robot.compute_reward(step.observation, self._goals[rows])[0]

@@ -167,10 +167,11 @@ class EmulatedRobot:
     def _start(self, seed: int) -> None:
         self._observation = self._robot.reset(ROW, self._goal, np.random.default_rng(seed))
         self._told, self._commanded = self._period, False
+        self._mode = Mode.FOLLOWING
         self._hold(Mode.HOLDING)
 
     def _hold(self, mode: Mode) -> None:
-        if self._mode is not Mode.STOPPED:
+        if self._mode is Mode.FOLLOWING:  # one that holds stays where it was told to, and does not creep
             self._command = self._clip(self._spec.compute_resting(self._observation)[0])[None]
         self._mode = mode
 

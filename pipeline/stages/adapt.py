@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -26,10 +27,12 @@ from ...adapt.guards import GuardedAgent, Play
 from ...adapt.loop import Adapter, run_episode
 from ...adapt.policy_change import take_learned
 from ...adapt.runtime_agent import HOST, RandomNoise, RuntimeAgent
+from ...adapt.updates import BesideAgent, UpdateChild
 from ...adapt.watch import Watch
 from ...errors import BundleError, ConfigError
 from ...robots.family import Hardware, OneRow, RobotFamily
 from ...robots.maze_family import Maze
+from ...robots.robot import Holds
 from ...robots.task import Task, goals_of
 from ...strict_json import parse_json
 from ..adapt_view import AdaptView
@@ -180,7 +183,7 @@ def make_adapt(
         },
         inputs={"bundle": path},
         seed=seed,
-        module="pipeline/stages/adapt.py",
+        module=("pipeline/stages/adapt.py", "adapt/host/update_child.py"),
         libraries=("numpy", "torch", "safetensors", "mujoco"),
         body=partial(adapt, config, robot.family, tuple(tasks), motion, watching),
     )
@@ -214,9 +217,20 @@ def adapt(
     guarded = config.is_guarded(family)
     if guarded:
         work.machine = replace(work.machine, checkpoint_period=0.0)  # a snapshot of each episode
-    with open_robots(family, motion, watching, rows, work, guarded=guarded) as (robot, watch):
+    with (
+        ExitStack() as stack,
+        open_robots(family, motion, watching, rows, work, guarded=guarded) as (robot, watch),
+    ):
         rng = np.random.default_rng(work.seed)
         agent = make_hosted(bundle, RandomNoise(rng), device=work.machine.device)
+        if bundle.kind.hosted and not bundle.task and config.learns_beside(family):
+            child = UpdateChild(
+                *(work.inputs["bundle"], bundle, config.guards.update_seconds),
+                device=work.machine.device,
+                threads=work.machine.threads,
+            )
+            stack.callback(child.close)
+            agent = BesideAgent(agent, child, rng, robot.hold if isinstance(robot, Holds) else lambda: None)
         guards = None
         if watch is not None and guarded:
             agent = guards = guard_agent(agent, bundle, watch, tasks, config, work.seed)

@@ -46,6 +46,8 @@ def open_robots(
     if isinstance(family, HardwareFamily) and motion.is_dry(family):
         family = family.dry(made)
     with ExitStack() as stack:
+        if real:
+            stack.enter_context(work.stop.at_once())
         replay = family.replay() if isinstance(family, LogFamily) else None
         robots = make_robots(family, rows, work.machine.threads) if replay is None else RobotRow(replay)
         watched = guarded or watching.any
@@ -83,7 +85,7 @@ def watch_robots(
 
         log = CellLog(work.folder / LOG_FOLDER, robot.spec, {"stage": work.stage.name}, simulated=simulated)
         sink = stack.enter_context(log)
-    operator, monitor = make_operator(watching, work.view.note, stack)
+    operator, monitor = make_operator(watching, work.view.note, stack, robot.hold)
     scorer = None if watching.novelty is None else NoveltyScorer(NoveltyModel.load(watching.novelty), robot)
     return Watch(robot, taps, operator=operator, monitor=monitor, scorer=scorer, sink=sink)
 
@@ -110,9 +112,9 @@ def tell_replay(replay: LogRobot, view: ProgressView) -> None:
 
 
 def make_operator(
-    watching: Watching, tell: Callable[[str], None], stack: ExitStack
+    watching: Watching, tell: Callable[[str], None], stack: ExitStack, idle: Callable[[], None] = lambda: None
 ) -> tuple[Operator | None, Monitor | None]:
-    """Who may take over, and who judges the task.
+    """Who may take over, and who judges the task; `idle` is called while a person is asked.
 
     Raises:
         ConfigError: There is no terminal, no such operator, or no such function.
@@ -122,7 +124,7 @@ def make_operator(
     if keys or judges or watching.prompt:
         terminal = Terminal()
         stack.callback(terminal.close)
-        keyboard = KeyboardOperator(terminal, tell, judges=judges, prompts=watching.prompt)
+        keyboard = KeyboardOperator(terminal, tell, judges=judges, prompts=watching.prompt, idle=idle)
     operator: Operator | None = keyboard if keys else None
     if watching.operator.startswith("socket:"):
         remote = SocketOperator(watching.operator.removeprefix("socket:"))
