@@ -21,6 +21,7 @@ from ..robots.robot import Float, Holds, RobotBatch, Stops
 from ..robots.task import Task, goals_of
 from .audit import make_text
 from .contract import Budget
+from .policy_change import choose_states
 from .runtime_agent import Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows, repeat_rows
 from .takeover import relabel
 from .watch import Watch
@@ -28,7 +29,7 @@ from .watch import Watch
 Record = dict[str, Any]
 AGENT, PLAYED = "agent.", "played."
 """What begins so in a state belongs to the agent, or to an episode that was played and not learned from yet."""
-_TAKEN, _BEFORE = "takeover.steps", "takeover.before."
+_TAKEN, _BEFORE, _STATES = "takeover.steps", "takeover.before.", "states"
 
 
 def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.random.Generator) -> RowEpisodes:
@@ -153,6 +154,8 @@ class Adapter:
         self.tasks, self.goals = tuple(tasks), goals_of(tasks)
         self.rng = rng
         self.episode = 0
+        self.states: Float = np.zeros((len(self.tasks), 0, len(robot.spec.observation.axes)), np.float32)
+        """States of the last episode that was learned from, raw, shape (N, M, O); M is 0 before."""
         self._played: RowEpisodes | None = None
         self._taken_over = 0  # steps of that episode
         self._before: Arrays | None = None
@@ -210,6 +213,7 @@ class Adapter:
         else:
             self.agent.observe(played)
             self.episode += 1
+        self.states = choose_states(played)
         self._played, self._taken_over = None, 0
         # without steps of adaptation there is one round, however long
         explores = (place if self.budget.adapt_steps else self.episode - 1) < self.budget.exploration_episodes
@@ -282,6 +286,7 @@ class Adapter:
             arrays |= {f"{PLAYED}{name}": value for name, value in found if value is not None}
             arrays[_TAKEN] = np.array([self._taken_over])
             arrays |= {f"{_BEFORE}{name}": value for name, value in (self._before or {}).items()}
+        arrays[_STATES] = self.states
         goals = [list(task.goal) for task in self.tasks]
         return arrays, {"episode": self.episode, "rng": self.rng.bit_generator.state, "tasks": goals}
 
@@ -302,4 +307,5 @@ class Adapter:
         before = {n.removeprefix(_BEFORE): v for n, v in arrays.items() if n.startswith(_BEFORE)}
         self._taken_over, self._before = int(arrays[_TAKEN][0]) if _TAKEN in arrays else 0, before or None
         self._played = RowEpisodes(**played) if played else None
+        self.states = arrays.get(_STATES, self.states)
         self.agent.load_state({n.removeprefix(AGENT): v for n, v in arrays.items() if n.startswith(AGENT)})

@@ -108,12 +108,12 @@ class PolicyChange:
 
     def compute_kl(self, state: Arrays, other: Arrays) -> NDArray[np.float64]:
         """KL(policy of `state` || policy of `other`) of one decision, nats, mean over the states, shape (R,)."""
-        found = self._describe(state), self._describe(other)
+        found = self.describe(state), self.describe(other)
         kl = _compare_choices(*found) if len(found[0]) == 1 else _compare_gaussians(*found)
         means: NDArray[np.float64] = kl.reshape(-1, self._repeats).mean(axis=1)
         return means
 
-    def _describe(self, state: Arrays) -> tuple[NDArray[np.float64], ...]:
+    def describe(self, state: Arrays) -> tuple[NDArray[np.float64], ...]:
         """Mean and scale of the latents, each (R M, Z), or the probabilities of choices, (R M, C)."""
         small = {name: value for name, value in state.items() if not name.startswith(HOST)}
         mean, above = (self._act(small, _FixedNoise(value)) for value in (0.0, 1.0))

@@ -302,8 +302,20 @@ class SafetyLimits(Stops, Holds):
         raise AssertionError("the guard raises what it catches")
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
-        """See `RobotBatch.compute_reward`."""
-        return self._robot.compute_reward(observation, goals)
+        """See `RobotBatch.compute_reward`; nothing is stopped by it, for nothing moves by it.
+
+        Raises:
+            RobotFault: It raised what is no error of ours.
+        """
+        try:
+            return self._robot.compute_reward(observation, goals)
+        except (SuppleError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise RobotFault(
+                f"safety limits: expected a compute_reward that completes, got {type(error).__name__} "
+                f"{make_text(error)}; correct the driver"
+            ) from error
 
     def hold(self) -> None:
         """See `Holds.hold`; every row must be reset before it moves again. May be told again and again meanwhile.
@@ -350,13 +362,29 @@ class SafetyLimits(Stops, Holds):
         """Releases the robot; the audit log stays open, and so does a latched stop.
 
         A robot in the middle of an episode is stopped: its policy has gone, and it may still follow the last command.
+
+        Raises:
+            RobotFault: The robot cannot be closed, or the log cannot be written.
         """
         try:
             if self._moving.any() and self.stop_reason is None:
                 self.stop("the session was closed in the middle of an episode")
             self._record_clamps()
         finally:
+            self._close_robot()
+
+    def _close_robot(self) -> None:
+        """Closes the robot; one that cannot be closed is stopped, since nobody knows what it does."""
+        try:
             self._robot.close()
+        except (SuppleError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            reason = f"the robot's close did not complete: {type(error).__name__} {make_text(error)}"
+            fault = RobotFault(f"safety limits: {reason}; stopped: {REARM}")
+            for problem in self._latch(reason):
+                fault.add_note(problem)
+            raise fault from error
 
     @contextmanager
     def _guard(self, what: str) -> Iterator[None]:
@@ -380,7 +408,9 @@ class SafetyLimits(Stops, Holds):
                 error.add_note(note)
             if hung:
                 raise refuse(f"expected a {what} that completes, got a driver that hangs: {hung}", "") from error
-            if isinstance(error, SuppleError) or not isinstance(error, Exception):
+            if isinstance(
+                error, SuppleError | KeyboardInterrupt
+            ):  # SystemExit of a driver is no end that all is well at
                 raise
             raise refuse(f"expected a {what} that completes, got {type(error).__name__}: {reason}", "") from error
         self._require_armed(what)  # another thread may have stopped it meanwhile

@@ -120,9 +120,7 @@ class UpdateChild:
             self._end()  # what it still does is for nobody, and what it would send next is no answer
             raise
 
-    def _exchange(
-        self, request: bytes, idle: Callable[[], None]
-    ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def _exchange(self, request: bytes, idle: Callable[[], None]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         unsent, received = memoryview(self._unsent + request), bytearray()
         self._unsent = b""
         deadline, next_idle = time.monotonic() + self._seconds, 0.0
@@ -193,17 +191,16 @@ def unpack(content: bytearray | bytes) -> tuple[dict[str, Any], dict[str, NDArra
     middle = HEAD.size + text
     facts = parse_json(bytes(content[HEAD.size : middle]), dict, "update", UpdateFault, "see the child's error")
     try:
-        return facts, parse_tensors(bytes(content[middle:]), Path("update"))
+        arrays = parse_tensors(bytes(content[middle:]), Path("update"))
     except BundleError as error:
         raise UpdateFault(str(error)) from error
+    return facts, {name: value.copy() for name, value in arrays.items()}  # which can be written to, as others are
 
 
 class BesideAgent(WrappedAgent):
     """An agent that learns in a child and acts here; see the module's docstring."""
 
-    def __init__(
-        self, acting: Any, child: UpdateChild, rng: np.random.Generator, idle: Callable[[], None]
-    ) -> None:
+    def __init__(self, acting: Any, child: UpdateChild, rng: np.random.Generator, idle: Callable[[], None]) -> None:
         """Before the first task.
 
         Args:
@@ -244,4 +241,6 @@ class BesideAgent(WrappedAgent):
         except (SuppleError, KeyError, TypeError, ValueError, IndexError) as error:
             self._acting.load_state(before)
             self._rng.bit_generator.state = drawn
-            raise UpdateFault(f"update: expected a state of the agent, got one in which {error}; adapt again") from error
+            raise UpdateFault(
+                f"update: expected a state of the agent, got one in which {error}; adapt again"
+            ) from error

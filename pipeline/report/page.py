@@ -34,6 +34,7 @@ from .run_folder import RunView, StageView, list_digests, load_run
 from .run_robot import RunRobot, find_run_robot
 from .safety import Safety, load_safety
 from .scenes import Scenes, make_scenes
+from .skill_change import SkillChange, load_skill_change
 from .tables import (
     CostRow,
     Facts,
@@ -100,6 +101,7 @@ class Page:
     results_lead: str
     adapt_plot: Plot | None
     guarding: Guarding | None
+    skill_change: SkillChange | None
     safety: Safety | None
     limits: Table | None
     costs: list[CostRow]
@@ -184,6 +186,7 @@ def make_page(run: RunView, robot: RunRobot, scenes: Scenes) -> Page:
         results_lead=describe_results(results),
         adapt_plot=make_adapt_plot(adapt, results) if adapt else None,
         guarding=load_guarding(adapt.folder, spec.control_period if spec else None) if adapt else None,
+        skill_change=load_skill_change(adapt.folder) if adapt else None,
         safety=safety,
         limits=make_limit_table(safety) if safety else None,
         costs=make_cost_rows(run, total, spec.control_period if spec else None),

@@ -2,8 +2,8 @@
 
 Writes `records.jsonl` (one record per task and episode, and per evaluation), `success.json` (means of evaluations
 before, during and after adaptation, with intervals), `returns.json` (mean returns along the episodes, or the steps of
-adaptation), `adapted.safetensors` (all that the agent knows of the tasks in the end) and a bundle of each task's policy
-in `policies/<index of the task>/`. The numpy runtime acts; where the learner learns by gradients, torch does that
+adaptation), `skills.json` (which skills changed, see `adapt/skill_change.py`), `adapted.safetensors` (all that the
+agent knows of the tasks in the end) and a bundle of each task's policy in `policies/<index of the task>/`. The numpy runtime acts; where the learner learns by gradients, torch does that
 between episodes. Every command passes the safety limits; what they did is in `audit.jsonl`.
 """
 
@@ -26,7 +26,8 @@ from ...adapt.bundle_folder import find_bundle
 from ...adapt.guards import GuardedAgent, Play
 from ...adapt.loop import Adapter, run_episode
 from ...adapt.policy_change import take_learned
-from ...adapt.runtime_agent import HOST, RandomNoise, RuntimeAgent
+from ...adapt.runtime_agent import HOST, Noise, RandomNoise, RuntimeAgent
+from ...adapt.skill_change import describe_change
 from ...adapt.updates import BesideAgent, UpdateChild
 from ...adapt.watch import Watch
 from ...errors import BundleError, ConfigError
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 RECORDS_NAME = "records.jsonl"
 SUCCESS_NAME = "success.json"
 RETURNS_NAME = "returns.json"
+SKILLS_NAME = "skills.json"
 ADAPTED_NAME = "adapted.safetensors"
 POLICIES = "policies"
 OWN_TASKS = 10
@@ -238,11 +240,17 @@ def adapt(
         if guide is not None:
             # guards change what the learner updates; logs do not change, and lead until the guards fall back
             agent = guide.add_to(agent, lambda: guards is None or not guards.fallen)
+
+        def make_fork(noise: Noise) -> RuntimeAgent:
+            copy = bundle.make_agent(noise)
+            return copy if guide is None else guide.add_to(copy)
+
         adapter = Adapter(
             *(agent, robot, tasks, budget, episodes, rng),
-            make_fork=bundle.make_agent if guide is None else lambda noise: guide.add_to(bundle.make_agent(noise)),
+            make_fork=make_fork,
             off_policy=bundle.kind.off_policy,
         )
+        first = agent.state()
         if checkpoint is not None:
             adapter.load_state({k: v.numpy() for k, v in checkpoint.tensors.items()}, dict(checkpoint.facts))
             announce(work.view, load_metrics(work.metrics.path))
@@ -262,6 +270,10 @@ def adapt(
     facts: dict[str, object] = {"kind": bundle.contract.kind, "tasks": [asdict(task) for task in tasks]}
     known = {name: value for name, value in agent.state().items() if not name.startswith(HOST)}
     save_checkpoint(work.folder / ADAPTED_NAME, to_tensors(known), facts)
+    if adapter.states.size:
+        names = [task.name for task in tasks]
+        changed = describe_change(make_fork, first, agent.state(), adapter.states, robot.spec, names)
+        write_record(work.folder / SKILLS_NAME, changed)
     (work.folder / POLICIES).mkdir()
     final = adapter.fork(RandomNoise(np.random.default_rng(work.seed)))
     for index, task in enumerate(tasks):

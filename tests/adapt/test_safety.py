@@ -880,7 +880,9 @@ def test_a_driver_that_sends_something_else_stops(log: AuditLog, sends: float) -
     robot = HonestJoint(lambda told: np.full_like(told, sends))
     robot.follows = False  # it is still at 1 rad: nothing between 1 and 1.05 was sent
     safe = guard(robot, log)
-    with pytest.raises(RobotFault, match=r"expected a driver that sends 1\.05 in axis 'target' of row 0, as it is told"):
+    with pytest.raises(
+        RobotFault, match=r"expected a driver that sends 1\.05 in axis 'target' of row 0, as it is told"
+    ):
         move(safe, 2.0)
     assert safe.stop_reason is not None
 
