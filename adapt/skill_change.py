@@ -77,8 +77,10 @@ def _describe_choices(names: Sequence[str], shares: tuple[Double, Double]) -> di
 
 
 def _describe_axes(before: tuple[Double, Double], after: tuple[Double, Double]) -> dict[str, Any]:
-    """Of means and scales, each (M, Z); the variance over states and draws is that of the means and the mean of that
-    of the draws."""
+    """Of means and scales, each (M, Z).
+
+    The variance over states and draws is that of the means, and the mean of that of the draws.
+    """
     spread = [np.sqrt(mean.var(axis=0) + (scale**2).mean(axis=0)) for mean, scale in (before, after)]
     shift = np.abs(after[0] - before[0]).mean(axis=0)
     numbers = (before[0].mean(axis=0), spread[0], after[0].mean(axis=0), spread[1], shift)

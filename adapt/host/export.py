@@ -21,6 +21,7 @@ from ..bundle import Bundle, make_bundle, write_bundle
 from ..contract import Budget, BundleContract
 from ..golden_trial import make_trial_inputs, play_trial
 from ..networks import Array, Weights
+from ..novelty import NoveltyModel
 from ..runtime_agent import Arrays, RandomNoise
 from .exported import Exported
 from .hosts import HOST_TOLERANCE, make_hosted, require_adaptation
@@ -43,6 +44,7 @@ def write_exported(
     provenance: Mapping[str, Any],
     seed: int = 0,
     logs: Arrays | None = None,
+    novelty: NoveltyModel | None = None,
 ) -> Bundle:
     """Records a golden trial of the trainer's agent and writes the bundle.
 
@@ -55,6 +57,7 @@ def write_exported(
         provenance: Where the weights come from.
         seed: Of the trial's inputs.
         logs: That come along, see `write_bundle`.
+        novelty: Of nominal motion, see `write_bundle`.
 
     Raises:
         BundleError: See `write_bundle`; or the numpy runtime, or the host, does not act as the trainer did.
@@ -71,7 +74,7 @@ def write_exported(
     )
     weights = to_arrays({**exported.weights, **of_space})
     golden = _record_steady_trial(exported, contract, weights, seed)
-    bundle = write_bundle(path, contract=contract, weights=weights, golden=golden, logs=logs)
+    bundle = write_bundle(path, contract=contract, weights=weights, golden=golden, logs=logs, novelty=novelty)
     if bundle.kind.hosted:
         make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
     return bundle

@@ -65,7 +65,8 @@ class Watching(Bounded):
     monitor: str = "robot"
     """Who tells reward and success: robot, keyboard (+ solved, - failed), or FILE.py:NAME for a function of yours."""
     novelty: Path | None = None
-    """A model of the robot's motion in nominal episodes, see supple.adapt.novelty: it scores unknown states."""
+    """A model of the robot's motion in nominal episodes, see supple.adapt.novelty: it scores unknown states. Without
+    it, that of the bundle, if it has one."""
     prompt: bool = False
     """Wait for Enter before each episode, so that a person can put the robot and the task in their place."""
 

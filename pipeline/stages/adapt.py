@@ -3,8 +3,9 @@
 Writes `records.jsonl` (one record per task and episode, and per evaluation), `success.json` (means of evaluations
 before, during and after adaptation, with intervals), `returns.json` (mean returns along the episodes, or the steps of
 adaptation), `skills.json` (which skills changed, see `adapt/skill_change.py`), `adapted.safetensors` (all that the
-agent knows of the tasks in the end) and a bundle of each task's policy in `policies/<index of the task>/`. The numpy runtime acts; where the learner learns by gradients, torch does that
-between episodes. Every command passes the safety limits; what they did is in `audit.jsonl`.
+agent knows of the tasks in the end) and a bundle of each task's policy in `policies/<index of the task>/`. The numpy
+runtime acts; where the learner learns by gradients, torch does that between episodes, for a real robot in a process of
+its own. Every command passes the safety limits; what they did is in `audit.jsonl`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ...adapt.policy_change import take_learned
 from ...adapt.runtime_agent import HOST, Noise, RandomNoise, RuntimeAgent
 from ...adapt.skill_change import describe_change
 from ...adapt.updates import BesideAgent, UpdateChild
-from ...adapt.watch import Watch
+from ...adapt.watch import Alarm, Watch
 from ...errors import BundleError, ConfigError
 from ...robots.family import Hardware, OneRow, RobotFamily
 from ...robots.maze_family import Maze
@@ -221,7 +222,7 @@ def adapt(
         work.machine = replace(work.machine, checkpoint_period=0.0)  # a snapshot of each episode
     with (
         ExitStack() as stack,
-        open_robots(family, motion, watching, rows, work, guarded=guarded) as (robot, watch),
+        open_robots(*(family, motion, watching, rows, work), guarded=guarded, nominal=bundle.novelty) as (robot, watch),
     ):
         rng = np.random.default_rng(work.seed)
         agent = make_hosted(bundle, RandomNoise(rng), device=work.machine.device)
@@ -345,6 +346,7 @@ def run_rounds(
         yield first
     while adapter.episode < adapter.episodes and not (guards is not None and guards.exhausted):
         adapter.play()
+        alarms = [] if watch is None else sorted(watch.alarms.values())  # extra episodes have alarms of their own
         if guards is not None:
             guards.keep_signals()
             work.save(lambda: to_checkpoint(adapter))  # else a kill while it learns costs an episode of a real robot
@@ -356,6 +358,7 @@ def run_rounds(
             if adapter.episode == adapter.episodes or guards.exhausted:
                 guards.finish()
             done += take_guard_records(guards, adapter.episode)
+        done += tell_alarms(alarms, adapter, work.view)
         if watch is not None:
             show_watched(adapter, watch, work.view, done, guarded=guards is not None)
         if adapter.episode in due and done[0]["kind"] == "episode":
@@ -380,6 +383,28 @@ def show_watched(
         seconds = records[0]["steps"] * watch.spec.control_period
         view.show(watch.last, watch.latencies, seconds)
     watch.latencies.clear()
+
+
+def tell_alarms(alarms: Sequence[Alarm], adapter: Adapter, view: ProgressView) -> list[dict[str, Any]]:
+    """Records of the rows whose motion was unknown in the last episode; a person is told the first one."""
+    if alarms:
+        _, step, score, threshold = alarms[0]
+        view.note(
+            f"episode {adapter.episode}: unknown motion in {len(alarms)} of {len(adapter.tasks)} rows, first in step "
+            f"{step} (score {score:.3g} above {threshold:.3g}); look for a load, a delay or a wrong joint"
+        )
+    at = {"episode": adapter.episode, "step": adapter.episode}
+    return [
+        {
+            "kind": "alarm",
+            "task": adapter.tasks[alarm.row].name,
+            "control_step": alarm.step,
+            "score": min(alarm.score, 1e30),
+            "threshold": alarm.threshold,
+            **at,
+        }
+        for alarm in alarms
+    ]
 
 
 def take_guard_records(guards: GuardedAgent, episode: int) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ from ...adapt.bundle import load_bundle
 from ...adapt.bundle_folder import LOGS, parse_tensors
 from ...adapt.contract import Budget
 from ...adapt.log_agent import LONGEST_STRIDE, compute_stride
+from ...adapt.novelty import NoveltyModel, learn_nominal
+from ...datasets.store import EpisodeStore, find_store, open_store
 from ...errors import BundleError, RunError, SpecError
 from ...meta.config import EvaluationConfig
 from ...plain_config import read_config
@@ -25,6 +27,7 @@ from ..action_spaces import Space, make_space
 from ..folder import compute_path_digest, load_json
 from ..keys import PACKAGE_ROOT, RECORD_NAME, load_record
 from ..learners import LearnerChoice, read_learner
+from ..replay.novelty import to_motion
 from ..run_files import LEARNER_NAME, RUN_NAME
 from ..settings.export import ExportConfig
 from ..stage import Stage, Work
@@ -40,6 +43,8 @@ one that gives the same bundle as before changes nothing behind it."""
 TRAININGS = ("meta-train", "train")
 """Folders of a training, inside that of a run or of a seed."""
 EVALUATE = "evaluate"
+MOST_NOMINAL = 2000
+"""Nominal episodes that a model of motion is learned from, evenly spread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +164,7 @@ def make_export(
     *,
     settings: bool = False,
     logs: Path | None = None,
+    nominal: Path | None = None,
 ) -> Stage:
     """The stage; it draws nothing at random but the inputs of the golden trial.
 
@@ -168,14 +174,19 @@ def make_export(
         given: A user's own learner.
         settings: See `load_trained`.
         logs: A folder of `map-logs`: its logs come along in the bundle.
+        nominal: A store of nominal episodes, or a folder that holds one: a model of motion comes along.
 
     Raises:
         RunError: See `load_trained`; or there are no logs.
         BundleError: See `load_trained`.
+        StoreError: There is no store.
+        SpecError: Its episodes are of another robot.
     """
     trained = load_trained(path, given, settings=settings)
     if logs is not None and not (logs / LOGS).is_file():
         raise RunError(f"{logs}: expected a folder of map-logs, got none of {LOGS}; check the path")
+    if nominal is not None:
+        trained.spec.require_source(open_store(nominal).schema.robot, f"--nominal {nominal}")
     outside = trained.skills is not None and trained.skills != trained.folder
     return Stage(
         name="export",
@@ -190,15 +201,16 @@ def make_export(
             "train": trained.folder,
             **({"skills": trained.skills} if outside and trained.skills else {}),
             **({} if logs is None else {"logs": logs}),
+            **({} if nominal is None else {"nominal": find_store(nominal)}),
         },
         seed=config.golden_seed,
         module=(*MODULES, *trained.learner.row.modules),
         libraries=("numpy", "torch", "safetensors"),
-        body=partial(export, trained),
+        body=partial(export, trained, config.false_alarms),
     )
 
 
-def export(trained: Trained, work: Work) -> None:
+def export(trained: Trained, false_alarms: float, work: Work) -> None:
     """Writes the bundle with a golden trial of the trained agent; numpy, and the host, must play it alike."""
     from ...adapt.host.export import write_exported
     from ...skills.checkpoint import load_checkpoint
@@ -230,6 +242,10 @@ def export(trained: Trained, work: Work) -> None:
             f"export: logged skills are {stride:.2g} times as long as what is rewarded; they do not come along"
         )
         found = None
+    nominal = work.inputs.get("nominal")
+    novelty = None if nominal is None else learn_motion(open_store(nominal), spec, false_alarms)
+    if nominal is not None:
+        provenance["nominal"] = {"store": open_store(nominal).digest, "false_alarms": false_alarms}
     write_exported(
         work.folder / NAME,
         exported,
@@ -239,7 +255,23 @@ def export(trained: Trained, work: Work) -> None:
         provenance=provenance,
         seed=work.seed,
         logs=found,
+        novelty=novelty,
     )
+
+
+def learn_motion(store: EpisodeStore, spec: RobotSpec, false_alarms: float) -> NoveltyModel:
+    """The model of the motion in a store of nominal episodes.
+
+    An episode counts if it is as long as one of the robot, or ended by itself.
+
+    Raises:
+        SpecError: There are too few.
+    """
+    index, last = store.episodes, spec.episode_steps
+    whole = (index.length > last) | ((index.terminated > 0) & (index.length > 1))
+    chosen = np.flatnonzero(whole)
+    most = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), MOST_NOMINAL)).round().astype(np.int64)]
+    return learn_nominal([to_motion(store.episode(int(number))) for number in most], last, false_alarms)
 
 
 def make_conversion(bundle: Path, config: ExportConfig) -> Stage:

@@ -31,9 +31,25 @@ from ..stage import Work
 
 @contextmanager
 def open_robots(
-    family: RobotFamily, motion: MotionConfig, watching: Watching, rows: int, work: Work, *, guarded: bool
+    family: RobotFamily,
+    motion: MotionConfig,
+    watching: Watching,
+    rows: int,
+    work: Work,
+    *,
+    guarded: bool,
+    nominal: NoveltyModel | None = None,
 ) -> Iterator[tuple[RobotBatch, Watch | None]]:
     """Robots behind their safety limits, behind a second process where a real one moves, and what watches them.
+
+    Args:
+        family: Of the robots.
+        motion: Whether and how fast they move.
+        watching: Who looks on.
+        rows: Number of robots.
+        work: Of the stage.
+        guarded: Updates are guarded, so that somebody watches.
+        nominal: Model of motion of the bundle; `watching` may name another one.
 
     Raises:
         ConfigError: See `MotionConfig.find_limits` and `make_operator`; or a dry run's robot cannot be read.
@@ -67,7 +83,7 @@ def open_robots(
         if taps is None:
             yield robot, None
         else:
-            watch = watch_robots(robot, taps, watching, work, stack, simulated=not real)
+            watch = watch_robots(robot, taps, watching, work, stack, simulated=not real, nominal=nominal)
             yield watch, watch
         for dry in made:
             tell_dry_run(dry, work.view)
@@ -76,7 +92,14 @@ def open_robots(
 
 
 def watch_robots(
-    robot: SafetyLimits, taps: CommandTap, watching: Watching, work: Work, stack: ExitStack, *, simulated: bool
+    robot: SafetyLimits,
+    taps: CommandTap,
+    watching: Watching,
+    work: Work,
+    stack: ExitStack,
+    *,
+    simulated: bool,
+    nominal: NoveltyModel | None = None,
 ) -> Watch:
     """What watches the robots; all that it opens is closed by the stack."""
     sink = None
@@ -86,7 +109,8 @@ def watch_robots(
         log = CellLog(work.folder / LOG_FOLDER, robot.spec, {"stage": work.stage.name}, simulated=simulated)
         sink = stack.enter_context(log)
     operator, monitor = make_operator(watching, work.view.note, stack, robot.hold)
-    scorer = None if watching.novelty is None else NoveltyScorer(NoveltyModel.load(watching.novelty), robot)
+    model = nominal if watching.novelty is None else NoveltyModel.load(watching.novelty)
+    scorer = None if model is None else NoveltyScorer(model, robot)
     return Watch(robot, taps, operator=operator, monitor=monitor, scorer=scorer, sink=sink)
 
 

@@ -24,6 +24,7 @@ from supple.pipeline.stage import Machine, StageResult, run_stage
 from supple.pipeline.stages.adapt import find_robot_of, make_adapt
 from supple.robots.family import RobotFamily
 from supple.robots.hardware_family import HardwareFamily
+from supple.robots.limits import LoopLimits
 from supple.robots.robot import FirstRow, Float, Holds, Observes, Step, Stops
 from supple.robots.spec import ArraySpec
 
@@ -214,13 +215,14 @@ def test_modes_that_exclude_each_other_are_refused(cell: Cell) -> None:
 
 
 def test_a_robot_is_held_after_each_episode_and_while_a_process_beside_learns(cell: Cell) -> None:
-    result, _ = replace(cell, updates="auto").run(MotionConfig(execute=True), stops_by_itself=True)
+    loop = LoopLimits(max_age=60.0)  # a busy machine is late, and what is late depends on the machine
+    result, _ = replace(cell, updates="auto").run(MotionConfig(execute=True), stops_by_itself=True, loop=loop)
     beside = (result.folder / "records.jsonl").read_text()
     assert cell.twin.holds > cell.twin.starts  # once after each episode, and again and again meanwhile
     assert not cell.twin.stops
     here = replace(cell, twin=Twin(find_robot_of(load_bundle(cell.bundle), None).family), folder=cell.folder / "here")
     here.folder.mkdir()
-    result, _ = here.run(MotionConfig(execute=True), stops_by_itself=True, connect=lambda: here.twin)
+    result, _ = here.run(MotionConfig(execute=True), stops_by_itself=True, connect=lambda: here.twin, loop=loop)
     assert (result.folder / "records.jsonl").read_text() == beside
 
 
@@ -235,7 +237,7 @@ def test_the_first_ctrl_c_stops_a_real_robot_at_once(cell: Cell) -> None:
     with pytest.raises(KeyboardInterrupt):
         cell.run(MotionConfig(execute=True), request, stops_by_itself=True)
     assert cell.twin.moved == 3
-    assert len(cell.twin.stops) == 1
+    assert cell.twin.stops[0] == "the robot's step did not complete: KeyboardInterrupt"
     with pytest.raises(RobotFault, match="expected an armed robot, got one stopped by 'the robot's step did not comp"):
         cell.run(MotionConfig(execute=True), StopRequest(), stops_by_itself=True)
     assert cell.twin.moved == 3
@@ -258,7 +260,7 @@ def test_whatever_a_driver_raises_is_an_error_with_a_name(
         monkeypatch.setattr(cell.twin, where, fail)
     with pytest.raises(RobotFault, match=error.__name__):
         cell.run(MotionConfig(execute=True), connect=connect, stops_by_itself=True)
-    assert len(cell.twin.stops) == (where != "connect")
+    assert bool(cell.twin.stops) == (where != "connect")
 
 
 def test_a_robot_that_would_go_on_by_itself_is_refused(cell: Cell) -> None:
@@ -271,6 +273,6 @@ def test_a_robot_that_would_go_on_by_itself_is_refused(cell: Cell) -> None:
             self.closed = True
 
     rolls = Rolls(cell.twin._batch)
-    with pytest.raises(ConfigError, match="driver that can hold the robot, since .force_x. commands no place"):
+    with pytest.raises(ConfigError, match="driver that can hold the robot, since 'force_x' commands no place"):
         cell.run(MotionConfig(execute=True), connect=lambda: rolls, stops_by_itself=True)
     assert rolls.closed
