@@ -263,7 +263,7 @@ class NoveltyScorer:
         model.require_robot(robot.spec)
         rows, size, inputs = robot.rows, model.weights.shape[1], len(model.mean)
         self._model, self._signal = model, signal
-        self.threshold = float(model.threshold[signal == "state"])
+        self.threshold = float(model.threshold[int(signal == "state")])
         """Of the score of an episode, above which an alarm is given; inf where nothing was calibrated."""
         self._before = np.zeros((rows, size), np.float32)
         self._command = np.zeros((rows, (inputs - size) // 2), np.float32)

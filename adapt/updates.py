@@ -132,7 +132,7 @@ class UpdateChild:
             if now > deadline:
                 raise UpdateFault(
                     f"update: expected a child that has learned within {self._seconds:g} s, got none; pass a larger "
-                    "--adapt.guards.update-seconds, or smaller updates"
+                    "--guards.update-seconds, or smaller updates"
                 )
             wait = max(0.0, min(next_idle, deadline) - time.monotonic())
             readable, writable, _ = select.select([self._link], [self._link] if unsent else [], [], wait)

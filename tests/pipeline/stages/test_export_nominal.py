@@ -20,7 +20,7 @@ def test_the_alarm_is_calibrated_at_export(tiny_run: Path, tmp_path: Path, capsy
     assert "expected 198 nominal episodes of 60 steps or more for a share of false alarms of 0.01, got 12" in (
         capsys.readouterr().err
     )
-    assert main(["export", str(tiny_run), "--export.false-alarms", "0.4", *options]) == 0
+    assert main(["export", str(tiny_run), "--false-alarms", "0.4", *options]) == 0
     bundle, store = load_bundle(out / "bundle"), open_store(tiny_run)
     assert bundle.novelty is not None
     assert bundle.contract.provenance["nominal"] == {"store": store.digest, "false_alarms": 0.4}
