@@ -1,7 +1,8 @@
 """A robot family for hardware: `supple adapt --robot examples/hardware.py:ARM` with a bundle made for such a robot.
 
 `PlanarArm` stands for the driver of a real arm and needs none: two joints that follow speed commands with a lag.
-Replace its `reset`, `step`, `hold`, `stop` and `close` by what your driver offers, and the contract by that of your robot.
+Replace its `reset`, `step`, `hold`, `stop` and `close` by what your driver offers, and the contract by that of your
+robot.
 """
 
 import numpy as np
