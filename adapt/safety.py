@@ -127,7 +127,7 @@ class ClampCounts:
     def of(spec: RobotSpec) -> ClampCounts:
         """Nothing counted yet."""
         axes, names = len(spec.action.axes), tuple(spec.action.names)
-        return ClampCounts(names, *(np.zeros(axes, kind) for kind in (np.int64, np.float64, np.int64, np.float64)))
+        return ClampCounts(names, np.zeros(axes, np.int64), np.zeros(axes), np.zeros(axes, np.int64), np.zeros(axes))
 
     def add(self, requested: NDArray[np.float64], sent: Float, clamped: Bool) -> None:
         """Counts one step of r rows, each argument of shape (r, A)."""

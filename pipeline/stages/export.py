@@ -16,8 +16,7 @@ from ...adapt.bundle import load_bundle
 from ...adapt.bundle_folder import LOGS, parse_tensors
 from ...adapt.contract import Budget
 from ...adapt.log_agent import LONGEST_STRIDE, compute_stride
-from ...adapt.novelty import NoveltyModel, learn_nominal
-from ...datasets.store import EpisodeStore, find_store, open_store
+from ...datasets.store import find_store, open_store
 from ...errors import BundleError, RunError, SpecError
 from ...meta.config import EvaluationConfig
 from ...plain_config import read_config
@@ -27,7 +26,7 @@ from ..action_spaces import Space, make_space
 from ..folder import compute_path_digest, load_json
 from ..keys import PACKAGE_ROOT, RECORD_NAME, load_record
 from ..learners import LearnerChoice, read_learner
-from ..replay.novelty import to_motion
+from ..nominal import learn_motion
 from ..run_files import LEARNER_NAME, RUN_NAME
 from ..settings.export import ExportConfig
 from ..stage import Stage, Work
@@ -43,8 +42,6 @@ one that gives the same bundle as before changes nothing behind it."""
 TRAININGS = ("meta-train", "train")
 """Folders of a training, inside that of a run or of a seed."""
 EVALUATE = "evaluate"
-MOST_NOMINAL = 2000
-"""Nominal episodes that a model of motion is learned from, evenly spread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,21 +254,6 @@ def export(trained: Trained, false_alarms: float, work: Work) -> None:
         logs=found,
         novelty=novelty,
     )
-
-
-def learn_motion(store: EpisodeStore, spec: RobotSpec, false_alarms: float) -> NoveltyModel:
-    """The model of the motion in a store of nominal episodes.
-
-    An episode counts if it is as long as one of the robot, or ended by itself.
-
-    Raises:
-        SpecError: There are too few.
-    """
-    index, last = store.episodes, spec.episode_steps
-    whole = (index.length > last) | ((index.terminated > 0) & (index.length > 1))
-    chosen = np.flatnonzero(whole)
-    most = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), MOST_NOMINAL)).round().astype(np.int64)]
-    return learn_nominal([to_motion(store.episode(int(number))) for number in most], last, false_alarms)
 
 
 def make_conversion(bundle: Path, config: ExportConfig) -> Stage:

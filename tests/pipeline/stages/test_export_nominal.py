@@ -9,8 +9,8 @@ import pytest
 from supple.adapt.bundle import load_bundle
 from supple.datasets.store import open_store
 from supple.pipeline.cli import main
+from supple.pipeline.nominal import learn_motion, to_motion
 from supple.pipeline.stages.adapt import find_robot_of
-from supple.pipeline.stages.export import learn_motion, to_motion
 
 
 def test_the_alarm_is_calibrated_at_export(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
