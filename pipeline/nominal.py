@@ -1,4 +1,4 @@
-"""Episodes of a store as nominal motion of a robot: what the score of unknown states learns from, see `adapt/novelty.py`."""
+"""Episodes of a store as nominal motion of a robot, which the score of unknown states learns from; `adapt/novelty.py`."""
 
 from __future__ import annotations
 
