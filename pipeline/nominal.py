@@ -1,4 +1,4 @@
-"""Episodes of a store as nominal motion of a robot, which the score of unknown states learns from; `adapt/novelty.py`."""
+"""Nominal episodes of a store as motion of a robot, for the score of unknown states (`adapt/novelty.py`)."""
 
 from __future__ import annotations
 

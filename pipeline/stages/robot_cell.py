@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from ...robots.log_robot import LogRobot
 from ...robots.robot import RobotBatch, RobotRow
 from ..folder import AUDIT_NAME, LOG_FOLDER
 from ..progress import ProgressView
+from ..robots import load_user_module
 from ..settings.adapt import Watching
 from ..settings.motion import MotionConfig
 from ..stage import Work
@@ -167,10 +167,10 @@ def load_judge(reference: str) -> Judge:
     """The function that `FILE.py:NAME` names.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none, or the file does not run.
     """
     path, colon, name = reference.rpartition(":")
-    found = runpy.run_path(path).get(name) if colon and Path(path).is_file() else None
+    found = getattr(load_user_module(path)[0], name, None) if colon and Path(path).is_file() else None
     if not callable(found):
         raise ConfigError(
             f"--monitor: expected robot, keyboard or FILE.py:NAME of a function, got '{reference}'; see "

@@ -21,6 +21,7 @@ from supple.pipeline.robots import RobotChoice
 from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.settings.motion import MotionConfig
 from supple.pipeline.stage import Machine, StageResult, run_stage
+from supple.pipeline.stages import robot_cell
 from supple.pipeline.stages.adapt import find_robot_of, make_adapt
 from supple.robots.family import RobotFamily
 from supple.robots.hardware_family import HardwareFamily
@@ -162,7 +163,6 @@ def test_the_second_process_stops_the_robot_and_the_run_finds_out(cell: Cell, mo
     stop = runpy.run_path(str(cell.folder / "stopper.py"))["stop"]
     place = cell.folder / "stopped"
     begun: list[Any] = []
-    from supple.pipeline.stages import robot_cell
 
     class Noted(robot_cell.Watchdog):
         def __init__(self, *args: Any) -> None:
@@ -276,3 +276,28 @@ def test_a_robot_that_would_go_on_by_itself_is_refused(cell: Cell) -> None:
     with pytest.raises(ConfigError, match="driver that can hold the robot, since 'force_x' commands no place"):
         cell.run(MotionConfig(execute=True), connect=lambda: rolls, stops_by_itself=True)
     assert rolls.closed
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("def judge(:", "expected a module that runs, got SyntaxError"),
+        ("raise SystemExit(0)", "expected a module that runs, got SystemExit: 0"),
+        ("judge = 3", "expected robot, keyboard or FILE.py:NAME of a function"),
+        ("", "expected robot, keyboard or FILE.py:NAME of a function"),
+    ],
+)
+def test_a_monitor_that_is_none_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "bad_monitor.py"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        robot_cell.load_judge(f"{path}:judge")
+
+
+def test_a_monitor_is_a_function_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "some_monitor.py"
+    path.write_text("def judge(observation, goal):\n    return 7\n")
+    judge: Any = robot_cell.load_judge(f"{path}:judge")
+    assert judge(None, None) == 7
+    with pytest.raises(ConfigError, match="expected robot, keyboard or FILE"):
+        robot_cell.load_judge(str(tmp_path / "nothing.py"))
