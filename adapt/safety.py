@@ -408,12 +408,11 @@ class SafetyLimits(Stops, Holds):
                 error.add_note(note)
             if hung:
                 raise refuse(f"expected a {what} that completes, got a driver that hangs: {hung}", "") from error
-            # a context manager takes an error of ours that came from a StopIteration for the StopIteration itself
-            cause = None if isinstance(error, StopIteration) else error
-            if isinstance(
-                error, SuppleError | KeyboardInterrupt
-            ):  # SystemExit of a driver is no end that all is well at
+            if isinstance(error, SuppleError | KeyboardInterrupt):
                 raise
+            # SystemExit too: a driver does not end this process as if all were well. And a context manager takes an
+            # error of ours that comes from a StopIteration for the StopIteration itself
+            cause = None if isinstance(error, StopIteration) else error
             raise refuse(f"expected a {what} that completes, got {type(error).__name__}: {reason}", "") from cause
         self._require_armed(what)  # another thread may have stopped it meanwhile
 

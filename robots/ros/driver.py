@@ -221,7 +221,9 @@ class RosDriver(RobotAdapter):
         terminated = bool(reached.item())
         truncated = self._steps >= self._spec.episode_steps and not terminated
         if terminated or truncated:
+            sent = self._sent
             self.hold()  # the controllers of ros2_control go on with the last command
+            self._sent = sent  # the hold is none of what the step was told
         return Step(observation, float(rewards.item()), terminated, truncated, success=terminated)
 
     def _require_ready(self, what: str) -> None:
