@@ -196,6 +196,7 @@ class LeRobotDriver(RobotAdapter):
             RobotFault: The robot does not take it; cut its power.
         """
         self._latch.stop(reason)
+        self._held = None  # where it is now: somebody may have moved it since it was held
         self._rest()
 
     def close(self) -> None:

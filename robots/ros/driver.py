@@ -288,6 +288,7 @@ class RosDriver(RobotAdapter):
         with self._lock:
             with suppress(RobotFault):  # what was measured before has to do
                 self._listen()
+            self._held = None  # where it is now: somebody may have moved it since it was held
             self._rest()
             if self._robot.stop_topic:
                 self._transport.publish(self._robot.stop_topic, encode_flag(True))
