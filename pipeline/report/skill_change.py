@@ -11,7 +11,6 @@ import numpy as np
 
 from ...errors import RunError
 from ...strict_json import load_json
-from ..intervals import compute_interval
 from ..stages.adapt import SKILLS_NAME
 from .curves import WIDE, Plot, draw_legend
 from .measure import format_number
@@ -51,13 +50,15 @@ def load_skill_change(folder: Path) -> SkillChange | None:
 
 
 def make_lead(records: Sequence[Mapping[str, Any]]) -> str:
-    """One sentence."""
-    distance = compute_interval([record["kl"] for record in records])
-    moved = sum(record["kl"] > 1e-6 for record in records)
-    ends = f" ({format_number(distance.low)} to {format_number(distance.high)})" if len(records) > 1 else ""
+    """One sentence or two; distances of narrow policies are so different that only the middle one says something."""
+    distances = sorted(float(record["kl"]) for record in records)
+    moved = sum(distance > 1e-6 for distance in distances)
+    middle = format_number(float(np.median(distances)))
+    several = len(distances) > 1
+    where = f" in the median task ({format_number(distances[0])} to {format_number(distances[-1])})" if several else ""
     return (
         f"In {moved} of {len(records)} tasks the policy chooses otherwise than before the first episode. It has moved "
-        f"by {format_number(distance.mean)}{ends} nats of a decision, in states of the last episode."
+        f"by {middle} nats of a decision{where}, in states of the last episode."
     )
 
 
