@@ -203,7 +203,7 @@ def test_a_robot_of_the_users_own_is_named_again_for_drawings(
     assert "No drawings: " in text
     assert "name it again, as in --robot path/to/hostile_robots.py" in text
     links = Links(text)
-    assert len(links.plots) == 5  # 3 skill losses, 1 meta-training, 1 adaptation
+    assert len(links.plots) == 6  # 3 skill losses, 1 meta-training, 1 adaptation, 1 change of skills
     assert "v line" in links.text  # axes as recorded with the data
     with pytest.raises(
         BundleError, match=r"expected robot 'hostile_robots.py:.* as it was, got another family of 'maze'"

@@ -33,7 +33,8 @@ def test_the_alarm_is_calibrated_at_export(tiny_run: Path, tmp_path: Path, capsy
     )
     assert again.threshold[0] == highest[4]  # ceil(7 * 0.6) = 5 of 6
 
-    assert main(["adapt", str(out), "--guard", "on", "--out", str(tmp_path / "adapt"), "--evaluations", "0"]) == 0
+    short = ["--episodes", "6", "--num-tasks", "2", "--evaluations", "0"]
+    assert main(["adapt", str(out), "--guard", "on", "--out", str(tmp_path / "adapt"), *short]) == 0
     records = [json.loads(line) for line in (tmp_path / "adapt" / "records.jsonl").read_text().splitlines()]
     alarms = [record for record in records if record["kind"] == "alarm"]
     assert all(1 <= record["control_step"] <= 60 and record["score"] > record["threshold"] for record in alarms)
