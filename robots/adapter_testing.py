@@ -174,6 +174,7 @@ class AdapterContract(ABC):
             before, sent = self.require_rest(robot), robot.sent
             for _ in range(20):
                 robot.hold()
+                self.wait(robot, robot.spec.control_period)
             np.testing.assert_array_equal(robot.sent, sent)
             self.wait(robot, 0.03)
             assert np.abs(robot.read() - before).max() <= self.drift

@@ -38,6 +38,8 @@ from .robot_link import Exchange, Kind, Link, Packet
 from .spec import RobotSpec
 
 ROW = np.zeros(1, np.int64)
+HOLD_TIMEOUT = 0.3
+"""Seconds in which a robot has to take the word that it is to hold."""
 _NUMBERS = count()
 
 
@@ -367,8 +369,11 @@ class LinkedRobot(RobotAdapter):
 
     def hold(self) -> None:
         """See `RobotAdapter.hold`: the robot is told that no command follows for now."""
-        if not self._send(Kind.REST):
-            raise RobotFault(f"robot at {self._address}: expected one that listens, got none; cut its power")
+        deadline = time.monotonic() + HOLD_TIMEOUT
+        while not self._send(Kind.REST):  # it may be busy, with its mail box full
+            if time.monotonic() > deadline:
+                raise RobotFault(f"robot at {self._address}: expected one that listens, got none; cut its power")
+            time.sleep(self._spec.control_period)
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""
