@@ -171,8 +171,12 @@ class AdapterContract(ABC):
             for _ in range(3):
                 seen = robot.step(self.near(robot, seen)).observation
             robot.hold()
-            before, sent = self.require_rest(robot), robot.sent
-            for _ in range(20):
+            sent = robot.sent
+            for _ in range(10):  # it brakes, and settles
+                robot.hold()
+                self.wait(robot, robot.spec.control_period)
+            before = self.require_rest(robot)
+            for _ in range(10):
                 robot.hold()
                 self.wait(robot, robot.spec.control_period)
             np.testing.assert_array_equal(robot.sent, sent)
