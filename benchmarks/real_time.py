@@ -86,9 +86,11 @@ class OwnClock(WrappedRobots):
 
     @property
     def spec(self) -> RobotSpec:
+        """The contract, with the time limit of the loop."""
         return self._own
 
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
+        """See `RobotBatch.reset`; a phase is drawn."""
         seen = super().reset(rows, goals, rng)
         self._measured[rows], self._told[rows] = seen[:, None], self._own.compute_resting(seen)[:, None]
         self._goals[rows], self._step[rows], self._seen[rows] = goals, 0, seen
@@ -96,6 +98,7 @@ class OwnClock(WrappedRobots):
         return seen
 
     def step(self, rows: Rows, action: Float) -> StepRows:
+        """See `RobotBatch.step`; of what is seen."""
         clock, rng = self._clock, self._rng
         self._told[rows] = np.concatenate([action[:, None], self._told[rows, :-1]], axis=1)
         command = self._told[rows, -1]
