@@ -245,7 +245,7 @@ def test_the_first_ctrl_c_stops_a_real_robot_at_once(cell: Cell) -> None:
         cell.run(MotionConfig(execute=True), request, stops_by_itself=True)
 
 
-@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, BaseException, MemoryError, StopIteration])
+@pytest.mark.parametrize("error", [SystemExit, StopIteration])
 @pytest.mark.parametrize("where", ["connect", "reset", "step", "hold", "close", "compute_reward"])
 def test_whatever_a_driver_raises_is_an_error_with_a_name(
     cell: Cell, where: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
