@@ -72,7 +72,7 @@ def describe(space: Any, before: Any, after: Any, spec: RobotSpec = SPEC) -> lis
 
 
 def test_the_change_of_skills_is_the_one_worked_by_hand() -> None:
-    one, two = describe(Skills(), [[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, -0.5]])
+    one, two = describe(Skills(), [[0.0, 0.0], [0.0, 0.5]], [[1.0, 0.0], [0.0, 1.0]])
     assert (one["task"], two["task"]) == ("one", "two")
     assert one["kl"] == pytest.approx(1.0 / 8.0)  # (1 / 2)^2 / 2
     assert two["kl"] == pytest.approx(0.5**2 / 8.0)
@@ -80,7 +80,7 @@ def test_the_change_of_skills_is_the_one_worked_by_hand() -> None:
     # before: z = q, at the prior's mean; after: z = q + 1, half a deviation from it; the draws have one deviation
     assert first == pytest.approx({"before": 0.0, "before_std": 1.0, "after": 0.5, "after_std": 1.0, "shift": 0.5})
     assert second["shift"] == 0.0
-    assert two["axes"][1]["after"] == pytest.approx(-0.25)
+    assert [two["axes"][1][name] for name in ("before", "after", "shift")] == pytest.approx([0.25, 0.5, 0.25])
     assert one["commands"] == [
         {"axis": "target", "unit": "rad", "mean": 1.0, "largest": 1.0},
         {"axis": "grip", "unit": "N", "mean": 0.0, "largest": 0.0},
