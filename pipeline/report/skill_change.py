@@ -44,6 +44,8 @@ def load_skill_change(folder: Path) -> SkillChange | None:
     remedy = "remove the folder and adapt again"
     records = load_json(path, list, RunError, remedy)
     try:
+        if not records:
+            raise ValueError("no task")
         return SkillChange(make_lead(records), make_plot(records), make_command_table(records))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise RunError(f"{path}: expected one record of each task, got {error!r}; {remedy}") from error

@@ -135,10 +135,9 @@ def spoil(state: dict[str, Any], how: str) -> tuple[dict[str, Any], dict[str, An
         state[name] = state[name][..., :-1].copy()
     elif how == "lacks a part":
         del state[name]
-    elif how == "no random state":
-        facts = {}
-    else:
-        facts["rng"] = {"bit_generator": "PCG64"}
+    else:  # a state that can be taken, and random numbers that cannot
+        state[name] = state[name] + 1.0
+        facts = {} if how == "no random state" else {"rng": {"bit_generator": "PCG64"}}
     return facts, state
 
 
