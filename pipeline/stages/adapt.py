@@ -346,7 +346,9 @@ def run_rounds(
         yield first
     while adapter.episode < adapter.episodes and not (guards is not None and guards.exhausted):
         adapter.play()
-        alarms = [] if watch is None else sorted(watch.alarms.values())  # extra episodes have alarms of their own
+        # extra episodes, and the rows of evaluations, have alarms of their own
+        found = {} if watch is None else watch.alarms
+        alarms = [found[row] for row in range(len(adapter.tasks)) if row in found]
         if guards is not None:
             guards.keep_signals()
             work.save(lambda: to_checkpoint(adapter))  # else a kill while it learns costs an episode of a real robot

@@ -33,7 +33,7 @@ def test_the_alarm_is_calibrated_at_export(tiny_run: Path, tmp_path: Path, capsy
     )
     assert again.threshold[0] == highest[4]  # ceil(7 * 0.6) = 5 of 6
 
-    short = ["--episodes", "6", "--num-tasks", "2", "--evaluations", "0"]
+    short = ["--episodes", "6", "--num-tasks", "2", "--evaluations", "4"]  # of 8 rows, with alarms
     assert main(["adapt", str(out), "--guard", "on", "--out", str(tmp_path / "adapt"), *short]) == 0
     records = [json.loads(line) for line in (tmp_path / "adapt" / "records.jsonl").read_text().splitlines()]
     alarms = [record for record in records if record["kind"] == "alarm"]
