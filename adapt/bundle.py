@@ -25,6 +25,7 @@ from .bundle_folder import (
     CONTRACT,
     GOLDEN,
     LOGS,
+    NOVELTY,
     WEIGHTS,
     check_tensors,
     digest_of,
@@ -51,6 +52,7 @@ from .golden_trial import (
 from .log_agent import STATE as BELIEF
 from .log_agent import Guide, require_guide
 from .networks import Weights
+from .novelty import NoveltyModel
 from .runtime_agent import HOST, KEPT, Arrays, Noise, RandomNoise, RuntimeAgent, WrappedAgent
 from .spaces import split_prefix
 from .version_1 import convert_version_1, is_version_1
@@ -77,6 +79,8 @@ class Bundle:
     """As exported, where settings were changed since."""
     logs: Arrays = field(default_factory=dict)
     """Logs of the robot, see `make_guide`; empty where none came along."""
+    novelty: NoveltyModel | None = None
+    """Of the robot's nominal motion, calibrated when the bundle was exported."""
 
     @property
     def eye(self) -> BundledEye | None:
@@ -179,7 +183,7 @@ def write_adapted(
     task = {name: value[row] for name, value in state.items() if not name.startswith((HOST, KEPT, BELIEF))}
     contract = replace(bundle.contract, provenance={**bundle.contract.provenance, **provenance})
     weights = {**bundle.weights, **{f"{TASK}{name}": value for name, value in task.items()}}
-    return write_bundle(path, contract=contract, weights=weights, golden=bundle.golden)
+    return write_bundle(path, contract=contract, weights=weights, golden=bundle.golden, novelty=bundle.novelty)
 
 
 def write_bundle(
@@ -189,6 +193,7 @@ def write_bundle(
     weights: Mapping[str, NDArray[Any]],
     golden: Mapping[str, NDArray[Any]],
     logs: Mapping[str, NDArray[Any]] | None = None,
+    novelty: NoveltyModel | None = None,
 ) -> Bundle:
     """Writes a bundle, verifies what was written, and publishes it by rename; a kill at any time leaves no bundle.
 
@@ -198,12 +203,13 @@ def write_bundle(
         weights: Every weight by name, float32.
         golden: A trial that the trainer's agent played, see `host.export.record_trial`.
         logs: That come along, see `log_agent.Guide`.
+        novelty: Of nominal motion, see `novelty.learn_nominal`.
 
     Raises:
         BundleError: The path exists, another process writes it, something does not fit, the numpy runtime does not play
             the trial as recorded, or the disk refused.
     """
-    contents = _make_contents(contract, weights, golden, logs)
+    contents = _make_contents(contract, weights, golden, logs, novelty)
     _verify(contents, digest_of(contents), Path(path))
     return write_files(Path(path), contents, load_bundle)
 
@@ -226,6 +232,7 @@ def _make_contents(
     weights: Mapping[str, NDArray[Any]],
     golden: Mapping[str, NDArray[Any]],
     logs: Mapping[str, NDArray[Any]] | None = None,
+    novelty: NoveltyModel | None = None,
 ) -> dict[str, bytes]:
     """The files of a bundle."""
     contents = {
@@ -233,8 +240,9 @@ def _make_contents(
         GOLDEN: tensor_bytes(golden),
         WEIGHTS: tensor_bytes(weights),
         **({LOGS: tensor_bytes(logs)} if logs else {}),
+        **({} if novelty is None else {NOVELTY: tensor_bytes(novelty.to_arrays())}),
     }
-    contents[CARD] = make_card(contract, logs_size=len(contents.get(LOGS, b""))).encode()
+    contents[CARD] = make_card(contract, logs_size=len(contents.get(LOGS, b"")), novelty=novelty is not None).encode()
     return contents
 
 
@@ -311,7 +319,14 @@ def _verify(contents: Mapping[str, bytes], digest: str, where: Path, tolerance: 
     logs = parse_tensors(contents[LOGS], where / LOGS) if LOGS in contents else {}
     if logs:
         require_guide(logs, contract.space, contract.observation_dim, str(where / LOGS))
-    bundle = Bundle(contract, weights, golden, digest, task=task, logs=logs)
+    novelty = None
+    if NOVELTY in contents:
+        try:
+            novelty = NoveltyModel.of_arrays(parse_tensors(contents[NOVELTY], where / NOVELTY), str(where / NOVELTY))
+            novelty.require_robot(contract.robot)
+        except SpecError as error:
+            raise BundleError(f"{where / NOVELTY}: {error}") from error
+    bundle = Bundle(contract, weights, golden, digest, task=task, logs=logs, novelty=novelty)
     if task:
         try:
             bundle.make_agent(RandomNoise(np.random.default_rng(0))).begin_task(1)
@@ -335,7 +350,7 @@ def _replay(
         raise BundleError(f"{where}: expected all recorded noise to be drawn, got {left} draws left; export again")
 
 
-def make_card(contract: BundleContract, *, logs_size: int = 0) -> str:
+def make_card(contract: BundleContract, *, logs_size: int = 0, novelty: bool = False) -> str:
     """A card for people: what the bundle is, for which robot, and how to use it; `logs_size` in bytes."""
     robot, kind = contract.robot, KINDS[contract.kind]
     lines = [f"# {contract.kind} for {robot.name}", "", kind.summary, ""]
@@ -358,6 +373,8 @@ def make_card(contract: BundleContract, *, logs_size: int = 0) -> str:
     explored = f", the first {budget.exploration_episodes} to explore" if budget.exploration_episodes else ""
     if logs_size:
         lines += ["", f"Logs of the robot came along, {logs_size / 1e6:.1f} MB: it searches and drives by them."]
+    if novelty:
+        lines += ["", "A model of the robot's nominal motion came along: unknown motion gives an alarm."]
     lines += [
         "",
         f"One action every {robot.control_period:g} s. It was judged by rounds of {budget.episodes} episodes"

@@ -4,6 +4,7 @@
     weights.safetensors    every weight, float32
     golden.safetensors     recorded inputs and outputs, recomputed at every load
     logs.safetensors       logs of the robot, encoded as skills; only in bundles that take them along
+    novelty.safetensors    a model of the robot's nominal motion; only where it was exported with nominal episodes
     README.md              a card for people
     MANIFEST.sha256        digest of every other file; `sha256sum -c MANIFEST.sha256` checks it too
 
@@ -33,9 +34,9 @@ from ..strict_json import parse_json
 
 CONTRACT, WEIGHTS, GOLDEN, CARD = "bundle.json", "weights.safetensors", "golden.safetensors", "README.md"
 MANIFEST = "MANIFEST.sha256"
-LOGS = "logs.safetensors"
+LOGS, NOVELTY = "logs.safetensors", "novelty.safetensors"
 FILES = (CARD, CONTRACT, GOLDEN, WEIGHTS)
-OPTIONAL = (LOGS,)
+OPTIONAL = (LOGS, NOVELTY)
 DAMAGED = "the bundle is damaged: copy or export it again"
 
 Loaded = TypeVar("Loaded")

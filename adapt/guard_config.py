@@ -32,6 +32,9 @@ class GuardConfig(Bounded):
     """Roll-backs after which the prior policy acts, and nothing is learned any more."""
     max_updates: Count | None = None
     """Updates after which nothing is learned any more."""
+    update_seconds: Positive = 120.0
+    """Seconds that one update may take in a process of its own; one that takes longer is ended and counts as a
+    roll-back."""
     max_robot_seconds: Positive | None = None
     """Motion, extra episodes included, after which the adaptation ends."""
     clamp_margin: Share = 0.05

@@ -2,6 +2,8 @@
 
 `GuardedAgent` wraps any agent and is one, so that the loop cannot tell. After each update it asks, in this order:
 
+0. Did the update come to its end? One that died or took too long in its own process (`updates.py`) changes nothing,
+   and counts as a roll-back.
 1. Is what changed what may change? The weights of the bundle may not (their digest is compared), nor may a number of
    the agent be other than finite.
 2. Has the task told anything? As long as all episodes of a row gave the same return, its policy stays as it is; or all
@@ -39,13 +41,14 @@ from .policy_change import (
     MakeAgent,
     PolicyChange,
     choose_states,
-    is_learned,
+    find_infinite,
     make_acting,
     mix_learned,
     take_learned,
     with_learned,
 )
 from .runtime_agent import HOST, PARAMS, Arrays, RandomNoise, RowEpisodes, RuntimeAgent, WrappedAgent
+from .updates import UpdateFault
 
 GUARD = f"{HOST}guard."
 """What begins so in a state belongs to the guards."""
@@ -357,6 +360,14 @@ class GuardedAgent(WrappedAgent):
         self._note("rollback", reason)
         self._acting.load_state(self._anchor)
 
+    def _count_failure(self, reason: str) -> None:
+        """An update that did not come to its end counts as a roll-back: the policy stays, up to the last one."""
+        self._counts["rollbacks"] += 1
+        if self._counts["rollbacks"] > self.config.max_rollbacks:
+            self._fall_back(f"{reason}; roll-back {self._counts['rollbacks']}")
+        else:
+            self._note("failed", reason)
+
     def _fall_back(self, reason: str) -> None:
         self._counts["fallen"] = 1
         self._note("prior", f"{reason}: the prior policy acts, and nothing is learned any more")
@@ -380,7 +391,11 @@ class GuardedAgent(WrappedAgent):
         if not self._learns:
             return
         before = self._acting.state()
-        learn()
+        try:
+            learn()
+        except UpdateFault as fault:  # the agent is as it was, and does not know of the episode
+            self._count_failure(str(fault))
+            return
         after = self._acting.state()
         if problem := self._find_forbidden(after):
             self._acting.load_state(before)
@@ -410,8 +425,8 @@ class GuardedAgent(WrappedAgent):
                 "guards: expected the weights of the bundle as they were loaded, got others; the learner changed what "
                 "it may not: load the bundle again"
             )
-        wrong = [name for name, value in after.items() if value.dtype.kind == "f" and not _is_finite(name, value)]
-        return f"'{wrong[0]}' is not finite" if wrong else None
+        wrong = find_infinite(after)
+        return f"'{wrong}' is not finite" if wrong else None
 
     def _limit(self, before: Arrays, after: Arrays) -> None:
         """Goes back on the way of each row until both caps hold; the host keeps what it learned.
@@ -530,8 +545,3 @@ def _choose(rows: NDArray[np.bool_], one: Array, other: Array) -> Array:
 
 def _equal(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
-
-
-def _is_finite(name: str, value: NDArray[Any]) -> bool:
-    """Whether numbers that act, or that a host learns by, are finite; what was seen may begin as infinite."""
-    return not (is_learned(name) or name.startswith(HOST)) or bool(np.isfinite(value).all())

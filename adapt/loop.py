@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, RobotFault, RunError
-from ..robots.robot import Float, RobotBatch, Stops
+from ..robots.robot import Float, Holds, RobotBatch, Stops
 from ..robots.task import Task, goals_of
 from .audit import make_text
 from .contract import Budget
+from .policy_change import choose_states
 from .runtime_agent import Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows, repeat_rows
 from .takeover import relabel
 from .watch import Watch
@@ -28,14 +29,14 @@ from .watch import Watch
 Record = dict[str, Any]
 AGENT, PLAYED = "agent.", "played."
 """What begins so in a state belongs to the agent, or to an episode that was played and not learned from yet."""
-_TAKEN, _BEFORE = "takeover.steps", "takeover.before."
+_TAKEN, _BEFORE, _STATES = "takeover.steps", "takeover.before.", "states"
 
 
 def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.random.Generator) -> RowEpisodes:
     """Runs one episode in the first `len(goals)` rows; the agent has been told that it begins.
 
-    A robot that `Stops` is stopped at once where the agent raises, or a person interrupts: it would follow its last
-    command.
+    A robot that `Holds` is held at the end: it would follow its last command while the agent learns, or while a person
+    is asked. A robot that `Stops` is stopped at once where the agent raises, or a person interrupts.
 
     Args:
         robot: At least as many rows as goals.
@@ -47,7 +48,10 @@ def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.ra
         RobotFault: The agent chose what is not finite.
     """
     try:
-        return _run_episode(robot, agent, goals, rng)
+        played = _run_episode(robot, agent, goals, rng)
+        if isinstance(robot, Holds):
+            robot.hold()
+        return played
     except BaseException as error:
         if isinstance(robot, Stops):
             robot.stop(f"the episode was cut off: {type(error).__name__} {make_text(error)}".rstrip())
@@ -150,6 +154,8 @@ class Adapter:
         self.tasks, self.goals = tuple(tasks), goals_of(tasks)
         self.rng = rng
         self.episode = 0
+        self.states: Float = np.zeros((len(self.tasks), 0, len(robot.spec.observation.axes)), np.float32)
+        """States of the last episode that was learned from, raw, shape (N, M, O); M is 0 before."""
         self._played: RowEpisodes | None = None
         self._taken_over = 0  # steps of that episode
         self._before: Arrays | None = None
@@ -207,6 +213,7 @@ class Adapter:
         else:
             self.agent.observe(played)
             self.episode += 1
+        self.states = choose_states(played)
         self._played, self._taken_over = None, 0
         # without steps of adaptation there is one round, however long
         explores = (place if self.budget.adapt_steps else self.episode - 1) < self.budget.exploration_episodes
@@ -279,6 +286,7 @@ class Adapter:
             arrays |= {f"{PLAYED}{name}": value for name, value in found if value is not None}
             arrays[_TAKEN] = np.array([self._taken_over])
             arrays |= {f"{_BEFORE}{name}": value for name, value in (self._before or {}).items()}
+        arrays[_STATES] = self.states
         goals = [list(task.goal) for task in self.tasks]
         return arrays, {"episode": self.episode, "rng": self.rng.bit_generator.state, "tasks": goals}
 
@@ -299,4 +307,5 @@ class Adapter:
         before = {n.removeprefix(_BEFORE): v for n, v in arrays.items() if n.startswith(_BEFORE)}
         self._taken_over, self._before = int(arrays[_TAKEN][0]) if _TAKEN in arrays else 0, before or None
         self._played = RowEpisodes(**played) if played else None
+        self.states = arrays.get(_STATES, self.states)
         self.agent.load_state({n.removeprefix(AGENT): v for n, v in arrays.items() if n.startswith(AGENT)})

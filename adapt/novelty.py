@@ -8,7 +8,7 @@ observation itself: a place where the robot has not been. `benchmarks/bench_nove
 
 The threshold is conformal: the score of an episode is its largest, and at most a share `alpha` of new nominal episodes
 exceeds the threshold, if they are drawn like those of the calibration (Vovk et al., Algorithmic learning in a random
-world, 2005).
+world, 2005). A bundle may hold such a model, calibrated when it was exported (`supple export --nominal`).
 
 Axes: R rows, r rows of this call, N steps, O observation, A action, F features.
 """
@@ -16,10 +16,10 @@ Axes: R rows, r rows of this call, N steps, O observation, A action, F features.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from safetensors.numpy import load_file, save_file
 
 from ..errors import SpecError
 from ..robots.robot import Float, RobotBatch, Rows
+from ..robots.spec import RobotSpec
 
 Signal = Literal["motion", "state"]
 FEATURES = 128
@@ -94,7 +95,11 @@ class NoveltyModel:
 
     def save(self, path: str | Path) -> None:
         """Writes the model as safetensors."""
-        save_file({name: np.ascontiguousarray(getattr(self, name)) for name in self.__slots__}, str(path))
+        save_file(self.to_arrays(), str(path))
+
+    def to_arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Its arrays by name."""
+        return {name: np.ascontiguousarray(getattr(self, name)) for name in self.__slots__}
 
     @staticmethod
     def load(path: str | Path) -> NoveltyModel:
@@ -105,13 +110,39 @@ class NoveltyModel:
         """
         try:
             found = load_file(str(path))
+        except (OSError, SafetensorError, ValueError) as error:
+            raise SpecError(f"{path}: expected a model of motion, got {error}; fit it again") from error
+        return NoveltyModel.of_arrays(found, str(path))
+
+    @staticmethod
+    def of_arrays(found: Mapping[str, NDArray[Any]], where: str) -> NoveltyModel:
+        """The model of its arrays.
+
+        Raises:
+            SpecError: They are none of a model.
+        """
+        try:
             model = NoveltyModel(**found)
             model.require_shapes()
-        except (OSError, SafetensorError, TypeError, ValueError) as error:
-            raise SpecError(f"{path}: expected a model of motion, got {error}; fit it again") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise SpecError(f"{where}: expected a model of motion, got {error}; fit it again") from error
         if not all(np.isfinite(value).all() for name, value in found.items() if name != "threshold"):
-            raise SpecError(f"{path}: expected finite numbers in a model of motion, got others; fit it again")
+            raise SpecError(f"{where}: expected finite numbers in a model of motion, got others; fit it again")
         return model
+
+    def require_robot(self, spec: RobotSpec) -> None:
+        """Checks the numbers of axes.
+
+        Raises:
+            SpecError: The model is of a robot with others.
+        """
+        size, inputs = self.weights.shape[1], len(self.mean)
+        shape = len(spec.observation.axes), len(spec.action.axes)
+        if shape != (size, (inputs - size) // 2):
+            raise SpecError(
+                f"novelty: expected a model of {shape[0]} observation and {shape[1]} action axes, got one of {size} "
+                f"and {(inputs - size) // 2}; fit one for this robot"
+            )
 
     def require_shapes(self) -> None:
         """Checks that the arrays belong to each other; else the first step on a robot would find out.
@@ -198,6 +229,28 @@ def calibrate(model: NoveltyModel, episodes: Sequence[Motion], alpha: float = 0.
     return NoveltyModel(**{**values, "threshold": np.array(threshold)})
 
 
+def learn_nominal(episodes: Sequence[Motion], steps: int, alpha: float = 0.01) -> NoveltyModel:
+    """A model that is fitted to every second nominal episode, with thresholds from the others, which it has not seen.
+
+    Args:
+        episodes: Nominal, in any number; each is one of what the threshold promises, however long.
+        steps: Of an episode of the robot, T. The score of an episode is its largest, so that it grows with its length:
+            longer episodes count up to here.
+        alpha: Share of new nominal episodes that may exceed a threshold, in (0, 1).
+
+    Raises:
+        SpecError: There are too few for this share.
+    """
+    cut = [Motion(one.observation[: steps + 1], one.command[:steps]) for one in episodes]
+    least = 2 * (math.ceil(1.0 / alpha) - 1)
+    if len(cut) < least:
+        raise SpecError(
+            f"novelty: expected {least} nominal episodes of {steps} steps or more for a share of false alarms of "
+            f"{alpha}, got {len(cut)}; record more, or allow more false alarms"
+        )
+    return calibrate(fit(cut[::2]), cut[1::2], alpha)
+
+
 class NoveltyScorer:
     """Scores steps as they come; a `watch.Scorer`."""
 
@@ -207,14 +260,11 @@ class NoveltyScorer:
         Raises:
             SpecError: The model is of a robot with other axes.
         """
+        model.require_robot(robot.spec)
         rows, size, inputs = robot.rows, model.weights.shape[1], len(model.mean)
-        shape = len(robot.spec.observation.axes), len(robot.spec.action.axes)
-        if shape != (size, (inputs - size) // 2):
-            raise SpecError(
-                f"novelty: expected a model of {shape[0]} observation and {shape[1]} action axes, got one of {size} "
-                f"and {(inputs - size) // 2}; fit one for this robot"
-            )
         self._model, self._signal = model, signal
+        self.threshold = float(model.threshold[int(signal == "state")])
+        """Of the score of an episode, above which an alarm is given; inf where nothing was calibrated."""
         self._before = np.zeros((rows, size), np.float32)
         self._command = np.zeros((rows, (inputs - size) // 2), np.float32)
         self._score = np.ones(rows)

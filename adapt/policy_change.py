@@ -55,6 +55,15 @@ def is_learned(name: str) -> bool:
     return name == _TUNED or name.removeprefix(KEPT).startswith(PARAMS)
 
 
+def find_infinite(arrays: Arrays) -> str | None:
+    """The first array that acts, or that a host learns by, with a number that is not finite; what was seen may be."""
+    for name, value in arrays.items():
+        counts = value.dtype.kind == "f" and (is_learned(name) or name.startswith(HOST))
+        if counts and not np.isfinite(value).all():
+            return name
+    return None
+
+
 def take_learned(state: Arrays) -> dict[str, NDArray[Any]]:
     """The policies in an agent's state."""
     return {name: value for name, value in state.items() if is_learned(name)}
@@ -99,12 +108,12 @@ class PolicyChange:
 
     def compute_kl(self, state: Arrays, other: Arrays) -> NDArray[np.float64]:
         """KL(policy of `state` || policy of `other`) of one decision, nats, mean over the states, shape (R,)."""
-        found = self._describe(state), self._describe(other)
+        found = self.describe(state), self.describe(other)
         kl = _compare_choices(*found) if len(found[0]) == 1 else _compare_gaussians(*found)
         means: NDArray[np.float64] = kl.reshape(-1, self._repeats).mean(axis=1)
         return means
 
-    def _describe(self, state: Arrays) -> tuple[NDArray[np.float64], ...]:
+    def describe(self, state: Arrays) -> tuple[NDArray[np.float64], ...]:
         """Mean and scale of the latents, each (R M, Z), or the probabilities of choices, (R M, C)."""
         small = {name: value for name, value in state.items() if not name.startswith(HOST)}
         mean, above = (self._act(small, _FixedNoise(value)) for value in (0.0, 1.0))

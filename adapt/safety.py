@@ -27,7 +27,20 @@ from numpy.typing import NDArray
 
 from ..errors import RobotFault, SpecError, SuppleError
 from ..robots.limits import TRACKING, RobotLimits
-from ..robots.robot import Bool, Float, RobotBatch, Rows, Sees, StepRows, Stops, TellsAge, take_images
+from ..robots.robot import (
+    ROUNDING,
+    Bool,
+    Float,
+    Holds,
+    RobotBatch,
+    Rows,
+    Sees,
+    StepRows,
+    Stops,
+    TellsAge,
+    find_sent,
+    take_images,
+)
 from ..robots.spec import RobotSpec
 from .action_limits import ActionHistory, ActionLimits, seal
 from .audit import AuditLog, make_text
@@ -114,6 +127,10 @@ class ClampCounts:
     """Clamped commands, shape (A,)."""
     largest: NDArray[np.float64]
     """Largest |requested - sent|, shape (A,), in the unit of the axis."""
+    changed: NDArray[np.int64]
+    """Commands that the driver sent otherwise than it was told, shape (A,)."""
+    largest_change: NDArray[np.float64]
+    """Largest |told - really sent|, shape (A,), in the unit of the axis."""
     commands: int = 0
     """Commands in all: one for each row and step."""
     late: int = 0
@@ -122,8 +139,8 @@ class ClampCounts:
     @staticmethod
     def of(spec: RobotSpec) -> ClampCounts:
         """Nothing counted yet."""
-        axes = len(spec.action.axes)
-        return ClampCounts(tuple(spec.action.names), np.zeros(axes, np.int64), np.zeros(axes))
+        axes, names = len(spec.action.axes), tuple(spec.action.names)
+        return ClampCounts(names, np.zeros(axes, np.int64), np.zeros(axes), np.zeros(axes, np.int64), np.zeros(axes))
 
     def add(self, requested: NDArray[np.float64], sent: Float, clamped: Bool) -> None:
         """Counts one step of r rows, each argument of shape (r, A)."""
@@ -133,9 +150,14 @@ class ClampCounts:
             excess = np.where(clamped, np.abs(requested - sent), 0.0)
             np.maximum(self.largest, excess.max(axis=0), out=self.largest)
 
+    def add_changes(self, told: Float, sent: Float) -> None:
+        """Counts what a driver sent otherwise than it was told, each argument of shape (r, A)."""
+        self.changed += (sent != told).sum(axis=0)
+        np.maximum(self.largest_change, np.abs(sent.astype(np.float64) - told).max(axis=0), out=self.largest_change)
+
     def any(self) -> bool:
-        """Whether a command was clamped, or late."""
-        return bool(self.clamped.any()) or self.late > 0
+        """Whether a command was clamped, changed by the driver, or late."""
+        return bool(self.clamped.any()) or bool(self.changed.any()) or self.late > 0
 
     def take(self) -> dict[str, Any]:
         """The counts as JSON, by axis where there are any; counting starts again at zero."""
@@ -143,11 +165,15 @@ class ClampCounts:
         axes = {name: {"clamped": count, "largest": largest} for name, count, largest in found if count}
         facts = {"commands": self.commands, "axes": axes}
         facts |= {"late": self.late} if self.late else {}
+        changes = zip(self.names, self.changed.tolist(), self.largest_change.tolist(), strict=True)
+        changed = {name: {"changed": count, "largest": largest} for name, count, largest in changes if count}
+        facts |= {"driver": changed} if changed else {}
         self.clamped[:], self.largest[:], self.commands, self.late = 0, 0.0, 0, 0
+        self.changed[:], self.largest_change[:] = 0, 0.0
         return facts
 
 
-class SafetyLimits(Stops, Sees):
+class SafetyLimits(Stops, Holds, Sees):
     """A `RobotBatch` whose commands are finite, within limits and rate limits, or not sent at all.
 
     A fault stops all rows: a command or observation that is not finite or has the wrong shape or type, a stale or
@@ -218,6 +244,7 @@ class SafetyLimits(Stops, Sees):
         self._clamps = ClampCounts.of(self._spec)
         self._ready = np.zeros(self._rows, np.bool_)
         self._moving = np.zeros(self._rows, np.bool_)
+        self._touched = False  # nothing was sent yet
 
     @property
     def spec(self) -> RobotSpec:
@@ -248,6 +275,7 @@ class SafetyLimits(Stops, Sees):
             self._tell_watchdog()
             self._observation[index], self._frozen_steps[index], self._clamped_steps[index] = np.nan, 0, 0
             self._commanded_at, self._late_steps = np.nan, 0
+            self._touched = True
             result = self._robot.reset(_copy_read_only(index), _copy_read_only(goals), rng)
             observation = self._check_observation(index, result)
             self._history.put(index, self._limits.start(self._spec.compute_resting(observation)))
@@ -270,6 +298,7 @@ class SafetyLimits(Stops, Sees):
                 raise refuse(f"expected rows that were reset, got row {row}", "reset every row after a stop")
             requested = self._check_action(index, action)
             history = self._history.take(index)
+            before = history.commands[:, 0].copy()
             requested = self._hold_if_late(requested, history)
             sent, clamped = self._limits.apply(requested, history)
             self._require_reachable(index, sent)
@@ -278,6 +307,7 @@ class SafetyLimits(Stops, Sees):
             self._moving[index] = True
             self._tell_watchdog()
             step = self._check_step(index, self._robot.step(_copy_read_only(index), _copy_read_only(sent)))
+            sent = self._find_sent(index, before, sent, step.observation)
             self._measured.require_following(index, step.observation, sent)
             self._moving[index] = ~(step.terminated | step.truncated)
             self._tell_watchdog()
@@ -285,8 +315,37 @@ class SafetyLimits(Stops, Sees):
         raise AssertionError("the guard raises what it catches")
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
-        """See `RobotBatch.compute_reward`."""
-        return self._robot.compute_reward(observation, goals)
+        """See `RobotBatch.compute_reward`; nothing is stopped by it, for nothing moves by it.
+
+        Raises:
+            RobotFault: It raised what is no error of ours.
+        """
+        try:
+            return self._robot.compute_reward(observation, goals)
+        except (SuppleError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise RobotFault(
+                f"safety limits: expected a compute_reward that completes, got {type(error).__name__} "
+                f"{make_text(error)}; correct the driver"
+            ) from error
+
+    def hold(self) -> None:
+        """See `Holds.hold`; every row must be reset before it moves again. May be told again and again meanwhile.
+
+        The second process hears that the robot rests, and is asked whether it is still there. A robot that was never
+        moved by this session is left alone.
+
+        Raises:
+            RobotFault: The robot is stopped, or cannot be told to hold; the stop is latched.
+        """
+        with self._guard("hold"):
+            if self._touched and isinstance(self._robot, Holds):
+                if self._watchdog is not None:  # a driver may hang in here, too
+                    self._watchdog.beat()
+                self._robot.hold()
+            self._ready[:], self._moving[:] = False, False
+            self._tell_watchdog()
 
     def take_images(self, rows: Rows) -> NDArray[np.uint8]:
         """See `Sees.take_images`; pictures are no command, and pass."""
@@ -320,13 +379,29 @@ class SafetyLimits(Stops, Sees):
         """Releases the robot; the audit log stays open, and so does a latched stop.
 
         A robot in the middle of an episode is stopped: its policy has gone, and it may still follow the last command.
+
+        Raises:
+            RobotFault: The robot cannot be closed, or the log cannot be written.
         """
         try:
             if self._moving.any() and self.stop_reason is None:
                 self.stop("the session was closed in the middle of an episode")
             self._record_clamps()
         finally:
+            self._close_robot()
+
+    def _close_robot(self) -> None:
+        """Closes the robot; one that cannot be closed is stopped, since nobody knows what it does."""
+        try:
             self._robot.close()
+        except (SuppleError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            reason = f"the robot's close did not complete: {type(error).__name__} {make_text(error)}"
+            fault = RobotFault(f"safety limits: {reason}; stopped: {REARM}")
+            for problem in self._latch(reason):
+                fault.add_note(problem)
+            raise fault from error
 
     @contextmanager
     def _guard(self, what: str) -> Iterator[None]:
@@ -336,7 +411,10 @@ class SafetyLimits(Stops, Sees):
             yield
         except BaseException as error:
             reason = make_text(error)
-            if not isinstance(error, SuppleError):
+            hung = isinstance(error, KeyboardInterrupt) and self._watchdog is not None and self._watchdog.fired
+            if hung:  # nobody pressed Ctrl-C: the second process did
+                reason = f"the robot's {what} did not complete: {hung}"
+            elif not isinstance(error, SuppleError):
                 reason = f"the robot's {what} did not complete: {type(error).__name__} {reason}".rstrip()
             problems = self._latch(reason)
             try:
@@ -345,9 +423,14 @@ class SafetyLimits(Stops, Sees):
                 problems.append(str(problem))
             for note in problems:
                 error.add_note(note)
-            if isinstance(error, SuppleError) or not isinstance(error, Exception):
+            if hung:
+                raise refuse(f"expected a {what} that completes, got a driver that hangs: {hung}", "") from error
+            if isinstance(error, SuppleError | KeyboardInterrupt):
                 raise
-            raise refuse(f"expected a {what} that completes, got {type(error).__name__}: {reason}", "") from error
+            # SystemExit too: a driver does not end this process as if all were well. And a context manager takes an
+            # error of ours that comes from a StopIteration for the StopIteration itself
+            cause = None if isinstance(error, StopIteration) else error
+            raise refuse(f"expected a {what} that completes, got {type(error).__name__}: {reason}", "") from cause
         self._require_armed(what)  # another thread may have stopped it meanwhile
 
     def _latch(self, reason: object) -> list[str]:
@@ -451,6 +534,42 @@ class SafetyLimits(Stops, Sees):
                 f"{rows[np.argmax(self._clamped_steps[rows])]}",
                 "check the policy",
             )
+
+    def _find_sent(self, rows: Rows, before: Float, told: Float, observation: Float) -> Float:
+        """What was really sent, (r, A): rate limits of the next command and the tracking error count from it.
+
+        A driver may do less than it is told, as one does that keeps commands near the measured place. It may not do
+        anything else: what it sends lies within the limits, and between the command, the one before and rest.
+
+        Args:
+            rows: Shape (r,).
+            before: The commands before, (r, A).
+            told: What the driver was told, (r, A).
+            observation: Newest, (r, O).
+
+        Raises:
+            RobotFault: The driver sent something else.
+        """
+        sent = find_sent(self._robot, rows, told)
+        changed = (sent != told).any(axis=1)
+        if not changed.any():
+            return sent
+        ways = np.stack([before, told, self._spec.compute_resting(observation)])
+        slack = ROUNDING * (1.0 + np.abs(told))
+        low = np.maximum(ways.min(axis=0) - slack, self._limits.low)
+        high = np.minimum(ways.max(axis=0) + slack, self._limits.high)
+        wrong = ~((sent >= low) & (sent <= high)) & changed[:, None]
+        if wrong.any():
+            row, axis = (int(i) for i in np.argwhere(wrong)[0])
+            raise refuse(
+                f"expected a driver that sends {told[row, axis]:g} in axis '{self._spec.action.names[axis]}' of row "
+                f"{rows[row]}, as it is told, or less, got {sent[row, axis]:g} sent after {before[row, axis]:g}",
+                "check the driver",
+            )
+        self._clamps.add_changes(told[changed], sent[changed])
+        # where it goes on from there is nobody's plan: the next command is limited as that of a robot at rest there
+        self._history.put(rows[changed], self._limits.start(sent[changed]))
+        return sent
 
     def _require_reachable(self, rows: Rows, sent: Float) -> None:
         if not np.isfinite(sent).all():

@@ -90,6 +90,7 @@ class KeyboardOperator:
         *,
         judges: bool = False,
         prompts: bool = False,
+        idle: Callable[[], None] = lambda: None,
         gain: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -100,11 +101,12 @@ class KeyboardOperator:
             tell: Shows a line to the person.
             judges: Reward and success are the person's: 1 in the step in which they press `+`, else 0.
             prompts: Wait for Enter before each episode.
+            idle: Called again and again while it waits; keeps the robot where it is, and finds out that it is stopped.
             gain: Of a pressed key: share of the axis's limit, or of the change that its rate limit allows.
             clock: Monotonic time, seconds.
         """
         self._terminal, self._tell, self._judges, self._prompts = terminal, tell, judges, prompts
-        self._gain, self._clock = gain, clock
+        self._gain, self._clock, self._idle = gain, clock, idle
         self._pressed: dict[str, float] = {}
         self._verdict: str | None = None
         self.taken = False
@@ -120,9 +122,11 @@ class KeyboardOperator:
             self._verdict = None
         elif self._prompts:
             goal = ", ".join(f"{value:g}" for value in spec)
+            self._terminal.read()  # an Enter that was pressed before is no answer: the robot would move at once
             self._tell(f"Put the robot and the task in their place for the goal ({goal}), then press Enter.")
+            self._idle()
             while not set(self._terminal.read(0.2)) & set(ENTER):
-                pass
+                self._idle()
 
     def _listen(self) -> None:
         now = self._clock()

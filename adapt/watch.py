@@ -14,29 +14,32 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots
+from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots, find_sent
 from ..robots.spec import RobotSpec
 from .guards import Signals
 from .takeover import TakenOver
 
 
 class CommandTap(WrappedRobots):
-    """A robot whose commands are looked at on their way to it: what arrives here is sent."""
+    """A robot whose commands are looked at on their way to it."""
 
     def __init__(self, robot: RobotBatch) -> None:
         super().__init__(robot)
-        self.sent: Float | None = None
-        """The last commands that were sent, shape (r, A); None where nothing was since somebody set it to None."""
+        self.last: Float | None = None
+        """The last commands that were really sent, shape (r, A), as far as the robot tells; None where nothing was
+        since somebody set it to None."""
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`."""
-        self.sent = np.array(action)
-        return super().step(rows, action)
+        self.last = np.array(action)
+        step = super().step(rows, action)
+        self.last = find_sent(self._robot, rows, self.last)
+        return step
 
 
 class Operator(Protocol):
@@ -71,6 +74,9 @@ class Monitor(Protocol):
 class Scorer(Protocol):
     """Scores how unknown what happened is; see `novelty.py`."""
 
+    threshold: float
+    """Score above which an alarm is given."""
+
     def begin(self, rows: Rows, observation: Float) -> None:
         """Episodes begin in these rows, with observations (r, O)."""
         ...
@@ -86,6 +92,16 @@ class Sink(Protocol):
     def write(self, event: str, **facts: Any) -> None:
         """One event, with numbers, texts and arrays."""
         ...
+
+
+class Alarm(NamedTuple):
+    """Motion that is unknown."""
+
+    row: int
+    step: int
+    """Of the episode, from 1 on: the first one with such a score."""
+    score: float
+    threshold: float
 
 
 class Watch(WrappedRobots):
@@ -128,6 +144,8 @@ class Watch(WrappedRobots):
         self._step = np.zeros(robot.rows, np.int64)
         self.latencies: list[float] = []
         """Seconds from an observation to the next command, since somebody emptied the list."""
+        self.alarms: dict[int, Alarm] = {}
+        """By row: alarms of the episodes that run, or ran last."""
         self.last = Signals()
         """What `take_signals` gave last."""
         self._begin_counts()
@@ -155,6 +173,8 @@ class Watch(WrappedRobots):
         self._previous[rows] = self.spec.compute_resting(observation)
         if self._scorer is not None:
             self._scorer.begin(rows, observation)
+        for row in rows.tolist():
+            self.alarms.pop(row, None)
         if self._operator is not None and 0 in rows:
             self._path: list[tuple[Float, Float]] = []
         self._write("reset", rows=rows, goals=goals, observation=observation)
@@ -165,14 +185,14 @@ class Watch(WrappedRobots):
         """See `RobotBatch.step`."""
         self.latencies.append(self._clock() - self._seen_at)
         asked = self._choose(rows, action)
-        self._tap.sent = None
+        self._tap.last = None
         told_ns = time.time_ns()
         try:
             step = self._robot.step(rows, asked)
         except BaseException as error:
-            self._write("fault", reason=f"{type(error).__name__}: {error}", rows=rows, asked=asked, sent=self._tap.sent)
+            self._write("fault", reason=f"{type(error).__name__}: {error}", rows=rows, asked=asked, sent=self._tap.last)
             raise
-        sent = self._tap.sent  # None where the limits send nothing, as in a dry run
+        sent = self._tap.last  # None where a robot is in between that sends nothing on
         if self._monitor is not None:
             step = self._monitor.judge(step)
         computed = self._robot.compute_reward(step.observation, self._goals[rows])[0]
@@ -184,7 +204,9 @@ class Watch(WrappedRobots):
         if self._operator is not None and len(rows) and rows[0] == 0:
             self._path.append((self._observation[0].copy(), self._previous[0].copy()))
         if self._scorer is not None:
-            self._scores.append(self._scorer.score(rows, self._previous[rows], step.observation))
+            scores = self._scorer.score(rows, self._previous[rows], step.observation)
+            self._scores.append(scores)
+            self._look_for_alarms(rows, scores, self._scorer.threshold)
         self._write(
             "step",
             rows=rows,
@@ -205,6 +227,13 @@ class Watch(WrappedRobots):
         self._step[rows] += 1
         self._seen_at = self._clock()
         return step
+
+    def _look_for_alarms(self, rows: Rows, scores: NDArray[np.float64], threshold: float) -> None:
+        for index in np.flatnonzero(~(scores <= threshold)).tolist():  # a NaN is no known motion
+            row = int(rows[index])
+            if row not in self.alarms:
+                self.alarms[row] = Alarm(row, int(self._step[row]) + 1, float(scores[index]), threshold)
+                self._write("alarm", **self.alarms[row]._asdict())
 
     def _choose(self, rows: Rows, action: Float) -> Float:
         """What is asked of the safety limits, shape (r, A)."""

@@ -2,7 +2,8 @@
 
 A process that was killed, that hangs or that is held by a debugger leaves a robot that follows its last command. The
 watchdog has a connection of its own to the robot, and needs nothing of the process that it watches. It starts as
-`python -m supple.adapt.watchdog`, loads neither numpy nor the policy, and does not hear a Ctrl-C.
+`python -m supple.adapt.watchdog`, loads neither numpy nor the policy, and does not hear a Ctrl-C. A controlling process
+that hangs in its driver does not hear of the stop either: it is interrupted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib
 import importlib.util
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -22,9 +24,11 @@ from typing import Any
 
 from ..errors import ConfigError, RobotFault
 
-BEAT, REST, READY, FIRED = b"beat", b"rest", b"ready", b"fired"
+BEAT, REST, READY, FIRED, HEARD = b"beat", b"rest", b"ready", b"fired", b"heard"
 START_TIMEOUT = 30.0
 """Seconds for the second process to start; a loaded machine takes some."""
+PATIENCE = 2.0
+"""Seconds after a stop in which the controlling process has to hear of it; then it is interrupted, as by a Ctrl-C."""
 RETRY_PERIOD = 0.02
 """Seconds between two attempts to stop a robot that does not answer."""
 
@@ -86,6 +90,19 @@ class Watchdog:
         """Of the second process."""
         return self._process.pid
 
+    @property
+    def fired(self) -> str | None:
+        """Why the second process has stopped the robot; None where it has not."""
+        try:
+            answer = self._link.recv(1024)
+            self._fired = self._fired or answer.decode("utf-8", "replace") or "it has gone"
+            self._link.send(HEARD)
+        except BlockingIOError:
+            pass  # it has nothing to say
+        except OSError:
+            self._fired = self._fired or "it has gone"
+        return self._fired
+
     def beat(self) -> None:
         """The robot may move for another `timeout`.
 
@@ -112,15 +129,8 @@ class Watchdog:
             self._process.wait()
 
     def _tell(self, message: bytes) -> None:
-        try:
-            answer = self._link.recv(1024)
-            self._fired = self._fired or answer.decode("utf-8", "replace") or "it has gone"
-        except BlockingIOError:
-            pass  # it has nothing to say
-        except OSError:
-            self._fired = self._fired or "it has gone"
-        if self._fired is not None:
-            raise RobotFault(f"watchdog: expected heartbeats within {self._timeout} s, got a stop: {self._fired}")
+        if (reason := self.fired) is not None:
+            raise RobotFault(f"watchdog: expected heartbeats within {self._timeout} s, got a stop: {reason}")
         try:
             self._link.send(message)
         except OSError as error:
@@ -155,7 +165,9 @@ def _load(where: str, name: str) -> Callable[..., None]:
     return function
 
 
-def watch(link: socket.socket, stop: Callable[[str], None], timeout: float) -> None:
+def watch(
+    link: socket.socket, stop: Callable[[str], None], timeout: float, interrupt: Callable[[], None] = lambda: None
+) -> None:
     """Reads heartbeats until the other side has gone; what the second process does.
 
     Only a heartbeat moves the deadline on, and only the word that the robot rests takes it away.
@@ -164,6 +176,7 @@ def watch(link: socket.socket, stop: Callable[[str], None], timeout: float) -> N
         link: To the controlling process.
         stop: Stops the robot, with the reason.
         timeout: Seconds.
+        interrupt: Wakes the controlling process where it does not hear of the stop within `PATIENCE`: its driver hangs.
     """
     deadline: float | None = None
     reason = ""
@@ -196,8 +209,19 @@ def watch(link: socket.socket, stop: Callable[[str], None], timeout: float) -> N
             time.sleep(RETRY_PERIOD)
     with suppress(OSError):
         link.send(FIRED + b" " + reason.encode())
+        deadline = time.monotonic() + PATIENCE
+        while (left := deadline - time.monotonic()) > 0.0:
+            link.settimeout(left)
+            try:
+                if (message := link.recv(64)) in (b"", HEARD):
+                    break
+            except TimeoutError:
+                continue
+        else:
+            interrupt()
+            message = HEARD
         link.settimeout(None)
-        while link.recv(64):
+        while message and (message := link.recv(64)):
             pass
 
 
@@ -205,9 +229,14 @@ def main(arguments: Sequence[str]) -> None:
     """What runs as `python -m supple.adapt.watchdog`; started by `Watchdog` alone."""
     handle, where, name, timeout, *rest = arguments
     with socket.socket(fileno=int(handle)) as link:
-        stop = _load(where, name)
+        stop, controller = _load(where, name), os.getppid()
+
+        def interrupt() -> None:
+            if os.getppid() == controller:
+                os.kill(controller, signal.SIGINT)
+
         link.send(READY)
-        watch(link, partial(stop, *rest), float(timeout))
+        watch(link, partial(stop, *rest), float(timeout), interrupt)
 
 
 if __name__ == "__main__":

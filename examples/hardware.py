@@ -1,14 +1,15 @@
 """A robot family for hardware: `supple adapt --robot examples/hardware.py:ARM` with a bundle made for such a robot.
 
 `PlanarArm` stands for the driver of a real arm and needs none: two joints that follow speed commands with a lag.
-Replace its `reset`, `step`, `stop` and `close` by what your driver offers, and the contract by that of your robot.
+Replace its `reset`, `step`, `hold`, `stop` and `close` by what your driver offers, and the contract by that of your
+robot.
 """
 
 import numpy as np
 
 from supple.errors import RobotFault
 from supple.robots.hardware_family import HardwareFamily
-from supple.robots.robot import Bool, Float, Observes, Step, Stops
+from supple.robots.robot import Bool, Float, Holds, Observes, Step, Stops
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
 PERIOD, LINKS, RADIUS = 0.05, (0.3, 0.2), 0.05  # s, m, m
@@ -28,7 +29,7 @@ SPEC = RobotSpec(
 )
 
 
-class PlanarArm(Stops, Observes):
+class PlanarArm(Stops, Holds, Observes):
     """The driver; see `supple.robots.robot.Robot` for the contract."""
 
     def __init__(self, spec: RobotSpec = SPEC) -> None:
@@ -69,6 +70,10 @@ class PlanarArm(Stops, Observes):
 
     def stop(self, reason: str) -> None:
         """Holds the arm where it is; called at every fault, and when the policy ends in the middle of an episode."""
+        self.speed = np.zeros(2)
+
+    def hold(self) -> None:
+        """Holds the arm between episodes; it would go on with its last speed."""
         self.speed = np.zeros(2)
 
     def close(self) -> None:

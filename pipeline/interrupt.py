@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM as a request: the stage finishes its step, saves a checkpoint, then stops."""
+"""Ctrl-C and SIGTERM as a request: the stage finishes its step, saves a checkpoint, then stops.
+
+While a real robot is connected they are no request: they end what runs, and a robot that moves is stopped.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -11,15 +14,31 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._at_once = False
 
     def __bool__(self) -> bool:
         return self.signal is not None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Signal handler: the first signal asks, a second one stops at once."""
-        if self.signal is not None:
+        asked, self.signal = self.signal is not None, number
+        if asked or self._at_once:
             raise KeyboardInterrupt
-        self.signal = number
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """The first signal stops at once while the block runs: a robot does not move on to the end of its episode.
+
+        Raises:
+            KeyboardInterrupt: Also where somebody has asked before.
+        """
+        if self:
+            raise KeyboardInterrupt
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
 
 
 class Interrupted(Exception):

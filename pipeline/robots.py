@@ -145,7 +145,7 @@ def load_user_module(where: str) -> tuple[ModuleType, Path, str]:
         return module, Path(module.__file__ or ""), where
     except SuppleError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends itself is no module either
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise ConfigError(f"{where}: expected a module that runs, got {reason}; correct it") from error
 

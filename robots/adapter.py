@@ -14,14 +14,14 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import RobotFault
-from .robot import Bool, Float, Observes, Step, Stops, TellsAge
+from .robot import Bool, Float, Holds, Observes, Step, Stops, TellsAge, TellsSent
 from .spec import RobotSpec
 
 Reward = Callable[[Float, Float], tuple[Float, Bool]]
 """What a task pays, for robots that do not know: as `Robot.compute_reward`."""
 
 
-class RobotAdapter(Stops, TellsAge, Observes):
+class RobotAdapter(Stops, TellsAge, Observes, Holds, TellsSent):
     """A `robot.Robot` that can be read, held, stopped and sent home, and that says what it was really sent.
 
     Its clock is one of two. In lock step, time passes in `step` alone, one control period at each. In real time, a step
@@ -71,7 +71,7 @@ class RobotAdapter(Stops, TellsAge, Observes):
 
     @abstractmethod
     def hold(self) -> None:
-        """The robot stays as it is until the next command.
+        """The robot stays as it is until the next command. Told again, it stays where the first hold found it.
 
         Raises:
             RobotFault: It cannot be told.

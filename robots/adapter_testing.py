@@ -164,6 +164,25 @@ class AdapterContract(ABC):
             robot.hold()
             self.require_rest(robot)
 
+    def test_a_hold_that_is_told_again_does_not_creep(self) -> None:
+        """A loop tells it again and again while an agent learns: each time where the first one found the robot."""
+        with self.open() as robot:
+            seen = self.start(robot)
+            for _ in range(3):
+                seen = robot.step(self.near(robot, seen)).observation
+            robot.hold()
+            sent = robot.sent
+            for _ in range(10):  # it brakes, and settles
+                robot.hold()
+                self.wait(robot, robot.spec.control_period)
+            before = self.require_rest(robot)
+            for _ in range(10):
+                robot.hold()
+                self.wait(robot, robot.spec.control_period)
+            np.testing.assert_array_equal(robot.sent, sent)
+            # a robot with a hold of its own goes back to where it was told to stay, and no further
+            assert np.abs(self.require_rest(robot) - before).max() <= 10.0 * self.drift
+
     def test_a_stopped_robot_stays_and_is_commanded_no_more(self) -> None:
         with self.open() as robot:
             seen = self.start(robot)
@@ -194,12 +213,18 @@ class AdapterContract(ABC):
             for _ in range(10):
                 seen = robot.step(self.near(robot, seen)).observation
             again = robot.home()
-            assert again.shape == first.shape
+            seen = again
+            for _ in range(10):
+                seen = robot.step(self.near(robot, seen)).observation
+            begun = self.start(robot)  # an episode begins at home
+            assert again.shape == begun.shape == first.shape
             if self.moves and math.isfinite(self.drift):
                 commanded = [name for name in robot.spec.find_commanded() if name is not None]
                 axes = [robot.spec.observation.names.index(name) for name in commanded]
                 spread = np.abs(robot.spec.observation.high - robot.spec.observation.low)[axes]
-                assert (np.abs(again - first)[axes] <= 0.1 * np.where(np.isfinite(spread), spread, 10.0)).all()
+                near = 0.1 * np.where(np.isfinite(spread), spread, 10.0)
+                assert (np.abs(again - first)[axes] <= near).all()
+                assert (np.abs(begun - first)[axes] <= near).all()
 
     # Clock, reset, close
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from ..errors import ConfigError
 from .cadence import Cadence
-from .robot import Bool, Float, Observes, Robot, Step, TellsAge
+from .robot import Bool, Float, Holds, Observes, Robot, Step, TellsAge
 from .spec import RobotSpec
 
 
-class DryRobot(TellsAge):
+class DryRobot(TellsAge, Holds):
     """The driver of a robot, of which only `read`, `compute_reward`, `observation_age` and `close` are called."""
 
     def __init__(self, robot: Robot, cadence: Cadence | None = None) -> None:
@@ -69,6 +69,9 @@ class DryRobot(TellsAge):
     def observation_age(self) -> float:
         """See `TellsAge.observation_age`; 0 where the robot does not know."""
         return self._robot.observation_age() if isinstance(self._robot, TellsAge) else 0.0
+
+    def hold(self) -> None:
+        """See `Holds.hold`: nothing is sent, so that nothing moves because of this program."""
 
     def close(self) -> None:
         """See `Robot.close`."""

@@ -38,6 +38,8 @@ from .robot_link import Exchange, Kind, Link, Packet
 from .spec import RobotSpec
 
 ROW = np.zeros(1, np.int64)
+HOLD_TIMEOUT = 0.3
+"""Seconds in which a robot has to take the word that it is to hold."""
 _NUMBERS = count()
 
 
@@ -167,10 +169,11 @@ class EmulatedRobot:
     def _start(self, seed: int) -> None:
         self._observation = self._robot.reset(ROW, self._goal, np.random.default_rng(seed))
         self._told, self._commanded = self._period, False
+        self._mode = Mode.FOLLOWING
         self._hold(Mode.HOLDING)
 
     def _hold(self, mode: Mode) -> None:
-        if self._mode is not Mode.STOPPED:
+        if self._mode is Mode.FOLLOWING:  # one that holds stays where it was told to, and does not creep
             self._command = self._clip(self._spec.compute_resting(self._observation)[0])[None]
         self._mode = mode
 
@@ -366,8 +369,11 @@ class LinkedRobot(RobotAdapter):
 
     def hold(self) -> None:
         """See `RobotAdapter.hold`: the robot is told that no command follows for now."""
-        if not self._send(Kind.REST):
-            raise RobotFault(f"robot at {self._address}: expected one that listens, got none; cut its power")
+        deadline = time.monotonic() + HOLD_TIMEOUT
+        while not self._send(Kind.REST):  # it may be busy, with its mail box full
+            if time.monotonic() > deadline:
+                raise RobotFault(f"robot at {self._address}: expected one that listens, got none; cut its power")
+            time.sleep(self._spec.control_period)
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""

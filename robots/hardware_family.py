@@ -34,7 +34,7 @@ from .dry_robot import DryRobot
 from .family import ONLY_TASKS, BuiltFrom, Hardware
 from .limits import LoopLimits, RobotLimits
 from .model_limits import apply_model
-from .robot import Robot, RobotRow
+from .robot import Holds, Robot, RobotRow
 from .spec import RobotSpec
 from .task import Task, TaskSet
 
@@ -113,26 +113,42 @@ class HardwareFamily(Hardware, BuiltFrom):
         """Connects the robot; see `RobotFamily.make`.
 
         Raises:
-            ConfigError: More or less than one row is asked for, or the connected robot has another contract.
+            ConfigError: More or less than one row is asked for, the connected robot has another contract, or it cannot
+                be held where it is commanded speeds or forces.
             RobotFault: The robot could not be connected, or does not tell its contract.
         """
         if rows != 1:
             raise ConfigError(f"{self.name} rows: expected 1, got {rows}; there is one real robot")
         try:
             robot = self.connect()
-        except SuppleError:
+        except (SuppleError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:  # a driver's SystemExit would end this program as if all were well
             raise RobotFault(
                 f"{self.name} connect: expected a connected robot, got {type(error).__name__} {error}; check its power "
                 "and its link"
             ) from error
         try:
             self._require_contract(robot)
-        except BaseException:
-            robot.close()
+            self._require_hold(robot)
+        except BaseException as error:
+            try:
+                robot.close()
+            except Exception as problem:  # noqa: BLE001 - the first error is the one to mend
+                error.add_note(f"close raised {type(problem).__name__} {problem}")
             raise
         return RobotRow(robot)
+
+    def _require_hold(self, robot: Robot) -> None:
+        """Refuses a robot that would go on with its last speed or force after an episode."""
+        pairs = zip(self.contract.action.names, self.contract.find_commanded(), strict=True)
+        moving = [axis for axis, place in pairs if place is None]
+        if moving and not self.contract.choices and not isinstance(robot, Holds):
+            raise ConfigError(
+                f"{self.name} connect: expected a driver that can hold the robot, since '{moving[0]}' commands no "
+                f"place and would go on after an episode, got {type(robot).__name__}; give it the hold of "
+                "supple.robots.robot.Holds, which commands zero"
+            )
 
     def _require_contract(self, robot: Robot) -> None:
         try:

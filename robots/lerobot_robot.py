@@ -99,6 +99,7 @@ class LeRobotDriver(RobotAdapter):
         self._goal = np.zeros((1, *spec.goal.shape), np.float32)
         self._steps, self._stamp = 0, time.monotonic()
         self._sent = np.full(spec.action.shape, np.nan, np.float32)
+        self._held: Float | None = None  # the command of a hold that lasts
         self._latch = StopLatch(spec.name)
         self.cadence = Cadence(spec.control_period)
         """Of the control loop; its `report` says how it kept up."""
@@ -128,6 +129,7 @@ class LeRobotDriver(RobotAdapter):
             RobotFault: It does not read.
         """
         self._latch.require_open("home")
+        self._held = None
         self._home()
         self._latch.free()
         self._steps = 0
@@ -185,7 +187,7 @@ class LeRobotDriver(RobotAdapter):
             RobotFault: The robot does not take it.
         """
         self._latch.require_open("hold")
-        self._send(self._spec.compute_resting(self._read()))
+        self._rest()
 
     def stop(self, reason: str) -> None:
         """See `Stops.stop`: the measured place is commanded, so that the robot holds.
@@ -194,12 +196,19 @@ class LeRobotDriver(RobotAdapter):
             RobotFault: The robot does not take it; cut its power.
         """
         self._latch.stop(reason)
-        self._send(self._spec.compute_resting(self._read()))
+        self._held = None  # where it is now: somebody may have moved it since it was held
+        self._rest()
 
     def close(self) -> None:
         """Disconnects."""
         if self._latch.close():
             self._robot.disconnect()
+
+    def _rest(self) -> None:
+        """Commands the place where the first hold found the arm: one that sags would creep with each measurement."""
+        held = self._spec.compute_resting(self._read()) if self._held is None else self._held
+        self._send(held)
+        self._held = held
 
     def _read(self) -> Float:
         asked = time.monotonic()
@@ -212,6 +221,7 @@ class LeRobotDriver(RobotAdapter):
         return values
 
     def _send(self, command: Float) -> None:
+        self._held = None
         allowed = np.minimum(np.maximum(command, self._spec.action.inner_low), self._spec.action.inner_high)
         pairs = zip(self._commanded, allowed.tolist(), strict=True)
         try:

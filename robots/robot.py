@@ -212,6 +212,51 @@ class Observes(ABC):
         """The newest observation, shape (O,). Nothing moves because of it."""
 
 
+class Holds(ABC):
+    """A robot that can be told to stay where it is, without a stop: between episodes, and while a person is asked."""
+
+    @abstractmethod
+    def hold(self) -> None:
+        """The robot stays as it is until the next command. Telling it again changes nothing: it does not creep.
+
+        Raises:
+            RobotFault: It cannot be told.
+        """
+
+
+class TellsSent(ABC):
+    """A robot that says what it was really sent: its driver may have limits of its own, or another type of numbers."""
+
+    @property
+    @abstractmethod
+    def sent(self) -> Float:
+        """The last command as it was sent: shape (A,) of a robot, (R, A) of rows; NaN where nobody knows."""
+
+
+ROUNDING = np.float32(1e-5)
+"""Change of a command, as a share of 1 + |command|, that other units or another type of numbers may give."""
+
+
+def find_sent(robot: RobotBatch, rows: Rows, told: Float) -> Float:
+    """What some rows were really sent in the step that they were told a command in.
+
+    Args:
+        robot: What was told it.
+        rows: Shape (r,).
+        told: Shape (r, A).
+
+    Returns:
+        A new array of shape (r, A): as told, but for rows whose robot says otherwise, by more than rounding.
+    """
+    if not isinstance(robot, TellsSent):
+        return np.array(told, np.float32)
+    sent = np.asarray(robot.sent)[rows]
+    silent = np.isnan(sent).all(axis=1, keepdims=True)
+    rounded = (np.abs(sent - told) <= ROUNDING * (1.0 + np.abs(told))).all(axis=1, keepdims=True)
+    found: Float = np.where(silent | rounded, told, sent).astype(np.float32)
+    return found
+
+
 def require_rows(rows: Rows, total: int, where: str) -> Rows:
     """Returns `rows` as int64 if they are strictly increasing and among the `total` rows.
 
@@ -266,7 +311,7 @@ def take_images(robot: object, rows: Rows, name: str) -> NDArray[np.uint8]:
     return robot.take_images(rows)
 
 
-class RobotRow(Stops, TellsAge, Sees):
+class RobotRow(Stops, TellsAge, Holds, TellsSent, Sees):
     """A single robot, e.g. a real one, seen as a batch of one row, so that one rollout loop runs everything."""
 
     def __init__(self, robot: Robot) -> None:
@@ -321,17 +366,29 @@ class RobotRow(Stops, TellsAge, Sees):
         """See `TellsAge.observation_age`; 0 where the robot does not know."""
         return self._robot.observation_age() if isinstance(self._robot, TellsAge) else 0.0
 
+    def hold(self) -> None:
+        """See `Holds.hold`; nothing, where the robot cannot be told."""
+        if isinstance(self._robot, Holds):
+            self._robot.hold()
+
+    @property
+    def sent(self) -> Float:
+        """See `TellsSent.sent`, (1, A)."""
+        if isinstance(self._robot, TellsSent):
+            return np.asarray(self._robot.sent)[None]
+        return np.full((1, *self.spec.action.shape), np.nan, np.float32)
+
     def close(self) -> None:
         """See `RobotBatch.close`."""
         self._robot.close()
 
 
-class WrappedRobots(Stops, TellsAge, PaysAlongPath, Sees):
+class WrappedRobots(Stops, TellsAge, PaysAlongPath, Holds, TellsSent, Sees):
     """A `RobotBatch` that does all as the one inside, but for what a subclass does otherwise.
 
-    It can be told to stop, and be asked for the age of its observations, whatever is inside: a wrapper that hid one of
-    these from the safety limits would leave a robot that nobody stops. It is asked for rewards along paths in the same
-    way.
+    It can be told to stop and to hold, and be asked for the age of its observations and for what was really sent,
+    whatever is inside: a wrapper that hid one of these from the safety limits would leave a robot that nobody stops. It
+    is asked for rewards along paths in the same way.
     """
 
     def __init__(self, robot: RobotBatch) -> None:
@@ -375,6 +432,18 @@ class WrappedRobots(Stops, TellsAge, PaysAlongPath, Sees):
     def observation_age(self) -> float:
         """See `TellsAge.observation_age`; 0 where the robots do not know."""
         return self._robot.observation_age() if isinstance(self._robot, TellsAge) else 0.0
+
+    def hold(self) -> None:
+        """See `Holds.hold`; nothing, where the robots cannot be told."""
+        if isinstance(self._robot, Holds):
+            self._robot.hold()
+
+    @property
+    def sent(self) -> Float:
+        """See `TellsSent.sent`, (R, A)."""
+        if isinstance(self._robot, TellsSent):
+            return self._robot.sent
+        return np.full((self.rows, *self.spec.action.shape), np.nan, np.float32)
 
     def close(self) -> None:
         """See `RobotBatch.close`."""

@@ -6,7 +6,7 @@ Axes: R rows (robots stepped together), O observation, A action, G goal.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Annotated, Any
@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..bounds import Range
 from ..errors import SpecError
+
+MOST_DIFFERENCES = 8
+"""Of two robots, that a message names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,10 +468,10 @@ class RobotSpec:
         differs only where both specs say it.
 
         Raises:
-            SpecError: Naming the first field that differs: control period, choices, image, then the axes of
-                observation, action, goal, each by name, unit, limits, rate limit and the axis that it commands.
+            SpecError: Naming the fields that differ: control period, choices, image, then the axes of observation,
+                action, goal, each by name, unit, limits, rate limit and the axis that it commands.
         """
-        difference = self._find_difference(other, ("observation", "action", "goal"))
+        difference = self._describe_differences(other, ("observation", "action", "goal"))
         if difference is not None:
             raise SpecError(f"{where}: {difference}; use the robot that the policy was trained for")
 
@@ -482,43 +485,59 @@ class RobotSpec:
             where: The data or what was learned from them, for the message.
 
         Raises:
-            SpecError: The robot is unknown; else naming the first field that differs: name, control period, choices,
-                image, then the axes of observation and action, each by name, unit, limits and rate limit.
+            SpecError: The robot is unknown; else naming the fields that differ: name, control period, choices, image,
+                then the axes of observation and action, each by name, unit, limits and rate limit.
         """
         if source is None:
             raise SpecError(
                 f"{where}: expected data of robot '{self.name}', got data of a robot that nobody named; "
                 "ingest them again with --robot, which checks them against its limits"
             )
-        difference = self._find_difference(source, ("observation", "action"))
+        difference = self._describe_differences(source, ("observation", "action"))
         if self.name != source.name:
             difference = f"expected data of robot '{self.name}', got data of robot '{source.name}'"
         if difference is not None:
             raise SpecError(f"{where}: {difference}; use data of that robot, or choose the robot of the data")
 
-    def _find_difference(self, other: RobotSpec, arrays: Sequence[str]) -> str | None:
-        """The first field of `other` that is another, as `expected ..., got ...`."""
+    def _describe_differences(self, other: RobotSpec, arrays: Sequence[str]) -> str | None:
+        """All fields of `other` that are others, each as `expected ..., got ...`; None where there are none."""
+        found = list(self._find_differences(other, arrays))
+        if not found:
+            return None
+        more = [f"also {difference}" for difference in found[1:MOST_DIFFERENCES]]
+        left = len(found) - MOST_DIFFERENCES
+        return "; ".join([found[0], *more, *([f"and {left} more"] if left > 0 else [])])
+
+    def _find_differences(self, other: RobotSpec, arrays: Sequence[str]) -> Iterator[str]:
         if abs(self.control_period - other.control_period) > 0.05 * self.control_period:
-            return f"expected control_period {self.control_period} s, got {other.control_period} s"
+            yield f"expected control_period {self.control_period} s, got {other.control_period} s"
         if self.choices != other.choices:
-            return f"expected choices {list(self.choices)}, got {list(other.choices)}"
+            yield f"expected choices {list(self.choices)}, got {list(other.choices)}"
         if self.image is not None and self.image != other.image:  # a camera that nobody needs does no harm
             mine, theirs = (None if image is None else image.shape for image in (self.image, other.image))
-            return f"expected {_describe_image(mine)}, got {_describe_image(theirs)}"
+            yield f"expected {_describe_image(mine)}, got {_describe_image(theirs)}"
         for array in arrays:
             mine, theirs = getattr(self, array), getattr(other, array)
             if mine.names != theirs.names:
-                return f"expected {array} axes {list(mine.names)}, got {list(theirs.names)}"
-            for a, b in zip(mine.axes, theirs.axes, strict=True):
-                if a.unit != b.unit:
-                    return f"expected {array} axis '{a.name}' in {a.unit!r}, got {b.unit!r}"
-                for name, unit in (("low", a.unit), ("high", a.unit), ("rate_limit", f"{a.unit}/s")):
-                    expected, got = getattr(a, name), getattr(b, name)
-                    if expected != got:
-                        return f"expected {array} axis '{a.name}' with {name} {expected} {unit}, got {got}"
-                if None not in (a.commands, b.commands) and a.commands != b.commands:
-                    return f"expected {array} axis '{a.name}' to command '{a.commands}', got '{b.commands}'"
-        return None
+                order = " in another order" if sorted(mine.names) == sorted(theirs.names) else ""
+                yield f"expected {array} axes {list(mine.names)}, got {list(theirs.names)}{order}"
+            by_name = {axis.name: axis for axis in theirs.axes}
+            for axis in mine.axes:
+                if axis.name in by_name:
+                    yield from _compare_axes(array, axis, by_name[axis.name])
+
+
+def _compare_axes(array: str, axis: Axis, other: Axis) -> Iterator[str]:
+    """Differences of two axes of one name; numbers in other units are not compared."""
+    if axis.unit != other.unit:
+        yield f"expected {array} axis '{axis.name}' in {axis.unit!r}, got {other.unit!r}"
+        return
+    for name, unit in (("low", axis.unit), ("high", axis.unit), ("rate_limit", f"{axis.unit}/s")):
+        expected, got = getattr(axis, name), getattr(other, name)
+        if expected != got:
+            yield f"expected {array} axis '{axis.name}' with {name} {expected} {unit}, got {got}"
+    if None not in (axis.commands, other.commands) and axis.commands != other.commands:
+        yield f"expected {array} axis '{axis.name}' to command '{axis.commands}', got '{other.commands}'"
 
 
 def _describe_image(shape: tuple[int, int, int] | None) -> str:

@@ -22,6 +22,7 @@ from ..contract import Budget, BundleContract
 from ..eye import BundledEye
 from ..golden_trial import GOLDEN_TOLERANCE, make_trial_inputs, play_trial
 from ..networks import Array, Weights
+from ..novelty import NoveltyModel
 from ..runtime_agent import Arrays, RandomNoise
 from .exported import Exported
 from .hosts import make_hosted, require_adaptation
@@ -45,6 +46,7 @@ def write_exported(
     seed: int = 0,
     logs: Arrays | None = None,
     eye: BundledEye | None = None,
+    novelty: NoveltyModel | None = None,
 ) -> Bundle:
     """Records a golden trial of the trainer's agent and writes the bundle.
 
@@ -58,6 +60,7 @@ def write_exported(
         seed: Of the trial's inputs.
         logs: That come along, see `write_bundle`.
         eye: How it sees the robot's pictures, see `spaces.export_eye`.
+        novelty: Of nominal motion, see `write_bundle`.
 
     Raises:
         BundleError: See `write_bundle`; or the numpy runtime, or the host, does not act as the trainer did.
@@ -75,7 +78,7 @@ def write_exported(
     )
     weights = to_arrays({**exported.weights, **of_space}) | ({} if eye is None else dict(eye.weights))
     golden = _record_steady_trial(exported, contract, weights, seed, {} if eye is None else eye.golden)
-    bundle = write_bundle(path, contract=contract, weights=weights, golden=golden, logs=logs)
+    bundle = write_bundle(path, contract=contract, weights=weights, golden=golden, logs=logs, novelty=novelty)
     if bundle.kind.hosted:
         make_hosted(bundle, RandomNoise(np.random.default_rng(0)))
     return bundle

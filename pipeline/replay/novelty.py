@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ...adapt.novelty import Motion, NoveltyModel, Signal, calibrate, fit
+from ...adapt.novelty import NoveltyModel, Signal, calibrate, fit
 from ...datasets.episode import Episode
 from ...datasets.store import EpisodeStore
+from ..nominal import to_motion
 from ..settings.replay import OpenLoopConfig
 from .section import Replay
 
@@ -70,12 +71,6 @@ def learn_known(replay: Replay, config: OpenLoopConfig, training: EpisodeStore |
     # both signals are looked at, so that each has half of the share
     alpha = max(config.alpha, 2.0 / (len(held) + 1))
     return Known(calibrate(fit(fitted), held, alpha / 2.0), alpha, mean, std)
-
-
-def to_motion(episode: Episode) -> Motion:
-    """An episode of T rows as T - 1 steps between observations."""
-    observation, action = (np.asarray(episode.arrays[name], np.float32) for name in ("observation", "action"))
-    return Motion(observation, action[:-1])
 
 
 def measure_novelty(replay: Replay, known: Known) -> list[dict[str, Any]]:

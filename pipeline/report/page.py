@@ -6,6 +6,7 @@ page, byte for byte.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from .run_folder import RunView, StageView, list_digests, load_run
 from .run_robot import RunRobot, find_run_robot
 from .safety import Safety, load_safety
 from .scenes import Scenes, make_scenes
+from .skill_change import SkillChange, load_skill_change
 from .tables import (
     CostRow,
     Facts,
@@ -54,6 +56,8 @@ from .tables import (
 
 TEMPLATES = Path(__file__).parent / "templates"
 TEMPLATE = "report.html.j2"
+FILMS = (".webm", ".mp4", ".gif")
+"""Endings of what `supple video` makes."""
 SECTIONS = ("task", "data", "skills", "learning", "adaptation", "safety", "cost", "provenance")
 """Of the page, in order."""
 
@@ -100,6 +104,9 @@ class Page:
     results_lead: str
     adapt_plot: Plot | None
     guarding: Guarding | None
+    skill_change: SkillChange | None
+    video: str | None
+    """Path of a film of policies before and after, which `supple video` made in the run folder."""
     safety: Safety | None
     limits: Table | None
     costs: list[CostRow]
@@ -126,7 +133,7 @@ def make_report(folder: Path, out: Path | None = None, *, robot: RobotChoice | N
     run = load_run(folder)
     found = find_run_robot(run, robot)
     path = folder / REPORT_NAME if out is None else out
-    text = render(make_page(run, found, make_scenes(run, found, threads=threads)))
+    text = render(make_page(run, found, make_scenes(run, found, threads=threads), find_video(folder, path.parent)))
     refuse_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, text.encode())
@@ -141,7 +148,13 @@ def render(page: object, template: str = TEMPLATE) -> str:
     return environment.get_template(template).render(page=page)
 
 
-def make_page(run: RunView, robot: RunRobot, scenes: Scenes) -> Page:
+def find_video(folder: Path, beside: Path) -> str | None:
+    """The film in a run folder, the first by its name, as a path from the page's folder `beside`; None without one."""
+    film = min((path for path in folder.iterdir() if path.suffix in FILMS and path.is_file()), default=None)
+    return None if film is None else os.path.relpath(film.resolve(), beside.resolve())
+
+
+def make_page(run: RunView, robot: RunRobot, scenes: Scenes, video: str | None = None) -> Page:
     """Collects what the page shows."""
     adapt, meta, extract = (run.stages.get(name) for name in ("adapt", "meta-train", "extract"))
     store = find_data(run)
@@ -184,6 +197,8 @@ def make_page(run: RunView, robot: RunRobot, scenes: Scenes) -> Page:
         results_lead=describe_results(results),
         adapt_plot=make_adapt_plot(adapt, results) if adapt else None,
         guarding=load_guarding(adapt.folder, spec.control_period if spec else None) if adapt else None,
+        video=video,
+        skill_change=load_skill_change(adapt.folder) if adapt else None,
         safety=safety,
         limits=make_limit_table(safety) if safety else None,
         costs=make_cost_rows(run, total, spec.control_period if spec else None),

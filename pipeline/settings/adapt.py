@@ -30,6 +30,9 @@ class AdaptStageConfig(Bounded):
     logs: Literal["on", "drive", "off"] = "on"
     """What the logs in the bundle are for, where it has any: to search for the reward and to drive to it; only to drive
     to a reward that the learner has found; or nothing, so that the learner alone acts."""
+    updates: Literal["auto", "beside", "here"] = "auto"
+    """Where steps of gradients are taken: in a process beside the one that controls the robot, which holds it
+    meanwhile, or in the same one; auto does it beside for a real robot. The result is the same bit for bit."""
     guard: Literal["auto", "on", "off"] = "auto"
     """Guard every update of the policy; auto guards a real robot, and no simulated one."""
     guards: GuardConfig = field(default_factory=GuardConfig)
@@ -38,6 +41,10 @@ class AdaptStageConfig(Bounded):
     def is_guarded(self, family: RobotFamily) -> bool:
         """Whether updates on these robots are guarded."""
         return isinstance(family, Hardware) if self.guard == "auto" else self.guard == "on"
+
+    def learns_beside(self, family: RobotFamily) -> bool:
+        """Whether a process beside this one learns."""
+        return isinstance(family, Hardware) if self.updates == "auto" else self.updates == "beside"
 
     def count_evaluations(self, family: RobotFamily) -> int:
         """Extra episodes per task for each evaluation on these robots."""
@@ -58,7 +65,8 @@ class Watching(Bounded):
     monitor: str = "robot"
     """Who tells reward and success: robot, keyboard (+ solved, - failed), or FILE.py:NAME for a function of yours."""
     novelty: Path | None = None
-    """A model of the robot's motion in nominal episodes, see supple.adapt.novelty: it scores unknown states."""
+    """A model of the robot's motion in nominal episodes, see supple.adapt.novelty: it scores unknown states. Without
+    it, that of the bundle, if it has one."""
     prompt: bool = False
     """Wait for Enter before each episode, so that a person can put the robot and the task in their place."""
 

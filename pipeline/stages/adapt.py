@@ -2,9 +2,10 @@
 
 Writes `records.jsonl` (one record per task and episode, and per evaluation), `success.json` (means of evaluations
 before, during and after adaptation, with intervals), `returns.json` (mean returns along the episodes, or the steps of
-adaptation), `adapted.safetensors` (all that the agent knows of the tasks in the end) and a bundle of each task's policy
-in `policies/<index of the task>/`. The numpy runtime acts; where the learner learns by gradients, torch does that
-between episodes. Every command passes the safety limits; what they did is in `audit.jsonl`.
+adaptation), `skills.json` (which skills changed, see `adapt/skill_change.py`), `adapted.safetensors` (all that the
+agent knows of the tasks in the end) and a bundle of each task's policy in `policies/<index of the task>/`. The numpy
+runtime acts; where the learner learns by gradients, torch does that between episodes, for a real robot in a process of
+its own. Every command passes the safety limits; what they did is in `audit.jsonl`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -26,12 +28,14 @@ from ...adapt.eye import open_eyes
 from ...adapt.guards import GuardedAgent, Play
 from ...adapt.loop import Adapter, run_episode
 from ...adapt.policy_change import take_learned
-from ...adapt.runtime_agent import HOST, RandomNoise, RuntimeAgent
-from ...adapt.watch import Watch
+from ...adapt.runtime_agent import HOST, Noise, RandomNoise, RuntimeAgent
+from ...adapt.skill_change import describe_change
+from ...adapt.updates import BesideAgent, UpdateChild
+from ...adapt.watch import Alarm, Watch
 from ...errors import BundleError, ConfigError
 from ...robots.family import Hardware, OneRow, RobotFamily
 from ...robots.maze_family import Maze
-from ...robots.robot import RobotBatch
+from ...robots.robot import Holds, RobotBatch
 from ...robots.task import Task, goals_of
 from ...strict_json import parse_json
 from ..adapt_view import AdaptView
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
 RECORDS_NAME = "records.jsonl"
 SUCCESS_NAME = "success.json"
 RETURNS_NAME = "returns.json"
+SKILLS_NAME = "skills.json"
 ADAPTED_NAME = "adapted.safetensors"
 POLICIES = "policies"
 OWN_TASKS = 10
@@ -182,7 +187,7 @@ def make_adapt(
         },
         inputs={"bundle": path},
         seed=seed,
-        module="pipeline/stages/adapt.py",
+        module=("pipeline/stages/adapt.py", "adapt/host/update_child.py"),
         libraries=("numpy", "torch", "safetensors", "mujoco"),
         body=partial(adapt, config, robot.family, tuple(tasks), motion, watching),
     )
@@ -216,10 +221,21 @@ def adapt(
     guarded = config.is_guarded(family)
     if guarded:
         work.machine = replace(work.machine, checkpoint_period=0.0)  # a snapshot of each episode
-    with open_robots(family, motion, watching, rows, work, guarded=guarded) as (robot, watch):
+    with (
+        ExitStack() as stack,
+        open_robots(*(family, motion, watching, rows, work), guarded=guarded, nominal=bundle.novelty) as (robot, watch),
+    ):
         rng = np.random.default_rng(work.seed)
         robot = open_eyes(robot, bundle.eye)
         agent = make_hosted(bundle, RandomNoise(rng), device=work.machine.device)
+        if bundle.kind.hosted and not bundle.task and config.learns_beside(family):
+            child = UpdateChild(
+                *(work.inputs["bundle"], bundle, config.guards.update_seconds),
+                device=work.machine.device,
+                threads=work.machine.threads,
+            )
+            stack.callback(child.close)
+            agent = BesideAgent(agent, child, rng, robot.hold if isinstance(robot, Holds) else lambda: None)
         guards = None
         if watch is not None and guarded:
             agent = guards = guard_agent(agent, bundle, watch, robot, tasks, config, work.seed)
@@ -227,11 +243,17 @@ def adapt(
         if guide is not None:
             # guards change what the learner updates; logs do not change, and lead until the guards fall back
             agent = guide.add_to(agent, lambda: guards is None or not guards.fallen)
+
+        def make_fork(noise: Noise) -> RuntimeAgent:
+            copy = bundle.make_agent(noise)
+            return copy if guide is None else guide.add_to(copy)
+
         adapter = Adapter(
             *(agent, robot, tasks, budget, episodes, rng),
-            make_fork=bundle.make_agent if guide is None else lambda noise: guide.add_to(bundle.make_agent(noise)),
+            make_fork=make_fork,
             off_policy=bundle.kind.off_policy,
         )
+        first = agent.state()
         if checkpoint is not None:
             adapter.load_state({k: v.numpy() for k, v in checkpoint.tensors.items()}, dict(checkpoint.facts))
             announce(work.view, load_metrics(work.metrics.path))
@@ -251,6 +273,10 @@ def adapt(
     facts: dict[str, object] = {"kind": bundle.contract.kind, "tasks": [asdict(task) for task in tasks]}
     known = {name: value for name, value in agent.state().items() if not name.startswith(HOST)}
     save_checkpoint(work.folder / ADAPTED_NAME, to_tensors(known), facts)
+    if adapter.states.size:
+        names = [task.name for task in tasks]
+        changed = describe_change(make_fork, first, agent.state(), adapter.states, robot.spec, names)
+        write_record(work.folder / SKILLS_NAME, changed)
     (work.folder / POLICIES).mkdir()
     final = adapter.fork(RandomNoise(np.random.default_rng(work.seed)))
     for index, task in enumerate(tasks):
@@ -332,6 +358,9 @@ def run_rounds(
         yield first
     while adapter.episode < adapter.episodes and not (guards is not None and guards.exhausted):
         adapter.play()
+        # extra episodes, and the rows of evaluations, have alarms of their own
+        found = {} if watch is None else watch.alarms
+        alarms = [found[row] for row in range(len(adapter.tasks)) if row in found]
         if guards is not None:
             guards.keep_signals()
             work.save(lambda: to_checkpoint(adapter))  # else a kill while it learns costs an episode of a real robot
@@ -343,6 +372,7 @@ def run_rounds(
             if adapter.episode == adapter.episodes or guards.exhausted:
                 guards.finish()
             done += take_guard_records(guards, adapter.episode)
+        done += tell_alarms(alarms, adapter, work.view)
         if watch is not None:
             show_watched(adapter, watch, work.view, done, guarded=guards is not None)
         if adapter.episode in due and done[0]["kind"] == "episode":
@@ -367,6 +397,28 @@ def show_watched(
         seconds = records[0]["steps"] * watch.spec.control_period
         view.show(watch.last, watch.latencies, seconds)
     watch.latencies.clear()
+
+
+def tell_alarms(alarms: Sequence[Alarm], adapter: Adapter, view: ProgressView) -> list[dict[str, Any]]:
+    """Records of the rows whose motion was unknown in the last episode; a person is told the first one."""
+    if alarms:
+        _, step, score, threshold = alarms[0]
+        view.note(
+            f"episode {adapter.episode}: unknown motion in {len(alarms)} of {len(adapter.tasks)} rows, first in step "
+            f"{step} (score {score:.3g} above {threshold:.3g}); look for a load, a delay or a wrong joint"
+        )
+    at = {"episode": adapter.episode, "step": adapter.episode}
+    return [
+        {
+            "kind": "alarm",
+            "task": adapter.tasks[alarm.row].name,
+            "control_step": alarm.step,
+            "score": min(alarm.score, 1e30),
+            "threshold": alarm.threshold,
+            **at,
+        }
+        for alarm in alarms
+    ]
 
 
 def take_guard_records(guards: GuardedAgent, episode: int) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from ...adapt.bundle_folder import LOGS, parse_tensors
 from ...adapt.contract import Budget
 from ...adapt.eye import see_spec
 from ...adapt.log_agent import LONGEST_STRIDE, compute_stride
+from ...datasets.store import find_store, open_store
 from ...errors import BundleError, RunError, SpecError
 from ...meta.config import EvaluationConfig
 from ...plain_config import read_config
@@ -26,6 +27,7 @@ from ..action_spaces import Space, make_space
 from ..folder import compute_path_digest, load_json
 from ..keys import PACKAGE_ROOT, RECORD_NAME, load_record
 from ..learners import LearnerChoice, read_learner
+from ..nominal import learn_motion
 from ..run_files import LEARNER_NAME, RUN_NAME
 from ..settings.export import ExportConfig
 from ..stage import Stage, Work
@@ -160,6 +162,7 @@ def make_export(
     *,
     settings: bool = False,
     logs: Path | None = None,
+    nominal: Path | None = None,
 ) -> Stage:
     """The stage; it draws nothing at random but the inputs of the golden trial.
 
@@ -169,14 +172,19 @@ def make_export(
         given: A user's own learner.
         settings: See `load_trained`.
         logs: A folder of `map-logs`: its logs come along in the bundle.
+        nominal: A store of nominal episodes, or a folder that holds one: a model of motion comes along.
 
     Raises:
         RunError: See `load_trained`; or there are no logs.
         BundleError: See `load_trained`.
+        StoreError: There is no store.
+        SpecError: Its episodes are of another robot.
     """
     trained = load_trained(path, given, settings=settings)
     if logs is not None and not (logs / LOGS).is_file():
         raise RunError(f"{logs}: expected a folder of map-logs, got none of {LOGS}; check the path")
+    if nominal is not None:
+        trained.spec.require_source(open_store(nominal).schema.robot, f"--nominal {nominal}")
     outside = trained.skills is not None and trained.skills != trained.folder
     return Stage(
         name="export",
@@ -191,15 +199,16 @@ def make_export(
             "train": trained.folder,
             **({"skills": trained.skills} if outside and trained.skills else {}),
             **({} if logs is None else {"logs": logs}),
+            **({} if nominal is None else {"nominal": find_store(nominal)}),
         },
         seed=config.golden_seed,
         module=(*MODULES, *trained.learner.row.modules),
         libraries=("numpy", "torch", "safetensors"),
-        body=partial(export, trained),
+        body=partial(export, trained, config.false_alarms),
     )
 
 
-def export(trained: Trained, work: Work) -> None:
+def export(trained: Trained, false_alarms: float, work: Work) -> None:
     """Writes the bundle with a golden trial of the trained agent; numpy, and the host, must play it alike."""
     from ...adapt.host.export import write_exported
     from ...adapt.host.spaces import export_eye
@@ -236,6 +245,10 @@ def export(trained: Trained, work: Work) -> None:
             f"export: logged skills are {stride:.2g} times as long as what is rewarded; they do not come along"
         )
         found = None
+    nominal = work.inputs.get("nominal")
+    novelty = None if nominal is None else learn_motion(open_store(nominal), spec, false_alarms)
+    if nominal is not None:
+        provenance["nominal"] = {"store": open_store(nominal).digest, "false_alarms": false_alarms}
     write_exported(
         work.folder / NAME,
         exported,
@@ -246,6 +259,7 @@ def export(trained: Trained, work: Work) -> None:
         seed=work.seed,
         logs=found,
         eye=eye,
+        novelty=novelty,
     )
 
 

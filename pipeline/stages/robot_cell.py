@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from ...robots.log_robot import LogRobot
 from ...robots.robot import RobotBatch, RobotRow
 from ..folder import AUDIT_NAME, LOG_FOLDER
 from ..progress import ProgressView
+from ..robots import load_user_module
 from ..settings.adapt import Watching
 from ..settings.motion import MotionConfig
 from ..stage import Work
@@ -31,9 +31,25 @@ from ..stage import Work
 
 @contextmanager
 def open_robots(
-    family: RobotFamily, motion: MotionConfig, watching: Watching, rows: int, work: Work, *, guarded: bool
+    family: RobotFamily,
+    motion: MotionConfig,
+    watching: Watching,
+    rows: int,
+    work: Work,
+    *,
+    guarded: bool,
+    nominal: NoveltyModel | None = None,
 ) -> Iterator[tuple[RobotBatch, Watch | None]]:
     """Robots behind their safety limits, behind a second process where a real one moves, and what watches them.
+
+    Args:
+        family: Of the robots.
+        motion: Whether and how fast they move.
+        watching: Who looks on.
+        rows: Number of robots.
+        work: Of the stage.
+        guarded: Updates are guarded, so that somebody watches.
+        nominal: Model of motion of the bundle; `watching` may name another one.
 
     Raises:
         ConfigError: See `MotionConfig.find_limits` and `make_operator`; or a dry run's robot cannot be read.
@@ -46,6 +62,8 @@ def open_robots(
     if isinstance(family, HardwareFamily) and motion.is_dry(family):
         family = family.dry(made)
     with ExitStack() as stack:
+        if real:
+            stack.enter_context(work.stop.at_once())
         replay = family.replay() if isinstance(family, LogFamily) else None
         robots = make_robots(family, rows, work.machine.threads) if replay is None else RobotRow(replay)
         watched = guarded or watching.any
@@ -65,7 +83,7 @@ def open_robots(
         if taps is None:
             yield robot, None
         else:
-            watch = watch_robots(robot, taps, watching, work, stack, simulated=not real)
+            watch = watch_robots(robot, taps, watching, work, stack, simulated=not real, nominal=nominal)
             yield watch, watch
         for dry in made:
             tell_dry_run(dry, work.view)
@@ -74,7 +92,14 @@ def open_robots(
 
 
 def watch_robots(
-    robot: SafetyLimits, taps: CommandTap, watching: Watching, work: Work, stack: ExitStack, *, simulated: bool
+    robot: SafetyLimits,
+    taps: CommandTap,
+    watching: Watching,
+    work: Work,
+    stack: ExitStack,
+    *,
+    simulated: bool,
+    nominal: NoveltyModel | None = None,
 ) -> Watch:
     """What watches the robots; all that it opens is closed by the stack."""
     sink = None
@@ -83,8 +108,9 @@ def watch_robots(
 
         log = CellLog(work.folder / LOG_FOLDER, robot.spec, {"stage": work.stage.name}, simulated=simulated)
         sink = stack.enter_context(log)
-    operator, monitor = make_operator(watching, work.view.note, stack)
-    scorer = None if watching.novelty is None else NoveltyScorer(NoveltyModel.load(watching.novelty), robot)
+    operator, monitor = make_operator(watching, work.view.note, stack, robot.hold)
+    model = nominal if watching.novelty is None else NoveltyModel.load(watching.novelty)
+    scorer = None if model is None else NoveltyScorer(model, robot)
     return Watch(robot, taps, operator=operator, monitor=monitor, scorer=scorer, sink=sink)
 
 
@@ -110,9 +136,9 @@ def tell_replay(replay: LogRobot, view: ProgressView) -> None:
 
 
 def make_operator(
-    watching: Watching, tell: Callable[[str], None], stack: ExitStack
+    watching: Watching, tell: Callable[[str], None], stack: ExitStack, idle: Callable[[], None] = lambda: None
 ) -> tuple[Operator | None, Monitor | None]:
-    """Who may take over, and who judges the task.
+    """Who may take over, and who judges the task; `idle` is called while a person is asked.
 
     Raises:
         ConfigError: There is no terminal, no such operator, or no such function.
@@ -122,7 +148,7 @@ def make_operator(
     if keys or judges or watching.prompt:
         terminal = Terminal()
         stack.callback(terminal.close)
-        keyboard = KeyboardOperator(terminal, tell, judges=judges, prompts=watching.prompt)
+        keyboard = KeyboardOperator(terminal, tell, judges=judges, prompts=watching.prompt, idle=idle)
     operator: Operator | None = keyboard if keys else None
     if watching.operator.startswith("socket:"):
         remote = SocketOperator(watching.operator.removeprefix("socket:"))
@@ -141,10 +167,10 @@ def load_judge(reference: str) -> Judge:
     """The function that `FILE.py:NAME` names.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none, or the file does not run.
     """
     path, colon, name = reference.rpartition(":")
-    found = runpy.run_path(path).get(name) if colon and Path(path).is_file() else None
+    found = getattr(load_user_module(path)[0], name, None) if colon and Path(path).is_file() else None
     if not callable(found):
         raise ConfigError(
             f"--monitor: expected robot, keyboard or FILE.py:NAME of a function, got '{reference}'; see "

@@ -78,6 +78,9 @@ class Export:
     """A learner of your own, as meta-train was given it: FILE.py:ROW or PACKAGE.MODULE:ROW."""
     logs: Path | None = None
     """A folder of `map-logs`: the logs come along in the bundle, and its agent finds its way by them."""
+    nominal: Path | None = None
+    """A store of nominal episodes of the robot, or a folder of `ingest` with one: a model of its motion, with the
+    threshold of its alarm, comes along in the bundle."""
     export: Annotated[ExportConfig, tyro.conf.arg(name="")] = field(default_factory=ExportConfig)
     options: Common = field(default_factory=Options)
 
@@ -90,5 +93,5 @@ class Export:
             stage = make_conversion(self.meta, self.export)
         else:
             learner = None if self.learner is None else find_learner(self.learner)
-            stage = make_export(self.meta, self.export, learner, logs=self.logs)
+            stage = make_export(self.meta, self.export, learner, logs=self.logs, nominal=self.nominal)
         runner.run(stage, self.out, uses_torch=False)

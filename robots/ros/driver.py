@@ -72,6 +72,7 @@ class RosDriver(RobotAdapter):
         self._steps = 0
         self._sent = np.full(self._spec.action.shape, np.nan, np.float32)
         self._latch, self._lock = StopLatch(self._where), threading.RLock()
+        self._held: Float | None = None  # the command of a hold that lasts
         self._ready: bool | None = None
         self.cadence = Cadence(self._spec.control_period)
         """Of the control loop; its `report` says how it kept up."""
@@ -220,7 +221,9 @@ class RosDriver(RobotAdapter):
         terminated = bool(reached.item())
         truncated = self._steps >= self._spec.episode_steps and not terminated
         if terminated or truncated:
+            sent = self._sent
             self.hold()  # the controllers of ros2_control go on with the last command
+            self._sent = sent  # the hold is none of what the step was told
         return Step(observation, float(rewards.item()), terminated, truncated, success=terminated)
 
     def _require_ready(self, what: str) -> None:
@@ -240,7 +243,7 @@ class RosDriver(RobotAdapter):
         values = (command.astype(np.float64) / self._factors)[self._order]
         data = self._robot.controller.encode(values.tolist(), self._spec.control_period)
         self._transport.publish(self._robot.controller.topic, data)
-        self._sent = command
+        self._sent, self._held = command, None
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""
@@ -263,12 +266,17 @@ class RosDriver(RobotAdapter):
         self._rest()
 
     def _rest(self) -> None:
-        """Commands rest. A place that was measured long ago would be a jump back: the last command stands then."""
-        resting = self._spec.compute_resting(self._readings.observation)
-        if self._is_stale() and np.isfinite(self._sent).all():
+        """Commands rest, where the first hold found the robot: one that sags would creep with each measurement.
+
+        A place that was measured long ago would be a jump back: the last command stands then.
+        """
+        resting = self._spec.compute_resting(self._readings.observation) if self._held is None else self._held
+        if self._held is None and self._is_stale() and np.isfinite(self._sent).all():
             places = [name is not None for name in self._spec.find_commanded()]
             resting[places] = self._sent[places]
-        self._send(np.minimum(np.maximum(resting, self._spec.action.inner_low), self._spec.action.inner_high))
+        held = np.minimum(np.maximum(resting, self._spec.action.inner_low), self._spec.action.inner_high)
+        self._send(held)
+        self._held = held
 
     def stop(self, reason: str) -> None:
         """See `Stops.stop`: as `hold`, and the topic of stops is told.
@@ -280,6 +288,7 @@ class RosDriver(RobotAdapter):
         with self._lock:
             with suppress(RobotFault):  # what was measured before has to do
                 self._listen()
+            self._held = None  # where it is now: somebody may have moved it since it was held
             self._rest()
             if self._robot.stop_topic:
                 self._transport.publish(self._robot.stop_topic, encode_flag(True))

@@ -20,6 +20,7 @@ from supple.adapt.host.hosts import make_hosted
 from supple.adapt.loop import Adapter, run_episode
 from supple.adapt.policy_change import PolicyChange, choose_states, take_learned, with_learned
 from supple.adapt.runtime_agent import RandomNoise, RowEpisodes, RuntimeAgent
+from supple.adapt.updates import UpdateFault
 from supple.errors import ConfigError, RobotFault, RunError
 from supple.robots.task import Task
 
@@ -308,3 +309,29 @@ def test_what_nobody_measured_is_no_number_in_a_record(bundle: Bundle) -> None:
     cell.adapter.round()
     assert "unknown" not in cell.guards.describe()
     assert Outcome(1.0, np.nan, 0.0, np.nan)._asdict().keys() >= {"returned", "clamped"}
+
+
+def test_updates_that_do_not_come_to_their_end_change_nothing_and_count_as_roll_backs(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = Cell(bundle, replace(CONFIG, max_rollbacks=1, canary=False))
+    run_rounds(cell, 2)
+    good, updates = take_learned(cell.adapter.agent.state()), cell.guards.counts["updates"]
+    assert updates > 0
+
+    def die(episodes: Any) -> None:
+        raise UpdateFault("update: expected a child that learns, got its end by signal 9")
+
+    monkeypatch.setattr(cell.guards._acting, "observe", die)
+    run_rounds(cell, 1)
+    assert events(cell)[-1] == "failed"
+    assert "signal 9" in cell.guards.events[-1]["reason"]
+    assert cell.guards.counts["rollbacks"] == 1
+    assert cell.guards.counts["updates"] == updates
+    now = take_learned(cell.adapter.agent.state())
+    assert all(np.array_equal(now[name], value) for name, value in good.items())
+    run_rounds(cell, 1)
+    assert events(cell)[-1] == "prior"  # a machine that cannot learn does not go on with a policy that it cannot mend
+    assert cell.guards.fallen
+    run_rounds(cell, 1)  # nothing is learned any more, and nothing fails
+    assert not cell.held

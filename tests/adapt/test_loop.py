@@ -37,7 +37,7 @@ from supple.meta.simpl.learner import SimplLearner
 from supple.meta.simpl.spirl import SpirlLearner
 from supple.meta.space import RawSpace, UnitSpace
 from supple.meta.testing import PointBatch
-from supple.robots.robot import StepRows
+from supple.robots.robot import Holds, StepRows
 from supple.robots.task import Task
 
 STEPS, EPISODES = 5, 6
@@ -305,3 +305,34 @@ def test_settings_may_be_changed_after_export(bundle_of: Callable[[str], Bundle]
         bundle.with_settings({"search": "deep"})
     with pytest.raises(BundleError, match=r"learner\.candidates: expected an integer, got 'many'"):
         bundle.with_settings({"candidates": "many"})
+
+
+class HeldPoints(PointBatch, Holds):
+    """Points that can be held; they note how far an episode was when they were."""
+
+    def __init__(self) -> None:
+        super().__init__(1, episode_steps=STEPS, radius=0.0)
+        self.steps, self.held = 0, list[int]()
+
+    def step(self, rows: Any, action: Any) -> StepRows:
+        self.steps += 1
+        return super().step(rows, action)
+
+    def hold(self) -> None:
+        self.held.append(self.steps)
+
+
+def test_a_robot_is_held_at_the_end_of_every_episode_and_before_anything_is_learned(
+    bundle_of: Callable[[str], Bundle], tmp_path: Path
+) -> None:
+    robot, rng = HeldPoints(), np.random.default_rng(0)
+    bundle = bundle_of("rl2")
+    agent = make_hosted(bundle, RandomNoise(rng))
+    log = AuditLog(tmp_path / "audit.jsonl", simulator=True)
+    adapter = Adapter(agent, SafetyLimits(robot, log), TASKS[2:], bundle.contract.budget, 2, rng)
+    adapter.play()
+    assert robot.held == [STEPS]
+    adapter.learn()
+    adapter.round()
+    assert robot.held == [STEPS, 2 * STEPS]
+    log.close()

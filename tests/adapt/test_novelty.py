@@ -7,8 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supple.adapt.novelty import Motion, NoveltyModel, NoveltyScorer, calibrate, fit
-from supple.errors import SpecError
+from supple.adapt.audit import AuditLog
+from supple.adapt.bundle import load_bundle, write_adapted, write_bundle
+from supple.adapt.contract import BundleContract
+from supple.adapt.novelty import Motion, NoveltyModel, NoveltyScorer, calibrate, fit, learn_nominal
+from supple.adapt.safety import SafetyLimits
+from supple.adapt.watch import CommandTap, Watch
+from supple.errors import BundleError, SpecError
 from supple.meta.testing import PointBatch
 
 ROWS, STEPS = 20, 40
@@ -102,3 +107,73 @@ def test_too_few_episodes_and_another_robot_are_refused(model: NoveltyModel) -> 
 
     with pytest.raises(SpecError, match="expected a model of 4 observation and 2 action axes, got one of 2 and 2"):
         NoveltyScorer(model, Maze(layout_size=8).make(1))
+
+
+def test_half_of_the_nominal_episodes_set_the_threshold_and_are_not_learned_from() -> None:
+    episodes = play(200, 5)
+    model = learn_nominal(episodes, STEPS, alpha=0.01)
+    fitted = fit(episodes[::2])
+    np.testing.assert_array_equal(model.weights, fitted.weights)
+    highest = [fitted.score_episode(one).max() for one in episodes[1::2]]
+    assert model.threshold[0] == max(highest)  # of 100: the 99 % place of 101
+    fresh = play(400, 6)
+    assert np.mean([model.score_episode(one).max() > model.threshold[0] for one in fresh]) <= 0.03
+
+
+def test_a_threshold_is_of_episodes_as_long_as_those_of_the_robot() -> None:
+    episodes = play(200, 5)
+    short = [Motion(one.observation[:11], one.command[:10]) for one in episodes]
+    found, cut = learn_nominal(short, 10), learn_nominal(episodes, 10)
+    np.testing.assert_array_equal(found.threshold, cut.threshold)
+    assert learn_nominal(episodes, STEPS).threshold[0] > 0.0
+
+
+@pytest.mark.parametrize(("alpha", "least"), [(0.01, 198), (0.1, 18), (0.5, 2)])
+def test_too_few_nominal_episodes_are_refused(alpha: float, least: int) -> None:
+    episodes = play(200, 5)
+    wanted = f"expected {least} nominal episodes of 40 steps or more .* {alpha}, got {least - 1}"
+    with pytest.raises(SpecError, match=wanted):
+        learn_nominal(episodes[: least - 1], STEPS, alpha)
+    if alpha < 0.5:  # a model is fitted to two episodes or more
+        assert np.isfinite(learn_nominal(episodes[:least], STEPS, alpha).threshold).all()
+
+
+def test_a_bundle_takes_a_model_along_and_another_one_is_refused(
+    folder: Path, tmp_path: Path, skill_contract: BundleContract
+) -> None:
+    spec = skill_contract.robot
+    shapes, rng = ((21, len(spec.observation.axes)), (20, len(spec.action.axes))), np.random.default_rng(0)
+    episodes = [Motion(*(rng.standard_normal(shape).astype(np.float32) for shape in shapes)) for _ in range(40)]
+    model, plain = learn_nominal(episodes, 20, alpha=0.1), load_bundle(folder)
+    parts = {"contract": plain.contract, "weights": plain.weights, "golden": plain.golden}
+    bundle = write_bundle(tmp_path / "with", **parts, novelty=model)
+    assert plain.novelty is None
+    assert bundle.novelty is not None
+    for name, value in model.to_arrays().items():
+        np.testing.assert_array_equal(getattr(bundle.novelty, name), value)
+    assert bundle.digest != plain.digest
+    assert "unknown motion gives an alarm" in (tmp_path / "with" / "README.md").read_text()
+    assert write_adapted(tmp_path / "task", bundle, {}, 0, {}).novelty is not None
+    with pytest.raises(BundleError, match=r"novelty\.safetensors.* expected a model of"):
+        write_bundle(tmp_path / "other", **parts, novelty=learn_nominal(play(40, 0), 20, alpha=0.1))
+
+
+def test_unknown_motion_gives_an_alarm_at_its_first_step_and_a_new_episode_begins_without(
+    model: NoveltyModel, tmp_path: Path
+) -> None:
+    points = PointBatch(2, radius=0.0)
+    taps = CommandTap(points)
+    log = AuditLog(tmp_path / "audit.jsonl", simulator=True)
+    watch = Watch(SafetyLimits(taps, log), taps, scorer=NoveltyScorer(model, taps))
+    rows, goals, rng = np.arange(2), np.full((2, 2), 99.0, np.float32), np.random.default_rng(0)
+    for _ in range(2):
+        watch.reset(rows, goals, rng)
+        assert not watch.alarms
+        watch.step(rows, np.zeros((2, 2), np.float32))
+        points._position[1] += 3.0  # somebody pushes the second one
+        for _ in range(3):
+            watch.step(rows, np.zeros((2, 2), np.float32))
+        assert list(watch.alarms) == [1]
+        assert watch.alarms[1].step == 2
+        assert watch.alarms[1].score > watch.alarms[1].threshold == model.threshold[0]
+    log.close()

@@ -22,7 +22,7 @@ from supple.errors import RobotFault, SpecError
 from supple.robots.limits import RobotLimits
 from supple.robots.maze import MazeBatch
 from supple.robots.maze_layout import make_layout
-from supple.robots.robot import Bool, Float, RobotRow, Rows, Step, StepRows, Stops, TellsAge
+from supple.robots.robot import Bool, Float, Holds, RobotRow, Rows, Step, StepRows, Stops, TellsAge, TellsSent
 from supple.robots.spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 
 ALL = np.arange(3)
@@ -813,3 +813,127 @@ def test_an_observation_that_is_older_than_the_one_before_stops(log: AuditLog) -
 def test_limits_of_another_robot_are_refused(fake: FakeBatch, log: AuditLog) -> None:
     with pytest.raises(SpecError, match="safety limits: expected"):
         SafetyLimits(fake, log, limits=RobotLimits.of(make_joint_spec()))
+
+
+class HonestJoint(JointBatch, TellsSent, Holds):
+    """A joint at 1 rad whose driver has a mind of its own, and says what it sends; it measures where it was sent."""
+
+    def __init__(self, alter: Callable[[Float], Float]) -> None:
+        super().__init__(make_joint_spec(), (1.0,))
+        self.alter, self.last, self.holds = alter, np.full((1, 1), np.nan, np.float32), 0
+
+    @property
+    def sent(self) -> Float:
+        return self.last
+
+    def step(self, rows: Rows, action: Float) -> StepRows:
+        self.last = np.asarray(self.alter(np.array(action)), np.float32)
+        return super().step(rows, self.last)
+
+    def hold(self) -> None:
+        self.holds += 1
+
+
+def guard(robot: HonestJoint, log: AuditLog, limits: dict[str, Any] | None = None, **options: Any) -> SafetyLimits:
+    safe = SafetyLimits(robot, log, limits=RobotLimits.of(robot.spec).override_by(limits or {}, "test"), **options)
+    safe.reset(ALL[:1], np.zeros((1, 1), np.float32), np.random.default_rng(0))
+    return safe
+
+
+def test_the_next_command_is_limited_from_what_was_really_sent(log: AuditLog, log_path: Path) -> None:
+    robot = HonestJoint(lambda told: np.minimum(told, 1.02))
+    safe = guard(robot, log)
+    move(safe, 2.0)  # told 1.05, and sent 1.02
+    robot.alter = lambda told: told
+    move(safe, 2.0)
+    np.testing.assert_allclose(robot.last, [[1.07]], atol=1e-6)  # 0.05 from 1.02, not from 1.05
+    safe.reset(ALL[:1], np.zeros((1, 1), np.float32), np.random.default_rng(0))
+    counted = next(one for one in records(log_path) if one["event"] == "clamps")
+    assert counted["driver"]["target"]["changed"] == 1
+    assert counted["driver"]["target"]["largest"] == pytest.approx(0.03, abs=1e-6)
+
+
+def test_a_robot_is_judged_by_what_it_was_really_sent(log: AuditLog) -> None:
+    robot = HonestJoint(lambda told: np.minimum(told, 1.01))
+    safe = guard(robot, log, {"action": {"target": {"tracking_error": 0.02}}})
+    move(safe, 2.0)  # told 1.05; at 1.01, as it was sent: it follows
+    robot.alter, robot.follows = lambda told: told, False
+    with pytest.raises(RobotFault, match=r"at most 0\.02 from its command, got a tracking error of 0\.05"):
+        move(safe, 2.0)
+
+
+def test_rounding_of_a_driver_is_no_change_of_a_command(log: AuditLog, log_path: Path) -> None:
+    """1.05 rad in degrees and back is another number; bit by bit, nothing must depend on it."""
+    robot = HonestJoint(lambda told: told * np.float32(1.0 + 3e-7))
+    safe = guard(robot, log)
+    for _ in range(4):
+        move(safe, 2.0)
+    np.testing.assert_allclose(robot.last, [[1.2]], atol=1e-5)
+    safe.close()
+    assert all("driver" not in one for one in records(log_path))
+
+
+@pytest.mark.parametrize(
+    "sends", [1.5, 0.9, 3.5, np.inf, -np.inf, -3.0], ids=["ahead", "behind", "beyond", "inf", "-inf", "away"]
+)
+def test_a_driver_that_sends_something_else_stops(log: AuditLog, sends: float) -> None:
+    robot = HonestJoint(lambda told: np.full_like(told, sends))
+    robot.follows = False  # it is still at 1 rad: nothing between 1 and 1.05 was sent
+    safe = guard(robot, log)
+    with pytest.raises(
+        RobotFault, match=r"expected a driver that sends 1\.05 in axis 'target' of row 0, as it is told"
+    ):
+        move(safe, 2.0)
+    assert safe.stop_reason is not None
+
+
+def test_what_was_sent_unknown_is_as_told_and_of_another_shape_stops(log: AuditLog) -> None:
+    robot = HonestJoint(lambda told: np.full_like(told, np.nan))
+    robot.follows = False
+    safe = guard(robot, log)
+    move(safe, 2.0)  # the driver does not know
+    robot.alter = lambda told: told
+    move(safe, 2.0)
+    np.testing.assert_allclose(robot.last, [[1.1]], atol=1e-6)
+    robot.alter = lambda told: np.full((1, 2), 1.0)  # of another shape
+    with pytest.raises(RobotFault):
+        move(safe, 2.0)
+
+
+def test_a_hold_reaches_the_robot_and_a_new_episode_comes_after_it(log: AuditLog) -> None:
+    robot = HonestJoint(lambda told: told)
+    untouched = SafetyLimits(robot, log)
+    untouched.hold()
+    assert robot.holds == 0  # it was never moved: nothing is sent
+    safe = guard(robot, log)
+    move(safe, 2.0)
+    safe.hold()
+    safe.hold()
+    assert robot.holds == 2
+    assert safe.stop_reason is None
+    with pytest.raises(RobotFault, match="expected rows that were reset"):
+        move(safe, 2.0)
+
+
+def test_a_hold_that_does_not_reach_the_robot_stops(log: AuditLog) -> None:
+    class Deaf(HonestJoint):
+        def hold(self) -> None:
+            raise OSError("the cable was pulled")
+
+    told: list[str] = []
+    safe = guard(Deaf(lambda command: command), log, on_stop=told.append)
+    move(safe, 2.0)
+    with pytest.raises(RobotFault, match="hold that completes, got OSError"):
+        safe.hold()
+    assert len(told) == 1
+    with pytest.raises(RobotFault, match="armed"):
+        safe.hold()
+
+
+def test_a_held_session_may_be_closed_without_a_stop(log: AuditLog, log_path: Path) -> None:
+    safe = guard(HonestJoint(lambda told: told), log)
+    move(safe, 2.0)
+    safe.hold()
+    safe.close()
+    log.close()
+    assert AuditLog(log_path).stop_reason is None

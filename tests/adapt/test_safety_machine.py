@@ -285,5 +285,5 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=int(os.environ.get("SAFETY_EXAMPLES", "250")), stateful_step_count=50, deadline=None
+    max_examples=int(os.environ.get("SAFETY_EXAMPLES", "500")), stateful_step_count=50, deadline=None
 )

@@ -124,10 +124,19 @@ def test_a_new_episode_begins_with_the_policy(keys: Keys, tmp_path: Path) -> Non
 
 
 def test_a_person_judges_and_prepares(keys: Keys, tmp_path: Path) -> None:
-    person = keys.operator(judges=True, prompts=True)
+    asked: list[str] = []
+
+    def idle() -> None:
+        """The robot is kept where it is; then the person answers."""
+        asked.append(keys.told[-1])
+        if len(asked) == 2:
+            keys.press("\n")
+
+    person = keys.operator(judges=True, prompts=True, idle=idle)
     watch, log = watched(tmp_path, monitor=person)
-    keys.press("\n")
+    keys.press("\n\n")  # before anybody asked: no answer
     watch.reset(ROW, GOALS, np.random.default_rng(0))
+    assert len(asked) >= 2
     assert keys.told == ["Put the robot and the task in their place for the goal (4, 3), then press Enter."]
     person.begin(watch.spec)
     nothing = watch.step(ROW, np.ones((1, 2), np.float32))

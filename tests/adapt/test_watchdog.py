@@ -173,3 +173,56 @@ def test_rubbish_neither_keeps_the_watchdog_quiet_nor_disarms_it_nor_makes_it_st
     assert found["injected"] >= 2000
     assert found["detected"] == found["injected"]
     assert found["hung"] == 0
+
+
+HANGS = """
+import sys
+import time
+import numpy as np
+from pathlib import Path
+from supple.adapt.audit import AuditLog
+from supple.adapt.safety import SafetyLimits
+from supple.adapt.watchdog import Watchdog
+from supple.errors import SuppleError
+from supple.meta.testing import PointBatch
+from supple.robots.robot import Holds
+
+def stop(place, reason):
+    Path(place).write_text(reason)
+
+class Hangs(PointBatch, Holds):
+    def step(self, rows, action):
+        if sys.argv[2] == "step":
+            time.sleep(60)
+        return super().step(rows, action)
+
+    def hold(self):
+        time.sleep(60)
+
+if __name__ == "__main__":
+    rows, goals = np.arange(1), np.array([[4.0, 3.0]], np.float32)
+    log = AuditLog(sys.argv[1] + ".jsonl")
+    safe = SafetyLimits(Hangs(1), log, watchdog=Watchdog(stop, 0.2, [sys.argv[1]]))
+    safe.reset(rows, goals, np.random.default_rng(0))
+    if sys.argv[2] == "hold":
+        safe.step(rows, np.zeros((1, 2), np.float32))
+    for _ in range(2):
+        try:
+            safe.step(rows, np.zeros((1, 2), np.float32)) if sys.argv[2] == "step" else safe.hold()
+        except SuppleError as error:
+            print(error, flush=True)
+"""
+
+
+@pytest.mark.parametrize("where", ["step", "hold"])
+def test_a_driver_that_hangs_is_stopped_from_outside_and_the_process_goes_on(tmp_path: Path, where: str) -> None:
+    script, place = tmp_path / "hangs.py", tmp_path / "robot"
+    script.write_text(HANGS)
+    ran = subprocess.run(
+        [sys.executable, str(script), str(place), where], capture_output=True, text=True, timeout=120, check=False
+    )
+    first, second = ran.stdout.splitlines()
+    assert f"expected a {where} that completes, got a driver that hangs: fired no heartbeat for 0.2 s" in first
+    assert f"{where}: expected an armed robot, got one stopped by 'the robot's {where} did not complete" in second
+    assert place.read_text() == "no heartbeat for 0.2 s: the controlling process hangs"
+    assert ran.returncode == 0

@@ -1,13 +1,16 @@
 """The emulated robot as a family: one real-time row, which `supple adapt` treats like hardware."""
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from supple.adapt.audit import AuditLog
+from supple.adapt.safety import SafetyLimits
 from supple.errors import ConfigError, RobotFault
 from supple.pipeline.robots import find_robot
-from supple.robots.emulated_robot import Connection, Emulation, emulate, make_emulated_family
+from supple.robots.emulated_robot import Connection, Emulation, Mode, emulate, make_emulated_family
 from supple.robots.family import Plays
 from supple.robots.hardware_family import HardwareFamily
 from supple.robots.maze_family import Maze
@@ -37,12 +40,25 @@ def test_one_row_moves_in_real_time_and_who_is_not_there_is_named(tmp_path: Path
         family.make(2)
     row, rows = family.make(1), np.arange(1)
     goals = np.array([MAZE.tasks().train[0].goal], np.float32)
-    with emulate(MAZE, str(tmp_path / "robot"), Emulation(stop_periods=1000)):
+    with emulate(MAZE, str(tmp_path / "robot"), Emulation(stop_periods=200)):
         first = row.reset(rows, goals, np.random.default_rng(0))
         for _ in range(20):
             step = row.step(rows, np.ones((1, 2), np.float32))
         assert step.success is not None
         assert np.linalg.norm(step.observation[0, :2] - first[0, :2]) > 0.01
+        # an episode that somebody else ends: the robot does not know, and stops when it hears nothing for 2 s
+        log = AuditLog(tmp_path / "audit.jsonl")
+        safe = SafetyLimits(row, log)
+        safe.reset(rows, goals, np.random.default_rng(0))
+        safe.step(rows, np.ones((1, 2), np.float32))
+        safe.hold()
+        time.sleep(2.5)
+        assert row._robot.mode is Mode.HOLDING
+        safe.reset(rows, goals, np.random.default_rng(0))
+        safe.step(rows, np.ones((1, 2), np.float32))
+        np.testing.assert_array_equal(row.sent, [[1.0, 1.0]])
+        safe.hold()
+        log.close()
         row.stop("enough")
         with pytest.raises(RobotFault, match="stopped"):
             row.reset(rows, goals, np.random.default_rng(0))

@@ -105,6 +105,23 @@ def test_it_holds_as_long_as_it_likes_once_it_was_told_that_nothing_follows(
     assert step(near, 30)[0] is Mode.HOLDING
 
 
+def test_a_hold_that_is_told_again_and_again_does_not_creep(near: tuple[EmulatedRobot, Link], address: str) -> None:
+    robot, link = near
+    tell(link, address, Kind.HOME, 1, 7, 1.5)
+    tell(link, address, Kind.COMMAND, 1.0)
+    step(near, 2)  # on its way: each measurement is another one
+    tell(link, address, Kind.REST)
+    step(near)
+    held = robot._command.copy()
+    places = []
+    for _ in range(20):
+        tell(link, address, Kind.REST)
+        places.append(float(step(near)[2][0]))
+        np.testing.assert_array_equal(robot._command, held)
+    assert len(set(places)) > 1
+    assert places[-1] == pytest.approx(float(held[0, 0]), abs=0.05)
+
+
 def test_a_command_that_was_overtaken_is_not_followed(near: tuple[EmulatedRobot, Link], address: str) -> None:
     _, link = near
     tell(link, address, Kind.HOME, 1, 7, 1.5)

@@ -99,6 +99,30 @@ def test_units_and_order_are_those_of_the_robot() -> None:
     assert not arm.connected
 
 
+class SaggingArm(FakeArm):
+    """Half a degree below where it is told, as under its own weight."""
+
+    def get_observation(self) -> dict[str, Any]:
+        return {name: value - 0.5 for name, value in self.degrees.items()}
+
+
+def test_an_arm_that_sags_does_not_creep_while_it_is_held_and_a_stop_is_where_it_is() -> None:
+    arm = SaggingArm(1.0)
+    driver = make(arm)
+    driver.reset(np.array([2.0, 2.0], np.float32), np.random.default_rng(0))
+    driver.step(np.radians(np.array([30.0, -30.0], np.float32)))
+    for _ in range(5):
+        driver.hold()
+        assert arm.sent[-1] == pytest.approx({"shoulder.pos": 29.5, "elbow.pos": -30.5}, abs=1e-4)
+    driver.step(np.radians(np.array([31.0, -30.0], np.float32)))
+    driver.hold()  # another place
+    assert arm.sent[-1]["shoulder.pos"] == pytest.approx(30.5, abs=1e-4)
+    arm.degrees["shoulder.pos"] = 10.0  # somebody pushed it
+    driver.stop("enough")
+    assert arm.sent[-1]["shoulder.pos"] == pytest.approx(9.5, abs=1e-4)
+    driver.close()
+
+
 @pytest.mark.parametrize("call", ["connect", "get_observation", "send_action"])
 def test_what_the_robot_raises_is_a_fault_that_names_the_call(call: str) -> None:
     arm = FakeArm()

@@ -187,14 +187,26 @@ def test_require_rows_and_one_name_the_shape() -> None:
         (change(ARM, "action", 0, unit="deg/s"), r"^run: expected action axis 'shoulder' in 'rad/s', got 'deg/s';"),
         (change(ARM, "action", 0, rate_limit=None), r"^run: expected action axis 'shoulder' with rate_limit 10\.0 rad/s/s, got None;"),
         (change(ARM, "goal", 0, low=-9.0), r"^run: expected goal axis 'x' with low -1\.0 m, got -9\.0;"),
-        (dataclasses.replace(ARM, action=ArraySpec("action", JOINTS.axes[::-1])), r"^run: expected action axes \['shoulder', 'elbow'\], got \['elbow', 'shoulder'\];"),
-        # of several differences the first in the order above is named
-        (change(change(ARM, "goal", 0, unit="cm"), "action", 1, unit="rpm"), r"^run: expected action axis 'elbow' in 'rad/s', got 'rpm';"),
+        (dataclasses.replace(ARM, action=ArraySpec("action", JOINTS.axes[::-1])), r"^run: expected action axes \['shoulder', 'elbow'\], got \['elbow', 'shoulder'\] in another order;"),
+        (change(change(ARM, "goal", 0, unit="cm"), "action", 1, unit="rpm"), r"^run: expected action axis 'elbow' in 'rad/s', got 'rpm'; also expected goal axis 'x' in 'm', got 'cm'; use the robot"),
     ],
 )  # fmt: skip
-def test_require_match_names_the_first_difference(other: RobotSpec, message: str) -> None:
+def test_require_match_names_the_difference(other: RobotSpec, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         ARM.require_match(other, "run")
+
+
+def test_require_match_lists_differences_by_the_names_of_axes_and_not_without_end() -> None:
+    turned = dataclasses.replace(ARM, action=ArraySpec("action", ARM.action.axes[::-1]))
+    with pytest.raises(SpecError, match=r"got \['elbow', 'shoulder'\] in another order; use the robot"):
+        ARM.require_match(turned, "run")
+    axes = tuple(Axis(f"q{index}", "rad", -1.0, 1.0) for index in range(20))
+    long = dataclasses.replace(ARM, observation=ArraySpec("observation", axes))
+    degrees = dataclasses.replace(
+        long, observation=ArraySpec("observation", tuple(dataclasses.replace(axis, unit="deg") for axis in axes))
+    )
+    with pytest.raises(SpecError, match=r"'q0' in 'rad', got 'deg'; also .*'q7' in 'rad', got 'deg'; and 12 more; use"):
+        long.require_match(degrees, "run")
 
 
 def test_require_match_lets_name_time_limit_and_a_little_jitter_pass() -> None:
@@ -207,7 +219,7 @@ def test_require_match_lets_name_time_limit_and_a_little_jitter_pass() -> None:
         (None, r"^log: expected data of robot 'arm', got data of a robot that nobody named; ingest them again with --robot"),
         (dataclasses.replace(ARM, name="maze"), r"^log: expected data of robot 'arm', got data of robot 'maze'; use data"),
         (dataclasses.replace(ARM, control_period=0.05), r"^log: expected control_period 0\.02 s, got 0\.05 s;"),
-        (dataclasses.replace(ARM, action=ArraySpec("action", JOINTS.axes[::-1])), r"^log: expected action axes \['shoulder', 'elbow'\], got \['elbow', 'shoulder'\];"),
+        (dataclasses.replace(ARM, action=ArraySpec("action", JOINTS.axes[::-1])), r"^log: expected action axes \['shoulder', 'elbow'\], got \['elbow', 'shoulder'\] in another order;"),
         (change(ARM, "observation", 1, unit="deg"), r"^log: expected observation axis 'elbow' in 'rad', got 'deg';"),
         (change(ARM, "observation", 1, low=-2.0), r"^log: expected observation axis 'elbow' with low -1\.0 rad, got -2\.0;"),
         (change(ARM, "action", 0, high=100.0), r"^log: expected action axis 'shoulder' with high 2\.0 rad/s, got 100\.0;"),

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from supple.datasets import Episode
 from supple.errors import ConfigError, RunError, SourceError
 from supple.pipeline.interrupt import Interrupted
+from supple.pipeline.nominal import to_motion
 from supple.pipeline.replay import rehearsal, verdict
 from supple.pipeline.replay.compare import compare_bundles, describe_order
 from supple.pipeline.replay.kept import Kept
 from supple.pipeline.replay.latency import compute_responses, count_bins, find_percentile, merge_bins
 from supple.pipeline.replay.logs import read_logs
-from supple.pipeline.replay.novelty import FAR, learn_known, measure_novelty, to_motion
+from supple.pipeline.replay.novelty import FAR, learn_known, measure_novelty
 from supple.pipeline.replay.over_episodes import Spread, compute_spread
 from supple.pipeline.replay.predictions import name_topic
 from supple.pipeline.replay.saved import load_section, save_section

@@ -61,9 +61,9 @@ def test_the_page_has_every_part_and_needs_nothing_from_elsewhere(page: Path) ->
     assert {address[1:] for address in links.addresses if address.startswith("#")} <= set(links.ids)
     assert "@import" not in text
     assert set(re.findall(r"url\((.)", text)) <= {"#"}
-    # goals, play data, 3 fans, 3 skill losses, 1 meta-training, 2 maps, 1 adaptation, 3 trips of the adapted task and 1
-    # of the other
-    assert len(links.plots) == 16
+    # goals, play data, 3 fans, 3 skill losses, 1 meta-training, 2 maps, 1 adaptation, 1 change of skills, 3 trips of
+    # the adapted task and 1 of the other
+    assert len(links.plots) == 17
     assert all(len(alt) > 20 for alt in links.plots)
     for words in (
         *(
@@ -73,7 +73,15 @@ def test_the_page_has_every_part_and_needs_nothing_from_elsewhere(page: Path) ->
             "Adaptation has not found out enough about this",
         ),
         *("x (cell)", "low-level steps", "nats per action axis", "success (fraction of episodes)", "100 N"),
-        *("component 1 (", "all stages finished", "mujoco 3.17.0", "&#34;layout_size&#34;: ", "on the robot"),
+        *(
+            "Which skills changed",
+            "of 2 tasks the policy chooses otherwise",
+            "component 1 (",
+            "all stages finished",
+            "mujoco 3.17.0",
+            "&#34;layout_size&#34;: ",
+            "on the robot",
+        ),
     ):
         assert words in text, words
     assert not any(color in text for color in VARIABLES), "a stand-in colour was left"
@@ -121,7 +129,12 @@ def test_unfinished_run_says_what_is_missing(tiny_run: Path, tmp_path: Path) -> 
     (partial / "stage.json").unlink()
     with (partial / "metrics.jsonl").open("ab") as file:
         file.write(b'{"step": 9, "succ')
+    (folder / "a film.webm").write_bytes(b"film")
+    text = make_report(folder, tmp_path / "pages" / "page.html").read_text(encoding="utf-8")
+    assert '<video class="film" controls preload="metadata" src="../run/a%20film.webm">' in text
+    (folder / "a film.webm").unlink()
     text = make_report(folder).read_text(encoding="utf-8")
+    assert "<video" not in text
     assert len(Links(text).plots) == 9  # goals, play data, fans, skill losses and the epochs so far
     for words in (
         "No table of results: the stage adapt has not begun.",
@@ -190,7 +203,7 @@ def test_a_robot_of_the_users_own_is_named_again_for_drawings(
     assert "No drawings: " in text
     assert "name it again, as in --robot path/to/hostile_robots.py" in text
     links = Links(text)
-    assert len(links.plots) == 5  # 3 skill losses, 1 meta-training, 1 adaptation
+    assert len(links.plots) == 6  # 3 skill losses, 1 meta-training, 1 adaptation, 1 change of skills
     assert "v line" in links.text  # axes as recorded with the data
     with pytest.raises(
         BundleError, match=r"expected robot 'hostile_robots.py:.* as it was, got another family of 'maze'"

@@ -6,7 +6,7 @@ import runpy
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,15 +15,18 @@ from supple.adapt.bundle import load_bundle
 from supple.adapt.bundle_folder import find_bundle
 from supple.errors import ConfigError, RobotFault
 from supple.pipeline.folder import AUDIT_NAME
+from supple.pipeline.interrupt import StopRequest
 from supple.pipeline.progress import JsonProgress
 from supple.pipeline.robots import RobotChoice
 from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.settings.motion import MotionConfig
 from supple.pipeline.stage import Machine, StageResult, run_stage
+from supple.pipeline.stages import robot_cell
 from supple.pipeline.stages.adapt import find_robot_of, make_adapt
 from supple.robots.family import RobotFamily
 from supple.robots.hardware_family import HardwareFamily
-from supple.robots.robot import FirstRow, Float, Observes, Step, Stops
+from supple.robots.limits import LoopLimits
+from supple.robots.robot import FirstRow, Float, Holds, Observes, Step, Stops
 from supple.robots.spec import ArraySpec
 
 STOP = """
@@ -34,12 +37,13 @@ def stop(place, reason):
 """
 
 
-class Twin(FirstRow, Stops, Observes):
+class Twin(FirstRow, Stops, Holds, Observes):
     """The simulated robot as a driver of a real one, which counts what it is told."""
 
     def __init__(self, family: RobotFamily) -> None:
         super().__init__(family.make(1))
         self.moved, self.starts, self.reads, self.stops = 0, 0, 0, list[str]()
+        self.holds, self.busy = 0, lambda: None
         self.fail_at = -1
         self.seen = super().reset(np.array(family.tasks().train[0].goal, np.float32), np.random.default_rng(0))
 
@@ -49,6 +53,7 @@ class Twin(FirstRow, Stops, Observes):
 
     def step(self, action: Float) -> Step:
         self.moved += 1
+        self.busy()
         if self.moved == self.fail_at:
             raise OSError("no link")
         return super().step(action)
@@ -56,6 +61,9 @@ class Twin(FirstRow, Stops, Observes):
     def read(self) -> Float:
         self.reads += 1
         return self.seen
+
+    def hold(self) -> None:
+        self.holds += 1
 
     def stop(self, reason: str) -> None:
         self.stops.append(reason)
@@ -69,14 +77,17 @@ class Cell:
     twin: Twin
     family: HardwareFamily
     folder: Path
+    updates: Literal["auto", "here"] = "here"
 
-    def run(self, motion: MotionConfig, **changes: Any) -> tuple[StageResult, list[dict[str, Any]]]:
+    def run(
+        self, motion: MotionConfig, stop_request: StopRequest | None = None, **changes: Any
+    ) -> tuple[StageResult, list[dict[str, Any]]]:
         family = replace(self.family, **changes)
         choice = RobotChoice("cell.py:ARM", family, Path(__file__))
-        config = AdaptStageConfig(episodes=2, evaluations=0, evaluate_at=())
+        config = AdaptStageConfig(episodes=2, evaluations=0, evaluate_at=(), updates=self.updates)
         stage = make_adapt(self.bundle, family.tasks().test[:1], choice, config, 0, motion)
         with (self.folder / "records.jsonl").open("w") as stream:
-            result = run_stage(replace(stage, folder=self.folder / "out"), MACHINE, JsonProgress(stream))
+            result = run_stage(replace(stage, folder=self.folder / "out"), MACHINE, JsonProgress(stream), stop_request)
         records = [json.loads(line) for line in (self.folder / "records.jsonl").read_text().splitlines()]
         return result, [record for record in records if record["event"] in ("limits", "dry_run")]
 
@@ -152,7 +163,6 @@ def test_the_second_process_stops_the_robot_and_the_run_finds_out(cell: Cell, mo
     stop = runpy.run_path(str(cell.folder / "stopper.py"))["stop"]
     place = cell.folder / "stopped"
     begun: list[Any] = []
-    from supple.pipeline.stages import robot_cell
 
     class Noted(robot_cell.Watchdog):
         def __init__(self, *args: Any) -> None:
@@ -202,3 +212,92 @@ def test_modes_that_exclude_each_other_are_refused(cell: Cell) -> None:
     assert not MotionConfig().is_dry(simulated)
     with pytest.raises(ConfigError, match="slow"):
         MotionConfig(slow=0.0)
+
+
+def test_a_robot_is_held_after_each_episode_and_while_a_process_beside_learns(cell: Cell) -> None:
+    loop = LoopLimits(max_age=60.0)  # a busy machine is late, and what is late depends on the machine
+    result, _ = replace(cell, updates="auto").run(MotionConfig(execute=True), stops_by_itself=True, loop=loop)
+    beside = (result.folder / "records.jsonl").read_text()
+    assert cell.twin.holds > cell.twin.starts  # once after each episode, and again and again meanwhile
+    assert not cell.twin.stops
+    here = replace(cell, twin=Twin(find_robot_of(load_bundle(cell.bundle), None).family), folder=cell.folder / "here")
+    here.folder.mkdir()
+    result, _ = here.run(MotionConfig(execute=True), stops_by_itself=True, connect=lambda: here.twin, loop=loop)
+    assert (result.folder / "records.jsonl").read_text() == beside
+
+
+def test_the_first_ctrl_c_stops_a_real_robot_at_once(cell: Cell) -> None:
+    request = StopRequest()
+
+    def press() -> None:
+        if cell.twin.moved == 3:
+            request.receive(signal.SIGINT, None)
+
+    cell.twin.busy = press
+    with pytest.raises(KeyboardInterrupt):
+        cell.run(MotionConfig(execute=True), request, stops_by_itself=True)
+    assert cell.twin.moved == 3
+    assert cell.twin.stops[0] == "the robot's step did not complete: KeyboardInterrupt"
+    with pytest.raises(RobotFault, match="expected an armed robot, got one stopped by 'the robot's step did not comp"):
+        cell.run(MotionConfig(execute=True), StopRequest(), stops_by_itself=True)
+    assert cell.twin.moved == 3
+    with pytest.raises(KeyboardInterrupt):  # somebody asked before the robot was there
+        cell.run(MotionConfig(execute=True), request, stops_by_itself=True)
+
+
+@pytest.mark.parametrize("error", [SystemExit, StopIteration])
+@pytest.mark.parametrize("where", ["connect", "reset", "step", "hold", "close", "compute_reward"])
+def test_whatever_a_driver_raises_is_an_error_with_a_name(
+    cell: Cell, where: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> Any:
+        raise error("driver")
+
+    connect = cell.family.connect
+    if where == "connect":
+        connect = fail
+    else:
+        monkeypatch.setattr(cell.twin, where, fail)
+    with pytest.raises(RobotFault, match=error.__name__):
+        cell.run(MotionConfig(execute=True), connect=connect, stops_by_itself=True)
+    assert bool(cell.twin.stops) == (where != "connect")
+
+
+def test_a_robot_that_would_go_on_by_itself_is_refused(cell: Cell) -> None:
+    class Rolls(FirstRow, Stops):
+        closed = False
+
+        def stop(self, reason: str) -> None: ...
+
+        def close(self) -> None:
+            self.closed = True
+
+    rolls = Rolls(cell.twin._batch)
+    with pytest.raises(ConfigError, match="driver that can hold the robot, since 'force_x' commands no place"):
+        cell.run(MotionConfig(execute=True), connect=lambda: rolls, stops_by_itself=True)
+    assert rolls.closed
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("def judge(:", "expected a module that runs, got SyntaxError"),
+        ("raise SystemExit(0)", "expected a module that runs, got SystemExit: 0"),
+        ("judge = 3", "expected robot, keyboard or FILE.py:NAME of a function"),
+        ("", "expected robot, keyboard or FILE.py:NAME of a function"),
+    ],
+)
+def test_a_monitor_that_is_none_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "bad_monitor.py"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        robot_cell.load_judge(f"{path}:judge")
+
+
+def test_a_monitor_is_a_function_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "some_monitor.py"
+    path.write_text("def judge(observation, goal):\n    return 7\n")
+    judge: Any = robot_cell.load_judge(f"{path}:judge")
+    assert judge(None, None) == 7
+    with pytest.raises(ConfigError, match="expected robot, keyboard or FILE"):
+        robot_cell.load_judge(str(tmp_path / "nothing.py"))

@@ -64,7 +64,7 @@ def test_skills_of_a_maze_of_another_size_are_refused(tmp_path: Path, capsys: py
     assert make_skills(tmp_path, "--skill.num-updates", "2", ingest=("--robot", "maze")) == 0
     small = ["--robot", "maze", "--robot.layout-size", "12", "--out", str(tmp_path / "out")]
     assert main(["meta-train", str(tmp_path / "extract"), *small]) == 2
-    assert "expected observation axis 'x' with high 14.0 cell, got 22.0; use" in capsys.readouterr().err
+    assert "expected observation axis 'x' with high 14.0 cell, got 22.0; also expected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("unit", [0.01, 100.0])
