@@ -23,7 +23,8 @@ MOST_EXPANSION = 200
 FREE_BYTES = 2**26
 """Decoded bytes beyond that ratio which are always allowed, 64 MiB."""
 MOST_EPISODE_BYTES = 2**28
-"""Of the arrays of one episode, which are held as a whole, 256 MiB: an hour at 1 kHz with 60 bytes for each step."""
+"""Of the arrays of one episode, which is held in memory as a whole, 256 MiB: an hour at 1 kHz with 60 bytes for each
+step. Those of bags lie on the disk, see `require_episode`."""
 MOST_AXES = 2**14
 """Largest number of axes of one array, as each has a name and a unit."""
 
@@ -93,14 +94,21 @@ def require_budget(decoded: int, on_disk: int, where: object) -> None:
         )
 
 
-def require_episode(steps: int, step_bytes: int, where: object, remedy: str) -> None:
+def require_episode(steps: int, step_bytes: int, where: object, remedy: str, on_disk: int = 0) -> None:
     """Refuses an episode that is too long to be held as a whole, before memory is taken for it.
+
+    Args:
+        steps: T.
+        step_bytes: Of all its arrays.
+        where: The source, for the message.
+        remedy: What a person can do.
+        on_disk: Size of a source whose long episodes lie on the disk: they may have up to `MOST_EXPANSION` times that.
 
     Raises:
         SourceError: with its size, the limit, and the remedy.
     """
-    if steps * step_bytes > MOST_EPISODE_BYTES:
+    most = max(MOST_EPISODE_BYTES, MOST_EXPANSION * on_disk)
+    if steps * step_bytes > most:
         raise SourceError(
-            f"{where}: expected an episode of at most {MOST_EPISODE_BYTES} bytes, got {steps} steps of {step_bytes} "
-            f"bytes; {remedy}"
+            f"{where}: expected an episode of at most {most} bytes, got {steps} steps of {step_bytes} bytes; {remedy}"
         )

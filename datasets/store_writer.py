@@ -131,10 +131,10 @@ def _write_steps(
             raise _explain_misfit(episode, schema, f"{path}: episode {number}")
         lengths.append(length)
         flags.append((episode.terminated, episode.truncated))
-        for start in range(0, length, block_rows):  # a long episode goes to the disk block by block
+        for block in episode.blocks(block_rows):  # a long episode goes to the disk block by block
             for column in columns:
-                column.append(episode.arrays[column.feature.name][start : start + block_rows])
-            pending += min(block_rows, length - start)
+                column.append(block[column.feature.name])
+            pending += len(block[columns[0].feature.name])
             if pending < block_rows:
                 continue
             whole = pending - pending % CHUNK_ROWS

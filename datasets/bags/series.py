@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress
 from operator import attrgetter
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from rosbags.serde import SerdeError
 
 from ...errors import ConfigError, SourceError
+from ..disk_arrays import Column, blocks_of, copy_array, make_array, release, select
 from ..layout import missing_value
 from .layout import Layout, LayoutError, group_messages
 from .mapping import LOG_CLOCK, NS, TopicClock
@@ -33,8 +33,6 @@ Times = npt.NDArray[np.int64]
 BLOCK_MESSAGES = 8192
 """Messages of a topic that are decoded together."""
 _BLOCK_BYTES = 2**24
-_SPILL_BYTES = 2**24
-"""Of one column, before it goes to the disk."""
 _FEW = 16
 """Messages for which a layout pays; below, `rosbags` decodes them one by one."""
 _TRIALS = 16
@@ -91,37 +89,6 @@ def is_missing(values: Array) -> npt.NDArray[np.bool_]:
         np.isnan(values) if values.dtype.kind == "f" else values == missing_value(values.dtype.name)
     )
     return found
-
-
-class Column:
-    """Rows of one width that are appended block by block; a long column lies in a file without a name."""
-
-    def __init__(self, dtype: str, width: int) -> None:
-        self._dtype, self._width = np.dtype(dtype), width
-        self._pending: list[Array] = []
-        self._bytes = self._rows = 0
-        self._file: Any = None
-
-    def append(self, rows: Array) -> None:
-        """Adds rows (n,) or (n, width)."""
-        self._pending.append(np.ascontiguousarray(rows.reshape(len(rows), self._width), self._dtype))
-        self._bytes += self._pending[-1].nbytes
-        self._rows += len(rows)
-        if self._bytes > _SPILL_BYTES:
-            self._file = self._file or TemporaryFile(prefix="supple-bag-")  # noqa: SIM115 it lives as long as the column
-            for block in self._pending:
-                self._file.write(block.data)
-            self._pending, self._bytes = [], 0
-
-    def finish(self) -> Array:
-        """All rows, (n, width); called once."""
-        if self._file is None:
-            return np.concatenate([np.empty((0, self._width), self._dtype), *self._pending])
-        for block in self._pending:
-            self._file.write(block.data)
-        with self._file as file:  # the map keeps the bytes when the file is closed
-            file.flush()
-            return np.memmap(file, self._dtype, "r", shape=(self._rows, self._width))
 
 
 class TopicReader:
@@ -190,7 +157,7 @@ class TopicReader:
             )
         if unstamped:
             stamped = time != 0
-            time, log_time, values = time[stamped], log_time[stamped], [array[stamped] for array in values]
+            time, log_time, *values = (select(array, stamped) for array in (time, log_time, *values))
         backward = sum(int((step < 0).sum()) for _, step in iterate_steps(time))
         most_backward, at = max(
             ((-int(step.min()), start + int(step.argmin())) for start, step in iterate_steps(time)), default=(0, 0)
@@ -202,13 +169,16 @@ class TopicReader:
             )
         if backward:
             order = np.argsort(time, kind="stable")
-            time, log_time, values = time[order], log_time[order], [array[order] for array in values]
+            time, log_time, *values = (select(array, order) for array in (time, log_time, *values))
         for at, axis in self._angles:
             values[at] = _unwrap(values[at], axis)
         repeated = sum(int((step == 0).sum()) for _, step in iterate_steps(time))
         flaws = Flaws(backward, max(0, most_backward), repeated, unstamped, self._undecodable)
         latency = round(self.clock.latency * NS)
-        return Series(time - latency if latency else time, log_time, tuple(values), flaws)
+        if latency:
+            time = _shift(time, latency)
+        release(time, log_time, *values)
+        return Series(time, log_time, tuple(values), flaws)
 
     def finish_times(self) -> tuple[Times, Times]:
         """Times of all messages by the clock, and by the recorder, in the order of the file."""
@@ -465,10 +435,24 @@ def _fill_one(message: Any, request: Request, column: Array, row: int) -> list[i
 
 def _unwrap(values: Array, axis: int) -> Array:
     """Values (n, K) with the angles of one axis without the jump at pi."""
-    values = np.array(values)
-    known = ~np.isnan(values[:, axis])
-    values[known, axis] = np.unwrap(values[known, axis])
-    return values
+    turned = copy_array(values)
+    before = np.empty(0)
+    for block in blocks_of(len(values)):
+        known = ~np.isnan(turned[block, axis])
+        angles = np.unwrap(np.concatenate((before, turned[block, axis][known])))
+        turned[block, axis][known] = angles[len(before) :]
+        before = angles[-1:]
+        release(turned)
+    return turned
+
+
+def _shift(time: Times, latency: int) -> Times:
+    """Times that are earlier by the latency, ns."""
+    found = make_array(time.shape, time.dtype)
+    for block in blocks_of(len(time)):
+        found[block] = time[block] - latency
+        release(found, time)
+    return found
 
 
 def compute_euler(quaternion: Array) -> tuple[Array, Array, Array]:
