@@ -189,7 +189,10 @@ class ZarrReplay(KeyedSource):
         if array.dtype.kind not in "fiubUS" or len(shape) > _MOST_NDIM or any(step < 1 for step in chunks):
             raise SourceError(f"{where}: expected an array of numbers, got {array.dtype} {shape}; write it again")
         require_budget(size, self._on_disk, where)
-        require_budget(chunk, max(self._on_disk, FREE_BYTES), f"{where}: one chunk")
+        if chunk > max(size, FREE_BYTES):
+            raise SourceError(
+                f"{where}: expected chunks of at most {max(size, FREE_BYTES)} bytes, got {chunk}; write it again"
+            )
         if isinstance(root.store, CheckedStore) and array.compressors:
             (codec,) = (getattr(one, "codec_id", "") for one in array.compressors)
             # a filter may have made each number into one of another type
