@@ -14,6 +14,7 @@ operation on. A larger one is killed at random moments. `tests/pipeline/file_ope
     python benchmarks/bench_ingest_faults.py
 """
 
+import argparse
 import errno
 import sys
 import tempfile
@@ -34,7 +35,8 @@ from tests.pipeline.file_operations import Fault
 from tests.pipeline.ingest_faults import Outcomes, SmallIngest
 
 COMMAND = "python benchmarks/bench_ingest_faults.py"
-ROWS, KILLS, SEED = 400_000, 200, 0
+FILES, ROWS, AXES = 3, 400_000, 24
+KILLS, SEED = 200, 0
 METRIC = "a fault, then the same command again"
 
 
@@ -60,31 +62,45 @@ def measure_small(folder: Path) -> list[Mapping[str, Any]]:
     return records
 
 
-def measure_large(folder: Path) -> Mapping[str, Any]:
-    """Random moments of a larger ingest."""
-    folder.mkdir()
+def measure_large(folder: Path, kills: int) -> Mapping[str, Any]:
+    """Random moments of a larger ingest: reading, writing parts, joining them, publishing."""
     rng = np.random.default_rng(SEED)
-    observation = rng.standard_normal((ROWS, 8)).astype(np.float32)
-    source = write_d4rl(
-        folder / "play.hdf5",
-        {
+    (folder / "logs").mkdir(parents=True)
+    for number in range(FILES):
+        observation = rng.standard_normal((ROWS, AXES)).astype(np.float32)
+        arrays = {
             "observations": observation,
-            "actions": observation[:, :2],
+            "actions": observation[:, :8],
             "rewards": np.zeros(ROWS),
             "terminals": np.arange(ROWS) % 200 == 199,
-        },
-    )
-    commands = [["ingest", str(source), "--out", str(folder / name / "ingest")] for name in ("whole", "killed")]
+        }
+        write_d4rl(folder / "logs" / f"play{number}.hdf5", arrays)
+    commands = [
+        ["ingest", str(folder / "logs"), "--out", str(folder / name / "ingest")] for name in ("whole", "killed")
+    ]
     for name in ("whole", "killed"):
         (folder / name).mkdir()
     pace = run_whole(commands[0], folder / "whole" / "ingest", 600.0)
-    kills = kill_stage(commands[1], "ingest", folder, pace, KILLS, rng, 600.0)
-    method = f"ingest of {ROWS} steps, SIGKILL at random moments"
-    return {"method": method, "metric": METRIC, "seeds": [SEED]} | asdict(kills)
+    store = folder / "whole" / "ingest" / "store"
+    megabytes = sum(file.stat().st_size for file in store.rglob("*") if file.is_file()) // 10**6
+    found = kill_stage(commands[1], "ingest", folder, pace, kills, rng, 600.0)
+    method = f"ingest of {FILES} files into a store of {megabytes} MB, SIGKILL at random moments"
+    return {"method": method, "metric": METRIC, "seeds": [SEED]} | asdict(found)
+
+
+def main() -> None:
+    """Measures both, or one of them, and prints the records."""
+    parser = argparse.ArgumentParser(description="Kills and errors of the system during an ingest.")
+    parser.add_argument("sizes", nargs="*", default=["small", "large"], choices=["small", "large"])
+    parser.add_argument("--kills", type=int, default=KILLS, help="of the larger ingest, that have to land")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as place:
+        found = measure_small(Path(place) / "small") if "small" in options.sizes else []
+        if "large" in options.sizes:
+            found.append(measure_large(Path(place) / "large", options.kills))
+    print_records("ingest-faults", " ".join([COMMAND, *sys.argv[1:]]), began, found)
 
 
 if __name__ == "__main__":
-    began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as place:
-        found = [*measure_small(Path(place) / "small"), measure_large(Path(place) / "large")]
-    print_records("ingest-faults", COMMAND, began, found)
+    main()
