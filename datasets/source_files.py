@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,9 @@ FREE_BYTES = 2**26
 MOST_EPISODE_BYTES = 2**28
 """Of the arrays of one episode, which is held in memory as a whole, 256 MiB: an hour at 1 kHz with 60 bytes for each
 step. Those of bags lie on the disk, see `require_episode`."""
+_ZIP_END_BYTES = 22
+"""Of the record at the end of a zip file, without its comment."""
+_MOST_COUNTED = 2**16 - 1
 MOST_AXES = 2**14
 """Largest number of axes of one array, as each has a name and a unit."""
 
@@ -91,6 +95,25 @@ def require_budget(decoded: int, on_disk: int, where: object) -> None:
         raise SourceError(
             f"{where}: expected at most {most} bytes decoded from {on_disk} bytes on disk ({MOST_EXPANSION} times, and "
             f"{FREE_BYTES}), got {decoded}; write the data again without compression if they are what you recorded"
+        )
+
+
+def require_directory(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuses a zip file whose directory lists fewer members than it counts: the library passes over damaged entries.
+
+    Raises:
+        SourceError: with both numbers.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - _ZIP_END_BYTES - len(archive.comment)))
+        end = file.read(_ZIP_END_BYTES)
+    count = int.from_bytes(end[10:12], "little")
+    # an archive with more members than this has its count elsewhere
+    if count != _MOST_COUNTED and count != len(archive.infolist()):
+        raise SourceError(
+            f"{path}: expected {count} members as the end of the archive says, got {len(archive.infolist())} in its "
+            "directory; copy or download it again"
         )
 
 

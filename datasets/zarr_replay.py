@@ -26,7 +26,7 @@ from ..errors import SourceError, SuppleError
 from ..robots.spec import RobotSpec
 from .episode import Array, Reader, ReadOptions
 from .keyed import Column, KeyedReader, KeyedSource, Load, Survey
-from .source_files import FREE_BYTES, count_bytes, require_budget
+from .source_files import FREE_BYTES, count_bytes, require_budget, require_directory
 from .zarr_chunks import CheckedStore
 
 _DATA, _ENDS = "data", "meta/episode_ends"
@@ -233,6 +233,14 @@ def _require_members(path: Path) -> None:
     """
     with _typed(path), zipfile.ZipFile(path) as archive:
         _require_archive(path)
+        require_directory(archive, path)
+        ends = next((name for name in archive.namelist() if name.endswith(f"{_ENDS}/.zarray")), "")
+        folder = ends.removesuffix(f"{_ENDS}/.zarray")
+        if folder:
+            raise SourceError(
+                f"{path}: expected the group at the top of the archive, got it in {folder}; zip what is in that "
+                "folder, or unpack it and give the folder"
+            )
         bad = archive.testzip()
     if bad is not None:
         raise SourceError(f"{path}: {bad}: expected the checksum of the member to fit, got another; copy it again")

@@ -64,8 +64,8 @@ class McapRecording(Recording):
         self._channels: dict[int, Channel] = {}
         self._indices: list[ChunkIndex] = []
         self._whole = self._check()
-        if not self._whole:
-            for _ in self._salvage(Loss()):
+        if not self._whole and self._chunked:
+            for _ in self._salvage(Loss()):  # topics may be known in the chunks alone
                 pass
         rows: dict[tuple[str, str], int] = {}
         topics: list[Topic] = []
@@ -131,7 +131,7 @@ class McapRecording(Recording):
                         "nobody can say which messages are damaged: copy the bag again from the robot"
                     ) from error
                 self.loss.add(_explain(error, stream))
-        self.checksums = not loose and not unchecked
+        self.checksums, self._chunked = not loose and not unchecked, bool(chunks)
         if statistics is not None and not self.loss.reasons:
             self._counts = Counter(statistics.channel_message_counts)
             if statistics.chunk_count != chunks:

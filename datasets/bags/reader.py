@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from .draft import Draft, draft_mapping
 from .embedded import read_embedded
 from .finding import digest_bags, find_bags, list_files
 from .mapping import NS, Mapping, Signal, write_mapping
-from .quality import measure_lag, measure_saturation, measure_topic
+from .quality import iterate_steps, measure_lag, measure_saturation, measure_topic
 from .recording import Recording
 from .series import TRAJECTORY, Request, Series, TopicReader, is_missing
 from .steps import NEVER, find_phase, follow, iterate_union, runs_of, sample, wrap
@@ -299,9 +300,12 @@ class _Bag:
                 element = signal.elements[axis] if signal.elements else signal.axes[axis]
                 reader = readers[signal.topic]
                 known = list(reader.names) or [f"{name} (0 to {most - 1})" for name, most in reader.lengths.items()]
+                got = "none in any message"
+                if element in known:
+                    got = "only its name, and no number but NaN, in all messages; leave it out of the mapping"
                 raise SourceError(
                     f"{self._path}: topic {signal.topic}: expected {element!r} in {signal.field or reader.topic.type}, "
-                    f"got none in any message; known are {', '.join(map(str, known))[:400] or '(nothing)'}"
+                    f"got {got}; known are {', '.join(map(str, known))[:400] or '(nothing)'}"
                 )
 
     def _values(self, signal: Signal) -> Array:
@@ -322,8 +326,22 @@ class _Bag:
                 ] = None
             if flaws.unstamped:
                 tally.notes[f"{unit}: {flaws.unstamped} messages have the stamp 0 and are left out"] = None
+            if flaws.blank:
+                tally.notes[
+                    f"{unit}: {flaws.blank} messages hold NaN for a wanted axis, which is not measured there"
+                ] = None
+            if flaws.twice:
+                tally.notes[
+                    f"{unit}: {', '.join(flaws.twice)[:200]} stands more than once in one message; the first counts"
+                ] = None
             if flaws.repeated:
                 tally.notes[f"{unit}: {flaws.repeated} messages repeat the time of the one before"] = None
+        for first, second in pairwise(self.series):
+            apart = _describe_apart(self.series[first].time, self.series[second].time)
+            if apart:
+                tally.notes[
+                    f"{where}topics {first} and {second} share no moment: {apart}; give both the same clock"
+                ] = None
         for one in self.recording.topics:
             if one.name not in self.series:
                 tally.ignored[one.name] = f"{one.type or 'a topic without a type'} is in no signal of the mapping"
@@ -425,9 +443,15 @@ class _Bag:
         ahead = self._mapping.action_source != "command"
         steps = (end - start) // self._mapping.period_ns + 1 - ahead
         if steps > MOST_STEPS:
+            longest, topic = max(
+                (int(step.max()), signal.topic)
+                for signal in self._mapping.observations
+                for _, step in iterate_steps(self._slice(signal, segment)[0])
+            )
             raise SourceError(
                 f"{self._path}: expected an episode of at most {MOST_STEPS} steps, got {steps} over "
-                f"{(end - start) / NS:g} s; give another period, clock or rule of episodes"
+                f"{(end - start) / NS:g} s, of which {topic} is silent for {longest / NS:g} s at once; cut it there "
+                "with [episodes] by = 'gap', or give another period or clock"
             )
         return (start, steps) if steps > 0 else None
 
@@ -593,6 +617,14 @@ def _find_complete(time: Times, values: Array) -> int | None:
             return int(time[block.start + int(np.argmax(whole))])
         seen = so_far[-1]
     return None
+
+
+def _describe_apart(first: Times, second: Times) -> str:
+    """Where two topics were recorded, s, if these do not overlap; empty if they do."""
+    spans = sorted((int(time[0]), int(time[-1])) for time in (first, second))
+    if not len(first) or not len(second) or spans[1][0] <= spans[0][1]:
+        return ""
+    return " and ".join(f"{low / NS:.3f} to {high / NS:.3f} s" for low, high in spans)
 
 
 def _describe_loss(loss: dict[str, Any]) -> str:
