@@ -1,8 +1,8 @@
 """How fast bags are read: groups of equal messages against rosbags' deserialisation of each, and whole bags into steps.
 
-Prints a JSON list of records (schema: `benchmarks/results/records.py`). A round times both sides one after the other, in
-seconds of the processor; `low` and `high` bound the middle 95 % of the rounds, a ratio is the median of their ratios.
-Both sides give the same numbers, which is checked first.
+Prints a JSON list of records (schema: `benchmarks/results/records.py`). A round times both sides one after the other,
+in seconds of the processor; `low` and `high` bound the middle 95 % of the rounds, a ratio is the median of their
+ratios. Both sides give the same numbers, which is checked first.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_bags.py
 """

@@ -1,8 +1,8 @@
 """Every format and every message type: whether the values are those of its own library, and how fast they are read.
 
-Prints a JSON list of records: the share of values that are equal, steps or messages per second of the processor of both, and the ratio,
-the median over the rounds. What damage does to formats is in the records of `make fuzz`; here payloads of each message
-type are damaged.
+Prints a JSON list of records: the share of values that are equal, steps or messages per second of the processor, of
+both, and the ratio, the median over the rounds. What damage does to formats is in the records of `make fuzz`; here
+payloads of each message type are damaged.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_formats.py
 """
