@@ -23,6 +23,7 @@ from zarr.storage import LocalStore
 from ..errors import StoreError
 from ..plain_files import sync
 from .compression import Compression
+from .disk_arrays import release
 from .episode import Episode
 from .layout import (
     CHUNK_KEYS,
@@ -131,10 +132,10 @@ def _write_steps(
             raise _explain_misfit(episode, schema, f"{path}: episode {number}")
         lengths.append(length)
         flags.append((episode.terminated, episode.truncated))
-        for block in episode.blocks(block_rows):  # a long episode goes to the disk block by block
+        for start in range(0, length, block_rows):  # a long episode goes to the disk block by block
             for column in columns:
-                column.append(block[column.feature.name])
-            pending += len(block[columns[0].feature.name])
+                column.append(episode.arrays[column.feature.name][start : start + block_rows])
+            pending += min(block_rows, length - start)
             if pending < block_rows:
                 continue
             whole = pending - pending % CHUNK_ROWS
@@ -180,6 +181,7 @@ class _Column:
         if not rows:
             return
         values = np.concatenate(self._pending)
+        release(*self._pending)
         block, rest = values[:rows], values[rows:]
         self._pending = [rest.copy()] if len(rest) else []
         bad = find_missing(block)
