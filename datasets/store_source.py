@@ -153,18 +153,6 @@ def read_episodes(
             yield Episode({name: array[part] for name, array in arrays.items()}, *ends)
 
 
-def _read_rows(store: EpisodeStore, name: str, begin: int, end: int) -> npt.NDArray[Any]:
-    """Rows of one feature; those of a long episode lie on the disk."""
-    feature = store.schema.feature(name)
-    found = make_array((end - begin, *feature.shape), feature.dtype)
-    for chunk in blocks_of(end, CHUNK_ROWS):
-        if chunk.stop > begin:
-            low = max(begin, chunk.start)
-            found[low - begin : chunk.stop - begin] = store.read_rows(name, low, chunk.stop)
-            release(found)
-    return found
-
-
 def _group(numbers: npt.NDArray[np.int64], length: npt.NDArray[np.int64]) -> Iterator[list[int]]:
     """Neighbouring episodes of about a chunk of rows."""
     run: list[int] = []
@@ -177,3 +165,15 @@ def _group(numbers: npt.NDArray[np.int64], length: npt.NDArray[np.int64]) -> Ite
         rows += int(length[number])
     if run:
         yield run
+
+
+def _read_rows(store: EpisodeStore, name: str, begin: int, end: int) -> npt.NDArray[Any]:
+    """Rows of one feature; those of a long episode lie on the disk."""
+    feature = store.schema.feature(name)
+    found = make_array((end - begin, *feature.shape), feature.dtype)
+    for chunk in blocks_of(end, CHUNK_ROWS):
+        if chunk.stop > begin:
+            low = max(begin, chunk.start)
+            found[low - begin : chunk.stop - begin] = store.read_rows(name, low, chunk.stop)
+            release(found)
+    return found
