@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from ...errors import ConfigError, SourceError
 from ...robots.spec import RobotSpec
+from ..disk_arrays import release
 from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Signal, TopicClock
 from .message_types import load_types
-from .quality import measure_topic
+from .quality import MOST_SAMPLES, iterate_steps, measure_topic
 from .recording import Recording, Topic
 from .robot_axes import name_axes
 from .series import MOST_DISORDER_NS, TRAJECTORY, TopicReader
@@ -218,18 +219,22 @@ def _describe(reader: TopicReader, words: tuple[str, ...]) -> _Seen:
     """Chooses the clock: the stamp where there is one that goes on, else the recorder's time."""
     time, log_time = reader.finish_times()
     topic, clock, note = reader.topic, reader.clock.clock, ""
+    back = min((int(step.min()) for _, step in iterate_steps(time)), default=0)
     if clock == STAMP and len(time):
-        back = int(np.diff(time).min(initial=0))
-        unset = int((time == 0).sum())
+        unset = len(time) - int(np.count_nonzero(time))
         if unset or -back > MOST_DISORDER_NS:
             note = f"; its stamps cannot be used ({unset} are 0, and they run back by up to {-back / NS:g} s)"
             time, clock = log_time, LOG_CLOCK
-    facts = measure_topic(np.sort(time))
+            back = min((int(step.min()) for _, step in iterate_steps(time)), default=0)
+    facts = measure_topic(np.sort(time) if back < 0 else time)
     parts = [f"{topic.type}, {len(time)} messages, {facts['rate']:.4g} Hz"]
     if len(time) > 1:
         parts.append(f"jitter {1e3 * facts['jitter_p99']:.3g} ms (99 %), longest gap {facts['longest_gap']:.3g} s")
+    some = slice(None, None, max(1, -(-len(time) // MOST_SAMPLES)))
+    late = log_time[some] - time[some]
+    release(time, log_time)
     if clock == STAMP and len(time):
-        delay: npt.NDArray[Any] = (log_time - time) / NS
+        delay: npt.NDArray[Any] = late / NS
         parts.append(
             f"recorded {1e3 * np.median(delay):.3g} ms after its stamp (99 %: {1e3 * np.percentile(delay, 99):.3g})"
         )
@@ -239,8 +244,8 @@ def _describe(reader: TopicReader, words: tuple[str, ...]) -> _Seen:
     if len(names) < len(reader.names):
         note += "; entries without a name are left out"
     named = {name: tuple(joint for joint in joints if joint) for name, joints in reader.named.items()}
-    late = int(np.median(log_time - time)) if len(time) else 0
-    return _Seen(topic, clock, names, reader.lengths, facts, ", ".join(parts) + note, words, named, late)
+    usual = int(np.median(late)) if len(time) else 0
+    return _Seen(topic, clock, names, reader.lengths, facts, ", ".join(parts) + note, words, named, usual)
 
 
 def _is_command(one: _Seen) -> bool:

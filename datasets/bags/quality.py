@@ -20,7 +20,7 @@ MOST_LAG = 25
 _LEAST_STEPS = 20
 _MOST_LAG_STEPS = 2**17
 """Of an episode, from its beginning, that are compared."""
-_MOST_SAMPLES = 2**18
+MOST_SAMPLES = 2**18
 """Steps between messages that median and percentile are taken of, evenly over the episode."""
 _BLOCK = 2**18
 _EDGE = 1e-6
@@ -32,7 +32,7 @@ def measure_topic(time: npt.NDArray[np.int64]) -> dict[str, float]:
     longest = max((int(step.max()) for _, step in iterate_steps(time)), default=0)
     if longest <= 0:
         return {"messages": len(time), "rate": 0.0, "jitter_p99": 0.0, "dropped": 0.0, "longest_gap": 0.0}
-    some = np.arange(0, len(time) - 1, -(-len(time) // _MOST_SAMPLES))
+    some = np.arange(0, len(time) - 1, -(-len(time) // MOST_SAMPLES))
     step = time[some + 1] - time[some]
     step = step[step > 0] if (step > 0).any() else np.array([longest])
     usual = float(np.median(step))
