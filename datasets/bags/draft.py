@@ -358,11 +358,15 @@ def _make_clock(one: _Seen, signals: Sequence[Signal]) -> TopicClock:
 
 
 def _agree_on_clock(timed: Sequence[_Seen]) -> list[str]:
-    """Gives all topics the recorder's clock where their own ones differ, such as simulated from real time; a note."""
-    delays = [one.delay for one in timed]
-    if max(delays) - min(delays) <= MOST_DISORDER_NS:
+    """Gives all topics the recorder's clock where their own ones differ, such as simulated from real time; a note.
+
+    The stamp of a trajectory says when it shall start, and so nothing of a clock.
+    """
+    clocks = [one for one in timed if one.topic.type != TRAJECTORY]
+    delays = [one.delay for one in clocks]
+    if max(delays, default=0) - min(delays, default=0) <= MOST_DISORDER_NS:
         return []
-    off = max(timed, key=lambda one: abs(one.delay))
+    off = max(clocks, key=lambda one: abs(one.delay))
     for one in timed:
         one.clock = LOG_CLOCK
     return [

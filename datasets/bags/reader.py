@@ -336,7 +336,10 @@ class _Bag:
                 ] = None
             if flaws.repeated:
                 tally.notes[f"{unit}: {flaws.repeated} messages repeat the time of the one before"] = None
-        for first, second in pairwise(self.series):
+        steady = dict.fromkeys(
+            one.topic for one in self._mapping.signal if self.recording_type(one.topic) != TRAJECTORY
+        )
+        for first, second in pairwise(steady):
             apart = _describe_apart(self.series[first].time, self.series[second].time)
             if apart:
                 tally.notes[
