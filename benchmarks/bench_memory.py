@@ -2,8 +2,8 @@
 
 Prints a JSON list of records: peak resident memory of `supple ingest` in MiB, and megabytes of source per second of the
 processor. The MCAP logs hold joint states at 500 Hz, one of them with pictures as a robot's log has; pictures are
-checked, and not decoded. Each is one episode. The other sources are one episode each 1000 rows. With `--gigabytes` the largest size is given; all lie in a temporary
-folder.
+checked, and not decoded. Each is one episode. The other sources are one episode each 1000 rows. With `--gigabytes` the
+largest size is given; all lie in a temporary folder.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_memory.py
 """
@@ -162,7 +162,9 @@ def main() -> None:
                 {"method": name, "metric": "peak resident memory, MiB", "at": at, "mean": round(peak), "n": 1}
             )
             rate = round(megabytes / seconds, 1)
-            records.append({"method": name, "metric": "MB of source per second", "at": at, "mean": rate, "n": 1})
+            records.append(
+                {"method": name, "metric": "MB of source per second of the processor", "at": at, "mean": rate, "n": 1}
+            )
             print(records[-2:], file=sys.stderr, flush=True)
     command = COMMAND if options.gigabytes == 1.0 else f"{COMMAND} --gigabytes {options.gigabytes:g}"
     print_records("memory", command, began, records)
