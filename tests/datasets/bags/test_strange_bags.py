@@ -117,3 +117,16 @@ def test_a_bag_cut_off_in_its_only_chunk_says_so(bags: Any, tmp_path: Path) -> N
     cut.write_bytes(bag.read_bytes()[: bag.stat().st_size // 2])
     with pytest.raises(SourceError, match=r"two messages or more of a topic .* got it is cut off"):
         BagReader(cut).describe()
+
+
+def test_a_trajectory_that_shall_start_later_says_nothing_of_clocks(bags: Any, make: Make) -> None:
+    kind_of = type(bags.text(0, ""))
+    points = [{"positions": [1.0], "time_from_start": {"sec": 1, "nanosec": 0}}]
+    sent = [bags.joints(bags.start + k * STEP, ["a"], [k]) for k in range(500)]
+    for second in (0, 1):
+        time = bags.start + second * NS
+        fields = {"header": bags.stamp(time + 2 * NS), "joint_names": ["a"], "points": points}
+        sent.append(kind_of("/arm/trajectory", "trajectory_msgs/msg/JointTrajectory", time, fields))
+    reader = make(sorted(sent, key=lambda one: one.log_time))
+    assert not [note for note in reader.describe().notes if "clock" in note or "moment" in note]
+    assert {topic.name: topic.clock for topic in reader.mapping.topic}["/joint_states"] == "header.stamp"
