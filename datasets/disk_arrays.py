@@ -11,11 +11,14 @@ import math
 import mmap
 import os
 from collections.abc import Iterator
-from tempfile import TemporaryFile
+from contextlib import contextmanager
+from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ..errors import SourceError
 
 Array = npt.NDArray[Any]
 SPILL_BYTES = 2**24
@@ -34,12 +37,15 @@ class Column:
         self._file: Any = None
 
     def append(self, rows: Array) -> None:
-        """Adds rows (n,) or (n, width)."""
+        """Adds rows (n,) or (n, width).
+
+        Raises:
+            SourceError: the disk is full.
+        """
         self._pending.append(np.ascontiguousarray(rows.reshape(len(rows), self._width), self._dtype))
         self._bytes += self._pending[-1].nbytes
         self._rows += len(rows)
         if self._bytes > SPILL_BYTES:
-            self._file = self._file or TemporaryFile(prefix=_PREFIX)  # noqa: SIM115 it lives as long as the column
             self._write()
 
     def finish(self) -> Array:
@@ -48,12 +54,14 @@ class Column:
             return np.concatenate([np.empty((0, self._width), self._dtype), *self._pending])
         self._write()
         with self._file as file:  # the map keeps the bytes when the file is closed
-            file.flush()
             return np.memmap(file, self._dtype, "r", shape=(self._rows, self._width))
 
     def _write(self) -> None:
-        for block in self._pending:
-            self._file.write(block.data)
+        with _typed_errors():
+            self._file = self._file or TemporaryFile(prefix=_PREFIX)  # noqa: SIM115 it lives as long as the column
+            for block in self._pending:
+                self._file.write(block.data)
+            self._file.flush()
         self._pending, self._bytes = [], 0
 
 
@@ -61,12 +69,12 @@ def make_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
     """An array to be filled, on the disk where it is long.
 
     Raises:
-        OSError: the disk is full. It is taken at once, since a map that finds no room later kills the process.
+        SourceError: the disk is full. Its room is taken at once, since a map that finds none later kills the process.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size <= SPILL_BYTES:
         return np.empty(shape, dtype)
-    with TemporaryFile(prefix=_PREFIX) as file:
+    with _typed_errors(), TemporaryFile(prefix=_PREFIX) as file:
         os.posix_fallocate(file.fileno(), 0, size)
         return np.memmap(file, dtype, "r+", shape=shape)
 
@@ -107,3 +115,14 @@ def release(*arrays: Array) -> None:
             owner = owner.base
         if isinstance(owner, mmap.mmap):
             owner.madvise(mmap.MADV_DONTNEED)
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(
+            f"{gettempdir()}: expected room for the arrays of a long recording, got '{error.strerror}'; free some space "
+            "there, or name another folder in TMPDIR"
+        ) from error

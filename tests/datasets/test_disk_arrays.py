@@ -1,5 +1,7 @@
 """Long arrays on the disk are the same arrays, and leave the memory of the process."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from supple.datasets import disk_arrays
 from supple.datasets.disk_arrays import Column, blocks_of, copy_array, make_array, release, select
+from supple.errors import SourceError
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +47,19 @@ def test_released_memory_comes_back_and_keeps_what_was_written() -> None:
     assert resident() - before < 4000
     np.testing.assert_array_equal(array[:: 2**17, 3], np.arange(0, 2**20, 2**17))
     release(np.zeros(3))  # nothing to do
+
+
+@pytest.mark.parametrize("owner", [(os, "posix_fallocate"), (disk_arrays, "TemporaryFile")])
+def test_a_full_disk_is_named(owner: tuple[object, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(*owner, refuse)
+    with pytest.raises(SourceError, match=r"got 'No space left on device'; free some space there, or .* in TMPDIR"):
+        make_array((5,), np.float64)
+    if owner[0] is disk_arrays:
+        with pytest.raises(SourceError, match="No space left on device"):
+            Column("float64", 1).append(np.zeros(10))
 
 
 def test_blocks_make_up_all_rows() -> None:
