@@ -123,6 +123,6 @@ def _typed_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise SourceError(
-            f"{gettempdir()}: expected room for the arrays of a long recording, got '{error.strerror}'; free some space "
-            "there, or name another folder in TMPDIR"
+            f"{gettempdir()}: expected room for the arrays of a long recording, got '{error.strerror}'; free some "
+            "space there, or name another folder in TMPDIR"
         ) from error
