@@ -49,7 +49,7 @@ MEMORY = 3 * 2**30
 """Address space of the child, bytes; the libraries of all formats take half of it before anything is read."""
 SECONDS = 20.0
 """Of the processor, for one mutant."""
-PATIENCE = 30
+PATIENCE = 30.0
 """Times that, by the clock, after which a child that does nothing counts as hung too; the machine may be busy."""
 
 
@@ -152,7 +152,7 @@ class _Child:
         """The next event; None where the child died, or was late."""
         until, spent, left = time.monotonic() + PATIENCE * seconds, self._measure(), seconds
         while b"\n" not in self._buffer:
-            if not select.select([self._lines], [], [], left)[0]:
+            if not select.select([self._lines], [], [], min(left, PATIENCE * seconds))[0]:
                 left = min(spent + seconds - self._measure(), until - time.monotonic())
                 if left <= 0:
                     self._late = True
@@ -237,8 +237,10 @@ def run_jobs(folder: Path, seed: int, jobs: Sequence[Job], tell: Callable[[dict[
             changes = mutate(layout, files, rng)
             apply(place, changes)
             tell({"layout": layout, "mutant": number})
-            if os.environ.get("SUPPLE_FUZZ_DIES_AT") == str(number):  # for the test of the parent
+            if os.environ.get("SUPPLE_FUZZ_DIES_AT") == str(number):  # for the tests of the parent
                 os.abort()
+            if os.environ.get("SUPPLE_FUZZ_WAITS_AT") == str(number):
+                time.sleep(3600)
             outcome, reason = _try(source, name, whole)
             apply(place, {change: files.get(change) for change in changes})
             outside = {file.name: file.read_bytes() for file in (place.parent / OUTSIDE).iterdir()}
