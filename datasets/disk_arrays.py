@@ -111,9 +111,11 @@ def release(*arrays: Array) -> None:
     """Lets go of the memory of arrays that are on the disk; what was written into them stays. Others are left alone."""
     for array in arrays:
         owner: Any = array
+        private = False  # what is written into such a map is in memory alone
         while isinstance(owner, np.ndarray):
+            private |= isinstance(owner, np.memmap) and owner.mode == "c"
             owner = owner.base
-        if isinstance(owner, mmap.mmap):
+        if isinstance(owner, mmap.mmap) and not private:
             owner.madvise(mmap.MADV_DONTNEED)
 
 

@@ -49,6 +49,14 @@ def test_released_memory_comes_back_and_keeps_what_was_written() -> None:
     release(np.zeros(3))  # nothing to do
 
 
+def test_a_private_map_keeps_its_changes(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(5000))
+    array = np.load(tmp_path / "a.npy", mmap_mode="c")
+    array[:] = 7.0
+    release(array[3:], np.asarray(array))
+    assert (array == 7.0).all()
+
+
 @pytest.mark.parametrize("owner", [(os, "posix_fallocate"), (disk_arrays, "TemporaryFile")])
 def test_a_full_disk_is_named(owner: tuple[object, str], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
