@@ -446,10 +446,10 @@ class _Bag:
         ahead = self._mapping.action_source != "command"
         steps = (end - start) // self._mapping.period_ns + 1 - ahead
         if steps > MOST_STEPS:
+            observed = [(signal.topic, self._slice(signal, segment)[0]) for signal in self._mapping.observations]
             longest, topic = max(
-                (int(step.max()), signal.topic)
-                for signal in self._mapping.observations
-                for _, step in iterate_steps(self._slice(signal, segment)[0])
+                ((int(step.max()), topic) for topic, time in observed for _, step in iterate_steps(time)),
+                default=(end - start, "every topic"),
             )
             raise SourceError(
                 f"{self._path}: expected an episode of at most {MOST_STEPS} steps, got {steps} over "
