@@ -63,7 +63,9 @@ def list_plain_files(root: Path, error: type[SuppleError]) -> Iterator[str]:
                 elif entry.is_file(follow_symlinks=False):
                     yield name
                 else:
-                    raise error(f"{root / name}: expected a plain file, got a link or special file; remove it")
+                    raise error(
+                        f"{root / name}: expected a plain file, got a link or special file; copy it with cp -rL"
+                    )
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -1,8 +1,8 @@
 """How fast bags are read: groups of equal messages against rosbags' deserialisation of each, and whole bags into steps.
 
-Prints a JSON list of records (schema: `benchmarks/results/records.py`). A round times both sides one after the other;
-`low` and `high` bound the middle 95 % of the rounds, a ratio is the median of their ratios. Both sides give the same
-numbers, which is checked first.
+Prints a JSON list of records (schema: `benchmarks/results/records.py`). A round times both sides one after the other,
+in seconds of the processor; `low` and `high` bound the middle 95 % of the rounds, a ratio is the median of their
+ratios. Both sides give the same numbers, which is checked first.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_bags.py
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_datasets import Record, compare, time_of
+from bench_datasets import Record, compare, cpu_time_of
 from mcap.writer import CompressionType
 from mcap.writer import Writer as McapWriter
 from recording import print_records
@@ -78,7 +78,7 @@ def measure_decoding(rounds: int) -> list[Record]:
             np.testing.assert_array_equal(read_ours(few), np.array(read_theirs(few)))
         times = np.array(
             [
-                (time_of(lambda m=payloads: ignore(read_ours, m)), time_of(lambda f=few: read_theirs(f)))
+                (cpu_time_of(lambda m=payloads: ignore(read_ours, m)), cpu_time_of(lambda f=few: read_theirs(f)))
                 for _ in range(rounds)
             ]
         )
@@ -123,7 +123,7 @@ def measure_bags(folder: Path, rounds: int) -> list[Record]:
             with AnyReader([path]) as reader:
                 assert sum(1 for _ in reader.messages()) == MESSAGES
 
-        times = np.array([(time_of(ours), time_of(theirs)) for _ in range(rounds)])
+        times = np.array([(cpu_time_of(ours), cpu_time_of(theirs)) for _ in range(rounds)])
         at = {"bag": f"MCAP, compression {compression.name.lower()}"}
         records += compare(
             ("Supple, bag to steps, checksums checked", "rosbags, iteration alone"),

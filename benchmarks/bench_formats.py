@@ -1,8 +1,8 @@
 """Every format and every message type: whether the values are those of its own library, and how fast they are read.
 
-Prints a JSON list of records: the share of values that are equal, steps or messages per second of both, and the ratio,
-the median over the rounds. What damage does to formats is in the records of `make fuzz`; here payloads of each message
-type are damaged.
+Prints a JSON list of records: the share of values that are equal, steps or messages per second of the processor, of
+both, and the ratio, the median over the rounds. What damage does to formats is in the records of `make fuzz`; here
+payloads of each message type are damaged.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_formats.py
 """
@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import zarr
-from bench_datasets import Record, compare, time_of
+from bench_datasets import Record, compare, cpu_time_of
 from minari.dataset.minari_storage import MinariStorage
 from recording import print_records
 from rosbags.highlevel import AnyReader
@@ -160,7 +160,7 @@ def measure(
     title = f"{library} {version(library)}"
     share = float(np.mean([part.mean() for part in equal]))
     shared = {"method": method, "metric": "values equal", "mean": share, "n": sum(part.size for part in equal)}
-    times = np.array([(time_of(mine), time_of(peer)) for _ in range(ROUNDS)])
+    times = np.array([(cpu_time_of(mine), cpu_time_of(peer)) for _ in range(ROUNDS)])
     rows = len(ours[0])
     rates = compare((method, f"{method}, {library}"), f"{unit} per second", {}, times, (rows, rows), title)
     for one in rates:

@@ -14,7 +14,10 @@ operation on. A larger one is killed at random moments. `tests/pipeline/file_ope
     python benchmarks/bench_ingest_faults.py
 """
 
+import argparse
 import errno
+import json
+import shutil
 import sys
 import tempfile
 import time
@@ -27,14 +30,17 @@ import numpy as np
 from recording import print_records
 
 from supple.datasets import write_d4rl
-from supple.pipeline.testing_kills import kill_stage, run_whole
+from supple.pipeline.testing_kills import Kills, kill_stage, run_whole
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.pipeline.file_operations import Fault
 from tests.pipeline.ingest_faults import Outcomes, SmallIngest
 
 COMMAND = "python benchmarks/bench_ingest_faults.py"
-ROWS, KILLS, SEED = 400_000, 200, 0
+FILES, ROWS, AXES = 3, 400_000, 24
+KILLS, SEED = 200, 0
+ROUND = 10
+"""Kills behind which the counts are kept."""
 METRIC = "a fault, then the same command again"
 
 
@@ -60,31 +66,60 @@ def measure_small(folder: Path) -> list[Mapping[str, Any]]:
     return records
 
 
-def measure_large(folder: Path) -> Mapping[str, Any]:
-    """Random moments of a larger ingest."""
-    folder.mkdir()
-    rng = np.random.default_rng(SEED)
-    observation = rng.standard_normal((ROWS, 8)).astype(np.float32)
-    source = write_d4rl(
-        folder / "play.hdf5",
-        {
+def measure_large(folder: Path, kills: int, progress: Path) -> Mapping[str, Any]:
+    """Random moments of a larger ingest: reading, writing parts, joining them, publishing.
+
+    Args:
+        folder: For sources and stores.
+        kills: That have to land.
+        progress: File with the counts so far, from which a later run goes on.
+    """
+    counts = Kills(**json.loads(progress.read_text())) if progress.is_file() else Kills()
+    rng = np.random.default_rng([SEED, counts.detected])
+    (folder / "logs").mkdir(parents=True)
+    for number in range(FILES):
+        observation = rng.standard_normal((ROWS, AXES)).astype(np.float32)
+        arrays = {
             "observations": observation,
-            "actions": observation[:, :2],
+            "actions": observation[:, :8],
             "rewards": np.zeros(ROWS),
             "terminals": np.arange(ROWS) % 200 == 199,
-        },
-    )
-    commands = [["ingest", str(source), "--out", str(folder / name / "ingest")] for name in ("whole", "killed")]
+        }
+        write_d4rl(folder / "logs" / f"play{number}.hdf5", arrays)
+    commands = [
+        ["ingest", str(folder / "logs"), "--out", str(folder / name / "ingest")] for name in ("whole", "killed")
+    ]
     for name in ("whole", "killed"):
         (folder / name).mkdir()
     pace = run_whole(commands[0], folder / "whole" / "ingest", 600.0)
-    kills = kill_stage(commands[1], "ingest", folder, pace, KILLS, rng, 600.0)
-    method = f"ingest of {ROWS} steps, SIGKILL at random moments"
-    return {"method": method, "metric": METRIC, "seeds": [SEED]} | asdict(kills)
+    store = folder / "whole" / "ingest" / "store"
+    megabytes = sum(file.stat().st_size for file in store.rglob("*") if file.is_file()) // 10**6
+    while counts.detected < kills:
+        found = kill_stage(commands[1], "ingest", folder, pace, min(ROUND, kills - counts.detected), rng, 600.0)
+        shutil.rmtree(folder / "killed" / "ingest", ignore_errors=True)
+        counts = Kills(**{name: value + getattr(found, name) for name, value in asdict(counts).items()})
+        progress.parent.mkdir(parents=True, exist_ok=True)
+        progress.write_text(json.dumps(asdict(counts)) + "\n")
+        print(counts, file=sys.stderr, flush=True)
+    method = f"ingest of {FILES} files into a store of {megabytes} MB, SIGKILL at random moments"
+    return {"method": method, "metric": METRIC, "seeds": [SEED]} | asdict(counts)
+
+
+def main() -> None:
+    """Measures both, or one of them, and prints the records."""
+    parser = argparse.ArgumentParser(description="Kills and errors of the system during an ingest.")
+    parser.add_argument("sizes", nargs="*", default=["small", "large"], choices=["small", "large"])
+    parser.add_argument("--kills", type=int, default=KILLS, help="of the larger ingest, that have to land")
+    progress = Path("runs/ingest-kills.json")
+    parser.add_argument("--progress", type=Path, default=progress, help="file from which its kills go on")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as place:
+        found = measure_small(Path(place) / "small") if "small" in options.sizes else []
+        if "large" in options.sizes:
+            found.append(measure_large(Path(place) / "large", options.kills, options.progress))
+    print_records("ingest-faults", " ".join([COMMAND, *sys.argv[1:]]), began, found)
 
 
 if __name__ == "__main__":
-    began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as place:
-        found = [*measure_small(Path(place) / "small"), measure_large(Path(place) / "large")]
-    print_records("ingest-faults", COMMAND, began, found)
+    main()

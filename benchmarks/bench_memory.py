@@ -1,9 +1,9 @@
 """How much memory an ingest takes: recordings of several sizes, from the disk to a verified store.
 
-Prints a JSON list of records: peak resident memory of `supple ingest` in MiB, and megabytes of source per second. The
-MCAP log holds joint states at 500 Hz and pictures, as a robot's log does; pictures are checked, and not decoded. The
-other sources are one episode each 1000 rows. With `--gigabytes` the largest size is given; all lie in a temporary
-folder.
+Prints a JSON list of records: peak resident memory of `supple ingest` in MiB, and megabytes of source per second of the
+processor. The MCAP logs hold joint states at 500 Hz, one of them with pictures as a robot's log has; pictures are
+checked, and not decoded. Each is one episode. The other sources are one episode each 1000 rows. With `--gigabytes` the
+largest size is given; all lie in a temporary folder.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_memory.py
 """
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ ROWS = 1000
 DIM = 30
 
 
-def write_bag(path: Path, most_bytes: float) -> list[str]:
+def write_bag(path: Path, most_bytes: float, *, pictures: bool = True) -> list[str]:
     """An MCAP log of about so many bytes; returns arguments of `supple ingest`."""
     payloads, picture = make_payloads(False)[:10_000], np.random.default_rng(0).bytes(PICTURE_BYTES)
     with path.with_suffix(".mcap").open("wb") as stream:
@@ -53,7 +54,7 @@ def write_bag(path: Path, most_bytes: float) -> list[str]:
             when = 1_700_000_000 * 10**9 + index * 2_000_000
             # the stamps repeat every 20 s, so the recorder's clock counts
             writer.add_message(joints, when, payloads[index % len(payloads)], when)
-            if index % PICTURES_PER_JOINTS == 0:
+            if pictures and index % PICTURES_PER_JOINTS == 0:
                 writer.add_message(camera, when, picture, when)
             index += 1
         writer.finish()
@@ -120,20 +121,20 @@ def write_parquet(path: Path, most_bytes: float) -> list[str]:
 
 SOURCES: dict[str, Callable[[Path, float], list[str]]] = {
     "MCAP with pictures": write_bag,
+    "MCAP of joint states": partial(write_bag, pictures=False),
     "D4RL HDF5": write_hdf5,
     "LeRobot Parquet": write_parquet,
 }
 
 
 def measure(arguments: list[str], out: Path) -> tuple[float, float]:
-    """Peak resident memory of an ingest, MiB, and its seconds."""
-    began = time.perf_counter()
+    """Peak resident memory of an ingest, MiB, and its seconds of the processor."""
     command = [sys.executable, "-m", "supple", "ingest", *arguments, "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, command
-    return usage.ru_maxrss / 1024, time.perf_counter() - began
+    return usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
 
 
 def count_megabytes(path: Path) -> float:
@@ -161,7 +162,9 @@ def main() -> None:
                 {"method": name, "metric": "peak resident memory, MiB", "at": at, "mean": round(peak), "n": 1}
             )
             rate = round(megabytes / seconds, 1)
-            records.append({"method": name, "metric": "MB of source per second", "at": at, "mean": rate, "n": 1})
+            records.append(
+                {"method": name, "metric": "MB of source per second of the processor", "at": at, "mean": rate, "n": 1}
+            )
             print(records[-2:], file=sys.stderr, flush=True)
     command = COMMAND if options.gigabytes == 1.0 else f"{COMMAND} --gigabytes {options.gigabytes:g}"
     print_records("memory", command, began, records)

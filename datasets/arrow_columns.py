@@ -20,6 +20,10 @@ from .episode import Array
 from .keyed import Column
 from .source_files import require_budget
 
+_BATCH_ROWS = 16_384
+_BUFFER_BYTES = 2**20
+_VALUE_BYTES = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
+"""Of one value in memory, by its type in the file, where it is not 8."""
 _DAMAGE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError, IndexError)
 """What pyarrow raises on damaged files; caught only around calls into it."""
 
@@ -73,14 +77,71 @@ def read_schema(path: Path) -> tuple[pa.Schema, int]:
 
 def read_table(path: Path, columns: Sequence[str]) -> pa.Table:
     """Top-level columns of a file; raises as `read_schema`."""
-    read_schema(path)
+    schema, rows = read_schema(path)
     with typed_errors(path):
         if path.suffix == ".parquet":
-            return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True).read(
-                columns=list(columns), use_threads=False
-            )
+            return _open_parquet(path, columns).read(columns=list(columns), use_threads=False)
+        found = _describe_columns(pa.schema([schema.field(name) for name in columns]), "")
+        row_bytes = sum(abs(column.width) * column.dtype.itemsize for column in found.values())
+        require_budget(rows * row_bytes, path.stat().st_size, f"{path}: {', '.join(columns)[:200]}")
         with pa.memory_map(str(path)) as stream, pa.ipc.open_file(stream) as file:
             return file.read_all().select(list(columns))
+
+
+def _open_parquet(path: Path, columns: Sequence[str]) -> pq.ParquetFile:
+    """A file of which some columns are read piece by piece; by itself the library reads groups of rows ahead.
+
+    Raises:
+        SourceError: these hold far more numbers than the file has bytes: a run of equal ones takes no space in it.
+    """
+    file = pq.ParquetFile(path, page_checksum_verification=True, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+    found, prefixes = file.metadata, tuple(f"{name}." for name in columns)
+    size = 0
+    for group in map(found.row_group, range(found.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            if f"{column.path_in_schema}.".startswith(prefixes):
+                size += column.num_values * _VALUE_BYTES.get(column.physical_type, 8)
+    require_budget(size, path.stat().st_size, f"{path}: {', '.join(columns)[:200]}")
+    return file
+
+
+class RowStream:
+    """Rows of some top-level columns of a Parquet file, in blocks: who goes forward never has a large file as a whole.
+
+    Args:
+        path: The file.
+        columns: Names.
+
+    Raises:
+        SourceError: as `read_schema`.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._path, self._columns = path, columns
+        self._whole: pa.Table | None = None
+        read_schema(path)
+        with typed_errors(path):
+            file = _open_parquet(path, columns)
+            self._schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+            self._batches = file.iter_batches(_BATCH_ROWS, columns=list(columns), use_threads=False)
+        self._held: list[pa.RecordBatch] = []
+        self._row = self._end = 0
+
+    def take(self, begin: int, end: int) -> pa.Table:
+        """Rows [begin, end); the first step back loads the whole file. Raises as the class."""
+        if begin < self._row and self._whole is None:
+            self._whole = read_table(self._path, self._columns)
+        if self._whole is not None:
+            return self._whole.slice(begin, end - begin)
+        with typed_errors(self._path):
+            while True:
+                while self._held and self._row + self._held[0].num_rows <= begin:
+                    self._row += self._held.pop(0).num_rows
+                batch = next(self._batches, None) if self._end < end else None
+                if batch is None:
+                    return pa.Table.from_batches(self._held, self._schema).slice(begin - self._row, end - begin)
+                self._held.append(batch)
+                self._end += batch.num_rows
 
 
 def _describe_columns(schema: pa.Schema, index_prefix: str) -> dict[str, Column]:

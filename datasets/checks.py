@@ -8,9 +8,9 @@ Legend: T rows of one episode, N rows of the source, dim number of axes.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,14 @@ class AxisRange:
     def constant(self) -> bool:
         """Whether it hardly moves, in relation to its own values."""
         return self.std <= SMALLEST_SPREAD * max(abs(self.low), abs(self.high))
+
+
+class _Piece(NamedTuple):
+    """Rows of one episode."""
+
+    arrays: Mapping[str, npt.NDArray[Any]]
+    begins: bool
+    """Whether they are its first ones."""
 
 
 class _Spread:
@@ -122,12 +130,15 @@ class SourceChecks:
         self._width = min(_WIDE, len(schema.feature("observation").axes))
         self._steps = _Steps(self._width)
         self._has_next = NEXT in schema.names and schema.feature(NEXT).shape == schema.feature("observation").shape
-        self._pending: list[Episode] = []
-        self._pending_rows = self._rows = self._episode = 0
+        self._pending: list[_Piece] = []
+        self._pending_rows = self._rows = 0
+        self._episode = -1
         self._candidates: list[tuple[float, int, int]] = []
         self._wrong_next: list[tuple[int, int]] = []
         self._wrong_next_count = self._continued = self._ends = 0
         self._tail: npt.NDArray[np.float64] | None = None
+        """Last observation so far, (1, width)."""
+        self._next_tail: npt.NDArray[np.float64] | None = None
         self.lengths: list[int] = []
         """T of each episode so far."""
         self.terminated = 0
@@ -139,10 +150,14 @@ class SourceChecks:
         """The same episodes; `findings` and `ranges` hold for those that have passed when this is exhausted."""
         for episode in episodes:
             yield episode
-            self._pending.append(episode)
-            self._pending_rows += episode.length
-            if self._pending_rows >= _BLOCK_ROWS:
-                self._look()
+            self.lengths.append(episode.length)
+            self.terminated += episode.terminated
+            self.truncated += episode.truncated
+            for number, arrays in enumerate(episode.blocks(_BLOCK_ROWS)):
+                self._pending.append(_Piece(arrays, number == 0))
+                self._pending_rows += len(arrays["observation"])
+                if self._pending_rows >= _BLOCK_ROWS:
+                    self._look()
         if self._pending:
             self._look()
 
@@ -181,57 +196,56 @@ class SourceChecks:
         return tuple(found)
 
     def _look(self) -> None:
-        episodes, self._pending, self._pending_rows = self._pending, [], 0
+        pieces, self._pending, self._pending_rows = self._pending, [], 0
         for spread in self._spreads:
-            spread.add(np.concatenate([episode.arrays[spread.feature.name] for episode in episodes]))
-        lengths = np.array([episode.length for episode in episodes])
-        joined = np.concatenate([episode.arrays["observation"] for episode in episodes])
-        observation = joined.reshape(len(joined), -1)[:, : self._width].astype(np.float64)
-        steps = np.abs(np.diff(observation, axis=0))
-        ends = np.cumsum(lengths) - 1
-        within = np.ones(len(steps), np.bool_)
-        within[ends[:-1]] = False
+            spread.add(np.concatenate([piece.arrays[spread.feature.name] for piece in pieces]))
+        lengths = np.array([len(piece.arrays["observation"]) for piece in pieces])
+        begins = np.zeros(int(lengths.sum()), np.bool_)
+        begins[np.cumsum(lengths) - lengths] = [piece.begins for piece in pieces]
+        number = self._episode + np.cumsum(begins)
+        observation = self._flatten(pieces, "observation")
+        # a step leads to each row but the very first one
+        before = observation[:1] if self._tail is None else self._tail
+        steps = np.abs(np.diff(observation, axis=0, prepend=before))
+        led = np.ones(len(steps), np.bool_)
+        led[0] = self._tail is not None
+        within = ~begins & led
         self._steps.add(steps[within])
         usual = self._steps.usual()
-        number = np.repeat(np.arange(len(lengths)), lengths)
         for row in np.flatnonzero(within & (steps > usual * (JUMP / 2)).any(1)):
             ratio = _measure(steps[row], usual)
             if ratio > JUMP:
-                heapq.heappush(self._candidates, (ratio, self._rows + int(row) + 1, self._episode + int(number[row])))
+                heapq.heappush(self._candidates, (ratio, self._rows + int(row), int(number[row])))
                 if len(self._candidates) > _MOST_CANDIDATES:
                     heapq.heappop(self._candidates)
-        self._count_continued(observation, steps, ends, usual)
+        self._count_continued(steps[begins & led], usual)
         if self._has_next:
-            self._compare_next(episodes, observation, number, ends)
-        self.lengths += lengths.tolist()
-        self.terminated += sum(episode.terminated for episode in episodes)
-        self.truncated += sum(episode.truncated for episode in episodes)
+            self._compare_next(self._flatten(pieces, NEXT), observation, number, within)
         self._rows += len(observation)
-        self._episode += len(episodes)
-        self._tail = observation[-1]
+        self._episode = int(number[-1])
+        self._tail = observation[-1:]
 
-    def _count_continued(
-        self, observation: npt.NDArray[np.float64], steps: npt.NDArray[np.float64], ends: npt.NDArray[Any], usual: Any
-    ) -> None:
+    def _flatten(self, pieces: Sequence[_Piece], name: str) -> npt.NDArray[np.float64]:
+        """A feature of all pieces, one vector per row."""
+        joined = np.concatenate([piece.arrays[name] for piece in pieces])
+        return joined.reshape(len(joined), -1)[:, : self._width].astype(np.float64)
+
+    def _count_continued(self, across: npt.NDArray[np.float64], usual: npt.NDArray[np.float64]) -> None:
         """Ends behind which the first observation is within a usual step of the last one, and not the same."""
-        across = [steps[end] for end in ends[:-1]]
-        if self._tail is not None:
-            across.append(np.abs(observation[0] - self._tail))
         self._ends += len(across)
-        self._continued += sum(bool((step <= usual).all() and step.any()) for step in across)
+        self._continued += int(((across <= usual).all(1) & across.any(1)).sum())
 
     def _compare_next(
-        self, episodes: Sequence[Episode], observation: npt.NDArray[np.float64], number: Any, ends: Any
+        self, following: npt.NDArray[np.float64], observation: npt.NDArray[np.float64], number: Any, within: Any
     ) -> None:
-        joined = np.concatenate([episode.arrays[NEXT] for episode in episodes])
-        following = joined.reshape(len(joined), -1)[:, : self._width].astype(np.float64)[:-1]
-        apart = np.abs(following - observation[1:]) > _SAME * np.maximum(np.abs(observation[1:]), 1e-3)
-        wrong = np.asarray(apart.any(1))
-        wrong[ends[:-1]] = False
-        rows = np.flatnonzero(wrong)
+        before = following[:1] if self._next_tail is None else self._next_tail
+        said = np.concatenate((before, following[:-1]))
+        apart = np.abs(said - observation) > _SAME * np.maximum(np.abs(observation), 1e-3)
+        rows = np.flatnonzero(apart.any(1) & within)
         self._wrong_next_count += len(rows)
         for row in rows[: _SHOWN - len(self._wrong_next)]:
-            self._wrong_next.append((self._rows + int(row), self._episode + int(number[row])))
+            self._wrong_next.append((self._rows + int(row) - 1, int(number[row])))
+        self._next_tail = following[-1:]
 
     def _find_jumps(self) -> list[tuple[int, int]]:
         """Row and episode of each jump; each was measured with the usual steps up to there."""

@@ -108,6 +108,8 @@ def find_container(path: Path) -> str:
         with path.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
             return _find_hdf5(head) or _find_start(head, path) or _find_text(head)
+    except SourceError:
+        raise
     except OSError as error:
         raise SourceError(f"{path}: expected a source of data, got '{error.strerror}'; check the path") from error
     except ValueError as error:  # NUL in the path

@@ -334,9 +334,11 @@ class D4RLReader:
             if shape not in ((), (1,)):
                 raise SourceError(f"{self._path}: rewards: expected one per row, got {data.shape}; choose one column")
             return Feature(name=name, shape=(), units=("",), role=role, axes=(name,))
+        shape = shape or (1,)  # a robot with one axis, or the index of a choice
         if len(shape) != 1 or 0 in shape:
             raise SourceError(
-                f"{self._path}: {source}: expected shape (rows, dim), got {tuple(data.shape)}; flatten each step"
+                f"{self._path}: {source}: expected shape (rows, dim) or (rows,), got {tuple(data.shape)}; flatten "
+                "each step"
             )
         if shape[0] > MOST_AXES:
             raise SourceError(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ..bounds import Bounded, Count
 from ..robots.spec import RobotSpec
+from .disk_arrays import blocks_of, release
 from .schema import Schema
 
 Array = npt.NDArray[Any]
@@ -25,7 +26,7 @@ class Episode:
     """One uninterrupted stretch of motion.
 
     Args:
-        arrays: `{feature name: (T,) or (T, dim)}`, all of the same T > 0.
+        arrays: `{feature name: (T,) or (T, dim)}`, all of the same T > 0. Long ones may lie on the disk: see `blocks`.
         terminated: the task's own end was reached; nothing follows the last step.
         truncated: the recording stops here although the motion could have gone on.
     """
@@ -38,6 +39,12 @@ class Episode:
     def length(self) -> int:
         """T, in steps."""
         return next((len(array) for array in self.arrays.values()), 0)
+
+    def blocks(self, rows: int) -> Iterator[Mapping[str, Array]]:
+        """All arrays in stretches of at most so many steps; behind each, arrays on the disk leave the memory again."""
+        for block in blocks_of(self.length, rows):
+            yield {name: array[block] for name, array in self.arrays.items()}
+            release(*self.arrays.values())
 
 
 class EpisodeIndex(NamedTuple):

@@ -131,6 +131,24 @@ def require_rows(
         )
 
 
+def require_steps(survey: GroupSurvey, name: str, places: Sequence[Place]) -> npt.NDArray[np.int64]:
+    """Rows of the array that counts the steps of each episode, shape (E,), all above 0.
+
+    Raises:
+        SourceError: names the first episode that has none.
+    """
+    rows = survey.rows.get(name)
+    if rows is None or (rows < 1).any():
+        number = 0 if rows is None else int(np.flatnonzero(rows < 1)[0])
+        got = "no such array" if rows is None or rows[number] < 0 else "0 rows"
+        others = f" beside {', '.join(survey.columns)[:200]}" if rows is None and survey.columns else ""
+        raise SourceError(
+            f"{places[number]}/{name}: expected a row for each step, got {got}{others}; remove the episode, or write "
+            "it again"
+        )
+    return rows
+
+
 def _visit(places: Sequence[Place], visit: Callable[[int, h5py.Group], None]) -> None:
     """Calls `visit` with each episode's number and group; a file stays open while its episodes follow each other."""
     number = 0

@@ -22,6 +22,8 @@ from .source_files import require_budget
 
 MAX_BYTES = 2**36
 """Largest decoded data set that is read, 64 GiB: a damaged header must not ask for all the memory."""
+MAX_CHUNK_BYTES = 2**30
+"""Largest decoded chunk, 1 GiB: the HDF5 library unpacks a chunk as a whole."""
 _FILTERS = {
     h5py.h5z.FILTER_DEFLATE: "gzip",
     h5py.h5z.FILTER_SHUFFLE: "shuffle",
@@ -40,12 +42,13 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """Opens a file read-only, and turns what h5py raises within the block into one typed line.
 
     Raises:
-        SourceError: the file is missing, is not HDF5, is truncated or damaged.
+        SourceError: the file is missing, is not HDF5, is truncated or damaged, or has a link to another file.
     """
     if not path.is_file():
         raise SourceError(f"{path}: expected an HDF5 file, got no file there; check the path")
     try:
         with h5py.File(path, "r") as file:
+            _require_inside(file, path)
             yield file
     except SuppleError:
         raise
@@ -54,6 +57,20 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise SourceError(
             f"{path}: expected a whole HDF5 file, got one that cannot be read ({reason}); copy or download it again"
         ) from error
+
+
+def _require_inside(file: h5py.File, path: Path) -> None:
+    """Refuses a link to another file, before anybody follows it: it may be a device that never answers."""
+
+    def look(name: bytes, link: Any) -> bytes | None:
+        return name if link.type == h5py.h5l.TYPE_EXTERNAL else None
+
+    name = file.id.links.visit(look, info=True)
+    if name is not None:
+        raise SourceError(
+            f"{path}: {name.decode(errors='replace')}: expected data in this file, got a link to another one; copy the "
+            "data into the file"
+        )
 
 
 def list_top(path: Path, *, datasets: bool) -> set[str]:
@@ -123,8 +140,14 @@ def require_plain(data: h5py.Dataset, name: str, path: Path) -> None:
     size = _count_bytes(data)
     if size > MAX_BYTES:
         raise SourceError(f"{where}: expected at most {MAX_BYTES} bytes, got {size} bytes; split the file")
+    chunk = _count_chunk_bytes(data)
+    if chunk > MAX_CHUNK_BYTES:
+        raise SourceError(
+            f"{where}: expected chunks of at most {MAX_CHUNK_BYTES} bytes, got {chunk} bytes; write it again with "
+            "h5repack"
+        )
     if is_written(data):
-        require_budget(max(size, _count_chunk_bytes(data)), path.stat().st_size, where)
+        require_budget(max(size, chunk), path.stat().st_size, where)
     if is_written(data) and not _is_whole(data, size):
         raise SourceError(f"{where}: expected {size} bytes of data, got fewer in the file; copy or write it again")
 

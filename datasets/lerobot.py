@@ -22,10 +22,10 @@ from ..errors import FormatError, SourceError
 from ..plain_files import list_plain_files
 from ..robots.spec import RobotSpec
 from ..strict_json import load_json, load_json_lines
-from .arrow_columns import read_columns, read_table, take_column
-from .episode import Array, Reader, ReadOptions
+from .arrow_columns import RowStream, read_columns, read_table, take_column
+from .episode import Array, EpisodeIndex, Reader, ReadOptions
 from .episode_groups import sort_naturally
-from .keyed import Column, KeyedReader, KeyedSource, Load, Survey
+from .keyed import Column, KeyedReader, KeyedSource, Load, Survey, cut_blocks
 
 INFO = "meta/info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -108,11 +108,11 @@ class LeRobotDataset(KeyedSource):
 
     @contextmanager
     def reading(self) -> Iterator[Load]:
-        """Keeps the table of the newest file, in which many ranges of episodes lie."""
+        """Keeps the newest file open, in which many ranges of episodes lie."""
         yield partial(self._load, {})
 
     def _load(
-        self, tables: dict[tuple[int, tuple[str, ...]], Any], names: Sequence[str], first: int, last: int
+        self, streams: dict[tuple[int, tuple[str, ...]], RowStream], names: Sequence[str], first: int, last: int
     ) -> Mapping[str, Array]:
         pieces: dict[str, list[Array]] = {name: [] for name in names}
         while first < last:
@@ -123,10 +123,10 @@ class LeRobotDataset(KeyedSource):
                 end += int(self._lengths[first])
                 first += 1
             key = (file, tuple(names))
-            if key not in tables:
-                tables.clear()
-                tables[key] = read_table(self._files[file], names)
-            table = tables[key].slice(begin, end - begin)
+            if key not in streams:
+                streams.clear()
+                streams[key] = RowStream(self._files[file], names)
+            table = streams[key].take(begin, end)
             for name in names:
                 pieces[name].append(take_column(table, name, self._columns[name], self._files[file]))
         return {name: np.concatenate(found) for name, found in pieces.items()}
@@ -264,8 +264,8 @@ class LeRobotDataset(KeyedSource):
         name = next((one for one in (_SUCCESS, _DONE) if one in usable and self._columns[one].width == 1), None)
         if name is None:
             return np.zeros(len(self._lengths), np.bool_), []
-        flags = self.load((name,), 0, len(self._lengths))[name].reshape(-1).astype(bool)
-        terminated = flags[np.cumsum(self._lengths) - 1]
+        flags = [values[ends] for values, ends in self._walk_column(name)]
+        terminated = np.concatenate(flags).astype(bool)
         if name == _SUCCESS or not terminated.any():
             return terminated, []
         return terminated, [
@@ -277,23 +277,31 @@ class LeRobotDataset(KeyedSource):
         """Notes where the time stamps run at another rate than the metadata say, or have gaps."""
         if "timestamp" not in usable or self._columns["timestamp"].width != 1:
             return []
-        stamps = self.load(("timestamp",), 0, len(self._lengths))["timestamp"].reshape(-1).astype(np.float64)
-        steps = np.diff(stamps)
-        within = np.ones(len(steps), np.bool_)
-        within[np.cumsum(self._lengths)[:-1] - 1] = False
-        steps = steps[within]
-        if not len(steps):
-            return []
+        usual, longest, gaps, back = 0.0, 0.0, 0, 0
+        for values, ends in self._walk_column("timestamp"):
+            within = np.ones(len(values), np.bool_)
+            within[ends] = False
+            steps = np.diff(values.astype(np.float64), append=0.0)[within]
+            if len(steps):
+                usual = usual or float(np.median(steps))
+                longest = max(longest, float(steps.max()))
+                gaps += int((steps > 1.5 * max(usual, 1e-9)).sum())
+                back += int((steps <= 0).sum())
         notes = []
-        usual = float(np.median(steps))
-        if abs(usual - 1 / rate) > _LABEL_ERROR / rate:
+        if usual and abs(usual - 1 / rate) > _LABEL_ERROR / rate:
             notes.append(
                 f"info.json says {rate:g} frames per second, the time stamps are {usual:g} s apart: trust neither"
             )
-        gaps = np.flatnonzero(steps > 1.5 * max(usual, 1e-9))
-        if len(gaps):
-            notes.append(f"{len(gaps)} steps last longer than 1.5 usual ones, the longest {float(steps.max()):g} s")
-        back = int((steps <= 0).sum())
+        if gaps:
+            notes.append(f"{gaps} steps last longer than 1.5 usual ones, the longest {longest:g} s")
         if back:
             notes.append(f"time stands still or runs back in {back} steps")
         return notes
+
+    def _walk_column(self, name: str) -> Iterator[tuple[Array, npt.NDArray[np.int64]]]:
+        """A column of one axis in blocks of whole episodes, each with the last rows of its episodes."""
+        ends, never = np.cumsum(self._lengths), np.zeros(len(self._lengths), np.bool_)
+        index = EpisodeIndex(ends - self._lengths, self._lengths, never, never)
+        with self.reading() as load:
+            for first, last in cut_blocks(index):
+                yield load((name,), first, last)[name].reshape(-1), ends[first:last] - index.start[first] - 1

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..errors import SourceError
 from ..robots.spec import ArraySpec, RobotSpec
+from .disk_arrays import BLOCK_ROWS, copy_array
 from .episode import Episode
 
 Array = npt.NDArray[np.float64]
@@ -92,19 +93,26 @@ class LimitCheck:
             SourceError: Naming axis, value, unit, row and episode of the first value outside its limits, or of the
                 first action that is not the index of a choice.
         """
-        observation, action = episode.arrays["observation"], episode.arrays["action"]
-        self._require(self._robot.observation, observation, _outside(observation, self._observation_bounds))
-        outside = _outside(action, self._action_bounds)
-        if self._robot.choices:
-            outside |= action != np.floor(action)
-        if self._clip and outside.any():
-            self.clipped += int(outside.any(1).sum())
-            self._first = self._first or self._explain(self._robot.action, action, outside)
-            clipped = np.clip(action, self._robot.action.low, self._robot.action.high)
+        clipped: npt.NDArray[np.floating] | None = None
+        begin = 0
+        for block in episode.blocks(BLOCK_ROWS):
+            observation, action = block["observation"], block["action"]
+            end = begin + len(action)
+            self._require(self._robot.observation, observation, _outside(observation, self._observation_bounds))
+            outside = _outside(action, self._action_bounds)
+            if self._robot.choices:
+                outside |= action != np.floor(action)
+            if self._clip and outside.any():
+                self.clipped += int(outside.any(1).sum())
+                self._first = self._first or self._explain(self._robot.action, action, outside)
+                clipped = copy_array(episode.arrays["action"]) if clipped is None else clipped
+                clipped[begin:end] = np.clip(action, self._robot.action.low, self._robot.action.high)
+            else:
+                self._require(self._robot.action, action, outside)
+            begin = end
+            self._row += len(action)
+        if clipped is not None:
             episode = Episode(dict(episode.arrays) | {"action": clipped}, episode.terminated, episode.truncated)
-        else:
-            self._require(self._robot.action, action, outside)
-        self._row += episode.length
         self._episode += 1
         return episode
 

@@ -23,7 +23,7 @@ from ..errors import SourceError, SuppleError
 from ..robots.spec import RobotSpec
 from .episode import Array, Reader, ReadOptions
 from .keyed import Column, KeyedReader, KeyedSource, Load, Survey
-from .source_files import require_budget
+from .source_files import require_budget, require_directory
 
 _MAIN = ("observations", "actions", "terminals")
 _NEXT = "next observations"
@@ -70,13 +70,18 @@ class OgbenchArchive(KeyedSource):
         columns: dict[str, Column] = {}
         counts: dict[str, int] = {}
         with _open(path) as archive:
+            require_directory(archive, path)
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
                 with archive.open(member) as stream:
                     shape, fortran, dtype = _read_header(stream)
                 size = int(np.prod(shape, dtype=object)) * dtype.itemsize
                 require_budget(size, path.stat().st_size, f"{path}: {name}")
-                flaw = "is stored by columns" if fortran and len(shape) > 1 else "" if shape else "holds a single value"
+                flaw = "" if shape else "holds a single value"
+                if fortran and len(shape) > 1:
+                    flaw = "is stored by columns (save numpy.ascontiguousarray of it)"
+                if dtype.hasobject:
+                    flaw = "holds objects of Python, which can run any program when they are loaded"
                 columns[name] = Column(
                     dtype=dtype, shape=shape[1:], flaw=flaw, role="state" if name in _STATES else "other"
                 )
@@ -196,7 +201,7 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.
     shape, fortran, dtype = (
         npy.read_array_header_1_0(stream) if version == (1, 0) else npy.read_array_header_2_0(stream)
     )
-    if dtype.hasobject or any(size < 0 for size in shape):
+    if any(size < 0 for size in shape):
         raise ValueError(f"an array of {dtype} with shape {shape}")
     return shape, fortran, dtype
 

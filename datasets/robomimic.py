@@ -22,7 +22,7 @@ from ..errors import SourceError
 from ..robots.spec import RobotSpec
 from ..strict_json import parse_json
 from .episode import Array, Reader, ReadOptions
-from .episode_groups import GroupSurvey, Place, load_groups, require_rows, sort_naturally, survey_groups
+from .episode_groups import GroupSurvey, Place, load_groups, require_rows, require_steps, sort_naturally, survey_groups
 from .hdf5 import list_top, open_hdf5, read_text, require_plain
 from .keyed import Column, KeyedReader, KeyedSource, Survey
 
@@ -58,12 +58,11 @@ class RobomimicDemos(KeyedSource):
             demos = sort_naturally(name for name in file["data"] if isinstance(file["data"].get(name), h5py.Group))
             masks, wanted = self._read_masks(file, demos)
             environment = self._read_environment(file)
+        if not wanted:
+            raise SourceError(f"{self.path}: expected demos in data, got none; record some")
         self._places = [Place(self.path, f"data/{name}") for name in wanted]
         found = survey_groups(self._places, self.path, lambda name, data: "")
-        if "actions" not in found.rows:
-            got = ", ".join(found.columns)[:200] or "no arrays"
-            raise SourceError(f"{self.path}: expected actions in every demo, got {got}; write the file again")
-        self._lengths = lengths = found.rows["actions"]
+        self._lengths = lengths = require_steps(found, "actions", self._places)
         columns = {name: column for name, column in found.columns.items() if not column.problem}
         for name in columns:
             if not name.startswith(_NEXT_OBS) and name != "states":

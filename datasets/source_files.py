@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +24,11 @@ MOST_EXPANSION = 200
 FREE_BYTES = 2**26
 """Decoded bytes beyond that ratio which are always allowed, 64 MiB."""
 MOST_EPISODE_BYTES = 2**28
-"""Of the arrays of one episode, which are held as a whole, 256 MiB: an hour at 1 kHz with 60 bytes for each step."""
+"""Of the arrays of one episode, which is held in memory as a whole, 256 MiB: an hour at 1 kHz with 60 bytes for each
+step. Those of bags lie on the disk, see `require_episode`."""
+_ZIP_END_BYTES = 22
+"""Of the record at the end of a zip file, without its comment."""
+_MOST_COUNTED = 2**16 - 1
 MOST_AXES = 2**14
 """Largest number of axes of one array, as each has a name and a unit."""
 
@@ -93,14 +98,40 @@ def require_budget(decoded: int, on_disk: int, where: object) -> None:
         )
 
 
-def require_episode(steps: int, step_bytes: int, where: object, remedy: str) -> None:
+def require_directory(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuses a zip file whose directory lists fewer members than it counts: the library passes over damaged entries.
+
+    Raises:
+        SourceError: with both numbers.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - _ZIP_END_BYTES - len(archive.comment)))
+        end = file.read(_ZIP_END_BYTES)
+    count = int.from_bytes(end[10:12], "little")
+    # an archive with more members than this has its count elsewhere
+    if count != _MOST_COUNTED and count != len(archive.infolist()):
+        raise SourceError(
+            f"{path}: expected {count} members as the end of the archive says, got {len(archive.infolist())} in its "
+            "directory; copy or download it again"
+        )
+
+
+def require_episode(steps: int, step_bytes: int, where: object, remedy: str, on_disk: int = 0) -> None:
     """Refuses an episode that is too long to be held as a whole, before memory is taken for it.
+
+    Args:
+        steps: T.
+        step_bytes: Of all its arrays.
+        where: The source, for the message.
+        remedy: What a person can do.
+        on_disk: Size of a source whose long episodes lie on the disk: they may have up to `MOST_EXPANSION` times that.
 
     Raises:
         SourceError: with its size, the limit, and the remedy.
     """
-    if steps * step_bytes > MOST_EPISODE_BYTES:
+    most = max(MOST_EPISODE_BYTES, MOST_EXPANSION * on_disk)
+    if steps * step_bytes > most:
         raise SourceError(
-            f"{where}: expected an episode of at most {MOST_EPISODE_BYTES} bytes, got {steps} steps of {step_bytes} "
-            f"bytes; {remedy}"
+            f"{where}: expected an episode of at most {most} bytes, got {steps} steps of {step_bytes} bytes; {remedy}"
         )

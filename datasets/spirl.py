@@ -17,7 +17,7 @@ from ..plain_files import list_plain_files
 from ..robots.spec import RobotSpec
 from .containers import find_container
 from .episode import Array, Reader, ReadOptions
-from .episode_groups import Place, load_groups, require_rows, sort_naturally, survey_groups
+from .episode_groups import Place, load_groups, require_rows, require_steps, sort_naturally, survey_groups
 from .hdf5 import list_top
 from .keyed import KeyedReader, KeyedSource, Survey
 
@@ -63,11 +63,7 @@ class SpirlRollouts(KeyedSource):
         if not self._places:
             raise SourceError(f"{self.path}: expected HDF5 files with groups traj0, got none; check the path")
         found = survey_groups(self._places, self.path, lambda name, _: "")
-        rows = found.rows.get("actions")
-        if rows is None:
-            raise SourceError(
-                f"{self._places[0]}: expected actions, got {', '.join(found.columns)[:200]}; write the file again"
-            )
+        rows = require_steps(found, "actions", self._places)
         self._lengths = rows
         usable = [name for name in found.columns if not found.columns[name].problem]
         for name in usable:

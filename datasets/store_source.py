@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError, SpecError, StoreError
 from ..robots.spec import RobotSpec
+from .disk_arrays import blocks_of, make_array, release
 from .episode import Episode, Reader, ReadOptions, SourceSpec
 from .layout import CHUNK_ROWS
 from .manifest import MANIFEST_NAME
@@ -151,7 +153,7 @@ def read_episodes(
     for run in _group(wanted, index.length, min(CHUNK_ROWS, _IMAGE_BYTES // max(1, row_bytes))):
         first, last = int(run[0]), int(run[-1])
         begin, end = int(index.start[first]), int(index.start[last] + index.length[last])
-        arrays = {name: store.read_rows(name, begin, end) for name in names}
+        arrays = {name: _read_rows(store, name, begin, end) for name in names}
         for number in run:
             low = int(index.start[number]) - begin
             part = slice(low, low + int(index.length[number]))
@@ -171,3 +173,15 @@ def _group(numbers: npt.NDArray[np.int64], length: npt.NDArray[np.int64], most: 
         rows += int(length[number])
     if run:
         yield run
+
+
+def _read_rows(store: EpisodeStore, name: str, begin: int, end: int) -> npt.NDArray[Any]:
+    """Rows of one feature; those of a long episode lie on the disk."""
+    feature = store.schema.feature(name)
+    found = make_array((end - begin, *feature.shape), feature.dtype)
+    for chunk in blocks_of(end, CHUNK_ROWS):
+        if chunk.stop > begin:
+            low = max(begin, chunk.start)
+            found[low - begin : chunk.stop - begin] = store.read_rows(name, low, chunk.stop)
+            release(found)
+    return found

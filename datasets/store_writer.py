@@ -23,6 +23,7 @@ from zarr.storage import LocalStore
 from ..errors import StoreError
 from ..plain_files import sync
 from .compression import Compression
+from .disk_arrays import release
 from .episode import Episode
 from .layout import (
     CHUNK_KEYS,
@@ -202,6 +203,7 @@ class _Column:
         if not rows:
             return
         values = np.concatenate(self._pending)
+        release(*self._pending)
         block, rest = values[:rows], values[rows:]
         self._pending = [rest.copy()] if len(rest) else []
         bad = find_missing(block)

@@ -26,7 +26,7 @@ from ..errors import SourceError, SuppleError
 from ..robots.spec import RobotSpec
 from .episode import Array, Reader, ReadOptions
 from .keyed import Column, KeyedReader, KeyedSource, Load, Survey
-from .source_files import FREE_BYTES, count_bytes, require_budget
+from .source_files import FREE_BYTES, count_bytes, require_budget, require_directory
 from .zarr_chunks import CheckedStore
 
 _DATA, _ENDS = "data", "meta/episode_ends"
@@ -189,7 +189,10 @@ class ZarrReplay(KeyedSource):
         if array.dtype.kind not in "fiubUS" or len(shape) > _MOST_NDIM or any(step < 1 for step in chunks):
             raise SourceError(f"{where}: expected an array of numbers, got {array.dtype} {shape}; write it again")
         require_budget(size, self._on_disk, where)
-        require_budget(chunk, max(self._on_disk, FREE_BYTES), f"{where}: one chunk")
+        if chunk > max(size, FREE_BYTES):
+            raise SourceError(
+                f"{where}: expected chunks of at most {max(size, FREE_BYTES)} bytes, got {chunk}; write it again"
+            )
         if isinstance(root.store, CheckedStore) and array.compressors:
             (codec,) = (getattr(one, "codec_id", "") for one in array.compressors)
             # a filter may have made each number into one of another type
@@ -230,6 +233,14 @@ def _require_members(path: Path) -> None:
     """
     with _typed(path), zipfile.ZipFile(path) as archive:
         _require_archive(path)
+        require_directory(archive, path)
+        ends = next((name for name in archive.namelist() if name.endswith(f"{_ENDS}/.zarray")), "")
+        folder = ends.removesuffix(f"{_ENDS}/.zarray")
+        if folder:
+            raise SourceError(
+                f"{path}: expected the group at the top of the archive, got it in {folder}; zip what is in that "
+                "folder, or unpack it and give the folder"
+            )
         bad = archive.testzip()
     if bad is not None:
         raise SourceError(f"{path}: {bad}: expected the checksum of the member to fit, got another; copy it again")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import sleep, time_ns
@@ -211,7 +212,10 @@ def compute_path_digest(path: Path) -> str:
         return compute_file_digest(path)
     if not path.is_dir():
         raise RunError(f"{path}: expected an input file or folder, got nothing there; check the path")
-    return compute_digest({name: compute_file_digest(path / name) for name in sorted(list_plain_files(path, RunError))})
+    names = sorted(list_plain_files(path, RunError))
+    with ThreadPoolExecutor(min(len(names), os.cpu_count() or 1) or 1) as pool:  # a digest is computed without the GIL
+        digests = list(pool.map(compute_file_digest, [path / name for name in names]))
+    return compute_digest(dict(zip(names, digests, strict=True)))
 
 
 def load_json(path: Path) -> dict[str, Any]:

@@ -18,7 +18,18 @@ from ...plain_files import read_plain_file
 from ..containers import CONTAINERS, find_container
 from .finding import list_storages
 from .mcap_recording import McapRecording
-from .recording import Block, Loss, Message, Recording, Topic, allow_bytes, describe_error, gather, make_scratch
+from .recording import (
+    Block,
+    Loss,
+    Message,
+    Recording,
+    Topic,
+    allow_bytes,
+    allow_record,
+    describe_error,
+    gather,
+    make_scratch,
+)
 from .rosbag1_recording import Rosbag1Recording
 from .sqlite_recording import SqliteRecording
 
@@ -78,14 +89,13 @@ class FolderRecording(Recording):
         try:
             text = read_plain_file(path, SourceError, "copy the bag again").decode()
             facts = YAML(typ="safe").load(text)["rosbag2_bagfile_information"]
-            files = [folder / PurePath(str(name)).name for name in facts["relative_file_paths"]]
+            files = [folder / PurePath(_require_text(name)).name for name in facts["relative_file_paths"]]
             counts: dict[tuple[str, str], int] = {}
             for row in facts["topics_with_message_count"]:
                 topic = row["topic_metadata"]
-                key = (str(topic["name"]), str(topic["type"]))
+                key = (_require_text(topic["name"]), _require_text(topic["type"]))
                 counts[key] = counts.get(key, 0) + int(row["message_count"])
-            mode = str(facts.get("compression_mode") or "").lower()
-            packing = str(facts.get("compression_format") or "").lower()
+            mode, packing = (_require_text(facts.get(f"compression_{one}") or "").lower() for one in ("mode", "format"))
         except (YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise SourceError(f"{where}, got {describe_error(error)}; run ros2 bag reindex on it") from error
         if mode in ("file", "message") and packing != "zstd":
@@ -137,6 +147,13 @@ class FolderRecording(Recording):
         self.loss = loss
 
 
+def _require_text(value: object) -> str:
+    """A text; lists of lists that name each other would take all memory as one."""
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} in place of a text")
+    return value
+
+
 class _UnpackedRecording(Recording):
     """A recording each of whose payloads is compressed."""
 
@@ -168,7 +185,7 @@ def _unpack_message(payload: bytes) -> bytes:
     Raises:
         ValueError: it is damaged, or a bomb.
     """
-    most = allow_bytes(len(payload))
+    most = allow_record(len(payload))
     try:
         declared = zstandard.get_frame_parameters(payload).content_size
         if declared not in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR) and declared > most:

@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from ...errors import ConfigError, SourceError
 from ...robots.spec import RobotSpec
+from ..disk_arrays import release
 from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Signal, TopicClock
 from .message_types import load_types
-from .quality import measure_topic
+from .quality import MOST_SAMPLES, iterate_steps, measure_topic
 from .recording import Recording, Topic
 from .robot_axes import name_axes
 from .series import MOST_DISORDER_NS, TRAJECTORY, TopicReader
@@ -101,6 +102,10 @@ class _Seen:
     facts: dict[str, float]
     line: str
     words: tuple[str, ...] = ()
+    named: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Joints that have a number in each sequence."""
+    delay: int = 0
+    """By which the clock is behind the recorder's, ns; the median."""
 
     @property
     def period(self) -> float:
@@ -122,17 +127,21 @@ def draft_mapping(recording: Recording, where: str, robot: RobotSpec | None = No
     """
     seen = _survey(recording, where)
     contents = {one.topic.name: one.line for one in seen}
-    usable = [one for one in seen if one.facts["messages"] > 1]
+    names = [one.topic.name for one in seen]
+    usable = [one for one in seen if one.facts["messages"] > 1 and names.count(one.topic.name) == 1]
     measured = [one for one in usable if _is_measured(one)]
     commands = [one for one in usable if _is_command(one)]
     questions: list[str] = []
-    notes: list[str] = []
+    notes = [
+        f"topic {name} comes with {names.count(name)} types of message, and cannot be used"
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1)
+    ]
     observation = list(_list_measured(measured, questions))
     if not observation:
-        known = "; ".join(f"{name}: {line}" for name, line in contents.items()) or "no topic"
+        known = "; ".join((*recording.loss.reasons, *(f"{name}: {line}" for name, line in contents.items())))
         raise SourceError(
-            f"{where}: expected a topic that measures ({_JOINTS}, {', '.join(MEASURED)}), got {known[:600]}; write a "
-            "mapping for your own message types, see docs/bags.md"
+            f"{where}: expected two messages or more of a topic that measures ({_JOINTS}, {', '.join(MEASURED)}), got "
+            f"{known[:600] or 'no topic'}; write a mapping for your own message types, see docs/bags.md"
         )
     action, source = _choose_action(commands, observation, questions)
     if robot is not None:
@@ -141,8 +150,10 @@ def draft_mapping(recording: Recording, where: str, robot: RobotSpec | None = No
             for part, array in ((observation, robot.observation), (action, robot.action))
         )
     signals = (*observation, *action)
-    used = [one for one in seen if one.topic.name in {signal.topic for signal in signals}]
-    rule = _find_marker(seen, notes)
+    rule = _find_marker(usable, notes)
+    timed = [one for one in usable if one.topic.name in {rule.topic, *(signal.topic for signal in signals)}]
+    notes += _agree_on_clock(timed)
+    used = [one for one in timed if one.topic.name != rule.topic or one.topic.name in {one.topic for one in signals}]
     if any(not unit for signal in signals for unit in signal.units):
         notes.append("the bag does not say the unit of every axis: these stay open; give units in a mapping")
     mapping = Mapping(
@@ -208,24 +219,33 @@ def _describe(reader: TopicReader, words: tuple[str, ...]) -> _Seen:
     """Chooses the clock: the stamp where there is one that goes on, else the recorder's time."""
     time, log_time = reader.finish_times()
     topic, clock, note = reader.topic, reader.clock.clock, ""
+    back = min((int(step.min()) for _, step in iterate_steps(time)), default=0)
     if clock == STAMP and len(time):
-        back = int(np.diff(time).min(initial=0))
-        unset = int((time == 0).sum())
+        unset = len(time) - int(np.count_nonzero(time))
         if unset or -back > MOST_DISORDER_NS:
             note = f"; its stamps cannot be used ({unset} are 0, and they run back by up to {-back / NS:g} s)"
             time, clock = log_time, LOG_CLOCK
-    facts = measure_topic(np.sort(time))
+            back = min((int(step.min()) for _, step in iterate_steps(time)), default=0)
+    facts = measure_topic(np.sort(time) if back < 0 else time)
     parts = [f"{topic.type}, {len(time)} messages, {facts['rate']:.4g} Hz"]
     if len(time) > 1:
         parts.append(f"jitter {1e3 * facts['jitter_p99']:.3g} ms (99 %), longest gap {facts['longest_gap']:.3g} s")
+    some = slice(None, None, max(1, -(-len(time) // MOST_SAMPLES)))
+    late = log_time[some] - time[some]
+    release(time, log_time)
     if clock == STAMP and len(time):
-        delay: npt.NDArray[Any] = (log_time - time) / NS
+        delay: npt.NDArray[Any] = late / NS
         parts.append(
             f"recorded {1e3 * np.median(delay):.3g} ms after its stamp (99 %: {1e3 * np.percentile(delay, 99):.3g})"
         )
-    if reader.names:
-        parts.append(f"joints {', '.join(reader.names)}")
-    return _Seen(topic, clock, tuple(reader.names), reader.lengths, facts, ", ".join(parts) + note, words)
+    names = tuple(name for name in reader.names if name)
+    if names:
+        parts.append(f"joints {', '.join(names)}")
+    if len(names) < len(reader.names):
+        note += "; entries without a name are left out"
+    named = {name: tuple(joint for joint in joints if joint) for name, joints in reader.named.items()}
+    usual = int(np.median(late)) if len(time) else 0
+    return _Seen(topic, clock, names, reader.lengths, facts, ", ".join(parts) + note, words, named, usual)
 
 
 def _is_command(one: _Seen) -> bool:
@@ -245,7 +265,7 @@ def _list_measured(measured: Sequence[_Seen], questions: list[str]) -> Iterator[
     for name in ("position", "velocity"):
         suffix = "" if name == "position" else "_velocity"
         for one in joints:
-            axes = [joint for joint in one.names if one.lengths.get(name)]
+            axes = list(one.named.get(name, ()))
             repeated = [
                 joint for joint in axes if sources.setdefault(f"{joint}{suffix}", one.topic.name) != one.topic.name
             ]
@@ -326,13 +346,33 @@ def _list_command(one: _Seen) -> Iterator[Signal]:
         field = "points.positions" if kind == TRAJECTORY else "position"
         if kind == _JOINTS and not one.lengths.get("position"):
             field = "velocity" if one.lengths.get("velocity") else "effort"
-        yield Signal(feature="action", topic=topic, field=field, axes=one.names, units=("",) * len(one.names))
+        joints = one.named.get(field, ()) if kind == _JOINTS else one.names
+        if joints:
+            yield Signal(feature="action", topic=topic, field=field, axes=joints, units=("",) * len(joints))
 
 
 def _make_clock(one: _Seen, signals: Sequence[Signal]) -> TopicClock:
     measured = any(signal.topic == one.topic.name and signal.feature != "action" for signal in signals)
     age = max(_LEAST_AGE, float(f"{_AGE_PERIODS * one.period:.2g}")) if measured else None
     return TopicClock(name=one.topic.name, clock=one.clock, max_age=age)
+
+
+def _agree_on_clock(timed: Sequence[_Seen]) -> list[str]:
+    """Gives all topics the recorder's clock where their own ones differ, such as simulated from real time; a note.
+
+    The stamp of a trajectory says when it shall start, and so nothing of a clock.
+    """
+    clocks = [one for one in timed if one.topic.type != TRAJECTORY]
+    delays = [one.delay for one in clocks]
+    if max(delays, default=0) - min(delays, default=0) <= MOST_DISORDER_NS:
+        return []
+    off = max(clocks, key=lambda one: abs(one.delay))
+    for one in timed:
+        one.clock = LOG_CLOCK
+    return [
+        f"the stamps of {off.topic.name} are {off.delay / NS:g} s behind the recorder's clock, unlike those of others: "
+        "all topics go by the recorder's"
+    ]
 
 
 def _choose_period(used: Sequence[_Seen]) -> float:

@@ -29,12 +29,14 @@ from mcap.records import Message as McapMessage
 from mcap.stream_reader import StreamReader, get_chunk_data_stream
 
 from ...errors import SourceError
-from .recording import Block, Clamped, Loss, Message, Recording, Topic, allow_bytes, describe_error, gather
+from .recording import Block, Clamped, Loss, Message, Recording, Topic, allow_record, describe_error, gather
 
 MAGIC_BYTES = 8
 FOOTER_BYTES = 1 + 8 + 8 + 8 + 4
 METADATA_NAME = "supple"
 """Of the record that the writer leaves in a bag."""
+_SKIP_BYTES = 2**20
+_KINDS = frozenset(map(int, Opcode))
 _HEAD = struct.Struct("<BQ")
 _UINT16, _UINT32, _UINT64 = (struct.Struct(form).unpack_from for form in ("<H", "<I", "<Q"))
 _LANGUAGES = {"ros2msg": "msg", "ros1msg": "msg", "ros2idl": "idl"}
@@ -62,8 +64,8 @@ class McapRecording(Recording):
         self._channels: dict[int, Channel] = {}
         self._indices: list[ChunkIndex] = []
         self._whole = self._check()
-        if not self._whole:
-            for _ in self._salvage(Loss()):
+        if not self._whole and self._chunked:
+            for _ in self._salvage(Loss()):  # topics may be known in the chunks alone
                 pass
         rows: dict[tuple[str, str], int] = {}
         topics: list[Topic] = []
@@ -129,7 +131,7 @@ class McapRecording(Recording):
                         "nobody can say which messages are damaged: copy the bag again from the robot"
                     ) from error
                 self.loss.add(_explain(error, stream))
-        self.checksums = not loose and not unchecked
+        self.checksums, self._chunked = not loose and not unchecked, bool(chunks)
         if statistics is not None and not self.loss.reasons:
             self._counts = Counter(statistics.channel_message_counts)
             if statistics.chunk_count != chunks:
@@ -204,7 +206,7 @@ class McapRecording(Recording):
         lost_chunk = False
         with self.path.open("rb") as file:
             stream = Clamped(file)
-            reader = StreamReader(cast(Any, stream), emit_chunks=True, record_size_limit=stream.size)
+            reader = _Reader(cast(Any, stream), emit_chunks=True, record_size_limit=stream.size)
             try:
                 for record in reader.records:
                     inner: list[Any] = [record]
@@ -230,14 +232,23 @@ class McapRecording(Recording):
             loss.messages = sum((self._counts - found).values())
 
 
-class _QuickReader(StreamReader):
-    """Passes over the indices of messages, whose entries take longer to read than the messages to check."""
+class _Reader(StreamReader):
+    """Passes over attachments, which may be videos, and records of kinds that nobody knows, in small pieces."""
+
+    passed: frozenset[int] = frozenset({int(Opcode.ATTACHMENT)})
 
     def _read_record(self, opcode: int, length: int) -> McapRecord | None:
-        if opcode != Opcode.MESSAGE_INDEX:
+        if opcode in _KINDS and opcode not in self.passed:
             return super()._read_record(opcode, length)
-        self._stream.read(length)
+        for start in range(0, length, _SKIP_BYTES):
+            self._stream.read(min(_SKIP_BYTES, length - start))
         return None
+
+
+class _QuickReader(_Reader):
+    """Passes over the indices of messages too, whose entries take longer to read than the messages to check."""
+
+    passed = _Reader.passed | {int(Opcode.MESSAGE_INDEX)}
 
 
 def _explain(error: BaseException, stream: Clamped) -> str:
@@ -330,7 +341,7 @@ def _unpack(chunk: Chunk) -> bytes:
         ValueError: it is damaged, or declares more than it can hold; or as the libraries raise.
     """
     declared = chunk.uncompressed_size
-    if declared > allow_bytes(len(chunk.data)):
+    if declared > allow_record(len(chunk.data)):
         raise ValueError(f"a chunk of {len(chunk.data)} bytes declares {declared} bytes")
     size = declared
     if chunk.compression == "zstd":

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..disk_arrays import blocks_of, release
 from .mapping import NS
 
 Array = npt.NDArray[Any]
@@ -19,7 +20,7 @@ MOST_LAG = 25
 _LEAST_STEPS = 20
 _MOST_LAG_STEPS = 2**17
 """Of an episode, from its beginning, that are compared."""
-_MOST_SAMPLES = 2**20
+MOST_SAMPLES = 2**18
 """Steps between messages that median and percentile are taken of, evenly over the episode."""
 _BLOCK = 2**18
 _EDGE = 1e-6
@@ -31,7 +32,7 @@ def measure_topic(time: npt.NDArray[np.int64]) -> dict[str, float]:
     longest = max((int(step.max()) for _, step in iterate_steps(time)), default=0)
     if longest <= 0:
         return {"messages": len(time), "rate": 0.0, "jitter_p99": 0.0, "dropped": 0.0, "longest_gap": 0.0}
-    some = np.arange(0, len(time) - 1, -(-len(time) // _MOST_SAMPLES))
+    some = np.arange(0, len(time) - 1, -(-len(time) // MOST_SAMPLES))
     step = time[some + 1] - time[some]
     step = step[step > 0] if (step > 0).any() else np.array([longest])
     usual = float(np.median(step))
@@ -49,13 +50,19 @@ def iterate_steps(time: npt.NDArray[np.int64]) -> Iterator[tuple[int, npt.NDArra
     """Differences between consecutive times, (n - 1,), in blocks, each with the number of its first one."""
     for start in range(0, len(time) - 1, _BLOCK):
         yield start, np.diff(time[start : start + _BLOCK + 1])
+        release(time)
 
 
 def measure_saturation(action: Array, low: Array, high: Array) -> float:
     """Share of the steps (T, K) in which some axis is at one of these limits, (K,)."""
     margin = _EDGE * np.where(np.isfinite(high - low), high - low, 1.0)
-    at_limit = ((action <= low + margin) | (action >= high - margin)) & (high > low)
-    return _round(float(at_limit.any(1).mean()))
+    count = 0
+    for block in blocks_of(len(action)):
+        part = action[block]
+        at_limit = ((part <= low + margin) | (part >= high - margin)) & (high > low)
+        count += int(at_limit.any(1).sum())
+        release(action)
+    return _round(count / len(action))
 
 
 def measure_lag(action: Array, state: Array, *, velocity: bool = False) -> int | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from ...errors import SourceError
 from ...robots.spec import RobotSpec
+from ..disk_arrays import blocks_of, make_array, release
 from ..episode import Episode, SourceSpec
 from ..layout import find_missing
 from ..schema import Feature, Schema
@@ -26,12 +28,12 @@ from .bag_files import open_recording
 from .control_steps import FLAGS, READ_FLAGS, cut_steps, find_whole, rows_at, rows_before
 from .draft import Draft, draft_mapping
 from .embedded import read_embedded
-from .finding import digest_bags, find_bags
+from .finding import digest_bags, find_bags, list_files
 from .mapping import NS, Mapping, Signal, write_mapping
-from .quality import measure_lag, measure_saturation, measure_topic
+from .quality import iterate_steps, measure_lag, measure_saturation, measure_topic
 from .recording import Recording
 from .series import TRAJECTORY, Request, Series, TopicReader, is_missing
-from .steps import NEVER, find_phase, follow, runs_of, sample, wrap
+from .steps import NEVER, find_phase, follow, iterate_union, runs_of, sample, wrap
 from .trajectory import TrajectoryReader
 
 Array = npt.NDArray[Any]
@@ -300,8 +302,9 @@ class _Bag:
         for signal in self._mapping.signal:
             values = self._values(signal)
             absent = np.ones(len(signal.axes), np.bool_)
-            for start in range(0, len(values), BLOCK_STEPS):
-                absent &= is_missing(values[start : start + BLOCK_STEPS]).all(0)
+            for block in blocks_of(len(values), BLOCK_STEPS):
+                absent &= is_missing(values[block]).all(0)
+                release(values)
                 if not absent.any():
                     break
             else:
@@ -309,9 +312,12 @@ class _Bag:
                 element = signal.elements[axis] if signal.elements else signal.axes[axis]
                 reader = readers[signal.topic]
                 known = list(reader.names) or [f"{name} (0 to {most - 1})" for name, most in reader.lengths.items()]
+                got = "none in any message"
+                if element in known:
+                    got = "only its name, and no number but NaN, in all messages; leave it out of the mapping"
                 raise SourceError(
                     f"{self._path}: topic {signal.topic}: expected {element!r} in {signal.field or reader.topic.type}, "
-                    f"got none in any message; known are {', '.join(map(str, known))[:400] or '(nothing)'}"
+                    f"got {got}; known are {', '.join(map(str, known))[:400] or '(nothing)'}"
                 )
 
     def _values(self, signal: Signal) -> Array:
@@ -332,8 +338,25 @@ class _Bag:
                 ] = None
             if flaws.unstamped:
                 tally.notes[f"{unit}: {flaws.unstamped} messages have the stamp 0 and are left out"] = None
+            if flaws.blank:
+                tally.notes[
+                    f"{unit}: {flaws.blank} messages hold NaN for a wanted axis, which is not measured there"
+                ] = None
+            if flaws.twice:
+                tally.notes[
+                    f"{unit}: {', '.join(flaws.twice)[:200]} stands more than once in one message; the first counts"
+                ] = None
             if flaws.repeated:
                 tally.notes[f"{unit}: {flaws.repeated} messages repeat the time of the one before"] = None
+        steady = dict.fromkeys(
+            one.topic for one in self._mapping.signal if self.recording_type(one.topic) != TRAJECTORY
+        )
+        for first, second in pairwise(steady):
+            apart = _describe_apart(self.series[first].time, self.series[second].time)
+            if apart:
+                tally.notes[
+                    f"{where}topics {first} and {second} share no moment: {apart}; give both the same clock"
+                ] = None
         for one in self.recording.topics:
             if one.name not in self.series:
                 tally.ignored[one.name] = f"{one.type or 'a topic without a type'} is in no signal of the mapping"
@@ -456,10 +479,14 @@ class _Bag:
         if rule.by == "table":
             return [_Segment(begin + round(first * NS), begin + round(last * NS)) for first, last in rule.table]
         if rule.by == "gap":
-            times = np.unique(np.concatenate(used))
-            cuts = np.flatnonzero(np.diff(times) > round(rule.max_gap * NS))
-            starts, ends = times[np.concatenate(([0], cuts + 1))], times[np.concatenate((cuts, [len(times) - 1]))]
-            return [_Segment(int(first), int(last)) for first, last in zip(starts, ends, strict=True)]
+            starts, ends = [begin], []
+            before = begin
+            for times in iterate_union(used):
+                gaps = np.flatnonzero(np.diff(times, prepend=before) > round(rule.max_gap * NS))
+                starts += times[gaps].tolist()
+                ends += np.concatenate(([before], times))[gaps].tolist()
+                before = int(times[-1])
+            return [_Segment(first, last) for first, last in zip(starts, [*ends, before], strict=True)]
         marks = self.series[rule.topic]
         column = self._columns[rule.topic, rule.field, ("mark",)][:, 0]
         marked = ~np.isnan(column)
@@ -489,9 +516,15 @@ class _Bag:
         ahead = self._mapping.action_source != "command"
         steps = (end - start) // self._mapping.period_ns + 1 - ahead
         if steps > MOST_STEPS:
+            observed = [(signal.topic, self._slice(signal, segment)[0]) for signal in self._mapping.observations]
+            longest, topic = max(
+                ((int(step.max()), topic) for topic, time in observed for _, step in iterate_steps(time)),
+                default=(end - start, "every topic"),
+            )
             raise SourceError(
                 f"{self._path}: expected an episode of at most {MOST_STEPS} steps, got {steps} over "
-                f"{(end - start) / NS:g} s; give another period, clock or rule of episodes"
+                f"{(end - start) / NS:g} s, of which {topic} is silent for {longest / NS:g} s at once; cut it there "
+                "with [episodes] by = 'gap', or give another period or clock"
             )
         return (start, steps) if steps > 0 else None
 
@@ -515,10 +548,12 @@ class _Bag:
             step_bytes,
             self._path,
             "cut it with [episodes] by = 'gap', 'marker' or 'table', or give a longer period",
+            on_disk=sum(file.stat().st_size for file in list_files(self._path)),
         )
         grid = _Grid(start, period, steps)
-        arrays = {one.name: np.empty((steps, len(one.axes)), one.dtype) for one in features}
-        valid, age = np.ones(steps, np.bool_), np.zeros(steps, np.int64)
+        arrays = {one.name: make_array((steps, len(one.axes)), one.dtype) for one in features}
+        valid, age = make_array((steps,), np.bool_), make_array((steps,), np.int64)
+        valid[:], age[:] = True, 0
         for feature in features:
             offset = 0
             for signal in mapping.parts()[feature.name]:
@@ -531,21 +566,25 @@ class _Bag:
                 arrays[feature.name] = arrays[feature.name][:, 0]
         extras: dict[str, Array] = {
             "valid": valid.view(np.uint8),
-            "age": (age / NS).astype(np.float32),
-            "time": grid.times(0, steps),
+            "age": make_array((steps,), np.float32),
+            "time": make_array((steps,), np.int64),
         }
+        for block in blocks_of(steps, BLOCK_STEPS):
+            extras["age"][block] = age[block] / NS
+            extras["time"][block] = grid.times(block.start, block.stop)
+            release(age, *extras.values())
         return arrays | {name: extras[name] for name in mapping.extras}, valid
 
     def _require_finite(self, feature: Feature, array: Array, valid: Array) -> None:
         """Refuses a missing value in a valid step of an array, (T, K)."""
-        for low in range(0, len(array), BLOCK_STEPS):
-            part = array[low : low + BLOCK_STEPS]
-            steps = np.flatnonzero(valid[low : low + BLOCK_STEPS])
+        for block in blocks_of(len(array), BLOCK_STEPS):
+            part, steps = array[block], np.flatnonzero(valid[block])
             bad = find_missing(part[steps])
+            release(array, valid)
             if bad is not None:
                 raise SourceError(
                     f"{self._path}: expected finite {feature.dtype} values for {feature.name}, got {part[steps[bad]]} "
-                    f"in step {low + steps[bad]}; choose another dtype, or leave the axis out"
+                    f"in step {block.start + steps[bad]}; choose another dtype, or leave the axis out"
                 )
 
     def _fill(self, signal: Signal, segment: _Segment, grid: _Grid, target: Array, valid: Array, age: Times) -> None:
@@ -559,9 +598,8 @@ class _Bag:
         most_gap = None if most_age is None or command else round(most_age * NS)
         ahead = mapping.period_ns if signal.feature == "action" and not command else 0
         oldest = 0
-        for low in range(0, grid.steps, BLOCK_STEPS):
-            block = slice(low, low + BLOCK_STEPS)
-            now_ns = grid.times(low, min(low + BLOCK_STEPS, grid.steps))
+        for block in blocks_of(grid.steps, BLOCK_STEPS):
+            now_ns = grid.times(block.start, block.stop)
             steps = now_ns + ahead
             high = int(np.searchsorted(time, steps[-1], "right")) + _LOOK_AHEAD
             now = sample(signal, time[oldest:high], values[oldest:high], steps, most_gap)
@@ -584,6 +622,7 @@ class _Bag:
             with np.errstate(over="ignore"):
                 target[block] = numbers
             valid[block] &= known
+            release(time, values, target, valid, age)
 
     def recording_type(self, topic: str) -> str:
         """Message type of a topic."""
@@ -643,13 +682,22 @@ def _request(signal: Signal) -> Request:
 def _find_complete(time: Times, values: Array) -> int | None:
     """First time at which every axis has had a value, ns."""
     seen = np.zeros(values.shape[1], np.bool_)
-    for start in range(0, len(values), BLOCK_STEPS):
-        so_far = seen | np.logical_or.accumulate(~is_missing(values[start : start + BLOCK_STEPS]), 0)
+    for block in blocks_of(len(values), BLOCK_STEPS):
+        so_far = seen | np.logical_or.accumulate(~is_missing(values[block]), 0)
+        release(values)
         whole = so_far.all(1)
         if whole.any():
-            return int(time[start + int(np.argmax(whole))])
+            return int(time[block.start + int(np.argmax(whole))])
         seen = so_far[-1]
     return None
+
+
+def _describe_apart(first: Times, second: Times) -> str:
+    """Where two topics were recorded, s, if these do not overlap; empty if they do."""
+    spans = sorted((int(time[0]), int(time[-1])) for time in (first, second))
+    if not len(first) or not len(second) or spans[1][0] <= spans[0][1]:
+        return ""
+    return " and ".join(f"{low / NS:.3f} to {high / NS:.3f} s" for low, high in spans)
 
 
 def _describe_loss(loss: dict[str, Any]) -> str:

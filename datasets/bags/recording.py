@@ -23,6 +23,8 @@ MOST_RATIO = 200
 FLOOR_BYTES = 2**20
 """What may be unpacked whatever the ratio."""
 
+MOST_RECORD = 2**29
+"""Bytes of one record or chunk, packed or not, 512 MiB: it is held in memory as a whole."""
 _BLOCK_BYTES = 2**20
 """Of the payloads that are handed on together, where the container has no blocks of its own."""
 LATEST_NS = 2**62
@@ -132,8 +134,15 @@ class Clamped:
         self.size = os.fstat(stream.fileno()).st_size
 
     def read(self, length: int) -> bytes:
-        """At most `length` bytes; fewer at the end of the file."""
-        return self._stream.read(max(0, min(length, self.size - self._stream.tell())))
+        """At most `length` bytes; fewer at the end of the file.
+
+        Raises:
+            ValueError: that would be more than a record may have.
+        """
+        held = max(0, min(length, self.size - self._stream.tell()))
+        if held > MOST_RECORD:
+            raise ValueError(f"a record of {held} bytes, more than {MOST_RECORD}")
+        return self._stream.read(held)
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """As of a file, but never beyond its end."""
@@ -162,5 +171,10 @@ def describe_error(error: BaseException) -> str:
 
 
 def allow_bytes(compressed: int) -> int:
-    """How many bytes `compressed` bytes may unpack to."""
+    """How many bytes a file of `compressed` bytes may unpack to, on the disk."""
     return FLOOR_BYTES + MOST_RATIO * compressed
+
+
+def allow_record(compressed: int) -> int:
+    """How many bytes a chunk or message of `compressed` bytes may unpack to, in memory."""
+    return min(MOST_RECORD, allow_bytes(compressed))

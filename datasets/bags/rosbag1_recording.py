@@ -19,7 +19,7 @@ from rosbags.rosbag1.reader import Header, RecordType, normalize, read_bytes, re
 from rosbags.typesys.msg import normalize_msgtype
 
 from ...errors import SourceError
-from .recording import Block, Clamped, Loss, Message, Recording, Topic, allow_bytes, describe_error, gather
+from .recording import Block, Clamped, Loss, Message, Recording, Topic, allow_record, describe_error, gather
 
 MAGIC = b"#ROSBAG V2.0\n"
 _DAMAGE = (
@@ -127,7 +127,7 @@ def _unpack(header: Header, data: bytes) -> bytes:
         ValueError: it declares more than it can hold, or holds another number of bytes; or as the libraries raise.
     """
     declared, compression = header.get_uint32("size"), header.get_string("compression")
-    if declared > allow_bytes(len(data)):
+    if declared > allow_record(len(data)):
         raise ValueError(f"a chunk of {len(data)} bytes declares {declared} bytes")
     decompressors: dict[str, Any] = {"bz2": bz2.BZ2Decompressor, "lz4": lz4.frame.LZ4FrameDecompressor}
     if compression in decompressors:

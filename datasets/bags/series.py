@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress
 from operator import attrgetter
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from rosbags.serde import SerdeError
 
 from ...errors import ConfigError, SourceError
+from ..disk_arrays import Column, blocks_of, copy_array, make_array, release, select
 from ..layout import missing_value
 from .layout import Layout, LayoutError, group_messages
 from .mapping import LOG_CLOCK, NS, TopicClock
@@ -33,8 +33,6 @@ Times = npt.NDArray[np.int64]
 BLOCK_MESSAGES = 8192
 """Messages of a topic that are decoded together."""
 _BLOCK_BYTES = 2**24
-_SPILL_BYTES = 2**24
-"""Of one column, before it goes to the disk."""
 _FEW = 16
 """Messages for which a layout pays; below, `rosbags` decodes them one by one."""
 _TRIALS = 16
@@ -71,6 +69,10 @@ class Flaws(NamedTuple):
     """Messages left out, as their stamp is 0."""
     undecodable: int
     """Messages left out, as they are not of their type."""
+    blank: int = 0
+    """Messages with NaN for a wanted axis, which counts as not measured."""
+    twice: tuple[str, ...] = ()
+    """Names that stand more than once in one message: the first one counts."""
 
 
 class Series(NamedTuple):
@@ -91,37 +93,6 @@ def is_missing(values: Array) -> npt.NDArray[np.bool_]:
         np.isnan(values) if values.dtype.kind == "f" else values == missing_value(values.dtype.name)
     )
     return found
-
-
-class Column:
-    """Rows of one width that are appended block by block; a long column lies in a file without a name."""
-
-    def __init__(self, dtype: str, width: int) -> None:
-        self._dtype, self._width = np.dtype(dtype), width
-        self._pending: list[Array] = []
-        self._bytes = self._rows = 0
-        self._file: Any = None
-
-    def append(self, rows: Array) -> None:
-        """Adds rows (n,) or (n, width)."""
-        self._pending.append(np.ascontiguousarray(rows.reshape(len(rows), self._width), self._dtype))
-        self._bytes += self._pending[-1].nbytes
-        self._rows += len(rows)
-        if self._bytes > _SPILL_BYTES:
-            self._file = self._file or TemporaryFile(prefix="supple-bag-")  # noqa: SIM115 it lives as long as the column
-            for block in self._pending:
-                self._file.write(block.data)
-            self._pending, self._bytes = [], 0
-
-    def finish(self) -> Array:
-        """All rows, (n, width); called once."""
-        if self._file is None:
-            return np.concatenate([np.empty((0, self._width), self._dtype), *self._pending])
-        for block in self._pending:
-            self._file.write(block.data)
-        with self._file as file:  # the map keeps the bytes when the file is closed
-            file.flush()
-            return np.memmap(file, self._dtype, "r", shape=(self._rows, self._width))
 
 
 class TopicReader:
@@ -147,7 +118,7 @@ class TopicReader:
         self._tried = self._served = 0
         self._payloads: list[bytes] = []
         self._log_times: list[int] = []
-        self._bytes = self._undecodable = 0
+        self._bytes = self._undecodable = self._blank = 0
         self._error = ""
         self._time, self._log = Column("int64", 1), Column("int64", 1)
         self._columns = [Column(request.dtype, len(request.axes)) for request in requests]
@@ -157,6 +128,9 @@ class TopicReader:
         """Every name in the lists of names, in the order in which they came."""
         self.lengths: dict[str, int] = {}
         """Longest length of each sequence of numbers."""
+        self.named: dict[str, dict[str, None]] = {}
+        """For each sequence of numbers, the names that had one in some message."""
+        self._twice: dict[str, None] = {}
 
     def add(self, log_times: Sequence[int], payloads: Sequence[bytes]) -> None:
         """Takes messages."""
@@ -190,7 +164,7 @@ class TopicReader:
             )
         if unstamped:
             stamped = time != 0
-            time, log_time, values = time[stamped], log_time[stamped], [array[stamped] for array in values]
+            time, log_time, *values = (select(array, stamped) for array in (time, log_time, *values))
         backward = sum(int((step < 0).sum()) for _, step in iterate_steps(time))
         most_backward, at = max(
             ((-int(step.min()), start + int(step.argmin())) for start, step in iterate_steps(time)), default=(0, 0)
@@ -202,13 +176,18 @@ class TopicReader:
             )
         if backward:
             order = np.argsort(time, kind="stable")
-            time, log_time, values = time[order], log_time[order], [array[order] for array in values]
+            time, log_time, *values = (select(array, order) for array in (time, log_time, *values))
         for at, axis in self._angles:
             values[at] = _unwrap(values[at], axis)
         repeated = sum(int((step == 0).sum()) for _, step in iterate_steps(time))
-        flaws = Flaws(backward, max(0, most_backward), repeated, unstamped, self._undecodable)
+        flaws = Flaws(
+            *(backward, max(0, most_backward), repeated, unstamped, self._undecodable, self._blank), tuple(self._twice)
+        )
         latency = round(self.clock.latency * NS)
-        return Series(time - latency if latency else time, log_time, tuple(values), flaws)
+        if latency:
+            time = _shift(time, latency)
+        release(time, log_time, *values)
+        return Series(time, log_time, tuple(values), flaws)
 
     def finish_times(self) -> tuple[Times, Times]:
         """Times of all messages by the clock, and by the recorder, in the order of the file."""
@@ -234,8 +213,13 @@ class TopicReader:
                 self._learn(layout)
                 if self.clock.clock != LOG_CLOCK:
                     time[part] = self._read_stamp(layout, records)
+                blank = np.zeros(len(part), np.bool_)
                 for at, (request, column) in enumerate(zip(self.requests, columns, strict=True)):
-                    self._angles |= {(at, axis) for axis in _fill(layout, records, request, column, part)}
+                    axes, angles = _fill(layout, records, request, column, part)
+                    self._angles |= {(at, axis) for axis in angles}
+                    if axes and request.dtype == "float64":
+                        blank |= np.isnan(column[part[:, None], axes]).any(1)
+                self._blank += int(blank.sum())
         self._undecodable += int(len(good) - good.sum())
         self._time.append(time[good])
         self._log.append(log_time[good])
@@ -299,10 +283,18 @@ class TopicReader:
 
     def _learn(self, layout: Layout) -> None:
         for texts in layout.texts.values():
-            self.names.update(dict.fromkeys(texts))
+            self._learn_names(texts)
         for name, (dtype, *_) in (layout.dtype.fields or {}).items():
             if dtype.shape:
                 self.lengths[name] = max(dtype.shape[0], self.lengths.get(name, 0))
+                labels = next((layout.texts[path] for path in _name_paths(name) if path in layout.texts), ())
+                self.named.setdefault(name, {}).update(dict.fromkeys(labels[: dtype.shape[0]]))
+
+    def _learn_names(self, names: Sequence[str]) -> None:
+        fresh = dict.fromkeys(names)
+        self.names.update(fresh)
+        if len(fresh) < len(names):
+            self._twice.update(dict.fromkeys(name for name in fresh if names.count(name) > 1))
 
     def _read_stamp(self, layout: Layout, records: Array) -> Times:
         path = self.clock.clock
@@ -335,10 +327,20 @@ class TopicReader:
                 raise self._refuse_clock()
             time[row] = stamp.sec * NS + stamp.nanosec
         for name in self._name_lists:
-            self.names.update(dict.fromkeys(getattr(message, name)))
+            names = getattr(message, name)
+            if any(one not in self.names for one in names):
+                self._learn_names(names)
+                for field, known in self.named.items():
+                    numbers = _find(message, field)
+                    known.update(dict.fromkeys(() if numbers is None else names[: len(numbers)]))
+        blank = False
         for at, request in enumerate(self.requests):
-            for axis in _fill_one(message, request, columns[at], row):
+            axes, angles = _fill_one(message, request, columns[at], row)
+            for axis in angles:
                 self._angles.add((at, axis))
+            if axes and request.dtype == "float64":
+                blank = blank or bool(np.isnan(columns[at][row, axes]).any())
+        self._blank += blank
         return True
 
 
@@ -364,32 +366,42 @@ def _locate(request: Request, labels: Sequence[str] | None, length: int) -> tupl
     return [axis for axis, _ in found], [index for _, index in found]
 
 
-def _fill(layout: Layout, records: Array, request: Request, column: Array, rows: npt.NDArray[np.intp]) -> list[int]:
-    """Writes what is asked for from messages of one layout into their rows of a column; returns axes of quaternions."""
+def _fill(
+    layout: Layout, records: Array, request: Request, column: Array, rows: npt.NDArray[np.intp]
+) -> tuple[list[int], list[int]]:
+    """Writes what is asked for from messages of one layout into their rows of a column.
+
+    Returns:
+        The axes that are in these messages, and those of them that are angles of a quaternion.
+    """
+    there: list[int] = []
     angles: list[int] = []
     if request.marks is not None:
         column[rows, 0] = _match(records, request) if request.field in (layout.dtype.names or ()) else np.nan
-        return angles
+        return there, angles
     fields: Any = layout.dtype.fields or {}
     if request.field in fields and fields[request.field][0].shape:
         labels = next((layout.texts[name] for name in _name_paths(request.field) if name in layout.texts), None)
-        axes, places = _locate(request, labels, fields[request.field][0].shape[0])
-        if axes:
-            column[rows[:, None], axes] = records[request.field][:, places]
-        return angles
+        there, places = _locate(request, labels, fields[request.field][0].shape[0])
+        if there:
+            column[rows[:, None], there] = records[request.field][:, places]
+        return there, angles
     if request.field in fields:
         if fields[request.field][0].kind not in "SV":
             column[rows, 0] = records[request.field]
-        return angles
+            there.append(0)
+        return there, angles
     for axis, element in enumerate(request.elements or request.axes):
         path = f"{request.field}.{element}" if request.field else element
         if path in fields and fields[path][0].kind not in "SV" and not fields[path][0].shape:
             column[rows, axis] = records[path]
+            there.append(axis)
         elif element in _ANGLES and f"{request.field}.w" in fields:
             quaternion = np.stack([records[f"{request.field}.{part}"] for part in "wxyz"], -1)
             column[rows, axis] = compute_euler(quaternion)[_ANGLES.index(element)]
+            there.append(axis)
             angles.append(axis)
-    return angles
+    return there, angles
 
 
 @lru_cache
@@ -433,12 +445,13 @@ def _find(message: Any, path: str) -> Any:
     return message
 
 
-def _fill_one(message: Any, request: Request, column: Array, row: int) -> list[int]:
+def _fill_one(message: Any, request: Request, column: Array, row: int) -> tuple[list[int], list[int]]:
     """As `_fill`, from one message that `rosbags` has decoded."""
+    there: list[int] = []
     angles: list[int] = []
     value = _find(message, request.field)
     if value is None:
-        return angles
+        return there, angles
     if request.marks is not None:
         text = str(bool(value)).lower() if _is_truth(request) and not isinstance(value, str) else str(value)
         column[row, 0] = {request.marks[0]: 1.0, request.marks[1]: 0.0}.get(text, np.nan)
@@ -446,35 +459,56 @@ def _fill_one(message: Any, request: Request, column: Array, row: int) -> list[i
         labels = None
         for name in _name_paths(request.field):
             labels = _find(message, name) if labels is None else labels
-        axes, places = _locate(request, labels, len(value))
-        if axes:
-            column[row, axes] = value[places]
+        there, places = _locate(request, labels, len(value))
+        if there:
+            column[row, there] = value[places]
     elif isinstance(value, bool | int | float):
         column[row, 0] = value
+        there.append(0)
     else:
         for axis, element in enumerate(request.elements or request.axes):
             number = _find(value, element)
             if isinstance(number, bool | int | float):
                 column[row, axis] = number
+                there.append(axis)
             elif element in _ANGLES and hasattr(value, "w"):
                 turn = compute_euler(np.array([[value.w, value.x, value.y, value.z]]))
                 column[row, axis] = turn[_ANGLES.index(element)][0]
+                there.append(axis)
                 angles.append(axis)
-    return angles
+    return there, angles
 
 
 def _unwrap(values: Array, axis: int) -> Array:
     """Values (n, K) with the angles of one axis without the jump at pi."""
-    values = np.array(values)
-    known = ~np.isnan(values[:, axis])
-    values[known, axis] = np.unwrap(values[known, axis])
-    return values
+    turned = copy_array(values)
+    before = np.empty(0)
+    for block in blocks_of(len(values)):
+        known = ~np.isnan(turned[block, axis])
+        angles = np.unwrap(np.concatenate((before, turned[block, axis][known])))
+        turned[block, axis][known] = angles[len(before) :]
+        before = angles[-1:]
+        release(turned)
+    return turned
+
+
+def _shift(time: Times, latency: int) -> Times:
+    """Times that are earlier by the latency, ns."""
+    found = make_array(time.shape, time.dtype)
+    for block in blocks_of(len(time)):
+        found[block] = time[block] - latency
+        release(found, time)
+    return found
 
 
 def compute_euler(quaternion: Array) -> tuple[Array, Array, Array]:
-    """Roll, pitch and yaw (rad; about x, then y, then z of the fixed frame) of quaternions wxyz, (n, 4)."""
+    """Roll, pitch and yaw (rad; about x, then y, then z of the fixed frame) of quaternions wxyz, (n, 4).
+
+    NaN for a quaternion of zeros, which is what a message holds before anybody has set it.
+    """
     w, x, y, z = np.moveaxis(quaternion.astype(np.float64), -1, 0)
-    norm = np.maximum(w * w + x * x + y * y + z * z, np.finfo(np.float64).tiny)
+    norm = w * w + x * x + y * y + z * z
+    norm = np.where(norm > 0, norm, np.nan)
     roll = np.arctan2(2 * (w * x + y * z), norm - 2 * (x * x + y * y))
     pitch = np.arcsin(np.clip(2 * (w * y - z * x) / norm, -1.0, 1.0))
     yaw = np.arctan2(2 * (w * z + x * y), norm - 2 * (y * y + z * z))

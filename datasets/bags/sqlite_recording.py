@@ -14,11 +14,22 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ...errors import FormatError, SourceError
-from .recording import Block, Loss, Message, Recording, Topic, describe_error, gather, make_scratch
+from .recording import (
+    MOST_RECORD,
+    Block,
+    Loss,
+    Message,
+    Recording,
+    Topic,
+    describe_error,
+    gather,
+    make_scratch,
+)
 
 _JOURNALS = ("-wal", "-journal")
 _ROWS = 4096
 """Rows that are taken from SQLite at a time."""
+_TABLES = {"topics", "messages", "message_definitions"}
 _LANGUAGES = {"ros2msg": "msg", "ros2idl": "idl"}
 
 
@@ -67,7 +78,10 @@ class SqliteRecording(Recording):
 
     def _connect(self) -> sqlite3.Connection:
         mode = "ro&immutable=1" if self._file == self.path else "rw"
-        return sqlite3.connect(f"file:{quote(str(self._file))}?mode={mode}", uri=True)
+        base = sqlite3.connect(f"file:{quote(str(self._file))}?mode={mode}", uri=True)
+        base.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_RECORD)
+        base.execute("PRAGMA trusted_schema = OFF")
+        return base
 
     def _read_topics(self, base: sqlite3.Connection) -> Iterator[Topic]:
         tables = {name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -78,6 +92,13 @@ class SqliteRecording(Recording):
                 "an SQLite data base of another program",
                 True,
             )
+        for table in _TABLES & tables:
+            for _, column, _, _, _, _, hidden in base.execute(f"PRAGMA table_xinfo({table})"):
+                if hidden:
+                    raise SourceError(
+                        f"{self.path}: expected the tables of a ROS 2 bag, got {table} whose {column} is computed and "
+                        "not recorded; copy the bag again"
+                    )
         definitions = {}
         if "message_definitions" in tables:
             rows = base.execute("SELECT topic_type, encoding, encoded_message_definition FROM message_definitions")

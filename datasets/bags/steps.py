@@ -8,12 +8,13 @@ Legend: n samples of a series, K axes of a signal, T steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ..disk_arrays import BLOCK_ROWS, release
 from .mapping import NS, Signal
 from .series import is_missing
 
@@ -100,7 +101,21 @@ def _measure_age(time: Times, grid: Times, most: int) -> Times:
     """Time since the last message at each point of a grid, ns; what is older than `most`, or never came, counts so."""
     at = np.searchsorted(time, grid, "right") - 1
     age = np.where(at < 0, most, grid - time[np.maximum(at, 0)]) if len(time) else np.full_like(grid, most)
+    release(time)
     return np.minimum(age, most)
+
+
+def iterate_union(times: Sequence[Times], rows: int = BLOCK_ROWS) -> Iterator[Times]:
+    """All times of several topics, (n,) each, ns, in order, together in order, in blocks without an empty one."""
+    at = [0] * len(times)
+    while any(place < len(one) for place, one in zip(at, times, strict=True)):
+        last = min(
+            int(one[min(place + rows, len(one)) - 1]) for place, one in zip(at, times, strict=True) if place < len(one)
+        )
+        ends = [int(np.searchsorted(one, last, "right")) for one in times]
+        yield np.sort(np.concatenate([one[low:high] for one, low, high in zip(times, at, ends, strict=True)]))
+        at = ends
+        release(*times)
 
 
 def held_rows(time: Times, missing: npt.NDArray[np.bool_], grid: Times) -> npt.NDArray[np.int64]:

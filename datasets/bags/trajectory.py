@@ -8,7 +8,9 @@ Legend: n messages, P points of one message, K axes.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+from operator import gt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import numpy.typing as npt
 from rosbags.serde import SerdeError
 
 from ...errors import SourceError
+from ..disk_arrays import Column, release
 from .mapping import LOG_CLOCK, NS, TopicClock
 from .message_types import load_types
 from .recording import LATEST_NS, Topic, describe_error
@@ -24,6 +27,9 @@ from .series import Flaws, Request, Series
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
 
+Array = npt.NDArray[Any]
+_BLOCK = 1024
+"""Messages behind which the memory of columns on the disk is let go."""
 FIELDS = {"positions": "position", "velocities": "velocity", "accelerations": "acceleration", "effort": "effort"}
 """Fields of a point that a signal may name, as `points.positions`."""
 
@@ -41,7 +47,12 @@ class TrajectoryReader:
                     f"{self._where}: expected a field of points.{', points.'.join(FIELDS)}, got {request.field!r}; "
                     "correct the mapping"
                 )
-        self._sent: list[tuple[int, int, Any]] = []
+        self._starts, self._log_times, self._counts = array("q"), array("q"), array("q")
+        self._points = Column("int64", 1)
+        """Times of all points, from the start of their message, ns."""
+        self._rows = [Column("float64", len(request.axes)) for request in requests]
+        self._places: dict[tuple[str, ...], list[tuple[list[int], list[int]]]] = {}
+        """For each request, its axes and where they stand, by the names of the joints."""
         self._undecodable, self._error = 0, ""
         self.names: dict[str, None] = {}
         self.lengths: dict[str, int] = {}
@@ -59,72 +70,95 @@ class TrajectoryReader:
                 message = self._types.deserialize_ros1(payload, self.topic.type)
             if not -LATEST_NS <= log_time <= LATEST_NS:
                 raise ValueError(f"a message has the time {log_time} ns")
+            after = [point.time_from_start.sec * NS + point.time_from_start.nanosec for point in message.points]
+            if any(map(gt, after, after[1:])):
+                raise ValueError("the times of its points run back, which no controller takes")
         except (SerdeError, ValueError, IndexError, MemoryError) as error:
             self._undecodable += 1
             self._error = self._error or describe_error(error)
             return
         stamp = message.header.stamp.sec * NS + message.header.stamp.nanosec
-        start = log_time if self.clock.clock == LOG_CLOCK or stamp == 0 else stamp
         self.names.update(dict.fromkeys(message.joint_names))
-        self._sent.append((start, log_time, message))
+        self._starts.append(log_time if self.clock.clock == LOG_CLOCK or stamp == 0 else stamp)
+        self._log_times.append(log_time)
+        self._counts.append(len(after))
+        self._points.append(np.array(after, np.int64))
+        names = tuple(message.joint_names)
+        if names not in self._places:
+            self._places = {names: [_locate(request, names) for request in self.requests]}
+        for request, column, (axes, places) in zip(self.requests, self._rows, self._places[names], strict=True):
+            column.append(_read_points(message.points, request, axes, places))
 
     def finish(self) -> Series:
         """Knots of the set-point, in order; see `TopicReader.finish` for errors."""
-        if not self._sent:
+        if not self._starts:
             reason = f" ({self._error})" if self._error else ""
             raise SourceError(f"{self._where}: expected messages, got none{reason}; choose another topic")
-        starts = np.array([start for start, *_ in self._sent], np.int64)
+        starts, counts = np.array(self._starts, np.int64), np.array(self._counts, np.int64)
+        firsts = (np.cumsum(counts) - counts).tolist()
         backward = np.diff(starts)
-        sent = [self._sent[index] for index in np.argsort(starts, kind="stable")]
-        times: list[npt.NDArray[np.int64]] = []
-        log_times: list[npt.NDArray[np.int64]] = []
-        values: list[list[npt.NDArray[np.float64]]] = [[] for _ in self.requests]
-        before: list[npt.NDArray[np.float64] | None] = [None] * len(self.requests)
-        ends = [start for start, *_ in sent[1:]] + [None]
+        order = np.argsort(starts, kind="stable").tolist()
+        points, rows = self._points.finish()[:, 0], [column.finish() for column in self._rows]
+        times, log_times = Column("int64", 1), Column("int64", 1)
+        values = [Column("float64", len(request.axes)) for request in self.requests]
+        before: list[Array | None] = [None] * len(values)
         knots = np.empty(0, np.int64)
-        for (start, log_time, message), end in zip(sent, ends, strict=True):
-            points = np.array(
-                [start + point.time_from_start.sec * NS + point.time_from_start.nanosec for point in message.points],
-                np.int64,
-            )
-            previous, knots = knots, np.concatenate(([start], points))
-            if len(points) and points[0] <= start:
-                knots = points
-            for at, request in enumerate(self.requests):
-                rows = self._read_points(message, request)
-                if len(knots) > len(points):
-                    rows = np.concatenate([_value_at(start, previous, before[at], rows), rows])
-                before[at] = rows
-                values[at].append(rows[: len(knots)] if end is None else rows[knots < end])
-            kept = knots if end is None else knots[knots < end]
-            times.append(kept)
-            log_times.append(np.full(len(kept), log_time, np.int64))
-        time = np.concatenate(times) - round(self.clock.latency * NS)
+        for number, index in enumerate(order):
+            start = self._starts[index]
+            end = self._starts[order[number + 1]] if number + 1 < len(order) else None
+            part = slice(firsts[index], firsts[index] + self._counts[index])
+            sent = start + points[part]
+            previous, knots = knots, sent
+            led = not len(sent) or sent[0] > start
+            if led:
+                knots = np.concatenate(([start], sent))
+            kept = len(knots) if end is None else int(np.searchsorted(knots, end, "left"))
+            for at, (found, column) in enumerate(zip(rows, values, strict=True)):
+                numbers = found[part]
+                if led:
+                    numbers = np.concatenate([_value_at(start, previous, before[at], numbers), numbers])
+                before[at] = numbers
+                column.append(numbers[:kept])
+            times.append(knots[:kept] - round(self.clock.latency * NS))
+            log_times.append(np.full(kept, self._log_times[index], np.int64))
+            if number % _BLOCK == 0:
+                release(points, *rows)
         flaws = Flaws(int((backward < 0).sum()), max(0, -int(backward.min(initial=0))), 0, 0, self._undecodable)
-        return Series(time, np.concatenate(log_times), tuple(np.concatenate(one) for one in values), flaws)
-
-    def _read_points(self, message: Any, request: Request) -> npt.NDArray[np.float64]:
-        """Values (P, K) of the wanted joints; NaN for one that the message does not name."""
-        names = list(message.joint_names)
-        found = np.full((len(message.points), len(request.axes)), np.nan)
-        for row, point in enumerate(message.points):
-            numbers = getattr(point, request.field.partition(".")[2])
-            for axis, name in enumerate(request.elements or request.axes):
-                if name in names and names.index(name) < len(numbers):
-                    found[row, axis] = numbers[names.index(name)]
-        return found
+        return Series(
+            times.finish()[:, 0], log_times.finish()[:, 0], tuple(column.finish() for column in values), flaws
+        )
 
 
-def _value_at(
-    start: int,
-    knots: npt.NDArray[np.int64],
-    values: npt.NDArray[np.float64] | None,
-    points: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
+def _locate(request: Request, names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Axes of a request that are among the joints of a message, and where."""
+    found = [(axis, names.index(name)) for axis, name in enumerate(request.elements or request.axes) if name in names]
+    return [axis for axis, _ in found], [place for _, place in found]
+
+
+def _read_points(points: Sequence[Any], request: Request, axes: Sequence[int], places: Sequence[int]) -> Array:
+    """Values (P, K) of the wanted joints; NaN for one that the message does not name, or has no number of."""
+    found = np.full((len(points), len(request.axes)), np.nan)
+    field = request.field.partition(".")[2]
+    for row, point in enumerate(points):
+        numbers = getattr(point, field)
+        if len(numbers) > max(places, default=-1):
+            found[row, axes] = numbers[places]
+        else:
+            for axis, place in zip(axes, places, strict=True):
+                if place < len(numbers):
+                    found[row, axis] = numbers[place]
+    return found
+
+
+def _value_at(start: int, knots: Array, values: Array | None, points: Array) -> Array:
     """The set-point in force at `start`, (1, K): of the trajectory before; without one, the first new point."""
-    axes = points.shape[1]
-    first = points[:1] if len(points) else np.full((1, axes), np.nan)
+    first = points[:1] if len(points) else np.full((1, points.shape[1]), np.nan)
     if values is None or not len(knots):
         return first
-    held = np.array([[np.interp(start - knots[0], knots - knots[0], values[:, axis]) for axis in range(axes)]])
+    after = int(np.searchsorted(knots, start, "right"))
+    if after in (0, len(knots)):
+        held = values[:1] if not after else values[-1:]
+    else:
+        share = (start - knots[after - 1]) / (knots[after] - knots[after - 1])
+        held = values[after - 1 : after] + share * (values[after : after + 1] - values[after - 1 : after])
     return np.where(np.isnan(held), first, held)

@@ -48,7 +48,9 @@ OUTCOMES = ("detected", "same", "silent", "crashed", "hung")
 MEMORY = 3 * 2**30
 """Address space of the child, bytes; the libraries of all formats take half of it before anything is read."""
 SECONDS = 20.0
-"""For one mutant."""
+"""Of the processor, for one mutant."""
+PATIENCE = 30.0
+"""Times that, by the clock, after which a child that does nothing counts as hung too; the machine may be busy."""
 
 
 class Job(NamedTuple):
@@ -148,18 +150,30 @@ class _Child:
 
     def read(self, seconds: float) -> dict[str, Any] | None:
         """The next event; None where the child died, or was late."""
-        until = time.monotonic() + seconds
+        until, spent, left = time.monotonic() + PATIENCE * seconds, self._measure(), seconds
         while b"\n" not in self._buffer:
-            ready = select.select([self._lines], [], [], max(0.0, until - time.monotonic()))[0]
-            block = os.read(self._lines.fileno(), 65536) if ready else b""
+            if not select.select([self._lines], [], [], min(left, PATIENCE * seconds))[0]:
+                left = min(spent + seconds - self._measure(), until - time.monotonic())
+                if left <= 0:
+                    self._late = True
+                    return None
+                continue
+            block = os.read(self._lines.fileno(), 65536)
             if not block:
-                self._late = not ready
                 return None
             self._buffer += block
         line, self._buffer = self._buffer.split(b"\n", 1)
         event: dict[str, Any] = json.loads(line)
         self.begun = "outcome" not in event
         return event
+
+    def _measure(self) -> float:
+        """Seconds of the processor that it has had; 0 once it is gone."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def finish(self) -> tuple[str, str]:
         """Ends it; why a mutant was its last one, as outcome and reason."""
@@ -223,8 +237,10 @@ def run_jobs(folder: Path, seed: int, jobs: Sequence[Job], tell: Callable[[dict[
             changes = mutate(layout, files, rng)
             apply(place, changes)
             tell({"layout": layout, "mutant": number})
-            if os.environ.get("SUPPLE_FUZZ_DIES_AT") == str(number):  # for the test of the parent
+            if os.environ.get("SUPPLE_FUZZ_DIES_AT") == str(number):  # for the tests of the parent
                 os.abort()
+            if os.environ.get("SUPPLE_FUZZ_WAITS_AT") == str(number):
+                time.sleep(3600)
             outcome, reason = _try(source, name, whole)
             apply(place, {change: files.get(change) for change in changes})
             outside = {file.name: file.read_bytes() for file in (place.parent / OUTSIDE).iterdir()}

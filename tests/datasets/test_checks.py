@@ -93,3 +93,21 @@ def test_ranges_are_those_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose([one.mean for one in ranges], whole.mean(0), rtol=1e-12)
     np.testing.assert_allclose([one.std for one in ranges], whole.std(0), rtol=1e-6)
     assert [one.unit for one in ranges] == ["m"] * 3
+
+
+def test_what_is_found_in_a_long_episode_does_not_depend_on_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [walk(700, seed=1), walk(90, seed=2)]
+    parts[0][600:] += 50
+    following = [np.concatenate([part[1:], part[-1:] + 0.001]) for part in parts]
+    following[0][499] += 1.0  # the row before the block that begins at 500
+    found = []
+    for block in (10_000, 100, 7):
+        monkeypatch.setattr("supple.datasets.checks._BLOCK_ROWS", block)
+        checks = look(parts, following)
+        assert checks.lengths == [700, 90]
+        jump, wrong = checks.findings()
+        assert "jumps 1 times" in jump
+        assert "at row 600 (episode 0)" in jump
+        assert "in 1 rows: at row 499 (episode 0)" in wrong
+        found.append([(one.low, one.high, round(one.mean, 6), round(one.std, 6)) for one in checks.ranges()])
+    assert found[0] == found[1] == found[2]

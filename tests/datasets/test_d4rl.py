@@ -290,9 +290,8 @@ def test_zero_episodes(tmp_path: Path, make_arrays: MakeArrays) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"observations": np.zeros((7, 2, 2))}, "observations: expected shape (rows, dim), got (7, 2, 2)"),
-        ({"actions": np.zeros(7)}, "actions: expected shape (rows, dim), got (7,)"),
-        ({"actions": np.zeros((7, 0))}, "actions: expected shape (rows, dim), got (7, 0)"),
+        ({"observations": np.zeros((7, 2, 2))}, "observations: expected shape (rows, dim) or (rows,), got (7, 2, 2)"),
+        ({"actions": np.zeros((7, 0))}, "actions: expected shape (rows, dim) or (rows,), got (7, 0)"),
         ({"rewards": np.zeros((7, 2))}, "rewards: expected one per row, got (7, 2)"),
         ({"rewards": np.array([b"1"] * 7)}, "rewards: expected an array of numbers"),
         ({"observations": np.zeros((7, 2), np.complex64)}, "observations: expected an array of numbers"),
@@ -557,3 +556,16 @@ def test_who_moved_the_robot_stands_in_the_provenance(tmp_path: Path, make_array
         file["metadata/origin"] = np.arange(3)
     with pytest.raises(SourceError, match=r"a.hdf5: metadata/origin: expected text in UTF-8, got int64 \(3,\)"):
         D4RLReader(told).describe()
+
+
+def test_one_number_per_step_is_one_axis(tmp_path: Path) -> None:
+    arrays = {
+        "observations": np.zeros((7, 2), np.float32),
+        "actions": np.arange(7),
+        "rewards": np.zeros(7),
+        "terminals": np.arange(7) == 6,
+    }
+    reader = D4RLReader(write_d4rl(tmp_path / "a.hdf5", arrays))
+    assert reader.describe().schema.feature("action").shape == (1,)
+    (episode,) = reader.episodes()
+    np.testing.assert_array_equal(episode.arrays["action"], np.arange(7)[:, None])

@@ -1,5 +1,6 @@
 """zarr v2 replay buffers, OGBench and SPiRL: where their episodes end."""
 
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -100,13 +101,37 @@ def test_ogbench_refuses_ends_that_are_none(terminals: np.ndarray, message: str,
         open_source(path, ReadOptions()).describe()
 
 
-def test_an_npz_with_objects_is_refused(tmp_path: Path) -> None:
+def test_an_npz_with_objects_is_read_without_them(tmp_path: Path) -> None:
     path = make_ogbench(tmp_path, record())
     with np.load(path) as file:
         arrays = dict(file)
     np.savez_compressed(path, **{**arrays, "extra": np.array([{"a": 1}, None], object)}, allow_pickle=True)
-    with pytest.raises(SourceError, match="an array of object"):
+    assert "objects of Python" in open_source(path, ReadOptions()).describe().ignored["extra"]
+    np.savez_compressed(path, **{**arrays, "actions": arrays["actions"].astype(object)}, allow_pickle=True)
+    with pytest.raises(SourceError, match=r"actions: expected one vector per step .* objects of Python"):
         open_source(path, ReadOptions()).describe()
+
+
+def test_a_member_that_the_directory_of_an_archive_passes_over_is_missed(tmp_path: Path) -> None:
+    path = make_ogbench(tmp_path, record())
+    with zipfile.ZipFile(path) as archive:
+        before, last = archive.infolist()[-2:]
+    data = bytearray(path.read_bytes())
+    entry = data.rindex(b"PK\x01\x02", 0, data.rindex(last.filename.encode()) - 46)
+    assert before.filename.encode() in data[entry : entry + 80]
+    data[entry + 32 : entry + 34] = b"\xff\xff"  # the length of its comment
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match="expected 4 members as the end of the archive says, got 3 in its directory"):
+        open_source(path, ReadOptions()).describe()
+
+
+def test_an_archive_with_a_folder_around_the_group_says_so(tmp_path: Path) -> None:
+    folder = make_zarr(tmp_path, record())
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            archive.write(file, f"replay.zarr/{file.relative_to(folder)}")
+    with pytest.raises(SourceError, match=r"at the top of the archive, got it in replay\.zarr/; zip"):
+        open_source(tmp_path / "a.zip", ReadOptions()).describe()
 
 
 def test_spirl_reads_what_its_mask_counts(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ format."""
 
 import dataclasses
 import json
+import os
 import pickle
 import sqlite3
 import subprocess
@@ -174,6 +175,9 @@ def test_a_path_that_is_no_file_is_refused(tmp_path: Path) -> None:
         find_format(Path("a\0b"))
     with pytest.raises(FormatError, match="got an empty folder"):
         find_format(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match=r"^\S+pipe: expected a file or folder, got a pipe or device; give a file$"):
+        find_format(tmp_path / "pipe")
 
 
 HDF5 = {

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from supple.datasets import arrow_columns
 from supple.datasets.episode import ReadOptions
 from supple.datasets.formats import open_source
 from supple.errors import ConfigError, FormatError, SourceError
@@ -160,3 +161,13 @@ def test_nulls_are_refused(tmp_path: Path) -> None:
     pq.write_table(table.set_column(1, "action", pa.array(rows, table["action"].type)), file)
     with pytest.raises(SourceError, match="action: expected a value in every row, got none in row 1"):
         list(open_source(path, UNITS).episodes())
+
+
+def test_rows_come_in_blocks_and_are_those_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrow_columns, "_BATCH_ROWS", 3)
+    table = pa.table({"row": np.arange(20), "other": np.zeros(20)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=7)
+    stream = arrow_columns.RowStream(tmp_path / "a.parquet", ["row"])
+    ranges = [(0, 2), (2, 2), (2, 9), (11, 12), (11, 20), (18, 20), (1, 6), (0, 20), (19, 30)]  # also back, and too far
+    for begin, end in ranges:
+        assert stream.take(begin, end)["row"].to_pylist() == list(range(begin, min(end, 20)))

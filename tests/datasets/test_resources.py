@@ -1,5 +1,7 @@
 """Files that ask for far more than they are, that have very many entries, or that somebody is still writing."""
 
+import json
+import os
 import subprocess
 import sys
 import time
@@ -11,9 +13,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from supple.datasets import Episode, Feature, Schema, open_store, source_files, write_store
+from supple.datasets import Episode, Feature, Schema, hdf5, open_store, source_files, write_store
+from supple.datasets.arrow_columns import RowStream, read_table
 from supple.datasets.episode import ReadOptions
 from supple.datasets.formats import open_source
 from supple.errors import SourceError
@@ -174,3 +179,41 @@ def test_a_long_episode_is_written_block_by_block(tmp_path: Path) -> None:
     store = open_store(tmp_path / "store")
     np.testing.assert_array_equal(store.load("action"), whole)
     assert store.episodes.length.tolist() == [5, steps - 12, 7]
+
+
+def test_parquet_whose_equal_numbers_take_no_space_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_files, "FREE_BYTES", 1000)
+    rows = 500_000
+    names = ("observation.state", "episode_index")
+    pq.write_table(pa.table(dict.fromkeys(names, np.zeros(rows))), tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 5000
+    for read in (read_table, RowStream):
+        with pytest.raises(SourceError, match=r"observation\.state: expected at most \d+ bytes decoded.* got 4000000"):
+            read(tmp_path / "a.parquet", names[:1])
+
+
+def test_a_link_to_another_file_is_never_followed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # would be waited for
+    sources = [make_d4rl(tmp_path, record()), tmp_path / "unknown.hdf5"]
+    for source in sources:
+        with h5py.File(source, "a") as file:
+            file.create_group("group")["away"] = h5py.ExternalLink("pipe", "/")
+        with pytest.raises(SourceError, match=r"group/away: expected data in this file, got a link to another one"):
+            open_source(source, ReadOptions()).describe()
+
+
+def test_a_chunk_is_unpacked_as_a_whole_and_so_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_d4rl(tmp_path, record())
+    with h5py.File(source, "r+") as file:
+        observation = file["observations"][:]
+        del file["observations"]
+        file.create_dataset("observations", data=observation, chunks=observation.shape)
+    monkeypatch.setattr(hdf5, "MAX_CHUNK_BYTES", observation.nbytes - 1)
+    with pytest.raises(SourceError, match="observations: expected chunks of at most"):
+        open_source(source, ReadOptions()).describe()
+    (tmp_path / "zarr").mkdir()
+    source = MAKERS["zarr"][1](tmp_path / "zarr", record())
+    facts = json.loads((source / "data/action/.zarray").read_text())
+    (source / "data/action/.zarray").write_text(json.dumps(facts | {"chunks": [2**26, facts["shape"][1]]}))
+    with pytest.raises(SourceError, match="data/action: expected chunks of at most"):
+        open_source(source, ReadOptions()).describe()

@@ -138,3 +138,16 @@ def test_an_attribute_that_is_no_text_is_not_read(tmp_path: Path) -> None:
     with h5py.File(path) as file:
         assert read_text(file["data"], "env_args", path) is None
         assert read_text(file["data"], "nothing", path) is None
+
+
+def test_a_group_that_is_no_demo_is_named(tmp_path: Path) -> None:
+    path = make_robomimic(tmp_path, record())
+    with h5py.File(path, "r+") as file:
+        file.create_group("data/demo_9")
+    with pytest.raises(SourceError, match=r"data/demo_9/actions: expected a row for each step, got no such array"):
+        open_source(path, ReadOptions()).describe()
+    with h5py.File(path, "r+") as file:
+        for name in list(file["data"]):
+            del file["data"][name]
+    with pytest.raises(SourceError):
+        open_source(path, ReadOptions(format="robomimic")).describe()

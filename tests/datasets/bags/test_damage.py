@@ -1,15 +1,19 @@
 """Damaged bags: what is left is read, what is lost is said, and where there are checksums nothing changes unseen."""
 
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import zstandard
+from mcap.writer import Writer
 
+from supple.datasets.bags import recording as recording_module
 from supple.datasets.bags.bag_files import open_recording
 from supple.datasets.bags.reader import BagReader
 from supple.errors import SourceError
@@ -234,3 +238,51 @@ def test_a_bomb_in_a_chunk_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "bomb.mcap").write_bytes(MCAP0_MAGIC + builder.end())
     recording = open_recording(tmp_path / "bomb.mcap")
     assert "declares 268435456 bytes" in recording.loss.reasons[0]
+
+
+@pytest.mark.parametrize("kind", ["rosbag1", "plain"])
+def test_a_record_that_is_larger_than_memory_allows_is_not_read(
+    kind: str, bags: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag = bags.write(tmp_path / "log", kind, bags.arm(1.0))
+    monkeypatch.setattr(recording_module, "MOST_RECORD", 1000)
+    (_, messages), reasons = read(bag)
+    assert not messages
+    assert "more than 1000" in reasons[0]
+
+
+def test_attachments_are_passed_over_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording_module, "MOST_RECORD", 2**21)
+    for chunked in (True, False):
+        with (tmp_path / "log.mcap").open("wb") as stream:
+            writer = Writer(stream, use_chunking=chunked)
+            writer.start("ros2", "test")
+            writer.add_attachment(1, 1, "video.mp4", "video/mp4", bytes(2**22))
+            channel = writer.register_channel("/a", "cdr", writer.register_schema("a/msg/A", "ros2msg", b"uint8 data"))
+            writer.add_message(channel, 5, b"payload", 5)
+            writer.finish()
+        recording = open_recording(tmp_path / "log.mcap")
+        assert [one.payload for one in recording.messages([0])] == [b"payload"]
+        assert not recording.loss.reasons
+
+
+def test_tables_that_compute_their_values_are_refused(bags: Any, tmp_path: Path) -> None:
+    bag = bags.write(tmp_path / "log", "sqlite", bags.arm(0.2))
+    (file,) = bag.glob("*.db3")
+    with closing(sqlite3.connect(file)) as base, base:
+        base.execute("ALTER TABLE messages RENAME TO old")
+        base.execute(
+            "CREATE TABLE messages (id INTEGER PRIMARY KEY, topic_id, timestamp, data AS (zeroblob(1000000000)))"
+        )
+        base.execute("INSERT INTO messages (id, topic_id, timestamp) SELECT id, topic_id, timestamp FROM old")
+    with pytest.raises(SourceError, match="got messages whose data is computed and not recorded"):
+        open_recording(bag)
+
+
+def test_metadata_that_grow_without_end_are_refused(bags: Any, tmp_path: Path) -> None:
+    bag = bags.write(tmp_path / "log", "mcap", bags.arm(0.2))
+    lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9 if n else ['x'] * 9)}]" for n in range(30)]
+    text = (bag / "metadata.yaml").read_text()
+    (bag / "metadata.yaml").write_text("\n".join(lines) + "\n" + re.sub(r"- \S+\.mcap", "- *a29", text))
+    with pytest.raises(SourceError, match="list in place of a text"):
+        open_recording(bag)

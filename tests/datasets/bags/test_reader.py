@@ -10,7 +10,7 @@ import pytest
 from mcap.writer import Writer as McapWriter
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from supple.datasets import Reader
+from supple.datasets import Reader, disk_arrays
 from supple.datasets.bags import reader as reader_module
 from supple.datasets.bags import series
 from supple.datasets.bags.layout import LayoutError
@@ -298,6 +298,37 @@ def test_a_trajectory_is_its_set_point(bags: Any, make: MakeReader) -> None:
     np.testing.assert_allclose(episode.arrays["action"], np.stack([expected, -expected], 1), atol=1e-6)
 
 
+def test_a_trajectory_whose_points_run_back_is_left_out_and_counted(bags: Any, make: MakeReader) -> None:
+    def trajectory(time: int, seconds: tuple[int, int], value: float) -> Any:
+        points = [{"positions": [value, value], "time_from_start": {"sec": one, "nanosec": 0}} for one in seconds]
+        fields = {"header": bags.stamp(0), "joint_names": ["a", "b"], "points": points}
+        return type(bags.text(0, ""))("/arm/joint_trajectory", "trajectory_msgs/msg/JointTrajectory", time, fields)
+
+    sent = [one for one in bags.arm(2.0) if one.topic == "/joint_states"]
+    sent += [trajectory(bags.start, (0, 1), 3.0), trajectory(bags.start + NS // 2, (1, 0), 9.0)]
+    reader = make(sent, None)
+    (episode,) = reader.episodes()
+    assert (episode.arrays["action"] == 3.0).all()
+    (loss,) = reader.describe().losses
+    assert "1 messages of /arm/joint_trajectory" in loss
+
+
+def test_long_episodes_by_gaps_and_late_stamps_are_those_of_short_ones(
+    bags: Any, make: MakeReader, monkeypatch: Any
+) -> None:
+    sent = [one for one in bags.arm(3.0) if not bags.start + NS < one.log_time < bags.start + 2 * NS]
+    mapping = MAPPING.replace("max_age = 0.05", "max_age = 0.05\nlatency = 0.003")
+    mapping += '[episodes]\nby = "gap"\nmax_gap = 0.5\n'
+    usual = list(make(sent, mapping).episodes())
+    assert len(usual) == 2
+    monkeypatch.setattr(disk_arrays, "SPILL_BYTES", 100)
+    monkeypatch.setattr(disk_arrays, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(reader_module, "BLOCK_STEPS", 7)
+    for first, second in zip(usual, make(sent, mapping).episodes(), strict=True):
+        for name, array in first.arrays.items():
+            np.testing.assert_array_equal(array, second.arrays[name])
+
+
 def test_custom_types_come_from_the_bag(bags: Any, make: MakeReader) -> None:
     types = get_typestore(Stores.ROS2_HUMBLE)
     types.register(
@@ -411,7 +442,7 @@ def _refuse(*_: Any) -> None:
 
 def test_long_columns_wait_on_the_disk_and_blocks_of_steps_join(bags: Any, make: MakeReader, monkeypatch: Any) -> None:
     (usual,) = make(bags.arm(1.0)).episodes()
-    monkeypatch.setattr(series, "_SPILL_BYTES", 100)
+    monkeypatch.setattr(disk_arrays, "SPILL_BYTES", 100)
     monkeypatch.setattr(series, "BLOCK_MESSAGES", 7)
     monkeypatch.setattr(reader_module, "BLOCK_STEPS", 3)
     (small,) = make(bags.arm(1.0)).episodes()

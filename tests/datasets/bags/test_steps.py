@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from supple.datasets.bags.mapping import Signal
 from supple.datasets.bags.quality import measure_lag, measure_saturation, measure_topic
 from supple.datasets.bags.series import compute_euler
-from supple.datasets.bags.steps import NEVER, find_phase, follow, runs_of, sample
+from supple.datasets.bags.steps import NEVER, find_phase, follow, iterate_union, runs_of, sample
 
 NAN = np.nan
 HOLD = Signal(feature="observation", topic="/t", axes=("x", "y"), units=("", ""))
@@ -161,3 +161,10 @@ def test_the_lag_of_velocity_commands() -> None:
 def test_saturation() -> None:
     action = np.array([[1.0, 0.0], [0.5, 0.2], [-1.0, 0.1], [0.2, 0.3]])
     assert measure_saturation(action, np.array([-1.0, -1.0]), np.array([1.0, 1.0])) == 0.5
+
+
+@given(st.lists(st.lists(st.integers(0, 60), min_size=1).map(sorted), min_size=1, max_size=4), st.integers(1, 5))
+def test_times_of_several_topics_join_in_blocks(times: list[list[int]], rows: int) -> None:
+    blocks = list(iterate_union([np.array(one) for one in times], rows))
+    assert np.concatenate(blocks).tolist() == sorted(time for one in times for time in one)
+    assert all(len(block) for block in blocks)

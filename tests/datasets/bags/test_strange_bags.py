@@ -1,0 +1,132 @@
+"""Bags that no list names: each is read as what it is, or refused in a line that says what to do."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from supple.datasets.bags.reader import BagReader
+from supple.errors import SourceError
+
+NS = 10**9
+STEP = 10**7
+Make = Callable[[list[Any]], BagReader]
+
+
+@pytest.fixture
+def make(bags: Any, tmp_path: Path) -> Make:
+    return lambda sent: BagReader(bags.write(tmp_path / "bag", "mcap", sent))
+
+
+def joined(bags: Any, joints: list[Any], count: int = 100) -> list[Any]:
+    """Joint states, and commands of two axes."""
+    sent = joints + [bags.array(bags.start + k * STEP, [k, 2.0]) for k in range(count)]
+    return sorted(sent, key=lambda one: one.log_time)
+
+
+@pytest.mark.parametrize("first", [5 * NS, -5 * NS, 0])
+def test_simulated_time_beside_real_time_goes_by_the_recorder(first: int, bags: Any, make: Make) -> None:
+    joints = [
+        bags.joints(first + k * STEP // 2, ["a"], [k], delay=bags.start - first + k * STEP // 2) for k in range(100)
+    ]
+    reader = make(joined(bags, joints))
+    spec = reader.describe()
+    assert [topic.clock for topic in reader.mapping.topic] == ["log", "log"]
+    (episode,) = reader.episodes()
+    # each step has the command that came with its measurement
+    np.testing.assert_array_equal(episode.arrays["observation"][:, 0], episode.arrays["action"][:, 0])
+    said = [note for note in spec.notes if "behind the recorder's clock, unlike those of others" in note]
+    assert len(said) == (first != 0)  # a stamp of 0 was never set, which the topic's own line says
+
+
+def test_topics_of_a_mapping_that_share_no_moment_are_said(bags: Any, make: Make) -> None:
+    joints = [bags.joints(5 * NS + k * STEP, ["a"], [k], delay=bags.start - 5 * NS) for k in range(100)]
+    reader = make(joined(bags, joints))
+    text = reader.write_mapping().replace('name = "/joint_states"', 'name = "/joint_states"\nclock = "header.stamp"')
+    stamped = text.replace('clock = "header.stamp"\nclock = "log"', 'clock = "header.stamp"')
+    assert stamped != text
+    from supple.datasets.bags.mapping import parse_mapping
+
+    with pytest.raises(SourceError, match=r"share no moment: 5.000 to 5.990 s and 17.* s; give both the same clock"):
+        BagReader(reader._path, parse_mapping(stamped, "map")).describe()
+
+
+def test_nan_is_not_measured_and_is_said(bags: Any, make: Make) -> None:
+    joints = [bags.joints(bags.start + k * STEP, ["a", "b"], [np.nan if k == 7 else k, 1.0]) for k in range(100)]
+    reader = make(joined(bags, joints))
+    assert "topic /joint_states: 1 messages hold NaN for a wanted axis, which is not measured there" in (
+        reader.describe().notes
+    )
+    (episode,) = reader.episodes()
+    assert episode.arrays["observation"][:9, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 6, 8]
+    assert episode.arrays["age"][7] == np.float32(0.01)
+
+
+def test_joints_without_a_number_or_a_name_are_no_axes(bags: Any, make: Make) -> None:
+    joints = [bags.joints(bags.start + k * STEP, ["a", "", "fixed"], [k, 5.0]) for k in range(100)]
+    spec = make(joined(bags, joints)).describe()
+    assert spec.schema.feature("observation").axes == ("a",)
+    assert "joints a, fixed; entries without a name are left out" in spec.contents["/joint_states"]
+
+
+def test_a_joint_that_stands_twice_in_a_message_is_said(bags: Any, make: Make) -> None:
+    joints = [bags.joints(bags.start + k * STEP, ["a", "a"], [k, -k]) for k in range(100)]
+    notes = make(joined(bags, joints)).describe().notes
+    assert "topic /joint_states: a stands more than once in one message; the first counts" in notes
+
+
+def test_a_topic_with_two_types_is_left_out_of_the_draft(bags: Any, make: Make) -> None:
+    sent = joined(bags, [bags.joints(bags.start + k * STEP, ["a"], [k]) for k in range(100)])
+    spec = make([*sent, bags.text(bags.start + NS, "x", topic="/commands")]).describe()
+    assert "topic /commands comes with 2 types of message, and cannot be used" in spec.notes
+    (question,) = spec.questions
+    assert "expected a topic that commands, got none" in question
+
+
+def test_an_orientation_that_was_never_set_is_none(bags: Any, make: Make) -> None:
+    kind_of = type(bags.text(0, ""))
+
+    def odometry(k: int, w: float) -> Any:
+        pose = {"pose": {"position": {"x": 1.0 * k}, "orientation": {"x": 0.0, "y": 0.0, "z": 0.0, "w": w}}}
+        fields = {"header": bags.stamp(bags.start + k * STEP), "pose": pose}
+        return kind_of("/odom", "nav_msgs/msg/Odometry", bags.start + k * STEP, fields)
+
+    twist = [
+        kind_of("/cmd_vel", "geometry_msgs/msg/Twist", bags.start + k * STEP, {"linear": {"x": 1.0}})
+        for k in range(100)
+    ]
+    sent = sorted([odometry(k, 0.0 if k < 20 else 1.0) for k in range(100)] + twist, key=lambda one: one.log_time)
+    (episode,) = make(sent).episodes()
+    assert episode.arrays["observation"][0, 0] == 20.0  # x at the first pose that is one
+
+
+def test_one_stamp_in_the_far_future_is_explained(bags: Any, make: Make) -> None:
+    joints = [bags.joints(bags.start + k * STEP, ["a"], [k]) for k in range(100)]
+    joints.append(bags.joints(bags.start + 3 * 10**17, ["a"], [1.0]))
+    with pytest.raises(
+        SourceError, match=r"/joint_states is silent for 3e\+08 s at once; cut it there with \[episodes\]"
+    ):
+        make(joined(bags, joints)).describe()
+
+
+def test_a_bag_cut_off_in_its_only_chunk_says_so(bags: Any, tmp_path: Path) -> None:
+    bag = bags.write(tmp_path / "bag", "rosbag1", bags.arm(0.5))
+    cut = tmp_path / "bag.bag.active"
+    cut.write_bytes(bag.read_bytes()[: bag.stat().st_size // 2])
+    with pytest.raises(SourceError, match=r"two messages or more of a topic .* got it is cut off"):
+        BagReader(cut).describe()
+
+
+def test_a_trajectory_that_shall_start_later_says_nothing_of_clocks(bags: Any, make: Make) -> None:
+    kind_of = type(bags.text(0, ""))
+    points = [{"positions": [1.0], "time_from_start": {"sec": 1, "nanosec": 0}}]
+    sent = [bags.joints(bags.start + k * STEP, ["a"], [k]) for k in range(500)]
+    for second in (0, 1):
+        time = bags.start + second * NS
+        fields = {"header": bags.stamp(time + 2 * NS), "joint_names": ["a"], "points": points}
+        sent.append(kind_of("/arm/trajectory", "trajectory_msgs/msg/JointTrajectory", time, fields))
+    reader = make(sorted(sent, key=lambda one: one.log_time))
+    assert not [note for note in reader.describe().notes if "clock" in note or "moment" in note]
+    assert {topic.name: topic.clock for topic in reader.mapping.topic}["/joint_states"] == "header.stamp"
