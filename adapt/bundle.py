@@ -39,6 +39,7 @@ from .contract import BundleContract, Kind
 from .golden_trial import EPISODES, ROUND, check_trial, play_trial, recorded_noise, require_trial
 from .log_agent import STATE as BELIEF
 from .log_agent import Guide, require_guide
+from .log_skills import read_skills
 from .networks import Weights
 from .runtime_agent import HOST, KEPT, Arrays, Noise, RandomNoise, RuntimeAgent, WrappedAgent
 from .spaces import split_prefix
@@ -115,7 +116,10 @@ class Bundle:
         Args:
             searches: False leaves the search for a reward to the agents, and only drives to one that they found.
         """
-        return Guide(self.logs, searches=searches) if self.logs and not self.task else None
+        if not self.logs or self.task:
+            return None
+        skill = self.contract.space.name == "skill"
+        return Guide(self.logs, None if skill else read_skills(self.logs, self.contract.robot, LOGS), searches=searches)
 
 
 class AdaptedAgent(WrappedAgent):
@@ -263,7 +267,7 @@ def _verify(contents: Mapping[str, bytes], digest: str, where: Path) -> Bundle:
     _replay(contract, weights, golden, kind, str(where / WEIGHTS))
     logs = parse_tensors(contents[LOGS], where / LOGS) if LOGS in contents else {}
     if logs:
-        require_guide(logs, contract.space, contract.observation_dim, str(where / LOGS))
+        require_guide(logs, contract, str(where / LOGS))
     bundle = Bundle(contract, weights, golden, digest, task=task, logs=logs)
     if task:
         try:

@@ -1,9 +1,10 @@
 """An agent that finds its way by logs: it searches where they lead, and drives to what was rewarded.
 
-It wraps the agent of any bundle over skills. Each row believes in places: every place of the map may be the middle of
-the region that its task rewards, and all are equally likely at first. A state that was not rewarded makes the places
-that would have rewarded it unlikely, a rewarded one all others, by the shape that the rewards of the train tasks have
-(Bayes' rule; see `reward_shape.py`). A row then heads for the place m that maximises
+It wraps the agent of any bundle over skills or actions, but not over named choices. Each row believes in places: every
+place of the map may be the middle of the region that its task rewards, and all are equally likely at first. A state
+that was not rewarded makes the places that would have rewarded it unlikely, a rewarded one all others, by the shape
+that the rewards of the train tasks have (Bayes' rule; see `reward_shape.py`). A row then heads for the place m that
+maximises
 
     sum_g belief(g) share(m, g) * DISCOUNT ** skills(here, m)
 
@@ -13,6 +14,9 @@ goal once it was felt. Nothing is trained in a task.
 Three things hand an episode or a decision over to the agent inside: a state far from all that was logged, a task of
 which nearly every place has been excluded, and one in which that agent has got more reward. It learns from every
 episode, whoever chose in it.
+
+An agent that chooses actions is led by the logs' own skills, see `log_skills.py`: a choice then lasts as many decisions
+as the skill has steps.
 
 Axes: R rows, r rows still running, O observation, Z latent, M places, K decisions of an episode.
 """
@@ -26,11 +30,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
+from .contract import BundleContract
 from .log_map import UNREACHED, LogMap, require_map
+from .log_skills import read_skills
 from .networks import Array
 from .reward_shape import CERTAIN, SURPRISING, RewardShape
 from .runtime_agent import Arrays, RowEpisodes, RuntimeAgent, SeenRows, WrappedAgent, take_state
-from .spaces import SpaceSettings
+from .spaces import RowSpace
 
 DISCOUNT = np.float32(0.95)
 """Per skill on the way."""
@@ -49,13 +55,18 @@ STATE = "log."
 class Guide:
     """The map of a bundle's logs and the shape of rewards, made once for all agents of the bundle."""
 
-    def __init__(self, arrays: Arrays, *, searches: bool = True) -> None:
+    def __init__(self, arrays: Arrays, skills: RowSpace | None = None, *, searches: bool = True) -> None:
         """Takes `Bundle.logs`; see `Bundle.make_guide`.
+
+        Args:
+            arrays: Of the logs.
+            skills: Those of the logs, for agents that choose actions; None for agents over these skills.
+            searches: See `Bundle.make_guide`.
 
         Raises:
             BundleError: They do not fit each other.
         """
-        self.searches = searches
+        self.searches, self.skills = searches, skills
         self.log, self.shape = LogMap(arrays), RewardShape.from_arrays(arrays)
         self.share = self.shape.look_up(self.log.state, self.log.state)
         """Of rewarded states at place m in the task of place g, (M, M)."""
@@ -64,7 +75,7 @@ class Guide:
         """`DISCOUNT` to the power of the skills from place to place, (M, M); 0 where there is no way."""
 
     def add_to(self, agent: RuntimeAgent, may_lead: Callable[[], bool] = lambda: True) -> LogAgent:
-        """An agent over the skills of the logs, guided by them; see `LogAgent`."""
+        """An agent that is guided by the logs; see `LogAgent`."""
         return LogAgent(agent, self, may_lead)
 
 
@@ -72,7 +83,7 @@ class LogAgent(WrappedAgent):
     """See the module's docstring."""
 
     def __init__(self, agent: RuntimeAgent, guide: Guide, may_lead: Callable[[], bool] = lambda: True) -> None:
-        """Wraps an agent over the skills of the logs.
+        """Wraps an agent over the skills of the logs, or over actions where the guide has skills.
 
         Args:
             agent: The agent inside.
@@ -82,6 +93,8 @@ class LogAgent(WrappedAgent):
         super().__init__(agent)
         self._may_lead = may_lead
         self._guide, self._log, self._shape = guide, guide.log, guide.shape
+        self._skills: RowSpace = guide.skills or self.space
+        self._pace = self._skills.horizon // self.space.horizon  # decisions that a skill lasts
         self._begin(0)
 
     def _begin(self, rows: int) -> None:
@@ -97,7 +110,10 @@ class LogAgent(WrappedAgent):
     def _begin_episode(self) -> None:
         self._now = self._belief.copy()
         self._stayed: Array = np.zeros(self._belief.shape, np.float32)
-        self._started = np.zeros(self._rows, np.bool_)
+        self._held: Array = np.zeros((self._rows, self._log.skill.shape[1]), np.float32)
+        self._led = np.zeros(self._rows, np.bool_)
+        self._decided = np.zeros(self._rows, np.int64)
+        self._felt: Array = np.zeros(self._rows, np.float32)  # reward since the present skill began
         self._leads = self._choose_leaders()
 
     @property
@@ -132,20 +148,32 @@ class LogAgent(WrappedAgent):
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
-        latent = super().act(seen)
-        rows, state = seen.rows, self.space.normalise(seen.observation)
+        latent, rows = super().act(seen), seen.rows
+        self._felt[rows] += seen.reward
+        due = self._decided[rows] % self._pace == 0
+        if due.any():
+            self._choose(SeenRows(seen.observation[due], rows[due], self._felt[rows[due]]))
+            self._felt[rows[due]] = 0.0
+        self._decided[rows] += 1
+        led = self._led[rows] & self._may_lead()
+        chosen = self._held[rows]
+        if self._guide.skills is not None:
+            chosen = self.space.invert(self._skills.hold(chosen)(seen.observation))
+        return np.where(led[:, None], chosen, latent)
+
+    def _choose(self, seen: SeenRows) -> None:
+        """The next skill of rows whose last one has ended; the reward is that of the whole skill."""
+        rows, state = seen.rows, self._skills.normalise(seen.observation)
         near, offset = self._log.locate(state)
         here = near[:, 0]
-        began = self._started[rows]  # nothing is known of the state of a reset
-        paid = self._shape.is_rewarded(seen.reward, self.space.horizon)
+        began = self._decided[rows] > 0  # nothing is known of the state of a reset
+        paid = self._shape.is_rewarded(seen.reward, self._skills.horizon)
         self._now[rows[began]] = self._update(self._now[rows[began]], state[began], paid[began])
-        self._started[rows] = True
         hit = _normalise(self._now[rows]) @ self._guide.share.T
         target = (hit * self._guide.discount[here]).argmax(axis=1)
-        chosen = self._log.choose(state, near, target, self._stayed[rows])
+        self._held[rows] = self._log.choose(state, near, target, self._stayed[rows])
         self._stayed[rows, here] += 1.0
-        led = self._leads[rows] & (offset[:, 0] <= FAR * self._log.reach) & self._may_lead()
-        return np.where(led[:, None], chosen, latent)
+        self._led[rows] = self._leads[rows] & (offset[:, 0] <= FAR * self._log.reach)
 
     def _update(self, belief: Array, state: Array, paid: NDArray[np.bool_]) -> Array:
         """Bayes' rule for states (r, O) that were rewarded or not, on logarithms of shares (r, M)."""
@@ -158,10 +186,12 @@ class LogAgent(WrappedAgent):
         """Takes in the episodes, whoever led them."""
         super().observe(episodes)
         total = episodes.reward.sum(axis=1)
-        for decision in range(int(episodes.length.max(initial=0))):
-            rows = np.flatnonzero(episodes.length > decision)
-            paid = self._shape.is_rewarded(episodes.reward[rows, decision], self.space.horizon)
-            state = self.space.normalise(episodes.observation[rows, decision + 1])
+        for begin in range(0, int(episodes.length.max(initial=0)), self._pace):
+            rows = np.flatnonzero(episodes.length > begin)
+            reward = episodes.reward[rows, begin : begin + self._pace].sum(axis=1)
+            paid = self._shape.is_rewarded(reward, self._skills.horizon)
+            end = np.minimum(begin + self._pace, episodes.length[rows])
+            state = self._skills.normalise(episodes.observation[rows, end])
             self._belief[rows] = self._update(self._belief[rows], state, paid)
             self._known[rows] |= paid
         self._best = np.maximum(self._best, total)
@@ -202,22 +232,27 @@ def _normalise(belief: Array) -> Array:
     return normalised
 
 
-def require_guide(arrays: Arrays, space: SpaceSettings, observation_dim: int, where: str) -> None:
-    """Checks that logs are those of a robot over its skills.
+def require_guide(arrays: Arrays, contract: BundleContract, where: str) -> None:
+    """Checks that logs are those of a robot over its skills, and bring their skills along for an agent over actions.
 
     Raises:
         BundleError: A part is missing, or belongs to another robot or other skills.
     """
     require_map(arrays)
+    if contract.space.name == "choice":
+        raise BundleError(f"{where}: expected none for an agent of named choices, got logs; export it without them")
     axes = RewardShape.from_arrays(arrays).axes
     sizes = {
-        "state": (arrays["state"].shape[1], observation_dim),
-        "reward.axes": (axes.shape[1], observation_dim),
-        "skill": (arrays["skill"].shape[1], space.latent_dim if space.name == "skill" else 0),
+        "state": (arrays["state"].shape[1], contract.observation_dim),
+        "reward.axes": (axes.shape[1], contract.observation_dim),
     }
+    if contract.space.name == "skill":
+        sizes["skill"] = (arrays["skill"].shape[1], contract.space.latent_dim)
     for name, (found, expected) in sizes.items():
         if found != expected:
             raise BundleError(f"{where}: expected '{name}' of width {expected}, got {found}; map the logs again")
+    if contract.space.name != "skill":
+        read_skills(arrays, contract.robot, where)
 
 
 def compute_stride(arrays: Arrays) -> float:

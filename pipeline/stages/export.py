@@ -16,6 +16,7 @@ from ...adapt.bundle import load_bundle
 from ...adapt.bundle_folder import LOGS, parse_tensors
 from ...adapt.contract import Budget
 from ...adapt.log_agent import LONGEST_STRIDE, compute_stride
+from ...adapt.log_skills import drop_skills
 from ...errors import BundleError, RunError, SpecError
 from ...meta.config import EvaluationConfig
 from ...plain_config import read_config
@@ -224,12 +225,17 @@ def export(trained: Trained, work: Work) -> None:
     if logs is not None and not KINDS[exported.kind].off_policy:
         work.view.note(f"export: {exported.kind} cannot learn from episodes that logs led; they do not come along")
         logs = None
+    if logs is not None and trained.space == "choice":
+        work.view.note("export: skills of logs command no named choices; they do not come along")
+        logs = None
     found = None if logs is None else parse_tensors((logs / LOGS).read_bytes(), logs / LOGS)
     if found is not None and (stride := compute_stride(found)) > LONGEST_STRIDE:
         work.view.note(
             f"export: logged skills are {stride:.2g} times as long as what is rewarded; they do not come along"
         )
         found = None
+    if found is not None and trained.space == "skill":
+        found = drop_skills(found)
     write_exported(
         work.folder / NAME,
         exported,

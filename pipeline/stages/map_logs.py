@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...adapt.bundle_folder import LOGS, tensor_bytes
 from ...adapt.log_agent import LONGEST_STRIDE, compute_stride
 from ...adapt.log_map import UNREACHED, LogMap, map_log
+from ...adapt.log_skills import pack_skills
 from ...adapt.reward_shape import RewardShape, fit_reward_shape, make_default_shape
 from ...datasets.store import EpisodeStore, find_store, open_store
 from ...robots.family import make_robots
@@ -76,6 +77,8 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
     """Encodes, clusters, and asks the train tasks for the rewards of logged states."""
     import torch
 
+    from ...adapt.host.spaces import export_space, to_arrays
+    from ...meta.space import SkillSpace
     from ...skills.checkpoint import load_skill_model
     from ...skills.log_transitions import encode_log
 
@@ -99,15 +102,16 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
     shape = fit_reward_shape(scaled[asked], reward)
     told = shape is not None
     arrays |= (shape or make_default_shape(arrays["metric"])).to_arrays()
-    content = tensor_bytes(arrays)
-    (work.folder / LOGS).write_bytes(content)
-    report = describe(arrays, len(content), told=told)
+    settings, weights = export_space(SkillSpace(model))
+    # an agent over skills has them itself, and `export` drops these
+    (work.folder / LOGS).write_bytes(tensor_bytes(arrays | pack_skills(settings, to_arrays(weights))))
+    report = describe(arrays, len(tensor_bytes(arrays)), told=told)
     write_record(work.folder / REPORT_NAME, report)
     work.view.record(
         "map",
         report,
         f"map-logs: {report['states']} states, {report['places']} places, {report['axes']} axes that tell tasks apart, "
-        f"{len(content) / 1e6:.1f} MB",
+        f"{report['bytes'] / 1e6:.1f} MB",
     )
     if report["stride"] > LONGEST_STRIDE:
         work.view.note(

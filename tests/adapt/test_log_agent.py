@@ -1,5 +1,6 @@
 """The agent that finds its way by logs, on a line: it searches, drives, hands over, and takes its state along."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,14 @@ import pytest
 
 from supple.adapt.log_agent import ANEW, EXHAUSTED, Guide, LogAgent, compute_stride, require_guide
 from supple.adapt.log_map import map_log
+from supple.adapt.log_skills import drop_skills, pack_skills, read_skills
 from supple.adapt.reward_shape import BINS, RewardShape
 from supple.adapt.runtime_agent import RowEpisodes, SeenRows, repeat_rows
-from supple.adapt.spaces import SpaceSettings
+from supple.adapt.spaces import RowSpace, SpaceSettings
 from supple.errors import BundleError, RunError
+from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
+from .conftest import make_contract, make_weights
 from .test_log_map import LINE, make_line
 
 START, DECISIONS = 20, 30
@@ -243,15 +247,134 @@ def test_a_state_goes_on_in_another_agent_also_with_more_rows() -> None:
 
 
 def test_logs_of_other_skills_or_another_robot_are_refused() -> None:
-    """When the bundle is loaded, not when the robot moves."""
-    shape = make_guide().shape
-    arrays = map_log(*make_line(), LINE) | shape.to_arrays()
-    skill = SpaceSettings(name="skill", latent_dim=1, prior=(1, 2), decoder=(2, 1))
-    require_guide(arrays, skill, 1, "logs")
-    with pytest.raises(BundleError, match="'state' of width 2, got 1"):
-        require_guide(arrays, skill, 2, "logs")
-    with pytest.raises(BundleError, match="'skill' of width 0, got 1"):
-        require_guide(arrays, SpaceSettings(name="raw", latent_dim=1), 1, "logs")
+    """When the bundle is loaded, not when the robot moves. A skill agent has Z = 3, the robot O = 4."""
+    state, _, start = make_line()
+    rng = np.random.default_rng(0)
+    wide = np.repeat(state, 4, axis=1) + rng.standard_normal((len(state), 4)).astype(np.float32)
+    skill = rng.standard_normal((len(state), 3)).astype(np.float32)
+    shape = RewardShape(np.ones((1, 4), np.float32), make_guide().shape.share, 0.25, 0.0, 1.0)
+    arrays = map_log(wide, skill, start, LINE) | shape.to_arrays()
+    contract = make_contract("skill")
+    require_guide(arrays, contract, "logs")
+    with pytest.raises(BundleError, match="'state' of width 4, got 1"):
+        require_guide(map_log(state, skill, start, LINE) | shape.to_arrays(), contract, "logs")
+    with pytest.raises(BundleError, match="'skill' of width 3, got 2"):
+        require_guide(map_log(wide, skill[:, :2], start, LINE) | shape.to_arrays(), contract, "logs")
+    with pytest.raises(BundleError, match="expected the skills of the logs"):
+        require_guide(arrays, make_contract("raw"), "logs")
+    packed = pack_skills(contract.space, make_weights(contract))
+    assert not any("prior" in name for name in packed)
+    require_guide(arrays | packed, make_contract("raw"), "logs")
+    assert drop_skills(arrays | packed).keys() == arrays.keys()
+    choice = replace(contract, space=SpaceSettings(name="choice"))
+    with pytest.raises(BundleError, match="expected none for an agent of named choices"):
+        require_guide(arrays | packed, choice, "logs")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("skills.horizon", np.array([0], np.int32), "expected the skills of the logs"),
+        ("skills.horizon", np.array([4.0], np.float32), "expected the skills of the logs"),
+        ("skills.space.std", np.zeros(4, np.float32), "space.std > 0"),
+        ("skills.space.mean", np.full(4, np.nan, np.float32), "finite 'space.mean'"),
+        ("skills.space.decoder.layers.0.weight", np.zeros((16, 6), np.float32), r"layers.0.weight' of shape \(16, 7\)"),
+        ("skills.space.decoder.layers.7.bias", np.zeros(2, np.float32), "only tensors that bundle.json declares"),
+    ],
+)
+def test_damaged_skills_of_logs_are_refused(name: str, value: np.ndarray, message: str) -> None:
+    """A robot must not move by half of a decoder."""
+    contract = make_contract("skill")
+    arrays = {"skill": np.zeros((1, 3))} | pack_skills(contract.space, make_weights(contract)) | {name: value}
+    with pytest.raises(BundleError, match=message):
+        read_skills(arrays, contract.robot, "logs")
+
+
+PACE = 4
+"""Steps of a skill on the line of actions: each goes a quarter of a cell."""
+
+
+def make_action_guide() -> Guide:
+    """The guide of the line, whose skills command z / `PACE` in each of `PACE` steps."""
+    line = ArraySpec("observation", (Axis("x", "m", -np.inf, np.inf),))
+    robot = RobotSpec("line", line, ArraySpec("action", (Axis("x", "m", -1.0, 1.0),)), line, 0.02, PACE * DECISIONS)
+    settings = SpaceSettings(name="skill", horizon=PACE, latent_dim=1, prior=(1, 2), decoder=(2, 1))
+    weights = {
+        "space.mean": np.zeros(1, np.float32),
+        "space.std": np.ones(1, np.float32),
+        "space.decoder.layers.0.weight": np.array([[0.0, 1.0 / PACE]], np.float32),
+        "space.decoder.layers.0.bias": np.zeros(1, np.float32),
+    }
+    arrays = map_log(*make_line(), LINE) | make_guide().shape.to_arrays() | pack_skills(settings, weights)
+    skills = read_skills(arrays, robot, "logs")
+    return Guide(arrays, skills)
+
+
+class _Actions(_Inside):
+    """The agent inside over actions, half as large as the limit: unit actions of 2 are 1 m."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        spec = ArraySpec("action", (Axis("x", "m", -2.0, 2.0),))
+        line = ArraySpec("observation", (Axis("x", "m", -np.inf, np.inf),))
+        robot = RobotSpec("line", line, spec, line, 0.02, 8)
+        self.space = RowSpace(SpaceSettings(name="unit", latent_dim=1), robot, {})
+
+
+def play_actions(agent: Any, goal: float, steps: int = PACE * DECISIONS) -> tuple[list[float], np.ndarray]:
+    """One episode of actions in the unit of `_Actions`; the way of the only row, and what was chosen."""
+    agent.begin_episode()
+    observation = np.zeros((1, steps + 1, 1), np.float32)
+    latent, reward = np.zeros((1, steps, 1), np.float32), np.zeros((1, steps), np.float32)
+    now = np.full((1, 1), START, np.float32)
+    observation[:, 0] = now
+    last, length = np.zeros(1, np.float32), steps
+    for step in range(steps):
+        chosen = agent.act(SeenRows(now.copy(), np.arange(1), last))
+        now = np.clip(now + 2.0 * np.where(np.abs(chosen) <= 1.0, chosen, 0.0), 0, LINE - 1).astype(np.float32)
+        last = np.array([abs(now[0, 0] - goal) < 0.1], np.float32)
+        observation[:, step + 1], latent[:, step], reward[:, step] = now, chosen, last
+        if last.all():
+            length = step + 1
+            break
+    lengths = np.array([length])
+    agent.observe(RowEpisodes(observation, latent, reward, lengths, last > 0, lengths))
+    return observation[0, : length + 1, 0].tolist(), latent[0, :length, 0]
+
+
+def test_an_agent_over_actions_is_led_by_the_skills_of_the_logs() -> None:
+    """A skill of one cell is four actions of 1/4 m, 1/8 in units of the limit; the next begins after the fourth."""
+    agent = make_action_guide().add_to(_Actions())
+    agent.begin_task(1)
+    way, chosen = play_actions(agent, -9.0)
+    assert np.abs(chosen) == pytest.approx(np.full(PACE * DECISIONS, 0.125))
+    assert np.ptp(chosen.reshape(DECISIONS, PACE), axis=1) == pytest.approx(np.zeros(DECISIONS))
+    assert len({round(x) for x in way[::PACE]}) >= 19
+
+
+def test_actions_drive_to_a_goal_that_was_felt_within_a_skill() -> None:
+    """At the third of a skill's four steps, on the way to cell 25. It ended the episode and counts where it was."""
+    agent = make_action_guide().add_to(_Actions())
+    agent.begin_task(1)
+    goal = 24.75
+    while not agent.known[0]:
+        play_actions(agent, goal)
+    way, _ = play_actions(agent, goal)
+    assert way[-1] == goal
+    assert len(way) - 1 == PACE * 4 + 3
+
+
+def test_what_an_action_agent_excludes_is_what_its_skills_ended_in() -> None:
+    """Six steps are a skill and a half: the cell after four steps and the half cell after six were not rewarded."""
+    agent = make_action_guide().add_to(_Actions())
+    agent.begin_task(1)
+    way, _ = play_actions(agent, -9.0, steps=6)
+    belief = np.exp(agent.state()["log.belief"][0])
+    state = agent._log.state[:, 0]
+    expected = np.ones(LINE)
+    for seen in (way[4], way[6]):
+        expected[np.abs(state - seen) < 0.5] *= 1.0 - 0.95
+    assert belief == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("bins", "wanted"), [(2, 2.0), (8, 0.5)])
