@@ -38,7 +38,8 @@ from .bundle_folder import (
 from .contract import BundleContract, Kind
 from .golden_trial import EPISODES, ROUND, check_trial, play_trial, recorded_noise, require_trial
 from .log_agent import STATE as BELIEF
-from .log_agent import Guide, require_guide
+from .log_agent import Guide, make_guide, require_guide
+from .log_paths import PathGuide
 from .log_skills import read_skills
 from .networks import Weights
 from .runtime_agent import HOST, KEPT, Arrays, Noise, RandomNoise, RuntimeAgent, WrappedAgent
@@ -110,7 +111,7 @@ class Bundle:
         agent = self.kind.make_agent(self.contract, self.weights, noise)
         return AdaptedAgent(agent, self.task) if self.task else agent
 
-    def make_guide(self, *, searches: bool = True) -> Guide | None:
+    def make_guide(self, *, searches: bool = True) -> Guide | PathGuide | None:
         """What guides agents of this bundle by its logs; None without logs, and in a bundle of one task.
 
         Args:
@@ -118,8 +119,9 @@ class Bundle:
         """
         if not self.logs or self.task:
             return None
-        skill = self.contract.space.name == "skill"
-        return Guide(self.logs, None if skill else read_skills(self.logs, self.contract.robot, LOGS), searches=searches)
+        over_skills = self.contract.space.name == "skill"
+        skills = None if over_skills else read_skills(self.logs, self.contract.robot, LOGS)
+        return make_guide(self.logs, skills, searches=searches)
 
 
 class AdaptedAgent(WrappedAgent):

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ...adapt.bundle import Bundle, load_bundle, require_robot
 from ...adapt.bundle_folder import find_bundle
 from ...adapt.guards import GuardedAgent, Play
+from ...adapt.log_agent import LogAgent
 from ...adapt.loop import Adapter, run_episode
 from ...adapt.policy_change import take_learned
 from ...adapt.runtime_agent import HOST, RandomNoise, RuntimeAgent
@@ -223,10 +224,10 @@ def adapt(
         guide = None if config.logs == "off" else bundle.make_guide(searches=config.logs == "on")
         if guide is not None:
             # guards change what the learner updates; logs do not change, and lead until the guards fall back
-            agent = guide.add_to(agent, lambda: guards is None or not guards.fallen)
+            agent = LogAgent(agent, guide, lambda: guards is None or not guards.fallen)
         adapter = Adapter(
             *(agent, robot, tasks, budget, episodes, rng),
-            make_fork=bundle.make_agent if guide is None else lambda noise: guide.add_to(bundle.make_agent(noise)),
+            make_fork=bundle.make_agent if guide is None else lambda noise: LogAgent(bundle.make_agent(noise), guide),
             off_policy=bundle.kind.off_policy,
         )
         if checkpoint is not None:

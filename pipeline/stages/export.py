@@ -15,7 +15,8 @@ from ...adapt.agents.kinds import KINDS
 from ...adapt.bundle import load_bundle
 from ...adapt.bundle_folder import LOGS, parse_tensors
 from ...adapt.contract import Budget
-from ...adapt.log_agent import LONGEST_STRIDE, compute_stride
+from ...adapt.log_agent import compute_stride
+from ...adapt.log_map import read_pace
 from ...adapt.log_skills import drop_skills
 from ...errors import BundleError, RunError, SpecError
 from ...meta.config import EvaluationConfig
@@ -229,9 +230,10 @@ def export(trained: Trained, work: Work) -> None:
         work.view.note("export: skills of logs command no named choices; they do not come along")
         logs = None
     found = None if logs is None else parse_tensors((logs / LOGS).read_bytes(), logs / LOGS)
-    if found is not None and (stride := compute_stride(found)) > LONGEST_STRIDE:
+    if found is not None and trained.space != "skill" and read_pace(found) > 1:
         work.view.note(
-            f"export: logged skills are {stride:.2g} times as long as what is rewarded; they do not come along"
+            f"export: logged skills are {compute_stride(found):.2g} times as long as what is rewarded; they lead an "
+            "agent over skills alone, and do not come along"
         )
         found = None
     if found is not None and trained.space == "skill":

@@ -91,7 +91,7 @@ def play(agent: Any, goal: int, rows: int = 1, decisions: int = DECISIONS) -> tu
 
 def test_a_search_does_not_turn_back_where_it_has_been() -> None:
     """30 decisions from cell 20 see one end whole (19 cells) or more; the second episode goes to the other side."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     first, _ = play(agent, -1)
     second, _ = play(agent, -1)
@@ -102,7 +102,7 @@ def test_a_search_does_not_turn_back_where_it_has_been() -> None:
 @pytest.mark.parametrize("goal", [2, 37])
 def test_once_felt_the_goal_is_driven_to_by_the_shortest_way(goal: int) -> None:
     """The way from cell 20 takes as many decisions as there are cells."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     while not agent.known[0]:
         play(agent, goal)
@@ -122,21 +122,21 @@ def test_what_is_near_is_counted_in_the_direction_of_travel() -> None:
 
 def test_beliefs_are_those_of_bayes() -> None:
     """One cell visited without reward: its belief falls to 1 - .95 of itself, and no other one changes."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     cells, _ = play(agent, -1, decisions=1)
     belief = np.exp(agent.state()["log.belief"][0])
-    visited = int(agent._log.locate(np.array([[cells[0]]], np.float32))[0][0, 0])
+    visited = int(agent._guide.log.locate(np.array([[cells[0]]], np.float32))[0][0, 0])
     assert belief[visited] == pytest.approx(0.05, rel=1e-4)
     assert np.delete(belief, visited) == pytest.approx(np.ones(LINE - 1), rel=1e-6)
 
 
 def test_decisions_in_a_place_are_counted_until_the_episode_ends() -> None:
     """So that a robot that goes round in circles is led elsewhere, see `LogMap.choose`."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     agent.begin_episode()
-    here = int(agent._log.locate(np.array([[START]], np.float32))[0][0, 0])
+    here = int(agent._guide.log.locate(np.array([[START]], np.float32))[0][0, 0])
     for _ in range(3):
         agent.act(SeenRows(np.array([[START]], np.float32), np.zeros(1, np.int64), np.zeros(1, np.float32)))
     assert agent._stayed[0, here] == agent._stayed.sum() == 3.0
@@ -146,7 +146,7 @@ def test_decisions_in_a_place_are_counted_until_the_episode_ends() -> None:
 
 def test_a_state_far_from_the_logs_is_left_to_the_agent_inside() -> None:
     """The logs end at 39; at 4000 nobody knows where a skill leads."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(2)
     agent.begin_episode()
     seen = SeenRows(np.array([[20.0], [4000.0]], np.float32), np.arange(2), np.zeros(2, np.float32))
@@ -157,7 +157,7 @@ def test_a_state_far_from_the_logs_is_left_to_the_agent_inside() -> None:
 
 def test_logs_lead_only_while_they_may() -> None:
     may = [True]
-    agent = make_guide().add_to(_Inside(), lambda: may[0])
+    agent = LogAgent(_Inside(), make_guide(), lambda: may[0])
     agent.begin_task(1)
     agent.begin_episode()
     seen = SeenRows(np.array([[START]], np.float32), np.array([0]), np.zeros(1, np.float32))
@@ -168,7 +168,7 @@ def test_logs_lead_only_while_they_may() -> None:
 
 def test_a_task_that_is_nowhere_gives_every_second_episode_to_the_agent_inside() -> None:
     """After the whole line has been seen, whoever leads changes with each episode."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     led = []
     for _ in range(8):
@@ -182,10 +182,10 @@ def test_a_task_that_is_nowhere_gives_every_second_episode_to_the_agent_inside()
 @pytest.mark.parametrize(("left", "again"), [(2 * ANEW, False), (ANEW / 2, True)])
 def test_places_that_nobody_has_seen_keep_their_belief_until_hardly_any_are_left(left: float, again: bool) -> None:
     """Most places are excluded. A search that then forgot everything would begin with those near the start again."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     agent._belief[:] = np.log(left)
-    unseen = int(agent._log.locate(np.array([[39.0]], np.float32))[0][0, 0])
+    unseen = int(agent._guide.log.locate(np.array([[39.0]], np.float32))[0][0, 0])
     before = agent._belief[0, unseen]
     play(agent, -1, decisions=1)
     assert agent._belief[0, unseen] == (0.0 if again else before)
@@ -196,7 +196,7 @@ def test_places_that_nobody_has_seen_keep_their_belief_until_hardly_any_are_left
 
 def test_the_better_one_leads_a_known_task() -> None:
     """Logs that fail hand over; an agent inside that fails as well hands back."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     goal = 23
     while not agent.known[0]:
@@ -213,7 +213,7 @@ def test_the_better_one_leads_a_known_task() -> None:
 
 def test_a_guide_that_does_not_search_drives_to_what_the_other_found() -> None:
     """The agent inside stays at the start, which pays once; then the logs lead back to it."""
-    agent = make_guide(searches=False).add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide(searches=False))
     agent.begin_task(1)
     assert set(play(agent, -1)[0]) == {START}
     assert not agent.leads[0]
@@ -235,11 +235,11 @@ def test_the_agent_inside_learns_from_every_episode() -> None:
 def test_a_state_goes_on_in_another_agent_also_with_more_rows() -> None:
     """As evaluations do: each row of a task drives as the task's own would."""
     guide = make_guide()
-    agent = guide.add_to(_Inside())
+    agent = LogAgent(_Inside(), guide)
     agent.begin_task(1)
     while not agent.known[0]:
         play(agent, 5)
-    again = guide.add_to(_Inside())
+    again = LogAgent(_Inside(), guide)
     again.load_state(repeat_rows({k: v for k, v in agent.state().items() if k != "inside"}, 3) | {"inside": 0})
     assert play(again, 5, rows=3) == play(agent, 5)
     with pytest.raises(RunError, match="log agent"):
@@ -344,7 +344,7 @@ def play_actions(agent: Any, goal: float, steps: int = PACE * DECISIONS) -> tupl
 
 def test_an_agent_over_actions_is_led_by_the_skills_of_the_logs() -> None:
     """A skill of one cell is four actions of 1/4 m, 1/8 in units of the limit; the next begins after the fourth."""
-    agent = make_action_guide().add_to(_Actions())
+    agent = LogAgent(_Actions(), make_action_guide())
     agent.begin_task(1)
     way, chosen = play_actions(agent, -9.0)
     assert np.abs(chosen) == pytest.approx(np.full(PACE * DECISIONS, 0.125))
@@ -354,7 +354,7 @@ def test_an_agent_over_actions_is_led_by_the_skills_of_the_logs() -> None:
 
 def test_actions_drive_to_a_goal_that_was_felt_within_a_skill() -> None:
     """At the third of a skill's four steps, on the way to cell 25. It ended the episode and counts where it was."""
-    agent = make_action_guide().add_to(_Actions())
+    agent = LogAgent(_Actions(), make_action_guide())
     agent.begin_task(1)
     goal = 24.75
     while not agent.known[0]:
@@ -366,11 +366,11 @@ def test_actions_drive_to_a_goal_that_was_felt_within_a_skill() -> None:
 
 def test_what_an_action_agent_excludes_is_what_its_skills_ended_in() -> None:
     """Six steps are a skill and a half: the cell after four steps and the half cell after six were not rewarded."""
-    agent = make_action_guide().add_to(_Actions())
+    agent = LogAgent(_Actions(), make_action_guide())
     agent.begin_task(1)
     way, _ = play_actions(agent, -9.0, steps=6)
     belief = np.exp(agent.state()["log.belief"][0])
-    state = agent._log.state[:, 0]
+    state = agent._guide.log.state[:, 0]
     expected = np.ones(LINE)
     for seen in (way[4], way[6]):
         expected[np.abs(state - seen) < 0.5] *= 1.0 - 0.95

@@ -10,7 +10,7 @@ import pytest
 from supple.adapt.bundle import load_bundle
 from supple.adapt.bundle_folder import LOGS, MANIFEST
 from supple.adapt.host.hosts import make_hosted
-from supple.adapt.log_agent import Guide
+from supple.adapt.log_agent import Guide, LogAgent
 from supple.adapt.loop import Adapter
 from supple.adapt.runtime_agent import RandomNoise
 from supple.datasets.store import open_store
@@ -89,7 +89,7 @@ def test_an_adaptation_by_logs_goes_on_from_its_state(run: Path) -> None:
         rng = np.random.default_rng(0)
         guide = bundle.make_guide()
         assert guide is not None
-        agent = guide.add_to(make_hosted(bundle, RandomNoise(rng)))
+        agent = LogAgent(make_hosted(bundle, RandomNoise(rng)), guide)
         return Adapter(agent, family.make(2), tasks, bundle.contract.budget, 3, rng)
 
     whole, first, second = make(), make(), make()
