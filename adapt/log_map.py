@@ -309,3 +309,6 @@ def require_map(arrays: Mapping[str, NDArray[Any]]) -> None:
                 f"map of logs: expected '{name}' that fits {count} states of {dim} axes, got {arrays[name].dtype} "
                 f"{arrays[name].shape}; map the logs again"
             )
+    pace = read_pace(arrays)
+    if pace > 1 and not len(find_begins(count, start.astype(np.int64), pace)):
+        raise BundleError(f"map of logs: expected a skill of {pace} states at least, got none; map the logs again")

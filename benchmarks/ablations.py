@@ -1,10 +1,11 @@
 """Each departure of the preset `maze` that is no matter of size, switched off by itself, at half the budget.
 
-    supple sweep benchmarks/ablations.py --seeds 0:3 --threads 1 --out runs/ablations
+    supple sweep benchmarks/ablations.py:half benchmarks/ablations.py:no-relabelling --robot maze --seeds 0:3 --threads 1
+    python -m benchmarks.results.collect_results RUN... --benchmark maze-20-half --method no-relabelling
 
 `half` is the preset `maze` without logs and with half of its meta-training. Every other preset differs from it in one
-departure alone, which has its published value. `python -m benchmarks.results.collect_ablations runs/ablations` makes
-the records of `docs/results/ablations.json`; the table stands in `docs/published-run.md`.
+departure alone, which has its published value. With `--robot maze` all presets have the same robot by name, so that
+`--reuse` takes skills over from one run to another.
 """
 
 from collections.abc import Mapping

@@ -86,6 +86,11 @@ def test_the_pace_says_which_guide() -> None:
             make_guide(make_arrays() | {"pace": wrong})
 
 
+def test_logs_without_a_whole_skill_are_refused() -> None:
+    with pytest.raises(BundleError, match="a skill of 99 states at least, got none"):
+        make_guide(make_arrays() | {"pace": np.array([99], np.int32)})
+
+
 def test_a_decision_sees_its_end_and_half_of_what_a_logged_skill_passed() -> None:
     """From 20 to 25: middle 25 is certain, 21 to 24 count by `PREDICTED`, 26 and 20 were not passed."""
     guide = PathGuide(make_arrays())
