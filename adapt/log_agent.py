@@ -200,7 +200,9 @@ class LogAgent(WrappedAgent):
         led = self._led[rows] & self._may_lead()
         chosen = self._held[rows]
         if self._guide.skills is not None:
-            chosen = self.space.invert(self._skills.hold(chosen)(seen.observation))
+            action = self.space.invert(self._skills.hold(chosen)(seen.observation))
+            assert action is not None, "an agent over skills has a guide without"
+            chosen = action
         self._taken[rows] = np.where(led[:, None], chosen, latent)
         return self._taken[rows]
 

@@ -120,14 +120,14 @@ class PathGuide:
             chosen[row] = some[(pays + (1.0 - pays) * DISCOUNT * later).argmax()]
         return self._skill[chosen], nearest <= FAR * self._reach
 
-    def _predict(self, begin: Array, row: Array, end: Array | None = None) -> Array:
+    def _predict(self, begin: Array, row: Indices, end: Array | None = None) -> Array:
         """Coordinates on the way from states (r, O) by logged skills (r,), (r, H, D); moved to where they ended."""
         first = self._begins[row]
         logged = self._coordinate[first[:, None] + np.arange(1, self._pace + 1)]
         done = (np.arange(1, self._pace + 1, dtype=np.float32) / self._pace)[:, None]
         moved: Array = logged + (1.0 - done) * (begin @ self.shape.axes.T - self._coordinate[first])[:, None]
         if end is not None:
-            moved = moved + done * (end @ self.shape.axes.T - self._coordinate[first + self._pace])[:, None]
+            moved += done * (end @ self.shape.axes.T - self._coordinate[first + self._pace])[:, None]
         return moved
 
     def see(self, begin: Array, latent: Array, end: Array, whole: NDArray[np.bool_]) -> Array:

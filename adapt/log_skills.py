@@ -53,8 +53,8 @@ def read_skills(arrays: Mapping[str, NDArray[Any]], robot: RobotSpec, where: str
         )
     weights = {f"space.{name}": value for name, value in weights.items()}
     dim, latent = len(robot.observation.axes), arrays["skill"].shape[1]
-    widths, at = [], "space.decoder.layers.{}.bias"
-    while (bias := weights.get(at.format(len(widths)))) is not None:
+    widths: list[int] = []
+    while (bias := weights.get(f"space.decoder.layers.{len(widths)}.bias")) is not None:
         widths.append(bias.size)
     sizes = (dim + latent, *widths[:-1], len(robot.action.axes))
     settings = SpaceSettings(name="skill", horizon=int(horizon[0]), latent_dim=latent, decoder=sizes)

@@ -1,6 +1,6 @@
 """Each departure of the preset `maze` that is no matter of size, switched off by itself, at half the budget.
 
-    supple sweep benchmarks/ablations.py:half benchmarks/ablations.py:no-relabelling --robot maze --seeds 0:3 --threads 1
+    supple sweep benchmarks/ablations.py:half benchmarks/ablations.py:no-relabelling --robot maze --seeds 0:3
     python -m benchmarks.results.collect_results RUN... --benchmark maze-20-half --method no-relabelling
 
 `half` is the preset `maze` without logs and with half of its meta-training. Every other preset differs from it in one
