@@ -158,7 +158,7 @@ def find_begins(count: int, start: Indices, pace: int = 1) -> Indices:
 def map_log(
     state: Array, skill: Array, start: Indices, places: int, seed: int = 0, pace: int = 1
 ) -> dict[str, NDArray[Any]]:
-    """What `LogMap` is made of, as a bundle holds it; with a pace above 1, what a `PathMap` is made of.
+    """What `LogMap` is made of, as a bundle holds it; with a pace above 1, what a `PathGuide` is made of.
 
     Args:
         state: On the networks' scale, `pace` of them for each skill, (N, O).
