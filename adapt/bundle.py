@@ -50,7 +50,9 @@ from .golden_trial import (
     require_trial,
 )
 from .log_agent import STATE as BELIEF
-from .log_agent import Guide, require_guide
+from .log_agent import Guide, make_guide, require_guide
+from .log_paths import PathGuide
+from .log_skills import read_skills
 from .networks import Weights
 from .novelty import NoveltyModel
 from .runtime_agent import HOST, KEPT, Arrays, Noise, RandomNoise, RuntimeAgent, WrappedAgent
@@ -135,13 +137,17 @@ class Bundle:
         agent = self.kind.make_agent(self.contract, self.weights, noise)
         return AdaptedAgent(agent, self.task) if self.task else agent
 
-    def make_guide(self, *, searches: bool = True) -> Guide | None:
+    def make_guide(self, *, searches: bool = True) -> Guide | PathGuide | None:
         """What guides agents of this bundle by its logs; None without logs, and in a bundle of one task.
 
         Args:
             searches: False leaves the search for a reward to the agents, and only drives to one that they found.
         """
-        return Guide(self.logs, searches=searches) if self.logs and not self.task else None
+        if not self.logs or self.task:
+            return None
+        over_skills = self.contract.space.name == "skill"
+        skills = None if over_skills else read_skills(self.logs, self.contract.robot, LOGS)
+        return make_guide(self.logs, skills, searches=searches)
 
 
 class AdaptedAgent(WrappedAgent):
@@ -318,7 +324,7 @@ def _verify(contents: Mapping[str, bytes], digest: str, where: Path, tolerance: 
     _replay(contract, weights, golden, kind, str(where / WEIGHTS), tolerance)
     logs = parse_tensors(contents[LOGS], where / LOGS) if LOGS in contents else {}
     if logs:
-        require_guide(logs, contract.space, contract.observation_dim, str(where / LOGS))
+        require_guide(logs, contract, str(where / LOGS))
     novelty = None
     if NOVELTY in contents:
         try:

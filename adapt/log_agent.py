@@ -1,9 +1,10 @@
 """An agent that finds its way by logs: it searches where they lead, and drives to what was rewarded.
 
-It wraps the agent of any bundle over skills. Each row believes in places: every place of the map may be the middle of
-the region that its task rewards, and all are equally likely at first. A state that was not rewarded makes the places
-that would have rewarded it unlikely, a rewarded one all others, by the shape that the rewards of the train tasks have
-(Bayes' rule; see `reward_shape.py`). A row then heads for the place m that maximises
+It wraps the agent of any bundle over skills or actions, but not over named choices. Each row believes in places: every
+place of the map may be the middle of the region that its task rewards, and all are equally likely at first. A state
+that was not rewarded makes the places that would have rewarded it unlikely, a rewarded one all others, by the shape
+that the rewards of the train tasks have (Bayes' rule; see `reward_shape.py`). A row then heads for the place m that
+maximises
 
     sum_g belief(g) share(m, g) * DISCOUNT ** skills(here, m)
 
@@ -13,6 +14,9 @@ goal once it was felt. Nothing is trained in a task.
 Three things hand an episode or a decision over to the agent inside: a state far from all that was logged, a task of
 which nearly every place has been excluded, and one in which that agent has got more reward. It learns from every
 episode, whoever chose in it.
+
+An agent that chooses actions is led by the logs' own skills, see `log_skills.py`: a choice then lasts as many decisions
+as the skill has steps.
 
 Axes: R rows, r rows still running, O observation, Z latent, M places, K decisions of an episode.
 """
@@ -26,20 +30,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
-from .log_map import UNREACHED, LogMap, require_map
+from .contract import BundleContract
+from .log_map import DISCOUNT, FAR, UNREACHED, Indices, LogMap, find_begins, read_pace, require_map
+from .log_paths import PathGuide
+from .log_skills import read_skills
 from .networks import Array
 from .reward_shape import CERTAIN, SURPRISING, RewardShape
 from .runtime_agent import Arrays, PredictsReward, RowEpisodes, RuntimeAgent, SeenRows, WrappedAgent, take_state
-from .spaces import SpaceSettings
+from .spaces import RowSpace
 
-DISCOUNT = np.float32(0.95)
-"""Per skill on the way."""
 EXHAUSTED = 0.05
 """Mean belief below which a task counts as searched: from then on the agent inside gets every second episode."""
 ANEW = 0.005
 """Mean belief below which the search begins anew. Before that, the few places that nobody has seen keep theirs."""
-FAR = 4.0
-"""Largest squared distance from the nearest place, over the largest of a logged state, at which logs are followed."""
 LONGEST_STRIDE = 1.0
 """Largest `compute_stride` of logs that come along."""
 STATE = "log."
@@ -49,30 +52,78 @@ STATE = "log."
 class Guide:
     """The map of a bundle's logs and the shape of rewards, made once for all agents of the bundle."""
 
-    def __init__(self, arrays: Arrays, *, searches: bool = True) -> None:
+    def __init__(self, arrays: Arrays, skills: RowSpace | None = None, *, searches: bool = True) -> None:
         """Takes `Bundle.logs`; see `Bundle.make_guide`.
+
+        Args:
+            arrays: Of the logs.
+            skills: Those of the logs, for agents that choose actions; None for agents over these skills.
+            searches: See `Bundle.make_guide`.
 
         Raises:
             BundleError: They do not fit each other.
         """
-        self.searches = searches
+        self.searches, self.skills = searches, skills
         self.log, self.shape = LogMap(arrays), RewardShape.from_arrays(arrays)
         self.share = self.shape.look_up(self.log.state, self.log.state)
         """Of rewarded states at place m in the task of place g, (M, M)."""
-        skills = self.log.skills
-        self.discount: Array = np.where(skills == UNREACHED, np.float32(0.0), DISCOUNT ** skills.astype(np.float32))
+        away = self.log.skills
+        self.discount: Array = np.where(away == UNREACHED, np.float32(0.0), DISCOUNT ** away.astype(np.float32))
         """`DISCOUNT` to the power of the skills from place to place, (M, M); 0 where there is no way."""
 
-    def add_to(self, agent: RuntimeAgent, may_lead: Callable[[], bool] = lambda: True) -> LogAgent:
-        """An agent over the skills of the logs, guided by them; see `LogAgent`."""
-        return LogAgent(agent, self, may_lead)
+    @property
+    def regions(self) -> int:
+        """Possible middles of the rewarded region, M: the places."""
+        return self.log.places
+
+    @property
+    def places(self) -> int:
+        """Places in which decisions are counted, M."""
+        return self.log.places
+
+    @property
+    def latent_dim(self) -> int:
+        """Z."""
+        return int(self.log.skill.shape[1])
+
+    def choose(self, state: Array, belief: Array, stayed: Array) -> tuple[Array, NDArray[np.bool_], Indices]:
+        """Skills (r, Z), whether the logs know the states that they are chosen in (r,), and their places (r,).
+
+        Args:
+            state: On the networks' scale, (r, O).
+            belief: Probability that each place is the middle of the rewarded region, (r, M).
+            stayed: Earlier decisions of the episode in each place, (r, M).
+        """
+        near, offset = self.log.locate(state)
+        here = near[:, 0]
+        target = ((belief @ self.share.T) * self.discount[here]).argmax(axis=1)
+        return self.log.choose(state, near, target, stayed), offset[:, 0] <= FAR * self.log.reach, here
+
+    def see(self, begin: Array, latent: Array, end: Array, whole: NDArray[np.bool_]) -> Array:
+        """Share of what a decision saw that the task of each middle rewards, (r, M): of where it ended.
+
+        Args:
+            begin: State in which it was taken, (r, O).
+            latent: What was chosen, (r, Z).
+            end: Where it ended, (r, O).
+            whole: Whether a skill was carried out to its end, (r,).
+        """
+        return self.shape.look_up(end, self.log.state)
+
+
+def make_guide(arrays: Arrays, skills: RowSpace | None = None, *, searches: bool = True) -> Guide | PathGuide:
+    """The guide of logs: by places, or by paths where the logs hold states within skills; arguments as of `Guide`."""
+    kind = Guide if read_pace(arrays) == 1 else PathGuide
+    return kind(arrays, skills, searches=searches)
 
 
 class LogAgent(WrappedAgent, PredictsReward):
     """See the module's docstring."""
 
-    def __init__(self, agent: RuntimeAgent, guide: Guide, may_lead: Callable[[], bool] = lambda: True) -> None:
-        """Wraps an agent over the skills of the logs.
+    def __init__(
+        self, agent: RuntimeAgent, guide: Guide | PathGuide, may_lead: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Wraps an agent over the skills of the logs, or over actions where the guide has skills.
 
         Args:
             agent: The agent inside.
@@ -81,12 +132,14 @@ class LogAgent(WrappedAgent, PredictsReward):
         """
         super().__init__(agent)
         self._may_lead = may_lead
-        self._guide, self._log, self._shape = guide, guide.log, guide.shape
+        self._guide, self._shape = guide, guide.shape
+        self._skills: RowSpace = guide.skills or self.space
+        self._pace = self._skills.horizon // self.space.horizon  # decisions that a skill lasts
         self._begin(0)
 
     def _begin(self, rows: int) -> None:
         self._rows = rows
-        self._belief: Array = np.zeros((rows, self._log.places), np.float32)  # log of the share that is left
+        self._belief: Array = np.zeros((rows, self._guide.regions), np.float32)  # log of the share that is left
         self._known = np.zeros(rows, np.bool_)
         self._searched = np.zeros(rows, np.int64)
         self._best: Array = np.full(rows, -np.inf, np.float32)
@@ -96,8 +149,13 @@ class LogAgent(WrappedAgent, PredictsReward):
 
     def _begin_episode(self) -> None:
         self._now = self._belief.copy()
-        self._stayed: Array = np.zeros(self._belief.shape, np.float32)
-        self._started = np.zeros(self._rows, np.bool_)
+        self._stayed: Array = np.zeros((self._rows, self._guide.places), np.float32)
+        self._held: Array = np.zeros((self._rows, self._guide.latent_dim), np.float32)
+        self._taken: Array = np.zeros((self._rows, self.space.latent_dim), np.float32)  # whoever chose it
+        self._from: Array = np.zeros((self._rows, self._shape.axes.shape[1]), np.float32)
+        self._led = np.zeros(self._rows, np.bool_)
+        self._decided = np.zeros(self._rows, np.int64)
+        self._felt: Array = np.zeros(self._rows, np.float32)  # reward since the present skill began
         self._leads = self._choose_leaders()
 
     @property
@@ -132,43 +190,58 @@ class LogAgent(WrappedAgent, PredictsReward):
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
-        latent = super().act(seen)
-        rows, state = seen.rows, self.space.normalise(seen.observation)
-        near, offset = self._log.locate(state)
-        here = near[:, 0]
-        began = self._started[rows]  # nothing is known of the state of a reset
-        paid = self._shape.is_rewarded(seen.reward, self.space.horizon)
-        self._now[rows[began]] = self._update(self._now[rows[began]], state[began], paid[began])
-        self._started[rows] = True
-        hit = _normalise(self._now[rows]) @ self._guide.share.T
-        target = (hit * self._guide.discount[here]).argmax(axis=1)
-        chosen = self._log.choose(state, near, target, self._stayed[rows])
-        self._stayed[rows, here] += 1.0
-        led = self._leads[rows] & (offset[:, 0] <= FAR * self._log.reach) & self._may_lead()
-        return np.where(led[:, None], chosen, latent)
+        latent, rows = super().act(seen), seen.rows
+        self._felt[rows] += seen.reward
+        due = self._decided[rows] % self._pace == 0
+        if due.any():
+            self._choose(SeenRows(seen.observation[due], rows[due], self._felt[rows[due]]))
+            self._felt[rows[due]] = 0.0
+        self._decided[rows] += 1
+        led = self._led[rows] & self._may_lead()
+        chosen = self._held[rows]
+        if self._guide.skills is not None:
+            action = self.space.invert(self._skills.hold(chosen)(seen.observation))
+            assert action is not None, "an agent over skills has a guide without"
+            chosen = action
+        self._taken[rows] = np.where(led[:, None], chosen, latent)
+        return self._taken[rows]
 
     def predict_rewarded(self, observation: Array) -> Array:
         """See `PredictsReward.predict_rewarded`: the mean over places of the belief after the last episode."""
-        share = self._shape.look_up(self.space.normalise(observation), self._log.state)
+        state = self._skills.normalise(observation)
+        nobody = np.zeros((len(state), self.space.latent_dim), np.float32)
+        share = self._guide.see(state, nobody, state, np.zeros(len(state), np.bool_))
         chance: Array = np.clip(_normalise(self._belief) @ share.T, 0.0, CERTAIN).astype(np.float32)
         return chance
 
-    def _update(self, belief: Array, state: Array, paid: NDArray[np.bool_]) -> Array:
-        """Bayes' rule for states (r, O) that were rewarded or not, on logarithms of shares (r, M)."""
-        share = np.clip(self._shape.look_up(state, self._log.state), 0.0, CERTAIN)
-        seen = np.where(paid[:, None], np.log(np.maximum(share, SURPRISING)), np.log1p(-share))
-        updated: Array = (belief + seen).astype(np.float32)
-        return updated
+    def _choose(self, seen: SeenRows) -> None:
+        """The next skill of rows whose last one has ended; the reward is that of the whole skill."""
+        rows, state = seen.rows, self._skills.normalise(seen.observation)
+        began = self._decided[rows] > 0  # nothing is known of the state of a reset
+        before = rows[began]
+        paid = self._shape.is_rewarded(seen.reward[began], self._skills.horizon)
+        whole = np.ones(len(before), np.bool_)
+        share = self._guide.see(self._from[before], self._taken[before], state[began], whole)
+        self._now[before] = _update(self._now[before], share, paid)
+        self._held[rows], known, here = self._guide.choose(state, _normalise(self._now[rows]), self._stayed[rows])
+        self._stayed[rows, here] += 1.0
+        self._led[rows] = self._leads[rows] & known
+        self._from[rows] = state
 
     def observe(self, episodes: RowEpisodes) -> None:
         """Takes in the episodes, whoever led them."""
         super().observe(episodes)
         total = episodes.reward.sum(axis=1)
-        for decision in range(int(episodes.length.max(initial=0))):
-            rows = np.flatnonzero(episodes.length > decision)
-            paid = self._shape.is_rewarded(episodes.reward[rows, decision], self.space.horizon)
-            state = self.space.normalise(episodes.observation[rows, decision + 1])
-            self._belief[rows] = self._update(self._belief[rows], state, paid)
+        for begin in range(0, int(episodes.length.max(initial=0)), self._pace):
+            rows = np.flatnonzero(episodes.length > begin)
+            reward = episodes.reward[rows, begin : begin + self._pace].sum(axis=1)
+            paid = self._shape.is_rewarded(reward, self._skills.horizon)
+            end = np.minimum(begin + self._pace, episodes.length[rows])
+            first, last = (self._skills.normalise(episodes.observation[rows, at]) for at in (begin, end))
+            cut = episodes.terminated[rows] | (episodes.steps[rows] < episodes.length[rows] * self.space.horizon)
+            whole = (begin + self._pace < episodes.length[rows]) | ~cut
+            share = self._guide.see(first, episodes.latent[rows, begin], last, whole)
+            self._belief[rows] = _update(self._belief[rows], share, paid)
             self._known[rows] |= paid
         self._best = np.maximum(self._best, total)
         leader = np.where(self._leads, 0, 1)
@@ -190,7 +263,7 @@ class LogAgent(WrappedAgent, PredictsReward):
         super().load_state(inner)
         of_rows = {"known": (), "searched": (), "best": (), "returns": (2,), "tries": (2,)}
         shapes: Mapping[str, tuple[int | None, ...]] = {
-            f"{STATE}belief": (None, self._log.places),
+            f"{STATE}belief": (None, self._guide.regions),
             **{f"{STATE}{name}": (None, *shape) for name, shape in of_rows.items()},
         }
         taken = take_state(arrays, shapes, "log agent")
@@ -201,6 +274,14 @@ class LogAgent(WrappedAgent, PredictsReward):
         self._begin_episode()
 
 
+def _update(belief: Array, share: Array, paid: NDArray[np.bool_]) -> Array:
+    """Bayes' rule for what was rewarded or not, (r,), on logarithms of shares (r, M)."""
+    share = np.clip(share, 0.0, CERTAIN)
+    seen = np.where(paid[:, None], np.log(np.maximum(share, SURPRISING)), np.log1p(-share))
+    updated: Array = (belief + seen).astype(np.float32)
+    return updated
+
+
 def _normalise(belief: Array) -> Array:
     """The probabilities (r, M) of logarithms of shares."""
     share = np.exp(belief - belief.max(axis=1, keepdims=True))
@@ -208,22 +289,32 @@ def _normalise(belief: Array) -> Array:
     return normalised
 
 
-def require_guide(arrays: Arrays, space: SpaceSettings, observation_dim: int, where: str) -> None:
-    """Checks that logs are those of a robot over its skills.
+def require_guide(arrays: Arrays, contract: BundleContract, where: str) -> None:
+    """Checks that logs are those of a robot over its skills, and bring their skills along for an agent over actions.
 
     Raises:
         BundleError: A part is missing, or belongs to another robot or other skills.
     """
     require_map(arrays)
+    if contract.space.name == "choice":
+        raise BundleError(f"{where}: expected none for an agent of named choices, got logs; export it without them")
     axes = RewardShape.from_arrays(arrays).axes
     sizes = {
-        "state": (arrays["state"].shape[1], observation_dim),
-        "reward.axes": (axes.shape[1], observation_dim),
-        "skill": (arrays["skill"].shape[1], space.latent_dim if space.name == "skill" else 0),
+        "state": (arrays["state"].shape[1], contract.observation_dim),
+        "reward.axes": (axes.shape[1], contract.observation_dim),
     }
+    if contract.space.name == "skill":
+        sizes["skill"] = (arrays["skill"].shape[1], contract.space.latent_dim)
     for name, (found, expected) in sizes.items():
         if found != expected:
             raise BundleError(f"{where}: expected '{name}' of width {expected}, got {found}; map the logs again")
+    if contract.space.name != "skill":
+        if (pace := read_pace(arrays)) != 1:
+            raise BundleError(
+                f"{where}: expected states one skill apart for an agent over actions, got {pace} for each skill; "
+                "export it without logs"
+            )
+        read_skills(arrays, contract.robot, where)
 
 
 def compute_stride(arrays: Arrays) -> float:
@@ -233,8 +324,8 @@ def compute_stride(arrays: Arrays) -> float:
     region: the logs cannot aim at it, and a search at the ends of skills does not see what lies between.
     """
     shape, state = RewardShape.from_arrays(arrays), arrays["state"].astype(np.float32)
-    ends = np.append(arrays["start"][1:], len(state)) - 1
-    begins = np.setdiff1d(np.arange(len(state)), ends)
-    length = np.linalg.norm((state[begins + 1] - state[begins]) @ shape.axes.T, axis=1)
+    pace = read_pace(arrays)
+    begins = find_begins(len(state), arrays["start"].astype(np.int64), pace)
+    length = np.linalg.norm((state[begins + pace] - state[begins]) @ shape.axes.T, axis=1)
     radius = shape.width * max(int((shape.share >= 0.5).sum()), 1)
     return float(np.median(length) / radius)

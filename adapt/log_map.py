@@ -27,6 +27,10 @@ from .networks import Array
 Indices = NDArray[np.int64]
 Counts = NDArray[np.uint8]
 
+DISCOUNT = np.float32(0.95)
+"""Per skill on the way."""
+FAR = 4.0
+"""Largest squared distance from the nearest place, over the largest of a logged state, at which logs are followed."""
 UNREACHED = 255
 """Skills between two places where the logs know of no way."""
 MOST_PLACES = 4096
@@ -123,18 +127,49 @@ def count_skills(begin: Indices, end: Indices, places: int) -> Counts:
     return skills
 
 
-def map_log(state: Array, skill: Array, start: Indices, places: int, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """What `LogMap` is made of, as a bundle holds it.
+def count_ways(begin: Indices, end: Indices, passes: NDArray[np.bool_]) -> Counts:
+    """Least number of skills from each place until one passes a region, (M, G); `UNREACHED` where there is no way.
 
     Args:
-        state: On the networks' scale, one skill apart within an episode, (N, O).
-        skill: That led to the next state; that of the last state of an episode counts for nothing, (N, Z).
+        begin: Place where each logged skill began, (B,).
+        end: Where it ended, (B,).
+        passes: Whether a skill that began in a place passes a region, (M, G).
+    """
+    leads = np.zeros((len(passes), len(passes)), np.float32)
+    leads[begin, end] = 1.0
+    ways = np.where(passes, np.uint8(1), np.uint8(UNREACHED))
+    reached = passes.astype(np.float32)
+    for level in range(2, UNREACHED):
+        grown = (reached + leads @ reached > 0).astype(np.float32)
+        fresh = (grown > 0) & (ways == UNREACHED)
+        if not fresh.any():
+            break
+        ways[fresh] = level
+        reached = grown
+    return ways
+
+
+def find_begins(count: int, start: Indices, pace: int = 1) -> Indices:
+    """Rows of `count` that have a row so many further on in their episode: where logged skills began."""
+    ends = np.append(start[1:], count)
+    return np.flatnonzero(np.arange(count) + pace < np.repeat(ends, np.diff(np.append(start, count))))
+
+
+def map_log(
+    state: Array, skill: Array, start: Indices, places: int, seed: int = 0, pace: int = 1
+) -> dict[str, NDArray[Any]]:
+    """What `LogMap` is made of, as a bundle holds it; with a pace above 1, what a `PathGuide` is made of.
+
+    Args:
+        state: On the networks' scale, `pace` of them for each skill, (N, O).
+        skill: That led to the state `pace` rows on; where there is none in the episode, it counts for nothing, (N, Z).
         start: First row of each episode, ascending from 0, (E,).
         places: At most so many.
         seed: Of the states that places are chosen among.
+        pace: Rows that a skill lasts.
     """
-    begins = np.setdiff1d(np.arange(len(state)), np.append(start[1:], len(state)) - 1)
-    metric = compute_metric(state[begins], state[begins + 1])
+    begins = find_begins(len(state), start, pace)
+    metric = compute_metric(state[begins], state[begins + pace])
     point = state @ metric.T
     place = choose_places(point[begins], places, np.random.default_rng(seed))  # so each has a skill that began there
     return {
@@ -144,7 +179,20 @@ def map_log(state: Array, skill: Array, start: Indices, places: int, seed: int =
         "metric": metric,
         "place": place,
         "place_of": find_nearest(point, place)[0][:, 0].astype(np.int16),
+        **({"pace": np.array([pace], np.int32)} if pace > 1 else {}),
     }
+
+
+def read_pace(arrays: Mapping[str, NDArray[Any]]) -> int:
+    """Rows that a skill of a map lasts.
+
+    Raises:
+        BundleError: It is no whole number from 1 on.
+    """
+    pace = arrays.get("pace", np.ones(1, np.int32))
+    if pace.shape != (1,) or pace.dtype != np.int32 or pace[0] < 1:
+        raise BundleError(f"map of logs: expected 'pace' of one positive integer, got {pace}; map the logs again")
+    return int(pace[0])
 
 
 class LogMap:
@@ -157,6 +205,8 @@ class LogMap:
             BundleError: An array is missing or does not fit the others.
         """
         require_map(arrays)
+        if (pace := read_pace(arrays)) != 1:
+            raise BundleError(f"map of logs: expected one state for each skill, got {pace}; take a PathGuide")
         state = arrays["state"].astype(np.float32)
         self.skill: Array = arrays["skill"].astype(np.float32)
         """Every logged skill, (N, Z)."""
@@ -259,3 +309,6 @@ def require_map(arrays: Mapping[str, NDArray[Any]]) -> None:
                 f"map of logs: expected '{name}' that fits {count} states of {dim} axes, got {arrays[name].dtype} "
                 f"{arrays[name].shape}; map the logs again"
             )
+    pace = read_pace(arrays)
+    if pace > 1 and not len(find_begins(count, start.astype(np.int64), pace)):
+        raise BundleError(f"map of logs: expected a skill of {pace} states at least, got none; map the logs again")

@@ -49,7 +49,10 @@ class RewardShape:
 
     def look_up(self, state: Array, middle: Array) -> Array:
         """Share of rewarded states, (r, M), in states (r, O) of tasks whose regions have their middle in (M, O)."""
-        x, y = state @ self.axes.T, middle @ self.axes.T
+        return self.look_up_points(state @ self.axes.T, middle @ self.axes.T)
+
+    def look_up_points(self, x: Array, y: Array) -> Array:
+        """The same, of states and middles on the axes that tell tasks apart, (r, D) and (M, D)."""
         squared = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2.0 * (x @ y.T)
         index = np.sqrt(np.maximum(squared, 0.0)) / np.float32(self.width)
         share: Array = np.append(self.share, np.float32(0.0))[np.minimum(index, BINS).astype(np.int64)]

@@ -24,12 +24,12 @@ AT_ONCE = 8192
 
 
 class LogTransitions(NamedTuple):
-    """States one skill apart within an episode."""
+    """States one skill apart within an episode, or closer."""
 
     state: NDArray[np.float32]
     """Raw observations, (N, O)."""
     skill: NDArray[np.float32]
-    """That led to the next state, (N, Z); 0 at the last state of an episode, where none did."""
+    """That led to the state one skill on, (N, Z); 0 where the episode ended before."""
     start: NDArray[np.int64]
     """First row of each episode, (E,)."""
 
@@ -41,8 +41,9 @@ def encode_log(
     action: NDArray[np.float32],
     start: NDArray[np.int64],
     length: NDArray[np.int64],
+    pace: int = 1,
 ) -> LogTransitions:
-    """Encodes the windows of all episodes.
+    """Encodes windows of all episodes, which begin one skill apart, or `pace` of them within a skill.
 
     Args:
         model: On the CPU.
@@ -50,24 +51,25 @@ def encode_log(
         action: Taken in them, (T, A).
         start: First step of each episode, (E,).
         length: Steps of each, (E,).
+        pace: Rows that a skill lasts; a divisor of the skill horizon.
 
     Raises:
         SpecError: No episode holds a window and the state behind it.
     """
     horizon = model.config.skill_horizon
-    windows = (length - 1) // horizon
-    start, windows = start[windows > 0], windows[windows > 0]
+    every = horizon // pace
+    longest = int(length.max(initial=0))
+    start, length = start[length > horizon], length[length > horizon]
     if not len(start):
-        longest = int(length.max(initial=0))
         raise SpecError(
             f"encode_log: expected an episode of more than {horizon} steps, one skill, got {longest} at most; bring "
             "longer logs"
         )
-    first = np.cumsum(windows + 1) - (windows + 1)
-    total = int((windows + 1).sum())
-    step = np.repeat(start - first * horizon, windows + 1) + horizon * np.arange(total)
-    led = np.ones(total, np.bool_)
-    led[first + windows] = False
+    rows = (length - 1) // every + 1
+    first = np.cumsum(rows) - rows
+    total = int(rows.sum())
+    step = np.repeat(start - first * every, rows) + every * np.arange(total)
+    led = step + horizon < np.repeat(start + length, rows)
     skill = np.zeros((total, model.config.skill_dim), np.float32)
     within = np.arange(horizon)
     for part in np.array_split(np.flatnonzero(led), -(-int(led.sum()) // AT_ONCE)):

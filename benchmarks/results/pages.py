@@ -37,6 +37,7 @@ PAGES = (
     "docs/published-run.md",
     "docs/benchmarks/tables.md",
     "docs/learners.md",
+    "docs/learners/logs.md",
     "docs/formats.md",
     "docs/bags.md",
     *(f"docs/learners/{family}.md" for family in FAMILIES),

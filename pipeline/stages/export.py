@@ -16,7 +16,9 @@ from ...adapt.bundle import load_bundle
 from ...adapt.bundle_folder import LOGS, parse_tensors
 from ...adapt.contract import Budget
 from ...adapt.eye import see_spec
-from ...adapt.log_agent import LONGEST_STRIDE, compute_stride
+from ...adapt.log_agent import compute_stride
+from ...adapt.log_map import read_pace
+from ...adapt.log_skills import drop_skills
 from ...datasets.store import find_store, open_store
 from ...errors import BundleError, RunError, SpecError
 from ...meta.config import EvaluationConfig
@@ -239,12 +241,18 @@ def export(trained: Trained, false_alarms: float, work: Work) -> None:
     if logs is not None and not KINDS[exported.kind].off_policy:
         work.view.note(f"export: {exported.kind} cannot learn from episodes that logs led; they do not come along")
         logs = None
+    if logs is not None and trained.space == "choice":
+        work.view.note("export: skills of logs command no named choices; they do not come along")
+        logs = None
     found = None if logs is None else parse_tensors((logs / LOGS).read_bytes(), logs / LOGS)
-    if found is not None and (stride := compute_stride(found)) > LONGEST_STRIDE:
+    if found is not None and trained.space != "skill" and read_pace(found) > 1:
         work.view.note(
-            f"export: logged skills are {stride:.2g} times as long as what is rewarded; they do not come along"
+            f"export: logged skills are {compute_stride(found):.2g} times as long as what is rewarded; they lead an "
+            "agent over skills alone, and do not come along"
         )
         found = None
+    if found is not None and trained.space == "skill":
+        found = drop_skills(found)
     nominal = work.inputs.get("nominal")
     novelty = None if nominal is None else learn_motion(open_store(nominal), spec, false_alarms)
     if nominal is not None:

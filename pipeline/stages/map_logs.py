@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ...adapt.bundle_folder import LOGS, tensor_bytes
 from ...adapt.log_agent import LONGEST_STRIDE, compute_stride
-from ...adapt.log_map import UNREACHED, LogMap, map_log
+from ...adapt.log_map import UNREACHED, count_skills, find_begins, map_log, read_pace
+from ...adapt.log_skills import pack_skills
 from ...adapt.reward_shape import RewardShape, fit_reward_shape, make_default_shape
 from ...datasets.store import EpisodeStore, find_store, open_store
 from ...errors import SpecError
@@ -70,9 +71,16 @@ def make_map_logs(store: Path, skills: Path, config: MapConfig, robot: RobotChoi
     )
 
 
-def draw_episodes(store: EpisodeStore, most: int, horizon: int, seed: int) -> NDArray[np.int64]:
-    """Sorted numbers of all episodes, or of so many random ones that they hold at most `most` states, but one."""
-    states = (store.episodes.length - 1) // horizon + 1
+def draw_episodes(store: EpisodeStore, most: int, every: int, seed: int) -> NDArray[np.int64]:
+    """Sorted numbers of all episodes, or of so many random ones that they hold at most `most` states, but one.
+
+    Args:
+        store: Of the logs.
+        most: States.
+        every: Steps from state to state.
+        seed: Of the order in which episodes are drawn.
+    """
+    states = (store.episodes.length - 1) // every + 1
     order = np.random.default_rng(seed).permutation(len(states))
     kept = int(np.searchsorted(np.cumsum(states[order]), most, side="right"))
     return np.sort(order[: max(kept, 1)])
@@ -82,44 +90,51 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
     """Encodes, clusters, and asks the train tasks for the rewards of logged states."""
     import torch
 
+    from ...adapt.host.spaces import export_space, to_arrays
+    from ...meta.space import SkillSpace
     from ...skills.checkpoint import load_skill_model
     from ...skills.log_transitions import encode_log
 
     work.start_afresh()
     torch.set_num_threads(work.machine.threads)
     store, model = open_store(find_store(work.inputs["store"])), load_skill_model(work.inputs["skills"])
-    episodes = draw_episodes(store, config.most_states, model.config.skill_horizon, work.seed)
-    found = store.episodes
-    log = encode_log(
-        model, store.load("observation"), store.load("action"), found.start[episodes], found.length[episodes]
-    )
-    scaled = model.normaliser(torch.from_numpy(log.state)).numpy()
-    arrays = map_log(scaled, log.skill, log.start, config.places, work.seed)
-    rng = np.random.default_rng(work.seed)
-    asked = rng.permutation(len(scaled))[:REWARDED_STATES]
-    goals = goals_of(tasks.train)
-    goals = goals[rng.permutation(len(goals))[:MOST_TASKS]]
+    observation, action, found = store.load("observation"), store.load("action"), store.episodes
     robot = make_robots(choice.family, 1, work.machine.threads)
-    reward = np.asarray(robot.compute_reward(log.state[asked], goals)[0], np.float32)
+    goals = goals_of(tasks.train)
+
+    def draw(pace: int) -> tuple[dict[str, NDArray[Any]], bool]:
+        """The map with so many states for each skill, and whether the train tasks told the shape of rewards."""
+        horizon = model.config.skill_horizon
+        episodes = draw_episodes(store, config.most_states, horizon // pace, work.seed)
+        log = encode_log(model, observation, action, found.start[episodes], found.length[episodes], pace)
+        scaled = model.normaliser(torch.from_numpy(log.state)).numpy()
+        rng = np.random.default_rng(work.seed)
+        asked = rng.permutation(len(scaled))[:REWARDED_STATES]
+        some = goals[rng.permutation(len(goals))[:MOST_TASKS]]
+        reward = np.asarray(robot.compute_reward(log.state[asked], some)[0], np.float32)
+        arrays = map_log(scaled, log.skill, log.start, config.places, work.seed, pace)
+        shape = fit_reward_shape(scaled[asked], reward)
+        return arrays | (shape or make_default_shape(arrays["metric"])).to_arrays(), shape is not None
+
+    arrays, told = draw(1)
+    if told and (stride := compute_stride(arrays)) > LONGEST_STRIDE:
+        work.view.note(
+            f"map-logs: a skill is {stride:.2g} times as long as the radius of a rewarded region; the states that it "
+            "passes come along, too"
+        )
+        arrays, told = draw(model.config.skill_horizon)
     robot.close()
-    shape = fit_reward_shape(scaled[asked], reward)
-    told = shape is not None
-    arrays |= (shape or make_default_shape(arrays["metric"])).to_arrays()
-    content = tensor_bytes(arrays)
-    (work.folder / LOGS).write_bytes(content)
-    report = describe(arrays, len(content), told=told)
+    settings, weights = export_space(SkillSpace(model))
+    # an agent over skills has them itself, and `export` drops these
+    (work.folder / LOGS).write_bytes(tensor_bytes(arrays | pack_skills(settings, to_arrays(weights))))
+    report = describe(arrays, len(tensor_bytes(arrays)), told=told)
     write_record(work.folder / REPORT_NAME, report)
     work.view.record(
         "map",
         report,
         f"map-logs: {report['states']} states, {report['places']} places, {report['axes']} axes that tell tasks apart, "
-        f"{len(content) / 1e6:.1f} MB",
+        f"{report['bytes'] / 1e6:.1f} MB",
     )
-    if report["stride"] > LONGEST_STRIDE:
-        work.view.note(
-            f"map-logs: a skill is {report['stride']:.2g} times as long as the radius of a rewarded region; the logs "
-            "cannot aim, and stay out of the bundle: extract shorter skills (--skill.skill-horizon)"
-        )
     if not told:
         work.view.note(
             "map-logs: no train task rewards enough of the logged states: a visit excludes what is one skill away"
@@ -128,15 +143,19 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
 
 def describe(arrays: dict[str, NDArray[Any]], size: int, *, told: bool) -> dict[str, float]:
     """What a map holds, as JSON."""
-    log, shape = LogMap(arrays), RewardShape.from_arrays(arrays)
-    joined = log.skills < UNREACHED
+    shape, pace, start = RewardShape.from_arrays(arrays), read_pace(arrays), arrays["start"].astype(np.int64)
+    begins = find_begins(len(arrays["state"]), start, pace)
+    place_of = arrays["place_of"].astype(np.int64)
+    skills = count_skills(place_of[begins], place_of[begins + pace], len(arrays["place"]))
+    joined = skills < UNREACHED
     return {
-        "states": len(log.skill),
-        "places": log.places,
+        "states": len(arrays["state"]),
+        "states_of_skill": pace,
+        "places": len(arrays["place"]),
         "bytes": size,
         "axes": len(shape.axes),
         "joined": float(joined.mean()),
-        "most_skills": int(log.skills[joined].max()),
+        "most_skills": int(skills[joined].max()),
         "rewards_told": float(told),
         "stride": compute_stride(arrays),
     }

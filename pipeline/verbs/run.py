@@ -98,7 +98,7 @@ class Run(AboutLearner):
         parts = Parts(at / PARTS_NAME, LocalExecutor(stop))
         generate = {} if self.from_log else {"generate": lambda: make_generate(robot, config.generate, self.seed)}
         logs, mapping = None, {}
-        if config.map.enabled and config.meta_train.action_space == "skill":
+        if config.map.enabled and config.meta_train.action_space != "choice":
             logs = at / "map-logs"
             mapping = {
                 "map-logs": lambda: make_map_logs(at / "ingest", at / "extract", config.map, robot, tasks, self.seed)

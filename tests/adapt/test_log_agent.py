@@ -1,5 +1,6 @@
 """The agent that finds its way by logs, on a line: it searches, drives, hands over, and takes its state along."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,14 @@ import pytest
 
 from supple.adapt.log_agent import ANEW, EXHAUSTED, Guide, LogAgent, compute_stride, require_guide
 from supple.adapt.log_map import map_log
+from supple.adapt.log_skills import drop_skills, pack_skills, read_skills
 from supple.adapt.reward_shape import BINS, RewardShape
 from supple.adapt.runtime_agent import RowEpisodes, SeenRows, repeat_rows
-from supple.adapt.spaces import SpaceSettings
+from supple.adapt.spaces import RowSpace, SpaceSettings
 from supple.errors import BundleError, RunError
+from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
+from .conftest import make_contract, make_weights
 from .test_log_map import LINE, make_line
 
 START, DECISIONS = 20, 30
@@ -87,7 +91,7 @@ def play(agent: Any, goal: int, rows: int = 1, decisions: int = DECISIONS) -> tu
 
 def test_a_search_does_not_turn_back_where_it_has_been() -> None:
     """30 decisions from cell 20 see one end whole (19 cells) or more; the second episode goes to the other side."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     first, _ = play(agent, -1)
     second, _ = play(agent, -1)
@@ -98,7 +102,7 @@ def test_a_search_does_not_turn_back_where_it_has_been() -> None:
 @pytest.mark.parametrize("goal", [2, 37])
 def test_once_felt_the_goal_is_driven_to_by_the_shortest_way(goal: int) -> None:
     """The way from cell 20 takes as many decisions as there are cells."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     while not agent.known[0]:
         play(agent, goal)
@@ -118,21 +122,21 @@ def test_what_is_near_is_counted_in_the_direction_of_travel() -> None:
 
 def test_beliefs_are_those_of_bayes() -> None:
     """One cell visited without reward: its belief falls to 1 - .95 of itself, and no other one changes."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     cells, _ = play(agent, -1, decisions=1)
     belief = np.exp(agent.state()["log.belief"][0])
-    visited = int(agent._log.locate(np.array([[cells[0]]], np.float32))[0][0, 0])
+    visited = int(agent._guide.log.locate(np.array([[cells[0]]], np.float32))[0][0, 0])
     assert belief[visited] == pytest.approx(0.05, rel=1e-4)
     assert np.delete(belief, visited) == pytest.approx(np.ones(LINE - 1), rel=1e-6)
 
 
 def test_rewards_are_predicted_by_the_places_that_are_believed_in() -> None:
     """Before anything was seen, one cell of 40 pays; once the goal was felt, its cell does, and none far from it."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     cells = np.arange(LINE, dtype=np.float32)[:, None]
-    places = agent._log.places
+    places = agent._guide.regions
     np.testing.assert_allclose(agent.predict_rewarded(cells)[0], 1.0 / places, rtol=1e-3)
     before, _ = play(agent, -1, decisions=1)
     chance = agent.predict_rewarded(cells)[0]
@@ -148,10 +152,10 @@ def test_rewards_are_predicted_by_the_places_that_are_believed_in() -> None:
 
 def test_decisions_in_a_place_are_counted_until_the_episode_ends() -> None:
     """So that a robot that goes round in circles is led elsewhere, see `LogMap.choose`."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     agent.begin_episode()
-    here = int(agent._log.locate(np.array([[START]], np.float32))[0][0, 0])
+    here = int(agent._guide.log.locate(np.array([[START]], np.float32))[0][0, 0])
     for _ in range(3):
         agent.act(SeenRows(np.array([[START]], np.float32), np.zeros(1, np.int64), np.zeros(1, np.float32)))
     assert agent._stayed[0, here] == agent._stayed.sum() == 3.0
@@ -161,7 +165,7 @@ def test_decisions_in_a_place_are_counted_until_the_episode_ends() -> None:
 
 def test_a_state_far_from_the_logs_is_left_to_the_agent_inside() -> None:
     """The logs end at 39; at 4000 nobody knows where a skill leads."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(2)
     agent.begin_episode()
     seen = SeenRows(np.array([[20.0], [4000.0]], np.float32), np.arange(2), np.zeros(2, np.float32))
@@ -172,7 +176,7 @@ def test_a_state_far_from_the_logs_is_left_to_the_agent_inside() -> None:
 
 def test_logs_lead_only_while_they_may() -> None:
     may = [True]
-    agent = make_guide().add_to(_Inside(), lambda: may[0])
+    agent = LogAgent(_Inside(), make_guide(), lambda: may[0])
     agent.begin_task(1)
     agent.begin_episode()
     seen = SeenRows(np.array([[START]], np.float32), np.array([0]), np.zeros(1, np.float32))
@@ -183,7 +187,7 @@ def test_logs_lead_only_while_they_may() -> None:
 
 def test_a_task_that_is_nowhere_gives_every_second_episode_to_the_agent_inside() -> None:
     """After the whole line has been seen, whoever leads changes with each episode."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     led = []
     for _ in range(8):
@@ -197,10 +201,10 @@ def test_a_task_that_is_nowhere_gives_every_second_episode_to_the_agent_inside()
 @pytest.mark.parametrize(("left", "again"), [(2 * ANEW, False), (ANEW / 2, True)])
 def test_places_that_nobody_has_seen_keep_their_belief_until_hardly_any_are_left(left: float, again: bool) -> None:
     """Most places are excluded. A search that then forgot everything would begin with those near the start again."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     agent._belief[:] = np.log(left)
-    unseen = int(agent._log.locate(np.array([[39.0]], np.float32))[0][0, 0])
+    unseen = int(agent._guide.log.locate(np.array([[39.0]], np.float32))[0][0, 0])
     before = agent._belief[0, unseen]
     play(agent, -1, decisions=1)
     assert agent._belief[0, unseen] == (0.0 if again else before)
@@ -211,7 +215,7 @@ def test_places_that_nobody_has_seen_keep_their_belief_until_hardly_any_are_left
 
 def test_the_better_one_leads_a_known_task() -> None:
     """Logs that fail hand over; an agent inside that fails as well hands back."""
-    agent = make_guide().add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
     goal = 23
     while not agent.known[0]:
@@ -228,7 +232,7 @@ def test_the_better_one_leads_a_known_task() -> None:
 
 def test_a_guide_that_does_not_search_drives_to_what_the_other_found() -> None:
     """The agent inside stays at the start, which pays once; then the logs lead back to it."""
-    agent = make_guide(searches=False).add_to(_Inside())
+    agent = LogAgent(_Inside(), make_guide(searches=False))
     agent.begin_task(1)
     assert set(play(agent, -1)[0]) == {START}
     assert not agent.leads[0]
@@ -250,11 +254,11 @@ def test_the_agent_inside_learns_from_every_episode() -> None:
 def test_a_state_goes_on_in_another_agent_also_with_more_rows() -> None:
     """As evaluations do: each row of a task drives as the task's own would."""
     guide = make_guide()
-    agent = guide.add_to(_Inside())
+    agent = LogAgent(_Inside(), guide)
     agent.begin_task(1)
     while not agent.known[0]:
         play(agent, 5)
-    again = guide.add_to(_Inside())
+    again = LogAgent(_Inside(), guide)
     again.load_state(repeat_rows({k: v for k, v in agent.state().items() if k != "inside"}, 3) | {"inside": 0})
     assert play(again, 5, rows=3) == play(agent, 5)
     with pytest.raises(RunError, match="log agent"):
@@ -262,15 +266,134 @@ def test_a_state_goes_on_in_another_agent_also_with_more_rows() -> None:
 
 
 def test_logs_of_other_skills_or_another_robot_are_refused() -> None:
-    """When the bundle is loaded, not when the robot moves."""
-    shape = make_guide().shape
-    arrays = map_log(*make_line(), LINE) | shape.to_arrays()
-    skill = SpaceSettings(name="skill", latent_dim=1, prior=(1, 2), decoder=(2, 1))
-    require_guide(arrays, skill, 1, "logs")
-    with pytest.raises(BundleError, match="'state' of width 2, got 1"):
-        require_guide(arrays, skill, 2, "logs")
-    with pytest.raises(BundleError, match="'skill' of width 0, got 1"):
-        require_guide(arrays, SpaceSettings(name="raw", latent_dim=1), 1, "logs")
+    """When the bundle is loaded, not when the robot moves. A skill agent has Z = 3, the robot O = 4."""
+    state, _, start = make_line()
+    rng = np.random.default_rng(0)
+    wide = np.repeat(state, 4, axis=1) + rng.standard_normal((len(state), 4)).astype(np.float32)
+    skill = rng.standard_normal((len(state), 3)).astype(np.float32)
+    shape = RewardShape(np.ones((1, 4), np.float32), make_guide().shape.share, 0.25, 0.0, 1.0)
+    arrays = map_log(wide, skill, start, LINE) | shape.to_arrays()
+    contract = make_contract("skill")
+    require_guide(arrays, contract, "logs")
+    with pytest.raises(BundleError, match="'state' of width 4, got 1"):
+        require_guide(map_log(state, skill, start, LINE) | shape.to_arrays(), contract, "logs")
+    with pytest.raises(BundleError, match="'skill' of width 3, got 2"):
+        require_guide(map_log(wide, skill[:, :2], start, LINE) | shape.to_arrays(), contract, "logs")
+    with pytest.raises(BundleError, match="expected the skills of the logs"):
+        require_guide(arrays, make_contract("raw"), "logs")
+    packed = pack_skills(contract.space, make_weights(contract))
+    assert not any("prior" in name for name in packed)
+    require_guide(arrays | packed, make_contract("raw"), "logs")
+    assert drop_skills(arrays | packed).keys() == arrays.keys()
+    choice = replace(contract, space=SpaceSettings(name="choice"))
+    with pytest.raises(BundleError, match="expected none for an agent of named choices"):
+        require_guide(arrays | packed, choice, "logs")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("skills.horizon", np.array([0], np.int32), "expected the skills of the logs"),
+        ("skills.horizon", np.array([4.0], np.float32), "expected the skills of the logs"),
+        ("skills.space.std", np.zeros(4, np.float32), "space.std > 0"),
+        ("skills.space.mean", np.full(4, np.nan, np.float32), "finite 'space.mean'"),
+        ("skills.space.decoder.layers.0.weight", np.zeros((16, 6), np.float32), r"layers.0.weight' of shape \(16, 7\)"),
+        ("skills.space.decoder.layers.7.bias", np.zeros(2, np.float32), "only tensors that bundle.json declares"),
+    ],
+)
+def test_damaged_skills_of_logs_are_refused(name: str, value: np.ndarray, message: str) -> None:
+    """A robot must not move by half of a decoder."""
+    contract = make_contract("skill")
+    arrays = {"skill": np.zeros((1, 3))} | pack_skills(contract.space, make_weights(contract)) | {name: value}
+    with pytest.raises(BundleError, match=message):
+        read_skills(arrays, contract.robot, "logs")
+
+
+PACE = 4
+"""Steps of a skill on the line of actions: each goes a quarter of a cell."""
+
+
+def make_action_guide() -> Guide:
+    """The guide of the line, whose skills command z / `PACE` in each of `PACE` steps."""
+    line = ArraySpec("observation", (Axis("x", "m", -np.inf, np.inf),))
+    robot = RobotSpec("line", line, ArraySpec("action", (Axis("x", "m", -1.0, 1.0),)), line, 0.02, PACE * DECISIONS)
+    settings = SpaceSettings(name="skill", horizon=PACE, latent_dim=1, prior=(1, 2), decoder=(2, 1))
+    weights = {
+        "space.mean": np.zeros(1, np.float32),
+        "space.std": np.ones(1, np.float32),
+        "space.decoder.layers.0.weight": np.array([[0.0, 1.0 / PACE]], np.float32),
+        "space.decoder.layers.0.bias": np.zeros(1, np.float32),
+    }
+    arrays = map_log(*make_line(), LINE) | make_guide().shape.to_arrays() | pack_skills(settings, weights)
+    skills = read_skills(arrays, robot, "logs")
+    return Guide(arrays, skills)
+
+
+class _Actions(_Inside):
+    """The agent inside over actions, half as large as the limit: unit actions of 2 are 1 m."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        spec = ArraySpec("action", (Axis("x", "m", -2.0, 2.0),))
+        line = ArraySpec("observation", (Axis("x", "m", -np.inf, np.inf),))
+        robot = RobotSpec("line", line, spec, line, 0.02, 8)
+        self.space = RowSpace(SpaceSettings(name="unit", latent_dim=1), robot, {})
+
+
+def play_actions(agent: Any, goal: float, steps: int = PACE * DECISIONS) -> tuple[list[float], np.ndarray]:
+    """One episode of actions in the unit of `_Actions`; the way of the only row, and what was chosen."""
+    agent.begin_episode()
+    observation = np.zeros((1, steps + 1, 1), np.float32)
+    latent, reward = np.zeros((1, steps, 1), np.float32), np.zeros((1, steps), np.float32)
+    now = np.full((1, 1), START, np.float32)
+    observation[:, 0] = now
+    last, length = np.zeros(1, np.float32), steps
+    for step in range(steps):
+        chosen = agent.act(SeenRows(now.copy(), np.arange(1), last))
+        now = np.clip(now + 2.0 * np.where(np.abs(chosen) <= 1.0, chosen, 0.0), 0, LINE - 1).astype(np.float32)
+        last = np.array([abs(now[0, 0] - goal) < 0.1], np.float32)
+        observation[:, step + 1], latent[:, step], reward[:, step] = now, chosen, last
+        if last.all():
+            length = step + 1
+            break
+    lengths = np.array([length])
+    agent.observe(RowEpisodes(observation, latent, reward, lengths, last > 0, lengths))
+    return observation[0, : length + 1, 0].tolist(), latent[0, :length, 0]
+
+
+def test_an_agent_over_actions_is_led_by_the_skills_of_the_logs() -> None:
+    """A skill of one cell is four actions of 1/4 m, 1/8 in units of the limit; the next begins after the fourth."""
+    agent = LogAgent(_Actions(), make_action_guide())
+    agent.begin_task(1)
+    way, chosen = play_actions(agent, -9.0)
+    assert np.abs(chosen) == pytest.approx(np.full(PACE * DECISIONS, 0.125))
+    assert np.ptp(chosen.reshape(DECISIONS, PACE), axis=1) == pytest.approx(np.zeros(DECISIONS))
+    assert len({round(x) for x in way[::PACE]}) >= 19
+
+
+def test_actions_drive_to_a_goal_that_was_felt_within_a_skill() -> None:
+    """At the third of a skill's four steps, on the way to cell 25. It ended the episode and counts where it was."""
+    agent = LogAgent(_Actions(), make_action_guide())
+    agent.begin_task(1)
+    goal = 24.75
+    while not agent.known[0]:
+        play_actions(agent, goal)
+    way, _ = play_actions(agent, goal)
+    assert way[-1] == goal
+    assert len(way) - 1 == PACE * 4 + 3
+
+
+def test_what_an_action_agent_excludes_is_what_its_skills_ended_in() -> None:
+    """Six steps are a skill and a half: the cell after four steps and the half cell after six were not rewarded."""
+    agent = LogAgent(_Actions(), make_action_guide())
+    agent.begin_task(1)
+    way, _ = play_actions(agent, -9.0, steps=6)
+    belief = np.exp(agent.state()["log.belief"][0])
+    state = agent._guide.log.state[:, 0]
+    expected = np.ones(LINE)
+    for seen in (way[4], way[6]):
+        expected[np.abs(state - seen) < 0.5] *= 1.0 - 0.95
+    assert belief == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(("bins", "wanted"), [(2, 2.0), (8, 0.5)])

@@ -53,6 +53,14 @@ def test_a_ring_holds_the_latest_transitions_of_its_own_task(rounds: list[list[t
             assert stored(replay, task) == set(numbers_of_task[-6:])
 
 
+def test_a_ring_goes_round_more_than_once() -> None:
+    """Eleven transitions in a ring of three: the last three are left."""
+    replay = TaskReplay(1, 3, 1, 1, CPU)
+    for number in range(1, 12):
+        replay.add(torch.tensor([0]), make_steps(torch.tensor([[number]])), torch.ones(1, 1, dtype=torch.bool))
+    assert stored(replay, 0) == {9.0, 10.0, 11.0}
+
+
 def test_a_cleared_task_is_empty_and_the_others_are_not() -> None:
     replay = TaskReplay(2, 4, 1, 1, CPU)
     replay.add(torch.tensor([0, 1]), make_steps(torch.tensor([[1, 2], [3, 4]])), torch.ones(2, 2, dtype=torch.bool))

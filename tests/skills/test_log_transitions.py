@@ -42,3 +42,16 @@ def test_a_window_needs_the_state_behind_it() -> None:
     assert len(encode_log(model, step, step, np.array([0]), np.array([HORIZON + 1])).state) == 2
     with pytest.raises(SpecError, match="more than 4 steps, one skill, got 4"):
         encode_log(model, step, step, np.array([0]), np.array([HORIZON]))
+
+
+def test_with_a_pace_windows_begin_within_skills_too() -> None:
+    """Two rows for a skill of four steps: states 0, 2, 4, 6, 8 of nine, and the last two lead nowhere."""
+    model, step = make_model(), np.arange(14, dtype=np.float32)[:, None]
+    given = (model, step, np.sin(step), np.array([0, 9]), np.array([9, 5]))
+    apart, close = encode_log(*given), encode_log(*given, pace=2)
+    assert close.state[:, 0].tolist() == [0.0, 2.0, 4.0, 6.0, 8.0, 9.0, 11.0, 13.0]
+    assert close.start.tolist() == [0, 5]
+    assert close.skill.any(axis=1).tolist() == [True, True, True, False, False, True, False, False]
+    assert close.skill[[0, 2, 5]] == pytest.approx(apart.skill[[0, 1, 3]], abs=1e-6)
+    one = model.encode(torch.from_numpy(step[None, 2:6]), torch.from_numpy(np.sin(step[None, 2:6]))).loc
+    assert close.skill[1] == pytest.approx(one[0].detach().numpy(), abs=1e-6)

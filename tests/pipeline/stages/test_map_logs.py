@@ -10,7 +10,8 @@ import pytest
 from supple.adapt.bundle import load_bundle
 from supple.adapt.bundle_folder import LOGS, MANIFEST
 from supple.adapt.host.hosts import make_hosted
-from supple.adapt.log_agent import Guide
+from supple.adapt.log_agent import Guide, LogAgent
+from supple.adapt.log_paths import PathGuide
 from supple.adapt.loop import Adapter
 from supple.adapt.runtime_agent import RandomNoise
 from supple.datasets.store import open_store
@@ -89,7 +90,7 @@ def test_an_adaptation_by_logs_goes_on_from_its_state(run: Path) -> None:
         rng = np.random.default_rng(0)
         guide = bundle.make_guide()
         assert guide is not None
-        agent = guide.add_to(make_hosted(bundle, RandomNoise(rng)))
+        agent = LogAgent(make_hosted(bundle, RandomNoise(rng)), guide)
         return Adapter(agent, family.make(2), tasks, bundle.contract.budget, 3, rng)
 
     whole, first, second = make(), make(), make()
@@ -148,3 +149,48 @@ def test_old_bundles_have_no_guide(run: Path, tmp_path: Path) -> None:
     assert isinstance(load_bundle(run / "export" / "bundle").make_guide(), Guide)
     with pytest.raises(SuppleError):
         Guide(bundle.logs)
+
+
+def test_logs_lead_an_agent_over_actions_by_the_decoder_that_they_bring(run: Path, tmp_path: Path) -> None:
+    """Without it the bundle would not load; its commands are those of the skill model."""
+    import torch
+
+    given = ["run", "demo", *SMALL[:8], "--map.places", "120", "--no-report", "--reuse", str(run)]
+    given += ["--extract.skill.num-updates", "60", "--learner", "sac", "--learner.iterations", "1"]
+    given += ["--learner.tasks", "1", "--learner.config.updates", "1", "--meta-train.action-space", "raw"]
+    given += ["--generate.steps", "6000", "--generate.rows", "6"]
+    given += ["--adapt.episodes", "2", "--adapt.evaluations", "0", "--out", str(tmp_path / "raw")]
+    assert main(given) == 0
+    bundle = load_bundle(tmp_path / "raw" / "export" / "bundle")
+    guide = bundle.make_guide()
+    assert guide is not None
+    assert guide.skills is not None
+    model = load_skill_model(run / "extract")
+    observation = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32) + 4.0
+    latent = np.random.default_rng(1).standard_normal((5, model.config.skill_dim)).astype(np.float32)
+    with torch.no_grad():
+        wanted = model.make_robot_decoder()(
+            torch.cat([model.normaliser(torch.from_numpy(observation)), torch.from_numpy(latent)], dim=1)
+        ).clamp(-1.0, 1.0)
+    assert guide.skills.hold(latent)(observation) == pytest.approx(wanted.numpy(), abs=1e-5)
+
+
+def test_where_skills_pass_over_what_is_rewarded_states_within_them_come_along(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As if every skill of the maze were too long: ten states for each, and a guide by paths."""
+    monkeypatch.setattr("supple.pipeline.stages.map_logs.LONGEST_STRIDE", 0.0)
+    given = ["map-logs", str(run / "ingest"), str(run / "extract"), "--out", str(tmp_path / "map"), "--robot", "maze"]
+    size = ["--robot.layout-size", "8", "--robot.layout-seed", "1", "--robot.episode-steps", "120"]
+    few = ["--robot.num-train-tasks", "3", "--robot.num-test-tasks", "2", "--places", "50"]
+    assert main([*given, *size, *few]) == 0
+    assert "the states that it passes come along" in capsys.readouterr().err
+    report = json.loads((tmp_path / "map" / "map.json").read_text())
+    assert report["states_of_skill"] == 10
+    assert report["states"] == int(open_store(run / "ingest" / STORE_NAME).episodes.length.sum())
+    assert main(["export", str(run), "--logs", str(tmp_path / "map"), "--out", str(tmp_path / "paths")]) == 0
+    bundle = load_bundle(tmp_path / "paths" / "bundle")
+    assert isinstance(bundle.make_guide(), PathGuide)
+    assert not any(name.startswith("skills.") for name in bundle.logs)
+    out = tmp_path / "adapted"
+    assert main(["adapt", str(tmp_path / "paths"), "--episodes", "2", "--evaluations", "1", "--out", str(out)]) == 0
