@@ -68,7 +68,7 @@ WORDS: Final[Mapping[str, str]] = {
 METHODS: Final[Mapping[str, str]] = {
     "simpl-blind": "SiMPL, blind search",
     "simpl-25-epochs": "SiMPL, 25 epochs",
-    "simpl-one-command": "SiMPL, seed 1, one command",
+    "simpl-seed-1": "SiMPL, seed 1",
     "simpl-logs": "SiMPL, with the logs",
     "simpl-logs-drive": "SiMPL, logs to drive alone",
     "spirl-logs": "SPiRL, with the logs",
