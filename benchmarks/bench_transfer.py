@@ -65,5 +65,5 @@ if __name__ == "__main__":
     began = time.perf_counter()
     pairs = [argument.partition("=") for argument in sys.argv[1:]]
     records = [{"method": name, **record} for name, _, folder in pairs for record in explore(Path(folder))]
-    command = "python benchmarks/bench_transfer.py " + " ".join(f"{name}=RUN/extract" for name, _, _ in pairs)
+    command = "python benchmarks/bench_transfer.py" + "".join(f" {name}=RUN/extract" for name, _, _ in pairs)
     print_records("image-maze-40-prior", command, began, records)

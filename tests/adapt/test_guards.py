@@ -165,7 +165,7 @@ def test_kl_is_that_of_gaussians_worked_by_hand(bundle: Bundle) -> None:
     agent: Any = bundle.make_agent(RandomNoise(np.random.default_rng(0)))
     agent.load_state({name: value for name, value in state.items() if not name.startswith("host.")})
     seen = PolicyChange(bundle.make_agent, rows)
-    scale = seen._describe(state)[1][0, 0]
+    scale = seen.describe(state)[1][0, 0]
     assert seen.compute_kl(shifted, state) == pytest.approx(0.5 * (0.5 / scale) ** 2, rel=1e-4)
     assert seen.compute_kl(state, state) == pytest.approx(0.0, abs=1e-12)
 
@@ -315,9 +315,9 @@ def test_updates_that_do_not_come_to_their_end_change_nothing_and_count_as_roll_
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = Cell(bundle, replace(CONFIG, max_rollbacks=1, canary=False))
-    run_rounds(cell, 2)
+    while not cell.guards.counts["updates"]:
+        run_rounds(cell, 1)
     good, updates = take_learned(cell.adapter.agent.state()), cell.guards.counts["updates"]
-    assert updates > 0
 
     def die(episodes: Any) -> None:
         raise UpdateFault("update: expected a child that learns, got its end by signal 9")

@@ -190,7 +190,12 @@ def recorded_commands() -> list[str]:
 @pytest.mark.parametrize("command", recorded_commands())
 def test_a_recorded_command_is_one_that_the_program_takes(command: str) -> None:
     verb, *arguments = shlex.split(command.replace("seedS", "seed1").replace(" S", " 1"))[1:]
-    assert parse(verb, arguments) is not None
+    try:
+        assert parse(verb, arguments) is not None
+    except ConfigError as error:
+        if "got none; pip install --no-deps" not in str(error):  # an example on the model of a package
+            raise
+        pytest.skip(str(error))
 
 
 def test_commands_that_the_program_does_not_take_are_refused() -> None:
