@@ -348,9 +348,8 @@ class _Bag:
                 ] = None
             if flaws.repeated:
                 tally.notes[f"{unit}: {flaws.repeated} messages repeat the time of the one before"] = None
-        steady = dict.fromkeys(
-            one.topic for one in self._mapping.signal if self.recording_type(one.topic) != TRAJECTORY
-        )
+        here = (one.topic for one in self._mapping.signal if one.topic in self.series)  # a cut log may lack some
+        steady = dict.fromkeys(topic for topic in here if self.recording_type(topic) != TRAJECTORY)
         for first, second in pairwise(steady):
             apart = _describe_apart(self.series[first].time, self.series[second].time)
             if apart:
