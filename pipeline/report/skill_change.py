@@ -73,18 +73,19 @@ def make_plot(records: Sequence[Mapping[str, Any]]) -> Plot:
     shown = np.sort(np.argsort(-moved, kind="stable")[:MOST])
     labels = [str(one["choice"]) for one in records[0][part]] if named else [f"z{axis}" for axis in range(len(moved))]
     with figure_style():
-        figure, axes = make_axes(max(WIDE[0], 0.42 * len(shown) + 1.6), WIDE[1])
+        figure, axes = make_axes(WIDE[0], 0.3 * len(shown) + 1.2)  # downward, so that a phone shows all names
         places = np.arange(len(shown))
         scatter = 0.05 * (np.arange(len(records)) - (len(records) - 1) / 2) / max(1, len(records) / 2)
         for values, color, label, side in ((before, BEFORE, "before", -0.14), (after, ADAPTED, "after", 0.14)):
-            x = places[None] + side + scatter[:, None]
-            axes.scatter(x, values[:, shown], s=13, color=color, alpha=0.75, linewidths=0, label=label)
-            axes.hlines(values[:, shown].mean(axis=0), places + side - 0.12, places + side + 0.12, color=color)
+            y = places[None] + side + scatter[:, None]
+            axes.scatter(values[:, shown], y, s=13, color=color, alpha=0.75, linewidths=0, label=label)
+            axes.vlines(values[:, shown].mean(axis=0), places + side - 0.12, places + side + 0.12, color=color)
         if not named:
-            axes.axhline(0.0, color=MUTED, linewidth=0.8)
-        axes.set_xticks(places, [labels[index] for index in shown], rotation=45 if named else 0)
-        axes.grid(visible=False, axis="x")
-        axes.set(ylabel="share of decisions" if named else "mean choice, prior deviations")
+            axes.axvline(0.0, color=MUTED, linewidth=0.8)
+        axes.set_yticks(places, [labels[index] for index in shown])
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set(xlabel="share of decisions" if named else "mean choice, prior deviations")
         draw_legend(figure)
         kind = "how often a choice is made" if named else "the mean choice along an axis of the skill"
         some = f" The {MOST} of {len(moved)} that changed most." if len(moved) > MOST else ""
