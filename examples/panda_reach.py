@@ -6,6 +6,7 @@ squares (Wampler, 1986), torques by feedback and gravity compensation. The task 
 """
 
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +37,12 @@ STIFFNESS, DAMPING = 200.0, 20.0  # N m/rad, N m s/rad
 LOOPS, STEPS = 4, 5  # of the joint controller in a control period; physics steps of 2 ms in each
 
 
+@cache
+def load_scene() -> mujoco.MjModel:
+    """One model for all environments: its meshes take 60 MB."""
+    return mujoco.MjModel.from_xml_path(str(SCENE))
+
+
 class Panda(MujocoEnv):
     """Fingers that follow a speed."""
 
@@ -46,6 +53,10 @@ class Panda(MujocoEnv):
         super().__init__(str(SCENE), LOOPS * STEPS, seen)
         self.action_space = Box(-SPEED, SPEED, (3,), np.float32)
         self.target = HOME
+
+    def _initialize_simulation(self) -> tuple[Any, Any]:
+        model = load_scene()
+        return model, mujoco.MjData(model)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         moves = np.zeros((3, self.model.nv))
