@@ -31,9 +31,10 @@ def doubly_robust(decisions: Decisions, log_weight: Floats, q: Floats, v: Floats
     capped = np.minimum(log_weight, LARGEST_LOG)
     ratio = np.exp(np.minimum(np.diff(capped, axis=1, prepend=0.0), LARGEST_LOG))
     value = np.zeros(len(valid))
-    for k in reversed(range(valid.shape[1])):
-        step = v[:, k] + ratio[:, k] * (decisions.reward[:, k] + decisions.discount[:, k] * value - q[:, k])
-        value = np.where(valid[:, k], step, 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):  # an estimate without bounds is capped where it is shown
+        for k in reversed(range(valid.shape[1])):
+            step = v[:, k] + ratio[:, k] * (decisions.reward[:, k] + decisions.discount[:, k] * value - q[:, k])
+            value = np.where(valid[:, k], step, 0.0)
     return plain_mean(value)
 
 
