@@ -63,6 +63,10 @@ TASK = "task."
 """What begins so among the weights is the state of a task, see `Bundle.task`."""
 
 
+FIXED = frozenset({"activation", "critic_norm", "scale"})
+"""Settings that say how weights are used, where no shape would tell; see `Bundle.with_settings`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """A verified bundle. Its arrays are read-only."""
@@ -118,7 +122,7 @@ class Bundle:
         """The same learner with other settings, those under `learner` in `bundle.json`, than it was exported with.
 
         Raises:
-            BundleError: One is none of the kind's, or has another type.
+            BundleError: One is none of the kind's, has another type, or says what the weights are.
         """
         learner = self.contract.learner
         if unknown := sorted(set(settings) - set(learner)):
@@ -127,6 +131,12 @@ class Bundle:
             )
         changed = replace(self.contract, learner={**learner, **settings})
         self.kind.read(changed)
+        others = sorted(name for name, value in settings.items() if value != learner[name])
+        if FIXED & {*others} or self.kind.weight_shapes(changed) != self.kind.weight_shapes(self.contract):
+            raise BundleError(
+                f"settings: expected the networks that the weights belong to, got others by {', '.join(others)}; "
+                "train a learner with these settings"
+            )
         return replace(self, contract=changed, recorded=self.recorded or self.contract)
 
     def make_agent(self, noise: Noise) -> RuntimeAgent:

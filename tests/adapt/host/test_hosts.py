@@ -205,6 +205,19 @@ def test_a_host_with_other_settings_is_refused(
         make_hosted(other, RandomNoise(np.random.default_rng(0)))
 
 
+@pytest.mark.parametrize(
+    ("kind", "change"), [("sac", {"hidden": [7, 5]}), ("ppo", {"activation": "relu"}), ("ppo", {"hidden": [3]})]
+)
+def test_settings_that_say_what_the_weights_are_cannot_be_changed(
+    bundles: dict[str, Bundle], kind: str, change: dict[str, Any]
+) -> None:
+    bundle = bundles[kind]
+    (name,) = change
+    with pytest.raises(BundleError, match=f"the networks that the weights belong to, got others by {name}"):
+        bundle.with_settings(change)
+    assert bundle.with_settings({name: bundle.contract.learner[name]}).contract.learner == bundle.contract.learner
+
+
 @pytest.mark.parametrize("name", ["critic.weights.0", "critic.biases.1", "target.weights.2", "encoder.layers.0.bias"])
 def test_weights_that_do_not_act_are_checked_by_the_host(bundles: dict[str, Bundle], tmp_path: Path, name: str) -> None:
     bundle = bundles["pearl_ft"]
