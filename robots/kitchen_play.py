@@ -55,7 +55,7 @@ FORWARD = np.array([(0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)])
 """The hand turned so that its fingers point along y and its x axis up."""
 TREMOR = 0.7
 """Of the noise on actions: what is left of it a step later."""
-SETTLE = 5
+SETTLE = 3
 """Steps that the fingers need to close or open."""
 _SITES = (
     "end_effector", "knob2_site", "knob4_site", "light_site", "slide_site", "hinge_site2", "microhandle_site",
@@ -156,11 +156,11 @@ def compute_velocities(scene: Kinematics, rows: Rows, asked: list[Pose]) -> Doub
     speed = np.array([pose.speed for pose in asked])
     turned = np.array([pose.turn is not None for pose in asked])
     goal_turn = np.where(turned[:, None, None], np.array([FORWARD if p.turn is None else p.turn for p in asked]), turn)
-    way = 0.5 * (goal - place) / CONTROL_PERIOD
+    way = 0.6 * (goal - place) / CONTROL_PERIOD
     way *= np.minimum(1.0, speed / np.maximum(np.linalg.norm(way, axis=1), 1e-9))[:, None]
     error = goal_turn @ turn.transpose(0, 2, 1)
     skew = error - error.transpose(0, 2, 1)
-    spin = 0.2 / CONTROL_PERIOD * np.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], axis=1)
+    spin = 0.25 / CONTROL_PERIOD * np.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], axis=1)
     spin *= np.minimum(1.0, 2.0 / np.maximum(np.linalg.norm(spin, axis=1), 1e-9))[:, None]
     weight = TURN_WEIGHT * turned[:, None]
     axes = scene.axes[rows, :ANGLES]
@@ -185,7 +185,7 @@ def compute_actions(scene: Kinematics, rows: Rows, asked: list[Pose | Posture]) 
         velocities[poses] = compute_velocities(scene, rows[poses], [one for one in asked if isinstance(one, Pose)])
     if not poses.all():
         angles = np.array([one.angles for one in asked if isinstance(one, Posture)])
-        velocities[~poses] = 0.5 * (angles - scene.qpos[rows[~poses], :ANGLES]) / CONTROL_PERIOD
+        velocities[~poses] = 0.6 * (angles - scene.qpos[rows[~poses], :ANGLES]) / CONTROL_PERIOD
     step = MAX_SPEED * CONTROL_PERIOD
     way = velocities * CONTROL_PERIOD / scene.covers
     held = scene.load[rows, :ANGLES] / scene.stiffness
@@ -287,7 +287,7 @@ class Demonstrator:
         turn: Double | Callable[[], Double] | None = FORWARD,
         *,
         grip: float = CLOSED,
-        within: float = 0.02,
+        within: float = 0.025,
         most: int = 25,
         speed: float = 0.35,
         until: Callable[[], bool] | None = None,
@@ -317,13 +317,13 @@ class Demonstrator:
     def retreat(self, grip: float) -> Script:
         """Moves straight back, out of the way."""
         yield from self.reach(
-            lambda: self.place - 0.1 * self.turn[:, 2], None, grip=grip, most=4, speed=0.6, jitter=0.0
+            lambda: self.place - 0.1 * self.turn[:, 2], None, grip=grip, most=3, speed=0.6, jitter=0.0
         )
 
     def go_home(self) -> Script:
         """Returns to about the start pose."""
         for _ in range(30):
-            if np.abs(self._home - self._scene.qpos[self._row, :ANGLES]).max() < 0.7:
+            if np.abs(self._home - self._scene.qpos[self._row, :ANGLES]).max() < 1.4:
                 return
             yield Posture(self._home, OPEN)
 
@@ -332,7 +332,7 @@ class Demonstrator:
     def push_switch(self) -> Script:
         """Pushes the light switch to the left with the fist."""
         handle = self.site("light_site")
-        yield from self.reach(handle + [0.09, -0.14, 0.0], within=0.04, most=30, speed=0.8)
+        yield from self.reach(handle + [0.09, -0.14, 0.0], within=0.06, most=30, speed=0.8)
         yield from self.reach(handle + [0.09, -0.01, 0.0], most=15, jitter=0.3)
         done = -0.69 + self._rng.uniform(0.0, 0.08)
         yield from self.reach(
@@ -343,7 +343,7 @@ class Demonstrator:
     def slide_cabinet(self) -> Script:
         """Pushes the handle of the slide cabinet to the right with the open hand."""
         handle = self.site("slide_site")
-        yield from self.reach(handle + [-0.01, -0.14, 0.0], grip=OPEN, within=0.04, most=40, speed=0.8)
+        yield from self.reach(handle + [-0.01, -0.14, 0.0], grip=OPEN, within=0.06, most=40, speed=0.8)
         yield from self.reach(handle, grip=OPEN, most=15, jitter=0.3)
         done = 0.37 - self._rng.uniform(0.0, 0.05)
         yield from self.reach(
@@ -358,7 +358,7 @@ class Demonstrator:
     def turn_knob(self, site: str, joint: str, goal: float) -> Script:
         """Takes a knob of the oven and turns the wrist."""
         knob = self.site(site)
-        yield from self.reach(knob + [0.0, -0.12, 0.0], grip=OPEN, within=0.04, most=30, speed=0.8)
+        yield from self.reach(knob + [0.0, -0.12, 0.0], grip=OPEN, within=0.06, most=30, speed=0.8)
         yield from self.reach(knob + [0.0, -0.01, 0.0], grip=OPEN, most=15, jitter=0.3)
         yield from self.hold(SETTLE, CLOSED)
         yield from self.reach(
@@ -368,7 +368,7 @@ class Demonstrator:
             most=45,
             jitter=0.0,
         )
-        yield from self.hold(4, OPEN)
+        yield from self.hold(2, OPEN)
         yield from self.retreat(OPEN)
 
     def open_hinge(self) -> Script:
@@ -401,7 +401,7 @@ class Demonstrator:
             return self.site(site) + [0.0, 0.0, above]
 
         handle = find_handle()
-        yield from self.reach(handle - 0.11 * ahead, turn, grip=OPEN, within=0.04, most=35, speed=0.8)
+        yield from self.reach(handle - 0.11 * ahead, turn, grip=OPEN, within=0.06, most=35, speed=0.8)
         yield from self.reach(handle + grasp.past * ahead, turn, grip=OPEN, most=15, speed=0.3, jitter=0.3)
         yield from self.hold(SETTLE, CLOSED)
 
@@ -421,14 +421,14 @@ class Demonstrator:
             return slipped or stuck or abs(self.joint(joint)) > abs(goal)
 
         yield from self.reach(follow, lambda: find_yaw() @ turn, until=is_over, most=100, speed=grasp.speed, jitter=0.0)
-        yield from self.hold(4, OPEN)
+        yield from self.hold(2, OPEN)
         yield from self.retreat(OPEN)
 
     def move_kettle(self) -> Script:
         """Hooks the handle of the kettle with the open hand, lifts it, carries it back and puts it down."""
         turn = turn_about(0, -0.4) @ FORWARD
         ahead, loop = turn[:, 2], self.site("kettle_site") + [0.0, 0.0, -0.045]
-        yield from self.reach(loop - 0.16 * ahead, turn, grip=OPEN, within=0.04, most=35, speed=0.8)
+        yield from self.reach(loop - 0.16 * ahead, turn, grip=OPEN, within=0.06, most=35, speed=0.8)
         yield from self.reach(loop + 0.05 * ahead, turn, grip=OPEN, most=18, speed=0.3, jitter=0.3)
         yield from self.reach(self.place + [0.0, 0.0, 0.1], turn, grip=OPEN, most=10, jitter=0.0)
         goal = np.array(SUBTASKS[6].goal[:3])
