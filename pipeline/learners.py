@@ -111,12 +111,17 @@ class LearnerSettings(ABC):
 
 
 class FromPlay(ABC):
-    """Settings, see `LearnerSettings`, of a learner that starts from play data."""
+    """Settings, see `LearnerSettings`, of a learner that reads play data."""
 
     __slots__ = ()
 
-    cloning: CloneConfig
-    """How the first policy is cloned."""
+    keeps_play: ClassVar[bool] = False
+    """It goes on reading: a training that is resumed has to be given the data again."""
+
+    @property
+    def reads_play(self) -> bool:
+        """Whether it reads any with these settings."""
+        return True
 
     def require_play(self, play: Path, spec: RobotSpec) -> None:
         """Checks that the data are of such a robot, before anything is run.
@@ -131,7 +136,7 @@ class FromPlay(ABC):
 
     @abstractmethod
     def start(self, learner: Any, play: Path) -> str:
-        """Changes the first parameters of a learner that `make_learner` made; returns a line about the result.
+        """Gives the data to a learner that `make_learner` made; returns a line about the result.
 
         Raises:
             StoreError: There is no whole store at `play`.
@@ -139,11 +144,17 @@ class FromPlay(ABC):
         """
 
 
+def find_play_reader(settings: LearnerSettings) -> FromPlay | None:
+    """The settings, if the learner reads play data with them."""
+    return settings if isinstance(settings, FromPlay) and settings.reads_play else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SimplSettings(LearnerSettings):
+class SimplSettings(LearnerSettings, FromPlay):
     """SiMPL's settings in meta-training and in a new task."""
 
     test_time = ("deployment",)
+    keeps_play = True
 
     method: str = "simpl"
     """What records call it."""
@@ -158,6 +169,17 @@ class SimplSettings(LearnerSettings):
             ConfigError: The search is directed, and the reward head is not trained.
         """
         self.deployment.require_reward_head(self.config)
+
+    @property
+    def reads_play(self) -> bool:
+        """See `FromPlay.reads_play`."""
+        return self.config.logged_batch > 0
+
+    def start(self, learner: SimplLearner, play: Path) -> str:
+        """See `FromPlay.start`."""
+        from .cloning import give_logs
+
+        return give_logs(learner, play)
 
     def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""

@@ -66,6 +66,8 @@ class SimplConfig:
     """Largest KL in the critic's target (published)."""
     reward_prediction: NonNegative = 0.1
     """Weight of the encoder's reward prediction loss (published: 0)."""
+    log_share: Annotated[float, Range(0.0, 1.0, below=True)] = 0.0
+    """Share of each batch that is drawn from the logs, paid as the task would have paid them (published: 0)."""
     relabel: bool = True
     """Episodes count for every train task (published: False, for the task that they were run for)."""
     epochs: Count = 100
@@ -86,12 +88,18 @@ class SimplConfig:
         """Epochs."""
         return self.epochs
 
+    @property
+    def logged_batch(self) -> int:
+        """Logged transitions per task and update."""
+        return round(self.log_share * self.batch)
+
     def __post_init__(self) -> None:
         require_bounds(self)
-        if self.success_batch >= self.batch:
+        own = self.batch - self.logged_batch
+        if self.success_batch >= own:
             raise ConfigError(
-                f"SimplConfig.success_batch: expected fewer than batch = {self.batch}, got {self.success_batch}; "
-                "lower it"
+                f"SimplConfig.success_batch: expected fewer than the {own} transitions of batch that are no logged ones, "
+                f"got {self.success_batch}; lower it"
             )
         if self.context_episodes > self.posterior_context:
             raise ConfigError(

@@ -25,7 +25,7 @@ from .agent import SimplAgent
 from .config import SimplConfig
 from .deployment import DeploymentConfig
 from .networks import inverse_softplus
-from .pool import EpisodePool, view_of_all_tasks, view_of_own_task
+from .pool import EpisodePool, TaskView, Transitions, join_transitions, view_of_all_tasks, view_of_own_task
 from .simpl import (
     critic_loss,
     embedding_kl,
@@ -88,7 +88,23 @@ class SimplLearner(IterativeLearner[SimplConfig, float]):
         }
         decisions = -(-robot.spec.episode_steps // space.horizon)
         self.pool = EpisodePool(config.pool_episodes, decisions, dim, space.latent_dim, self.num_tasks, self.device)
+        self.logs: EpisodePool | None = None
         self.updates = 0
+
+    def take_logs(self, log: Episodes) -> None:
+        """Keeps logged episodes, of which each batch holds `log_share`: every train task pays them, as if it had run.
+
+        Ours, not SiMPL's: Ball, Smith, Kostrikov, Levine, "Efficient Online Reinforcement Learning with Offline Data"
+        (RLPD), ICML 2023, draws half of each batch from data with rewards; here the rewards are those of `relabel`.
+        They are no context: nobody explored a task in them. A training that goes on has to be given them again.
+
+        Args:
+            log: See `make_logged`.
+        """
+        rows, decisions, dim = log.latent.shape[0], log.latent.shape[1], log.observation.shape[2]
+        self.logs = EpisodePool(rows, decisions, dim, log.latent.shape[2], self.num_tasks, self.device)
+        self.logs.add(log, self._view_of_all_tasks(log), explored=False)
+        self.pool.widen_rewards(self.logs)
 
     def _learn(self, batch: float) -> dict[str, float]:
         means = running_means(self.update() for _ in range(self._updates_due(batch)))
@@ -145,15 +161,26 @@ class SimplLearner(IterativeLearner[SimplConfig, float]):
         relabel = self.config.relabel
         episodes = self.play(choose, self.goals[task.cpu().numpy()], stop_at_goal=not (relabel and explored))
         if relabel:
-            reward, terminated = compute_path_reward(self.robot, episodes.path.cpu().numpy(), self.goals)
-            view = view_of_all_tasks(
-                episodes, torch.from_numpy(reward).to(self.device), torch.from_numpy(terminated).to(self.device)
-            )
+            view = self._view_of_all_tasks(episodes)
         else:
             view = view_of_own_task(episodes, task, self.num_tasks)
         self.pool.add(episodes, view, explored=explored)
         own = view.reward[torch.arange(len(task), device=self.device), :, task]
         return episodes, own.sum(1)
+
+    def _view_of_all_tasks(self, episodes: Episodes) -> TaskView:
+        reward, terminated = compute_path_reward(self.robot, episodes.path.cpu().numpy(), self.goals)
+        return view_of_all_tasks(
+            episodes, torch.from_numpy(reward).to(self.device), torch.from_numpy(terminated).to(self.device)
+        )
+
+    def _sample(self, task: Tensor) -> Transitions:
+        """A batch for each of the tasks (M,): own transitions, then logged ones."""
+        config = self.config
+        own = self.pool.sample(task, config.batch - config.logged_batch, config.success_batch, self.generator)
+        if self.logs is None or not config.logged_batch:
+            return own
+        return join_transitions(own, self.logs.sample(task, config.logged_batch, 0, self.generator))
 
     def update(self) -> dict[str, Tensor]:
         """One step of critics, encoder, multipliers and, when due, policy; metrics are scalars on the device."""
@@ -162,7 +189,7 @@ class SimplLearner(IterativeLearner[SimplConfig, float]):
         task = torch.randint(
             self.num_tasks, (few + config.posterior_tasks,), generator=self.generator, device=self.device
         )
-        batch = self.pool.sample(task, config.batch, config.success_batch, self.generator)
+        batch = self._sample(task)
         observation, next_observation = (
             self.space.normalise(batch.observation),
             self.space.normalise(batch.next_observation),

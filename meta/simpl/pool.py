@@ -41,6 +41,17 @@ class Transitions(NamedTuple):
     """Prior at `next_observation`, each (M, B, Z); meaningless where terminated."""
 
 
+def join_transitions(first: Transitions, second: Transitions) -> Transitions:
+    """Those of the first, then those of the second, of the same tasks."""
+
+    def join(one: Tensor | Gaussian, other: Tensor | Gaussian) -> Tensor | Gaussian:
+        if isinstance(one, Gaussian):
+            return Gaussian(*(torch.cat(pair, dim=1) for pair in zip(one, other, strict=True)))
+        return torch.cat((one, other), dim=1)
+
+    return Transitions(*(join(*pair) for pair in zip(first, second, strict=True)))
+
+
 class TaskView(NamedTuple):
     """How R episodes look to each of N tasks."""
 
@@ -152,10 +163,19 @@ class EpisodePool:
             self.tensors[name][slot] = value
         counts = torch.arange(view.reward.shape[1], device=slot.device)[:, None] < view.length[:, None, :]
         if bool(counts.any()):
-            rewards, known = view.reward[counts], self.tensors["reward_range"]
-            known.copy_(torch.stack((torch.minimum(known[0], rewards.min()), torch.maximum(known[1], rewards.max()))))
+            rewards = view.reward[counts]
+            self._widen(rewards.min(), rewards.max())
         self.added += count
         self._index()
+
+    def widen_rewards(self, other: EpisodePool) -> None:
+        """Takes the lowest and highest reward of another pool for known, as `reward_share` is of both."""
+        self._widen(*other.tensors["reward_range"])
+        self._index()
+
+    def _widen(self, low: Tensor, high: Tensor) -> None:
+        known = self.tensors["reward_range"]
+        known.copy_(torch.stack((torch.minimum(known[0], low), torch.maximum(known[1], high))))
 
     def _index(self) -> None:
         """Running totals over the slots, per task: what makes a uniform draw of a transition one search."""
