@@ -61,23 +61,6 @@ def clone_maml(learner: Any, play: Path, config: CloneConfig) -> Cloned:
     return last
 
 
-def give_logs(learner: Any, play: Path) -> str:
-    """Gives SiMPL all episodes of a store, as experience; returns a line about them, for people.
-
-    Raises:
-        StoreError: There is no whole store at `play`.
-        SpecError: The data are of another robot, no episode is as long as a decision, or the policy chooses no skills.
-    """
-    from ..meta.simpl.logged import make_logged
-
-    spec = learner.robot.spec
-    store = open_play(play, spec)
-    arrays = store.load("observation"), store.load("action"), store.episodes.start, store.episodes.length
-    log = make_logged(learner.space, spec, *arrays, learner.device)
-    learner.take_logs(log)
-    return f"{int(log.length.sum()):,} logged skills of {len(log.length):,} episodes are experience of every train task"
-
-
 def open_play(play: Path, spec: RobotSpec) -> EpisodeStore:
     """The store of play data, which has to be of such a robot.
 

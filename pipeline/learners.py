@@ -177,9 +177,15 @@ class SimplSettings(LearnerSettings, FromPlay):
 
     def start(self, learner: SimplLearner, play: Path) -> str:
         """See `FromPlay.start`."""
-        from .cloning import give_logs
+        from ..meta.simpl.logged import make_logged
+        from .cloning import open_play
 
-        return give_logs(learner, play)
+        spec = learner.robot.spec
+        store = open_play(play, spec)
+        arrays = store.load("observation"), store.load("action"), store.episodes.start, store.episodes.length
+        log = make_logged(learner.space, spec, *arrays, learner.device)
+        learner.take_logs(log)
+        return f"{int(log.length.sum()):,} logged skills are experience of every train task"
 
     def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
@@ -742,7 +748,7 @@ def _rl2(settings: Rl2Settings) -> LearnerRow:
 LEARNERS: dict[str, LearnerRow] = {
     "simpl": LearnerRow(
         SimplSettings(),
-        ("meta/simpl/learner.py", "meta/simpl/adaptive_agent.py"),
+        ("meta/simpl/learner.py", "meta/simpl/adaptive_agent.py", "meta/simpl/logged.py"),
         ("agent.", "multiplier."),
     ),
     "spirl": LearnerRow(SpirlSettings(), ("meta/simpl/spirl.py",)),

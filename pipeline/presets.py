@@ -152,7 +152,7 @@ PRESETS: dict[str, RunConfig] = {
                 encoder_hidden=(256, 256),
                 decoder_hidden=(256, 256, 256),
                 kl_weight=5e-4,
-                num_updates=60_000,
+                num_updates=80_000,
                 bfloat16=True,
             )
         ),

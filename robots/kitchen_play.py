@@ -81,8 +81,9 @@ class DemonstrationConfig(Bounded):
     """Standard deviation of places on the way, m; a third of it at handles."""
     pause: Share = 0.1
     """Chance of a pause of one to four steps before a waypoint."""
-    action_noise: NonNegative = 0.03
-    """Standard deviation of the noise on actions, correlated over about three steps."""
+    action_noise: NonNegative = 0.1
+    """Standard deviation of the noise on actions, correlated over about three steps. Scripts see where it has put them,
+    so that the data show the way back (Laskey et al., "DART", CoRL 2017)."""
     retries: Annotated[int, Range(0, 10)] = 1
     """Further attempts at a subtask that failed; they stay in the data."""
 

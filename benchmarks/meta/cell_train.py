@@ -3,8 +3,8 @@
 `bench-train` writes `learner.safetensors`, the whole state of the learner after its last iteration. Its code version is
 that of this file, of the robot and of the one learner, so that a change of one learner leaves the rest valid.
 
-A cell may read what the chain made: trained skills (`skill` and `raw` actions), and play data (`find_play_reader`). These are
-inputs of its stages, by digest; where they lie is no part of a cell.
+A cell may read what the chain made: trained skills (`skill` and `raw` actions), and play data, where its learner reads
+them. These are inputs of its stages, by digest; where they lie is no part of a cell.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -98,8 +98,8 @@ class SimplConfig:
         own = self.batch - self.logged_batch
         if self.success_batch >= own:
             raise ConfigError(
-                f"SimplConfig.success_batch: expected fewer than the {own} transitions of batch that are no logged ones, "
-                f"got {self.success_batch}; lower it"
+                f"SimplConfig.success_batch: expected fewer than the {own} transitions of batch that are not "
+                f"logged, got {self.success_batch}; lower it"
             )
         if self.context_episodes > self.posterior_context:
             raise ConfigError(
