@@ -68,6 +68,10 @@ class SimplConfig:
     """Weight of the encoder's reward prediction loss (published: 0)."""
     log_share: Annotated[float, Range(0.0, 1.0, below=True)] = 0.0
     """Share of each batch that is drawn from the logs, paid as the task would have paid them (published: 0)."""
+    imitation: NonNegative = 0.0
+    """Weight of imitating what paid, own or logged; see `simpl.imitation_loss` (published: 0)."""
+    imitation_discount: Annotated[float, Range(0.0, 1.0, below=True)] = 0.75
+    """What a reward one decision later counts as a reason to imitate."""
     relabel: bool = True
     """Episodes count for every train task (published: False, for the task that they were run for)."""
     epochs: Count = 100

@@ -18,6 +18,7 @@ from ...robots.robot import compute_path_reward
 from ...skills.device import update_precision
 from ...skills.gaussian import Gaussian, kl
 from ..collect import Episodes, Seen
+from ..distribution import log_prob
 from ..iterative import IterativeLearner, running_means
 from ..state import join_parts, named_part, refuse_parts
 from .adaptive_agent import SimplAdaptiveAgent
@@ -29,6 +30,7 @@ from .pool import EpisodePool, TaskView, Transitions, join_transitions, view_of_
 from .simpl import (
     critic_loss,
     embedding_kl,
+    imitation_loss,
     multiplier_loss,
     only_increase,
     policy_loss,
@@ -87,7 +89,9 @@ class SimplLearner(IterativeLearner[SimplConfig, float]):
             "multiplier": torch.optim.Adam(self._multipliers, lr=config.multiplier_learning_rate),
         }
         decisions = -(-robot.spec.episode_steps // space.horizon)
-        self.pool = EpisodePool(config.pool_episodes, decisions, dim, space.latent_dim, self.num_tasks, self.device)
+        self.pool = EpisodePool(
+            config.pool_episodes, decisions, dim, space.latent_dim, tasks, self.device, config.imitation_discount
+        )
         self.logs: EpisodePool | None = None
         self.updates = 0
 
@@ -102,7 +106,9 @@ class SimplLearner(IterativeLearner[SimplConfig, float]):
             log: See `make_logged`.
         """
         rows, decisions, dim = log.latent.shape[0], log.latent.shape[1], log.observation.shape[2]
-        self.logs = EpisodePool(rows, decisions, dim, log.latent.shape[2], self.num_tasks, self.device)
+        self.logs = EpisodePool(
+            rows, decisions, dim, log.latent.shape[2], self.num_tasks, self.device, self.config.imitation_discount
+        )
         self.logs.add(log, self._view_of_all_tasks(log), explored=False)
         self.pool.widen_rewards(self.logs)
 
@@ -259,7 +265,12 @@ class SimplLearner(IterativeLearner[SimplConfig, float]):
                 policy = agent.policy_at(observation, fixed, batch.prior)
                 prior_kl = kl(policy, batch.prior)
                 value = agent.value(agent.critic, observation, policy.sample(self.generator), fixed)
-            self._step("policy", policy_loss(value, prior_kl, alpha), self._policy)
+            loss_policy = policy_loss(value, prior_kl, alpha)
+            if config.imitation > 0.0:
+                loss_imitation = imitation_loss(log_prob(policy, batch.latent), batch.led_to)
+                loss_policy = loss_policy + config.imitation * loss_imitation
+                metrics["loss_imitation"] = loss_imitation.detach()
+            self._step("policy", loss_policy, self._policy)
             loss_multiplier = (
                 loss_multiplier
                 + multiplier_loss(self.multipliers["policy_prior"](), prior_kl[:few], config.policy_kl_prior[1])

@@ -39,6 +39,8 @@ class Transitions(NamedTuple):
     """Prior at `observation`, each (M, B, Z)."""
     next_prior: Gaussian
     """Prior at `next_observation`, each (M, B, Z); meaningless where terminated."""
+    led_to: Tensor
+    """Rewards from here to the end of the episode, each decision later discounted, shape (M, B)."""
 
 
 def join_transitions(first: Transitions, second: Transitions) -> Transitions:
@@ -100,6 +102,14 @@ def view_of_all_tasks(episodes: Episodes, step_reward: Tensor, step_terminated: 
     return TaskView(-(-steps // horizon), reward, terminated, episodes.path[row, steps - 1])
 
 
+def sum_discounted(reward: Tensor, discount: float) -> Tensor:
+    """The sum over j >= k of discount^(j - k) reward_j, both (R, K, N)."""
+    total = reward.clone()
+    for decision in reversed(range(reward.shape[1] - 1)):
+        total[:, decision] += discount * total[:, decision + 1]
+    return total
+
+
 class EpisodePool:
     """A ring of episodes; see the module's docstring."""
 
@@ -111,8 +121,9 @@ class EpisodePool:
         latent_dim: int,
         num_tasks: int,
         device: torch.device,
+        discount: float = 0.0,
     ) -> None:
-        """Room for `capacity` episodes of up to `decisions` transitions, for N tasks."""
+        """Room for `capacity` episodes of up to `decisions` transitions, for N tasks; `discount`: of `led_to`."""
         p, k, n = capacity, decisions, num_tasks
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -124,12 +135,14 @@ class EpisodePool:
             "prior_loc": zeros(p, k + 1, latent_dim),
             "prior_scale": zeros(p, k + 1, latent_dim),
             "reward": zeros(p, k, n),
+            "led_to": zeros(p, k, n),
             "length": zeros(p, n, dtype=torch.int64),
             "terminated": zeros(p, n, dtype=torch.bool),
             "final_observation": zeros(p, n, observation_dim),
             "explored": zeros(p, dtype=torch.bool),
             "reward_range": torch.tensor((torch.inf, -torch.inf), device=device),
         }
+        self._discount = discount
         self.added = 0
         """Episodes added so far; the next one goes to slot `added % capacity`."""
         self._index()
@@ -155,6 +168,7 @@ class EpisodePool:
             ("prior_loc", episodes.prior.loc),
             ("prior_scale", episodes.prior.scale),
             ("reward", view.reward),
+            ("led_to", sum_discounted(view.reward, self._discount)),
             ("length", view.length),
             ("terminated", view.terminated),
             ("final_observation", view.final_observation),
@@ -267,6 +281,7 @@ class EpisodePool:
             following,
             Gaussian(t["prior_loc"][episode, decision], t["prior_scale"][episode, decision]),
             Gaussian(t["prior_loc"][episode, decision + 1], t["prior_scale"][episode, decision + 1]),
+            t["led_to"][episode, decision, task],
         )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
