@@ -162,20 +162,20 @@ class EpisodePool:
         """
         count = len(episodes.length)
         slot = (torch.arange(count, device=episodes.length.device) + self.added) % self.capacity
+        counts = torch.arange(view.reward.shape[1], device=slot.device)[:, None] < view.length[:, None, :]
         for name, value in (
             ("observation", episodes.observation),
             ("latent", episodes.latent),
             ("prior_loc", episodes.prior.loc),
             ("prior_scale", episodes.prior.scale),
             ("reward", view.reward),
-            ("led_to", sum_discounted(view.reward, self._discount)),
+            ("led_to", sum_discounted(view.reward * counts, self._discount)),
             ("length", view.length),
             ("terminated", view.terminated),
             ("final_observation", view.final_observation),
             ("explored", torch.full((count,), explored, device=slot.device)),
         ):
             self.tensors[name][slot] = value
-        counts = torch.arange(view.reward.shape[1], device=slot.device)[:, None] < view.length[:, None, :]
         if bool(counts.any()):
             rewards = view.reward[counts]
             self._widen(rewards.min(), rewards.max())
