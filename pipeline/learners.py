@@ -111,17 +111,12 @@ class LearnerSettings(ABC):
 
 
 class FromPlay(ABC):
-    """Settings, see `LearnerSettings`, of a learner that reads play data."""
+    """Settings, see `LearnerSettings`, of a learner that starts from play data."""
 
     __slots__ = ()
 
-    keeps_play: ClassVar[bool] = False
-    """It goes on reading: a training that is resumed has to be given the data again."""
-
-    @property
-    def reads_play(self) -> bool:
-        """Whether it reads any with these settings."""
-        return True
+    cloning: CloneConfig
+    """How the first policy is cloned."""
 
     def require_play(self, play: Path, spec: RobotSpec) -> None:
         """Checks that the data are of such a robot, before anything is run.
@@ -136,7 +131,7 @@ class FromPlay(ABC):
 
     @abstractmethod
     def start(self, learner: Any, play: Path) -> str:
-        """Gives the data to a learner that `make_learner` made; returns a line about the result.
+        """Changes the first parameters of a learner that `make_learner` made; returns a line about the result.
 
         Raises:
             StoreError: There is no whole store at `play`.
@@ -144,17 +139,11 @@ class FromPlay(ABC):
         """
 
 
-def find_play_reader(settings: LearnerSettings) -> FromPlay | None:
-    """The settings, if the learner reads play data with them."""
-    return settings if isinstance(settings, FromPlay) and settings.reads_play else None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SimplSettings(LearnerSettings, FromPlay):
+class SimplSettings(LearnerSettings):
     """SiMPL's settings in meta-training and in a new task."""
 
     test_time = ("deployment",)
-    keeps_play = True
 
     method: str = "simpl"
     """What records call it."""
@@ -169,23 +158,6 @@ class SimplSettings(LearnerSettings, FromPlay):
             ConfigError: The search is directed, and the reward head is not trained.
         """
         self.deployment.require_reward_head(self.config)
-
-    @property
-    def reads_play(self) -> bool:
-        """See `FromPlay.reads_play`."""
-        return self.config.logged_batch > 0
-
-    def start(self, learner: SimplLearner, play: Path) -> str:
-        """See `FromPlay.start`."""
-        from ..meta.simpl.logged import make_logged
-        from .cloning import open_play
-
-        spec = learner.robot.spec
-        store = open_play(play, spec)
-        arrays = store.load("observation"), store.load("action"), store.episodes.start, store.episodes.length
-        log = make_logged(learner.space, spec, *arrays, learner.device)
-        learner.take_logs(log)
-        return f"{int(log.length.sum()):,} logged skills are experience of every train task"
 
     def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
@@ -748,7 +720,7 @@ def _rl2(settings: Rl2Settings) -> LearnerRow:
 LEARNERS: dict[str, LearnerRow] = {
     "simpl": LearnerRow(
         SimplSettings(),
-        ("meta/simpl/learner.py", "meta/simpl/adaptive_agent.py", "meta/simpl/logged.py"),
+        ("meta/simpl/learner.py", "meta/simpl/adaptive_agent.py"),
         ("agent.", "multiplier."),
     ),
     "spirl": LearnerRow(SpirlSettings(), ("meta/simpl/spirl.py",)),

@@ -46,7 +46,7 @@ def encode_log(
     """Encodes windows of all episodes, which begin one skill apart, or `pace` of them within a skill.
 
     Args:
-        model: Anywhere.
+        model: On the CPU.
         observation: Of all steps, (T, O).
         action: Taken in them, (T, A).
         start: First step of each episode, (E,).
@@ -71,9 +71,9 @@ def encode_log(
     step = np.repeat(start - first * every, rows) + every * np.arange(total)
     led = step + horizon < np.repeat(start + length, rows)
     skill = np.zeros((total, model.config.skill_dim), np.float32)
-    within, device = np.arange(horizon), model.normaliser.mean.device
+    within = np.arange(horizon)
     for part in np.array_split(np.flatnonzero(led), -(-int(led.sum()) // AT_ONCE)):
         window = step[part, None] + within
-        windows = (torch.from_numpy(of[window]).to(device) for of in (observation, action))
-        skill[part] = model.encode(*windows).loc.cpu().numpy()
+        posterior = model.encode(torch.from_numpy(observation[window]), torch.from_numpy(action[window]))
+        skill[part] = posterior.loc.numpy()
     return LogTransitions(observation[step], skill, first)

@@ -3,8 +3,8 @@
 `bench-train` writes `learner.safetensors`, the whole state of the learner after its last iteration. Its code version is
 that of this file, of the robot and of the one learner, so that a change of one learner leaves the rest valid.
 
-A cell may read what the chain made: trained skills (`skill` and `raw` actions), and play data, where its learner reads
-them. These are inputs of its stages, by digest; where they lie is no part of a cell.
+A cell may read what the chain made: trained skills (`skill` and `raw` actions), and play data (`FromPlay`). These are
+inputs of its stages, by digest; where they lie is no part of a cell.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from supple.meta.adaptive import MetaLearner
 from supple.meta.config import EvaluationConfig
 from supple.pipeline.action_spaces import LEARNED, Space, load_skills, make_space
 from supple.pipeline.folder import write_record
-from supple.pipeline.learners import LearnerSettings, choose_learner, find_play_reader
+from supple.pipeline.learners import FromPlay, LearnerSettings, choose_learner
 from supple.pipeline.robots import choose_builtin
 from supple.pipeline.run_files import LEARNER_NAME
 from supple.pipeline.stage import Stage, Work
@@ -59,7 +59,7 @@ class BenchConfig:
     def roles(self) -> tuple[Role, ...]:
         """What the cell reads; the evaluation needs the skills alone."""
         skills: tuple[Role, ...] = ("skills",) if self.space in LEARNED else ()
-        return (*skills, "play") if find_play_reader(self.learner) else skills
+        return (*skills, "play") if isinstance(self.learner, FromPlay) else skills
 
 
 def name_random(space: Space) -> str:
@@ -88,8 +88,8 @@ def require_inputs(cell: str, config: BenchConfig, inputs: Inputs) -> None:
     spec = config.robot.spec()
     if "skills" in config.roles:
         load_skills(inputs["skills"], spec)
-    if (reader := find_play_reader(config.learner)) is not None:
-        reader.require_play(inputs["play"], spec)
+    if isinstance(config.learner, FromPlay):
+        config.learner.require_play(inputs["play"], spec)
 
 
 def make_train(config: BenchConfig, seed: int, inputs: Inputs | None = None) -> Stage:
@@ -136,9 +136,8 @@ def train(config: BenchConfig, work: Work) -> None:
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     learner = make_learner(config, goals_of(config.robot.tasks().train), work)
     start = 0
-    reader = find_play_reader(config.learner)
-    if reader is not None and (checkpoint is None or reader.keeps_play):
-        work.view.note(reader.start(learner, work.inputs["play"]))
+    if checkpoint is None and isinstance(config.learner, FromPlay):
+        work.view.note(config.learner.start(learner, work.inputs["play"]))
     if checkpoint is not None:
         learner.load_state(checkpoint.tensors, checkpoint.facts)
         start = int(checkpoint.facts.get("iteration", 0))

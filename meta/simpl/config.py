@@ -66,12 +66,6 @@ class SimplConfig:
     """Largest KL in the critic's target (published)."""
     reward_prediction: NonNegative = 0.1
     """Weight of the encoder's reward prediction loss (published: 0)."""
-    log_share: Annotated[float, Range(0.0, 1.0, below=True)] = 0.0
-    """Share of each batch that is drawn from the logs, paid as the task would have paid them (published: 0)."""
-    imitation: NonNegative = 0.0
-    """Weight of imitating what paid, own or logged; see `simpl.imitation_loss` (published: 0)."""
-    imitation_discount: Annotated[float, Range(0.0, 1.0, below=True)] = 0.75
-    """What a reward one decision later counts as a reason to imitate."""
     relabel: bool = True
     """Episodes count for every train task (published: False, for the task that they were run for)."""
     epochs: Count = 100
@@ -92,18 +86,12 @@ class SimplConfig:
         """Epochs."""
         return self.epochs
 
-    @property
-    def logged_batch(self) -> int:
-        """Logged transitions per task and update."""
-        return round(self.log_share * self.batch)
-
     def __post_init__(self) -> None:
         require_bounds(self)
-        own = self.batch - self.logged_batch
-        if self.success_batch >= own:
+        if self.success_batch >= self.batch:
             raise ConfigError(
-                f"SimplConfig.success_batch: expected fewer than the {own} transitions of batch that are not "
-                f"logged, got {self.success_batch}; lower it"
+                f"SimplConfig.success_batch: expected fewer than batch = {self.batch}, got {self.success_batch}; "
+                "lower it"
             )
         if self.context_episodes > self.posterior_context:
             raise ConfigError(

@@ -41,5 +41,4 @@ def context_of(episodes: list[Episodes], size: int, generator: torch.Generator) 
         observation[task, episode, decision + 1],
         Gaussian(blank, blank),
         Gaussian(blank, blank),
-        blank.sum(-1),
     )

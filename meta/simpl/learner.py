@@ -18,7 +18,6 @@ from ...robots.robot import compute_path_reward
 from ...skills.device import update_precision
 from ...skills.gaussian import Gaussian, kl
 from ..collect import Episodes, Seen
-from ..distribution import log_prob
 from ..iterative import IterativeLearner, running_means
 from ..state import join_parts, named_part, refuse_parts
 from .adaptive_agent import SimplAdaptiveAgent
@@ -26,11 +25,10 @@ from .agent import SimplAgent
 from .config import SimplConfig
 from .deployment import DeploymentConfig
 from .networks import inverse_softplus
-from .pool import EpisodePool, TaskView, Transitions, join_transitions, view_of_all_tasks, view_of_own_task
+from .pool import EpisodePool, view_of_all_tasks, view_of_own_task
 from .simpl import (
     critic_loss,
     embedding_kl,
-    imitation_loss,
     multiplier_loss,
     only_increase,
     policy_loss,
@@ -89,28 +87,8 @@ class SimplLearner(IterativeLearner[SimplConfig, float]):
             "multiplier": torch.optim.Adam(self._multipliers, lr=config.multiplier_learning_rate),
         }
         decisions = -(-robot.spec.episode_steps // space.horizon)
-        self.pool = EpisodePool(
-            config.pool_episodes, decisions, dim, space.latent_dim, tasks, self.device, config.imitation_discount
-        )
-        self.logs: EpisodePool | None = None
+        self.pool = EpisodePool(config.pool_episodes, decisions, dim, space.latent_dim, self.num_tasks, self.device)
         self.updates = 0
-
-    def take_logs(self, log: Episodes) -> None:
-        """Keeps logged episodes, of which each batch holds `log_share`: every train task pays them, as if it had run.
-
-        Ours, not SiMPL's: Ball, Smith, Kostrikov, Levine, "Efficient Online Reinforcement Learning with Offline Data"
-        (RLPD), ICML 2023, draws half of each batch from data with rewards; here the rewards are those of `relabel`.
-        They are no context: nobody explored a task in them. A training that goes on has to be given them again.
-
-        Args:
-            log: See `make_logged`.
-        """
-        rows, decisions, dim = log.latent.shape[0], log.latent.shape[1], log.observation.shape[2]
-        self.logs = EpisodePool(
-            rows, decisions, dim, log.latent.shape[2], self.num_tasks, self.device, self.config.imitation_discount
-        )
-        self.logs.add(log, self._view_of_all_tasks(log), explored=False)
-        self.pool.widen_rewards(self.logs)
 
     def _learn(self, batch: float) -> dict[str, float]:
         means = running_means(self.update() for _ in range(self._updates_due(batch)))
@@ -167,26 +145,15 @@ class SimplLearner(IterativeLearner[SimplConfig, float]):
         relabel = self.config.relabel
         episodes = self.play(choose, self.goals[task.cpu().numpy()], stop_at_goal=not (relabel and explored))
         if relabel:
-            view = self._view_of_all_tasks(episodes)
+            reward, terminated = compute_path_reward(self.robot, episodes.path.cpu().numpy(), self.goals)
+            view = view_of_all_tasks(
+                episodes, torch.from_numpy(reward).to(self.device), torch.from_numpy(terminated).to(self.device)
+            )
         else:
             view = view_of_own_task(episodes, task, self.num_tasks)
         self.pool.add(episodes, view, explored=explored)
         own = view.reward[torch.arange(len(task), device=self.device), :, task]
         return episodes, own.sum(1)
-
-    def _view_of_all_tasks(self, episodes: Episodes) -> TaskView:
-        reward, terminated = compute_path_reward(self.robot, episodes.path.cpu().numpy(), self.goals)
-        return view_of_all_tasks(
-            episodes, torch.from_numpy(reward).to(self.device), torch.from_numpy(terminated).to(self.device)
-        )
-
-    def _sample(self, task: Tensor) -> Transitions:
-        """A batch for each of the tasks (M,): own transitions, then logged ones."""
-        config = self.config
-        own = self.pool.sample(task, config.batch - config.logged_batch, config.success_batch, self.generator)
-        if self.logs is None or not config.logged_batch:
-            return own
-        return join_transitions(own, self.logs.sample(task, config.logged_batch, 0, self.generator))
 
     def update(self) -> dict[str, Tensor]:
         """One step of critics, encoder, multipliers and, when due, policy; metrics are scalars on the device."""
@@ -195,7 +162,7 @@ class SimplLearner(IterativeLearner[SimplConfig, float]):
         task = torch.randint(
             self.num_tasks, (few + config.posterior_tasks,), generator=self.generator, device=self.device
         )
-        batch = self._sample(task)
+        batch = self.pool.sample(task, config.batch, config.success_batch, self.generator)
         observation, next_observation = (
             self.space.normalise(batch.observation),
             self.space.normalise(batch.next_observation),
@@ -265,12 +232,7 @@ class SimplLearner(IterativeLearner[SimplConfig, float]):
                 policy = agent.policy_at(observation, fixed, batch.prior)
                 prior_kl = kl(policy, batch.prior)
                 value = agent.value(agent.critic, observation, policy.sample(self.generator), fixed)
-            loss_policy = policy_loss(value, prior_kl, alpha)
-            if config.imitation > 0.0:
-                loss_imitation = imitation_loss(log_prob(policy, batch.latent), batch.led_to)
-                loss_policy = loss_policy + config.imitation * loss_imitation
-                metrics["loss_imitation"] = loss_imitation.detach()
-            self._step("policy", loss_policy, self._policy)
+            self._step("policy", policy_loss(value, prior_kl, alpha), self._policy)
             loss_multiplier = (
                 loss_multiplier
                 + multiplier_loss(self.multipliers["policy_prior"](), prior_kl[:few], config.policy_kl_prior[1])

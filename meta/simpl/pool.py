@@ -39,19 +39,6 @@ class Transitions(NamedTuple):
     """Prior at `observation`, each (M, B, Z)."""
     next_prior: Gaussian
     """Prior at `next_observation`, each (M, B, Z); meaningless where terminated."""
-    led_to: Tensor
-    """Rewards from here to the end of the episode, each decision later discounted, shape (M, B)."""
-
-
-def join_transitions(first: Transitions, second: Transitions) -> Transitions:
-    """Those of the first, then those of the second, of the same tasks."""
-
-    def join(one: Tensor | Gaussian, other: Tensor | Gaussian) -> Tensor | Gaussian:
-        if isinstance(one, Gaussian):
-            return Gaussian(*(torch.cat(pair, dim=1) for pair in zip(one, other, strict=True)))
-        return torch.cat((one, other), dim=1)
-
-    return Transitions(*(join(*pair) for pair in zip(first, second, strict=True)))
 
 
 class TaskView(NamedTuple):
@@ -102,14 +89,6 @@ def view_of_all_tasks(episodes: Episodes, step_reward: Tensor, step_terminated: 
     return TaskView(-(-steps // horizon), reward, terminated, episodes.path[row, steps - 1])
 
 
-def sum_discounted(reward: Tensor, discount: float) -> Tensor:
-    """The sum over j >= k of discount^(j - k) reward_j, both (R, K, N)."""
-    total = reward.clone()
-    for decision in reversed(range(reward.shape[1] - 1)):
-        total[:, decision] += discount * total[:, decision + 1]
-    return total
-
-
 class EpisodePool:
     """A ring of episodes; see the module's docstring."""
 
@@ -121,9 +100,8 @@ class EpisodePool:
         latent_dim: int,
         num_tasks: int,
         device: torch.device,
-        discount: float = 0.0,
     ) -> None:
-        """Room for `capacity` episodes of up to `decisions` transitions, for N tasks; `discount`: of `led_to`."""
+        """Room for `capacity` episodes of up to `decisions` transitions, for N tasks."""
         p, k, n = capacity, decisions, num_tasks
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -135,14 +113,12 @@ class EpisodePool:
             "prior_loc": zeros(p, k + 1, latent_dim),
             "prior_scale": zeros(p, k + 1, latent_dim),
             "reward": zeros(p, k, n),
-            "led_to": zeros(p, k, n),
             "length": zeros(p, n, dtype=torch.int64),
             "terminated": zeros(p, n, dtype=torch.bool),
             "final_observation": zeros(p, n, observation_dim),
             "explored": zeros(p, dtype=torch.bool),
             "reward_range": torch.tensor((torch.inf, -torch.inf), device=device),
         }
-        self._discount = discount
         self.added = 0
         """Episodes added so far; the next one goes to slot `added % capacity`."""
         self._index()
@@ -162,34 +138,24 @@ class EpisodePool:
         """
         count = len(episodes.length)
         slot = (torch.arange(count, device=episodes.length.device) + self.added) % self.capacity
-        counts = torch.arange(view.reward.shape[1], device=slot.device)[:, None] < view.length[:, None, :]
         for name, value in (
             ("observation", episodes.observation),
             ("latent", episodes.latent),
             ("prior_loc", episodes.prior.loc),
             ("prior_scale", episodes.prior.scale),
             ("reward", view.reward),
-            ("led_to", sum_discounted(view.reward * counts, self._discount)),
             ("length", view.length),
             ("terminated", view.terminated),
             ("final_observation", view.final_observation),
             ("explored", torch.full((count,), explored, device=slot.device)),
         ):
             self.tensors[name][slot] = value
+        counts = torch.arange(view.reward.shape[1], device=slot.device)[:, None] < view.length[:, None, :]
         if bool(counts.any()):
-            rewards = view.reward[counts]
-            self._widen(rewards.min(), rewards.max())
+            rewards, known = view.reward[counts], self.tensors["reward_range"]
+            known.copy_(torch.stack((torch.minimum(known[0], rewards.min()), torch.maximum(known[1], rewards.max()))))
         self.added += count
         self._index()
-
-    def widen_rewards(self, other: EpisodePool) -> None:
-        """Takes the lowest and highest reward of another pool for known, as `reward_share` is of both."""
-        self._widen(*other.tensors["reward_range"])
-        self._index()
-
-    def _widen(self, low: Tensor, high: Tensor) -> None:
-        known = self.tensors["reward_range"]
-        known.copy_(torch.stack((torch.minimum(known[0], low), torch.maximum(known[1], high))))
 
     def _index(self) -> None:
         """Running totals over the slots, per task: what makes a uniform draw of a transition one search."""
@@ -281,7 +247,6 @@ class EpisodePool:
             following,
             Gaussian(t["prior_loc"][episode, decision], t["prior_scale"][episode, decision]),
             Gaussian(t["prior_loc"][episode, decision + 1], t["prior_scale"][episode, decision + 1]),
-            t["led_to"][episode, decision, task],
         )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:

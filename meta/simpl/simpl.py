@@ -55,19 +55,6 @@ def policy_loss(value: Tensor, prior_kl: Tensor, alpha: Tensor) -> Tensor:
     return (alpha * prior_kl - value.amin(0)).mean()
 
 
-def imitation_loss(log_prob: Tensor, led_to: Tensor) -> Tensor:
-    """Mean of -w log pi(z | s, e), where w = min(led_to, 1): what soon paid a task is an example of it; a scalar.
-
-    Ours, not SiMPL's: reward-weighted regression (Peters, Schaal, ICML 2007) on own and logged decisions, relabelled
-    for each task (self-imitation: Oh, Guo, Singh, Lee, ICML 2018).
-
-    Args:
-        log_prob: log pi(z | s, e) of the decision that was taken, shape (M, B).
-        led_to: Discounted rewards of the task that followed, shape (M, B).
-    """
-    return -(led_to.clamp(max=1.0) * log_prob).mean()
-
-
 def embedding_kl(embedding: Gaussian) -> Tensor:
     """KL(q(e | c) || N(0, I)) of each task, shape (M,)."""
     return kl(embedding, standard_like(embedding))

@@ -18,7 +18,7 @@ from ...skills.config import load_skill_facts
 from ..action_spaces import LEARNED, make_space
 from ..folder import write_record
 from ..keys import compute_digest
-from ..learners import LearnerChoice, find_play_reader
+from ..learners import FromPlay, LearnerChoice
 from ..robots import RobotChoice
 from ..run_files import LEARNER_NAME
 from ..settings.meta_train import MetaTrainConfig
@@ -68,19 +68,18 @@ def make_meta_train(
             )
         spec.require_source(load_skill_facts(skills).robot, str(skills))
         inputs["skills"] = skills
-    reader = find_play_reader(learner.settings)
-    if reader is not None:
+    if isinstance(learner.settings, FromPlay):
         if play is None:
             raise ConfigError(
-                f"meta-train: expected --play FOLDER for {learner.reference}, which reads play data, got none; "
+                f"meta-train: expected --play FOLDER for {learner.reference}, which starts from play data, got none; "
                 "pass what ingest wrote"
             )
         if spec.image is not None:
             raise SpecError(
-                f"meta-train: expected a robot without a camera for {learner.reference}, which reads play data, got "
+                f"meta-train: expected a robot without a camera for {learner.reference}, which clones play data, got "
                 f"'{spec.name}'; choose another learner, or a robot without pictures"
             )
-        reader.require_play(play, spec)
+        learner.settings.require_play(play, spec)
         inputs["play"] = play
     return Stage(
         name="meta-train",
@@ -116,12 +115,12 @@ def meta_train(
     if spec.image is not None and skills is not None:
         robot = open_eyes(robot, export_eye(load_skill_model(skills), seed=0))
     trained = settings.make_learner(space, robot, goals, seed=work.seed, device=work.machine.device)
-    start, reader = 0, find_play_reader(settings)
-    if reader is not None and (checkpoint is None or reader.keeps_play):
-        work.view.note(reader.start(trained, work.inputs["play"]))
+    start = 0
     if checkpoint is not None:
         trained.load_state(checkpoint.tensors, checkpoint.facts)
         start = int(checkpoint.facts["iteration"])
+    elif isinstance(settings, FromPlay):
+        work.view.note(settings.start(trained, work.inputs["play"]))
     unit = UNITS.get(settings.method, "iteration")
     work.consume(trained.train(), total=settings.iterations, unit=unit, start=start, state=trained.state)
     tensors, facts = trained.state()

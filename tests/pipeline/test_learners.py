@@ -27,7 +27,6 @@ OWN = {
     "meta/baselines/ppo_learner.py": {"ppo"},
     "meta/baselines/distral_learner.py": {"distral"},
     "meta/baselines/sac_learner.py": {"sac"},
-    "meta/simpl/logged.py": {"simpl"},
     "pipeline/cloning.py": {"bc-pearl", "bc-maml"},
     "meta/space.py": set(LEARNERS),
     "pipeline/learners.py": set(),

@@ -7,14 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from supple.meta.collect import Episodes
-from supple.meta.simpl.pool import (
-    EpisodePool,
-    Transitions,
-    join_transitions,
-    sum_discounted,
-    view_of_all_tasks,
-    view_of_own_task,
-)
+from supple.meta.simpl.pool import EpisodePool, Transitions, view_of_all_tasks, view_of_own_task
 from supple.skills.gaussian import Gaussian
 
 CPU = torch.device("cpu")
@@ -82,29 +75,6 @@ def test_only_the_last_decision_of_a_terminated_episode_is_terminal() -> None:
     batch = pool.sample(torch.tensor([0, 1]), 300, 0, generator())
     number = batch.observation[..., 0]
     assert torch.equal(batch.terminated, ((number == 2001) | (number == 3002)).float())
-
-
-def test_what_a_decision_led_to_is_its_own_reward_and_the_later_ones_discounted() -> None:
-    reward = torch.tensor([[[0.0, 1.0], [0.0, 0.0], [4.0, 0.0], [8.0, 2.0]]])
-    # 8; 4 + 8 / 2 = 8; 8 / 2 = 4; 4 / 2 = 2, and 2; 1; 0.5; 1 + 0.25
-    assert sum_discounted(reward, 0.5)[0].T.tolist() == [[2.0, 4.0, 8.0, 8.0], [1.25, 0.5, 1.0, 2.0]]
-    assert torch.equal(sum_discounted(reward, 0.0), reward)
-    pool = EpisodePool(4, K, 1, 2, 2, CPU, 0.5)
-    fill(pool, make_episodes([2], [True]), [1])
-    batch = pool.sample(torch.tensor([1]), 50, 0, generator())
-    # rewards 1000 and 1001, and nothing behind the end
-    assert set(batch.led_to[0].tolist()) == {1500.5, 1001.0}
-    assert torch.equal(batch.led_to == 1001.0, batch.reward == 1001.0)
-
-
-def test_joined_transitions_are_those_of_the_first_then_those_of_the_second() -> None:
-    pool = make_pool(8, 2)
-    fill(pool, make_episodes([4, 2, 3]), [0, 0, 1])
-    one, other = (pool.sample(torch.tensor([0, 1]), size, 0, generator(size)) for size in (3, 5))
-    both = join_transitions(one, other)
-    assert both.observation.shape == (2, 8, 1)
-    assert torch.equal(assert_aligned(both)[:, :3], one.observation[..., 0])
-    assert torch.equal(both.next_prior.loc[:, 3:], other.next_prior.loc)
 
 
 def test_draws_are_uniform_over_the_transitions_of_a_task() -> None:

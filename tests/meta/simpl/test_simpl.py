@@ -11,7 +11,6 @@ from torch import Tensor
 from supple.meta.simpl.simpl import (
     critic_loss,
     embedding_kl,
-    imitation_loss,
     multiplier_loss,
     only_increase,
     policy_loss,
@@ -54,12 +53,6 @@ def test_each_transition_has_its_own_termination() -> None:
         torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 0.0]]), VALUE, torch.zeros(1, 3), torch.ones(1, 1), 0.5, 4.0
     )
     assert target.tolist() == [[1.5, 0.0, 1.5]]
-
-
-def test_what_soon_paid_is_imitated_by_at_most_one() -> None:
-    # -(0.5 * -2 + 1 * -3 + 0 * -50) / 3
-    loss = imitation_loss(torch.tensor([[-2.0, -3.0, -50.0]]), torch.tensor([[0.5, 2.5, 0.0]]))
-    assert loss.item() == pytest.approx(4.0 / 3.0)
 
 
 def test_kl_is_clipped_in_the_target() -> None:
