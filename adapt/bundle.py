@@ -50,8 +50,7 @@ from .golden_trial import (
     require_trial,
 )
 from .log_agent import STATE as BELIEF
-from .log_agent import Guide, make_guide, require_guide
-from .log_paths import PathGuide
+from .log_agent import AnyGuide, make_guide, require_guide
 from .log_skills import read_skills
 from .networks import Weights
 from .novelty import NoveltyModel
@@ -147,7 +146,7 @@ class Bundle:
         agent = self.kind.make_agent(self.contract, self.weights, noise)
         return AdaptedAgent(agent, self.task) if self.task else agent
 
-    def make_guide(self, *, searches: bool = True) -> Guide | PathGuide | None:
+    def make_guide(self, *, searches: bool = True) -> AnyGuide | None:
         """What guides agents of this bundle by its logs; None without logs, and in a bundle of one task.
 
         Args:

@@ -24,13 +24,14 @@ Axes: R rows, r rows still running, O observation, Z latent, M places, K decisio
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
 from .contract import BundleContract
+from .log_events import EventAgent, EventGuide, holds_events, require_events
 from .log_map import DISCOUNT, FAR, UNREACHED, Indices, LogMap, find_begins, read_pace, require_map
 from .log_paths import PathGuide
 from .log_skills import read_skills
@@ -111,10 +112,24 @@ class Guide:
         return self.shape.look_up(end, self.log.state)
 
 
-def make_guide(arrays: Arrays, skills: RowSpace | None = None, *, searches: bool = True) -> Guide | PathGuide:
-    """The guide of logs: by places, or by paths where the logs hold states within skills; arguments as of `Guide`."""
+AnyGuide: TypeAlias = "Guide | PathGuide | EventGuide"
+
+
+def make_guide(arrays: Arrays, skills: RowSpace | None = None, *, searches: bool = True) -> AnyGuide:
+    """The guide of logs: by events where they hold some, else by places, or by paths where they hold states within
+    skills; arguments as of `Guide`. Events are searched for whatever `searches` says.
+    """
+    if holds_events(arrays):
+        return EventGuide(arrays)
     kind = Guide if read_pace(arrays) == 1 else PathGuide
     return kind(arrays, skills, searches=searches)
+
+
+def lead(agent: RuntimeAgent, guide: AnyGuide, may_lead: Callable[[], bool] = lambda: True) -> RuntimeAgent:
+    """The agent, led by a guide; see `LogAgent` for the arguments."""
+    if isinstance(guide, EventGuide):
+        return EventAgent(agent, guide, may_lead)
+    return LogAgent(agent, guide, may_lead)
 
 
 class LogAgent(WrappedAgent, PredictsReward):
@@ -295,9 +310,12 @@ def require_guide(arrays: Arrays, contract: BundleContract, where: str) -> None:
     Raises:
         BundleError: A part is missing, or belongs to another robot or other skills.
     """
-    require_map(arrays)
     if contract.space.name == "choice":
         raise BundleError(f"{where}: expected none for an agent of named choices, got logs; export it without them")
+    if holds_events(arrays):
+        require_event_guide(arrays, contract, where)
+        return
+    require_map(arrays)
     axes = RewardShape.from_arrays(arrays).axes
     sizes = {
         "state": (arrays["state"].shape[1], contract.observation_dim),
@@ -315,6 +333,27 @@ def require_guide(arrays: Arrays, contract: BundleContract, where: str) -> None:
                 "export it without logs"
             )
         read_skills(arrays, contract.robot, where)
+
+
+def require_event_guide(arrays: Arrays, contract: BundleContract, where: str) -> None:
+    """Checks that a map of events is of a robot over its skills.
+
+    Raises:
+        BundleError: A part is missing, or belongs to another robot, to other skills, or to an agent over actions.
+    """
+    part = require_events(arrays)
+    if contract.space.name != "skill":
+        raise BundleError(
+            f"{where}: expected no map of events for an agent over {contract.space.name} actions, got one; export it "
+            "without logs"
+        )
+    sizes = {
+        "axes": (part["axes"].shape[1], contract.observation_dim),
+        "skill": (part["skill"].shape[1], contract.space.latent_dim),
+    }
+    for name, (found, expected) in sizes.items():
+        if found != expected:
+            raise BundleError(f"{where}: expected 'event.{name}' of width {expected}, got {found}; map the logs again")
 
 
 def compute_stride(arrays: Arrays) -> float:

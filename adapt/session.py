@@ -28,7 +28,7 @@ from ..errors import RobotFault, RunError
 from ..robots.spec import ArraySpec
 from .action_limits import ActionLimits
 from .bundle import Bundle, refuse_pictures
-from .log_agent import LogAgent
+from .log_agent import lead
 from .networks import Array
 from .runtime_agent import Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows
 
@@ -77,7 +77,7 @@ class AgentSession:
         self._agent = (make_agent or bundle.make_agent)(self._noise)
         guide = bundle.make_guide()
         if guide is not None:
-            self._agent = LogAgent(self._agent, guide)
+            self._agent = lead(self._agent, guide)
         self._horizon = self._agent.space.horizon
         self._decisions = -(-spec.episode_steps // self._horizon)
         self._task = False

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...adapt.bundle import Bundle
-from ...adapt.log_agent import LogAgent
+from ...adapt.log_agent import lead
 from ...adapt.runtime_agent import (
     PredictsReward,
     RandomNoise,
@@ -171,7 +171,7 @@ class Learner:
 
     def _lead(self, agent: RuntimeAgent) -> RuntimeAgent:
         """The agent, led by the logs of the bundle where there are some, as `supple adapt` has it."""
-        return agent if self._guide is None else LogAgent(agent, self._guide)
+        return agent if self._guide is None else lead(agent, self._guide)
 
     def fork(self, noise: ConstantNoise | None = None) -> RuntimeAgent:
         """A copy that knows the same, at the begin of an episode that is to be as good as it can.

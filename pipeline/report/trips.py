@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...adapt.bundle import Bundle
 from ...adapt.log_agent import STATE as LOG
-from ...adapt.log_agent import LogAgent
+from ...adapt.log_agent import lead
 from ...adapt.loop import run_episode
 from ...adapt.runtime_agent import HOST, KEPT, PARAMS, RandomNoise, repeat_rows
 from ...errors import RunError
@@ -158,7 +158,7 @@ def compute_trips(
         rng = np.random.default_rng(seed)
         agent = bundle.make_agent(RandomNoise(rng))
         if guide is not None and name != "before" and name != "inferred":
-            agent = LogAgent(agent, guide)
+            agent = lead(agent, guide)
         if state is None:
             agent.begin_task(len(goals))
         else:

@@ -26,7 +26,7 @@ from ...adapt.bundle import Bundle, load_bundle, require_robot
 from ...adapt.bundle_folder import find_bundle
 from ...adapt.eye import open_eyes
 from ...adapt.guards import GuardedAgent, Play
-from ...adapt.log_agent import LogAgent
+from ...adapt.log_agent import lead
 from ...adapt.loop import Adapter, run_episode
 from ...adapt.policy_change import take_learned
 from ...adapt.runtime_agent import HOST, Noise, RandomNoise, RuntimeAgent
@@ -243,11 +243,11 @@ def adapt(
         guide = None if config.logs == "off" else bundle.make_guide(searches=config.logs == "on")
         if guide is not None:
             # guards change what the learner updates; logs do not change, and lead until the guards fall back
-            agent = LogAgent(agent, guide, lambda: guards is None or not guards.fallen)
+            agent = lead(agent, guide, lambda: guards is None or not guards.fallen)
 
         def make_fork(noise: Noise) -> RuntimeAgent:
             copy = bundle.make_agent(noise)
-            return copy if guide is None else LogAgent(copy, guide)
+            return copy if guide is None else lead(copy, guide)
 
         adapter = Adapter(
             *(agent, robot, tasks, budget, episodes, rng),

@@ -17,6 +17,7 @@ from ...adapt.bundle_folder import LOGS, parse_tensors
 from ...adapt.contract import Budget
 from ...adapt.eye import see_spec
 from ...adapt.log_agent import compute_stride
+from ...adapt.log_events import holds_events
 from ...adapt.log_map import read_pace
 from ...adapt.log_skills import drop_skills
 from ...datasets.store import find_store, open_store
@@ -245,6 +246,9 @@ def export(trained: Trained, false_alarms: float, work: Work) -> None:
         work.view.note("export: skills of logs command no named choices; they do not come along")
         logs = None
     found = None if logs is None else parse_tensors((logs / LOGS).read_bytes(), logs / LOGS)
+    if found is not None and trained.space != "skill" and holds_events(found):
+        work.view.note("export: a map of events leads an agent over skills alone; it does not come along")
+        found = None
     if found is not None and trained.space != "skill" and read_pace(found) > 1:
         work.view.note(
             f"export: logged skills are {compute_stride(found):.2g} times as long as what is rewarded; they lead an "

@@ -21,9 +21,11 @@ from ...adapt.reward_shape import RewardShape, fit_reward_shape, make_default_sh
 from ...datasets.store import EpisodeStore, find_store, open_store
 from ...errors import SpecError
 from ...robots.family import make_robots
+from ...robots.robot import RobotBatch, compute_path_reward
 from ...robots.task import TaskSet, goals_of
 from ...skills.config import load_skill_facts
 from ..folder import write_record
+from ..log_events import find_moments, map_events
 from ..robots import RobotChoice
 from ..settings.map_logs import MapConfig
 from ..stage import Stage, Work
@@ -116,6 +118,26 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         shape = fit_reward_shape(scaled[asked], reward)
         return arrays | (shape or make_default_shape(arrays["metric"])).to_arrays(), shape is not None
 
+    def draw_events() -> dict[str, NDArray[Any]] | None:
+        """A map of events; None where the train tasks pay for none, which a few episodes tell."""
+        horizon = model.config.skill_horizon
+        pace = 2 if horizon % 2 == 0 else horizon
+        some = goals[np.random.default_rng(work.seed).permutation(len(goals))[:MOST_TASKS]]
+        for most in (REWARDED_STATES * pace // horizon, config.most_states):
+            episodes = draw_episodes(store, most, horizon // pace, work.seed)
+            length = found.length[episodes]
+            start = np.cumsum(length) - length
+            steps = np.repeat(found.start[episodes] - start, length) + np.arange(length.sum())
+            seen = observation[steps]
+            rewards = [ask_along(robot, path, some) for path in np.split(seen, start[1:])]
+            if find_moments(rewards) is None:
+                return None
+        return map_events(model, seen, action[steps], start, length, rewards, pace=pace, seed=work.seed)
+
+    if (events := draw_events()) is not None:
+        robot.close()
+        write_events(events, work)
+        return
     arrays, told = draw(1)
     if told and (stride := compute_stride(arrays)) > LONGEST_STRIDE:
         work.view.note(
@@ -139,6 +161,34 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         work.view.note(
             "map-logs: no train task rewards enough of the logged states: a visit excludes what is one skill away"
         )
+
+
+def ask_along(robot: RobotBatch, path: NDArray[np.float32], goals: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What tasks would pay along an episode, (T, N), nothing after they ended; `path` is (T, O), `goals` (N, G)."""
+    reward, terminated = compute_path_reward(robot, path[None], goals)
+    over = np.logical_or.accumulate(terminated[0], axis=0)
+    ended = np.concatenate([np.zeros_like(over[:1]), over[:-1]])
+    return np.where(ended, np.float32(0.0), reward[0]).astype(np.float32)
+
+
+def write_events(events: dict[str, NDArray[Any]], work: Work) -> None:
+    """Writes a map of events and what it holds."""
+    data = tensor_bytes(events)
+    (work.folder / LOGS).write_bytes(data)
+    report = {
+        "states": len(events["event.next"]),
+        "events": len(events["event.detector"]),
+        "phases": len(events["event.prior"]),
+        "axes": len(events["event.axes"]),
+        "bytes": len(data),
+    }
+    write_record(work.folder / REPORT_NAME, report)
+    work.view.record(
+        "map",
+        report,
+        f"map-logs: {report['events']} events that train tasks pay for one after another, {report['states']} states, "
+        f"{report['bytes'] / 1e6:.1f} MB",
+    )
 
 
 def describe(arrays: dict[str, NDArray[Any]], size: int, *, told: bool) -> dict[str, float]:
