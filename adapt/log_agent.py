@@ -116,8 +116,9 @@ AnyGuide: TypeAlias = "Guide | PathGuide | EventGuide"
 
 
 def make_guide(arrays: Arrays, skills: RowSpace | None = None, *, searches: bool = True) -> AnyGuide:
-    """The guide of logs: by events where they hold some, else by places, or by paths where they hold states within
-    skills; arguments as of `Guide`. Events are searched for whatever `searches` says.
+    """The guide of logs: by events, by places, or by paths where the logs hold states within skills.
+
+    The arguments are those of `Guide`. Events are searched for whatever `searches` says.
     """
     if holds_events(arrays):
         return EventGuide(arrays)

@@ -14,8 +14,8 @@ skills spent on it), and takes the skill of the nearest logged state after which
 apart as the decoder's commands in them are. Nothing is trained in a task; the choice among the events of a phase is a
 bandit's, and events that turn out to be paid are sought first from then on.
 
-Axes: R rows, r rows still running, O observation, Z latent, N logged states, D axes of the distance, C events, P phases,
-K decisions.
+Axes: R rows, r rows still running, O observation, Z latent, N logged states, D axes of the distance, C events, P
+phases, K decisions.
 """
 
 from __future__ import annotations

@@ -39,6 +39,8 @@ KEPT = 0.999
 """Share of the decoder's squared sensitivity that the axes of the distance keep."""
 SAMPLED = 2000
 """States in which the decoder is asked for its sensitivity."""
+NEVER = 2**31
+"""Beyond the last step of an episode."""
 DOUBT = 0.5
 """Train tasks that every event counts as paid by in every phase, so that nothing is ruled out."""
 
@@ -170,7 +172,7 @@ def _fit_detector(group: Whole, state: Array, start: Whole, length: Whole) -> Ar
 
 
 def find_first(events: Events, state: Array, start: Whole, length: Whole) -> Whole:
-    """The step of its episode at which each event happened, for `LASTING` steps in a row, (E, C); `length` where never."""
+    """The step of its episode from which on each event had happened; `length` where it did not, (E, C)."""
     first = np.empty((len(start), len(events.detector)), np.int64)
     for episode, (begin, steps) in enumerate(zip(start, length, strict=True)):
         seen = state[begin : begin + steps] @ events.detector[:, :-1].T > events.detector[:, -1]
@@ -234,9 +236,10 @@ def map_events(
     rows = np.diff(np.append(log.start, len(log.state)))
     episode = np.repeat(long, rows)
     step = horizon // pace * (np.arange(len(episode)) - np.repeat(log.start, rows))
-    coming = np.where((first[episode] > step[:, None]) & (first[episode] < length[episode, None]), first[episode], 2**31)
+    first, ends = first[episode], length[episode]
+    coming = np.where((first > step[:, None]) & (first < ends[:, None]), first, NEVER)
     left = coming.min(axis=1) - step
-    kept = np.flatnonzero((coming.min(axis=1) < 2**31) & (step + horizon < length[episode]))
+    kept = np.flatnonzero((coming.min(axis=1) < NEVER) & (step + horizon < ends))
     sample = np.random.default_rng(seed).permutation(kept)[:SAMPLED]
     axes = compute_decoder_axes(model, log.state[sample], log.skill[sample])
     part = {

@@ -146,6 +146,7 @@ PRESETS: dict[str, RunConfig] = {
     ),
     "kitchen": RunConfig(
         robot=Kitchen(),
+        map=MapConfig(enabled=True),
         generate=GenerateConfig(steps=160_000),
         extract=ExtractConfig(
             skill=SkillConfig(
