@@ -113,7 +113,7 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         rng = np.random.default_rng(work.seed)
         asked = rng.permutation(len(scaled))[:REWARDED_STATES]
         some = goals[rng.permutation(len(goals))[:MOST_TASKS]]
-        reward = np.asarray(robot.compute_reward(log.state[asked], some)[0], np.float32)
+        reward = ask_at(robot, log.state[asked], some)
         arrays = map_log(scaled, log.skill, log.start, config.places, work.seed, pace)
         shape = fit_reward_shape(scaled[asked], reward)
         return arrays | (shape or make_default_shape(arrays["metric"])).to_arrays(), shape is not None
@@ -161,6 +161,14 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         work.view.note(
             "map-logs: no train task rewards enough of the logged states: a visit excludes what is one skill away"
         )
+
+
+def ask_at(robot: RobotBatch, state: NDArray[np.float32], goals: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What tasks would pay for being in states, (S, N); nothing, where states do not tell it, but paths."""
+    try:
+        return np.asarray(robot.compute_reward(state, goals)[0], np.float32)
+    except SpecError:
+        return np.zeros((len(state), len(goals)), np.float32)
 
 
 def ask_along(robot: RobotBatch, path: NDArray[np.float32], goals: NDArray[np.float32]) -> NDArray[np.float32]:
