@@ -150,8 +150,6 @@ CELLS: dict[str, Cell] = {
     "rl2-bandit-10-10": _bandit(10, 10, gittins=6.6, published=6.7, minutes=2, gate=None),
     "rl2-bandit-10-50": _bandit(10, 50, gittins=6.5, published=6.8, minutes=2, gate=None),
     "rl2-bandit-100-5": _bandit(100, 5, gittins=78.3, published=78.7, minutes=12, gate=77.5),
-    "rl2-bandit-100-10": _bandit(100, 10, gittins=82.8, published=83.5, minutes=12, gate=None),
-    "rl2-bandit-100-50": _bandit(100, 50, gittins=85.2, published=84.9, minutes=14, gate=None),
     "rl2-tabular-10": Cell(
         config=rl2_in_trials(
             TabularMdps(),

@@ -39,6 +39,7 @@ from supple.robots.random_mazes import RANDOM_MAZE_PRESETS, RandomMazes
 from supple.robots.task import goals_of
 
 DEMOS = ("demo-maml", "demo-rl2")
+ROOT = Path(__file__).parents[3]
 
 
 def run_json(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -185,7 +186,7 @@ def test_list_shows_every_cell_with_gate_and_minutes(capsys: pytest.CaptureFixtu
     assert lines.keys() == CELLS.keys()
     assert " 8 min  return at gradient_step 1 >= -14; return at gradient_step 2 >= -5" in lines["maml-2d-navigation"]
     assert lines["rl2-tabular-10"].endswith("return_trial >= 150")
-    assert lines["maml-krazy-5x5"].endswith("no gate")
+    assert lines["maml-krazy-5x5-4096"].endswith("no gate")
     (event,) = run_json(["bench-meta", "rl2-bandit-10-5", "--list"], capsys)
     assert (event["cell"], event["benchmark"]) == ("rl2-bandit-10-5", "meta-bandit-10-5")
     assert event["gates"] == [{"at_least": 6.6, "place": 1, "metric": "return"}]
@@ -215,6 +216,13 @@ def test_all_stands_for_every_cell_but_the_demonstrations() -> None:
 def test_no_two_cells_would_replace_each_others_records() -> None:
     names = [(cell.benchmark, cell.config.learner.method) for name, cell in find_cells(("all",)).items()]
     assert len(set(names)) == len(names)
+
+
+def test_every_cell_has_records() -> None:
+    """A cell without records would be a promise in the tables of the documentation."""
+    recorded = {(record.benchmark, record.method) for record in load_records(ROOT / "docs/results/meta.json")}
+    cells = find_cells(("all",)).values()
+    assert [cell for cell in cells if (cell.benchmark, cell.config.learner.method) not in recorded] == []
 
 
 def test_gates_and_references_stand_where_the_cells_are_evaluated() -> None:
