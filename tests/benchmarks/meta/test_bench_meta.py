@@ -14,12 +14,13 @@ import torch
 
 from benchmarks.meta.__main__ import main as bench_meta
 from benchmarks.meta.cell_evaluate import load_scores, make_evaluate
+from benchmarks.meta.cell_table import find_record, judge_gate
 from benchmarks.meta.cell_train import make_train
 from benchmarks.meta.cells import CELLS, Gate, Reference, find_cells
 from benchmarks.meta.oracle import compute_oracle
 from benchmarks.results import collect_meta
 from benchmarks.results.collect_meta import collect, judge, load_seeds, make_curve, oracle_rows, score_rows
-from benchmarks.results.records import load_records
+from benchmarks.results.records import Record, load_records
 from supple.errors import RunError
 from supple.meta.baselines.config import PpoConfig, SacConfig, TaskSacConfig
 from supple.meta.config import EvaluationConfig
@@ -223,6 +224,20 @@ def test_every_cell_has_records() -> None:
     recorded = {(record.benchmark, record.method) for record in load_records(ROOT / "docs/results/meta.json")}
     cells = find_cells(("all",)).values()
     assert [cell for cell in cells if (cell.benchmark, cell.config.learner.method) not in recorded] == []
+
+
+def test_a_gate_is_passed_by_its_interval_or_by_the_mean_alone() -> None:
+    cell = replace(CELLS["demo-maml"], gates=(Gate(-14.0, 1),))
+    row = {"benchmark": cell.benchmark, "method": "maml", "metric": "return", "axis": "gradient_step", "place": 1}
+    judged = {
+        (low, mean): judge_gate(cell.gates[0], Record(**row, mean=mean, low=low, high=0.0))
+        for low, mean in ((-14.0, -10.0), (-14.1, -10.0), (-20.0, -14.1), (None, -14.0))
+    }
+    assert list(judged.values()) == ["the interval", "the mean alone", "neither", "the mean alone"]
+    other = [Record(**row | {"place": 2}), Record(**row | {"metric": "success"}), Record(**row | {"axis": "episode"})]
+    assert find_record(other, cell, cell.gates[0]) is None
+    assert find_record([*other, Record(**row, mean=-1.0)], cell, cell.gates[0]) == Record(**row, mean=-1.0)
+    assert find_record([Record(**row | {"metric": "return_trial", "place": ""})], cell, Gate(1.0, None, "return_trial"))
 
 
 def test_gates_and_references_stand_where_the_cells_are_evaluated() -> None:
