@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from supple.errors import ConfigError, TrainingFault
+from supple.meta.advantage import compute_advantage, compute_features, compute_returns, fit_linear_baseline, standardise
 from supple.meta.baselines.config import DistralConfig, PpoSteps
 from supple.meta.baselines.distral import centroid_log_prob, distil, distillation_loss, regularise, regularised_reward
 from supple.meta.baselines.distral_learner import DistralLearner
@@ -169,6 +170,21 @@ def test_the_reward_of_an_iteration_is_regularised_and_the_return_is_not() -> No
     assert not torch.equal(plain.advantage, regularised.advantage)
 
 
+def test_both_samples_have_standardised_advantages_of_the_configured_discount_and_trace() -> None:
+    training = PpoSteps(epochs=1, minibatches=1, discount=0.5, trace=0.9)
+    for batch in make_learner(kl_weight=0.5, training=training).sample():
+        steps = torch.arange(batch.reward.shape[-1]).expand_as(batch.reward)
+        continues = torch.cat((batch.valid[..., 1:], torch.zeros_like(batch.valid[..., :1])), dim=-1)
+        target = compute_returns(batch.reward, continues, 0.5)
+        features = compute_features(batch.observation, steps).flatten(1, 2)
+        fitted = fit_linear_baseline(features, target.flatten(1), batch.valid.flatten(1))
+        value = (features @ fitted[..., None]).squeeze(-1).view_as(target)
+        following = torch.cat((value[..., 1:], torch.zeros_like(value[..., :1])), dim=-1) * continues
+        advantage = compute_advantage(batch.reward, value, following, continues, 0.5, 0.9)
+        expected = standardise(advantage.flatten(1), batch.valid.flatten(1)).view_as(advantage)
+        torch.testing.assert_close(batch.advantage[batch.valid], expected[batch.valid], atol=1e-4, rtol=1e-3)
+
+
 def test_task_policies_learn_from_the_regularised_reward() -> None:
     one, other = make_learner(entropy_weight=0.0), make_learner(entropy_weight=1.0)
     metrics = next(one.train()), next(other.train())
@@ -256,6 +272,12 @@ def test_too_few_rows_and_goals_are_refused() -> None:
         make_learner(rows=7)
     with pytest.raises(ConfigError, match=r"at least 5 train goals.* got 4"):
         make_learner(tasks=5)
+    assert len(make_learner(tasks=3).params["layers.0.bias"]) == 3  # more goals than policies
+
+
+def test_an_agent_has_one_row_a_task_unless_it_is_told_otherwise() -> None:
+    assert make_learner().agent().rollouts == 1
+    assert make_learner().agent(rollouts=2).rollouts == 2
 
 
 @pytest.mark.parametrize(
