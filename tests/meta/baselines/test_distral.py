@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from supple.errors import ConfigError, TrainingFault
-from supple.meta.advantage import compute_advantage, compute_features, compute_returns, fit_linear_baseline, standardise
 from supple.meta.baselines.config import DistralConfig, PpoSteps
 from supple.meta.baselines.distral import centroid_log_prob, distil, distillation_loss, regularise, regularised_reward
 from supple.meta.baselines.distral_learner import DistralLearner
@@ -28,6 +27,7 @@ from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.robot import RobotBatch
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
+from tests.meta.sampled_advantages import check_advantages
 
 CPU = torch.device("cpu")
 POINT_GOALS = np.array([[1.2, 0], [-1.2, 0], [0, 1.2], [0, -1.2]], np.float32)
@@ -173,16 +173,7 @@ def test_the_reward_of_an_iteration_is_regularised_and_the_return_is_not() -> No
 def test_both_samples_have_standardised_advantages_of_the_configured_discount_and_trace() -> None:
     training = PpoSteps(epochs=1, minibatches=1, discount=0.5, trace=0.9)
     for batch in make_learner(kl_weight=0.5, training=training).sample():
-        steps = torch.arange(batch.reward.shape[-1]).expand_as(batch.reward)
-        continues = torch.cat((batch.valid[..., 1:], torch.zeros_like(batch.valid[..., :1])), dim=-1)
-        target = compute_returns(batch.reward, continues, 0.5)
-        features = compute_features(batch.observation, steps).flatten(1, 2)
-        fitted = fit_linear_baseline(features, target.flatten(1), batch.valid.flatten(1))
-        value = (features @ fitted[..., None]).squeeze(-1).view_as(target)
-        following = torch.cat((value[..., 1:], torch.zeros_like(value[..., :1])), dim=-1) * continues
-        advantage = compute_advantage(batch.reward, value, following, continues, 0.5, 0.9)
-        expected = standardise(advantage.flatten(1), batch.valid.flatten(1)).view_as(advantage)
-        torch.testing.assert_close(batch.advantage[batch.valid], expected[batch.valid], atol=1e-4, rtol=1e-3)
+        check_advantages(batch, 0.5, 0.9)
 
 
 def test_task_policies_learn_from_the_regularised_reward() -> None:

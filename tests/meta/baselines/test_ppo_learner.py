@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 
 from supple.errors import ConfigError, TrainingFault
-from supple.meta.advantage import compute_advantage, compute_features, compute_returns, fit_linear_baseline, standardise
 from supple.meta.baselines import ppo_agent, ppo_learner
 from supple.meta.baselines.config import PpoConfig, PpoSteps
 from supple.meta.baselines.ppo_learner import PpoLearner
@@ -22,6 +21,7 @@ from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.robot import RobotBatch
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
+from tests.meta.sampled_advantages import check_advantages
 
 CPU = torch.device("cpu")
 POINT_GOALS = np.array([[1.2, 0], [-1.2, 0], [0, 1.2], [0, -1.2]], np.float32)
@@ -155,17 +155,7 @@ def test_learner_and_agent_improve_by_their_own_steps(monkeypatch: pytest.Monkey
     agent.adapt()
     assert [(steps, share) for _, steps, share in improved] == [(training, 1.0), (training, 0.75), (adaptation, 1.0)]
     for batch, steps, _ in improved:
-        later = torch.cat((batch.valid[..., 1:], torch.zeros_like(batch.valid[..., :1])), dim=-1)
-        target = compute_returns(batch.reward, later, steps.discount)
-        torch.testing.assert_close(batch.objective, target[..., 0].mean(1) / batch.reward.shape[-1])
-        time = torch.arange(batch.reward.shape[-1]).expand_as(batch.reward)
-        features = compute_features(batch.observation, time).flatten(1, 2)
-        fitted = fit_linear_baseline(features, target.flatten(1), batch.valid.flatten(1))
-        value = (features @ fitted[..., None]).squeeze(-1).view_as(target)
-        following = torch.cat((value[..., 1:], torch.zeros_like(value[..., :1])), dim=-1) * later
-        advantage = compute_advantage(batch.reward, value, following, later, steps.discount, steps.trace)
-        expected = standardise(advantage.flatten(1), batch.valid.flatten(1)).view_as(advantage)
-        torch.testing.assert_close(batch.advantage[batch.valid], expected[batch.valid], atol=1e-4, rtol=1e-3)
+        check_advantages(batch, steps.discount, steps.trace)
 
 
 def test_too_few_rows_and_rows_that_do_not_divide_are_refused() -> None:
