@@ -14,8 +14,10 @@ the layers' sizes. Their rate over the best rate that `torch.mm` reaches here, a
 the machine the update uses.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_meta.py
+    OMP_NUM_THREADS=1 python benchmarks/bench_meta.py parts     only where the time of a collection goes
 """
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -163,6 +165,33 @@ def measure_collection(space: SkillSpace, agent: SimplAgent) -> list[Record]:
     return records
 
 
+def measure_parts(space: SkillSpace, agent: SimplAgent) -> list[Record]:
+    """Processor microseconds of one low-level step of all rows on one thread: physics, decoder, and all of it."""
+    robot = MazeBatch(LAYOUT, ROWS, episode_steps=STEPS, terminate_at_goal=False)
+    goals, rows = np.tile(GOALS, (ROWS // len(GOALS), 1)), np.arange(ROWS)
+    control = space.hold(torch.randn((ROWS, space.latent_dim), generator=torch.Generator().manual_seed(0)))
+    actions: list[NDArray[np.float32]] = []
+    now = robot.reset(rows, goals, np.random.default_rng(0))
+    for _ in range(STEPS):
+        actions.append(control(torch.from_numpy(now)).numpy())
+        now = robot.step(rows, actions[-1]).observation
+    seen = torch.from_numpy(now)
+
+    def simulate() -> None:
+        robot.reset(rows, goals, np.random.default_rng(0))
+        for action in actions:
+            robot.step(rows, action)
+
+    def decode() -> None:
+        for _ in range(STEPS):
+            control(seen)
+
+    parts = {"physics": simulate, "decoder": decode, "collect": partial(collect_once, space, agent, robot)}
+    times = np.array([[time_of(run)[1] for run in parts.values()] for _ in range(ROUNDS)]) / STEPS * 1e6
+    metric, at = "cpu_us_per_step_of_all_rows", {"rows": ROWS}
+    return [{"method": m, "metric": metric, "at": at} | summarise(times[:, i], 1) for i, m in enumerate(parts)]
+
+
 def layer_flops(network: nn.Module, batch: int) -> NDArray[np.int64]:
     """Floating point operations of each layer's product for `batch` inputs, 2 per weight and input, shape (layers,)."""
     return np.array([2 * batch * value.numel() for name, value in network.named_parameters() if "weight" in name])
@@ -267,7 +296,11 @@ def main() -> None:
     began = time.perf_counter()
     space = make_space()
     config = SimplConfig()
-    records = measure_collection(space, SimplAgent(space, 4, config, torch.Generator().manual_seed(0)))
+    agent = SimplAgent(space, 4, config, torch.Generator().manual_seed(0))
+    if sys.argv[1:] == ["parts"]:
+        print_records("meta-collection", f"{COMMAND} parts", began, measure_parts(space, agent))
+        return
+    records = measure_collection(space, agent)
     learners = make_learners(space, config)
     for threads in (1, 2):
         records += measure_update(learners, threads)

@@ -6,9 +6,10 @@
 The faults are those of Cosmic Ray: another operator, another number, a comparison turned around, a loop that does not
 run, and so on. Faults in annotations change nothing and are left out, and so are those of which
 `benchmarks/equivalent_faults.toml` says why they change nothing. Each fault is put into a copy of the checkout. Then
-the tests that name the module run until one fails, in a process forked from one that has torch loaded already. A fault
-survives where all of them pass. Progress lies in `runs/mutants/`, and a later run goes on from there. Survivors are
-printed with their line, and stand with the counts in docs/results/mutants.json.
+the tests that import the module run until one fails, or those of the modules that import it where no test does, in a
+process forked from one that has torch loaded already. A fault survives where all of them pass. Progress lies in
+`runs/mutants/`, and a later run goes on from there. Survivors are printed with their line, and stand with the counts in
+docs/results/mutants.json.
 
 The idea: DeMillo, Lipton and Sayward, "Hints on Test Data Selection: Help for the Practicing Programmer", IEEE Computer
 1978.
@@ -178,24 +179,33 @@ def read_progress(file: Path, source: str) -> dict[str, Any]:
 
 
 def find_tests(tree: Path, name: str) -> list[str]:
-    """Test files of the rooms that import a module."""
-    dotted = "supple." + name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-    package, _, module = dotted.rpartition(".")
-    found = []
-    for room in ROOMS:
-        for file in sorted((tree / "tests" / room).rglob("test_*.py")):
-            imports = {part for node in ast.walk(ast.parse(file.read_text())) for part in _list_imports(node)}
-            if dotted in imports or f"{package}:{module}" in imports:
-                found.append(str(file.relative_to(tree)))
+    """Test files of the rooms that import a module, or else those that import a module which imports it."""
+    tests = "tests/{}/**/test_*.py"
+    return _find_importers(tree, tests, {name}) or _find_importers(
+        tree, tests, set(_find_importers(tree, "{}/**/*.py", {name}))
+    )
+
+
+def _find_importers(tree: Path, pattern: str, names: set[str]) -> list[str]:
+    """Files of a pattern, for each room, that import one of these modules."""
+    dotted = {"supple." + name.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for name in names}
+    wanted = dotted | {":".join(one.rsplit(".", 1)) for one in dotted}
+    files = [file for room in ROOMS for file in sorted(tree.glob(pattern.format(room)))]
+    return [str(file.relative_to(tree)) for file in files if wanted & _list_imports(file, tree)]
+
+
+def _list_imports(file: Path, tree: Path) -> set[str]:
+    """Modules that a file imports, `package:module` for each name of a `from` as well."""
+    package = ("supple", *file.relative_to(tree).parent.parts)
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*above, *([node.module] if node.module else [])))
+            found |= {module} | {f"{module}:{alias.name}" for alias in node.names}
     return found
-
-
-def _list_imports(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module:
-        yield node.module
-        yield from (f"{node.module}:{alias.name}" for alias in node.names)
 
 
 def find_faults(source: str) -> Iterator[Fault]:

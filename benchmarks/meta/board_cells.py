@@ -4,9 +4,8 @@ Source: Stadie et al., "Some Considerations on Learning to Explore via Meta-Rein
 boards, 64 others to test on, one gradient step or five episodes, of which E-RL2 explores in three.
 
 With 32 boards MAML learned these by heart (one seed: 2.5 of 3 goals there, 0.4 on others, where a random policy finds
-0.6), so there are cells with 4096 as well. In those, colours mean the same in every task, as in the states of the
-public environment, whose permutation reaches its pictures alone. The authors' code has 10,000 mazes, which it does not
-ship.
+0.6), so the cells have 4096. In those, colours mean the same in every task, as in the states of the public environment,
+whose permutation reaches its pictures alone. The authors' code has 10,000 mazes, which it does not ship.
 """
 
 from dataclasses import replace
@@ -31,7 +30,6 @@ EXPLORING_TRIAL = Trial(episodes=5, exploration_episodes=3)
 ONE_STEP = EvaluationConfig(adapt_steps=1, trials=2)
 MANY = 4096
 BOARDS: dict[str, RobotFamily] = {
-    "krazy-5x5": KrazyWorld(board=KRAZY_PRESETS["5x5"]),
     "krazy-5x5-4096": KrazyWorld(board=replace(KRAZY_PRESETS["5x5"], shuffle_palette=False), num_train=MANY),
     "maze-7": RandomMazes(maze=RANDOM_MAZE_PRESETS["7"], num_train=MANY),
 }

@@ -1,5 +1,8 @@
-"""The table of the meta-RL benchmark's cells in the documentation, made from the cells themselves."""
+"""The tables of the meta-RL benchmark's cells in the documentation: from the cells, and from their records."""
 
+from collections.abc import Sequence
+
+from ..results.records import Record
 from .cells import CELLS, Cell, Gate, Reference
 
 PAGE, SECTION = "docs/benchmarks.md", "meta-cells"
@@ -41,3 +44,34 @@ def render_cells() -> str:
         )
         lines.append("| " + " | ".join(values) + " |")
     return "\n".join(lines)
+
+
+def render_gates(records: Sequence[Record]) -> str:
+    """Markdown: what the records of each cell say about each of its gates."""
+    lines = ["| cell | gate | seeds | reached | passed by |", "|---|---|---|---|---|"]
+    for name, cell in CELLS.items():
+        for gate in cell.gates:
+            record = find_record(records, cell, gate)
+            if record is not None and record.mean is not None:
+                bounds = "" if record.low is None or record.high is None else f" [{record.low:.4g}, {record.high:.4g}]"
+                reached = f"{record.mean:.4g}{bounds}"
+                values = (f"`{name}`", describe_gate(gate, cell), str(record.seeds), reached, judge_gate(gate, record))
+                lines.append("| " + " | ".join(values) + " |")
+    return "\n".join(lines)
+
+
+def find_record(records: Sequence[Record], cell: Cell, gate: Gate) -> Record | None:
+    """The record that a gate is about; None before the cell was run."""
+    asked = (cell.benchmark, cell.config.learner.method, gate.metric)
+    for record in records:
+        there = gate.place is None or (record.axis, record.place) == (cell.axis, gate.place)
+        if there and (record.benchmark, record.method, record.metric) == asked:
+            return record
+    return None
+
+
+def judge_gate(gate: Gate, record: Record) -> str:
+    """Whether the whole 95 % interval lies above the gate, the mean alone, or neither."""
+    if record.low is not None and record.low >= gate.at_least:
+        return "the interval"
+    return "the mean alone" if record.mean is not None and record.mean >= gate.at_least else "neither"

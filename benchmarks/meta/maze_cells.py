@@ -1,30 +1,16 @@
 """Cells of the meta-RL results table in the maze of SiMPL, merged into `cells.py`.
 
-Nam, Sun, Pertsch, Hwang, Lim, "Skill-based Meta-Reinforcement Learning", ICLR 2022, compare SiMPL with PEARL and
-BC+PEARL in raw actions, BC+MAML in raw actions (appendix A) and others; SiMPL itself, SPiRL and SAC are run by
-`supple adapt`. Here other meta-learners are also given the skills: what is left of the difference is the learner.
-Goals are the published ones, 40 to train on and 10 to test on, and the first 20 episodes in a test task search, as
-published.
-
-PEARL and MAML over skills alone were run to the end so far; settings that are not published are first guesses.
+Source of the maze and its goals, 40 to train on and 10 to test on: Nam, Sun, Pertsch, Hwang, Lim, "Skill-based
+Meta-Reinforcement Learning", ICLR 2022. SiMPL itself, SPiRL and SAC are run by `supple adapt`. Here PEARL and MAML are
+given the same skills: what is left of the difference is the learner. The first 20 episodes in a test task search, as
+published. Settings that are not published are first guesses.
 """
 
-from dataclasses import replace
-
-from supple.meta.baselines.config import SacConfig, TaskSacConfig
+from supple.meta.baselines.config import SacConfig
 from supple.meta.config import CloneConfig, EvaluationConfig, Trial
 from supple.meta.gradient.config import MamlConfig
 from supple.meta.inference.config import PearlConfig
-from supple.meta.memory.config import Rl2Config
-from supple.pipeline.action_spaces import Space
-from supple.pipeline.learners import (
-    BcMamlSettings,
-    BcPearlSettings,
-    LearnerSettings,
-    MamlSettings,
-    PearlSettings,
-    Rl2Settings,
-)
+from supple.pipeline.learners import BcPearlSettings, LearnerSettings, MamlSettings, PearlSettings
 from supple.robots.maze_family import Maze
 
 from .cell import Cell
@@ -34,8 +20,6 @@ MAZE = Maze()
 SEARCH = 20
 """Episodes that search (published)."""
 INFERRED = EvaluationConfig(trial=Trial(episodes=SEARCH + 5))
-TUNED = EvaluationConfig(adapt_steps=99)
-"""A step of adaptation after each of 100 episodes."""
 STEPS = EvaluationConfig(adapt_steps=3)
 
 SKILL_SAC = SacConfig(hidden=(128, 128), discount=0.99, temperature=3e-3, learning_rate=1e-3)
@@ -52,10 +36,6 @@ SKILL_PEARL = PearlConfig(
     context=256,
     replay=20_000,
 )
-RAW_PEARL = replace(
-    SKILL_PEARL, sac=replace(SKILL_SAC, batch=256), iterations=100, updates=400, context=1024, replay=40_000
-)
-"""Ten times as many decisions in an episode."""
 MAML = MamlConfig(
     hidden=(64, 64),
     activation="tanh",
@@ -68,27 +48,11 @@ MAML = MamlConfig(
 )
 
 
-def _cell(space: Space, learner: LearnerSettings, evaluation: EvaluationConfig, minutes: float, *extra: str) -> Cell:
-    libraries = ("mujoco", *extra)
+def _cell(learner: LearnerSettings, evaluation: EvaluationConfig, minutes: float) -> Cell:
     return Cell(
-        config=BenchConfig(robot=MAZE, space=space, learner=learner, evaluation=evaluation, libraries=libraries),
+        config=BenchConfig(robot=MAZE, space="skill", learner=learner, evaluation=evaluation, libraries=("mujoco",)),
         minutes=minutes,
     )
-
-
-def _rl2() -> LearnerSettings:
-    """Trials of five episodes, in which search and use of what was found fit."""
-    config = Rl2Config(
-        trial=Trial(episodes=5),
-        trials=80,
-        minibatch=20,
-        iterations=150,
-        hidden=128,
-        learning_rate=1e-3,
-        trace=0.95,
-        entropy_weight=0.0,
-    )
-    return Rl2Settings(method="rl2-skill", config=config)
 
 
 def _demo() -> Cell:
@@ -124,38 +88,10 @@ def _demo() -> Cell:
 MAZE_CELLS: dict[str, Cell] = {
     "demo-bc-pearl-maze": _demo(),
     "pearl-maze-skill": _cell(
-        "skill",
         PearlSettings(method="pearl-skill", config=SKILL_PEARL, prior_episodes=SEARCH, greedy=False),
         INFERRED,
         17,
     ),
-    "pearl-ft-maze-skill": _cell(
-        "skill",
-        PearlSettings(
-            method="pearl-ft-skill",
-            config=SKILL_PEARL,
-            prior_episodes=SEARCH,
-            greedy=False,
-            fine_tuning=TaskSacConfig(sac=replace(SKILL_SAC, learning_rate=3e-4), updates=100, replay=20_000),
-            inference_episodes=SEARCH,
-        ),
-        TUNED,
-        21,
-    ),
-    "rl2-maze-skill": _cell("skill", _rl2(), EvaluationConfig(trial=Trial(episodes=5), trials=5), 27),
-    "maml-maze-skill": _cell("skill", MamlSettings(method="maml-skill", config=MAML, rollouts=SEARCH), STEPS, 6),
-    "pearl-maze-raw": _cell(
-        "raw", PearlSettings(method="pearl-raw", config=RAW_PEARL, prior_episodes=SEARCH, greedy=False), INFERRED, 48
-    ),
-    "bc-pearl-maze-raw": _cell(
-        "raw",
-        BcPearlSettings(method="bc-pearl-raw", config=RAW_PEARL, prior_episodes=SEARCH, greedy=False),
-        INFERRED,
-        48,
-        "zarr",
-    ),
-    "bc-maml-maze-raw": _cell(
-        "raw", BcMamlSettings(method="bc-maml-raw", config=MAML, rollouts=SEARCH), STEPS, 21, "zarr"
-    ),
+    "maml-maze-skill": _cell(MamlSettings(method="maml-skill", config=MAML, rollouts=SEARCH), STEPS, 6),
 }
 """By name."""

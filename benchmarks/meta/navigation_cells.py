@@ -67,23 +67,6 @@ NAVIGATION_CELLS: dict[str, Cell] = {
         1,
         Gate(-12.0, 1),
     ),
-    "recurrent-updater-rounds-2d-navigation": _cell(
-        RecurrentUpdaterSettings(
-            method="recurrent-updater-rounds",
-            config=RecurrentUpdaterConfig(
-                activation="relu",
-                iterations=150,
-                rounds=3,
-                tasks=20,
-                query=10,
-                epochs=3,
-                minibatch=5,
-            ),
-        ),
-        4,
-        3,
-        Gate(-12.0, 1),
-    ),
     "ppo-2d-navigation": _cell(
         PpoSettings(
             config=PpoConfig(iterations=60, training=PpoSteps(learning_rate=1e-3, epochs=5), adaptation=ADAPTATION)

@@ -61,17 +61,10 @@ def _pearl_point_robot(fine_tuning: TaskSacConfig | None = None) -> BenchConfig:
     return _cell(POINT, learner, EPISODES if fine_tuning is None else STEPS)
 
 
-def _pearl_sparse_semicircle(fine_tuning: TaskSacConfig | None = None) -> BenchConfig:
+def _pearl_sparse_semicircle() -> BenchConfig:
     """The sparse semicircle; SAC learns from the dense reward in training."""
-    learner = PearlSettings(
-        method="pearl" if fine_tuning is None else "pearl-ft",
-        config=SPARSE_PEARL,
-        shaped=SEMICIRCLE,
-        prior_episodes=15,
-        fine_tuning=fine_tuning,
-        inference_episodes=17,
-    )
-    return _cell(SPARSE, learner, EPISODES if fine_tuning is None else STEPS)
+    learner = PearlSettings(method="pearl", config=SPARSE_PEARL, shaped=SEMICIRCLE, prior_episodes=15)
+    return _cell(SPARSE, learner, EPISODES)
 
 
 DEMO_ROBOT = PointNavigation(variant=SPARSE_SEMICIRCLE, num_train=8, num_test=4)
@@ -118,10 +111,6 @@ PEARL_CELLS: dict[str, Cell] = {
         config=_cell(POINT, SacSettings(config=TaskSacConfig(sac=POINT_SAC, updates=100)), STEPS), minutes=2
     ),
     "pearl-sparse-semicircle": Cell(config=_pearl_sparse_semicircle(), minutes=9, gates=(Gate(8.0, 20),)),
-    "pearl-ft-sparse-semicircle": Cell(
-        config=_pearl_sparse_semicircle(TaskSacConfig(sac=replace(SPARSE_SAC, learning_rate=5e-4), updates=30)),
-        minutes=10,
-    ),
     "sac-sparse-semicircle": Cell(
         config=_cell(SPARSE, SacSettings(config=TaskSacConfig(sac=SPARSE_SAC, updates=100)), STEPS), minutes=3
     ),

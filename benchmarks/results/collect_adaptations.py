@@ -34,8 +34,10 @@ from ..policies.maze_explorer import compute_found
 from .collect_results import save_rows
 
 AXIS = "few_episodes"
-PLACES = (0, 1, 2, 3, 5, 8, 10, 15, 20)
-"""Episodes that records are made of."""
+PLACES = (0, 1, 2, 3, 5, 8, 10, 15, 20, 40, 60, 80, 100)
+"""Episodes that records are made of, as far as all seeds have come."""
+EXPLORED = 20
+"""Episodes of the explorer."""
 DRAWS = 10
 """Of the explorer, which decides by lot between cells that are equally near."""
 METRICS = ("success_stochastic", "success_greedy")
@@ -80,7 +82,8 @@ def make_rows(folders: Sequence[Path]) -> tuple[list[Row], list[int]]:
     """Means with intervals over seeds and tasks, and the seeds."""
     loaded = [load_adaptation(folder) for folder in folders]
     rows: list[Row] = []
-    for place in PLACES:
+    last = min(max(r["episode"] for r in records if r["kind"] == "episode") for _, records in loaded)
+    for place in (place for place in PLACES if place <= last):
         for metric in METRICS:
             table = [
                 [r[metric] for r in records if r["kind"] == "evaluation" and r["episode"] == place and metric in r]
@@ -113,10 +116,11 @@ def make_row(metric: str, place: int, table: Sequence[Sequence[float]]) -> Row:
 def make_explorer_rows(maze: Maze, cells: int) -> list[Row]:
     """The found-rate of the explorer, means over draws and goals; another draw is no other training: no interval."""
     goals = goals_of(maze.tasks().test)
-    found = np.stack([compute_found(maze.layout(), goals, PLACES[-1], cells, seed) for seed in range(DRAWS)])
+    found = np.stack([compute_found(maze.layout(), goals, EXPLORED, cells, seed) for seed in range(DRAWS)])
     return [
         {"metric": "found", "at": {AXIS: place}, "mean": round(float(found[:, place - 1].mean()), 4), "n": len(goals)}
         for place in PLACES[1:]
+        if place <= EXPLORED
     ]
 
 

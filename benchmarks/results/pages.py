@@ -36,6 +36,7 @@ PAGES = (
     "docs/log-replay-measured.md",
     "docs/published-run.md",
     "docs/benchmarks/tables.md",
+    "docs/benchmarks.md",
     "docs/learners.md",
     "docs/learners/logs.md",
     "docs/formats.md",
@@ -131,6 +132,7 @@ VIEWS: dict[str, Callable[[Records], str]] = {
         [r for r in records["robots"] if r.benchmark in {*FROM_LOGS, *FROM_LOGS.values()}]
     ),
     "learners": render_overview,
+    "meta-gates": lambda records: cell_table.render_gates(records["meta"]),
     "ope": lambda records: render_off_policy(records["replay"]),
     "formats": lambda records: render_formats(records["speed"], records["reliability"]),
     "message-types": lambda records: render_types(records["speed"]),

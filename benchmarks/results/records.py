@@ -42,6 +42,8 @@ class Record:
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    seeds: int = 0
+    """How many."""
     tasks: str = ""
     command: str = ""
     ratio: float | None = None
@@ -99,6 +101,7 @@ def _parse(row: object, where: str) -> Record:
         axis=axis,
         place=place,
         n=row.get("n"),
+        seeds=len(row.get("seeds", ())),
         tasks=row.get("tasks", ""),
         command=row["command"],
         peer=row.get("peer", ""),

@@ -134,4 +134,4 @@ def test_a_figure_has_a_row_for_each_agent_and_the_moments_that_all_have(episode
 def test_only_memory_and_inference_learners_in_gridnavi_are_drawn() -> None:
     assert has_beliefs(CELLS["rl2-gridnavi"].config)
     assert not has_beliefs(replace(CELLS["rl2-gridnavi"].config, evaluation=EvaluationConfig(adapt_steps=1)))
-    assert not has_beliefs(CELLS["rl2-krazy-5x5"].config)
+    assert not has_beliefs(CELLS["rl2-krazy-5x5-4096"].config)

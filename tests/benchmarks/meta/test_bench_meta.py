@@ -14,12 +14,13 @@ import torch
 
 from benchmarks.meta.__main__ import main as bench_meta
 from benchmarks.meta.cell_evaluate import load_scores, make_evaluate
+from benchmarks.meta.cell_table import find_record, judge_gate
 from benchmarks.meta.cell_train import make_train
 from benchmarks.meta.cells import CELLS, Gate, Reference, find_cells
 from benchmarks.meta.oracle import compute_oracle
 from benchmarks.results import collect_meta
 from benchmarks.results.collect_meta import collect, judge, load_seeds, make_curve, oracle_rows, score_rows
-from benchmarks.results.records import load_records
+from benchmarks.results.records import Record, load_records
 from supple.errors import RunError
 from supple.meta.baselines.config import PpoConfig, SacConfig, TaskSacConfig
 from supple.meta.config import EvaluationConfig
@@ -39,6 +40,7 @@ from supple.robots.random_mazes import RANDOM_MAZE_PRESETS, RandomMazes
 from supple.robots.task import goals_of
 
 DEMOS = ("demo-maml", "demo-rl2")
+ROOT = Path(__file__).parents[3]
 
 
 def run_json(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -185,7 +187,7 @@ def test_list_shows_every_cell_with_gate_and_minutes(capsys: pytest.CaptureFixtu
     assert lines.keys() == CELLS.keys()
     assert " 8 min  return at gradient_step 1 >= -14; return at gradient_step 2 >= -5" in lines["maml-2d-navigation"]
     assert lines["rl2-tabular-10"].endswith("return_trial >= 150")
-    assert lines["maml-krazy-5x5"].endswith("no gate")
+    assert lines["maml-krazy-5x5-4096"].endswith("no gate")
     (event,) = run_json(["bench-meta", "rl2-bandit-10-5", "--list"], capsys)
     assert (event["cell"], event["benchmark"]) == ("rl2-bandit-10-5", "meta-bandit-10-5")
     assert event["gates"] == [{"at_least": 6.6, "place": 1, "metric": "return"}]
@@ -215,6 +217,27 @@ def test_all_stands_for_every_cell_but_the_demonstrations() -> None:
 def test_no_two_cells_would_replace_each_others_records() -> None:
     names = [(cell.benchmark, cell.config.learner.method) for name, cell in find_cells(("all",)).items()]
     assert len(set(names)) == len(names)
+
+
+def test_every_cell_has_records() -> None:
+    """A cell without records would be a promise in the tables of the documentation."""
+    recorded = {(record.benchmark, record.method) for record in load_records(ROOT / "docs/results/meta.json")}
+    cells = find_cells(("all",)).values()
+    assert [cell for cell in cells if (cell.benchmark, cell.config.learner.method) not in recorded] == []
+
+
+def test_a_gate_is_passed_by_its_interval_or_by_the_mean_alone() -> None:
+    cell = replace(CELLS["demo-maml"], gates=(Gate(-14.0, 1),))
+    row = {"benchmark": cell.benchmark, "method": "maml", "metric": "return", "axis": "gradient_step", "place": 1}
+    judged = {
+        (low, mean): judge_gate(cell.gates[0], Record(**row, mean=mean, low=low, high=0.0))
+        for low, mean in ((-14.0, -10.0), (-14.1, -10.0), (-20.0, -14.1), (None, -14.0))
+    }
+    assert list(judged.values()) == ["the interval", "the mean alone", "neither", "the mean alone"]
+    other = [Record(**row | {"place": 2}), Record(**row | {"metric": "success"}), Record(**row | {"axis": "episode"})]
+    assert find_record(other, cell, cell.gates[0]) is None
+    assert find_record([*other, Record(**row, mean=-1.0)], cell, cell.gates[0]) == Record(**row, mean=-1.0)
+    assert find_record([Record(**row | {"metric": "return_trial", "place": ""})], cell, Gate(1.0, None, "return_trial"))
 
 
 def test_gates_and_references_stand_where_the_cells_are_evaluated() -> None:

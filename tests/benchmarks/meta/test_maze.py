@@ -181,7 +181,6 @@ def test_a_trained_cell_is_exported_with_the_skills_that_it_was_trained_with(
         (DEMO, ["play"], "--skills FOLDER, got none; pass the folder that supple extract wrote"),
         (DEMO, ["skills"], "--play FOLDER, got none; pass the folder that supple ingest wrote"),
         ("pearl-maze-skill", [], "--skills FOLDER, got none; pass the folder that supple extract wrote"),
-        ("bc-maml-maze-raw", ["skills"], "--play FOLDER, got none; pass the folder that supple ingest wrote"),
     ],
 )
 def test_what_is_not_given_is_asked_for_before_anything_runs(

@@ -49,7 +49,7 @@ def test_bandits_are_played_by_what_their_length_allows() -> None:
 def test_only_protocols_that_the_policies_follow_have_references() -> None:
     found = {name for name, cell in CELLS.items() if has_references(cell.config)}
     assert {"demo-rl2", "rl2-bandit-10-5", "rl2-tabular-10", "rl2-gridnavi", "e-rl2-krazy-5x5-4096"} <= found
-    assert not {"demo-maml", "rl2-krazy-5x5", "maml-krazy-5x5-4096", "maml-2d-navigation"} & found
+    assert not {"demo-maml", "rl2-arm-target", "maml-krazy-5x5-4096", "maml-2d-navigation"} & found
     bandit = CELLS["rl2-bandit-10-5"].config
     for other in (EvaluationConfig(adapt_steps=1), EvaluationConfig(trial=Trial(episodes=2))):
         assert not has_references(replace(bandit, evaluation=other))

@@ -27,6 +27,7 @@ from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.robot import RobotBatch
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
+from tests.meta.sampled_advantages import check_advantages
 
 CPU = torch.device("cpu")
 POINT_GOALS = np.array([[1.2, 0], [-1.2, 0], [0, 1.2], [0, -1.2]], np.float32)
@@ -169,6 +170,12 @@ def test_the_reward_of_an_iteration_is_regularised_and_the_return_is_not() -> No
     assert not torch.equal(plain.advantage, regularised.advantage)
 
 
+def test_both_samples_have_standardised_advantages_of_the_configured_discount_and_trace() -> None:
+    training = PpoSteps(epochs=1, minibatches=1, discount=0.5, trace=0.9)
+    for batch in make_learner(kl_weight=0.5, training=training).sample():
+        check_advantages(batch, 0.5, 0.9)
+
+
 def test_task_policies_learn_from_the_regularised_reward() -> None:
     one, other = make_learner(entropy_weight=0.0), make_learner(entropy_weight=1.0)
     metrics = next(one.train()), next(other.train())
@@ -256,6 +263,12 @@ def test_too_few_rows_and_goals_are_refused() -> None:
         make_learner(rows=7)
     with pytest.raises(ConfigError, match=r"at least 5 train goals.* got 4"):
         make_learner(tasks=5)
+    assert len(make_learner(tasks=3).params["layers.0.bias"]) == 3  # more goals than policies
+
+
+def test_an_agent_has_one_row_a_task_unless_it_is_told_otherwise() -> None:
+    assert make_learner().agent().rollouts == 1
+    assert make_learner().agent(rollouts=2).rollouts == 2
 
 
 @pytest.mark.parametrize(

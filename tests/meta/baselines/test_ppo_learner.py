@@ -8,17 +8,20 @@ import torch
 from numpy.typing import NDArray
 
 from supple.errors import ConfigError, TrainingFault
+from supple.meta.baselines import ppo_agent, ppo_learner
 from supple.meta.baselines.config import PpoConfig, PpoSteps
 from supple.meta.baselines.ppo_learner import PpoLearner
 from supple.meta.config import EvaluationConfig, Trial
 from supple.meta.evaluation import evaluate_agent
 from supple.meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
+from supple.meta.task_batch import TaskBatch
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
 from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.robot import RobotBatch
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
+from tests.meta.sampled_advantages import check_advantages
 
 CPU = torch.device("cpu")
 POINT_GOALS = np.array([[1.2, 0], [-1.2, 0], [0, 1.2], [0, -1.2]], np.float32)
@@ -126,6 +129,33 @@ def test_an_agent_learns_from_all_episodes_since_the_last_step_and_forgets_its_o
     assert agent.state()[1] == {"steps": STEPS.epochs * STEPS.minibatches, "seen": 0}
     agent.begin_task(2)
     assert agent.state()[1]["steps"] == 0
+
+
+def test_learner_and_agent_improve_by_their_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples have standardised advantages of the discount and the trace that stand in the settings of each."""
+    training = PpoSteps(epochs=1, minibatches=1, discount=0.5, trace=0.9)
+    adaptation = PpoSteps(epochs=1, minibatches=1, discount=0.8, trace=0.3)
+    learner = make_learner("unit", training=training, adaptation=adaptation)
+    improved: list[tuple[TaskBatch, PpoSteps, float]] = []
+
+    def watch(
+        policy: Any, params: Any, moments: Any, batch: TaskBatch, steps: PpoSteps, *rest: Any, share: float = 1.0
+    ) -> Any:
+        improved.append((batch, steps, share))
+        return params, moments, {"loss": torch.zeros(()).item()}
+
+    monkeypatch.setattr(ppo_learner, "improve", watch)
+    monkeypatch.setattr(ppo_agent, "improve", watch)
+    records = learner.train()
+    next(records)
+    next(records)
+    contract, agent = TestOnPoints(), learner.agent()
+    agent.begin_task(contract.rows(agent))
+    contract.play(learner, agent)
+    agent.adapt()
+    assert [(steps, share) for _, steps, share in improved] == [(training, 1.0), (training, 0.75), (adaptation, 1.0)]
+    for batch, steps, _ in improved:
+        check_advantages(batch, steps.discount, steps.trace)
 
 
 def test_too_few_rows_and_rows_that_do_not_divide_are_refused() -> None:

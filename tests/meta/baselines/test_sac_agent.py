@@ -1,5 +1,6 @@
 """SAC from scratch in each task: learning a known optimum, tasks that do not touch, and what is refused."""
 
+import copy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from supple.errors import ConfigError
 from supple.meta.baselines.config import SacConfig, TaskSacConfig
+from supple.meta.baselines.sac import sac_critic_loss, sac_policy_loss
 from supple.meta.baselines.sac_agent import SacAgent
 from supple.meta.baselines.sac_learner import SacLearner
 from supple.meta.collect import collect
@@ -128,6 +130,47 @@ def test_a_task_gets_the_gradient_that_it_would_have_alone() -> None:
         assert parameter.grad is not None
         # critics stand first, tasks second: the second task has the sets 1 and 4 + 1
         torch.testing.assert_close(parameter.grad[[1, 5]], expected[[1, 5]])
+
+
+def test_an_update_moves_critics_then_targets_then_policies() -> None:
+    robot = PointBatch(4, episode_steps=5)
+    space = UnitSpace(robot.spec)
+    config = SacConfig(hidden=(8,), batch=4, learning_rate=0.01, target_rate=0.25, discount=0.5, temperature=0.3)
+    agent = SacAgent(space, 2, TaskSacConfig(sac=config))
+    agent.begin_task(4)
+    agent.observe(collect(robot, space, agent.act, np.resize(GOALS, (4, 2)), np.random.default_rng(0), device=CPU))
+    sac = agent._begun
+    with torch.no_grad():  # targets that stand elsewhere than the critics
+        for parameter in sac.networks.target.parameters():
+            parameter.mul_(0.5)
+    twin, generator = copy.deepcopy(sac.networks), torch.Generator()
+    generator.set_state(agent.generator.get_state())
+    metrics = sac.update()
+
+    policy, critic = list(twin.policy.parameters()), list(twin.critic.parameters())
+    batch = sac.replay.sample(torch.arange(4), 4, generator)
+    nothing = torch.zeros(4, 4, 0)
+
+    def step(loss: torch.Tensor, parameters: list[Any]) -> None:
+        for parameter, gradient in zip(parameters, torch.autograd.grad(4 * loss, parameters), strict=True):
+            parameter.grad = gradient
+        torch.optim.Adam(parameters, lr=0.01, fused=True).step()
+
+    loss_critic = sac_critic_loss(twin, batch, nothing, generator, config)
+    step(loss_critic, critic)
+    with torch.no_grad():
+        for old, new in zip(twin.target.parameters(), critic, strict=True):
+            old.copy_(0.75 * old + 0.25 * new)
+    loss_policy, divergence = sac_policy_loss(twin, batch.observation, nothing, generator, config)
+    step(loss_policy, policy)
+
+    for name, expected in twin.state_dict().items():
+        torch.testing.assert_close(sac.networks.state_dict()[name], expected, msg=name)
+    assert torch.equal(agent.generator.get_state(), generator.get_state())
+    found = {"loss_critic": loss_critic, "loss_policy": loss_policy, "policy_kl": divergence}
+    assert {name: value.item() for name, value in metrics.items()} == pytest.approx(
+        {name: value.item() for name, value in found.items()}
+    )
 
 
 def test_nothing_is_learned_from_nothing() -> None:

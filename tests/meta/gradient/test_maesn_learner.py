@@ -13,7 +13,7 @@ from supple.meta.collect import collect
 from supple.meta.config import EvaluationConfig, TrustRegion
 from supple.meta.evaluation import evaluate_agent
 from supple.meta.gradient.config import MaesnConfig
-from supple.meta.gradient.maesn import TaskLatent, episode_advantage, latent_loss
+from supple.meta.gradient.maesn import TaskLatent, episode_advantage, gather, latent_loss, latent_step
 from supple.meta.gradient.maesn_agent import MaesnAgent
 from supple.meta.gradient.maesn_learner import MaesnLearner
 from supple.meta.policy import ConditionedPolicy, for_tasks
@@ -26,6 +26,7 @@ from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.robot import RobotBatch
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
+from tests.meta.sampled_advantages import check_advantages
 
 CPU = torch.device("cpu")
 POINT_GOALS = np.array([[1.2, 0], [-1.2, 0], [0, 1.2], [0, -1.2]], np.float32)
@@ -90,6 +91,22 @@ def test_a_meta_update_stays_in_the_trust_region_and_leaves_the_rows_of_other_ta
         assert metrics[f"step_{name}"] == pytest.approx(
             float(learner.meta[f"rule.log_step.{name}"].detach().exp().mean())
         )
+
+
+@pytest.mark.parametrize("natural", [True, False])
+def test_each_round_of_episodes_is_of_the_latents_after_all_steps_before(natural: bool) -> None:
+    learner = make_learner(inner_steps=2, step_size=0.3, discount=0.5, trace=0.9, natural=natural)
+    with torch.no_grad():  # elsewhere both kinds of steps would be nearly the same
+        learner.meta["table.log_scale"].fill_(-0.7)
+    collected, metrics = learner._collect()
+    rule, latent = named_part(learner.meta, "rule."), gather(learner.meta, collected.chosen)
+    batches = [*collected.supports, collected.query]
+    for step, batch in enumerate(batches):
+        check_advantages(batch.samples, 0.5, 0.9)
+        torch.testing.assert_close(batch.z, latent.draw(batch.noise))
+        assert metrics[f"return_{step}"] == pytest.approx(float(batch.samples.returns().mean()))
+        latent = latent_step(latent, rule, batch.z, episode_advantage(batch.samples), natural=natural)
+    assert len(batches) == 3
 
 
 def test_step_sizes_are_kept_below_the_largest() -> None:

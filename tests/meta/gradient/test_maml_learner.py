@@ -11,6 +11,7 @@ from supple.errors import ConfigError, TrainingFault
 from supple.meta.adaptive import AdaptiveAgent
 from supple.meta.collect import collect
 from supple.meta.config import TrustRegion
+from supple.meta.distribution import detach
 from supple.meta.gradient.config import MamlConfig
 from supple.meta.gradient.inner import UpdateRule, inner_step
 from supple.meta.gradient.learned_rule import LearnedRule
@@ -26,6 +27,7 @@ from supple.robots.robot import RobotBatch, StepRows
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
+from tests.meta.sampled_advantages import check_advantages
 
 CPU = torch.device("cpu")
 POINT_GOALS = np.array([[1.2, 0], [-1.2, 0], [0, 1.2], [0, -1.2]], np.float32)
@@ -128,6 +130,20 @@ def test_resume_is_exact(variant: str) -> None:
     assert one_facts == two_facts
     assert [metrics["step"] for metrics in found] == [1.0, 2.0, 3.0, 4.0]
     assert {"return_0", "return_1", "return_2", "environment_steps", "kl"} <= found[0].keys()
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_each_round_of_samples_is_of_the_policies_after_all_steps_before(normalise: bool) -> None:
+    learner = make_learner(inner_steps=2, step_size=0.5, discount=0.5, trace=0.9, normalise_advantage=normalise)
+    batches, metrics = learner._collect()
+    params, rule = for_tasks(named_part(learner.meta, "policy."), 2), named_part(learner.meta, "rule.")
+    for step, batch in enumerate(batches):
+        check_advantages(batch, 0.5, 0.9, normalise=normalise)
+        torch.testing.assert_close(batch.old, detach(learner.policy(params, batch.observation)))
+        assert metrics[f"return_{step}"] == pytest.approx(float(batch.returns().mean()))
+        params = inner_step(learner.policy, learner.update_rule, rule, params, batch)
+    assert len(batches) == 3
+    assert not torch.equal(params["layers.0.weight"][0], params["layers.0.weight"][1])
 
 
 def test_a_meta_update_changes_the_parameters_within_the_trust_region() -> None:

@@ -10,8 +10,9 @@ from torch import Tensor
 from supple.errors import ConfigError, TrainingFault
 from supple.meta.config import EvaluationConfig
 from supple.meta.evaluation import evaluate_agent
+from supple.meta.hierarchy import mlsh_agent, mlsh_learner
 from supple.meta.hierarchy.config import MlshConfig, PpoPasses
-from supple.meta.hierarchy.mlsh_actor import Played
+from supple.meta.hierarchy.mlsh_actor import HierarchyActor, Played
 from supple.meta.hierarchy.mlsh_learner import MlshLearner
 from supple.meta.space import ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
@@ -168,6 +169,50 @@ def test_one_sub_policy_without_warm_up_is_ppo_on_all_tasks() -> None:
     assert all("sub_policy_loss_policy" in record for record in records)
     assert all(record["master_entropy"] == 0.0 for record in records)
     assert all(record["favourite_share"] == 1.0 for record in records)
+
+
+def test_each_level_learns_by_its_own_passes_in_training_and_in_a_new_task() -> None:
+    # two parts in each pass: three passes of a master, one of a sub-policy
+    levels = {"master": PpoPasses(epochs=3, minibatches=2), "sub_policy": PpoPasses(epochs=1, minibatches=2)}
+    learner = make_bandits(**levels)
+    played, _ = learner._collect()
+    learner.update(played, np.arange(4))
+    assert learner.state()[0]["masters.steps"].tolist() == [6.0] * 4
+    assert learner.state()[0]["sub_policies.steps"].tolist() == [2.0] * 2
+    agent = learner.agent(rollouts=3)
+    config, rng = EvaluationConfig(adapt_steps=1), np.random.default_rng(0)
+    evaluate_agent(agent, learner.robot, learner.space, SLOTS[:1], config, rng, device=CPU)
+    assert agent.state()[0]["masters.steps"].tolist() == [6.0]
+
+
+def test_each_level_has_its_own_scale_of_returns() -> None:
+    learner = make_bandits(discount=0.5)
+    played, _ = learner._collect()
+    reward = torch.ones_like(played.episodes.reward)
+    learner.update(played._replace(episodes=played.episodes._replace(reward=reward)), np.arange(4))
+    # every decision pays 1, and a master's choice is held for two of them: it is paid 2 each time
+    assert learner.masters.return_mean > learner.sub_policies.return_mean > 0.0
+
+
+def test_the_share_of_uniform_choices_is_that_which_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    class Watched(HierarchyActor):
+        def __init__(self, *networks: Any, random_choice: float = 0.0, greedy: bool = False) -> None:
+            asked.append(random_choice)
+            super().__init__(*networks, random_choice=random_choice, greedy=greedy)
+
+    monkeypatch.setattr(mlsh_learner, "HierarchyActor", Watched)
+    monkeypatch.setattr(mlsh_agent, "HierarchyActor", Watched)
+    learner = make_bandits(random_choice=0.25)
+    next(learner.train())
+    assert asked == [0.25]
+    asked.clear()
+    learner.agent().begin_task(1)
+    assert set(asked) == {0.0}
+    asked.clear()
+    learner.agent(random_choice=0.5).begin_task(1)
+    assert set(asked) == {0.5}
 
 
 def test_agents_adapt_their_master_and_nothing_else() -> None:

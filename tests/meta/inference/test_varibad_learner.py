@@ -179,6 +179,44 @@ def test_advantages_are_those_of_values_in_units_of_the_reward(make: Any) -> Non
     torch.testing.assert_close(target, advantage + value[batch.valid], atol=1e-4, rtol=1e-4)
 
 
+def test_a_value_loss_without_weight_trains_no_value_function() -> None:
+    for weight in (0.0, 1.0):
+        learner = make_grid(value_weight=weight)
+        before = {name: value.clone() for name, value in learner.network.named_parameters()}
+        next(learner.train())
+        moved = {name for name, value in learner.network.named_parameters() if not torch.equal(before[name], value)}
+        assert any(name.startswith("policy") for name in moved)
+        assert any(name.startswith("value") for name in moved) == (weight > 0.0)
+
+
+def test_a_gradient_is_cut_to_its_largest_norm() -> None:
+    """Adam divides by the size of gradients plus 1e-5: of some that are cut to 1e-10 nothing is left."""
+    for norm in (1e-10, 1.0):
+        learner = make_grid(max_gradient_norm=norm, learning_rate=1e-2)
+        before = [value.detach().clone() for value in learner.network.parameters()]
+        next(learner.train())
+        step = max(
+            float((new.detach() - old).abs().max())
+            for new, old in zip(learner.network.parameters(), before, strict=True)
+        )
+        assert step < 1e-6 if norm < 1.0 else step > 1e-3
+
+
+def test_the_policy_sees_inputs_on_the_scale_of_what_it_has_seen() -> None:
+    learner = make_points()
+    batch = collect_batch(learner)
+    transitions = transitions_of(batch, learner.space)
+    prepared = learner.prepare(batch, transitions)
+    # this batch was seen on the first scale, mean 0 and variance 1; later ones are seen on its own
+    belief = learner.encoder(transitions)
+    before = type(belief)(*(part[:, :-1] for part in belief))
+    composed = learner.network.compose(batch.observation, before)[batch.valid].detach()
+    scale = learner.network.input_scale
+    torch.testing.assert_close(scale.mean, composed.mean(0))
+    torch.testing.assert_close(scale.variance, composed.var(0, correction=0))
+    assert len(prepared.value) == int(batch.valid.sum())
+
+
 def test_updates_lower_the_value_loss_and_raise_the_entropy_by_its_weight() -> None:
     learner = make_grid(epochs=1, minibatches=1, learning_rate=1e-2, entropy_weight=100.0)
     with torch.no_grad():

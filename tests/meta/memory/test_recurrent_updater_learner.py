@@ -15,6 +15,7 @@ from supple.meta.memory.config import RecurrentUpdaterConfig
 from supple.meta.memory.recurrent_updater import later_objective
 from supple.meta.memory.recurrent_updater_learner import RecurrentUpdaterLearner
 from supple.meta.policy import RowActor
+from supple.meta.recurrent import FIRST_POLICY
 from supple.meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
@@ -22,6 +23,7 @@ from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.robot import RobotBatch
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
+from tests.meta.sampled_advantages import check_advantages
 
 CPU = torch.device("cpu")
 POINT_GOALS = np.array([[1.2, 0], [-1.2, 0], [0, 1.2], [0, -1.2]], np.float32)
@@ -151,6 +153,37 @@ def test_each_round_reads_the_episodes_of_its_policy_and_the_last_is_judged() ->
             params = learner.updater.emit(learner.phi, learner.first, memory)
     assert torch.equal(reads[1].later, later_objective([query]))
     assert torch.equal(reads[0].later, later_objective([reads[1].samples, query]))
+
+
+def test_samples_have_advantages_of_the_configured_discount_and_trace() -> None:
+    (reads, query), _ = make_learner(rounds=2, discount=0.5, trace=0.9)._collect()
+    for batch in (*(read.samples for read in reads), query):
+        check_advantages(batch, 0.5, 0.9)
+
+
+def test_the_first_policy_hardly_depends_on_what_it_sees() -> None:
+    learner = make_learner()
+    drawn = learner.policy.init(torch.Generator().manual_seed(0))
+    for name, value in drawn.items():
+        assert torch.equal(learner.first[name], FIRST_POLICY * value if name == "layers.1.weight" else value), name
+
+
+def test_the_learning_rate_falls_to_zero() -> None:
+    learner = make_learner(learning_rate=4e-3)
+    rates = [learner.optimisers["meta"].param_groups[0]["lr"] for _ in learner.train()]
+    assert rates == pytest.approx([4e-3, 3e-3, 2e-3, 1e-3])
+
+
+def test_a_gradient_is_cut_to_its_largest_norm() -> None:
+    """Adam divides by the size of gradients plus 1e-8: of some that are cut to 1e-14 nothing is left."""
+    for norm in (1e-14, 1.0):
+        learner = make_learner(max_gradient_norm=norm, learning_rate=1e-2)
+        before = [value.detach().clone() for value in learner.phi.values()]
+        next(learner.train())
+        step = max(
+            float((new.detach() - old).abs().max()) for new, old in zip(learner.phi.values(), before, strict=True)
+        )
+        assert step < 1e-6 if norm < 1.0 else step > 1e-3
 
 
 def test_one_arm_is_found_in_a_few_episodes() -> None:

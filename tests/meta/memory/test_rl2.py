@@ -107,6 +107,9 @@ def test_the_horizon_grows_by_one_factor_and_then_stays() -> None:
     config = Rl2Config(first_discount=0.5, discount=1.0 - 1.0 / 128.0, discount_growth=0.5)
     horizons = [1.0 / (1.0 - discount_at(config, progress)) for progress in (0.0, 0.25, 0.5, 1.0)]
     assert horizons == pytest.approx([2.0, 16.0, 128.0, 128.0])
+    # 1 - .8 ** .5 * .6 ** .5, half of the way from .2 to .4
+    short = Rl2Config(first_discount=0.2, discount=0.4, discount_growth=1.0)
+    assert discount_at(short, 0.5) == pytest.approx(1.0 - 0.48**0.5)
 
 
 @pytest.mark.parametrize(

@@ -249,6 +249,30 @@ def test_updates_lower_the_value_loss() -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
+def test_a_value_loss_without_weight_trains_no_value_function() -> None:
+    for weight in (0.0, 1.0):
+        learner = make_bandit(value_weight=weight)
+        before = {name: value.clone() for name, value in learner.network.named_parameters()}
+        next(learner.train())
+        moved = {name for name, value in learner.network.named_parameters() if not torch.equal(before[name], value)}
+        assert any(name.startswith("policy") for name in moved)
+        assert any(name.startswith("value") for name in moved) == (weight > 0.0)
+
+
+def test_a_gradient_is_cut_to_its_largest_norm() -> None:
+    """Adam divides by the size of gradients plus 1e-5: of some that are cut to 1e-10 nothing is left."""
+    for norm, largest in ((1e-10, 1e-6), (1.0, 1.0)):
+        learner = make_bandit(max_gradient_norm=norm, learning_rate=1e-2)
+        before = [value.detach().clone() for value in learner.network.parameters()]
+        next(learner.train())
+        step = max(
+            float((new.detach() - old).abs().max())
+            for new, old in zip(learner.network.parameters(), before, strict=True)
+        )
+        assert step < largest
+        assert (step > 1e-3) == (norm == 1.0)
+
+
 def test_the_entropy_is_raised_by_its_weight() -> None:
     learner = make_bandit(epochs=1, minibatch=12, learning_rate=0.01, entropy_weight=100.0)
     with torch.no_grad():

@@ -53,6 +53,16 @@ def test_the_bootstrap_t_holds_a_skewed_mean_better_than_the_percentiles() -> No
     assert inside["t"] >= inside["percentile"] + 8
 
 
+def test_the_percentiles_of_a_share_by_hand() -> None:
+    # 50 of 100: the bootstrapped mean has a standard error of .05, so 1.96 * .05 to either side
+    terms = plain_mean(np.tile([0.0, 1.0], 50))
+    found = compute_percentile(terms, np.random.default_rng(0), 4000)
+    assert (found.low, found.value, found.high) == pytest.approx((0.402, 0.5, 0.598), abs=0.012)
+    # a single sample is one mean of drawn episodes
+    single = compute_percentile(terms, np.random.default_rng(0), 1)
+    assert single.low == single.high
+
+
 @pytest.mark.parametrize("values", [[2.0], [2.0, 2.0, 2.0]])
 def test_episodes_that_are_all_the_same_have_no_width(values: list[float]) -> None:
     found = compute_bootstrap_t(plain_mean(np.array(values)), np.random.default_rng(0))

@@ -263,6 +263,22 @@ def test_a_known_task_follows_its_posterior(monkeypatch: pytest.MonkeyPatch) -> 
 # Learning
 
 
+def test_a_task_is_learned_by_critics_of_the_meta_trained_kind() -> None:
+    config = SimplConfig(embedding_dim=2, hidden=(8, 8), encoder_hidden=8, critic_norm=True)
+    networks = SimplAgent(NETWORKS.space, 2, config, torch.Generator().manual_seed(0))
+    assert networks.critic.norm
+    assert networks.target_critic.norm
+    values = DeploymentConfig(exploration_episodes=1, context=16, candidates=8, finetune=FINETUNE)
+    agent = SimplAdaptiveAgent(networks, values, multiplier=0.02)
+    agent.begin_task(3)
+    set_known(agent, [True, True, True])
+    play(agent)
+    (one, *_) = agent.tuners
+    assert one is not None
+    assert one.critic.norm
+    assert one.target_critic.norm
+
+
 def test_learning_starts_from_what_was_meta_trained() -> None:
     tuner = begin(3).tuners[0]
     assert tuner is not None

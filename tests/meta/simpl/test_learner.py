@@ -236,6 +236,7 @@ def test_too_few_rows_and_too_small_a_pool_are_refused() -> None:
         make_learner(episodes_per_task=(1, 3))
     with pytest.raises(ConfigError, match="room for a round of 8 episodes, got 8 rows and pool_episodes 7"):
         make_learner(pool_episodes=7)
+    assert make_learner(pool_episodes=8).num_tasks == 4
 
 
 def test_it_learns_to_infer_the_task() -> None:

@@ -263,7 +263,7 @@ def test_a_training_whose_records_say_too_little_is_not_exported(
 def test_the_budget_of_a_robot_is_that_of_the_evaluation() -> None:
     budget = make_budget(CELLS["maml-2d-navigation"].config.evaluation, rollouts=40)
     assert (budget.episodes, budget.adapt_steps, budget.total) == (40, 3, 160)
-    explored = make_budget(CELLS["e-rl2-krazy-5x5"].config.evaluation, rollouts=1)
+    explored = make_budget(CELLS["e-rl2-krazy-5x5-4096"].config.evaluation, rollouts=1)
     assert (explored.episodes, explored.exploration_episodes, explored.total) == (5, 3, 5)
 
 
