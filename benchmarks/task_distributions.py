@@ -1,4 +1,4 @@
-"""How many train tasks there are, and where they lie: the question of figure 6 of the paper, at a quarter of the budget.
+"""How many train tasks there are, and where they lie: figure 6 of the paper, at a quarter of the budget.
 
     FILE=benchmarks/task_distributions.py
     supple sweep $FILE:tasks-40 $FILE:tasks-20 $FILE:tasks-10 $FILE:top-to-top $FILE:top-to-bottom \
@@ -7,7 +7,7 @@
 
 Every preset is the preset `maze` without logs, with a quarter of its meta-training and 60 episodes for each test goal.
 `tasks-N` meta-trains on N goals from all over the maze. `top-to-top` and `top-to-bottom` meta-train on ten goals at the
-top, and meet test goals at the top or at the bottom. `spirl` and its variants have the same skills and no meta-training.
+top, and meet test goals at the top or at the bottom. `spirl` and its variants have these skills and no meta-training.
 `--reuse RUN` behind `--` takes the skills of another run of the same seed over.
 """
 

@@ -7,7 +7,6 @@ policy is not told. Play data pushes the cube from anywhere to anywhere, without
 
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import mujoco

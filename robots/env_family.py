@@ -1,4 +1,4 @@
-"""What families of environments of other libraries have in common: tasks from a box, play by coloured noise or a script.
+"""What families of environments of other libraries have in common: tasks from a box, play by noise or a script.
 
 Axes: G goal.
 """

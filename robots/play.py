@@ -6,8 +6,8 @@ Exploration in Deep Reinforcement Learning", ICLR 2023, show that it explores be
 the amplitude are drawn for each episode, so that the data holds slow and fast, small and large motion. Robots that
 choose among named actions hold a random choice for a random time.
 
-Random commands hardly ever bring a hand to the corners of its room, or an object to another place. So a robot may bring a
-`Script` along, which knows how to get to a waypoint: its play goes from one random waypoint to the next.
+Random commands hardly ever bring a hand to the corners of its room, or an object to another place. So a robot may bring
+a `Script` along, which knows how to get to a waypoint: its play goes from one random waypoint to the next.
 
 Axes: R rows, r rows of this call, T time, O observation, A action, G goal, W waypoint.
 """
@@ -77,7 +77,8 @@ class Script:
 
     def __post_init__(self) -> None:
         require_bounds(self)
-        if not self.low or len(self.low) != len(self.high) or not all(map(float.__lt__, self.low, self.high)):
+        box = zip(self.low, self.high, strict=False)
+        if not self.low or len(self.low) != len(self.high) or not all(a < b for a, b in box):
             raise ConfigError(
                 f"Script.low, high: expected low < high on each axis, got {self.low} and {self.high}; correct the box"
             )

@@ -20,7 +20,11 @@ from supple.robots.family import make_robots
 from supple.robots.task import goals_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NO_DEPENDENCIES = {"panda_reach.py:panda": "gym_hil", "ur5e_reach.py:ur5e": "robosuite"}
+NO_DEPENDENCIES = {
+    "panda_reach.py:panda": "gym_hil",
+    "panda_push.py:push": "gym_hil",
+    "ur5e_reach.py:ur5e": "robosuite",
+}
 """Examples whose model files come from a package that is installed without what it depends on. `make test` installs
 gym-hil; robosuite is half a gigabyte, and left to whoever wants it."""
 NAMES = (
