@@ -233,8 +233,8 @@ def test_the_better_one_leads_a_known_task() -> None:
 def test_who_was_hardly_tried_does_not_lead_when_it_counts() -> None:
     """Logs that were right once and wrong once: 1 / 2 of them, 0 / 0 of the agent inside.
 
-    The next episode is the agent's, to find out: (1 + 1) / 3 against (0 + 1) / 1. One that counts is the logs': (1 + 1) / 4
-    against (0 + 1) / 2, and against 1 / 3 once the agent has failed.
+    The next episode is the agent's, to find out: (1 + 1) / 3 against (0 + 1) / 1. One that counts is the logs':
+    (1 + 1) / 4 against (0 + 1) / 2, and against 1 / 3 once the agent has failed.
     """
     agent = LogAgent(_Inside(), make_guide())
     agent.begin_task(1)
