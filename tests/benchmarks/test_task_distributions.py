@@ -1,4 +1,4 @@
-"""Presets of figure 6: they differ in their tasks and in nothing else, and are collected beside the published curves."""
+"""Presets of figure 6: they differ in their tasks alone, and are collected beside the published curves."""
 
 import json
 from dataclasses import replace
