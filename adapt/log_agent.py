@@ -159,11 +159,12 @@ class LogAgent(WrappedAgent, PredictsReward):
         self._known = np.zeros(rows, np.bool_)
         self._searched = np.zeros(rows, np.int64)
         self._best: Array = np.full(rows, -np.inf, np.float32)
+        self._worst: Array = np.full(rows, np.inf, np.float32)
         self._returns: Array = np.zeros((rows, 2), np.float32)  # sums, by the log and by the agent inside
         self._tries = np.zeros((rows, 2), np.int64)
         self._begin_episode()
 
-    def _begin_episode(self) -> None:
+    def _begin_episode(self, *, explore: bool = True) -> None:
         self._now = self._belief.copy()
         self._stayed: Array = np.zeros((self._rows, self._guide.places), np.float32)
         self._held: Array = np.zeros((self._rows, self._guide.latent_dim), np.float32)
@@ -172,7 +173,7 @@ class LogAgent(WrappedAgent, PredictsReward):
         self._led = np.zeros(self._rows, np.bool_)
         self._decided = np.zeros(self._rows, np.int64)
         self._felt: Array = np.zeros(self._rows, np.float32)  # reward since the present skill began
-        self._leads = self._choose_leaders()
+        self._leads = self._choose_leaders(explore=explore)
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -184,13 +185,17 @@ class LogAgent(WrappedAgent, PredictsReward):
         """Rows whose episode is led by the logs, (R,)."""
         return self._leads
 
-    def _choose_leaders(self) -> NDArray[np.bool_]:
+    def _choose_leaders(self, *, explore: bool) -> NDArray[np.bool_]:
         """Known tasks: whose mean return is higher, with one more episode as good as the best. Others: the logs.
 
-        Where all places have been excluded, every second episode is the other's.
+        An episode that is to be as good as it can has one more as bad as the worst beside it (Laplace's rule): who has
+        hardly been tried gets its turns while it is found out, and not when it counts. Where all places have been
+        excluded, every second episode is the other's.
         """
-        best = np.where(np.isfinite(self._best), self._best, np.float32(0.0))[:, None]
+        best, worst = (np.where(self._known, one, np.float32(0.0))[:, None] for one in (self._best, self._worst))
         mean = (self._returns + best) / (self._tries + 1)
+        if not explore:
+            mean = (self._returns + best + worst) / (self._tries + 2)
         better: NDArray[np.bool_] = mean[:, 0] >= mean[:, 1]
         return np.where(self._known, better, (self._searched % 2 == 0) & self._guide.searches)
 
@@ -202,7 +207,7 @@ class LogAgent(WrappedAgent, PredictsReward):
     def begin_episode(self, *, explore: bool = True) -> None:
         """See `RuntimeAgent.begin_episode`."""
         super().begin_episode(explore=explore)
-        self._begin_episode()
+        self._begin_episode(explore=explore)
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
@@ -259,7 +264,7 @@ class LogAgent(WrappedAgent, PredictsReward):
             share = self._guide.see(first, episodes.latent[rows, begin], last, whole)
             self._belief[rows] = _update(self._belief[rows], share, paid)
             self._known[rows] |= paid
-        self._best = np.maximum(self._best, total)
+        self._best, self._worst = np.maximum(self._best, total), np.minimum(self._worst, total)
         leader = np.where(self._leads, 0, 1)
         known = np.flatnonzero(self._known)
         self._returns[known, leader[known]] += total[known]
@@ -270,14 +275,14 @@ class LogAgent(WrappedAgent, PredictsReward):
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See `RuntimeAgent.state`; what is believed begins with `log.`."""
-        names = ("belief", "known", "searched", "best", "returns", "tries")
+        names = ("belief", "known", "searched", "best", "worst", "returns", "tries")
         return super().state() | {f"{STATE}{name}": getattr(self, f"_{name}").copy() for name in names}
 
     def load_state(self, arrays: Arrays) -> None:
         """See `RuntimeAgent.load_state`."""
         inner = {name: value for name, value in arrays.items() if not name.startswith(STATE)}
         super().load_state(inner)
-        of_rows = {"known": (), "searched": (), "best": (), "returns": (2,), "tries": (2,)}
+        of_rows = {"known": (), "searched": (), "best": (), "worst": (), "returns": (2,), "tries": (2,)}
         shapes: Mapping[str, tuple[int | None, ...]] = {
             f"{STATE}belief": (None, self._guide.regions),
             **{f"{STATE}{name}": (None, *shape) for name, shape in of_rows.items()},

@@ -1,9 +1,12 @@
 """What the rewards of a family of tasks have in common: which axes they depend on, and how large a rewarded region is.
 
-The train tasks' rewards of logged states tell both. Along some axes the states that one task rewards lie close
-together, while all states are spread: these axes tell tasks apart (linear discriminants, Fisher, "The use of multiple
-measurements in taxonomic problems", Annals of Eugenics 7, 1936). On them, the share of states that are rewarded falls
-with the distance from the middle of the region. No goal of a train task is kept: only this shape.
+The train tasks' rewards of logged states tell both. On the axes that rewards depend on, the share of states that are
+rewarded falls with the distance from the middle of the region. So these axes are chosen one by one, each the one that
+explains the rewards best, until another explains them no better. An axis is one of the observation, or a linear
+discriminant: a combination along which the states that one task rewards lie close together, while all states are spread
+(Fisher, "The use of multiple measurements in taxonomic problems", Annals of Eugenics 7, 1936). Discriminants alone do
+not tell which axes count: of an arm that is at a place the joints are nearly known, too, and a region in more axes than
+the rewards depend on is searched much longer. No goal of a train task is kept: only this shape.
 
 Axes: N states, O observation, G tasks, D axes that tell tasks apart, B bins of distance.
 """
@@ -25,7 +28,9 @@ BINS = 24
 LEAST_STATES = 10
 """Rewarded states of a task that is learned from."""
 LEAST_GAIN = 1.0
-"""Least precision that a task adds along an axis, over that of all states."""
+"""Least precision that a task adds along a discriminant that is considered, over that of all states."""
+LEAST_SHARE = 1e-6
+"""Of rewarded states in a bin, and of others: one state in an empty bin is no proof."""
 CERTAIN = 0.95
 """Largest share: one visit does not exclude a place for ever."""
 SURPRISING = 1e-3
@@ -103,23 +108,52 @@ def fit_reward_shape(state: Array, reward: Array) -> RewardShape | None:
     rewarded = rewarded[:, (rewarded.sum(axis=0) >= LEAST_STATES) & ~rewarded.all(axis=0)]
     if not low < high or not rewarded.shape[1]:
         return None
+    candidates = np.concatenate([np.eye(state.shape[1]), _find_discriminants(state, rewarded)])
+    kept: list[int] = []
+    best = -np.inf
+    while len(kept) < state.shape[1]:
+        others = [index for index in range(len(candidates)) if index not in kept]
+        explained = [_fit(state, rewarded, candidates[[*kept, index]])[0] for index in others]
+        if max(explained) <= best:
+            break
+        best = max(explained)
+        kept.append(others[int(np.argmax(explained))])
+    _, axes, share, width = _fit(state, rewarded, candidates[kept])
+    return RewardShape(axes, share, width, low, high)
+
+
+def _find_discriminants(state: Array, rewarded: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Directions (D, O) along which rewarded states lie close together: generalised eigenvectors of the spreads."""
+    root = np.linalg.inv(np.linalg.cholesky(_covariance(state)))
+    values, vectors = np.linalg.eigh(root @ _covariance(_center(state, rewarded)[1]) @ root.T)
+    found: NDArray[np.float64] = (vectors.T @ root)[1.0 / np.maximum(values, 1e-9) - 1.0 >= LEAST_GAIN]
+    return found
+
+
+def _center(state: Array, rewarded: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Mean of the states that each task rewards, (G, O), and their offsets from it, one below the other."""
     middle = np.stack([state[column].mean(axis=0) for column in rewarded.T])
-    within = np.concatenate([state[column] - centre for column, centre in zip(rewarded.T, middle, strict=True)])
-    spread = _covariance(state)
-    # generalised eigenvectors of the spread within a task over that of all states
-    root = np.linalg.inv(np.linalg.cholesky(spread))
-    values, vectors = np.linalg.eigh(root @ _covariance(within) @ root.T)
-    gain = 1.0 / np.maximum(values, 1e-9) - 1.0
-    kept = gain >= min(LEAST_GAIN, float(gain.max()))
-    axes = ((vectors.T @ root)[kept] * np.sqrt(np.maximum(gain[kept], 1e-9))[:, None]).astype(np.float32)
-    point, centre = state @ axes.T, middle @ axes.T
-    distance = np.sqrt(((point[:, None] - centre) ** 2).sum(axis=-1))
-    width = float(np.quantile(distance[rewarded], 0.999)) * 1.2 / BINS
-    index = np.minimum(distance / max(width, 1e-9), BINS).astype(np.int64)
-    count = np.bincount(index.ravel(), minlength=BINS + 1)[:BINS]
-    paid = np.bincount(index[rewarded], minlength=BINS + 1)[:BINS]
-    share = np.minimum.accumulate(np.where(count > 0, paid / np.maximum(count, 1), 1.0)).astype(np.float32)
-    return RewardShape(axes, share, max(width, 1e-9), low, high)
+    return middle, np.concatenate([state[column] - centre for column, centre in zip(rewarded.T, middle, strict=True)])
+
+
+def _fit(
+    state: Array, rewarded: NDArray[np.bool_], directions: NDArray[np.float64]
+) -> tuple[float, Array, Array, float]:
+    """Log-likelihood of the rewards by distance along directions (D, O), and the axes, shares and width of a bin."""
+    point = state @ directions.T.astype(np.float32)
+    middle, within = _center(point, rewarded)
+    scale = np.linalg.inv(np.linalg.cholesky(_covariance(within)))
+    point, middle = ((place @ scale.T).astype(np.float32) for place in (point, middle))
+    squared = (point**2).sum(axis=1)[:, None] + (middle**2).sum(axis=1) - 2.0 * (point @ middle.T)
+    distance = np.sqrt(np.maximum(squared, 0.0))
+    width = max(float(np.quantile(distance[rewarded], 0.999)) * 1.2 / BINS, 1e-9)
+    index = np.minimum(distance / np.float32(width), BINS).astype(np.int64)
+    count = np.bincount(index.ravel(), minlength=BINS + 1)
+    paid = np.bincount(index[rewarded], minlength=BINS + 1)
+    chance = np.clip(paid / np.maximum(count, 1), LEAST_SHARE, 1.0 - LEAST_SHARE)
+    explained = float((paid * np.log(chance) + (count - paid) * np.log1p(-chance)).sum())
+    share = np.minimum.accumulate(np.where(count > 0, paid / np.maximum(count, 1), 1.0)[:BINS]).astype(np.float32)
+    return explained, (scale @ directions).astype(np.float32), share, width
 
 
 def make_default_shape(metric: Array) -> RewardShape:

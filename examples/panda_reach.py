@@ -3,6 +3,7 @@
 `pip install --no-deps gym-hil==0.1.14` brings the model; the environments of that package need an older MuJoCo. This
 one is commanded by the speed of the fingers, as an arm with a Cartesian controller is: joint speeds by damped least
 squares (Wampler, 1986), torques by feedback and gravity compensation. The task is a place that the policy is not told.
+Its play data goes from place to place. Random speeds alone left four of ten places unseen in all of it.
 """
 
 from dataclasses import replace
@@ -22,7 +23,9 @@ from supple.pipeline.presets import QUICK, RunConfig
 from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.settings.extract import ExtractConfig
 from supple.pipeline.settings.generate import GenerateConfig
+from supple.pipeline.settings.map_logs import MapConfig
 from supple.robots.gymnasium_family import GymnasiumFamily
+from supple.robots.play import Script
 from supple.robots.robot import Bool, Float
 from supple.robots.spec import Axis
 from supple.skills.config import SkillConfig
@@ -94,6 +97,11 @@ def compute_reward(observation: Float, goals: Float) -> tuple[Float, Bool]:
     return reached.astype(np.float32), reached
 
 
+def steer(observation: Float, waypoint: Float) -> Float:
+    """Straight to a place, slower near it."""
+    return np.clip(4.0 * (waypoint - observation[:, :3]), -SPEED, SPEED)
+
+
 PANDA = GymnasiumFamily(
     name="panda-reach",
     environment=Panda,
@@ -110,6 +118,7 @@ PANDA = GymnasiumFamily(
     goal_radius=RADIUS,
     episode_steps=100,
     num_train_tasks=24,
+    script=Script(steer=steer, low=(0.25, -0.4, 0.05), high=(0.7, 0.4, 0.6)),
     packages=("gym-hil",),
 )
 PRESETS = {
@@ -118,6 +127,7 @@ PRESETS = {
         generate=GenerateConfig(steps=40_000, rows=20),
         extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=1_500)),
         learner=SimplSettings(config=replace(QUICK, epochs=40, pool_episodes=2400)),
+        map=MapConfig(enabled=True),
         adapt=AdaptStageConfig(episodes=60),
     ),
 }

@@ -3,7 +3,7 @@
 Supple's own, in the spirit of the system identification tasks of Yu et al., "Preparing for the Unknown: Learning a
 Universal Policy with Online System Identification", RSS 2017: a base that turns, a shoulder and an elbow, driven by
 torques at 50 Hz. As in many real arms the controller holds the weight of the links, not that of what the hand carries.
-The reward is minus the distance of the hand to the target, in metres.
+The reward is minus the distance of the hand to the target, in metres; or 1 within a radius, which ends the task.
 
 Hidden dynamics are four numbers: the mass in the hand (kg), the factor of all motor torques, the factor of all joint
 dampings, and the delay of actions (whole control periods). With visible targets, each episode draws its own and shows
@@ -15,6 +15,7 @@ where it is visible, 3 of the target), A = 3 action, G goal: 3 of the target, 4 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, final
 
@@ -22,11 +23,14 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ConfigError
 from .array_robots import Index, require_whole
-from .family import ONLY_TASKS, BuiltFrom
+from .family import ONLY_TASKS, BuiltFrom, PlayChunk, Plays
 from .mujoco_robots import Double, MujocoRobots, action_axes, compute_distance, position_axes, velocity_axes
+from .play import NoiseConfig, Script, play_noise
 from .robot import Bool, Float, Rows
 from .spec import ArraySpec, Axis, RobotSpec
+from .task import goals_of
 from .task_draws import DrawsTasks
 
 TIMESTEP = 0.005
@@ -45,6 +49,9 @@ START_NOISE = 0.1
 """Half width of the uniform start angles around `START`, rad."""
 TARGET_LOW, TARGET_HIGH = (-2.0, -1.4, 0.1), (2.0, 0.5, 2.3)
 """Targets are where the hand is at angles uniform between these, rad: all of them can be reached."""
+
+STIFFNESS, DAMPING = 2.0, 0.3
+"""Of the play data, in shares of the largest torque: per rad, and per rad/s."""
 
 
 class Dynamics(NamedTuple):
@@ -71,6 +78,13 @@ class Arm:
     name: str
     hidden_target: bool
     hidden_dynamics: bool
+    radius: float | None = None
+    """Distance at which the target is reached, m: that pays 1 and ends the task, and all else pays nothing. None pays
+    minus the distance until the time is over."""
+
+    def __post_init__(self) -> None:
+        if self.radius is not None and not 0.0 < self.radius < np.inf:
+            raise ConfigError(f"arm radius: expected None or a distance > 0, got {self.radius:g} m; correct it")
 
 
 ARM_TARGET = Arm(name="arm_target", hidden_target=True, hidden_dynamics=False)
@@ -181,8 +195,14 @@ class ArmBatch(MujocoRobots):
         """See `RobotBatch.compute_reward`; dynamics do not count, and a visible target is the observed one."""
         seen, goals = np.asarray(observation, np.float32)[..., None, :], np.asarray(goals, np.float32)
         target = goals[..., :3] if self.variant.hidden_target else seen[..., 9:12]
-        reward = -compute_distance(seen[..., 6:9], target) * np.ones(len(goals), np.float32)
-        return reward, np.zeros(reward.shape, np.bool_)
+        return self._pay(compute_distance(seen[..., 6:9], target) * np.ones(len(goals), np.float32))
+
+    def _pay(self, distance: Float) -> tuple[Float, Bool]:
+        """Reward and whether it ends the task, at a distance of the hand from the target, m."""
+        if self.variant.radius is None:
+            return -distance, np.zeros(distance.shape, np.bool_)
+        reached = distance <= self.variant.radius
+        return reached.astype(np.float32), reached
 
     def _check_goals(self, goals: Float, where: str) -> None:
         if self.variant.hidden_dynamics:
@@ -214,8 +234,7 @@ class ArmBatch(MujocoRobots):
         # before the first action arrives the slot is still zero: no torque
         self._simulate(rows, index, self._waiting[rows, (elapsed - self._delay[index]) % size])
         observation = self._observe(index)
-        reward = -compute_distance(observation[:, 6:9], self._target[index])
-        return observation, reward, np.zeros(len(rows), np.bool_)
+        return observation, *self._pay(compute_distance(observation[:, 6:9], self._target[index]))
 
     def _observe(self, index: Index) -> Float:
         angles, target = self._qpos[index], self._target[index]
@@ -239,8 +258,17 @@ def draw_arm_goals(variant: Arm, count: int, rng: np.random.Generator) -> Float:
     return np.concatenate(parts, axis=1)
 
 
+def steer(observation: Float, pose: Float) -> Float:
+    """Torques of a spring and a damper, (r, 3), from observations and angles, rad; none knows the hidden dynamics."""
+    return STIFFNESS * (pose - observation[:, :3]) - DAMPING * observation[:, 3:6]
+
+
+PLAY = Script(steer=steer, low=TARGET_LOW, high=TARGET_HIGH, steps=(15, 50))
+"""Play data goes from pose to pose."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arms(DrawsTasks, BuiltFrom):
+class Arms(DrawsTasks, Plays, BuiltFrom):
     """The reaching arm."""
 
     variant: Arm = ARM_TARGET
@@ -259,6 +287,15 @@ class Arms(DrawsTasks, BuiltFrom):
     def draw_goals(self, count: int, rng: np.random.Generator) -> Float:
         """See `draw_arm_goals`."""
         return draw_arm_goals(self.variant, count, rng)
+
+    @property
+    def play_steps(self) -> int:
+        """See `Plays.play_steps`."""
+        return EPISODE_STEPS
+
+    def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
+        """See `Plays.play`: from pose to pose, on one train task's dynamics in each episode."""
+        return play_noise(self.make(rows, threads), goals_of(self.tasks().train), NoiseConfig(), seed, PLAY)
 
     def libraries(self) -> tuple[str, ...]:
         """See `BuiltFrom.libraries`; the model is built in this module."""

@@ -1,4 +1,4 @@
-"""What families of environments of other libraries have in common: tasks from a box, play by coloured noise.
+"""What families of environments of other libraries have in common: tasks from a box, play by noise or a script.
 
 Axes: G goal.
 """
@@ -20,7 +20,7 @@ from .family import ONLY_TASKS, BuiltFrom, Camera, Films, PlayChunk, Plays
 from .gymnasium_batch import ComputeReward, GymnasiumBatch, TellSuccess
 from .gymnasium_rows import Env, SetTask
 from .mujoco_camera import make_goal_mark
-from .play import NoiseConfig, play_noise
+from .play import NoiseConfig, Script, play_noise
 from .robot import Float, RobotBatch
 from .spec import ArraySpec, Axis, RobotSpec
 from .task import TaskSet, goals_of
@@ -75,6 +75,9 @@ class EnvFamily(Plays, Films, BuiltFrom):
     """Seed of the tasks."""
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     """How play data is made: by coloured noise as commands, each episode on one of the train tasks."""
+    script: Script | None = None
+    """What commands play data in the place of noise alone: the way from one random waypoint to the next, for rooms that
+    noise does not get around in, and for objects that it does not move."""
     packages: tuple[str, ...] = ()
     """Further distributions that the environment is built from, whose versions count."""
 
@@ -190,8 +193,8 @@ class EnvFamily(Plays, Films, BuiltFrom):
         return self.spec().episode_steps
 
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
-        """See `Plays.play`: coloured noise, see `play_noise`."""
-        return play_noise(self.make(rows, threads), goals_of(self.tasks().train), self.noise, seed)
+        """See `Plays.play`: coloured noise, or the script with some of it, see `play_noise`."""
+        return play_noise(self.make(rows, threads), goals_of(self.tasks().train), self.noise, seed, self.script)
 
     def open_camera(self, robot: RobotBatch, goal: Float, height: int, width: int) -> Camera:
         """See `Films.open_camera`: from where the model says, its `statistic` and `visual/global`."""

@@ -6,19 +6,22 @@ Exploration in Deep Reinforcement Learning", ICLR 2023, show that it explores be
 the amplitude are drawn for each episode, so that the data holds slow and fast, small and large motion. Robots that
 choose among named actions hold a random choice for a random time.
 
-Axes: R rows, T time, A action, G goal.
+Random commands hardly ever bring a hand to the corners of its room, or an object to another place. So a robot may bring
+a `Script` along, which knows how to get to a waypoint: its play goes from one random waypoint to the next.
+
+Axes: R rows, r rows of this call, T time, O observation, A action, G goal, W waypoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bounds import Count, NonNegative, Range, require_bounds
+from ..bounds import Count, NonNegative, Range, Share, require_bounds
 from ..errors import ConfigError
 from .family import PlayChunk
 from .robot import Float, RobotBatch
@@ -50,6 +53,37 @@ class NoiseConfig:
             low, high = getattr(self, name)
             if low > high:
                 raise ConfigError(f"NoiseConfig.{name}: expected low <= high, got {(low, high)}; swap them")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """Play from waypoint to waypoint: random places of a hand, of an object, or poses, which are no tasks.
+
+    Raises:
+        ConfigError: A range is not ordered or a field is out of its range.
+    """
+
+    steer: Callable[[Float, Float], Float]
+    """Commands (r, A) that bring the robot on its way, from observations (r, O) and waypoints (r, W); they are clipped
+    to the limits. Called in every step, so that it may depend on where the robot is and on nothing else."""
+    low: tuple[float, ...]
+    """Lower corner of the box that waypoints are drawn from, W."""
+    high: tuple[float, ...]
+    """Upper corner."""
+    steps: tuple[Count, Count] = (10, 40)
+    """Range of the steps until the next waypoint, drawn for each."""
+    command_noise: Share = 0.1
+    """Coloured noise on each command, in those of `NoiseConfig`."""
+
+    def __post_init__(self) -> None:
+        require_bounds(self)
+        box = zip(self.low, self.high, strict=False)
+        if not self.low or len(self.low) != len(self.high) or not all(a < b for a, b in box):
+            raise ConfigError(
+                f"Script.low, high: expected low < high on each axis, got {self.low} and {self.high}; correct the box"
+            )
+        if self.steps[0] > self.steps[1]:
+            raise ConfigError(f"Script.steps: expected low <= high, got {self.steps}; swap them")
 
 
 def draw_coloured_noise(
@@ -103,30 +137,48 @@ def draw_commands(spec: RobotSpec, rows: int, steps: int, config: NoiseConfig, r
     return np.clip(command.astype(np.float32), spec.action.low, spec.action.high)
 
 
-def play_noise(robots: RobotBatch, goals: Float, config: NoiseConfig, seed: int) -> Iterator[PlayChunk]:
+def play_noise(
+    robots: RobotBatch, goals: Float, config: NoiseConfig, seed: int, script: Script | None = None
+) -> Iterator[PlayChunk]:
     """Yields episodes of random commands without end; the rows of a round in which all last equally long come together.
 
     Args:
         robots: Closed when the iterator is.
         goals: Tasks of which each episode draws one, shape (N, G), for robots whose motion depends on the task.
         config: Of the commands.
-        seed: Seed of tasks, starts and commands.
+        seed: Seed of tasks, starts, waypoints and commands.
+        script: Commands the way from waypoint to waypoint, with a share of the noise on it; None commands noise alone.
 
     Raises:
-        ConfigError: An action axis has no limits.
+        ConfigError: An action axis has no limits, or the script commands another number of axes.
     """
     rng, spec, rows = np.random.default_rng(seed), robots.spec, robots.rows
     everyone = np.arange(rows)
+    middle = 0.5 * (spec.action.low + spec.action.high)
     try:
         while True:
             commands = draw_commands(spec, rows, spec.episode_steps, config, rng)
             observation = np.empty((rows, spec.episode_steps, *spec.observation.shape), np.float32)
             reward = np.zeros((rows, spec.episode_steps), np.float32)
             length = np.zeros(rows, np.int64)
+            waypoint = np.zeros((rows, 0 if script is None else len(script.low)), np.float32)
+            due = np.zeros(rows, np.int64)
             now = robots.reset(everyone, goals[rng.integers(len(goals), size=rows)], rng)
             running = everyone
             while len(running):
                 at = int(length[running[0]])  # all that still run have come equally far
+                if script is not None:
+                    late = running[due[running] <= at]
+                    waypoint[late] = rng.uniform(script.low, script.high, (len(late), len(script.low)))
+                    due[late] = at + rng.integers(script.steps[0], script.steps[1] + 1, len(late))
+                    steered = np.asarray(script.steer(now, waypoint[running]), np.float32)
+                    if steered.shape != (len(running), *spec.action.shape):
+                        raise ConfigError(
+                            f"{spec.name} play: expected commands {(len(running), *spec.action.shape)} of the script, "
+                            f"got {steered.shape}; return one row for each observation"
+                        )
+                    command = steered + script.command_noise * (commands[running, at] - middle)
+                    commands[running, at] = np.clip(command, spec.action.low, spec.action.high)
                 observation[running, at] = now
                 step = robots.step(running, commands[running, at])
                 reward[running, at] = step.reward

@@ -105,7 +105,14 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "meta-arm-target": "Reaching arm, hidden targets",
     "meta-arm-dynamics": "Reaching arm, hidden dynamics",
     "meta-ant-direction": "Ant, directions",
+    "maze-train-tasks": "Maze of SiMPL, by number of train tasks",
+    "maze-alignment": "Maze of SiMPL, by where train and test goals lie",
 }
+TASKS: Final[Mapping[str, str]] = {
+    "narrow-top": "top to top",
+    "narrow-bottom": "top to bottom",
+}
+"""Task sets by where train and test goals lie."""
 
 
 def find_owner(method: str) -> str:
@@ -136,7 +143,7 @@ def count_train_tasks(tasks: str) -> int | None:
 def name_tasks(tasks: str) -> str:
     """`flat-40` as "40 train tasks"; a task set that is named otherwise keeps its name."""
     count = count_train_tasks(tasks)
-    return tasks if count is None else f"{count} train tasks"
+    return TASKS.get(tasks, tasks) if count is None else f"{count} train tasks"
 
 
 def name_benchmark(benchmark: str) -> str:

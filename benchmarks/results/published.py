@@ -85,6 +85,34 @@ CURVES: Final[Sequence[PublishedCurve]] = (
     ),
     PublishedCurve(
         method="simpl-published",
+        tasks="narrow-top",
+        figure="6b",
+        axis="episode",
+        success={20: 0.73, 40: 0.90, 60: 0.92, 100: 0.98, 200: 0.99},
+    ),
+    PublishedCurve(
+        method="spirl-published",
+        tasks="narrow-top",
+        figure="6b",
+        axis="episode",
+        success={20: 0.06, 40: 0.22, 60: 0.41, 100: 0.58, 200: 0.68},
+    ),
+    PublishedCurve(
+        method="simpl-published",
+        tasks="narrow-bottom",
+        figure="6c",
+        axis="episode",
+        success={20: 0.01, 40: 0.01, 60: 0.13, 100: 0.41, 200: 0.80},
+    ),
+    PublishedCurve(
+        method="spirl-published",
+        tasks="narrow-bottom",
+        figure="6c",
+        axis="episode",
+        success={20: 0.33, 40: 0.58, 60: 0.60, 100: 0.62, 200: 0.83},
+    ),
+    PublishedCurve(
+        method="simpl-published",
         tasks="flat-40",
         figure="10",
         axis="inference_episodes",
@@ -149,7 +177,8 @@ CURVES: Final[Sequence[PublishedCurve]] = (
         success={50: 0.12, 100: 0.37, 200: 0.37, 400: 0.48, 600: 0.47, 800: 0.65},
     ),
 )
-"""Figure 4: success, or return, by episode. Figure 6a: the same by number of train tasks. Figure 10: by episodes of
+"""Figure 4: success, or return, by episode. Figure 6a: the same by number of train tasks. Figures 6b and
+6c: with train goals at the top of the maze, and test goals at the top and at the bottom. Figure 10: by episodes of
 inference."""
 
 

@@ -24,7 +24,7 @@ from ..learner_option import AboutLearner
 from ..learners import choose_learner, find_learner
 from ..presets import PRESETS, RunConfig
 from ..progress import format_duration
-from ..robots import RobotChoice, find_robot, find_tasks, load_presets, load_user_module
+from ..robots import RobotChoice, choose_builtin, find_robot, find_tasks, load_presets, load_user_module
 from ..run_files import REPORT_NAME, RUN_NAME, TASKS_NAME
 from ..stage import Stage, StageResult
 from .adapt import show_result
@@ -204,9 +204,7 @@ def find_preset(name: str) -> NamedPreset:
         ConfigError: there is none; the message lists the known ones.
     """
     if name in PRESETS:
-        config = PRESETS[name]
-        kind = next(key for key, family in FAMILIES.items() if type(family) is type(config.robot))
-        return NamedPreset(config, RobotChoice(kind, config.robot))
+        return NamedPreset(PRESETS[name], choose_builtin(PRESETS[name].robot))
     where, colon, own = (name, "", "") if name.endswith(".py") else name.rpartition(":")
     if not where:
         raise ConfigError(
@@ -223,7 +221,10 @@ def find_preset(name: str) -> NamedPreset:
         )
     if not isinstance(presets[own], RunConfig):
         raise ConfigError(f"preset {name}: expected a RunConfig, got {type(presets[own]).__name__}; make one")
-    return NamedPreset(presets[own], RobotChoice(f"{label}:{own}", presets[own].robot, file))
+    robot = presets[own].robot
+    if any(type(robot) is type(family) for family in FAMILIES.values()):
+        return NamedPreset(presets[own], choose_builtin(robot))  # no code of the module makes it
+    return NamedPreset(presets[own], RobotChoice(f"{label}:{own}", robot, file))
 
 
 def parse_run(arguments: Sequence[str], description: str) -> Run:

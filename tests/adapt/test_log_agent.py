@@ -230,6 +230,30 @@ def test_the_better_one_leads_a_known_task() -> None:
     assert agent.leads[0]
 
 
+def test_who_was_hardly_tried_does_not_lead_when_it_counts() -> None:
+    """Logs that were right once and wrong once: 1 / 2 of them, 0 / 0 of the agent inside.
+
+    The next episode is the agent's, to find out: (1 + 1) / 3 against (0 + 1) / 1. One that counts is the logs':
+    (1 + 1) / 4 against (0 + 1) / 2, and against 1 / 3 once the agent has failed.
+    """
+    agent = LogAgent(_Inside(), make_guide())
+    agent.begin_task(1)
+    while not agent.known[0]:
+        play(agent, 23)
+    play(agent, -1)
+    agent.begin_episode(explore=True)
+    assert not agent.leads[0]
+    agent.begin_episode(explore=False)
+    assert agent.leads[0]
+    play(agent, -1)
+    agent.begin_episode(explore=False)
+    assert agent.leads[0]
+    assert agent.state()["log.worst"].tolist() == [0.0]
+    agent._returns[0], agent._tries[0] = (1.0, 3.0), (4, 3)  # 2 / 6 against 4 / 5
+    agent.begin_episode(explore=False)
+    assert not agent.leads[0]
+
+
 def test_a_guide_that_does_not_search_drives_to_what_the_other_found() -> None:
     """The agent inside stays at the start, which pays once; then the logs lead back to it."""
     agent = LogAgent(_Inside(), make_guide(searches=False))

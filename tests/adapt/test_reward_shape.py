@@ -24,6 +24,35 @@ def test_the_axis_that_no_reward_depends_on_is_left_out() -> None:
     assert np.abs(shape.axes[:, 2]).max() < 0.02 * np.abs(shape.axes[:, :2]).max()
 
 
+def test_joints_that_a_place_nearly_tells_are_left_out() -> None:
+    """A hand at a place in a square and three joints that are the place and a little more, as of an arm in its room.
+
+    Along all five axes the states that one task rewards lie close together. Only two of them explain the rewards.
+    """
+    rng = np.random.default_rng(0)
+    place = rng.uniform(0.0, 20.0, (20_000, 2))
+    joints = place @ rng.standard_normal((2, 3)) + 1.5 * rng.standard_normal((20_000, 3))
+    goal = rng.uniform(2.0, 18.0, (12, 2))
+    near = np.linalg.norm(place[:, None] - goal, axis=-1) <= 1.0
+    shape = fit_reward_shape(np.concatenate([joints, place], axis=1).astype(np.float32), near.astype(np.float32))
+    assert shape is not None
+    assert shape.axes.shape == (2, 5)
+    assert (shape.axes[:, :3] == 0.0).all()
+    assert np.linalg.svd(shape.axes[:, 3:])[1] == pytest.approx([2.0, 2.0], rel=0.1)  # 1 / std of a disc of radius 1
+
+
+def test_a_reward_that_depends_on_a_difference_is_found_along_it() -> None:
+    """A hand that has to be at an offset from a cube, both anywhere: neither place tells, their difference does."""
+    rng = np.random.default_rng(0)
+    hand, cube = rng.uniform(0.0, 10.0, (2, 20_000, 1))
+    goal = rng.uniform(-4.0, 4.0, 12)
+    near = np.abs(hand - cube - goal) <= 0.5
+    shape = fit_reward_shape(np.concatenate([hand, cube], axis=1).astype(np.float32), near.astype(np.float32))
+    assert shape is not None
+    assert shape.axes.shape == (1, 2)
+    assert shape.axes[0, 0] == pytest.approx(-shape.axes[0, 1], rel=0.02)
+
+
 @pytest.mark.parametrize("radius", [1.0, 3.0])
 def test_the_share_falls_from_one_to_zero_at_the_radius(radius: float) -> None:
     """Half a radius away is rewarded, one and a half are not, whatever the units; and far away nothing is."""

@@ -16,22 +16,30 @@ from supple.datasets.log_family import LogFamily
 from supple.pipeline.cli import main
 from supple.pipeline.robots import find_robot
 from supple.pipeline.testing_kills import CHAIN
+from supple.robots.env_family import EnvFamily
 from supple.robots.family import make_robots
 from supple.robots.task import goals_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NO_DEPENDENCIES = {"panda_reach.py:panda": "gym_hil", "ur5e_reach.py:ur5e": "robosuite"}
+NO_DEPENDENCIES = {
+    "panda_reach.py:panda": "gym_hil",
+    "panda_push.py:push": "gym_hil",
+    "ur5e_reach.py:ur5e": "robosuite",
+}
 """Examples whose model files come from a package that is installed without what it depends on. `make test` installs
 gym-hil; robosuite is half a gigabyte, and left to whoever wants it."""
 NAMES = (
     *("my_arm.py:arm", "gymnasium_reacher.py:reacher", "dm_control_reacher.py:reacher", "jaco_reach.py:jaco"),
+    "loaded_arm.py:loaded",
     *(
         pytest.param(name, marks=pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed"))
         for name, package in NO_DEPENDENCIES.items()
     ),
 )
+FEW_TASKS = ("--robot.episode-steps", "30", "--robot.num-train-tasks", "3", "--robot.num-test-tasks", "2")
+OTHER_FIELDS = {"loaded_arm.py:loaded": ("--robot.num-train", "3", "--robot.num-test", "2")}
+"""Of robots that call these otherwise."""
 TINY = (
-    *("--robot.episode-steps", "30", "--robot.num-train-tasks", "3", "--robot.num-test-tasks", "2"),
     *("--generate.steps", "400", "--generate.rows", "2"),
     *("--extract.skill.num-updates", "20", "--extract.skill.batch-size", "16", "--extract.log-every", "10"),
     *("--learner.config.epochs", "3", "--learner.config.updates-per-epoch", "1"),
@@ -46,7 +54,8 @@ TINY = (
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_goes_through_the_whole_chain(name: str, tmp_path: Path) -> None:
-    assert main(["run", f"{EXAMPLES / name}", "--out", str(tmp_path / "run"), "--device", "cpu", *TINY]) == 0
+    options = (*OTHER_FIELDS.get(name, FEW_TASKS), *TINY)
+    assert main(["run", f"{EXAMPLES / name}", "--out", str(tmp_path / "run"), "--device", "cpu", *options]) == 0
     for stage in CHAIN:
         assert (tmp_path / "run" / stage / "stage.json").is_file()
     assert not list((tmp_path / "run").rglob("*.partial"))
@@ -101,7 +110,7 @@ def test_a_log_of_the_arm_becomes_what_the_arm_did(arm_log: Path, tmp_path: Path
 def test_a_log_of_the_arm_goes_through_the_whole_chain(arm_log: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     name = f"{EXAMPLES / 'my_arm.py'}:arm"
-    command = ["run", name, "--from-log", str(arm_log), "--out", str(run), "--device", "cpu", *TINY]
+    command = ["run", name, "--from-log", str(arm_log), "--out", str(run), "--device", "cpu", *FEW_TASKS, *TINY]
     assert main(command) == 0
     assert not (run / "generate").exists()
     for stage in CHAIN[1:]:
@@ -132,6 +141,9 @@ def test_a_run_from_no_log_is_refused(options: list[str], message: str, tmp_path
 def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
     package, (file, preset) = NO_DEPENDENCIES[name], name.split(":")
     copied = shutil.copy(EXAMPLES / file, tmp_path)  # the file itself may have been loaded by another test
+    for other in ("panda_reach", file.removesuffix(".py")):  # what an example is made from
+        shutil.copy(EXAMPLES / f"{other}.py", tmp_path)
+        monkeypatch.delitem(sys.modules, other, raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda wanted: None if wanted == package else find_spec(wanted))
     assert main(["run", f"{copied}:{preset}", "--out", str(tmp_path / "run"), "--until", "generate"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -145,13 +157,15 @@ def test_the_reward_of_an_example_is_a_function_of_what_it_observes(name: str) -
     tasks = family.tasks()
     goals = goals_of((*tasks.train, *tasks.test))
     robots, rng, running = make_robots(family, 3), np.random.default_rng(0), np.arange(3)
-    robots.reset(running, goals[:3], rng)
-    action = family.spec().action
+    now = robots.reset(running, goals[:3], rng)
+    action, script = family.spec().action, family.script if isinstance(family, EnvFamily) else None
+    waypoint = None if script is None else rng.uniform(script.low, script.high, (3, len(script.low)))
     paid = []
     for _ in range(family.spec().episode_steps):
-        step = robots.step(
-            running, rng.uniform(action.low, action.high, (len(running), *action.shape)).astype(np.float32)
-        )
+        command = rng.uniform(action.low, action.high, (len(running), *action.shape))
+        if script is not None and waypoint is not None:
+            command = np.clip(script.steer(now, waypoint[running]), action.low, action.high)
+        step = robots.step(running, command.astype(np.float32))
         reward, terminated = robots.compute_reward(step.observation, goals)
         own = (np.arange(len(running)), running)
         assert np.array_equal(reward[own], step.reward)
@@ -159,9 +173,10 @@ def test_the_reward_of_an_example_is_a_function_of_what_it_observes(name: str) -
         assert step.success is not None
         assert np.array_equal(step.success, step.reward > 0.0)
         paid.append(reward.max(axis=0))
-        running = running[~(step.terminated | step.truncated)]
+        on = ~(step.terminated | step.truncated)
+        running, now = running[on], step.observation[on]
         if not len(running):
             break
-    # random commands come by some of the goals, and not by most
+    # random commands, or the way to random waypoints, come by some of the goals, and not by most
     assert 0.02 < np.max(paid, axis=0).mean() < 0.8
     robots.close()

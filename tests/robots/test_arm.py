@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import mujoco
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supple.errors import SpecError
+from supple.errors import ConfigError, SpecError
 from supple.robots.arm import (
     ARM_BOTH,
     ARM_DYNAMICS,
@@ -23,6 +25,7 @@ from supple.robots.task import goals_of
 from supple.robots.testing import RobotContract
 
 VARIANTS = [ARM_TARGET, ARM_DYNAMICS, ARM_BOTH]
+LOADED = Arm(name="loaded", hidden_target=True, hidden_dynamics=True, radius=0.1)
 
 
 class TestArmTargetContract(RobotContract):
@@ -50,6 +53,36 @@ class TestArmBothContract(RobotContract):
 
     def make_batch(self, rows: int, episode_steps: int) -> ArmBatch:
         return ArmBatch(ARM_BOTH, rows, episode_steps=episode_steps)
+
+
+class TestLoadedArmContract(RobotContract):
+    near_goal = (0.53, 0.0, 0.435, 0.2, 1.2, 0.6, 3.0)
+    far_goal = (-0.3, 0.5, 0.6, 0.8, 0.7, 1.5, 2.0)
+    ends_at_goal = True
+
+    def make_batch(self, rows: int, episode_steps: int) -> ArmBatch:
+        return ArmBatch(replace(LOADED, radius=0.2), rows, episode_steps=episode_steps)
+
+
+def test_within_its_radius_a_target_pays_one_and_ends_the_task() -> None:
+    """The hand at (.5, 0, .4): .09 and .11 m from the targets."""
+    observation = np.zeros((1, 9), np.float32)
+    observation[0, 6:] = 0.5, 0.0, 0.4
+    goals = np.zeros((2, 7), np.float32)
+    goals[:, :3] = (0.5, 0.09, 0.4), (0.5, 0.11, 0.4)
+    reward, ended = ArmBatch(LOADED, 1).compute_reward(observation, goals)
+    assert reward.tolist() == [[1.0, 0.0]]
+    assert ended.tolist() == [[True, False]]
+    with pytest.raises(ConfigError, match="arm radius: expected None or a distance > 0, got 0 m"):
+        Arm(name="arm", hidden_target=True, hidden_dynamics=False, radius=0.0)
+
+
+def test_play_goes_all_around_with_the_dynamics_of_train_tasks() -> None:
+    chunk = next(Arms(variant=ARM_BOTH, num_train=20, num_test=5).play(100, 0))
+    assert chunk.observation.shape == (100, 100, 9)
+    assert np.isfinite(chunk.observation).all()
+    angles = chunk.observation[..., :3].reshape(-1, 3)
+    assert (angles.max(axis=0) - angles.min(axis=0) > [3.0, 1.4, 1.6]).all()
 
 
 def test_hand_place_by_hand() -> None:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 
 from supple.errors import ConfigError
 from supple.robots.array_robots import ArrayRobots
-from supple.robots.play import NoiseConfig, draw_coloured_noise, draw_commands, play_noise
+from supple.robots.play import NoiseConfig, Script, draw_coloured_noise, draw_commands, play_noise
 from supple.robots.spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 
 PLACE = Axis("x", "m", -np.inf, np.inf)
@@ -124,3 +126,57 @@ def test_episodes_that_end_early_come_by_themselves() -> None:
 def test_noise_out_of_range_is_refused(field: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         NoiseConfig(**{field: value})
+
+
+def go(observation: np.ndarray, waypoint: np.ndarray) -> np.ndarray:
+    """A tenth of the way in every second; the other axis rests at 0."""
+    return np.concatenate([waypoint - observation[:, :1], np.zeros_like(waypoint)], axis=1)
+
+
+def test_a_script_goes_from_waypoint_to_waypoint() -> None:
+    """A waypoint is kept for 15 to 20 steps, in which the way to it shrinks by .9 a step, within -1 .. 3 m/s."""
+    script = Script(steer=go, low=(-5.0,), high=(5.0,), steps=(15, 20), command_noise=0.0)
+    chunk = next(play_noise(Lines(LINE, 200), np.array([[50.0]], np.float32), NoiseConfig(), 0, script))
+    aimed = (chunk.observation[..., 0] + chunk.action[..., 0])[np.abs(chunk.action[..., 0] - 1.0) < 1.9]
+    assert aimed.min() >= -5.0 - 1e-5
+    assert aimed.max() <= 5.0 + 1e-5
+    assert aimed.max() > 4.5
+    for row, action in zip(chunk.observation[..., 0], chunk.action[..., 0], strict=True):
+        kept = np.flatnonzero(np.abs(np.diff(row + action)) > 1e-3)  # the waypoint changes, or a limit ends
+        changed = [k for k in kept if -1.0 < action[k] < 3.0]
+        assert all(b - a >= 2 for a, b in pairwise(changed))
+        assert len(changed) <= 2
+    assert (chunk.action[..., 1] == 0.0).all()
+
+
+def test_a_script_has_noise_on_it_within_the_limits() -> None:
+    def play(noise: float) -> np.ndarray:
+        script = Script(steer=go, low=(0.0,), high=(1.0,), command_noise=noise)
+        return next(play_noise(Lines(LINE, 50), np.array([[50.0]], np.float32), NoiseConfig(), 0, script)).action
+
+    still, noisy = play(0.0), play(0.2)
+    LINE.action.require_within(noisy, "test")
+    assert not np.array_equal(still, noisy)
+    # of the first step, before the way is another: a fifth of noise of .3 to 1 half widths, which are 2 m/s
+    assert 0.1 < (noisy - still)[:, 0, 0].std() < 0.4
+    assert np.array_equal(noisy, play(0.2))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"low": (0.0,), "high": (0.0,)}, r"Script.low, high: expected low < high .* got \(0.0,\) and \(0.0,\)"),
+        ({"low": (0.0, 1.0), "high": (2.0,)}, r"Script.low, high: expected low < high .* got \(0.0, 1.0\)"),
+        ({"steps": (9, 3)}, r"Script.steps: expected low <= high, got \(9, 3\); swap them"),
+        ({"command_noise": 2.0}, "Script.command_noise: expected a number from 0 .* got 2.0"),
+    ],
+)
+def test_a_script_that_cannot_be_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Script(**{"steer": go, "low": (0.0,), "high": (1.0,), **fields})  # type: ignore[arg-type]
+
+
+def test_a_script_of_another_robot_is_refused() -> None:
+    script = Script(steer=lambda observation, waypoint: waypoint, low=(0.0,), high=(1.0,))
+    with pytest.raises(ConfigError, match=r"line play: expected commands \(3, 2\) of the script, got \(3, 1\)"):
+        next(play_noise(Lines(LINE, 3), np.array([[50.0]], np.float32), NoiseConfig(), 0, script))

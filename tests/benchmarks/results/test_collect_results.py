@@ -65,12 +65,14 @@ def write_adapt(folder: Path, seed: int, *, method: str = "simpl", episodes: int
     (folder / "metrics.jsonl").write_text(lines)
 
 
-def write_run(folder: Path, seed: int, *, layout_seed: int = 0, epochs: int = 7, updates: int = 9) -> Path:
+def write_run(
+    folder: Path, seed: int, *, layout_seed: int = 0, epochs: int = 7, updates: int = 9, tasks: str = "flat-40"
+) -> Path:
     for name, wall_s in WALL_S.items():
         config: dict[str, Any] = {"skill": {"seed": seed}, "updates": updates}
         if name == "meta-train":
             maze = {"layout_size": 20, "layout_seed": layout_seed}
-            config = {"robot": {"family": "maze", "config": maze}, "tasks": {"name": "flat-40"}}
+            config = {"robot": {"family": "maze", "config": maze}, "tasks": {"name": tasks}}
         write_stage(folder / name, config, seed, wall_s * (1 + seed))
     (folder / "meta-train" / "meta.json").write_text(json.dumps({"environment_steps": 1_000_000}))
     metrics = [{"step": n, "success_posterior": n / 10 + seed / 100, "wall_s": 30.0 * n} for n in range(1, epochs + 1)]

@@ -1,0 +1,72 @@
+"""Presets of figure 6: they differ in their tasks alone, and are collected beside the published curves."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.results.collect_distributions import BENCHMARKS, main
+from benchmarks.results.records import load_records
+from benchmarks.task_distributions import MAZE, PRESETS
+from supple.pipeline.learners import SimplSettings, SpirlSettings
+from supple.pipeline.verbs.run import find_preset
+
+from .results.test_collect_results import write_run
+
+FILE = Path(__file__).parents[2] / "benchmarks" / "task_distributions.py"
+
+
+def test_presets_differ_in_tasks_and_learner_alone() -> None:
+    first = PRESETS["tasks-40"]
+    for preset in PRESETS.values():
+        assert replace(preset, robot=first.robot, learner=first.learner) == first
+        assert replace(preset.robot, task_set="auto") == MAZE.robot
+    assert isinstance(first.learner, SimplSettings)
+    assert first.learner.config.epochs * 4 == MAZE.learner.config.epochs  # type: ignore[attr-defined]
+    assert not first.map.enabled
+
+
+def test_each_preset_is_collected_once() -> None:
+    methods = {name: method for presets in BENCHMARKS.values() for name, method in presets.items()}
+    assert methods.keys() == PRESETS.keys()
+    kinds = {"simpl": SimplSettings, "spirl": SpirlSettings}
+    assert all(type(PRESETS[name].learner) is kinds[method] for name, method in methods.items())
+
+
+def test_all_presets_have_the_built_in_maze_so_that_skills_can_be_taken_over() -> None:
+    choices = [find_preset(f"{FILE}:{name}").robot for name in PRESETS]
+    assert {choice.reference for choice in choices} == {"maze"}
+    assert all(choice.record_without_tasks == choices[0].record_without_tasks for choice in choices)
+
+
+def test_a_sweep_becomes_records_beside_those_of_figure_6(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep, out = tmp_path / "sweep", tmp_path / "records.json"
+    for seed in (0, 1):
+        write_run(sweep / f"tasks-40-seed{seed}", seed)
+    write_run(sweep / "top-to-bottom-seed0", 0, tasks="narrow-bottom")
+    (sweep / "tasks-10-seed0").mkdir()
+    assert main([str(sweep), "--out", str(out)]) == 0
+    said = capsys.readouterr().err
+    assert "maze-train-tasks tasks-40: 2 finished runs" in said
+    assert "maze-train-tasks tasks-10: 0 finished runs" in said
+    load_records(out)
+    rows = json.loads(out.read_text())
+    found = {(r["benchmark"], r["method"], r["tasks"]) for r in rows}
+    assert found == {
+        ("maze-train-tasks", "simpl", "flat-40"),
+        ("maze-train-tasks", "spirl-published", "flat-40"),
+        ("maze-train-tasks", "simpl-fig6a-published", "flat-40"),
+        ("maze-alignment", "simpl", "narrow-bottom"),
+        ("maze-alignment", "simpl-published", "narrow-bottom"),
+        ("maze-alignment", "spirl-published", "narrow-bottom"),
+    }
+    (ours,) = (
+        r for r in rows if (r["method"], r["tasks"], r["metric"], r["at"])
+        == ("simpl", "flat-40", "success_stochastic", {"episode": 20})
+    )  # fmt: skip
+    assert (ours["mean"], ours["seeds"], ours["n"]) == (pytest.approx(0.35), [0, 1], 4)  # .2, .4, .3, .5
+    assert ours["command"] == "supple sweep benchmarks/task_distributions.py:tasks-40 --seeds 0 1"
+    assert {"episode"} == {axis for row in rows for axis in row["at"]}
+    assert main([str(tmp_path / "nothing"), "--out", str(out)]) == 2
+    assert "expected a finished run of task_distributions, got none" in capsys.readouterr().err
