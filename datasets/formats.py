@@ -135,8 +135,8 @@ FORMATS = {
             title="a LeRobotDataset of version 2 or 3",
             module="lerobot",
             containers=frozenset({"lerobot"}),
-            options=_KEYED,
-            libraries=("pyarrow",),
+            options=_KEYED | {"picture_size"},
+            libraries=("pyarrow", "av"),
         ),
         Format(
             name="zarr",

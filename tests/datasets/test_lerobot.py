@@ -55,10 +55,10 @@ def test_units_are_asked_for_and_never_guessed(make: Maker, tmp_path: Path) -> N
 
 
 @BOTH
-def test_videos_are_not_decoded_and_that_is_said(make: Maker, tmp_path: Path) -> None:
+def test_videos_are_not_decoded_unasked_and_that_is_said(make: Maker, tmp_path: Path) -> None:
     spec = open_source(make(tmp_path, record()), UNITS).describe()
-    assert spec.ignored["observation.images.top"] == "videos and pictures are not decoded"
-    assert spec.contents["observation.images.top"] == "video [48, 64, 3]"
+    assert spec.ignored["observation.images.top"] == "is a video; --only takes it by name"
+    assert spec.contents["observation.images.top"] == "video [48, 64, 3], 0 files of 0 bytes"
 
 
 def test_a_length_that_is_not_that_of_the_frames_is_refused(tmp_path: Path) -> None:
