@@ -1,8 +1,8 @@
 """Small recordings in every format, with values that say where they belong: `observation = row`, `action = step`.
 
-Minari's files are written by Minari, zarr v2 by zarr, videos by PyAV; robomimic, SPiRL and LeRobot, which are too large to install
-here, by h5py and pyarrow in the layout that their documentation gives; OGBench's by `numpy.savez_compressed`, as it
-does itself.
+Minari's files are written by Minari, zarr v2 by zarr, videos by PyAV; robomimic, SPiRL and LeRobot, which are too large
+to install here, by h5py and pyarrow in the layout that their documentation gives; OGBench's by
+`numpy.savez_compressed`, as it does itself.
 """
 
 import json
