@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, FormatError, SourceError
-from ..plain_files import list_plain_files
+from ..plain_files import is_hidden, list_plain_files
 from ..robots.spec import RobotSpec
 from ..strict_json import load_json, load_json_lines
 from .arrow_columns import RowStream, read_columns, read_table, take_column
@@ -122,7 +122,13 @@ class LeRobotDataset(KeyedSource):
                 **{name: camera.describe() for name, camera in self._cameras.items()},
             },
             ignored={name: "pictures within Parquet files are not decoded" for name in pictures if name not in columns},
-            notes=[*notes, *ends, *stamps, *(note for one in self._cameras.values() for note in one.notes)],
+            notes=[
+                *notes,
+                *self._list_unnamed(features),
+                *ends,
+                *stamps,
+                *(note for one in self._cameras.values() for note in one.notes),
+            ],
             asks_units=True,
         )
 
@@ -172,7 +178,8 @@ class LeRobotDataset(KeyedSource):
         """
         root = self.path / "data"
         names = list_plain_files(root, SourceError) if root.is_dir() else iter(())
-        self._files = [root / name for name in sort_naturally(name for name in names if name.endswith(".parquet"))]
+        found_files = (name for name in names if name.endswith(".parquet") and not is_hidden(name))
+        self._files = [root / name for name in sort_naturally(found_files)]
         if not self._files:
             raise SourceError(f"{root}: expected Parquet files, got none; {_REMEDY}")
         found: dict[int, tuple[int, int, int]] = {}
@@ -233,6 +240,17 @@ class LeRobotDataset(KeyedSource):
         known = axes if len(axes) == column.width == len(set(axes)) and len(column.shape) == 1 else None
         return Column(dtype=column.dtype, shape=column.shape, axes=known, flaw=column.flaw)
 
+    def _list_unnamed(self, features: Mapping[str, Any]) -> list[str]:
+        """Notes on vectors whose axes the metadata name otherwise than one name for each."""
+        return [
+            f"{name}: the names of its axes in info.json are not one for each of {column.width}: they are numbered"
+            for name, column in self._columns.items()
+            if column.width > 1
+            and not column.problem
+            and features.get(name, {}).get("names")
+            and self._name_axes(column, features[name]).axes is None
+        ]
+
     def _compare_metadata(self, info: Mapping[str, Any], numbers: Sequence[int]) -> list[str]:
         """Notes where the metadata say another number of episodes.
 
@@ -272,7 +290,8 @@ class LeRobotDataset(KeyedSource):
                 (one.get("episode_index"), one.get("length")) for one in load_json_lines(lines, SourceError, _REMEDY)
             ]
         elif folder.is_dir():
-            for name in sort_naturally(list_plain_files(folder, SourceError)):
+            names = (name for name in list_plain_files(folder, SourceError) if not is_hidden(name))
+            for name in sort_naturally(names):
                 file = folder / name
                 columns = read_columns(file)[0]
                 if not {"episode_index", "length"} <= set(columns):

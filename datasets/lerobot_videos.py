@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError, SpecError
-from ..plain_files import list_plain_files
+from ..plain_files import is_hidden, list_plain_files
 from ..robots.spec import ImageSpec
 from .arrow_columns import read_schema, read_table, typed_errors
 from .disk_arrays import make_array, release
@@ -80,8 +80,8 @@ def _find_shared(root: Path, camera: str) -> dict[int, tuple[str, float, float |
     """Of version 3: by episode, the file below `videos` and where in it the episode begins and ends."""
     folder, found = root / "meta/episodes", {}
     fields = [f"{ROOT}/{camera}/{name}" for name in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")]
-    files = sort_naturally(list_plain_files(folder, SourceError)) if folder.is_dir() else []
-    for file in (folder / name for name in files):
+    files = list(list_plain_files(folder, SourceError)) if folder.is_dir() else []
+    for file in (folder / name for name in sort_naturally(name for name in files if not is_hidden(name))):
         there = read_schema(file)[0].names
         missing = [name for name in ("episode_index", *fields) if name not in there]
         if missing:
@@ -105,7 +105,7 @@ def describe_videos(root: Path, features: Mapping[str, Mapping[str, Any]], camer
     there = list(list_plain_files(root / ROOT, SourceError)) if cameras and (root / ROOT).is_dir() else []
     found = {}
     for camera in cameras:
-        files = [name for name in there if camera in name.split("/")]
+        files = [name for name in there if camera in name.split("/") and not is_hidden(name)]
         size = sum((root / ROOT / name).stat().st_size for name in files)
         found[camera] = f"video {features[camera].get('shape')!s:.40}, {len(files)} files of {size} bytes"
     return found
