@@ -1,13 +1,14 @@
 """The videos of a LeRobotDataset: where that of each episode lies, and which frame each step shows.
 
 Versions 2.0 and 2.1 have a file for each episode. Version 3 has many episodes in one file, and says where each begins.
-A step shows the frame that is nearest to its time. The metadata name the files by a template, which is not used: what
-it could lead to is not among the files that are there, and the layout is always the same.
+A step shows the frame that is nearest to its time. The metadata name the files by a template, which leads to no file
+but those below `videos`.
 Legend: E episodes, T steps of one episode, F frames of one file.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ from .episode_groups import sort_naturally
 from .videos import PictureStream, Video, find_frames, survey_video
 
 ROOT = "videos"
+_TEMPLATE_2 = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+_TEMPLATE_3 = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+_FIELD = re.compile(r"\{(\w+)(?::0?(\d)d)?\}")
 _CHUNK_EPISODES = 1000
 """Of version 2, where the metadata say nothing else."""
 _OFF_SECONDS = 1e-3
@@ -55,13 +59,16 @@ def find_clips(root: Path, info: Mapping[str, Any], camera: str, numbers: Sequen
     Raises:
         SourceError: an episode has none.
     """
-    there = set(list_plain_files(root / ROOT, SourceError)) if (root / ROOT).is_dir() else set()
-    if info["codebase_version"] == "v3.0":
-        names = _find_shared(root, camera)
+    there = {f"{ROOT}/{name}" for name in list_plain_files(root / ROOT, SourceError)} if (root / ROOT).is_dir() else ()
+    shared, stated = info["codebase_version"] == "v3.0", info.get("video_path")
+    template = stated if isinstance(stated, str) else _TEMPLATE_3 if shared else _TEMPLATE_2
+    if shared:
+        names = _find_shared(root, camera, template)
     else:
         size = info.get("chunks_size", _CHUNK_EPISODES)
         size = size if type(size) is int and size > 0 else _CHUNK_EPISODES
-        names = {one: (f"chunk-{one // size:03d}/{camera}/episode_{one:06d}.mp4", 0.0, None) for one in numbers}
+        places = {one: {"episode_chunk": one // size, "episode_index": one} for one in numbers}
+        names = {one: (_fill(template, camera, place), 0.0, None) for one, place in places.items()}
     clips = []
     for number in numbers:
         if number not in names:
@@ -71,13 +78,25 @@ def find_clips(root: Path, info: Mapping[str, Any], camera: str, numbers: Sequen
             )
         name, begin, end = names[number]
         if name not in there:
-            raise SourceError(f"{root / ROOT / name}: expected the video of episode {number}, got no file; {_REMEDY}")
-        clips.append(Clip(root / ROOT / name, begin, end))
+            raise SourceError(f"{root / name}: expected the video of episode {number}, got no file; {_REMEDY}")
+        clips.append(Clip(root / name, begin, end))
     return clips
 
 
-def _find_shared(root: Path, camera: str) -> dict[int, tuple[str, float, float | None]]:
-    """Of version 3: by episode, the file below `videos` and where in it the episode begins and ends."""
+def _fill(template: str, camera: str, numbers: Mapping[str, int]) -> str:
+    """The name of a file below the data set; what the template names and nobody knows stays as it is."""
+
+    def find(match: re.Match[str]) -> str:
+        name, digits = match.groups()
+        if name in numbers:
+            return f"{numbers[name]:0{digits or 0}d}"
+        return camera if name == "video_key" else match[0]
+
+    return _FIELD.sub(find, template)
+
+
+def _find_shared(root: Path, camera: str, template: str) -> dict[int, tuple[str, float, float | None]]:
+    """Of version 3: by episode, the file and where in it the episode begins and ends."""
     folder, found = root / "meta/episodes", {}
     fields = [f"{ROOT}/{camera}/{name}" for name in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")]
     files = list(list_plain_files(folder, SourceError)) if folder.is_dir() else []
@@ -96,7 +115,7 @@ def _find_shared(root: Path, camera: str) -> dict[int, tuple[str, float, float |
                     f"{file}: {camera}: expected numbers of a chunk and a file and a time from before a time to, got "
                     f"{chunk!r:.40}, {place!r:.40}, {begin!r:.40} and {end!r:.40}; {_REMEDY}"
                 )
-            found[number] = (f"{camera}/chunk-{chunk:03d}/file-{place:03d}.mp4", begin, end)
+            found[number] = (_fill(template, camera, {"chunk_index": chunk, "file_index": place}), begin, end)
     return found
 
 

@@ -197,6 +197,30 @@ def test_metadata_that_lead_nowhere_are_refused(
         open_source(path, OPTIONS).describe()
 
 
+@pytest.mark.parametrize(
+    ("template", "good"),
+    [
+        ("videos/{video_key}/chunk-{chunk_index:03d}/part_{file_index:06d}.mp4", True),
+        ("videos/{video_key}/chunk-{chunk_index:03d}/part_{file_index}.mp4", False),
+        ("../outside/{file_index:03d}.mp4", False),
+        ("{video_key.__class__}/{0}{unknown}.mp4", False),
+        ("videos/{video_key}/chunk-{chunk_index:099999999d}/a.mp4", False),
+    ],
+)
+def test_the_metadata_name_the_files(template: str, good: bool, tmp_path: Path) -> None:
+    path = make_lerobot_3_filmed(tmp_path, record())
+    info = json.loads((path / "meta/info.json").read_text())
+    (path / "meta/info.json").write_text(json.dumps({**info, "video_path": template}))
+    for number in range(2):
+        file = path / FILES_3 / f"file-{number:03d}.mp4"
+        file.rename(file.with_name(f"part_{number:06d}.mp4"))
+    if good:
+        assert find_rows(np.concatenate([one.arrays[FEATURE] for one in read(path)])) == list(range(20))
+    else:
+        with pytest.raises(SourceError, match="expected the video of episode 0, got no file"):
+            open_source(path, OPTIONS).describe()
+
+
 def test_a_camera_whose_name_leads_out_of_the_folder_finds_nothing(tmp_path: Path) -> None:
     path = make_lerobot_2_filmed(tmp_path, record())
     info = json.loads((path / "meta/info.json").read_text())
