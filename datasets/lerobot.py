@@ -378,10 +378,10 @@ class LeRobotDataset(KeyedSource):
             SourceError: a time is no number.
         """
         if "timestamp" not in usable or self._columns["timestamp"].width != 1:
-            return [np.arange(length) * period for length in self._lengths.tolist()]
+            return [np.arange(length, dtype=np.float64) * period for length in self._lengths.tolist()]
         found: list[npt.NDArray[np.float64]] = []
         for values, ends in self._walk_column("timestamp"):
-            found += np.split(values.astype(np.float64), ends[:-1] + 1)
+            found += [np.asarray(one, np.float64) for one in np.split(values, ends[:-1] + 1)]
         for times in found:
             if not np.isfinite(times).all():
                 raise SourceError(f"{self.path}: timestamp: expected finite times, got others; {_REMEDY}")

@@ -8,6 +8,7 @@ Legend: E episodes, T steps of one episode, F frames of one file.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ _CHUNK_EPISODES = 1000
 """Of version 2, where the metadata say nothing else."""
 _OFF_SECONDS = 1e-3
 """Distance of a frame from the time of its step above which it is said; writers round times to less."""
+_HELD_BYTES = 2**25
+"""Of pictures behind which the memory of those on the disk is let go."""
 _REMEDY = "copy or download the data set again, or leave the camera out"
 
 
@@ -97,7 +100,8 @@ def _fill(template: str, camera: str, numbers: Mapping[str, int]) -> str:
 
 def _find_shared(root: Path, camera: str, template: str) -> dict[int, tuple[str, float, float | None]]:
     """Of version 3: by episode, the file and where in it the episode begins and ends."""
-    folder, found = root / "meta/episodes", {}
+    folder = root / "meta/episodes"
+    found: dict[int, tuple[str, float, float | None]] = {}
     fields = [f"{ROOT}/{camera}/{name}" for name in ("chunk_index", "file_index", "from_timestamp", "to_timestamp")]
     files = list(list_plain_files(folder, SourceError)) if folder.is_dir() else []
     for file in (folder / name for name in sort_naturally(name for name in files if not is_hidden(name))):
@@ -183,7 +187,7 @@ class Camera:
         def play(first: int, last: int) -> Array:
             nonlocal stream
             pictures = make_array((sum(map(len, self._frames[first:last])), *self.shape), np.uint8)
-            row = 0
+            often, row = max(1, _HELD_BYTES // math.prod(self.shape)), 0
             for clip, frames in zip(self._clips[first:last], self._frames[first:last], strict=True):
                 if stream is None or stream[0] != clip.path:
                     if stream is not None:
@@ -192,7 +196,9 @@ class Camera:
                 for picture in stream[1].play(frames):
                     pictures[row] = picture
                     row += 1
-                release(pictures)
+                    if row % often == 0:
+                        release(pictures)
+            release(pictures)
             return pictures
 
         try:

@@ -73,7 +73,7 @@ def survey_video(path: Path) -> Video:
             width=stream.codec_context.width,
             codec=stream.codec_context.name,
             stamps=stamps,
-            times=stamps * float(scale),
+            times=np.asarray(stamps * float(scale), np.float64),
         )
 
 
@@ -151,7 +151,7 @@ class PictureStream:
                         break
                     height, width, channels = self._shape
                     scaled = frame.reformat(width, height, _COLOURS[channels], interpolation="AREA")
-                    return scaled.to_ndarray().reshape(self._shape)
+                    return np.asarray(scaled.to_ndarray(), np.uint8).reshape(self._shape)
                 if frame.pts is None or frame.pts > stamp:
                     break
         raise SourceError(
@@ -189,7 +189,7 @@ def _opening(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     with ExitStack() as stack:
         with _typed_errors(path):
             file = stack.enter_context(path.open("rb"))
-            container = stack.enter_context(av.open(file, format=_FORMATS[kind]))
+            container: InputContainer = stack.enter_context(av.open(file, "r", format=_FORMATS[kind]))
         streams = container.streams.video
         if len(streams) != 1 or streams[0].codec_context is None or streams[0].time_base is None:
             got = f"{len(streams)} of them" if len(streams) != 1 else "one of an unknown kind"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
@@ -68,12 +68,12 @@ def list_missing_field(topic: Topic, path: str) -> list[str]:
         known = dict(types.fielddefs[kind][1])
         if name not in known:
             return list(known)
-        node, inner = known[name]
-        if node in (Nodetype.SEQUENCE, Nodetype.ARRAY):
-            node, inner = inner[0]
-        if node != Nodetype.NAME:
+        description: Any = known[name]
+        if description[0] in (Nodetype.SEQUENCE, Nodetype.ARRAY):
+            description = description[1][0]
+        if description[0] != Nodetype.NAME:
             break
-        kind = inner
+        kind = description[1]
     return []
 
 

@@ -50,7 +50,7 @@ class Sequences(NamedTuple):
     """Which messages, (r,)."""
     begin: npt.NDArray[np.int64]
     """Where the first number lies, from the start of the first message, (r,)."""
-    count: npt.NDArray[np.int64]
+    length: npt.NDArray[np.int64]
     """How many there are, (r,)."""
     format: str
     """Of one number, as numpy names it."""

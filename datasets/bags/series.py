@@ -353,7 +353,7 @@ class TopicReader:
         """Learns how long sequences are, and the names of their numbers."""
         for path, found in messages.sequences.items():
             fit = messages.good[found.rows]
-            count = found.count[fit]
+            count = found.length[fit]
             self.lengths[path] = max(int(count.max(initial=0)), self.lengths.get(path, 0))
             named = self.named.setdefault(path, {})
             beside = next((labels[one] for one in _name_paths(path) if one in labels), None)

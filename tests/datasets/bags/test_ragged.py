@@ -42,7 +42,7 @@ def require_same(found: RaggedMessages, row: int, payload: bytes, message: Any, 
         if isinstance(value, np.ndarray):
             part = found.sequences[here]
             (at,) = np.flatnonzero(part.rows == row)
-            places = part.begin[at] + np.arange(part.count[at]) * np.dtype(part.format).itemsize
+            places = part.begin[at] + np.arange(part.length[at]) * np.dtype(part.format).itemsize
             assert found.read(places, part.format).tolist() == value.tolist()
         elif isinstance(value, list) and inner[0][0].name == "NAME":
             for index, item in enumerate(value):
