@@ -12,9 +12,9 @@ import struct
 import zlib
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from io import BytesIO
-from itertools import accumulate, zip_longest
+from itertools import zip_longest
 from operator import attrgetter, gt, sub
 from pathlib import Path
 from typing import Any, cast
@@ -175,9 +175,7 @@ class McapRecording(Recording):
             for one in self._indices
             if not one.message_index_offsets or not rows.keys().isdisjoint(one.message_index_offsets)
         ]
-        indices.sort(key=attrgetter("chunk_start_offset"))
-        latest = accumulate((one.message_end_time for one in indices), max)
-        self.backward_ns = max(map(sub, latest, (one.message_start_time for one in indices[1:])), default=0)
+        self.backward_ns = _measure_backward(indices, rows.keys())
         indices.sort(key=attrgetter("message_start_time"))
         try:
             with self.path.open("rb") as file:
@@ -316,6 +314,21 @@ def _break_up(data: bytes) -> Iterator[McapRecord]:
             yield Schema.read(stream)
         else:
             stream.read(length)
+
+
+def _measure_backward(indices: Sequence[ChunkIndex], channels: Collection[int]) -> int:
+    """By how much a chunk begins before the end of one that was written before it, ns; of the same channel.
+
+    A writer may keep chunks for each topic, so that those of different ones overlap.
+    """
+    latest: dict[int, int] = {}
+    backward = 0
+    for one in sorted(indices, key=attrgetter("chunk_start_offset")):
+        for channel in one.message_index_offsets.keys() & set(channels):
+            before = latest.get(channel, 0)
+            backward = max(backward, before - one.message_start_time)
+            latest[channel] = max(before, one.message_end_time)
+    return backward
 
 
 def _split(block: Block, time: int | None) -> tuple[Block, Block, int]:
