@@ -7,6 +7,7 @@ payloads of each message type are damaged.
     OMP_NUM_THREADS=1 python benchmarks/bench_formats.py
 """
 
+import argparse
 import sys
 import tempfile
 import time
@@ -305,22 +306,25 @@ def damage(kind: str, payloads: list[bytes], read: Callable[[list[bytes]], Array
 
 
 def main() -> None:
-    """Measures everything and prints the records."""
+    """Measures everything, or some layouts, and prints the records."""
+    parser = argparse.ArgumentParser(description="Every format and every message type.")
+    parser.add_argument("layouts", nargs="*", help="layouts of recordings; all, and all message types, by default")
+    chosen = parser.parse_args().layouts
     began = time.perf_counter()
     formats: list[Mapping[str, Any]] = []
-    for layout in LAYOUTS:
+    for layout in chosen or LAYOUTS:
         with tempfile.TemporaryDirectory() as place:
-            chosen = measure_format if layout in MAKERS else measure_videos if layout in FILMED else measure_bag
-            formats += chosen(layout, Path(place))
+            look = measure_format if layout in MAKERS else measure_videos if layout in FILMED else measure_bag
+            formats += look(layout, Path(place))
         print(layout, formats[-4]["mean"], formats[-1]["ratio"], file=sys.stderr, flush=True)
     types: list[Mapping[str, Any]] = []
-    for kind in CASES:
+    for kind in () if chosen else CASES:
         types += measure_type(kind)
         print(kind, types[-5]["mean"], types[-2]["ratio"], types[-1], file=sys.stderr, flush=True)
     records = [one | {"benchmark": "formats"} for one in formats] + [
         one | {"benchmark": "message-types"} for one in types
     ]
-    print_records("formats", COMMAND, began, records)
+    print_records("formats", " ".join([COMMAND, *chosen]), began, records)
 
 
 if __name__ == "__main__":
