@@ -1,12 +1,17 @@
 """Typed errors. Every message reads `<where>: expected <what>, got <value>; <what to do>`."""
 
 
+def make_printable(text: str) -> str:
+    """The text on one line: a name from a damaged file may hold a line feed or the codes of a terminal."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
 class SuppleError(Exception):
     """Base class of all errors that Supple raises on purpose; the CLI prints them on one line and exits with 2."""
 
     def __str__(self) -> str:
-        """The message on one line: a name from a damaged file may hold a line feed or the codes of a terminal."""
-        return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in super().__str__())
+        """The message on one line."""
+        return make_printable(super().__str__())
 
 
 class ConfigError(SuppleError, ValueError):

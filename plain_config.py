@@ -73,8 +73,12 @@ def _read_dataclass(
     error, remedy = failure
     names = {item.name for item in fields(kind)}
     if not isinstance(value, Mapping) or not names - optional <= set(value) <= names:
-        found = sorted(value) if isinstance(value, Mapping) else value
-        raise error(f"{where}: expected the fields {sorted(names)}, got {found}; {remedy}")
+        found, flaw = value, ""
+        if isinstance(value, Mapping):
+            unknown, missing = sorted(set(value) - names), sorted(names - optional - set(value))
+            found = sorted(value)
+            flaw = f", where {', '.join(unknown)} is unknown" if unknown else f" without {', '.join(missing)}"
+        raise error(f"{where}: expected the fields {sorted(names)}, got {found}{flaw}; {remedy}")
     hints = get_type_hints(kind)
     try:
         return kind(**{name: read(hints[name], item, f"{where}.{name}") for name, item in value.items()})

@@ -38,6 +38,8 @@ def read_plain_file(path: Path, error: type[SuppleError], remedy: str, what: str
                 return file.read()
         finally:
             os.close(handle)
+    except SuppleError:
+        raise
     except OSError as problem:
         raise error(f"{path}: expected {what}, got {problem.strerror}; {remedy}") from problem
     except ValueError as problem:  # NUL in the path
@@ -66,6 +68,11 @@ def list_plain_files(root: Path, error: type[SuppleError]) -> Iterator[str]:
                     raise error(
                         f"{root / name}: expected a plain file, got a link or special file; copy it with cp -rL"
                     )
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file, or a folder on its path, is hidden: systems leave such beside files that they copy."""
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -7,15 +7,18 @@ payloads of each message type are damaged.
     OMP_NUM_THREADS=1 python benchmarks/bench_formats.py
 """
 
+import argparse
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import h5py
 import numpy as np
 import pyarrow.parquet as pq
@@ -33,12 +36,13 @@ from supple.datasets.bags.recording import Topic
 from supple.datasets.bags.series import TRAJECTORY, Request, TopicReader
 from supple.datasets.bags.trajectory import TrajectoryReader
 from supple.datasets.formats import find_format
+from supple.datasets.side_arrays import identify
 from supple.errors import SuppleError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.datasets.bags.conftest import START, Bags
 from tests.datasets.fuzz_readers import LAYOUTS
-from tests.datasets.make_sources import MAKERS, record
+from tests.datasets.make_sources import CAMERA, FILMED, MAKERS, record
 from tests.datasets.mutations import BYTES
 from tests.datasets.test_formats import options_of
 
@@ -124,6 +128,25 @@ def measure_format(layout: str, folder: Path) -> list[Record]:
     read, library = PEERS[name]
     ours, theirs = read_ours(source, name), read(source)
     return measure(layout, "steps", library, ours, theirs, partial(read_ours, source, name), partial(read, source))
+
+
+def measure_videos(layout: str, folder: Path) -> list[Record]:
+    """One layout of LeRobot with a camera: its pictures, 48 x 64, and those that PyAV decodes from all files."""
+    source = FILMED[layout](folder, record([STEPS] * EPISODES))
+    options = replace(options_of("lerobot"), only=(CAMERA,))
+
+    def read() -> Arrays:
+        episodes = find_format(source, "lerobot").read(source, options).episodes()
+        return [np.concatenate([one.arrays[identify(CAMERA)] for one in episodes])]
+
+    def read_theirs() -> Arrays:
+        found = []
+        for file in sorted(source.rglob("*.mp4")):
+            with av.open(file) as container:
+                found += [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [np.stack(found)]
+
+    return measure(layout, "steps", "av", read(), read_theirs(), read, read_theirs)
 
 
 def measure_bag(kind: str, folder: Path) -> list[Record]:
@@ -283,21 +306,25 @@ def damage(kind: str, payloads: list[bytes], read: Callable[[list[bytes]], Array
 
 
 def main() -> None:
-    """Measures everything and prints the records."""
+    """Measures everything, or some layouts, and prints the records."""
+    parser = argparse.ArgumentParser(description="Every format and every message type.")
+    parser.add_argument("layouts", nargs="*", help="layouts of recordings; all, and all message types, by default")
+    chosen = parser.parse_args().layouts
     began = time.perf_counter()
     formats: list[Mapping[str, Any]] = []
-    for layout in LAYOUTS:
+    for layout in chosen or LAYOUTS:
         with tempfile.TemporaryDirectory() as place:
-            formats += (measure_format if layout in MAKERS else measure_bag)(layout, Path(place))
+            look = measure_format if layout in MAKERS else measure_videos if layout in FILMED else measure_bag
+            formats += look(layout, Path(place))
         print(layout, formats[-4]["mean"], formats[-1]["ratio"], file=sys.stderr, flush=True)
     types: list[Mapping[str, Any]] = []
-    for kind in CASES:
+    for kind in () if chosen else CASES:
         types += measure_type(kind)
         print(kind, types[-5]["mean"], types[-2]["ratio"], types[-1], file=sys.stderr, flush=True)
     records = [one | {"benchmark": "formats"} for one in formats] + [
         one | {"benchmark": "message-types"} for one in types
     ]
-    print_records("formats", COMMAND, began, records)
+    print_records("formats", " ".join([COMMAND, *chosen]), began, records)
 
 
 if __name__ == "__main__":

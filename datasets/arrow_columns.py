@@ -96,11 +96,13 @@ def _open_parquet(path: Path, columns: Sequence[str]) -> pq.ParquetFile:
     """
     file = pq.ParquetFile(path, page_checksum_verification=True, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     found, prefixes = file.metadata, tuple(f"{name}." for name in columns)
+    leaves = [index for index in range(found.num_columns) if f"{file.schema.column(index).path}.".startswith(prefixes)]
     size = 0
-    for group in map(found.row_group, range(found.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            if f"{column.path_in_schema}.".startswith(prefixes):
-                size += column.num_values * _VALUE_BYTES.get(column.physical_type, 8)
+    for number in range(found.num_row_groups):
+        # asked for a damaged column, the metadata end the process; a reader says so
+        next(file.iter_batches(1, row_groups=[number], columns=list(columns), use_threads=False), None)
+        for column in map(found.row_group(number).column, leaves):
+            size += column.num_values * _VALUE_BYTES.get(column.physical_type, 8)
     require_budget(size, path.stat().st_size, f"{path}: {', '.join(columns)[:200]}")
     return file
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..bounds import Bounded, Count
+from ..bounds import Bounded, Count, Range
 from ..robots.spec import RobotSpec
 from .disk_arrays import blocks_of, release
 from .schema import Schema
@@ -56,6 +56,10 @@ class EpisodeIndex(NamedTuple):
     truncated: npt.NDArray[np.bool_]
 
 
+_Side = Annotated[int, Range(8, 4096)]
+"""Of a picture, pixels, as `ImageSpec` has it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions(Bounded):
     """How a source is read. A format takes some of these, see `formats.FORMATS`; an option of others is refused."""
@@ -81,6 +85,9 @@ class ReadOptions(Bounded):
     """The same for the action."""
     filter: str | None = None
     """Name of the list of episodes in the source that is read; None reads all."""
+    picture_size: tuple[_Side, _Side] | None = None
+    """Height and width, pixels, to which the videos that `only` names are scaled down; None takes those of the robot's
+    camera, or leaves them as they are."""
     mapping: Path | None = None
     """File that says how the topics of a bag become steps; None drafts it from the bag, where nothing is ambiguous."""
 

@@ -33,6 +33,7 @@ REMEDIES = {
     "lfs": "fetch the file itself with git lfs pull",
     "html": "download the file itself, not the page about it",
     "empty": "copy or download it again",
+    "folder": "name the recording, or the folder in which its files lie",
     "matlab-hdf5": "save the arrays with h5py, rows first",
     **{kind: "unpack it" for kind in ("zip", "gzip", "zstd", "xz", "bzip2", "tar")},
     "pickle": "load it where you trust it, and save its arrays as HDF5 in D4RL's layout",
@@ -135,8 +136,8 @@ FORMATS = {
             title="a LeRobotDataset of version 2 or 3",
             module="lerobot",
             containers=frozenset({"lerobot"}),
-            options=_KEYED,
-            libraries=("pyarrow",),
+            options=_KEYED | {"picture_size"},
+            libraries=("pyarrow", "av"),
         ),
         Format(
             name="zarr",
@@ -229,11 +230,14 @@ def list_sources(path: Path, name: str | None = None) -> list[Path]:
     """
     if find_container(path) != "folder":
         return [path]
-    from .bags.finding import find_bags
+    from .bags.finding import find_bags, require_bags_alone
 
     form = next((row for row in FORMATS.values() if "folder" in row.containers and row.probe(path)), None)
     if form is not None:
-        return find_bags(path) if form.splits else [path]
+        if not form.splits:
+            return [path]
+        require_bags_alone(path)
+        return find_bags(path)
     inner = [one for one in sorted(path.iterdir()) if not one.name.startswith(".")]
     found = [one for one in inner if find_container(one) not in _NO_SOURCES]
     if not found:

@@ -25,7 +25,7 @@ from ..robots.spec import ArraySpec, ImageSpec, RobotSpec
 from .containers import find_container
 from .episode import Array, Episode, EpisodeIndex, ReadOptions, SourceSpec
 from .layout import find_missing
-from .schema import Feature, Role, Schema, make_image_feature
+from .schema import IMAGE, Feature, Role, Schema, make_image_feature
 from .side_arrays import cast, choose_dtype, choose_side, identify
 from .source_files import MOST_AXES, count_bytes, describe_files, require_budget, require_episode
 
@@ -52,6 +52,8 @@ class Column:
     """Names of the axes, where the source says."""
     flaw: str = ""
     """Why it cannot be carried over, such as "holds pictures"; empty where it can."""
+    video: bool = False
+    """Whether it is decoded from videos, where somebody names it; long episodes of it lie on the disk."""
 
     @property
     def width(self) -> int:
@@ -74,6 +76,8 @@ class Column:
         """Why it cannot be one vector per step; empty where it can."""
         if self.flaw:
             return self.flaw
+        if self.video:
+            return "is a video"
         if self.dtype.kind not in "fiub":
             return f"holds {self.dtype}, not numbers"
         if len(self.shape) > 1 or 0 in self.shape:
@@ -276,7 +280,8 @@ class KeyedReader:
         index = EpisodeIndex(starts, survey.lengths, survey.terminated, survey.truncated)
         names = tuple(dict.fromkeys(name for part in parts for name in part.columns))
         row_bytes = max(1, sum(_row_bytes(survey.columns[name]) for name in names))
-        require_episode(int(survey.lengths.max()), row_bytes, self._path, "leave arrays out with --skip")
+        held = sum(_row_bytes(survey.columns[name]) for name in names if not survey.columns[name].video)
+        require_episode(int(survey.lengths.max()), held, self._path, "leave arrays out with --skip")
         with self._source.reading() as load:
             for first, last in cut_blocks(index, max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes))):
                 begin = int(starts[first])
@@ -311,7 +316,7 @@ class KeyedReader:
         defaults = ReadOptions()
         chosen = {
             name: list(value) if isinstance(value, tuple) else value
-            for name in ("observation_keys", "action_keys", "filter")
+            for name in ("observation_keys", "action_keys", "filter", "picture_size")
             if (value := getattr(self._options, name)) != getattr(defaults, name)
         }
         parts = {part.feature.name: list(part.columns) for part in self._plan[0]}
@@ -369,7 +374,24 @@ class KeyedReader:
                 )
             else:
                 ignored[name] = found
+        self._require_pictures(parts)
         return parts, ignored
+
+    def _require_pictures(self, parts: Sequence[_Part]) -> None:
+        """Refuses to leave out what the camera of the robot shows.
+
+        Raises:
+            SourceError: with the arrays of pictures that there are.
+        """
+        robot = self._robot
+        if robot is None or robot.image is None or any(part.feature.role == "image" for part in parts):
+            return
+        columns = self._survey.columns
+        fit = ", ".join(name for name, column in columns.items() if column.is_picture or column.video)
+        raise SourceError(
+            f"{self._path}: expected the pictures of robot '{robot.name}', which has a camera, got none; choose an "
+            f"array with --only ({fit[:400] or 'there is none'})"
+        )
 
     @cached_property
     def _on_disk(self) -> int:
@@ -429,10 +451,19 @@ class KeyedReader:
     def _make_side(self, source: str, taken: Sequence[str]) -> Feature | str:
         """The feature of a side array, or why it cannot be carried over."""
         column, name = self._survey.columns[source], identify(source)
-        if column.is_picture and name not in taken:
+        if (column.is_picture or column.video) and not column.flaw:
             # they are most of a recording, and few policies look at them: only who asks by name gets them
-            asked = self._options.only is not None
-            return make_image_feature(name, column.shape) if asked else "holds pictures; --only takes them by name"
+            if self._options.only is None:
+                return (
+                    "is a video; --only takes it by name"
+                    if column.video
+                    else "holds pictures; --only takes them by name"
+                )
+            if self._robot is not None and self._robot.image is not None:
+                name = IMAGE
+            if name in taken:
+                return f"would be called {name}, as another array is"
+            return make_image_feature(name, column.shape)
         if column.problem:
             return column.problem
         if name in taken:

@@ -1,16 +1,18 @@
 """Reads LeRobotDataset v2.0, v2.1 and v3.0 with pyarrow alone: `meta/info.json` and Parquet files below `data`.
 
 R. Cadene et al., "LeRobot: State-of-the-art Machine Learning for Real-World Robotics in Pytorch", 2024; layout of its
-dataset classes. Videos are not decoded. Rows are found by their own `episode_index` and `frame_index`, never by
-offsets in the metadata, so that a subset of the episodes or of the files reads as what it is. No unit is written
-anywhere, and degrees, radians and percent are all in use: somebody has to say which, see `SourceSpec.questions`.
+dataset classes. Videos are decoded where somebody names their camera, see `lerobot_videos`. Rows are found by their own
+`episode_index` and `frame_index`, never by offsets in the metadata, so that a subset of the episodes or of the files
+reads as what it is. No unit is written anywhere, and degrees, radians and percent are all in use: somebody has to say
+which, see `SourceSpec.questions`.
 Legend: E episodes, T frames of one episode.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import FormatError, SourceError
-from ..plain_files import list_plain_files
+from ..errors import ConfigError, FormatError, SourceError
+from ..plain_files import is_hidden, list_plain_files
 from ..robots.spec import RobotSpec
 from ..strict_json import load_json, load_json_lines
 from .arrow_columns import RowStream, read_columns, read_table, take_column
 from .episode import Array, EpisodeIndex, Reader, ReadOptions
 from .episode_groups import sort_naturally
 from .keyed import Column, KeyedReader, KeyedSource, Load, Survey, cut_blocks
+from .lerobot_videos import Camera, describe_videos, find_clips
+from .videos import require_picture_budget
 
 INFO = "meta/info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -43,14 +47,28 @@ def probe(path: Path) -> bool:
 
 def read(path: Path, options: ReadOptions, robot: RobotSpec | None) -> Reader:
     """A reader with these options."""
-    return KeyedReader("lerobot", LeRobotDataset(path), options, robot)
+    size = options.picture_size
+    if size is not None and options.only is None:
+        raise ConfigError(
+            f"--picture-size: expected cameras whose videos are wanted, got none for {path}; name them with --only"
+        )
+    shape = (*size, 3) if size else None if robot is None or robot.image is None else robot.image.shape
+    return KeyedReader("lerobot", LeRobotDataset(path, options.only or (), shape), options, robot)
 
 
 class LeRobotDataset(KeyedSource):
-    """The frames of one data set."""
+    """The frames of one data set.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: Its folder.
+        wanted: Names of cameras whose videos are decoded; others are said and left out, and names of columns are none.
+        shape: Height, width and channels to which they are scaled; None leaves them as they are.
+    """
+
+    def __init__(self, path: Path, wanted: Sequence[str] = (), shape: tuple[int, int, int] | None = None) -> None:
         super().__init__(path)
+        self._wanted, self._shape = wanted, shape
+        self._cameras: dict[str, Camera] = {}
         self._files: list[Path] = []
         self._columns: dict[str, Column] = {}
         self._places: list[tuple[int, int]] = []
@@ -75,14 +93,16 @@ class LeRobotDataset(KeyedSource):
             raise SourceError(f"{self.path / INFO}: expected features, got {type(features).__name__}; {_REMEDY}")
         numbers = self._find_episodes()
         notes = self._compare_metadata(info, numbers)
-        videos = [name for name, one in features.items() if one.get("dtype") in ("video", "image")]
+        videos = [name for name, one in features.items() if one.get("dtype") == "video" and name not in self._columns]
+        pictures = [name for name, one in features.items() if one.get("dtype") == "image"]
         columns = {name: self._name_axes(column, features.get(name, {})) for name, column in self._columns.items()}
         usable = [name for name, column in columns.items() if not column.problem]
         terminated, ends = self._read_ends(usable)
         stamps = self._check_stamps(float(rate), usable)
         everywhere = np.ones(len(terminated), np.bool_)
+        films = self._look_at_videos(info, videos, numbers, 1 / float(rate), usable)
         return Survey(
-            columns=columns,
+            columns={**columns, **films},
             lengths=self._lengths,
             terminated=terminated,
             truncated=everywhere & ~terminated,
@@ -96,26 +116,45 @@ class LeRobotDataset(KeyedSource):
                 "robot_type": info["robot_type"] if isinstance(info.get("robot_type"), str) else None,
                 "episodes": numbers if len(numbers) <= 1000 else f"{len(numbers)}, {numbers[0]} to {numbers[-1]}",
             },
-            contents={name: f"{features[name].get('dtype')} {features[name].get('shape')}" for name in videos},
-            ignored={name: "videos and pictures are not decoded" for name in videos if name not in columns},
-            notes=[*notes, *ends, *stamps],
+            contents={
+                **{name: f"image {features[name].get('shape')}" for name in pictures},
+                **describe_videos(self.path, features, videos),
+                **{name: camera.describe() for name, camera in self._cameras.items()},
+            },
+            ignored={name: "pictures within Parquet files are not decoded" for name in pictures if name not in columns},
+            notes=[
+                *notes,
+                *self._list_unnamed(features),
+                *ends,
+                *stamps,
+                *(note for one in self._cameras.values() for note in one.notes),
+            ],
             asks_units=True,
         )
 
     def load(self, names: Sequence[str], first: int, last: int) -> Mapping[str, Array]:
         """See `KeyedSource`."""
-        return self._load({}, names, first, last)
+        with self.reading() as load:
+            return load(names, first, last)
 
     @contextmanager
     def reading(self) -> Iterator[Load]:
-        """Keeps the newest file open, in which many ranges of episodes lie."""
-        yield partial(self._load, {})
+        """Keeps the newest files open, in which many ranges of episodes lie."""
+        with ExitStack() as stack:
+            films = {name: stack.enter_context(camera.playing()) for name, camera in self._cameras.items()}
+            rows = partial(self._load, {})
+
+            def load(names: Sequence[str], first: int, last: int) -> Mapping[str, Array]:
+                found = rows([name for name in names if name not in films], first, last)
+                return {**found, **{name: films[name](first, last) for name in names if name in films}}
+
+            yield load
 
     def _load(
         self, streams: dict[tuple[int, tuple[str, ...]], RowStream], names: Sequence[str], first: int, last: int
     ) -> Mapping[str, Array]:
         pieces: dict[str, list[Array]] = {name: [] for name in names}
-        while first < last:
+        while names and first < last:
             # the run of episodes that follow each other in one file
             file, begin = self._places[first]
             end = begin
@@ -139,7 +178,8 @@ class LeRobotDataset(KeyedSource):
         """
         root = self.path / "data"
         names = list_plain_files(root, SourceError) if root.is_dir() else iter(())
-        self._files = [root / name for name in sort_naturally(name for name in names if name.endswith(".parquet"))]
+        found_files = (name for name in names if name.endswith(".parquet") and not is_hidden(name))
+        self._files = [root / name for name in sort_naturally(found_files)]
         if not self._files:
             raise SourceError(f"{root}: expected Parquet files, got none; {_REMEDY}")
         found: dict[int, tuple[int, int, int]] = {}
@@ -200,6 +240,17 @@ class LeRobotDataset(KeyedSource):
         known = axes if len(axes) == column.width == len(set(axes)) and len(column.shape) == 1 else None
         return Column(dtype=column.dtype, shape=column.shape, axes=known, flaw=column.flaw)
 
+    def _list_unnamed(self, features: Mapping[str, Any]) -> list[str]:
+        """Notes on vectors whose axes the metadata name otherwise than one name for each."""
+        return [
+            f"{name}: the names of its axes in info.json are not one for each of {column.width}: they are numbered"
+            for name, column in self._columns.items()
+            if column.width > 1
+            and not column.problem
+            and features.get(name, {}).get("names")
+            and self._name_axes(column, features[name]).axes is None
+        ]
+
     def _compare_metadata(self, info: Mapping[str, Any], numbers: Sequence[int]) -> list[str]:
         """Notes where the metadata say another number of episodes.
 
@@ -239,7 +290,8 @@ class LeRobotDataset(KeyedSource):
                 (one.get("episode_index"), one.get("length")) for one in load_json_lines(lines, SourceError, _REMEDY)
             ]
         elif folder.is_dir():
-            for name in sort_naturally(list_plain_files(folder, SourceError)):
+            names = (name for name in list_plain_files(folder, SourceError) if not is_hidden(name))
+            for name in sort_naturally(names):
                 file = folder / name
                 columns = read_columns(file)[0]
                 if not {"episode_index", "length"} <= set(columns):
@@ -297,6 +349,43 @@ class LeRobotDataset(KeyedSource):
         if back:
             notes.append(f"time stands still or runs back in {back} steps")
         return notes
+
+    def _look_at_videos(
+        self,
+        info: Mapping[str, Any],
+        videos: Sequence[str],
+        numbers: Sequence[int],
+        period: float,
+        usable: Sequence[str],
+    ) -> dict[str, Column]:
+        """The cameras as columns; of those that are wanted, which frame belongs to which step."""
+        chosen = [name for name in videos if name in self._wanted]
+        times = self._read_times(period, usable) if chosen else []
+        on_disk = decoded = 0
+        for name in chosen:
+            clips = find_clips(self.path, info, name, numbers)
+            self._cameras[name] = camera = Camera(name, clips, numbers, times, period, self._shape)
+            on_disk += camera.on_disk
+            decoded += int(self._lengths.sum()) * math.prod(camera.shape)
+        require_picture_budget(decoded, on_disk, f"{self.path}: {', '.join(chosen)}")
+        shapes = {name: camera.shape for name, camera in self._cameras.items()}
+        return {name: Column(dtype=np.dtype(np.uint8), shape=shapes.get(name, ()), video=True) for name in videos}
+
+    def _read_times(self, period: float, usable: Sequence[str]) -> list[npt.NDArray[np.float64]]:
+        """When each step of each episode is, in seconds from the start of the episode.
+
+        Raises:
+            SourceError: a time is no number.
+        """
+        if "timestamp" not in usable or self._columns["timestamp"].width != 1:
+            return [np.arange(length, dtype=np.float64) * period for length in self._lengths.tolist()]
+        found: list[npt.NDArray[np.float64]] = []
+        for values, ends in self._walk_column("timestamp"):
+            found += [np.asarray(one, np.float64) for one in np.split(values, ends[:-1] + 1)]
+        for times in found:
+            if not np.isfinite(times).all():
+                raise SourceError(f"{self.path}: timestamp: expected finite times, got others; {_REMEDY}")
+        return found
 
     def _walk_column(self, name: str) -> Iterator[tuple[Array, npt.NDArray[np.int64]]]:
         """A column of one axis in blocks of whole episodes, each with the last rows of its episodes."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import SourceError
-from ..plain_files import list_plain_files
+from ..plain_files import is_hidden, list_plain_files
 from ..robots.spec import RobotSpec
 from .containers import find_container
 from .episode import Array, Reader, ReadOptions
@@ -41,7 +41,7 @@ def list_files(path: Path) -> list[Path]:
     """The file, or all HDF5 files below the folder, in the order of the numbers in their names."""
     if path.is_file():
         return [path]
-    names = [name for name in list_plain_files(path, SourceError) if name.endswith(_ENDINGS)]
+    names = [name for name in list_plain_files(path, SourceError) if name.endswith(_ENDINGS) and not is_hidden(name)]
     return [path / name for name in sort_naturally(names)]
 
 

@@ -197,6 +197,8 @@ class _Column:
         A view of a few pictures would keep the whole block alive that its reader has read.
         """
         self._pending.append(values.copy() if self.is_image else values)
+        if self.is_image:
+            release(values)
 
     def flush(self, rows: int) -> None:
         """Hands the first `rows` of what is pending to the sealer, which writes them in the background."""

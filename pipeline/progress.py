@@ -16,6 +16,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from ..errors import make_printable
+
 PLAIN_PERIOD = 5.0
 """Time between two plain lines, seconds."""
 JSON_PERIOD = 1.0
@@ -162,16 +164,21 @@ class PlainProgress:
 
     def note(self, text: str) -> None:
         """See ProgressView."""
-        print(text.rstrip(), file=self._stream, flush=True)
+        print(escape(text.rstrip()), file=self._stream, flush=True)
 
     def record(self, event: str, facts: Mapping[str, Any], text: str) -> None:
         """See ProgressView."""
         if text:
-            print(text, file=self._results, flush=True)
+            print(escape(text), file=self._results, flush=True)
 
     def close(self) -> None:
         """See ProgressView."""
         self._stream.flush()
+
+
+def escape(text: str) -> str:
+    """Lines of text for a terminal, in which names from files have no codes of a terminal left."""
+    return "\n".join(map(make_printable, text.split("\n")))
 
 
 def describe(step: float, rate: Rate, unit: str) -> str:
@@ -246,13 +253,13 @@ class LiveProgress:
 
     def note(self, text: str) -> None:
         """See ProgressView."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(escape(text), highlight=False, markup=False, soft_wrap=True)
 
     def record(self, event: str, facts: Mapping[str, Any], text: str) -> None:
         """See ProgressView; a result that shares the terminal does not run into the live lines."""
         if text:
             self._stop_live()
-            print(text, file=self._results, flush=True)
+            print(escape(text), file=self._results, flush=True)
             if self._task is not None:
                 self._live.start()
 

@@ -16,6 +16,8 @@ TITLES = {
     "robomimic": "robomimic HDF5",
     "lerobot-2.1": "LeRobotDataset v2.1",
     "lerobot-3.0": "LeRobotDataset v3.0",
+    "lerobot-2.1-video": "LeRobotDataset v2.1, pictures of its videos",
+    "lerobot-3.0-video": "LeRobotDataset v3.0, pictures of its videos",
     "zarr": "zarr v2 replay buffer",
     "zarr-zip": "the same, `.zarr.zip`",
     "ogbench": "OGBench `.npz`",

@@ -104,8 +104,14 @@ class FolderRecording(Recording):
         for name in missing:
             self.loss.add(f"its file {name} is missing")
         files = [file for file in files if file.is_file()]
+        for file in list_storages(folder):
+            if file not in files:
+                self.loss.add(
+                    f"{file.name} is not in {METADATA} and not read: run ros2 bag reindex if it is of the bag"
+                )
         if not files:
-            raise SourceError(f"{where} and its files, got {', '.join(missing) or 'no file'}; copy the whole folder")
+            got = f"none of {', '.join(missing)[:400]}" if missing else "no file"
+            raise SourceError(f"{where} and its files, got {got}; copy the whole folder")
         return {"files": files, "mode": mode, "counts": counts}
 
     def _open(self, file: Path, unpack: Callable[[bytes], bytes] | None) -> Recording:
@@ -135,6 +141,7 @@ class FolderRecording(Recording):
             for topic, log_times, payloads in part.blocks([at for at, row in enumerate(rows) if row in found]):
                 found[rows[topic]] += len(payloads)
                 yield Block(rows[topic], log_times, payloads)
+        self.backward_ns = max(part.backward_ns for part in self._parts)
         loss = Loss(list(self.loss.reasons))
         self._gather(loss)
         missing = sum(
@@ -173,7 +180,7 @@ class _UnpackedRecording(Recording):
                 yield Message(topic, log_time, self._unpack(payload))
             except ValueError as error:
                 bad, reason = bad + 1, describe_error(error)
-        self.loss = self._inner.loss
+        self.loss, self.backward_ns = self._inner.loss, self._inner.backward_ns
         if bad:
             self.loss.messages += bad
             self.loss.add(reason)

@@ -369,9 +369,10 @@ def _agree_on_clock(timed: Sequence[_Seen]) -> list[str]:
     off = max(clocks, key=lambda one: abs(one.delay))
     for one in timed:
         one.clock = LOG_CLOCK
+    side = "ahead of" if off.delay < 0 else "behind"
     return [
-        f"the stamps of {off.topic.name} are {off.delay / NS:g} s behind the recorder's clock, unlike those of others: "
-        "all topics go by the recorder's"
+        f"the stamps of {off.topic.name} are {abs(off.delay) / NS:g} s {side} the recorder's clock, unlike those of "
+        "others: all topics go by the recorder's"
     ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import FormatError, SourceError
 from ...robots.spec import RobotSpec
-from ..containers import find_container
+from ..containers import CONTAINERS, find_container
 from ..episode import ReadOptions
 from ..manifest import hash_file
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .reader import BagReader, Model
 
 _FILES = frozenset({"mcap", "sqlite", "rosbag1"})
+_OTHERS = frozenset({"hdf5", "npz", "zarr2", "zarr2-zip", "minari", "lerobot", "store"})
+"""Containers of recordings that are no bags."""
 _ENDS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 """Of the files in a ROS 2 folder."""
 
@@ -31,6 +33,8 @@ def probe(path: Path) -> bool:
 def read(path: Path, options: ReadOptions, robot: RobotSpec | None = None, like: Model | None = None) -> BagReader:
     """A reader of bags, by the mapping that the options name, or as another bag is read."""
     from .mapping import load_mapping
+
+    require_bags_alone(path)
     from .reader import BagReader
 
     return BagReader(path, None if options.mapping is None else load_mapping(options.mapping), robot, like)
@@ -58,6 +62,26 @@ def find_bags(path: Path) -> list[Path]:
     if not bags:
         raise FormatError(f"{path}: expected a bag, or a folder of bags, got no bag; check the path", kind, False)
     return bags
+
+
+def require_bags_alone(path: Path) -> None:
+    """Refuses a folder of bags in which recordings of other formats lie, which would be passed over.
+
+    Raises:
+        FormatError: naming one.
+    """
+    if find_container(path) != "folder" or list_storages(path):
+        return
+    bags = find_bags(path)
+    for one in sorted(path.iterdir()):
+        kind = find_container(one)
+        if one not in bags and not one.name.startswith(".") and kind in _OTHERS:
+            raise FormatError(
+                f"{path}: expected a folder of bags alone, got {one.name} too, {CONTAINERS[kind]}; name the bags, or "
+                "put it elsewhere",
+                kind,
+                False,
+            )
 
 
 def digest_bags(path: Path, bags: list[Path]) -> tuple[str, int]:

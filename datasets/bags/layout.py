@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST_FIELDS = 20_000
 """Of one message; one with more is decoded by `rosbags`."""
-_FORMATS = {
+FORMATS = {
     "bool": "u1",
     "byte": "u1",
     "char": "u1",
@@ -37,7 +37,7 @@ _FORMATS = {
     "float32": "f4",
     "float64": "f8",
 }
-_EMPTY_STRUCT = "structure_needs_at_least_one_member"
+EMPTY_STRUCT = "structure_needs_at_least_one_member"
 
 
 class LayoutError(ValueError):
@@ -114,7 +114,7 @@ class Layout:
 
     def _walk_type(self, type: str, path: str) -> None:
         for name, description in self._types.fielddefs[type][1]:
-            if name == _EMPTY_STRUCT and not self._cdr:
+            if name == EMPTY_STRUCT and not self._cdr:
                 continue
             self._walk(description, f"{path}.{name}" if path else name)
 
@@ -149,9 +149,9 @@ class Layout:
             length = self._count(path)
             self._take(path, f"S{length - self._cdr}" if length > self._cdr else "V0", length)
             return
-        if base not in _FORMATS:
+        if base not in FORMATS:
             raise LayoutError(f"expected numbers and strings, got {base}")
-        format = self._order + _FORMATS[base]
+        format = self._order + FORMATS[base]
         size = np.dtype(format).itemsize
         if count != 0:
             self._align(size)

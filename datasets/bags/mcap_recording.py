@@ -12,10 +12,10 @@ import struct
 import zlib
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from io import BytesIO
 from itertools import zip_longest
-from operator import attrgetter, gt
+from operator import attrgetter, gt, sub
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +39,7 @@ _SKIP_BYTES = 2**20
 _KINDS = frozenset(map(int, Opcode))
 _HEAD = struct.Struct("<BQ")
 _UINT16, _UINT32, _UINT64 = (struct.Struct(form).unpack_from for form in ("<H", "<I", "<Q"))
+_COMPRESSIONS = ("", "lz4", "zstd")
 _LANGUAGES = {"ros2msg": "msg", "ros1msg": "msg", "ros2idl": "idl"}
 _DAMAGE = (
     *(McapError, zstandard.ZstdError, struct.error, ValueError, RuntimeError, OverflowError, MemoryError),
@@ -174,6 +175,7 @@ class McapRecording(Recording):
             for one in self._indices
             if not one.message_index_offsets or not rows.keys().isdisjoint(one.message_index_offsets)
         ]
+        self.backward_ns = _measure_backward(indices, rows.keys())
         indices.sort(key=attrgetter("message_start_time"))
         try:
             with self.path.open("rb") as file:
@@ -187,7 +189,8 @@ class McapRecording(Recording):
                     if before == index.message_start_time:
                         continue  # the other chunk holds messages of the same time
                     for row, block in pending.items():
-                        sent, pending[row] = _split(block, before)
+                        sent, pending[row], backward = _split(block, before)
+                        self.backward_ns = max(self.backward_ns, backward)
                         found += len(sent.payloads)
                         if sent.payloads:
                             yield sent
@@ -313,14 +316,34 @@ def _break_up(data: bytes) -> Iterator[McapRecord]:
             stream.read(length)
 
 
-def _split(block: Block, time: int | None) -> tuple[Block, Block]:
-    """The messages of a block before a time, in the order of time, and the others; None puts all into the first."""
+def _measure_backward(indices: Sequence[ChunkIndex], channels: Collection[int]) -> int:
+    """By how much a chunk begins before the end of one that was written before it, ns; of the same channel.
+
+    A writer may keep chunks for each topic, so that those of different ones overlap.
+    """
+    latest: dict[int, int] = {}
+    backward = 0
+    for one in sorted(indices, key=attrgetter("chunk_start_offset")):
+        for channel in one.message_index_offsets.keys() & set(channels):
+            before = latest.get(channel, 0)
+            backward = max(backward, before - one.message_start_time)
+            latest[channel] = max(before, one.message_end_time)
+    return backward
+
+
+def _split(block: Block, time: int | None) -> tuple[Block, Block, int]:
+    """The messages of a block before a time, in the order of time, and the others; None puts all into the first.
+
+    Behind them stands by how much the times ran back, ns.
+    """
     row, times, payloads = block
+    backward = 0
     if any(map(gt, times, times[1:])):
+        backward = max(map(sub, times, times[1:]))
         order = sorted(range(len(times)), key=times.__getitem__)
         times, payloads = [times[index] for index in order], [payloads[index] for index in order]
     ready = len(times) if time is None else bisect_left(times, time)
-    return Block(row, times[:ready], payloads[:ready]), Block(row, times[ready:], payloads[ready:])
+    return Block(row, times[:ready], payloads[:ready]), Block(row, times[ready:], payloads[ready:]), backward
 
 
 def _read_chunk(stream: Clamped, index: ChunkIndex) -> Chunk:
@@ -341,6 +364,8 @@ def _unpack(chunk: Chunk) -> bytes:
         ValueError: it is damaged, or declares more than it can hold; or as the libraries raise.
     """
     declared = chunk.uncompressed_size
+    if chunk.compression not in _COMPRESSIONS:
+        raise ValueError(f"a chunk with compression {chunk.compression!r:.40}")
     if declared > allow_record(len(chunk.data)):
         raise ValueError(f"a chunk of {len(chunk.data)} bytes declares {declared} bytes")
     size = declared

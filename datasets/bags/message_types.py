@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
 
 from ...errors import SourceError
@@ -51,6 +52,29 @@ def load_types(topic: Topic, where: str) -> Typestore:
             f"{where}: expected a message definition of {topic.type}, got one that cannot be read "
             f"({describe_error(error)}); choose another topic"
         ) from error
+
+
+def list_missing_field(topic: Topic, path: str) -> list[str]:
+    """The fields that there are in place of one that a message type lacks; none where it has the whole path.
+
+    Args:
+        topic: Whose type is known to `load_types`.
+        path: Such as `pose.position` or `points.0.positions`.
+    """
+    types, kind = load_types(topic, ""), topic.type
+    for name in path.split(".") if path else ():
+        if name.isdecimal():
+            continue
+        known = dict(types.fielddefs[kind][1])
+        if name not in known:
+            return list(known)
+        description: Any = known[name]
+        if description[0] in (Nodetype.SEQUENCE, Nodetype.ARRAY):
+            description = description[1][0]
+        if description[0] != Nodetype.NAME:
+            break
+        kind = description[1]
+    return []
 
 
 @lru_cache

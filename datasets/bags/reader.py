@@ -30,9 +30,10 @@ from .draft import Draft, draft_mapping
 from .embedded import read_embedded
 from .finding import digest_bags, find_bags, list_files
 from .mapping import NS, Mapping, Signal, write_mapping
+from .message_types import list_missing_field
 from .quality import iterate_steps, measure_lag, measure_saturation, measure_topic
 from .recording import Recording
-from .series import TRAJECTORY, Request, Series, TopicReader, is_missing
+from .series import MOST_DISORDER_NS, TRAJECTORY, Request, Series, TopicReader, is_missing
 from .steps import NEVER, find_phase, follow, iterate_union, runs_of, sample, wrap
 from .trajectory import TrajectoryReader
 
@@ -286,9 +287,9 @@ class _Bag:
         topics = [topic for topic in recording.topics if topic.name == name]
         if len(topics) != 1:
             known = ", ".join(sorted(topic.name for topic in recording.topics)) or "(none)"
-            got = f"{len(topics)} types" if topics else "none"
+            got = f"messages of {len(topics)} types" if topics else "none of that name in the bag"
             raise SourceError(
-                f"{self._path}: topic {name}: expected one of one type, got {got}; choose among {known[:400]}"
+                f"{self._path}: topic {name}: expected a topic of one type, got {got}; choose among {known[:400]}"
             )
         kind = TrajectoryReader if topics[0].type == TRAJECTORY else TopicReader
         return kind(topics[0], self._mapping.clock(name), wanted, str(self._path))
@@ -313,8 +314,13 @@ class _Bag:
                 reader = readers[signal.topic]
                 known = list(reader.names) or [f"{name} (0 to {most - 1})" for name, most in reader.lengths.items()]
                 got = "none in any message"
-                if element in known:
+                fields = list_missing_field(reader.topic, signal.field)
+                if fields:
+                    got, known = f"no such field in {reader.topic.type}", fields
+                elif element in known:
                     got = "only its name, and no number but NaN, in all messages; leave it out of the mapping"
+                elif self.series[signal.topic].flaws.blank:
+                    got = "no number but NaN, in all messages; leave it out of the mapping"
                 raise SourceError(
                     f"{self._path}: topic {signal.topic}: expected {element!r} in {signal.field or reader.topic.type}, "
                     f"got {got}; known are {', '.join(map(str, known))[:400] or '(nothing)'}"
@@ -327,6 +333,11 @@ class _Bag:
         """Adds what is known of the bag as a whole."""
         where = f"{name}: " if name else ""
         tally.formats[self.recording.format] = None
+        if self.recording.backward_ns > MOST_DISORDER_NS:
+            tally.notes[
+                f"{where}the recorder's clock runs back, by up to {self.recording.backward_ns / NS:g} s; messages were "
+                "sorted by it"
+            ] = None
         for topic, series in self.series.items():
             flaws, unit = series.flaws, f"{where}topic {topic}"
             facts = measure_topic(series.time)

@@ -25,6 +25,8 @@ FLOOR_BYTES = 2**20
 
 MOST_RECORD = 2**29
 """Bytes of one record or chunk, packed or not, 512 MiB: it is held in memory as a whole."""
+_MOST_REASONS = 6
+"""Of one loss: the checksums of a thousand damaged chunks say no more than those of a few."""
 _BLOCK_BYTES = 2**20
 """Of the payloads that are handed on together, where the container has no blocks of its own."""
 LATEST_NS = 2**62
@@ -79,9 +81,9 @@ class Loss:
     """Bytes behind the point where reading had to stop."""
 
     def add(self, reason: str) -> None:
-        """Notes a reason once."""
-        if reason not in self.reasons:
-            self.reasons.append(reason)
+        """Notes a reason once; of many, the first ones."""
+        if reason not in self.reasons and len(self.reasons) < _MOST_REASONS:
+            self.reasons.append(reason if len(self.reasons) < _MOST_REASONS - 1 else "and more of this kind")
 
 
 class Recording(ABC):
@@ -95,6 +97,8 @@ class Recording(ABC):
     """Whether checksums cover all payloads."""
     embedded: dict[str, str]
     """What the writer of `supple export-bag` left in the bag; empty in other bags."""
+    backward_ns: int = 0
+    """By how much the recorder's clock runs back at most, where the messages come sorted by it; known at the end."""
 
     @abstractmethod
     def blocks(self, wanted: Collection[int]) -> Iterator[Block]:

@@ -5,7 +5,7 @@ Legend: n messages, K axes of one signal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from rosbags.interfaces import Nodetype
 from rosbags.serde import SerdeError
 
 from ...errors import ConfigError, SourceError
@@ -23,6 +24,7 @@ from .layout import Layout, LayoutError, group_messages
 from .mapping import LOG_CLOCK, NS, TopicClock
 from .message_types import load_types
 from .quality import iterate_steps
+from .ragged import RaggedMessages, split_list
 from .recording import LATEST_NS, Topic, describe_error
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ _TRIALS = 16
 MOST_DISORDER_NS = NS
 """A stamp that runs back further than this has been set anew, and no order can be made."""
 _NAME_LISTS = ("name", "joint_names")
+_MOST_LISTS = 65_536
+"""Lists of names that are kept, before they are found anew."""
+_NANOSECONDS = ("nanosec", "nsec", "nanosecond")
 _ANGLES = ("roll", "pitch", "yaw")
 TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 
@@ -112,8 +117,8 @@ class TopicReader:
         self.topic, self.clock, self.requests = topic, clock, requests
         self._where = f"{where}: topic {topic.name}"
         self._types: Typestore = load_types(topic, where)
-        fields = [name for name, _ in self._types.fielddefs[topic.type][1]]
-        self._name_lists = [name for name in _NAME_LISTS if name in fields]
+        fields = dict(self._types.fielddefs[topic.type][1])
+        self._name_lists = [name for name in _NAME_LISTS if name in fields and _is_text_list(fields[name])]
         self._layouts: dict[int, list[Layout]] = {}
         self._tried = self._served = 0
         self._payloads: list[bytes] = []
@@ -131,6 +136,14 @@ class TopicReader:
         self.named: dict[str, dict[str, None]] = {}
         """For each sequence of numbers, the names that had one in some message."""
         self._twice: dict[str, None] = {}
+        self._wanted = _list_paths(requests, clock)
+        self._labels: dict[bytes, int] = {}
+        """Numbers of lists of names, by their bytes in a message."""
+        self._label_lists: list[tuple[str, ...]] = []
+        self._longest: dict[str, npt.NDArray[np.int64]] = {}
+        """For each sequence of numbers, the longest with each of these lists."""
+        self._tables = [np.empty((0, len(request.axes)), np.intp) for request in requests]
+        """For each request and list, where the axes stand, -1 for those that do not."""
 
     def add(self, log_times: Sequence[int], payloads: Sequence[bytes]) -> None:
         """Takes messages."""
@@ -202,17 +215,15 @@ class TopicReader:
         good = np.ones(len(payloads), np.bool_)
         columns = [_empty(request, len(payloads)) for request in self.requests]
         pays = self._pays()
-        for row, payload in enumerate(() if pays else payloads):
-            good[row] = self._decode_one(row, payload, time, columns)
+        single = [] if pays else [np.arange(len(payloads))]
         for rows, messages in group_messages(payloads) if pays else ():
             for part, layout, records in self._divide(rows, messages, payloads):
                 if layout is None or records is None:
-                    for row in part:
-                        good[row] = self._decode_one(int(row), payloads[row], time, columns)
+                    single.append(part)
                     continue
                 self._learn(layout)
                 if self.clock.clock != LOG_CLOCK:
-                    time[part] = self._read_stamp(layout, records)
+                    time[part] = self._read_stamp(layout.dtype.names or (), records)
                 blank = np.zeros(len(part), np.bool_)
                 for at, (request, column) in enumerate(zip(self.requests, columns, strict=True)):
                     axes, angles = _fill(layout, records, request, column, part)
@@ -220,6 +231,11 @@ class TopicReader:
                     if axes and request.dtype == "float64":
                         blank |= np.isnan(column[part[:, None], axes]).any(1)
                 self._blank += int(blank.sum())
+        left = np.sort(np.concatenate(single)) if single else np.empty(0, np.intp)
+        if len(left) >= _FEW:
+            left = self._read_ragged(left, payloads, time, columns)
+        for row in left.tolist():
+            good[row] = self._decode_one(row, payloads[row], time, columns)
         self._undecodable += int(len(good) - good.sum())
         self._time.append(time[good])
         self._log.append(log_time[good])
@@ -281,6 +297,134 @@ class TopicReader:
             parts.append((rows[left[same]], layout, layout.read(among[same])))
         return left[~same]
 
+    def _read_ragged(
+        self, part: npt.NDArray[np.intp], payloads: Sequence[bytes], time: Times, columns: Sequence[Array]
+    ) -> npt.NDArray[np.intp]:
+        """Reads messages that have a layout each, and returns those that are not read so."""
+        chosen = [payloads[row] for row in part.tolist()]
+        try:
+            messages = RaggedMessages(self._types, self.topic.type, chosen, self.topic.encoding, self._wanted)
+        except LayoutError:
+            return part
+        if len(self._labels) > _MOST_LISTS:
+            self._labels, self._label_lists, self._longest = {}, [], {}
+            self._tables = [table[:0] for table in self._tables]
+        labels = {path: self._read_labels(messages, path, chosen) for path in messages.lists if self._has_names(path)}
+        good = np.flatnonzero(messages.good)
+        self._measure(messages, labels)
+        if self.clock.clock != LOG_CLOCK:
+            numbers = {path: found.values for path, found in messages.numbers.items() if len(found.rows) == len(part)}
+            time[part[good]] = self._read_stamp(tuple(numbers), numbers)[good]
+        blank = np.zeros(len(part), np.bool_)
+        for at, (request, column) in enumerate(zip(self.requests, columns, strict=True)):
+            found, angles = self._fill_ragged(messages, labels, at, chosen)
+            self._angles |= {(at, axis) for axis in angles}
+            column[part[good]] = found.values[good]
+            if request.dtype == "float64":
+                blank |= (np.isnan(found.values) & found.there).any(1)
+        self._blank += int(blank[good].sum())
+        return part[~messages.good]
+
+    def _has_names(self, path: str) -> bool:
+        """Whether a list of strings names numbers that somebody may want."""
+        return path.rpartition(".")[2] in _NAME_LISTS
+
+    def _read_labels(self, messages: RaggedMessages, path: str, payloads: Sequence[bytes]) -> npt.NDArray[np.intp]:
+        """The number of each message's list of names, (n,); -1 where it has none."""
+        pieces, known = messages.lists[path], self._labels
+        found = np.full(len(payloads), -1, np.intp)
+        fit = messages.good[pieces.rows]
+        rows = pieces.rows[fit].tolist()
+        for row, begin, end in zip(rows, pieces.begin[fit].tolist(), pieces.end[fit].tolist(), strict=True):
+            key = payloads[row][begin:end]
+            number = known.get(key)
+            if number is None:
+                names = split_list(key, pieces.fixed, self.topic.encoding)
+                if names is None:
+                    messages.good[row] = False
+                    continue
+                self._learn_names(names)
+                number = known[key] = len(self._label_lists)
+                self._label_lists.append(names)
+            found[row] = number
+        return found
+
+    def _measure(self, messages: RaggedMessages, labels: Mapping[str, npt.NDArray[np.intp]]) -> None:
+        """Learns how long sequences are, and the names of their numbers."""
+        for path, found in messages.sequences.items():
+            fit = messages.good[found.rows]
+            count = found.length[fit]
+            self.lengths[path] = max(int(count.max(initial=0)), self.lengths.get(path, 0))
+            named = self.named.setdefault(path, {})
+            beside = next((labels[one] for one in _name_paths(path) if one in labels), None)
+            if beside is None:
+                continue
+            before = self._longest.get(path, np.zeros(0, np.int64))
+            longest = np.zeros(len(self._label_lists), np.int64)
+            longest[: len(before)] = before
+            number = beside[found.rows[fit]]
+            np.maximum.at(longest, number[number >= 0], count[number >= 0])
+            grown = longest > 0
+            grown[: len(before)] = longest[: len(before)] > before
+            for one in np.flatnonzero(grown).tolist():
+                named.update(dict.fromkeys(self._label_lists[one][: int(longest[one])]))
+            self._longest[path] = longest
+
+    def _fill_ragged(
+        self, messages: RaggedMessages, labels: Mapping[str, npt.NDArray[np.intp]], at: int, payloads: Sequence[bytes]
+    ) -> tuple[_Found, list[int]]:
+        """As `_fill`, from messages that have a layout each: values, and the axes that are angles of a quaternion."""
+        request = self.requests[at]
+        found = _Found(_empty(request, len(payloads)), np.zeros((len(payloads), len(request.axes)), np.bool_))
+        numbers, angles = messages.numbers, []
+        if request.marks is not None:
+            if request.field in numbers:
+                rows, values = numbers[request.field]
+                found.values[rows, 0] = _match({request.field: values}, request)
+            elif request.field in messages.texts:
+                rows, texts = _cut_texts(messages, request.field, payloads)
+                found.values[rows, 0] = _match({request.field: texts}, request)
+        elif request.field in messages.sequences:
+            rows, begin, count, format = messages.sequences[request.field]
+            place = self._place(labels, at, rows, count)
+            there = (place >= 0) & (place < count[:, None])
+            values = messages.read(begin[:, None] + place * np.dtype(format).itemsize, format)
+            found.values[rows] = np.where(there, values, found.values[rows])
+            found.there[rows] = there
+        elif request.field in numbers:
+            rows, values = numbers[request.field]
+            found.values[rows, 0], found.there[rows, 0] = values, True
+        else:
+            for axis, element in enumerate(request.elements or request.axes):
+                path = f"{request.field}.{element}" if request.field else element
+                if path in numbers:
+                    rows, values = numbers[path]
+                elif element in _ANGLES and f"{request.field}.w" in numbers:
+                    parts = [numbers[f"{request.field}.{part}"] for part in "wxyz"]
+                    rows = parts[0].rows
+                    values = compute_euler(np.stack([part.values for part in parts], -1))[_ANGLES.index(element)]
+                    angles.append(axis)
+                else:
+                    continue
+                found.values[rows, axis], found.there[rows, axis] = values, True
+        return found, angles
+
+    def _place(
+        self, labels: Mapping[str, npt.NDArray[np.intp]], at: int, rows: npt.NDArray[np.intp], count: Array
+    ) -> npt.NDArray[np.intp]:
+        """Where the axes of a request stand in the sequences of some messages, (r, K); -1 where nowhere."""
+        request = self.requests[at]
+        beside = next((labels[path] for path in _name_paths(request.field) if path in labels), None)
+        if beside is None:
+            numbers = [int(name) for name in _elements(request, None) if name.isdecimal()]
+            most = min(int(count.max(initial=0)), max(numbers, default=-1) + 1)
+            return np.broadcast_to(_tabulate(request, None, most), (len(rows), len(request.axes)))
+        fresh = [_tabulate(request, names, len(names)) for names in self._label_lists[len(self._tables[at]) :]]
+        if fresh:
+            self._tables[at] = np.concatenate([self._tables[at], fresh])
+        missing = np.full((1, len(request.axes)), -1, np.intp)
+        return np.concatenate([self._tables[at], missing])[beside[rows]]
+
     def _learn(self, layout: Layout) -> None:
         for texts in layout.texts.values():
             self._learn_names(texts)
@@ -296,10 +440,10 @@ class TopicReader:
         if len(fresh) < len(names):
             self._twice.update(dict.fromkeys(name for name in fresh if names.count(name) > 1))
 
-    def _read_stamp(self, layout: Layout, records: Array) -> Times:
+    def _read_stamp(self, names: Sequence[str], records: Any) -> Times:
+        """The times of the clock, from fields by their path."""
         path = self.clock.clock
-        names = layout.dtype.names or ()
-        for nanoseconds in ("nanosec", "nsec", "nanosecond"):
+        for nanoseconds in _NANOSECONDS:
             if f"{path}.sec" in names and f"{path}.{nanoseconds}" in names:
                 seconds = records[f"{path}.sec"].astype(np.int64)
                 stamp: Times = seconds * NS + records[f"{path}.{nanoseconds}"]
@@ -328,7 +472,7 @@ class TopicReader:
             time[row] = stamp.sec * NS + stamp.nanosec
         for name in self._name_lists:
             names = getattr(message, name)
-            if any(one not in self.names for one in names):
+            if any(one not in self.names for one in names) or len(set(names)) < len(names):
                 self._learn_names(names)
                 for field, known in self.named.items():
                     numbers = _find(message, field)
@@ -342,6 +486,47 @@ class TopicReader:
                 blank = blank or bool(np.isnan(columns[at][row, axes]).any())
         self._blank += blank
         return True
+
+
+class _Found(NamedTuple):
+    """What was found of one request."""
+
+    values: Array
+    """(n, K)."""
+    there: npt.NDArray[np.bool_]
+    """Which of them are in their messages, (n, K)."""
+
+
+def _is_text_list(description: Any) -> bool:
+    node, inner = description
+    return node in (Nodetype.SEQUENCE, Nodetype.ARRAY) and inner[0][1][0] == "string"
+
+
+def _list_paths(requests: Sequence[Request], clock: TopicClock) -> frozenset[str]:
+    """Paths of all numbers and strings of a message that some requests, and the clock, may need."""
+    found = {f"{clock.clock}.{part}" for part in ("sec", *_NANOSECONDS)} if clock.clock != LOG_CLOCK else set()
+    for request in requests:
+        start = f"{request.field}." if request.field else ""
+        found |= {request.field, *(start + element for element in (*request.axes, *request.elements, *"wxyz"))}
+    return frozenset(found)
+
+
+def _cut_texts(
+    messages: RaggedMessages, path: str, payloads: Sequence[bytes]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bytes_]]:
+    """The strings at a path of the messages that are good, and which these are."""
+    rows, begin, end, _ = messages.texts[path]
+    fit = messages.good[rows]
+    places = zip(rows[fit].tolist(), begin[fit].tolist(), end[fit].tolist(), strict=True)
+    return rows[fit], np.array([payloads[row][start:stop] for row, start, stop in places], np.bytes_)
+
+
+def _tabulate(request: Request, labels: Sequence[str] | None, length: int) -> npt.NDArray[np.intp]:
+    """Where each axis stands in an array of `length` entries, (K,); -1 where nowhere."""
+    place = np.full(len(request.axes), -1, np.intp)
+    axes, places = _locate(request, labels, length)
+    place[axes] = places
+    return place
 
 
 def _empty(request: Request, rows: int) -> Array:
@@ -411,7 +596,7 @@ def _name_paths(field: str) -> list[str]:
     return [f"{parent}.{name}" if parent else name for name in _NAME_LISTS] + list(_NAME_LISTS)
 
 
-def _match(records: Array, request: Request) -> Array:
+def _match(records: Any, request: Request) -> Array:
     """1 where a marker starts, 0 where it stops, NaN elsewhere."""
     values = records[request.field]
     if values.dtype.kind in "SV":

@@ -19,11 +19,11 @@ from ...datasets.formats import Format, find_format, list_sources
 from ...datasets.joining import joining
 from ...datasets.source_ingest import SourceIngest
 from ...datasets.store import find_store, open_store
-from ...errors import ConfigError, RunError, SourceError, StoreError
+from ...errors import ConfigError, RunError, SourceError, StoreError, make_printable
 from ...robots.spec import RobotSpec
 from ..executors import Executor
 from ..folder import compute_path_digest, load_json, write_record
-from ..keys import compute_code_digest, compute_digest, compute_plain, compute_versions
+from ..keys import RECORD_NAME, compute_code_digest, compute_digest, compute_plain, compute_versions
 from ..run_files import STORE_NAME
 from ..settings.ingest import IngestConfig
 from ..stage import Stage, Work
@@ -35,7 +35,8 @@ SHOWN = 3
 
 def find_source(path: Path) -> Path:
     """The path itself, or the play data in a `generate` folder, or the store in an `ingest` folder."""
-    return path / PLAY_NAME if (path / PLAY_NAME).is_file() else find_store(path)
+    made = (path / PLAY_NAME).is_file() and (path / RECORD_NAME).is_file()
+    return path / PLAY_NAME if made else find_store(path)
 
 
 def find_sources(paths: Sequence[Path], config: IngestConfig) -> list[Path]:
@@ -140,7 +141,7 @@ def ingest(
         consume(work, joining(out, stores, config.compression), sum(store.rows for store in stores.values()))
         notes = {name: part.notes for name, part in made.items()}
     for note in group_notes(notes):
-        work.view.note(f"ingest: {note}")
+        work.view.note(f"ingest: {make_printable(note)}")
 
 
 def consume(work: Work, rows: Iterator[int], total: int) -> None:

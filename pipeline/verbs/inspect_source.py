@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import tyro
 
 from ...datasets.checks import SourceChecks
+from ...datasets.containers import find_container
 from ...datasets.episode import Reader, ReadOptions, SourceSpec
-from ...datasets.formats import find_format
+from ...datasets.formats import FORMATS, find_format, list_sources
 from ...datasets.limits import LimitCheck
-from ...errors import ConfigError, SourceError
+from ...errors import ConfigError, SourceError, make_printable
 from ...robots.spec import RobotSpec
 from ..cli_common import FLAT, AboutRobot, Common, Options, Runner
 from ..run_files import find_stage
@@ -42,15 +43,29 @@ class Inspect(AboutRobot):
         from ..stages.ingest import find_source
 
         path = find_source(find_stage(fetch(self.source, self.cache, runner), "generate"))
-        form = find_format(path, self.read.format)
         robot = None if self.robot is None else self.robot.spec()
-        reader = form.read(path, self.read, robot)
-        if self.write_mapping is not None:
-            write_draft(reader, self.write_mapping)
-        facts = {"source": str(path), "format": form.name, "title": form.title, **look(reader, str(path))}
-        runner.view.record("inspected", facts, format_facts(facts))
-        if facts["lost"]:
-            runner.exit_code = RECOVERED
+        for number, source in enumerate(find_single(path, self.read.format)):
+            form = find_format(source, self.read.format)
+            reader = form.read(source, self.read, robot)
+            if self.write_mapping is not None:
+                write_draft(reader, self.write_mapping)
+            facts = {"source": str(source), "format": form.name, "title": form.title, **look(reader, str(source))}
+            runner.view.record("inspected", facts, "\n" * (number > 0) + format_facts(facts))
+            if facts["lost"]:
+                runner.exit_code = RECOVERED
+
+
+def find_single(path: Path, name: str | None) -> list[Path]:
+    """The sources at a path that are looked at one at a time: itself, or the files of a folder that is no source.
+
+    Raises:
+        FormatError: it is none, or in a folder is something else.
+        SourceError: nothing is there, or it cannot be read.
+    """
+    if find_container(path) != "folder":
+        return [path]
+    known = any("folder" in row.containers and row.probe(path) for row in FORMATS.values())
+    return [path] if known else list_sources(path, name)
 
 
 def write_draft(reader: Reader, path: Path) -> None:
@@ -102,6 +117,7 @@ def look(reader: Reader, where: str) -> dict[str, Any]:
         "features": _describe_features(source, checks),
         "episodes": {
             "count": source.episodes,
+            "seen": len(lengths),
             "rows": source.rows,
             "shortest": lengths[0] if lengths else None,
             "median": median(lengths) if lengths else None,
@@ -158,8 +174,7 @@ def format_facts(facts: dict[str, Any]) -> str:
         f"{facts['source']}: {facts['title']}",
         f"robot     {facts['robot'] or 'unknown; name it with --robot'}",
         f"rate      {_format_rate(period)}",
-        f"episodes  {episodes['count']} of {_format_lengths(episodes)} steps, {episodes['rows']} in all; "
-        f"{episodes['terminated']} terminated, {episodes['truncated']} truncated",
+        f"episodes  {_format_episodes(episodes)}",
         "",
         "in the source",
         *_align([(name, what, facts["ignored"].get(name, "")) for name, what in facts["contents"].items()]),
@@ -185,16 +200,25 @@ def format_facts(facts: dict[str, Any]) -> str:
     said += [("needed", question) for question in facts["questions"]]
     if facts["refused"]:
         said.append(("refused", facts["refused"]))
-    return "\n".join([*lines, *([""] if said else []), *(f"{label}: {text}" for label, text in said)])
+    lines += [*([""] if said else []), *(f"{label}: {text}" for label, text in said)]
+    return "\n".join(map(make_printable, lines))
 
 
 def _format_rate(period: float | None) -> str:
     return "unknown" if period is None else f"{1 / period:g} Hz, a step each {period:g} s"
 
 
+def _format_episodes(episodes: dict[str, Any]) -> str:
+    """Numbers and lengths; where reading stopped, nobody knows how they end."""
+    if episodes["seen"] < episodes["count"]:
+        return f"{episodes['count']}, {episodes['rows']} steps in all"
+    return (
+        f"{episodes['count']} of {_format_lengths(episodes)} steps, {episodes['rows']} in all; "
+        f"{episodes['terminated']} terminated, {episodes['truncated']} truncated"
+    )
+
+
 def _format_lengths(episodes: dict[str, Any]) -> str:
-    if episodes["shortest"] is None:
-        return "unknown"
     if episodes["shortest"] == episodes["longest"]:
         return str(episodes["longest"])
     return f"{episodes['shortest']} .. {episodes['longest']} (median {episodes['median']:g})"

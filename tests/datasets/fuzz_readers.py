@@ -33,13 +33,21 @@ import numpy as np
 from supple.datasets.episode import ReadOptions
 from supple.datasets.formats import find_format
 from supple.errors import SuppleError
-from tests.datasets.make_sources import MAKERS, record
+from tests.datasets.make_sources import CAMERA, FILMED, MAKERS, record
 from tests.datasets.mutations import BOMBS, OUTSIDE, Changes, mutate
 
 ROOT = Path(__file__).parents[2]
 LAYOUTS = (*MAKERS, *(kind for kind in BOMBS if kind not in MAKERS))
 """All that are damaged: those of `make_sources`, and kinds of bags."""
-_RARE = ("minari-parquet", "plain", "plain-unchunked", "sqlite-message", "mcap-file", "rosbag1-lz4")
+_RARE = (
+    "minari-parquet",
+    "plain",
+    "plain-unchunked",
+    "sqlite-message",
+    "mcap-file",
+    "rosbag1-lz4",
+    "lerobot-2.1-video",
+)
 QUICK = tuple(layout for layout in LAYOUTS if layout not in _RARE)
 """Those of `make test`, one for each way in which a format is read."""
 CHECKED = ("ogbench", "zarr-zip", "plain", "plain-zstd", "plain-unchunked")
@@ -192,16 +200,19 @@ def make_recording(layout: str, folder: Path) -> tuple[Path, str]:
     if layout in MAKERS:
         name, maker = MAKERS[layout]
         return maker(folder, record()), name
+    if layout in FILMED:
+        return FILMED[layout](folder, record()), "lerobot"
     from tests.datasets.bags.conftest import Bags
 
     bags = Bags()
     return bags.write(folder / "log", layout, bags.arm(0.4)), "bag"
 
 
-def read(path: Path, name: str) -> tuple[list[bytes], tuple[str, ...]]:
+def read(path: Path, name: str, cameras: tuple[str, ...] | None = None) -> tuple[list[bytes], tuple[str, ...]]:
     """All that reaches a store, to compare, and all that is said about it."""
     units = ("deg",) if name == "lerobot" else None
-    reader = find_format(path, name).read(path, ReadOptions(observation_units=units, action_units=units))
+    options = ReadOptions(observation_units=units, action_units=units, only=cameras)
+    reader = find_format(path, name).read(path, options)
     spec = reader.describe()
     parts = [json.dumps(spec.schema.to_json(), sort_keys=True).encode()]
     for episode in reader.episodes():
@@ -231,7 +242,8 @@ def run_jobs(folder: Path, seed: int, jobs: Sequence[Job], tell: Callable[[dict[
         (place.parent / OUTSIDE / "canary").write_bytes(b"outside")
         source, name = make_recording(layout, place)
         files = {str(file.relative_to(place)): file.read_bytes() for file in sorted(place.rglob("*")) if file.is_file()}
-        whole = read(source, name)
+        cameras = (CAMERA,) if layout in FILMED else None
+        whole = read(source, name, cameras)
         for number in range(first, last):
             rng = np.random.default_rng([seed, LAYOUTS.index(layout), number])
             changes = mutate(layout, files, rng)
@@ -241,7 +253,7 @@ def run_jobs(folder: Path, seed: int, jobs: Sequence[Job], tell: Callable[[dict[
                 os.abort()
             if os.environ.get("SUPPLE_FUZZ_WAITS_AT") == str(number):
                 time.sleep(3600)
-            outcome, reason = _try(source, name, whole)
+            outcome, reason = _try(source, name, cameras, whole)
             apply(place, {change: files.get(change) for change in changes})
             outside = {file.name: file.read_bytes() for file in (place.parent / OUTSIDE).iterdir()}
             if outside != {"canary": b"outside"} or len(list(place.parent.iterdir())) != 2:
@@ -256,9 +268,11 @@ def read_peak() -> int:
     return int(line.split()[1]) * 1024
 
 
-def _try(source: Path, name: str, whole: tuple[list[bytes], tuple[str, ...]]) -> tuple[str, str]:
+def _try(
+    source: Path, name: str, cameras: tuple[str, ...] | None, whole: tuple[list[bytes], tuple[str, ...]]
+) -> tuple[str, str]:
     try:
-        parts, said = read(source, name)
+        parts, said = read(source, name, cameras)
     except SuppleError as error:
         return ("crashed" if "\n" in str(error) else "detected"), str(error)
     except BaseException:  # noqa: BLE001 - whatever it is, it is the finding

@@ -1,8 +1,8 @@
 """Small recordings in every format, with values that say where they belong: `observation = row`, `action = step`.
 
-Minari's files are written by Minari, zarr v2 by zarr; robomimic, SPiRL and LeRobot, which are too large to install
-here, by h5py and pyarrow in the layout that their documentation gives; OGBench's by `numpy.savez_compressed`, as it
-does itself.
+Minari's files are written by Minari, zarr v2 by zarr, videos by PyAV; robomimic, SPiRL and LeRobot, which are too large
+to install here, by h5py and pyarrow in the layout that their documentation gives; OGBench's by
+`numpy.savez_compressed`, as it does itself.
 """
 
 import json
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import gymnasium
 import h5py
 import numpy as np
@@ -240,6 +241,70 @@ def make_lerobot_3(folder: Path, episodes: Sequence[Recorded]) -> Path:
     return root
 
 
+CAMERA = "observation.images.top"
+HEIGHT, WIDTH = 48, 64
+
+
+def make_pictures(rows: Array) -> Array:
+    """Pictures (N, 48, 64, 3) that say which row they are of: 10 a row in grey, and a white corner of 16 x 16."""
+    pictures = np.empty((len(rows), HEIGHT, WIDTH, 3), np.uint8)
+    pictures[:] = (10 * rows % 250)[:, None, None, None]
+    pictures[:, :16, :16] = 255
+    return pictures
+
+
+def write_video(path: Path, pictures: Array, rate: int = 10, codec: str = "libx264") -> Path:
+    """A video without losses but those of its colours, a key frame in three."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {"qp": "0", "g": "3", "threads": "1"} if codec == "libx264" else {}
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = pictures.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def count_rows(episodes: Sequence[Recorded]) -> list[Array]:
+    """The rows of each episode, counted on."""
+    ends = np.cumsum([len(one.action) for one in episodes])
+    return [np.arange(end - len(one.action), end) for end, one in zip(ends.tolist(), episodes, strict=True)]
+
+
+def make_lerobot_2_filmed(folder: Path, episodes: Sequence[Recorded]) -> Path:
+    """A video for each episode."""
+    root = make_lerobot_2(folder, episodes)
+    for number, rows in enumerate(count_rows(episodes)):
+        write_video(root / f"videos/chunk-000/{CAMERA}/episode_{number:06d}.mp4", make_pictures(rows))
+    return root
+
+
+def make_lerobot_3_filmed(folder: Path, episodes: Sequence[Recorded]) -> Path:
+    """The first two episodes in one video, the others in a second one."""
+    root, rows = make_lerobot_3(folder, episodes), count_rows(episodes)
+    for number, part in enumerate((rows[:2], rows[2:])):
+        write_video(root / f"videos/{CAMERA}/chunk-000/file-{number:03d}.mp4", make_pictures(np.concatenate(part)))
+    file = root / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    places = [0, 0, *[1] * (len(rows) - 2)]
+    begin = [(one[0] - (rows[2][0] if place else 0)) / 10 for one, place in zip(rows, places, strict=True)]
+    columns = {
+        "chunk_index": [0] * len(rows),
+        "file_index": places,
+        "from_timestamp": begin,
+        "to_timestamp": [start + len(one) / 10 for start, one in zip(begin, rows, strict=True)],
+    }
+    for name, values in columns.items():
+        table = table.append_column(f"videos/{CAMERA}/{name}", pa.array(values))
+    pq.write_table(table, file)
+    return root
+
+
+FILMED = {"lerobot-2.1-video": make_lerobot_2_filmed, "lerobot-3.0-video": make_lerobot_3_filmed}
+"""By layout: data sets of LeRobot with the videos of a camera."""
 MAKERS: dict[str, tuple[str, Callable[[Path, Sequence[Recorded]], Path]]] = {
     "d4rl": ("d4rl", make_d4rl),
     "minari-hdf5": ("minari", make_minari),

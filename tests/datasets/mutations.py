@@ -273,6 +273,7 @@ BOMBS: dict[str, Callable[[Files, np.random.Generator], Changes]] = {
     **dict.fromkeys(("mcap", "plain", "plain-zstd", "plain-unchunked"), _bomb_mcap),
     **dict.fromkeys(("sqlite", "sqlite-message", "mcap-file", "rosbag1", "rosbag1-lz4"), _bomb_zstd),
     "zarr": _bomb_zarr,
+    **dict.fromkeys(("lerobot-2.1-video", "lerobot-3.0-video"), _bomb_arrow),
 }
 """By layout: puts a bomb into a recording."""
 

@@ -284,3 +284,24 @@ def test_pictures_of_robomimic_come_along_where_they_are_asked_for(tmp_path: Pat
     assert (feature.name, feature.shape) == ("obs_camera", (8, 9, 3))
     for episode, expected in zip(reader.episodes(), pictures, strict=True):
         np.testing.assert_array_equal(episode.arrays["obs_camera"], expected)
+
+
+def test_the_pictures_of_a_robot_with_a_camera_have_its_name(tmp_path: Path) -> None:
+    path = make_robomimic(tmp_path, record())
+    with h5py.File(path, "a") as file:
+        for demo in file["data"].values():
+            for camera in ("front", "side"):
+                demo[f"obs/{camera}"] = np.zeros((len(demo["actions"]), *SHAPE), np.uint8)
+    axes = tuple(Axis(name, "m", -1000.0, 1000.0) for name in "abc")
+    arrays = (ArraySpec(name, axes[:count]) for name, count in (("observation", 3), ("action", 2), ("goal", 1)))
+    robot = RobotSpec("panda", *arrays, control_period=0.05, episode_steps=10, image=EYE)
+    keys = ("obs/object", "obs/robot0_eef_pos")
+    reader = open_source(path, ReadOptions(observation_keys=keys, only=("obs/side",)), robot)
+    assert reader.describe().schema.feature("image").shape == SHAPE
+    assert next(iter(reader.episodes())).arrays["image"].shape == (5, *SHAPE)
+    with pytest.raises(
+        SourceError, match="obs/side: expected an array to carry over, got one that would be called image"
+    ):
+        open_source(path, ReadOptions(observation_keys=keys, only=("obs/side", "obs/front")), robot).describe()
+    with pytest.raises(SourceError, match=r"got none; choose an array with --only \(obs/front, obs/side\)"):
+        open_source(path, ReadOptions(observation_keys=keys), robot).describe()

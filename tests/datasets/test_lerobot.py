@@ -55,10 +55,10 @@ def test_units_are_asked_for_and_never_guessed(make: Maker, tmp_path: Path) -> N
 
 
 @BOTH
-def test_videos_are_not_decoded_and_that_is_said(make: Maker, tmp_path: Path) -> None:
+def test_videos_are_not_decoded_unasked_and_that_is_said(make: Maker, tmp_path: Path) -> None:
     spec = open_source(make(tmp_path, record()), UNITS).describe()
-    assert spec.ignored["observation.images.top"] == "videos and pictures are not decoded"
-    assert spec.contents["observation.images.top"] == "video [48, 64, 3]"
+    assert spec.ignored["observation.images.top"] == "is a video; --only takes it by name"
+    assert spec.contents["observation.images.top"] == "video [48, 64, 3], 0 files of 0 bytes"
 
 
 def test_a_length_that_is_not_that_of_the_frames_is_refused(tmp_path: Path) -> None:
@@ -171,3 +171,25 @@ def test_rows_come_in_blocks_and_are_those_of_the_file(tmp_path: Path, monkeypat
     ranges = [(0, 2), (2, 2), (2, 9), (11, 12), (11, 20), (18, 20), (1, 6), (0, 20), (19, 30)]  # also back, and too far
     for begin, end in ranges:
         assert stream.take(begin, end)["row"].to_pylist() == list(range(begin, min(end, 20)))
+
+
+@BOTH
+def test_hidden_files_are_none_of_the_recording(make: Maker, tmp_path: Path) -> None:
+    """Some systems leave `._name` beside every file that they copy."""
+    path = make(tmp_path, record())
+    for file in [*(path / "data").rglob("*.parquet"), *(path / "meta").rglob("*.parquet")]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7")
+    assert open_source(path, UNITS).describe().episodes == 3
+
+
+@pytest.mark.parametrize("names", [["a", "a", "b"], ["a", "b"], [1, 2, 3], {"x": ["a"], "y": ["b", "c"]}])
+def test_names_that_are_not_one_for_each_axis_are_said(names: object, tmp_path: Path) -> None:
+    path = make_lerobot_2(tmp_path, record())
+    info = json.loads((path / "meta/info.json").read_text())
+    info["features"]["observation.state"]["names"] = names
+    (path / "meta/info.json").write_text(json.dumps(info))
+    spec = open_source(path, UNITS).describe()
+    assert spec.notes == (
+        "observation.state: the names of its axes in info.json are not one for each of 3: they are numbered",
+    )
+    assert spec.schema.feature("observation").axes[0] == "observation_0"

@@ -217,3 +217,30 @@ def test_a_chunk_is_unpacked_as_a_whole_and_so_has_a_limit(tmp_path: Path, monke
     (source / "data/action/.zarray").write_text(json.dumps(facts | {"chunks": [2**26, facts["shape"][1]]}))
     with pytest.raises(SourceError, match="data/action: expected chunks of at most"):
         open_source(source, ReadOptions()).describe()
+
+
+def test_no_flipped_bit_of_a_parquet_footer_ends_the_process(tmp_path: Path) -> None:
+    """The library throws where nobody can catch it when the metadata of a damaged column are asked for."""
+    program = """if True:
+        import sys
+        from pathlib import Path
+        from supple.datasets.arrow_columns import RowStream
+        from supple.errors import SourceError
+        path, refused = Path(sys.argv[1]), 0
+        data = path.read_bytes()
+        footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+        for place in range(footer, len(data) - 8):
+            for bit in range(8):
+                path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
+                try:
+                    RowStream(path, ["row"]).take(0, 3)
+                except SourceError:
+                    refused += 1
+        print(refused)
+    """
+    path = tmp_path / "a.parquet"
+    table = pa.table({"row": np.arange(3)})
+    pq.write_table(table, path, store_schema=False, use_dictionary=False, write_statistics=True)
+    child = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr[-500:]
+    assert int(child.stdout) > 100

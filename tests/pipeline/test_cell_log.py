@@ -201,7 +201,7 @@ def test_a_dry_run_has_no_steps_to_learn_from(tmp_path: Path) -> None:
     tap = CommandTap(robot)
     with CellLog(tmp_path / "log", robot.spec, ABOUT) as cell:
         play(tmp_path, robot, Watch(robot, tap, sink=cell), 1, 4)  # nothing goes through the tap
-    with pytest.raises(SourceError, match="topic /action: expected one of one type, got none"):
+    with pytest.raises(SourceError, match="topic /action: expected a topic of one type, got none"):
         BagReader(tmp_path / "log" / "0001.mcap").describe()
 
 

@@ -119,3 +119,50 @@ def test_actions_beyond_the_limits_are_counted(
         assert "clipped the actions of 3 of 3000 steps" in said
         stored = open_store(tmp_path / "out").load("action")
         np.testing.assert_array_equal(stored, np.clip(action, -1.0, 1.0))
+
+
+def test_the_files_of_a_folder_are_looked_at_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for name in "ab":
+        make_d4rl(folder, record()).rename(folder / f"{name}.hdf5")
+    (folder / "notes.txt").write_text("x")
+    assert main(["inspect", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if "a D4RL HDF5 file" in line] == [
+        f"{folder / name}.hdf5: a D4RL HDF5 file" for name in "ab"
+    ]
+    (folder / "c.bin").write_bytes(b"\0\1\2")
+    assert main(["inspect", str(folder)]) == 2
+    assert "c.bin: expected a recording of a format that is read" in capsys.readouterr().err
+
+
+def test_play_data_hide_no_other_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of `generate` is its play.hdf5; any other folder is all that is in it."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    make_d4rl(folder, record())
+    shutil.copy(folder / "play.hdf5", folder / "more.hdf5")
+    assert main(["ingest", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert open_store(tmp_path / "out" / "store").rows == 40
+    capsys.readouterr()
+
+
+def test_names_in_a_file_are_no_codes_of_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = make_lerobot_3(tmp_path, record())
+    info = (path / "meta/info.json").read_text()
+    (path / "meta/info.json").write_text(info.replace("pan.pos", "pan\\n\\u001b[31m"))
+    options = ("--observation-units", "deg", "--action-units", "deg")
+    assert main(["inspect", str(path), *options]) == 0
+    assert main(["ingest", str(path), *options, "--out", str(tmp_path / "out")]) == 0
+    assert main(["info", str(tmp_path / "out")]) == 0
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+    assert "pan\\n\\x1b[31m" in captured.out
+
+
+def test_episodes_that_nobody_read_have_no_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    episodes = record()
+    episodes[1].observation[1, 0] = np.nan
+    assert main(["inspect", str(make_minari(tmp_path, episodes))]) == 0
+    assert "episodes  3, 20 steps in all\n" in capsys.readouterr().out

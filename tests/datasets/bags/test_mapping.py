@@ -1,5 +1,6 @@
 """A mapping comes back from its file as it was, and what is wrong with one is named."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,9 +59,10 @@ def test_a_short_mapping_takes_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("period = 0.1", "", r"map: expected the fields .*'period'"),
+        ("period = 0.1", "", r"map: expected the fields .*'period'.* without period; draft"),
         ("period = 0.1", "period = 0.0", r"period: expected a number from 1e-06 to 3600, got 0.0"),
-        ("period = 0.1", "perod = 0.1", r"expected the fields .*got .*'perod'"),
+        ("period = 0.1", "perod = 0.1", r"expected the fields .*got .*'perod'.*, where perod is unknown; draft"),
+        ('name = "/j"', 'name = "/j"\nmax_ag = 1', r"topic\[0\]: expected the fields .*, where max_ag is unknown"),
         ("period = 0.1", "period = true", r"map.period: expected float, got True"),
         ("period = 0.1", "period = 0.1\nversion = 2", r"version: expected a whole number from 1 to 1, got 2"),
         ('name = "/j"', 'name = "/k"', r"signal: expected a topic of /k, got '/j'; add \[\[topic\]\]"),
@@ -93,3 +95,9 @@ def test_parts_of_one_feature_agree() -> None:
 def test_a_missing_file_is_named(tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.toml: expected a mapping of a bag.*--write-mapping"):
         load_mapping(tmp_path / "nothing.toml")
+
+
+def test_a_folder_in_place_of_a_mapping_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_mapping(tmp_path)
+    assert str(error.value).count("expected") == 1

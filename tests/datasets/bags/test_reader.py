@@ -136,7 +136,10 @@ def test_arm_and_gripper_may_share_a_topic_in_any_order(bags: Any, make: MakeRea
 def test_an_axis_that_is_nowhere_is_named_with_those_that_are(bags: Any, make: MakeReader) -> None:
     with pytest.raises(SourceError, match=r"topic /joint_states: expected 'z' in position, got none .*known are a, b"):
         make(bags.arm(0.2), MAPPING, ('axes = ["b", "a"]', 'axes = ["b", "z"]')).describe()
-    with pytest.raises(SourceError, match=r"topic /nothing: expected one of one type, got none; choose among /com"):
+    with pytest.raises(
+        SourceError,
+        match=r"topic /nothing: expected a topic of one type, got none of that name in the bag; choose among /com",
+    ):
         make(bags.arm(0.2), MAPPING, ("/joint_states", "/nothing")).describe()
     with pytest.raises(SourceError, match=r"expected '2' in data, got none in any message; known are data \(0 to 1\)"):
         make(

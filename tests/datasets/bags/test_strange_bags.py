@@ -1,5 +1,6 @@
 """Bags that no list names: each is read as what it is, or refused in a line that says what to do."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from supple.datasets.bags.mapping import parse_mapping
 from supple.datasets.bags.reader import BagReader
-from supple.errors import SourceError
+from supple.datasets.bags.recording import Loss
+from supple.datasets.episode import ReadOptions
+from supple.datasets.formats import list_sources, open_source
+from supple.errors import FormatError, SourceError
+from tests.datasets.make_sources import make_d4rl, record
 
 NS = 10**9
 STEP = 10**7
@@ -37,7 +43,7 @@ def test_simulated_time_beside_real_time_goes_by_the_recorder(first: int, bags: 
     (episode,) = reader.episodes()
     # each step has the command that came with its measurement
     np.testing.assert_array_equal(episode.arrays["observation"][:, 0], episode.arrays["action"][:, 0])
-    said = [note for note in spec.notes if "behind the recorder's clock, unlike those of others" in note]
+    said = [note for note in spec.notes if "the recorder's clock, unlike those of others" in note]
     assert len(said) == (first != 0)  # a stamp of 0 was never set, which the topic's own line says
 
 
@@ -130,3 +136,114 @@ def test_a_trajectory_that_shall_start_later_says_nothing_of_clocks(bags: Any, m
     reader = make(sorted(sent, key=lambda one: one.log_time))
     assert not [note for note in reader.describe().notes if "clock" in note or "moment" in note]
     assert {topic.name: topic.clock for topic in reader.mapping.topic}["/joint_states"] == "header.stamp"
+
+
+def map_joints(field: str = "position", axis: str = "a", topic: str = "/joint_states") -> Any:
+    return parse_mapping(
+        f'''
+        period = 0.02
+        action_source = "next_state"
+        [[topic]]
+        name = "{topic}"
+        clock = "log"
+        [[signal]]
+        feature = "observation"
+        topic = "{topic}"
+        field = "{field}"
+        axes = ["{axis}"]
+        units = ["rad"]
+        [[signal]]
+        feature = "action"
+        topic = "{topic}"
+        field = "{field}"
+        axes = ["{axis}"]
+        units = ["rad"]
+        ''',
+        "map",
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "axis", "topic", "named"),
+    [
+        (
+            "positions",
+            "a",
+            "/joint_states",
+            r"got no such field in sensor_msgs/msg/JointState; known are header, name, ",
+        ),
+        ("header.stam", "sec", "/joint_states", r"got no such field in .*; known are stamp, frame_id"),
+        ("position", "z", "/joint_states", r"expected 'z' in position, got none in any message; known are a"),
+        ("effort", "a", "/joint_states", r"got only its name, and no number but NaN, in all messages"),
+        ("data", "0", "/commands", r"expected '0' in data, got no number but NaN, in all messages; leave it out"),
+    ],
+)
+def test_what_a_mapping_names_and_nobody_sent_is_named(
+    field: str, axis: str, topic: str, named: str, bags: Any, tmp_path: Path
+) -> None:
+    sent = [bags.joints(bags.start + k * STEP, ["a"], [k]) for k in range(50)]
+    sent += [bags.array(bags.start + k * STEP, [np.nan]) for k in range(50)]
+    path = bags.write(tmp_path / "bag", "plain", sorted(sent, key=lambda one: one.log_time))
+    with pytest.raises(SourceError, match=named):
+        BagReader(path, map_joints(field, axis, topic)).describe()
+
+
+@pytest.mark.parametrize("kind", ["plain", "mcap", "sqlite", "rosbag1"])
+@pytest.mark.parametrize("count", [100, 1000])
+def test_a_recorder_whose_clock_was_set_back_is_said(kind: str, count: int, bags: Any, tmp_path: Path) -> None:
+    """In one chunk, and in many."""
+    sent = [bags.joints(bags.start + k * STEP, ["a"], [k], delay=-30 * NS * (k >= count // 2)) for k in range(count)]
+    path = bags.write(tmp_path / "bag", kind, sent)
+    notes = " ".join(BagReader(path, map_joints()).describe().notes)
+    assert re.search(r"runs? back.*, by up to 29\.99 s; (they|messages) were sorted", notes)
+
+
+def test_small_disorder_of_a_recorder_is_no_matter(bags: Any, tmp_path: Path) -> None:
+    sent = [bags.joints(bags.start + k * STEP, ["a"], [k], delay=-2 * STEP * (k % 2)) for k in range(1000)]
+    assert not any(
+        "clock runs back" in note
+        for note in BagReader(bags.write(tmp_path / "bag", "plain", sent), map_joints()).describe().notes
+    )
+
+
+def test_an_unknown_compression_is_named_once(bags: Any, tmp_path: Path) -> None:
+    path = bags.write(tmp_path / "bag", "plain-zstd", bags.arm())
+    path.write_bytes(path.read_bytes().replace(b"\x04\0\0\0zstd", b"\x04\0\0\0brot"))
+    with pytest.raises(SourceError, match="got a chunk with compression 'brot'; /") as error:
+        BagReader(path).describe()
+    assert str(error.value).count("brot") == 1
+
+
+def test_the_reasons_of_a_loss_are_not_a_thousand() -> None:
+    loss = Loss()
+    for number in range(1000):
+        loss.add(f"crc of chunk {number}")
+    assert loss.reasons == [*(f"crc of chunk {number}" for number in range(5)), "and more of this kind"]
+
+
+def test_a_file_that_the_metadata_do_not_name_is_said(bags: Any, tmp_path: Path) -> None:
+    """As when a recorder that splits its bags was killed in the last one."""
+    path = bags.write(tmp_path / "log", "mcap", bags.arm())
+    (path / "log_1.mcap").write_bytes((path / "log.mcap").read_bytes())
+    (path / "notes.mcap").write_bytes(b"of somebody else")
+    (loss,) = BagReader(path).describe().losses
+    assert "log_1.mcap is not in metadata.yaml and not read" in loss
+    assert "notes" not in loss
+
+
+def test_bags_beside_recordings_of_another_format_are_refused(bags: Any, tmp_path: Path) -> None:
+    bags.write(tmp_path / "a", "plain", bags.arm())
+    make_d4rl(tmp_path, record())
+    (tmp_path / "readme.txt").write_text("hello")
+    for read in (list_sources, lambda path: open_source(path, ReadOptions()).describe()):
+        with pytest.raises(FormatError, match=r"expected a folder of bags alone, got play\.hdf5 too, an HDF5 file"):
+            read(tmp_path)
+    (tmp_path / "play.hdf5").unlink()
+    assert list_sources(tmp_path) == [tmp_path / "a.mcap"]
+
+
+def test_bags_of_a_folder_that_miss_their_file_say_so(bags: Any, tmp_path: Path) -> None:
+    path = bags.write(tmp_path / "log", "mcap", bags.arm())
+    (path / "log.mcap").unlink()
+    with pytest.raises(SourceError, match=r"the metadata of a ROS 2 bag and its files, got none of log\.mcap; copy"):
+        BagReader(path).describe()
