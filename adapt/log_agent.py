@@ -168,6 +168,10 @@ class LogAgent(WrappedAgent, PredictsReward):
         """Rows whose episode is led by the logs, (R,)."""
         return self._leads
 
+    def set_leads(self, leads: NDArray[np.bool_]) -> None:
+        """The episode was played by an older copy of this agent, in which the logs led these rows, (R,)."""
+        self._leads = leads
+
     def _choose_leaders(self) -> NDArray[np.bool_]:
         """Known tasks: whose mean return is higher, with one more episode as good as the best. Others: the logs.
 
