@@ -394,13 +394,15 @@ class SafetyLimits(Stops, Holds, Sees):
         """Closes the robot; one that cannot be closed is stopped, since nobody knows what it does."""
         try:
             self._robot.close()
-        except (SuppleError, KeyboardInterrupt):
-            raise
         except BaseException as error:
-            reason = f"the robot's close did not complete: {type(error).__name__} {make_text(error)}"
+            typed = isinstance(error, SuppleError)
+            reason = make_text(error) if typed else f"{type(error).__name__} {make_text(error)}".rstrip()
+            reason = f"the robot's close did not complete: {reason}"
             fault = RobotFault(f"safety limits: {reason}; stopped: {REARM}")
             for problem in self._latch(reason):
-                fault.add_note(problem)
+                (error if typed else fault).add_note(problem)
+            if typed or isinstance(error, KeyboardInterrupt):
+                raise
             raise fault from error
 
     @contextmanager
