@@ -75,7 +75,7 @@ class Scorer(Protocol):
     """Scores how unknown what happened is; see `novelty.py`."""
 
     threshold: float
-    """Score above which an alarm is given."""
+    """Change above which an alarm is given."""
 
     def begin(self, rows: Rows, observation: Float) -> None:
         """Episodes begin in these rows, with observations (r, O)."""
@@ -83,6 +83,10 @@ class Scorer(Protocol):
 
     def score(self, rows: Rows, sent: Float, observation: Float) -> NDArray[np.float64]:
         """Scores of one step, shape (r,), of the commands (r, A) and where they led, (r, O)."""
+        ...
+
+    def change(self, rows: Rows) -> NDArray[np.float64]:
+        """How sure it is at this step that the robot is another than it was, shape (r,)."""
         ...
 
 
@@ -208,7 +212,7 @@ class Watch(WrappedRobots):
         if self._scorer is not None:
             scores = self._scorer.score(rows, self._previous[rows], step.observation)
             self._scores.append(scores)
-            self._look_for_alarms(rows, scores, self._scorer.threshold)
+            self._look_for_alarms(rows, self._scorer.change(rows), self._scorer.threshold)
         self._write(
             "step",
             rows=rows,
