@@ -270,6 +270,7 @@ class SafetyLimits(Stops, Holds, Sees):
         """
         with self._guard("reset"):
             index = self._check_rows(rows)
+            self._audit.require_there()
             self._record_clamps()
             self._ready[index], self._moving[index] = False, False
             self._tell_watchdog()

@@ -18,17 +18,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bounds import Positive, require_bounds
+from ..bounds import Range, require_bounds
 from ..errors import RobotFault
 from .robot import Bool, Float, Holds, Observes, Robot, Sees, Step, Stops, TellsAge, TellsSent, take_images
 from .spec import RobotSpec
 
 T = TypeVar("T")
+Seconds = Annotated[float, Range(0.0, 1e6, above=True)]
+"""What a lock can wait for on any machine."""
 GRACE = 0.1
 """Seconds that a stop waits for the call under way, before it is made beside it."""
 
@@ -37,10 +39,10 @@ GRACE = 0.1
 class DriverTimes:
     """Longest times of the calls of a driver, seconds."""
 
-    connect: Positive = 60.0
-    reset: Positive = 120.0
+    connect: Seconds = 60.0
+    reset: Seconds = 120.0
     """Of `reset`, which brings the robot home."""
-    call: Positive = 5.0
+    call: Seconds = 5.0
     """Of `step`, beyond its control period, and of any other call."""
 
     def __post_init__(self) -> None:
