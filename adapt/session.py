@@ -190,11 +190,15 @@ class AgentSession:
         """The reward of the control step that followed the last `act`; a step without a call paid nothing.
 
         Raises:
-            RobotFault: No `act` came before, or the reward is not finite.
+            RobotFault: No `act` came before, or the reward, or the sum of the episode's rewards, is not finite.
         """
-        if not self._running or self._rewarded or not np.isfinite(np.float32(reward)):
-            wanted = "a finite reward once after each act"
-            raise RobotFault(f"observe: expected {wanted}, got {reward!r:.40}; call act first")
+        if not self._running or self._rewarded:
+            raise RobotFault(f"observe: expected one reward after each act, got {reward!r:.40}; call act first")
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = self._reward.sum() + np.float32(reward)
+        if not np.isfinite(total):
+            wanted = "a finite reward, and a finite sum of those of the episode"
+            raise RobotFault(f"observe: expected {wanted}, got {reward!r:.40}; check the reward")
         self._reward[0, (self._steps - 1) // self._horizon] += reward
         low, high = self._range[0]
         self._range[0] = min(low, reward), max(high, reward)

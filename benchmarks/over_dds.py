@@ -8,6 +8,9 @@ lock step with many seeds. Counted is the success of the later half of the episo
     python benchmarks/over_dds.py maze runs/demo/export/bundle > maze.json
     python benchmarks/over_dds.py arm runs/arm/export/bundle > arm.json
 
+A third number, such as 5, is how many times slower all clocks go: each period of the loop and of the robot lasts so
+much longer, and the physics of a period is the same. It is for machines that are too busy for the real rate.
+
 An episode of a robot that is commanded forces begins where somebody put it back: here over its panel. Records say how
 far the machine kept up: the rate of the loop, and the share of steps that were late.
 """
@@ -17,7 +20,7 @@ import sys
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +37,18 @@ from supple.adapt.safety import SafetyLimits
 from supple.pipeline.robots import find_robot
 from supple.pipeline.stages.adapt import find_robot_of, find_test_tasks
 from supple.robots.emulated_robot import Emulation
+from supple.robots.family import RobotFamily
 from supple.robots.hardware_family import HardwareFamily
 from supple.robots.limits import LoopLimits
-from supple.robots.robot import Float, RobotBatch
+from supple.robots.robot import Float, RobotBatch, WrappedRobots
 from supple.robots.robot_link import Kind, Link, Packet
 from supple.robots.ros.cyclonedds import CycloneDds
 from supple.robots.ros.driver import RosDriver
 from supple.robots.ros.emulated import emulate_ros
 from supple.robots.ros.messages import ForwardController, JointValue
 from supple.robots.ros.ros_robot import RosRobot
-from supple.robots.task import Task
+from supple.robots.spec import ArraySpec, RobotSpec
+from supple.robots.task import Task, TaskSet
 
 COMMAND = "python benchmarks/over_dds.py"
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -66,6 +71,55 @@ def make_maze_robot(family: Any) -> RosRobot:
         action=action,
         controller=ForwardController(topic="/forward_effort_controller/commands", joints=("x", "y")),
     )
+
+
+def slow_spec(spec: RobotSpec, slower: float) -> RobotSpec:
+    """The same motion by slower clocks: a change per second is so much smaller."""
+    axes = tuple(
+        replace(axis, rate_limit=None if axis.rate_limit is None else axis.rate_limit / slower)
+        for axis in spec.action.axes
+    )
+    return replace(spec, action=ArraySpec("action", axes), control_period=spec.control_period * slower)
+
+
+class SlowRobots(WrappedRobots):
+    """Robots whose clock goes slower."""
+
+    def __init__(self, robot: RobotBatch, slower: float) -> None:
+        super().__init__(robot)
+        self._own = slow_spec(robot.spec, slower)
+
+    @property
+    def spec(self) -> RobotSpec:
+        """The contract, by the slower clock."""
+        return self._own
+
+
+@dataclass(frozen=True)
+class SlowFamily(RobotFamily):
+    """A family whose clocks go slower."""
+
+    real: Any
+    slower: float
+    episode_steps: int
+
+    @property
+    def name(self) -> str:
+        """See `RobotFamily.name`."""
+        return f"slow-{self.real.name}"
+
+    def spec(self) -> RobotSpec:
+        """See `RobotFamily.spec`."""
+        return slow_spec(replace(self.real, episode_steps=self.episode_steps).spec(), self.slower)
+
+    def make(self, rows: int, threads: int = 1) -> RobotBatch:
+        """See `RobotFamily.make`."""
+        return SlowRobots(replace(self.real, episode_steps=self.episode_steps).make(rows, threads), self.slower)
+
+    def tasks(self) -> TaskSet:
+        """See `RobotFamily.tasks`."""
+        tasks: TaskSet = self.real.tasks()
+        return tasks
 
 
 class PutBack(RosDriver):
@@ -132,7 +186,9 @@ def play_over_dds(
         loop=PATIENT,
         stops_by_itself=True,
     )
-    with emulate_ros(family, panel, robot, EMULATION):
+    slower = robot.contract.control_period / bundle.contract.robot.control_period
+    emulation = replace(EMULATION, latency=EMULATION.latency * slower, jitter=EMULATION.jitter * slower)
+    with emulate_ros(family, panel, robot, emulation):
         for index, task in enumerate(tasks):
             with closing(AuditLog(folder / f"audit-{index}.jsonl", simulator=True)) as log:
                 row = cell.make(1)
@@ -158,20 +214,25 @@ def main() -> None:
 
         family = find_robot(f"{EXAMPLES / 'my_arm.py'}:ARM").family
         robot = replace(ROBOT, transport=replace(ROBOT.transport, domain=44))
+    slower = float(sys.argv[3]) if len(sys.argv) > 3 else 1.0
     tasks = list(find_test_tasks(bundle, family)[:GOALS])
     lock_step = play_lock_step(bundle, family, tasks)
     with tempfile.TemporaryDirectory() as folder:
+        if slower != 1.0:
+            family = SlowFamily(family, slower, family.spec().episode_steps)
+            robot = replace(robot, contract=family.spec())
         real, kept = play_over_dds(bundle, family, robot, tasks, Path(folder))
     spread = lock_step.std(axis=1, ddof=1)
     error = float(np.sqrt((spread**2 * (1.0 + 1.0 / SEEDS)).sum())) / len(tasks)
     difference = float(real.mean() - lock_step.mean())
-    at = {"robot": name, "transport": "CycloneDDS"}
+    clock = "real time" if slower == 1.0 else f"{slower:g} times slower"
+    at = {"robot": name, "transport": "CycloneDDS", "clock": clock}
     common = {"method": bundle.contract.kind, "seeds": [0], "tasks": "test", "at": at}
     floor = 1.0 / (EPISODES // 2) / 2.0
     near = np.abs(real - lock_step.mean(axis=1)) <= 2.0 * np.maximum(spread, floor)
     print_records(
         "over-dds",
-        f"{COMMAND} {name} {sys.argv[2]}",
+        " ".join([COMMAND, *sys.argv[1:]]),
         began,
         [
             common | {"metric": "success in lock step", "mean": float(lock_step.mean()), "n": lock_step.size},

@@ -32,6 +32,8 @@ from ..session import AgentSession
 from .messages import MOST_BYTES, Request, read_request, write_message
 
 MOST_CLIENTS, MOST_SNAPSHOTS = 8, 16
+PING_INTERVAL, PING_TIMEOUT = 5.0, 10.0
+"""Seconds: a client that has vanished without a word is gone, and its session free, after both."""
 LEAST_TOKEN = 16
 """Characters."""
 State = dict[str, NDArray[Any]]
@@ -226,4 +228,6 @@ def serve_policy(policy: PolicyServer, host: str, port: int, token: str) -> Serv
         compression=None,
         open_timeout=5,
         close_timeout=1,
+        ping_interval=PING_INTERVAL,
+        ping_timeout=PING_TIMEOUT,
     )
