@@ -226,7 +226,7 @@ def main() -> None:
     error = float(np.sqrt((spread**2 * (1.0 + 1.0 / SEEDS)).sum())) / len(tasks)
     difference = float(real.mean() - lock_step.mean())
     clock = "real time" if slower == 1.0 else f"{slower:g} times slower"
-    at = {"robot": name, "transport": "CycloneDDS", "clock": clock}
+    at = {"robot": f"{name}, {clock}"}
     common = {"method": bundle.contract.kind, "seeds": [0], "tasks": "test", "at": at}
     floor = 1.0 / (EPISODES // 2) / 2.0
     near = np.abs(real - lock_step.mean(axis=1)) <= 2.0 * np.maximum(spread, floor)
