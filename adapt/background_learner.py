@@ -147,14 +147,14 @@ class BackgroundLearner:
                 agent.observe(episodes)
 
         elif self._off_policy and self._given - self._done < MOST_WAITING:
+            leads = acting.leads.copy() if isinstance(acting, LogAgent) else None
 
             def update() -> None:
                 agent.begin_episode(explore=explore)
-                if isinstance(agent, LogAgent) and isinstance(acting, LogAgent):
+                if isinstance(agent, LogAgent) and leads is not None:
                     agent.set_leads(leads)
                 agent.observe(episodes)
 
-            leads = acting.leads.copy() if isinstance(acting, LogAgent) else None
         else:
             return False
         self._submit(update)

@@ -184,7 +184,8 @@ class NoveltyModel:
         """
         size = len(found.get("place", ()))
         older = {"drift": np.zeros((size, size)), "usual": np.array([1.0, np.inf, np.inf])}
-        if found.keys().isdisjoint(older) and np.shape(found.get("threshold")) == (2,):  # from before there was a drift
+        before = found.keys().isdisjoint(older) and "threshold" in found
+        if before and np.shape(found["threshold"]) == (2,):  # from before there was a drift
             found = {**found, **older, "threshold": np.append(found["threshold"], found["threshold"][0])}
         try:
             model = NoveltyModel(**found)

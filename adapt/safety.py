@@ -510,7 +510,7 @@ class SafetyLimits(Stops, Holds, Sees):
             return requested
         now, before = self._clock(), self._commanded_at
         self._commanded_at = now
-        if now < before:
+        if not np.isfinite(now) or now < before:
             raise refuse(f"expected a clock that goes on, got {now} s after {before} s", "check the clock")
         if not now - before > self._loop.late_after:
             self._late_steps = 0

@@ -117,7 +117,8 @@ class DriverThread:
         before = self._newest
         if before is not None and not before.finished and not before.wait(seconds):
             raise self._refuse(before, seconds)
-        call = self._newest = _Call(what, function, late)
+        call: _Call[T] = _Call(what, function, late)
+        self._newest = call
         self._calls.put(call)
         return self._await(call, seconds)
 
