@@ -163,6 +163,19 @@ class AuditLog:
         with self._lock:
             self._write(event, facts)
 
+    def require_there(self) -> None:
+        """Refuses to go on with a log that somebody has deleted: what is written to it vanishes with this process.
+
+        Raises:
+            RobotFault: It is deleted; the stop is latched.
+        """
+        with self._lock:
+            if self._file >= 0 and not os.fstat(self._file).st_nlink:
+                self.latch("the audit log was deleted")
+                raise RobotFault(
+                    f"{self._path}: expected the audit log where it was, got none; stop, and look who deletes it"
+                )
+
     def latch(self, reason: str) -> None:
         """Latches a stop in memory, at once, whatever the disk does; a stop keeps its first reason."""
         with self._memory:
@@ -354,6 +367,8 @@ class AuditLog:
             prefix = b""
             facts = {**_jsonable(facts), "event": event, "monotonic": _jsonable(self._clock())}
             previous = self._head
+            if not os.fstat(self._file).st_nlink:
+                raise OSError("a log that was deleted")
             if self._torn:
                 content = self._read()
                 prefix = b"\n" if content and not content.endswith(b"\n") else b""

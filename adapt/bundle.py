@@ -49,7 +49,7 @@ from .golden_trial import (
     require_close,
     require_trial,
 )
-from .log_agent import STATE as BELIEF
+from .led_agent import STATE as BELIEF
 from .log_agent import AnyGuide, make_guide, require_guide
 from .log_skills import read_skills
 from .networks import Weights

@@ -22,6 +22,14 @@ class HearsLogits(ABC):
         """The logits of the next choice, shape (..., C)."""
 
 
+class HearsGaussians(ABC):
+    """Noise that is told which Gaussian it was drawn for, so that the density of the choice is known."""
+
+    @abstractmethod
+    def hear_gaussian(self, gaussian: Gaussian, drawn: Array) -> None:
+        """What was just drawn, and from which Gaussian, each (..., Z)."""
+
+
 def draw(space: RowSpace, output: Array, noise: Noise, *, greedy: bool) -> Array:
     """The choice u, (..., Z), of a policy head's output: logits (..., C), or mean and log scale (..., 2 Z)."""
     if space.choices:
@@ -47,4 +55,6 @@ def draw_gaussian(gaussian: Gaussian, noise: Noise, *, greedy: bool) -> Array:
     if greedy:
         return gaussian.loc
     drawn: Array = gaussian.loc + gaussian.scale * noise.normal(gaussian.loc.shape)
+    if isinstance(noise, HearsGaussians):
+        noise.hear_gaussian(gaussian, drawn)
     return drawn

@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RobotFault, RunError
+from .densities import DensityNoise
 from .guard_config import GuardConfig
 from .networks import Array, Weights
 from .policy_change import (
@@ -47,7 +48,7 @@ from .policy_change import (
     take_learned,
     with_learned,
 )
-from .runtime_agent import HOST, PARAMS, Arrays, RandomNoise, RowEpisodes, RuntimeAgent, WrappedAgent
+from .runtime_agent import HOST, PARAMS, Arrays, RowEpisodes, RuntimeAgent, WrappedAgent
 from .updates import UpdateFault
 
 GUARD = f"{HOST}guard."
@@ -320,7 +321,7 @@ class GuardedAgent(WrappedAgent):
         """An extra episode with a copy of the policies of this state."""
         self._counts["extra"] += 1
         rng = np.random.default_rng(np.random.SeedSequence([self._seed, self._counts["extra"], 7]))
-        return self._measure(self._play(make_acting(self._make_agent, state, RandomNoise(rng)), speed, rng))
+        return self._measure(self._play(make_acting(self._make_agent, state, DensityNoise(rng)), speed, rng))
 
     def _find_worse(self) -> str | None:
         for reference in (self._baseline, self._good):
@@ -464,7 +465,7 @@ class GuardedAgent(WrappedAgent):
         return told
 
     def _read_params(self, state: Arrays) -> dict[str, Array]:
-        agent: Any = make_acting(self._make_agent, state, RandomNoise(np.random.default_rng(0)))
+        agent: Any = make_acting(self._make_agent, state, DensityNoise(np.random.default_rng(0)))
         params: dict[str, Array] = agent.params
         return params
 

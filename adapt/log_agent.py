@@ -31,13 +31,14 @@ from numpy.typing import NDArray
 
 from ..errors import BundleError
 from .contract import BundleContract
+from .led_agent import STATE, LedAgent
 from .log_events import EventAgent, EventGuide, holds_events, require_events
 from .log_map import DISCOUNT, FAR, UNREACHED, Indices, LogMap, find_begins, read_pace, require_map
 from .log_paths import PathGuide
 from .log_skills import read_skills
 from .networks import Array
 from .reward_shape import CERTAIN, SURPRISING, RewardShape
-from .runtime_agent import Arrays, PredictsReward, RowEpisodes, RuntimeAgent, SeenRows, WrappedAgent, take_state
+from .runtime_agent import Arrays, PredictsReward, RowEpisodes, RuntimeAgent, SeenRows, take_state
 from .spaces import RowSpace
 
 EXHAUSTED = 0.05
@@ -46,8 +47,6 @@ ANEW = 0.005
 """Mean belief below which the search begins anew. Before that, the few places that nobody has seen keep theirs."""
 LONGEST_STRIDE = 1.0
 """Largest `compute_stride` of logs that come along."""
-STATE = "log."
-"""What begins so in a state is the belief of this agent."""
 
 
 class Guide:
@@ -133,7 +132,7 @@ def lead(agent: RuntimeAgent, guide: AnyGuide, may_lead: Callable[[], bool] = la
     return LogAgent(agent, guide, may_lead)
 
 
-class LogAgent(WrappedAgent, PredictsReward):
+class LogAgent(LedAgent, PredictsReward):
     """See the module's docstring."""
 
     def __init__(
@@ -146,8 +145,7 @@ class LogAgent(WrappedAgent, PredictsReward):
             guide: The map.
             may_lead: Asked at every decision. Where guards fell back to the prior policy, the logs no longer choose.
         """
-        super().__init__(agent)
-        self._may_lead = may_lead
+        super().__init__(agent, may_lead)
         self._guide, self._shape = guide, guide.shape
         self._skills: RowSpace = guide.skills or self.space
         self._pace = self._skills.horizon // self.space.horizon  # decisions that a skill lasts
@@ -158,10 +156,7 @@ class LogAgent(WrappedAgent, PredictsReward):
         self._belief: Array = np.zeros((rows, self._guide.regions), np.float32)  # log of the share that is left
         self._known = np.zeros(rows, np.bool_)
         self._searched = np.zeros(rows, np.int64)
-        self._best: Array = np.full(rows, -np.inf, np.float32)
-        self._worst: Array = np.full(rows, np.inf, np.float32)
-        self._returns: Array = np.zeros((rows, 2), np.float32)  # sums, by the log and by the agent inside
-        self._tries = np.zeros((rows, 2), np.int64)
+        self._forget_returns(rows)
         self._begin_episode()
 
     def _begin_episode(self, *, explore: bool = True) -> None:
@@ -180,24 +175,10 @@ class LogAgent(WrappedAgent, PredictsReward):
         """Tasks in which a reward was seen, (R,)."""
         return self._known
 
-    @property
-    def leads(self) -> NDArray[np.bool_]:
-        """Rows whose episode is led by the logs, (R,)."""
-        return self._leads
-
     def _choose_leaders(self, *, explore: bool) -> NDArray[np.bool_]:
-        """Known tasks: whose mean return is higher, with one more episode as good as the best. Others: the logs.
-
-        An episode that is to be as good as it can has one more as bad as the worst beside it (Laplace's rule): who has
-        hardly been tried gets its turns while it is found out, and not when it counts. Where all places have been
-        excluded, every second episode is the other's.
-        """
-        best, worst = (np.where(self._known, one, np.float32(0.0))[:, None] for one in (self._best, self._worst))
-        mean = (self._returns + best) / (self._tries + 1)
-        if not explore:
-            mean = (self._returns + best + worst) / (self._tries + 2)
-        better: NDArray[np.bool_] = mean[:, 0] >= mean[:, 1]
-        return np.where(self._known, better, (self._searched % 2 == 0) & self._guide.searches)
+        """Known tasks: who returned more. Others: the logs; where all places are excluded, in every second episode."""
+        searches = (self._searched % 2 == 0) & self._guide.searches
+        return np.where(self._known, self._compare(explore=explore), searches)
 
     def begin_task(self, rows: int) -> None:
         """See `RuntimeAgent.begin_task`."""
@@ -264,25 +245,21 @@ class LogAgent(WrappedAgent, PredictsReward):
             share = self._guide.see(first, episodes.latent[rows, begin], last, whole)
             self._belief[rows] = _update(self._belief[rows], share, paid)
             self._known[rows] |= paid
-        self._best, self._worst = np.maximum(self._best, total), np.minimum(self._worst, total)
-        leader = np.where(self._leads, 0, 1)
-        known = np.flatnonzero(self._known)
-        self._returns[known, leader[known]] += total[known]
-        self._tries[known, leader[known]] += 1
+        self._take_returns(total, self._known)
         left = np.exp(self._belief).mean(axis=1)
         self._belief[~self._known & (left < ANEW)] = 0.0
         self._searched += ~self._known & ((left < EXHAUSTED) | (self._searched > 0))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See `RuntimeAgent.state`; what is believed begins with `log.`."""
-        names = ("belief", "known", "searched", "best", "worst", "returns", "tries")
+        names = ("belief", "known", "searched", *self.returns)
         return super().state() | {f"{STATE}{name}": getattr(self, f"_{name}").copy() for name in names}
 
     def load_state(self, arrays: Arrays) -> None:
         """See `RuntimeAgent.load_state`."""
         inner = {name: value for name, value in arrays.items() if not name.startswith(STATE)}
         super().load_state(inner)
-        of_rows = {"known": (), "searched": (), "best": (), "worst": (), "returns": (2,), "tries": (2,)}
+        of_rows: dict[str, tuple[int, ...]] = {"known": (), "searched": (), **self.returns}
         shapes: Mapping[str, tuple[int | None, ...]] = {
             f"{STATE}belief": (None, self._guide.regions),
             **{f"{STATE}{name}": (None, *shape) for name, shape in of_rows.items()},

@@ -27,14 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
+from .led_agent import STATE, LedAgent
 from .log_map import DISCOUNT
 from .networks import Array
-from .runtime_agent import Arrays, RowEpisodes, RuntimeAgent, SeenRows, WrappedAgent, take_state
+from .runtime_agent import Arrays, RowEpisodes, RuntimeAgent, SeenRows, take_state
 
 PREFIX = "event."
 """What begins so among the arrays of logs is a map of events."""
-STATE = "log."
-"""What begins so in a state is what this agent has counted."""
 MOST_EVENTS = 64
 MOST_PHASES = 16
 
@@ -109,7 +108,7 @@ class EventGuide:
         return self._skill[row[np.arange(len(state)), sought]], sought
 
 
-class EventAgent(WrappedAgent):
+class EventAgent(LedAgent):
     """See the module's docstring."""
 
     def __init__(self, agent: RuntimeAgent, guide: EventGuide, may_lead: Callable[[], bool] = lambda: True) -> None:
@@ -120,8 +119,8 @@ class EventAgent(WrappedAgent):
             guide: The map.
             may_lead: Asked at every decision. Where guards fell back to the prior policy, the logs no longer choose.
         """
-        super().__init__(agent)
-        self._guide, self._may_lead = guide, may_lead
+        super().__init__(agent, may_lead)
+        self._guide = guide
         self._begin(0)
 
     def _begin(self, rows: int) -> None:
@@ -129,28 +128,14 @@ class EventAgent(WrappedAgent):
         self._rows = rows
         self._paid: Array = np.zeros((rows, guide.phases, guide.events), np.float32)
         self._happened: Array = np.zeros((rows, guide.phases, guide.events), np.float32)
-        self._returns: Array = np.zeros((rows, 2), np.float32)  # sums, by the logs and by the agent inside
-        self._tries = np.zeros((rows, 2), np.int64)
-        self._best: Array = np.zeros(rows, np.float32)
+        self._forget_returns(rows)
         self._begin_episode(explore=True)
 
     def _begin_episode(self, *, explore: bool) -> None:
         self._phase: Array = np.zeros(self._rows, np.float32)
         self._done = np.zeros((self._rows, self._guide.events), np.bool_)
         self._spent: Array = np.zeros((self._rows, self._guide.events), np.float32)
-        self._leads = self._choose_leaders(explore=explore)
-
-    @property
-    def leads(self) -> NDArray[np.bool_]:
-        """Rows whose episode is led by the logs, (R,)."""
-        return self._leads
-
-    def _choose_leaders(self, *, explore: bool) -> NDArray[np.bool_]:
-        """Whose mean return is higher: while exploring with one more episode, as good as the best so far."""
-        bonus = np.float32(explore)
-        mean = (self._returns + bonus * self._best[:, None]) / np.maximum(self._tries + bonus, 1)
-        better: NDArray[np.bool_] = mean[:, 0] >= mean[:, 1]
-        return better
+        self._leads = self._compare(explore=explore)
 
     def begin_task(self, rows: int) -> None:
         """See `RuntimeAgent.begin_task`."""
@@ -195,15 +180,11 @@ class EventAgent(WrappedAgent):
         where = (row, phase[row, decision], event)
         np.add.at(self._happened, where, np.float32(1.0))
         np.add.at(self._paid, where, paid[row, decision] / fresh[row, decision].sum(axis=1, dtype=np.float32))
-        total = episodes.reward.sum(axis=1)
-        leader, everyone = np.where(self._leads, 0, 1), np.arange(len(total))
-        self._returns[everyone, leader] += total
-        self._tries[everyone, leader] += 1
-        self._best = np.maximum(self._best, total)
+        self._take_returns(episodes.reward.sum(axis=1), np.ones(len(happened), np.bool_))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See `RuntimeAgent.state`; what was counted begins with `log.`."""
-        names = ("paid", "happened", "returns", "tries", "best")
+        names = ("paid", "happened", *self.returns)
         return super().state() | {f"{STATE}{name}": getattr(self, f"_{name}").copy() for name in names}
 
     def load_state(self, arrays: Arrays) -> None:
@@ -213,9 +194,7 @@ class EventAgent(WrappedAgent):
         shapes: Mapping[str, tuple[int | None, ...]] = {
             f"{STATE}paid": table,
             f"{STATE}happened": table,
-            f"{STATE}returns": (None, 2),
-            f"{STATE}tries": (None, 2),
-            f"{STATE}best": (None,),
+            **{f"{STATE}{name}": (None, *shape) for name, shape in self.returns.items()},
         }
         taken = take_state(arrays, shapes, "agent led by events")
         self._begin(len(taken[f"{STATE}best"]))

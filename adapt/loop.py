@@ -21,8 +21,9 @@ from ..robots.robot import Float, Holds, RobotBatch, Stops
 from ..robots.task import Task, goals_of
 from .audit import make_text
 from .contract import Budget
+from .densities import DensityNoise
 from .policy_change import choose_states
-from .runtime_agent import Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows, repeat_rows
+from .runtime_agent import Arrays, Noise, RowEpisodes, RuntimeAgent, SeenRows, TellsDensity, repeat_rows
 from .takeover import relabel
 from .watch import Watch
 
@@ -73,13 +74,16 @@ def _run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.r
     observation[:, 0] = now
     for decision in range(decisions):
         last = reward[active, decision - 1] if decision else np.zeros(len(active), np.float32)
-        chosen = agent.act(SeenRows(now.copy(), active, last))
+        seen = SeenRows(now.copy(), active, last)
+        chosen = agent.act(seen)
         if not np.isfinite(chosen).all():
             raise RobotFault(
                 f"agent: expected finite choices, got {np.array2string(chosen, threshold=8)}; stop: the observation is "
                 "far outside of the training data"
             )
         latent[active, decision] = chosen
+        if isinstance(robot, Watch) and isinstance(agent, TellsDensity):
+            robot.note_choice(active, chosen, agent.read_log_prob(seen, chosen))
         length[active] += 1
         running, control = np.ones(len(active), np.bool_), space.hold(chosen)
         for _ in range(min(space.horizon, spec.episode_steps - decision * space.horizon)):
@@ -269,7 +273,7 @@ class Adapter:
         most = max(1, self.robot.rows // len(self.tasks))
         returns, success = [], []
         for begin in range(0, repeats, most):
-            count, noise = min(most, repeats - begin), RandomNoise(rng)
+            count, noise = min(most, repeats - begin), DensityNoise(rng)
             fork = self.fork(noise, count)
             noise.quiet = greedy
             played = run_episode(self.robot, fork, np.repeat(self.goals, count, axis=0), rng)

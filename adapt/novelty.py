@@ -2,22 +2,33 @@
 
 The model predicts the change of the observation from the observation, the command and the command before, by ridge
 regression on these numbers and on fixed random features of them (Rahimi and Recht, Random features for large-scale
-kernel machines, NIPS 2007). The score of a step is the mean square of the whitened error, smoothed over `SMOOTHING`
-steps. It is 1 on average where all is as in the nominal episodes. Beside it, `STATE` is the same of the whitened
-observation itself: a place where the robot has not been. `benchmarks/bench_novelty.py` compares both.
+kernel machines, NIPS 2007). `motion`, the score of a step, is the mean square of the whitened error, smoothed over
+`SMOOTHING` steps. It is 1 on average where all is as in the nominal episodes. Beside it, `state` is the same of the
+whitened observation itself: a place where the robot has not been.
+
+A load, friction, a bias or a wrong gain changes each error by little, but always in the same direction. So errors are
+summed with their signs:
+
+    drift     v' C^-1 v / O,  v = (e_1 + ... + e_t) / sqrt(t + BEGIN)
+    memory    the same over the last `MEMORY` episodes, the running one included
+
+C is the covariance of v in nominal episodes, so that both are about 1 there. An alarm looks at the `change`: the
+largest of motion, drift and memory, each divided by what only every tenth nominal episode exceeds.
+`benchmarks/bench_novelty.py` compares them.
 
 The threshold is conformal: the score of an episode is its largest, and at most a share `alpha` of new nominal episodes
 exceeds the threshold, if they are drawn like those of the calibration (Vovk et al., Algorithmic learning in a random
 world, 2005). A bundle may hold such a model, calibrated when it was exported (`supple export --nominal`).
 
-Axes: R rows, r rows of this call, N steps, O observation, A action, F features.
+Axes: R rows, r rows of this call, N steps, T steps of an episode, O observation, A action, F features.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -31,10 +42,19 @@ from ..robots.robot import Float, RobotBatch, Rows
 from ..robots.spec import RobotSpec
 
 Signal = Literal["motion", "state"]
-FEATURES = 128
+MOST_FEATURES, STEPS_OF_A_FEATURE = 512, 20
+"""Random features: at most so many, and one for so many steps; more would learn the noise of few episodes."""
 RIDGE = 1e-4
 SMOOTHING = 25
 """Steps over which a score is smoothed."""
+BEGIN = 10
+"""Steps by which a sum of few errors counts less."""
+RIDGE_OF_SUMS = 1e-2
+"""Share of the mean variance of sums of errors that each direction has at least: episodes are few."""
+MEMORY = 10
+"""Episodes over which errors are summed."""
+USUAL = 0.9
+"""Share of nominal episodes below the number that each part of a change is divided by."""
 
 
 class Motion(NamedTuple):
@@ -62,8 +82,12 @@ class NoveltyModel:
     """Whitens errors, shape (O, O)."""
     place: NDArray[np.float64]
     """Whitens observations, shape (O, O)."""
+    drift: NDArray[np.float64]
+    """Whitens sums of whitened errors, shape (O, O)."""
+    usual: NDArray[np.float64]
+    """What every tenth nominal episode exceeds of motion, drift and memory, shape (3,); inf: never looked at."""
     threshold: NDArray[np.float64]
-    """Scores of whole episodes above which an alarm is given, by signal (motion, state), shape (2,); inf before."""
+    """Scores of whole episodes that few nominal ones exceed, of motion, state and change, shape (3,); inf before."""
 
     def compute(self, signal: Signal, before: Float, inputs: Float, after: Float) -> NDArray[np.float64]:
         """The score of single steps, not smoothed, shape (N,).
@@ -78,11 +102,48 @@ class NoveltyModel:
         if signal == "state":
             white = ((after - self.mean[:size]) / self.scale[:size]) @ self.place
         else:
-            predicted = self._describe(before, inputs) @ self.weights
-            white = (after.astype(np.float64) - before - predicted) @ self.whiten
+            white = self.find_errors(before, inputs, after)
         with np.errstate(over="ignore"):
             scores: NDArray[np.float64] = np.square(white).mean(axis=1)
         return scores
+
+    def find_errors(self, before: Float, inputs: Float, after: Float) -> NDArray[np.float64]:
+        """Whitened errors of the prediction, shape (N, O); see `compute` for arguments."""
+        predicted = self._describe(before, inputs) @ self.weights
+        errors: NDArray[np.float64] = (after.astype(np.float64) - before - predicted) @ self.whiten
+        return errors
+
+    def weigh(self, total: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The drift of sums of errors, (N, O), of so many steps, (N,); shape (N,)."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            white = (total / np.sqrt(count + BEGIN)[:, None]) @ self.drift
+            weighed: NDArray[np.float64] = np.square(white).mean(axis=1)
+        return weighed
+
+    def combine(self, *parts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The change of motion, drift and, where there is one, memory, each (N,); shape (N,)."""
+        pairs = zip(parts, self.usual, strict=False)
+        change: NDArray[np.float64] = np.max([part / usual for part, usual in pairs], axis=0)
+        return change
+
+    def find_change(self, episode: Motion, earlier: Sequence[Motion] = ()) -> NDArray[np.float64]:
+        """The change at each step of one episode, shape (T,).
+
+        Args:
+            episode: The running one.
+            earlier: Those before; without `MEMORY - 1` of them nothing is remembered.
+        """
+        return self.combine(*self._find_parts(episode, earlier))
+
+    def _find_parts(self, episode: Motion, earlier: Sequence[Motion]) -> list[NDArray[np.float64]]:
+        errors = self.find_errors(*_pair(episode))
+        total, count = errors.cumsum(axis=0), np.arange(1, len(errors) + 1)
+        parts = [smooth(np.square(errors).mean(axis=1)), self.weigh(total, count)]
+        if len(earlier) >= MEMORY - 1:
+            before = earlier[-MEMORY + 1 :]
+            total = total + sum(self.find_errors(*_pair(one)).sum(axis=0) for one in before)
+            parts.append(self.weigh(total, count + sum(len(one.command) for one in before)))
+        return parts
 
     def _describe(self, before: Float, inputs: Float) -> NDArray[np.float64]:
         scaled = (np.concatenate([before, inputs], axis=1) - self.mean) / self.scale
@@ -121,12 +182,17 @@ class NoveltyModel:
         Raises:
             SpecError: They are none of a model.
         """
+        size = len(found.get("place", ()))
+        older = {"drift": np.zeros((size, size)), "usual": np.array([1.0, np.inf, np.inf])}
+        before = found.keys().isdisjoint(older) and "threshold" in found
+        if before and np.shape(found["threshold"]) == (2,):  # from before there was a drift
+            found = {**found, **older, "threshold": np.append(found["threshold"], found["threshold"][0])}
         try:
             model = NoveltyModel(**found)
             model.require_shapes()
         except (TypeError, ValueError, AttributeError) as error:
             raise SpecError(f"{where}: expected a model of motion, got {error}; fit it again") from error
-        if not all(np.isfinite(value).all() for name, value in found.items() if name != "threshold"):
+        if not all(np.isfinite(value).all() for name, value in found.items() if name not in ("threshold", "usual")):
             raise SpecError(f"{where}: expected finite numbers in a model of motion, got others; fit it again")
         return model
 
@@ -160,13 +226,15 @@ class NoveltyModel:
             "weights": (inputs + features + 1, size),
             "whiten": (size, size),
             "place": (size, size),
-            "threshold": (2,),
+            "drift": (size, size),
+            "usual": (3,),
+            "threshold": (3,),
         }
         for name, shape in wanted.items():
             array = getattr(self, name)
             if array.shape != shape or array.dtype != np.float64:
                 raise ValueError(f"'{name}' of shape {array.shape} and type {array.dtype} in the place of {shape}")
-        if not (self.scale > 0.0).all() or np.isnan(self.threshold).any():
+        if not (self.scale > 0.0).all() or not (self.usual > 0.0).all() or np.isnan(self.threshold).any():
             raise ValueError("a scale that is not positive, or a threshold that is NaN")
 
 
@@ -188,22 +256,44 @@ def fit(episodes: Sequence[Motion], seed: int = 0) -> NoveltyModel:
     if len(episodes) < 2:
         raise SpecError(f"novelty: expected two nominal episodes or more, got {len(episodes)}; play more")
     rng = np.random.default_rng(seed)
-    (before, inputs, after), held = (
-        [np.concatenate(part) for part in zip(*map(_pair, half), strict=True)]
-        for half in (episodes[::2], episodes[1::2])
-    )
+    held = episodes[1::2]
+    before, inputs, after = (np.concatenate(part) for part in zip(*map(_pair, episodes[::2]), strict=True))
     joined = np.concatenate([before, inputs], axis=1).astype(np.float64)
     mean, scale = joined.mean(axis=0), joined.std(axis=0) + 1e-6
     size = before.shape[1]
-    random = rng.standard_normal((len(mean), FEATURES)) / math.sqrt(len(mean))
-    empty = np.eye(size)
-    first = NoveltyModel(mean, scale, random, np.zeros((0, size)), empty, empty, np.full(2, np.inf))
-    described, target = first._describe(before, inputs), after.astype(np.float64) - before
+    features = min(MOST_FEATURES, 1 + len(before) // STEPS_OF_A_FEATURE)
+    random = rng.standard_normal((len(mean), features)) / math.sqrt(len(mean))
+    empty, never = np.eye(size), np.full(3, np.inf)
+    model = NoveltyModel(mean, scale, random, np.zeros((0, size)), empty, empty, empty, never, never)
+    described, target = model._describe(before, inputs), after.astype(np.float64) - before
     square = described.T @ described + RIDGE * len(described) * np.eye(described.shape[1])
-    weights = np.linalg.solve(square, described.T @ target)
-    error = held[2] - held[0] - first._describe(held[0], held[1]) @ weights
-    place = (held[2] - mean[:size]) / scale[:size]
-    return NoveltyModel(mean, scale, random, weights, _whiten(error), _whiten(place), np.full(2, np.inf))
+    model = replace(model, weights=np.linalg.solve(square, described.T @ target))
+    places = np.concatenate([one.observation[1:] for one in held])
+    errors = np.concatenate([model.find_errors(*_pair(one)) for one in held])
+    model = replace(model, whiten=_whiten(errors), place=_whiten((places - mean[:size]) / scale[:size]))
+    sums = [_sum_errors(model, one) for one in held]
+    model = replace(model, drift=_whiten(np.concatenate(sums), RIDGE_OF_SUMS))
+    parts = [model._find_parts(one, earlier) for one, earlier in zip(held, _draw_earlier(held), strict=True)]
+    largest = [[part.max() for part in found] for found in zip(*parts, strict=True)]
+    usual = np.array([max(float(np.quantile(part, USUAL)), 1e-12) for part in largest])
+    return replace(model, usual=np.append(usual, never)[:3])
+
+
+def _sum_errors(model: NoveltyModel, episode: Motion) -> NDArray[np.float64]:
+    """What `weigh` weighs, of an episode from its first quarter on, shape (., O): before, a few errors decide."""
+    total = model.find_errors(*_pair(episode)).cumsum(axis=0)
+    count = np.arange(1, len(total) + 1)
+    sums: NDArray[np.float64] = (total / np.sqrt(count + BEGIN)[:, None])[len(total) // 4 :]
+    return sums
+
+
+def _draw_earlier(episodes: Sequence[Motion]) -> Iterator[list[Motion]]:
+    """For each episode `MEMORY - 1` others that might have come before it; none where there are not so many."""
+    rng = np.random.default_rng(0)
+    for number in range(len(episodes)):
+        others = np.delete(np.arange(len(episodes)), number)
+        enough = len(others) >= MEMORY - 1
+        yield [episodes[index] for index in rng.choice(others, MEMORY - 1, replace=False)] if enough else []
 
 
 def calibrate(model: NoveltyModel, episodes: Sequence[Motion], alpha: float = 0.01) -> NoveltyModel:
@@ -224,9 +314,10 @@ def calibrate(model: NoveltyModel, episodes: Sequence[Motion], alpha: float = 0.
             f"{len(episodes)}; play more"
         )
     signals: tuple[Signal, ...] = ("motion", "state")
-    threshold = [sorted(model.score_episode(one, signal).max() for one in episodes)[place - 1] for signal in signals]
-    values = {name: getattr(model, name) for name in model.__slots__}
-    return NoveltyModel(**{**values, "threshold": np.array(threshold)})
+    largest = [[model.score_episode(one, signal).max() for one in episodes] for signal in signals]
+    earlier = zip(episodes, _draw_earlier(episodes), strict=True)
+    largest.append([model.find_change(one, before).max() for one, before in earlier])
+    return replace(model, threshold=np.array([sorted(scores)[place - 1] for scores in largest]))
 
 
 def learn_nominal(episodes: Sequence[Motion], steps: int, alpha: float = 0.01) -> NoveltyModel:
@@ -254,7 +345,7 @@ def learn_nominal(episodes: Sequence[Motion], steps: int, alpha: float = 0.01) -
 class NoveltyScorer:
     """Scores steps as they come; a `watch.Scorer`."""
 
-    def __init__(self, model: NoveltyModel, robot: RobotBatch, signal: Signal = "motion") -> None:
+    def __init__(self, model: NoveltyModel, robot: RobotBatch) -> None:
         """Before the first episode of the robot's rows.
 
         Raises:
@@ -262,26 +353,50 @@ class NoveltyScorer:
         """
         model.require_robot(robot.spec)
         rows, size, inputs = robot.rows, model.weights.shape[1], len(model.mean)
-        self._model, self._signal = model, signal
-        self.threshold = float(model.threshold[int(signal == "state")])
-        """Of the score of an episode, above which an alarm is given; inf where nothing was calibrated."""
+        self._model = model
+        self.threshold = float(model.threshold[2])
+        """Of the change in an episode, above which an alarm is given; inf where nothing was calibrated."""
         self._before = np.zeros((rows, size), np.float32)
         self._command = np.zeros((rows, (inputs - size) // 2), np.float32)
-        self._score = np.ones(rows)
+        self._score, self._change = np.ones(rows), np.zeros(rows)
         self._first = np.ones(rows, np.bool_)
+        self._total, self._count = np.zeros((rows, size)), np.zeros(rows, np.int64)
+        self._earlier: list[deque[tuple[NDArray[np.float64], int]]] = [deque(maxlen=MEMORY - 1) for _ in range(rows)]
+        self._earlier_total, self._earlier_count = np.zeros((rows, size)), np.zeros(rows, np.int64)
+        """Of the episodes before, where there are enough."""
 
     def begin(self, rows: Rows, observation: Float) -> None:
         """See `Scorer.begin`."""
+        for row in rows[self._count[rows] > 0].tolist():
+            self._earlier[row].append((self._total[row].copy(), int(self._count[row])))
+            if len(earlier := self._earlier[row]) == MEMORY - 1:
+                self._earlier_total[row] = np.sum([total for total, _ in earlier], axis=0)
+                self._earlier_count[row] = sum(count for _, count in earlier)
+        self._total[rows], self._count[rows] = 0.0, 0
         self._before[rows], self._score[rows], self._first[rows] = observation, 1.0, True
 
     def score(self, rows: Rows, sent: Float, observation: Float) -> NDArray[np.float64]:
-        """See `Scorer.score`."""
+        """See `Scorer.score`: the motion."""
         last = np.where(self._first[rows, None], sent, self._command[rows])
-        inputs = np.concatenate([sent, last], axis=1)
-        found = self._model.compute(self._signal, self._before[rows], inputs, observation)
+        errors = self._model.find_errors(self._before[rows], np.concatenate([sent, last], axis=1), observation)
+        self._total[rows] += errors
+        self._count[rows] += 1
+        with np.errstate(over="ignore"):
+            found = np.square(errors).mean(axis=1)
         self._score[rows] += (found - self._score[rows]) / SMOOTHING
         self._before[rows], self._command[rows], self._first[rows] = observation, sent, False
+        self._change[rows] = self._find_change(rows)
         return self._score[rows].copy()
+
+    def _find_change(self, rows: Rows) -> NDArray[np.float64]:
+        drift = self._model.weigh(self._total[rows], self._count[rows])
+        total, count = self._total[rows] + self._earlier_total[rows], self._count[rows] + self._earlier_count[rows]
+        memory = np.where(self._earlier_count[rows] > 0, self._model.weigh(total, count), 0.0)
+        return self._model.combine(self._score[rows], drift, memory)
+
+    def change(self, rows: Rows) -> NDArray[np.float64]:
+        """See `Scorer.change`: at the last step of these rows."""
+        return self._change[rows].copy()
 
 
 def _pair(episode: Motion) -> tuple[Float, Float, Float]:
@@ -290,10 +405,13 @@ def _pair(episode: Motion) -> tuple[Float, Float, Float]:
     return episode.observation[:-1], np.concatenate([command, last], axis=1), episode.observation[1:]
 
 
-def _whiten(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A matrix W such that the axes of `values @ W` have a mean square of 1, and do not depend on each other."""
+def _whiten(values: NDArray[np.float64], share: float = 1e-6) -> NDArray[np.float64]:
+    """A matrix W such that the axes of `values @ W` have a mean square of 1, and do not depend on each other.
+
+    What varies less than a share of the mean variance counts as if it varied so much.
+    """
     covariance = values.T @ values / len(values)
-    ridge = 1e-6 * np.trace(covariance) / len(covariance) + 1e-12
+    ridge = share * np.trace(covariance) / len(covariance) + 1e-12
     inverse = np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
     factor: NDArray[np.float64] = np.linalg.cholesky(inverse)
     return factor

@@ -143,7 +143,20 @@ class PredictsReward(ABC):
         """
 
 
-class WrappedAgent:
+class TellsDensity(ABC):
+    """An agent that says how likely it was to choose what it chose."""
+
+    @abstractmethod
+    def read_log_prob(self, seen: SeenRows, latent: Array) -> NDArray[np.float64]:
+        """Log density of what `act` has just chosen, nats, shape (r,); NaN where nobody knows.
+
+        Args:
+            seen: What `act` was given.
+            latent: What it gave, or what was made of it, (r, Z).
+        """
+
+
+class WrappedAgent(TellsDensity):
     """An agent that does all as the one inside, but for what a subclass does otherwise."""
 
     def __init__(self, acting: Any) -> None:
@@ -182,6 +195,12 @@ class WrappedAgent:
         """A latent for each running row, shape (r, Z)."""
         latent: Array = self._acting.act(seen)
         return latent
+
+    def read_log_prob(self, seen: SeenRows, latent: Array) -> NDArray[np.float64]:
+        """See `TellsDensity.read_log_prob`; what the agent inside did not choose is known to nobody."""
+        if isinstance(self._acting, TellsDensity):
+            return self._acting.read_log_prob(seen, latent)
+        return np.full(len(latent), np.nan)
 
     def observe(self, episodes: RowEpisodes) -> None:
         """See `RuntimeAgent.observe`."""

@@ -270,6 +270,7 @@ class SafetyLimits(Stops, Holds, Sees):
         """
         with self._guard("reset"):
             index = self._check_rows(rows)
+            self._audit.require_there()
             self._record_clamps()
             self._ready[index], self._moving[index] = False, False
             self._tell_watchdog()
@@ -394,13 +395,15 @@ class SafetyLimits(Stops, Holds, Sees):
         """Closes the robot; one that cannot be closed is stopped, since nobody knows what it does."""
         try:
             self._robot.close()
-        except (SuppleError, KeyboardInterrupt):
-            raise
         except BaseException as error:
-            reason = f"the robot's close did not complete: {type(error).__name__} {make_text(error)}"
+            typed = isinstance(error, SuppleError)
+            reason = make_text(error) if typed else f"{type(error).__name__} {make_text(error)}".rstrip()
+            reason = f"the robot's close did not complete: {reason}"
             fault = RobotFault(f"safety limits: {reason}; stopped: {REARM}")
             for problem in self._latch(reason):
-                fault.add_note(problem)
+                (error if typed else fault).add_note(problem)
+            if typed or isinstance(error, KeyboardInterrupt):
+                raise
             raise fault from error
 
     @contextmanager
@@ -507,7 +510,7 @@ class SafetyLimits(Stops, Holds, Sees):
             return requested
         now, before = self._clock(), self._commanded_at
         self._commanded_at = now
-        if now < before:
+        if not np.isfinite(now) or now < before:
             raise refuse(f"expected a clock that goes on, got {now} s after {before} s", "check the clock")
         if not now - before > self._loop.late_after:
             self._late_steps = 0

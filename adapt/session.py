@@ -18,7 +18,6 @@ Axes: O observation, A action, K decisions of an episode, Z latent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,10 +26,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import RobotFault, RunError
 from ..robots.spec import ArraySpec
 from .action_limits import ActionLimits
+from .background_learner import BackgroundLearner
 from .bundle import Bundle, refuse_pictures
 from .log_agent import lead
 from .networks import Array
-from .runtime_agent import Arrays, Noise, RandomNoise, RowEpisodes, RuntimeAgent, SeenRows
+from .runtime_agent import Arrays, RandomNoise, RowEpisodes, SeenRows
 
 ROW = np.zeros(1, np.int64)
 
@@ -53,7 +53,7 @@ class AgentSession:
         *,
         seed: int = 0,
         greedy: bool = False,
-        make_agent: Callable[[Noise], RuntimeAgent] | None = None,
+        learner: BackgroundLearner | None = None,
     ) -> None:
         """Before the first task.
 
@@ -62,7 +62,8 @@ class AgentSession:
             seed: Of what the agent draws.
             greedy: Take the mean of the policy, or its likeliest choice, instead of a sample. What an agent explores by
                 is the middle of its guesses then, too.
-            make_agent: Makes the agent; without it, `Bundle.make_agent`, which takes no steps of gradients.
+            learner: Learns instead of the session's agent, which takes no steps of gradients and goes on acting
+                meanwhile; see `background_learner.py`.
 
         Raises:
             SpecError: An action axis of the robot has no limits.
@@ -74,10 +75,11 @@ class AgentSession:
         self._limits = ActionLimits.of(spec)
         self._noise = RandomNoise(np.random.default_rng(seed))
         self._noise.quiet = greedy
-        self._agent = (make_agent or bundle.make_agent)(self._noise)
+        self._agent = bundle.make_agent(self._noise)
         guide = bundle.make_guide()
         if guide is not None:
             self._agent = lead(self._agent, guide)
+        self._learner = learner
         self._horizon = self._agent.space.horizon
         self._decisions = -(-spec.episode_steps // self._horizon)
         self._task = False
@@ -97,6 +99,11 @@ class AgentSession:
         """Control steps of the present or the last episode."""
         return self._steps if self._task else 0
 
+    @property
+    def learning(self) -> bool:
+        """Whether an update is going on; what is done meanwhile is done by the policy before it."""
+        return self._learner is not None and self._learner.learning
+
     def reset(self, *, task: bool = False, explore: bool = True) -> None:
         """Begins an episode; one that was not ended is forgotten.
 
@@ -104,10 +111,16 @@ class AgentSession:
             task: Forget the task, too, and begin another. The first call always does.
             explore: False where the episode is to be as good as it can.
         """
+        self._running = False
         if task or not self._task:
+            if self._learner is not None:
+                self._learner.begin_task()
             self._agent.begin_task(1)
             self._task, self.episodes, self.adaptations = True, 0, 0
+        elif self._learner is not None and (newest := self._learner.take_newest()) is not None:
+            self._agent.load_state(newest)
         self._agent.begin_episode(explore=explore)
+        self._explores = explore
         spec, count = self._spec, self._decisions
         self._observation = np.zeros((1, count + 1, *spec.observation.shape), np.float32)
         self._latent = np.zeros((1, count, self._agent.space.latent_dim), np.float32)
@@ -177,11 +190,15 @@ class AgentSession:
         """The reward of the control step that followed the last `act`; a step without a call paid nothing.
 
         Raises:
-            RobotFault: No `act` came before, or the reward is not finite.
+            RobotFault: No `act` came before, or the reward, or the sum of the episode's rewards, is not finite.
         """
-        if not self._running or self._rewarded or not np.isfinite(np.float32(reward)):
-            wanted = "a finite reward once after each act"
-            raise RobotFault(f"observe: expected {wanted}, got {reward!r:.40}; call act first")
+        if not self._running or self._rewarded:
+            raise RobotFault(f"observe: expected one reward after each act, got {reward!r:.40}; call act first")
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = self._reward.sum() + np.float32(reward)
+        if not np.isfinite(total):
+            wanted = "a finite reward, and a finite sum of those of the episode"
+            raise RobotFault(f"observe: expected {wanted}, got {reward!r:.40}; check the reward")
         self._reward[0, (self._steps - 1) // self._horizon] += reward
         low, high = self._range[0]
         self._range[0] = min(low, reward), max(high, reward)
@@ -196,7 +213,7 @@ class AgentSession:
             success: Whether the task was solved; None where nobody knows.
 
         Returns:
-            Number of the episode, steps, decisions, and return.
+            Number of the episode, steps, decisions, return, and whether it is learned from.
 
         Raises:
             RobotFault: There is no episode with a step in it.
@@ -208,46 +225,59 @@ class AgentSession:
         length = -(-self._steps // self._horizon)
         self._observation[0, length] = seen[0]
         ranged = np.isfinite(self._range).all()
-        self._agent.observe(
-            RowEpisodes(
-                observation=self._observation,
-                latent=self._latent,
-                reward=self._reward,
-                length=np.array([length]),
-                terminated=np.array([terminated]),
-                steps=np.array([self._steps]),
-                reward_range=self._range if ranged else np.zeros((1, 2), np.float32),
-                success=None if success is None else np.array([success]),
-            )
+        played = RowEpisodes(
+            observation=self._observation,
+            latent=self._latent,
+            reward=self._reward,
+            length=np.array([length]),
+            terminated=np.array([terminated]),
+            steps=np.array([self._steps]),
+            reward_range=self._range if ranged else np.zeros((1, 2), np.float32),
+            success=None if success is None else np.array([success]),
         )
+        learned = True
+        if self._learner is None:
+            self._agent.observe(played)
+        else:
+            learned = self._learner.observe(played, self._agent, explore=self._explores)
         self._running = False
         self.episodes += 1
         total = float(self._reward.sum(dtype=np.float64))
-        return {"episode": self.episodes, "steps": self._steps, "decisions": length, "return": total}
+        told = {"episode": self.episodes, "steps": self._steps, "decisions": length, "return": total}
+        return told | {"learned": learned}
 
     def adapt(self) -> None:
-        """One step of adaptation to the episodes since the last one.
+        """One step of adaptation to the episodes since the last one; with a learner, its begin.
 
         Raises:
-            RunError: There is no task, or an episode is under way.
+            RunError: There is no task, or an episode or another step is under way.
         """
         self._require_between("adapt")
-        self._agent.adapt()
+        if self._learner is None:
+            self._agent.adapt()
+            self._count()
+        else:
+            self._learner.adapt(self._count)
+
+    def _count(self) -> None:
         self.adaptations += 1
 
     def state(self) -> dict[str, NDArray[Any]]:
         """All that the agent knows of the task; see `adapt` for errors."""
         self._require_between("state")
-        return self._agent.state()
+        return self._agent.state() if self._learner is None else self._learner.state()
 
     def load_state(self, arrays: Arrays) -> None:
-        """Back to where `state` was taken.
+        """Back to where `state` was taken; an update that is going on ends.
 
         Raises:
             RunError: An episode is under way, or the state is not one of this agent's.
         """
         self._require_between("load_state")
-        self._agent.load_state(arrays)
+        if self._learner is None:
+            self._agent.load_state(arrays)
+        else:
+            self._learner.load_state(arrays)
 
     def _require_between(self, what: str) -> None:
         if self._running or not self._task:

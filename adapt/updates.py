@@ -20,7 +20,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +131,8 @@ class UpdateChild:
                 next_idle = time.monotonic() + IDLE_PERIOD
             if now > deadline:
                 raise UpdateFault(
-                    f"update: expected a child that has learned within {self._seconds:g} s, got none; pass a larger "
-                    "--guards.update-seconds, or smaller updates"
+                    f"update: expected a child that has learned within {self._seconds:g} s, got none; pass more "
+                    "update-seconds, or smaller updates"
                 )
             wait = max(0.0, min(next_idle, deadline) - time.monotonic())
             readable, writable, _ = select.select([self._link], [self._link] if unsent else [], [], wait)
@@ -200,7 +200,15 @@ def unpack(content: bytearray | bytes) -> tuple[dict[str, Any], dict[str, NDArra
 class BesideAgent(WrappedAgent):
     """An agent that learns in a child and acts here; see the module's docstring."""
 
-    def __init__(self, acting: Any, child: UpdateChild, rng: np.random.Generator, idle: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        acting: Any,
+        child: UpdateChild,
+        rng: np.random.Generator,
+        idle: Callable[[], None],
+        *,
+        verbs: Collection[str] = ("observe", "adapt"),
+    ) -> None:
         """Before the first task.
 
         Args:
@@ -208,9 +216,10 @@ class BesideAgent(WrappedAgent):
             child: Learns.
             rng: What the agent draws from.
             idle: Called while the child learns: holds the robot.
+            verbs: What the child does; the others are done here.
         """
         super().__init__(acting)
-        self._child, self._rng, self._idle = child, rng, idle
+        self._child, self._rng, self._idle, self._verbs = child, rng, idle, verbs
 
     def observe(self, episodes: RowEpisodes) -> None:
         """See `RuntimeAgent.observe`.
@@ -218,6 +227,9 @@ class BesideAgent(WrappedAgent):
         Raises:
             UpdateFault: The child did not learn; nothing has changed.
         """
+        if "observe" not in self._verbs:
+            super().observe(episodes)
+            return
         found = episodes._asdict().items()
         self._update("observe", {f"{EPISODE}{name}": value for name, value in found if value is not None})
 
@@ -227,7 +239,10 @@ class BesideAgent(WrappedAgent):
         Raises:
             UpdateFault: The child did not learn; nothing has changed.
         """
-        self._update("adapt", {})
+        if "adapt" in self._verbs:
+            self._update("adapt", {})
+        else:
+            super().adapt()
 
     def _update(self, verb: str, episodes: Arrays) -> None:
         before, drawn = self._acting.state(), self._rng.bit_generator.state

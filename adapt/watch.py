@@ -75,7 +75,7 @@ class Scorer(Protocol):
     """Scores how unknown what happened is; see `novelty.py`."""
 
     threshold: float
-    """Score above which an alarm is given."""
+    """Change above which an alarm is given."""
 
     def begin(self, rows: Rows, observation: Float) -> None:
         """Episodes begin in these rows, with observations (r, O)."""
@@ -83,6 +83,10 @@ class Scorer(Protocol):
 
     def score(self, rows: Rows, sent: Float, observation: Float) -> NDArray[np.float64]:
         """Scores of one step, shape (r,), of the commands (r, A) and where they led, (r, O)."""
+        ...
+
+    def change(self, rows: Rows) -> NDArray[np.float64]:
+        """How sure it is at this step that the robot is another than it was, shape (r,)."""
         ...
 
 
@@ -134,6 +138,8 @@ class Watch(WrappedRobots):
         self._operator, self._monitor, self._scorer, self._sink, self._clock = operator, monitor, scorer, sink, clock
         self.speed = 1.0
         """Share of what is asked for, in (0, 1]; see `slow_down`."""
+        self._skill: NDArray[np.float32] = np.zeros((robot.rows, 0), np.float32)
+        self._log_prob = np.full(robot.rows, math.nan)
         self.evaluating = False
         """Episodes are not learned from; whoever evaluates says so, for the log."""
         self._observation = np.zeros((robot.rows, *robot.spec.observation.shape), np.float32)
@@ -206,7 +212,7 @@ class Watch(WrappedRobots):
         if self._scorer is not None:
             scores = self._scorer.score(rows, self._previous[rows], step.observation)
             self._scores.append(scores)
-            self._look_for_alarms(rows, scores, self._scorer.threshold)
+            self._look_for_alarms(rows, self._scorer.change(rows), self._scorer.threshold)
         self._write(
             "step",
             rows=rows,
@@ -221,12 +227,23 @@ class Watch(WrappedRobots):
             terminated=step.terminated,
             truncated=step.truncated,
             success=step.success,
+            skill=self._skill[rows],
+            skill_log_prob=np.where(self.taken_over[rows, self._step[rows]], math.nan, self._log_prob[rows]),
             evaluation=self.evaluating,
         )
         self._observation[rows] = step.observation
         self._step[rows] += 1
         self._seen_at = self._clock()
         return step
+
+    def note_choice(self, rows: Rows, latent: NDArray[np.float32], log_prob: NDArray[np.float64]) -> None:
+        """What the agent chose in these rows, (r, Z), and its log density, (r,), NaN where nobody knows; for the log.
+
+        It holds until the next call.
+        """
+        if self._skill.shape[1] != latent.shape[1]:
+            self._skill = np.zeros((self.rows, latent.shape[1]), np.float32)
+        self._skill[rows], self._log_prob[rows] = latent, log_prob
 
     def _look_for_alarms(self, rows: Rows, scores: NDArray[np.float64], threshold: float) -> None:
         for index in np.flatnonzero(~(scores <= threshold)).tolist():  # a NaN is no known motion

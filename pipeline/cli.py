@@ -6,6 +6,7 @@ damaged source still held, or without the runs of a sweep that failed), 4 done a
 stopped by signal n.
 """
 
+import errno
 import importlib
 import io
 import json
@@ -40,6 +41,8 @@ SERVE_MODULES = frozenset({"msgpack", "websockets"})
 """What the extra `serve` brings: `supple serve` and its client."""
 VIDEO_MODULES = frozenset({"av", "PIL"})
 """What the extra `video` brings beside that: `supple video` writes films."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk without room; those of a write do not name the file."""
 EXTRAS = {
     "train": TRAIN_MODULES,
     "ros": ROS_MODULES,
@@ -417,10 +420,13 @@ def run_verb(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequ
     except OSError as error:
         if error.errno is None:
             raise
+        got = os.strerror(error.errno)
+        if error.errno in FULL:
+            where = error.filename or "disk"
+            wanted = f"expected room to write, got '{got}'; free some, then go on with: {command}"
+            return refuse(error, f"{where}: {wanted}", given)
         where = error.filename or "a file or stream"
-        return refuse(
-            error, f"{where}: expected to use it, got '{os.strerror(error.errno)}'; correct or free it", given
-        )
+        return refuse(error, f"{where}: expected to use it, got '{got}'; correct or free it", given)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -30,6 +30,7 @@ from pathlib import Path
 
 from ..bounds import Positive, require_bounds
 from ..errors import ConfigError, RobotFault, SpecError, SuppleError
+from .bounded_robot import BoundedRobot, DriverThread, DriverTimes
 from .dry_robot import DryRobot
 from .family import ONLY_TASKS, BuiltFrom, Hardware
 from .limits import LoopLimits, RobotLimits
@@ -66,6 +67,8 @@ class HardwareFamily(Hardware, BuiltFrom):
     """Such as the address of the robot."""
     watchdog_timeout: Positive = 0.5
     """Seconds without a heartbeat after which that process stops the robot."""
+    times: DriverTimes = field(default_factory=DriverTimes)
+    """How long the calls of the driver may take; see `bounded_robot.py`."""
     stops_by_itself: bool = False
     """The robot's own controller stops it when commands cease, so that it may be moved without `stop`."""
 
@@ -119,25 +122,29 @@ class HardwareFamily(Hardware, BuiltFrom):
         """
         if rows != 1:
             raise ConfigError(f"{self.name} rows: expected 1, got {rows}; there is one real robot")
+        thread = DriverThread(self.name)
         try:
-            robot = self.connect()
+            robot = thread.call("connect", self.times.connect, self.connect, late=_let_go)
         except (SuppleError, KeyboardInterrupt):
+            thread.close()
             raise
         except BaseException as error:  # a driver's SystemExit would end this program as if all were well
+            thread.close()
             raise RobotFault(
                 f"{self.name} connect: expected a connected robot, got {type(error).__name__} {error}; check its power "
                 "and its link"
             ) from error
+        bounded = BoundedRobot(robot, thread, self.times)
         try:
-            self._require_contract(robot)
+            self._require_contract(bounded)
             self._require_hold(robot)
         except BaseException as error:
             try:
-                robot.close()
+                bounded.close()
             except Exception as problem:  # noqa: BLE001 - the first error is the one to mend
                 error.add_note(f"close raised {type(problem).__name__} {problem}")
             raise
-        return RobotRow(robot)
+        return RobotRow(bounded)
 
     def _require_hold(self, robot: Robot) -> None:
         """Refuses a robot that would go on with its last speed or force after an episode."""
@@ -160,6 +167,8 @@ class HardwareFamily(Hardware, BuiltFrom):
                 )
         except SpecError as error:
             raise ConfigError(str(error)) from error
+        except RobotFault:
+            raise
         except Exception as error:
             raise RobotFault(
                 f"{self.name} connect: expected a robot with a contract, got {type(error).__name__} {error}; correct "
@@ -179,3 +188,8 @@ class HardwareFamily(Hardware, BuiltFrom):
             for split, goals in (("train", self.train_goals), ("test", self.test_goals))
         )
         return TaskSet(f"{self.name}-{len(train)}-{len(test)}", train, test)
+
+
+def _let_go(robot: Robot) -> None:
+    """Closes a robot that was connected when nobody waited for it any more."""
+    robot.close()

@@ -313,7 +313,8 @@ def _require_known(table: Mapping[str, Any], known: Sequence[str], where: str) -
 
 
 def _number(value: Any, where: str) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
+    # TOML has whole numbers of any length, which no float holds
+    if type(value) not in (int, float) or (type(value) is int and abs(value) >= 2**1000) or not math.isfinite(value):
         raise ConfigError(f"{where}: expected a finite number, got {value!r:.60}; correct it")
     return float(value)
 
@@ -361,7 +362,7 @@ def _read_loop(table: Mapping[str, Any], known: LoopLimits, where: str) -> LoopL
     _require_known(table, [one.name for one in fields(LoopLimits)], where)
     for name, value in table.items():
         before = getattr(known, name)
-        if name.endswith("_steps") and (type(value) is not int or value < 0):
+        if name.endswith("_steps") and (type(value) is not int or not 0 <= value < 2**31):
             raise ConfigError(f"{where}.{name}: expected a whole number from 0, got {value!r:.60}; correct it")
         if not name.endswith("_steps") and not _number(value, f"{where}.{name}") > 0:
             raise ConfigError(f"{where}.{name}: expected seconds > 0, got {value!r:.60}; correct it")

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SpecError
+from ..errors import RobotFault, SpecError
 from .spec import RobotSpec
 
 Float = NDArray[np.float32]
@@ -332,8 +332,36 @@ class RobotRow(Stops, TellsAge, Holds, TellsSent, Sees):
         """See `RobotBatch.reset`."""
         rows = require_rows(rows, 1, "robot reset")
         goals = self.spec.goal.require_rows(goals, len(rows), "robot reset")
-        observation = [self._robot.reset(goal, rng) for goal in goals]
+        observation = [self._read(self._robot.reset(goal, rng), "reset") for goal in goals]
         return np.array(observation, np.float32).reshape(len(rows), *self.spec.observation.shape)
+
+    def _read(self, observation: Float, what: str) -> Float:
+        """The observation as the driver gave it, if it has the axes of the contract.
+
+        Numpy would make numbers of texts, and a row of any array with as many numbers, such as a transposed one.
+
+        Raises:
+            RobotFault: It has others, or is none.
+        """
+        seen = np.asarray(observation)
+        if seen.shape != self.spec.observation.shape or seen.dtype.kind not in "fiu":
+            raise RobotFault(
+                f"{self.spec.name} {what}: expected an observation of {self.spec.observation.shape[0]} numbers, got "
+                f"{seen.dtype} of shape {seen.shape}; correct the driver"
+            )
+        return seen
+
+    def _tell(self, flag: object, name: str) -> bool:
+        """True or false, as the driver said.
+
+        Raises:
+            RobotFault: It said something else; numpy would take any text for true.
+        """
+        if not isinstance(flag, bool | np.bool_):
+            raise RobotFault(
+                f"{self.spec.name} step: expected true or false for {name}, got {flag!r:.40}; correct the driver"
+            )
+        return bool(flag)
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`."""
@@ -341,12 +369,21 @@ class RobotRow(Stops, TellsAge, Holds, TellsSent, Sees):
         action = self.spec.action.require_rows(action, len(rows), "robot step")
         steps = [self._robot.step(one) for one in action]
         self._tells_success |= any(step.success is not None for step in steps)
+        seen = [self._read(step.observation, "step") for step in steps]
+        flags = [[self._tell(getattr(step, name), name) for step in steps] for name in ("terminated", "truncated")]
+        success = [False if step.success is None else self._tell(step.success, "success") for step in steps]
+        reward = [np.asarray(step.reward) for step in steps]
+        for one in reward:
+            if one.shape or one.dtype.kind not in "fiu":
+                raise RobotFault(
+                    f"{self.spec.name} step: expected a number as reward, got {one!r:.40}; correct the driver"
+                )
         return StepRows(
-            np.array([step.observation for step in steps], np.float32).reshape(len(rows), *self.spec.observation.shape),
-            np.array([step.reward for step in steps], np.float32),
-            np.array([step.terminated for step in steps], np.bool_),
-            np.array([step.truncated for step in steps], np.bool_),
-            np.array([step.success for step in steps], np.bool_) if self._tells_success else None,
+            np.array(seen, np.float32).reshape(len(rows), *self.spec.observation.shape),
+            np.array(reward, np.float32),
+            np.array(flags[0], np.bool_),
+            np.array(flags[1], np.bool_),
+            np.array(success, np.bool_) if self._tells_success else None,
         )
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:

@@ -21,6 +21,13 @@ MOST_DIFFERENCES = 8
 """Of two robots, that a message names."""
 
 
+def _is_number(value: object) -> bool:
+    """Whether it is a number that a float holds; a whole number may have any number of digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) < 2**1000
+
+
 @dataclass(frozen=True, slots=True)
 class Axis:
     """One named component of an observation, action or goal.
@@ -53,10 +60,9 @@ class Axis:
                 "where it commands none"
             )
         for field, value in (("low", self.low), ("high", self.high), ("rate_limit", self.rate_limit)):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number and not (value is None and field == "rate_limit"):
+            if not _is_number(value) and not (value is None and field == "rate_limit"):
                 raise SpecError(
-                    f"axis '{self.name}': expected a number for {field}, got {value!r}; give it in {self.unit}"
+                    f"axis '{self.name}': expected a number for {field}, got {value!r:.60}; give it in {self.unit}"
                 )
         if not (self.low < self.high and self.low < math.inf and self.high > -math.inf):
             raise SpecError(
@@ -336,10 +342,15 @@ class RobotSpec:
                 f"robot '{self.name}': expected the action spec of {len(self.choices)} choices, got axes "
                 f"{list(self.action.axes)}; make it with make_choice_spec"
             )
-        if not 0.0 < self.control_period < math.inf:
+        if not (_is_number(self.control_period) and 0.0 < self.control_period < math.inf):
             raise SpecError(
-                f"robot '{self.name}': expected a positive control_period, got {self.control_period} s; "
+                f"robot '{self.name}': expected a positive control_period, got {self.control_period!r:.60} s; "
                 "give the time between two actions"
+            )
+        if type(self.episode_steps) is not int:
+            raise SpecError(
+                f"robot '{self.name}': expected a whole number of episode_steps, got {self.episode_steps!r:.60}; "
+                "correct the time limit"
             )
         if not 1 <= self.episode_steps < 2**31:
             expected = "at least 1 episode step" if self.episode_steps < 1 else "fewer than 2**31 episode steps"

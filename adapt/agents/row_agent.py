@@ -5,7 +5,7 @@ Axes: R rows, r rows still running, N tasks, Z latent.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic
 
@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from ...errors import RunError
 from ..contract import BundleContract
+from ..densities import read_log_prob
 from ..networks import Array, Weights
 from ..policies import take_params
-from ..runtime_agent import PARAMS, Arrays, Noise, RowEpisodes, SeenRows, take_state
+from ..runtime_agent import PARAMS, Arrays, Noise, RowEpisodes, SeenRows, TellsDensity, take_state
 from ..settings import Settings
 from ..spaces import RowSpace, split_prefix
 
 
-class RowAgent(ABC, Generic[Settings]):
+class RowAgent(TellsDensity, Generic[Settings]):
     """A `RuntimeAgent` with what it is made of."""
 
     STATE: ClassVar[tuple[str, ...]]
@@ -48,6 +49,10 @@ class RowAgent(ABC, Generic[Settings]):
     @abstractmethod
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
+
+    def read_log_prob(self, seen: SeenRows, latent: Array) -> NDArray[np.float64]:
+        """See `TellsDensity.read_log_prob`."""
+        return read_log_prob(self._noise, self.space, latent, seen.observation)
 
     def observe(self, episodes: RowEpisodes) -> None:
         """Nothing is learned here."""

@@ -13,6 +13,7 @@ Hold the robot then: a policy that does not answer is a policy that is lost.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -36,7 +37,7 @@ class PolicyClient:
             url: Such as `ws://127.0.0.1:8765`.
             token: Of the server.
             timeout: Seconds to wait for an answer; several control periods.
-            adapt_timeout: Seconds to wait for `adapt`.
+            adapt_timeout: Seconds to wait for an update, where it is waited for.
 
         Raises:
             PolicyError: There is no server, or it refuses the token.
@@ -81,15 +82,41 @@ class PolicyClient:
         return self.ask("observe", reward=float(reward))
 
     def end_episode(
-        self, observation: Sequence[float], *, terminated: bool, success: bool | None = None
+        self, observation: Sequence[float], *, terminated: bool, success: bool | None = None, wait: bool = True
     ) -> dict[str, Any]:
-        """Ends the episode; the agent takes it in."""
-        seen = [float(value) for value in observation]
-        return self.ask("end_episode", observation=seen, terminated=terminated, success=success)
+        """Ends the episode; the agent takes it in.
 
-    def adapt(self) -> dict[str, Any]:
-        """One step of adaptation, between two episodes."""
-        return self.ask("adapt")
+        Args:
+            observation: Where it ended.
+            terminated: The task ended it; else a time limit or a person did.
+            success: Whether the task was solved; None where nobody knows.
+            wait: Until the agent has learned from it. Otherwise the next episode may be played by the policy before,
+                and `health` says how it goes on.
+
+        Raises:
+            PolicyError: See `ask`; or the update failed, so that the policy is as it was.
+        """
+        seen = [float(value) for value in observation]
+        told = self.ask("end_episode", observation=seen, terminated=terminated, success=success)
+        return self._finish("end_episode", told) if wait else told
+
+    def adapt(self, *, wait: bool = True) -> dict[str, Any]:
+        """One step of adaptation, between two episodes; see `end_episode` for `wait` and errors."""
+        told = self.ask("adapt")
+        return self._finish("adapt", told) if wait else told
+
+    def _finish(self, verb: str, told: dict[str, Any]) -> dict[str, Any]:
+        if "failed_updates" not in told:  # the server learned before it answered
+            return told
+        deadline, health = time.monotonic() + self._adapt_timeout, self.health()
+        while health["learning"]:
+            if time.monotonic() > deadline:
+                raise PolicyError(f"{verb}: expected an update within {self._adapt_timeout:g} s, got one that goes on")
+            time.sleep(0.02)
+            health = self.health()
+        if health["failed_updates"] > told["failed_updates"]:
+            raise PolicyError(f"{verb}: the policy is as it was: {health['last_failure']}")
+        return {**told, "learning": False, "adaptations": health["adaptations"]}
 
     def snapshot(self) -> dict[str, Any]:
         """`snapshot`: the number of a copy of what the agent knows, on the server."""
@@ -108,7 +135,7 @@ class PolicyClient:
         self._sent += 1
         try:
             self._connection.send(msgpack.packb({"id": self._sent, "verb": verb, **fields}))
-            answer = self._connection.recv(self._adapt_timeout if verb == "adapt" else self._timeout)
+            answer = self._connection.recv(self._timeout)
             data = msgpack.unpackb(answer, strict_map_key=True) if isinstance(answer, bytes) else None
         except (TimeoutError, OSError, ValueError, WebSocketException) as error:
             self.close()  # a late answer must not be taken for that of a later request

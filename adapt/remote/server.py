@@ -4,6 +4,9 @@ A client shows the token in the header `Authorization: Bearer TOKEN`. Any number
 first other verb takes the robot's session, until that client leaves. A client that leaves in the middle of an episode
 ends it: nothing of it is learned. Every action is finite and within the limits of the bundle (`session.py`); whatever
 goes wrong is an error in the answer, and in doubt the end of the episode, never an action.
+
+Steps of gradients are taken beside (`background_learner.py`): `end_episode` and `adapt` answer when one begins, and
+`health` says whether it goes on and whether it failed.
 """
 
 from __future__ import annotations
@@ -24,10 +27,13 @@ from websockets.sync.server import Server, ServerConnection, serve
 from ... import __version__
 from ...errors import RunError, SpecError, SuppleError
 from ..audit import make_text
+from ..background_learner import BackgroundLearner
 from ..session import AgentSession
 from .messages import MOST_BYTES, Request, read_request, write_message
 
 MOST_CLIENTS, MOST_SNAPSHOTS = 8, 16
+PING_INTERVAL, PING_TIMEOUT = 5.0, 10.0
+"""Seconds: a client that has vanished without a word is gone, and its session free, after both."""
 LEAST_TOKEN = 16
 """Characters."""
 State = dict[str, NDArray[Any]]
@@ -36,14 +42,23 @@ State = dict[str, NDArray[Any]]
 class PolicyServer:
     """Answers requests; `serve_policy` puts it behind a websocket."""
 
-    def __init__(self, session: AgentSession, facts: dict[str, Any], *, adapts: bool = True) -> None:
+    def __init__(
+        self,
+        session: AgentSession,
+        facts: dict[str, Any],
+        *,
+        adapts: bool = True,
+        learner: BackgroundLearner | None = None,
+    ) -> None:
         """Takes a session.
 
         Args:
             session: Of the bundle.
             facts: What `health` says of the bundle; plain values.
             adapts: Whether `adapt` does something: False for a learner by gradients without a host.
+            learner: That of the session, where it learns beside.
         """
+        self._learner = learner
         self._session, self._facts, self._adapts = session, facts, adapts
         self._lock = threading.Lock()
         self._owner: object | None = None
@@ -106,8 +121,12 @@ class PolicyServer:
             return actions[request.verb](**request.fields)
 
     def _health(self) -> dict[str, Any]:
+        learner = self._learner
+        told = {} if learner is None else {**learner.counts, "last_failure": learner.last_failure}
         return {
             **self._facts,
+            "learning": self._session.learning,
+            **told,
             "supple": __version__,
             "running": self._session.running,
             "episodes": self._session.episodes,
@@ -128,13 +147,20 @@ class PolicyServer:
         return {}
 
     def _end_episode(self, observation: list[float], terminated: bool, success: bool | None) -> dict[str, Any]:
-        return self._session.end_episode(observation, terminated=terminated, success=success)
+        failed = self._read_failed()
+        told = self._session.end_episode(observation, terminated=terminated, success=success)
+        return {**told, "learning": self._session.learning, **failed}
 
     def _adapt(self) -> dict[str, Any]:
         if not self._adapts:
             raise RunError("adapt: expected an agent that learns here, got one that needs torch; start it with --learn")
+        failed = self._read_failed()
         self._session.adapt()
-        return {"adaptations": self._session.adaptations}
+        return {"adaptations": self._session.adaptations, "learning": self._session.learning, **failed}
+
+    def _read_failed(self) -> dict[str, int]:
+        """Failed updates before one begins; a client compares them with those after it."""
+        return {} if self._learner is None else {"failed_updates": self._learner.counts["failed_updates"]}
 
     def _snapshot(self) -> dict[str, Any]:
         state = self._session.state()
@@ -202,4 +228,6 @@ def serve_policy(policy: PolicyServer, host: str, port: int, token: str) -> Serv
         compression=None,
         open_timeout=5,
         close_timeout=1,
+        ping_interval=PING_INTERVAL,
+        ping_timeout=PING_TIMEOUT,
     )

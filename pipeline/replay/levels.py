@@ -40,6 +40,8 @@ RECORDED = ("action_log_probs", "action_log_prob", "log_prob", "log_probs")
 """Names of the feature with the log density of each logged command, in the robot's units."""
 RECORDED_SKILL, RECORDED_SKILL_DENSITY = "skill", "skill_log_prob"
 """Names of the features with the skill that is held at each step, (Z,), and its log density when it was chosen."""
+RECORDED_SKILL_KNOWN = "skill_known"
+"""Name of the feature that is 0 where nobody knows that density; a log without it knows it everywhere."""
 PART = "off_policy"
 SALT = 5
 
@@ -112,13 +114,16 @@ def read_level(
     """All episodes, or as many as `most_steps` allows, drawn; None where fewer than `least_episodes` are left."""
     space = RowSpace(replay.bundle.contract.space, replay.spec, replay.bundle.weights)
     horizon = space.horizon if level == "skill" else 1
+    recorded = level == "skill" and has_recorded_skills(replay, space)
     order = replay.make_rng(SALT).permutation(replay.episodes)
     episodes, total = list[LoggedEpisode](), 0
     for number in order:
         if total >= config.most_steps:
             break
         found = reader.read(int(number), replay.store.episode(int(number)))
-        made = None if found is None else make_episode(replay, config, space, int(number), found, horizon, encoder)
+        made = None
+        if found is not None:
+            made = make_episode(replay, config, space, int(number), found, horizon, encoder, recorded_skills=recorded)
         if made is not None:
             episodes.append(made)
             total += made.steps
@@ -140,6 +145,8 @@ def make_episode(
     horizon: int,
     encoder: SkillModel | None,
     skill: Float | None = None,
+    *,
+    recorded_skills: bool,
 ) -> LoggedEpisode | None:
     """One episode at one level; None where nothing of it is left.
 
@@ -152,6 +159,7 @@ def make_episode(
         horizon: H; 1 at the raw level.
         encoder: Tells skills; None: they are searched for.
         skill: Of windows of H steps from the first one on, (K, Z), where they were searched for before.
+        recorded_skills: See `has_recorded_skills`.
     """
     steps = found.rows if found.terminated else found.rows // horizon * horizon
     if steps < 1:
@@ -168,9 +176,10 @@ def make_episode(
     else:
         count = len(starts) - 1
         index = np.minimum(np.arange(count * horizon), steps - 1).reshape(count, horizon)
-        told = read_recorded_skills(replay, space, number)
-        if told is not None:
-            choice, recorded = (part[starts[:-1]] for part in told)
+        if recorded_skills:
+            arrays = replay.store.episode(number).arrays
+            choice = np.asarray(arrays[RECORDED_SKILL], np.float32)[starts[:-1]]
+            recorded = np.asarray(arrays[RECORDED_SKILL_DENSITY], np.float64)[starts[:-1]]
             spread = np.zeros_like(choice)
         elif skill is not None and encoder is None:
             choice, spread = skill[:count], np.full_like(skill[:count], config.search_scale)
@@ -179,15 +188,21 @@ def make_episode(
     return LoggedEpisode(number, found, steps, observation, choice, spread, recorded)
 
 
-def read_recorded_skills(replay: Replay, space: RowSpace, number: int) -> tuple[Float, NDArray[np.float64]] | None:
-    """The skill at each step, (T, Z), and its log density, (T,); None where the log has none of this bundle's size."""
+def has_recorded_skills(replay: Replay, space: RowSpace) -> bool:
+    """Whether the log has skills of this bundle's size, and the density of each.
+
+    One decision whose density nobody knows makes those of the whole log useless: episodes without any would be others
+    than those that the robot meets.
+    """
     if not (replay.has(RECORDED_SKILL) and replay.has(RECORDED_SKILL_DENSITY)):
-        return None
+        return False
     shapes = [replay.store.schema.feature(name).shape for name in (RECORDED_SKILL, RECORDED_SKILL_DENSITY)]
     if shapes != [(space.latent_dim,), ()]:
-        return None
-    arrays = replay.store.episode(number).arrays
-    return np.asarray(arrays[RECORDED_SKILL], np.float32), np.asarray(arrays[RECORDED_SKILL_DENSITY], np.float64)
+        return False
+    if not replay.has(RECORDED_SKILL_KNOWN):
+        return True
+    known = (replay.store.episode(number).arrays[RECORDED_SKILL_KNOWN] for number in range(replay.episodes))
+    return all(bool((np.asarray(part) > 0).all()) for part in known)
 
 
 def _log_halves(replay: Replay) -> float:

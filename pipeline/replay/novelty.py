@@ -104,7 +104,7 @@ def score(known: Known, episode: Episode) -> NDArray[np.float64]:
         return np.zeros((len(SIGNALS), episode.length))
     motion = to_motion(episode)
     found = np.stack([known.model.score_episode(motion, signal) for signal in SIGNALS])
-    scaled = found / np.maximum(known.model.threshold[:, None], 1e-12)
+    scaled = found / np.maximum(known.model.threshold[: len(SIGNALS), None], 1e-12)
     return np.concatenate([np.zeros((len(SIGNALS), 1)), np.nan_to_num(scaled, posinf=math.inf)], axis=1)
 
 

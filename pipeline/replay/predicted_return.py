@@ -16,7 +16,7 @@ import numpy as np
 
 from ...adapt.spaces import RowSpace
 from ..settings.off_policy import OffPolicyConfig
-from .levels import LoggedEpisode, make_episode, make_level, rescale, take_chosen
+from .levels import LoggedEpisode, has_recorded_skills, make_episode, make_level, rescale, take_chosen
 from .off_policy import LOGGED, evaluate_level
 from .rewards import Rewarded
 from .section import Replay
@@ -51,11 +51,13 @@ def read_later(
         episodes: By number: as it is shown, and its steps that count.
     """
     space = RowSpace(replay.bundle.contract.space, replay.spec, replay.bundle.weights)
-    found = []
+    recorded, found = space.horizon > 1 and has_recorded_skills(replay, space), []
     for number, (shown, rewarded) in episodes.items():
         if rewarded is not None:
             skill = shown.latent if space.horizon > 1 else None
-            logged = make_episode(replay, config, space, number, rewarded, space.horizon, encoder, skill)
+            logged = make_episode(
+                *(replay, config, space, number, rewarded, space.horizon, encoder, skill), recorded_skills=recorded
+            )
             if logged is not None:
                 found.append(Later(shown, logged))
     return found if len(found) >= config.least_episodes else []

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...adapt.bundle import Bundle
-from ...adapt.log_agent import STATE as LOG
+from ...adapt.led_agent import STATE as LOG
 from ...adapt.log_agent import lead
 from ...adapt.loop import run_episode
 from ...adapt.runtime_agent import HOST, KEPT, PARAMS, RandomNoise, repeat_rows

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ...adapt.bundle import Bundle, load_bundle, require_robot
 from ...adapt.bundle_folder import find_bundle
+from ...adapt.densities import DensityNoise
 from ...adapt.eye import open_eyes
 from ...adapt.guards import GuardedAgent, Play
 from ...adapt.log_agent import lead
@@ -222,13 +223,19 @@ def adapt(
     guarded = config.is_guarded(family)
     if guarded:
         work.machine = replace(work.machine, checkpoint_period=0.0)  # a snapshot of each episode
+    space = bundle.contract.space
     with (
         ExitStack() as stack,
-        open_robots(*(family, motion, watching, rows, work), guarded=guarded, nominal=bundle.novelty) as (robot, watch),
+        open_robots(
+            *(family, motion, watching, rows, work),
+            guarded=guarded,
+            nominal=bundle.novelty,
+            skill_dim=space.latent_dim if space.name == "skill" else 0,
+        ) as (robot, watch),
     ):
         rng = np.random.default_rng(work.seed)
         robot = open_eyes(robot, bundle.eye)
-        agent = make_hosted(bundle, RandomNoise(rng), device=work.machine.device)
+        agent = make_hosted(bundle, DensityNoise(rng), device=work.machine.device)
         if bundle.kind.hosted and not bundle.task and config.learns_beside(family):
             child = UpdateChild(
                 *(work.inputs["bundle"], bundle, config.guards.update_seconds),

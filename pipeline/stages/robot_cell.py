@@ -39,6 +39,7 @@ def open_robots(
     *,
     guarded: bool,
     nominal: NoveltyModel | None = None,
+    skill_dim: int = 0,
 ) -> Iterator[tuple[RobotBatch, Watch | None]]:
     """Robots behind their safety limits, behind a second process where a real one moves, and what watches them.
 
@@ -50,6 +51,7 @@ def open_robots(
         work: Of the stage.
         guarded: Updates are guarded, so that somebody watches.
         nominal: Model of motion of the bundle; `watching` may name another one.
+        skill_dim: Numbers of a skill of the bundle, for the log; 0 where it has none.
 
     Raises:
         ConfigError: See `MotionConfig.find_limits` and `make_operator`; or a dry run's robot cannot be read.
@@ -83,7 +85,9 @@ def open_robots(
         if taps is None:
             yield robot, None
         else:
-            watch = watch_robots(robot, taps, watching, work, stack, simulated=not real, nominal=nominal)
+            watch = watch_robots(
+                *(robot, taps, watching, work, stack), simulated=not real, nominal=nominal, skill_dim=skill_dim
+            )
             yield watch, watch
         for dry in made:
             tell_dry_run(dry, work.view)
@@ -100,13 +104,15 @@ def watch_robots(
     *,
     simulated: bool,
     nominal: NoveltyModel | None = None,
+    skill_dim: int = 0,
 ) -> Watch:
-    """What watches the robots; all that it opens is closed by the stack."""
+    """What watches the robots; all that it opens is closed by the stack. See `open_robots` for arguments."""
     sink = None
     if watching.log:
         from ..cell_log import CellLog
 
-        log = CellLog(work.folder / LOG_FOLDER, robot.spec, {"stage": work.stage.name}, simulated=simulated)
+        about = {"stage": work.stage.name}
+        log = CellLog(work.folder / LOG_FOLDER, robot.spec, about, simulated=simulated, skill_dim=skill_dim)
         sink = stack.enter_context(log)
     operator, monitor = make_operator(watching, work.view.note, stack, robot.hold)
     model = nominal if watching.novelty is None else NoveltyModel.load(watching.novelty)

@@ -1,20 +1,29 @@
 """The verb `serve`: a bundle's agent over a websocket."""
 
+from __future__ import annotations
+
 import os
 import secrets
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import tyro
 
-from ...bounds import Range, Seed
+from ...bounds import Positive, Range, Seed
 from ...errors import ConfigError
 from ...plain_files import read_plain_file
 from ...robots.spec import ArraySpec
 from ..cli_common import Common, Options, Runner
 from ..interrupt import catch_signals
+
+if TYPE_CHECKING:
+    from ...adapt.background_learner import BackgroundLearner
+    from ...adapt.bundle import Bundle
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
@@ -36,7 +45,9 @@ class Serve:
     greedy: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Take the mean of the policy instead of a sample."""
     learn: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """`adapt` takes steps of gradients, too; needs torch."""
+    """It takes steps of gradients, too, in a process beside; needs torch."""
+    update_seconds: Positive = 120.0
+    """Longest time that an update may take; then the policy stays as it was."""
     self_test: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Ask for one episode as a client would, and end."""
     options: Common = field(default_factory=Options)
@@ -46,20 +57,11 @@ class Serve:
         from ...adapt.bundle import load_bundle
         from ...adapt.bundle_folder import find_bundle
         from ...adapt.remote.server import PolicyServer, serve_policy
-        from ...adapt.runtime_agent import Noise, RuntimeAgent
         from ...adapt.session import AgentSession
 
-        bundle = load_bundle(find_bundle(self.bundle))
+        folder = find_bundle(self.bundle)
+        bundle = load_bundle(folder)
         token = secrets.token_urlsafe(32) if self.token_file is None else read_token(self.token_file)
-
-        def make_agent(noise: Noise) -> RuntimeAgent:
-            if not self.learn:
-                return bundle.make_agent(noise)
-            from ...adapt.host.hosts import make_hosted
-
-            return make_hosted(bundle, noise)
-
-        session = AgentSession(bundle, seed=self.seed, greedy=self.greedy, make_agent=make_agent)
         robot = bundle.contract.robot
         facts = {
             "bundle": bundle.digest,
@@ -69,34 +71,70 @@ class Serve:
             "observation": [[axis.name, axis.unit] for axis in robot.observation.axes],
             "action": [[axis.name, axis.unit] for axis in robot.action.axes],
         }
-        policy = PolicyServer(session, facts, adapts=self.learn or not bundle.kind.hosted)
-        try:
-            server = serve_policy(policy, self.host, 0 if self.self_test else self.port, token)
-        except OSError as error:
-            where = f"{self.host}:{self.port}"
-            raise ConfigError(f"{where}: expected a free address, got '{error}'; pass another --port") from error
-        address, port = server.socket.getsockname()[:2]
-        url = f"ws://[{address}]:{port}" if ":" in address else f"ws://{address}:{port}"
-        told: dict[str, Any] = {"url": url, "bundle": bundle.digest}
-        text = f"{url}: {bundle.contract.kind} policy at {1 / robot.control_period:g} Hz"
-        if self.token_file is None and not self.self_test:
-            told, text = {**told, "token": token}, f"{text}\ntoken: {token}"
-        if self.host not in LOCAL:
-            text += "\nwarning: the token and all messages go over the network in the clear"
-        runner.view.record("serving", told, text)
-        with server, catch_signals(runner.stop):
-            thread = threading.Thread(target=server.serve_forever, daemon=True)
-            thread.start()
+        with ExitStack() as stack:
+            learner = None
+            if self.learn and bundle.kind.hosted and not bundle.task:
+                learner = stack.enter_context(open_learner(folder, bundle, self.seed, self.update_seconds))
+            session = AgentSession(bundle, seed=self.seed, greedy=self.greedy, learner=learner)
+            adapts = learner is not None or not bundle.kind.hosted
+            policy = PolicyServer(session, facts, adapts=adapts, learner=learner)
             try:
-                if self.self_test:
-                    health = ask_once(url, token, robot.observation)
-                    runner.view.record("self-test", health, "self-test passed")
-                while not self.self_test and not runner.stop:
-                    thread.join(0.2)
-            finally:
-                server.shutdown()
-                thread.join(5.0)
+                server = serve_policy(policy, self.host, 0 if self.self_test else self.port, token)
+            except OSError as error:
+                where = f"{self.host}:{self.port}"
+                raise ConfigError(f"{where}: expected a free address, got '{error}'; pass another --port") from error
+            address, port = server.socket.getsockname()[:2]
+            url = f"ws://[{address}]:{port}" if ":" in address else f"ws://{address}:{port}"
+            told: dict[str, Any] = {"url": url, "bundle": bundle.digest}
+            text = f"{url}: {bundle.contract.kind} policy at {1 / robot.control_period:g} Hz"
+            if self.token_file is None and not self.self_test:
+                told, text = {**told, "token": token}, f"{text}\ntoken: {token}"
+            if self.host not in LOCAL:
+                text += "\nwarning: the token and all messages go over the network in the clear"
+            runner.view.record("serving", told, text)
+            with server, catch_signals(runner.stop):
+                thread = threading.Thread(target=server.serve_forever, daemon=True)
+                thread.start()
+                try:
+                    if self.self_test:
+                        health = ask_once(url, token, robot.observation)
+                        runner.view.record("self-test", health, "self-test passed")
+                    while not self.self_test and not runner.stop:
+                        thread.join(0.2)
+                finally:
+                    server.shutdown()
+                    thread.join(5.0)
         runner.view.record("served", policy.counts, f"served {policy.counts['requests']} requests")
+
+
+@contextmanager
+def open_learner(folder: Path, bundle: Bundle, seed: int, update_seconds: float) -> Iterator[BackgroundLearner]:
+    """A learner beside for a hosted bundle, whose steps of gradients a child takes; it ends with the context.
+
+    Args:
+        folder: Of the bundle.
+        bundle: The same, loaded.
+        seed: Of what the learner draws.
+        update_seconds: Longest time of an update.
+    """
+    from ...adapt.background_learner import BackgroundLearner
+    from ...adapt.host.hosts import HOSTS, make_hosted
+    from ...adapt.log_agent import lead
+    from ...adapt.runtime_agent import RandomNoise, RuntimeAgent
+    from ...adapt.updates import BesideAgent, UpdateChild
+
+    rng, guide = np.random.default_rng([seed, 1]), bundle.make_guide()
+    while_observing = HOSTS[bundle.contract.kind].while_observing
+    with closing(UpdateChild(folder, bundle, update_seconds)) as child:
+
+        def make_agent(idle: Callable[[], None]) -> RuntimeAgent:
+            verbs = ("observe",) if while_observing else ("adapt",)
+            agent = BesideAgent(make_hosted(bundle, RandomNoise(rng)), child, rng, idle, verbs=verbs)
+            return agent if guide is None else lead(agent, guide)
+
+        learner = BackgroundLearner(make_agent, off_policy=bundle.kind.off_policy, observes_fast=not while_observing)
+        with closing(learner):
+            yield learner
 
 
 def read_token(path: Path) -> str:

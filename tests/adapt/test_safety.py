@@ -1,6 +1,7 @@
 """No command outside of the limits reaches the robot, and a stop stays a stop."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -937,3 +938,19 @@ def test_a_held_session_may_be_closed_without_a_stop(log: AuditLog, log_path: Pa
     safe.close()
     log.close()
     assert AuditLog(log_path).stop_reason is None
+
+
+def test_a_log_that_is_deleted_while_the_robot_runs_stops_it(
+    safe: SafetyLimits, fake: FakeBatch, tmp_path: Path
+) -> None:
+    """With its folder, too: what is written to a deleted file is on no disk, and a stop would be forgotten."""
+    goals, rng = np.zeros((3, 2), np.float32), np.random.default_rng(0)
+    safe.step(ALL, action(0.0, 0.0))
+    shutil.rmtree(tmp_path)
+    told = len(fake.commands)
+    with pytest.raises(RobotFault, match=r"audit\.jsonl: expected the audit log where it was, got none"):
+        safe.reset(ALL, goals, rng)
+    assert safe.stop_reason == "the audit log was deleted"
+    with pytest.raises(RobotFault, match="expected an armed robot"):
+        safe.step(ALL, action(0.0, 0.0))
+    assert len(fake.commands) == told

@@ -172,6 +172,26 @@ def test_a_log_becomes_the_episodes_that_were_played(tmp_path: Path, rows: int, 
         assert (np.diff(episode.arrays["time"]) > 0).all()
 
 
+def test_skills_and_their_densities_are_those_of_each_decision(tmp_path: Path) -> None:
+    """A skill of two numbers lasts two steps; nobody knows the density of the second decision."""
+    tap = CommandTap(PointBatch(2, episode_steps=6, radius=0.01))
+    rng, rows = np.random.default_rng(0), np.arange(2)
+    skills = rng.standard_normal((3, 2, 2)).astype(np.float32)
+    with CellLog(tmp_path / "log", tap.spec, ABOUT, simulated=True, skill_dim=2) as cell:
+        watch = Watch(tap, tap, sink=cell)
+        watch.reset(rows, np.repeat(GOAL, 2, axis=0), rng)
+        for step in range(6):
+            if step % 2 == 0:
+                density = np.array([-1.5 if step != 2 else np.nan, 0.25])
+                watch.note_choice(rows, skills[step // 2], density)
+            watch.step(rows, np.full((2, 2), 0.1, np.float32))
+    assert main(["ingest", str(cell.path), "--out", str(tmp_path / "store")]) == 0
+    episode = open_store(find_store(tmp_path / "store")).episode(0)
+    np.testing.assert_array_equal(episode.arrays["skill"], np.repeat(skills[:, 0], 2, axis=0))
+    assert episode.arrays["skill_log_prob"].tolist() == [-1.5, -1.5, 0.0, 0.0, -1.5, -1.5]
+    assert episode.arrays["skill_known"].tolist() == [1.0, 1.0, 0.0, 0.0, 1.0, 1.0]
+
+
 def test_a_clock_that_is_set_back_mixes_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(10**18 - 10**8 * np.arange(10**4))  # each later reading is earlier
     monkeypatch.setattr(time, "time_ns", lambda: int(next(times)))

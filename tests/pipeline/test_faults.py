@@ -31,8 +31,8 @@ def run_shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("supple --help > /dev/full", "expected to use it, got 'No space left on device'"),
-        ("supple info --json > /dev/full", "expected to use it, got 'No space left on device'"),
+        ("supple --help > /dev/full", "expected room to write, got 'No space left on device'"),
+        ("supple info --json > /dev/full", "expected room to write, got 'No space left on device'"),
         ("supple --help >&-", "stdout: expected an open stream, got a closed one"),
         ("supple info 2>&-", "stderr: expected an open stream, got a closed one"),
         ("supple info >&- 2>&-", ""),

@@ -101,7 +101,7 @@ def test_the_robot_says_success_and_is_closed_with_its_row() -> None:
     assert step.success is not None
     assert step.success.tolist() == [True]
     row.close()
-    with pytest.raises(RobotFault, match="planar arm: expected a connected arm"):
+    with pytest.raises(RobotFault, match="planar-arm reset: expected a connected robot, got a closed one"):
         row.reset(np.arange(1), np.zeros((1, 2), np.float32), np.random.default_rng(0))
 
 

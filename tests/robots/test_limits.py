@@ -170,3 +170,20 @@ def test_a_place_without_a_velocity_limit_cannot_be_slowed_down() -> None:
     spec = RobotSpec("arm", SPEC.observation, ArraySpec("action", (axis,)), SPEC.goal, 0.02, 100)
     with pytest.raises(ConfigError, match="--slow: expected a velocity limit of action axis 'target1'"):
         RobotLimits.of(spec).slow_down(0.2, "adapt")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[action.target1]\nposition = [-{big}, 1]",
+        "[action.target1]\nvelocity = {big}",
+        "[loop]\nmax_age = {big}",
+        "[loop]\nlate_steps = {big}",
+        '[[half_space]]\naxes = ["joint1"]\nnormal = [{big}]\noffset = 0',
+    ],
+)
+def test_whole_numbers_that_no_float_holds_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "limits.toml"
+    path.write_text(text.format(big="1" + "0" * 400))
+    with pytest.raises(ConfigError, match="number"):
+        LIMITS.override(path)

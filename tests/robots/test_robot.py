@@ -1,10 +1,13 @@
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
-from supple.errors import SpecError
+from supple.errors import RobotFault, SpecError
+from supple.meta.testing import PointBatch
 from supple.robots.maze import MazeBatch
 from supple.robots.maze_layout import make_layout
-from supple.robots.robot import FirstRow, RobotRow, require_rows
+from supple.robots.robot import FirstRow, RobotRow, Step, require_rows
 
 
 @pytest.mark.parametrize("rows", [[], [0], [0, 1, 2], [1, 4]])
@@ -50,3 +53,54 @@ def test_single_robot_names_what_is_wrong() -> None:
     row = RobotRow(robot)
     with pytest.raises(SpecError, match=r"robot step: expected strictly increasing rows below 1, got \[0, 1\]"):
         row.step(np.arange(2), np.zeros((2, 2), np.float32))
+
+
+class Told:
+    """A robot of four axes whose driver says whatever it is given."""
+
+    spec = PointBatch(1).spec
+
+    def __init__(self, **said: Any) -> None:
+        usual = Step(np.zeros(2, np.float32), 0.0, terminated=False, truncated=False)
+        self.said = usual._replace(**said)
+
+    def reset(self, goal: Any, rng: np.random.Generator) -> Any:
+        return self.said.observation
+
+    def step(self, action: Any) -> Step:
+        return self.said
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"observation": np.zeros((2, 1), np.float32)}, r"an observation of 2 numbers, got float32 of shape \(2, 1\)"),
+        ({"observation": np.zeros((1, 2), np.float32)}, r"an observation of 2 numbers, got float32 of shape \(1, 2\)"),
+        ({"observation": np.zeros(3, np.float32)}, r"an observation of 2 numbers, got float32 of shape \(3,\)"),
+        ({"observation": ["1.0", "2.0"]}, r"an observation of 2 numbers, got <U3 of shape \(2,\)"),
+        ({"observation": np.zeros(2, np.bool_)}, "an observation of 2 numbers, got bool"),
+        ({"observation": np.array([None, 1.0])}, "an observation of 2 numbers, got object"),
+        ({"observation": np.zeros(2, np.complex64)}, "an observation of 2 numbers, got complex64"),
+        ({"reward": "1.0"}, "a number as reward, got"),
+        ({"reward": None}, "a number as reward, got"),
+        ({"reward": np.zeros(1)}, "a number as reward, got"),
+        ({"terminated": "no"}, "true or false for terminated, got 'no'"),
+        ({"truncated": 2}, "true or false for truncated, got 2"),
+        ({"success": np.nan}, "true or false for success, got nan"),
+    ],
+)
+def test_what_numpy_would_make_something_of_is_refused(said: dict[str, Any], message: str) -> None:
+    """The safety limits see rows that are arrays of numbers already: a row of texts, or of another shape, is none."""
+    row: Any = RobotRow(cast("Any", Told(**said)))
+    with pytest.raises(RobotFault, match=f"point step: expected {message}"):
+        row.step(np.arange(1), np.zeros((1, 2), np.float32))
+    if "observation" in said:
+        with pytest.raises(RobotFault, match=f"point reset: expected {message}"):
+            row.reset(np.arange(1), np.zeros((1, 2), np.float32), np.random.default_rng(0))
+
+
+def test_numbers_of_any_type_and_lists_of_them_are_taken() -> None:
+    row: Any = RobotRow(cast("Any", Told(observation=[1, 2.5], reward=np.int64(3), terminated=np.True_, success=True)))
+    step = row.step(np.arange(1), np.zeros((1, 2), np.float32))
+    assert step.observation.tolist() == [[1.0, 2.5]]
+    assert (step.reward.tolist(), step.terminated.tolist(), step.success.tolist()) == ([3.0], [True], [True])

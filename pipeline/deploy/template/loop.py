@@ -9,11 +9,16 @@ start. Put `supple.adapt.safety.SafetyLimits` and a watchdog between this loop a
 import argparse
 import gc
 import json
+import sys
 from pathlib import Path
 
-from supple.adapt.bundle import load_bundle
-from supple.adapt.session import AgentSession, make_middle
-from supple.robots.cadence import Cadence
+try:
+    from supple.adapt.bundle import load_bundle
+    from supple.adapt.session import AgentSession, make_middle
+    from supple.errors import SuppleError
+    from supple.robots.cadence import Cadence
+except ModuleNotFoundError as error:
+    sys.exit(f"loop.py: expected the library {error.name}, got none; run pip install -r requirements.txt")
 
 HERE = Path(__file__).resolve().parent
 
@@ -66,4 +71,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SuppleError as error:  # the robot is stopped
+        sys.exit(f"loop.py: {error}")

@@ -1,6 +1,7 @@
 """`supple deploy` writes a folder that stands alone: bundle, runtime without torch, models, controller, facts."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +34,34 @@ def deployed(tmp_path_factory: pytest.TempPathFactory, bundle_of: Make) -> tuple
     bundle = bundle_of(place / "bundle", "varibad", "skill")
     assert main(["deploy", str(place / "bundle"), "--out", str(place / "out")]) == 0
     return place / "out", bundle
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        (
+            "sys.modules['numpy'] = None",
+            "loop.py: expected the library numpy, got none; run pip install -r requirements",
+        ),
+        (
+            "open(sys.argv[2] + '/bundle/weights.safetensors', 'ab').write(b'x')",
+            "expected the sha256 that the manifest",
+        ),
+    ],
+)
+def test_what_is_missing_or_damaged_is_one_line(
+    deployed: tuple[Path, Bundle], tmp_path: Path, before: str, said: str
+) -> None:
+    shutil.copytree(deployed[0], tmp_path / "out")
+    place = str(tmp_path / "out")
+    code = (
+        f"import runpy, sys; {before}; sys.argv[1:] = []; runpy.run_path({place!r} + '/loop.py', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {place!r}); {code}", "-", place]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_folder_holds_what_its_manifest_lists(deployed: tuple[Path, Bundle]) -> None:

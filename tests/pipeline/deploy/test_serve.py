@@ -146,6 +146,20 @@ def test_numbers_that_are_none_are_refused(value: float, served: Served) -> None
             client.act(np.zeros(5))
 
 
+def test_rewards_whose_sum_is_not_finite_are_refused_and_nothing_is_learned_of_them(served: Served) -> None:
+    with served.client() as client:
+        client.reset()
+        for step in range(6):  # of two decisions
+            client.act(np.zeros(4))
+            if step == 0:
+                client.observe(2.5e38)
+        with pytest.raises(PolicyError, match=r"a finite sum of those of the episode, got 2\.5e\+38"):
+            client.observe(2.5e38)
+        client.observe(-2.5e38)
+        assert np.isfinite(client.end_episode(np.zeros(4), terminated=False)["return"])
+        assert all(np.isfinite(value).all() for value in served.session.state().values() if value.dtype.kind == "f")
+
+
 def test_calls_out_of_order_are_refused_and_the_server_goes_on(served: Served) -> None:
     with served.client() as client:
         for call in (

@@ -15,10 +15,10 @@ import torch
 from supple.adapt.agents.kinds import KINDS
 from supple.adapt.bundle import Bundle
 from supple.adapt.contract import Budget, BundleContract
-from supple.adapt.spaces import SpaceSettings
+from supple.adapt.spaces import RowSpace, SpaceSettings
 from supple.datasets import Episode, Feature, Schema, write_store
 from supple.meta.off_policy.config import BehaviourConfig, FittedQConfig
-from supple.pipeline.replay.levels import compute_ratios, read_level
+from supple.pipeline.replay.levels import compute_ratios, has_recorded_skills, read_level
 from supple.pipeline.replay.off_policy import evaluate_off_policy, make_ground
 from supple.pipeline.replay.open_loop import gaussian_nll
 from supple.pipeline.replay.rewards import find_rewards
@@ -193,6 +193,17 @@ def test_recorded_skills_are_taken_as_they_are(replay_of: Make, tmp_path: Path) 
     ratios = compute_ratios(replay, SMALL, log, np.array([0, 1, 0, 1]), torch.Generator())
     assert ratios.log_ratio == pytest.approx(np.zeros((4, 2)), abs=1e-4)
     assert "recorded: the density of each skill" in ratios.origin
+    known = Feature(name="skill_known", shape=(), units=("",), role="other", axes=("skill_known",))
+    schema = replace(schema, features=(*features, known))
+    for unknown in (False, True):  # one decision whose density nobody knows makes those of the whole log useless
+        flags = np.ones((4, 8), np.float32)
+        flags[2, 5] = float(not unknown)
+        flagged = [
+            Episode({**one.arrays, "skill_known": flag}, True, False) for one, flag in zip(episodes, flags, strict=True)
+        ]
+        store = write_store(tmp_path / f"known-{unknown}", flagged, schema, {})
+        space = RowSpace(contract.space, SPEC, replay.bundle.weights)
+        assert has_recorded_skills(replace(replay, store=store), space) != unknown
 
 
 @pytest.mark.parametrize(

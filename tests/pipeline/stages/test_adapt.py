@@ -206,5 +206,12 @@ def test_guards_and_the_log_are_there_where_they_are_asked_for(tiny_run: Path, t
     paid = [float(store.episode(number).arrays["reward"].sum()) for number in range(len(store.episodes.length))]
     assert store.episodes.length[: len(played)].tolist() == [record["steps"] for record in played]
     assert paid == pytest.approx([record["return"] for record in played])
+    episode = store.episode(0)
+    space = load_bundle(bundle).contract.space
+    assert episode.arrays["skill"].shape == (episode.length, space.latent_dim)
+    changed = np.flatnonzero((np.diff(episode.arrays["skill"], axis=0) != 0.0).any(axis=1)) + 1
+    assert changed.size
+    assert not (changed % space.horizon).any()
+    assert set(np.unique(episode.arrays["skill_known"])) <= {0.0, 1.0}
     plain = [json.loads(line) for line in (tiny_run / "adapt" / "records.jsonl").read_text().splitlines()]
     assert not [record for record in plain if record["kind"].startswith("guard")]
