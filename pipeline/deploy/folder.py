@@ -29,7 +29,7 @@ from typing import Any
 from ... import __version__
 from ...adapt.acting_path import NEXT, QUIET, ActingPath, make_acting_path
 from ...adapt.bundle import Bundle, load_bundle, refuse_pictures
-from ...adapt.bundle_folder import FILES, MANIFEST, find_bundle
+from ...adapt.bundle_folder import FILES, MANIFEST, OPTIONAL, find_bundle
 from ...adapt.graph import Graph
 from ...errors import RunError
 from ...plain_files import list_plain_files
@@ -90,7 +90,7 @@ def make_folder(source: Path, out: Path) -> dict[str, Any]:
 def _fill(folder: Path, place: Path, bundle: Bundle) -> dict[str, Any]:
     path = make_acting_path(bundle)
     (folder / "bundle").mkdir(parents=True)
-    for name in (*FILES, MANIFEST):
+    for name in (*FILES, MANIFEST, *(one for one in OPTIONAL if (place / one).exists())):
         shutil.copyfile(place / name, folder / "bundle" / name)
     template = files(__package__) / "template"
     (folder / "loop.py").write_text((template / "loop.py").read_text())

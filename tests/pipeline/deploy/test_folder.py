@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from supple.adapt.bundle import Bundle, load_bundle
+from supple.adapt.bundle import Bundle, load_bundle, write_bundle
 from supple.pipeline.cli import main
 from supple.pipeline.deploy import folder as deploy_folder
 
@@ -103,6 +103,28 @@ def test_the_loop_runs_without_anything_but_numpy_and_safetensors(deployed: tupl
     report, home = done.stdout.splitlines()
     assert json.loads(report)["periods"] == 50
     assert home == str(deployed[0] / "supple" / "__init__.py")
+
+
+def test_a_bundle_with_logs_is_deployed_whole_and_the_loop_is_led_by_them(tmp_path: Path, bundle_of: Make) -> None:
+    bare = bundle_of(tmp_path / "bare", "spirl", "skill")
+    dim, latent = bare.contract.observation_dim, bare.contract.space.latent_dim
+    logs = {
+        "event.point": np.zeros((2, 1), np.float16),
+        "event.skill": np.zeros((2, latent), np.float16),
+        "event.next": np.arange(2, dtype=np.int16),
+        "event.left": np.ones(2, np.int16),
+        "event.axes": np.ones((1, dim), np.float32),
+        "event.detector": np.tile(np.append(np.zeros(dim), 1.0), (2, 1)).astype(np.float32),
+        "event.prior": np.full((1, 2), 0.5, np.float32),
+        "event.unit": np.ones(1, np.float32),
+    }
+    parts = {"contract": bare.contract, "weights": bare.weights, "golden": bare.golden}
+    bundle = write_bundle(tmp_path / "bundle", **parts, logs=logs)
+    assert main(["deploy", str(tmp_path / "bundle"), "--out", str(tmp_path / "out")]) == 0
+    assert load_bundle(tmp_path / "out" / "bundle").digest == bundle.digest
+    command = [sys.executable, "-I", "-c", WITHOUT, str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_runtime_loads_about_as_fast_as_numpy(deployed: tuple[Path, Bundle]) -> None:
