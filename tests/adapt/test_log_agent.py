@@ -252,6 +252,9 @@ def test_who_was_hardly_tried_does_not_lead_when_it_counts() -> None:
     agent._returns[0], agent._tries[0] = (1.0, 3.0), (4, 3)  # 2 / 6 against 4 / 5
     agent.begin_episode(explore=False)
     assert not agent.leads[0]
+    agent._returns[0], agent._tries[0], agent._worst[0] = (2.0, 1.0), (4, 1), -4.0  # (3 - 4) / 6 against (2 - 4) / 3
+    agent.begin_episode(explore=False)
+    assert agent.leads[0]
 
 
 def test_a_guide_that_does_not_search_drives_to_what_the_other_found() -> None:
