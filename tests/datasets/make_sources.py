@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import av
 import gymnasium
 import h5py
 import numpy as np
@@ -255,6 +254,8 @@ def make_pictures(rows: Array) -> Array:
 
 def write_video(path: Path, pictures: Array, rate: int = 10, codec: str = "libx264") -> Path:
     """A video without losses but those of its colours, a key frame in three."""
+    import av  # the children of the fuzzing begin sooner without it
+
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"qp": "0", "g": "3", "threads": "1"} if codec == "libx264" else {}
     with av.open(path, "w") as container:

@@ -33,7 +33,7 @@ def test_every_layout_has_a_bomb() -> None:
 
 def test_a_late_child_is_ended_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPPLE_FUZZ_WAITS_AT", "1")
-    monkeypatch.setattr(fuzz_readers, "PATIENCE", 0.01)  # it takes no time of the processor
+    monkeypatch.setattr(fuzz_readers, "PATIENCE", 0.05)  # it takes no time of the processor
     counts = dict(fuzz(tmp_path, 0, [Job("ogbench", 0, 2), Job("spirl", 0, 2)], seconds=50.0))
     assert [one.injected for one in counts.values()] == [2, 2]
     assert [[fault["mutant"] for fault in one.faults] for one in counts.values()] == [[1], [1]]
