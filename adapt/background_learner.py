@@ -78,7 +78,7 @@ class BackgroundLearner:
                 newest = self._read()
             except Cancelled:
                 pass
-            except Exception as error:  # noqa: BLE001 - a learner that dies must not take the policy along
+            except BaseException as error:  # noqa: BLE001 - a learner that dies must not take the policy along
                 kind = "" if isinstance(error, SuppleError) else f"{type(error).__name__}: "
                 failure = f"{kind}{make_text(error)}"
             with self._changed:

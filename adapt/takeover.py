@@ -172,6 +172,23 @@ class KeyboardOperator:
         )
 
 
+def _require_left(path: Path) -> None:
+    """Refuses a socket that another process listens to: a person would command another robot than before.
+
+    Raises:
+        ConfigError: Somebody does.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(str(path))
+        except OSError:
+            return  # its process has gone
+    raise ConfigError(
+        f"operator socket {path}: expected one that nobody listens to, got one of another process; end that one, or "
+        "name another place"
+    )
+
+
 class SocketOperator:
     """A gamepad, a leader arm or a topic, as messages to a Unix datagram socket; a `watch.Operator`.
 
@@ -191,9 +208,10 @@ class SocketOperator:
             clock: Monotonic time, seconds.
 
         Raises:
-            ConfigError: The socket cannot be made.
+            ConfigError: The socket cannot be made, or somebody listens to it.
         """
         self._path, self._timeout, self._clock = Path(path), timeout, clock
+        _require_left(self._path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             if self._path.exists() and stat.S_ISSOCK(self._path.lstat().st_mode):
@@ -232,6 +250,8 @@ class SocketOperator:
                 taken, numbers = message.get("take"), message.get("command")
                 if not isinstance(taken, bool):
                     raise RobotFault("no take")
+                if taken and not (isinstance(numbers, list) and all(type(one) in (int, float) for one in numbers)):
+                    raise RobotFault("no numbers")  # numpy would make some of texts and of truths
                 command = np.array(numbers, np.float32) if taken else None
                 if command is not None and (command.shape != self._spec.action.shape or not np.isfinite(command).all()):
                     raise RobotFault("no command")

@@ -195,6 +195,18 @@ def test_messages_take_over_and_hand_back(source: Any) -> None:
     assert operator.ignored == 0
 
 
+def test_a_socket_that_another_process_listens_to_is_not_taken_away(source: Any, tmp_path: Path) -> None:
+    operator, client, _ = source
+    with pytest.raises(ConfigError, match="expected one that nobody listens to, got one of another process"):
+        SocketOperator(tmp_path / "operator")
+    client.send(json.dumps({"take": True, "command": [0.5, -0.25]}).encode())
+    assert ask(operator) == [0.5, -0.25]
+    left = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    left.bind(str(tmp_path / "left"))
+    left.close()  # as a kill leaves it
+    SocketOperator(tmp_path / "left").close()
+
+
 BAD = [
     b"",
     b"[",
@@ -206,6 +218,9 @@ BAD = [
     b'{"take": true, "command": [1, 1e400]}',
     b'{"take": true, "command": [1, "a"]}',
     b'{"take": true, "command": {"a": 1}}',
+    b'{"take": true, "command": ["1", 0]}',
+    b'{"take": true, "command": [true, 0]}',
+    b'{"take": true, "command": "12"}',
     b"[" * 4000,
     b"\xff\xfe",
     b'{"take": true, "command": [' + b"1," * 2500 + b"1]}",

@@ -53,7 +53,7 @@ def test_one_row_moves_in_real_time_and_who_is_not_there_is_named(tmp_path: Path
         safe.step(rows, np.ones((1, 2), np.float32))
         safe.hold()
         time.sleep(2.5)
-        assert row._robot.mode is Mode.HOLDING
+        assert row._robot._robot.mode is Mode.HOLDING
         safe.reset(rows, goals, np.random.default_rng(0))
         safe.step(rows, np.ones((1, 2), np.float32))
         np.testing.assert_array_equal(row.sent, [[1.0, 1.0]])

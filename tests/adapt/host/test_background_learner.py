@@ -197,10 +197,11 @@ def test_an_update_that_fails_leaves_the_policy(gated: Gated, monkeypatch: pytes
     first = acting(session)
     session.abandon()
 
-    def fail(error: Exception) -> None:
+    def fail(error: BaseException) -> None:
         raise error
 
-    for error in (UpdateFault("update: expected a child, got its end"), ValueError("a\0b"), MemoryError()):
+    wrong = (UpdateFault("update: expected a child, got its end"), ValueError("a\0b"), MemoryError(), SystemExit(0))
+    for error in wrong:
         with monkeypatch.context() as patched:
             patched.setattr(learner._agent, "adapt", partial(fail, error))
             session.adapt()
@@ -208,7 +209,7 @@ def test_an_update_that_fails_leaves_the_policy(gated: Gated, monkeypatch: pytes
         session.reset()
         assert same(acting(session), first)
         session.abandon()
-    assert learner.counts["failed_updates"] == 3
+    assert learner.counts["failed_updates"] == 4
     assert session.adaptations == 0
     session.adapt()
     wait(session)
