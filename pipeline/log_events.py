@@ -126,8 +126,8 @@ def find_events(state: Array, start: Whole, length: Whole, rewards: Sequence[Arr
     votes = np.zeros((rewards[0].shape[1], phases, len(groups)))
     np.add.at(votes, (moments.task[event >= 0], moments.phase[event >= 0], event[event >= 0]), 1.0)
     pays = (votes == votes.max(axis=2, keepdims=True)) & (votes > 0.0)
-    prior = pays.sum(axis=0) + DOUBT
-    prior /= prior.sum(axis=1, keepdims=True)
+    counts = pays.sum(axis=0) + DOUBT
+    prior = counts / counts.sum(axis=1, keepdims=True)
     return Events(detector.astype(np.float32), prior.astype(np.float32), unit)
 
 
@@ -154,7 +154,7 @@ def _compute_change(group: Whole, state: Array, start: Whole) -> Array:
 
 
 def _cosine(one: Array, other: Array) -> float:
-    return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))
+    return float(one @ other) / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12)
 
 
 def _fit_detector(group: Whole, state: Array, start: Whole, length: Whole) -> Array:
@@ -165,8 +165,8 @@ def _fit_detector(group: Whole, state: Array, start: Whole, length: Whole) -> Ar
     after = np.concatenate([state[start[e] + step : start[e] + length[e]] for e, step in first.items()])
     before = np.concatenate([state[start[e] : start[e] + step] for e, step in first.items()])
     means = [part.mean(axis=0, dtype=np.float64) for part in (before, after)]
-    within = sum(np.cov(part.T.astype(np.float64)) * len(part) for part in (before, after))
-    within = np.atleast_2d(within) / (len(before) + len(after)) + 1e-4 * np.eye(state.shape[1])
+    spread = [np.atleast_2d(np.cov(part.T.astype(np.float64))) * len(part) for part in (before, after)]
+    within = (spread[0] + spread[1]) / (len(before) + len(after)) + 1e-4 * np.eye(state.shape[1])
     weight = np.linalg.solve(within, means[1] - means[0])
     return np.append(weight, weight @ (means[0] + means[1]) / 2.0)
 
