@@ -190,9 +190,13 @@ def test_a_trial_that_blows_rounding_up_is_drawn_again(tmp_path: Path, monkeypat
     inputs = [bundle.golden["in.observation"] for bundle in (steady, third, write("again", 2))]
     assert not np.array_equal(inputs[0], inputs[1])
     np.testing.assert_array_equal(inputs[1], inputs[2])  # the same draws each time
-    # where none is steady, the last one decides, with the whole tolerance
+    # where none is steady, the first with half of the tolerance is taken
+    half = write("half", export.TRIALS)
+    assert tolerances[export.TRIALS :] == [pytest.approx(0.5 * GOLDEN_TOLERANCE)]
+    np.testing.assert_array_equal(half.golden["in.observation"], inputs[0])
+    # and else the last one decides, with all of it
     write("last", 99)
-    assert len(tolerances) == export.TRIALS
+    assert len(tolerances) == 2 * export.TRIALS
 
 
 def test_the_robot_must_be_the_one_of_the_bundle(folder: Path) -> None:
