@@ -182,6 +182,15 @@ def test_a_robot_that_never_says_what_it_is_is_let_go_of(joint: Joint, where: st
     assert closed.wait(20.0)
 
 
+@pytest.fixture
+def heard_ctrl_c() -> Iterator[None]:
+    """A shell that starts the tests in the background has told them to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_ctrl_c")
 @pytest.mark.parametrize("where", ["connect", "reset", "step", "close"])
 def test_a_ctrl_c_is_answered_while_the_driver_hangs(joint: Joint, where: str) -> None:
     """The driver hears of no signal; its thread goes on to hang."""
