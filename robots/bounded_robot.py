@@ -31,6 +31,8 @@ from .spec import RobotSpec
 T = TypeVar("T")
 Seconds = Annotated[float, Range(0.0, 1e6, above=True)]
 """What a lock can wait for on any machine."""
+NAP = 0.1
+"""Longest time, s, after which a Ctrl-C is answered while a driver hangs."""
 GRACE = 0.1
 """Seconds that a stop waits for the call under way, before it is made beside it."""
 
@@ -75,9 +77,14 @@ class _Call(Generic[T]):
                 late(self.result)  # type: ignore[arg-type] # it has ended without an error
 
     def wait(self, seconds: float) -> bool:
-        """Whether it ends within so many seconds; may be asked again."""
-        if not self.ended.acquire(timeout=seconds):
-            return False
+        """Whether it ends within so many seconds; may be asked again.
+
+        A signal that comes just before the thread sleeps does not wake it, so that it never sleeps for long.
+        """
+        until = time.monotonic() + seconds
+        while not self.ended.acquire(timeout=max(0.0, min(NAP, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                return False
         self.ended.release()
         return True
 
