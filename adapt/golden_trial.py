@@ -41,6 +41,8 @@ from .runtime_agent import HOST, KEPT, RecordedNoise, RowEpisodes, RuntimeAgent,
 GOLDEN_TOLERANCE = 1e-4
 """Largest difference between a recorded output and a recomputed one, relative to max(1, largest output). Rounding takes
 1e-6 to 3e-5 of it: the more, the longer a decoder was trained, since trials ask it for what no log has shown."""
+ORDINARY_LATENT = 10.0
+"""Latents up to this size are those of skills, which lie about N(0, I)."""
 LENGTHS = ((6, 4), (3, 6), (6, 5), (4, 6), (6, 2), (1, 6), (5, 6))
 """Decisions of each episode and row."""
 ROUND = 2
@@ -198,7 +200,8 @@ def require_trial(
         outputs: What `play_trial` gave for them.
         where: Which runtime played, for the message.
         episodes: How many were played.
-        tolerance: Largest difference, relative to max(1, the largest number of the record).
+        tolerance: Largest difference, relative to max(1, the largest number of the record); for actions also relative
+            to the largest latent over `ORDINARY_LATENT`.
 
     Raises:
         BundleError: A number differs by more, or the agent knows other things than the recorded one.
@@ -211,13 +214,20 @@ def require_trial(
         raise BundleError(
             f"{where}: expected golden states {sorted(states)}, got {sorted(found)}; export the bundle again"
         )
+    # commands are computed from latents: of a policy that ran away they are large and cancel, and so does rounding
+    latent = float(np.abs(wanted["out.latent"]).max(initial=0.0)) / ORDINARY_LATENT
     for name, output in outputs.items():
-        require_close(name, output, wanted[name], where, tolerance)
+        require_close(name, output, wanted[name], where, tolerance, latent if name == "out.action" else 1.0)
 
 
-def require_close(name: str, output: Array, record: Array, where: str, tolerance: float = GOLDEN_TOLERANCE) -> None:
-    """Checks a recomputed output against the recorded one; see `require_trial` for arguments and errors."""
-    limit = tolerance * max(1.0, float(np.abs(record).max(initial=0.0)))
+def require_close(
+    name: str, output: Array, record: Array, where: str, tolerance: float = GOLDEN_TOLERANCE, scale: float = 1.0
+) -> None:
+    """Checks a recomputed output against the recorded one; see `require_trial` for arguments and errors.
+
+    The tolerance is relative to the largest of 1, the record, and the `scale` of what it was computed from.
+    """
+    limit = tolerance * max(1.0, scale, float(np.abs(record).max(initial=0.0)))
     difference = np.inf
     if output.shape == record.shape:
         difference = float(np.abs(output.astype(np.float64) - record).max(initial=0.0))

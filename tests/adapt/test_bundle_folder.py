@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from safetensors.numpy import save_file
 from supple.adapt.bundle import Bundle, load_bundle, require_robot, write_bundle
 from supple.adapt.bundle_folder import MANIFEST
 from supple.adapt.contract import BundleContract
+from supple.adapt.golden_trial import EPISODES, require_trial
 from supple.errors import BundleError
 from supple.pipeline.verbs.look import describe_bundle
 from supple.robots.spec import ArraySpec, RobotSpec
@@ -346,3 +348,14 @@ def test_a_version_is_a_whole_number(folder: Path, sealed: Callable[..., None], 
     sealed(folder)
     with pytest.raises(BundleError, match="schema_version: expected 1 or 2 or 3, got"):
         load_bundle(folder)
+
+
+def test_commands_of_a_policy_that_ran_away_are_compared_on_the_scale_of_its_latents() -> None:
+    """Latents of 50 are five times the ordinary ones: 1e-4 becomes 5e-4 for what is computed from them."""
+    shape = (EPISODES, 2, 3, 2)
+    record = {"out.latent": np.full(shape, 50.0), "out.action": np.zeros(shape)}
+    for away, latents, good in ((4e-4, 50.0, True), (6e-4, 50.0, False), (2e-4, 10.0, False), (0.9e-4, 10.0, True)):
+        record["out.latent"] = np.full(shape, latents)
+        outputs = {"out.latent": record["out.latent"], "out.action": np.full(shape, away)}
+        with nullcontext() if good else pytest.raises(BundleError, match=r"expected golden 'out\.action'"):
+            require_trial(record, outputs, "here")
