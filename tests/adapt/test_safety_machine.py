@@ -120,7 +120,7 @@ class Machine(RuleBasedStateMachine):
             clock=lambda: self.now,
         )
         self.ready[:] = False
-        self.commanded, self.late, self.repeats = np.nan, 0, 0
+        self.commanded, self.late, self.repeats = np.nan, 0, np.zeros(2, np.int64)
 
     def hear(self, reason: str) -> None:
         self.told += 1
@@ -150,8 +150,8 @@ class Machine(RuleBasedStateMachine):
         fine = bool(np.isfinite(action).all() and self.ready.all() and self.is_fresh())
         if fine and not self.stopped:
             self.late = self.late + 1 if self.now - self.commanded > 0.25 else 0
-            self.repeats = self.repeats + 1 if self.robot.frozen else 0
-            fine = self.late <= 1 and self.repeats <= 1 and not self.now < self.commanded
+            self.repeats = self.repeats + 1 if self.robot.frozen else np.zeros(2, np.int64)
+            fine = self.late <= 1 and bool((self.repeats <= 1).all()) and not self.now < self.commanded
             self.commanded = self.now
         before = self.robot.commands[:, :2].copy()
         self.expect(lambda: self.safe.step(ROWS, action), fine)
@@ -170,7 +170,8 @@ class Machine(RuleBasedStateMachine):
         self.expect(lambda: self.safe.reset(rows, GOALS[rows], np.random.default_rng(seed)), self.is_fresh())
         if not self.stopped:
             self.ready[rows] = True
-            self.commanded, self.late, self.repeats = np.nan, 0, 0
+            self.commanded, self.late = np.nan, 0
+            self.repeats[rows] = 0  # the other row goes on counting
 
     @precondition(lambda self: not self.stopped)
     @rule(place=st.floats() | st.floats(-2.0, 2.0), force=st.floats(width=32), single=st.booleans())
