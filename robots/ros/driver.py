@@ -120,6 +120,17 @@ class RosDriver(RobotAdapter):
                 return False
             time.sleep(LOOK_PERIOD)
 
+    def _tell_until_stopped(self) -> bool:
+        """Whether the robot has said that it stopped; if not, it is told again.
+
+        What is published before the robot's subscriber was discovered is lost.
+        """
+        if self._ready is False:
+            return True
+        with self._lock:
+            self._transport.publish(self._robot.stop_topic, encode_flag(True))
+        return False
+
     def _listen(self) -> None:
         """Takes in what has come.
 
@@ -301,7 +312,7 @@ class RosDriver(RobotAdapter):
         """
         if not (self._robot.stop_topic and self._robot.ready_topic):
             time.sleep(FLUSH)
-        elif not self._wait(lambda: self._ready is False):
+        elif not self._wait(self._tell_until_stopped):
             raise RobotFault(
                 f"{self._where}: expected the word on {self._robot.ready_topic} that it has stopped, got none within "
                 f"{self._robot.timeout:g} s; cut its power"
