@@ -232,7 +232,7 @@ def main() -> None:
     near = np.abs(real - lock_step.mean(axis=1)) <= 2.0 * np.maximum(spread, floor)
     print_records(
         "over-dds",
-        " ".join([COMMAND, *sys.argv[1:]]),
+        " ".join([COMMAND, name, "BUNDLE", *sys.argv[3:]]),
         began,
         [
             common | {"metric": "success in lock step", "mean": float(lock_step.mean()), "n": lock_step.size},

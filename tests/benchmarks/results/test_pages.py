@@ -180,11 +180,18 @@ def test_pages_show_what_the_records_say() -> None:
         assert (ROOT / "docs" / "results" / f"{name}.json").is_file() or not body.strip()
 
 
-def recorded_commands() -> list[str]:
-    found = {
+def load_commands() -> set[str]:
+    return {
         record.command for path in sorted((ROOT / "docs" / "results").glob("*.json")) for record in load_records(path)
     }
-    return sorted(part for command in found for part in command.split("; ") if part.startswith("supple "))
+
+
+def recorded_commands() -> list[str]:
+    return sorted(part for command in load_commands() for part in command.split("; ") if part.startswith("supple "))
+
+
+def test_no_recorded_command_names_a_place_on_one_machine() -> None:
+    assert [command for command in load_commands() if re.search(r"(^|[\s='\"])/\w", command)] == []
 
 
 @pytest.mark.parametrize("command", recorded_commands())
