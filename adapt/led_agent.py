@@ -9,7 +9,7 @@ Axes: R rows.
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -48,6 +48,24 @@ class LedAgent(WrappedAgent, ABC):
     def set_leads(self, leads: NDArray[np.bool_]) -> None:
         """The episode was played by an older copy of this agent, in which the logs led these rows, (R,)."""
         self._leads = leads
+
+    def begin_task(self, rows: int) -> None:
+        """See `RuntimeAgent.begin_task`."""
+        super().begin_task(rows)
+        self._begin(rows)
+
+    def begin_episode(self, *, explore: bool = True) -> None:
+        """See `RuntimeAgent.begin_episode`."""
+        super().begin_episode(explore=explore)
+        self._begin_episode(explore=explore)
+
+    @abstractmethod
+    def _begin(self, rows: int) -> None:
+        """Nothing is known of so many tasks."""
+
+    @abstractmethod
+    def _begin_episode(self, *, explore: bool) -> None:
+        """What is known of the tasks stays; what is known of the last episode is forgotten."""
 
     def _forget_returns(self, rows: int) -> None:
         self._best: Array = np.full(rows, -np.inf, np.float32)

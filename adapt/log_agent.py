@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from ..errors import BundleError
 from .contract import BundleContract
 from .led_agent import STATE, LedAgent
-from .log_events import EventAgent, EventGuide, holds_events, require_events
+from .log_events import EventAgent, EventGuide, holds_events, require_event_guide
 from .log_map import DISCOUNT, FAR, UNREACHED, Indices, LogMap, find_begins, read_pace, require_map
 from .log_paths import PathGuide
 from .log_skills import read_skills
@@ -180,16 +180,6 @@ class LogAgent(LedAgent, PredictsReward):
         searches = (self._searched % 2 == 0) & self._guide.searches
         return np.where(self._known, self._compare(explore=explore), searches)
 
-    def begin_task(self, rows: int) -> None:
-        """See `RuntimeAgent.begin_task`."""
-        super().begin_task(rows)
-        self._begin(rows)
-
-    def begin_episode(self, *, explore: bool = True) -> None:
-        """See `RuntimeAgent.begin_episode`."""
-        super().begin_episode(explore=explore)
-        self._begin_episode(explore=explore)
-
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
         latent, rows = super().act(seen), seen.rows
@@ -316,27 +306,6 @@ def require_guide(arrays: Arrays, contract: BundleContract, where: str) -> None:
                 "export it without logs"
             )
         read_skills(arrays, contract.robot, where)
-
-
-def require_event_guide(arrays: Arrays, contract: BundleContract, where: str) -> None:
-    """Checks that a map of events is of a robot over its skills.
-
-    Raises:
-        BundleError: A part is missing, or belongs to another robot, to other skills, or to an agent over actions.
-    """
-    part = require_events(arrays)
-    if contract.space.name != "skill":
-        raise BundleError(
-            f"{where}: expected no map of events for an agent over {contract.space.name} actions, got one; export it "
-            "without logs"
-        )
-    sizes = {
-        "axes": (part["axes"].shape[1], contract.observation_dim),
-        "skill": (part["skill"].shape[1], contract.space.latent_dim),
-    }
-    for name, (found, expected) in sizes.items():
-        if found != expected:
-            raise BundleError(f"{where}: expected 'event.{name}' of width {expected}, got {found}; map the logs again")
 
 
 def compute_stride(arrays: Arrays) -> float:

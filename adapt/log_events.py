@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
+from .contract import BundleContract
 from .led_agent import STATE, LedAgent
 from .log_map import DISCOUNT
 from .networks import Array
@@ -137,16 +138,6 @@ class EventAgent(LedAgent):
         self._spent: Array = np.zeros((self._rows, self._guide.events), np.float32)
         self._leads = self._compare(explore=explore)
 
-    def begin_task(self, rows: int) -> None:
-        """See `RuntimeAgent.begin_task`."""
-        super().begin_task(rows)
-        self._begin(rows)
-
-    def begin_episode(self, *, explore: bool = True) -> None:
-        """See `RuntimeAgent.begin_episode`."""
-        super().begin_episode(explore=explore)
-        self._begin_episode(explore=explore)
-
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
         latent, rows = super().act(seen), seen.rows
@@ -233,3 +224,24 @@ def require_events(arrays: Arrays) -> dict[str, NDArray[Any]]:
                 f"{part[name].dtype} {part[name].shape}; map the logs again"
             )
     return part
+
+
+def require_event_guide(arrays: Arrays, contract: BundleContract, where: str) -> None:
+    """Checks that a map of events is of a robot over its skills.
+
+    Raises:
+        BundleError: A part is missing, or belongs to another robot, to other skills, or to an agent over actions.
+    """
+    part = require_events(arrays)
+    if contract.space.name != "skill":
+        raise BundleError(
+            f"{where}: expected no map of events for an agent over {contract.space.name} actions, got one; export it "
+            "without logs"
+        )
+    sizes = {
+        "axes": (part["axes"].shape[1], contract.observation_dim),
+        "skill": (part["skill"].shape[1], contract.space.latent_dim),
+    }
+    for name, (found, expected) in sizes.items():
+        if found != expected:
+            raise BundleError(f"{where}: expected 'event.{name}' of width {expected}, got {found}; map the logs again")
