@@ -214,3 +214,55 @@ def test_a_map_of_events_is_one_robot_s_over_its_skills() -> None:
         require_guide(arrays | {"event.skill": np.zeros((14, 1), np.float16)}, make_contract("skill"), "logs")
     with pytest.raises(BundleError, match="no map of events for an agent over raw actions"):
         require_guide(arrays, make_contract("raw"), "logs")
+
+
+def see(agent: EventAgent, state: tuple[float, float, float], reward: float = 0.0) -> float:
+    """The skill that is chosen in a state."""
+    seen = SeenRows(np.array([state], np.float32), np.arange(1), np.array([reward], np.float32))
+    return float(agent.act(seen)[0, 0])
+
+
+def show(agent: EventAgent, states: list[tuple[float, float, float]], rewards: list[float]) -> None:
+    """An episode that somebody else played."""
+    agent.begin_episode()
+    count = np.array([len(rewards)])
+    seen, reward = np.array([states], np.float32), np.array([rewards], np.float32)
+    agent.observe(
+        RowEpisodes(seen, np.zeros((1, len(rewards), 1), np.float32), reward, count, np.zeros(1, bool), count)
+    )
+
+
+def test_who_gets_nowhere_turns_to_the_other_event() -> None:
+    agent = make_agent()
+    agent.begin_episode()
+    assert [see(agent, (0.0, 0.0, 0.0)) for _ in range(4)] == [1.0, -1.0, 1.0, -1.0]
+
+
+def test_what_has_happened_once_has_happened_for_the_episode() -> None:
+    agent = make_agent()
+    agent.begin_episode()
+    assert see(agent, (1.0, 1.0, 0.0)) == -1.0
+    assert see(agent, (2.5, 0.0, 0.0)) == -1.0  # its detector blinks, and it is near
+    show(agent, [(0, 0, 0), (0, 1, 0), (0, 0, 0), (0, 1, 0)], [0.0, 0.0, 0.0])
+    assert agent.state()["log.happened"][0, 0].tolist() == [1.0, 0.0]
+
+
+def test_an_event_that_was_not_paid_is_sought_less() -> None:
+    """From x = 1 it is 2 skills to the right and 4 to the left; half of the chance is less than two skills more."""
+    agent = make_agent()
+    agent.begin_episode()
+    assert see(agent, (1.0, 0.0, 0.0)) == 1.0
+    show(agent, [(0, 0, 0), (0, 1, 0)], [0.0])
+    agent.begin_episode()
+    assert see(agent, (1.0, 0.0, 0.0)) == -1.0
+
+
+def test_phases_are_counted_in_what_an_event_pays() -> None:
+    """One reward of 2, the unit, is one phase, and not two."""
+    prior = np.array([[0.5, 0.5], [0.9, 0.1], [0.1, 0.9]], np.float32)
+    agent = make_agent(prior=prior)
+    agent.begin_episode()
+    see(agent, (0.0, 0.0, 0.0))
+    assert see(agent, (0.0, 0.0, 0.0), reward=2.0) == 1.0
+    show(agent, [(0, 0, 0), (0, 1, 0), (0, 1, 1)], [2.0, 2.0])
+    assert agent.state()["log.paid"][0].tolist() == [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]

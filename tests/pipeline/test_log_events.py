@@ -93,11 +93,21 @@ def test_events_are_the_switches_and_their_detectors_tell_when_they_are_on() -> 
 
 def test_events_that_no_two_tasks_share_are_found_by_how_the_state_changes() -> None:
     """With one task to an episode, nothing is paid by two: the second of (0, 1) and the first of (1, 2) look alike."""
-    state, start, length, rewards = make_logs(20)
-    apart = [reward.copy() for reward in rewards]
-    for episode, reward in enumerate(apart):
-        reward[:, np.arange(3) != episode % 3] = 0.0
-    found = find_events(state, start, length, apart)
+    for times, events in ((20, 3), (2, None)):  # with two logs of each order no event has five moments
+        state, start, length, rewards = make_logs(times)
+        apart = [reward.copy() for reward in rewards]
+        for episode, reward in enumerate(apart):
+            reward[:, np.arange(3) != episode % 3] = 0.0
+        found = find_events(state, start, length, apart)
+        assert (None if found is None else len(found.detector)) == events
+
+
+def test_what_is_paid_at_the_end_of_an_episode_makes_no_event() -> None:
+    """Nobody knows what was well before step 3 or well after step 57."""
+    state, start, length, rewards = make_logs()
+    for reward in rewards:
+        reward[[3, 57], 0] = UNIT
+    found = find_events(state, start, length, rewards)
     assert found is not None
     assert len(found.detector) == 3
 
@@ -155,3 +165,19 @@ def test_a_map_names_the_next_event_of_each_state_and_the_skills_until_then() ->
     assert all(sorted(run) == [0, 1, 2] for run in runs)
     assert len({tuple(run) for run in runs}) == 6
     assert map_events(model, observation, action, start, length, [0.0 * one for one in rewards], pace=2, seed=0) is None
+
+
+def test_a_map_leaves_out_states_that_no_skill_led_from_and_after_which_nothing_came() -> None:
+    """One log ends with its last switch on from step 57 of 60, another without it; the last skill begins at step 54."""
+    state, start, length, rewards = make_logs()
+    state[AT[2] : 57, 2], rewards[0][57], rewards[0][AT[2]] = 0.0, rewards[0][AT[2]], 0.0
+    last = slice(int(start[1]) + AT[2], int(start[1]) + STEPS)
+    state[last, 1], rewards[1][AT[2]] = 0.0, 0.0  # the order of the second log is 0, 2, 1
+    model = make_model()
+    observation = state * model.normaliser.std.numpy()
+    action = np.random.default_rng(2).normal(size=(len(state), 2)).astype(np.float32)
+    arrays = map_events(model, observation, action, start, length, rewards, pace=2, seed=0)
+    assert arrays is not None
+    # rows 0 to 54 of the first, 0 to 26 of the second, 0 to 40 of each of ten others
+    assert len(arrays["event.next"]) == 28 + 14 + 10 * 21
+    assert arrays["event.skill"].any(axis=1).all()

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from supple.adapt.log_paths import PathGuide
 from supple.adapt.loop import Adapter
 from supple.adapt.runtime_agent import RandomNoise
 from supple.datasets.store import open_store
-from supple.errors import BundleError, SuppleError
+from supple.errors import BundleError, SpecError, SuppleError
+from supple.meta.testing import PointBatch
 from supple.pipeline.cli import main
 from supple.pipeline.run_files import STORE_NAME
-from supple.pipeline.stages.map_logs import draw_episodes
+from supple.pipeline.stages.map_logs import ask_along, ask_at, draw_episodes
 from supple.robots.maze_family import Maze
 from supple.robots.task import Task
 from supple.skills.checkpoint import load_skill_model
@@ -194,3 +196,20 @@ def test_where_skills_pass_over_what_is_rewarded_states_within_them_come_along(
     assert not any(name.startswith("skills.") for name in bundle.logs)
     out = tmp_path / "adapted"
     assert main(["adapt", str(tmp_path / "paths"), "--episodes", "2", "--evaluations", "1", "--out", str(out)]) == 0
+
+
+def test_a_task_pays_along_a_log_until_it_ends_and_once_where_it_ends() -> None:
+    robot, goals = PointBatch(1), np.array([[4.0, 0.0], [-4.0, 0.0]], np.float32)
+    path = np.stack([np.arange(8.0), np.zeros(8)], axis=1).astype(np.float32)
+    # 3 is within 1 of the goal 4, and so are 4 and 5, but there is no task any more
+    assert ask_along(robot, path, goals).T.tolist() == [[0, 0, 0, 1, 0, 0, 0, 0], [0] * 8]
+    assert ask_at(robot, path, goals).T.tolist() == [[0, 0, 0, 1, 1, 1, 0, 0], [0] * 8]
+
+
+def test_where_states_do_not_tell_rewards_nothing_is_paid_for_them() -> None:
+    class Refuses(PointBatch):
+        def compute_reward(self, observation: Any, goals: Any) -> Any:
+            raise SpecError("compute_reward: expected a robot whose observation tells its reward, got another")
+
+    path = np.zeros((5, 2), np.float32)
+    assert ask_at(Refuses(1), path, np.zeros((3, 2), np.float32)).tolist() == [[0.0] * 3] * 5
