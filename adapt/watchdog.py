@@ -3,7 +3,8 @@
 A process that was killed, that hangs or that is held by a debugger leaves a robot that follows its last command. The
 watchdog has a connection of its own to the robot, and needs nothing of the process that it watches. It starts as
 `python -m supple.adapt.watchdog`, loads neither numpy nor the policy, and does not hear a Ctrl-C. A controlling process
-that hangs in its driver does not hear of the stop either: it is interrupted.
+that hangs in its driver does not hear of the stop either: it is interrupted, as by a Ctrl-C. A process that a shell
+started in the background ignores that signal; it listens while its robot has a watchdog.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -52,6 +54,7 @@ class Watchdog:
         function = _find_name(stop)
         self._timeout = timeout
         self._fired: str | None = None
+        self._deaf = False
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             command = [
@@ -84,6 +87,9 @@ class Watchdog:
                 f"watchdog: expected a second process that listens, got '{answer.decode() or 'its end'}'; check that "
                 f"{stop.__module__}.{stop.__qualname__} can be imported by itself"
             )
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._deaf = True
 
     @property
     def pid(self) -> int:
@@ -121,6 +127,9 @@ class Watchdog:
 
     def close(self) -> None:
         """Ends the second process; where the last word was a heartbeat, it stops the robot first."""
+        if self._deaf and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            self._deaf = False
         self._link.close()
         try:
             self._process.wait(START_TIMEOUT)

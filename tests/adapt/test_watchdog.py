@@ -214,12 +214,20 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("where", ["step", "hold"])
-def test_a_driver_that_hangs_is_stopped_from_outside_and_the_process_goes_on(tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize(("where", "started"), [("step", "SIG_IGN"), ("hold", "SIG_IGN"), ("step", "SIG_DFL")])
+def test_a_driver_that_hangs_is_stopped_from_outside_and_the_process_goes_on(
+    tmp_path: Path, where: str, started: str
+) -> None:
+    """Also where a shell started the process in the background, so that it ignores a Ctrl-C."""
     script, place = tmp_path / "hangs.py", tmp_path / "robot"
     script.write_text(HANGS)
+    start = f"import os, signal, sys; signal.signal(signal.SIGINT, signal.{started}); os.execv(sys.argv[1], sys.argv[1:])"
     ran = subprocess.run(
-        [sys.executable, str(script), str(place), where], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", start, sys.executable, str(script), str(place), where],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     first, second = ran.stdout.splitlines()
     assert f"expected a {where} that completes, got a driver that hangs: fired no heartbeat for 1.0 s" in first
