@@ -22,6 +22,7 @@ from ...robots.family import SetsState
 from ...skills.evaluate import describe_collapse
 from ...strict_json import load_json
 from ..folder import refuse_place
+from ..progress import ProgressView
 from ..robots import RobotChoice
 from ..run_files import REPORT_NAME
 from ..stages.adapt import RETURNS_NAME
@@ -118,7 +119,14 @@ class Page:
     """Section -> why parts of it are missing."""
 
 
-def make_report(folder: Path, out: Path | None = None, *, robot: RobotChoice | None = None, threads: int = 1) -> Path:
+def make_report(
+    folder: Path,
+    out: Path | None = None,
+    *,
+    robot: RobotChoice | None = None,
+    threads: int = 1,
+    view: ProgressView | None = None,
+) -> Path:
     """Writes the page and returns where it is.
 
     Args:
@@ -126,6 +134,7 @@ def make_report(folder: Path, out: Path | None = None, *, robot: RobotChoice | N
         out: file to write; None puts report.html into the run folder. An older one is replaced.
         robot: that the run is about, where it is a user's own; without it the page has no drawings of it.
         threads: of the simulator.
+        view: is told how many of the page's episodes are played; in a kitchen they take minutes.
 
     Raises:
         SuppleError: `folder` is no run folder, or an artefact in it is damaged.
@@ -133,7 +142,8 @@ def make_report(folder: Path, out: Path | None = None, *, robot: RobotChoice | N
     run = load_run(folder)
     found = find_run_robot(run, robot)
     path = folder / REPORT_NAME if out is None else out
-    text = render(make_page(run, found, make_scenes(run, found, threads=threads), find_video(folder, path.parent)))
+    scenes = make_scenes(run, found, threads=threads, view=view)
+    text = render(make_page(run, found, scenes, find_video(folder, path.parent)))
     refuse_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, text.encode())

@@ -10,14 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ...adapt.bundle import Bundle, load_bundle
-from ...adapt.eye import open_eyes
+from ...adapt.eye import BundledEye, open_eyes
 from ...adapt.host.simpl import make_simpl_networks
 from ...datasets.store import find_store, open_store
 from ...meta.space import SkillSpace
 from ...robots.family import Hardware, HasParts, RobotFamily, TellsSuccess, make_robots
-from ...robots.robot import Float
+from ...robots.robot import Float, RobotBatch
 from ...robots.task import Task
 from ...skills.checkpoint import load_skill_model
+from ..progress import ProgressView
 from ..stages.adapt import ADAPTED_NAME
 from ..stages.export import NAME as BUNDLE_NAME
 from .curves import Plot
@@ -30,7 +31,7 @@ from .plane import Plane, find_plane, make_fan_plots, make_play_plot, make_task_
 from .run_folder import RunView
 from .run_robot import RunRobot
 from .series import describe_axes, make_fan_series, make_part_series, make_trip_series, name_goal
-from .trips import TaskTrips, compute_trips, load_adapted
+from .trips import Adapted, Counted, TaskTrips, compute_trips, load_adapted
 
 SHOWN_TASKS = 4
 """Test tasks whose trips are drawn: the first ones, whatever came of them."""
@@ -81,13 +82,37 @@ class Scenes:
     """Section -> why something is missing."""
 
 
-def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1) -> Scenes:
+class Player:
+    """Makes robots for the episodes that are played for the page, and tells how many of these are done."""
+
+    def __init__(self, family: RobotFamily, eye: BundledEye | None, threads: int, view: ProgressView | None) -> None:
+        """Robots of a family that see as the policy does; `threads` are of the simulator."""
+        self._family, self._eye, self._threads, self._view = family, eye, threads, view
+        self._done = 0.0
+
+    def begin(self, episodes: int) -> None:
+        """So many will be played at most: one that ends early counts for less."""
+        if self._view is not None:
+            self._view.start("report", episodes, 0, "episode")
+
+    def make(self, rows: int) -> RobotBatch:
+        """So many robots side by side."""
+        return Counted(open_eyes(make_robots(self._family, rows, self._threads), self._eye), self._tell)
+
+    def _tell(self, episodes: float) -> None:
+        self._done += episodes
+        if self._view is not None:
+            self._view.update(self._done, {})
+
+
+def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1, view: ProgressView | None = None) -> Scenes:
     """Rolls out and draws what the artefacts allow.
 
     Args:
         run: Of `supple run`.
         robot: That it is about.
         threads: Of the simulator.
+        view: Is told how many of the episodes are played.
 
     Raises:
         SuppleError: an artefact is damaged.
@@ -118,14 +143,21 @@ def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1) -> Scenes:
         notes |= {"adaptation": f"No trips: {reason}", "learning": f"No map: {reason}"}
         return drawn
     bundle = load_bundle(export.folder / BUNDLE_NAME)
-    found = play_trips(run, bundle, family, robot.test, threads)
-    if run.find("adapt") is None:
+    adapt, encodes = run.find("adapt"), bundle.contract.kind == ENCODES
+    adapted = None if adapt is None else load_adapted(adapt.folder / ADAPTED_NAME)
+    shown = tuple(robot.test if adapted is None else adapted.tasks)[:SHOWN_TASKS]
+    player = Player(family, bundle.eye, threads, view)
+    stages = 1 if adapted is None else 1 + len(adapted.stages)
+    mapped = (len(robot.train) + len(robot.test)) * MAP_EPISODES if encodes else 0
+    player.begin(len(shown) * SHOWN_EPISODES * stages + mapped)
+    found = play_trips(bundle, player, shown, adapted)
+    if adapted is None:
         notes["adaptation"] = "No trips after adaptation: the stage adapt has not finished."
     return replace(
         drawn,
-        maps=draw_map(bundle, family, plane, robot, threads) if bundle.contract.kind == ENCODES else [],
+        maps=draw_map(bundle, player, plane, robot) if encodes else [],
         map_lead=describe_map(family),
-        trips=draw_trips(found, family, plane, adapted=run.find("adapt") is not None),
+        trips=draw_trips(found, family, plane, adapted=adapted is not None),
         trips_lead=describe_trips(found, family, plane, len(robot.test)),
     )
 
@@ -170,14 +202,9 @@ def describe_fans(family: RobotFamily, plane: Plane | None) -> str:
     return f"{lead}. Open circle: where they begin. Dots: where they end."
 
 
-def play_trips(
-    run: RunView, bundle: Bundle, family: RobotFamily, test: Sequence[Task], threads: int
-) -> list[TaskTrips]:
-    """Trips on the first test tasks before and, where `adapt` has finished, after adaptation."""
-    adapt = run.find("adapt")
-    adapted = None if adapt is None else load_adapted(adapt.folder / ADAPTED_NAME)
-    shown = tuple(test if adapted is None else adapted.tasks)[:SHOWN_TASKS]
-    robot = open_eyes(make_robots(family, len(shown) * SHOWN_EPISODES, threads), bundle.eye)
+def play_trips(bundle: Bundle, player: Player, shown: Sequence[Task], adapted: Adapted | None) -> list[TaskTrips]:
+    """Trips on some test tasks before and, where `adapt` has finished, after adaptation."""
+    robot = player.make(len(shown) * SHOWN_EPISODES)
     found = compute_trips(bundle, robot, shown, adapted, episodes=SHOWN_EPISODES, seed=SEED)
     robot.close()
     return found
@@ -231,12 +258,12 @@ def describe_trips(found: Sequence[TaskTrips], family: RobotFamily, plane: Plane
     )
 
 
-def draw_map(bundle: Bundle, family: RobotFamily, plane: Plane | None, robot: RunRobot, threads: int) -> list[Plot]:
+def draw_map(bundle: Bundle, player: Player, plane: Plane | None, robot: RunRobot) -> list[Plot]:
     """Where the task encoder puts train and test tasks."""
     agent, found = make_simpl_networks(bundle), []
     for index, tasks in enumerate((robot.train, robot.test)):
         rows = len(tasks) * max(1, min(MAP_EPISODES, MOST_ROWS // len(tasks)))
-        robots = open_eyes(make_robots(family, rows, threads), bundle.eye)
+        robots = player.make(rows)
         context, seed = max(MAP_CONTEXT, MAP_EPISODES), SEED + 100 * index
         found.append(compute_embeddings(agent, robots, tasks, episodes=MAP_EPISODES, context=context, seed=seed))
         robots.close()

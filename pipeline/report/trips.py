@@ -6,7 +6,7 @@ trajectories and the same artefacts always give the same page.
 Axes: T steps, N tasks, R rows, r rows of a call, O observation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,6 +75,21 @@ class Recorder(WrappedRobots):
         return trips
 
 
+class Counted(WrappedRobots):
+    """Rows of robots that tell of each step which share of an episode it was, over all rows."""
+
+    def __init__(self, robot: RobotBatch, tell: Callable[[float], None]) -> None:
+        """Wraps the robots; `close` closes them."""
+        super().__init__(robot)
+        self._tell = tell
+
+    def step(self, rows: Rows, action: Float) -> StepRows:
+        """See `RobotBatch.step`."""
+        step = super().step(rows, action)
+        self._tell(len(rows) / self.spec.episode_steps)
+        return step
+
+
 class Adapted(NamedTuple):
     """What the stage `adapt` wrote."""
 
@@ -92,6 +107,11 @@ class Adapted(NamedTuple):
     def has_policies(self) -> bool:
         """Whether policies were learned for tasks beside what was found out about them."""
         return bool(self.state.get(f"{KEPT}tuned", np.zeros(1)).any())
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """What the agent can be after adaptation; where policies were learned, it can also do without them."""
+        return ("inferred", "adapted") if self.has_policies else ("known",)
 
     def only(self, index: int) -> "Adapted":
         """The same of one task."""
@@ -148,10 +168,8 @@ def compute_trips(
     goals = np.repeat(goals_of(tasks), episodes, axis=0)
     states: dict[str, dict[str, NDArray[Any]] | None] = {"before": None}
     if adapted is not None:
-        if adapted.has_policies:
-            states["inferred"] = adapted.repeat(len(tasks), episodes, policies=False)
-        name = "adapted" if adapted.has_policies else "known"
-        states[name] = adapted.repeat(len(tasks), episodes, policies=True)
+        for name in adapted.stages:
+            states[name] = adapted.repeat(len(tasks), episodes, policies=name != "inferred")
     guided = adapted is not None and any(name.startswith(LOG) for name in adapted.state)
     guide = bundle.make_guide() if guided else None
     for name, state in states.items():

@@ -22,5 +22,5 @@ class Report(AboutRobot):
         """Writes the page and prints its path."""
         from ..report.page import make_report
 
-        path = make_report(self.run, self.out, robot=self.choice, threads=self.options.threads)
+        path = make_report(self.run, self.out, robot=self.choice, threads=self.options.threads, view=runner.view)
         runner.view.record("report", {"path": str(path)}, f"{path}: report of {self.run}")

@@ -165,7 +165,7 @@ class Run(AboutLearner):
         outcome = {"folder": str(self.folder), "summary": str(path), "wall_s": round(facts.wall_s, 1)}
         lines = [f"{path}: the same as records; all stages together took {format_duration(facts.wall_s)}"]
         if self.report:
-            outcome["report"] = str(self.keep_report(results) or self.make_report())
+            outcome["report"] = str(self.keep_report(results) or self.make_report(runner))
             lines.append(f"{outcome['report']}: the task, the data, the skills, learning, adaptation and its cost")
         choice = self.require_choice()
         tasks_path = self.folder / TASKS_NAME
@@ -183,11 +183,11 @@ class Run(AboutLearner):
         young = path.is_file() and path.stat().st_mtime_ns > max(made)
         return path if young and all(result.status == "skipped" for result in results) else None
 
-    def make_report(self) -> Path:
+    def make_report(self, runner: Runner) -> Path:
         """Makes the report anew."""
         from ..report.page import make_report
 
-        return make_report(self.folder, robot=self.choice, threads=self.options.threads)
+        return make_report(self.folder, robot=self.choice, threads=self.options.threads, view=runner.view)
 
 
 class NamedPreset(NamedTuple):

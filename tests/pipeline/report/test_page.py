@@ -1,14 +1,18 @@
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from supple.errors import BundleError, RunError
 from supple.pipeline.cli import main
+from supple.pipeline.progress import JsonProgress
 from supple.pipeline.report.page import SECTIONS, make_report
 from supple.pipeline.report.style import VARIABLES
 from supple.pipeline.robots import find_robot
@@ -114,6 +118,25 @@ def test_same_artefacts_same_page(page: Path, adapted_run: Path, tmp_path: Path)
     again = make_report(adapted_run, tmp_path / "new" / "again.html")
     assert again.read_bytes() == page.read_bytes()
     assert [path.name for path in again.parent.iterdir()] == ["again.html"]
+
+
+def test_episodes_that_are_played_for_the_page_are_counted(adapted_run: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, float]] = []
+
+    class View(JsonProgress):
+        def start(self, stage: str, total: float | None, step: float, unit: str) -> None:
+            told.append((f"{stage}, {unit}s", total or 0.0))
+
+        def update(self, step: float, metrics: Mapping[str, Any]) -> None:
+            told.append(("", step))
+
+    make_report(adapted_run, tmp_path / "page.html", view=View(StringIO()))
+    (name, total), *steps = told
+    done = [step for _, step in steps]
+    # 2 test tasks, 5 trips before, inferred and adapted; and for the map 8 episodes of all 5 tasks
+    assert (name, total) == ("report, episodes", 2 * 5 * 3 + 5 * 8)
+    assert done == sorted(done)
+    assert 0.5 * total < done[-1] <= total + 1e-6
 
 
 def test_unfinished_run_says_what_is_missing(tiny_run: Path, tmp_path: Path) -> None:
