@@ -52,7 +52,7 @@ from supple.robots.task import Task, TaskSet
 
 COMMAND = "python benchmarks/over_dds.py"
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-GOALS, EPISODES, SEEDS = 4, 12, 25
+GOALS, EPISODES, SEEDS = 8, 12, 25
 EMULATION = Emulation(noise=0.001, latency=0.002, jitter=0.002, loss=0.01, stop_periods=10_000)
 PATIENT = LoopLimits(max_age=2.0)
 """A busy machine is late; that is measured, and stops nobody."""
