@@ -126,13 +126,18 @@ class FinetuneConfig(Bounded):
     kl_clip: Positive = 5.0
     """Largest KL in the critic's target (published maze)."""
     multiplier: Positive = 1e-3
-    """Initial KL multiplier of a policy from scratch; a meta-trained one brings its own (published: .05 for SPiRL)."""
+    """Initial KL multiplier of a policy from scratch (published: .05 for SPiRL); a meta-trained one brings its own."""
     only_increase: bool = True
     """The multiplier can only grow (published for SiMPL; SPiRL: both ways)."""
     bfloat16: bool = True
     """Run hidden layers in bfloat16 during updates if the processor multiplies in it (published: False)."""
     pool_episodes: Count = 320
     """Episodes kept (published: 20,000 transitions)."""
+
+
+SCRATCH = FinetuneConfig(multiplier=0.05, only_increase=False, multiplier_learning_rate=3e-3)
+"""Of a task from scratch. Critics that know nothing lead a policy far from the prior before a multiplier that begins at
+.001 and moves with 3e-4 can hold it: in the kitchen, to latents of 10^5."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +148,7 @@ class SpirlConfig(Bounded):
     """Widths of policy and critics (published)."""
     critic_norm: bool = False
     """Layer norm in the critics (published: False)."""
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    finetune: FinetuneConfig = field(default_factory=lambda: SCRATCH)
     """How a task is learned."""
     tasks: Count = 4
     """Train tasks that are rehearsed, to see the curve; nothing of them is kept."""

@@ -1,5 +1,6 @@
 """Fine-tuning: exact updates, exact resume, and a one-decision task with a known optimum."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from supple.meta.collect import Episodes
 from supple.meta.simpl.agent import SimplAgent
-from supple.meta.simpl.config import FinetuneConfig, SimplConfig
+from supple.meta.simpl.config import SCRATCH, FinetuneConfig, SimplConfig
 from supple.meta.simpl.finetune import Finetuner, pad_decisions
 from supple.meta.space import RawSpace
 from supple.meta.testing import PointBatch
@@ -243,3 +244,15 @@ def test_episodes_are_padded_with_zeros_behind_their_decisions() -> None:
     assert padded.observation[..., 0].tolist() == [[1, 2, 3, 4, 0, 0], [5, 6, 7, 8, 0, 0]]
     assert padded.reward.tolist() == [[1, 2, 3, 0, 0], [4, 5, 6, 0, 0]]
     assert padded.length.tolist() == [3, 2]
+
+
+@pytest.mark.parametrize(("config", "held"), [(SCRATCH, True), (FinetuneConfig(), False)])
+def test_a_policy_from_scratch_stays_near_the_prior_where_others_chose(config: FinetuneConfig, held: bool) -> None:
+    """Episodes that logs led, say: choices that the policy would not make. Critics promise much where nobody was."""
+    tuner = Finetuner(SPACE, 2, 2, torch.zeros(0), (64, 64), replace(config, batch=32, bfloat16=False), 0)
+    generator = torch.Generator().manual_seed(0)
+    action = 3.0 * torch.randn((64, 2), generator=generator)
+    tuner.add(make_episodes(action, (torch.rand(64, generator=generator) < 0.3).float(), terminated=False))
+    for _ in range(500):
+        metrics = tuner.update()
+    assert bool(metrics["policy_kl"] < 5.0 * config.kl_target) == held
