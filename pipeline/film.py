@@ -33,12 +33,14 @@ if TYPE_CHECKING:
 
 Picture = NDArray[np.uint8]
 """Shape (height, width, 3), RGB."""
-CODECS: dict[str, tuple[str, str, dict[str, str]]] = {
+CODECS: dict[str, tuple[str, str, dict[str, str]] | None] = {
     ".webm": ("libvpx-vp9", "yuv420p", {"crf": "34", "b": "0", "cpu-used": "4"}),
     ".mp4": ("libx264", "yuv420p", {"crf": "26"}),
-    ".gif": ("gif", "rgb8", {}),
+    ".gif": None,
 }
-"""Of each kind of file: encoder, colours and options."""
+"""Of each kind of film: encoder, colours and options. A GIF is no stream, see `encode_gif`."""
+GIF_COLOURS = 256
+"""Of a GIF. All its pictures share them, and no pixels are dithered: what stands still costs nothing then."""
 HEIGHT, WIDTH = 360, 480
 """Of the picture of the robot, pixels."""
 COLUMN = 160
@@ -190,12 +192,15 @@ def save_film(path: Path, frames: Sequence[Picture], rate: float) -> None:
         ConfigError: The name ends otherwise, or the package that writes films is missing.
     """
     require_kind(path)
+    codec = CODECS[path.suffix]
+    if codec is None:
+        write_durably(path, encode_gif(frames, rate))
+        return
     import av
 
-    codec, colours, options = CODECS[path.suffix]
-    written = io.BytesIO()
+    written, (encoder, colours, options) = io.BytesIO(), codec
     with av.open(written, "w", format=path.suffix[1:]) as container:
-        stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1000), options=options)
+        stream = container.add_stream(encoder, rate=Fraction(rate).limit_denominator(1000), options=options)
         assert isinstance(stream, av.VideoStream), "a codec of CODECS"
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = colours
@@ -203,6 +208,21 @@ def save_film(path: Path, frames: Sequence[Picture], rate: float) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     write_durably(path, written.getvalue())
+
+
+def encode_gif(frames: Sequence[Picture], rate: float) -> bytes:
+    """The film as a GIF; a picture lasts a whole number of hundredths of a second, and all are in time on the whole."""
+    from PIL import Image
+
+    some = np.concatenate(frames[:: max(1, len(frames) // 8)]).reshape(-1, 3)
+    colours = np.unique(some & 0xF8, axis=0)  # each once: a small thing keeps its colour beside a large background
+    palette = Image.fromarray(colours[None]).quantize(GIF_COLOURS)
+    pictures = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    ends = np.round(100.0 / rate * np.arange(1, len(frames) + 1)).astype(int)
+    durations = [10 * int(each) for each in np.diff(ends, prepend=0)]
+    written = io.BytesIO()
+    pictures[0].save(written, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    return written.getvalue()
 
 
 def require_kind(path: Path) -> None:

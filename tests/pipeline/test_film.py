@@ -79,6 +79,25 @@ def test_a_film_has_its_frames_and_its_rate(kind: str, tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_gif_keeps_the_colour_of_small_things_and_what_stands_still_is_small(tmp_path: Path) -> None:
+    """An encoder that dithers takes 20 times as much, and one that counts pixels makes the ball grey."""
+    shades = np.linspace(60, 200, 160 * 240).reshape(160, 240, 1).astype(np.uint8)
+    frames = []
+    for place in range(20):
+        frame = np.repeat(shades, 3, axis=2)
+        frame[40:44, 8 * place : 8 * place + 4] = (20, 40, 160)
+        frames.append(frame)
+    save_film(tmp_path / "one.gif", frames[:1], 10.0)
+    save_film(tmp_path / "all.gif", frames, 10.0)
+    with av.open(str(tmp_path / "all.gif")) as film:
+        read = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert len(read) == 20
+    for one, other in zip(read, frames, strict=True):
+        assert np.abs(one.astype(int) - other).max() < 24
+    one, all_of_them = ((tmp_path / name).stat().st_size for name in ("one.gif", "all.gif"))
+    assert all_of_them < 5 * one
+
+
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match=r"--out: expected a name that ends in \.webm, \.mp4, \.gif, got 'film\.avi'"):
         save_film(tmp_path / "film.avi", [], 1.0)
