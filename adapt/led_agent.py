@@ -2,7 +2,7 @@
 
 The one with the higher mean return leads. While a task is found out each counts one more episode, as good as the best
 so far: who has hardly been tried gets its turn. In an episode that is to be as good as it can, each counts one more as
-bad as the worst, too (Laplace's rule): who has hardly been tried does not lead it.
+bad as the worst, too (Laplace's rule), and who has not been tried at all does not lead it.
 
 Axes: R rows.
 """
@@ -78,7 +78,7 @@ class LedAgent(WrappedAgent, ABC):
         best, worst = (np.where(np.isfinite(one), one, np.float32(0.0))[:, None] for one in (self._best, self._worst))
         mean = (self._returns + best) / (self._tries + 1)
         if not explore:
-            mean = (self._returns + best + worst) / (self._tries + 2)
+            mean = np.where(self._tries > 0, (self._returns + best + worst) / (self._tries + 2), -np.inf)
         better: NDArray[np.bool_] = mean[:, 0] >= mean[:, 1]
         return better
 

@@ -257,6 +257,21 @@ def test_who_was_hardly_tried_does_not_lead_when_it_counts() -> None:
     assert agent.leads[0]
 
 
+@pytest.mark.parametrize(
+    ("tries", "explore", "leads"), [((5, 0), False, True), ((5, 0), True, False), ((0, 5), False, False)]
+)
+def test_who_was_not_tried_at_all_does_not_lead_when_it_counts(
+    tries: tuple[int, int], explore: bool, leads: bool
+) -> None:
+    """Returns of 4, 0, 0, 0 and 0: their mean, 8 / 7 by Laplace, is below the 4 / 2 of who was never tried."""
+    agent = LogAgent(_Inside(), make_guide())
+    agent.begin_task(1)
+    agent._known[0], agent._best[0], agent._worst[0] = True, 4.0, 0.0
+    agent._returns[0], agent._tries[0] = np.where(np.array(tries) > 0, 4.0, 0.0), tries
+    agent.begin_episode(explore=explore)
+    assert agent.leads[0] == leads
+
+
 def test_a_guide_that_does_not_search_drives_to_what_the_other_found() -> None:
     """The agent inside stays at the start, which pays once; then the logs lead back to it."""
     agent = LogAgent(_Inside(), make_guide(searches=False))
