@@ -1,14 +1,18 @@
-"""Ingest of many files by one worker and by two, paired: each round does both, one after the other.
+"""Ingest of many files, and collection of episodes, by one process and by two, paired: each round does both in turn.
 
-Prints a JSON list of records (schema: `benchmarks/results/records.py`): rows per second of the whole command, and the
-median of the ratios of the rounds. `low` and `high` bound the middle 95 % of the rounds. The stores of both sides have
-one digest, which is checked in each round. Processes begin before the clock does, as their start is a matter of seconds
-and not of rows.
+Prints a JSON list of records (schema: `benchmarks/results/records.py`): rows or steps per second, and the median of the
+ratios of the rounds. `low` and `high` bound the middle 95 % of the rounds. Both sides come to the same, which is
+checked in each round. Processes begin before the clock does, as their start is a matter of seconds and not of rows.
+
+Collection is `meta.collect` as meta-training calls it: skills at random, the decoder at every step. The robots are in
+this process, or in one or two others, with one physics thread in each; one other process shows what messages cost.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_scale.py
+    OMP_NUM_THREADS=1 python benchmarks/bench_scale.py collection     only that
 """
 
 import io
+import sys
 import tempfile
 import time
 from contextlib import closing
@@ -16,24 +20,45 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from bench_bags import MAPPING, MESSAGES, make_payloads, write_bag
 from bench_datasets import Record, compare
 from mcap.writer import CompressionType
 from recording import print_records
 
 from supple.datasets import open_store, write_d4rl
-from supple.pipeline.executors import ProcessExecutor
+from supple.meta.collect import Episodes, Seen, collect
+from supple.meta.space import SkillSpace
+from supple.pipeline.executors import Executor, LocalExecutor, ProcessExecutor
 from supple.pipeline.interrupt import StopRequest
 from supple.pipeline.progress import PlainProgress
+from supple.pipeline.robots import find_robot
 from supple.pipeline.settings.ingest import IngestConfig
+from supple.pipeline.sharded_robots import share_robots
 from supple.pipeline.stage import Machine, run_stage
 from supple.pipeline.stages.ingest import Parts, make_ingest
+from supple.robots.robot import Float, RobotBatch
+from supple.robots.task import goals_of
+from supple.skills.config import SkillConfig
+from supple.skills.model import SkillModel
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_scale.py"
 ROUNDS = 5
+COLLECTION_ROUNDS = 7
 BAGS, FILES = 8, 8
 ROWS = 400_000
 """Of each HDF5 file: 29 axes, as a kitchen has, and 9 of the action; 62 MB."""
+
+COLLECTED = (
+    "maze",
+    "arms",
+    "kitchen",
+    "examples/gymnasium_reacher.py:REACHER",
+    "examples/dm_control_reacher.py:REACHER",
+)
+"""Robots, as many rows as there are train tasks: those of an epoch of SiMPL."""
+MOST_STEPS = 200
+"""Of an episode."""
 
 
 def load(path: Path) -> None:
@@ -82,9 +107,59 @@ def measure(folder: Path, place: Path, name: str) -> list[Record]:
     )
 
 
-def main() -> list[Record]:
+def collect_once(space: SkillSpace, robot: RobotBatch, goals: Float) -> Episodes:
+    """One episode in all rows, each decision a skill at random."""
+    generator = torch.Generator().manual_seed(0)
+
+    def choose(seen: Seen) -> torch.Tensor:
+        return torch.randn((len(seen.rows), space.latent_dim), generator=generator)
+
+    rng, here = np.random.default_rng(0), torch.device("cpu")
+    return collect(robot, space, choose, goals, rng, device=here, stop_at_goal=False)
+
+
+def measure_collection(name: str) -> list[Record]:
+    """Steps per second with the robots here, in one other process and in two."""
+    family = find_robot(name).family
+    spec = family.spec()
+    if spec.episode_steps > MOST_STEPS:
+        family = replace(family, episode_steps=MOST_STEPS)  # type: ignore[type-var]
+    goals = goals_of(family.tasks().train)
+    space = SkillSpace(SkillModel(spec.observation.shape[0], spec.action.shape[0], SkillConfig()))
+    sides: dict[str, Executor] = {
+        "2 workers": ProcessExecutor(2, StopRequest()),
+        "1 worker": ProcessExecutor(1, StopRequest()),
+        "in process": LocalExecutor(StopRequest()),
+    }
+    robots = {side: share_robots(family, len(goals), 1, executor) for side, executor in sides.items()}
+    times, taken = [], 0
+    for number in range(COLLECTION_ROUNDS + 1):
+        found, paths = {}, []
+        for side in list(robots)[:: 1 if number % 2 else -1]:
+            began = time.perf_counter()
+            episodes = collect_once(space, robots[side], goals)
+            found[side] = time.perf_counter() - began
+            paths.append(episodes.path)
+        assert all(torch.equal(paths[0], path) for path in paths)
+        taken = int(episodes.steps.sum())
+        if number:  # the first warms caches
+            times.append([found[side] for side in sides])
+    for side, executor in sides.items():
+        robots[side].close()
+        executor.close()
+    array, metric = np.array(times), "steps collected per second"
+    at = {"robot": family.name, "rows": len(goals)}
+    two = compare(("2 workers", "in process"), metric, at, array[:, [0, 2]], (taken, taken), "robots in process")
+    one = compare(("1 worker", "in process"), metric, at, array[:, [1, 2]], (taken, taken), "robots in process")
+    return [*two, one[0], one[2]]
+
+
+def main(only: str = "") -> list[Record]:
+    collected = [record for name in COLLECTED for record in measure_collection(name)]
+    if only == "collection":
+        return collected
     with tempfile.TemporaryDirectory() as temporary:
-        place, records = Path(temporary), []
+        place, records = Path(temporary), collected
         bags, files = place / "bags", place / "files"
         bags.mkdir()
         files.mkdir()
@@ -109,4 +184,4 @@ def main() -> list[Record]:
 
 if __name__ == "__main__":
     began = time.perf_counter()
-    print_records("scale", COMMAND, began, main())
+    print_records("scale", COMMAND, began, main(*sys.argv[1:]))

@@ -46,6 +46,7 @@ from supple.robots.robot import (
 from supple.robots.spec import Axis
 from supple.robots.task import goals_of
 from supple.robots.testing import RobotContract
+from tests.pipeline.poor_robots import make_deadly, make_failing, set_size
 
 MAZE = make_layout(20, 0)
 
@@ -146,10 +147,6 @@ class TestGymnasiumContractInProcesses(RobotContract):
 
 
 # Bit for bit as in one process
-
-
-def set_size(environment: Any, goal: Float) -> None:
-    environment.task._target_size = float(goal[0])
 
 
 KINDS: dict[str, RobotFamily] = {
@@ -313,22 +310,6 @@ def find_workers(executor: ProcessExecutor) -> list[int]:
     return [int(worker.process.pid) for worker in executor._holding]
 
 
-class Deadly(WrappedRobots):
-    """Kills its process at the third step."""
-
-    steps = 0
-
-    def step(self, rows: Rows, action: Float) -> StepRows:
-        self.steps += 1
-        if self.steps == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().step(rows, action)
-
-
-def make_deadly(rows: int) -> Deadly:
-    return Deadly(BernoulliBanditBatch(rows, arms=2))
-
-
 def test_robots_that_kill_each_worker_are_given_up(processes: ProcessExecutor) -> None:
     robots = ShardedRobots(make_deadly, 2, processes)
     robots.reset(np.arange(2), np.full((2, 2), 0.5, np.float32), np.random.default_rng(0))
@@ -344,33 +325,6 @@ def test_robots_that_kill_each_worker_are_given_up(processes: ProcessExecutor) -
 
 
 # Errors
-
-
-class Own(SpecError):
-    """An error of a user's own, with a constructor that wants more than a text."""
-
-    def __init__(self, number: int, place: str) -> None:
-        super().__init__(f"{place}: expected less, got {number}; lower it")
-
-
-class Failing(WrappedRobots):
-    """Fails in some way at a step; a failure of any kind leaves the worker alive."""
-
-    def step(self, rows: Rows, action: Float) -> StepRows:
-        step = super().step(rows, action)
-        if action[0, 0] == 1.0:
-            raise RobotFault("arm: expected a finite observation, got nan; look at it")
-        if 1 in rows and action[0, 0] == 2.0:
-            raise Own(7, "arm")
-        if action[0, 0] == 3.0:
-            raise ZeroDivisionError("by nothing")
-        return step
-
-
-def make_failing(rows: int) -> Failing:
-    if rows > 4:
-        raise ConfigError(f"arm rows: expected at most 4, got {rows}; ask for fewer")
-    return Failing(BernoulliBanditBatch(rows, arms=4))
 
 
 def test_errors_are_those_of_one_process(processes: ProcessExecutor) -> None:
