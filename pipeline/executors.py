@@ -72,6 +72,19 @@ class ExecutorConfig(Bounded):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RobotExecutorConfig(ExecutorConfig):
+    """Where the robots of a training are stepped."""
+
+    executor: Literal["local", "processes", "ray"] = "local"
+    """`local`: the robots of the training are stepped in this process; `processes`: shares of them in processes of this
+    machine; `ray`: on Ray, on this machine or on a cluster. The result is the same. At each step a message goes to each
+    worker and back: that pays where physics is slow (kitchen, environments of Gymnasium and dm_control), and costs time
+    where it is fast (mazes, bandits, grids)."""
+    workers: Count | None = None
+    """Shares of the robots; without it, one for each core, or for each core of the cluster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome(Generic[Result]):
     """What became of a job."""
 

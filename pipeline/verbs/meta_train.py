@@ -9,7 +9,7 @@ import tyro
 
 from ...bounds import Seed
 from ..cli_common import FLAT, Common, Options, Runner
-from ..executors import ExecutorConfig, make_executor
+from ..executors import RobotExecutorConfig, make_executor
 from ..learner_option import AboutLearner
 from ..robots import find_tasks
 from ..run_files import find_stage
@@ -35,7 +35,7 @@ class MetaTrain(AboutLearner):
     test_tasks: Path | None = None
     """CSV file of test goals, which the bundle then names; without it, the robot's own."""
     meta_train: Annotated[MetaTrainConfig, tyro.conf.arg(name="")] = field(default_factory=MetaTrainConfig)
-    where: Annotated[ExecutorConfig, FLAT] = field(default_factory=ExecutorConfig)
+    where: Annotated[RobotExecutorConfig, FLAT] = field(default_factory=RobotExecutorConfig)
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:

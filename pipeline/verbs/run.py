@@ -17,7 +17,7 @@ from ...robots.families import FAMILIES
 from ...robots.maze_family import Maze
 from ...robots.task import TaskSet, save_tasks_csv
 from ..cli_common import FLAT, RUNS, Common, Options, Runner, bind_choice, make_machine, parse_verb, take_option
-from ..executors import Executor, ExecutorConfig, make_executor
+from ..executors import Executor, RobotExecutorConfig, make_executor
 from ..folder import lock_folder, refuse_place, write_record
 from ..interrupt import catch_signals
 from ..keys import RECORD_NAME, compute_plain
@@ -57,7 +57,7 @@ class Run(AboutLearner):
     report: bool = True
     """Make report.html at the end."""
     config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
-    where: Annotated[ExecutorConfig, FLAT] = field(default_factory=ExecutorConfig)
+    where: Annotated[RobotExecutorConfig, FLAT] = field(default_factory=RobotExecutorConfig)
     options: Common = field(default_factory=Options)
 
     def __post_init__(self) -> None:

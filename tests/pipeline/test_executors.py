@@ -133,6 +133,8 @@ def test_process_promises(processes: ProcessExecutor, tmp_path: Path) -> None:
 
 def test_a_process_that_held_something_does_jobs_afterwards(processes: ProcessExecutor, tmp_path: Path) -> None:
     require_held(processes)
+    for worker in processes._workers:
+        os.kill(worker.process.pid, signal.SIGINT)  # as Ctrl-C does to all processes of a terminal
     workers = {worker.process.pid for worker in processes._workers}
     assert (len(workers), processes._holding) == (1, [])  # the other was killed
     require_promises(processes, tmp_path)
