@@ -41,7 +41,6 @@ from supple.pipeline.settings.ingest import IngestConfig
 from supple.pipeline.sharded_robots import share_robots
 from supple.pipeline.stage import Machine, run_stage
 from supple.pipeline.stages.ingest import Parts, make_ingest
-from supple.robots.arm import Arms
 from supple.robots.robot import Float, RobotBatch
 from supple.robots.task import goals_of
 from supple.skills.config import SkillConfig
@@ -56,7 +55,6 @@ ROWS = 400_000
 
 COLLECTED = (
     "maze",
-    "arms",
     "kitchen",
     "examples/gymnasium_reacher.py:REACHER",
     "examples/dm_control_reacher.py:REACHER",
@@ -136,7 +134,7 @@ def measure_collection(name: str) -> list[Record]:
     """Steps per second with the robots here, in one other process and in two."""
     family = find_robot(name).family
     spec = family.spec()
-    if spec.episode_steps > MOST_STEPS and not isinstance(family, Arms):
+    if spec.episode_steps > MOST_STEPS:
         family = replace(family, episode_steps=MOST_STEPS)  # type: ignore[type-var]
     goals = goals_of(family.tasks().train)
     space = SkillSpace(SkillModel(spec.observation.shape[0], spec.action.shape[0], SkillConfig()))

@@ -76,12 +76,13 @@ class RobotExecutorConfig(ExecutorConfig):
     """Where the robots of a training are stepped."""
 
     executor: Literal["local", "processes", "ray"] = "local"
-    """`local`: the robots of the training are stepped in this process; `processes`: shares of them in processes of this
-    machine; `ray`: on Ray, on this machine or on a cluster. The result is the same. At each step a message goes to each
-    worker and back: that pays where physics is slow (kitchen, environments of Gymnasium and dm_control), and costs time
-    where it is fast (mazes, bandits, grids)."""
+    """`local`: the robots of the training are stepped in this process; `processes`: shares of them in further processes
+    of this machine; `ray`: on Ray, on this machine or on a cluster. The result is the same. At each step a message goes
+    to each of them and back: that pays where physics is slow, as in the kitchen, and costs time where it is fast, as in
+    a maze."""
     workers: Count | None = None
-    """Shares of the robots; without it, one for each core, or for each core of the cluster."""
+    """Shares of the robots, of which this process steps the first; without it, one for each core, or for each core of
+    the cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

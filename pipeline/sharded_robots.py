@@ -1,16 +1,16 @@
-"""Rows of robots that are stepped by the workers of an executor, each its own rows; see `Executor.hold`.
+"""Rows of robots that are stepped in several processes, each its own rows: here, and by workers (`Executor.hold`).
 
 Policy, decoder and random numbers stay in the process of the learner, and what comes out is the same bit for bit as
 with all rows in that process: what a row does never depends on which rows go with it (`RobotBatch`). Two things take
 some care.
 
-- All rows of a reset draw from one stream. Each worker therefore holds all rows, resets as many as are asked for from
-  the same state of the generator, and steps its own alone. The state after it has to be the same for all workers, and
+- All rows of a reset draw from one stream. Each process therefore holds all rows, resets as many as are asked for from
+  the same state of the generator, and steps its own alone. The state after it has to be the same for all of them, and
   is that of the learner's generator from then on.
 - A worker that died is replaced. The new one is told again what was told the old one since the last reset of each of
   its rows, so that they are where they were.
 
-Axes: R rows, r rows of this call, W workers, O observation, A action, N tasks, G goal.
+Axes: R rows, r rows of this call, W processes with this one, O observation, A action, N tasks, G goal.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _read_sent(robots: WrappedRobots, rows: Rows) -> Float:
 
 
 def _make_share(job: tuple[MakeRobots, int]) -> Callable[[_Call], Any]:
-    """In a worker: makes its robots; see `Executor.hold`."""
+    """Makes the robots of a process; see `Executor.hold`."""
     make, rows = job
     return partial(_do, WrappedRobots(make(rows)))
 
@@ -114,7 +114,7 @@ def _do(robots: WrappedRobots, call: _Call) -> Any:
 
 
 class _Shard:
-    """A worker with the rows that it steps, and all that has to be told again to one that takes its place.
+    """A process with the rows that it steps, and all that has to be told again to one that takes its place.
 
     The first call is that of the making of the robots, which is under way from the start.
     """
@@ -189,14 +189,14 @@ class _Shard:
 class ShardedRobots(WrappedRobots):
     """Rows of robots that workers step; see `RobotBatch` for the contract.
 
-    What is pure is answered by a row of this process. Each worker makes all rows, which takes memory, and resets them,
-    which takes time. Messages go to and fro at every step: rows whose physics is fast are better stepped in one
-    process.
+    What is pure is answered here. Each process makes all rows, which takes memory, and resets them, which takes time.
+    Messages go to and fro at every step: rows whose physics is fast are better stepped in one process.
 
     Args:
         make: Makes rows, here and in the workers.
         rows: R.
-        executor: Has the workers. Each steps every W-th row, so that the first few are shared out as well.
+        executor: Has the workers, of which this process is the first. Each steps every W-th row, so that the first few
+            are shared out as well.
 
     Raises:
         ConfigError: See `RobotFamily.make` and `Executor.hold`.
@@ -204,30 +204,26 @@ class ShardedRobots(WrappedRobots):
     """
 
     def __init__(self, make: MakeRobots, rows: int, executor: Executor) -> None:
-        super().__init__(make(1))
-        self._rows = rows
+        super().__init__(make(rows))
         self._lock = threading.Lock()
-        count = max(1, min(executor.workers, rows))
+        count = min(executor.workers, rows)
+        here = partial(LocalExecutor(executor.stop).hold, _make_share, (lambda _: self._robot, rows))
         hold = partial(executor.hold, _make_share, (make, rows))
         self._shards: list[_Shard] = []
         try:
             for first in range(count):
-                self._shards.append(_Shard(hold, np.arange(first, rows, count), self.spec.name))
+                own = np.arange(first, rows, count)
+                self._shards.append(_Shard(hold if first else here, own, self.spec.name))
             self._finish(self._shards)
         except BaseException:
             self.close()
             raise
 
-    @property
-    def rows(self) -> int:
-        """See `RobotBatch.rows`."""
-        return self._rows
-
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
         """See `RobotBatch.reset`.
 
         Raises:
-            SpecError: As there, or the workers have drawn other random numbers than each other.
+            SpecError: As there, or the processes have drawn other random numbers than each other.
             RunError: Workers die of it.
         """
         where = f"{self.spec.name} reset"
@@ -300,18 +296,17 @@ class ShardedRobots(WrappedRobots):
         shards, self._shards = self._shards, []
         for shard in shards:
             shard.close()
-        super().close()
 
     def _place(self, rows: Rows) -> dict[_Shard, Rows]:
-        """Where the rows of each worker stand among `rows`; of no rows, those of the first worker."""
+        """Where the rows of each process stand among `rows`; of no rows, those of this one."""
         owner = rows % len(self._shards)
         places = {shard: np.flatnonzero(owner == index) for index, shard in enumerate(self._shards)}
         return {shard: own for shard, own in places.items() if len(own)} or {self._shards[0]: owner}
 
     def _ask(self, calls: Mapping[_Shard, _Call]) -> list[Any]:
-        """The answers of workers that do their calls side by side."""
+        """The answers of processes that do their calls side by side."""
         with self._lock:
-            for shard, call in calls.items():
+            for shard, call in reversed(calls.items()):  # this process is the first, and at once at work
                 shard.start(call)
             return self._finish(calls)
 

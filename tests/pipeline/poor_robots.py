@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from typing import Any
@@ -16,14 +17,18 @@ def set_size(environment: Any, goal: Float) -> None:
     environment.task._target_size = float(goal[0])
 
 
+def is_worker() -> bool:
+    return multiprocessing.parent_process() is not None
+
+
 class Deadly(WrappedRobots):
-    """Kills its process at the third step."""
+    """Kills its process at the third step, where that is a worker."""
 
     steps = 0
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         self.steps += 1
-        if self.steps == 3:
+        if self.steps == 3 and is_worker():
             os.kill(os.getpid(), signal.SIGKILL)
         return super().step(rows, action)
 
@@ -40,13 +45,15 @@ class Own(SpecError):
 
 
 class Failing(WrappedRobots):
-    """Fails at a step, in the way that the action says."""
+    """Fails at a step of the second row, in the way that the action says."""
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         step = super().step(rows, action)
+        if 1 not in rows:
+            return step
         if action[0, 0] == 1.0:
             raise RobotFault("arm: expected a finite observation, got nan; look at it")
-        if 1 in rows and action[0, 0] == 2.0:
+        if action[0, 0] == 2.0:
             raise Own(7, "arm")
         if action[0, 0] == 3.0:
             raise ZeroDivisionError("by nothing")
@@ -54,6 +61,6 @@ class Failing(WrappedRobots):
 
 
 def make_failing(rows: int) -> Failing:
-    if rows > 4:
+    if rows > 4 and is_worker():
         raise ConfigError(f"arm rows: expected at most 4, got {rows}; ask for fewer")
     return Failing(BernoulliBanditBatch(rows, arms=4))

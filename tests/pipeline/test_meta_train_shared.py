@@ -53,7 +53,7 @@ def test_a_killed_worker_and_a_killed_driver_change_nothing(
     tiny_run: Path, before: Path, tiny_options: tuple[str, ...], tmp_path: Path
 ) -> None:
     command = ["run", "demo", "--reuse", str(before), "--until", "meta-train", *tiny_options, "--out", str(tmp_path)]
-    command += ["--executor", "processes", "--workers", "2", "--checkpoint-period", "0"]
+    command += ["--executor", "processes", "--workers", "3", "--checkpoint-period", "0"]
     with (tmp_path / "log").open("w") as log:
         driver = subprocess.Popen([sys.executable, "-m", "supple", *command], stdout=log, stderr=log)
         partial = tmp_path / "meta-train.partial"
