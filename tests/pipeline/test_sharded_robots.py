@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from dm_control import suite
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from supple.errors import ConfigError, RobotFault, RunError, SpecError
@@ -243,14 +243,44 @@ class Mortal(Held[Any, Any]):
         self.inner.close()
 
 
-ROWS = st.sets(st.integers(0, 4)).map(lambda rows: np.array(sorted(rows), np.int64))
+class Strict(WrappedRobots):
+    """Refuses to step what was never reset, as an environment does that is not there yet."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(BernoulliBanditBatch(rows, arms=2, episode_steps=100))
+        self.begun = np.zeros(rows, np.bool_)
+
+    def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
+        self.begun[rows] = True
+        return super().reset(rows, goals, rng)
+
+    def step(self, rows: Rows, action: Float) -> StepRows:
+        assert self.begun[rows].all()
+        return super().step(rows, action)
 
 
-@settings(max_examples=60, deadline=None)
+ROWS = st.sets(st.integers(0, 5)).map(lambda rows: np.array(sorted(rows), np.int64))
+
+
+def call(name: str, *rows: int) -> tuple[str, Rows]:
+    return name, np.array(rows, np.int64)
+
+
+@settings(max_examples=80, deadline=None)
+@example(  # the first reset counts no longer when the worker dies, and so neither does the step of that row
+    workers=2,
+    calls=[call("reset", 1), call("reset", 3), call("step", 1, 3), call("reset", 1), *[call("step", 1, 3)] * 8],
+    gaps=[6],
+)
+@example(  # the first reset counts for two of three rows
+    workers=2,
+    calls=[call("reset", 1, 3, 5), call("step", 1, 3, 5), call("reset", 1), *[call("step", 1, 3)] * 8],
+    gaps=[5],
+)
 @given(
-    workers=st.integers(1, 6),
-    calls=st.lists(st.tuples(st.sampled_from(["reset", "step", "step", "step"]), ROWS), max_size=14),
-    gaps=st.lists(st.integers(1, 20), max_size=6),
+    workers=st.sampled_from([1, 2, 2, 2, 3, 6, 7]),
+    calls=st.lists(st.tuples(st.sampled_from(["reset", "step", "step", "step"]), ROWS), min_size=4, max_size=14),
+    gaps=st.lists(st.integers(1, 12), min_size=1, max_size=6),
 )
 def test_any_calls_are_the_same_although_workers_die(
     workers: int, calls: list[tuple[str, Rows]], gaps: list[int]
@@ -258,9 +288,8 @@ def test_any_calls_are_the_same_although_workers_die(
     deaths = np.cumsum(
         [gap + 20 * (number % 2) for number, gap in enumerate(gaps)]
     ).tolist()  # two for one call at most
-    make = partial(BernoulliBanditBatch, arms=2, episode_steps=100)
-    alone, executor = make(5), Mortals(workers, deaths)
-    shared = ShardedRobots(make, 5, executor)
+    alone, executor = Strict(6), Mortals(workers, deaths)
+    shared = ShardedRobots(Strict, 6, executor)
     rng = np.random.default_rng(0)
     started: set[int] = set()
     for name, rows in calls:
