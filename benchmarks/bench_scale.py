@@ -4,11 +4,8 @@ Prints a JSON list of records (schema: `benchmarks/results/records.py`): rows or
 ratios of the rounds. `low` and `high` bound the middle 95 % of the rounds. Both sides come to the same, which is
 checked in each round. Processes begin before the clock does, as their start is a matter of seconds and not of rows.
 
-Collection is `meta.collect` as meta-training calls it: skills at random, the decoder at every step. The robots are in
-this process, or in one or two others, with one physics thread in each; one other process shows what messages cost.
-Beside the wall, the processors' clocks are read: this process and the busier of the others take turns, so that the sum
-of their times is what two idle cores would take, but for the time until a process wakes up. On a busy machine only
-this means anything.
+Collection is `meta.collect` as meta-training calls it: skills at random, the decoder at every step. One physics thread
+steps all robots in this process, or half of them here and half in another.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_scale.py
     OMP_NUM_THREADS=1 python benchmarks/bench_scale.py collection     only that
@@ -27,13 +24,12 @@ import torch
 from bench_bags import MAPPING, MESSAGES, make_payloads, write_bag
 from bench_datasets import Record, compare
 from mcap.writer import CompressionType
-from numpy.typing import NDArray
 from recording import print_records
 
 from supple.datasets import open_store, write_d4rl
 from supple.meta.collect import Episodes, Seen, collect
 from supple.meta.space import SkillSpace
-from supple.pipeline.executors import Executor, LocalExecutor, ProcessExecutor
+from supple.pipeline.executors import ProcessExecutor
 from supple.pipeline.interrupt import StopRequest
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.robots import find_robot
@@ -48,7 +44,7 @@ from supple.skills.model import SkillModel
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_scale.py"
 ROUNDS = 5
-COLLECTION_ROUNDS = 5
+COLLECTION_ROUNDS = 9
 BAGS, FILES = 8, 8
 ROWS = 400_000
 """Of each HDF5 file: 29 axes, as a kitchen has, and 9 of the action; 62 MB."""
@@ -121,54 +117,38 @@ def collect_once(space: SkillSpace, robot: RobotBatch, goals: Float) -> Episodes
     return collect(robot, space, choose, goals, rng, device=here, stop_at_goal=False)
 
 
-def read_clock(executor: Executor) -> NDArray[np.float64]:
-    """Processor seconds so far of this process, and of each process that holds robots."""
-    workers = executor._holding if isinstance(executor, ProcessExecutor) else []
-    threads = [Path(f"/proc/{worker.process.pid}/task").glob("*/schedstat") for worker in workers]
-    return np.array(
-        [time.process_time(), *(sum(int(file.read_text().split()[0]) for file in one) / 1e9 for one in threads)]
-    )
-
-
 def measure_collection(name: str) -> list[Record]:
-    """Steps per second with the robots here, in one other process and in two."""
+    """Steps per second with the robots in this process, and with half of them in another."""
     family = find_robot(name).family
     spec = family.spec()
     if spec.episode_steps > MOST_STEPS:
         family = replace(family, episode_steps=MOST_STEPS)  # type: ignore[type-var]
     goals = goals_of(family.tasks().train)
     space = SkillSpace(SkillModel(spec.observation.shape[0], spec.action.shape[0], SkillConfig()))
-    sides: dict[str, Executor] = {
-        "2 workers": ProcessExecutor(2, StopRequest()),
-        "1 worker": ProcessExecutor(1, StopRequest()),
-        "in process": LocalExecutor(StopRequest()),
-    }
-    robots = {side: share_robots(family, len(goals), 1, executor) for side, executor in sides.items()}
     times, taken = [], 0
-    for number in range(COLLECTION_ROUNDS + 1):
-        found, paths = {}, []
-        for side in list(robots)[:: 1 if number % 2 else -1]:
-            began, clock = time.perf_counter(), read_clock(sides[side])
-            episodes = collect_once(space, robots[side], goals)
-            used = read_clock(sides[side]) - clock
-            found[side] = (time.perf_counter() - began, used[0] + max(used[1:], default=0.0))
-            paths.append(episodes.path)
-        assert all(torch.equal(paths[0], path) for path in paths)
-        taken = int(episodes.steps.sum())
-        if number:  # the first warms caches
-            times.append([found[side] for side in sides])
-    for side, executor in sides.items():
-        robots[side].close()
-        executor.close()
-    array, records = np.array(times), []
-    at = {"robot": family.name}
-    for clock, metric in enumerate(("steps per second", "steps per second of idle cores")):
-        for ours in range(2):
-            pair = array[:, [ours, 2], clock]
-            records += compare(
-                (list(sides)[ours], "in process"), metric, at, pair, (taken, taken), "the robots in this process"
-            )[:: 1 if ours == 0 else 2]
-    return records
+    with closing(ProcessExecutor(2, StopRequest())) as executor:
+        two, one = (share_robots(family, len(goals), 1, where) for where in (executor, None))
+        for number in range(COLLECTION_ROUNDS + 1):
+            seconds, paths = {}, []
+            for robots in (one, two) if number % 2 else (two, one):
+                began = time.perf_counter()
+                episodes = collect_once(space, robots, goals)
+                seconds[robots] = time.perf_counter() - began
+                paths.append(episodes.path)
+            assert torch.equal(*paths)
+            taken = int(episodes.steps.sum())
+            if number:  # the first makes environments and warms caches
+                times.append((seconds[two], seconds[one]))
+        two.close()
+        one.close()
+    return compare(
+        ("2 processes", "1 process"),
+        "steps collected per second",
+        {"robot": family.name},
+        np.array(times),
+        (taken, taken),
+        "all robots in one process",
+    )
 
 
 def main(only: str = "") -> list[Record]:
