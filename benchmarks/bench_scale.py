@@ -44,18 +44,19 @@ from supple.skills.model import SkillModel
 
 COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_scale.py"
 ROUNDS = 5
-COLLECTION_ROUNDS = 9
+COLLECTION_ROUNDS = 7
 BAGS, FILES = 8, 8
 ROWS = 400_000
 """Of each HDF5 file: 29 axes, as a kitchen has, and 9 of the action; 62 MB."""
 
 COLLECTED = (
-    "maze",
-    "kitchen",
-    "examples/gymnasium_reacher.py:REACHER",
-    "examples/dm_control_reacher.py:REACHER",
+    ("maze", 1),
+    ("kitchen", 1),
+    ("examples/gymnasium_reacher.py:REACHER", 1),
+    ("examples/dm_control_reacher.py:REACHER", 1),
+    ("examples/dm_control_reacher.py:REACHER", 8),
 )
-"""Robots, as many rows as there are train tasks: those of an epoch of SiMPL."""
+"""Robots, and rows of each train task: one is an epoch of SiMPL."""
 MOST_STEPS = 60
 """Of an episode."""
 
@@ -117,13 +118,13 @@ def collect_once(space: SkillSpace, robot: RobotBatch, goals: Float) -> Episodes
     return collect(robot, space, choose, goals, rng, device=here, stop_at_goal=False)
 
 
-def measure_collection(name: str) -> list[Record]:
+def measure_collection(name: str, copies: int) -> list[Record]:
     """Steps per second with the robots in this process, and with half of them in another."""
     family = find_robot(name).family
     spec = family.spec()
     if spec.episode_steps > MOST_STEPS:
         family = replace(family, episode_steps=MOST_STEPS)  # type: ignore[type-var]
-    goals = goals_of(family.tasks().train)
+    goals = np.repeat(goals_of(family.tasks().train), copies, axis=0)
     space = SkillSpace(SkillModel(spec.observation.shape[0], spec.action.shape[0], SkillConfig()))
     times, taken = [], 0
     with closing(ProcessExecutor(2, StopRequest())) as executor:
@@ -144,7 +145,7 @@ def measure_collection(name: str) -> list[Record]:
     return compare(
         ("2 processes", "1 process"),
         "steps collected per second",
-        {"robot": family.name},
+        {"robot": f"{family.name}, {len(goals)} rows"},
         np.array(times),
         (taken, taken),
         "all robots in one process",
@@ -152,7 +153,7 @@ def measure_collection(name: str) -> list[Record]:
 
 
 def main(only: str = "") -> list[Record]:
-    collected = [record for name in COLLECTED for record in measure_collection(name)]
+    collected = [record for name, copies in COLLECTED for record in measure_collection(name, copies)]
     if only == "collection":
         return collected
     with tempfile.TemporaryDirectory() as temporary:
