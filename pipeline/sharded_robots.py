@@ -190,7 +190,7 @@ class ShardedRobots(WrappedRobots):
     """Rows of robots that workers step; see `RobotBatch` for the contract.
 
     What is pure is answered here. Each process makes all rows, which takes memory, and resets them, which takes time.
-    Messages go to and fro at every step: rows whose physics is fast are better stepped in one process.
+    A message goes to each worker and back at every step: rows whose physics is fast are better stepped in one process.
 
     Args:
         make: Makes rows, here and in the workers.
@@ -306,8 +306,8 @@ class ShardedRobots(WrappedRobots):
     def _ask(self, calls: Mapping[_Shard, _Call]) -> list[Any]:
         """The answers of processes that do their calls side by side."""
         with self._lock:
-            for shard, call in reversed(calls.items()):  # this process is the first, and at once at work
-                shard.start(call)
+            for shard in reversed(list(calls)):  # this process is the first, and at once at work
+                shard.start(calls[shard])
             return self._finish(calls)
 
     @staticmethod
