@@ -24,6 +24,7 @@ OWN_FILES = dict.fromkeys(
 ) | {
     "bench_guards.py": "guards.json",
     "bench_novelty.py": "novelty.json",
+    "bench_scale.py": "scale.json",
 }
 """Files, beside the target, of the benchmarks whose tables have a section of their own."""
 

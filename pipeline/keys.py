@@ -34,6 +34,7 @@ RUNNER = frozenset(
             "presets",
             "progress",
             "robots",
+            "sharded_robots",
             "sources",
             "stage",
         ),

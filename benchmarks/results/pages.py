@@ -41,6 +41,7 @@ PAGES = (
     "docs/learners/logs.md",
     "docs/formats.md",
     "docs/bags.md",
+    "docs/scale.md",
     *(f"docs/learners/{family}.md" for family in FAMILIES),
 )
 """Pages with sections for tables; the section of `<name>.json` stands in one of them, those of `VIEWS` in any."""

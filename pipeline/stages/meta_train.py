@@ -12,16 +12,17 @@ from typing import Any
 
 from ...adapt.eye import open_eyes
 from ...errors import ConfigError, SpecError
-from ...robots.family import make_robots
 from ...robots.task import TaskSet, goals_of
 from ...skills.config import load_skill_facts
 from ..action_spaces import LEARNED, make_space
+from ..executors import Executor
 from ..folder import write_record
 from ..keys import compute_digest
 from ..learners import FromPlay, LearnerChoice
 from ..robots import RobotChoice
 from ..run_files import LEARNER_NAME
 from ..settings.meta_train import MetaTrainConfig
+from ..sharded_robots import share_robots
 from ..stage import Stage, Work
 
 MODULE = "pipeline/stages/meta_train.py"
@@ -41,6 +42,7 @@ def make_meta_train(
     seed: int,
     *,
     play: Path | None = None,
+    executor: Executor | None = None,
 ) -> Stage:
     """The stage.
 
@@ -52,6 +54,7 @@ def make_meta_train(
         tasks: Its train tasks, and the test tasks that the bundle names.
         seed: Of all that is random.
         play: A folder of `ingest` or a store, for a learner that starts from play data.
+        executor: Where the robots are stepped; None is in this process. The result is the same.
 
     Raises:
         RunError: there is no whole skill model at `skills`.
@@ -93,12 +96,17 @@ def make_meta_train(
         seed=seed,
         module=(MODULE, *learner.row.modules),
         libraries=("numpy", "torch", "safetensors", "mujoco"),
-        body=partial(meta_train, config, learner, robot, tasks),
+        body=partial(meta_train, config, learner, robot, tasks, executor),
     )
 
 
 def meta_train(
-    config: MetaTrainConfig, learner: LearnerChoice, choice: RobotChoice, tasks: TaskSet, work: Work
+    config: MetaTrainConfig,
+    learner: LearnerChoice,
+    choice: RobotChoice,
+    tasks: TaskSet,
+    executor: Executor | None,
+    work: Work,
 ) -> None:
     """Trains to the last iteration, then writes learner, facts and skill model."""
     import torch
@@ -109,7 +117,7 @@ def meta_train(
     torch.set_num_threads(work.machine.threads)
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     settings, goals, skills = learner.settings, goals_of(tasks.train), work.inputs.get("skills")
-    robot = make_robots(choice.family, settings.rows(len(goals)), work.machine.threads)
+    robot = share_robots(choice.family, settings.rows(len(goals)), work.machine.threads, executor)
     space = make_space(config.action_space, robot.spec, skills, work.machine.device)
     spec = robot.spec
     if spec.image is not None and skills is not None:

@@ -1,5 +1,6 @@
 """The verb `meta-train`, whose options depend on the learner."""
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,8 @@ from typing import Annotated
 import tyro
 
 from ...bounds import Seed
-from ..cli_common import Common, Options, Runner
+from ..cli_common import FLAT, Common, Options, Runner
+from ..executors import RobotExecutorConfig, make_executor
 from ..learner_option import AboutLearner
 from ..robots import find_tasks
 from ..run_files import find_stage
@@ -33,6 +35,7 @@ class MetaTrain(AboutLearner):
     test_tasks: Path | None = None
     """CSV file of test goals, which the bundle then names; without it, the robot's own."""
     meta_train: Annotated[MetaTrainConfig, tyro.conf.arg(name="")] = field(default_factory=MetaTrainConfig)
+    where: Annotated[RobotExecutorConfig, FLAT] = field(default_factory=RobotExecutorConfig)
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
@@ -43,5 +46,8 @@ class MetaTrain(AboutLearner):
         tasks = find_tasks(robot, self.tasks, self.test_tasks)
         learner = self.require_learner()
         skills = None if self.skills is None else find_stage(self.skills, "extract")
-        stage = make_meta_train(skills, self.meta_train, learner, robot, tasks, self.seed, play=self.play)
-        runner.run(stage, self.out)
+        with closing(make_executor(self.where, runner.stop)) as executor:
+            stage = make_meta_train(
+                skills, self.meta_train, learner, robot, tasks, self.seed, play=self.play, executor=executor
+            )
+            runner.run(stage, self.out)

@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -15,10 +16,10 @@ from ...errors import ConfigError
 from ...robots.families import FAMILIES
 from ...robots.maze_family import Maze
 from ...robots.task import TaskSet, save_tasks_csv
-from ..cli_common import RUNS, Common, Options, Runner, bind_choice, make_machine, parse_verb, take_option
-from ..executors import LocalExecutor
+from ..cli_common import FLAT, RUNS, Common, Options, Runner, bind_choice, make_machine, parse_verb, take_option
+from ..executors import Executor, RobotExecutorConfig, make_executor
 from ..folder import lock_folder, refuse_place, write_record
-from ..interrupt import StopRequest, catch_signals
+from ..interrupt import catch_signals
 from ..keys import RECORD_NAME, compute_plain
 from ..learner_option import AboutLearner
 from ..learners import choose_learner, find_learner
@@ -56,6 +57,7 @@ class Run(AboutLearner):
     report: bool = True
     """Make report.html at the end."""
     config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+    where: Annotated[RobotExecutorConfig, FLAT] = field(default_factory=RobotExecutorConfig)
     options: Common = field(default_factory=Options)
 
     def __post_init__(self) -> None:
@@ -83,7 +85,7 @@ class Run(AboutLearner):
             name += "-from-log"
         return RUNS / (name if self.seed == 0 else f"{name}-seed{self.seed}")
 
-    def stages(self, tasks: TaskSet, stop: StopRequest) -> dict[str, Callable[[], Stage]]:
+    def stages(self, tasks: TaskSet, executor: Executor) -> dict[str, Callable[[], Stage]]:
         """The stages in order; each is made when those before it are there."""
         from ..stages.adapt import make_adapt
         from ..stages.export import make_export
@@ -95,7 +97,7 @@ class Run(AboutLearner):
 
         config, at, robot, learner = self.config, self.folder, self.require_choice(), self.require_learner()
         source = self.from_log or at / "generate"
-        parts = Parts(at / PARTS_NAME, LocalExecutor(stop))
+        parts = Parts(at / PARTS_NAME, executor)
         generate = {} if self.from_log else {"generate": lambda: make_generate(robot, config.generate, self.seed)}
         logs, mapping = None, {}
         if config.map.enabled and config.meta_train.action_space != "choice":
@@ -108,7 +110,9 @@ class Run(AboutLearner):
             "ingest": lambda: make_ingest([source], config.ingest, robot.family.spec(), parts),
             "extract": lambda: make_extract(at / "ingest", config.extract, robot, self.seed),
             "meta-train": lambda: make_meta_train(
-                at / "extract", config.meta_train, learner, robot, tasks, self.seed, play=at / "ingest"
+                *(at / "extract", config.meta_train, learner, robot, tasks, self.seed),
+                play=at / "ingest",
+                executor=executor,
             ),
             **mapping,
             "export": lambda: make_export(at / "meta-train", config.export, learner, settings=True, logs=logs),
@@ -118,10 +122,14 @@ class Run(AboutLearner):
     def execute(self, runner: Runner) -> None:
         """Runs what is not there yet, from the first stage to `until`."""
         refuse_place(self.folder)
-        with catch_signals(runner.stop), lock_folder(self.folder, runner.view.note, runner.stop):
-            self.execute_alone(runner)
+        with (
+            catch_signals(runner.stop),
+            lock_folder(self.folder, runner.view.note, runner.stop),
+            closing(make_executor(self.where, runner.stop)) as executor,
+        ):
+            self.execute_alone(runner, executor)
 
-    def execute_alone(self, runner: Runner) -> None:
+    def execute_alone(self, runner: Runner, executor: Executor) -> None:
         """Runs the stages while no other process works on the run folder."""
         robot = self.require_choice()
         tasks = find_tasks(robot, self.config.tasks, self.config.test_tasks)
@@ -134,7 +142,7 @@ class Run(AboutLearner):
         if self.from_log is not None:
             record["from_log"] = str(self.from_log)
         results = []
-        for name, make in self.stages(tasks, runner.stop).items():
+        for name, make in self.stages(tasks, executor).items():
             others = [other / name for other in self.reuse]
             uses_torch = name not in ("generate", "ingest", "export")
             results.append(runner.run(make(), self.folder / name, uses_torch=uses_torch, reuse=others))

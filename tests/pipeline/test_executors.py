@@ -6,14 +6,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
-from supple.errors import ConfigError, SourceError
+from supple.errors import ConfigError, FormatError, SourceError
 from supple.pipeline.executors import (
     ATTEMPTS,
     Executor,
@@ -21,9 +22,14 @@ from supple.pipeline.executors import (
     LocalExecutor,
     Outcome,
     ProcessExecutor,
+    WorkerDied,
     make_executor,
 )
 from supple.pipeline.interrupt import Interrupted, StopRequest
+from supple.pipeline.sharded_robots import ShardedRobots, share_robots
+from supple.robots.family import make_robots
+from supple.robots.gridnavi import GridNavi
+from supple.robots.task import goals_of
 
 
 def square(number: int) -> int:
@@ -42,6 +48,23 @@ def die_at_first(job: tuple[Path, int]) -> str:
     if begun < times:
         os.kill(os.getpid(), signal.SIGKILL)
     return place.name
+
+
+def make_counter(start: int) -> Callable[[int], int]:
+    """A function with a state: what it has added up so far."""
+    if start < 0:
+        raise SourceError("start: expected 0 or more, got -1; take another")
+    total = [start]
+
+    def add(number: int) -> int:
+        if number == 13:
+            raise FormatError("a.pkl: expected HDF5, got a pickle; read another", "a pickle", known=True)
+        if number == 66:
+            os.kill(os.getpid(), signal.SIGKILL)
+        total[0] += number
+        return total[0]
+
+    return add
 
 
 def wait_for(job: tuple[Path, float]) -> None:
@@ -65,6 +88,34 @@ def require_second_attempts(executor: Executor, folder: Path) -> None:
     assert len(list(folder.glob("b.*"))) == 2
 
 
+def require_held(executor: Executor, *, kill: bool = True) -> None:
+    """Two functions keep a state each, errors come as they are, and a worker that dies is said."""
+    one, two = (executor.hold(make_counter, start) for start in (0, 10))
+    assert (one.finish(), two.finish()) == (None, None)
+    for number, sums in ((1, (1, 11)), (2, (3, 13))):
+        one.start(number)
+        two.start(number)
+        assert (one.finish(), two.finish()) == sums
+    one.start(13)
+    with pytest.raises(FormatError) as error:
+        one.finish()
+    assert str(error.value) == "a.pkl: expected HDF5, got a pickle; read another"
+    one.start(4)
+    assert one.finish() == 7
+    if kill:
+        one.start(66)
+        with pytest.raises(WorkerDied):
+            one.finish()
+    two.start(4)
+    assert two.finish() == 17
+    one.close()
+    two.close()
+    bad = executor.hold(make_counter, -1)
+    with pytest.raises(SourceError, match=r"^start: expected 0 or more, got -1; take another"):
+        bad.finish()
+    bad.close()
+
+
 @pytest.fixture(scope="module")
 def processes() -> Iterator[ProcessExecutor]:
     with closing(ProcessExecutor(2, StopRequest())) as executor:
@@ -73,10 +124,21 @@ def processes() -> Iterator[ProcessExecutor]:
 
 def test_local_promises(tmp_path: Path) -> None:
     require_promises(LocalExecutor(StopRequest()), tmp_path)
+    require_held(LocalExecutor(StopRequest()), kill=False)
 
 
 def test_process_promises(processes: ProcessExecutor, tmp_path: Path) -> None:
     require_promises(processes, tmp_path)
+
+
+def test_a_process_that_held_something_does_jobs_afterwards(processes: ProcessExecutor, tmp_path: Path) -> None:
+    require_held(processes)
+    for worker in processes._workers:
+        os.kill(worker.process.pid, signal.SIGINT)  # as Ctrl-C does to all processes of a terminal
+    workers = {worker.process.pid for worker in processes._workers}
+    assert (len(workers), processes._holding) == (1, [])  # the other was killed
+    require_promises(processes, tmp_path)
+    assert workers < {worker.process.pid for worker in processes._workers}
 
 
 def test_the_work_of_a_dead_process_is_done_again(processes: ProcessExecutor, tmp_path: Path) -> None:
@@ -98,6 +160,28 @@ def test_ray_promises(tmp_path: Path) -> None:
     with closing(make_executor(ExecutorConfig(executor="ray", workers=2), StopRequest())) as executor:
         require_promises(executor, tmp_path)
         require_second_attempts(executor, tmp_path)
+        require_held(executor)
+        require_shared_robots(executor)
+
+
+def require_shared_robots(executor: Executor) -> None:
+    """Robots whose workers are killed on the way do as robots of one process."""
+    family = GridNavi()
+    alone, shared = make_robots(family, 3), share_robots(family, 3, 1, executor)
+    goals, rows = np.array(goals_of(family.tasks().train)[:3]), np.arange(3)
+    for robots in (alone, shared):
+        robots.reset(rows, goals, np.random.default_rng(0))
+    for choice in (0, 1, 2, 0):
+        if choice == 2:
+            ray = sys.modules["ray"]
+            ray.kill(cast(Any, cast(ShardedRobots, shared)._shards[1]._held)._actor)
+        action = np.full((3, 1), choice, np.float32)
+        for one, two in zip(alone.step(rows, action), shared.step(rows, action), strict=True):
+            assert one is not None
+            assert two is not None
+            assert np.array_equal(one, two)
+            assert two.flags.writeable  # the caller's to keep; Ray's own arrays are not
+    shared.close()
 
 
 def test_a_request_to_stop_ends_the_jobs_under_way(tmp_path: Path) -> None:
