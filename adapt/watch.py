@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots, find_sent
 from ..robots.spec import RobotSpec
-from .guards import Signals
+from .action_limits import slow_down
+from .guards import Signals, compute_agreement
 from .takeover import TakenOver
 
 
@@ -275,7 +276,7 @@ class Watch(WrappedRobots):
         """What was seen since the last call."""
         scores = np.concatenate(self._scores) if self._scores else np.array([math.nan])
         share = self._clamped / self._commands if self._commands else 0.0
-        signals = Signals(share, float(np.mean(scores)), self._taken, _correlate(self._rewards))
+        signals = Signals(share, float(np.mean(scores)), self._taken, compute_agreement(self._rewards))
         self._begin_counts()
         self.last = signals
         return signals
@@ -292,36 +293,3 @@ class Watch(WrappedRobots):
     def _write(self, event: str, **facts: Any) -> None:
         if self._sink is not None:
             self._sink.write(event, **facts)
-
-
-def _correlate(rewards: list[NDArray[np.float32]]) -> float:
-    """Correlation of told and computed rewards, pairs of shape (2, r); NaN where the computed ones are all the same."""
-    told, computed = np.concatenate(rewards, axis=1).astype(np.float64) if rewards else np.zeros((2, 1))
-    if np.ptp(computed) == 0.0 or not np.isfinite(computed).all():
-        return math.nan
-    if np.ptp(told) == 0.0:
-        return 0.0
-    return float(np.corrcoef(told, computed)[0, 1])
-
-
-def slow_down(spec: RobotSpec, asked: Float, previous: Float, speed: float) -> Float:
-    """Commands for a slower robot, shape (r, A).
-
-    A command of a place may move by `speed` times what its rate limit allows in one period. Any other one, such as a
-    speed or a torque, is scaled. Named choices cannot be slowed down.
-
-    Args:
-        spec: Of the robot.
-        asked: Shape (r, A).
-        previous: The last commands, shape (r, A).
-        speed: In (0, 1].
-    """
-    if spec.choices:
-        return asked
-    slow = asked * np.float32(speed)
-    for index, (axis, commanded) in enumerate(zip(spec.action.axes, spec.find_commanded(), strict=True)):
-        if commanded is not None and axis.rate_limit is not None:
-            most = np.float32(speed * axis.rate_limit * spec.control_period)
-            last = previous[:, index]
-            slow[:, index] = np.clip(asked[:, index], last - most, last + most)
-    return slow

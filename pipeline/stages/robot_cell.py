@@ -116,7 +116,7 @@ def watch_robots(
         sink = stack.enter_context(log)
     operator, monitor = make_operator(watching, work.view.note, stack, robot.hold)
     model = nominal if watching.novelty is None else NoveltyModel.load(watching.novelty)
-    scorer = None if model is None else NoveltyScorer(model, robot)
+    scorer = None if model is None else NoveltyScorer(model, robot.spec, robot.rows)
     return Watch(robot, taps, operator=operator, monitor=monitor, scorer=scorer, sink=sink)
 
 

@@ -262,7 +262,7 @@ def test_what_is_no_request_is_refused_by_name(content: bytes, said: str) -> Non
 
 def test_a_request_is_read_with_its_usual_values() -> None:
     request = read_request(msgpack.packb({"id": 7, "verb": "reset", "task": True}))
-    assert request == Request(7, "reset", {"task": True, "explore": True})
+    assert request == Request(7, "reset", {"task": True, "explore": True, "goal": None})
 
 
 def mangle(rng: np.random.Generator) -> bytes:
