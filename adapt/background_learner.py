@@ -72,7 +72,7 @@ class BackgroundLearner:
         """Why no policy may act in the task any more; empty while one may."""
         self._told = 0  # events so far
         self._extra: Extra | None = None
-        self._played: Play | None = None
+        self._played: list[Play] = []  # that extra episode, once it was
         self._signals = Signals()
         self._off_policy, self._observes_fast = off_policy, observes_fast
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -114,13 +114,14 @@ class BackgroundLearner:
     def play(self, agent: RuntimeAgent, speed: float, rng: np.random.Generator) -> Play:
         """Waits until the extra episode was played; see `guards.PlayEpisode`. For the learner's thread."""
         with self._changed:
-            self._extra, self._played = Extra(agent, speed), None
+            self._extra = Extra(agent, speed)
+            self._played.clear()
             self._changed.notify_all()
             try:
-                while self._played is None:
+                while not self._played:
                     self.go_on()
                     self._changed.wait()
-                return self._played
+                return self._played[0]
             finally:
                 self._extra = None
 
@@ -228,7 +229,8 @@ class BackgroundLearner:
         """The extra episode was played; nothing is learned from it."""
         with self._changed:
             if self._extra is not None:
-                self._played, self._extra = play, None
+                self._played.append(play)
+                self._extra = None
                 self._changed.notify_all()
 
     def observe(self, play: Play, acting: RuntimeAgent, *, explore: bool) -> bool:

@@ -221,7 +221,9 @@ def test_a_driver_that_hangs_is_stopped_from_outside_and_the_process_goes_on(
     """Also where a shell started the process in the background, so that it ignores a Ctrl-C."""
     script, place = tmp_path / "hangs.py", tmp_path / "robot"
     script.write_text(HANGS)
-    start = f"import os, signal, sys; signal.signal(signal.SIGINT, signal.{started}); os.execv(sys.argv[1], sys.argv[1:])"
+    start = (
+        f"import os, signal, sys; signal.signal(signal.SIGINT, signal.{started}); os.execv(sys.argv[1], sys.argv[1:])"
+    )
     ran = subprocess.run(
         [sys.executable, "-c", start, sys.executable, str(script), str(place), where],
         capture_output=True,
