@@ -139,7 +139,7 @@ class Watch(WrappedRobots):
         self._operator, self._monitor, self._scorer, self._sink, self._clock = operator, monitor, scorer, sink, clock
         self.speed = 1.0
         """Share of what is asked for, in (0, 1]; see `slow_down`."""
-        self._skill: NDArray[np.float32] = np.zeros((robot.rows, 0), np.float32)
+        self._chosen: NDArray[np.float32] = np.zeros((robot.rows, 0), np.float32)
         self._log_prob = np.full(robot.rows, math.nan)
         self.evaluating = False
         """Episodes are not learned from; whoever evaluates says so, for the log."""
@@ -228,8 +228,8 @@ class Watch(WrappedRobots):
             terminated=step.terminated,
             truncated=step.truncated,
             success=step.success,
-            skill=self._skill[rows],
-            skill_log_prob=np.where(self.taken_over[rows, self._step[rows]], math.nan, self._log_prob[rows]),
+            chosen=self._chosen[rows],
+            log_prob=np.where(self.taken_over[rows, self._step[rows]], math.nan, self._log_prob[rows]),
             evaluation=self.evaluating,
         )
         self._observation[rows] = step.observation
@@ -237,14 +237,14 @@ class Watch(WrappedRobots):
         self._seen_at = self._clock()
         return step
 
-    def note_choice(self, rows: Rows, latent: NDArray[np.float32], log_prob: NDArray[np.float64]) -> None:
+    def note_choice(self, rows: Rows, chosen: NDArray[np.float32], log_prob: NDArray[np.float64]) -> None:
         """What the agent chose in these rows, (r, Z), and its log density, (r,), NaN where nobody knows; for the log.
 
-        It holds until the next call.
+        It is a skill, or a command before all limits, in the robot's units. It holds until the next call.
         """
-        if self._skill.shape[1] != latent.shape[1]:
-            self._skill = np.zeros((self.rows, latent.shape[1]), np.float32)
-        self._skill[rows], self._log_prob[rows] = latent, log_prob
+        if self._chosen.shape[1] != chosen.shape[1]:
+            self._chosen = np.zeros((self.rows, chosen.shape[1]), np.float32)
+        self._chosen[rows], self._log_prob[rows] = chosen, log_prob
 
     def _look_for_alarms(self, rows: Rows, scores: NDArray[np.float64], threshold: float) -> None:
         for index in np.flatnonzero(~(scores <= threshold)).tolist():  # a NaN is no known motion

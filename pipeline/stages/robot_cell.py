@@ -51,7 +51,7 @@ def open_robots(
         work: Of the stage.
         guarded: Updates are guarded, so that somebody watches.
         nominal: Model of motion of the bundle; `watching` may name another one.
-        skill_dim: Numbers of a skill of the bundle, for the log; 0 where it has none.
+        skill_dim: Numbers of a skill of the bundle, for the log; 0 where it chooses commands.
 
     Raises:
         ConfigError: See `MotionConfig.find_limits` and `make_operator`; or a dry run's robot cannot be read.
