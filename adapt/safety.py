@@ -319,10 +319,17 @@ class SafetyLimits(Stops, Holds, Sees):
         """See `RobotBatch.compute_reward`; nothing is stopped by it, for nothing moves by it.
 
         Raises:
-            RobotFault: It raised what is no error of ours.
+            RobotFault: It raised what is no error of ours, or gave anything but two arrays of shape (..., N).
         """
         try:
-            return self._robot.compute_reward(observation, goals)
+            reward, terminated = (np.asarray(part) for part in self._robot.compute_reward(observation, goals))
+            shape = (*np.shape(observation)[:-1], len(goals))
+            if {reward.shape, terminated.shape} != {shape} or reward.dtype.kind not in "fiu":
+                raise RobotFault(
+                    f"safety limits: expected rewards of shape {shape} of compute_reward, got {reward.dtype} of shape "
+                    f"{reward.shape}, and ends of shape {terminated.shape}; correct the driver"
+                )
+            return reward, terminated
         except (SuppleError, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -1,6 +1,7 @@
-"""Ctrl-C and SIGTERM as a request: the stage finishes its step, saves a checkpoint, then stops.
+"""Ctrl-C, SIGTERM and a terminal that goes away as a request: the stage finishes its step, saves a checkpoint, stops.
 
-While a real robot is connected they are no request: they end what runs, and a robot that moves is stopped.
+While a real robot is connected they are no request: they end what runs, and a robot that moves is stopped. A process
+that was told to outlive its terminal (`nohup`) does so.
 """
 
 import signal
@@ -51,8 +52,10 @@ class Interrupted(Exception):
 
 @contextmanager
 def catch_signals(request: StopRequest) -> Iterator[StopRequest]:
-    """Routes SIGINT and SIGTERM to the request while the block runs."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    """Routes SIGINT, SIGTERM and SIGHUP to the request while the block runs."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(number, request.receive) for number in numbers]
     try:
         yield request

@@ -111,9 +111,10 @@ class Work:
     def __init__(self, stage: Stage, machine: Machine, folder: Path, view: ProgressView, stop: StopRequest) -> None:
         self.stage = stage
         self.machine = machine
-        self.folder = folder
+        # a driver or a user's file may change the working directory while a robot moves
+        self.folder = folder.absolute()
         self.seed = stage.seed
-        self.inputs = stage.inputs
+        self.inputs = {role: path.absolute() for role, path in stage.inputs.items()}
         self.view = view
         self.resumed = False
         self._stop = stop
@@ -289,18 +290,20 @@ def make(
     record_path = partial / RECORD_NAME
     if not record_path.is_file():
         work = Work(stage, machine, partial, view, stop)
-        started = datetime.now(UTC)
+        started, here = datetime.now(UTC), Path.cwd()
         begin = monotonic()
         try:
             stage.body(work)
             wall_s = work.metrics.wall_s if work.resumed else monotonic() - begin
         except SuppleError as error:
             work.close()
+            os.chdir(here)
             if not (isinstance(error, RobotFault) or (partial / "checkpoint").is_dir()):
                 shutil.rmtree(partial)
             raise
         finally:
             work.close()
+            os.chdir(here)
         clock = {
             "started": started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
