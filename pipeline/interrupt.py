@@ -5,6 +5,7 @@ that was told to outlive its terminal (`nohup`) does so.
 """
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -30,16 +31,22 @@ class StopRequest:
     def at_once(self) -> Iterator[None]:
         """The first signal stops at once while the block runs: a robot does not move on to the end of its episode.
 
+        A Ctrl-\\ does so, too: whoever presses it wants the robot to stop, and it would end the process alone.
+
         Raises:
             KeyboardInterrupt: Also where somebody has asked before.
         """
         if self:
             raise KeyboardInterrupt
         self._at_once = True
+        main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGQUIT, self.receive) if main else None
         try:
             yield
         finally:
             self._at_once = False
+            if main:
+                signal.signal(signal.SIGQUIT, before)
 
 
 class Interrupted(Exception):

@@ -350,3 +350,11 @@ def test_a_terminal_that_goes_away_is_a_request_unless_it_was_told_not_to_be() -
             assert signal.getsignal(signal.SIGHUP) == handler
     finally:
         signal.signal(signal.SIGHUP, begun)
+
+
+def test_a_ctrl_backslash_stops_a_robot_too_and_not_the_process_alone() -> None:
+    begun, request = signal.getsignal(signal.SIGQUIT), StopRequest()
+    with pytest.raises(KeyboardInterrupt), request.at_once():
+        os.kill(os.getpid(), signal.SIGQUIT)
+    assert request.signal == signal.SIGQUIT
+    assert signal.getsignal(signal.SIGQUIT) == begun
