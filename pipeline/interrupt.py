@@ -31,7 +31,7 @@ class StopRequest:
     def at_once(self) -> Iterator[None]:
         """The first signal stops at once while the block runs: a robot does not move on to the end of its episode.
 
-        A Ctrl-\\ does so, too: whoever presses it wants the robot to stop, and it would end the process alone.
+        SIGQUIT does so, too: whoever presses its keys wants the robot to stop, and it would end the process alone.
 
         Raises:
             KeyboardInterrupt: Also where somebody has asked before.

@@ -1,8 +1,12 @@
 """Guards in `supple serve --learn`: the client plays what they ask for, and a bad update leaves no worse policy."""
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +20,12 @@ from supple.adapt.bundle import Bundle
 from supple.adapt.guard_config import GuardConfig
 from supple.adapt.policy_change import take_learned
 from supple.adapt.remote.client import PolicyClient, PolicyError
+from supple.adapt.remote.server import PolicyServer, serve_policy
+from supple.adapt.session import AgentSession
 from supple.adapt.updates import UpdateFault
+from supple.pipeline.verbs.serve import open_learner
 
+TOKEN = "a-token-of-sixteen-or-more"
 CONFIG = GuardConfig(canary=False)
 FAST = replace(CONFIG, baseline=3, window=3)
 
@@ -295,3 +303,31 @@ def test_an_episode_of_an_older_policy_says_nothing_of_the_new_one(cell: Cell, m
     assert judged == []
     cell.play()
     assert judged == [1]
+
+
+def test_a_real_child_that_is_killed_counts_and_the_next_one_learns(tmp_path: Path) -> None:
+    """As `supple serve --learn` is started, with gradient steps in a process beside."""
+    bundle = make_spirl(tmp_path / "spirl")
+    with open_learner(tmp_path / "spirl", bundle, FAST, 0, guarded=True) as learner:
+        session = AgentSession(bundle, learner=learner)
+        server = serve_policy(PolicyServer(session, {}, learner=learner), "127.0.0.1", 0, TOKEN)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+            with PolicyClient(url, TOKEN, timeout=60.0) as client:
+                cell = Cell(client, learner)
+                cell.play_to_update()
+                learned, updates = cell.policy, cell.guards["updates"]
+                child = learner.guards._acting._child  # type: ignore[union-attr]
+                os.kill(child.pid, signal.SIGKILL)
+                with pytest.raises(PolicyError, match="got its end by signal 9"):
+                    cell.play()
+                assert same(cell.policy, learned)
+                told = cell.client.snapshot()["guards"]
+                assert (told["rollbacks"], told["updates"], told["learns"]) == (1, updates, True)
+                cell.play()
+                assert cell.guards["updates"] == updates + 1
+        finally:
+            server.shutdown()
+            thread.join()
