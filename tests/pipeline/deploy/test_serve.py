@@ -332,6 +332,20 @@ def test_the_verb_serves_a_test_of_its_own(tmp_path: Path, bundle_of: Make, caps
     assert "token" not in events["serving"]
 
 
+@pytest.mark.parametrize(("kind", "space"), [("recurrent-updater", "skill"), ("varibad", "unit"), ("pearl", "skill")])
+def test_a_learner_without_gradients_is_guarded_too(
+    tmp_path: Path, bundle_of: Make, capsys: pytest.CaptureFixture[str], kind: str, space: str
+) -> None:
+    bundle_of(tmp_path / "bundle", kind, space)
+    for more in ([], ["--greedy"], ["--guard", "off"]):
+        assert main(["serve", str(tmp_path / "bundle"), "--self-test", "--json", "--learn", *more]) == 0
+        events = {(record := json.loads(line))["event"]: record for line in capsys.readouterr().out.splitlines()}
+        health = events["self-test"]
+        assert health["episodes"] == 1
+        assert ("guards" in health) == (more != ["--guard", "off"])
+        assert health.get("guards", {}).get("episodes", 1) == 1
+
+
 def test_the_client_is_one_file_that_needs_nothing_of_ours(served: Served, tmp_path: Path) -> None:
     home = Path(__file__).parents[3] / "adapt" / "remote" / "client.py"
     (tmp_path / "client.py").write_text(home.read_text())
