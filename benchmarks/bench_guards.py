@@ -14,7 +14,7 @@ counts:
 the robot's own `compute_reward` contradicts a reward that is wrong in a consistent way.
 
     python benchmarks/bench_guards.py > docs/results/guards.json
-    python benchmarks/bench_guards.py 50 served > docs/results/guards-served.json
+    python benchmarks/bench_guards.py 20 served > docs/results/guards-served.json
 
 With `served` a client of `supple serve --learn` adapts, and its rewards are poisoned on their way to the server.
 """
