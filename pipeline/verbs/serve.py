@@ -57,12 +57,18 @@ class Serve(AboutRobot):
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Serves until a signal."""
+        """Serves until a signal.
+
+        Raises:
+            ConfigError: The address is none, or taken, or the token cannot be read.
+        """
         from ...adapt.bundle import load_bundle
         from ...adapt.bundle_folder import find_bundle
         from ...adapt.remote.server import PolicyServer, serve_policy
         from ...adapt.session import AgentSession
 
+        if not self.host.strip():  # a socket would listen at all addresses of this machine
+            raise ConfigError("--host: expected an address, got none; leave it out for this machine alone")
         folder = find_bundle(self.bundle)
         bundle = load_bundle(folder)
         token = secrets.token_urlsafe(32) if self.token_file is None else read_token(self.token_file)
@@ -90,7 +96,9 @@ class Serve(AboutRobot):
                 server = serve_policy(policy, self.host, 0 if self.self_test else self.port, token)
             except OSError as error:
                 where = f"{self.host}:{self.port}"
-                raise ConfigError(f"{where}: expected a free address, got '{error}'; pass another --port") from error
+                raise ConfigError(
+                    f"{where}: expected a free address of this machine, got '{error}'; pass another --host or --port"
+                ) from error
             address, port = server.socket.getsockname()[:2]
             url = f"ws://[{address}]:{port}" if ":" in address else f"ws://{address}:{port}"
             told: dict[str, Any] = {"url": url, "bundle": bundle.digest}

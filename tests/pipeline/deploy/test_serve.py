@@ -332,6 +332,16 @@ def test_the_verb_serves_a_test_of_its_own(tmp_path: Path, bundle_of: Make, caps
     assert "token" not in events["serving"]
 
 
+@pytest.mark.parametrize(("host", "said"), [("", "an address, got none"), (" ", "an address"), ("a.invalid", "--host")])
+def test_an_address_that_is_none_is_refused(
+    tmp_path: Path, bundle_of: Make, capsys: pytest.CaptureFixture[str], host: str, said: str
+) -> None:
+    """An empty one, such as of a variable that is not set, would listen at all addresses of the machine."""
+    bundle_of(tmp_path / "bundle", "varibad", "unit")
+    assert main(["serve", str(tmp_path / "bundle"), "--self-test", "--host", host]) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("kind", "space"), [("recurrent-updater", "skill"), ("varibad", "unit"), ("pearl", "skill")])
 def test_a_learner_without_gradients_is_guarded_too(
     tmp_path: Path, bundle_of: Make, capsys: pytest.CaptureFixture[str], kind: str, space: str
