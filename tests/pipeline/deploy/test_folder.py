@@ -1,6 +1,7 @@
 """`supple deploy` writes a folder that stands alone: bundle, runtime without torch, models, controller, facts."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -216,3 +217,18 @@ def test_a_bundle_that_no_runtime_plays_makes_no_folder(
     assert "this runtime computes otherwise: do not deploy it" in said.err
     assert json.loads(said.out)["type"] == "BundleError"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_reports_to_the_maker_of_a_library(tmp_path: Path, deployed: tuple[Path, Bundle]) -> None:
+    """ONNX Runtime writes an identifier of the machine to the user's home when it reports."""
+    code = (
+        "import sys; from pathlib import Path; from supple.pipeline.deploy.onnx_graph import make_session; "
+        "make_session(Path(sys.argv[1]).read_bytes()); import os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    environment.pop("XDG_CACHE_HOME", None)
+    command = [sys.executable, "-c", code, str(deployed[0] / "onnx" / "policy.onnx")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("1", "")
+    assert not list(tmp_path.rglob("*"))
