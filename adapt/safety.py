@@ -322,12 +322,12 @@ class SafetyLimits(Stops, Holds, Sees):
             RobotFault: It raised what is no error of ours, or gave anything but two arrays of shape (..., N).
         """
         try:
-            reward, terminated = (np.asarray(part) for part in self._robot.compute_reward(observation, goals))
-            shape = (*np.shape(observation)[:-1], len(goals))
-            if {reward.shape, terminated.shape} != {shape} or reward.dtype.kind not in "fiu":
+            reward, terminated = self._robot.compute_reward(observation, goals)
+            shape, kind = (*np.shape(observation)[:-1], len(goals)), np.asarray(reward).dtype
+            if {np.shape(reward), np.shape(terminated)} != {shape} or kind.kind not in "fiu":
                 raise RobotFault(
-                    f"safety limits: expected rewards of shape {shape} of compute_reward, got {reward.dtype} of shape "
-                    f"{reward.shape}, and ends of shape {terminated.shape}; correct the driver"
+                    f"safety limits: expected rewards of shape {shape} of compute_reward, got {kind} of shape "
+                    f"{np.shape(reward)}, and ends of shape {np.shape(terminated)}; correct the driver"
                 )
             return reward, terminated
         except (SuppleError, KeyboardInterrupt):

@@ -234,6 +234,8 @@ class SocketOperator:
         Raises:
             ConfigError: The socket cannot be made, or somebody listens to it.
         """
+        if not str(path):  # a socket without a name is bound to one that nobody knows
+            raise ConfigError("operator socket: expected a path, got none; write socket:PATH")
         self._path, self._timeout, self._clock = Path(path), timeout, clock
         _require_left(self._path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -245,7 +247,7 @@ class SocketOperator:
         except OSError as error:
             self._socket.close()
             raise ConfigError(
-                f"operator socket {path}: expected a place for a socket, got {error.strerror}; name another place"
+                f"operator socket {path}: expected a place for a socket, got {error.strerror or error}; name another place"
             ) from error
         self._socket.setblocking(False)
         self.taken = False

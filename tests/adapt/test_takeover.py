@@ -388,3 +388,11 @@ def test_a_source_that_sends_without_end_does_not_keep_the_robot_waiting(source:
     kept, operator._socket = operator._socket, Endless()
     assert ask(operator) == [0.5, 0.0]
     operator._socket = kept
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("", "expected a path, got none"), ("x" * 200, "got AF_UNIX path too long")]
+)
+def test_a_place_that_is_none_is_refused(path: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        SocketOperator(path)
