@@ -246,8 +246,9 @@ class SocketOperator:
             self._path.chmod(0o600)
         except OSError as error:
             self._socket.close()
+            got = error.strerror or error
             raise ConfigError(
-                f"operator socket {path}: expected a place for a socket, got {error.strerror or error}; name another place"
+                f"operator socket {path}: expected a place for a socket, got {got}; name another place"
             ) from error
         self._socket.setblocking(False)
         self.taken = False
