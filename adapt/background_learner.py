@@ -24,8 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RunError, SuppleError
-from .audit import make_text
+from ..errors import RunError, SuppleError, make_text
 from .guards import GuardedAgent, Play, Signals
 from .led_agent import LedAgent
 from .runtime_agent import HOST, Arrays, RuntimeAgent

@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, RobotFault, RunError
+from ..errors import ConfigError, RobotFault, RunError, make_text
 from ..robots.robot import Float, Holds, RobotBatch, Stops
 from ..robots.task import Task, goals_of
-from .audit import make_text
 from .contract import Budget
 from .densities import DensityNoise
 from .policy_change import choose_states

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RobotFault, SpecError, SuppleError
+from ..errors import RobotFault, SpecError, SuppleError, make_text
 from ..robots.limits import TRACKING, RobotLimits
 from ..robots.robot import (
     ROUNDING,
@@ -43,7 +43,7 @@ from ..robots.robot import (
 )
 from ..robots.spec import RobotSpec
 from .action_limits import ActionHistory, ActionLimits, seal
-from .audit import AuditLog, make_text
+from .audit import AuditLog
 from .watchdog import Watchdog
 
 REARM = "inspect the robot, then re-arm it with a code of the operator (supple rearm)"

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import make_text
 from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots, find_sent
 from ..robots.spec import RobotSpec
 from .action_limits import slow_down
@@ -197,7 +198,13 @@ class Watch(WrappedRobots):
         try:
             step = self._robot.step(rows, asked)
         except BaseException as error:
-            self._write("fault", reason=f"{type(error).__name__}: {error}", rows=rows, asked=asked, sent=self._tap.last)
+            self._write(
+                "fault",
+                reason=f"{type(error).__name__}: {make_text(error)}",
+                rows=rows,
+                asked=asked,
+                sent=self._tap.last,
+            )
             raise
         sent = self._tap.last  # None where a robot is in between that sends nothing on
         if self._monitor is not None:

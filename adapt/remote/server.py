@@ -25,8 +25,7 @@ from websockets.http11 import Response
 from websockets.sync.server import Server, ServerConnection, serve
 
 from ... import __version__
-from ...errors import RunError, SpecError, SuppleError
-from ..audit import make_text
+from ...errors import RunError, SpecError, SuppleError, make_text
 from ..background_learner import BackgroundLearner
 from ..session import AgentSession
 from .messages import MOST_BYTES, Request, read_request, write_message
