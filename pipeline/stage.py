@@ -13,7 +13,8 @@ processes with the same folder take turns by a file lock that dies with its proc
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -281,6 +282,17 @@ def finish(stage: Stage, record: Mapping[str, Any], status: Status, view: Progre
     return StageResult(stage.folder, str(record["key"]), status, str(record["output_digest"]), wall_s)
 
 
+@contextmanager
+def keep_directory() -> Iterator[None]:
+    """The working directory is afterwards what it was, whatever code of a user did with it."""
+    here = os.open(".", os.O_PATH)  # which works in a folder that was removed, too
+    try:
+        yield
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
 def make(
     stage: Stage, machine: Machine, view: ProgressView, stop: StopRequest, fields: dict[str, Any], key: str
 ) -> tuple[dict[str, Any], Status]:
@@ -290,20 +302,19 @@ def make(
     record_path = partial / RECORD_NAME
     if not record_path.is_file():
         work = Work(stage, machine, partial, view, stop)
-        started, here = datetime.now(UTC), Path.cwd()
+        started = datetime.now(UTC)
         begin = monotonic()
         try:
-            stage.body(work)
+            with keep_directory():
+                stage.body(work)
             wall_s = work.metrics.wall_s if work.resumed else monotonic() - begin
         except SuppleError as error:
             work.close()
-            os.chdir(here)
             if not (isinstance(error, RobotFault) or (partial / "checkpoint").is_dir()):
                 shutil.rmtree(partial)
             raise
         finally:
             work.close()
-            os.chdir(here)
         clock = {
             "started": started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
