@@ -1,9 +1,21 @@
 """Typed errors. Every message reads `<where>: expected <what>, got <value>; <what to do>`."""
 
+LONGEST_TEXT = 1000
+"""Characters of a reason; an error text of a driver may be of any length."""
+
 
 def make_printable(text: str) -> str:
     """The text on one line: a name from a damaged file may hold a line feed or the codes of a terminal."""
     return text if text.isprintable() else "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def make_text(value: object) -> str:
+    """A text of at most `LONGEST_TEXT` characters that JSON can hold, of any object."""
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001 - whatever a driver's object does, its error is told
+        text = f"a {type(value).__name__} that has no text"
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")[:LONGEST_TEXT]
 
 
 class SuppleError(Exception):

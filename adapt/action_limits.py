@@ -294,3 +294,26 @@ class ActionHistory:
 def seal(array: NDArray[Any]) -> NDArray[Any]:
     """A copy in immutable memory: unlike a flag, this cannot be undone."""
     return np.frombuffer(array.tobytes(), array.dtype)
+
+
+def slow_down(spec: RobotSpec, asked: Float, previous: Float, speed: float) -> Float:
+    """Commands for a slower robot, shape (r, A).
+
+    A command of a place may move by `speed` times what its rate limit allows in one period. Any other one, such as a
+    speed or a torque, is scaled. Named choices cannot be slowed down.
+
+    Args:
+        spec: Of the robot.
+        asked: Shape (r, A).
+        previous: The last commands, shape (r, A).
+        speed: In (0, 1].
+    """
+    if spec.choices:
+        return asked
+    slow = asked * np.float32(speed)
+    for index, (axis, commanded) in enumerate(zip(spec.action.axes, spec.find_commanded(), strict=True)):
+        if commanded is not None and axis.rate_limit is not None:
+            most = np.float32(speed * axis.rate_limit * spec.control_period)
+            last = previous[:, index]
+            slow[:, index] = np.clip(asked[:, index], last - most, last + most)
+    return slow

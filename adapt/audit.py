@@ -30,14 +30,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import RobotFault
+from ..errors import RobotFault, make_text
 from ..plain_files import MOST_BYTES, read_plain_file, write_durably
 from ..strict_json import parse_json
 
 LATCH = ".latch"
 """What the name of the latch file has after that of the log."""
-LONGEST_TEXT = 1000
-"""Characters of a reason; an error text of a driver may be of any length."""
 UNFINISHED = "the last session did not end: its process was killed, or the power was cut"
 _BEGIN = b'{"sequence": '
 _EVENT = re.compile(rb'^\{.*"event"')
@@ -433,12 +431,3 @@ def _jsonable(value: Any) -> Any:
     if whole or (isinstance(value, float) and math.isfinite(value)):
         return value
     return make_text(value)
-
-
-def make_text(value: object) -> str:
-    """A text of at most `LONGEST_TEXT` characters that JSON can hold, of any object."""
-    try:
-        text = str(value)
-    except Exception:  # noqa: BLE001 - whatever a driver's object does, a stop is recorded
-        text = f"a {type(value).__name__} that has no text"
-    return text.encode("utf-8", "replace").decode().replace("\0", "?")[:LONGEST_TEXT]

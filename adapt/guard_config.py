@@ -32,11 +32,13 @@ class GuardConfig(Bounded):
     """Roll-backs after which the prior policy acts, and nothing is learned any more."""
     max_updates: Count | None = None
     """Updates after which nothing is learned any more."""
+    max_episodes: Count | None = None
+    """Episodes, extra ones not counted, after which nothing is learned any more."""
     update_seconds: Positive = 120.0
     """Seconds that one update may take in a process of its own; one that takes longer is ended and counts as a
     roll-back."""
     max_robot_seconds: Positive | None = None
-    """Motion, extra episodes included, after which the adaptation ends."""
+    """Motion, extra episodes included, after which nothing is learned any more, and `supple adapt` ends."""
     clamp_margin: Share = 0.05
     """Share of clamped commands more than before that never counts as worse."""
     least_agreement: Annotated[float, Range(-1.0, 1.0)] = -0.2

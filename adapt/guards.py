@@ -28,13 +28,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RobotFault, RunError
+from .bundle import Bundle
 from .densities import DensityNoise
 from .guard_config import GuardConfig
 from .networks import Array, Weights
@@ -78,7 +79,7 @@ class Signals(NamedTuple):
     clamped: float = 0.0
     unknown: float = math.nan
     taken_over: int = 0
-    """Steps in which a person commanded."""
+    """Steps in which the policy as it stands did not command: a person did, or an older policy."""
     agreement: float = math.nan
     """Correlation of the rewards that were told with those that the robot's contract computes; NaN where these do not
     differ from step to step."""
@@ -119,6 +120,16 @@ def compute_drop(reference: NDArray[np.float64], recent: NDArray[np.float64]) ->
     half = compute_t(n + k - 2) * math.sqrt(spread / (n + k - 2) * (1 / n + 1 / k))
     tiny = 1e-6 * max(1.0, float(np.abs(reference).max()))
     return float(reference.mean() - recent.mean()) - half - tiny
+
+
+def compute_agreement(rewards: Sequence[NDArray[np.float32]]) -> float:
+    """Correlation of told and computed rewards, pairs of shape (2, r); NaN where the computed ones are all the same."""
+    told, computed = np.concatenate(rewards, axis=1).astype(np.float64) if rewards else np.zeros((2, 1))
+    if np.ptp(computed) == 0.0 or not np.isfinite(computed).all():
+        return math.nan
+    if np.ptp(told) == 0.0:
+        return 0.0
+    return float(np.corrcoef(told, computed)[0, 1])
 
 
 def find_worse(
@@ -211,6 +222,7 @@ class GuardedAgent(WrappedAgent):
         self._anchor: dict[str, NDArray[Any]] = {}
         self._canaried: dict[str, NDArray[Any]] = {}
         self._counts = {"episodes": 0, "steps": 0, "updates": 0, "rollbacks": 0, "extra": 0, "fallen": 0, "unjudged": 0}
+        self._undone = 0  # episodes that somebody went back over
         self._last = Outcome(math.nan, math.nan, math.nan, math.nan)
         self._signals: Signals | None = None
         self.kl = {"step": 0.0, "prior": 0.0}
@@ -239,14 +251,28 @@ class GuardedAgent(WrappedAgent):
 
     @property
     def exhausted(self) -> bool:
-        """The robot has moved for as long as it may."""
-        most = self.config.max_robot_seconds
-        return most is not None and self.robot_seconds >= most
+        """The robot has moved for as long as it may, or played as many episodes."""
+        seconds, episodes = self.config.max_robot_seconds, self.config.max_episodes
+        played = self._counts["episodes"] + self._undone
+        return (seconds is not None and self.robot_seconds >= seconds) or (episodes is not None and played >= episodes)
 
     @property
-    def _learns(self) -> bool:
+    def learns(self) -> bool:
+        """Whether updates still change the policy: it is not the prior policy's turn, and no budget is used up."""
         most = self.config.max_updates
-        return not self._counts["fallen"] and (most is None or self._counts["updates"] < most)
+        return not self.fallen and (most is None or self._counts["updates"] < most) and not self.exhausted
+
+    def keep_spent(self, counts: Mapping[str, int]) -> None:
+        """What was spent stays spent, although `load_state` went back to an earlier episode.
+
+        Args:
+            counts: From before that.
+        """
+        self._undone += max(0, counts["episodes"] - self._counts["episodes"])
+        for name in ("steps", "updates", "rollbacks", "extra", "fallen"):
+            self._counts[name] = max(self._counts[name], counts[name])
+        if self.fallen:
+            self._load_prior()
 
     def act(self, seen: Any) -> Any:
         """A latent for each running row, shape (r, Z)."""
@@ -272,7 +298,7 @@ class GuardedAgent(WrappedAgent):
             self._ranges[index] = found(self._ranges[index], value)
         self._varied |= math.isfinite(signals.agreement)
         self._states = choose_states(episodes)
-        # an episode in which a person commanded says nothing of the policy
+        # an episode in which somebody else commanded says nothing of the policy
         if self._counts["episodes"] > self._exploring and not signals.taken_over and self._judge(outcome):
             return
         self._update(lambda: self._acting.observe(episodes))
@@ -361,17 +387,19 @@ class GuardedAgent(WrappedAgent):
         self._note("rollback", reason)
         self._acting.load_state(self._anchor)
 
-    def _count_failure(self, reason: str) -> None:
+    def count_failure(self, reason: str) -> None:
         """An update that did not come to its end counts as a roll-back: the policy stays, up to the last one."""
         self._counts["rollbacks"] += 1
+        self._note("failed", reason)
         if self._counts["rollbacks"] > self.config.max_rollbacks:
             self._fall_back(f"{reason}; roll-back {self._counts['rollbacks']}")
-        else:
-            self._note("failed", reason)
 
     def _fall_back(self, reason: str) -> None:
         self._counts["fallen"] = 1
         self._note("prior", f"{reason}: the prior policy acts, and nothing is learned any more")
+        self._load_prior()
+
+    def _load_prior(self) -> None:
         self._acting.load_state(self._make_prior(self._acting.state()))
         self._good = np.zeros((0, 4))
 
@@ -389,13 +417,13 @@ class GuardedAgent(WrappedAgent):
 
     def _update(self, learn: Callable[[], None]) -> None:
         """One update of the agent, or what it takes in without one."""
-        if not self._learns:
+        if not self.learns:
             return
         before = self._acting.state()
         try:
             learn()
         except UpdateFault as fault:  # the agent is as it was, and does not know of the episode
-            self._count_failure(str(fault))
+            self.count_failure(str(fault))
             return
         after = self._acting.state()
         if problem := self._find_forbidden(after):
@@ -422,6 +450,7 @@ class GuardedAgent(WrappedAgent):
 
     def _find_forbidden(self, after: Arrays) -> str | None:
         if digest_weights(self._weights) != self._digest:
+            self._hold("the weights of the bundle have changed")
             raise RunError(
                 "guards: expected the weights of the bundle as they were loaded, got others; the learner changed what "
                 "it may not: load the bundle again"
@@ -532,6 +561,37 @@ class GuardedAgent(WrappedAgent):
             {name.removeprefix(part): value for name, value in own.items() if name.startswith(part)}
             for part in ("anchor.", "canaried.")
         )
+
+
+def guard_agent(
+    agent: RuntimeAgent,
+    bundle: Bundle,
+    config: GuardConfig,
+    *,
+    play: PlayEpisode,
+    read_signals: Callable[[], Signals],
+    hold: Callable[[str], None],
+    make_agent: MakeAgent | None = None,
+    seed: int = 0,
+) -> GuardedAgent:
+    """An agent of a bundle, with its updates guarded; `make_agent` is the bundle's unless it is given.
+
+    See `GuardedAgent` for the other arguments.
+    """
+    budget = bundle.contract.budget
+    return GuardedAgent(
+        agent,
+        make_agent or bundle.make_agent,
+        bundle.weights,
+        config,
+        moves=bundle.kind.hosted or bundle.kind.policy is not None,
+        exploring=0 if budget.adapt_steps else budget.exploration_episodes,
+        play=play,
+        read_signals=read_signals,
+        hold=hold,
+        control_period=bundle.contract.robot.control_period,
+        seed=seed,
+    )
 
 
 def _compute_share(halvings: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, RobotFault, RunError
+from ..errors import ConfigError, RobotFault, RunError, make_text
 from ..robots.robot import Float, Holds, RobotBatch, Stops
 from ..robots.task import Task, goals_of
-from .audit import make_text
 from .contract import Budget
 from .densities import DensityNoise
 from .policy_change import choose_states
@@ -83,7 +82,8 @@ def _run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.r
             )
         latent[active, decision] = chosen
         if isinstance(robot, Watch) and isinstance(agent, TellsDensity):
-            robot.note_choice(active, chosen, agent.read_log_prob(seen, chosen))
+            asked, volume = space.ask(chosen)
+            robot.note_choice(active, asked, agent.read_log_prob(seen, chosen) - volume)
         length[active] += 1
         running, control = np.ones(len(active), np.bool_), space.hold(chosen)
         for _ in range(min(space.horizon, spec.episode_steps - decision * space.horizon)):

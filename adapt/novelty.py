@@ -38,7 +38,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ..errors import SpecError
-from ..robots.robot import Float, RobotBatch, Rows
+from ..robots.robot import Float, Rows
 from ..robots.spec import RobotSpec
 
 Signal = Literal["motion", "state"]
@@ -345,14 +345,14 @@ def learn_nominal(episodes: Sequence[Motion], steps: int, alpha: float = 0.01) -
 class NoveltyScorer:
     """Scores steps as they come; a `watch.Scorer`."""
 
-    def __init__(self, model: NoveltyModel, robot: RobotBatch) -> None:
-        """Before the first episode of the robot's rows.
+    def __init__(self, model: NoveltyModel, spec: RobotSpec, rows: int) -> None:
+        """Before the first episode of so many rows.
 
         Raises:
             SpecError: The model is of a robot with other axes.
         """
-        model.require_robot(robot.spec)
-        rows, size, inputs = robot.rows, model.weights.shape[1], len(model.mean)
+        model.require_robot(spec)
+        size, inputs = model.weights.shape[1], len(model.mean)
         self._model = model
         self.threshold = float(model.threshold[2])
         """Of the change in an episode, above which an alarm is given; inf where nothing was calibrated."""

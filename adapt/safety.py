@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RobotFault, SpecError, SuppleError
+from ..errors import RobotFault, SpecError, SuppleError, make_text
 from ..robots.limits import TRACKING, RobotLimits
 from ..robots.robot import (
     ROUNDING,
@@ -43,7 +43,7 @@ from ..robots.robot import (
 )
 from ..robots.spec import RobotSpec
 from .action_limits import ActionHistory, ActionLimits, seal
-from .audit import AuditLog, make_text
+from .audit import AuditLog
 from .watchdog import Watchdog
 
 REARM = "inspect the robot, then re-arm it with a code of the operator (supple rearm)"
@@ -319,10 +319,17 @@ class SafetyLimits(Stops, Holds, Sees):
         """See `RobotBatch.compute_reward`; nothing is stopped by it, for nothing moves by it.
 
         Raises:
-            RobotFault: It raised what is no error of ours.
+            RobotFault: It raised what is no error of ours, or gave anything but two arrays of shape (..., N).
         """
         try:
-            return self._robot.compute_reward(observation, goals)
+            reward, terminated = self._robot.compute_reward(observation, goals)
+            shape, kind = (*np.shape(observation)[:-1], len(goals)), np.asarray(reward).dtype
+            if {np.shape(reward), np.shape(terminated)} != {shape} or kind.kind not in "fiu":
+                raise RobotFault(
+                    f"safety limits: expected rewards of shape {shape} of compute_reward, got {kind} of shape "
+                    f"{np.shape(reward)}, and ends of shape {np.shape(terminated)}; correct the driver"
+                )
+            return reward, terminated
         except (SuppleError, KeyboardInterrupt):
             raise
         except BaseException as error:

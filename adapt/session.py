@@ -18,22 +18,28 @@ Axes: O observation, A action, K decisions of an episode, Z latent.
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import RobotFault, RunError
 from ..robots.spec import ArraySpec
-from .action_limits import ActionLimits
-from .background_learner import BackgroundLearner
+from .action_limits import ActionLimits, slow_down
 from .bundle import Bundle, refuse_pictures
 from .log_agent import lead
 from .networks import Array
+from .novelty import NoveltyScorer
 from .runtime_agent import Arrays, RandomNoise, RowEpisodes, SeenRows
 
-ROW = np.zeros(1, np.int64)
+if TYPE_CHECKING:
+    from .background_learner import BackgroundLearner, Extra
 
+ROW = np.zeros(1, np.int64)
+Pay = Callable[[Array, Array], tuple[NDArray[Any], NDArray[Any]]]
+"""`compute_reward` of `RobotBatch`."""
 AGAIN = "call reset, which begins an episode"
 
 
@@ -54,6 +60,7 @@ class AgentSession:
         seed: int = 0,
         greedy: bool = False,
         learner: BackgroundLearner | None = None,
+        pay: Pay | None = None,
     ) -> None:
         """Before the first task.
 
@@ -64,6 +71,7 @@ class AgentSession:
                 is the middle of its guesses then, too.
             learner: Learns instead of the session's agent, which takes no steps of gradients and goes on acting
                 meanwhile; see `background_learner.py`.
+            pay: Computes the rewards of tasks whose goal is told, so that the learner's guards can compare.
 
         Raises:
             SpecError: An action axis of the robot has no limits.
@@ -76,10 +84,15 @@ class AgentSession:
         self._noise = RandomNoise(np.random.default_rng(seed))
         self._noise.quiet = greedy
         self._agent = bundle.make_agent(self._noise)
+        self._learner, self._pay, self._fallen = learner, pay, False
+        self._goal: Array | None = None
         guide = bundle.make_guide()
         if guide is not None:
-            self._agent = lead(self._agent, guide)
-        self._learner = learner
+            self._agent = lead(self._agent, guide, lambda: not self._fallen)
+        self._playing = self._agent
+        self._extra: Extra | None = None
+        watched = learner is not None and bundle.novelty is not None
+        self._scorer = NoveltyScorer(bundle.novelty, spec, 1) if watched and bundle.novelty is not None else None
         self._horizon = self._agent.space.horizon
         self._decisions = -(-spec.episode_steps // self._horizon)
         self._task = False
@@ -104,22 +117,47 @@ class AgentSession:
         """Whether an update is going on; what is done meanwhile is done by the policy before it."""
         return self._learner is not None and self._learner.learning
 
-    def reset(self, *, task: bool = False, explore: bool = True) -> None:
+    @property
+    def extra(self) -> bool:
+        """Whether the present episode is one that guards asked for, or else the next one is to be."""
+        present = self._extra if self._running or self._learner is None else self._learner.extra
+        return present is not None
+
+    @property
+    def speed(self) -> float:
+        """Share of what the policy asks for that the present or last episode had."""
+        return 1.0 if self._extra is None else self._extra.speed
+
+    def reset(self, *, task: bool = False, explore: bool = True, goal: ArrayLike | None = None) -> None:
         """Begins an episode; one that was not ended is forgotten.
 
         Args:
             task: Forget the task, too, and begin another. The first call always does.
             explore: False where the episode is to be as good as it can.
+            goal: Of the task, shape (G,), from now on; no agent sees it. Guards refuse rewards that contradict it.
+
+        Raises:
+            RobotFault: Guards hold the robot for the rest of the task.
+            SpecError: The goal has another shape, or is not within the limits of the contract.
         """
         self._running = False
+        told = None if goal is None else self._spec.goal.validate(goal, "reset").reshape(1, -1)
+        if not task:
+            self._require_free("reset")
         if task or not self._task:
             if self._learner is not None:
                 self._learner.begin_task()
             self._agent.begin_task(1)
             self._task, self.episodes, self.adaptations = True, 0, 0
+            self._goal = None
         elif self._learner is not None and (newest := self._learner.take_newest()) is not None:
             self._agent.load_state(newest)
-        self._agent.begin_episode(explore=explore)
+        self._goal = self._goal if told is None else told
+        # fixed for the episode, as the policy is
+        self._fallen = self._learner is not None and self._learner.fallen
+        self._extra = None if self._learner is None else self._learner.extra
+        self._playing = self._agent if self._extra is None else self._extra.agent
+        self._playing.begin_episode(explore=explore and self._extra is None)
         self._explores = explore
         spec, count = self._spec, self._decisions
         self._observation = np.zeros((1, count + 1, *spec.observation.shape), np.float32)
@@ -127,11 +165,17 @@ class AgentSession:
         self._reward = np.zeros((1, count), np.float32)
         self._range = np.array([[np.inf, -np.inf]], np.float32)
         self._steps, self._rewarded = 0, True
+        self._clamped, self._scores, self._paid = 0, list[float](), list[Array]()
+        self._last_reward, self._spoilt = 0.0, False
         self._running = True
 
     def abandon(self) -> None:
         """Ends the episode where it is; nothing of it is learned."""
         self._running = False
+
+    def spoil(self) -> None:
+        """Something of the episode is not known, such as a reward that could not be read; nothing of it is learned."""
+        self._spoilt = True
 
     def act(self, observation: ArrayLike) -> Array:
         """The command for this control period, shape (A,), within limits and rate limits; a fresh array.
@@ -140,8 +184,8 @@ class AgentSession:
             observation: Shape (O,), in the units and the order of the contract.
 
         Raises:
-            RobotFault: There is no episode, it is as long as the contract allows, or the command is not finite or not
-                within reach of the measured state; the episode is over then.
+            RobotFault: There is no episode, it is as long as the contract allows, guards hold the robot, or the command
+                is not finite or not within reach of the measured state; the episode is over then.
             SpecError: The observation has another shape or is not finite.
         """
         if not self._running:
@@ -151,6 +195,8 @@ class AgentSession:
         seen = self._spec.observation.validate(observation, "act").reshape(1, -1)
         self._spec.observation.require_rows(seen, 1, "act")
         try:
+            self._require_free("act")
+            self._look(seen)
             sent = self._choose(seen)
         except BaseException:
             self._running = False
@@ -166,10 +212,14 @@ class AgentSession:
             if place == 0:
                 self._observation[0, decision] = seen[0]
                 last = self._reward[:, decision - 1] if decision else np.zeros(1, np.float32)
-                latent = self._agent.act(SeenRows(seen, ROW, last))
+                latent = self._playing.act(SeenRows(seen, ROW, last))
                 self._latent[0, decision] = latent[0]
-                self._control = self._agent.space.hold(latent)
-            requested = self._control(seen).astype(np.float64)
+                self._control = self._playing.space.hold(latent)
+            asked = self._control(seen).astype(np.float32)
+            if self.speed < 1.0:
+                last_sent = self._sent if self._steps else self._spec.compute_resting(seen).astype(np.float32)
+                asked = slow_down(self._spec, asked, last_sent, self.speed)
+            requested = asked.astype(np.float64)
         if not (np.isfinite(requested).all() and np.isfinite(self._latent).all()):
             raise RobotFault(
                 f"act: expected a finite command, got {requested[0].tolist()}; stop: the observation is far outside of "
@@ -184,7 +234,29 @@ class AgentSession:
                 f"act: expected a robot within one step of the limits of axis '{name}', got it further outside; move "
                 "it there by hand"
             )
+        self._clamped += int((sent != asked).any())
+        self._sent: Array = sent
         return sent
+
+    def _look(self, seen: Array) -> None:
+        """What guards want to know of the step that led here, (1, O): how unknown it was, and what it should pay."""
+        if self._learner is None:
+            return
+        if self._steps and self._pay is not None and self._goal is not None:
+            computed = self._pay(seen, self._goal)[0].reshape(1)
+            self._paid.append(np.stack([np.full(1, self._last_reward, np.float32), computed.astype(np.float32)]))
+        if self._scorer is not None and self._steps:
+            self._scores.append(float(self._scorer.score(ROW, self._sent, seen)[0]))
+        elif self._scorer is not None:
+            self._scorer.begin(ROW, seen)
+        self._last_reward = 0.0
+
+    def _require_free(self, what: str) -> None:
+        if self._learner is not None and (reason := self._learner.held):
+            raise RobotFault(
+                f"{what}: expected a policy that does as it did, got none: {reason}; look at the robot, then begin a "
+                "new task"
+            )
 
     def observe(self, reward: float) -> None:
         """The reward of the control step that followed the last `act`; a step without a call paid nothing.
@@ -197,11 +269,13 @@ class AgentSession:
         with np.errstate(over="ignore", invalid="ignore"):
             total = self._reward.sum() + np.float32(reward)
         if not np.isfinite(total):
+            self.spoil()
             wanted = "a finite reward, and a finite sum of those of the episode"
             raise RobotFault(f"observe: expected {wanted}, got {reward!r:.40}; check the reward")
         self._reward[0, (self._steps - 1) // self._horizon] += reward
         low, high = self._range[0]
         self._range[0] = min(low, reward), max(high, reward)
+        self._last_reward = reward
         self._rewarded = True
 
     def end_episode(self, observation: ArrayLike, *, terminated: bool, success: bool | None = None) -> dict[str, Any]:
@@ -213,7 +287,8 @@ class AgentSession:
             success: Whether the task was solved; None where nobody knows.
 
         Returns:
-            Number of the episode, steps, decisions, return, and whether it is learned from.
+            Number of the episode, steps, decisions, return, whether it is learned from, and whether it was an extra
+            one.
 
         Raises:
             RobotFault: There is no episode with a step in it.
@@ -235,16 +310,27 @@ class AgentSession:
             reward_range=self._range if ranged else np.zeros((1, 2), np.float32),
             success=None if success is None else np.array([success]),
         )
-        learned = True
-        if self._learner is None:
+        learned = self._extra is None and not self._spoilt
+        if self._spoilt:
+            pass  # an extra episode is asked for again
+        elif self._learner is None:
             self._agent.observe(played)
         else:
-            learned = self._learner.observe(played, self._agent, explore=self._explores)
+            from .guards import Play, Signals, compute_agreement  # a control process without a learner starts faster
+
+            self._look(seen)
+            unknown = float(np.mean(self._scores)) if self._scores else math.nan
+            agreement = compute_agreement(self._paid)
+            play = Play(played, Signals(self._clamped / self._steps, unknown, agreement=agreement))
+            if self._extra is None:
+                learned = self._learner.observe(play, self._agent, explore=self._explores)
+            else:
+                self._learner.give(play)
         self._running = False
-        self.episodes += 1
+        self.episodes += self._extra is None
         total = float(self._reward.sum(dtype=np.float64))
         told = {"episode": self.episodes, "steps": self._steps, "decisions": length, "return": total}
-        return told | {"learned": learned}
+        return told | {"learned": learned, "extra": self._extra is not None}
 
     def adapt(self) -> None:
         """One step of adaptation to the episodes since the last one; with a learner, its begin.

@@ -151,6 +151,15 @@ class RowSpace:
             return unit
         return command
 
+    def ask(self, latent: Array) -> tuple[Array, float]:
+        """The command that a latent asks for, before limits, in the robot's units, and the log of their volume.
+
+        The density of the command is that of the latent, less the log. A skill is no command, and stays as it is.
+        """
+        if self._settings.name != "unit":
+            return latent, 0.0
+        return self._middle + latent * self._half, float(np.log(self._half.astype(np.float64)).sum())
+
     def hold(self, latent: Array) -> Callable[[Array], Array]:
         """The low-level controller of latents (r, Z): observation (r, O) -> action (r, A), within the limits."""
         if self._settings.name == "skill":
@@ -160,9 +169,7 @@ class RowSpace:
                 return np.clip(compute_mlp(self._weights, "space.decoder", inputs), self._low, self._high)
 
             return control
-        action = latent
-        if self._settings.name == "unit":
-            action = self._middle + latent * self._half
+        action = self.ask(latent)[0]
         if not self.choices:
             action = np.clip(action, self._low, self._high)
         return lambda observation: action

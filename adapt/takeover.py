@@ -37,6 +37,8 @@ KEYS = "qawsedrftgyhujikol"
 TAKE, SUCCESS, FAILURE, ENTER = " ", "+", "-", "\n\r"
 HELD = 0.3
 """Seconds for which a key counts as pressed after its last character: terminals repeat a key that is held down."""
+MOST_MESSAGES = 256
+"""That are read in one control step."""
 CANDIDATES, ROUNDS, ELITE = 256, 6, 24
 """Of the search for the skill that comes closest to what a person did."""
 
@@ -54,6 +56,12 @@ class Terminal:
         self._clock = clock
         if not os.isatty(self._source):
             raise ConfigError("operator: expected a terminal to read keys from, got none; run it in a terminal")
+        with contextlib.suppress(OSError):  # a terminal that is not this process's own
+            if os.tcgetpgrp(self._source) != os.getpgrp():
+                raise ConfigError(
+                    "operator: expected a command in the foreground, whose keys it reads, got one in the background; "
+                    "run it in the foreground"
+                )
         import termios
         import tty
 
@@ -61,12 +69,28 @@ class Terminal:
         tty.setcbreak(self._source)
 
     def read(self, wait: float = 0.0) -> str:
-        """Keys that were pressed since the last call, after at most `wait` seconds."""
-        if not select.select([self._source], [], [], wait)[0]:
-            return ""
-        with contextlib.suppress(OSError):
-            return os.read(self._source, 1024).decode("ascii", "ignore")
-        return ""
+        """Keys that were pressed since the last call, after at most `wait` seconds.
+
+        Raises:
+            RobotFault: The terminal has gone, and with it whoever could take over or stop the robot.
+        """
+        import termios
+        import tty
+
+        try:
+            if termios.tcgetattr(self._source)[3] & termios.ICANON:  # a shell has set it back, after a Ctrl-Z
+                tty.setcbreak(self._source)
+            if not select.select([self._source], [], [], wait)[0]:
+                return ""
+            if keys := os.read(self._source, 1024):
+                return keys.decode("ascii", "ignore")
+            got = "its end"
+        except (OSError, termios.error) as error:
+            got = f"'{error.args[-1]}'"
+        raise RobotFault(
+            f"operator: expected a terminal with a person at it, got {got}; inspect the robot, then adapt again in a "
+            "terminal that lasts"
+        )
 
     def close(self) -> None:
         """Leaves the terminal as it was."""
@@ -210,6 +234,8 @@ class SocketOperator:
         Raises:
             ConfigError: The socket cannot be made, or somebody listens to it.
         """
+        if not str(path):  # a socket without a name is bound to one that nobody knows
+            raise ConfigError("operator socket: expected a path, got none; write socket:PATH")
         self._path, self._timeout, self._clock = Path(path), timeout, clock
         _require_left(self._path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -220,8 +246,9 @@ class SocketOperator:
             self._path.chmod(0o600)
         except OSError as error:
             self._socket.close()
+            got = error.strerror or error
             raise ConfigError(
-                f"operator socket {path}: expected a place for a socket, got {error.strerror}; name another place"
+                f"operator socket {path}: expected a place for a socket, got {got}; name another place"
             ) from error
         self._socket.setblocking(False)
         self.taken = False
@@ -238,7 +265,7 @@ class SocketOperator:
         self.taken, self._command = False, None
 
     def _listen(self) -> None:
-        while True:
+        for _ in range(MOST_MESSAGES):  # who sends without end must not keep the robot from its next command
             try:
                 data = self._socket.recv(self.LONGEST + 1)
             except OSError:

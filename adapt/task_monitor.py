@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import RobotFault
+from ..errors import RobotFault, make_text
 from ..robots.robot import Float, StepRows
 
 
@@ -57,7 +57,7 @@ class ScriptMonitor:
             reward, success, ended = float(found.reward), bool(found.success), bool(found.ended)
         except Exception as error:
             raise RobotFault(
-                f"task monitor: expected a judgement, got {type(error).__name__} {error}; correct the script"
+                f"task monitor: expected a judgement, got {type(error).__name__} {make_text(error)}; correct the script"
             ) from error
         if not np.isfinite(reward):
             raise RobotFault(f"task monitor: expected a finite reward, got {reward}; correct the script")

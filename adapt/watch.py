@@ -19,9 +19,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import make_text
 from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots, find_sent
 from ..robots.spec import RobotSpec
-from .guards import Signals
+from .action_limits import slow_down
+from .guards import Signals, compute_agreement
 from .takeover import TakenOver
 
 
@@ -138,7 +140,7 @@ class Watch(WrappedRobots):
         self._operator, self._monitor, self._scorer, self._sink, self._clock = operator, monitor, scorer, sink, clock
         self.speed = 1.0
         """Share of what is asked for, in (0, 1]; see `slow_down`."""
-        self._skill: NDArray[np.float32] = np.zeros((robot.rows, 0), np.float32)
+        self._chosen: NDArray[np.float32] = np.zeros((robot.rows, 0), np.float32)
         self._log_prob = np.full(robot.rows, math.nan)
         self.evaluating = False
         """Episodes are not learned from; whoever evaluates says so, for the log."""
@@ -196,7 +198,13 @@ class Watch(WrappedRobots):
         try:
             step = self._robot.step(rows, asked)
         except BaseException as error:
-            self._write("fault", reason=f"{type(error).__name__}: {error}", rows=rows, asked=asked, sent=self._tap.last)
+            self._write(
+                "fault",
+                reason=f"{type(error).__name__}: {make_text(error)}",
+                rows=rows,
+                asked=asked,
+                sent=self._tap.last,
+            )
             raise
         sent = self._tap.last  # None where a robot is in between that sends nothing on
         if self._monitor is not None:
@@ -227,8 +235,8 @@ class Watch(WrappedRobots):
             terminated=step.terminated,
             truncated=step.truncated,
             success=step.success,
-            skill=self._skill[rows],
-            skill_log_prob=np.where(self.taken_over[rows, self._step[rows]], math.nan, self._log_prob[rows]),
+            chosen=self._chosen[rows],
+            log_prob=np.where(self.taken_over[rows, self._step[rows]], math.nan, self._log_prob[rows]),
             evaluation=self.evaluating,
         )
         self._observation[rows] = step.observation
@@ -236,14 +244,14 @@ class Watch(WrappedRobots):
         self._seen_at = self._clock()
         return step
 
-    def note_choice(self, rows: Rows, latent: NDArray[np.float32], log_prob: NDArray[np.float64]) -> None:
+    def note_choice(self, rows: Rows, chosen: NDArray[np.float32], log_prob: NDArray[np.float64]) -> None:
         """What the agent chose in these rows, (r, Z), and its log density, (r,), NaN where nobody knows; for the log.
 
-        It holds until the next call.
+        It is a skill, or a command before all limits, in the robot's units. It holds until the next call.
         """
-        if self._skill.shape[1] != latent.shape[1]:
-            self._skill = np.zeros((self.rows, latent.shape[1]), np.float32)
-        self._skill[rows], self._log_prob[rows] = latent, log_prob
+        if self._chosen.shape[1] != chosen.shape[1]:
+            self._chosen = np.zeros((self.rows, chosen.shape[1]), np.float32)
+        self._chosen[rows], self._log_prob[rows] = chosen, log_prob
 
     def _look_for_alarms(self, rows: Rows, scores: NDArray[np.float64], threshold: float) -> None:
         for index in np.flatnonzero(~(scores <= threshold)).tolist():  # a NaN is no known motion
@@ -275,7 +283,7 @@ class Watch(WrappedRobots):
         """What was seen since the last call."""
         scores = np.concatenate(self._scores) if self._scores else np.array([math.nan])
         share = self._clamped / self._commands if self._commands else 0.0
-        signals = Signals(share, float(np.mean(scores)), self._taken, _correlate(self._rewards))
+        signals = Signals(share, float(np.mean(scores)), self._taken, compute_agreement(self._rewards))
         self._begin_counts()
         self.last = signals
         return signals
@@ -292,36 +300,3 @@ class Watch(WrappedRobots):
     def _write(self, event: str, **facts: Any) -> None:
         if self._sink is not None:
             self._sink.write(event, **facts)
-
-
-def _correlate(rewards: list[NDArray[np.float32]]) -> float:
-    """Correlation of told and computed rewards, pairs of shape (2, r); NaN where the computed ones are all the same."""
-    told, computed = np.concatenate(rewards, axis=1).astype(np.float64) if rewards else np.zeros((2, 1))
-    if np.ptp(computed) == 0.0 or not np.isfinite(computed).all():
-        return math.nan
-    if np.ptp(told) == 0.0:
-        return 0.0
-    return float(np.corrcoef(told, computed)[0, 1])
-
-
-def slow_down(spec: RobotSpec, asked: Float, previous: Float, speed: float) -> Float:
-    """Commands for a slower robot, shape (r, A).
-
-    A command of a place may move by `speed` times what its rate limit allows in one period. Any other one, such as a
-    speed or a torque, is scaled. Named choices cannot be slowed down.
-
-    Args:
-        spec: Of the robot.
-        asked: Shape (r, A).
-        previous: The last commands, shape (r, A).
-        speed: In (0, 1].
-    """
-    if spec.choices:
-        return asked
-    slow = asked * np.float32(speed)
-    for index, (axis, commanded) in enumerate(zip(spec.action.axes, spec.find_commanded(), strict=True)):
-        if commanded is not None and axis.rate_limit is not None:
-            most = np.float32(speed * axis.rate_limit * spec.control_period)
-            last = previous[:, index]
-            slow[:, index] = np.clip(asked[:, index], last - most, last + most)
-    return slow

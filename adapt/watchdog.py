@@ -213,8 +213,9 @@ def watch(
         try:
             stop(reason)
             break
-        except Exception as error:  # noqa: BLE001 - a robot that does not answer is told again
-            print(f"watchdog: the robot could not be stopped: {error}", file=sys.stderr, flush=True)
+        except BaseException as error:  # noqa: BLE001 - a robot that does not answer is told again, whatever it raises
+            with suppress(Exception):  # the terminal may be gone, and an error may have no text
+                print(f"watchdog: the robot could not be stopped: {error!r}", file=sys.stderr, flush=True)
             time.sleep(RETRY_PERIOD)
     with suppress(OSError):
         link.send(FIRED + b" " + reason.encode())

@@ -14,6 +14,9 @@ counts:
 the robot's own `compute_reward` contradicts a reward that is wrong in a consistent way.
 
     python benchmarks/bench_guards.py > docs/results/guards.json
+    python benchmarks/bench_guards.py 20 served > docs/results/guards-served.json
+
+With `served` a client of `supple serve --learn` adapts, and its rewards are poisoned on their way to the server.
 """
 
 import sys
@@ -22,13 +25,15 @@ import time
 from pathlib import Path
 
 import torch
-from poison import Poison, adapt_poisoned, make_bundle
+from poison import Poison, Poisoned, adapt_poisoned, make_bundle, serve_poisoned
 from recording import print_records
 
+from supple.adapt.bundle import Bundle
 from supple.adapt.guard_config import GuardConfig
 
 RUNS = int(sys.argv[1]) if len(sys.argv) > 1 else 50
-COMMAND = "python benchmarks/bench_guards.py"
+SERVED = sys.argv[2:] == ["served"]
+COMMAND = "python benchmarks/bench_guards.py" + (f" {RUNS} served" if SERVED else "")
 POISONS: tuple[Poison, ...] = ("nan", "inverted", "constant")
 CASES = (
     ("guarded", GuardConfig(), True),
@@ -50,7 +55,7 @@ def main() -> None:
                 for seed in range(RUNS if case == 0 else min(RUNS, 10)):
                     place = folder / f"{case}-{poison}-{seed}"
                     place.mkdir()
-                    runs.append(adapt_poisoned(bundle, poison, place, seed, guards=guards, tells=told, computes=told))
+                    runs.append(run(bundle, poison, place, seed, guards, told))
                 good = sum(run.drop <= 0.0 for run in runs)
                 records.append(
                     {
@@ -61,7 +66,14 @@ def main() -> None:
                     | {"injected": len(runs), "detected": good, "silent": len(runs) - good, "crashed": 0, "hung": 0}
                 )
                 print(records[-1], file=sys.stderr, flush=True)
-    print_records("guards", COMMAND, began, records)
+    print_records("guards-served" if SERVED else "guards", COMMAND, began, records)
+
+
+def run(bundle: Bundle, poison: Poison, folder: Path, seed: int, guards: GuardConfig | None, told: bool) -> Poisoned:
+    """One adaptation, by the loop or by a client."""
+    if SERVED:
+        return serve_poisoned(bundle, poison, seed, guards=guards, tells=told, computes=told)
+    return adapt_poisoned(bundle, poison, folder, seed, guards=guards, tells=told, computes=told)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,16 @@
 """Adaptation whose rewards are poisoned, on a robot small enough for many runs; for the tests and `bench_guards.py`.
 
+`adapt_poisoned` runs the loop of `supple adapt`. `serve_poisoned` is a client of the server of `supple serve --learn`,
+which gets poisoned rewards over a socket.
+
 Axes: R rows, r rows of this call.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,16 +19,21 @@ import torch
 from numpy.typing import NDArray
 
 from supple.adapt.audit import AuditLog
+from supple.adapt.background_learner import BackgroundLearner
 from supple.adapt.bundle import Bundle
 from supple.adapt.contract import Budget
 from supple.adapt.guard_config import GuardConfig
-from supple.adapt.guards import GuardedAgent, Play, compute_drop
+from supple.adapt.guards import Play, compute_drop, guard_agent
 from supple.adapt.host.export import write_exported
 from supple.adapt.host.hosts import make_hosted
 from supple.adapt.host.simpl import export_spirl
 from supple.adapt.loop import Adapter, run_episode
-from supple.adapt.runtime_agent import RandomNoise, RuntimeAgent
+from supple.adapt.policy_change import make_acting
+from supple.adapt.remote.client import PolicyClient, PolicyError
+from supple.adapt.remote.server import PolicyServer, serve_policy
+from supple.adapt.runtime_agent import Arrays, RandomNoise, RuntimeAgent
 from supple.adapt.safety import SafetyLimits
+from supple.adapt.session import AgentSession
 from supple.adapt.watch import CommandTap, Watch
 from supple.errors import RobotFault
 from supple.meta.simpl.config import FinetuneConfig, SpirlConfig
@@ -130,21 +141,12 @@ def adapt_poisoned(
             watch.speed = 1.0
             return Play(episodes, watch.take_signals())
 
-        agent = guarded = GuardedAgent(
-            agent,
-            bundle.make_agent,
-            bundle.weights,
-            guards,
-            moves=True,
-            exploring=0,
-            play=play,
-            read_signals=watch.take_signals,
-            hold=watch.stop,
-            control_period=0.1,
-            seed=seed,
+        signals = watch.take_signals
+        agent = guarded = guard_agent(
+            agent, bundle, guards, play=play, read_signals=signals, hold=watch.stop, seed=seed
         )
     adapter = Adapter(agent, watch, TASK, bundle.contract.budget, EPISODES, rng, make_fork=bundle.make_agent)
-    before = _evaluate(adapter, seed)
+    before = _evaluate(bundle, adapter.agent.state(), seed)
     outcome = "adapted"
     try:
         for _ in adapter.run():
@@ -155,7 +157,7 @@ def adapt_poisoned(
         outcome = "held" if guarded is not None and guarded.counts["fallen"] else "stopped"
     watch.close()
     log.close()
-    after = _evaluate(adapter, seed)
+    after = _evaluate(bundle, adapter.agent.state(), seed)
     refused = 0
     if guarded is not None:
         refused = sum(event["event"] == "refused" for event in guarded.events)
@@ -164,11 +166,93 @@ def adapt_poisoned(
     return Poisoned(compute_drop(before, after), float(before.mean()), float(after.mean()), outcome, refused)
 
 
-def _evaluate(adapter: Adapter, seed: int) -> NDArray[np.float64]:
-    """True returns of the policy as it stands, always in the same episodes."""
+@contextmanager
+def open_served(
+    bundle: Bundle, seed: int, *, guards: GuardConfig | None, computes: bool = True
+) -> Iterator[tuple[PolicyClient, BackgroundLearner]]:
+    """A client of a server that learns, as `supple serve --learn` makes it, with the child's work done here."""
+    bundle = bundle.with_settings({"seed": seed})
+    rng = np.random.default_rng(seed)
+
+    def make_agent(learner: BackgroundLearner) -> RuntimeAgent:
+        agent: RuntimeAgent = make_hosted(bundle, RandomNoise(rng))
+        if guards is not None:
+            signals, hold = learner.take_signals, learner.hold
+            agent = learner.guards = guard_agent(
+                agent, bundle, guards, play=learner.play, read_signals=signals, hold=hold, seed=seed
+            )
+        return agent
+
+    learner = BackgroundLearner(make_agent, off_policy=bundle.kind.off_policy, observes_fast=False)
+    pay = NearPoints(1).compute_reward if computes else None
+    session, token = AgentSession(bundle, seed=seed, learner=learner, pay=pay), "a-token-of-a-benchmark"
+    with closing(learner), serve_policy(PolicyServer(session, {}, learner=learner), "127.0.0.1", 0, token) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with PolicyClient(f"ws://127.0.0.1:{server.socket.getsockname()[1]}", token, timeout=60.0) as client:
+                yield client, learner
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def play_served(client: PolicyClient, robot: NearPoints, rng: np.random.Generator, *, task: bool = False) -> None:
+    """An episode of one row; a reward that the server refuses is left out, as a program that goes on would do.
+
+    Raises:
+        PolicyError: The server gave no action.
+    """
+    row, goals = np.zeros(1, np.int64), goals_of(TASK)
+    client.reset(task=task, goal=goals[0].tolist())
+    step, now, success = None, robot.reset(row, goals, rng), False
+    while step is None or not (step.terminated | step.truncated)[0]:
+        action = np.array([client.act(now[0].tolist())["action"]], np.float32)
+        step = robot.step(row, action)
+        now, success = step.observation, success or bool(step.success is not None and step.success[0])
+        try:
+            client.observe(float(step.reward[0]))
+        except PolicyError as error:
+            if "reward" not in str(error):
+                raise
+    told = None if step.success is None else success
+    client.end_episode(now[0].tolist(), terminated=bool(step.terminated[0]), success=told)
+
+
+def serve_poisoned(
+    bundle: Bundle,
+    poison: Poison,
+    seed: int,
+    *,
+    guards: GuardConfig | None,
+    tells: bool = True,
+    computes: bool = True,
+    episodes: int = EPISODES,
+) -> Poisoned:
+    """As `adapt_poisoned`, by a client of a server; so many episodes, and those that the guards ask for."""
+    robot, rng = NearPoints(1, poison, tells=tells), np.random.default_rng([seed, 3])
+    outcome, count = "adapted", 0
+    with open_served(bundle, seed, guards=guards, computes=computes) as (client, learner):
+        learner.begin_task()
+        before = _evaluate(bundle, learner.state(), seed)
+        try:
+            while count < episodes or client.health()["extra"]:
+                count += not client.health()["extra"]
+                play_served(client, robot, rng, task=count == 0)
+        except PolicyError:
+            outcome = "held" if learner.held else "stopped"
+        after = _evaluate(bundle, learner.state(), seed)
+        refused = sum(event["event"] == "refused" for event in learner.events)
+        if learner.guards is not None and outcome == "adapted" and learner.guards.counts["rollbacks"]:
+            outcome = "fallen" if learner.fallen else "rolled back"
+    return Poisoned(compute_drop(before, after), float(before.mean()), float(after.mean()), outcome, refused)
+
+
+def _evaluate(bundle: Bundle, state: Arrays, seed: int) -> NDArray[np.float64]:
+    """True returns of the policy in this state, always in the same episodes."""
     rng = np.random.default_rng([seed, 99])
-    fork = adapter.fork(RandomNoise(rng), EVALUATIONS)
+    agent = make_acting(bundle.make_agent, state, RandomNoise(rng), EVALUATIONS)
     goals = np.repeat(goals_of(TASK), EVALUATIONS, axis=0)
-    played = run_episode(NearPoints(EVALUATIONS), fork, goals, rng)
+    played = run_episode(NearPoints(EVALUATIONS), agent, goals, rng)
     returns: NDArray[np.float64] = played.reward.sum(axis=1, dtype=np.float64)
     return returns

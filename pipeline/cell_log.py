@@ -16,10 +16,11 @@ Topics of row 0; row n > 0 has `/row<n>` before each, and axes of several kinds 
     /command/asked    what was asked of the safety limits: the policy's, slowed down, or a person's
     /goal             of the task, at each reset
     /reward           of the step
-    /skill            that is held, where the policy chooses skills
-    /skill_log_prob   log density with which it was chosen, nats; 0 where `/skill_known` is 0
+    /skill            that is held, where the policy chooses skills; else `/chosen`: the command that it chose, before
+                      all limits, in the robot's units
+    /skill_log_prob   log density with which it was chosen, nats; 0 where `/skill_known` is 0. Or `/chosen_log_prob`
     /skill_known      1 where the skill was drawn by the policy, so that its density is known; else 0: a mean, a skill
-                      that logs chose, or a step of a person
+                      that logs chose, or a step of a person. Or `/chosen_known`
     /step             taken over, clamped, terminated, truncated: 0 or 1 each; success, -1 where nobody tells; the
                       number of the step in its episode; whether the episode only evaluates
     /event            resets, faults, stops, records, and the sha256 of the policies after each episode
@@ -60,7 +61,7 @@ class CellLog:
         spec: Of the robot.
         about: What the log is of, as text by name.
         simulated: The clock of the simulation counts: it goes on by a control period in each step.
-        skill_dim: Numbers of a skill; 0 where the policy chooses none.
+        skill_dim: Numbers of a skill; 0 where the policy chooses commands; None where nobody says what it chooses.
 
     Raises:
         ConfigError: The extra `ros` is not installed.
@@ -68,7 +69,13 @@ class CellLog:
     """
 
     def __init__(
-        self, folder: Path, spec: RobotSpec, about: dict[str, str], *, simulated: bool = False, skill_dim: int = 0
+        self,
+        folder: Path,
+        spec: RobotSpec,
+        about: dict[str, str],
+        *,
+        simulated: bool = False,
+        skill_dim: int | None = None,
     ) -> None:
         try:
             from mcap.writer import Writer
@@ -91,11 +98,11 @@ class CellLog:
             "goal": _split(spec.goal.axes, JOINT_FIELDS),
         }
         self._parts["observation"] = _split(spec.observation.axes, JOINT_FIELDS)
-        self._parts["action"] = self._parts["command"] = _split(spec.action.axes, JOINT_FIELDS)
         self._parts |= {
-            feature.name: [("values", feature.axes, slice(None))] for feature in make_skill_features(skill_dim)
+            feature.name: [("values", feature.axes, slice(None))] for feature in make_choice_features(spec, skill_dim)
         }
-        self._skill_dim = skill_dim
+        self._parts |= dict.fromkeys(("action", "command", "chosen"), _split(spec.action.axes, JOINT_FIELDS))
+        self._choice = None if skill_dim is None else name_choice(skill_dim)
         self._stream: IO[bytes] = self.path.open("xb")
         self._writer = Writer(self._stream, chunk_size=CHUNK_BYTES, enable_data_crcs=True)
         self._writer.start("ros2", "supple")
@@ -157,11 +164,11 @@ class CellLog:
         now = self._tick()
         self._write_rows("observation", rows, observation, now)
         self._write_rows("reward", rows, facts["reward"][:, None], now)
-        if self._skill_dim:
-            known = np.isfinite(facts["skill_log_prob"])
-            self._write_rows("skill", rows, facts["skill"], now)
-            self._write_rows("skill_log_prob", rows, np.where(known, facts["skill_log_prob"], 0.0)[:, None], now)
-            self._write_rows("skill_known", rows, known[:, None].astype(np.float32), now)
+        if self._choice is not None:
+            known = np.isfinite(facts["log_prob"])
+            self._write_rows(self._choice, rows, facts["chosen"], now)
+            self._write_rows(f"{self._choice}_log_prob", rows, np.where(known, facts["log_prob"], 0.0)[:, None], now)
+            self._write_rows(f"{self._choice}_known", rows, known[:, None].astype(np.float32), now)
         success = np.full(len(rows), -1.0) if facts["success"] is None else facts["success"]
         index = [self._index.get(row, 0) for row in rows.tolist()]
         self._index |= {row: number + 1 for row, number in zip(rows.tolist(), index, strict=True)}
@@ -218,32 +225,31 @@ class CellLog:
         self.close()
 
 
-def make_skill_features(skill_dim: int) -> list[Feature]:
-    """The skill of each step as `supple replay` reads it, see `replay/levels.py`; none of width 0."""
-    if not skill_dim:
+def name_choice(skill_dim: int) -> str:
+    """What a policy chooses, as `supple replay` reads it: see `replay/levels.py`."""
+    return "skill" if skill_dim else "chosen"
+
+
+def make_choice_features(spec: RobotSpec, skill_dim: int | None) -> list[Feature]:
+    """What was chosen for each step, with its density; none where nobody says what is chosen."""
+    if skill_dim is None:
         return []
-    names = {
-        "skill": tuple(f"skill{index}" for index in range(skill_dim)),
-        "skill_log_prob": ("skill_log_prob",),
-        "skill_known": ("skill_known",),
-    }
-    return [
-        Feature(
-            name=name,
-            dtype="float32",
-            shape=(skill_dim,) if name == "skill" else (),
-            units=("",) * len(axes),
-            role="other",
-            axes=axes,
-        )
-        for name, axes in names.items()
-    ]
+    name, axes = name_choice(skill_dim), tuple(f"skill{index}" for index in range(skill_dim))
+    units: tuple[str, ...] = ("",) * skill_dim
+    if not skill_dim:
+        axes, units = spec.action.names, tuple(axis.unit for axis in spec.action.axes)
+    density, known = (
+        Feature(name=each, dtype="float32", shape=(), units=("",), role="other", axes=(each,))
+        for each in (f"{name}_log_prob", f"{name}_known")
+    )
+    chosen = Feature(name=name, dtype="float32", shape=(len(axes),), units=units, role="other", axes=axes)
+    return [chosen, density, known]
 
 
-def make_schema(spec: RobotSpec, skill_dim: int = 0) -> Schema:
+def make_schema(spec: RobotSpec, skill_dim: int | None = None) -> Schema:
     """What a log has of each step: observation, action, the goal where there is one, reward, some flags and time.
 
-    The skill, too, where the policy chooses some.
+    What was chosen, too, where somebody says.
     """
 
     def one(name: str, role: Role, dtype: str = "float32", unit: str = "") -> Feature:
@@ -267,7 +273,12 @@ def make_schema(spec: RobotSpec, skill_dim: int = 0) -> Schema:
         for array, role in roles
     ]
     flags = [one(name, "other") for name in ("success", "taken_over", "evaluation")]
-    features += [one("reward", "reward"), *flags, *make_skill_features(skill_dim), one("time", "other", "int64", "ns")]
+    features += [
+        one("reward", "reward"),
+        *flags,
+        *make_choice_features(spec, skill_dim),
+        one("time", "other", "int64", "ns"),
+    ]
     return Schema(features=tuple(features), control_period=spec.control_period, robot=spec)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from ..errors import ConfigError, SuppleError
+from ..errors import ConfigError, RunError, SuppleError
 from .interrupt import Interrupted
 
 if TYPE_CHECKING:
@@ -277,6 +277,7 @@ def dispatch(arguments: Sequence[str]) -> int:
 
     Raises:
         ConfigError: the verb is unknown.
+        RunError: a user's code wanted to end the program.
         SystemExit: from the parser, with 0 for --help and 2 for arguments that it refuses.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -296,6 +297,11 @@ def dispatch(arguments: Sequence[str]) -> int:
     runner = Runner(parsed.options)
     try:
         parsed.execute(runner)
+    except SystemExit as error:  # with a code of 0 it would pass for success
+        raise RunError(
+            f"{verb}: expected code of yours that comes to its end, got code that ends this program (SystemExit "
+            f"{error.code}); look for sys.exit in the files that you named"
+        ) from error
     finally:
         runner.view.close()
     return runner.exit_code

@@ -463,6 +463,7 @@ class RayExecutor(Executor):
     """
 
     def __init__(self, workers: int | None, address: str | None, stop: StopRequest) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its maker otherwise
         import ray
 
         self._ray = ray

@@ -1,9 +1,11 @@
-"""Ctrl-C and SIGTERM as a request: the stage finishes its step, saves a checkpoint, then stops.
+"""Ctrl-C, SIGTERM and a terminal that goes away as a request: the stage finishes its step, saves a checkpoint, stops.
 
-While a real robot is connected they are no request: they end what runs, and a robot that moves is stopped.
+While a real robot is connected they are no request: they end what runs, and a robot that moves is stopped. A process
+that was told to outlive its terminal (`nohup`) does so.
 """
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -29,16 +31,22 @@ class StopRequest:
     def at_once(self) -> Iterator[None]:
         """The first signal stops at once while the block runs: a robot does not move on to the end of its episode.
 
+        SIGQUIT does so, too: whoever presses its keys wants the robot to stop, and it would end the process alone.
+
         Raises:
             KeyboardInterrupt: Also where somebody has asked before.
         """
         if self:
             raise KeyboardInterrupt
         self._at_once = True
+        main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGQUIT, self.receive) if main else None
         try:
             yield
         finally:
             self._at_once = False
+            if main:
+                signal.signal(signal.SIGQUIT, before)
 
 
 class Interrupted(Exception):
@@ -51,8 +59,10 @@ class Interrupted(Exception):
 
 @contextmanager
 def catch_signals(request: StopRequest) -> Iterator[StopRequest]:
-    """Routes SIGINT and SIGTERM to the request while the block runs."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    """Routes SIGINT, SIGTERM and SIGHUP to the request while the block runs."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(number, request.receive) for number in numbers]
     try:
         yield request

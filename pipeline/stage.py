@@ -13,7 +13,8 @@ processes with the same folder take turns by a file lock that dies with its proc
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,9 +112,10 @@ class Work:
     def __init__(self, stage: Stage, machine: Machine, folder: Path, view: ProgressView, stop: StopRequest) -> None:
         self.stage = stage
         self.machine = machine
-        self.folder = folder
+        # a driver or a user's file may change the working directory while a robot moves
+        self.folder = folder.absolute()
         self.seed = stage.seed
-        self.inputs = stage.inputs
+        self.inputs = {role: path.absolute() for role, path in stage.inputs.items()}
         self.view = view
         self.resumed = False
         self._stop = stop
@@ -280,6 +282,17 @@ def finish(stage: Stage, record: Mapping[str, Any], status: Status, view: Progre
     return StageResult(stage.folder, str(record["key"]), status, str(record["output_digest"]), wall_s)
 
 
+@contextmanager
+def keep_directory() -> Iterator[None]:
+    """The working directory is afterwards what it was, whatever code of a user did with it."""
+    here = os.open(".", os.O_PATH)  # which works in a folder that was removed, too
+    try:
+        yield
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
 def make(
     stage: Stage, machine: Machine, view: ProgressView, stop: StopRequest, fields: dict[str, Any], key: str
 ) -> tuple[dict[str, Any], Status]:
@@ -292,7 +305,8 @@ def make(
         started = datetime.now(UTC)
         begin = monotonic()
         try:
-            stage.body(work)
+            with keep_directory():
+                stage.body(work)
             wall_s = work.metrics.wall_s if work.resumed else monotonic() - begin
         except SuppleError as error:
             work.close()

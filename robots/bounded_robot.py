@@ -12,6 +12,7 @@ Axes: O observation, A action, N tasks, G goal.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -106,8 +107,11 @@ class DriverThread:
         threading.Thread(target=self._run, daemon=True, name=f"driver of {where}").start()
 
     def _run(self) -> None:
+        process = os.getpid()
         while (call := self._calls.get()) is not None:
             call.run(self._mutex)
+            if os.getpid() != process:  # the driver has forked, and both came back: one of them moves the robot
+                os._exit(1)
 
     def call(self, what: str, seconds: float, function: Callable[[], T], late: Callable[[T], None] | None = None) -> T:
         """What the function gives, or raises.

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..bounds import Positive, require_bounds
-from ..errors import ConfigError, RobotFault, SpecError, SuppleError
+from ..errors import ConfigError, RobotFault, SpecError, SuppleError, make_text
 from .bounded_robot import BoundedRobot, DriverThread, DriverTimes
 from .dry_robot import DryRobot
 from .family import ONLY_TASKS, BuiltFrom, Hardware
@@ -131,8 +131,8 @@ class HardwareFamily(Hardware, BuiltFrom):
         except BaseException as error:  # a driver's SystemExit would end this program as if all were well
             thread.close()
             raise RobotFault(
-                f"{self.name} connect: expected a connected robot, got {type(error).__name__} {error}; check its power "
-                "and its link"
+                f"{self.name} connect: expected a connected robot, got {type(error).__name__} {make_text(error)}; "
+                "check its power and its link"
             ) from error
         bounded = BoundedRobot(robot, thread, self.times)
         try:
@@ -142,7 +142,7 @@ class HardwareFamily(Hardware, BuiltFrom):
             try:
                 bounded.close()
             except Exception as problem:  # noqa: BLE001 - the first error is the one to mend
-                error.add_note(f"close raised {type(problem).__name__} {problem}")
+                error.add_note(f"close raised {type(problem).__name__} {make_text(problem)}")
             raise
         return RobotRow(bounded)
 
@@ -171,8 +171,8 @@ class HardwareFamily(Hardware, BuiltFrom):
             raise
         except Exception as error:
             raise RobotFault(
-                f"{self.name} connect: expected a robot with a contract, got {type(error).__name__} {error}; correct "
-                "the driver"
+                f"{self.name} connect: expected a robot with a contract, got {type(error).__name__} "
+                f"{make_text(error)}; correct the driver"
             ) from error
 
     def tasks(self) -> TaskSet:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import ConfigError, RobotFault
+from ..errors import ConfigError, RobotFault, make_text
 from .adapter import Reward, RobotAdapter, StopLatch
 from .cadence import Cadence
 from .robot import Bool, Float, Step
@@ -255,6 +255,6 @@ def _order(array: ArraySpec, keys: Mapping[str, Key]) -> tuple[Key, ...]:
 
 def _fault(spec: RobotSpec, call: str, error: Exception) -> RobotFault:
     return RobotFault(
-        f"{spec.name} {call}: expected an answer of the robot, got {type(error).__name__} {error}; check its power, "
-        "its link and the names of its keys"
+        f"{spec.name} {call}: expected an answer of the robot, got {type(error).__name__} {make_text(error)}; check "
+        "its power, its link and the names of its keys"
     )

@@ -343,6 +343,11 @@ class RobotRow(Stops, TellsAge, Holds, TellsSent, Sees):
         Raises:
             RobotFault: It has others, or is none.
         """
+        if np.ma.is_masked(observation):
+            raise RobotFault(
+                f"{self.spec.name} {what}: expected {self.spec.observation.shape[0]} measured numbers, got a masked "
+                "one, which nobody has measured; correct the driver"
+            )
         seen = np.asarray(observation)
         if seen.shape != self.spec.observation.shape or seen.dtype.kind not in "fiu":
             raise RobotFault(
@@ -378,9 +383,12 @@ class RobotRow(Stops, TellsAge, Holds, TellsSent, Sees):
                 raise RobotFault(
                     f"{self.spec.name} step: expected a number as reward, got {one!r:.40}; correct the driver"
                 )
+        with np.errstate(over="ignore"):  # what is not finite is found by whoever learns from it
+            paid = np.array(reward, np.float32)
+            observation = np.array(seen, np.float32).reshape(len(rows), *self.spec.observation.shape)
         return StepRows(
-            np.array(seen, np.float32).reshape(len(rows), *self.spec.observation.shape),
-            np.array(reward, np.float32),
+            observation,
+            paid,
             np.array(flags[0], np.bool_),
             np.array(flags[1], np.bool_),
             np.array(success, np.bool_) if self._tells_success else None,

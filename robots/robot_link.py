@@ -25,6 +25,8 @@ _CHECKSUM = struct.Struct("<I")
 _MAGIC, _VERSION = b"SUPL", 1
 MOST_VALUES = 1024
 """Of a datagram."""
+MOST_PACKETS = 1024
+"""That are read at once; more than wait in a socket's queue."""
 MOST_BYTES = _HEADER.size + 4 * MOST_VALUES + _CHECKSUM.size
 
 
@@ -147,18 +149,19 @@ class Link:
         return True
 
     def receive(self) -> list[tuple[Packet, str]]:
-        """All datagrams that wait, with the addresses of their senders."""
+        """All datagrams that wait, up to `MOST_PACKETS`, with the addresses of their senders."""
         found: list[tuple[Packet, str]] = []
-        while True:
+        for _ in range(MOST_PACKETS):  # who sends without end must not keep the robot from its next command
             try:
                 data, sender = self._socket.recvfrom(MOST_BYTES + 1)
             except BlockingIOError:
-                return found
+                break
             packet = unpack(data)
             if packet is None or not np.isfinite(packet.values).all():
                 self.malformed += 1
             else:
                 found.append((packet, sender or ""))
+        return found
 
     def close(self) -> None:
         """Closes the socket; its path stays, so that another process may remove it."""

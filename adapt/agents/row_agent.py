@@ -52,7 +52,7 @@ class RowAgent(TellsDensity, Generic[Settings]):
 
     def read_log_prob(self, seen: SeenRows, latent: Array) -> NDArray[np.float64]:
         """See `TellsDensity.read_log_prob`."""
-        return read_log_prob(self._noise, self.space, latent, seen.observation)
+        return read_log_prob(self._noise, self.space, latent, seen)
 
     def observe(self, episodes: RowEpisodes) -> None:
         """Nothing is learned here."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -51,9 +54,18 @@ def answer(link: socket.socket) -> None:
         link.sendall(pack({"rng": rng.bit_generator.state}, agent.state()))
 
 
+def end_with(link: socket.socket) -> None:
+    """Ends this process once the other side has gone: an update may go on for minutes, for nobody."""
+    poll = select.poll()
+    poll.register(link, 0)  # a hang-up is told in any case, and what comes in is not
+    poll.poll()
+    os._exit(0)
+
+
 def main(handle: str) -> None:
     """What runs as `python -m supple.adapt.host.update_child`."""
     with socket.socket(fileno=int(handle)) as link:
+        threading.Thread(target=end_with, args=(link,), daemon=True).start()
         try:
             answer(link)
         except (BrokenPipeError, ConnectionResetError, StopIteration):

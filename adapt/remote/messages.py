@@ -21,10 +21,11 @@ MOST_NUMBERS = 4096
 """Of a list."""
 _FLAG, _FLAG_OR_NONE = "true or false", "true, false or nil"
 _NUMBER, _NUMBERS, _COUNT = "a number", "numbers", "a count"
+_NUMBERS_OR_NONE = "numbers or nil"
 REQUIRED: Any = object()
 VERBS: Mapping[str, Mapping[str, tuple[str, Any]]] = {
     "health": {},
-    "reset": {"task": (_FLAG, False), "explore": (_FLAG, True)},
+    "reset": {"task": (_FLAG, False), "explore": (_FLAG, True), "goal": (_NUMBERS_OR_NONE, None)},
     "act": {"observation": (_NUMBERS, REQUIRED)},
     "observe": {"reward": (_NUMBER, REQUIRED)},
     "end_episode": {
@@ -99,6 +100,8 @@ def write_message(data: Mapping[str, Any]) -> bytes:
 
 
 def _is(what: str, value: Any) -> bool:
+    if what == _NUMBERS_OR_NONE:
+        return value is None or _is(_NUMBERS, value)
     if what == _NUMBERS:
         return type(value) is list and all(_is(_NUMBER, one) for one in value)
     if what == _NUMBER:

@@ -25,8 +25,7 @@ from websockets.http11 import Response
 from websockets.sync.server import Server, ServerConnection, serve
 
 from ... import __version__
-from ...errors import RunError, SpecError, SuppleError
-from ..audit import make_text
+from ...errors import RunError, SpecError, SuppleError, make_text
 from ..background_learner import BackgroundLearner
 from ..session import AgentSession
 from .messages import MOST_BYTES, Request, read_request, write_message
@@ -37,6 +36,8 @@ PING_INTERVAL, PING_TIMEOUT = 5.0, 10.0
 LEAST_TOKEN = 16
 """Characters."""
 State = dict[str, NDArray[Any]]
+Kept = tuple[State, int, int]
+"""What an agent knew, after how many episodes and steps of adaptation."""
 
 
 class PolicyServer:
@@ -62,7 +63,8 @@ class PolicyServer:
         self._session, self._facts, self._adapts = session, facts, adapts
         self._lock = threading.Lock()
         self._owner: object | None = None
-        self._snapshots: dict[int, tuple[State, int, int]] = {}
+        self._snapshots: dict[int, Kept] = {}
+        self._before: dict[int, Kept] = {}  # taken by the server itself, before an episode is learned from
         self._taken = 0
         self._began = time.monotonic()
         self.counts = {"requests": 0, "refused": 0, "faults": 0}
@@ -78,7 +80,7 @@ class PolicyServer:
         began, number = time.perf_counter(), -1
         try:
             self.counts["requests"] += 1
-            request = read_request(content)
+            request = self._read(content, client)
             number = request.id
             reply = self._do(request, client)
         except SuppleError as error:
@@ -101,6 +103,16 @@ class PolicyServer:
     def _abandon(self) -> None:
         with self._lock:
             self._session.abandon()
+
+    def _read(self, content: bytes | str, client: object) -> Request:
+        """The request; one that cannot be read may have been a reward, and spoils the episode of its client."""
+        try:
+            return read_request(content)
+        except SpecError:
+            with self._lock:
+                if self._owner is client:
+                    self._session.spoil()
+            raise
 
     def _do(self, request: Request, client: object) -> dict[str, Any]:
         if request.verb == "health":
@@ -126,7 +138,10 @@ class PolicyServer:
         return {
             **self._facts,
             "learning": self._session.learning,
+            "extra": self._session.extra,
             **told,
+            **self._tell_guards(events=True),
+            "snapshots": sorted([*self._snapshots, *self._before]),
             "supple": __version__,
             "running": self._session.running,
             "episodes": self._session.episodes,
@@ -135,9 +150,20 @@ class PolicyServer:
             **self.counts,
         }
 
-    def _reset(self, task: bool, explore: bool) -> dict[str, Any]:
-        self._session.reset(task=task, explore=explore)
-        return {"episode": self._session.episodes + 1}
+    def _tell_guards(self, *, events: bool = False) -> dict[str, Any]:
+        """What the guards did in the task, where updates are guarded."""
+        learner = self._learner
+        if learner is None or learner.guards is None:
+            return {}
+        told = {"guards": {**learner.guards.describe(), "learns": learner.guards.learns, "held": learner.held}}
+        return told | ({"events": list(learner.events)} if events else {})
+
+    def _reset(self, task: bool, explore: bool, goal: list[float] | None) -> dict[str, Any]:
+        self._session.reset(task=task, explore=explore, goal=goal)
+        if task:
+            self._before.clear()
+        extra = self._session.extra
+        return {"episode": self._session.episodes + (not extra), "extra": extra, "speed": self._session.speed}
 
     def _act(self, observation: list[float]) -> dict[str, Any]:
         return {"action": self._session.act(observation).tolist(), "step": self._session.steps}
@@ -147,9 +173,9 @@ class PolicyServer:
         return {}
 
     def _end_episode(self, observation: list[float], terminated: bool, success: bool | None) -> dict[str, Any]:
-        failed = self._read_failed()
+        failed, kept = self._read_failed(), self._keep_before()
         told = self._session.end_episode(observation, terminated=terminated, success=success)
-        return {**told, "learning": self._session.learning, **failed}
+        return {**told, **kept, "learning": self._session.learning, **failed}
 
     def _adapt(self) -> dict[str, Any]:
         if not self._adapts:
@@ -163,23 +189,33 @@ class PolicyServer:
         return {} if self._learner is None else {"failed_updates": self._learner.counts["failed_updates"]}
 
     def _snapshot(self) -> dict[str, Any]:
-        state = self._session.state()
+        return {"snapshot": self._keep(self._snapshots, self._session.state()), **self._tell_guards()}
+
+    def _keep_before(self) -> dict[str, Any]:
+        """A snapshot of what a learner knew before the episode that ends; none where it is learning."""
+        learner = self._learner
+        if learner is None or learner.guards is None or learner.learning or learner.extra is not None:
+            return {}
+        return {"snapshot": self._keep(self._before, learner.state())}
+
+    def _keep(self, kept: dict[int, Kept], state: State) -> int:
         self._taken += 1
-        self._snapshots[self._taken] = (state, self._session.episodes, self._session.adaptations)
-        if len(self._snapshots) > MOST_SNAPSHOTS:
-            del self._snapshots[min(self._snapshots)]
-        return {"snapshot": self._taken}
+        kept[self._taken] = (state, self._session.episodes, self._session.adaptations)
+        if len(kept) > MOST_SNAPSHOTS:
+            del kept[min(kept)]
+        return self._taken
 
     def _rollback(self, snapshot: int) -> dict[str, Any]:
-        if snapshot not in self._snapshots:
+        kept = self._snapshots | self._before
+        if snapshot not in kept:
             raise RunError(
-                f"rollback: expected one of the snapshots {sorted(self._snapshots)}, got {snapshot}; the last "
-                f"{MOST_SNAPSHOTS} are kept"
+                f"rollback: expected one of the snapshots {sorted(kept)}, got {snapshot}; the last {MOST_SNAPSHOTS} "
+                "are kept"
             )
-        state, episodes, adaptations = self._snapshots[snapshot]
+        state, episodes, adaptations = kept[snapshot]
         self._session.load_state(state)
         self._session.episodes, self._session.adaptations = episodes, adaptations
-        return {"episodes": episodes, "adaptations": adaptations}
+        return {"episodes": episodes, "adaptations": adaptations, **self._tell_guards()}
 
 
 def serve_policy(policy: PolicyServer, host: str, port: int, token: str) -> Server:

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 RECORDED = ("action_log_probs", "action_log_prob", "log_prob", "log_probs")
 """Names of the feature with the log density of each logged command, in the robot's units."""
-RECORDED_SKILL, RECORDED_SKILL_DENSITY = "skill", "skill_log_prob"
-"""Names of the features with the skill that is held at each step, (Z,), and its log density when it was chosen."""
-RECORDED_SKILL_KNOWN = "skill_known"
-"""Name of the feature that is 0 where nobody knows that density; a log without it knows it everywhere."""
+RECORDED_SKILL, RECORDED_COMMAND = "skill", "chosen"
+"""Names of the features with the skill that is held at each step, (Z,), or with the command that was chosen, before all
+limits, in the robot's units, (A,). With `_log_prob` behind, the log density with which it was chosen. With `_known`, 0
+where nobody knows that density; a log without it knows it everywhere."""
 PART = "off_policy"
 SALT = 5
 
@@ -61,6 +61,9 @@ class LoggedEpisode(NamedTuple):
     """Standard deviation of each choice, as far as it is known, shape (k, Z); 0 for commands."""
     recorded: NDArray[np.float64] | None
     """Log density as recorded, shape (k,)."""
+    asked: Float | None = None
+    """Commands that were chosen, before limits, whose densities these are, shape (k, A); None where they are those of
+    the commands that were sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,8 @@ class LevelLog:
     """The policy in each state, with axes (E, K + 1, ...) flattened to one."""
     choices: int = 0
     """Number of named choices; 0 where choices are numbers."""
+    asked: Float | None = None
+    """See `LoggedEpisode`, shape (E, K, A)."""
 
     @property
     def scaled(self) -> Float:
@@ -114,7 +119,7 @@ def read_level(
     """All episodes, or as many as `most_steps` allows, drawn; None where fewer than `least_episodes` are left."""
     space = RowSpace(replay.bundle.contract.space, replay.spec, replay.bundle.weights)
     horizon = space.horizon if level == "skill" else 1
-    recorded = level == "skill" and has_recorded_skills(replay, space)
+    recorded = find_recorded(replay, space, level)
     order = replay.make_rng(SALT).permutation(replay.episodes)
     episodes, total = list[LoggedEpisode](), 0
     for number in order:
@@ -123,7 +128,7 @@ def read_level(
         found = reader.read(int(number), replay.store.episode(int(number)))
         made = None
         if found is not None:
-            made = make_episode(replay, config, space, int(number), found, horizon, encoder, recorded_skills=recorded)
+            made = make_episode(replay, config, space, int(number), found, horizon, encoder, recorded=recorded)
         if made is not None:
             episodes.append(made)
             total += made.steps
@@ -146,7 +151,7 @@ def make_episode(
     encoder: SkillModel | None,
     skill: Float | None = None,
     *,
-    recorded_skills: bool,
+    recorded: str | None,
 ) -> LoggedEpisode | None:
     """One episode at one level; None where nothing of it is left.
 
@@ -159,50 +164,62 @@ def make_episode(
         horizon: H; 1 at the raw level.
         encoder: Tells skills; None: they are searched for.
         skill: Of windows of H steps from the first one on, (K, Z), where they were searched for before.
-        recorded_skills: See `has_recorded_skills`.
+        recorded: See `find_recorded`.
     """
     steps = found.rows if found.terminated else found.rows // horizon * horizon
     if steps < 1:
         return None
     starts = np.append(np.arange(0, steps, horizon), steps)
-    observation, recorded = found.observation[starts], None
+    observation, density, asked = found.observation[starts], None, None
     if horizon == 1:
         choice = found.action[:steps] if space.choices else to_scale(replay, found.action[:steps])
         spread = np.zeros_like(choice)
         name = next((name for name in RECORDED if replay.has(name)), None)
-        if name is not None and not replay.store.schema.feature(name).shape:
-            recorded = np.asarray(replay.store.episode(number).arrays[name], np.float64)[:steps]
-            recorded = recorded + _log_halves(replay)
+        if recorded is not None:
+            arrays = replay.store.episode(number).arrays
+            asked = np.asarray(arrays[recorded], np.float32).reshape(len(arrays["action"]), -1)[:steps]
+            density = np.asarray(arrays[f"{recorded}_log_prob"], np.float64)[:steps] + _log_halves(replay)
+            asked = asked if space.choices else to_scale(replay, asked)
+            choice = asked if space.choices else np.clip(asked, *find_limits(replay)).astype(np.float32)
+        elif name is not None and not replay.store.schema.feature(name).shape:
+            density = np.asarray(replay.store.episode(number).arrays[name], np.float64)[:steps]
+            density = density + _log_halves(replay)
     else:
         count = len(starts) - 1
         index = np.minimum(np.arange(count * horizon), steps - 1).reshape(count, horizon)
-        if recorded_skills:
+        if recorded is not None:
             arrays = replay.store.episode(number).arrays
-            choice = np.asarray(arrays[RECORDED_SKILL], np.float32)[starts[:-1]]
-            recorded = np.asarray(arrays[RECORDED_SKILL_DENSITY], np.float64)[starts[:-1]]
+            choice = np.asarray(arrays[recorded], np.float32)[starts[:-1]]
+            density = np.asarray(arrays[f"{recorded}_log_prob"], np.float64)[starts[:-1]]
             spread = np.zeros_like(choice)
         elif skill is not None and encoder is None:
             choice, spread = skill[:count], np.full_like(skill[:count], config.search_scale)
         else:
             choice, spread = _find_skills(config, space, found.observation[index], found.action[index], encoder)
-    return LoggedEpisode(number, found, steps, observation, choice, spread, recorded)
+    return LoggedEpisode(number, found, steps, observation, choice, spread, density, asked)
 
 
-def has_recorded_skills(replay: Replay, space: RowSpace) -> bool:
-    """Whether the log has skills of this bundle's size, and the density of each.
+def find_recorded(replay: Replay, space: RowSpace, level: str) -> str | None:
+    """Name of the feature with what was chosen at this level, of this bundle's size and with the density of each.
 
     One decision whose density nobody knows makes those of the whole log useless: episodes without any would be others
-    than those that the robot meets.
+    than those that the robot meets. At the raw level a policy over skills has a density of commands within the limits
+    alone, so that those before the limits are of no use.
     """
-    if not (replay.has(RECORDED_SKILL) and replay.has(RECORDED_SKILL_DENSITY)):
-        return False
-    shapes = [replay.store.schema.feature(name).shape for name in (RECORDED_SKILL, RECORDED_SKILL_DENSITY)]
-    if shapes != [(space.latent_dim,), ()]:
-        return False
-    if not replay.has(RECORDED_SKILL_KNOWN):
-        return True
-    known = (replay.store.episode(number).arrays[RECORDED_SKILL_KNOWN] for number in range(replay.episodes))
-    return all(bool((np.asarray(part) > 0).all()) for part in known)
+    over_skills = space.invert(np.zeros((1, *replay.spec.action.shape), np.float32)) is None
+    if over_skills and level == "raw":
+        return None
+    name = RECORDED_SKILL if level == "skill" else RECORDED_COMMAND
+    density = f"{name}_log_prob"
+    if not (replay.has(name) and replay.has(density)):
+        return None
+    sizes = [replay.store.schema.feature(each).shape for each in (name, density)]
+    if sizes != [(space.latent_dim,), ()]:
+        return None
+    if not replay.has(f"{name}_known"):
+        return name
+    known = (replay.store.episode(number).arrays[f"{name}_known"] for number in range(replay.episodes))
+    return name if all(bool((np.asarray(part) > 0).all()) for part in known) else None
 
 
 def _log_halves(replay: Replay) -> float:
@@ -249,6 +266,7 @@ def make_level(
     reward = _stack([one.rewarded.reward[: one.steps] for one in episodes], int(steps.max()))
     terminated = np.array([one.rewarded.terminated for one in episodes])
     known = [one.recorded for one in episodes if one.recorded is not None]
+    asked = [one.asked for one in episodes if one.asked is not None]
     return LevelLog(
         name=level,
         horizon=horizon,
@@ -260,6 +278,7 @@ def make_level(
         recorded=_stack(known, most) if len(known) == len(episodes) else None,
         chosen=chosen,
         choices=len(replay.spec.choices) if level == "raw" else 0,
+        asked=_stack(asked, most) if len(asked) == len(episodes) else None,
     )
 
 
@@ -348,6 +367,8 @@ def compute_ratios(
     if log.recorded is not None:
         behaviour = log.recorded[valid]
         what = "skill" if log.name == "skill" else "command"
+        if log.asked is not None:  # both densities are of what was chosen: limits are a part of the robot
+            choice, limits, what = log.asked[valid], None, "command that was chosen, before limits"
         origin = f"The behaviour is that which the log recorded: the density of each {what}."
     else:
         # a skill is known up to its posterior, and the behaviour is over skills, not over means of posteriors

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...adapt.spaces import RowSpace
 from ..settings.off_policy import OffPolicyConfig
-from .levels import LoggedEpisode, has_recorded_skills, make_episode, make_level, rescale, take_chosen
+from .levels import LoggedEpisode, find_recorded, make_episode, make_level, rescale, take_chosen
 from .off_policy import LOGGED, evaluate_level
 from .rewards import Rewarded
 from .section import Replay
@@ -51,12 +51,12 @@ def read_later(
         episodes: By number: as it is shown, and its steps that count.
     """
     space = RowSpace(replay.bundle.contract.space, replay.spec, replay.bundle.weights)
-    recorded, found = space.horizon > 1 and has_recorded_skills(replay, space), []
+    recorded, found = find_recorded(replay, space, "skill" if space.horizon > 1 else "raw"), []
     for number, (shown, rewarded) in episodes.items():
         if rewarded is not None:
             skill = shown.latent if space.horizon > 1 else None
             logged = make_episode(
-                *(replay, config, space, number, rewarded, space.horizon, encoder, skill), recorded_skills=recorded
+                *(replay, config, space, number, rewarded, space.horizon, encoder, skill), recorded=recorded
             )
             if logged is not None:
                 found.append(Later(shown, logged))

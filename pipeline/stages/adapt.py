@@ -26,7 +26,7 @@ from ...adapt.bundle import Bundle, load_bundle, require_robot
 from ...adapt.bundle_folder import find_bundle
 from ...adapt.densities import DensityNoise
 from ...adapt.eye import open_eyes
-from ...adapt.guards import GuardedAgent, Play
+from ...adapt.guards import GuardedAgent, Play, guard_agent
 from ...adapt.log_agent import lead
 from ...adapt.loop import Adapter, run_episode
 from ...adapt.policy_change import take_learned
@@ -37,7 +37,7 @@ from ...adapt.watch import Alarm, Watch
 from ...errors import BundleError, ConfigError
 from ...robots.family import Hardware, OneRow, RobotFamily
 from ...robots.maze_family import Maze
-from ...robots.robot import Holds, RobotBatch
+from ...robots.robot import Float, Holds, RobotBatch
 from ...robots.task import Task, goals_of
 from ...strict_json import parse_json
 from ..adapt_view import AdaptView
@@ -246,7 +246,13 @@ def adapt(
             agent = BesideAgent(agent, child, rng, robot.hold if isinstance(robot, Holds) else lambda: None)
         guards = None
         if watch is not None and guarded:
-            agent = guards = guard_agent(agent, bundle, watch, robot, tasks, config, work.seed)
+            agent = guards = guard_agent(
+                *(agent, bundle, config.guards),
+                play=partial(play_extra, watch, robot, goals_of(tasks)),
+                read_signals=watch.take_signals,
+                hold=watch.stop,
+                seed=work.seed,
+            )
         guide = None if config.logs == "off" else bundle.make_guide(searches=config.logs == "on")
         if guide is not None:
             # guards change what the learner updates; logs do not change, and lead until the guards fall back
@@ -292,38 +298,15 @@ def adapt(
         write_task_policy(work.folder / POLICIES / str(index), bundle, final, index, source)
 
 
-def guard_agent(
-    agent: RuntimeAgent,
-    bundle: Bundle,
-    watch: Watch,
-    robot: RobotBatch,
-    tasks: Sequence[Task],
-    config: AdaptStageConfig,
-    seed: int,
-) -> GuardedAgent:
-    """The agent, with its updates guarded on these robots, which `watch` looks on."""
-    goals, budget = goals_of(tasks), bundle.contract.budget
-
-    def play(copy: RuntimeAgent, speed: float, rng: np.random.Generator) -> Play:
-        watch.speed = speed
-        try:
-            return Play(run_episode(robot, copy, goals, rng), watch.take_signals())
-        finally:
-            watch.speed = 1.0
-
-    return GuardedAgent(
-        agent,
-        bundle.make_agent,
-        bundle.weights,
-        config.guards,
-        moves=bundle.kind.hosted or bundle.kind.policy is not None,
-        exploring=0 if budget.adapt_steps else budget.exploration_episodes,
-        play=play,
-        read_signals=watch.take_signals,
-        hold=watch.stop,
-        control_period=bundle.contract.robot.control_period,
-        seed=seed,
-    )
+def play_extra(
+    watch: Watch, robot: RobotBatch, goals: Float, copy: RuntimeAgent, speed: float, rng: np.random.Generator
+) -> Play:
+    """An extra episode of these robots, which `watch` looks on; see `guards.PlayEpisode`."""
+    watch.speed = speed
+    try:
+        return Play(run_episode(robot, copy, goals, rng), watch.take_signals())
+    finally:
+        watch.speed = 1.0
 
 
 def strip(record: dict[str, Any]) -> dict[str, Any]:

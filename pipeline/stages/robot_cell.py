@@ -51,7 +51,7 @@ def open_robots(
         work: Of the stage.
         guarded: Updates are guarded, so that somebody watches.
         nominal: Model of motion of the bundle; `watching` may name another one.
-        skill_dim: Numbers of a skill of the bundle, for the log; 0 where it has none.
+        skill_dim: Numbers of a skill of the bundle, for the log; 0 where it chooses commands.
 
     Raises:
         ConfigError: See `MotionConfig.find_limits` and `make_operator`; or a dry run's robot cannot be read.
@@ -116,7 +116,7 @@ def watch_robots(
         sink = stack.enter_context(log)
     operator, monitor = make_operator(watching, work.view.note, stack, robot.hold)
     model = nominal if watching.novelty is None else NoveltyModel.load(watching.novelty)
-    scorer = None if model is None else NoveltyScorer(model, robot)
+    scorer = None if model is None else NoveltyScorer(model, robot.spec, robot.rows)
     return Watch(robot, taps, operator=operator, monitor=monitor, scorer=scorer, sink=sink)
 
 

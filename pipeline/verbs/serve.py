@@ -5,31 +5,33 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
-from ...bounds import Positive, Range, Seed
-from ...errors import ConfigError
+from ...adapt.guard_config import GuardConfig
+from ...bounds import Range, Seed
+from ...errors import BundleError, ConfigError
 from ...plain_files import read_plain_file
 from ...robots.spec import ArraySpec
-from ..cli_common import Common, Options, Runner
+from ..cli_common import AboutRobot, Common, Options, Runner
 from ..interrupt import catch_signals
 
 if TYPE_CHECKING:
     from ...adapt.background_learner import BackgroundLearner
     from ...adapt.bundle import Bundle
+    from ...adapt.session import Pay
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Serve:
+class Serve(AboutRobot):
     """Arguments of `supple serve`."""
 
     bundle: tyro.conf.Positional[Path]
@@ -46,24 +48,32 @@ class Serve:
     """Take the mean of the policy instead of a sample."""
     learn: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """It takes steps of gradients, too, in a process beside; needs torch."""
-    update_seconds: Positive = 120.0
-    """Longest time that an update may take; then the policy stays as it was."""
+    guard: Literal["on", "off"] = "on"
+    """Guard every update that --learn takes, as `supple adapt` does on a real robot."""
+    guards: GuardConfig = field(default_factory=GuardConfig)
+    """Their limits; the longest time of an update counts without guards, too."""
     self_test: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Ask for one episode as a client would, and end."""
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
-        """Serves until a signal."""
+        """Serves until a signal.
+
+        Raises:
+            ConfigError: The address is none, or taken, or the token cannot be read.
+        """
         from ...adapt.bundle import load_bundle
         from ...adapt.bundle_folder import find_bundle
         from ...adapt.remote.server import PolicyServer, serve_policy
         from ...adapt.session import AgentSession
 
+        if not self.host.strip():  # a socket would listen at all addresses of this machine
+            raise ConfigError("--host: expected an address, got none; leave it out for this machine alone")
         folder = find_bundle(self.bundle)
         bundle = load_bundle(folder)
         token = secrets.token_urlsafe(32) if self.token_file is None else read_token(self.token_file)
         robot = bundle.contract.robot
-        facts = {
+        facts: dict[str, Any] = {
             "bundle": bundle.digest,
             "kind": bundle.contract.kind,
             "control_period": robot.control_period,
@@ -72,17 +82,23 @@ class Serve:
             "action": [[axis.name, axis.unit] for axis in robot.action.axes],
         }
         with ExitStack() as stack:
-            learner = None
-            if self.learn and bundle.kind.hosted and not bundle.task:
-                learner = stack.enter_context(open_learner(folder, bundle, self.seed, self.update_seconds))
-            session = AgentSession(bundle, seed=self.seed, greedy=self.greedy, learner=learner)
+            learner, pay = None, None
+            if self.learn and not bundle.task and (bundle.kind.hosted or self.guard == "on"):
+                learner = stack.enter_context(
+                    open_learner(folder, bundle, self.guards, self.seed, guarded=self.guard == "on", greedy=self.greedy)
+                )
+                pay = self.open_pay(bundle, stack) if self.guard == "on" else None
+                facts["knows_rewards"] = pay is not None
+            session = AgentSession(bundle, seed=self.seed, greedy=self.greedy, learner=learner, pay=pay)
             adapts = learner is not None or not bundle.kind.hosted
             policy = PolicyServer(session, facts, adapts=adapts, learner=learner)
             try:
                 server = serve_policy(policy, self.host, 0 if self.self_test else self.port, token)
             except OSError as error:
                 where = f"{self.host}:{self.port}"
-                raise ConfigError(f"{where}: expected a free address, got '{error}'; pass another --port") from error
+                raise ConfigError(
+                    f"{where}: expected a free address of this machine, got '{error}'; pass another --host or --port"
+                ) from error
             address, port = server.socket.getsockname()[:2]
             url = f"ws://[{address}]:{port}" if ":" in address else f"ws://{address}:{port}"
             told: dict[str, Any] = {"url": url, "bundle": bundle.digest}
@@ -106,35 +122,81 @@ class Serve:
                     thread.join(5.0)
         runner.view.record("served", policy.counts, f"served {policy.counts['requests']} requests")
 
+    def open_pay(self, bundle: Bundle, stack: ExitStack) -> Pay | None:
+        """The rewards of the robot's family; None where nobody named it, or where it is a real one.
+
+        Raises:
+            BundleError: The robot that --robot names is not the bundle's.
+        """
+        from ...robots.family import Hardware
+        from ..stages.adapt import find_robot_of
+
+        try:
+            family = find_robot_of(bundle, self.choice).family
+        except BundleError:
+            if self.choice is not None:
+                raise
+            return None
+        if isinstance(family, Hardware):
+            return None
+        return stack.enter_context(closing(family.make(1))).compute_reward
+
 
 @contextmanager
-def open_learner(folder: Path, bundle: Bundle, seed: int, update_seconds: float) -> Iterator[BackgroundLearner]:
-    """A learner beside for a hosted bundle, whose steps of gradients a child takes; it ends with the context.
+def open_learner(
+    folder: Path, bundle: Bundle, guards: GuardConfig, seed: int, *, guarded: bool, greedy: bool = False
+) -> Iterator[BackgroundLearner]:
+    """A learner beside; where it takes steps of gradients, a child takes them. It ends with the context.
 
     Args:
         folder: Of the bundle.
         bundle: The same, loaded.
+        guards: Limits of its updates.
         seed: Of what the learner draws.
-        update_seconds: Longest time of an update.
+        guarded: Guard them. Without, only the longest time of an update counts.
+        greedy: Extra episodes are played by the mean of a policy, as all others are.
     """
     from ...adapt.background_learner import BackgroundLearner
-    from ...adapt.host.hosts import HOSTS, make_hosted
+    from ...adapt.guards import guard_agent
     from ...adapt.log_agent import lead
-    from ...adapt.runtime_agent import RandomNoise, RuntimeAgent
-    from ...adapt.updates import BesideAgent, UpdateChild
+    from ...adapt.runtime_agent import Noise, RandomNoise, RuntimeAgent
 
     rng, guide = np.random.default_rng([seed, 1]), bundle.make_guide()
-    while_observing = HOSTS[bundle.contract.kind].while_observing
-    with closing(UpdateChild(folder, bundle, update_seconds)) as child:
 
-        def make_agent(idle: Callable[[], None]) -> RuntimeAgent:
-            verbs = ("observe",) if while_observing else ("adapt",)
-            agent = BesideAgent(make_hosted(bundle, RandomNoise(rng)), child, rng, idle, verbs=verbs)
+    def make_copy(noise: Noise) -> RuntimeAgent:
+        if greedy and isinstance(noise, RandomNoise):
+            noise.quiet = True
+        return bundle.make_agent(noise)
+
+    with ExitStack() as stack:
+        fast = True
+        if bundle.kind.hosted:
+            from ...adapt.host.hosts import HOSTS, make_hosted
+            from ...adapt.updates import BesideAgent, UpdateChild
+
+            fast = not HOSTS[bundle.contract.kind].while_observing
+            child = stack.enter_context(closing(UpdateChild(folder, bundle, guards.update_seconds)))
+
+        def make_agent(learner: BackgroundLearner) -> RuntimeAgent:
+            agent: RuntimeAgent
+            if bundle.kind.hosted:
+                hosted, verbs = make_hosted(bundle, RandomNoise(rng)), ("adapt",) if fast else ("observe",)
+                agent = BesideAgent(hosted, child, rng, learner.go_on, verbs=verbs)
+            else:
+                agent = bundle.make_agent(RandomNoise(rng))
+            if guarded:
+                agent = learner.guards = guard_agent(
+                    *(agent, bundle, guards),
+                    play=learner.play,
+                    read_signals=learner.take_signals,
+                    hold=learner.hold,
+                    make_agent=make_copy,
+                    seed=seed,
+                )
             return agent if guide is None else lead(agent, guide)
 
-        learner = BackgroundLearner(make_agent, off_policy=bundle.kind.off_policy, observes_fast=not while_observing)
-        with closing(learner):
-            yield learner
+        learner = BackgroundLearner(make_agent, off_policy=bundle.kind.off_policy, observes_fast=fast)
+        yield stack.enter_context(closing(learner))
 
 
 def read_token(path: Path) -> str:

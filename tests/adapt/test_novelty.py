@@ -103,7 +103,7 @@ def test_a_model_from_before_there_was_a_drift_alarms_as_it_did(model: NoveltyMo
 
 def test_steps_are_scored_as_whole_episodes(model: NoveltyModel) -> None:
     one, other = play(20, 4)[:2]
-    scorer, rows = NoveltyScorer(model, PointBatch(2)), np.arange(2)
+    scorer, rows = NoveltyScorer(model, PointBatch(2).spec, 2), np.arange(2)
     for _ in range(2):  # a second episode begins anew
         scorer.begin(rows, np.stack([one.observation[0], other.observation[0]]))
         found = [
@@ -168,7 +168,7 @@ def test_too_few_episodes_and_another_robot_are_refused(model: NoveltyModel) -> 
     from supple.robots.maze_family import Maze
 
     with pytest.raises(SpecError, match="expected a model of 4 observation and 2 action axes, got one of 2 and 2"):
-        NoveltyScorer(model, Maze(layout_size=8).make(1))
+        NoveltyScorer(model, Maze(layout_size=8).make(1).spec, 1)
 
 
 def test_half_of_the_nominal_episodes_set_the_threshold_and_are_not_learned_from() -> None:
@@ -227,7 +227,7 @@ def test_unknown_motion_gives_an_alarm_at_its_first_step_and_a_new_episode_begin
     points = PointBatch(2, radius=0.0)
     taps = CommandTap(points)
     log = AuditLog(tmp_path / "audit.jsonl", simulator=True)
-    watch = Watch(SafetyLimits(taps, log), taps, scorer=NoveltyScorer(model, taps))
+    watch = Watch(SafetyLimits(taps, log), taps, scorer=NoveltyScorer(model, taps.spec, taps.rows))
     rows, goals, rng = np.arange(2), np.full((2, 2), 99.0, np.float32), np.random.default_rng(0)
     for _ in range(2):
         watch.reset(rows, goals, rng)

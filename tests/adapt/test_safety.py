@@ -481,6 +481,31 @@ def test_whatever_a_driver_answers_a_fault_is_typed_latched_and_cuts_the_drives(
     assert len(fake.commands) == len(reasons) == 1
 
 
+@pytest.mark.parametrize(
+    "paid", [None, 1.0, (np.zeros(3),), (np.zeros(7), np.zeros(7)), (np.array([["1", "2"]] * 3), np.zeros((3, 2)))]
+)
+def test_a_reward_function_that_answers_otherwise_is_a_typed_error(fake: FakeBatch, log: AuditLog, paid: Any) -> None:
+    safe = SafetyLimits(fake, log)
+    fake.compute_reward = lambda observation, goals: paid  # type: ignore[method-assign]
+    with pytest.raises(RobotFault, match=r"safety limits: expected .*compute_reward.*; correct the driver"):
+        safe.compute_reward(np.zeros((3, 4), np.float32), np.zeros((2, 2), np.float32))
+    assert safe.stop_reason is None  # nothing moves by it
+
+
+def test_a_measurement_that_is_masked_is_none(fake: FakeBatch) -> None:
+    """Before, numpy gave the number behind the mask, which nobody has measured."""
+
+    class Masked:
+        spec = fake.spec
+
+        def step(self, action: Float) -> Step:
+            seen = np.ma.masked_array(np.zeros(4, np.float32), mask=[False, True, False, False])
+            return Step(seen, 0.0, terminated=False, truncated=False)
+
+    with pytest.raises(RobotFault, match="step: expected 4 measured numbers, got a masked one"):
+        RobotRow(Masked()).step(np.arange(1), np.zeros((1, 2), np.float32))  # type: ignore[arg-type]
+
+
 COMMANDS: dict[str, Any] = {
     "none": None,
     "text": "forward",

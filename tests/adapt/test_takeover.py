@@ -338,3 +338,61 @@ def test_a_script_tells_reward_and_success() -> None:
     ):
         with pytest.raises(RobotFault, match=message):
             judge(step, wrong)
+
+
+def test_a_terminal_that_has_gone_is_a_fault_and_no_silence() -> None:
+    """Before, a hang-up was read as no key: nobody could take over any more, and a prompt waited for ever."""
+    person, source = pty.openpty()
+    terminal = Terminal(source)
+    operator = KeyboardOperator(terminal, lambda text: None, prompts=True)
+    operator.begin(NearPoints(1).spec)
+    os.close(person)
+    for call in (terminal.read, lambda: operator.begin(GOALS[0]), lambda: ask_keys(operator)):
+        with pytest.raises(RobotFault, match="operator: expected a terminal with a person at it, got "):
+            call()
+    terminal.close()
+    os.close(source)
+
+
+def ask_keys(operator: KeyboardOperator) -> object:
+    return operator.command(np.zeros(2, np.float32), np.zeros(2, np.float32))
+
+
+def test_keys_come_singly_again_after_a_shell_has_set_the_terminal_back(keys: Keys) -> None:
+    import termios
+
+    usual = termios.tcgetattr(keys.terminal._source)
+    usual[3] |= termios.ICANON | termios.ECHO
+    termios.tcsetattr(keys.terminal._source, termios.TCSANOW, usual)  # as after Ctrl-Z and fg
+    keys.terminal.read()
+    keys.press("q")
+    assert keys.terminal.read(1.0) == "q"
+
+
+def test_a_command_in_the_background_reads_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, source = pty.openpty()
+    monkeypatch.setattr(os, "tcgetpgrp", lambda handle: os.getpgrp() + 1)
+    with pytest.raises(ConfigError, match="a command in the foreground, whose keys it reads, got one in the backgr"):
+        Terminal(source)
+
+
+def test_a_source_that_sends_without_end_does_not_keep_the_robot_waiting(source: Any) -> None:
+    operator, _, _ = source
+
+    class Endless:
+        def recv(self, most: int) -> bytes:
+            return b'{"take": true, "command": [0.5, 0.0]}'
+
+        def close(self) -> None: ...
+
+    kept, operator._socket = operator._socket, Endless()
+    assert ask(operator) == [0.5, 0.0]
+    operator._socket = kept
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("", "expected a path, got none"), ("x" * 200, "got AF_UNIX path too long")]
+)
+def test_a_place_that_is_none_is_refused(path: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        SocketOperator(path)

@@ -221,7 +221,9 @@ def test_a_driver_that_hangs_is_stopped_from_outside_and_the_process_goes_on(
     """Also where a shell started the process in the background, so that it ignores a Ctrl-C."""
     script, place = tmp_path / "hangs.py", tmp_path / "robot"
     script.write_text(HANGS)
-    start = f"import os, sys\nfrom signal import *\nsignal(SIGINT, {started}); os.execv(sys.argv[1], sys.argv[1:])"
+    start = (
+        f"import os, signal, sys; signal.signal(signal.SIGINT, signal.{started}); os.execv(sys.argv[1], sys.argv[1:])"
+    )
     ran = subprocess.run(
         [sys.executable, "-c", start, sys.executable, str(script), str(place), where],
         capture_output=True,
@@ -234,3 +236,31 @@ def test_a_driver_that_hangs_is_stopped_from_outside_and_the_process_goes_on(
     assert f"{where}: expected an armed robot, got one stopped by 'the robot's {where} did not complete" in second
     assert place.read_text() == "no heartbeat for 1.0 s: the controlling process hangs"
     assert ran.returncode == 0
+
+
+@pytest.mark.parametrize("error", [OSError("no link"), SystemExit(0), ValueError("a\0b")])
+def test_a_stop_is_told_again_whatever_it_raises_and_though_the_terminal_is_gone(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, a message to a stderr that was gone ended the second process: the robot was never stopped."""
+
+    class Gone:
+        def write(self, text: str) -> None:
+            raise BrokenPipeError
+
+        flush = write
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    tries: list[str] = []
+
+    def stop(reason: str) -> None:
+        tries.append(reason)
+        if len(tries) < 3:
+            raise error
+
+    ours.send(BEAT)
+    ours.close()
+    watch(theirs, stop, 5.0)
+    theirs.close()
+    assert tries == ["the controlling process has gone"] * 3

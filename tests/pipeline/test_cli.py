@@ -16,6 +16,7 @@ from supple.pipeline.cli import VERBS, main
 from supple.pipeline.folder import SEAL_NAME
 from supple.pipeline.keys import load_record
 from supple.pipeline.presets import PRESETS
+from supple.pipeline.verbs.look import Info
 
 STAGES = ["generate", "ingest", "extract", "meta-train", "map-logs", "export", "adapt"]
 
@@ -416,3 +417,17 @@ def test_an_error_is_a_record_too_with_json(tmp_path: Path, capsys: pytest.Captu
 def test_a_place_that_cannot_be_written_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "--steps", "100", "--out", "/dev/null/run"]) == 2
     assert "/dev/null/run: expected a place to write to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [0, 3, None, "bye"])
+def test_code_of_a_user_that_ends_the_program_is_no_success(
+    code: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before, a sys.exit(0) in a task monitor ended `supple adapt` with the exit code of success."""
+
+    def end(self: Info, runner: object) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(Info, "execute", end)
+    assert main(["info", str(tmp_path)]) == 2
+    assert f"got code that ends this program (SystemExit {code})" in capsys.readouterr().err

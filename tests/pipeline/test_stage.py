@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from supple.errors import RunError
 from supple.pipeline.folder import verify_stage
-from supple.pipeline.interrupt import Interrupted, StopRequest
+from supple.pipeline.interrupt import Interrupted, StopRequest, catch_signals
 from supple.pipeline.keys import load_record
 from supple.pipeline.metrics import load_metrics
 from supple.pipeline.progress import PlainProgress
@@ -317,3 +317,44 @@ def test_reuse_takes_over_only_the_same_key(tmp_path: Path) -> None:
     assert run_stage(other, machine, view, reuse=[tmp_path / "nothing", tmp_path / "a"]).status == "made"
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     assert verify_stage(tmp_path / "b") == 1
+
+
+def test_a_body_that_changes_the_working_directory_writes_where_it_was_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver may: before, metrics, checkpoints and the latch of a robot were then looked for elsewhere."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run_toy(Path("first"), WalkConfig(steps=3))
+    made = make_stage(Path("walk"), WalkConfig(steps=3), before=Path("first"))
+
+    def body(work: Any) -> None:
+        os.chdir(tmp_path / "elsewhere")
+        made.body(work)
+
+    view = PlainProgress(sys.stderr, sys.stdout)
+    assert run_stage(dataclasses.replace(made, body=body), Machine(), view).status == "made"
+    assert Path.cwd() == tmp_path
+    assert (Path("walk") / "before.txt").read_text() == (Path("first") / "end.txt").read_text()
+    assert not list(Path("elsewhere").iterdir())
+
+
+def test_a_terminal_that_goes_away_is_a_request_unless_it_was_told_not_to_be() -> None:
+    begun = signal.getsignal(signal.SIGHUP)
+    try:
+        for handler, asked in ((signal.SIG_DFL, True), (signal.SIG_IGN, False)):
+            signal.signal(signal.SIGHUP, handler)
+            with catch_signals(StopRequest()) as request:
+                os.kill(os.getpid(), signal.SIGHUP)
+                assert bool(request) == asked
+            assert signal.getsignal(signal.SIGHUP) == handler
+    finally:
+        signal.signal(signal.SIGHUP, begun)
+
+
+def test_a_ctrl_backslash_stops_a_robot_too_and_not_the_process_alone() -> None:
+    begun, request = signal.getsignal(signal.SIGQUIT), StopRequest()
+    with pytest.raises(KeyboardInterrupt), request.at_once():
+        os.kill(os.getpid(), signal.SIGQUIT)
+    assert request.signal == signal.SIGQUIT
+    assert signal.getsignal(signal.SIGQUIT) == begun

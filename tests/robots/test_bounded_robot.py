@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -264,3 +266,20 @@ def test_times_are_positive_numbers() -> None:
     for times in ({"connect": 0.0}, {"reset": float("nan")}, {"call": -1.0}):
         with pytest.raises(ConfigError, match=next(iter(times))):
             replace(SHORT, **times)
+
+
+FORKS = """
+import os, sys
+from supple.robots.bounded_robot import DriverThread
+
+thread = DriverThread("arm")
+child = thread.call("step", 5.0, os.fork)
+os.waitpid(child, 0)
+print(thread.call("step", 5.0, lambda: "moved"), flush=True)
+"""
+
+
+def test_a_driver_that_forks_and_comes_back_twice_moves_the_robot_once() -> None:
+    """Before, the child waited for calls for ever, with the robot's link open."""
+    ran = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout, ran.returncode) == ("moved\n", 0), ran.stderr

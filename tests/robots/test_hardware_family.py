@@ -110,3 +110,30 @@ def test_goals_that_are_no_tasks_are_refused() -> None:
         replace(ARM, test_goals=((0.7, 0.0),)).tasks()
     with pytest.raises(SpecError, match="distinct goals"):
         replace(ARM, test_goals=ARM.train_goals[:1]).tasks()
+
+
+@pytest.mark.parametrize("where", ["connect", "spec", "close"])
+def test_an_error_without_a_text_or_with_a_long_one_is_told_all_the_same(where: str) -> None:
+    """A text of its own may fail: before, that was an error of another kind, with a traceback."""
+
+    class NoText(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    class Driver:
+        @property
+        def spec(self) -> RobotSpec:
+            raise ValueError("x" * 10**6) if where == "close" else NoText
+
+        def close(self) -> None:
+            raise NoText
+
+    def connect() -> Any:
+        if where == "connect":
+            raise NoText
+        return Driver()
+
+    said = "got ValueError xxx" if where == "close" else "got NoText a NoText that has no text"
+    with pytest.raises(RobotFault, match=f"expected a .*robot.*{said}") as caught:
+        replace(ARM, connect=connect).make(1)
+    assert len(str(caught.value)) < 2000

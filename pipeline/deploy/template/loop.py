@@ -9,6 +9,8 @@ start. Put `supple.adapt.safety.SafetyLimits` and a watchdog between this loop a
 import argparse
 import gc
 import json
+import math
+import signal
 import sys
 from pathlib import Path
 
@@ -40,9 +42,26 @@ class Robot:
         """Holds the robot, or cuts its drives."""
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""What ends the loop and stops the robot: Ctrl-C, a service manager, a terminal that goes away."""
+
+
+def end(number, frame):
+    """Without it Python dies of most of these with the robot on its way, and is deaf to a Ctrl-C in the background."""
+    sys.exit(128 + number)
+
+
+def seconds(text):
+    """A time that ends."""
+    value = float(text)
+    if not 0.0 <= value < math.inf:
+        raise ValueError(text)
+    return value
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long the loop runs")
+    parser.add_argument("--seconds", type=seconds, default=10.0, help="how long the loop runs")
     parser.add_argument("--greedy", action="store_true", help="take the mean of the policy instead of a sample")
     given = parser.parse_args()
     bundle = load_bundle(HERE / "bundle")  # every byte and the golden trial are checked here
@@ -54,6 +73,9 @@ def main():
     gc.collect()
     gc.freeze()
     gc.disable()
+    for number in SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup outlives its terminal
+            signal.signal(number, end)
     try:
         cadence = Cadence(spec.control_period)
         for _ in range(round(given.seconds / spec.control_period)):
@@ -66,6 +88,8 @@ def main():
             cadence.wait()
             session.observe(0.0)  # the reward of your task
     finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the stop
         robot.stop()
     print(json.dumps(cadence.report.to_json()))
 

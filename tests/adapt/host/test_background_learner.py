@@ -16,6 +16,7 @@ import pytest
 from supple.adapt.background_learner import MOST_WAITING, BackgroundLearner
 from supple.adapt.bundle import Bundle, load_bundle
 from supple.adapt.contract import Budget
+from supple.adapt.guard_config import GuardConfig
 from supple.adapt.host.export import write_exported
 from supple.adapt.host.hosts import make_hosted
 from supple.adapt.remote.client import PolicyClient, PolicyError
@@ -73,7 +74,7 @@ class Gated(NamedTuple):
 def open_gated(bundle: Bundle) -> Gated:
     gate, rng = Gate(), np.random.default_rng(0)
     learner = BackgroundLearner(
-        lambda idle: gate.wrap(make_hosted(bundle, RandomNoise(rng)), idle),
+        lambda learner: gate.wrap(make_hosted(bundle, RandomNoise(rng)), learner.go_on),
         off_policy=bundle.kind.off_policy,
         observes_fast=True,
     )
@@ -219,7 +220,7 @@ def test_an_update_that_fails_leaves_the_policy(gated: Gated, monkeypatch: pytes
 def test_a_child_that_is_killed_hangs_or_is_cancelled_is_seen_by_the_client(folder: Path) -> None:
     """Through the websocket and a real child; it is stopped, so that the test decides when it answers."""
     bundle = load_bundle(folder / "sac")
-    with open_learner(folder / "sac", bundle, 0, 120.0) as learner:
+    with open_learner(folder / "sac", bundle, GuardConfig(), 0, guarded=False) as learner:
         session = AgentSession(bundle, seed=3, learner=learner)
         policy = PolicyServer(session, {}, learner=learner)
         child = learner._agent._child  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -185,3 +186,16 @@ def test_messages_come_whole_or_not_at_all() -> None:
     for wrong in bad:
         with pytest.raises(UpdateFault):
             unpack(wrong)
+
+
+def test_a_child_whose_robot_process_is_gone_ends_in_the_middle_of_an_update(folder: Path) -> None:
+    """Before, it went on to the end of its update, for minutes and for nobody."""
+    _, child, _ = make_beside(folder / "ppo")
+    assert child._process is not None
+    while "update_child" not in Path(f"/proc/{child.pid}/cmdline").read_text():
+        time.sleep(0.01)
+    child._link.setblocking(True)
+    child._link.sendall(child._unsent)  # it loads torch and the bundle now
+    child._link.shutdown(socket.SHUT_RDWR)
+    child._link.close()
+    assert child._process.wait(60.0) == 0

@@ -11,9 +11,11 @@ import pytest
 from supple.adapt.agents.kinds import KINDS
 from supple.adapt.bundle import Bundle
 from supple.adapt.densities import DensityNoise, read_log_prob
-from supple.adapt.distribution import draw_gaussian
+from supple.adapt.distribution import draw_choice, draw_gaussian
 from supple.adapt.networks import Gaussian
 from supple.adapt.runtime_agent import RandomNoise, SeenRows, TellsDensity, WrappedAgent
+from supple.adapt.spaces import RowSpace, SpaceSettings
+from supple.robots.spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 
 Make = Callable[..., Bundle]
 
@@ -85,5 +87,32 @@ def test_a_hand_worked_density(tmp_path: Path, bundle_of: Make) -> None:
     space = bundle_of(tmp_path / "bundle", "spirl", "skill").make_agent(DensityNoise(np.random.default_rng(0))).space
     noise, wide = FixedNoise(1.0), np.ones((1, space.latent_dim), np.float32)
     drawn = draw_gaussian(Gaussian(wide, 2.0 * wide), noise, greedy=False)
-    found = read_log_prob(noise, space, drawn, np.zeros((1, 4), np.float32))
+    found = read_log_prob(noise, space, drawn, see(1))
     assert found[0] == pytest.approx(-2.1120857 * space.latent_dim, abs=1e-5)
+
+
+PLANE = ArraySpec("observation", (Axis("x", "m", -1.0, 1.0),))
+NAMED = RobotSpec(
+    name="named",
+    observation=PLANE,
+    action=make_choice_spec(("left", "stay", "right")),
+    goal=ArraySpec("goal", (Axis("x", "m", -1.0, 1.0),)),
+    control_period=0.1,
+    episode_steps=5,
+    choices=("left", "stay", "right"),
+)
+
+
+def test_a_named_choice_has_the_probability_of_its_logit() -> None:
+    """Logits ln 1, ln 2, ln 5 have probabilities 1/8, 2/8, 5/8; the row that ended was drawn for, too."""
+    space = RowSpace(SpaceSettings(name="choice"), NAMED, {})
+    noise = DensityNoise(np.random.default_rng(0))
+    logits = np.log(np.array([[1.0, 2.0, 5.0], [9.0, 9.0, 9.0], [5.0, 2.0, 1.0]], np.float32))
+    choice = draw_choice(logits[:, None], noise, greedy=False)[[0, 2], 0]
+    seen = SeenRows(np.zeros((2, 1), np.float32), np.array([0, 2]), np.zeros(2, np.float32))
+    found = read_log_prob(noise, space, choice, seen)
+    odds = np.array([[1.0, 2.0, 5.0], [5.0, 2.0, 1.0]]) / 8.0
+    assert found == pytest.approx(np.log(odds[[0, 1], choice[:, 0].astype(int)]), abs=1e-6)
+    assert np.isnan(read_log_prob(noise, space, choice, seen)).all()
+    draw_choice(logits[:, None], noise, greedy=True)
+    assert np.isnan(read_log_prob(noise, space, choice, seen)).all()

@@ -1,9 +1,12 @@
 """`supple deploy` writes a folder that stands alone: bundle, runtime without torch, models, controller, facts."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +65,57 @@ def test_what_is_missing_or_damaged_is_one_line(
     assert done.returncode == 1
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+STOPPED = """
+import runpy, signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what ends with &
+sys.path.insert(0, sys.argv[1])
+made = runpy.run_path(sys.argv[1] + "/loop.py")
+place, space = Path(sys.argv[2]), made["main"].__globals__
+
+class Robot(space["Robot"]):
+    def send(self, action):
+        (place / "moving").touch()
+
+    def stop(self):
+        (place / "stopping").touch()
+        time.sleep(0.3)
+        (place / "stopped").touch()
+
+space["Robot"] = Robot
+sys.argv[1:] = ["--seconds", "60"]
+made["main"]()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_whatever_ends_the_loop_stops_the_robot_first(
+    deployed: tuple[Path, Bundle], tmp_path: Path, number: signal.Signals
+) -> None:
+    """Before, only a Ctrl-C in the foreground did; a second one must not cut the stop short."""
+
+    def wait_for(name: str) -> None:
+        while not (tmp_path / name).exists():
+            assert loop.poll() is None
+            time.sleep(0.01)
+
+    with subprocess.Popen([sys.executable, "-c", STOPPED, str(deployed[0]), str(tmp_path)]) as loop:
+        wait_for("moving")
+        loop.send_signal(number)
+        wait_for("stopping")
+        loop.send_signal(number)
+        assert loop.wait(60) == 128 + number
+    assert (tmp_path / "stopped").exists()
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "ten"])
+def test_a_time_that_is_none_is_refused(deployed: tuple[Path, Bundle], seconds: str) -> None:
+    command = [sys.executable, str(deployed[0] / "loop.py"), "--seconds", seconds]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(f"argument --seconds: invalid seconds value: '{seconds}'")
 
 
 def test_the_folder_holds_what_its_manifest_lists(deployed: tuple[Path, Bundle]) -> None:
@@ -163,3 +217,18 @@ def test_a_bundle_that_no_runtime_plays_makes_no_folder(
     assert "this runtime computes otherwise: do not deploy it" in said.err
     assert json.loads(said.out)["type"] == "BundleError"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_reports_to_the_maker_of_a_library(tmp_path: Path, deployed: tuple[Path, Bundle]) -> None:
+    """ONNX Runtime writes an identifier of the machine to the user's home when it reports."""
+    code = (
+        "import sys; from pathlib import Path; from supple.pipeline.deploy.onnx_graph import make_session; "
+        "make_session(Path(sys.argv[1]).read_bytes()); import os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    environment.pop("XDG_CACHE_HOME", None)
+    command = [sys.executable, "-c", code, str(deployed[0] / "onnx" / "policy.onnx")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("1", "")
+    assert not list(tmp_path.rglob("*"))

@@ -262,7 +262,7 @@ def test_what_is_no_request_is_refused_by_name(content: bytes, said: str) -> Non
 
 def test_a_request_is_read_with_its_usual_values() -> None:
     request = read_request(msgpack.packb({"id": 7, "verb": "reset", "task": True}))
-    assert request == Request(7, "reset", {"task": True, "explore": True})
+    assert request == Request(7, "reset", {"task": True, "explore": True, "goal": None})
 
 
 def mangle(rng: np.random.Generator) -> bytes:
@@ -330,6 +330,30 @@ def test_the_verb_serves_a_test_of_its_own(tmp_path: Path, bundle_of: Make, caps
     assert events["self-test"]["episodes"] == 1
     assert events["served"] == {"event": "served", "requests": 9, "refused": 0, "faults": 0}
     assert "token" not in events["serving"]
+
+
+@pytest.mark.parametrize(("host", "said"), [("", "an address, got none"), (" ", "an address"), ("a.invalid", "--host")])
+def test_an_address_that_is_none_is_refused(
+    tmp_path: Path, bundle_of: Make, capsys: pytest.CaptureFixture[str], host: str, said: str
+) -> None:
+    """An empty one, such as of a variable that is not set, would listen at all addresses of the machine."""
+    bundle_of(tmp_path / "bundle", "varibad", "unit")
+    assert main(["serve", str(tmp_path / "bundle"), "--self-test", "--host", host]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "space"), [("recurrent-updater", "skill"), ("varibad", "unit"), ("pearl", "skill")])
+def test_a_learner_without_gradients_is_guarded_too(
+    tmp_path: Path, bundle_of: Make, capsys: pytest.CaptureFixture[str], kind: str, space: str
+) -> None:
+    bundle_of(tmp_path / "bundle", kind, space)
+    for more in ([], ["--greedy"], ["--guard", "off"]):
+        assert main(["serve", str(tmp_path / "bundle"), "--self-test", "--json", "--learn", *more]) == 0
+        events = {(record := json.loads(line))["event"]: record for line in capsys.readouterr().out.splitlines()}
+        health = events["self-test"]
+        assert health["episodes"] == 1
+        assert ("guards" in health) == (more != ["--guard", "off"])
+        assert health.get("guards", {}).get("episodes", 1) == 1
 
 
 def test_the_client_is_one_file_that_needs_nothing_of_ours(served: Served, tmp_path: Path) -> None:

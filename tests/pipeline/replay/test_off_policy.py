@@ -13,18 +13,27 @@ import pytest
 import torch
 
 from supple.adapt.agents.kinds import KINDS
+from supple.adapt.audit import AuditLog
 from supple.adapt.bundle import Bundle
 from supple.adapt.contract import Budget, BundleContract
+from supple.adapt.densities import DensityNoise
+from supple.adapt.loop import run_episode
+from supple.adapt.safety import SafetyLimits
 from supple.adapt.spaces import RowSpace, SpaceSettings
-from supple.datasets import Episode, Feature, Schema, write_store
+from supple.adapt.watch import CommandTap, Watch
+from supple.datasets import Episode, Feature, Schema, open_store, write_store
+from supple.datasets.store import EpisodeStore, find_store
 from supple.meta.off_policy.config import BehaviourConfig, FittedQConfig
-from supple.pipeline.replay.levels import compute_ratios, has_recorded_skills, read_level
+from supple.pipeline.cell_log import CellLog
+from supple.pipeline.cli import main
+from supple.pipeline.replay.levels import compute_ratios, find_recorded, read_level
 from supple.pipeline.replay.off_policy import evaluate_off_policy, make_ground
 from supple.pipeline.replay.open_loop import gaussian_nll
 from supple.pipeline.replay.rewards import find_rewards
 from supple.pipeline.replay.section import Replay
 from supple.pipeline.replay.target_policy import choose
 from supple.pipeline.settings.off_policy import OffPolicyConfig
+from supple.robots.robot import StepRows
 from supple.robots.task import Task
 from tests.pipeline.deploy.conftest import SETTINGS, make_weights
 from tests.pipeline.replay.conftest import SPEC, make_bundle  # type: ignore[import-not-found]
@@ -154,6 +163,82 @@ def test_recorded_densities_are_those_of_commands_in_the_units_of_the_robot(
     assert "recorded" in ratios.origin
 
 
+class Slider:
+    """The robot of the policy: it slides by 0.1 s of its command, and starts where many commands are beyond limits."""
+
+    spec, rows = SPEC, 1
+
+    def __init__(self) -> None:
+        self.place, self.count = np.zeros((1, 2), np.float32), 0
+
+    def compute_reward(self, observation: Any, goals: Any) -> Any:
+        paid = np.repeat(observation[..., :1], len(goals), axis=-1)
+        return paid, np.zeros(paid.shape, np.bool_)
+
+    def close(self) -> None: ...
+
+    def reset(self, rows: Any, goals: Any, rng: np.random.Generator) -> Any:
+        self.place[rows] = rng.uniform(-1.5, 1.5, (len(rows), 2))
+        return self.place[rows]
+
+    def step(self, rows: Any, action: Any) -> StepRows:
+        self.place[rows] += 0.1 * action
+        self.count += 1
+        reward, ends = self.place[rows][:, 0], np.full(len(rows), self.count % 5 == 0)
+        return StepRows(self.place[rows], reward, np.zeros_like(ends), ends)
+
+
+def record_own_log(folder: Path, bundle: Bundle, episodes: int) -> EpisodeStore:
+    """What the loop of `supple adapt --log` writes while the policy acts, as a store."""
+    robot, rng = CommandTap(Slider()), np.random.default_rng(0)
+    agent = bundle.make_agent(DensityNoise(rng))
+    folder.mkdir()
+    log = AuditLog(folder / "audit.jsonl", simulator=True)
+    with CellLog(folder / "log", SPEC, {}, simulated=True, skill_dim=0) as cell:
+        watch = Watch(SafetyLimits(robot, log), robot, sink=cell)
+        agent.begin_task(1)
+        for _ in range(episodes):
+            agent.begin_episode()
+            run_episode(watch, agent, np.zeros((1, 1), np.float32), rng)
+    log.close()
+    assert main(["ingest", str(cell.path), "--out", str(folder / "store")]) == 0
+    return open_store(find_store(folder / "store"))
+
+
+@pytest.mark.parametrize("space", ["unit", "raw"])
+def test_a_policy_replayed_on_its_own_log_has_weights_of_one_whatever_the_limits_cut(
+    replay_of: Make, tmp_path: Path, space: str
+) -> None:
+    bundle = make_bundle(space)
+    replay = replay_of(make_episodes(1, 2), bundle)
+    replay = replace(replay, store=record_own_log(tmp_path / "cell", bundle, 8))
+    reader, _ = find_rewards(replay, "log")
+    assert reader is not None
+    log = read_level(replay, SMALL, reader, "raw", None)
+    assert log is not None
+    assert log.asked is not None
+    beyond = np.abs(log.asked) > 1.0
+    assert 0.1 < beyond[log.decisions.valid].mean() < 0.9
+    assert np.abs(log.choice).max() == 1.0  # values are of what the limits leave
+    folds, generator = np.arange(8) % 2, torch.Generator()
+    ratios = compute_ratios(replay, SMALL, log, folds, generator)
+    assert ratios.log_ratio == pytest.approx(np.zeros(log.decisions.valid.shape), abs=2e-4)
+    assert "recorded: the density of each command that was chosen, before limits" in ratios.origin
+    found = evaluate_off_policy(replay, SMALL, None).data["levels"]["raw"]
+    assert found["weights"]["effective_size"] == pytest.approx(8.0, abs=1e-3)
+    # another policy u' = u + 0.1: log N(u; o + 0.1, 0.5) - log N(u; o, 0.5) = (0.2 (u - o) - 0.01) / 0.5 on each axis
+    moved = replace(bundle, weights={**bundle.weights, "policy.layers.0.bias": np.full(2, 0.1, np.float32)})
+    log = read_level(replace(replay, bundle=moved), SMALL, reader, "raw", None)
+    assert log is not None
+    assert log.asked is not None
+    ratios = compute_ratios(replace(replay, bundle=moved), SMALL, log, folds, generator)
+    assert ratios.log_ratio is not None
+    valid = log.decisions.valid
+    latent = log.asked[valid] if space == "unit" else log.asked[valid] * [2.0, 1.0]
+    wanted = ((0.2 * (latent - log.observation[:, :-1][valid]) - 0.01) / 0.5).sum(axis=1)
+    assert ratios.log_ratio[valid] == pytest.approx(wanted, abs=1e-3)
+
+
 def test_recorded_skills_are_taken_as_they_are(replay_of: Make, tmp_path: Path) -> None:
     """A log of the policy itself, with each skill and its density: every ratio is 1, whatever the commands were."""
     contract = BundleContract(
@@ -203,7 +288,8 @@ def test_recorded_skills_are_taken_as_they_are(replay_of: Make, tmp_path: Path) 
         ]
         store = write_store(tmp_path / f"known-{unknown}", flagged, schema, {})
         space = RowSpace(contract.space, SPEC, replay.bundle.weights)
-        assert has_recorded_skills(replace(replay, store=store), space) != unknown
+        found = find_recorded(replace(replay, store=store), space, "skill")
+        assert found == (None if unknown else "skill")
 
 
 @pytest.mark.parametrize(
