@@ -21,7 +21,7 @@ from ..errors import SourceError
 from ..robots.spec import RobotSpec
 from ..strict_json import load_json
 from .episode import Array, Reader, ReadOptions
-from .episode_groups import GroupSurvey, Place, load_groups, require_rows, sort_naturally, survey_groups
+from .episode_groups import GroupSurvey, Place, load_groups, mark_rows, require_rows, sort_naturally, survey_groups
 from .hdf5 import list_top
 from .keyed import Column, KeyedReader, KeyedSource, Survey
 
@@ -75,7 +75,8 @@ class MinariHDF5(KeyedSource):
         pictures = find_pictures(metadata)
         found = survey_groups(self._places, self.path, lambda name, _: "holds pictures" if name in pictures else "")
         self._lengths, following, notes = count_steps(found, self._places)
-        return finish_survey(found.columns, self._lengths, following, self._read_flags(), metadata, notes)
+        columns = mark_rows(found, self._lengths, self._places, "rewards", spare=1)
+        return finish_survey(columns, self._lengths, following, self._read_flags(), metadata, notes)
 
     def load(self, names: Sequence[str], first: int, last: int) -> Mapping[str, Array]:
         """See `KeyedSource`."""

@@ -312,7 +312,9 @@ class _Bag:
                 axis = int(np.flatnonzero(absent)[0])
                 element = signal.elements[axis] if signal.elements else signal.axes[axis]
                 reader = readers[signal.topic]
-                known = list(reader.names) or [f"{name} (0 to {most - 1})" for name, most in reader.lengths.items()]
+                known = list(reader.names) or [
+                    f"{name} (0 to {most - 1})" for name, most in reader.lengths.items() if most
+                ]
                 got = "none in any message"
                 fields = list_missing_field(reader.topic, signal.field)
                 if fields:
@@ -356,6 +358,11 @@ class _Bag:
             if flaws.twice:
                 tally.notes[
                     f"{unit}: {', '.join(flaws.twice)[:200]} stands more than once in one message; the first counts"
+                ] = None
+            if flaws.uneven:
+                tally.notes[
+                    f"{unit}: {'; '.join(flaws.uneven)[:300]}; what a message has none of keeps its last number, and "
+                    "what has no name is left out"
                 ] = None
             if flaws.repeated:
                 tally.notes[f"{unit}: {flaws.repeated} messages repeat the time of the one before"] = None
