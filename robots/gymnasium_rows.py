@@ -9,8 +9,10 @@ Axes: R rows, r rows of this call, F observation as Gymnasium flattens it, A act
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import gymnasium
@@ -77,7 +79,7 @@ class EnvRows(Protocol):
 
         Raises:
             SpecError: The spaces of a task's environment are others.
-            RobotFault: An observation is not finite.
+            RobotFault: An observation is not finite, or the environment raises an error.
         """
         ...
 
@@ -85,13 +87,22 @@ class EnvRows(Protocol):
         """Steps each of `rows` by an action, shape (r, A), or by a choice, shape (r,).
 
         Raises:
-            RobotFault: An observation or a reward is not finite.
+            RobotFault: An observation or a reward is not finite, or the environment raises an error.
         """
         ...
 
     def close(self) -> None:
         """Closes all environments; they can begin again."""
         ...
+
+
+def describe_fault(error: BaseException) -> str:
+    """What somebody else's code raised, on one line, and where, if it was in theirs."""
+    said = " ".join(str(error).split())[:300]
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent]
+    place = f" (line {theirs[-1].lineno} of {Path(theirs[-1].filename).name})" if theirs else ""
+    return f"{type(error).__name__}{': ' * bool(said)}{said}{place}"
 
 
 class LocalRows:
@@ -107,30 +118,48 @@ class LocalRows:
     """
 
     def __init__(self, kind: Kind, rows: int, first: int = 0) -> None:
-        self._kind, self._first = kind, first
+        self._kind, self._first, self._width = kind, first, flatdim(kind.observation)
         self._envs: list[Env | None] = [None] * rows
         self._tasks: list[Float | None] = [None] * rows
 
     def begin(self, rows: Rows, goals: Float, seeds: Rows) -> Float:
         """See `EnvRows.begin`."""
-        seen = np.empty((len(rows), flatdim(self._kind.observation)), np.float32)
+        seen = np.empty((len(rows), self._width), np.float32)
         for place, (row, goal, seed) in enumerate(zip(rows.tolist(), goals, seeds.tolist(), strict=True)):
-            observation, _ = self._env_of(row, goal).reset(seed=seed)
-            seen[place] = self._flatten(observation, row)
+            try:
+                observation, _ = self._env_of(row, goal).reset(seed=seed)
+                seen[place] = self._flatten(observation, row)
+            except SuppleError:
+                raise
+            except Exception as error:  # an environment of a user fails in ways of its own
+                raise RobotFault(
+                    f"{self._kind.name} reset: expected reset(seed=...) to give an observation of "
+                    f"{self._kind.observation} and an info, got {describe_fault(error)} in row {self._first + row}; "
+                    "repair the environment"
+                ) from error
         return seen
 
     def advance(self, rows: Rows, action: NDArray[Any]) -> EnvSteps:
         """See `EnvRows.advance`."""
         count, read = len(rows), self._kind.read_success
-        seen = np.empty((count, flatdim(self._kind.observation)), np.float32)
+        seen = np.empty((count, self._width), np.float32)
         reward = np.empty(count, np.float32)
         terminated, truncated, success = (np.zeros(count, np.bool_) for _ in range(3))
         for place, (row, taken) in enumerate(zip(rows.tolist(), action, strict=True)):
             env = self._envs[row]
             assert env is not None, "a row that runs has an environment"
-            observation, gained, terminated[place], truncated[place], info = env.step(self._to_env(taken))
-            seen[place] = self._flatten(observation, row)
-            reward[place] = gained
+            try:
+                observation, gained, terminated[place], truncated[place], info = env.step(self._to_env(taken))
+                seen[place] = self._flatten(observation, row)
+                reward[place] = gained
+            except SuppleError:
+                raise
+            except Exception as error:  # as in `begin`
+                raise RobotFault(
+                    f"{self._kind.name} step: expected an observation of {self._kind.observation}, a reward, "
+                    f"terminated, truncated and an info, got {describe_fault(error)} in row {self._first + row}; "
+                    "repair the environment"
+                ) from error
             if not np.isfinite(reward[place]):
                 raise RobotFault(
                     f"{self._kind.name} step: expected a finite reward, got {reward[place]} in row "
@@ -185,6 +214,11 @@ class LocalRows:
     def _flatten(self, observation: Any, row: int) -> Float:
         """Shape (F,)."""
         flat = np.asarray(flatten(self._kind.observation, observation), np.float32)
+        if flat.shape != (self._width,):  # numpy would spread a single number over all
+            raise RobotFault(
+                f"{self._kind.name}: expected an observation of {self._width} numbers as in {self._kind.observation}, "
+                f"got {flat.size} in row {self._first + row}; repair the environment"
+            )
         if not np.isfinite(flat).all():
             raise RobotFault(
                 f"{self._kind.name}: expected a finite observation, got {flat[~np.isfinite(flat)][0]} in row "
