@@ -234,7 +234,7 @@ class Faulty(Point):
         ("wide", r"point: expected an observation of 2 numbers .*, got 3 in row 0"),
         (
             "nothing",
-            r"point reset: expected reset\(seed=...\) to give an .* and an info, got TypeError: .* in row 0; repair the environment",
+            r"point reset: expected reset\(seed=...\) to give an .* and an info, got TypeError: .* in row 0; repair",
         ),
         ("raise", r"step: .* got OSError: the motor is hot \(line \d+ of test_gymnasium_family.py\) in row 0; repair"),
         ("old", r"point step: .* terminated, truncated and an info, got ValueError: not enough values .* in row 0"),
