@@ -315,7 +315,11 @@ class GymnasiumBatch(ArrayRobots):
             SpecError: Nothing says that the reward is a function of the observation.
         """
         if self._reward is None:
-            return super().compute_reward(observation, goals)
+            raise SpecError(
+                f"{self._spec.name} compute_reward: expected a robot whose observation tells its reward, got one whose "
+                "reward, as far as anybody said, is not a function of the observation; give its family a reward, a "
+                "function of observations and goals, or train without relabelling (--learner.config.no-relabel)"
+            )
         seen = np.asarray(observation, np.float32)[..., None, :]
         return self._pay(self._reward, seen, np.asarray(goals, np.float32))
 

@@ -21,7 +21,7 @@ from ..folder import lock_folder, refuse_place, write_record
 from ..interrupt import StopRequest, catch_signals
 from ..keys import RECORD_NAME, compute_plain
 from ..learner_option import AboutLearner
-from ..learners import choose_learner, find_learner
+from ..learners import SimplSettings, choose_learner, find_learner
 from ..presets import PRESETS, RunConfig
 from ..progress import format_duration
 from ..robots import RobotChoice, choose_builtin, find_robot, find_tasks, load_presets, load_user_module
@@ -124,6 +124,7 @@ class Run(AboutLearner):
     def execute_alone(self, runner: Runner) -> None:
         """Runs the stages while no other process works on the run folder."""
         robot = self.require_choice()
+        self.require_trainable()
         tasks = find_tasks(robot, self.config.tasks, self.config.test_tasks)
         settings = {
             **compute_plain(replace(self.config, robot=Maze()), "run"),
@@ -147,6 +148,30 @@ class Run(AboutLearner):
                 break
         if self.until == "adapt":
             self.conclude(runner, results, tasks)
+
+    def require_trainable(self) -> None:
+        """Refuses, before play data are made, a robot that the chain would only refuse behind them.
+
+        Raises:
+            ConfigError: It chooses among named actions, or the learner relabels and nobody said what other tasks pay.
+        """
+        from ...robots.env_family import EnvFamily
+
+        choice, settings = self.require_choice(), self.require_learner().settings
+        family, spec = choice.family, choice.family.spec()
+        if spec.choices:
+            raise ConfigError(
+                f"--robot: expected a robot with continuous actions, of which skills are made, got '{spec.name}', which "
+                f"chooses among {len(spec.choices)}; train it without skills: supple meta-train --robot "
+                f"{choice.argument} --learner rl2 --action-space choice --out FOLDER"
+            )
+        relabels = isinstance(settings, SimplSettings) and settings.config.relabel
+        if relabels and isinstance(family, EnvFamily) and family.reward is None:
+            raise ConfigError(
+                f"--robot: expected a reward that tells what an episode would have paid for other tasks, got none for "
+                f"'{spec.name}'; give the family a reward, a function of observations and goals, or pass "
+                "--learner.config.no-relabel"
+            )
 
     def conclude(self, runner: Runner, results: list[StageResult], tasks: TaskSet) -> None:
         """Writes the summary, tasks to edit and the report, prints the table of success and says how to go on."""
