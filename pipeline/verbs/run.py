@@ -15,7 +15,7 @@ from ...errors import ConfigError
 from ...robots.families import FAMILIES
 from ...robots.maze_family import Maze
 from ...robots.task import TaskSet, save_tasks_csv
-from ..cli_common import RUNS, Common, Options, Runner, bind_choice, make_machine, parse_verb, take_option
+from ..cli_common import RUNS, Common, Options, Runner, bind_choice, make_machine, parse_verb, take_group, take_option
 from ..executors import LocalExecutor
 from ..folder import lock_folder, refuse_place, write_record
 from ..interrupt import StopRequest, catch_signals
@@ -161,8 +161,8 @@ class Run(AboutLearner):
         family, spec = choice.family, choice.family.spec()
         if spec.choices:
             raise ConfigError(
-                f"--robot: expected a robot with continuous actions, of which skills are made, got '{spec.name}', which "
-                f"chooses among {len(spec.choices)}; train it without skills: supple meta-train --robot "
+                f"--robot: expected a robot with continuous actions, of which skills are made, got '{spec.name}', "
+                f"which chooses among {len(spec.choices)}; train it without skills: supple meta-train --robot "
                 f"{choice.argument} --learner rl2 --action-space choice --out FOLDER"
             )
         relabels = isinstance(settings, SimplSettings) and settings.config.relabel
@@ -197,7 +197,8 @@ class Run(AboutLearner):
         if not tasks_path.is_file():
             save_tasks_csv(tasks_path, tasks.test, choice.family.spec().goal.names)
         command = ["supple", "adapt", str(self.folder), "--tasks", str(tasks_path), "--episodes", "100"]
-        command += [] if choice.module is None else ["--robot", choice.argument]
+        if choice.module is not None:
+            command += ["--robot", choice.argument, *take_group("--robot.", shlex.split(facts.command))]
         lines.append(f"Adapt to tasks of your own: edit {tasks_path}, then run: {shlex.join(command)}")
         runner.view.record("run", outcome, "\n".join(lines))
 

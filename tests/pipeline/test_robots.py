@@ -217,8 +217,11 @@ def test_a_record_of_a_users_family_needs_the_user_and_runs_nothing(users: Path)
 def test_another_robot_than_the_recorded_one_is_refused_unless_it_is_accepted(users: Path) -> None:
     named = find_robot(f"{users}:BOX")
     other = replace(named, family=replace(named.family, size=11))  # type: ignore[type-var]
-    with pytest.raises(BundleError, match=r"got another config of .my_box\.py:BOX.; pass --accept-robot-change"):
+    message = r"with size \d+, got 11 in 'my_box\.py:BOX'; pass --robot\.size as then, or pass --accept-robot-change"
+    with pytest.raises(BundleError, match=message):
         find_recorded(named.record, other, "bundle")
+    with pytest.raises(BundleError, match=r"as it was, got another digest of 'my_box\.py:BOX'; pass --accept-robot-"):
+        find_recorded({**named.record, "digest": "0"}, named, "bundle")
     assert find_recorded(named.record, other, "bundle", accept_change=True) is other
     more_goals = replace(named, family=replace(named.family, goals=3))  # type: ignore[type-var]
     assert find_recorded(named.record, more_goals, "bundle") is more_goals

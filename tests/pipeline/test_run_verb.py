@@ -1,0 +1,69 @@
+"""`supple run`: what it refuses before it makes anything, and what it tells at the end."""
+
+from pathlib import Path
+
+import pytest
+
+from supple.pipeline.cli import main
+from supple.pipeline.cli_common import take_group
+
+FILE = """
+import gymnasium
+from supple.robots.gymnasium_family import GymnasiumFamily
+from supple.robots.spec import Axis
+
+
+class Steps(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def __init__(self, place):
+        self.place = place
+
+
+class Pushes(Steps):
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,))
+
+
+GOAL = (Axis("place", "m", -1.0, 1.0),)
+STEPS = GymnasiumFamily(name="steps", environment=Steps, goal=GOAL, episode_steps=20)
+PUSHES = GymnasiumFamily(name="pushes", environment=Pushes, goal=GOAL, episode_steps=20)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("STEPS", "got 'steps', which chooses among 3; train it without skills: supple meta-train --robot"),
+        ("PUSHES", "got none for 'pushes'; give the family a reward, a function of observations and goals, or pass"),
+    ],
+)
+def test_a_robot_that_no_chain_can_train_is_refused_before_play_data_are_made(
+    name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.py").write_text(FILE)
+    out = tmp_path / "run"
+    assert main(["run", "quick", "--robot", f"{tmp_path / 'odd.py'}:{name}", "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (out / "generate").exists()
+
+
+def test_the_settings_of_a_robot_are_repeated_where_it_is_named_again() -> None:
+    given = [
+        "supple",
+        "run",
+        "--robot.size",
+        "3",
+        "--out",
+        "x",
+        "--robot.low",
+        "-1",
+        "-2",
+        "--robot.no-noise",
+        "--seed",
+        "1",
+    ]
+    assert take_group("--robot.", given) == ["--robot.size", "3", "--robot.low", "-1", "-2", "--robot.no-noise"]
+    assert take_group("--robot.", ["supple", "run", "--robot", "maze", "--robot.size=4"]) == ["--robot.size=4"]
