@@ -20,7 +20,7 @@ from ...errors import ConfigError, SourceError
 from ...robots.spec import RobotSpec
 from ..disk_arrays import release
 from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Signal, TopicClock
-from .message_types import load_types
+from .message_types import ENCODINGS, load_types
 from .quality import MOST_SAMPLES, iterate_steps, measure_topic
 from .recording import Recording, Topic
 from .robot_axes import name_axes
@@ -205,6 +205,9 @@ def _survey(recording: Recording, where: str) -> list[_Seen]:
         facts = {"messages": counts[row], "rate": (counts[row] - 1) / span if counts[row] > 1 and span > 0 else 0.0}
         line = f"{topic.type or 'no type'}, {counts[row]} messages, {facts['rate']:.4g} Hz"
         problem = f"; cannot be decoded: expected {problems[row]}" if row in problems else ""
+        if topic.encoding not in ENCODINGS:
+            known = " or ".join(ENCODINGS)
+            problem = f"; cannot be decoded: its messages are in {topic.encoding or 'no encoding'}, not in {known}"
         seen.append(_Seen(topic, LOG_CLOCK, (), {}, facts, line + problem))
     return seen
 
@@ -401,10 +404,17 @@ def _find_marker(seen: Sequence[_Seen], notes: list[str]) -> EpisodeRule:
             continue
         if one.topic.type == "std_msgs/msg/Bool":
             found.append(EpisodeRule(by="marker", topic=one.topic.name))
-        for start, stop in _MARK_WORDS if one.topic.type == "std_msgs/msg/String" else ():
-            if {start, stop} <= set(one.words):
-                found.append(EpisodeRule(by="marker", topic=one.topic.name, start=start, stop=stop))
-                break
+        if one.topic.type != "std_msgs/msg/String":
+            continue
+        known = [pair for pair in _MARK_WORDS if set(pair) <= set(one.words)]
+        if known:
+            found.append(EpisodeRule(by="marker", topic=one.topic.name, start=known[0][0], stop=known[0][1]))
+        elif one.words:
+            words = ", ".join(map(repr, one.words))
+            notes.append(
+                f"topic {one.topic.name} may mark episodes, with {words[:200]}: none of them is known to, so choose in "
+                "--mapping if it does"
+            )
     if len(found) == 1:
         return found[0]
     if found:

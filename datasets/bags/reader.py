@@ -23,6 +23,7 @@ from ..disk_arrays import blocks_of, make_array, release
 from ..episode import Episode, SourceSpec
 from ..layout import find_missing
 from ..schema import Feature, Schema
+from ..side_arrays import TOO_FINE, find_rounded
 from ..source_files import require_episode
 from .bag_files import open_recording
 from .control_steps import FLAGS, READ_FLAGS, cut_steps, find_whole, rows_at, rows_before
@@ -636,6 +637,14 @@ class _Bag:
                 oldest += before.oldest
             else:
                 oldest += now.oldest
+            if signal.feature in ("observation", "action") and target.dtype == np.float32:
+                row = find_rounded(numbers)
+                if row is not None:
+                    raise SourceError(
+                        f"{self._path}: topic {signal.topic}: {TOO_FINE}, got {numbers[row]} in "
+                        f"{signal.field or 'the message'}, step {block.start + row}; leave it out, or give it a feature "
+                        "of its own with dtype = 'int64' or 'float64'"
+                    )
             with np.errstate(over="ignore"):
                 target[block] = numbers
             valid[block] &= known

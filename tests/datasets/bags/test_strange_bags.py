@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mcap.writer import Writer as McapWriter
 
 from supple.datasets.bags.mapping import parse_mapping
 from supple.datasets.bags.reader import BagReader
@@ -331,3 +332,36 @@ def test_a_single_command_is_named(bags: Any, make: Make) -> None:
     joints = [bags.joints(bags.start + k * STEP, ["a"], [k]) for k in range(100)]
     (question,) = make(joined(bags, joints, 1)).describe().questions
     assert question.startswith("expected a topic that commands, got none but /commands with a single message; draft")
+
+
+def test_a_counter_is_no_axis_of_float32(bags: Any, make: Make) -> None:
+    joints = [bags.joints(bags.start + k * STEP, ["a"], [1e12 + k]) for k in range(100)]
+    reader = make(joined(bags, joints))
+    with pytest.raises(
+        SourceError, match=r"joint_states: expected numbers that float32 tells apart.*position, step \d+;"
+    ):
+        reader.describe()
+    text = reader.write_mapping().replace('field = "position"', 'field = "position"\ndtype = "float64"')
+    (episode,) = BagReader(reader._path, parse_mapping(text, "map")).episodes()
+    assert np.diff(episode.arrays["observation"][:, 0]).tolist() == [1.0] * 99
+
+
+def test_marks_that_nobody_knows_are_said(bags: Any, make: Make) -> None:
+    joints = [bags.joints(bags.start + k * STEP, ["a"], [k]) for k in range(100)]
+    marks = [bags.text(bags.start + k * 20 * STEP, word) for k, word in enumerate(["Los", "Halt"])]
+    notes = make(sorted(joined(bags, joints) + marks, key=lambda one: one.log_time)).describe().notes
+    assert any("topic /episode may mark episodes, with 'Los', 'Halt': none of them is known" in note for note in notes)
+
+
+def test_messages_in_another_encoding_are_named(bags: Any, tmp_path: Path) -> None:
+    with (tmp_path / "log.mcap").open("wb") as stream:
+        writer = McapWriter(stream)
+        writer.start()
+        channel = writer.register_channel("/state", "json", writer.register_schema("State", "jsonschema", b"{}"))
+        for k in range(3):
+            writer.add_message(channel, bags.start + k, b'{"a": 1}', bags.start + k)
+        writer.finish()
+    with pytest.raises(
+        SourceError, match=r"/state: State, 3 messages.*; cannot be decoded: its messages are in json, not"
+    ):
+        BagReader(tmp_path / "log.mcap").describe()
