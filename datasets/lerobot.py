@@ -228,7 +228,7 @@ class LeRobotDataset(KeyedSource):
         if open_ones:
             file = next((file for file in self._files if read_columns(file)[1]), self._files[0])
             tops = list(dict.fromkeys(name.split("/")[0] for name in open_ones))
-            row = next(iter(read_table(file, tops).slice(0, 1).to_pylist()), {})
+            row: Any = next(iter(read_table(file, tops).slice(0, 1).to_pylist()), {})
             for name in open_ones:
                 shape, value = [], row
                 for part in name.split("/"):

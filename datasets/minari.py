@@ -70,6 +70,8 @@ class MinariHDF5(KeyedSource):
         """See `KeyedSource`."""
         file = self._root / MAIN if self._root.is_dir() else self._root
         names = [name for name in list_top(file, datasets=False) if name.startswith("episode_")]
+        if not names:
+            raise SourceError(f"{self.path}: expected groups episode_0, episode_1 and so on, got none; record some")
         self._places = [Place(file, name) for name in sort_naturally(names)]
         metadata = load_metadata(self._root) if self._root.is_dir() else {}
         pictures = find_pictures(metadata)
@@ -96,7 +98,7 @@ def count_steps(found: GroupSurvey, places: Sequence[Place]) -> tuple[npt.NDArra
     """
     if "rewards" not in found.rows:
         got = ", ".join(found.columns)[:200] or "an empty group"
-        raise SourceError(f"{places[0] if places else 'minari'}: expected rewards, got {got}; write the file again")
+        raise SourceError(f"{places[0]}: expected rewards, got {got}; write the file again")
     lengths = found.rows["rewards"]
     for name in found.columns:
         if name in _FLAGS or name.split("/")[0] == "actions":

@@ -66,6 +66,11 @@ class RobomimicDemos(KeyedSource):
     def survey(self) -> Survey:
         """See `KeyedSource`."""
         with open_hdf5(self.path) as file:
+            if not isinstance(file.get("data"), h5py.Group):
+                got = ", ".join(file)[:200] or "an empty file"
+                raise SourceError(
+                    f"{self.path}: expected the group data with demos, got {got}; choose another --format"
+                )
             demos = sort_naturally(name for name in file["data"] if isinstance(file["data"].get(name), h5py.Group))
             masks, wanted = self._read_masks(file, demos)
             environment = self._read_environment(file)

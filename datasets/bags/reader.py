@@ -642,8 +642,8 @@ class _Bag:
                 if row is not None:
                     raise SourceError(
                         f"{self._path}: topic {signal.topic}: {TOO_FINE}, got {numbers[row]} in "
-                        f"{signal.field or 'the message'}, step {block.start + row}; leave it out, or give it a feature "
-                        "of its own with dtype = 'int64' or 'float64'"
+                        f"{signal.field or 'the message'}, step {block.start + row}; leave it out, or make it a "
+                        "feature of its own with dtype = 'int64' or 'float64'"
                     )
             with np.errstate(over="ignore"):
                 target[block] = numbers

@@ -211,3 +211,21 @@ def test_times_since_1970_are_no_axis(tmp_path: Path, make_arrays: Any) -> None:
     np.savez(path, **members)
     with pytest.raises(SourceError, match=r"observations: expected numbers that float32 tells apart"):
         list(open_source(path, ReadOptions()).episodes())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("robomimic", r"a\.hdf5: expected the group data with demos, got observations; choose another --format"),
+        ("minari", r"a\.hdf5: expected groups episode_0, episode_1 and so on, got none; record some"),
+        ("spirl", r"a\.hdf5: expected HDF5 files with groups traj0, got none"),
+        ("d4rl", r"a\.hdf5: expected the data set actions, got observations"),
+    ],
+)
+def test_a_file_that_is_not_what_somebody_calls_it_is_not_called_damaged(
+    name: str, message: str, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["observations"] = np.zeros((3, 2))
+    with pytest.raises(SourceError, match=message):
+        open_source(tmp_path / "a.hdf5", ReadOptions(format=name)).describe()
