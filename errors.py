@@ -1,9 +1,35 @@
 """Typed errors. Every message reads `<where>: expected <what>, got <value>; <what to do>`."""
 
+import os
+import sys
+from pathlib import Path
+
 
 def make_printable(text: str) -> str:
     """The text on one line: a name from a damaged file may hold a line feed or the codes of a terminal."""
     return text if text.isprintable() else "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+_OURS = tuple(
+    str(Path(__file__).parent / name) + os.sep for name in ("adapt", "datasets", "meta", "pipeline", "robots")
+)
+
+
+def describe_foreign(error: BaseException) -> str:
+    """What code of somebody else raised, on one line, and where in it, so far as it is a file of theirs."""
+    import traceback  # a robot's program starts without it
+
+    said = " ".join(str(error).split())[:300]
+    files = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    theirs = [
+        (file, line)
+        for file, line in files
+        if file.is_absolute()
+        and "site-packages" not in file.parts
+        and not str(file).startswith((*_OURS, sys.base_prefix))
+    ]
+    place = f" (line {theirs[-1][1]} of {theirs[-1][0].name})" if theirs else ""
+    return f"{type(error).__name__}{': ' * bool(said)}{said}{place}"
 
 
 class SuppleError(Exception):

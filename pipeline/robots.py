@@ -24,7 +24,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..errors import BundleError, ConfigError, SuppleError
+from ..errors import BundleError, ConfigError, SuppleError, describe_foreign
 from ..plain_config import read_config
 from ..robots.families import FAMILIES
 from ..robots.family import ONLY_TASKS, BuiltFrom, ChecksTasks, RobotFamily
@@ -104,6 +104,11 @@ def find_robot(reference: str) -> RobotChoice:
             f"{', '.join(found) or 'which there is none'}, got {name!r}; name a frozen dataclass object with spec, "
             "make and tasks"
         )
+    if not family.__dataclass_params__.frozen:
+        raise ConfigError(
+            f"--robot {reference}: expected an object of a frozen dataclass, got one of {type(family).__name__}, which "
+            "can be changed; write @dataclass(frozen=True) above its class"
+        )
     return RobotChoice(f"{label}:{name}", cast(RobotFamily, family), file)
 
 
@@ -149,8 +154,7 @@ def load_user_module(where: str) -> tuple[ModuleType, Path, str]:
     except SuppleError:
         raise
     except (Exception, SystemExit) as error:  # a script that ends itself is no module either
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise ConfigError(f"{where}: expected a module that runs, got {reason}; correct it") from error
+        raise ConfigError(f"{where}: expected a module that runs, got {describe_foreign(error)}; correct it") from error
 
 
 def _run_file(path: Path) -> ModuleType:

@@ -35,10 +35,10 @@ import numpy as np
 from dm_env import specs
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
-from ..errors import ConfigError, RobotFault
+from ..errors import ConfigError, RobotFault, describe_foreign
 from .env_camera import Physics
 from .env_family import EnvFamily
-from .gymnasium_rows import Env, SetTask, describe_fault
+from .gymnasium_rows import Env, SetTask
 from .robot import Float
 
 MakeDm: TypeAlias = Callable[..., dm_env.Environment]
@@ -89,7 +89,7 @@ class DmControlFamily(EnvFamily):
             except Exception as error:
                 raise ConfigError(
                     f"{self.name} set_task: expected a call that gives an environment the task {goal.tolist()}, got "
-                    f"{describe_fault(error)}; correct it"
+                    f"{describe_foreign(error)}; correct it"
                 ) from error
         return DmEnv(environment, self.set_seed or find_seed(environment, self.name), self.name)
 

@@ -30,7 +30,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 from gymnasium.spaces.utils import flatdim, flatten_space
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import ConfigError, RobotFault, SpecError
+from ..errors import ConfigError, RobotFault, SpecError, describe_foreign
 from .array_robots import ArrayRobots, Index
 from .gymnasium_rows import (
     Env,
@@ -41,7 +41,6 @@ from .gymnasium_rows import (
     ProcessRows,
     ReadSuccess,
     SetTask,
-    describe_fault,
 )
 from .robot import Bool, Float, Rows, StepRows, require_rows
 from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
@@ -333,7 +332,7 @@ class GymnasiumBatch(ArrayRobots):
             found, ended = reward.astype(np.float32), terminated.astype(np.bool_)
         except Exception as error:  # a user's function fails in ways of its own
             raise ConfigError(
-                f"{self._spec.name} reward: expected {what}, got {describe_fault(error)}; correct the function"
+                f"{self._spec.name} reward: expected {what}, got {describe_foreign(error)}; correct the function"
             ) from error
         if found.shape != shape or ended.shape != shape:
             raise ConfigError(
@@ -384,7 +383,7 @@ class GymnasiumBatch(ArrayRobots):
             except Exception as error:
                 raise ConfigError(
                     f"{self._spec.name} success: expected truth values of {rows.shape} from observations, rewards "
-                    f"and goals, got {describe_fault(error)}; correct the function"
+                    f"and goals, got {describe_foreign(error)}; correct the function"
                 ) from error
         elif self._tell is not None:
             self._success[rows] = reward >= self._tell

@@ -25,10 +25,10 @@ from typing import Any, TypeAlias, final
 import gymnasium
 from gymnasium.spaces import Space
 
-from ..errors import ConfigError
+from ..errors import ConfigError, describe_foreign
 from .env_camera import Physics
 from .env_family import EnvFamily
-from .gymnasium_rows import Env, SetTask, describe_fault
+from .gymnasium_rows import Env, SetTask
 from .robot import Float
 
 MakeOne: TypeAlias = Callable[..., Env]
@@ -77,7 +77,7 @@ class GymnasiumFamily(EnvFamily):
             except Exception as error:
                 raise ConfigError(
                     f"{self.name} set_task: expected a call that gives an environment the task {goal.tolist()}, got "
-                    f"{describe_fault(error)}; correct it"
+                    f"{describe_foreign(error)}; correct it"
                 ) from error
         return env
 

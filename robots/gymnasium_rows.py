@@ -9,10 +9,8 @@ Axes: R rows, r rows of this call, F observation as Gymnasium flattens it, A act
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import gymnasium
@@ -22,7 +20,7 @@ from gymnasium.spaces.utils import flatdim, flatten
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from numpy.typing import NDArray
 
-from ..errors import RobotFault, SpecError, SuppleError
+from ..errors import RobotFault, SpecError, SuppleError, describe_foreign
 from .robot import Bool, Float, Rows
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
@@ -96,15 +94,6 @@ class EnvRows(Protocol):
         ...
 
 
-def describe_fault(error: BaseException) -> str:
-    """What somebody else's code raised, on one line, and where, if it was in theirs."""
-    said = " ".join(str(error).split())[:300]
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent]
-    place = f" (line {theirs[-1].lineno} of {Path(theirs[-1].filename).name})" if theirs else ""
-    return f"{type(error).__name__}{': ' * bool(said)}{said}{place}"
-
-
 class LocalRows:
     """Environments in this process, stepped one after the other; see `EnvRows`.
 
@@ -134,7 +123,7 @@ class LocalRows:
             except Exception as error:  # an environment of a user fails in ways of its own
                 raise RobotFault(
                     f"{self._kind.name} reset: expected reset(seed=...) to give an observation of "
-                    f"{self._kind.observation} and an info, got {describe_fault(error)} in row {self._first + row}; "
+                    f"{self._kind.observation} and an info, got {describe_foreign(error)} in row {self._first + row}; "
                     "repair the environment"
                 ) from error
         return seen
@@ -157,7 +146,7 @@ class LocalRows:
             except Exception as error:  # as in `begin`
                 raise RobotFault(
                     f"{self._kind.name} step: expected an observation of {self._kind.observation}, a reward, "
-                    f"terminated, truncated and an info, got {describe_fault(error)} in row {self._first + row}; "
+                    f"terminated, truncated and an info, got {describe_foreign(error)} in row {self._first + row}; "
                     "repair the environment"
                 ) from error
             if not np.isfinite(reward[place]):

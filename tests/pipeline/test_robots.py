@@ -262,3 +262,18 @@ def test_the_name_of_the_robot_is_taken_out_of_the_arguments() -> None:
     for wrong in (["--robot"], ["--robot", "a", "--robot", "b"]):
         with pytest.raises(ConfigError, match="--robot: expected one name"):
             take_option("--robot", wrong)
+
+
+def test_a_family_that_can_be_changed_is_told_how_to_be_frozen(tmp_path: Path) -> None:
+    calls = "".join(f"    def {name}(self, *a): ...\n" for name in ("spec", "make", "tasks"))
+    (tmp_path / "soft.py").write_text(
+        f"from dataclasses import dataclass\n@dataclass\nclass Soft:\n{calls}SOFT = Soft()\n"
+    )
+    with pytest.raises(ConfigError, match=r"expected an object of a frozen dataclass, got one of Soft, .*frozen=True"):
+        find_robot(f"{tmp_path / 'soft.py'}:SOFT")
+
+
+def test_the_line_of_a_file_that_fails_is_named(tmp_path: Path) -> None:
+    (tmp_path / "fails.py").write_text("import json\n\njson.loads('{')\n")
+    with pytest.raises(ConfigError, match=r"got JSONDecodeError: .* \(line 3 of fails\.py\); correct it"):
+        find_robot(f"{tmp_path / 'fails.py'}:X")

@@ -397,6 +397,11 @@ def test_files_hold_what_the_model_includes(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"model": "nowhere.xml"}, r"arm model: expected an MJCF or URDF file, got nothing at nowhere.xml; check"),
+        ({"model": "nowhere.xml"}, r"check the path, such as Path\(__file__\)\.with_name\('nowhere\.xml'\)"),
+        (
+            {"model": '<robot name="x"><xacro:macro name="m"/></robot>'},
+            r"arm model: .* got macros of xacro; expand them",
+        ),
         ({"model": "<mujoco><a/></mujoco>"}, r"arm model: .* got its text: .*unrecognized element.*; correct the file"),
         ({"model": "<mujoco"}, r"arm model: .* got its text: XML parse error .*; correct the file"),
         ({"joints": ("elbo",)}, r"arm joints: .* among \['shoulder', 'elbow', 'ball'\], got 'elbo'"),
