@@ -15,19 +15,22 @@ _OURS = tuple(
 )
 
 
-def describe_foreign(error: BaseException) -> str:
-    """What code of somebody else raised, on one line, and where in it, so far as it is a file of theirs."""
+def find_foreign(error: BaseException) -> list[tuple[Path, int]]:
+    """Files and lines of somebody else that an error came through, the innermost last; none of Python or a package."""
     import traceback  # a robot's program starts without it
 
-    said = " ".join(str(error).split())[:300]
-    files = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    theirs = [
-        (file, line)
-        for file, line in files
-        if file.is_absolute()
-        and "site-packages" not in file.parts
-        and not str(file).startswith((*_OURS, sys.base_prefix))
+    return [
+        (Path(frame.filename), frame.lineno or 0)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_absolute()
+        and "site-packages" not in Path(frame.filename).parts
+        and not frame.filename.startswith((*_OURS, sys.base_prefix))
     ]
+
+
+def describe_foreign(error: BaseException) -> str:
+    """What code of somebody else raised, on one line, and where in it, so far as it is a file of theirs."""
+    said, theirs = " ".join(str(error).split())[:300], find_foreign(error)
     place = f" (line {theirs[-1][1]} of {theirs[-1][0].name})" if theirs else ""
     return f"{type(error).__name__}{': ' * bool(said)}{said}{place}"
 

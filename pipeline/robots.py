@@ -104,7 +104,7 @@ def find_robot(reference: str) -> RobotChoice:
             f"{', '.join(found) or 'which there is none'}, got {name!r}; name a frozen dataclass object with spec, "
             "make and tasks"
         )
-    if not family.__dataclass_params__.frozen:
+    if not getattr(family, "__dataclass_params__").frozen:  # noqa: B009 (typing knows no such attribute)
         raise ConfigError(
             f"--robot {reference}: expected an object of a frozen dataclass, got one of {type(family).__name__}, which "
             "can be changed; write @dataclass(frozen=True) above its class"

@@ -67,3 +67,41 @@ def test_the_settings_of_a_robot_are_repeated_where_it_is_named_again() -> None:
     ]
     assert take_group("--robot.", given) == ["--robot.size", "3", "--robot.low", "-1", "-2", "--robot.no-noise"]
     assert take_group("--robot.", ["supple", "run", "--robot", "maze", "--robot.size=4"]) == ["--robot.size=4"]
+
+
+def test_an_error_in_a_file_that_the_command_names_is_one_line_about_that_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.py").write_text(FILE + OWN)
+    where = f"{tmp_path / 'odd.py'}:OWN"
+    assert main(["generate", "--robot", where, "--steps", "10", "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "odd.py: expected code that runs, got RuntimeError: no rail today (line 3" in error
+    assert "Traceback" not in error
+
+
+OWN = """
+
+from dataclasses import dataclass
+from supple.robots.family import Plays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(Plays):
+    name = "own"
+    play_steps = 5
+
+    def spec(self):
+        raise RuntimeError("no rail today")
+
+    def make(self, rows, threads=1): ...
+
+    def tasks(self): ...
+
+    def play(self, rows, seed, threads=1): ...
+
+    def compute_success(self, observation, reward, goals): ...
+
+
+OWN = Own()
+"""
