@@ -517,7 +517,7 @@ class TopicReader:
         for at, request in enumerate(self.requests):
             numbers = _find(message, request.field)
             if isinstance(numbers, np.ndarray):
-                labels = next((found for path in _name_paths(request.field) if (found := _find(message, path))), None)
+                labels = _find_labels(message, request.field)
                 self._compare(request.field, len(numbers), len(numbers), len(labels) if labels else None)
                 self.lengths[request.field] = max(len(numbers), self.lengths.get(request.field, 0))
             axes, angles = _fill_one(message, request, columns[at], row)
@@ -673,6 +673,12 @@ def _find(message: Any, path: str) -> Any:
     return message
 
 
+def _find_labels(message: Any, field: str) -> Sequence[str] | None:
+    """The names of the entries of a field; a single text of that name, such as of a robot, is none."""
+    found = (_find(message, path) for path in _name_paths(field))
+    return next((names for names in found if isinstance(names, list)), None)
+
+
 def _fill_one(message: Any, request: Request, column: Array, row: int) -> tuple[list[int], list[int]]:
     """As `_fill`, from one message that `rosbags` has decoded."""
     there: list[int] = []
@@ -684,9 +690,7 @@ def _fill_one(message: Any, request: Request, column: Array, row: int) -> tuple[
         text = str(bool(value)).lower() if _is_truth(request) and not isinstance(value, str) else str(value)
         column[row, 0] = {request.marks[0]: 1.0, request.marks[1]: 0.0}.get(text, np.nan)
     elif isinstance(value, np.ndarray):
-        labels = None
-        for name in _name_paths(request.field):
-            labels = _find(message, name) if labels is None else labels
+        labels = _find_labels(message, request.field)
         there, places = _locate(request, labels, len(value))
         if there:
             column[row, there] = value[places]

@@ -83,10 +83,12 @@ HERE, PAID, OVER = np.zeros((3, 2)), np.zeros(3), np.zeros(3, np.bool_)
     ],
 )
 def test_what_a_family_gives_for_other_rows_is_refused_and_never_spread(robots: Odd, message: str) -> None:
-    rows, rng = np.arange(3), np.random.default_rng(0)
+    def run() -> None:
+        robots.reset(np.arange(3), np.zeros((3, 2), np.float32), np.random.default_rng(0))
+        robots.step(np.arange(3), np.zeros((3, 2), np.float32))
+
     with pytest.raises(SpecError, match=message):
-        robots.reset(rows, np.zeros((3, 2), np.float32), rng)
-        robots.step(rows, np.zeros((3, 2), np.float32))
+        run()
 
 
 def test_what_a_family_gives_is_float32() -> None:

@@ -257,7 +257,7 @@ def raise_key(*arguments: Any) -> Any:
     [
         (
             {"environment": lambda place: None},
-            r"environment: expected one of Gymnasium with an obs.*, got NoneType; inh",
+            r"environment: expected one of Gymnasium with an obs.*, got NoneType; ",
         ),
         ({"environment": lambda place: gymnasium.Env()}, r"environment: expected one of Gymnasium with .*, got Env; "),
         ({"environment": Point, "set_task": raise_key}, r"set_task: .* the task \[0.0\], got KeyError: 'x' \(line"),

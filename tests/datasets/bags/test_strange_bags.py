@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mcap.writer import Writer as McapWriter
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from supple.datasets.bags.mapping import parse_mapping
 from supple.datasets.bags.reader import BagReader
@@ -15,6 +16,7 @@ from supple.datasets.bags.recording import Loss
 from supple.datasets.episode import ReadOptions
 from supple.datasets.formats import list_sources, open_source
 from supple.errors import FormatError, SourceError
+from tests.datasets.bags.conftest import Sent
 from tests.datasets.make_sources import make_d4rl, record
 
 NS = 10**9
@@ -365,3 +367,26 @@ def test_messages_in_another_encoding_are_named(bags: Any, tmp_path: Path) -> No
         SourceError, match=r"/state: State, 3 messages.*; cannot be decoded: its messages are in json, not"
     ):
         BagReader(tmp_path / "log.mcap").describe()
+
+
+@pytest.mark.parametrize("count", [3, 100])
+def test_the_name_of_a_robot_is_not_the_names_of_its_joints(count: int, bags: Any, tmp_path: Path) -> None:
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    types.register(get_types_from_msg("string name\nfloat64[] q", "lab/msg/State"))
+    sent = [Sent("/q", "lab/msg/State", bags.start + k * STEP, {"name": "r" * k, "q": [k, -k]}) for k in range(count)]
+    mapping = parse_mapping(
+        """
+period = 0.01
+action_source = "next_state"
+topic = [{name = "/q", clock = "log"}]
+signal = [
+    {feature = "observation", topic = "/q", field = "q", axes = ["a", "b"], units = ["", ""]},
+    {feature = "action", topic = "/q", field = "q", axes = ["a", "b"], units = ["", ""]},
+]
+""",
+        "map",
+    )
+    reader = BagReader(bags.write(tmp_path / "bag", "mcap", sent, types), mapping)
+    (episode,) = reader.episodes()
+    assert episode.arrays["observation"].tolist() == [[k, -k] for k in range(count - 1)]
+    assert not any("names" in note for note in reader.describe().notes)
