@@ -1,5 +1,9 @@
 """Typed errors. Every message reads `<where>: expected <what>, got <value>; <what to do>`."""
 
+import os
+import sys
+from pathlib import Path
+
 LONGEST_TEXT = 1000
 """Characters of a reason; an error text of a driver may be of any length."""
 
@@ -16,6 +20,31 @@ def make_text(value: object) -> str:
     except Exception:  # noqa: BLE001 - whatever a driver's object does, its error is told
         text = f"a {type(value).__name__} that has no text"
     return text.encode("utf-8", "replace").decode().replace("\0", "?")[:LONGEST_TEXT]
+
+
+_ROOT = Path(__file__).parent
+_OURS = tuple(str(_ROOT / name) + os.sep for name in ("adapt", "datasets", "meta", "pipeline", "robots", "skills"))
+
+
+def find_foreign(error: BaseException) -> list[tuple[Path, int]]:
+    """Files and lines of somebody else that an error came through, the innermost last; none of Python or a package."""
+    import traceback  # a robot's program starts without it
+
+    return [
+        (Path(frame.filename), frame.lineno or 0)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_absolute()
+        and "site-packages" not in Path(frame.filename).parts
+        and not frame.filename.startswith((*_OURS, sys.base_prefix))
+        and Path(frame.filename).parent != _ROOT
+    ]
+
+
+def describe_foreign(error: BaseException) -> str:
+    """What code of somebody else raised, on one line, and where in it, so far as it is a file of theirs."""
+    said, theirs = " ".join(make_text(error).split())[:300], find_foreign(error)
+    place = f" (line {theirs[-1][1]} of {theirs[-1][0].name})" if theirs else ""
+    return f"{type(error).__name__}{': ' * bool(said)}{said}{place}"
 
 
 class SuppleError(Exception):

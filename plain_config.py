@@ -60,7 +60,8 @@ def read_config(
         return float(value)
     if isinstance(kind, type) and type(value) is kind:
         return value
-    raise error(f"{where}: expected {getattr(kind, '__name__', kind)}, got {value!r:.80}; {remedy}")
+    what = f"one of {', '.join(map(str, inner))}" if origin is Literal else getattr(kind, "__name__", kind)
+    raise error(f"{where}: expected {what}, got {value!r:.80}; {remedy}")
 
 
 def _has_default(item: Field[Any]) -> bool:
@@ -83,4 +84,6 @@ def _read_dataclass(
     try:
         return kind(**{name: read(hints[name], item, f"{where}.{name}") for name, item in value.items()})
     except ConfigError as problem:
-        raise problem if isinstance(problem, error) else error(f"{where}: {problem}") from problem
+        if isinstance(problem, error) and str(problem).startswith(where):  # of a value within this one
+            raise
+        raise error(f"{where}: {problem}") from problem

@@ -60,8 +60,12 @@ def compute_metric(state: Array, following: Array) -> Array:
     """
     change = np.cov((following - state).T.astype(np.float64)).reshape(state.shape[1], -1)
     spread = np.cov(state.T.astype(np.float64)).reshape(change.shape)
-    noise = SHARE_OF_STATES * np.diag(spread) + np.finfo(np.float32).tiny
+    # of an axis that never moves there is only the distance between two numbers of float32
+    resolution = np.finfo(np.float32).eps ** 2 * np.mean(state.astype(np.float64) ** 2, axis=0)
+    noise = np.maximum(SHARE_OF_STATES * np.diag(spread), resolution) + np.finfo(np.float32).tiny
     values, vectors = np.linalg.eigh(change + np.diag(noise))
+    # rounding can make the smallest values negative
+    values = np.maximum(values, len(values) * np.finfo(np.float64).eps * values[-1])
     metric: Array = (vectors / np.sqrt(values)).T.astype(np.float32)
     return metric
 

@@ -32,7 +32,7 @@ from .hdf5 import describe_contents, is_written, list_top, open_hdf5, require_pl
 from .keyed import BLOCK_BYTES, BLOCK_ROWS, NEXT, cut_blocks, name_axes
 from .layout import find_missing
 from .schema import IMAGE, Feature, Role, Schema, make_image_feature
-from .side_arrays import cast, choose_dtype, choose_side, identify
+from .side_arrays import TOO_FINE, cast, choose_dtype, choose_side, find_rounded, identify
 from .source_files import MOST_AXES, describe_files, require_episode
 
 __all__ = ["D4RLReader", "write_d4rl"]
@@ -183,7 +183,14 @@ class D4RLReader:
                     )
 
     def _read(self, data: h5py.Dataset, source: str, feature: Feature, begin: int, end: int) -> npt.NDArray[Any]:
-        array = np.ascontiguousarray(cast(data[begin:end], feature.dtype).reshape(end - begin, *feature.shape))
+        values = data[begin:end]
+        row = find_rounded(values) if feature.role in ("observation", "action") else None
+        if row is not None:
+            raise SourceError(
+                f"{self._path}: {source}: {TOO_FINE}, got {values[row]} in row {begin + row}; leave the axis out, or "
+                "count from the start of the recording"
+            )
+        array = np.ascontiguousarray(cast(values, feature.dtype).reshape(end - begin, *feature.shape))
         bad = find_missing(array)
         if bad is not None:
             raise SourceError(
@@ -214,7 +221,8 @@ class D4RLReader:
             side = [name for name in entries if name.startswith("infos/") or name in (_NEXT, IMAGES)]
             main = [name for name in (*REQUIRED, "timeouts") if name in entries]
             for name in (*main, *side):
-                require_plain(entries[name], name, path)
+                if name in main or entries[name].shape is not None:
+                    require_plain(entries[name], name, path)
             rows = _rows(entries["observations"])
             if not rows:
                 raise SourceError(f"{path}: observations: expected at least one row, got 0; record some episodes")
@@ -253,10 +261,10 @@ class D4RLReader:
         Raises:
             SourceError: they cannot be, and the robot has a camera or they were asked for by name.
         """
-        shape = tuple(int(size) for size in data.shape)
+        shape = tuple(int(size) for size in data.shape or ())
         wanted = None if robot is None or robot.image is None else robot.image.shape
         flaw, cure = "", "record them again"
-        if not is_written(data):
+        if data.shape is None or not is_written(data):
             flaw = "was created and never written"
         elif data.dtype != np.uint8 or len(shape) != 4:
             flaw = f"holds {data.dtype} of shape {shape}, not uint8 of (rows, height, width, channels)"
@@ -288,7 +296,9 @@ class D4RLReader:
         """
         name, role = _ROLES.get(source) or (identify(source), "other")
         dtype: str | None = None
-        if not is_written(data):
+        if data.shape is None:
+            flaw = "has an empty data space"
+        elif not is_written(data):
             flaw = "was created and never written"
         elif data.dtype.kind not in "fiub":
             flaw = f"holds {data.dtype}, not numbers"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -65,19 +65,24 @@ def survey_groups(places: Sequence[Place], path: Path, explain: Callable[[str, h
     def compare(number: int, group: h5py.Group) -> None:
         place = places[number]
         for name, data in walk(group, place.file).items():
-            require_plain(data, f"{place.group}/{name}", place.file)
-            flaw = explain(name, data) or (
-                "" if is_written(data) else f"was created and never written in {place.group}"
-            )
-            if not flaw and not data.shape:
+            shape = data.shape
+            if shape is None:
+                flaw, shape = f"has an empty data space in {place.group}", ()
+            else:
+                require_plain(data, f"{place.group}/{name}", place.file)
+                flaw = explain(name, data) or (
+                    "" if is_written(data) else f"was created and never written in {place.group}"
+                )
+            if not flaw and not shape:
                 flaw = "holds one value for an episode, not one for each step"
-            column = Column(dtype=data.dtype, shape=tuple(int(size) for size in data.shape[1:]), flaw=flaw)
+            column = Column(dtype=data.dtype, shape=tuple(int(size) for size in shape[1:]), flaw=flaw)
             known = columns.setdefault(name, column)
-            if (known.dtype, known.shape) != (column.dtype, column.shape):
+            dtype = _join_types(known.dtype, column.dtype)
+            if dtype is None or known.shape != column.shape:
                 flaw = f"is {known.dtype} {known.shape} and, in {place.group}, {column.dtype} {column.shape}"
-            if flaw and not known.flaw:
-                columns[name] = Column(dtype=known.dtype, shape=known.shape, flaw=flaw)
-            rows.setdefault(name, np.full(len(places), -1, np.int64))[number] = data.shape[0] if data.shape else 0
+            if (flaw and not known.flaw) or dtype not in (None, known.dtype):
+                columns[name] = Column(dtype=dtype or known.dtype, shape=known.shape, flaw=known.flaw or flaw)
+            rows.setdefault(name, np.full(len(places), -1, np.int64))[number] = shape[0] if shape else 0
 
     _visit(places, compare)
     for name, counts in rows.items():
@@ -87,6 +92,32 @@ def survey_groups(places: Sequence[Place], path: Path, explain: Callable[[str, h
                 dtype=columns[name].dtype, shape=columns[name].shape, flaw=f"is missing in {missing}"
             )
     return GroupSurvey(dict(sorted(columns.items())), rows)
+
+
+def _join_types(first: np.dtype[Any], second: np.dtype[Any]) -> np.dtype[Any] | None:
+    """The type that holds the values of both exactly: of floats the wider one; None where there is none."""
+    if first == second:
+        return first
+    wider = np.promote_types(first, second) if first.kind == second.kind and first.kind in "fiu" else None
+    return wider if wider is not None and wider.kind == first.kind else None
+
+
+def mark_rows(
+    survey: GroupSurvey, expected: npt.NDArray[np.int64], places: Sequence[Place], like: str, spare: int = 0
+) -> dict[str, Column]:
+    """The columns, with the flaw where an episode has another number of rows than `like`, or than up to `spare` more.
+
+    Such an array may be anything; what must have a row for each step is for `require_rows`.
+    """
+    marked = dict(survey.columns)
+    for name, column in survey.columns.items():
+        more = survey.rows[name] - expected
+        wrong = np.flatnonzero((more < 0) | (more > spare))
+        if len(wrong) and not column.flaw:
+            number = int(wrong[0])
+            flaw = f"has {survey.rows[name][number]} rows in {places[number].group}, and {like} {expected[number]}"
+            marked[name] = replace(column, flaw=flaw)
+    return marked
 
 
 def load_groups(
@@ -156,10 +187,24 @@ def _visit(places: Sequence[Place], visit: Callable[[int, h5py.Group], None]) ->
         path = places[number].file
         with open_hdf5(path) as file:
             while number < len(places) and places[number].file == path:
-                entry = file.get(places[number].group)
+                entry = _find_group(file, places[number])
                 if not isinstance(entry, h5py.Group):
                     raise SourceError(
                         f"{places[number]}: expected a group with an episode, got none; write the file again"
                     )
                 visit(number, entry)
                 number += 1
+
+
+def _find_group(file: h5py.File, place: Place) -> object:
+    """What stands at a place; a link would give the data of another episode once more.
+
+    Raises:
+        SourceError: it is a link.
+    """
+    path = ""
+    for part in place.group.split("/"):
+        path = f"{path}/{part}"
+        if isinstance(file.get(path, getlink=True), h5py.SoftLink):
+            raise SourceError(f"{place}: expected data in this file, got a link; write the data into the file itself")
+    return file.get(path)

@@ -26,7 +26,7 @@ from .containers import find_container
 from .episode import Array, Episode, EpisodeIndex, ReadOptions, SourceSpec
 from .layout import find_missing
 from .schema import IMAGE, Feature, Role, Schema, make_image_feature
-from .side_arrays import cast, choose_dtype, choose_side, identify
+from .side_arrays import TOO_FINE, cast, choose_dtype, choose_side, find_rounded, identify
 from .source_files import MOST_AXES, count_bytes, describe_files, require_budget, require_episode
 
 NEXT = "next_observation"
@@ -34,8 +34,6 @@ NEXT = "next_observation"
 BLOCK_ROWS = 65_536
 """Rows read at a time, fewer where they are wide, more only when one episode is longer."""
 BLOCK_BYTES = 2**26
-_EXACT = 2**24
-"""Integers up to this size are exact in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,8 +405,15 @@ class KeyedReader:
         names = tuple(usual if chosen is None else chosen)
         fit = ", ".join(name for name, column in columns.items() if not column.problem) or "(there are none)"
         if not names:
+            doubles = {*self._survey.following.values()}
+            flawed = "".join(
+                f"; {name} {column.problem}"
+                for name, column in columns.items()
+                if column.problem and name not in doubles
+            )
             raise SourceError(
-                f"{self._path}: expected arrays for the {what}, got {fit[:400]}; choose with --{what}-keys"
+                f"{self._path}: expected arrays for the {what}, got {fit[:400]}{flawed[:400]}; choose with "
+                f"--{what}-keys"
             )
         for name in names:
             if name not in columns:
@@ -434,6 +439,8 @@ class KeyedReader:
             axes += found.axes or [f"{prefix}_{axis}" for axis in range(found.width)]
         if len(set(axes)) < len(axes):
             axes = [f"{identify(column)}_{axis}" for column in columns for axis in range(self._width(column))]
+        if len(set(axes)) < len(axes):  # names that differ only in what no identifier has
+            axes = [f"{name}_{axis}" for axis in range(len(axes))]
         named = tuple(axes)
         return _Part(
             name_axes(
@@ -490,13 +497,12 @@ class KeyedReader:
                 raise SourceError(
                     f"{self._path}: {name}: expected {rows} rows from row {begin}, got {len(values)}; read it again"
                 )
-            if feature.role in ("observation", "action") and values.dtype.kind in "iu" and values.dtype.itemsize > 2:
-                large = np.abs(values.astype(np.float64)) > _EXACT
-                if large.any():
-                    row = int(np.argwhere(large)[0][0])
+            if feature.role in ("observation", "action"):
+                row = find_rounded(values)
+                if row is not None:
                     raise SourceError(
-                        f"{self._path}: {name}: expected integers within 2^24, which float32 holds exactly, got "
-                        f"{values[row]} in row {begin + row}; leave it out of the {feature.role}"
+                        f"{self._path}: {name}: {TOO_FINE}, got {values[row]} in row {begin + row}; leave it out of "
+                        f"the {feature.role}"
                     )
             pieces.append(cast(values, feature.dtype).reshape(rows, -1))
         array = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)

@@ -24,7 +24,7 @@ from ..errors import ConfigError, FormatError, SourceError
 from ..plain_files import is_hidden, list_plain_files
 from ..robots.spec import RobotSpec
 from ..strict_json import load_json, load_json_lines
-from .arrow_columns import RowStream, read_columns, read_table, take_column
+from .arrow_columns import RowStream, read_columns, read_schema, read_table, take_column
 from .episode import Array, EpisodeIndex, Reader, ReadOptions
 from .episode_groups import sort_naturally
 from .keyed import Column, KeyedReader, KeyedSource, Load, Survey, cut_blocks
@@ -36,6 +36,9 @@ VERSIONS = ("v2.0", "v2.1", "v3.0")
 _INDICES = ("episode_index", "frame_index", "index")
 _STATE, _ACTION, _REWARD, _DONE, _SUCCESS = "observation.state", "action", "next.reward", "next.done", "next.success"
 _REMEDY = "copy or download the data set again"
+_TEXTS = ("string", "large_string")
+_MOST_TASKS = 1000
+"""Whose texts go into the provenance."""
 _LABEL_ERROR = 0.05
 """Relative difference between the rate of the metadata and that of the time stamps, from which it is said."""
 
@@ -115,6 +118,7 @@ class LeRobotDataset(KeyedSource):
                 "codebase_version": version,
                 "robot_type": info["robot_type"] if isinstance(info.get("robot_type"), str) else None,
                 "episodes": numbers if len(numbers) <= 1000 else f"{len(numbers)}, {numbers[0]} to {numbers[-1]}",
+                **self._load_tasks(),
             },
             contents={
                 **{name: f"image {features[name].get('shape')}" for name in pictures},
@@ -154,6 +158,7 @@ class LeRobotDataset(KeyedSource):
         self, streams: dict[tuple[int, tuple[str, ...]], RowStream], names: Sequence[str], first: int, last: int
     ) -> Mapping[str, Array]:
         pieces: dict[str, list[Array]] = {name: [] for name in names}
+        tops = tuple(dict.fromkeys(name.split("/")[0] for name in names))  # of a struct, all its parts
         while names and first < last:
             # the run of episodes that follow each other in one file
             file, begin = self._places[first]
@@ -161,10 +166,10 @@ class LeRobotDataset(KeyedSource):
             while first < last and self._places[first] == (file, end):
                 end += int(self._lengths[first])
                 first += 1
-            key = (file, tuple(names))
+            key = (file, tops)
             if key not in streams:
                 streams.clear()
-                streams[key] = RowStream(self._files[file], names)
+                streams[key] = RowStream(self._files[file], tops)
             table = streams[key].take(begin, end)
             for name in names:
                 pieces[name].append(take_column(table, name, self._columns[name], self._files[file]))
@@ -183,9 +188,9 @@ class LeRobotDataset(KeyedSource):
         if not self._files:
             raise SourceError(f"{root}: expected Parquet files, got none; {_REMEDY}")
         found: dict[int, tuple[int, int, int]] = {}
+        self._columns = self._measure_lists()
         for number, file in enumerate(self._files):
             columns = read_columns(file)[0]
-            self._columns = self._columns or self._measure_lists(file, columns)
             for name in sorted({*columns, *self._columns}):
                 kinds = [one[name].dtype if name in one else "nothing" for one in (self._columns, columns)]
                 if kinds[0] != kinds[1]:
@@ -216,27 +221,27 @@ class LeRobotDataset(KeyedSource):
         self._lengths = np.array([found[index][2] for index in numbers], np.int64)
         return numbers
 
-    def _measure_lists(self, file: Path, columns: Mapping[str, Column]) -> dict[str, Column]:
-        """The columns, with the lengths of lists whose schema gives none taken from the first row."""
-        open_ones = [name for name, column in columns.items() if -1 in column.shape]
-        measured = dict(columns)
+    def _measure_lists(self) -> dict[str, Column]:
+        """The columns, with the lengths of lists whose schema gives none taken from the first row of all files."""
+        measured = read_columns(self._files[0])[0]
+        open_ones = [name for name, column in measured.items() if -1 in column.shape]
         if open_ones:
-            first = read_table(file, open_ones).slice(0, 1).to_pylist()
+            file = next((file for file in self._files if read_columns(file)[1]), self._files[0])
+            tops = list(dict.fromkeys(name.split("/")[0] for name in open_ones))
+            row: Any = next(iter(read_table(file, tops).slice(0, 1).to_pylist()), {})
             for name in open_ones:
-                shape, value = [], first[0][name] if first else []
+                shape, value = [], row
+                for part in name.split("/"):
+                    value = value.get(part) if isinstance(value, dict) else None
                 while isinstance(value, list):
                     shape.append(len(value))
                     value = value[0] if value else None
-                measured[name] = Column(dtype=columns[name].dtype, shape=tuple(shape), flaw=columns[name].flaw)
+                measured[name] = Column(dtype=measured[name].dtype, shape=tuple(shape), flaw=measured[name].flaw)
         return measured
 
     def _name_axes(self, column: Column, feature: Mapping[str, Any]) -> Column:
         """The column with the names of its axes, where the metadata have as many as there are."""
-        names = feature.get("names")
-        if isinstance(names, dict) and len(names) == 1:
-            names = next(iter(names.values()))
-        fits = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        axes = tuple(names) if fits and names is not None else ()
+        axes = tuple(_list_names(feature.get("names")))
         known = axes if len(axes) == column.width == len(set(axes)) and len(column.shape) == 1 else None
         return Column(dtype=column.dtype, shape=column.shape, axes=known, flaw=column.flaw)
 
@@ -310,6 +315,27 @@ class LeRobotDataset(KeyedSource):
                     f"{_REMEDY}"
                 )
         return dict(pairs)
+
+    def _load_tasks(self) -> dict[str, Any]:
+        """What the robot was told to do, by `task_index`, as an entry of the provenance; empty where nobody says.
+
+        Version 3 writes a table of pandas, whose texts are a column or the index.
+        """
+        lines, table = self.path / "meta/tasks.jsonl", self.path / "meta/tasks.parquet"
+        pairs: list[tuple[Any, Any]] = []
+        if lines.is_file():
+            found = load_json_lines(lines, SourceError, _REMEDY)
+            pairs = [(one.get("task_index"), one.get("task")) for one in found]
+        elif table.is_file():
+            schema, _ = read_schema(table)
+            texts = [name for name, kind in zip(schema.names, schema.types, strict=True) if str(kind) in _TEXTS]
+            if "task_index" in schema.names and texts:
+                read = read_table(table, ("task_index", texts[0])).to_pydict()
+                pairs = list(zip(read["task_index"], read[texts[0]], strict=True))
+        told = {str(index): text for index, text in pairs if type(index) is int and isinstance(text, str)}
+        if not told:
+            return {}
+        return {"tasks": told if len(told) <= _MOST_TASKS else f"{len(told)}, such as {next(iter(told.values()))}"}
 
     def _read_ends(self, usable: Sequence[str]) -> tuple[npt.NDArray[np.bool_], list[str]]:
         """Whether each episode reached its end, and notes: `next.success` says it, else `next.done`."""
@@ -394,3 +420,22 @@ class LeRobotDataset(KeyedSource):
         with self.reading() as load:
             for first, last in cut_blocks(index):
                 yield load((name,), first, last)[name].reshape(-1), ends[first:last] - index.start[first] - 1
+
+
+def _list_names(names: object) -> list[str]:
+    """The names of axes in what LeRobot's tools write for them; empty where these are none.
+
+    A list; groups of lists, such as the motors of each arm; or a number for each name, by which they are sorted.
+    """
+    if isinstance(names, list):
+        return names if all(isinstance(name, str) for name in names) else []
+    if not isinstance(names, dict):
+        return []
+    if all(type(place) is int for place in names.values()):
+        inner = sorted(names, key=names.__getitem__)
+        return inner if [names[name] for name in inner] == list(range(len(inner))) else []
+    groups = {group: _list_names(inner) for group, inner in names.items()}
+    found = [name for inner in groups.values() for name in inner] if all(groups.values()) else []
+    if len(set(found)) < len(found):  # two arms with joints of the same names
+        return [f"{group}_{name}" for group, inner in groups.items() for name in inner]
+    return found

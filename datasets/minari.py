@@ -21,7 +21,7 @@ from ..errors import SourceError
 from ..robots.spec import RobotSpec
 from ..strict_json import load_json
 from .episode import Array, Reader, ReadOptions
-from .episode_groups import GroupSurvey, Place, load_groups, require_rows, sort_naturally, survey_groups
+from .episode_groups import GroupSurvey, Place, load_groups, mark_rows, require_rows, sort_naturally, survey_groups
 from .hdf5 import list_top
 from .keyed import Column, KeyedReader, KeyedSource, Survey
 
@@ -70,12 +70,15 @@ class MinariHDF5(KeyedSource):
         """See `KeyedSource`."""
         file = self._root / MAIN if self._root.is_dir() else self._root
         names = [name for name in list_top(file, datasets=False) if name.startswith("episode_")]
+        if not names:
+            raise SourceError(f"{self.path}: expected groups episode_0, episode_1 and so on, got none; record some")
         self._places = [Place(file, name) for name in sort_naturally(names)]
         metadata = load_metadata(self._root) if self._root.is_dir() else {}
         pictures = find_pictures(metadata)
         found = survey_groups(self._places, self.path, lambda name, _: "holds pictures" if name in pictures else "")
         self._lengths, following, notes = count_steps(found, self._places)
-        return finish_survey(found.columns, self._lengths, following, self._read_flags(), metadata, notes)
+        columns = mark_rows(found, self._lengths, self._places, "rewards", spare=1)
+        return finish_survey(columns, self._lengths, following, self._read_flags(), metadata, notes)
 
     def load(self, names: Sequence[str], first: int, last: int) -> Mapping[str, Array]:
         """See `KeyedSource`."""
@@ -95,7 +98,7 @@ def count_steps(found: GroupSurvey, places: Sequence[Place]) -> tuple[npt.NDArra
     """
     if "rewards" not in found.rows:
         got = ", ".join(found.columns)[:200] or "an empty group"
-        raise SourceError(f"{places[0] if places else 'minari'}: expected rewards, got {got}; write the file again")
+        raise SourceError(f"{places[0]}: expected rewards, got {got}; write the file again")
     lengths = found.rows["rewards"]
     for name in found.columns:
         if name in _FLAGS or name.split("/")[0] == "actions":

@@ -73,6 +73,18 @@ def list_parts(store: EpisodeStore) -> list[Part]:
     return parts
 
 
+def count_repeats(parts: Iterable[Part]) -> int:
+    """Episodes that are there before, as far as the origins say: of the same recording, with the same number in it."""
+    seen: set[tuple[object, int]] = set()
+    total = 0
+    for part in parts:
+        origin = part.source.get("sha256") or part.store
+        if origin is not None:
+            seen |= {(origin, number) for number in part.episodes}
+            total += part.count
+    return total - len(seen)
+
+
 def select_parts(parts: Sequence[Part], numbers: Iterable[int]) -> list[Part]:
     """The parts of some episodes of a store, given by their numbers there, in this order."""
     origins = [(place, number) for place, part in enumerate(parts) for number in part.episodes]

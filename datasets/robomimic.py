@@ -22,11 +22,22 @@ from ..errors import SourceError
 from ..robots.spec import RobotSpec
 from ..strict_json import parse_json
 from .episode import Array, Reader, ReadOptions
-from .episode_groups import GroupSurvey, Place, load_groups, require_rows, require_steps, sort_naturally, survey_groups
+from .episode_groups import (
+    GroupSurvey,
+    Place,
+    load_groups,
+    mark_rows,
+    require_rows,
+    require_steps,
+    sort_naturally,
+    survey_groups,
+)
 from .hdf5 import list_top, open_hdf5, read_text, require_plain
 from .keyed import Column, KeyedReader, KeyedSource, Survey
 
 _OBS, _NEXT_OBS = "obs/", "next_obs/"
+_STEPS = ("actions", "rewards", "dones")
+"""Have a row for each step, as the arrays of `obs` do; another array may be anything."""
 _KEPT_ENV = ("env_name", "env_version", "type")
 
 
@@ -55,21 +66,30 @@ class RobomimicDemos(KeyedSource):
     def survey(self) -> Survey:
         """See `KeyedSource`."""
         with open_hdf5(self.path) as file:
+            if not isinstance(file.get("data"), h5py.Group):
+                got = ", ".join(file)[:200] or "an empty file"
+                raise SourceError(
+                    f"{self.path}: expected the group data with demos, got {got}; choose another --format"
+                )
             demos = sort_naturally(name for name in file["data"] if isinstance(file["data"].get(name), h5py.Group))
             masks, wanted = self._read_masks(file, demos)
             environment = self._read_environment(file)
         if not wanted:
-            raise SourceError(f"{self.path}: expected demos in data, got none; record some")
+            where, cure = (
+                ("data", "record some") if self._chosen is None else (f"mask/{self._chosen}", "choose another")
+            )
+            raise SourceError(f"{self.path}: expected demos in {where}, got none; {cure}")
         self._places = [Place(self.path, f"data/{name}") for name in wanted]
         found = survey_groups(self._places, self.path, lambda name, data: "")
         self._lengths = lengths = require_steps(found, "actions", self._places)
         columns = {name: column for name, column in found.columns.items() if not column.problem}
         for name in columns:
-            if not name.startswith(_NEXT_OBS) and name != "states":
+            if name.startswith(_OBS) or name in _STEPS:
                 require_rows(found, name, lengths, self._places, "actions")
+        marked = mark_rows(found, lengths, self._places, "actions")
         terminated, notes = self._read_ends(found)
         return Survey(
-            columns={**found.columns, **{name: self._mark(found, name) for name in found.columns if name == "states"}},
+            columns={**marked, **{name: self._mark(found, name) for name in marked if name == "states"}},
             lengths=lengths,
             terminated=terminated,
             truncated=~terminated,

@@ -23,6 +23,12 @@ _WIDER = {
 }
 
 
+_EXACT = 2**24
+"""Integers up to this size are exact in float32."""
+TOO_FINE = "expected numbers that float32 tells apart, as integers within 2^24 are"
+"""What is wrong with a row of `find_rounded`, for messages."""
+
+
 def identify(source: str) -> str:
     """The name of a feature for an entry of a source: lower case, with `_` for what no identifier has."""
     name = re.sub(r"[^a-z0-9_]+", "_", source.removeprefix("infos/").lower()).strip("_")
@@ -40,6 +46,33 @@ def choose_side(names: Sequence[str], only: Sequence[str] | None, skip: Sequence
         if name not in names:
             raise SourceError(f"{path}: expected one of the side arrays {known}, got {name!r}; choose one of these")
     return set(names if only is None else only) - set(skip)
+
+
+def find_rounded(values: npt.NDArray[Any]) -> int | None:
+    """First row with a number that float32 would change beyond use: counters, identifiers, times since 1970.
+
+    An integer is exact or it is none. A large float may lose digits that nobody needs, such as of a pressure; but not
+    where it mostly changes by less than the distance between two numbers of float32.
+
+    Args:
+        values: Shape (rows,) or (rows, dim), consecutive.
+    """
+    if values.dtype.kind not in "fiu" or values.dtype.itemsize <= 2 or values.dtype == np.float32 or not values.size:
+        return None
+    if not max(abs(float(values.min())), abs(float(values.max()))) > _EXACT:  # or NaN, which is refused elsewhere
+        return None
+    columns = values.reshape(len(values), -1)
+    rounded = cast(columns, "float32")
+    with np.errstate(invalid="ignore", over="ignore"):
+        large = np.isfinite(rounded) & (np.abs(columns.astype(np.float64)) > _EXACT)
+        if values.dtype.kind == "f" and large.any():
+            large &= rounded != columns
+            steps = np.abs(np.diff(columns.astype(np.float64), axis=0))
+            for axis in np.flatnonzero(large.any(0)):
+                moved = steps[steps[:, axis] > 0, axis]
+                gap = float(np.spacing(np.abs(rounded[:, axis]).max()))
+                large[:, axis] &= len(moved) > 0 and float(np.median(moved)) < gap
+    return int(np.argwhere(large)[0][0]) if large.any() else None
 
 
 def cast(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:

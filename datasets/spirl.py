@@ -17,7 +17,15 @@ from ..plain_files import is_hidden, list_plain_files
 from ..robots.spec import RobotSpec
 from .containers import find_container
 from .episode import Array, Reader, ReadOptions
-from .episode_groups import Place, load_groups, require_rows, require_steps, sort_naturally, survey_groups
+from .episode_groups import (
+    Place,
+    load_groups,
+    mark_rows,
+    require_rows,
+    require_steps,
+    sort_naturally,
+    survey_groups,
+)
 from .hdf5 import list_top
 from .keyed import KeyedReader, KeyedSource, Survey
 
@@ -65,21 +73,23 @@ class SpirlRollouts(KeyedSource):
         found = survey_groups(self._places, self.path, lambda name, _: "")
         rows = require_steps(found, "actions", self._places)
         self._lengths = rows
-        usable = [name for name in found.columns if not found.columns[name].problem]
-        for name in usable:
-            require_rows(found, name, rows, self._places, "actions")
+        columns = mark_rows(found, rows, self._places, "actions")
+        for name in (*_STATES, "rewards", _PAD):
+            if name in columns and not found.columns[name].problem:
+                require_rows(found, name, rows, self._places, "actions")
+        usable = [name for name in columns if not columns[name].problem]
         if _PAD in usable:
             self._lengths = self._count_steps(rows)
         everywhere = np.ones(len(rows), np.bool_)
         return Survey(
-            columns=found.columns,
+            columns=columns,
             lengths=self._lengths,
             terminated=~everywhere,
             truncated=everywhere,
             observation=[name for name in _STATES if name in usable][:1],
             action=["actions"],
             reward="rewards" if "rewards" in usable else None,
-            hidden={_PAD: "it tells which rows belong to the rollout"} if _PAD in found.columns else {},
+            hidden={_PAD: "it tells which rows belong to the rollout"} if _PAD in columns else {},
         )
 
     def load(self, names: Sequence[str], first: int, last: int) -> Mapping[str, Array]:

@@ -81,6 +81,7 @@ class ZarrReplay(KeyedSource):
             _require_members(path)
         with self._open_root() as root:
             ends = self._read_ends(root)
+            groups = self._list_groups(root)
             found: dict[str, Column] = {}
             notes: list[str] = []
             for name, array in self._list_arrays(root):
@@ -118,6 +119,7 @@ class ZarrReplay(KeyedSource):
             action=action,
             reward="reward" if "reward" in usable else None,
             contents={_ENDS: f"{len(ends)} episodes"},
+            ignored={name: "is a group; only arrays that lie in data itself are read" for name in groups},
             notes=notes,
         )
 
@@ -175,6 +177,13 @@ class ZarrReplay(KeyedSource):
             names = sorted(data.array_keys()) if isinstance(data, zarr.Group) else []
         for name in names:
             yield name, self._open(root, f"{_DATA}/{name}")
+
+    def _list_groups(self, root: zarr.Group) -> list[str]:
+        """Groups within `data`, which no replay buffer has."""
+        with _typed(self.path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that are no arrays
+            data = root[_DATA]
+            return sorted(data.group_keys()) if isinstance(data, zarr.Group) else []
 
     def _open(self, root: zarr.Group, name: str) -> zarr.Array[Any]:
         """An array of the store whose metadata are plausible."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from ..errors import ConfigError, RunError, SuppleError
+from ..errors import ConfigError, RunError, SuppleError, describe_foreign, find_foreign
 from .interrupt import Interrupted
 
 if TYPE_CHECKING:
@@ -397,7 +397,25 @@ def run_program(program: str, dispatch: Callable[[Sequence[str]], int], given: S
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return require_streams() or end_streams(run_verb(program, dispatch, given))
+    return require_streams() or end_streams(run_named_files(program, dispatch, given))
+
+
+def run_named_files(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequence[str]) -> int:
+    """As `run_verb`; an error that came through a Python file that the command names is one line about that file.
+
+    `python -X dev -m supple` shows its traceback.
+    """
+    try:
+        return run_verb(program, dispatch, given)
+    except Exception as error:
+        theirs = find_foreign(error)
+        named = [file for file, _ in theirs if any(f"{file.name}:" in argument for argument in given)]
+        if not named or sys.flags.dev_mode:
+            raise
+        where = f"{named[-1].name}: expected code that runs"
+        return refuse(
+            error, f"{where}, got {describe_foreign(error)}; correct it (python -X dev -m supple says more)", given
+        )
 
 
 def run_verb(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequence[str]) -> int:

@@ -126,6 +126,17 @@ def take_option(name: str, arguments: Sequence[str]) -> tuple[str | None, list[s
     return (found[0] if found else None), rest
 
 
+def take_group(prefix: str, arguments: Sequence[str]) -> list[str]:
+    """The options whose names begin so, such as `--robot.`, with their values."""
+    found, within = [], False
+    for argument in arguments:
+        if argument.startswith("--"):
+            within = argument.startswith(prefix)
+        if within:
+            found.append(argument)
+    return found
+
+
 ROBOT_HELP = (
     "--robot NAME chooses the robot: {known}, FILE.py:NAME or PACKAGE.MODULE:NAME of your own; its settings are the "
     "options --robot.* below."

@@ -14,8 +14,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +24,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..errors import BundleError, ConfigError, SuppleError
+from ..errors import BundleError, ConfigError, SuppleError, describe_foreign
 from ..plain_config import read_config
 from ..robots.families import FAMILIES
 from ..robots.family import ONLY_TASKS, BuiltFrom, ChecksTasks, RobotFamily
@@ -31,6 +32,8 @@ from ..robots.planner import PlannerConfig
 from ..robots.task import Task, TaskSet, load_tasks_csv
 from .keys import compute_code_digest, compute_digest, compute_file_digest, compute_versions
 
+_SHOWN = 3
+"""Settings that differ, of those that a message names."""
 PRESETS_NAME = "PRESETS"
 """In a user's module: a dict of `RunConfig` by name."""
 Record = dict[str, Any]
@@ -101,6 +104,11 @@ def find_robot(reference: str) -> RobotChoice:
             f"{', '.join(found) or 'which there is none'}, got {name!r}; name a frozen dataclass object with spec, "
             "make and tasks"
         )
+    if not getattr(family, "__dataclass_params__").frozen:  # noqa: B009 (typing knows no such attribute)
+        raise ConfigError(
+            f"--robot {reference}: expected an object of a frozen dataclass, got one of {type(family).__name__}, which "
+            "can be changed; write @dataclass(frozen=True) above its class"
+        )
     return RobotChoice(f"{label}:{name}", cast(RobotFamily, family), file)
 
 
@@ -146,8 +154,7 @@ def load_user_module(where: str) -> tuple[ModuleType, Path, str]:
     except SuppleError:
         raise
     except (Exception, SystemExit) as error:  # a script that ends itself is no module either
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise ConfigError(f"{where}: expected a module that runs, got {reason}; correct it") from error
+        raise ConfigError(f"{where}: expected a module that runs, got {describe_foreign(error)}; correct it") from error
 
 
 def _run_file(path: Path) -> ModuleType:
@@ -212,11 +219,27 @@ def find_recorded(record: object, given: RobotChoice | None, where: str, *, acce
         record = {**record, "config": {key: config[key] for key in config if key not in _task_fields(given.family)}}
     name = next((key for key in mine if key in record and record[key] != mine[key]), None)
     if name is not None and not accept_change:
+        then, now, remedy = "as it was", f"another {name} of '{given.reference}'", ""
+        if name == "config":
+            changes = list(_list_changes(record["config"], mine["config"]))
+            shown = [f"{field} {json.dumps(value)[:40]}" for field, value, _ in changes[:_SHOWN]]
+            then = f"with {', '.join(shown)}"
+            now = f"{', '.join(json.dumps(value)[:40] for *_, value in changes[:_SHOWN])} in '{given.reference}'"
+            remedy = f"pass --robot.{changes[0][0].replace('_', '-')} as then, or "
         raise BundleError(
-            f"{where}: expected robot '{reference}' as it was, got another {name} of '{given.reference}'; pass "
+            f"{where}: expected robot '{reference}' {then}, got {now}; {remedy}pass "
             "--accept-robot-change if its observations, actions and goals still mean the same"
         )
     return given
+
+
+def _list_changes(then: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Settings that differ: their path, and both values."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*then, *now)):
+            yield from _list_changes(then.get(key), now.get(key), f"{path}.{key}" if path else str(key))
+    elif then != now:
+        yield path, then, now
 
 
 def _rename_old(record: Mapping[str, Any]) -> Mapping[str, Any]:

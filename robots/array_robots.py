@@ -59,7 +59,9 @@ class ArrayRobots(ABC):
         index = self._index(rows)
         self._goal[index] = goals
         self._elapsed[index] = 0
-        return self._begin(index, goals, rng)
+        return self._require_shape(
+            self._begin(index, goals, rng), rows, self._spec.observation.shape, "an observation", where
+        )
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`; a choice is never clipped.
@@ -84,7 +86,15 @@ class ArrayRobots(ABC):
                 "steps; reset the row first"
             )
         self._elapsed[index] += 1
-        observation, reward, terminated = self._advance(rows, index, taken, elapsed)
+        moved = self._advance(rows, index, taken, elapsed)
+        if not isinstance(moved, tuple) or len(moved) != 3:
+            raise SpecError(
+                f"{where}: expected an observation, a reward and an end from _advance, got "
+                f"{len(moved) if isinstance(moved, tuple) else type(moved).__name__}; return these three"
+            )
+        observation = self._require_shape(moved[0], rows, self._spec.observation.shape, "an observation", where)
+        reward = self._require_shape(moved[1], rows, (), "a reward", where)
+        terminated = self._require_shape(moved[2], rows, (), "an end", where).astype(np.bool_, copy=False)
         truncated = (elapsed == self._spec.episode_steps - 1) & ~terminated
         return StepRows(observation, reward, terminated, truncated)
 
@@ -101,6 +111,20 @@ class ArrayRobots(ABC):
 
     def close(self) -> None:  # noqa: B027 (arrays need no release)
         """See `RobotBatch.close`."""
+
+    def _require_shape(self, value: Any, rows: Rows, shape: tuple[int, ...], what: str, where: str) -> NDArray[Any]:
+        """What a family gave for some rows, numbers as float32; numpy would spread other shapes over all rows.
+
+        Raises:
+            SpecError: It has another shape, or holds no numbers.
+        """
+        array = np.asarray(value)
+        if array.shape != (len(rows), *shape) or array.dtype.kind not in "biuf":
+            raise SpecError(
+                f"{where}: expected {what} for each row, of shape {(len(rows), *shape)}, got {array.dtype} "
+                f"{array.shape}; correct _begin and _advance of the robots"
+            )
+        return array if array.dtype.kind == "b" else array.astype(np.float32, copy=False)
 
     def _index(self, rows: Rows) -> Index:
         return slice(None) if len(rows) == self.rows else rows

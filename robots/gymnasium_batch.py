@@ -30,9 +30,18 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 from gymnasium.spaces.utils import flatdim, flatten_space
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import ConfigError, RobotFault, SpecError
+from ..errors import ConfigError, RobotFault, SpecError, describe_foreign
 from .array_robots import ArrayRobots, Index
-from .gymnasium_rows import Env, EnvRows, Kind, LocalRows, MakeEnv, ProcessRows, ReadSuccess, SetTask
+from .gymnasium_rows import (
+    Env,
+    EnvRows,
+    Kind,
+    LocalRows,
+    MakeEnv,
+    ProcessRows,
+    ReadSuccess,
+    SetTask,
+)
 from .robot import Bool, Float, Rows, StepRows, require_rows
 from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 
@@ -305,14 +314,32 @@ class GymnasiumBatch(ArrayRobots):
             SpecError: Nothing says that the reward is a function of the observation.
         """
         if self._reward is None:
-            return super().compute_reward(observation, goals)
+            raise SpecError(
+                f"{self._spec.name} compute_reward: expected a robot whose observation tells its reward, got one whose "
+                "reward, as far as anybody said, is not a function of the observation; give its family a reward, a "
+                "function of observations and goals, or train without relabelling (--learner.config.no-relabel)"
+            )
         seen = np.asarray(observation, np.float32)[..., None, :]
         return self._pay(self._reward, seen, np.asarray(goals, np.float32))
 
-    @staticmethod
-    def _pay(compute: ComputeReward, observation: Float, goals: Float) -> tuple[Float, Bool]:
-        reward, terminated = compute(observation, goals)
-        return np.asarray(reward, np.float32), np.asarray(terminated, np.bool_)
+    def _pay(self, compute: ComputeReward, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        shape = np.broadcast_shapes(observation.shape[:-1], goals.shape[:-1])
+        what = (
+            f"a reward and an end, each of shape {shape} for observations {observation.shape} and goals {goals.shape}"
+        )
+        try:
+            reward, terminated = (np.asarray(one) for one in compute(observation, goals))
+            found, ended = reward.astype(np.float32), terminated.astype(np.bool_)
+        except Exception as error:  # a user's function fails in ways of its own
+            raise ConfigError(
+                f"{self._spec.name} reward: expected {what}, got {describe_foreign(error)}; correct the function"
+            ) from error
+        if found.shape != shape or ended.shape != shape:
+            raise ConfigError(
+                f"{self._spec.name} reward: expected {what}, got {found.shape} and {ended.shape}; compute with axis -1 "
+                "of both, and leave the others to numpy"
+            )
+        return found, ended
 
     def env(self, row: int) -> Env | None:
         """The environment of a row, to be looked at; None before its first episode, and in another process."""
@@ -351,7 +378,13 @@ class GymnasiumBatch(ArrayRobots):
         elif self._tell == "terminated":
             self._success[rows] = terminated
         elif callable(self._tell):
-            self._success[rows] = self._tell(observation, reward, self._goal[rows])
+            try:
+                self._success[rows] = self._tell(observation, reward, self._goal[rows])
+            except Exception as error:
+                raise ConfigError(
+                    f"{self._spec.name} success: expected truth values of {rows.shape} from observations, rewards "
+                    f"and goals, got {describe_foreign(error)}; correct the function"
+                ) from error
         elif self._tell is not None:
             self._success[rows] = reward >= self._tell
         return observation, reward, terminated

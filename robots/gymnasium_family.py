@@ -23,8 +23,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
 
 import gymnasium
+from gymnasium.spaces import Space
 
-from ..errors import ConfigError
+from ..errors import ConfigError, describe_foreign
 from .env_camera import Physics
 from .env_family import EnvFamily
 from .gymnasium_rows import Env, SetTask
@@ -62,8 +63,22 @@ class GymnasiumFamily(EnvFamily):
                 f"{self.name} environment: expected one that is made with {sorted(arguments)}, got "
                 f"{type(error).__name__}: {' '.join(str(error).split())}; correct environment, arguments or goal"
             ) from error
+        given = type(env).__name__
+        if not isinstance(env, gymnasium.Env) or not all(
+            isinstance(getattr(env, name, None), Space) for name in ("observation_space", "action_space")
+        ):
+            raise ConfigError(
+                f"{self.name} environment: expected one of Gymnasium with an observation_space and an action_space, "
+                f"got {given}; inherit gymnasium.Env and set both"
+            )
         if self.set_task is not None:
-            self.set_task(env, goal.copy())
+            try:
+                self.set_task(env, goal.copy())
+            except Exception as error:
+                raise ConfigError(
+                    f"{self.name} set_task: expected a call that gives an environment the task {goal.tolist()}, got "
+                    f"{describe_foreign(error)}; correct it"
+                ) from error
         return env
 
     def task_setter(self) -> SetTask | None:

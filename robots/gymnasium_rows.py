@@ -20,7 +20,7 @@ from gymnasium.spaces.utils import flatdim, flatten
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from numpy.typing import NDArray
 
-from ..errors import RobotFault, SpecError, SuppleError
+from ..errors import RobotFault, SpecError, SuppleError, describe_foreign
 from .robot import Bool, Float, Rows
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
@@ -77,7 +77,7 @@ class EnvRows(Protocol):
 
         Raises:
             SpecError: The spaces of a task's environment are others.
-            RobotFault: An observation is not finite.
+            RobotFault: An observation is not finite, or the environment raises an error.
         """
         ...
 
@@ -85,7 +85,7 @@ class EnvRows(Protocol):
         """Steps each of `rows` by an action, shape (r, A), or by a choice, shape (r,).
 
         Raises:
-            RobotFault: An observation or a reward is not finite.
+            RobotFault: An observation or a reward is not finite, or the environment raises an error.
         """
         ...
 
@@ -107,30 +107,48 @@ class LocalRows:
     """
 
     def __init__(self, kind: Kind, rows: int, first: int = 0) -> None:
-        self._kind, self._first = kind, first
+        self._kind, self._first, self._width = kind, first, flatdim(kind.observation)
         self._envs: list[Env | None] = [None] * rows
         self._tasks: list[Float | None] = [None] * rows
 
     def begin(self, rows: Rows, goals: Float, seeds: Rows) -> Float:
         """See `EnvRows.begin`."""
-        seen = np.empty((len(rows), flatdim(self._kind.observation)), np.float32)
+        seen = np.empty((len(rows), self._width), np.float32)
         for place, (row, goal, seed) in enumerate(zip(rows.tolist(), goals, seeds.tolist(), strict=True)):
-            observation, _ = self._env_of(row, goal).reset(seed=seed)
-            seen[place] = self._flatten(observation, row)
+            try:
+                observation, _ = self._env_of(row, goal).reset(seed=seed)
+                seen[place] = self._flatten(observation, row)
+            except SuppleError:
+                raise
+            except Exception as error:  # an environment of a user fails in ways of its own
+                raise RobotFault(
+                    f"{self._kind.name} reset: expected reset(seed=...) to give an observation of "
+                    f"{self._kind.observation} and an info, got {describe_foreign(error)} in row {self._first + row}; "
+                    "repair the environment"
+                ) from error
         return seen
 
     def advance(self, rows: Rows, action: NDArray[Any]) -> EnvSteps:
         """See `EnvRows.advance`."""
         count, read = len(rows), self._kind.read_success
-        seen = np.empty((count, flatdim(self._kind.observation)), np.float32)
+        seen = np.empty((count, self._width), np.float32)
         reward = np.empty(count, np.float32)
         terminated, truncated, success = (np.zeros(count, np.bool_) for _ in range(3))
         for place, (row, taken) in enumerate(zip(rows.tolist(), action, strict=True)):
             env = self._envs[row]
             assert env is not None, "a row that runs has an environment"
-            observation, gained, terminated[place], truncated[place], info = env.step(self._to_env(taken))
-            seen[place] = self._flatten(observation, row)
-            reward[place] = gained
+            try:
+                observation, gained, terminated[place], truncated[place], info = env.step(self._to_env(taken))
+                seen[place] = self._flatten(observation, row)
+                reward[place] = gained
+            except SuppleError:
+                raise
+            except Exception as error:  # as in `begin`
+                raise RobotFault(
+                    f"{self._kind.name} step: expected an observation of {self._kind.observation}, a reward, "
+                    f"terminated, truncated and an info, got {describe_foreign(error)} in row {self._first + row}; "
+                    "repair the environment"
+                ) from error
             if not np.isfinite(reward[place]):
                 raise RobotFault(
                     f"{self._kind.name} step: expected a finite reward, got {reward[place]} in row "
@@ -185,6 +203,11 @@ class LocalRows:
     def _flatten(self, observation: Any, row: int) -> Float:
         """Shape (F,)."""
         flat = np.asarray(flatten(self._kind.observation, observation), np.float32)
+        if flat.shape != (self._width,):  # numpy would spread a single number over all
+            raise RobotFault(
+                f"{self._kind.name}: expected an observation of {self._width} numbers as in {self._kind.observation}, "
+                f"got {flat.size} in row {self._first + row}; repair the environment"
+            )
         if not np.isfinite(flat).all():
             raise RobotFault(
                 f"{self._kind.name}: expected a finite observation, got {flat[~np.isfinite(flat)][0]} in row "

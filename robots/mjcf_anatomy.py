@@ -112,6 +112,21 @@ class Anatomy:
             body = int(model.body_parentid[body])
         return False
 
+    def list_open_slides(self, frame: Frame) -> list[str]:
+        """Slide joints without a range that move a place, and that poses therefore leave where they are."""
+        model = self.model
+        chain, body = set(), frame.row if frame.array == "xpos" else int(model.site_bodyid[frame.row])
+        while body > 0:
+            chain.add(body)
+            body = int(model.body_parentid[body])
+        return [
+            name_joint(model, joint)
+            for joint in self.scalar.tolist()
+            if int(model.jnt_bodyid[joint]) in chain
+            and int(model.jnt_type[joint]) == int(mujoco.mjtJoint.mjJNT_SLIDE)
+            and not model.jnt_limited[joint]
+        ]
+
     def draw_poses(self, rng: np.random.Generator, frame: Frame | None = None) -> Iterator[tuple[Double, Double]]:
         """Yields random poses without end: the J joints uniform in `pose_ranges`, all else as at the start.
 

@@ -54,6 +54,8 @@ from .task_draws import draw_tasks
 from .waypoint_play import WaypointConfig, play_waypoints
 
 WorldAxis = Literal["x", "y", "z"]
+SMALL_TURN = 0.12
+"""Range of the widest hinge, rad, below which it may have been meant in radians and read in degrees: 2 pi degrees."""
 TRIES = 400
 """Times `mjcf_anatomy.POSES` random poses that are tried for each goal; a box that they miss is refused."""
 
@@ -308,15 +310,32 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, Built
             reached = np.stack([reached.min(axis=0), reached.max(axis=0)]) if len(reached) else reached
             inside = ((places >= self.goal.low) & (places <= self.goal.high)).all(axis=1)
             goals = np.concatenate([goals, places[inside]])
-            if len(goals) >= count:
+            still = len(places) > 1 and bool(np.ptp(reached, axis=0).max() < np.finfo(np.float32).eps)
+            if len(goals) >= count and not still:
                 return goals[:count]
-            if tries >= TRIES * max(1, len(goals)):
+            if still or tries >= TRIES * max(1, len(goals)):
+                ends = " .. ".join(str([round(float(one), 3) for one in end]) for end in reached)
                 raise ConfigError(
                     f"{self.name} goal_low, goal_high: expected a box that '{self.goal_site}' gets into, got "
                     f"{list(self.goal_low)} .. {list(self.goal_high)} m and {len(goals)} of {tries * POSES} random "
-                    f"poses in it; it gets to {' .. '.join(str(end) for end in reached.round(3).tolist())} m"
+                    f"poses in it; it gets to {ends} m{self._explain_reach()}"
                 )
         return rng.uniform(self.goal.low, self.goal.high, (count, *self.goal.shape)).astype(np.float32)
+
+    def _explain_reach(self) -> str:
+        """What often keeps a place from moving as far as somebody thought; empty where it is not that."""
+        found = ""
+        slides = self.anatomy.list_open_slides(self.anatomy.frames[-1])
+        if slides:
+            example = ", ".join(f"'{name}': (-1.0, 1.0)" for name in slides)
+            found += f"; slide joints without a range stay where they are, so give ranges={{{example}}}"
+        low, high = self.anatomy.pose_ranges()
+        turning = self.anatomy.model.jnt_type[self.anatomy.scalar] == int(mujoco.mjtJoint.mjJNT_HINGE)
+        widest = float(np.max((high - low)[turning], initial=0.0))
+        if 0.0 < widest < SMALL_TURN:
+            found += f"; no hinge turns by more than {widest:.2g} rad, and MJCF counts in degrees unless its compiler "
+            found += 'has angle="radian"'
+        return found
 
     def _draw_places(self, rng: np.random.Generator) -> Iterator[Float]:
         """Yields places of the goal's site at random poses, (P, G), without end; none where no joint moves the site."""

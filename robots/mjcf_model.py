@@ -162,18 +162,38 @@ def mjcf_files(model: Path | str, where: str) -> tuple[Path, ...]:
 
 def _read(model: Path | str, where: str) -> mujoco.MjSpec:
     try:
+        _refuse_macros(model, where)
         if is_xml(model):
             spec = mujoco.MjSpec.from_string(str(model))
         elif Path(model).is_file():
             spec = mujoco.MjSpec.from_file(str(model))
         else:
-            raise ConfigError(f"{where} model: expected an MJCF or URDF file, got nothing at {model}; check the path")
+            near = "" if Path(model).is_absolute() else f", such as Path(__file__).with_name({Path(model).name!r})"
+            raise ConfigError(
+                f"{where} model: expected an MJCF or URDF file, got nothing at {model}; check the path{near}"
+            )
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
         _refuse(model, error, where)
     spec.compiler.fusestatic = False
     return spec
+
+
+def _refuse_macros(model: Path | str, where: str) -> None:
+    """Refuses a URDF file with macros of xacro in it, of which MuJoCo would only see what stands beside them.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    text = str(model) if is_xml(model) else ""
+    if not text and Path(model).is_file():
+        text = Path(model).read_text(encoding="utf-8", errors="replace")
+    if "<xacro:" in text:
+        raise ConfigError(
+            f"{where} model: expected an MJCF or URDF file, got macros of xacro; expand them first, with "
+            "xacro FILE.xacro > FILE.urdf"
+        )
 
 
 def _refuse(model: Path | str, error: ValueError, where: str) -> NoReturn:

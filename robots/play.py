@@ -154,10 +154,10 @@ def play_noise(
     """
     rng, spec, rows = np.random.default_rng(seed), robots.spec, robots.rows
     everyone = np.arange(rows)
-    middle = 0.5 * (spec.action.low + spec.action.high)
     try:
         while True:
             commands = draw_commands(spec, rows, spec.episode_steps, config, rng)
+            middle = 0.5 * (spec.action.low + spec.action.high)
             observation = np.empty((rows, spec.episode_steps, *spec.observation.shape), np.float32)
             reward = np.zeros((rows, spec.episode_steps), np.float32)
             length = np.zeros(rows, np.int64)

@@ -201,7 +201,14 @@ def compute_path_reward(robot: RobotBatch, path: Float, goals: Float) -> tuple[F
     """What N tasks would give along whole episodes, of any robots; see `PaysAlongPath.compute_path_reward`."""
     if isinstance(robot, PaysAlongPath):
         return robot.compute_path_reward(path, goals)
-    return robot.compute_reward(path, goals)
+    reward, terminated = robot.compute_reward(path, goals)
+    shape = (*path.shape[:-1], len(goals))
+    if np.shape(reward) != shape or np.shape(terminated) != shape:
+        raise SpecError(
+            f"{robot.spec.name} compute_reward: expected rewards and ends of shape {shape} for observations "
+            f"{path.shape} and goals {goals.shape}, got {np.shape(reward)} and {np.shape(terminated)}; correct it"
+        )
+    return reward, terminated
 
 
 class Observes(ABC):

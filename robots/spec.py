@@ -89,9 +89,11 @@ class ArraySpec:
     def __post_init__(self) -> None:
         if not self.axes:
             raise SpecError(f"{self.name}: expected at least one axis, got none; name every component")
-        for index, name in enumerate(self.names):
-            if name in self.names[:index]:
+        seen: set[str] = set()
+        for name in self.names:
+            if name in seen:
                 raise SpecError(f"{self.name}: expected distinct axis names, got '{name}' twice; rename one")
+            seen.add(name)
 
     @property
     def shape(self) -> tuple[int]:

@@ -20,7 +20,7 @@ from ...errors import ConfigError, SourceError
 from ...robots.spec import RobotSpec
 from ..disk_arrays import release
 from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Signal, TopicClock
-from .message_types import load_types
+from .message_types import ENCODINGS, load_types
 from .quality import MOST_SAMPLES, iterate_steps, measure_topic
 from .recording import Recording, Topic
 from .robot_axes import name_axes
@@ -106,6 +106,8 @@ class _Seen:
     """Joints that have a number in each sequence."""
     delay: int = 0
     """By which the clock is behind the recorder's, ns; the median."""
+    unusable: str = ""
+    """Why its stamps are not its clock; empty where they are, or where there are none."""
 
     @property
     def period(self) -> float:
@@ -143,7 +145,8 @@ def draft_mapping(recording: Recording, where: str, robot: RobotSpec | None = No
             f"{where}: expected two messages or more of a topic that measures ({_JOINTS}, {', '.join(MEASURED)}), got "
             f"{known[:600] or 'no topic'}; write a mapping for your own message types, see docs/bags.md"
         )
-    action, source = _choose_action(commands, observation, questions)
+    single = [one.topic.name for one in seen if _is_command(one) and one.facts["messages"] < 2]
+    action, source = _choose_action(commands, observation, single, questions)
     if robot is not None:
         observation, action = (
             name_axes(part, array, questions)
@@ -152,6 +155,9 @@ def draft_mapping(recording: Recording, where: str, robot: RobotSpec | None = No
     signals = (*observation, *action)
     rule = _find_marker(usable, notes)
     timed = [one for one in usable if one.topic.name in {rule.topic, *(signal.topic for signal in signals)}]
+    notes += [
+        f"topic {one.topic.name}: {one.unusable}: it goes by the recorder's clock" for one in timed if one.unusable
+    ]
     notes += _agree_on_clock(timed)
     used = [one for one in timed if one.topic.name != rule.topic or one.topic.name in {one.topic for one in signals}]
     if any(not unit for signal in signals for unit in signal.units):
@@ -199,6 +205,9 @@ def _survey(recording: Recording, where: str) -> list[_Seen]:
         facts = {"messages": counts[row], "rate": (counts[row] - 1) / span if counts[row] > 1 and span > 0 else 0.0}
         line = f"{topic.type or 'no type'}, {counts[row]} messages, {facts['rate']:.4g} Hz"
         problem = f"; cannot be decoded: expected {problems[row]}" if row in problems else ""
+        if topic.encoding not in ENCODINGS:
+            known = " or ".join(ENCODINGS)
+            problem = f"; cannot be decoded: its messages are in {topic.encoding or 'no encoding'}, not in {known}"
         seen.append(_Seen(topic, LOG_CLOCK, (), {}, facts, line + problem))
     return seen
 
@@ -218,12 +227,13 @@ def _is_of_interest(topic: Topic) -> bool:
 def _describe(reader: TopicReader, words: tuple[str, ...]) -> _Seen:
     """Chooses the clock: the stamp where there is one that goes on, else the recorder's time."""
     time, log_time = reader.finish_times()
-    topic, clock, note = reader.topic, reader.clock.clock, ""
+    topic, clock, note, unusable = reader.topic, reader.clock.clock, "", ""
     back = min((int(step.min()) for _, step in iterate_steps(time)), default=0)
     if clock == STAMP and len(time):
         unset = len(time) - int(np.count_nonzero(time))
         if unset or -back > MOST_DISORDER_NS:
-            note = f"; its stamps cannot be used ({unset} are 0, and they run back by up to {-back / NS:g} s)"
+            unusable = f"its stamps cannot be used ({unset} are 0, and they run back by up to {-back / NS:g} s)"
+            note = f"; {unusable}"
             time, clock = log_time, LOG_CLOCK
             back = min((int(step.min()) for _, step in iterate_steps(time)), default=0)
     facts = measure_topic(np.sort(time) if back < 0 else time)
@@ -243,9 +253,11 @@ def _describe(reader: TopicReader, words: tuple[str, ...]) -> _Seen:
         parts.append(f"joints {', '.join(names)}")
     if len(names) < len(reader.names):
         note += "; entries without a name are left out"
+    if topic.type == _JOINTS and not reader.names and any(reader.lengths.values()):
+        note += "; its numbers have no names: a mapping can take them by elements = ['0', ...]"
     named = {name: tuple(joint for joint in joints if joint) for name, joints in reader.named.items()}
     usual = int(np.median(late)) if len(time) else 0
-    return _Seen(topic, clock, names, reader.lengths, facts, ", ".join(parts) + note, words, named, usual)
+    return _Seen(topic, clock, names, reader.lengths, facts, ", ".join(parts) + note, words, named, usual, unusable)
 
 
 def _is_command(one: _Seen) -> bool:
@@ -307,9 +319,9 @@ def _make_signal(feature: str, topic: str, part: Part, timeout: float | None = N
 
 
 def _choose_action(
-    commands: Sequence[_Seen], observation: Sequence[Signal], questions: list[str]
+    commands: Sequence[_Seen], observation: Sequence[Signal], single: Sequence[str], questions: list[str]
 ) -> tuple[list[Signal], Any]:
-    """Signals of the action, and where they come from."""
+    """Signals of the action, and where they come from; `single` are topics that would command, with one message."""
     names = ", ".join(one.topic.name for one in commands)
     named = [one for one in commands if one.names]
     joints = [joint for one in named for joint in one.names]
@@ -322,7 +334,8 @@ def _choose_action(
         commands = commands[:1]
     if not commands:
         questions.append(
-            "expected a topic that commands, got none; draft a mapping, and keep action_source = 'next_state' (or "
+            f"expected a topic that commands, got none{' but ' * bool(single)}{', '.join(single)}"
+            f"{' with a single message' * bool(single)}; draft a mapping, and keep action_source = 'next_state' (or "
             "'delta') in it if the robot was led by hand"
         )
         source = next((one for one in observation if one.field == "position"), observation[0])
@@ -391,10 +404,17 @@ def _find_marker(seen: Sequence[_Seen], notes: list[str]) -> EpisodeRule:
             continue
         if one.topic.type == "std_msgs/msg/Bool":
             found.append(EpisodeRule(by="marker", topic=one.topic.name))
-        for start, stop in _MARK_WORDS if one.topic.type == "std_msgs/msg/String" else ():
-            if {start, stop} <= set(one.words):
-                found.append(EpisodeRule(by="marker", topic=one.topic.name, start=start, stop=stop))
-                break
+        if one.topic.type != "std_msgs/msg/String":
+            continue
+        known = [pair for pair in _MARK_WORDS if set(pair) <= set(one.words)]
+        if known:
+            found.append(EpisodeRule(by="marker", topic=one.topic.name, start=known[0][0], stop=known[0][1]))
+        elif one.words:
+            words = ", ".join(map(repr, one.words))
+            notes.append(
+                f"topic {one.topic.name} may mark episodes, with {words[:200]}: none of them is known to, so choose in "
+                "--mapping if it does"
+            )
     if len(found) == 1:
         return found[0]
     if found:

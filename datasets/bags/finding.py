@@ -65,7 +65,9 @@ def find_bags(path: Path) -> list[Path]:
 
 
 def require_bags_alone(path: Path) -> None:
-    """Refuses a folder of bags in which recordings of other formats lie, which would be passed over.
+    """Refuses a folder of bags in which other recordings lie, which would be passed over.
+
+    These are recordings of other formats, folders with bags in them, and bags without a byte, as a crash leaves them.
 
     Raises:
         FormatError: naming one.
@@ -75,13 +77,16 @@ def require_bags_alone(path: Path) -> None:
     bags = find_bags(path)
     for one in sorted(path.iterdir()):
         kind = find_container(one)
-        if one not in bags and not one.name.startswith(".") and kind in _OTHERS:
-            raise FormatError(
-                f"{path}: expected a folder of bags alone, got {one.name} too, {CONTAINERS[kind]}; name the bags, or "
-                "put it elsewhere",
-                kind,
-                False,
-            )
+        if one in bags or one.name.startswith("."):
+            continue
+        found, cure = CONTAINERS[kind], "name the bags, or put it elsewhere"
+        if kind == "folder" and probe(one):
+            found = "a folder with bags of its own"
+        elif kind == "empty" and any(end in one.name for end in (*_ENDS, ".bag")):
+            cure = "remove it"
+        elif kind not in _OTHERS:
+            continue
+        raise FormatError(f"{path}: expected a folder of bags alone, got {one.name} too, {found}; {cure}", kind, False)
 
 
 def digest_bags(path: Path, bags: list[Path]) -> tuple[str, int]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ...bounds import Bounded, Count, Positive, Range, require_bounds
-from ...errors import ConfigError
+from ...errors import ConfigError, SpecError
 from ...plain_config import read_config
 from ...plain_files import read_plain_file
 from ..schema import Feature, Role, Schema
@@ -170,7 +170,7 @@ class Mapping(Bounded):
             raise ConfigError(
                 "signal: expected one with feature = 'observation', got none; add what the robot measures"
             )
-        self.features()
+        self.schema()
 
     @property
     def period_ns(self) -> int:
@@ -250,10 +250,12 @@ def load_mapping(path: Path) -> Mapping:
 def parse_mapping(content: bytes | str, where: str) -> Mapping:
     """The mapping in the text of a file; see `load_mapping` for errors."""
     try:
-        value = tomllib.loads(content.decode() if isinstance(content, bytes) else content)
+        value = tomllib.loads(content.decode("utf-8-sig") if isinstance(content, bytes) else content)
         found: Mapping = read_config(Mapping, value, where, failure=(ConfigError, _REMEDY), defaults=True)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{where}: expected TOML, got {' '.join(str(error).split())}; {_REMEDY}") from error
+    except SpecError as error:
+        raise ConfigError(f"{where}: {error}") from error
     return found
 
 

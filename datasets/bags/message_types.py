@@ -18,6 +18,9 @@ MOST_DEFINITION = 2**18
 """Characters of one definition: `rosbags` makes a program of it."""
 _IDL_MARK = "=" * 80 + "\n"
 
+ENCODINGS = ("cdr", "ros1")
+"""Of messages that can be decoded."""
+
 
 def load_types(topic: Topic, where: str) -> Typestore:
     """A store that knows the topic's type and what it is made of.
@@ -30,7 +33,7 @@ def load_types(topic: Topic, where: str) -> Typestore:
         SourceError: the encoding or the definition cannot be read, or there is none of a type that ROS does not bring.
     """
     where = f"{where}: topic {topic.name}"
-    if topic.encoding not in ("cdr", "ros1"):
+    if topic.encoding not in ENCODINGS:
         raise SourceError(f"{where}: expected messages in cdr or ros1, got {topic.encoding!r}; choose another topic")
     if not topic.definition.strip():
         standard = _load_standard(Stores.ROS1_NOETIC if topic.encoding == "ros1" else Stores.ROS2_HUMBLE)

@@ -23,6 +23,7 @@ from ..disk_arrays import blocks_of, make_array, release
 from ..episode import Episode, SourceSpec
 from ..layout import find_missing
 from ..schema import Feature, Schema
+from ..side_arrays import TOO_FINE, find_rounded
 from ..source_files import require_episode
 from .bag_files import open_recording
 from .control_steps import FLAGS, READ_FLAGS, cut_steps, find_whole, rows_at, rows_before
@@ -312,7 +313,9 @@ class _Bag:
                 axis = int(np.flatnonzero(absent)[0])
                 element = signal.elements[axis] if signal.elements else signal.axes[axis]
                 reader = readers[signal.topic]
-                known = list(reader.names) or [f"{name} (0 to {most - 1})" for name, most in reader.lengths.items()]
+                known = list(reader.names) or [
+                    f"{name} (0 to {most - 1})" for name, most in reader.lengths.items() if most
+                ]
                 got = "none in any message"
                 fields = list_missing_field(reader.topic, signal.field)
                 if fields:
@@ -356,6 +359,11 @@ class _Bag:
             if flaws.twice:
                 tally.notes[
                     f"{unit}: {', '.join(flaws.twice)[:200]} stands more than once in one message; the first counts"
+                ] = None
+            if flaws.uneven:
+                tally.notes[
+                    f"{unit}: {'; '.join(flaws.uneven)[:300]}; what a message has none of keeps its last number, and "
+                    "what has no name is left out"
                 ] = None
             if flaws.repeated:
                 tally.notes[f"{unit}: {flaws.repeated} messages repeat the time of the one before"] = None
@@ -629,6 +637,14 @@ class _Bag:
                 oldest += before.oldest
             else:
                 oldest += now.oldest
+            if signal.feature in ("observation", "action") and target.dtype == np.float32:
+                row = find_rounded(numbers)
+                if row is not None:
+                    raise SourceError(
+                        f"{self._path}: topic {signal.topic}: {TOO_FINE}, got {numbers[row]} in "
+                        f"{signal.field or 'the message'}, step {block.start + row}; leave it out, or make it a "
+                        "feature of its own with dtype = 'int64' or 'float64'"
+                    )
             with np.errstate(over="ignore"):
                 target[block] = numbers
             valid[block] &= known

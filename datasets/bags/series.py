@@ -78,6 +78,8 @@ class Flaws(NamedTuple):
     """Messages with NaN for a wanted axis, which counts as not measured."""
     twice: tuple[str, ...] = ()
     """Names that stand more than once in one message: the first one counts."""
+    uneven: tuple[str, ...] = ()
+    """What does not fit in the sequences that are wanted: as many numbers as names, or as in other messages."""
 
 
 class Series(NamedTuple):
@@ -136,6 +138,9 @@ class TopicReader:
         self.named: dict[str, dict[str, None]] = {}
         """For each sequence of numbers, the names that had one in some message."""
         self._twice: dict[str, None] = {}
+        self._uneven: dict[str, None] = {}
+        self._shortest: dict[str, int] = {}
+        """Shortest length of each sequence of numbers that has no names."""
         self._wanted = _list_paths(requests, clock)
         self._labels: dict[bytes, int] = {}
         """Numbers of lists of names, by their bytes in a message."""
@@ -194,7 +199,9 @@ class TopicReader:
             values[at] = _unwrap(values[at], axis)
         repeated = sum(int((step == 0).sum()) for _, step in iterate_steps(time))
         flaws = Flaws(
-            *(backward, max(0, most_backward), repeated, unstamped, self._undecodable, self._blank), tuple(self._twice)
+            *(backward, max(0, most_backward), repeated, unstamped, self._undecodable, self._blank),
+            tuple(self._twice),
+            tuple(sorted((*self._uneven, *self._list_ranges()))),
         )
         latency = round(self.clock.latency * NS)
         if latency:
@@ -358,12 +365,16 @@ class TopicReader:
             named = self.named.setdefault(path, {})
             beside = next((labels[one] for one in _name_paths(path) if one in labels), None)
             if beside is None:
+                if len(count):
+                    self._compare(path, int(count.min()), int(count.max()), None)
                 continue
             before = self._longest.get(path, np.zeros(0, np.int64))
             longest = np.zeros(len(self._label_lists), np.int64)
             longest[: len(before)] = before
             number = beside[found.rows[fit]]
             np.maximum.at(longest, number[number >= 0], count[number >= 0])
+            for one, length in np.unique(np.stack([number[number >= 0], count[number >= 0]]), axis=1).T.tolist():
+                self._compare(path, length, length, len(self._label_lists[one]) or None)
             grown = longest > 0
             grown[: len(before)] = longest[: len(before)] > before
             for one in np.flatnonzero(grown).tolist():
@@ -419,7 +430,10 @@ class TopicReader:
             numbers = [int(name) for name in _elements(request, None) if name.isdecimal()]
             most = min(int(count.max(initial=0)), max(numbers, default=-1) + 1)
             return np.broadcast_to(_tabulate(request, None, most), (len(rows), len(request.axes)))
-        fresh = [_tabulate(request, names, len(names)) for names in self._label_lists[len(self._tables[at]) :]]
+        longest = max((int(name) + 1 for name in request.elements if name.isdecimal()), default=0)
+        fresh = [
+            _tabulate(request, names, len(names) or longest) for names in self._label_lists[len(self._tables[at]) :]
+        ]
         if fresh:
             self._tables[at] = np.concatenate([self._tables[at], fresh])
         missing = np.full((1, len(request.axes)), -1, np.intp)
@@ -431,8 +445,30 @@ class TopicReader:
         for name, (dtype, *_) in (layout.dtype.fields or {}).items():
             if dtype.shape:
                 self.lengths[name] = max(dtype.shape[0], self.lengths.get(name, 0))
-                labels = next((layout.texts[path] for path in _name_paths(name) if path in layout.texts), ())
-                self.named.setdefault(name, {}).update(dict.fromkeys(labels[: dtype.shape[0]]))
+                labels = next((layout.texts[path] for path in _name_paths(name) if path in layout.texts), None)
+                self.named.setdefault(name, {}).update(dict.fromkeys((labels or ())[: dtype.shape[0]]))
+                self._compare(name, dtype.shape[0], dtype.shape[0], len(labels) if labels else None)
+
+    def _compare(self, path: str, least: int, most: int, names: int | None) -> None:
+        """Notes a sequence of `least` to `most` numbers that goes with so many names; None where it has none at all.
+
+        An empty sequence beside names is usual: nothing of that kind was measured.
+        """
+        if all(request.field != path for request in self.requests):
+            return
+        if names is None:
+            self._shortest[path] = min(least, self._shortest.get(path, least))
+        elif most not in (0, names) or least not in (0, names):
+            wrong = most if most not in (0, names) else least
+            self._uneven[f"{path} has {wrong} numbers and {names} names in some messages"] = None
+
+    def _list_ranges(self) -> list[str]:
+        """Of wanted sequences without names whose length changes."""
+        return [
+            f"{path} has {least} to {self.lengths[path]} numbers"
+            for path, least in self._shortest.items()
+            if least < self.lengths.get(path, least)
+        ]
 
     def _learn_names(self, names: Sequence[str]) -> None:
         fresh = dict.fromkeys(names)
@@ -479,6 +515,11 @@ class TopicReader:
                     known.update(dict.fromkeys(() if numbers is None else names[: len(numbers)]))
         blank = False
         for at, request in enumerate(self.requests):
+            numbers = _find(message, request.field)
+            if isinstance(numbers, np.ndarray):
+                labels = _find_labels(message, request.field)
+                self._compare(request.field, len(numbers), len(numbers), len(labels) if labels else None)
+                self.lengths[request.field] = max(len(numbers), self.lengths.get(request.field, 0))
             axes, angles = _fill_one(message, request, columns[at], row)
             for axis in angles:
                 self._angles.add((at, axis))
@@ -542,6 +583,8 @@ def _elements(request: Request, labels: Sequence[str] | None) -> tuple[str, ...]
 
 def _locate(request: Request, labels: Sequence[str] | None, length: int) -> tuple[list[int], list[int]]:
     """Which axes are in an array of `length` entries, and where."""
+    if not labels and request.elements and all(name.isdecimal() for name in request.elements):
+        labels = None  # a message whose entries have no names, where somebody asks for them by number
     known = labels[:length] if labels is not None else list(map(str, range(length)))
     names = _elements(request, labels)
     if set(names).isdisjoint(known):
@@ -630,6 +673,12 @@ def _find(message: Any, path: str) -> Any:
     return message
 
 
+def _find_labels(message: Any, field: str) -> Sequence[str] | None:
+    """The names of the entries of a field; a single text of that name, such as of a robot, is none."""
+    found = (_find(message, path) for path in _name_paths(field))
+    return next((names for names in found if isinstance(names, list)), None)
+
+
 def _fill_one(message: Any, request: Request, column: Array, row: int) -> tuple[list[int], list[int]]:
     """As `_fill`, from one message that `rosbags` has decoded."""
     there: list[int] = []
@@ -641,9 +690,7 @@ def _fill_one(message: Any, request: Request, column: Array, row: int) -> tuple[
         text = str(bool(value)).lower() if _is_truth(request) and not isinstance(value, str) else str(value)
         column[row, 0] = {request.marks[0]: 1.0, request.marks[1]: 0.0}.get(text, np.nan)
     elif isinstance(value, np.ndarray):
-        labels = None
-        for name in _name_paths(request.field):
-            labels = _find(message, name) if labels is None else labels
+        labels = _find_labels(message, request.field)
         there, places = _locate(request, labels, len(value))
         if there:
             column[row, there] = value[places]

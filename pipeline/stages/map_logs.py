@@ -172,8 +172,14 @@ def ask_at(robot: RobotBatch, state: NDArray[np.float32], goals: NDArray[np.floa
 
 
 def ask_along(robot: RobotBatch, path: NDArray[np.float32], goals: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What tasks would pay along an episode, (T, N), nothing after they ended; `path` is (T, O), `goals` (N, G)."""
-    reward, terminated = compute_path_reward(robot, path[None], goals)
+    """What tasks would pay along an episode, (T, N), nothing after they ended; `path` is (T, O), `goals` (N, G).
+
+    Nothing, where paths do not tell it either: rewards that are known only to the environment.
+    """
+    try:
+        reward, terminated = compute_path_reward(robot, path[None], goals)
+    except SpecError:
+        return np.zeros((len(path), len(goals)), np.float32)
     over = np.logical_or.accumulate(terminated[0], axis=0)
     ended = np.concatenate([np.zeros_like(over[:1]), over[:-1]])
     return np.where(ended, np.float32(0.0), reward[0]).astype(np.float32)

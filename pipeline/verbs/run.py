@@ -16,13 +16,24 @@ from ...errors import ConfigError
 from ...robots.families import FAMILIES
 from ...robots.maze_family import Maze
 from ...robots.task import TaskSet, save_tasks_csv
-from ..cli_common import FLAT, RUNS, Common, Options, Runner, bind_choice, make_machine, parse_verb, take_option
+from ..cli_common import (
+    FLAT,
+    RUNS,
+    Common,
+    Options,
+    Runner,
+    bind_choice,
+    make_machine,
+    parse_verb,
+    take_group,
+    take_option,
+)
 from ..executors import Executor, RobotExecutorConfig, make_executor
 from ..folder import lock_folder, refuse_place, write_record
 from ..interrupt import catch_signals
 from ..keys import RECORD_NAME, compute_plain
 from ..learner_option import AboutLearner
-from ..learners import choose_learner, find_learner
+from ..learners import SimplSettings, choose_learner, find_learner
 from ..presets import PRESETS, RunConfig
 from ..progress import format_duration
 from ..robots import RobotChoice, choose_builtin, find_robot, find_tasks, load_presets, load_user_module
@@ -132,6 +143,7 @@ class Run(AboutLearner):
     def execute_alone(self, runner: Runner, executor: Executor) -> None:
         """Runs the stages while no other process works on the run folder."""
         robot = self.require_choice()
+        self.require_trainable()
         tasks = find_tasks(robot, self.config.tasks, self.config.test_tasks)
         settings = {
             **compute_plain(replace(self.config, robot=Maze()), "run"),
@@ -155,6 +167,30 @@ class Run(AboutLearner):
                 break
         if self.until == "adapt":
             self.conclude(runner, results, tasks)
+
+    def require_trainable(self) -> None:
+        """Refuses, before play data are made, a robot that the chain would only refuse behind them.
+
+        Raises:
+            ConfigError: It chooses among named actions, or the learner relabels and nobody said what other tasks pay.
+        """
+        from ...robots.env_family import EnvFamily
+
+        choice, settings = self.require_choice(), self.require_learner().settings
+        family, spec = choice.family, choice.family.spec()
+        if spec.choices:
+            raise ConfigError(
+                f"--robot: expected a robot with continuous actions, of which skills are made, got '{spec.name}', "
+                f"which chooses among {len(spec.choices)}; train it without skills: supple meta-train --robot "
+                f"{choice.argument} --learner rl2 --action-space choice --out FOLDER"
+            )
+        relabels = isinstance(settings, SimplSettings) and settings.config.relabel
+        if relabels and isinstance(family, EnvFamily) and family.reward is None:
+            raise ConfigError(
+                f"--robot: expected a reward that tells what an episode would have paid for other tasks, got none for "
+                f"'{spec.name}'; give the family a reward, a function of observations and goals, or pass "
+                "--learner.config.no-relabel"
+            )
 
     def conclude(self, runner: Runner, results: list[StageResult], tasks: TaskSet) -> None:
         """Writes the summary, tasks to edit and the report, prints the table of success and says how to go on."""
@@ -180,7 +216,8 @@ class Run(AboutLearner):
         if not tasks_path.is_file():
             save_tasks_csv(tasks_path, tasks.test, choice.family.spec().goal.names)
         command = ["supple", "adapt", str(self.folder), "--tasks", str(tasks_path), "--episodes", "100"]
-        command += [] if choice.module is None else ["--robot", choice.argument]
+        if choice.module is not None:
+            command += ["--robot", choice.argument, *take_group("--robot.", shlex.split(facts.command))]
         lines.append(f"Adapt to tasks of your own: edit {tasks_path}, then run: {shlex.join(command)}")
         runner.view.record("run", outcome, "\n".join(lines))
 

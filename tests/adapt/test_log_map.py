@@ -1,5 +1,7 @@
 """The map of logs: counted ways, places, and choices that lead somewhere; on lines and grids with known answers."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,6 +76,27 @@ def test_an_axis_that_never_moves_leaves_the_metric_finite() -> None:
     """A constant axis of the data tells nothing and must not divide by zero."""
     state = np.stack([np.arange(50.0), np.zeros(50)], axis=1).astype(np.float32)
     assert np.isfinite(compute_metric(state, state + np.float32([1.0, 0.0]))).all()
+
+
+def test_axes_that_repeat_others_and_a_thing_that_rests_leave_the_metric_finite() -> None:
+    """As of a base whose joint is its place: rounding made values of the covariance negative, and its roots NaN.
+
+    What rests at 2 m trembles by a millionth of that: it separates nothing beside 0.1 m of motion.
+    """
+    rng = np.random.default_rng(0)
+    moving = rng.uniform(-1.0, 1.0, (3000, 2))
+    change = 0.1 * rng.standard_normal((3000, 2))
+    resting = np.full((3000, 5), 2.0) + 2e-7 * rng.standard_normal((3000, 5))
+    state = np.concatenate([moving, moving, resting, np.zeros((3000, 3))], axis=1).astype(np.float32)
+    change = np.concatenate([change, change, 2e-7 * rng.standard_normal((3000, 5)), np.zeros((3000, 3))], axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metric = compute_metric(state, (state + change).astype(np.float32))
+    assert np.isfinite(metric).all()
+    near = np.zeros(12)
+    near[4:9] = 1e-9
+    assert np.linalg.norm(metric @ near) < 0.1
+    assert np.linalg.norm(metric @ np.eye(12)[0]) > 5.0
 
 
 def test_each_place_is_the_farthest_from_those_before_it() -> None:

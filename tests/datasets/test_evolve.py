@@ -15,7 +15,7 @@ from supple.datasets.deep_verify import verify_deeply
 from supple.datasets.episode import Reader, ReadOptions
 from supple.datasets.evolve import Addition, appending, merging, splitting
 from supple.datasets.manifest import MANIFEST_NAME, FileEntry, Manifest, hash_file, list_files
-from supple.datasets.parts import list_parts
+from supple.datasets.parts import Part, count_repeats, list_parts
 from supple.datasets.store_source import StoreReader, read_episodes
 from supple.datasets.testing import ReaderContract
 from supple.errors import SourceError, SpecError, StoreError, SuppleError
@@ -110,6 +110,17 @@ def test_the_digest_says_what_is_in_it_and_not_how_it_came_there(tmp_path: Path)
     list(merging([tmp_path / "a", tmp_path / "b"], tmp_path / "merged"))
     add(tmp_path / "c", tmp_path / "b")
     assert open_store(tmp_path / "merged").digest == open_store(tmp_path / "c").digest
+
+
+def test_episodes_that_come_twice_are_counted() -> None:
+    once = Part(taken=((0, 3),), store="a", source={"sha256": "x"})
+    again = Part(taken=((2, 4),), store=None, source={"sha256": "x"})
+    other = Part(taken=((0, 3),), store="a", source={"sha256": "y"})
+    unknown = Part(taken=((0, 3),), store=None, source={})
+    assert count_repeats([once, other, unknown, unknown]) == 0
+    assert count_repeats([once, again]) == 1  # episode 2
+    assert count_repeats([once, once, again]) == 4
+    assert count_repeats([Part(taken=((0, 2), (1, 2)), store="a", source={})]) == 1
 
 
 def test_split_takes_whole_episodes_and_says_which(tmp_path: Path) -> None:

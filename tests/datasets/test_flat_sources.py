@@ -50,7 +50,7 @@ def test_a_recording_without_commands_asks_for_them(tmp_path: Path) -> None:
     del root["data/action"]
     root.create_array("data/robot0_eef_pos", data=np.zeros((20, 3), np.float32))
     with pytest.raises(
-        SourceError, match=r"expected arrays for the action, got robot0_eef_pos, state; choose with --action"
+        SourceError, match=r"arrays for the action, got robot0_eef_pos, state; img holds .*; choose with --action"
     ):
         open_source(path, ReadOptions()).describe()
     reader = open_source(path, ReadOptions(action_keys=("robot0_eef_pos",)))

@@ -336,7 +336,7 @@ def test_a_bundle_with_a_changed_byte_is_refused(
 def test_a_robot_that_is_not_the_bundles_is_refused(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    refused(["adapt", str(tiny_run), "--robot", "maze"], tmp_path / "out" / "adapt", "another config of 'maze'", capsys)
+    refused(["adapt", str(tiny_run), "--robot", "maze"], tmp_path / "out" / "adapt", "in 'maze'; pass --robot.", capsys)
     other = ["adapt", str(tiny_run), "--robot", "maze", "--accept-robot-change"]
     refused(other, tmp_path / "out" / "adapt", "axis 'x' with high", capsys)
 

@@ -30,7 +30,7 @@ def test_stores_are_appended_to_merged_and_split(play: Path, tmp_path: Path, cap
     stage, store, parts = tmp_path / "ingest", tmp_path / "all", tmp_path / "parts"
     assert main(["ingest", str(play), "--out", str(stage)]) == 0
     assert main(["merge", str(stage), str(stage), "--out", str(store)]) == 0
-    capsys.readouterr()
+    assert "4 of 8 episodes stand there more than once" in capsys.readouterr().err
     assert main(["append", str(store), str(play), str(stage), "--json"]) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (record["episodes"], record["rows"], record["parts"]) == (16, 160, 4)

@@ -217,8 +217,11 @@ def test_a_record_of_a_users_family_needs_the_user_and_runs_nothing(users: Path)
 def test_another_robot_than_the_recorded_one_is_refused_unless_it_is_accepted(users: Path) -> None:
     named = find_robot(f"{users}:BOX")
     other = replace(named, family=replace(named.family, size=11))  # type: ignore[type-var]
-    with pytest.raises(BundleError, match=r"got another config of .my_box\.py:BOX.; pass --accept-robot-change"):
+    message = r"with size \d+, got 11 in 'my_box\.py:BOX'; pass --robot\.size as then, or pass --accept-robot-change"
+    with pytest.raises(BundleError, match=message):
         find_recorded(named.record, other, "bundle")
+    with pytest.raises(BundleError, match=r"as it was, got another digest of 'my_box\.py:BOX'; pass --accept-robot-"):
+        find_recorded({**named.record, "digest": "0"}, named, "bundle")
     assert find_recorded(named.record, other, "bundle", accept_change=True) is other
     more_goals = replace(named, family=replace(named.family, goals=3))  # type: ignore[type-var]
     assert find_recorded(named.record, more_goals, "bundle") is more_goals
@@ -259,3 +262,18 @@ def test_the_name_of_the_robot_is_taken_out_of_the_arguments() -> None:
     for wrong in (["--robot"], ["--robot", "a", "--robot", "b"]):
         with pytest.raises(ConfigError, match="--robot: expected one name"):
             take_option("--robot", wrong)
+
+
+def test_a_family_that_can_be_changed_is_told_how_to_be_frozen(tmp_path: Path) -> None:
+    calls = "".join(f"    def {name}(self, *a): ...\n" for name in ("spec", "make", "tasks"))
+    (tmp_path / "soft.py").write_text(
+        f"from dataclasses import dataclass\n@dataclass\nclass Soft:\n{calls}SOFT = Soft()\n"
+    )
+    with pytest.raises(ConfigError, match=r"expected an object of a frozen dataclass, got one of Soft, .*frozen=True"):
+        find_robot(f"{tmp_path / 'soft.py'}:SOFT")
+
+
+def test_the_line_of_a_file_that_fails_is_named(tmp_path: Path) -> None:
+    (tmp_path / "fails.py").write_text("import json\n\njson.loads('{')\n")
+    with pytest.raises(ConfigError, match=r"got JSONDecodeError: .* \(line 3 of fails\.py\); correct it"):
+        find_robot(f"{tmp_path / 'fails.py'}:X")

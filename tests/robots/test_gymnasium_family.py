@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
-from supple.errors import ConfigError
+from supple.errors import ConfigError, RobotFault, SpecError
 from supple.robots.gymnasium_batch import GymnasiumBatch
 from supple.robots.gymnasium_family import GymnasiumFamily
 from supple.robots.robot import Float
-from supple.robots.spec import Axis
+from supple.robots.spec import ArraySpec, Axis
 from supple.robots.task import goals_of
 from supple.robots.testing import RobotContract
 
@@ -204,3 +204,81 @@ def test_what_does_not_fit_the_environment_is_refused(changes: dict[str, Any], m
 def test_fields_that_no_family_can_have_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(POINT, **changes)
+
+
+class Faulty(Point):
+    """A point that does something else than Gymnasium says."""
+
+    def __init__(self, place: float, fault: str) -> None:
+        super().__init__(place)
+        self.fault = fault
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        found = super().reset(seed=seed)
+        return {"bare": found[0], "wide": (np.zeros(3), {}), "nothing": None}.get(self.fault, found)
+
+    def step(self, action: Any) -> Any:
+        if self.fault == "raise":
+            raise OSError("the motor\nis hot")
+        observation, reward, over, cut, info = super().step(action)
+        if self.fault == "old":
+            return observation, reward, over, info
+        return (observation, np.array([reward]) if self.fault == "array" else reward, over, cut, info)
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("bare", r"point: expected an observation of 2 numbers as in Box.*, got 1 in row 0; repair"),
+        ("wide", r"point: expected an observation of 2 numbers .*, got 3 in row 0"),
+        (
+            "nothing",
+            r"point reset: expected reset\(seed=...\) to give an .* and an info, got TypeError: .* in row 0; repair",
+        ),
+        ("raise", r"step: .* got OSError: the motor is hot \(line \d+ of test_gymnasium_family.py\) in row 0; repair"),
+        ("old", r"point step: .* terminated, truncated and an info, got ValueError: not enough values .* in row 0"),
+        ("array", r"point step: .* a reward, .* got ValueError: setting an array element with a sequence"),
+    ],
+)
+def test_what_an_environment_does_wrong_is_one_line(fault: str, message: str, processes: int) -> None:
+    family = replace(POINT, environment=Faulty, arguments={"fault": fault}, hide=(), processes=processes)
+    with pytest.raises(RobotFault, match=message) as error:
+        next(iter(family.play(1, 0)))
+    assert "\n" not in str(error.value)
+
+
+def raise_key(*arguments: Any) -> Any:
+    raise KeyError("x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"environment": lambda place: None},
+            r"environment: expected one of Gymnasium with an obs.*, got NoneType; ",
+        ),
+        ({"environment": lambda place: gymnasium.Env()}, r"environment: expected one of Gymnasium with .*, got Env; "),
+        ({"environment": Point, "set_task": raise_key}, r"set_task: .* the task \[0.0\], got KeyError: 'x' \(line"),
+        ({"reward": raise_key}, r"point reward: .*, got KeyError: 'x' .*; correct the function"),
+        (
+            {"reward": lambda seen, goals: (seen[..., :1], seen[..., :1] > 0)},
+            r"point reward: expected a reward and an end, each of shape \(2,\) for observations \(2, 1\) and goals "
+            r"\(2, 1\), got \(2, 1\) and \(2, 1\)",
+        ),
+        ({"reward": lambda seen, goals: 0.0}, r"point reward: .*, got TypeError: 'float' object is not iterable"),
+        ({"success": raise_key}, r"point success: .*, got KeyError: 'x' .*; correct the function"),
+    ],
+)
+def test_what_a_function_of_the_user_does_wrong_is_one_line(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        next(iter(replace(POINT, **changes).play(2, 0)))
+
+
+def test_pictures_as_observations_take_no_minutes() -> None:
+    """Every axis has a name that no other has: 21,168 of them were compared with each other for three minutes."""
+    axes = tuple(Axis(f"pixel{index}", "1", 0.0, 255.0) for index in range(84 * 84 * 3))
+    assert ArraySpec("observation", axes).shape == (21_168,)
+    with pytest.raises(SpecError, match="'pixel7' twice"):
+        ArraySpec("observation", (*axes, axes[7]))

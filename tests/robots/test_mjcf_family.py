@@ -397,6 +397,11 @@ def test_files_hold_what_the_model_includes(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"model": "nowhere.xml"}, r"arm model: expected an MJCF or URDF file, got nothing at nowhere.xml; check"),
+        ({"model": "nowhere.xml"}, r"check the path, such as Path\(__file__\)\.with_name\('nowhere\.xml'\)"),
+        (
+            {"model": '<robot name="x"><xacro:macro name="m"/></robot>'},
+            r"arm model: .* got macros of xacro; expand them",
+        ),
         ({"model": "<mujoco><a/></mujoco>"}, r"arm model: .* got its text: .*unrecognized element.*; correct the file"),
         ({"model": "<mujoco"}, r"arm model: .* got its text: XML parse error .*; correct the file"),
         ({"joints": ("elbo",)}, r"arm joints: .* among \['shoulder', 'elbow', 'ball'\], got 'elbo'"),
@@ -509,3 +514,41 @@ def test_play_comes_around_and_does_not_depend_on_threads() -> None:
     spec.action.require_within(chunk.action, "play")
     # shoulder and elbow get around in their ranges of 180 and 120 degrees; uniform poses would have .29 of them
     assert (chunk.observation[..., :2].std(axis=(0, 1)) > 0.15 * np.array([np.pi, np.radians(120.0)])).all()
+
+
+BASE = """
+<mujoco>
+  <worldbody>
+    <body name="base">
+      <joint name="east" type="slide" axis="1 0 0"/>
+      <joint name="north" type="slide" axis="0 1 0" damping="5"/>
+      <joint name="yaw" axis="0 0 1"/>
+      <geom type="box" size="0.2 0.1 0.05"/>
+    </body>
+  </worldbody>
+  <actuator>
+    <velocity joint="east" kv="20" ctrlrange="-1 1"/>
+    <velocity joint="north" kv="20" ctrlrange="-1 1"/>
+  </actuator>
+</mujoco>
+"""
+
+
+def test_a_base_on_slides_without_a_range_is_told_to_give_them() -> None:
+    base = MjcfFamily(
+        name="base", model=BASE, goal_site="base", goal_axes=("x", "y"), goal_low=(-1, -1), goal_high=(1, 1)
+    )
+    with pytest.raises(ConfigError, match=r"gets to \[0.0, 0.0\] .* give ranges=\{'east': \(-1.0, 1.0\), 'north': "):
+        base.tasks()
+    goals = goals_of(replace(base, ranges={"east": (-1.0, 1.0), "north": (-0.5, 0.5)}).tasks().train)
+    assert 0.9 < np.abs(goals[:, 0]).max() <= 1.0
+    assert 0.4 < np.abs(goals[:, 1]).max() <= 0.5
+
+
+def test_radians_that_were_read_as_degrees_are_explained() -> None:
+    small = ARM.replace('"-90 90"', '"-1.57 1.57"').replace('"0 120"', '"0 2.1"')
+    with pytest.raises(ConfigError, match=r"no hinge turns by more than 0.055 rad, and MJCF counts in degrees unless"):
+        replace(PLACE, model=small, keyframe=None, goal_low=(-0.5, 0.6), goal_high=(-0.2, 0.9)).tasks()
+    with pytest.raises(ConfigError) as error:
+        replace(PLACE, goal_low=(2.0, 2.0), goal_high=(3.0, 3.0)).tasks()
+    assert "degrees" not in str(error.value)

@@ -1,5 +1,6 @@
 """A mapping comes back from its file as it was, and what is wrong with one is named."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from supple.datasets.bags.mapping import (
     parse_mapping,
     write_mapping,
 )
-from supple.errors import ConfigError, SpecError
+from supple.errors import ConfigError
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
 GOOD = """
@@ -76,20 +77,29 @@ def test_a_short_mapping_takes_the_defaults() -> None:
         ("period = 0.1", "period =", r"map: expected TOML, got Invalid value"),
         ('field = "position"', 'field = "position"\ninterpolate = "quaternion"', r"expected 4 axes of a quat"),
         ('field = "position"', 'field = "position"\nscalar = true\ndtype = "float16"', r"dtype: expected .*'float16'"),
+        ('field = "position"', 'field = "position"\ninterpolate = "lin"', r"of hold, linear, .*, got 'lin'"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(old: str, new: str, message: str) -> None:
     assert old in GOOD
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as error:
         parse_mapping(GOOD.replace(old, new), "map")
+    assert re.match(r"map[:.](?! map)", str(error.value))  # the file is named, once
 
 
 def test_parts_of_one_feature_agree() -> None:
     other = GOOD + GOOD[GOOD.index("[[signal]]") :].replace('"a"', '"b"') + 'dtype = "float64"\n'
     with pytest.raises(ConfigError, match="expected the same dtype, role and scalar for all of observation"):
         parse_mapping(other, "map")
-    with pytest.raises((ConfigError, SpecError), match="expected distinct axes"):
+    with pytest.raises(ConfigError, match=r"^map: feature 'observation': expected distinct axes"):
         parse_mapping(GOOD + GOOD[GOOD.index("[[signal]]") :], "map")
+    extra = GOOD + GOOD[GOOD.index("[[signal]]") :].replace('"observation"', '"valid"')
+    with pytest.raises(ConfigError, match=r"^map: schema: expected at least one feature and distinct names"):
+        parse_mapping(extra, "map")
+
+
+def test_a_file_of_windows_is_read() -> None:
+    assert parse_mapping(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode(), "map") == parse_mapping(GOOD, "map")
 
 
 def test_a_missing_file_is_named(tmp_path: Any) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mcap.writer import Writer as McapWriter
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from supple.datasets.bags.mapping import parse_mapping
 from supple.datasets.bags.reader import BagReader
@@ -14,6 +16,7 @@ from supple.datasets.bags.recording import Loss
 from supple.datasets.episode import ReadOptions
 from supple.datasets.formats import list_sources, open_source
 from supple.errors import FormatError, SourceError
+from tests.datasets.bags.conftest import Sent
 from tests.datasets.make_sources import make_d4rl, record
 
 NS = 10**9
@@ -247,3 +250,143 @@ def test_bags_of_a_folder_that_miss_their_file_say_so(bags: Any, tmp_path: Path)
     (path / "log.mcap").unlink()
     with pytest.raises(SourceError, match=r"the metadata of a ROS 2 bag and its files, got none of log\.mcap; copy"):
         BagReader(path).describe()
+
+
+def test_a_sub_folder_with_bags_and_a_bag_without_a_byte_are_refused(bags: Any, tmp_path: Path) -> None:
+    bags.write(tmp_path / "a", "plain", bags.arm())
+    (tmp_path / "more").mkdir()
+    bags.write(tmp_path / "more" / "b", "plain", bags.arm())
+    with pytest.raises(FormatError, match="got more too, a folder with bags of its own; name the bags, or put it"):
+        list_sources(tmp_path)
+    (tmp_path / "more" / "b.mcap").unlink()
+    (tmp_path / "c.mcap.active").touch()
+    with pytest.raises(FormatError, match=r"got c\.mcap\.active too, an empty file; remove it"):
+        list_sources(tmp_path)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_numbers_and_names_that_are_not_as_many_are_said(ragged: bool, bags: Any, make: Make) -> None:
+    """A number without a name, and a name without a velocity, in messages of one length and of many."""
+    names = [["a" * (1 + k % 40 * ragged), "b"] for k in range(100)]
+    joints = [
+        bags.joints(bags.start + k * STEP, [*names[k], "c"], [k, 1.0, 2.0, 3.0], velocity=[1.0, 2.0])
+        for k in range(100)
+    ]
+    reader = make(joined(bags, [*joints, *(one._replace(topic="/more") for one in joints)]))
+    text = """
+period = 0.01
+topic = [{name = "/joint_states"}, {name = "/commands", clock = "log"}]
+signal = [
+    {feature = "observation", topic = "/joint_states", field = "position", axes = ["b", "c"], units = ["rad", "rad"]},
+    {feature="observation", topic = "/joint_states", field = "velocity", elements = ["b"], axes = ["v"], units = [""]},
+    {feature = "action", topic = "/commands", field = "data", axes = ["x", "y"], units = ["", ""]},
+]
+"""
+    notes = "; ".join(BagReader(reader._path, parse_mapping(text, "map")).describe().notes)
+    assert "/joint_states: position has 4 numbers and 3 names in some messages; velocity has 2 numbers and 3 " in notes
+    assert "/commands" not in notes
+
+
+def test_commands_whose_length_changes_are_said(bags: Any, make: Make) -> None:
+    joints = [bags.joints(bags.start + k * STEP, ["a"], [k], velocity=[1.0] * (k % 2)) for k in range(100)]
+    commands = [bags.array(bags.start + k * STEP, [1.0, 2.0, 3.0][: 3 - k % 2]) for k in range(100)]
+    notes = make(sorted(joints + commands, key=lambda one: one.log_time)).describe().notes
+    assert any(
+        "topic /commands: data has 2 to 3 numbers; what a message has none of keeps its last" in one for one in notes
+    )
+    assert not any("/joint_states" in note for note in notes)  # velocities that come now and then are usual
+
+
+def test_joints_without_names_are_taken_by_number(bags: Any, make: Make) -> None:
+    joints = [bags.joints(bags.start + k * STEP, [], [k, -k]) for k in range(100)]
+    reader = make(joined(bags, joints))
+    with pytest.raises(SourceError, match=r"its numbers have no names: a mapping can take them by elements = \['0'"):
+        reader.describe()
+    mapping = parse_mapping(
+        """
+period = 0.01
+topic = [{name = "/joint_states"}, {name = "/commands", clock = "log"}]
+signal = [
+    {feature = "observation", topic = "/joint_states", field = "position", axes = ["b", "a"], elements = ["1", "0"],
+     units = ["rad", "rad"]},
+    {feature = "action", topic = "/commands", field = "data", axes = ["x", "y"], units = ["", ""]},
+]
+""".replace("\n     units", " units"),
+        "map",
+    )
+    (episode,) = BagReader(reader._path, mapping).episodes()
+    assert episode.arrays["observation"][:3].tolist() == [[0, 0], [-1, 1], [-2, 2]]
+
+
+def test_a_clock_that_is_not_that_of_the_stamps_is_said(bags: Any, make: Make) -> None:
+    joints = [
+        bags.joints(bags.start + k * STEP + 3600 * NS * (k == 50), ["a"], [k], delay=-3600 * NS * (k == 50))
+        for k in range(100)
+    ]
+    notes = make(joined(bags, joints)).describe().notes
+    assert (
+        "topic /joint_states: its stamps cannot be used (0 are 0, and they run back by up to 3599.99 s): it goes by "
+        in (notes[0])
+    )
+
+
+def test_a_single_command_is_named(bags: Any, make: Make) -> None:
+    joints = [bags.joints(bags.start + k * STEP, ["a"], [k]) for k in range(100)]
+    (question,) = make(joined(bags, joints, 1)).describe().questions
+    assert question.startswith("expected a topic that commands, got none but /commands with a single message; draft")
+
+
+def test_a_counter_is_no_axis_of_float32(bags: Any, make: Make) -> None:
+    joints = [bags.joints(bags.start + k * STEP, ["a"], [1e12 + k]) for k in range(100)]
+    reader = make(joined(bags, joints))
+    with pytest.raises(
+        SourceError, match=r"joint_states: expected numbers that float32 tells apart.*position, step \d+;"
+    ):
+        reader.describe()
+    text = reader.write_mapping().replace('field = "position"', 'field = "position"\ndtype = "float64"')
+    (episode,) = BagReader(reader._path, parse_mapping(text, "map")).episodes()
+    assert np.diff(episode.arrays["observation"][:, 0]).tolist() == [1.0] * 99
+
+
+def test_marks_that_nobody_knows_are_said(bags: Any, make: Make) -> None:
+    joints = [bags.joints(bags.start + k * STEP, ["a"], [k]) for k in range(100)]
+    marks = [bags.text(bags.start + k * 20 * STEP, word) for k, word in enumerate(["Los", "Halt"])]
+    notes = make(sorted(joined(bags, joints) + marks, key=lambda one: one.log_time)).describe().notes
+    assert any("topic /episode may mark episodes, with 'Los', 'Halt': none of them is known" in note for note in notes)
+
+
+def test_messages_in_another_encoding_are_named(bags: Any, tmp_path: Path) -> None:
+    with (tmp_path / "log.mcap").open("wb") as stream:
+        writer = McapWriter(stream)
+        writer.start()
+        channel = writer.register_channel("/state", "json", writer.register_schema("State", "jsonschema", b"{}"))
+        for k in range(3):
+            writer.add_message(channel, bags.start + k, b'{"a": 1}', bags.start + k)
+        writer.finish()
+    with pytest.raises(
+        SourceError, match=r"/state: State, 3 messages.*; cannot be decoded: its messages are in json, not"
+    ):
+        BagReader(tmp_path / "log.mcap").describe()
+
+
+@pytest.mark.parametrize("count", [3, 100])
+def test_the_name_of_a_robot_is_not_the_names_of_its_joints(count: int, bags: Any, tmp_path: Path) -> None:
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    types.register(get_types_from_msg("string name\nfloat64[] q", "lab/msg/State"))
+    sent = [Sent("/q", "lab/msg/State", bags.start + k * STEP, {"name": "r" * k, "q": [k, -k]}) for k in range(count)]
+    mapping = parse_mapping(
+        """
+period = 0.01
+action_source = "next_state"
+topic = [{name = "/q", clock = "log"}]
+signal = [
+    {feature = "observation", topic = "/q", field = "q", axes = ["a", "b"], units = ["", ""]},
+    {feature = "action", topic = "/q", field = "q", axes = ["a", "b"], units = ["", ""]},
+]
+""",
+        "map",
+    )
+    reader = BagReader(bags.write(tmp_path / "bag", "mcap", sent, types), mapping)
+    (episode,) = reader.episodes()
+    assert episode.arrays["observation"].tolist() == [[k, -k] for k in range(count - 1)]
+    assert not any("names" in note for note in reader.describe().notes)

@@ -213,3 +213,4 @@ def test_where_states_do_not_tell_rewards_nothing_is_paid_for_them() -> None:
 
     path = np.zeros((5, 2), np.float32)
     assert ask_at(Refuses(1), path, np.zeros((3, 2), np.float32)).tolist() == [[0.0] * 3] * 5
+    assert ask_along(Refuses(1), path, np.zeros((3, 2), np.float32)).tolist() == [[0.0] * 3] * 5

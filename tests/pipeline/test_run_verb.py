@@ -1,0 +1,107 @@
+"""`supple run`: what it refuses before it makes anything, and what it tells at the end."""
+
+from pathlib import Path
+
+import pytest
+
+from supple.pipeline.cli import main
+from supple.pipeline.cli_common import take_group
+
+FILE = """
+import gymnasium
+from supple.robots.gymnasium_family import GymnasiumFamily
+from supple.robots.spec import Axis
+
+
+class Steps(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def __init__(self, place):
+        self.place = place
+
+
+class Pushes(Steps):
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,))
+
+
+GOAL = (Axis("place", "m", -1.0, 1.0),)
+STEPS = GymnasiumFamily(name="steps", environment=Steps, goal=GOAL, episode_steps=20)
+PUSHES = GymnasiumFamily(name="pushes", environment=Pushes, goal=GOAL, episode_steps=20)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("STEPS", "got 'steps', which chooses among 3; train it without skills: supple meta-train --robot"),
+        ("PUSHES", "got none for 'pushes'; give the family a reward, a function of observations and goals, or pass"),
+    ],
+)
+def test_a_robot_that_no_chain_can_train_is_refused_before_play_data_are_made(
+    name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.py").write_text(FILE)
+    out = tmp_path / "run"
+    assert main(["run", "quick", "--robot", f"{tmp_path / 'odd.py'}:{name}", "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (out / "generate").exists()
+
+
+def test_the_settings_of_a_robot_are_repeated_where_it_is_named_again() -> None:
+    given = [
+        "supple",
+        "run",
+        "--robot.size",
+        "3",
+        "--out",
+        "x",
+        "--robot.low",
+        "-1",
+        "-2",
+        "--robot.no-noise",
+        "--seed",
+        "1",
+    ]
+    assert take_group("--robot.", given) == ["--robot.size", "3", "--robot.low", "-1", "-2", "--robot.no-noise"]
+    assert take_group("--robot.", ["supple", "run", "--robot", "maze", "--robot.size=4"]) == ["--robot.size=4"]
+
+
+def test_an_error_in_a_file_that_the_command_names_is_one_line_about_that_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.py").write_text(FILE + OWN)
+    where = f"{tmp_path / 'odd.py'}:OWN"
+    assert main(["generate", "--robot", where, "--steps", "10", "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "odd.py: expected code that runs, got RuntimeError: no rail today (line 3" in error
+    assert "Traceback" not in error
+
+
+OWN = """
+
+from dataclasses import dataclass
+from supple.robots.family import Plays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(Plays):
+    name = "own"
+    play_steps = 5
+
+    def spec(self):
+        raise RuntimeError("no rail today")
+
+    def make(self, rows, threads=1): ...
+
+    def tasks(self): ...
+
+    def play(self, rows, seed, threads=1): ...
+
+    def compute_success(self, observation, reward, goals): ...
+
+
+OWN = Own()
+"""
