@@ -242,7 +242,7 @@ def test_a_training_is_exported_from_its_own_records(trained: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"space": "latent"}, "stage.json space: expected Literal, got 'latent'"),
+        ({"space": "latent"}, "stage.json space: expected one of choice, raw, skill, unit, got 'latent'"),
         ({"learner": "rl2"}, "expected a learner with its settings, got 'rl2'; train it again"),
         ({"learner": {"name": "dreamer", "settings": {}}}, "expected a learner of simpl, .*, got 'dreamer'; name your"),
     ],
