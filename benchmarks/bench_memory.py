@@ -10,7 +10,6 @@ largest size is given; all lie in a temporary folder.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -127,14 +126,21 @@ SOURCES: dict[str, Callable[[Path, float], list[str]]] = {
 }
 
 
+MEASURE = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
+"""
+"""What a small process does: a peak counts from the fork on, and this process holds the source that it has written."""
+
+
 def measure(arguments: list[str], out: Path) -> tuple[float, float]:
     """Peak resident memory of an ingest, MiB, and its seconds of the processor."""
     command = [sys.executable, "-m", "supple", "ingest", *arguments, "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, command
-    return usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
+    told = subprocess.run([sys.executable, "-c", MEASURE, *command], stdout=subprocess.PIPE, text=True, check=True)
+    peak, seconds = map(float, told.stdout.split())
+    return peak, seconds
 
 
 def count_megabytes(path: Path) -> float:
