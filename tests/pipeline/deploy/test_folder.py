@@ -71,6 +71,7 @@ STOPPED = """
 import runpy, signal, sys, time
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what ends with &
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup, which the loop respects
 sys.path.insert(0, sys.argv[1])
 made = runpy.run_path(sys.argv[1] + "/loop.py")
 place, space = Path(sys.argv[2]), made["main"].__globals__
