@@ -112,7 +112,9 @@ def render_robots(records: Sequence[Record]) -> str:
     for _, rows in group(records, lambda record: record.benchmark).items():
         tried = [r for r in rows if (r.axis, r.metric) == ("episode", "success_stochastic")]
         greedy = [r for r in rows if (r.axis, r.metric) == ("episode", "success_greedy")]
-        inferred = next(r for r in rows if (r.place, r.metric) == ("inferred", "success_stochastic"))
+        inferred = next((r for r in rows if (r.place, r.metric) == ("inferred", "success_stochastic")), None)
+        if inferred is None:
+            continue  # only the first few episodes of it are recorded
         took = next(r for r in rows if r.metric == "chain_wall_s")
         minutes = f"{(took.mean or 0.0) / 60:.0f} min"
         cells = [_cell(tried[0]), _cell(inferred), _cell(tried[-1]), _cell(greedy[-1]), str(tried[-1].n), minutes]
