@@ -177,10 +177,10 @@ def measure_case(case: str) -> list[dict[str, Any]]:
     return records
 
 
-def run_loop(seconds: float) -> tuple[CadenceReport, CadenceReport]:
-    """A loop of 100 Hz with the policy over skills, as `loop.py` of a deployed folder runs it.
+def run_loop(seconds: float) -> dict[str, CadenceReport]:
+    """A loop of 100 Hz with the policy over skills, as `loop.py` of a deployed folder runs it, and one beside it.
 
-    Between two of its deadlines lies one of a second loop, which does nothing at all: what it is late, the machine is.
+    The other one does nothing at all: what it is late, the machine is. Their deadlines alternate.
     """
     bundle = make_bundle("skill")
     session, seen = AgentSession(bundle), make_middle(bundle.contract.robot.observation)
@@ -190,19 +190,20 @@ def run_loop(seconds: float) -> tuple[CadenceReport, CadenceReport]:
     gc.disable()
     try:
         period = bundle.contract.robot.control_period
-        cadence = Cadence(period)
-        time.sleep(period / 2.0)
-        nothing = Cadence(period)
+        clock = Cadence(period / 2.0)
+        acting, nothing = clock.report, CadenceReport()
         for _ in range(round(seconds / period)):
             if session.steps == STEPS:
                 session.reset()
             session.act(seen)
-            cadence.wait()
-            nothing.wait()
+            clock.report = acting
+            clock.wait()
+            clock.report = nothing
+            clock.wait()
     finally:
         gc.enable()
         gc.unfreeze()
-    return cadence.report, nothing.report
+    return {"numpy": acting, "nothing": nothing}
 
 
 def draw(report: CadenceReport, path: str) -> None:
@@ -227,7 +228,7 @@ def main() -> None:
     torch.set_num_threads(1)
     began = time.perf_counter()
     records = [record for case in CASES for record in measure_case(case)]
-    reports = dict(zip(("numpy", "nothing"), run_loop(given.seconds), strict=True))
+    reports = run_loop(given.seconds)
     for method, report in reports.items():
         common = {"method": method, "at": {"loop": "100 Hz"}, "n": report.periods}
         for metric, value in (
