@@ -35,7 +35,7 @@ import numpy as np
 from dm_env import specs
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
-from ..errors import ConfigError, RobotFault, describe_foreign
+from ..errors import ConfigError, RobotFault
 from .env_camera import Physics
 from .env_family import EnvFamily
 from .gymnasium_rows import Env, SetTask
@@ -83,14 +83,7 @@ class DmControlFamily(EnvFamily):
                 f"{self.name} environment: expected one of dm_env, got {type(environment).__name__}; inherit "
                 "dm_env.Environment"
             )
-        if self.set_task is not None:
-            try:
-                self.set_task(environment, goal.copy())
-            except Exception as error:
-                raise ConfigError(
-                    f"{self.name} set_task: expected a call that gives an environment the task {goal.tolist()}, got "
-                    f"{describe_foreign(error)}; correct it"
-                ) from error
+        self.give_task(self.set_task, environment, goal)
         return DmEnv(environment, self.set_seed or find_seed(environment, self.name), self.name)
 
     def task_setter(self) -> SetTask | None:

@@ -6,15 +6,15 @@ Axes: G goal.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from ..bounds import Count, Positive, Range, Seed, require_bounds
-from ..errors import ConfigError, SpecError
+from ..errors import ConfigError, SpecError, describe_foreign
 from .env_camera import EnvCamera, Physics
 from .family import ONLY_TASKS, BuiltFrom, Camera, Films, PlayChunk, Plays
 from .gymnasium_batch import ComputeReward, GymnasiumBatch, TellSuccess
@@ -113,6 +113,22 @@ class EnvFamily(Plays, Films, BuiltFrom):
     @abstractmethod
     def task_setter(self) -> SetTask | None:
         """Gives an environment another task; None where each needs an environment of its own."""
+
+    def give_task(self, set_task: Callable[[Any, Float], None] | None, environment: Any, goal: Float) -> None:
+        """Gives a new environment the task, where the user's function does that.
+
+        Raises:
+            ConfigError: The function raised.
+        """
+        if set_task is None:
+            return
+        try:
+            set_task(environment, goal.copy())
+        except Exception as error:
+            raise ConfigError(
+                f"{self.name} set_task: expected a call that gives an environment the task {goal.tolist()}, got "
+                f"{describe_foreign(error)}; correct it"
+            ) from error
 
     @abstractmethod
     def find_period(self, env: Env) -> float:

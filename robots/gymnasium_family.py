@@ -25,7 +25,7 @@ from typing import Any, TypeAlias, final
 import gymnasium
 from gymnasium.spaces import Space
 
-from ..errors import ConfigError, describe_foreign
+from ..errors import ConfigError
 from .env_camera import Physics
 from .env_family import EnvFamily
 from .gymnasium_rows import Env, SetTask
@@ -71,14 +71,7 @@ class GymnasiumFamily(EnvFamily):
                 f"{self.name} environment: expected one of Gymnasium with an observation_space and an action_space, "
                 f"got {given}; inherit gymnasium.Env and set both"
             )
-        if self.set_task is not None:
-            try:
-                self.set_task(env, goal.copy())
-            except Exception as error:
-                raise ConfigError(
-                    f"{self.name} set_task: expected a call that gives an environment the task {goal.tolist()}, got "
-                    f"{describe_foreign(error)}; correct it"
-                ) from error
+        self.give_task(self.set_task, env, goal)
         return env
 
     def task_setter(self) -> SetTask | None:
