@@ -360,13 +360,7 @@ class ProcessExecutor(Executor):
         else:
             self._workers.remove(worker)
         self._holding.append(worker)
-        held = _ProcessHeld(worker, self._take_back)
-        try:
-            held.send(_make_here, (make, job))
-        except Exception as error:
-            held.close()
-            raise _refuse_job(error) from error
-        return held
+        return _send_first(_ProcessHeld(worker, self._take_back), make, job)
 
     def _take_back(self, worker: _Worker) -> None:
         """Keeps a worker that is free again for other work; one that is dead or at a call is ended."""
@@ -416,6 +410,16 @@ class _ProcessHeld(Held[Any, Any]):
                 self.send(_forget_here, None)
                 self.finish()
         self._take_back(self._worker)
+
+
+def _send_first(held: _ProcessHeld | _RayHeld, make: Callable[[Job], Callable[[Any], Any]], job: Job) -> Held[Any, Any]:
+    """Has the worker make the function that it will hold; see `Executor.hold` for errors."""
+    try:
+        held.send(_make_here, (make, job))
+    except Exception as error:
+        held.close()
+        raise _refuse_job(error) from error
+    return held
 
 
 def _refuse_job(error: Exception) -> ConfigError:
@@ -506,13 +510,7 @@ class RayExecutor(Executor):
 
     def hold(self, make: Callable[[Job], Callable[[Any], Any]], job: Job) -> Held[Any, Any]:
         """See `Executor.hold`: an actor."""
-        held = _RayHeld(self._ray)
-        try:
-            held.send(_make_here, (make, job))
-        except Exception as error:
-            held.close()
-            raise _refuse_job(error) from error
-        return held
+        return _send_first(_RayHeld(self._ray), make, job)
 
     def close(self) -> None:
         """See `Executor.close`; a cluster that was there before stays."""
