@@ -1,4 +1,6 @@
-"""Typed errors. Every message reads `<where>: expected <what>, got <value>; <what to do>`."""
+"""Typed errors, and what is told of the errors of others. Every message of ours reads
+`<where>: expected <what>, got <value>; <what to do>`.
+"""
 
 import os
 import sys
