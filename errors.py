@@ -1,5 +1,6 @@
-"""Typed errors, and what is told of the errors of others. Every message of ours reads
-`<where>: expected <what>, got <value>; <what to do>`.
+"""Typed errors, and what is told of the errors of others.
+
+Every message of ours reads `<where>: expected <what>, got <value>; <what to do>`.
 """
 
 import os
