@@ -25,6 +25,11 @@ def make_text(value: object) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "?")[:LONGEST_TEXT]
 
 
+def describe_error(error: object, most: int = 160) -> str:
+    """What somebody else's error says, on one line of at most so many characters; its type where it says nothing."""
+    return " ".join(make_text(error).split())[:most] or type(error).__name__
+
+
 _ROOT = Path(__file__).parent
 _OURS = tuple(str(_ROOT / name) + os.sep for name in ("adapt", "datasets", "meta", "pipeline", "robots", "skills"))
 

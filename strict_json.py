@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import SuppleError
+from .errors import SuppleError, describe_error
 from .plain_files import read_plain_file
 
 MOST_DEPTH = 64
@@ -46,7 +46,7 @@ def parse_json(content: bytes | str, kind: type[Kind], where: object, error: typ
         )
         _check(value, 0)
     except (ValueError, RecursionError) as problem:
-        raise error(f"{where}: expected strict JSON, got {' '.join(str(problem).split())[:160]}; {remedy}") from problem
+        raise error(f"{where}: expected strict JSON, got {describe_error(problem)}; {remedy}") from problem
     if type(value) is not kind:
         names: dict[type, str] = {dict: "an object", list: "a list"}
         raise error(f"{where}: expected {names[kind]}, got {names.get(type(value), repr(value)[:40])}; {remedy}")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
-from ..errors import SourceError, SuppleError
+from ..errors import SourceError, SuppleError, describe_error
 from .episode import Array
 from .keyed import Column
 from .source_files import require_budget
@@ -40,10 +40,9 @@ def typed_errors(path: Path) -> Iterator[None]:
     except SuppleError:
         raise
     except _DAMAGE as error:
-        reason = " ".join(str(error).split())[:160]
         raise SourceError(
-            f"{path}: expected a whole Arrow or Parquet file, got one that cannot be read ({reason}); finish the "
-            "recording (a file without its end was never closed), or copy it again"
+            f"{path}: expected a whole Arrow or Parquet file, got one that cannot be read ({describe_error(error)}); "
+            "finish the recording (a file without its end was never closed), or copy it again"
         ) from error
 
 

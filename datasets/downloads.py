@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from ..errors import FormatError, SourceError
+from ..errors import FormatError, SourceError, describe_error
 from ..plain_files import sync
 from ..strict_json import load_json
 from .containers import find_container
@@ -154,7 +154,7 @@ def _fetch(
         try:
             return (yield from _fetch_once(url, part, stream, timeout, most_bytes))
         except (_Interrupted, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            problem = " ".join(str(error).split())[:200] or type(error).__name__
+            problem = describe_error(error)
     raise SourceError(
         f"{url}: expected the whole file, got {stream.tell()} bytes and then {problem} in {attempts} attempts; "
         "run the command again to go on from there"
@@ -223,8 +223,7 @@ def _open(url: str, headers: dict[str, str], timeout: float) -> http.client.HTTP
     except urllib.error.URLError as error:
         raise _Interrupted(f"no connection ({error.reason})") from error
     except (ValueError, UnicodeError, http.client.InvalidURL) as error:  # of an address, or of one redirected to
-        reason = " ".join(str(error).split())[:160]
-        raise SourceError(f"{url!r:.200}: expected an address, got '{reason}'; correct it") from error
+        raise SourceError(f"{url!r:.200}: expected an address, got '{describe_error(error)}'; correct it") from error
     if not isinstance(response, http.client.HTTPResponse):
         raise SourceError(f"{url}: expected an http or https answer, got another protocol; check the address")
     return response

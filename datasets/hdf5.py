@@ -17,7 +17,7 @@ from typing import Any
 
 import h5py
 
-from ..errors import SourceError, SuppleError
+from ..errors import SourceError, SuppleError, describe_error
 from .source_files import require_budget
 
 MAX_BYTES = 2**36
@@ -53,9 +53,9 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     except SuppleError:
         raise
     except DAMAGE as error:
-        reason = " ".join(str(error).split())[:160]
         raise SourceError(
-            f"{path}: expected a whole HDF5 file, got one that cannot be read ({reason}); copy or download it again"
+            f"{path}: expected a whole HDF5 file, got one that cannot be read ({describe_error(error)}); "
+            "copy or download it again"
         ) from error
 
 

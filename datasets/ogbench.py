@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from ..errors import SourceError, SuppleError
+from ..errors import SourceError, SuppleError, describe_error
 from ..robots.spec import RobotSpec
 from .episode import Array, Reader, ReadOptions
 from .keyed import Column, KeyedReader, KeyedSource, Load, Survey
@@ -183,9 +183,9 @@ def _typed(path: Path) -> Iterator[None]:
     except SuppleError:
         raise
     except _DAMAGE as error:
-        reason = " ".join(str(error).split())[:160]
         raise SourceError(
-            f"{path}: expected a whole .npz archive, got one that cannot be read ({reason}); copy or download it again"
+            f"{path}: expected a whole .npz archive, got one that cannot be read ({describe_error(error)}); "
+            "copy or download it again"
         ) from error
 
 

@@ -21,7 +21,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
-from ..errors import SpecError, StoreError
+from ..errors import SpecError, StoreError, describe_error
 from ..plain_files import sync
 from .compression import Compression
 from .episode import Episode, EpisodeIndex
@@ -246,9 +246,9 @@ class EpisodeStore:
         try:
             return np.asarray(array[part])
         except _DAMAGE as error:
-            reason = " ".join(str(error).split())[:160]
             raise StoreError(
-                f"{self._path}: {name}: expected whole chunks, got a damaged one ({reason}); ingest the source again"
+                f"{self._path}: {name}: expected whole chunks, got a damaged one ({describe_error(error)}); "
+                "ingest the source again"
             ) from error
 
     def array(self, name: str) -> zarr.Array[Any]:

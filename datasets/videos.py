@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import SourceError, SuppleError
+from ..errors import SourceError, SuppleError, describe_error
 from .containers import CONTAINERS, find_container
 from .source_files import FREE_BYTES
 
@@ -217,7 +217,6 @@ def _typed_errors(path: Path) -> Iterator[None]:
     except SuppleError:
         raise
     except (av.FFmpegError, OSError, ValueError, IndexError, UnicodeError) as error:
-        reason = " ".join(str(error).split())[:160]
         raise SourceError(
-            f"{path}: expected a video that can be decoded, got a damaged one ({reason}); {_REMEDY}"
+            f"{path}: expected a video that can be decoded, got a damaged one ({describe_error(error)}); {_REMEDY}"
         ) from error

@@ -22,7 +22,7 @@ import zarr
 from zarr.errors import BaseZarrError
 from zarr.storage import LocalStore, ZipStore
 
-from ..errors import SourceError, SuppleError
+from ..errors import SourceError, SuppleError, describe_error
 from ..robots.spec import RobotSpec
 from .episode import Array, Reader, ReadOptions
 from .keyed import Column, KeyedReader, KeyedSource, Load, Survey
@@ -220,11 +220,9 @@ def _typed(path: Path) -> Iterator[None]:
     except SuppleError:
         raise
     except _DAMAGE as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise SourceError(
-            f"{path}: expected a whole zarr v2 store, got one that cannot be read ({reason}); copy it again, or "
-            f"install "
-            "the codec that it names"
+            f"{path}: expected a whole zarr v2 store, got one that cannot be read ({describe_error(error)}); "
+            "copy it again, or install the codec that it names"
         ) from error
 
 

@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from ..errors import ConfigError, RunError, SuppleError, describe_foreign, find_foreign
@@ -409,13 +410,20 @@ def run_named_files(program: str, dispatch: Callable[[Sequence[str]], int], give
         return run_verb(program, dispatch, given)
     except Exception as error:
         theirs = find_foreign(error)
-        named = [file for file, _ in theirs if any(f"{file.name}:" in argument for argument in given)]
+        named = [file for file, _ in theirs if any(is_named(file, argument) for argument in given)]
         if not named or sys.flags.dev_mode:
             raise
         where = f"{named[-1].name}: expected code that runs"
         return refuse(
             error, f"{where}, got {describe_foreign(error)}; correct it (python -X dev -m supple says more)", given
         )
+
+
+def is_named(file: Path, argument: str) -> bool:
+    """Whether an argument names this file of a user, as `FILE.py:NAME` or `PACKAGE.MODULE:NAME`."""
+    where = argument.rpartition(":")[0].rpartition("=")[2]
+    module = sys.modules.get(where)
+    return Path(where).name == file.name or (module is not None and getattr(module, "__file__", None) == str(file))
 
 
 def run_verb(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequence[str]) -> int:

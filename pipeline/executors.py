@@ -31,7 +31,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from ..bounds import Bounded, Count
-from ..errors import ConfigError, SuppleError
+from ..errors import LONGEST_TEXT, ConfigError, SuppleError, describe_error
 from .interrupt import Interrupted, StopRequest
 
 ATTEMPTS = 3
@@ -182,10 +182,15 @@ def attempt(function: Callable[[Job], Result], number: int, job: Job) -> Outcome
     except Interrupted:
         raise
     except SuppleError as error:
-        return Outcome(number=number, failure=" ".join(str(error).split()), kind=type(error).__name__)
+        return Outcome(number=number, failure=describe_error(error, LONGEST_TEXT), kind=type(error).__name__)
     except Exception as error:  # noqa: BLE001 - the other jobs go on, and the trace is told
         kind = type(error).__name__
-        return Outcome(number=number, failure=f"{kind}: {error}", kind=kind, trace="\n" + traceback.format_exc())
+        return Outcome(
+            number=number,
+            failure=f"{kind}: {describe_error(error, LONGEST_TEXT)}",
+            kind=kind,
+            trace="\n" + traceback.format_exc(),
+        )
 
 
 def lose(number: int, how: str) -> Outcome[Any]:
@@ -424,7 +429,7 @@ def _send_first(held: _ProcessHeld | _RayHeld, make: Callable[[Job], Callable[[A
 
 def _refuse_job(error: Exception) -> ConfigError:
     """The refusal of what cannot be sent to another process."""
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    reason = f"{type(error).__name__}: {describe_error(error)}"
     return ConfigError(
         f"--executor: expected settings that can be sent to another process, got '{reason}'; put functions and classes "
         "at the top of a module, or use --executor local"
@@ -479,7 +484,7 @@ class RayExecutor(Executor):
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise ConfigError(
                     f"--ray-address: expected a Ray cluster at {address or 'this machine'}, got "
-                    f"'{' '.join(str(error).split())[:200]}'; check the address and ray status"
+                    f"'{describe_error(error)}'; check the address and ray status"
                 ) from error
         super().__init__(workers or max(1, int(ray.cluster_resources().get("CPU", 1))), stop)
 

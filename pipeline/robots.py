@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from ..plain_config import read_config
 from ..robots.families import FAMILIES
 from ..robots.family import ONLY_TASKS, BuiltFrom, ChecksTasks, RobotFamily
 from ..robots.planner import PlannerConfig
+from ..robots.spec import RobotSpec
 from ..robots.task import Task, TaskSet, load_tasks_csv
 from .keys import compute_code_digest, compute_digest, compute_file_digest, compute_versions
 
@@ -36,6 +37,7 @@ _SHOWN = 3
 """Settings that differ, of those that a message names."""
 PRESETS_NAME = "PRESETS"
 """In a user's module: a dict of `RunConfig` by name."""
+Given = TypeVar("Given")
 Record = dict[str, Any]
 """{"family": reference, "config": settings, "digest": of code and files}."""
 
@@ -54,6 +56,27 @@ class RobotChoice:
     def argument(self) -> str:
         """What names it again after `--robot`, from the present folder."""
         return self.reference if self.module is None else f"{self.module}:{self.reference.rpartition(':')[2]}"
+
+    @property
+    def spec(self) -> RobotSpec:
+        """The contract of every robot.
+
+        Raises:
+            ConfigError: The family of a user gives something else.
+        """
+        return self._require("spec", self.family.spec(), RobotSpec)
+
+    @property
+    def tasks(self) -> TaskSet:
+        """The family's own tasks; see `spec` for errors."""
+        return self._require("tasks", self.family.tasks(), TaskSet)
+
+    def _require(self, call: str, given: object, kind: type[Given]) -> Given:
+        if isinstance(given, kind):
+            return given
+        raise ConfigError(
+            f"--robot {self.reference} {call}: expected a {kind.__name__}, got {type(given).__name__}; return one"
+        )
 
     @property
     def record(self) -> Record:
@@ -258,10 +281,10 @@ def find_tasks(choice: RobotChoice, train: Path | None, test: Path | None) -> Ta
         SpecError: A goal is outside the limits, or train and test tasks overlap.
     """
     if train is None and test is None:
-        return choice.family.tasks()
+        return choice.tasks
     if train is not None and test is not None:
         return TaskSet(f"{train.stem}-{test.stem}", load_tasks(choice, train), load_tasks(choice, test))
-    own = choice.family.tasks()
+    own = choice.tasks
     if train is not None:
         return TaskSet(f"{train.stem}-{own.name}", load_tasks(choice, train), own.test, own.held_out)
     assert test is not None
@@ -275,7 +298,7 @@ def load_tasks(choice: RobotChoice, path: Path) -> tuple[Task, ...]:
         SourceError: The file is damaged, or a goal is no task of this robot.
         SpecError: A goal is outside the limits of the spec.
     """
-    goal = choice.family.spec().goal
+    goal = choice.spec.goal
     tasks = load_tasks_csv(path, goal.names)
     require_tasks(choice, tasks, str(path))
     return tasks
@@ -288,7 +311,7 @@ def require_tasks(choice: RobotChoice, tasks: Sequence[Task], where: str) -> Non
         SourceError: A goal is none of the robot's.
         SpecError: A goal is outside the limits.
     """
-    goal = choice.family.spec().goal
+    goal = choice.spec.goal
     for task in tasks:
         goal.require_one(task.goal, f"{where}, task '{task.name}'")
     if isinstance(choice.family, ChecksTasks):

@@ -35,7 +35,7 @@ import numpy as np
 from dm_env import specs
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
-from ..errors import ConfigError, RobotFault
+from ..errors import ConfigError, RobotFault, describe_error, describe_foreign
 from .env_camera import Physics
 from .env_family import EnvFamily
 from .gymnasium_rows import Env, SetTask
@@ -75,7 +75,7 @@ class DmControlFamily(EnvFamily):
             missing = ", or pip install 'supple[dm-control]'" if isinstance(error, ImportError) else ""
             raise ConfigError(
                 f"{self.name} environment: expected one that is made with {sorted(arguments)}, got "
-                f"{type(error).__name__}: {' '.join(str(error).split())}; correct environment, arguments or goal"
+                f"{describe_foreign(error)}; correct environment, arguments or goal"
                 f"{missing}"
             ) from error
         if not isinstance(environment, dm_env.Environment):
@@ -153,7 +153,7 @@ class DmEnv(gymnasium.Env[Any, Any]):
             step = self.environment.step(action)
         except self._faults as error:
             raise RobotFault(
-                f"{self._name} step: expected finite physics, got {' '.join(str(error).split())}; reset the row, and "
+                f"{self._name} step: expected finite physics, got {describe_error(error)}; reset the row, and "
                 "lower the limits of the action if it happens again"
             ) from error
         terminated = bool(step.last() and step.discount == 0.0)

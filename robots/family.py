@@ -28,6 +28,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ConfigError
 from .robot import Bool, Float, RobotBatch, Rows, StepRows, WrappedRobots
 from .spec import RobotSpec
 from .task import Task, TaskSet
@@ -317,9 +318,17 @@ def make_robots(family: RobotFamily, rows: int, threads: int = 1) -> RobotBatch:
     """Rows of robots of a family, which tell success at each step where the family does.
 
     Raises:
-        ConfigError: See `RobotFamily.make`.
+        ConfigError: See `RobotFamily.make`; or what it made is no `RobotBatch`.
     """
     robot = family.make(rows, threads)
+    missing = [
+        name for name in ("spec", "rows", "reset", "step", "compute_reward", "close") if not hasattr(robot, name)
+    ]
+    if missing:
+        raise ConfigError(
+            f"{family.name} make: expected rows of robots, got {type(robot).__name__} without {', '.join(missing)}; "
+            "return what has all of RobotBatch"
+        )
     return SuccessRows(robot, family) if isinstance(family, TellsSuccess) else robot
 
 

@@ -25,7 +25,7 @@ from typing import Any, TypeAlias, final
 import gymnasium
 from gymnasium.spaces import Space
 
-from ..errors import ConfigError
+from ..errors import ConfigError, describe_foreign
 from .env_camera import Physics
 from .env_family import EnvFamily
 from .gymnasium_rows import Env, SetTask
@@ -61,7 +61,7 @@ class GymnasiumFamily(EnvFamily):
         except Exception as error:  # a user's environment fails in ways of its own, such as a renderer without graphics
             raise ConfigError(
                 f"{self.name} environment: expected one that is made with {sorted(arguments)}, got "
-                f"{type(error).__name__}: {' '.join(str(error).split())}; correct environment, arguments or goal"
+                f"{describe_foreign(error)}; correct environment, arguments or goal"
             ) from error
         given = type(env).__name__
         if not isinstance(env, gymnasium.Env) or not all(

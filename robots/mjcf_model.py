@@ -20,7 +20,7 @@ import mujoco
 import numpy as np
 
 from ..bounds import NonNegative, Positive, require_bounds
-from ..errors import ConfigError
+from ..errors import ConfigError, describe_error
 from .mujoco_robots import command_kind
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -199,7 +199,7 @@ def _refuse_macros(model: Path | str, where: str) -> None:
 def _refuse(model: Path | str, error: ValueError, where: str) -> NoReturn:
     source = "its text" if is_xml(model) else str(model)
     raise ConfigError(
-        f"{where} model: expected a model that MuJoCo compiles, got {source}: {' '.join(str(error).split())}; "
+        f"{where} model: expected a model that MuJoCo compiles, got {source}: {describe_error(error, 1000)}; "
         "correct the file"
     ) from error
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from ...errors import SpecError
+from ...errors import SpecError, describe_error
 
 MOST_BYTES = 1 << 16
 """Of a message."""
@@ -73,7 +73,7 @@ def read_request(content: bytes | str) -> Request:
         )
     # msgpack raises these for what is no msgpack, of every kind; its own errors are ValueErrors
     except (ValueError, TypeError, RecursionError, OverflowError, msgpack.UnpackException) as error:
-        raise _refuse("a map in msgpack", f"'{' '.join(str(error).split())[:120]}'") from error
+        raise _refuse("a map in msgpack", f"'{describe_error(error)}'") from error
     if type(data) is not dict:
         raise _refuse("a map", type(data).__name__)
     number, verb = data.pop("id", None), data.pop("verb", None)

@@ -13,7 +13,7 @@ import zstandard
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ...errors import FormatError, SourceError
+from ...errors import FormatError, SourceError, describe_error
 from ...plain_files import read_plain_file
 from ..containers import CONTAINERS, find_container
 from .finding import list_storages
@@ -26,7 +26,6 @@ from .recording import (
     Topic,
     allow_bytes,
     allow_record,
-    describe_error,
     gather,
     make_scratch,
 )

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ...bounds import Bounded, Count, Positive, Range, require_bounds
-from ...errors import ConfigError, SpecError
+from ...errors import ConfigError, SpecError, describe_error
 from ...plain_config import read_config
 from ...plain_files import read_plain_file
 from ..schema import Feature, Role, Schema
@@ -253,7 +253,7 @@ def parse_mapping(content: bytes | str, where: str) -> Mapping:
         value = tomllib.loads(content.decode("utf-8-sig") if isinstance(content, bytes) else content)
         found: Mapping = read_config(Mapping, value, where, failure=(ConfigError, _REMEDY), defaults=True)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{where}: expected TOML, got {' '.join(str(error).split())}; {_REMEDY}") from error
+        raise ConfigError(f"{where}: expected TOML, got {describe_error(error)}; {_REMEDY}") from error
     except SpecError as error:
         raise ConfigError(f"{where}: {error}") from error
     return found

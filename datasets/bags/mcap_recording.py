@@ -28,8 +28,8 @@ from mcap.records import Channel, Chunk, ChunkIndex, Footer, McapRecord, Message
 from mcap.records import Message as McapMessage
 from mcap.stream_reader import StreamReader, get_chunk_data_stream
 
-from ...errors import SourceError
-from .recording import Block, Clamped, Loss, Message, Recording, Topic, allow_record, describe_error, gather
+from ...errors import SourceError, describe_error
+from .recording import Block, Clamped, Loss, Message, Recording, Topic, allow_record, gather
 
 MAGIC_BYTES = 8
 FOOTER_BYTES = 1 + 8 + 8 + 8 + 4

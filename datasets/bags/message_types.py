@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
 
-from ...errors import SourceError
-from .recording import Topic, describe_error
+from ...errors import SourceError, describe_error
+from .recording import Topic
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore

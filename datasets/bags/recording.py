@@ -169,11 +169,6 @@ def make_scratch(owner: object) -> Path:
     return folder
 
 
-def describe_error(error: BaseException) -> str:
-    """One line on what a library said."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:160]
-
-
 def allow_bytes(compressed: int) -> int:
     """How many bytes a file of `compressed` bytes may unpack to, on the disk."""
     return FLOOR_BYTES + MOST_RATIO * compressed

@@ -18,8 +18,8 @@ from rosbags.rosbag1 import ReaderError
 from rosbags.rosbag1.reader import Header, RecordType, normalize, read_bytes, read_uint32
 from rosbags.typesys.msg import normalize_msgtype
 
-from ...errors import SourceError
-from .recording import Block, Clamped, Loss, Message, Recording, Topic, allow_record, describe_error, gather
+from ...errors import SourceError, describe_error
+from .recording import Block, Clamped, Loss, Message, Recording, Topic, allow_record, gather
 
 MAGIC = b"#ROSBAG V2.0\n"
 _DAMAGE = (

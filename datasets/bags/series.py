@@ -17,7 +17,7 @@ import numpy.typing as npt
 from rosbags.interfaces import Nodetype
 from rosbags.serde import SerdeError
 
-from ...errors import ConfigError, SourceError
+from ...errors import ConfigError, SourceError, describe_error
 from ..disk_arrays import Column, blocks_of, copy_array, make_array, release, select
 from ..layout import missing_value
 from .layout import Layout, LayoutError, group_messages
@@ -25,7 +25,7 @@ from .mapping import LOG_CLOCK, NS, TopicClock
 from .message_types import load_types
 from .quality import iterate_steps
 from .ragged import RaggedMessages, split_list
-from .recording import LATEST_NS, Topic, describe_error
+from .recording import LATEST_NS, Topic
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from ...errors import FormatError, SourceError
+from ...errors import FormatError, SourceError, describe_error
 from .recording import (
     MOST_RECORD,
     Block,
@@ -21,7 +21,6 @@ from .recording import (
     Message,
     Recording,
     Topic,
-    describe_error,
     gather,
     make_scratch,
 )
@@ -55,7 +54,7 @@ class SqliteRecording(Recording):
                 self.topics = tuple(self._read_topics(base))
                 ((verdict,),) = base.execute("PRAGMA quick_check(1)").fetchall() or [("ok",)]
                 if verdict != "ok":
-                    self.loss.add(f"SQLite finds it damaged: {' '.join(str(verdict).split())[:120]}")
+                    self.loss.add(f"SQLite finds it damaged: {describe_error(verdict)}")
         except (sqlite3.Error, UnicodeDecodeError) as error:
             if not hasattr(self, "topics"):
                 raise SourceError(

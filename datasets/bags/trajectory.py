@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from rosbags.serde import SerdeError
 
-from ...errors import SourceError
+from ...errors import SourceError, describe_error
 from ..disk_arrays import Column, release
 from .mapping import LOG_CLOCK, NS, TopicClock
 from .message_types import load_types
-from .recording import LATEST_NS, Topic, describe_error
+from .recording import LATEST_NS, Topic
 from .series import Flaws, Request, Series
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ...adapt.led_agent import STATE as LOG
 from ...adapt.log_agent import lead
 from ...adapt.loop import run_episode
 from ...adapt.runtime_agent import HOST, KEPT, PARAMS, RandomNoise, repeat_rows
-from ...errors import RunError
+from ...errors import RunError, describe_error
 from ...robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots
 from ...robots.task import Task, goals_of
 from ...skills.checkpoint import load_checkpoint
@@ -141,8 +141,7 @@ def load_adapted(path: Path) -> Adapted:
         records: Any = facts["tasks"]
         tasks = tuple(Task(record["name"], tuple(record["goal"])) for record in records)
     except (KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise RunError(f"{path}: expected adapted tasks, got {reason}; run adapt again") from error
+        raise RunError(f"{path}: expected adapted tasks, got {describe_error(error)}; run adapt again") from error
     return Adapted(tasks, {name: value.numpy() for name, value in tensors.items()})
 
 

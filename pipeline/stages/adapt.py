@@ -163,7 +163,7 @@ def make_adapt(
         )
     path = find_bundle(path)  # a run folder around it may change while this stage is at work
     bundle = change_settings(load_bundle(path), config.settings)
-    require_robot(bundle.contract, robot.family.spec())
+    require_robot(bundle.contract, robot.spec)
     require_tasks(robot, tasks, "adapt")
     kind = "a real robot" if isinstance(robot.family, Hardware) else "a log"
     if isinstance(robot.family, OneRow) and (len(tasks) != 1 or config.evaluations):

@@ -66,7 +66,7 @@ def make_extract(store: Path, config: ExtractConfig, robot: RobotChoice | None, 
             "train without skills, in the action space choice"
         )
     if robot is not None:
-        robot.family.spec().require_source(source, str(store))
+        robot.spec.require_source(source, str(store))
     simulated = robot if robot is not None and isinstance(robot.family, SetsState) else None
     config = replace(config, skill=replace(config.skill, seed=seed))
     return Stage(

@@ -35,7 +35,7 @@ def make_generate(robot: RobotChoice, config: GenerateConfig, seed: int) -> Stag
         seed=seed,
         module="pipeline/stages/generate.py",
         libraries=("numpy", "mujoco", "h5py"),
-        body=partial(generate, family, robot.family.spec(), config),
+        body=partial(generate, family, robot.spec, config),
     )
 
 

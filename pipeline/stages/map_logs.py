@@ -54,7 +54,7 @@ def make_map_logs(store: Path, skills: Path, config: MapConfig, robot: RobotChoi
         RunError: There is no whole skill model at `skills`.
         SpecError: The logs or the skills are of another robot, or of one with a camera.
     """
-    spec = robot.family.spec()
+    spec = robot.spec
     spec.require_source(open_store(find_store(store)).schema.robot, str(store))
     spec.require_source(load_skill_facts(skills).robot, str(skills))
     if spec.image is not None:

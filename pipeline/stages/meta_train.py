@@ -62,7 +62,7 @@ def make_meta_train(
         SpecError: the skills or the data are of another robot.
         ConfigError: skills or play data are needed and not given.
     """
-    spec, inputs = robot.family.spec(), {}
+    spec, inputs = robot.spec, {}
     if config.action_space in LEARNED:
         if skills is None:
             raise ConfigError(

@@ -72,7 +72,7 @@ class Ingest(AboutRobot):
 
         if not self.sources:
             raise ConfigError("ingest: expected a source, got none; see supple ingest --help")
-        spec = None if self.robot is None else self.robot.spec()
+        spec = None if self.choice is None else self.choice.spec
         paths = [
             find_stage(fetch(source, self.cache, runner, self.sha256, self.max_bytes), "generate")
             for source in self.sources

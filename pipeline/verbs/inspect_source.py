@@ -43,7 +43,7 @@ class Inspect(AboutRobot):
         from ..stages.ingest import find_source
 
         path = find_source(find_stage(fetch(self.source, self.cache, runner), "generate"))
-        robot = None if self.robot is None else self.robot.spec()
+        robot = None if self.choice is None else self.choice.spec
         for number, source in enumerate(find_single(path, self.read.format)):
             form = find_format(source, self.read.format)
             reader = form.read(source, self.read, robot)

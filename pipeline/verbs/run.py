@@ -118,7 +118,7 @@ class Run(AboutLearner):
             }
         return {
             **generate,
-            "ingest": lambda: make_ingest([source], config.ingest, robot.family.spec(), parts),
+            "ingest": lambda: make_ingest([source], config.ingest, robot.spec, parts),
             "extract": lambda: make_extract(at / "ingest", config.extract, robot, self.seed),
             "meta-train": lambda: make_meta_train(
                 *(at / "extract", config.meta_train, learner, robot, tasks, self.seed),
@@ -177,7 +177,7 @@ class Run(AboutLearner):
         from ...robots.env_family import EnvFamily
 
         choice, settings = self.require_choice(), self.require_learner().settings
-        family, spec = choice.family, choice.family.spec()
+        family, spec = choice.family, choice.spec
         if spec.choices:
             raise ConfigError(
                 f"--robot: expected a robot with continuous actions, of which skills are made, got '{spec.name}', "
@@ -214,7 +214,7 @@ class Run(AboutLearner):
         choice = self.require_choice()
         tasks_path = self.folder / TASKS_NAME
         if not tasks_path.is_file():
-            save_tasks_csv(tasks_path, tasks.test, choice.family.spec().goal.names)
+            save_tasks_csv(tasks_path, tasks.test, choice.spec.goal.names)
         command = ["supple", "adapt", str(self.folder), "--tasks", str(tasks_path), "--episodes", "100"]
         if choice.module is not None:
             command += ["--robot", choice.argument, *take_group("--robot.", shlex.split(facts.command))]

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from xml.sax.saxutils import quoteattr
 
 from ...bounds import Bounded, Range, require_bounds
-from ...errors import ConfigError, RobotFault
+from ...errors import ConfigError, RobotFault, describe_error
 from .messages import load_types, make_missing, name_dds_type
 from .transport import KEPT, Sample, Transport
 
@@ -146,9 +146,9 @@ class CycloneTransport(Transport):
         return Topic(self._participant, f"rt{topic}", _make_type(type))
 
     def _refuse(self, expected: str, error: Exception) -> RobotFault:
-        got = " ".join(str(error).split())[:120]
         return RobotFault(
-            f"{self._where}: expected {expected}, got {error.__class__.__name__} {got}; check the network"
+            f"{self._where}: expected {expected}, got {error.__class__.__name__} {describe_error(error)}; "
+            "check the network"
         )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ...errors import ConfigError, RobotFault
+from ...errors import ConfigError, RobotFault, describe_error
 from ..robot import Float
 from ..spec import ArraySpec
 
@@ -83,7 +83,7 @@ def decode(type: str, data: bytes, where: str) -> Any:
     try:
         return types.deserialize_cdr(bytes(data), type)
     except Exception as error:  # a decoder that is made by a program raises whatever fits
-        got = f"{error.__class__.__name__} {' '.join(str(error).split())[:80]}".strip()
+        got = f"{error.__class__.__name__} {describe_error(error)}"
         raise _refuse(where, f"a whole {type} in CDR", f"one that cannot be read ({got})") from error
 
 

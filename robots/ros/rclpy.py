@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from ...bounds import Bounded, Range, require_bounds
-from ...errors import ConfigError, RobotFault
+from ...errors import ConfigError, RobotFault, describe_error
 from .transport import KEPT, Sample, Transport
 
 
@@ -125,5 +125,5 @@ class RclpyTransport(Transport):
         return getattr(importlib.import_module(f"{package}.{kind}"), name)
 
     def _refuse(self, expected: str, error: Exception) -> RobotFault:
-        got = f"{error.__class__.__name__} {' '.join(str(error).split())[:120]}"
+        got = f"{error.__class__.__name__} {describe_error(error)}"
         return RobotFault(f"{self._where}: expected {expected}, got {got}; check ROS and the network")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from ...bounds import Bounded, Positive, Range, require_bounds
-from ...errors import RobotFault
+from ...errors import RobotFault, describe_error
 from .messages import MOST_BYTES, load_types, make_missing, name_dds_type
 from .transport import KEPT, Sample, Transport
 
@@ -155,8 +155,8 @@ class ZenohTransport(Transport):
         return int(published) if known else -1
 
     def _refuse(self, expected: str, error: Exception) -> RobotFault:
-        got = " ".join(str(error).split())[:120]
         ends = ", ".join((*self._settings.connect, *self._settings.listen))
         return RobotFault(
-            f"zenoh {ends}: expected {expected}, got {error.__class__.__name__} {got}; check the network and the router"
+            f"zenoh {ends}: expected {expected}, got {error.__class__.__name__} {describe_error(error)}; "
+            "check the network and the router"
         )

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -12,10 +13,12 @@ from supple.errors import BundleError, ConfigError, SourceError, SpecError
 from supple.pipeline.cli_common import take_option
 from supple.pipeline.robots import RobotChoice, choose_builtin, find_recorded, find_robot, find_tasks
 from supple.robots.families import FAMILIES
+from supple.robots.family import make_robots
 from supple.robots.gridnavi import GridNavi
 from supple.robots.krazy_world import KrazyWorld
 from supple.robots.maze_family import Maze
 from supple.robots.navigation import PointNavigation
+from supple.robots.robot import RobotBatch
 
 USERS = '''"""A user's robots."""
 
@@ -127,6 +130,29 @@ def test_a_file_that_fails_is_named_with_its_error(tmp_path: Path) -> None:
     ):
         find_robot(f"{tmp_path / 'broken_robot.py'}:ARM")
     assert "broken_robot" not in sys.modules
+
+
+@pytest.mark.parametrize("call", ["spec", "tasks"])
+def test_a_family_whose_calls_give_something_else_is_refused(call: str, users: Path) -> None:
+    choice = find_robot(f"{users}:BOX")
+
+    class Odd(type(choice.family)):  # type: ignore[misc]
+        pass
+
+    setattr(Odd, call, lambda self: {"name": "box"})
+    with pytest.raises(
+        ConfigError, match=f"my_box.py:BOX {call}: expected a (RobotSpec|TaskSet), got dict; return one"
+    ):
+        getattr(replace(choice, family=Odd()), call)
+
+
+def test_what_makes_no_robots_is_refused() -> None:
+    class Empty(Maze):
+        def make(self, rows: int, threads: int = 1) -> RobotBatch:
+            return cast(RobotBatch, None)
+
+    with pytest.raises(ConfigError, match=r"make: expected rows of robots, got NoneType without spec, rows, reset"):
+        make_robots(Empty(), 2)
 
 
 @pytest.mark.parametrize("changed", ["my_box.py", "my_walls.py", "box.xml"])

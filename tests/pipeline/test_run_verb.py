@@ -1,5 +1,6 @@
 """`supple run`: what it refuses before it makes anything, and what it tells at the end."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,12 +70,16 @@ def test_the_settings_of_a_robot_are_repeated_where_it_is_named_again() -> None:
     assert take_group("--robot.", ["supple", "run", "--robot", "maze", "--robot.size=4"]) == ["--robot.size=4"]
 
 
-def test_an_error_in_a_file_that_the_command_names_is_one_line_about_that_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("named", ["odd.py:OWN", "odd:OWN"])
+def test_an_error_in_code_that_the_command_names_is_one_line_about_its_file(
+    named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "odd.py").write_text(FILE + OWN)
-    where = f"{tmp_path / 'odd.py'}:OWN"
-    assert main(["generate", "--robot", where, "--steps", "10", "--out", str(tmp_path / "out")]) == 2
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "odd", raising=False)
+    assert main(["generate", "--robot", named, "--steps", "10", "--out", "out"]) == 2
+    monkeypatch.delitem(sys.modules, "odd", raising=False)
     error = capsys.readouterr().err
     assert "odd.py: expected code that runs, got RuntimeError: no rail today (line 3" in error
     assert "Traceback" not in error

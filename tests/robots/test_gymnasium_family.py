@@ -165,6 +165,17 @@ def draw_nothing(place: float) -> Any:
     raise RuntimeError("no screen,\nno film")
 
 
+class Speechless(Exception):
+    """An error whose text fails, too."""
+
+    def __str__(self) -> str:
+        raise KeyError("text")
+
+
+def fail_without_text(place: float) -> Any:
+    raise Speechless
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -175,7 +186,8 @@ def draw_nothing(place: float) -> Any:
         ({"environment": "nobody_knows/It-v0"}, "point environment: .* got "),
         ({"arguments": {"colour": "red"}}, r"made with \['colour', 'place'\], got TypeError: .*'colour'; correct"),
         ({"goal": (Axis("plaice", "m", 0.0, 1.0),)}, r"made with \['plaice'\], got TypeError: .*'plaice'"),
-        ({"environment": draw_nothing}, "point environment: .* got RuntimeError: no screen, no film; correct"),
+        ({"environment": draw_nothing}, r"got RuntimeError: no screen, no film \(line \d+ of \w+.py\); correct"),
+        ({"environment": fail_without_text}, "got Speechless: a Speechless that has no text .*; correct"),
         ({"hide": (2,)}, "point hide: expected an index below 2, got 2"),
         ({"commanded": (0, 0)}, r"point commanded: expected distinct indices .* got \[0, 0\]"),
         ({"episode_steps": None}, "point episode_steps: expected a time limit, got none registered"),
