@@ -11,6 +11,7 @@ that does nothing, `nothing`.
 
 import argparse
 import gc
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -239,7 +240,7 @@ def main() -> None:
             records.append({**common, "metric": metric, "mean": round(value, 3)})
     if given.picture:
         draw(reports["numpy"], given.picture)
-    print_records("act", COMMAND, began, records)
+    print_records("act", " ".join([COMMAND, *sys.argv[1:]]), began, records)
 
 
 if __name__ == "__main__":
