@@ -1,12 +1,15 @@
 """The Jaco arm of dm_control as a robot: `supple run examples/jaco_reach.py:jaco`, with `supple[dm-control]`.
 
 The manipulation task `reach_site_features` with its target hidden: the hand has to find the place by trying, from
-another pose in each episode. The fingers are held.
+another pose in each episode. The fingers are held. Its play data goes from place to place, at joint speeds by damped
+least squares (Wampler, 1986).
 """
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
+import mujoco
 import numpy as np
 from dm_control import composer, manipulation
 
@@ -16,6 +19,7 @@ from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.settings.extract import ExtractConfig
 from supple.pipeline.settings.generate import GenerateConfig
 from supple.robots.dm_control_family import DmControlFamily
+from supple.robots.play import Script
 from supple.robots.robot import Bool, Float
 from supple.robots.spec import Axis
 from supple.skills.config import SkillConfig
@@ -46,6 +50,28 @@ def compute_reward(observation: Float, goals: Float) -> tuple[Float, Bool]:
     return reached.astype(np.float32), reached
 
 
+@cache
+def load_arm() -> tuple[mujoco.MjModel, mujoco.MjData]:
+    """The arm, for kinematics alone."""
+    model = make_environment().physics.model.ptr
+    return model, mujoco.MjData(model)
+
+
+def steer(observation: Float, waypoint: Float) -> Float:
+    """Straight to a place, slower near it; no joint faster than it may be."""
+    model, data = load_arm()
+    speeds = np.zeros((len(observation), 6))
+    for row, (seen, place) in enumerate(zip(observation.astype(np.float64), waypoint, strict=True)):
+        data.qpos[:6] = np.arctan2(seen[3:15:2], seen[4:15:2])
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        moves = np.zeros((3, model.nv))
+        mujoco.mj_jacSite(model, data, moves, None, model.site("jaco_arm/jaco_hand/pinchsite").id)
+        arm = moves[:, :6]
+        speeds[row] = arm.T @ np.linalg.solve(arm @ arm.T + 0.003 * np.eye(3), 4.0 * (place - seen[:3]))
+    return (speeds / np.maximum(1.0, np.abs(speeds / SPEEDS).max(axis=1, keepdims=True))).astype(np.float32)
+
+
 JACO = DmControlFamily(
     name="jaco-reach",
     environment=make_environment,
@@ -70,6 +96,7 @@ JACO = DmControlFamily(
     goal_radius=RADIUS,
     episode_steps=100,
     num_train_tasks=24,
+    script=Script(steer=steer, low=(-0.3, -0.3, 0.02), high=(0.3, 0.3, 0.5)),
 )
 PRESETS = {
     "jaco": RunConfig(
