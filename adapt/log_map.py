@@ -8,7 +8,9 @@ Salakhutdinov, Levine, "Search on the Replay Buffer", NeurIPS 2019, plan so over
 give the distance.
 
 Two states are as far apart as the changes of one skill say: an axis counts in units of its standard deviation over one
-skill. What changes little in a skill (a place) then separates states more than what changes much (a speed).
+skill. What changes little in a skill (a place) then separates states more than what changes much (a speed). Logs cannot
+hold every pose of an arm with many joints. Where they are that thin, what rewards do not depend on separates states
+less: a hand can be at a place in many poses, and whoever waits for the same pose goes nowhere.
 
 Axes: N logged states, E episodes, M places, O observation, Z latent, r rows, C candidates, L skills looked ahead.
 """
@@ -47,6 +49,12 @@ OFFSET_COST = 0.05
 """Skills that a candidate costs more per squared distance between its first state and the present one."""
 STALL_COST = 1.0
 """Skills that a candidate costs more for each earlier decision of the episode in the place that it leads to."""
+THIN = 0.5
+"""Skills between a logged state and the nearest one of another episode, the median, above which logs are thin."""
+LEANING = (1.0, 0.3, 0.1)
+"""Of a distance, what is left along directions that rewards do not depend on: the first that leaves no thin logs."""
+GAPS = 100
+"""States whose nearest one of another episode is looked for."""
 SHARE_OF_STATES = 1e-4
 """Least variance of a change over that of the states: noise on an axis that rests separates nothing."""
 
@@ -68,6 +76,38 @@ def compute_metric(state: Array, following: Array) -> Array:
     values = np.maximum(values, len(values) * np.finfo(np.float64).eps * values[-1])
     metric: Array = (vectors / np.sqrt(values)).T.astype(np.float32)
     return metric
+
+
+def lean_on(axes: Array, metric: Array, state: Array, start: Indices, pace: int, seed: int) -> Array:
+    """The metric, (O, O), in which directions that rewards do not depend on count as little as the logs need.
+
+    Args:
+        axes: That rewards depend on, (D, O).
+        metric: See `compute_metric`.
+        state: (N, O).
+        start: First row of each episode, (E,).
+        pace: Rows that a skill lasts.
+        seed: Of the states that are looked at.
+    """
+    _, size, directions = np.linalg.svd(axes.astype(np.float64), full_matrices=False)
+    rewarded = directions[size > np.finfo(np.float32).eps * size.max(initial=0.0)]
+    onto = rewarded.T @ rewarded
+    chosen = np.random.default_rng(seed).permutation(find_begins(len(state), start, pace))[:GAPS]
+    leaning = metric
+    for left in LEANING:
+        leaning = (metric @ (left * np.eye(len(onto)) + (1.0 - left) * onto)).astype(np.float32)
+        if measure_gap(state @ leaning.T, start, pace, chosen) <= THIN:
+            break
+    return leaning
+
+
+def measure_gap(point: Array, start: Indices, pace: int, chosen: Indices) -> float:
+    """Median distance of some rows (C,) to the nearest of another episode, in mean lengths of one skill."""
+    episode = np.repeat(np.arange(len(start)), np.diff(np.append(start, len(point))))
+    begins = find_begins(len(point), start, pace)
+    skill = np.linalg.norm(point[begins + pace] - point[begins], axis=1).mean()
+    gaps = [np.linalg.norm(point - point[row], axis=1)[episode != episode[row]].min() for row in chosen]
+    return float(np.median(gaps) / max(skill, np.finfo(np.float32).tiny))
 
 
 def choose_places(point: Array, most: int, rng: np.random.Generator) -> Array:
@@ -160,7 +200,13 @@ def find_begins(count: int, start: Indices, pace: int = 1) -> Indices:
 
 
 def map_log(
-    state: Array, skill: Array, start: Indices, places: int, seed: int = 0, pace: int = 1
+    state: Array,
+    skill: Array,
+    start: Indices,
+    places: int,
+    seed: int = 0,
+    pace: int = 1,
+    axes: Array | None = None,
 ) -> dict[str, NDArray[Any]]:
     """What `LogMap` is made of, as a bundle holds it; with a pace above 1, what a `PathGuide` is made of.
 
@@ -171,9 +217,12 @@ def map_log(
         places: At most so many.
         seed: Of the states that places are chosen among.
         pace: Rows that a skill lasts.
+        axes: Along which rewards change, (D, O); None where nobody knows.
     """
     begins = find_begins(len(state), start, pace)
     metric = compute_metric(state[begins], state[begins + pace])
+    if axes is not None and len(start) > 1:
+        metric = lean_on(axes, metric, state, start, pace, seed)
     point = state @ metric.T
     place = choose_places(point[begins], places, np.random.default_rng(seed))  # so each has a skill that began there
     return {

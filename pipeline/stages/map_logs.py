@@ -114,8 +114,9 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         asked = rng.permutation(len(scaled))[:REWARDED_STATES]
         some = goals[rng.permutation(len(goals))[:MOST_TASKS]]
         reward = ask_at(robot, log.state[asked], some)
-        arrays = map_log(scaled, log.skill, log.start, config.places, work.seed, pace)
         shape = fit_reward_shape(scaled[asked], reward)
+        axes = None if shape is None else shape.axes
+        arrays = map_log(scaled, log.skill, log.start, config.places, work.seed, pace, axes)
         return arrays | (shape or make_default_shape(arrays["metric"])).to_arrays(), shape is not None
 
     def draw_events() -> dict[str, NDArray[Any]] | None:

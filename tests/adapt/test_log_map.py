@@ -15,8 +15,11 @@ from supple.adapt.log_map import (
     choose_places,
     compute_metric,
     count_skills,
+    find_begins,
     find_nearest,
+    lean_on,
     map_log,
+    measure_gap,
     require_map,
 )
 from supple.errors import BundleError
@@ -97,6 +100,34 @@ def test_axes_that_repeat_others_and_a_thing_that_rests_leave_the_metric_finite(
     near[4:9] = 1e-9
     assert np.linalg.norm(metric @ near) < 0.1
     assert np.linalg.norm(metric @ np.eye(12)[0]) > 5.0
+
+
+@pytest.mark.parametrize(("steps", "left"), [(1000, 1.0), (100, 0.1)])
+def test_what_is_not_rewarded_separates_less_where_logs_are_thin(steps: int, left: float) -> None:
+    """A hand moves along one line, and eight joints at random: 1 % of what ten dimensions need is seen again by few.
+
+    Of 50,000 states in a plane, one of another episode is always near.
+    """
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.standard_normal((50, steps, 2 if left == 1.0 else 9)), axis=1)
+    state = (20.0 * np.abs((walk / 20.0) % 2.0 - 1.0)).reshape(50 * steps, -1).astype(np.float32)
+    start = np.arange(0, len(state), steps)
+    begins = find_begins(len(state), start)
+    metric = compute_metric(state[begins], state[begins + 1])
+    hand = 3.0 * np.eye(1, state.shape[1], dtype=np.float32)
+    found = lean_on(hand, metric, state, start, 1, 0)
+    offset = rng.standard_normal(state.shape[1])
+    offset[0] = 0.0
+    assert np.allclose(found @ offset, left * (metric @ offset), atol=1e-4)
+    assert np.allclose(found @ hand[0], metric @ hand[0], atol=1e-4)
+    if left == 1.0:
+        assert np.array_equal(found, metric)
+
+
+def test_the_gap_of_logs_is_to_another_episode() -> None:
+    """Skills of 1; each state of the first episode is .25 from one of the second, and 1 from the next of its own."""
+    point = np.array([[0.0], [1.0], [2.0], [0.25], [1.25], [2.25]], np.float32)
+    assert measure_gap(point, np.array([0, 3]), 1, np.arange(6)) == pytest.approx(0.25)
 
 
 def test_each_place_is_the_farthest_from_those_before_it() -> None:
