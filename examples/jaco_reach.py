@@ -18,6 +18,7 @@ from supple.pipeline.presets import QUICK, RunConfig
 from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.settings.extract import ExtractConfig
 from supple.pipeline.settings.generate import GenerateConfig
+from supple.pipeline.settings.map_logs import MapConfig
 from supple.robots.dm_control_family import DmControlFamily
 from supple.robots.play import Script
 from supple.robots.robot import Bool, Float
@@ -101,9 +102,10 @@ JACO = DmControlFamily(
 PRESETS = {
     "jaco": RunConfig(
         robot=JACO,
-        generate=GenerateConfig(steps=60_000, rows=20),
-        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=2_000)),
+        generate=GenerateConfig(steps=200_000, rows=20),
+        extract=ExtractConfig(skill=SkillConfig(kl_weight=1e-4, num_updates=6_000)),
         learner=SimplSettings(config=replace(QUICK, epochs=40, pool_episodes=2400)),
+        map=MapConfig(enabled=True),
         adapt=AdaptStageConfig(episodes=60),
     ),
 }
