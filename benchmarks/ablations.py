@@ -1,11 +1,11 @@
 """Each departure of the preset `maze` that is no matter of size, switched off by itself, at half the budget.
 
-    supple sweep benchmarks/ablations.py:half benchmarks/ablations.py:no-relabelling --robot maze --seeds 0:3
-    python -m benchmarks.results.collect_results RUN... --benchmark maze-20-half --method no-relabelling
+    supple sweep benchmarks/ablations.py:half benchmarks/ablations.py:no-relabelling --seeds 0:3 --out runs/ablations
+    python -m benchmarks.results.collect_sweep runs/ablations
 
 `half` is the preset `maze` without logs and with half of its meta-training. Every other preset differs from it in one
-departure alone, which has its published value. With `--robot maze` all presets have the same robot by name, so that
-`--reuse` takes skills over from one run to another.
+departure alone, which has its published value. `--reuse RUN` behind `--` takes the skills of another run of the same
+seed over.
 """
 
 from collections.abc import Mapping

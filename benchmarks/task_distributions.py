@@ -3,7 +3,7 @@
     FILE=benchmarks/task_distributions.py
     supple sweep $FILE:tasks-40 $FILE:tasks-20 $FILE:tasks-10 $FILE:top-to-top $FILE:top-to-bottom \
         $FILE:spirl $FILE:spirl-top $FILE:spirl-bottom --seeds 0:3 --out runs/task-distributions
-    python -m benchmarks.results.collect_distributions runs/task-distributions
+    python -m benchmarks.results.collect_sweep runs/task-distributions
 
 Every preset is the preset `maze` without logs, with a quarter of its meta-training and 60 episodes for each test goal.
 `tasks-N` meta-trains on N goals from all over the maze. `top-to-top` and `top-to-bottom` meta-train on ten goals at the

@@ -102,7 +102,7 @@ SHORT: Mapping[str, Sequence[str]] = {
     "supple doctor": ("--latency-share", "1000"),
     "python -m benchmarks.meta": (),
     "python -m benchmarks.results.collect_meta": (),
-    "python -m benchmarks.results.collect_distributions": (),
+    "python -m benchmarks.results.collect_sweep": (),
     "tensorboard": ("--inspect",),
     "python3 -m venv": ("--without-pip",),
     "python my_logs.py": (),

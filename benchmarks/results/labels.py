@@ -107,6 +107,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "meta-ant-direction": "Ant, directions",
     "maze-train-tasks": "Maze of SiMPL, by number of train tasks",
     "maze-alignment": "Maze of SiMPL, by where train and test goals lie",
+    "maze-ablations": "Maze of SiMPL, one departure put back",
 }
 TASKS: Final[Mapping[str, str]] = {
     "narrow-top": "top to top",

@@ -1,4 +1,4 @@
-"""Presets of figure 6: they differ in their tasks alone, and are collected beside the published curves."""
+"""Presets of figure 6 differ in their tasks alone; sweeps are collected, some beside the published curves."""
 
 import json
 from dataclasses import replace
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.results.collect_distributions import BENCHMARKS, main
+from benchmarks.results.collect_sweep import BENCHMARKS, main
 from benchmarks.results.records import load_records
 from benchmarks.task_distributions import MAZE, PRESETS
 from supple.pipeline.learners import SimplSettings, SpirlSettings
@@ -28,7 +28,8 @@ def test_presets_differ_in_tasks_and_learner_alone() -> None:
 
 
 def test_each_preset_is_collected_once() -> None:
-    methods = {name: method for presets in BENCHMARKS.values() for name, method in presets.items()}
+    ours = [benchmark.methods for benchmark in BENCHMARKS.values() if benchmark.file == FILE.name]
+    methods = {name: method for one in ours for name, method in one.items()}
     assert methods.keys() == PRESETS.keys()
     kinds = {"simpl": SimplSettings, "spirl": SpirlSettings}
     assert all(type(PRESETS[name].learner) is kinds[method] for name, method in methods.items())
@@ -41,12 +42,12 @@ def test_all_presets_have_the_built_in_maze_so_that_skills_can_be_taken_over() -
 
 
 def test_a_sweep_becomes_records_beside_those_of_figure_6(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sweep, out = tmp_path / "sweep", tmp_path / "records.json"
+    sweep, out = tmp_path / "sweep", tmp_path / "task-distributions.json"
     for seed in (0, 1):
         write_run(sweep / f"tasks-40-seed{seed}", seed)
     write_run(sweep / "top-to-bottom-seed0", 0, tasks="narrow-bottom")
     (sweep / "tasks-10-seed0").mkdir()
-    assert main([str(sweep), "--out", str(out)]) == 0
+    assert main([str(sweep), "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().err
     assert "maze-train-tasks tasks-40: 2 finished runs" in said
     assert "maze-train-tasks tasks-10: 0 finished runs" in said
@@ -68,5 +69,15 @@ def test_a_sweep_becomes_records_beside_those_of_figure_6(tmp_path: Path, capsys
     assert (ours["mean"], ours["seeds"], ours["n"]) == (pytest.approx(0.35), [0, 1], 4)  # .2, .4, .3, .5
     assert ours["command"] == "supple sweep benchmarks/task_distributions.py:tasks-40 --seeds 0 1"
     assert {"episode"} == {axis for row in rows for axis in row["at"]}
-    assert main([str(tmp_path / "nothing"), "--out", str(out)]) == 2
-    assert "expected a finished run of task_distributions, got none" in capsys.readouterr().err
+    assert main([str(tmp_path / "nothing"), "--out", str(tmp_path)]) == 2
+    assert "expected a finished run of task_distributions.py, ablations.py, got none" in capsys.readouterr().err
+
+
+def test_a_sweep_of_ablations_has_a_method_for_each_preset(tmp_path: Path) -> None:
+    for preset in ("half", "no-relabelling"):
+        write_run(tmp_path / f"{preset}-seed0", 0)
+    assert main([str(tmp_path), "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "ablations.json").read_text())
+    assert {row["method"] for row in rows} == {"half", "no-relabelling"}
+    assert {row["benchmark"] for row in rows} == {"maze-ablations"}
+    assert not (tmp_path / "task-distributions.json").exists()
