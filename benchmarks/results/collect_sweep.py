@@ -84,9 +84,8 @@ def collect_sweep(sweep: Path) -> dict[str, list[dict[str, Any]]]:
             published = make_published(name, runs[0].tasks) if benchmark.file == _TASKS[0] else []
             rows += [row for row in published if row["method"] != OTHER_FIGURE or runs[0].tasks.startswith("narrow")]
     if not any(found.values()):
-        raise SourceError(
-            f"{sweep}: expected a finished run of {', '.join(_list_files())}, got none; run the sweep first"
-        )
+        files = ", ".join(dict.fromkeys(benchmark.file for benchmark in BENCHMARKS.values()))
+        raise SourceError(f"{sweep}: expected a finished run of {files}, got none; run the sweep first")
     return {file: [row for row in _once(rows) if "episode" in row["at"]] for file, rows in found.items() if rows}
 
 
