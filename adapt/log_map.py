@@ -49,7 +49,7 @@ OFFSET_COST = 0.05
 """Skills that a candidate costs more per squared distance between its first state and the present one."""
 STALL_COST = 1.0
 """Skills that a candidate costs more for each earlier decision of the episode in the place that it leads to."""
-THIN = 0.5
+THIN = 0.6
 """Skills between a logged state and the nearest one of another episode, the median, above which logs are thin."""
 LEANING = (1.0, 0.3, 0.1)
 """Of a distance, what is left along directions that rewards do not depend on: the first that leaves no thin logs."""
