@@ -227,8 +227,9 @@ class LogAgent(LedAgent, PredictsReward):
         for begin in range(0, int(episodes.length.max(initial=0)), self._pace):
             rows = np.flatnonzero(episodes.length > begin)
             reward = episodes.reward[rows, begin : begin + self._pace].sum(axis=1)
-            paid = self._shape.is_rewarded(reward, self._skills.horizon)
             end = np.minimum(begin + self._pace, episodes.length[rows])
+            steps = np.minimum(end * self.space.horizon, episodes.steps[rows]) - begin * self.space.horizon
+            paid = self._shape.is_rewarded(reward, steps)
             first, last = (self._skills.normalise(episodes.observation[rows, at]) for at in (begin, end))
             cut = episodes.terminated[rows] | (episodes.steps[rows] < episodes.length[rows] * self.space.horizon)
             whole = (begin + self._pace < episodes.length[rows]) | ~cut

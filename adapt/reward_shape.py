@@ -31,6 +31,8 @@ LEAST_GAIN = 1.0
 """Least precision that a task adds along a discriminant that is considered, over that of all states."""
 LEAST_SHARE = 1e-6
 """Of rewarded states in a bin, and of others: one state in an empty bin is no proof."""
+BEST_OF_OTHERS = 0.95
+"""Quantile of the rewards of states that are not rewarded: a skill that brings more than so many of these was paid."""
 CERTAIN = 0.95
 """Largest share: one visit does not exclude a place for ever."""
 SURPRISING = 1e-3
@@ -48,9 +50,9 @@ class RewardShape:
     width: float
     """Of a bin, > 0."""
     low: float
-    """Reward of a step that is not rewarded."""
+    """Reward of a step that is not rewarded; where these differ, of one of the best."""
     high: float
-    """Reward of a step that is."""
+    """Reward of a step that is; where these differ, their median."""
 
     def look_up(self, state: Array, middle: Array) -> Array:
         """Share of rewarded states, (r, M), in states (r, O) of tasks whose regions have their middle in (M, O)."""
@@ -63,8 +65,13 @@ class RewardShape:
         share: Array = np.append(self.share, np.float32(0.0))[np.minimum(index, BINS).astype(np.int64)]
         return share
 
-    def is_rewarded(self, reward: Array, steps: int) -> NDArray[np.bool_]:
-        """Whether a sum of rewards over so many steps holds one of a rewarded step, at least by half."""
+    def is_rewarded(self, reward: Array, steps: int | NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether a sum of rewards over so many steps holds one of a rewarded step, at least by half.
+
+        Args:
+            reward: Sums, (r,).
+            steps: Of each sum, (r,), or of all of them; a skill that the end of an episode cuts off has fewer.
+        """
         rewarded: NDArray[np.bool_] = reward - self.low * steps > 0.5 * (self.high - self.low)
         return rewarded
 
@@ -99,15 +106,23 @@ class RewardShape:
 def fit_reward_shape(state: Array, reward: Array) -> RewardShape | None:
     """The shape of the rewards of several tasks; None where none of them rewards enough of the states.
 
+    A state is rewarded where its reward is nearer to the highest of all than to what is usual, which is the median. So a
+    penalty, however large, makes no other state a rewarded one; and of a reward that falls with the distance the best
+    part counts. Where more than half of the states have the highest reward, the lowest is what is usual.
+
     Args:
         state: (N, O).
-        reward: Of each state in each task, (N, G).
+        reward: Of each state in each task, finite, (N, G).
     """
-    low, high = float(reward.min()), float(reward.max())
-    rewarded = reward > 0.5 * (low + high)
-    rewarded = rewarded[:, (rewarded.sum(axis=0) >= LEAST_STATES) & ~rewarded.all(axis=0)]
-    if not low < high or not rewarded.shape[1]:
+    high, usual = reward.max(), np.quantile(reward, 0.5, method="lower")
+    usual = reward.min() if usual == high else usual
+    rewarded = reward > usual + 0.5 * (high - usual)
+    told = (rewarded.sum(axis=0) >= LEAST_STATES) & ~rewarded.all(axis=0)
+    if not told.any():
         return None
+    low = float(np.quantile(reward[~rewarded], BEST_OF_OTHERS, method="lower"))
+    high = float(np.quantile(reward[rewarded], 0.5, method="lower"))
+    rewarded = rewarded[:, told]
     candidates = np.concatenate([np.eye(state.shape[1]), _find_discriminants(state, rewarded)])
     kept: list[int] = []
     best = -np.inf

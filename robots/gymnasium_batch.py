@@ -30,7 +30,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 from gymnasium.spaces.utils import flatdim, flatten_space
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import ConfigError, RobotFault, SpecError, describe_foreign
+from ..errors import ConfigError, RobotFault, SpecError, UntoldReward, describe_foreign
 from .array_robots import ArrayRobots, Index
 from .gymnasium_rows import (
     Env,
@@ -311,10 +311,10 @@ class GymnasiumBatch(ArrayRobots):
         """See `RobotBatch.compute_reward`.
 
         Raises:
-            SpecError: Nothing says that the reward is a function of the observation.
+            UntoldReward: Nothing says that the reward is a function of the observation.
         """
         if self._reward is None:
-            raise SpecError(
+            raise UntoldReward(
                 f"{self._spec.name} compute_reward: expected a robot whose observation tells its reward, got one whose "
                 "reward, as far as anybody said, is not a function of the observation; give its family a reward, a "
                 "function of observations and goals, or train without relabelling (--learner.config.no-relabel)"

@@ -19,9 +19,9 @@ from ...adapt.log_map import UNREACHED, count_skills, find_begins, map_log, read
 from ...adapt.log_skills import pack_skills
 from ...adapt.reward_shape import RewardShape, fit_reward_shape, make_default_shape
 from ...datasets.store import EpisodeStore, find_store, open_store
-from ...errors import SpecError
+from ...errors import SpecError, UntoldReward
 from ...robots.family import make_robots
-from ...robots.robot import RobotBatch, compute_path_reward
+from ...robots.robot import RobotBatch, compute_path_reward, compute_state_reward
 from ...robots.task import TaskSet, goals_of
 from ...skills.config import load_skill_facts
 from ..folder import write_record
@@ -166,8 +166,8 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
 def ask_at(robot: RobotBatch, state: NDArray[np.float32], goals: NDArray[np.float32]) -> NDArray[np.float32]:
     """What tasks would pay for being in states, (S, N); nothing, where states do not tell it, but paths."""
     try:
-        return np.asarray(robot.compute_reward(state, goals)[0], np.float32)
-    except SpecError:
+        return np.asarray(compute_state_reward(robot, state, goals)[0], np.float32)
+    except UntoldReward:
         return np.zeros((len(state), len(goals)), np.float32)
 
 
@@ -178,7 +178,7 @@ def ask_along(robot: RobotBatch, path: NDArray[np.float32], goals: NDArray[np.fl
     """
     try:
         reward, terminated = compute_path_reward(robot, path[None], goals)
-    except SpecError:
+    except UntoldReward:
         return np.zeros((len(path), len(goals)), np.float32)
     over = np.logical_or.accumulate(terminated[0], axis=0)
     ended = np.concatenate([np.zeros_like(over[:1]), over[:-1]])

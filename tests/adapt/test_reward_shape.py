@@ -74,6 +74,45 @@ def test_a_sum_of_rewards_is_told_from_that_of_steps_without() -> None:
     assert shape.is_rewarded(np.array([-1.0, 0.1], np.float32), 10).tolist() == [False, True]
 
 
+def test_a_penalty_makes_no_other_state_a_rewarded_one() -> None:
+    """-100 for what is fast, in every task: ten usual steps, also behind a fall, are not paid; one at the place is."""
+    state, reward = make_rewards()
+    fallen = np.abs(state[:, 2]) > 6.0
+    shape, plain = fit_reward_shape(state, np.where(fallen[:, None], -100.0, reward)), fit_reward_shape(state, reward)
+    assert shape is not None
+    assert plain is not None
+    assert shape.axes.shape == plain.axes.shape
+    assert (shape.low, shape.high) == (plain.low, plain.high) == (0.0, 1.0)
+    assert shape.is_rewarded(np.array([0.0, -100.0, 1.0], np.float32), 10).tolist() == [False, False, True]
+
+
+def test_of_a_reward_that_falls_with_the_distance_the_best_part_counts() -> None:
+    """Minus the distance: ten steps at the usual distance are not paid, and neither are ten at half of it."""
+    state, _ = make_rewards()
+    goal = np.random.default_rng(1).uniform(2.0, 18.0, (12, 2))
+    distance = np.linalg.norm(state[:, None, :2] - goal, axis=-1)
+    shape = fit_reward_shape(state, -distance.astype(np.float32))
+    assert shape is not None
+    assert shape.axes.shape == (2, 3)
+    at = np.median(distance) * np.array([1.0, 0.6, 0.1])
+    assert shape.is_rewarded((-10.0 * at).astype(np.float32), 10).tolist() == [False, False, True]
+
+
+def test_where_most_states_are_rewarded_the_others_are_usual() -> None:
+    """1 outside of a disc of 8 m, which is three quarters of the square, and 0 inside."""
+    state, near = make_rewards(radius=8.0)
+    shape = fit_reward_shape(state, 1.0 - near)
+    assert shape is not None
+    assert (shape.low, shape.high) == (0.0, 1.0)
+
+
+def test_steps_of_a_skill_that_was_cut_off_are_counted() -> None:
+    """Every step costs 1 and one at the place nothing: three steps for -3 are none, for -2 one of them is."""
+    shape = RewardShape(np.ones((1, 1), np.float32), np.ones(BINS, np.float32), 0.25, -1.0, 0.0)
+    sums, steps = np.array([-3.0, -2.0, -10.0, -9.0], np.float32), np.array([3, 3, 10, 10])
+    assert shape.is_rewarded(sums, steps).tolist() == [False, True, False, True]
+
+
 def test_tasks_that_reward_nothing_or_everything_give_no_shape() -> None:
     """There is nothing to learn from."""
     state, _ = make_rewards()

@@ -16,7 +16,7 @@ from supple.adapt.log_paths import PathGuide
 from supple.adapt.loop import Adapter
 from supple.adapt.runtime_agent import RandomNoise
 from supple.datasets.store import open_store
-from supple.errors import BundleError, SpecError, SuppleError
+from supple.errors import BundleError, SpecError, SuppleError, UntoldReward
 from supple.meta.testing import PointBatch
 from supple.pipeline.cli import main
 from supple.pipeline.run_files import STORE_NAME
@@ -209,8 +209,23 @@ def test_a_task_pays_along_a_log_until_it_ends_and_once_where_it_ends() -> None:
 def test_where_states_do_not_tell_rewards_nothing_is_paid_for_them() -> None:
     class Refuses(PointBatch):
         def compute_reward(self, observation: Any, goals: Any) -> Any:
-            raise SpecError("compute_reward: expected a robot whose observation tells its reward, got another")
+            raise UntoldReward("compute_reward: expected a robot whose observation tells its reward, got another")
 
     path = np.zeros((5, 2), np.float32)
     assert ask_at(Refuses(1), path, np.zeros((3, 2), np.float32)).tolist() == [[0.0] * 3] * 5
     assert ask_along(Refuses(1), path, np.zeros((3, 2), np.float32)).tolist() == [[0.0] * 3] * 5
+
+
+@pytest.mark.parametrize(("wrong", "got"), [(np.nan, "finite.*nan"), (np.inf, "finite.*inf"), (None, "shape")])
+def test_rewards_that_are_no_rewards_are_refused_and_not_taken_for_none(wrong: float | None, got: str) -> None:
+    """A map without the shape of rewards would be made in silence."""
+
+    class Errs(PointBatch):
+        def compute_reward(self, observation: Any, goals: Any) -> Any:
+            reward, terminated = super().compute_reward(observation, goals)
+            return (reward[..., 0], terminated) if wrong is None else (reward + wrong, terminated)
+
+    path, goals = np.zeros((5, 2), np.float32), np.zeros((3, 2), np.float32)
+    for ask in (ask_at, ask_along):
+        with pytest.raises(SpecError, match=f"point compute_reward: expected .*{got}"):
+            ask(Errs(1), path, goals)
