@@ -13,7 +13,7 @@ Axes: N states, O observation, G tasks, D axes that tell tasks apart, B bins of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +103,9 @@ class RewardShape:
         return RewardShape(axes, share, width, low, high)
 
 
-def fit_reward_shape(state: Array, reward: Array) -> RewardShape | None:
+def fit_reward_shape(
+    state: Array, reward: Array, between: Callable[[], None] = lambda: None
+) -> RewardShape | None:
     """The shape of the rewards of several tasks; None where none of them rewards enough of the states.
 
     A state is rewarded where its reward is nearer to the highest of all than to what is usual, which is the median. So a
@@ -113,6 +115,7 @@ def fit_reward_shape(state: Array, reward: Array) -> RewardShape | None:
     Args:
         state: (N, O).
         reward: Of each state in each task, finite, (N, G).
+        between: Called again and again, as with many axes it takes minutes.
     """
     high, usual = reward.max(), np.quantile(reward, 0.5, method="lower")
     usual = reward.min() if usual == high else usual
@@ -128,7 +131,10 @@ def fit_reward_shape(state: Array, reward: Array) -> RewardShape | None:
     best = -np.inf
     while len(kept) < state.shape[1]:
         others = [index for index in range(len(candidates)) if index not in kept]
-        explained = [_fit(state, rewarded, candidates[[*kept, index]])[0] for index in others]
+        explained = []
+        for index in others:
+            between()
+            explained.append(_fit(state, rewarded, candidates[[*kept, index]])[0])
         if max(explained) <= best:
             break
         best = max(explained)

@@ -6,6 +6,7 @@ Writes `logs.safetensors`, which `export` puts into the bundle (see `adapt/log_m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ REWARDED_STATES = 20_000
 """Logged states whose rewards are worked out."""
 MOST_TASKS = 64
 """Train tasks that are asked for them."""
+FAR_OFF = 10.0
+"""Standard deviations from the mean of what the skills were learned from: logs of another place, robot or unit."""
 
 
 def make_map_logs(store: Path, skills: Path, config: MapConfig, robot: RobotChoice, tasks: TaskSet, seed: int) -> Stage:
@@ -88,6 +91,34 @@ def draw_episodes(store: EpisodeStore, most: int, every: int, seed: int) -> NDAr
     return np.sort(order[: max(kept, 1)])
 
 
+def look_for_other_logs(scaled: NDArray[np.float32], axes: Sequence[str], work: Work) -> None:
+    """Tells a person where most of the logs are far from what the skills were learned from.
+
+    Args:
+        scaled: States of the logs on the networks' scale, (N, O).
+        axes: Names of the axes, O.
+        work: Of the stage.
+
+    Raises:
+        SpecError: Some are so far that a bundle has no number for them.
+    """
+    away = np.abs(scaled)
+    if (beyond := away.max(axis=0)).max() > np.finfo(np.float16).max:
+        axis = axes[int(beyond.argmax())]
+        raise SpecError(
+            f"{work.stage.inputs['store']}: expected logs like those that the skills were learned from, got '{axis}' "
+            f"{beyond.max():.2g} standard deviations from its mean there; look for another unit or a broken sensor, or "
+            "extract the skills from these logs"
+        )
+    far = away > FAR_OFF
+    if (share := float(far.any(axis=1).mean())) > 0.5:
+        work.view.note(
+            f"map-logs: {share:.0%} of the logged states are more than {FAR_OFF:g} standard deviations from those that "
+            f"the skills were learned from, most of all in '{axes[int(far.sum(axis=0).argmax())]}'; skills of such "
+            "logs lead nowhere: look for another unit or another robot, or extract the skills from these logs"
+        )
+
+
 def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work) -> None:
     """Encodes, clusters, and asks the train tasks for the rewards of logged states."""
     import torch
@@ -101,11 +132,16 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
     torch.set_num_threads(work.machine.threads)
     store, model = open_store(find_store(work.inputs["store"])), load_skill_model(work.inputs["skills"])
     observation, action, found = store.load("observation"), store.load("action"), store.episodes
-    robot = make_robots(choice.family, 1, work.machine.threads)
     goals = goals_of(tasks.train)
+    few = observation[:: -(-len(observation) // REWARDED_STATES)]
+    ends = np.stack([observation.min(axis=0), observation.max(axis=0)])
+    scaled = [model.normaliser(torch.from_numpy(part)).numpy() for part in (few, ends)]
+    look_for_other_logs(np.concatenate(scaled), store.schema.feature("observation").axes, work)
+    robot = make_robots(choice.family, 1, work.machine.threads)
 
     def draw(pace: int) -> tuple[dict[str, NDArray[Any]], bool]:
         """The map with so many states for each skill, and whether the train tasks told the shape of rewards."""
+        work.stop_if_asked()
         horizon = model.config.skill_horizon
         episodes = draw_episodes(store, config.most_states, horizon // pace, work.seed)
         log = encode_log(model, observation, action, found.start[episodes], found.length[episodes], pace)
@@ -114,8 +150,9 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         asked = rng.permutation(len(scaled))[:REWARDED_STATES]
         some = goals[rng.permutation(len(goals))[:MOST_TASKS]]
         reward = ask_at(robot, log.state[asked], some)
+        work.stop_if_asked()
         arrays = map_log(scaled, log.skill, log.start, config.places, work.seed, pace)
-        shape = fit_reward_shape(scaled[asked], reward)
+        shape = fit_reward_shape(scaled[asked], reward, work.stop_if_asked)
         return arrays | (shape or make_default_shape(arrays["metric"])).to_arrays(), shape is not None
 
     def draw_events() -> dict[str, NDArray[Any]] | None:
@@ -129,7 +166,10 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
             start = np.cumsum(length) - length
             steps = np.repeat(found.start[episodes] - start, length) + np.arange(length.sum())
             seen = observation[steps]
-            rewards = [ask_along(robot, path, some) for path in np.split(seen, start[1:])]
+            rewards = []
+            for path in np.split(seen, start[1:]):
+                work.stop_if_asked()
+                rewards.append(ask_along(robot, path, some))
             if find_moments(rewards) is None:
                 return None
         return map_events(model, seen, action[steps], start, length, rewards, pace=pace, seed=work.seed)
