@@ -173,8 +173,30 @@ def _fit(
     paid = np.bincount(index[rewarded], minlength=BINS + 1)
     chance = np.clip(paid / np.maximum(count, 1), LEAST_SHARE, 1.0 - LEAST_SHARE)
     explained = float((paid * np.log(chance) + (count - paid) * np.log1p(-chance)).sum())
-    share = np.minimum.accumulate(np.where(count > 0, paid / np.maximum(count, 1), 1.0)[:BINS]).astype(np.float32)
+    share = fit_falling_share(paid[:BINS], count[:BINS])
     return explained, (scale @ directions).astype(np.float32), share, width
+
+
+def fit_falling_share(paid: NDArray[np.int64], count: NDArray[np.int64]) -> Array:
+    """The likeliest shares that do not increase from bin to bin, (B,): neighbours that do so are pooled.
+
+    Ayer, Brunk, Ewing, Reid, Silverman, "An Empirical Distribution Function for Sampling with Incomplete Information",
+    Annals of Mathematical Statistics 26, 1955. So a single state that was not rewarded in an inner bin says little
+    beside many rewarded ones farther out. An empty bin is like the one before it; before the first state all are
+    rewarded.
+
+    Args:
+        paid: Rewarded states in each bin, (B,).
+        count: All states in it, (B,).
+    """
+    blocks: list[tuple[int, int, int]] = []  # rewarded states, all states, bins
+    for here, all_here in zip(paid.tolist(), count.tolist(), strict=True):
+        rewarded, states, bins = (here, all_here, 1) if all_here or blocks else (1, 1, 1)
+        while blocks and rewarded * blocks[-1][1] >= blocks[-1][0] * states:
+            before = blocks.pop()
+            rewarded, states, bins = rewarded + before[0], states + before[1], bins + before[2]
+        blocks.append((rewarded, states, bins))
+    return np.concatenate([np.full(bins, rewarded / states, np.float32) for rewarded, states, bins in blocks])
 
 
 def make_default_shape(metric: Array) -> RewardShape:

@@ -179,12 +179,12 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         write_events(events, work)
         return
     arrays, told = draw(1)
-    if told and (stride := compute_stride(arrays)) > LONGEST_STRIDE:
-        work.view.note(
-            f"map-logs: a skill is {stride:.2g} times as long as the radius of a rewarded region; the states that it "
-            "passes come along, too"
-        )
+    if told and compute_stride(arrays) > LONGEST_STRIDE:
         arrays, told = draw(model.config.skill_horizon)
+        work.view.note(
+            f"map-logs: a skill is {compute_stride(arrays):.2g} times as long as the radius of a rewarded region; the "
+            "states that it passes come along, too"
+        )
     robot.close()
     settings, weights = export_space(SkillSpace(model))
     # an agent over skills has them itself, and `export` drops these

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from supple.adapt.reward_shape import BINS, RewardShape, fit_reward_shape, make_default_shape
+from supple.adapt.reward_shape import BINS, RewardShape, fit_falling_share, fit_reward_shape, make_default_shape
 from supple.errors import BundleError
 
 
@@ -65,6 +67,28 @@ def test_the_share_falls_from_one_to_zero_at_the_radius(radius: float) -> None:
     assert share[1] > 0.9
     assert share[2] < 0.1
     assert share[3] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("paid", "count", "share"),
+    [
+        ([3, 0, 5], [3, 1, 5], [1.0, 5 / 6, 5 / 6]),  # one state among nine
+        ([2, 0, 1], [2, 0, 2], [1.0, 1.0, 0.5]),  # an empty bin
+        ([0, 0, 1], [0, 0, 2], [1.0, 1.0, 0.5]),  # nothing in the middle
+        ([0, 1, 3], [1, 1, 3], [0.8, 0.8, 0.8]),
+        ([4, 2, 0], [4, 4, 4], [1.0, 0.5, 0.0]),
+    ],
+)
+def test_shares_that_rise_with_the_distance_are_pooled(paid: list[int], count: list[int], share: list[float]) -> None:
+    assert fit_falling_share(np.array(paid), np.array(count)) == pytest.approx(share)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=BINS))
+def test_pooled_shares_fall_and_keep_the_number_of_rewarded_states(bins: list[tuple[int, int]]) -> None:
+    paid, count = (np.array(one) for one in zip(*[(min(pair), max(pair)) for pair in bins], strict=True))
+    share = fit_falling_share(paid, count)
+    assert (np.diff(share) <= 0.0).all()
+    assert (share @ count) == pytest.approx(paid.sum(), abs=1e-3)
 
 
 def test_a_sum_of_rewards_is_told_from_that_of_steps_without() -> None:
