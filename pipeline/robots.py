@@ -29,7 +29,7 @@ from ..plain_config import read_config
 from ..robots.families import FAMILIES
 from ..robots.family import ONLY_TASKS, BuiltFrom, ChecksTasks, RobotFamily
 from ..robots.planner import PlannerConfig
-from ..robots.task import Task, TaskSet, load_tasks_csv
+from ..robots.task import Task, TaskSet, goals_of, load_tasks_csv
 from .keys import compute_code_digest, compute_digest, compute_file_digest, compute_versions
 
 _SHOWN = 3
@@ -253,19 +253,24 @@ def _rename_old(record: Mapping[str, Any]) -> Mapping[str, Any]:
 def find_tasks(choice: RobotChoice, train: Path | None, test: Path | None) -> TaskSet:
     """The family's own tasks, or those of CSV files in the place of its train or test tasks.
 
+    All goals are looked at here: those of test tasks would else be refused after hours of training.
+
     Raises:
         SourceError: A file is damaged, or one of its goals is no task of this robot.
         SpecError: A goal is outside the limits, or train and test tasks overlap.
     """
-    if train is None and test is None:
-        return choice.family.tasks()
     if train is not None and test is not None:
         return TaskSet(f"{train.stem}-{test.stem}", load_tasks(choice, train), load_tasks(choice, test))
-    own = choice.family.tasks()
+    found = choice.family.tasks()
     if train is not None:
-        return TaskSet(f"{train.stem}-{own.name}", load_tasks(choice, train), own.test, own.held_out)
-    assert test is not None
-    return TaskSet(f"{own.name}-{test.stem}", own.train, load_tasks(choice, test), own.held_out)
+        found = TaskSet(f"{train.stem}-{found.name}", load_tasks(choice, train), found.test, found.held_out)
+    if test is not None:
+        found = TaskSet(f"{found.name}-{test.stem}", found.train, load_tasks(choice, test), found.held_out)
+    limits = choice.family.spec().goal
+    for split, tasks in (("train", found.train), ("test", found.test)):
+        where = f"{split} tasks of '{choice.reference}'"
+        limits.require_rows(limits.require_within(goals_of(tasks), where), len(tasks), where)
+    return found
 
 
 def load_tasks(choice: RobotChoice, path: Path) -> tuple[Task, ...]:
