@@ -42,7 +42,7 @@ from .gymnasium_rows import (
     ReadSuccess,
     SetTask,
 )
-from .robot import Bool, Float, Rows, StepRows, require_rows
+from .robot import Bool, Float, Rows, StepRows, require_rows, require_told
 from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 
 ComputeSuccess: TypeAlias = Callable[[Float, Float, Float], Bool]
@@ -379,12 +379,13 @@ class GymnasiumBatch(ArrayRobots):
             self._success[rows] = terminated
         elif callable(self._tell):
             try:
-                self._success[rows] = self._tell(observation, reward, self._goal[rows])
+                told = self._tell(observation, reward, self._goal[rows])
             except Exception as error:
                 raise ConfigError(
                     f"{self._spec.name} success: expected truth values of {rows.shape} from observations, rewards "
                     f"and goals, got {describe_foreign(error)}; correct the function"
                 ) from error
+            self._success[rows] = require_told(told, len(rows), f"{self._spec.name} success")
         elif self._tell is not None:
             self._success[rows] = reward >= self._tell
         return observation, reward, terminated

@@ -292,6 +292,19 @@ def find_sent(robot: RobotBatch, rows: Rows, told: Float) -> Float:
     return found
 
 
+def require_told(success: object, rows: int, where: str) -> Bool:
+    """What a user's function says of success, one truth value for each row; numpy would take None for False.
+
+    Raises:
+        SpecError: It says something else.
+    """
+    told = np.asarray(success)
+    if told.shape != (rows,) or told.dtype != np.bool_:
+        got = f"{told.dtype} {told.shape}" if told.shape else repr(success)[:40]
+        raise SpecError(f"{where}: expected {rows} truth values of success, got {got}; return one for each row")
+    return told
+
+
 def require_rows(rows: Rows, total: int, where: str) -> Rows:
     """Returns `rows` as int64 if they are strictly increasing and among the `total` rows.
 

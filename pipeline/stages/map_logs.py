@@ -138,6 +138,7 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
     scaled = [model.normaliser(torch.from_numpy(part)).numpy() for part in (few, ends)]
     look_for_other_logs(np.concatenate(scaled), store.schema.feature("observation").axes, work)
     robot = make_robots(choice.family, 1, work.machine.threads)
+    tells = tells_reward(robot, observation[:1], goals[:1])
 
     def draw(pace: int) -> tuple[dict[str, NDArray[Any]], bool]:
         """The map with so many states for each skill, and whether the train tasks told the shape of rewards."""
@@ -198,17 +199,24 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         f"{report['bytes'] / 1e6:.1f} MB",
     )
     if not told:
-        work.view.note(
-            "map-logs: no train task rewards enough of the logged states: a visit excludes what is one skill away"
-        )
+        reason = "no train task rewards enough of the logged states" if tells else "the robot tells no reward of a state"
+        work.view.note(f"map-logs: {reason}: a visit excludes what is one skill away")
+
+
+def tells_reward(robot: RobotBatch, state: NDArray[np.float32], goals: NDArray[np.float32]) -> bool:
+    """Whether robots say what tasks would pay for being in states."""
+    try:
+        compute_state_reward(robot, state, goals)
+    except UntoldReward:
+        return False
+    return True
 
 
 def ask_at(robot: RobotBatch, state: NDArray[np.float32], goals: NDArray[np.float32]) -> NDArray[np.float32]:
     """What tasks would pay for being in states, (S, N); nothing, where states do not tell it, but paths."""
-    try:
-        return np.asarray(compute_state_reward(robot, state, goals)[0], np.float32)
-    except UntoldReward:
+    if not tells_reward(robot, state[:1], goals):
         return np.zeros((len(state), len(goals)), np.float32)
+    return np.asarray(compute_state_reward(robot, state, goals)[0], np.float32)
 
 
 def ask_along(robot: RobotBatch, path: NDArray[np.float32], goals: NDArray[np.float32]) -> NDArray[np.float32]:
