@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ... import __version__
 from ...datasets.store import EpisodeStore, find_store, open_store
 from ...errors import RunError
-from ...plain_files import write_durably
+from ...plain_files import require_place, write_durably
 from ...robots.family import SetsState
 from ...skills.evaluate import describe_collapse
 from ...strict_json import load_json
@@ -124,6 +124,7 @@ def make_report(
     out: Path | None = None,
     *,
     robot: RobotChoice | None = None,
+    accept_robot_change: bool = False,
     threads: int = 1,
     view: ProgressView | None = None,
 ) -> Path:
@@ -133,6 +134,7 @@ def make_report(
         folder: of `supple run`.
         out: file to write; None puts report.html into the run folder. An older one is replaced.
         robot: that the run is about, where it is a user's own; without it the page has no drawings of it.
+        accept_robot_change: take it although its code or settings are not those of the run.
         threads: of the simulator.
         view: is told how many of the page's episodes are played; in a kitchen they take minutes.
 
@@ -140,11 +142,12 @@ def make_report(
         SuppleError: `folder` is no run folder, or an artefact in it is damaged.
     """
     run = load_run(folder)
-    found = find_run_robot(run, robot)
+    found = find_run_robot(run, robot, accept_change=accept_robot_change)
     path = folder / REPORT_NAME if out is None else out
+    refuse_place(path)
+    require_place(path, RunError)
     scenes = make_scenes(run, found, threads=threads, view=view)
     text = render(make_page(run, found, scenes, find_video(folder, path.parent)))
-    refuse_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, text.encode())
     return path

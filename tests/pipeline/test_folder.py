@@ -26,6 +26,7 @@ from supple.pipeline.keys import compute_digest, load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.stage import Machine, Stage, Work, run_stage
 from supple.pipeline.testing import WalkConfig, make_stage, run_toy
+from supple.plain_files import require_place, write_durably
 
 
 @pytest.fixture
@@ -291,3 +292,32 @@ def test_a_record_is_whole_whoever_else_writes_it(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["run.json"]
     write_record(path, [{"a": 1}])
     assert json.loads(path.read_text()) == [{"a": 1}]
+
+
+def test_a_place_that_no_file_can_be_written_to_is_refused_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the work, where that can be known; and never by the name of a file that nobody asked for."""
+    (tmp_path / "file").touch()
+    require_place(tmp_path / "new" / "page.html", RunError)
+    with pytest.raises(RunError, match="expected the name of a file, got a folder"):
+        require_place(tmp_path, RunError)
+    with pytest.raises(RunError, match="page.html: expected a place to write to, got .*file"):
+        require_place(tmp_path / "file" / "page.html", RunError)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(RunError, match="page.html: expected a place to write to"):
+        require_place(tmp_path / "page.html", RunError)
+    for path in (tmp_path, tmp_path / "none" / "a"):
+        with pytest.raises(OSError) as error:  # noqa: PT011 (of any kind)
+            write_durably(path, b"")
+        assert error.value.filename == str(path)
+
+
+def test_somebody_who_asked_to_stop_ends_a_body_that_does_not_consume(tmp_path: Path) -> None:
+    stop = StopRequest()
+    stage = Stage(name="map-logs", folder=tmp_path, config={}, seed=0, module="x", libraries=(), body=print)
+    work = Work(stage, Machine(), tmp_path, PlainProgress(sys.stderr, sys.stdout, 1e9), stop)
+    work.stop_if_asked()
+    stop.signal = 15
+    with pytest.raises(Interrupted, match="map-logs: stopped"):
+        work.stop_if_asked()
