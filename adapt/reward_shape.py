@@ -103,9 +103,7 @@ class RewardShape:
         return RewardShape(axes, share, width, low, high)
 
 
-def fit_reward_shape(
-    state: Array, reward: Array, between: Callable[[], None] = lambda: None
-) -> RewardShape | None:
+def fit_reward_shape(state: Array, reward: Array, between: Callable[[], None] = lambda: None) -> RewardShape | None:
     """The shape of the rewards of several tasks; None where none of them rewards enough of the states.
 
     A state is rewarded where its reward is nearer to the highest of all than to what is usual, which is the median. So a

@@ -221,7 +221,9 @@ def find_recorded(record: object, given: RobotChoice | None, where: str, *, acce
     if name is not None and not accept_change:
         then, now, remedy = "as it was", f"another {name} of '{given.reference}'", ""
         if name == "digest":
-            now = f"other code or files of '{given.reference}', or of what it imports, such as another version of Supple"
+            now = (
+                f"other code or files of '{given.reference}', or of what it imports, such as another version of Supple"
+            )
         if name == "config":
             changes = list(_list_changes(record["config"], mine["config"]))
             shown = [f"{field} {json.dumps(value)[:40]}" for field, value, _ in changes[:_SHOWN]]

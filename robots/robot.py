@@ -221,9 +221,7 @@ def compute_state_reward(robot: RobotBatch, observation: Float, goals: Float) ->
     return _require_paid(robot.spec.name, observation, goals, *robot.compute_reward(observation, goals))
 
 
-def _require_paid(
-    name: str, observation: Float, goals: Float, reward: Float, terminated: Bool
-) -> tuple[Float, Bool]:
+def _require_paid(name: str, observation: Float, goals: Float, reward: Float, terminated: Bool) -> tuple[Float, Bool]:
     """Rewards and ends as a user's robots gave them; numpy would spread other shapes over all tasks."""
     shape = (*observation.shape[:-1], len(goals))
     if np.shape(reward) != shape or np.shape(terminated) != shape:

@@ -28,7 +28,7 @@ from ..run_files import REPORT_NAME
 from ..stages.adapt import RETURNS_NAME
 from ..stages.extract import REPORT_NAME as SKILL_REPORT_NAME
 from ..summary import load_success
-from .curves import Plot, find_episodes, make_adapt_plot, make_meta_plot, make_skill_plots
+from .curves import Plot, find_episodes, identify_task, make_adapt_plot, make_meta_plot, make_skill_plots
 from .guarding import Guarding, load_guarding
 from .measure import Results, find_results, format_count, format_value
 from .names import show
@@ -299,7 +299,7 @@ def make_tiles(run: RunView, results: Results, total: float) -> list[Tile]:
         tiles.append(Tile(label, format_value(row.mean, results.measure), note, row.method))
     adapt = run.stages.get("adapt")
     if adapt is not None and (found := find_episodes(adapt)):
-        tasks = len({record["task"] for record in found})
+        tasks = len({identify_task(record) for record in found})
         steps = sum(record["steps"] for record in found)
         tiles.append(Tile("adaptation", format_count(steps / tasks), "low-level steps for each test task"))
     tiles.append(Tile("all stages", format_seconds(total), "wall-clock time"))

@@ -199,7 +199,9 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         f"{report['bytes'] / 1e6:.1f} MB",
     )
     if not told:
-        reason = "no train task rewards enough of the logged states" if tells else "the robot tells no reward of a state"
+        reason = (
+            "no train task rewards enough of the logged states" if tells else "the robot tells no reward of a state"
+        )
         work.view.note(f"map-logs: {reason}: a visit excludes what is one skill away")
 
 

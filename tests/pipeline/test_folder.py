@@ -308,7 +308,7 @@ def test_a_place_that_no_file_can_be_written_to_is_refused_with_its_name(
     with pytest.raises(RunError, match="page.html: expected a place to write to"):
         require_place(tmp_path / "page.html", RunError)
     for path in (tmp_path, tmp_path / "none" / "a"):
-        with pytest.raises(OSError) as error:  # noqa: PT011 (of any kind)
+        with pytest.raises(OSError) as error:
             write_durably(path, b"")
         assert error.value.filename == str(path)
 
