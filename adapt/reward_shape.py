@@ -106,8 +106,8 @@ class RewardShape:
 def fit_reward_shape(state: Array, reward: Array, between: Callable[[], None] = lambda: None) -> RewardShape | None:
     """The shape of the rewards of several tasks; None where none of them rewards enough of the states.
 
-    A state is rewarded where its reward is nearer to the highest of all than to what is usual, which is the median. So a
-    penalty, however large, makes no other state a rewarded one; and of a reward that falls with the distance the best
+    A state is rewarded where its reward is nearer to the highest of all than to what is usual, which is the median. So
+    a penalty, however large, makes no other state a rewarded one; and of a reward that falls with the distance the best
     part counts. Where more than half of the states have the highest reward, the lowest is what is usual.
 
     Args:

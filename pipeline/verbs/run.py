@@ -172,8 +172,8 @@ class Run(AboutLearner):
         """Refuses, before play data are made, a robot that the chain would only refuse behind them.
 
         Raises:
-            ConfigError: It chooses among named actions, or the learner relabels and nobody said what other tasks pay, or
-                logs are to come along for skills that see pictures.
+            ConfigError: It chooses among named actions; or the learner relabels and nobody said what other tasks pay;
+                or logs are to come along for skills that see pictures.
         """
         from ...robots.env_family import EnvFamily
 

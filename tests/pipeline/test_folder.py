@@ -302,10 +302,10 @@ def test_a_place_that_no_file_can_be_written_to_is_refused_with_its_name(
     require_place(tmp_path / "new" / "page.html", RunError)
     with pytest.raises(RunError, match="expected the name of a file, got a folder"):
         require_place(tmp_path, RunError)
-    with pytest.raises(RunError, match="page.html: expected a place to write to, got .*file"):
+    with pytest.raises(RunError, match=r"page\.html: expected a place to write to, got .*file"):
         require_place(tmp_path / "file" / "page.html", RunError)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(RunError, match="page.html: expected a place to write to"):
+    with pytest.raises(RunError, match=r"page\.html: expected a place to write to"):
         require_place(tmp_path / "page.html", RunError)
     for path in (tmp_path, tmp_path / "none" / "a"):
         with pytest.raises(OSError) as error:

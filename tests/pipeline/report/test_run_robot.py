@@ -54,7 +54,7 @@ def test_a_robot_whose_code_changed_is_taken_where_the_user_says_so_and_has_the_
 ) -> None:
     run, named = load_run(hostile_run), find_robot(f"{hostile.__file__}:{hostile.IMAGE}")
     changed = replace(named, module=Path(__file__))  # other code
-    with pytest.raises(BundleError, match="got other code or files of .* pass --accept-robot-change"):
+    with pytest.raises(BundleError, match=r"got other code or files of .* pass --accept-robot-change"):
         find_run_robot(run, changed)
     assert find_run_robot(run, changed, accept_change=True).family == hostile.ROBOT
     with pytest.raises(SpecError):

@@ -39,6 +39,6 @@ def test_play_that_is_no_number_is_said_of_the_robot_and_not_of_the_file(tmp_pat
 
     stage = Stage(name="generate", folder=tmp_path / "g", config={}, seed=0, module="x", libraries=(), body=print)
     work = Work(stage, Machine(), tmp_path, make_progress("json"), StopRequest())
-    with pytest.raises(SpecError, match="expected a finite reward of robot 'point' .* got nan; correct the robot"):
+    with pytest.raises(SpecError, match=r"expected a finite reward of robot 'point' .* got nan; correct the robot"):
         generate(Broken(), PointBatch(1).spec, GenerateConfig(steps=3, rows=1), work)
     work.close()
