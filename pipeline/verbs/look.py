@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -239,7 +239,21 @@ def describe_bundle(path: Path) -> dict[str, Any]:
         "adapts": bundle.kind.summary,
         **data,
         "weights": sum(int(array.size) for array in bundle.weights.values()),
+        "logs": describe_logs(bundle.logs),
     }
+
+
+def describe_logs(arrays: Mapping[str, Any]) -> str:
+    """How the logs in a bundle lead its agent."""
+    from ...adapt.log_events import PREFIX, holds_events
+    from ...adapt.log_map import read_pace
+
+    if not arrays:
+        return "none"
+    if holds_events(arrays):
+        return f"{len(arrays[f'{PREFIX}next'])} states, by {len(arrays[f'{PREFIX}detector'])} events"
+    kind = "places" if read_pace(arrays) == 1 else "paths"
+    return f"{len(arrays['state'])} states, by {kind}"
 
 
 def compute_environment() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from supple.meta.testing import PointBatch
 from supple.pipeline.cli import main
 from supple.pipeline.run_files import STORE_NAME
 from supple.pipeline.stages.map_logs import ask_along, ask_at, draw_episodes
+from supple.pipeline.verbs.look import describe
 from supple.robots.maze_family import Maze
 from supple.robots.task import Task
 from supple.skills.checkpoint import load_skill_model
@@ -57,6 +58,7 @@ def test_the_bundle_has_the_logs_with_their_digest_and_size(run: Path) -> None:
     report = json.loads((run / "map-logs" / "map.json").read_text())
     assert report["bytes"] == size
     assert report["places"] == len(bundle.logs["place"]) <= 120
+    assert describe(path)["logs"] == f"{report['states']} states, by places"
 
 
 def test_states_of_the_bundle_are_those_of_the_store(run: Path) -> None:
