@@ -12,8 +12,8 @@ and chooses the logged skill that leads there: a search that goes to what is nea
 goal once it was felt. Nothing is trained in a task.
 
 Three things hand an episode or a decision over to the agent inside: a state far from all that was logged, a task of
-which nearly every place has been excluded, and one in which that agent has got more reward, of whatever kind. It learns from every
-episode, whoever chose in it.
+which nearly every place has been excluded, and one in which that agent has got more reward, of whatever kind. It learns
+from every episode, whoever chose in it.
 
 An agent that chooses actions is led by the logs' own skills, see `log_skills.py`: a choice then lasts as many decisions
 as the skill has steps.
@@ -176,9 +176,13 @@ class LogAgent(LedAgent, PredictsReward):
         return self._known
 
     def _choose_leaders(self, *, explore: bool) -> NDArray[np.bool_]:
-        """Who returned more, once a reward was felt; before, the logs, or each in turn where all places are excluded."""
-        searches = (self._searched % 2 == 0) & self._guide.searches
-        return np.where(self._known | (self._best > self._worst), self._compare(explore=explore), searches)
+        """Known tasks: who returned more. Others: the logs, or each in turn where all places are excluded.
+
+        Returns that differ are a reward, too, of a kind that no place explains: there the search is no end in itself.
+        """
+        more = self._compare(explore=explore)
+        searches = np.where(self._best > self._worst, more, self._searched % 2 == 0) & self._guide.searches
+        return np.where(self._known, more, searches)
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
@@ -236,7 +240,6 @@ class LogAgent(LedAgent, PredictsReward):
             share = self._guide.see(first, episodes.latent[rows, begin], last, whole)
             self._belief[rows] = _update(self._belief[rows], share, paid)
             self._known[rows] |= paid
-        # returns that differ are a reward, too, of a kind that no place explains: the search is no end in itself
         self._take_returns(total, self._known | (np.maximum(self._best, total) > np.minimum(self._worst, total)))
         left = np.exp(self._belief).mean(axis=1)
         self._belief[~self._known & (left < ANEW)] = 0.0

@@ -155,7 +155,7 @@ def test_a_skill_that_the_end_of_an_episode_cuts_off_is_not_paid_by_being_short(
 
 
 def test_a_search_gives_way_to_who_returns_more_where_no_place_explains_the_rewards() -> None:
-    """Minus the distance from where episodes start, by logs that know of 0 and 1 alone: the agent inside stays there."""
+    """Minus the distance from the start, by logs that know of 0 and 1 alone: the agent inside stays there."""
     agent, one = LogAgent(_Inside(), make_guide()), np.array([1])
     agent.begin_task(1)
 
@@ -173,6 +173,11 @@ def test_a_search_gives_way_to_who_returns_more_where_no_place_explains_the_rewa
     assert not agent.known[0]
     agent.begin_episode(explore=False)
     assert agent.leads.tolist() == [False]
+    # who only drives does not begin to search because returns differ
+    drives = LogAgent(_Inside(), make_guide(searches=False))
+    drives.load_state(agent.state() | {"log.returns": np.array([[9.0, -9.0]], np.float32)})
+    drives.begin_episode()
+    assert drives.leads.tolist() == [False]
 
 
 def test_rewards_are_predicted_by_the_places_that_are_believed_in() -> None:
