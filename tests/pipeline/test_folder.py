@@ -300,7 +300,7 @@ def test_a_place_that_no_file_can_be_written_to_is_refused_with_its_name(
     """Before the work, where that can be known; and never by the name of a file that nobody asked for."""
     (tmp_path / "file").touch()
     require_place(tmp_path / "new" / "page.html", RunError)
-    with pytest.raises(RunError, match="expected the name of a file, got a folder"):
+    with pytest.raises(RunError, match="expected the name of a file, got a folder; pass a file in it as --out"):
         require_place(tmp_path, RunError)
     with pytest.raises(RunError, match=r"page\.html: expected a place to write to, got .*file"):
         require_place(tmp_path / "file" / "page.html", RunError)

@@ -1,6 +1,8 @@
 """Stage `map-logs`: from a run's logs to a bundle that takes them along, and to an agent that is guided by them."""
 
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,11 @@ from supple.datasets.store import open_store
 from supple.errors import BundleError, SpecError, SuppleError, UntoldReward
 from supple.meta.testing import PointBatch
 from supple.pipeline.cli import main
+from supple.pipeline.interrupt import StopRequest
+from supple.pipeline.progress import PlainProgress
 from supple.pipeline.run_files import STORE_NAME
-from supple.pipeline.stages.map_logs import ask_along, ask_at, draw_episodes
+from supple.pipeline.stage import Machine, Stage, Work
+from supple.pipeline.stages.map_logs import ask_along, ask_at, draw_episodes, look_for_other_logs
 from supple.pipeline.verbs.look import describe
 from supple.robots.maze_family import Maze
 from supple.robots.task import Task
@@ -231,3 +236,17 @@ def test_rewards_that_are_no_rewards_are_refused_and_not_taken_for_none(wrong: f
     for ask in (ask_at, ask_along):
         with pytest.raises(SpecError, match=f"point compute_reward: expected .*{got}"):
             ask(Errs(1), path, goals)
+
+
+@pytest.mark.parametrize(("far", "said"), [(9.0, ""), (11.0, "75% of the logged states .* most of all in 'y'")])
+def test_logs_of_another_unit_are_told(far: float, said: str, tmp_path: Path) -> None:
+    """Three of four states lie so many standard deviations away; what float16 has no number for is refused."""
+    said_all: list[str] = []
+    stage = Stage(name="map-logs", config={}, inputs={"store": tmp_path}, seed=0, module="x", libraries=(), body=print)
+    work = Work(stage, Machine(), tmp_path, PlainProgress(io.StringIO(), io.StringIO(), 1e9), StopRequest())
+    work.view.note = said_all.append  # type: ignore[method-assign]
+    scaled = np.array([[0.0, 0.0], [0.0, far], [0.0, -far], [1.0, far]], np.float32)
+    look_for_other_logs(scaled, ("x", "y"), work)
+    assert re.search(said, "".join(said_all)) if said else not said_all
+    with pytest.raises(SpecError, match=r"expected logs like those .* got 'x' 1e.05 standard deviations"):
+        look_for_other_logs(scaled + np.float32([1e5, 0.0]), ("x", "y"), work)
