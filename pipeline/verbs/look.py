@@ -120,7 +120,10 @@ def refuse_path(path: Path) -> RunError:
 
 
 def verify_chain(stages: list[Path]) -> None:
-    """Checks that each stage was made from the stages beside it as they are now.
+    """Checks that each stage was made from the stages before it as they are now.
+
+    What it was made from is known by the name of its folder, as a run may be moved. The source of `ingest` may have the
+    name of its own stage, or of a later one: another run's.
 
     Raises:
         RunError: an input has changed since.
@@ -129,7 +132,8 @@ def verify_chain(stages: list[Path]) -> None:
     for stage in stages:
         for role, given in load_record(stage)["inputs"].items():
             name = Path(given["path"]).name
-            if name in digests and digests[name] != given["digest"]:
+            before = name in digests and STAGES.index(name) < STAGES.index(stage.name)
+            if before and digests[name] != given["digest"]:
                 raise RunError(
                     f"{stage}: expected its {role} to be {name} with digest {digests[name][:12]}, got one made from "
                     f"{given['digest'][:12]}; remove {stage} and run again"

@@ -26,6 +26,7 @@ from supple.pipeline.keys import compute_digest, load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.stage import Machine, Stage, Work, run_stage
 from supple.pipeline.testing import WalkConfig, make_stage, run_toy
+from supple.pipeline.verbs.look import verify_chain
 from supple.plain_files import require_place, write_durably
 
 
@@ -321,3 +322,14 @@ def test_somebody_who_asked_to_stop_ends_a_body_that_does_not_consume(tmp_path: 
     stop.signal = 15
     with pytest.raises(Interrupted, match="map-logs: stopped"):
         work.stop_if_asked()
+
+
+def test_a_run_from_the_data_of_another_run_is_whole_and_one_from_other_stages_is_not(tmp_path: Path) -> None:
+    """`supple run --from-log OTHER/ingest`: the source has the name of the stage that reads it."""
+    other, run, steps = tmp_path / "other", tmp_path / "run", WalkConfig(steps=2)
+    run_toy(other / "ingest", steps, name="ingest")
+    run_toy(run / "ingest", WalkConfig(steps=3), name="ingest", source=other / "ingest")
+    run_toy(run / "extract", steps, name="extract", store=run / "ingest")
+    verify_chain([run / "ingest", run / "extract"])
+    with pytest.raises(RunError, match="extract: expected its store to be ingest with digest"):
+        verify_chain([other / "ingest", run / "extract"])
