@@ -88,5 +88,6 @@ def test_results_are_fractions_and_costs_name_steps_and_episodes(tiny_run: Path)
     # 5 epochs of 2 episodes on each of 3 tasks, and 6 episodes on each of 2
     assert "30 episodes" in rows["meta-train"].work
     assert "12 episodes" in rows["adapt"].work
+    assert list(rows) == ["generate", "ingest", "extract", "meta-train", "map-logs", "export", "adapt"]
     assert np.isclose(sum(row.share for row in rows.values()) * 2.0, sum(stage.wall_s for stage in run.stages.values()))
     assert all(row.state == "finished" for row in rows.values())
