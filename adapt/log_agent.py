@@ -181,8 +181,14 @@ class LogAgent(LedAgent, PredictsReward):
         Returns that differ are a reward, too, of a kind that no place explains: there the search is no end in itself.
         """
         more = self._compare(explore=explore)
-        searches = np.where(self._best > self._worst, more, self._searched % 2 == 0) & self._guide.searches
+        differ = self._differ(self._best, self._worst)
+        searches = np.where(differ, more, self._searched % 2 == 0) & self._guide.searches
         return np.where(self._known, more, searches)
+
+    def _differ(self, best: Array, worst: Array) -> NDArray[np.bool_]:
+        """Whether returns differ as if a step had been rewarded, (R,): a price on effort, say, differs by less."""
+        differ: NDArray[np.bool_] = best - worst >= self._shape.high - self._shape.low
+        return differ
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
@@ -240,7 +246,8 @@ class LogAgent(LedAgent, PredictsReward):
             share = self._guide.see(first, episodes.latent[rows, begin], last, whole)
             self._belief[rows] = _update(self._belief[rows], share, paid)
             self._known[rows] |= paid
-        self._take_returns(total, self._known | (np.maximum(self._best, total) > np.minimum(self._worst, total)))
+        differ = self._differ(np.maximum(self._best, total), np.minimum(self._worst, total))
+        self._take_returns(total, self._known | differ)
         left = np.exp(self._belief).mean(axis=1)
         self._belief[~self._known & (left < ANEW)] = 0.0
         self._searched += ~self._known & ((left < EXHAUSTED) | (self._searched > 0))

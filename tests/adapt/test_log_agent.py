@@ -180,6 +180,22 @@ def test_a_search_gives_way_to_who_returns_more_where_no_place_explains_the_rewa
     assert drives.leads.tolist() == [False]
 
 
+def test_a_price_on_effort_does_not_end_the_search() -> None:
+    """A goal that pays 1 was not found; the episodes of the logs differ by .3 in what the motion costs."""
+    agent, one = LogAgent(_Inside(), make_guide()), np.array([1])
+    agent.begin_task(1)
+    led = []
+    for cost in (0.1, 0.4, 0.2, 0.4):
+        agent.begin_episode()
+        led.append(bool(agent.leads[0]))
+        seen = np.array([[[START], [START]]], np.float32)
+        agent.act(SeenRows(seen[:, 0], np.array([0]), np.zeros(1, np.float32)))
+        reward = np.array([[-cost]], np.float32)
+        agent.observe(RowEpisodes(seen, np.ones((1, 1, 1), np.float32), reward, one, np.array([False]), one))
+    assert led == [True] * 4
+    assert not agent.known[0]
+
+
 def test_rewards_are_predicted_by_the_places_that_are_believed_in() -> None:
     """Before anything was seen, one cell of 40 pays; once the goal was felt, its cell does, and none far from it."""
     agent = LogAgent(_Inside(), make_guide())
