@@ -89,7 +89,7 @@ def require_place(path: Path, error: type[SuppleError]) -> None:
         raise error(f"{path}: expected the name of a file, got a folder; pass a file in it as --out")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise error(f"{path}: expected a place to write to, got {folder}, which cannot be written to; pass another --out")
+        raise error(f"{path}: expected a place to write to, got {folder}, which takes no files; pass another --out")
 
 
 def write_durably(path: Path, data: bytes) -> None:

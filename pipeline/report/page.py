@@ -290,8 +290,8 @@ def make_subtitle(run: RunView, robot: RunRobot) -> str:
 
 def make_tiles(run: RunView, results: Results, total: float) -> list[Tile]:
     """Success or return at each stage of adaptation, then what it cost."""
-    tiles = []
-    shown = [row for row in results.rows if row.method in ("before", "inferred", "adapted")] or results.rows[-1:]
+    tiles, methods = [], ("before", "inferred", "adapted", "learned")
+    shown = [row for row in results.rows if row.method in methods] or results.rows[-1:]
     for row in shown:
         low, high = (format_value(value, results.measure) for value in (row.low, row.high))
         note = f"{low} to {high}, after {row.at} {results.unit}s"
