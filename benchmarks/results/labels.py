@@ -108,6 +108,13 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "maze-train-tasks": "Maze of SiMPL, by number of train tasks",
     "maze-alignment": "Maze of SiMPL, by where train and test goals lie",
     "maze-ablations": "Maze of SiMPL, one departure put back",
+    "my-arm": "Example arm, reaching",
+    "my-arm-from-log": "Example arm, from its own log",
+    "ur5e-reach": "UR5e, reaching",
+    "jaco-reach": "Jaco, reaching",
+    "panda-reach": "Panda, reaching",
+    "panda-push": "Panda, pushing a cube",
+    "loaded-arm": "Loaded arm, reaching",
 }
 TASKS: Final[Mapping[str, str]] = {
     "narrow-top": "top to top",

@@ -20,6 +20,7 @@ from ..meta import cell_table
 from . import departures
 from .evidence import render_formats, render_off_policy, render_types
 from .figures import make_compute_figure, make_figures
+from .labels import name_method
 from .learner_tables import FAMILIES, Records, render_overview, select_family
 from .records import Place, Record, group, load_records
 
@@ -60,6 +61,10 @@ FIRST = {
 }
 """Methods that the summary of the first episodes shows."""
 FIRST_EPISODES = (1, 3, 5, 10, 20)
+"""Episodes that it shows."""
+ROBOTS_WITH_LOGS = {"ur5e-reach": "UR5e", "jaco-reach": "Jaco", "panda-reach": "Panda", "loaded-arm": "loaded arm"}
+"""Benchmarks that the table of robots with their logs shows, and what it calls them."""
+ROBOT_EPISODES = (0, 5, 10, 20)
 """Episodes that it shows."""
 FROM_LOGS = {"my-arm-from-log": "my-arm"}
 """Benchmarks whose data are a log, and the same with play data straight from the simulator."""
@@ -122,6 +127,21 @@ def render_robots(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
+def render_robots_with_logs(records: Sequence[Record]) -> str:
+    """Markdown for robots of users' files: success after the first episodes with and without the logs."""
+    shown = [r for r in records if (r.axis, r.metric) == ("few_episodes", "success_stochastic")]
+    lines = [
+        _row(["robot", "agent", "before", *(f"after {n}" for n in ROBOT_EPISODES[1:]), "n"]),
+        _row(["---"] * (len(ROBOT_EPISODES) + 3)),
+    ]
+    for (benchmark, method), rows in group(shown, lambda record: (record.benchmark, record.method)).items():
+        if benchmark in ROBOTS_WITH_LOGS:
+            cells = {record.place: _cell(record) for record in rows}
+            places = [cells.get(place, "") for place in ROBOT_EPISODES]
+            lines.append(_row([ROBOTS_WITH_LOGS[benchmark], name_method(method), *places, str(rows[0].n)]))
+    return "\n".join(lines)
+
+
 def render_family(records: Records, family: str) -> str:
     """Markdown for the returns of one family of learners."""
     return render_tables(select_family(records["meta"], family))
@@ -131,6 +151,7 @@ VIEWS: dict[str, Callable[[Records], str]] = {
     "maze-summary": lambda records: render_summary(records["maze"], SUMMARY, "episode", SUMMARY_EPISODES),
     "maze-first": lambda records: render_summary(records["maze"], FIRST, "few_episodes", FIRST_EPISODES, count=True),
     "robots-summary": lambda records: render_robots([r for r in records["robots"] if r.benchmark not in FROM_LOGS]),
+    "robots-with-logs": lambda records: render_robots_with_logs(records["robots"]),
     "log-summary": lambda records: render_robots(
         [r for r in records["robots"] if r.benchmark in {*FROM_LOGS, *FROM_LOGS.values()}]
     ),
