@@ -71,6 +71,10 @@ class SpecError(SuppleError, ValueError):
     """An array or a spec does not match the contract of a robot, a dataset or a bundle."""
 
 
+class UntoldReward(SpecError):
+    """What a task would pay for an observation is asked of a robot whose observation does not tell it."""
+
+
 class SourceError(SuppleError, ValueError):
     """A source file (HDF5, CSV, download) is missing, damaged or not in the format that it claims."""
 

@@ -75,11 +75,28 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
 
+def require_place(path: Path, error: type[SuppleError]) -> None:
+    """Refuses the name of a file that cannot be written, before much is done for it.
+
+    Args:
+        path: The file; its folder need not be there.
+        error: Raised where it is a folder, or lies in one that nothing can be written to.
+
+    Raises:
+        SuppleError: Of the given class.
+    """
+    if path.is_dir():
+        raise error(f"{path}: expected the name of a file, got a folder; pass a file in it as --out")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise error(f"{path}: expected a place to write to, got {folder}, which takes no files; pass another --out")
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Writes a file so that a reader sees all of it or none, whoever else writes it: beside its name, synced, renamed.
 
     Raises:
-        OSError: It cannot be written; what was there before is unchanged.
+        OSError: It cannot be written, with its name; what was there before is unchanged.
     """
     beside = path.with_name(f".{uuid4().hex}.tmp")
     try:
@@ -88,6 +105,8 @@ def write_durably(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(beside, path)
+    except OSError as error:  # nobody has heard of the file beside it
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
     sync(path.parent)

@@ -12,8 +12,8 @@ and chooses the logged skill that leads there: a search that goes to what is nea
 goal once it was felt. Nothing is trained in a task.
 
 Three things hand an episode or a decision over to the agent inside: a state far from all that was logged, a task of
-which nearly every place has been excluded, and one in which that agent has got more reward. It learns from every
-episode, whoever chose in it.
+which nearly every place has been excluded, and one in which that agent has got more reward, of whatever kind. It learns
+from every episode, whoever chose in it.
 
 An agent that chooses actions is led by the logs' own skills, see `log_skills.py`: a choice then lasts as many decisions
 as the skill has steps.
@@ -176,9 +176,19 @@ class LogAgent(LedAgent, PredictsReward):
         return self._known
 
     def _choose_leaders(self, *, explore: bool) -> NDArray[np.bool_]:
-        """Known tasks: who returned more. Others: the logs; where all places are excluded, in every second episode."""
-        searches = (self._searched % 2 == 0) & self._guide.searches
-        return np.where(self._known, self._compare(explore=explore), searches)
+        """Known tasks: who returned more. Others: the logs, or each in turn where all places are excluded.
+
+        Returns that differ are a reward, too, of a kind that no place explains: there the search is no end in itself.
+        """
+        more = self._compare(explore=explore)
+        differ = self._differ(self._best, self._worst)
+        searches = np.where(differ, more, self._searched % 2 == 0) & self._guide.searches
+        return np.where(self._known, more, searches)
+
+    def _differ(self, best: Array, worst: Array) -> NDArray[np.bool_]:
+        """Whether returns differ as if a step had been rewarded, (R,): a price on effort, say, differs by less."""
+        differ: NDArray[np.bool_] = best - worst >= self._shape.high - self._shape.low
+        return differ
 
     def act(self, seen: SeenRows) -> Array:
         """A latent for each running row, shape (r, Z)."""
@@ -227,15 +237,17 @@ class LogAgent(LedAgent, PredictsReward):
         for begin in range(0, int(episodes.length.max(initial=0)), self._pace):
             rows = np.flatnonzero(episodes.length > begin)
             reward = episodes.reward[rows, begin : begin + self._pace].sum(axis=1)
-            paid = self._shape.is_rewarded(reward, self._skills.horizon)
             end = np.minimum(begin + self._pace, episodes.length[rows])
+            steps = np.minimum(end * self.space.horizon, episodes.steps[rows]) - begin * self.space.horizon
+            paid = self._shape.is_rewarded(reward, steps)
             first, last = (self._skills.normalise(episodes.observation[rows, at]) for at in (begin, end))
             cut = episodes.terminated[rows] | (episodes.steps[rows] < episodes.length[rows] * self.space.horizon)
             whole = (begin + self._pace < episodes.length[rows]) | ~cut
             share = self._guide.see(first, episodes.latent[rows, begin], last, whole)
             self._belief[rows] = _update(self._belief[rows], share, paid)
             self._known[rows] |= paid
-        self._take_returns(total, self._known)
+        differ = self._differ(np.maximum(self._best, total), np.minimum(self._worst, total))
+        self._take_returns(total, self._known | differ)
         left = np.exp(self._belief).mean(axis=1)
         self._belief[~self._known & (left < ANEW)] = 0.0
         self._searched += ~self._known & ((left < EXHAUSTED) | (self._searched > 0))

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError
+from ..errors import BundleError, SpecError
 from .networks import Array
 
 Indices = NDArray[np.int64]
@@ -65,7 +65,12 @@ def compute_metric(state: Array, following: Array) -> Array:
     Args:
         state: Where skills began, (N, O).
         following: Where they ended, (N, O).
+
+    Raises:
+        SpecError: There is one skill alone, which has no deviation.
     """
+    if len(state) < 2:
+        raise SpecError(f"map of logs: expected two skills at least, got {len(state)}; bring longer logs")
     change = np.cov((following - state).T.astype(np.float64)).reshape(state.shape[1], -1)
     spread = np.cov(state.T.astype(np.float64)).reshape(change.shape)
     # of an axis that never moves there is only the distance between two numbers of float32

@@ -13,7 +13,7 @@ Axes: N states, O observation, G tasks, D axes that tell tasks apart, B bins of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ LEAST_GAIN = 1.0
 """Least precision that a task adds along a discriminant that is considered, over that of all states."""
 LEAST_SHARE = 1e-6
 """Of rewarded states in a bin, and of others: one state in an empty bin is no proof."""
+BEST_OF_OTHERS = 0.95
+"""Quantile of the rewards of states that are not rewarded: a skill that brings more than so many of these was paid."""
 CERTAIN = 0.95
 """Largest share: one visit does not exclude a place for ever."""
 SURPRISING = 1e-3
@@ -48,9 +50,9 @@ class RewardShape:
     width: float
     """Of a bin, > 0."""
     low: float
-    """Reward of a step that is not rewarded."""
+    """Reward of a step that is not rewarded; where these differ, of one of the best."""
     high: float
-    """Reward of a step that is."""
+    """Reward of a step that is; where these differ, their median."""
 
     def look_up(self, state: Array, middle: Array) -> Array:
         """Share of rewarded states, (r, M), in states (r, O) of tasks whose regions have their middle in (M, O)."""
@@ -63,8 +65,13 @@ class RewardShape:
         share: Array = np.append(self.share, np.float32(0.0))[np.minimum(index, BINS).astype(np.int64)]
         return share
 
-    def is_rewarded(self, reward: Array, steps: int) -> NDArray[np.bool_]:
-        """Whether a sum of rewards over so many steps holds one of a rewarded step, at least by half."""
+    def is_rewarded(self, reward: Array, steps: int | NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether a sum of rewards over so many steps holds one of a rewarded step, at least by half.
+
+        Args:
+            reward: Sums, (r,).
+            steps: Of each sum, (r,), or of all of them; a skill that the end of an episode cuts off has fewer.
+        """
         rewarded: NDArray[np.bool_] = reward - self.low * steps > 0.5 * (self.high - self.low)
         return rewarded
 
@@ -96,24 +103,36 @@ class RewardShape:
         return RewardShape(axes, share, width, low, high)
 
 
-def fit_reward_shape(state: Array, reward: Array) -> RewardShape | None:
+def fit_reward_shape(state: Array, reward: Array, between: Callable[[], None] = lambda: None) -> RewardShape | None:
     """The shape of the rewards of several tasks; None where none of them rewards enough of the states.
+
+    A state is rewarded where its reward is nearer to the highest of all than to what is usual, which is the median. So
+    a penalty, however large, makes no other state a rewarded one; and of a reward that falls with the distance the best
+    part counts. Where more than half of the states have the highest reward, the lowest is what is usual.
 
     Args:
         state: (N, O).
-        reward: Of each state in each task, (N, G).
+        reward: Of each state in each task, finite, (N, G).
+        between: Called again and again, as with many axes it takes minutes.
     """
-    low, high = float(reward.min()), float(reward.max())
-    rewarded = reward > 0.5 * (low + high)
-    rewarded = rewarded[:, (rewarded.sum(axis=0) >= LEAST_STATES) & ~rewarded.all(axis=0)]
-    if not low < high or not rewarded.shape[1]:
+    high, usual = reward.max(), np.quantile(reward, 0.5, method="lower")
+    usual = reward.min() if usual == high else usual
+    rewarded = reward > usual + 0.5 * (high - usual)
+    told = (rewarded.sum(axis=0) >= LEAST_STATES) & ~rewarded.all(axis=0)
+    if not told.any():
         return None
+    low = float(np.quantile(reward[~rewarded], BEST_OF_OTHERS, method="lower"))
+    high = float(np.quantile(reward[rewarded], 0.5, method="lower"))
+    rewarded = rewarded[:, told]
     candidates = np.concatenate([np.eye(state.shape[1]), _find_discriminants(state, rewarded)])
     kept: list[int] = []
     best = -np.inf
     while len(kept) < state.shape[1]:
         others = [index for index in range(len(candidates)) if index not in kept]
-        explained = [_fit(state, rewarded, candidates[[*kept, index]])[0] for index in others]
+        explained = []
+        for index in others:
+            between()
+            explained.append(_fit(state, rewarded, candidates[[*kept, index]])[0])
         if max(explained) <= best:
             break
         best = max(explained)
@@ -152,8 +171,30 @@ def _fit(
     paid = np.bincount(index[rewarded], minlength=BINS + 1)
     chance = np.clip(paid / np.maximum(count, 1), LEAST_SHARE, 1.0 - LEAST_SHARE)
     explained = float((paid * np.log(chance) + (count - paid) * np.log1p(-chance)).sum())
-    share = np.minimum.accumulate(np.where(count > 0, paid / np.maximum(count, 1), 1.0)[:BINS]).astype(np.float32)
+    share = fit_falling_share(paid[:BINS], count[:BINS])
     return explained, (scale @ directions).astype(np.float32), share, width
+
+
+def fit_falling_share(paid: NDArray[np.int64], count: NDArray[np.int64]) -> Array:
+    """The likeliest shares that do not increase from bin to bin, (B,): neighbours that do so are pooled.
+
+    Ayer, Brunk, Ewing, Reid, Silverman, "An Empirical Distribution Function for Sampling with Incomplete Information",
+    Annals of Mathematical Statistics 26, 1955. So a single state that was not rewarded in an inner bin says little
+    beside many rewarded ones farther out. An empty bin is like the one before it; before the first state all are
+    rewarded.
+
+    Args:
+        paid: Rewarded states in each bin, (B,).
+        count: All states in it, (B,).
+    """
+    blocks: list[tuple[int, int, int]] = []  # rewarded states, all states, bins
+    for here, all_here in zip(paid.tolist(), count.tolist(), strict=True):
+        rewarded, states, bins = (here, all_here, 1) if all_here or blocks else (1, 1, 1)
+        while blocks and rewarded * blocks[-1][1] >= blocks[-1][0] * states:
+            before = blocks.pop()
+            rewarded, states, bins = rewarded + before[0], states + before[1], bins + before[2]
+        blocks.append((rewarded, states, bins))
+    return np.concatenate([np.full(bins, rewarded / states, np.float32) for rewarded, states, bins in blocks])
 
 
 def make_default_shape(metric: Array) -> RewardShape:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import make_text
+from ..errors import UntoldReward, make_text
 from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots, find_sent
 from ..robots.spec import RobotSpec
 from .action_limits import slow_down
@@ -209,8 +209,7 @@ class Watch(WrappedRobots):
         sent = self._tap.last  # None where a robot is in between that sends nothing on
         if self._monitor is not None:
             step = self._monitor.judge(step)
-        computed = self._robot.compute_reward(step.observation, self._goals[rows])[0]
-        self._rewards.append(np.stack([step.reward, np.diagonal(computed)]))
+        self._rewards.append(np.stack([step.reward, self._compute_reward(rows, step.observation)]))
         clamped = np.zeros(asked.shape, np.bool_) if sent is None else sent != asked
         self._commands += len(rows)
         self._clamped += int(clamped.any(axis=1).sum())
@@ -278,6 +277,14 @@ class Watch(WrappedRobots):
             return None
         observation, command = (np.stack(part) for part in zip(*self._path, strict=True))
         return TakenOver(self.taken_over[0, : len(command)].copy(), observation, command)
+
+    def _compute_reward(self, rows: Rows, observation: Float) -> Float:
+        """What the contract of the robot pays for observations (r, O), (r,); NaN where they do not tell it."""
+        try:
+            paid: Float = np.diagonal(self._robot.compute_reward(observation, self._goals[rows])[0])
+        except UntoldReward:
+            return np.full(len(rows), np.nan, np.float32)
+        return paid
 
     def take_signals(self) -> Signals:
         """What was seen since the last call."""

@@ -150,6 +150,8 @@ class AdaptView:
         if self._live is not None:
             self._live.stop()
             self._live = None
+            if not self._console.is_terminal:  # rich ends its last line on a terminal alone
+                self._console.line()
 
     def close(self) -> None:
         """See ProgressView."""

@@ -70,7 +70,8 @@ def find_moments(rewards: Sequence[Array]) -> tuple[Moments, float] | None:
     """Moments at which one event was paid, and what one pays; None where the tasks do not pay for events.
 
     Tasks that pay for events pay the same for each, and pay two at least in some episode, but no more than
-    `MOST_PHASES`: a task that pays for being somewhere pays at every step.
+    `MOST_PHASES`: a task that pays for being somewhere pays at every step. Logs may pass there so fast that these are
+    few; then most of what is paid is paid in the step after it was paid before.
 
     Args:
         rewards: Of each step of an episode in each task, 0 where the task has ended, each (T, N).
@@ -82,6 +83,9 @@ def find_moments(rewards: Sequence[Array]) -> tuple[Moments, float] | None:
     unit = float(amounts[0])
     most = max(float(np.rint(reward.sum(axis=0).max() / unit)) for reward in rewards)
     if not 2 <= most <= MOST_PHASES or not np.allclose(amounts / unit, np.rint(amounts / unit), atol=1e-4):
+        return None
+    pays = [reward > 0.0 for reward in rewards]
+    if 2 * sum((one[1:] & one[:-1]).sum() for one in pays) > sum(one.sum() for one in pays):
         return None
     found = []
     for episode, reward in enumerate(rewards):

@@ -30,7 +30,7 @@ from ..robots.families import FAMILIES
 from ..robots.family import ONLY_TASKS, BuiltFrom, ChecksTasks, RobotFamily
 from ..robots.planner import PlannerConfig
 from ..robots.spec import RobotSpec
-from ..robots.task import Task, TaskSet, load_tasks_csv
+from ..robots.task import Task, TaskSet, goals_of, load_tasks_csv
 from .keys import compute_code_digest, compute_digest, compute_file_digest, compute_versions
 
 _SHOWN = 3
@@ -243,6 +243,10 @@ def find_recorded(record: object, given: RobotChoice | None, where: str, *, acce
     name = next((key for key in mine if key in record and record[key] != mine[key]), None)
     if name is not None and not accept_change:
         then, now, remedy = "as it was", f"another {name} of '{given.reference}'", ""
+        if name == "digest":
+            now = (
+                f"other code or files of '{given.reference}', or of what it imports, such as another version of Supple"
+            )
         if name == "config":
             changes = list(_list_changes(record["config"], mine["config"]))
             shown = [f"{field} {json.dumps(value)[:40]}" for field, value, _ in changes[:_SHOWN]]
@@ -276,19 +280,24 @@ def _rename_old(record: Mapping[str, Any]) -> Mapping[str, Any]:
 def find_tasks(choice: RobotChoice, train: Path | None, test: Path | None) -> TaskSet:
     """The family's own tasks, or those of CSV files in the place of its train or test tasks.
 
+    All goals are looked at here: those of test tasks would else be refused after hours of training.
+
     Raises:
         SourceError: A file is damaged, or one of its goals is no task of this robot.
         SpecError: A goal is outside the limits, or train and test tasks overlap.
     """
-    if train is None and test is None:
-        return choice.tasks
     if train is not None and test is not None:
         return TaskSet(f"{train.stem}-{test.stem}", load_tasks(choice, train), load_tasks(choice, test))
-    own = choice.tasks
+    found = choice.tasks
     if train is not None:
-        return TaskSet(f"{train.stem}-{own.name}", load_tasks(choice, train), own.test, own.held_out)
-    assert test is not None
-    return TaskSet(f"{own.name}-{test.stem}", own.train, load_tasks(choice, test), own.held_out)
+        found = TaskSet(f"{train.stem}-{found.name}", load_tasks(choice, train), found.test, found.held_out)
+    if test is not None:
+        found = TaskSet(f"{found.name}-{test.stem}", found.train, load_tasks(choice, test), found.held_out)
+    limits = choice.spec.goal
+    for split, tasks in (("train", found.train), ("test", found.test)):
+        where = f"{split} tasks of '{choice.reference}'"
+        limits.require_rows(limits.require_within(goals_of(tasks), where), len(tasks), where)
+    return found
 
 
 def load_tasks(choice: RobotChoice, path: Path) -> tuple[Task, ...]:

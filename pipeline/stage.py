@@ -158,6 +158,15 @@ class Work:
         """Whether somebody asked to stop; `consume` looks at it, and a body that does not consume has to."""
         return self._stop
 
+    def stop_if_asked(self) -> None:
+        """For bodies that do not `consume`: ends the stage here where somebody asked to stop.
+
+        Raises:
+            Interrupted: a signal asked to stop.
+        """
+        if self._stop:
+            raise Interrupted(self.stage.name, 0, self._stop.signal or 2)
+
     @property
     def metrics(self) -> MetricsLog:
         """The log of this stage, opened at first use."""

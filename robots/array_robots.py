@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, SpecError
+from ..errors import ConfigError, SpecError, UntoldReward
 from .robot import Bool, Float, Rows, StepRows, require_rows
 from .spec import RobotSpec
 
@@ -102,9 +102,9 @@ class ArrayRobots(ABC):
         """See `RobotBatch.compute_reward`.
 
         Raises:
-            SpecError: The observation does not tell the reward, unless the family says otherwise.
+            UntoldReward: The observation does not tell the reward, unless the family says otherwise.
         """
-        raise SpecError(
+        raise UntoldReward(
             f"{self._spec.name} compute_reward: expected a robot whose observation tells its reward, got one whose "
             "reward is not a function of the observation; use the rewards of step"
         )

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from .robot import Bool, Float, RobotBatch, Rows, StepRows, WrappedRobots
+from .robot import Bool, Float, RobotBatch, Rows, StepRows, WrappedRobots, require_told
 from .spec import RobotSpec
 from .task import Task, TaskSet
 
@@ -355,4 +355,5 @@ class SuccessRows(WrappedRobots):
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`."""
         step = super().step(rows, action)
-        return step._replace(success=self._teller.compute_success(step.observation, step.reward, self._goals[rows]))
+        success = self._teller.compute_success(step.observation, step.reward, self._goals[rows])
+        return step._replace(success=require_told(success, len(rows), f"{self.spec.name} compute_success"))

@@ -30,7 +30,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Space
 from gymnasium.spaces.utils import flatdim, flatten_space
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import ConfigError, RobotFault, SpecError, describe_foreign
+from ..errors import ConfigError, RobotFault, SpecError, UntoldReward, describe_foreign
 from .array_robots import ArrayRobots, Index
 from .gymnasium_rows import (
     Env,
@@ -42,7 +42,7 @@ from .gymnasium_rows import (
     ReadSuccess,
     SetTask,
 )
-from .robot import Bool, Float, Rows, StepRows, require_rows
+from .robot import Bool, Float, Rows, StepRows, require_rows, require_told
 from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 
 ComputeSuccess: TypeAlias = Callable[[Float, Float, Float], Bool]
@@ -311,10 +311,10 @@ class GymnasiumBatch(ArrayRobots):
         """See `RobotBatch.compute_reward`.
 
         Raises:
-            SpecError: Nothing says that the reward is a function of the observation.
+            UntoldReward: Nothing says that the reward is a function of the observation.
         """
         if self._reward is None:
-            raise SpecError(
+            raise UntoldReward(
                 f"{self._spec.name} compute_reward: expected a robot whose observation tells its reward, got one whose "
                 "reward, as far as anybody said, is not a function of the observation; give its family a reward, a "
                 "function of observations and goals, or train without relabelling (--learner.config.no-relabel)"
@@ -379,12 +379,13 @@ class GymnasiumBatch(ArrayRobots):
             self._success[rows] = terminated
         elif callable(self._tell):
             try:
-                self._success[rows] = self._tell(observation, reward, self._goal[rows])
+                told = self._tell(observation, reward, self._goal[rows])
             except Exception as error:
                 raise ConfigError(
                     f"{self._spec.name} success: expected truth values of {rows.shape} from observations, rewards "
                     f"and goals, got {describe_foreign(error)}; correct the function"
                 ) from error
+            self._success[rows] = require_told(told, len(rows), f"{self._spec.name} success")
         elif self._tell is not None:
             self._success[rows] = reward >= self._tell
         return observation, reward, terminated

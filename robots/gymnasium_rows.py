@@ -141,6 +141,7 @@ class LocalRows:
                 observation, gained, terminated[place], truncated[place], info = env.step(self._to_env(taken))
                 seen[place] = self._flatten(observation, row)
                 reward[place] = gained
+                success[place] = read is not None and read(info)
             except SuppleError:
                 raise
             except Exception as error:  # as in `begin`
@@ -154,7 +155,6 @@ class LocalRows:
                     f"{self._kind.name} step: expected a finite reward, got {reward[place]} in row "
                     f"{self._first + row}; repair the environment"
                 )
-            success[place] = read is not None and read(info)
         return EnvSteps(seen, reward, terminated, truncated, success)
 
     def close(self) -> None:
@@ -198,7 +198,8 @@ class LocalRows:
         if isinstance(space, Discrete):
             return space.start + int(action)
         assert isinstance(space, Box), "other actions were refused"
-        return action.reshape(space.shape).astype(space.dtype)
+        shaped = action.reshape(space.shape)
+        return (np.rint(shaped) if space.dtype.kind in "iu" else shaped).astype(space.dtype)
 
     def _flatten(self, observation: Any, row: int) -> Float:
         """Shape (F,)."""

@@ -95,6 +95,9 @@ class RobotBatch(Protocol):
 
         Returns:
             Reward, shape (..., N), and terminated, shape (..., N).
+
+        Raises:
+            UntoldReward: The observation does not tell the reward.
         """
         ...
 
@@ -198,15 +201,38 @@ class PaysAlongPath(ABC):
 
 
 def compute_path_reward(robot: RobotBatch, path: Float, goals: Float) -> tuple[Float, Bool]:
-    """What N tasks would give along whole episodes, of any robots; see `PaysAlongPath.compute_path_reward`."""
-    if isinstance(robot, PaysAlongPath):
-        return robot.compute_path_reward(path, goals)
-    reward, terminated = robot.compute_reward(path, goals)
-    shape = (*path.shape[:-1], len(goals))
+    """What N tasks would give along whole episodes, of any robots; see `PaysAlongPath.compute_path_reward`.
+
+    Raises:
+        UntoldReward: Neither paths nor observations tell it.
+        SpecError: The robots gave anything but finite rewards and ends of the right shape.
+    """
+    compute = robot.compute_path_reward if isinstance(robot, PaysAlongPath) else robot.compute_reward
+    return _require_paid(robot.spec.name, path, goals, *compute(path, goals))
+
+
+def compute_state_reward(robot: RobotBatch, observation: Float, goals: Float) -> tuple[Float, Bool]:
+    """What N tasks would give for reaching some observations, of any robots; see `RobotBatch.compute_reward`.
+
+    Raises:
+        UntoldReward: Observations do not tell it.
+        SpecError: The robots gave anything but finite rewards and ends of the right shape.
+    """
+    return _require_paid(robot.spec.name, observation, goals, *robot.compute_reward(observation, goals))
+
+
+def _require_paid(name: str, observation: Float, goals: Float, reward: Float, terminated: Bool) -> tuple[Float, Bool]:
+    """Rewards and ends as a user's robots gave them; numpy would spread other shapes over all tasks."""
+    shape = (*observation.shape[:-1], len(goals))
     if np.shape(reward) != shape or np.shape(terminated) != shape:
         raise SpecError(
-            f"{robot.spec.name} compute_reward: expected rewards and ends of shape {shape} for observations "
-            f"{path.shape} and goals {goals.shape}, got {np.shape(reward)} and {np.shape(terminated)}; correct it"
+            f"{name} compute_reward: expected rewards and ends of shape {shape} for observations {observation.shape} "
+            f"and goals {goals.shape}, got {np.shape(reward)} and {np.shape(terminated)}; correct it"
+        )
+    if not np.isfinite(reward).all():
+        raise SpecError(
+            f"{name} compute_reward: expected finite rewards, got {np.asarray(reward)[~np.isfinite(reward)][0]}; "
+            "correct it"
         )
     return reward, terminated
 
@@ -262,6 +288,19 @@ def find_sent(robot: RobotBatch, rows: Rows, told: Float) -> Float:
     rounded = (np.abs(sent - told) <= ROUNDING * (1.0 + np.abs(told))).all(axis=1, keepdims=True)
     found: Float = np.where(silent | rounded, told, sent).astype(np.float32)
     return found
+
+
+def require_told(success: object, rows: int, where: str) -> Bool:
+    """What a user's function says of success, one truth value for each row; numpy would take None for False.
+
+    Raises:
+        SpecError: It says something else.
+    """
+    told = np.asarray(success)
+    if told.shape != (rows,) or told.dtype != np.bool_:
+        got = f"{told.dtype} {told.shape}" if told.shape else repr(success)[:40]
+        raise SpecError(f"{where}: expected {rows} truth values of success, got {got}; return one for each row")
+    return told
 
 
 def require_rows(rows: Rows, total: int, where: str) -> Rows:

@@ -60,13 +60,14 @@ def learn_known(replay: Replay, config: OpenLoopConfig, training: EpisodeStore |
     """What the policy knows; without training data, what its bundle says of them."""
     weights = replay.bundle.weights
     mean, std = (weights.get(f"space.{name}", np.zeros(0)).astype(np.float64) for name in ("mean", "std"))
-    if training is None or len(training.episodes.length) < LEAST_EPISODES:
+    # nothing moves in an episode of one row, as where play began at its goal
+    moved = np.zeros(0, np.int64) if training is None else np.flatnonzero(training.episodes.length > 1)
+    if training is None or len(moved) < LEAST_EPISODES:
         return Known(None, FAR, mean, std)
-    count = len(training.episodes.length)
-    most = int(min(MOST_EPISODES, max(LEAST_EPISODES, MOST_STEPS / float(training.episodes.length.mean())), count))
-    episodes = [
-        to_motion(training.episode(int(number))) for number in np.linspace(0, count - 1, most).round().astype(np.int64)
-    ]
+    length = float(training.episodes.length[moved].mean())
+    most = int(min(MOST_EPISODES, max(LEAST_EPISODES, MOST_STEPS / length), len(moved)))
+    chosen = moved[np.linspace(0, len(moved) - 1, most).round().astype(np.int64)]
+    episodes = [to_motion(training.episode(int(number))) for number in chosen]
     fitted, held = episodes[::2], episodes[1::2]
     # both signals are looked at, so that each has half of the share
     alpha = max(config.alpha, 2.0 / (len(held) + 1))

@@ -214,10 +214,10 @@ def compute_adaptation(
     """
     last = max(record["episode"] for record in records)
     parts = np.array_split(np.arange(1, last + 1), min(last, points))
-    values: dict[tuple[int, str], list[float]] = {}
+    values: dict[tuple[int, tuple[Any, ...]], list[float]] = {}
     part_of = {int(episode): index for index, part in enumerate(parts) for episode in part}
     for record in records:
-        values.setdefault((part_of[record["episode"]], record["task"]), []).append(float(record[measure]))
+        values.setdefault((part_of[record["episode"]], identify_task(record)), []).append(float(record[measure]))
     intervals = [
         compute_interval(
             [float(np.mean(found)) for (at, _), found in values.items() if at == index], shares=measure == "success"
@@ -227,6 +227,11 @@ def compute_adaptation(
     where = np.array([part.mean() for part in parts])
     low, high = (np.array([getattr(interval, name) for interval in intervals]) for name in ("low", "high"))
     return SuccessCurve(where, np.array([interval.mean for interval in intervals]), low, high)
+
+
+def identify_task(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Name and goal of the task of a record: names may stand more than once in a file of goals."""
+    return (record["task"], *record["goal"])
 
 
 def find_episodes(stage: StageView) -> list[dict[str, Any]]:
@@ -243,7 +248,7 @@ def make_adapt_plot(stage: StageView, results: Results) -> Plot | None:
     last = max(record["episode"] for record in records)
     exploring = [record["episode"] for record in records if record.get("stage") == "explore"]
     explored = max(exploring, default=0)
-    tasks = len({record["task"] for record in records})
+    tasks = len({identify_task(record) for record in records})
     curve = compute_adaptation(records, measure)
     with figure_style():
         figure, axes = make_axes(*WIDE)

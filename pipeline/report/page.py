@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ... import __version__
 from ...datasets.store import EpisodeStore, find_store, open_store
 from ...errors import RunError
-from ...plain_files import write_durably
+from ...plain_files import require_place, write_durably
 from ...robots.family import SetsState
 from ...skills.evaluate import describe_collapse
 from ...strict_json import load_json
@@ -28,7 +28,7 @@ from ..run_files import REPORT_NAME
 from ..stages.adapt import RETURNS_NAME
 from ..stages.extract import REPORT_NAME as SKILL_REPORT_NAME
 from ..summary import load_success
-from .curves import Plot, find_episodes, make_adapt_plot, make_meta_plot, make_skill_plots
+from .curves import Plot, find_episodes, identify_task, make_adapt_plot, make_meta_plot, make_skill_plots
 from .guarding import Guarding, load_guarding
 from .measure import Results, find_results, format_count, format_value
 from .names import show
@@ -124,6 +124,7 @@ def make_report(
     out: Path | None = None,
     *,
     robot: RobotChoice | None = None,
+    accept_robot_change: bool = False,
     threads: int = 1,
     view: ProgressView | None = None,
 ) -> Path:
@@ -133,6 +134,7 @@ def make_report(
         folder: of `supple run`.
         out: file to write; None puts report.html into the run folder. An older one is replaced.
         robot: that the run is about, where it is a user's own; without it the page has no drawings of it.
+        accept_robot_change: take it although its code or settings are not those of the run.
         threads: of the simulator.
         view: is told how many of the page's episodes are played; in a kitchen they take minutes.
 
@@ -140,11 +142,12 @@ def make_report(
         SuppleError: `folder` is no run folder, or an artefact in it is damaged.
     """
     run = load_run(folder)
-    found = find_run_robot(run, robot)
+    found = find_run_robot(run, robot, accept_change=accept_robot_change)
     path = folder / REPORT_NAME if out is None else out
+    refuse_place(path)
+    require_place(path, RunError)
     scenes = make_scenes(run, found, threads=threads, view=view)
     text = render(make_page(run, found, scenes, find_video(folder, path.parent)))
-    refuse_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, text.encode())
     return path
@@ -287,8 +290,8 @@ def make_subtitle(run: RunView, robot: RunRobot) -> str:
 
 def make_tiles(run: RunView, results: Results, total: float) -> list[Tile]:
     """Success or return at each stage of adaptation, then what it cost."""
-    tiles = []
-    shown = [row for row in results.rows if row.method in ("before", "inferred", "adapted")] or results.rows[-1:]
+    tiles, methods = [], ("before", "inferred", "adapted", "learned")
+    shown = [row for row in results.rows if row.method in methods] or results.rows[-1:]
     for row in shown:
         low, high = (format_value(value, results.measure) for value in (row.low, row.high))
         note = f"{low} to {high}, after {row.at} {results.unit}s"
@@ -296,7 +299,7 @@ def make_tiles(run: RunView, results: Results, total: float) -> list[Tile]:
         tiles.append(Tile(label, format_value(row.mean, results.measure), note, row.method))
     adapt = run.stages.get("adapt")
     if adapt is not None and (found := find_episodes(adapt)):
-        tasks = len({record["task"] for record in found})
+        tasks = len({identify_task(record) for record in found})
         steps = sum(record["steps"] for record in found)
         tiles.append(Tile("adaptation", format_count(steps / tasks), "low-level steps for each test task"))
     tiles.append(Tile("all stages", format_seconds(total), "wall-clock time"))

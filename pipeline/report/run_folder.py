@@ -11,7 +11,8 @@ from ..folder import require_published
 from ..metrics import load_metrics
 from ..run_files import RUN_NAME
 
-STAGES = ("generate", "ingest", "extract", "meta-train", "export", "adapt")
+MAP = "map-logs"
+STAGES = ("generate", "ingest", "extract", "meta-train", MAP, "export", "adapt")
 """In the order of the chain."""
 SUMMARY_NAME = "summary.json"
 AGAIN = "remove it and run again"
@@ -65,8 +66,9 @@ class RunView:
 
     @property
     def missing(self) -> list[str]:
-        """Stages that are not finished."""
-        return [name for name in STAGES[self.from_log :] if self.find(name) is None]
+        """Stages that are not finished; the logs need not come along."""
+        expected = [name for name in STAGES[self.from_log :] if name != MAP or name in self.stages]
+        return [name for name in expected if self.find(name) is None]
 
 
 def load_run(folder: Path) -> RunView:

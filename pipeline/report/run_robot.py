@@ -30,16 +30,17 @@ class RunRobot(NamedTuple):
     """Why nothing can be drawn; empty where there is a family."""
 
 
-def find_run_robot(run: RunView, given: RobotChoice | None) -> RunRobot:
+def find_run_robot(run: RunView, given: RobotChoice | None, *, accept_change: bool = False) -> RunRobot:
     """The robot of a run, finished or not.
 
     Args:
         run: Of `supple run`.
         given: What the user named; None takes a built-in family from the records.
+        accept_change: Whether a given robot whose code or settings changed since is taken.
 
     Raises:
         BundleError: The named robot is not the recorded one.
-        SpecError: A recorded spec is damaged.
+        SpecError: A recorded spec is damaged, or the robot that is to be accepted has other axes.
     """
     configs = {name: stage.config for name, stage in run.stages.items()}
     record: Mapping[str, object] = {}
@@ -50,7 +51,7 @@ def find_run_robot(run: RunView, given: RobotChoice | None) -> RunRobot:
     family, spec, reason = None, None, ""
     if record:
         try:
-            family = find_recorded(record, given, f"{run.folder}").family
+            family = find_recorded(record, given, f"{run.folder}", accept_change=accept_change).family
         except BundleError as error:
             if given is not None:
                 raise
@@ -60,6 +61,8 @@ def find_run_robot(run: RunView, given: RobotChoice | None) -> RunRobot:
     recorded = configs.get("ingest", {}).get("robot")
     if family is not None:
         spec = family.spec()
+        if accept_change and isinstance(recorded, dict):
+            spec.require_source(RobotSpec.from_json(recorded), f"{run.folder}")
     elif isinstance(recorded, dict):
         spec = RobotSpec.from_json(recorded)
     settings = record.get("config")

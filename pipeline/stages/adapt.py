@@ -253,6 +253,8 @@ def adapt(
                 hold=watch.stop,
                 seed=work.seed,
             )
+        if config.logs == "drive" and not bundle.logs:
+            work.view.note("adapt: there are no logs in the bundle; --logs drive changes nothing")
         guide = None if config.logs == "off" else bundle.make_guide(searches=config.logs == "on")
         if guide is not None:
             # guards change what the learner updates; logs do not change, and lead until the guards fall back

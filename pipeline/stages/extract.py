@@ -144,7 +144,10 @@ def compute_report(
     threads: int,
     pictures: NDArray[np.uint8] | None = None,
 ) -> dict[str, float]:
-    """Errors on windows held out and, where the family sets states, where decoded skills lead in the simulator."""
+    """Errors on windows held out and, where the family sets states, where decoded skills lead in the simulator.
+
+    Nothing of the simulator where its episodes are shorter than a skill.
+    """
     import torch
 
     from ...skills.evaluate import evaluate_rollouts, evaluate_windows
@@ -158,7 +161,7 @@ def compute_report(
     parts = torch.from_numpy(observation[:, :horizon]), torch.from_numpy(action[:, :horizon])
     generator = torch.Generator().manual_seed(seed)
     report = evaluate_windows(model, *parts, generator, store.schema.feature("action").axes)
-    if family is None or not isinstance(family, SetsState):
+    if family is None or not isinstance(family, SetsState) or family.spec().episode_steps < horizon:
         return report
     few = min(family.shown_windows, len(observation))
     robot = family.make(few, threads)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...datasets.d4rl_writer import IMAGES, write_d4rl
-from ...errors import ConfigError
+from ...errors import ConfigError, SpecError
 from ...robots.family import PlayChunk, Plays
 from ...robots.spec import RobotSpec
 from ..robots import RobotChoice
@@ -48,6 +48,12 @@ def generate(family: Plays, spec: RobotSpec, config: GenerateConfig, work: Work)
         done = 0
         rows = min(config.rows, -(-config.steps // family.play_steps))
         for chunk in family.play(rows, work.seed, work.machine.threads):
+            for name in ("observation", "action", "reward"):
+                if not (finite := np.isfinite(values := getattr(chunk, name))).all():
+                    raise SpecError(
+                        f"generate: expected a finite {name} of robot '{spec.name}' in each step of play, got "
+                        f"{values[~finite][0]}; correct the robot"
+                    )
             chunks.append(chunk)
             done += chunk.reward.size
             yield {"step": min(done, config.steps), "episodes": sum(len(chunk.reward) for chunk in chunks)}

@@ -6,6 +6,7 @@ Writes `logs.safetensors`, which `export` puts into the bundle (see `adapt/log_m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from ...adapt.log_map import UNREACHED, count_skills, find_begins, map_log, read
 from ...adapt.log_skills import pack_skills
 from ...adapt.reward_shape import RewardShape, fit_reward_shape, make_default_shape
 from ...datasets.store import EpisodeStore, find_store, open_store
-from ...errors import SpecError
+from ...errors import SpecError, UntoldReward
 from ...robots.family import make_robots
-from ...robots.robot import RobotBatch, compute_path_reward
+from ...robots.robot import RobotBatch, compute_path_reward, compute_state_reward
 from ...robots.task import TaskSet, goals_of
 from ...skills.config import load_skill_facts
 from ..folder import write_record
@@ -36,6 +37,8 @@ REWARDED_STATES = 20_000
 """Logged states whose rewards are worked out."""
 MOST_TASKS = 64
 """Train tasks that are asked for them."""
+FAR_OFF = 10.0
+"""Standard deviations from the mean of what the skills were learned from: logs of another place, robot or unit."""
 
 
 def make_map_logs(store: Path, skills: Path, config: MapConfig, robot: RobotChoice, tasks: TaskSet, seed: int) -> Stage:
@@ -88,6 +91,34 @@ def draw_episodes(store: EpisodeStore, most: int, every: int, seed: int) -> NDAr
     return np.sort(order[: max(kept, 1)])
 
 
+def look_for_other_logs(scaled: NDArray[np.float32], axes: Sequence[str], work: Work) -> None:
+    """Tells a person where most of the logs are far from what the skills were learned from.
+
+    Args:
+        scaled: States of the logs on the networks' scale, (N, O).
+        axes: Names of the axes, O.
+        work: Of the stage.
+
+    Raises:
+        SpecError: Some are so far that a bundle has no number for them.
+    """
+    away = np.abs(scaled)
+    if (beyond := away.max(axis=0)).max() > np.finfo(np.float16).max:
+        axis = axes[int(beyond.argmax())]
+        raise SpecError(
+            f"{work.stage.inputs['store']}: expected logs like those that the skills were learned from, got '{axis}' "
+            f"{beyond.max():.2g} standard deviations from its mean there; look for another unit or a broken sensor, or "
+            "extract the skills from these logs"
+        )
+    far = away > FAR_OFF
+    if (share := float(far.any(axis=1).mean())) > 0.5:
+        work.view.note(
+            f"map-logs: {share:.0%} of the logged states are more than {FAR_OFF:g} standard deviations from those that "
+            f"the skills were learned from, most of all in '{axes[int(far.sum(axis=0).argmax())]}'; skills of such "
+            "logs lead nowhere: look for another unit or another robot, or extract the skills from these logs"
+        )
+
+
 def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work) -> None:
     """Encodes, clusters, and asks the train tasks for the rewards of logged states."""
     import torch
@@ -101,11 +132,17 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
     torch.set_num_threads(work.machine.threads)
     store, model = open_store(find_store(work.inputs["store"])), load_skill_model(work.inputs["skills"])
     observation, action, found = store.load("observation"), store.load("action"), store.episodes
-    robot = make_robots(choice.family, 1, work.machine.threads)
     goals = goals_of(tasks.train)
+    few = observation[:: -(-len(observation) // REWARDED_STATES)]
+    ends = np.stack([observation.min(axis=0), observation.max(axis=0)])
+    scaled = [model.normaliser(torch.from_numpy(part)).numpy() for part in (few, ends)]
+    look_for_other_logs(np.concatenate(scaled), store.schema.feature("observation").axes, work)
+    robot = make_robots(choice.family, 1, work.machine.threads)
+    tells = tells_reward(robot, observation[:1], goals[:1])
 
     def draw(pace: int) -> tuple[dict[str, NDArray[Any]], bool]:
         """The map with so many states for each skill, and whether the train tasks told the shape of rewards."""
+        work.stop_if_asked()
         horizon = model.config.skill_horizon
         episodes = draw_episodes(store, config.most_states, horizon // pace, work.seed)
         log = encode_log(model, observation, action, found.start[episodes], found.length[episodes], pace)
@@ -114,7 +151,8 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         asked = rng.permutation(len(scaled))[:REWARDED_STATES]
         some = goals[rng.permutation(len(goals))[:MOST_TASKS]]
         reward = ask_at(robot, log.state[asked], some)
-        shape = fit_reward_shape(scaled[asked], reward)
+        work.stop_if_asked()
+        shape = fit_reward_shape(scaled[asked], reward, work.stop_if_asked)
         axes = None if shape is None else shape.axes
         arrays = map_log(scaled, log.skill, log.start, config.places, work.seed, pace, axes)
         return arrays | (shape or make_default_shape(arrays["metric"])).to_arrays(), shape is not None
@@ -130,7 +168,10 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
             start = np.cumsum(length) - length
             steps = np.repeat(found.start[episodes] - start, length) + np.arange(length.sum())
             seen = observation[steps]
-            rewards = [ask_along(robot, path, some) for path in np.split(seen, start[1:])]
+            rewards = []
+            for path in np.split(seen, start[1:]):
+                work.stop_if_asked()
+                rewards.append(ask_along(robot, path, some))
             if find_moments(rewards) is None:
                 return None
         return map_events(model, seen, action[steps], start, length, rewards, pace=pace, seed=work.seed)
@@ -140,12 +181,12 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         write_events(events, work)
         return
     arrays, told = draw(1)
-    if told and (stride := compute_stride(arrays)) > LONGEST_STRIDE:
-        work.view.note(
-            f"map-logs: a skill is {stride:.2g} times as long as the radius of a rewarded region; the states that it "
-            "passes come along, too"
-        )
+    if told and compute_stride(arrays) > LONGEST_STRIDE:
         arrays, told = draw(model.config.skill_horizon)
+        work.view.note(
+            f"map-logs: a skill is {compute_stride(arrays):.2g} times as long as the radius of a rewarded region; the "
+            "states that it passes come along, too"
+        )
     robot.close()
     settings, weights = export_space(SkillSpace(model))
     # an agent over skills has them itself, and `export` drops these
@@ -159,17 +200,26 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         f"{report['bytes'] / 1e6:.1f} MB",
     )
     if not told:
-        work.view.note(
-            "map-logs: no train task rewards enough of the logged states: a visit excludes what is one skill away"
+        reason = (
+            "no train task rewards enough of the logged states" if tells else "the robot tells no reward of a state"
         )
+        work.view.note(f"map-logs: {reason}: a visit excludes what is one skill away")
+
+
+def tells_reward(robot: RobotBatch, state: NDArray[np.float32], goals: NDArray[np.float32]) -> bool:
+    """Whether robots say what tasks would pay for being in states."""
+    try:
+        compute_state_reward(robot, state, goals)
+    except UntoldReward:
+        return False
+    return True
 
 
 def ask_at(robot: RobotBatch, state: NDArray[np.float32], goals: NDArray[np.float32]) -> NDArray[np.float32]:
     """What tasks would pay for being in states, (S, N); nothing, where states do not tell it, but paths."""
-    try:
-        return np.asarray(robot.compute_reward(state, goals)[0], np.float32)
-    except SpecError:
+    if not tells_reward(robot, state[:1], goals):
         return np.zeros((len(state), len(goals)), np.float32)
+    return np.asarray(compute_state_reward(robot, state, goals)[0], np.float32)
 
 
 def ask_along(robot: RobotBatch, path: NDArray[np.float32], goals: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -179,7 +229,7 @@ def ask_along(robot: RobotBatch, path: NDArray[np.float32], goals: NDArray[np.fl
     """
     try:
         reward, terminated = compute_path_reward(robot, path[None], goals)
-    except SpecError:
+    except UntoldReward:
         return np.zeros((len(path), len(goals)), np.float32)
     over = np.logical_or.accumulate(terminated[0], axis=0)
     ended = np.concatenate([np.zeros_like(over[:1]), over[:-1]])

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -120,7 +120,10 @@ def refuse_path(path: Path) -> RunError:
 
 
 def verify_chain(stages: list[Path]) -> None:
-    """Checks that each stage was made from the stages beside it as they are now.
+    """Checks that each stage was made from the stages before it as they are now.
+
+    What it was made from is known by the name of its folder, as a run may be moved. The source of `ingest` may have the
+    name of its own stage, or of a later one: another run's.
 
     Raises:
         RunError: an input has changed since.
@@ -129,7 +132,8 @@ def verify_chain(stages: list[Path]) -> None:
     for stage in stages:
         for role, given in load_record(stage)["inputs"].items():
             name = Path(given["path"]).name
-            if name in digests and digests[name] != given["digest"]:
+            before = name in digests and STAGES.index(name) < STAGES.index(stage.name)
+            if before and digests[name] != given["digest"]:
                 raise RunError(
                     f"{stage}: expected its {role} to be {name} with digest {digests[name][:12]}, got one made from "
                     f"{given['digest'][:12]}; remove {stage} and run again"
@@ -239,7 +243,21 @@ def describe_bundle(path: Path) -> dict[str, Any]:
         "adapts": bundle.kind.summary,
         **data,
         "weights": sum(int(array.size) for array in bundle.weights.values()),
+        "logs": describe_logs(bundle.logs),
     }
+
+
+def describe_logs(arrays: Mapping[str, Any]) -> str:
+    """How the logs in a bundle lead its agent."""
+    from ...adapt.log_events import PREFIX, holds_events
+    from ...adapt.log_map import read_pace
+
+    if not arrays:
+        return "none"
+    if holds_events(arrays):
+        return f"{len(arrays[f'{PREFIX}next'])} states, by {len(arrays[f'{PREFIX}detector'])} events"
+    kind = "places" if read_pace(arrays) == 1 else "paths"
+    return f"{len(arrays['state'])} states, by {kind}"
 
 
 def compute_environment() -> dict[str, Any]:

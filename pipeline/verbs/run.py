@@ -172,7 +172,8 @@ class Run(AboutLearner):
         """Refuses, before play data are made, a robot that the chain would only refuse behind them.
 
         Raises:
-            ConfigError: It chooses among named actions, or the learner relabels and nobody said what other tasks pay.
+            ConfigError: It chooses among named actions; or the learner relabels and nobody said what other tasks pay;
+                or logs are to come along for skills that see pictures.
         """
         from ...robots.env_family import EnvFamily
 
@@ -183,6 +184,11 @@ class Run(AboutLearner):
                 f"--robot: expected a robot with continuous actions, of which skills are made, got '{spec.name}', "
                 f"which chooses among {len(spec.choices)}; train it without skills: supple meta-train --robot "
                 f"{choice.argument} --learner rl2 --action-space choice --out FOLDER"
+            )
+        if spec.image is not None and self.config.map.enabled:
+            raise ConfigError(
+                f"--map.enabled: expected a robot without a camera, got '{spec.name}', whose skills see pictures; pass "
+                "--map.no-enabled"
             )
         relabels = isinstance(settings, SimplSettings) and settings.config.relabel
         if relabels and isinstance(family, EnvFamily) and family.reward is None:

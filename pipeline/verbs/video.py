@@ -9,6 +9,7 @@ import tyro
 
 from ...bounds import Range, Seed
 from ...errors import RunError
+from ...plain_files import require_place
 from ..cli_common import AboutRobot, Common, Options, Runner
 
 
@@ -30,6 +31,8 @@ class Video(AboutRobot):
     """Control steps from one frame to the next."""
     speed: Annotated[float, Range(0.1, 100.0)] = 1.0
     """Seconds of the robot in one second of the film."""
+    accept_robot_change: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Take the robot that --robot names although its code or settings are not those of the run."""
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:
@@ -44,8 +47,10 @@ class Video(AboutRobot):
         from ..stages.export import NAME
 
         require_kind(self.out)
+        require_place(self.out, RunError)
         run = load_run(self.run)
-        robot, export, adapt = find_run_robot(run, self.choice), run.find("export"), run.find("adapt")
+        robot = find_run_robot(run, self.choice, accept_change=self.accept_robot_change)
+        export, adapt = run.find("export"), run.find("adapt")
         if robot.family is None:
             raise RunError(f"{self.run}: expected a robot that can be had, got none: {robot.reason}")
         if export is None:
@@ -62,6 +67,7 @@ class Video(AboutRobot):
             seed=self.seed,
             every=self.every,
         )
+        self.out.parent.mkdir(parents=True, exist_ok=True)
         save_film(self.out, frames, self.speed / (robot.spec.control_period * self.every))
         outcome = {"path": str(self.out), "frames": len(frames), "bytes": self.out.stat().st_size}
         runner.view.record("video", outcome, f"{self.out}: {len(frames)} frames of task {tasks[index].name}")

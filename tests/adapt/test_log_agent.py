@@ -131,6 +131,71 @@ def test_beliefs_are_those_of_bayes() -> None:
     assert np.delete(belief, visited) == pytest.approx(np.ones(LINE - 1), rel=1e-6)
 
 
+@pytest.mark.parametrize(("rewards", "known"), [((-4.0, -2.0), False), ((-4.0, -1.0), True), ((-3.0, -2.0), True)])
+def test_a_skill_that_the_end_of_an_episode_cuts_off_is_not_paid_by_being_short(
+    rewards: tuple[float, float], known: bool
+) -> None:
+    """Every step costs 1; a skill lasts four, and the second one is cut off after two."""
+
+    class Long(_Inside):
+        def __init__(self) -> None:
+            super().__init__()
+            self.space = _Space()
+            self.space.horizon = 4
+
+    guide = make_guide()
+    guide.shape = replace(guide.shape, low=-1.0, high=0.0)
+    agent = LogAgent(Long(), guide)
+    agent.begin_task(1)
+    agent.begin_episode()
+    seen, one = np.array([[[20.0], [21.0], [22.0]]], np.float32), np.array([True])
+    reward = np.array([rewards], np.float32)
+    agent.observe(RowEpisodes(seen, np.ones((1, 2, 1), np.float32), reward, np.array([2]), one, np.array([6])))
+    assert agent.known.tolist() == [known]
+
+
+def test_a_search_gives_way_to_who_returns_more_where_no_place_explains_the_rewards() -> None:
+    """Minus the distance from the start, by logs that know of 0 and 1 alone: the agent inside stays there."""
+    agent, one = LogAgent(_Inside(), make_guide()), np.array([1])
+    agent.begin_task(1)
+
+    def run_episode(logs: float) -> bool:
+        agent.begin_episode()
+        led = bool(agent.leads[0])
+        seen = np.array([[[START], [0.0 if led else START]]], np.float32)
+        agent.act(SeenRows(seen[:, 0], np.array([0]), np.zeros(1, np.float32)))
+        reward = np.array([[logs if led else -1.0]], np.float32)
+        agent.observe(RowEpisodes(seen, np.ones((1, 1, 1), np.float32), reward, one, np.array([False]), one))
+        return led
+
+    # nothing differs; the third one does, and who has not been tried gets its turns
+    assert [run_episode(logs) for logs in (-20.0, -20.0, -25.0, -20.0, -20.0)] == [True, True, True, False, False]
+    assert not agent.known[0]
+    agent.begin_episode(explore=False)
+    assert agent.leads.tolist() == [False]
+    # who only drives does not begin to search because returns differ
+    drives = LogAgent(_Inside(), make_guide(searches=False))
+    drives.load_state(agent.state() | {"log.returns": np.array([[9.0, -9.0]], np.float32)})
+    drives.begin_episode()
+    assert drives.leads.tolist() == [False]
+
+
+def test_a_price_on_effort_does_not_end_the_search() -> None:
+    """A goal that pays 1 was not found; the episodes of the logs differ by .3 in what the motion costs."""
+    agent, one = LogAgent(_Inside(), make_guide()), np.array([1])
+    agent.begin_task(1)
+    led = []
+    for cost in (0.1, 0.4, 0.2, 0.4):
+        agent.begin_episode()
+        led.append(bool(agent.leads[0]))
+        seen = np.array([[[START], [START]]], np.float32)
+        agent.act(SeenRows(seen[:, 0], np.array([0]), np.zeros(1, np.float32)))
+        reward = np.array([[-cost]], np.float32)
+        agent.observe(RowEpisodes(seen, np.ones((1, 1, 1), np.float32), reward, one, np.array([False]), one))
+    assert led == [True] * 4
+    assert not agent.known[0]
+
+
 def test_rewards_are_predicted_by_the_places_that_are_believed_in() -> None:
     """Before anything was seen, one cell of 40 pays; once the goal was felt, its cell does, and none far from it."""
     agent = LogAgent(_Inside(), make_guide())

@@ -22,7 +22,7 @@ from supple.adapt.log_map import (
     measure_gap,
     require_map,
 )
-from supple.errors import BundleError
+from supple.errors import BundleError, SpecError
 
 LINE = 40
 
@@ -79,6 +79,12 @@ def test_an_axis_that_never_moves_leaves_the_metric_finite() -> None:
     """A constant axis of the data tells nothing and must not divide by zero."""
     state = np.stack([np.arange(50.0), np.zeros(50)], axis=1).astype(np.float32)
     assert np.isfinite(compute_metric(state, state + np.float32([1.0, 0.0]))).all()
+
+
+def test_one_skill_alone_is_refused() -> None:
+    """It has no deviation, and leads from nowhere to anywhere else."""
+    with pytest.raises(SpecError, match="expected two skills at least, got 1; bring longer logs"):
+        map_log(np.array([[0.0], [1.0]], np.float32), np.ones((2, 1), np.float32), np.array([0]), 8)
 
 
 def test_axes_that_repeat_others_and_a_thing_that_rests_leave_the_metric_finite() -> None:

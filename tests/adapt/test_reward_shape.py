@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from supple.adapt.reward_shape import BINS, RewardShape, fit_reward_shape, make_default_shape
+from supple.adapt.reward_shape import BINS, RewardShape, fit_falling_share, fit_reward_shape, make_default_shape
 from supple.errors import BundleError
 
 
@@ -67,11 +69,72 @@ def test_the_share_falls_from_one_to_zero_at_the_radius(radius: float) -> None:
     assert share[3] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("paid", "count", "share"),
+    [
+        ([3, 0, 5], [3, 1, 5], [1.0, 5 / 6, 5 / 6]),  # one state among nine
+        ([2, 0, 1], [2, 0, 2], [1.0, 1.0, 0.5]),  # an empty bin
+        ([0, 0, 1], [0, 0, 2], [1.0, 1.0, 0.5]),  # nothing in the middle
+        ([0, 1, 3], [1, 1, 3], [0.8, 0.8, 0.8]),
+        ([4, 2, 0], [4, 4, 4], [1.0, 0.5, 0.0]),
+    ],
+)
+def test_shares_that_rise_with_the_distance_are_pooled(paid: list[int], count: list[int], share: list[float]) -> None:
+    assert fit_falling_share(np.array(paid), np.array(count)) == pytest.approx(share)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=BINS))
+def test_pooled_shares_fall_and_keep_the_number_of_rewarded_states(bins: list[tuple[int, int]]) -> None:
+    paid, count = (np.array(one) for one in zip(*[(min(pair), max(pair)) for pair in bins], strict=True))
+    share = fit_falling_share(paid, count)
+    assert (np.diff(share) <= 0.0).all()
+    assert (share @ count) == pytest.approx(paid.sum(), abs=1e-3)
+
+
 def test_a_sum_of_rewards_is_told_from_that_of_steps_without() -> None:
     """Ten steps at -.1 make -1: nothing; nine of them and one that pays 1 make .1."""
     shape = fit_reward_shape(*make_rewards(low=-0.1))
     assert shape is not None
     assert shape.is_rewarded(np.array([-1.0, 0.1], np.float32), 10).tolist() == [False, True]
+
+
+def test_a_penalty_makes_no_other_state_a_rewarded_one() -> None:
+    """-100 for what is fast, in every task: ten usual steps, also behind a fall, are not paid; one at the place is."""
+    state, reward = make_rewards()
+    fallen = np.abs(state[:, 2]) > 6.0
+    shape, plain = fit_reward_shape(state, np.where(fallen[:, None], -100.0, reward)), fit_reward_shape(state, reward)
+    assert shape is not None
+    assert plain is not None
+    assert shape.axes.shape == plain.axes.shape
+    assert (shape.low, shape.high) == (plain.low, plain.high) == (0.0, 1.0)
+    assert shape.is_rewarded(np.array([0.0, -100.0, 1.0], np.float32), 10).tolist() == [False, False, True]
+
+
+def test_of_a_reward_that_falls_with_the_distance_the_best_part_counts() -> None:
+    """Minus the distance: ten steps at the usual distance are not paid, and neither are ten at half of it."""
+    state, _ = make_rewards()
+    goal = np.random.default_rng(1).uniform(2.0, 18.0, (12, 2))
+    distance = np.linalg.norm(state[:, None, :2] - goal, axis=-1)
+    shape = fit_reward_shape(state, -distance.astype(np.float32))
+    assert shape is not None
+    assert shape.axes.shape == (2, 3)
+    at = np.median(distance) * np.array([1.0, 0.6, 0.1])
+    assert shape.is_rewarded((-10.0 * at).astype(np.float32), 10).tolist() == [False, False, True]
+
+
+def test_where_most_states_are_rewarded_the_others_are_usual() -> None:
+    """1 outside of a disc of 8 m, which is three quarters of the square, and 0 inside."""
+    state, near = make_rewards(radius=8.0)
+    shape = fit_reward_shape(state, 1.0 - near)
+    assert shape is not None
+    assert (shape.low, shape.high) == (0.0, 1.0)
+
+
+def test_steps_of_a_skill_that_was_cut_off_are_counted() -> None:
+    """Every step costs 1 and one at the place nothing: three steps for -3 are none, for -2 one of them is."""
+    shape = RewardShape(np.ones((1, 1), np.float32), np.ones(BINS, np.float32), 0.25, -1.0, 0.0)
+    sums, steps = np.array([-3.0, -2.0, -10.0, -9.0], np.float32), np.array([3, 3, 10, 10])
+    assert shape.is_rewarded(sums, steps).tolist() == [False, True, False, True]
 
 
 def test_tasks_that_reward_nothing_or_everything_give_no_shape() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from supple.adapt.audit import AuditLog
 from supple.adapt.safety import SafetyLimits
 from supple.adapt.watch import CommandTap, Watch
-from supple.errors import RobotFault
+from supple.errors import RobotFault, UntoldReward
 from supple.meta.testing import PointBatch
 from supple.robots.family import SuccessRows, TellsSuccess
 from supple.robots.robot import RobotBatch, Stops, TellsAge
@@ -66,6 +66,21 @@ def test_the_age_of_observations_is_told_through_a_wrapper(kind: str, tmp_path: 
     log = AuditLog(tmp_path / "audit.jsonl", simulator=True)
     with pytest.raises(RobotFault, match="9999"):
         SafetyLimits(wrap(kind, OldPoints(1)), log).reset(ROW, GOAL, np.random.default_rng(0))
+    log.close()
+
+
+def test_robots_whose_observation_tells_no_reward_are_watched(tmp_path: Path) -> None:
+    """Nothing says then whether told rewards contradict those of the contract."""
+
+    class Untold(PointBatch):
+        def compute_reward(self, observation: Any, goals: Any) -> Any:
+            raise UntoldReward("point compute_reward: expected a robot whose observation tells its reward, got another")
+
+    log, taps = AuditLog(tmp_path / "audit.jsonl", simulator=True), CommandTap(Untold(1))
+    watch = Watch(SafetyLimits(taps, log), taps)
+    watch.reset(ROW, GOAL, np.random.default_rng(0))
+    watch.step(ROW, np.ones((1, 2), np.float32))
+    assert np.isnan(watch.take_signals().agreement)
     log.close()
 
 

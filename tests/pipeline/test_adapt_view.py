@@ -70,3 +70,11 @@ def test_results_stand_below_the_screen() -> None:
     view.finish("adapt", "made", "runs/x", 3.0)
     view.close()
     assert "adapt: made in 0:03, runs/x" in shown.getvalue()
+
+
+def test_the_last_line_of_the_panel_ends_where_there_is_no_terminal() -> None:
+    shown = io.StringIO()
+    view = AdaptView(io.StringIO(), Console(file=shown, width=80, color_system=None))
+    view.start("adapt", 2, 0, "episode")
+    view.finish("adapt", "made", "runs/x", 3.0)
+    assert shown.getvalue().splitlines()[-1] == "adapt: made in 0:03, runs/x"

@@ -26,6 +26,8 @@ from supple.pipeline.keys import compute_digest, load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.stage import Machine, Stage, Work, run_stage
 from supple.pipeline.testing import WalkConfig, make_stage, run_toy
+from supple.pipeline.verbs.look import verify_chain
+from supple.plain_files import require_place, write_durably
 
 
 @pytest.fixture
@@ -291,3 +293,43 @@ def test_a_record_is_whole_whoever_else_writes_it(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["run.json"]
     write_record(path, [{"a": 1}])
     assert json.loads(path.read_text()) == [{"a": 1}]
+
+
+def test_a_place_that_no_file_can_be_written_to_is_refused_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the work, where that can be known; and never by the name of a file that nobody asked for."""
+    (tmp_path / "file").touch()
+    require_place(tmp_path / "new" / "page.html", RunError)
+    with pytest.raises(RunError, match="expected the name of a file, got a folder; pass a file in it as --out"):
+        require_place(tmp_path, RunError)
+    with pytest.raises(RunError, match=r"page\.html: expected a place to write to, got .*file"):
+        require_place(tmp_path / "file" / "page.html", RunError)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(RunError, match=r"page\.html: expected a place to write to"):
+        require_place(tmp_path / "page.html", RunError)
+    for path in (tmp_path, tmp_path / "none" / "a"):
+        with pytest.raises(OSError) as error:
+            write_durably(path, b"")
+        assert error.value.filename == str(path)
+
+
+def test_somebody_who_asked_to_stop_ends_a_body_that_does_not_consume(tmp_path: Path) -> None:
+    stop = StopRequest()
+    stage = Stage(name="map-logs", folder=tmp_path, config={}, seed=0, module="x", libraries=(), body=print)
+    work = Work(stage, Machine(), tmp_path, PlainProgress(sys.stderr, sys.stdout, 1e9), stop)
+    work.stop_if_asked()
+    stop.signal = 15
+    with pytest.raises(Interrupted, match="map-logs: stopped"):
+        work.stop_if_asked()
+
+
+def test_a_run_from_the_data_of_another_run_is_whole_and_one_from_other_stages_is_not(tmp_path: Path) -> None:
+    """`supple run --from-log OTHER/ingest`: the source has the name of the stage that reads it."""
+    other, run, steps = tmp_path / "other", tmp_path / "run", WalkConfig(steps=2)
+    run_toy(other / "ingest", steps, name="ingest")
+    run_toy(run / "ingest", WalkConfig(steps=3), name="ingest", source=other / "ingest")
+    run_toy(run / "extract", steps, name="extract", store=run / "ingest")
+    verify_chain([run / "ingest", run / "extract"])
+    with pytest.raises(RunError, match="extract: expected its store to be ingest with digest"):
+        verify_chain([other / "ingest", run / "extract"])

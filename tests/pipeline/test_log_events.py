@@ -68,6 +68,7 @@ def test_moments_are_where_one_event_was_paid_and_how_many_were_before() -> None
         np.array([[0.0], [-UNIT], [UNIT], [UNIT]]),
         np.array([[1.0], [1.7], [0.3]]),  # dense
         np.ones((MOST_PHASES + 1, 1)),  # for being somewhere
+        np.array([[0.0], [UNIT], [UNIT], [UNIT], [0.0], [0.0], [UNIT], [UNIT]]),  # the same, passed fast, twice
     ],
 )
 def test_other_rewards_are_not_paid_for_events(reward: np.ndarray) -> None:

@@ -19,6 +19,7 @@ from supple.robots.krazy_world import KrazyWorld
 from supple.robots.maze_family import Maze
 from supple.robots.navigation import PointNavigation
 from supple.robots.robot import RobotBatch
+from supple.robots.task import Task, TaskSet
 
 USERS = '''"""A user's robots."""
 
@@ -246,7 +247,7 @@ def test_another_robot_than_the_recorded_one_is_refused_unless_it_is_accepted(us
     message = r"with size \d+, got 11 in 'my_box\.py:BOX'; pass --robot\.size as then, or pass --accept-robot-change"
     with pytest.raises(BundleError, match=message):
         find_recorded(named.record, other, "bundle")
-    with pytest.raises(BundleError, match=r"as it was, got another digest of 'my_box\.py:BOX'; pass --accept-robot-"):
+    with pytest.raises(BundleError, match=r"as it was, got other code or files of 'my_box\.py:BOX', .*; pass --acc"):
         find_recorded({**named.record, "digest": "0"}, named, "bundle")
     assert find_recorded(named.record, other, "bundle", accept_change=True) is other
     more_goals = replace(named, family=replace(named.family, goals=3))  # type: ignore[type-var]
@@ -276,6 +277,17 @@ def test_tasks_come_from_the_family_or_from_files(tmp_path: Path) -> None:
         find_tasks(maze, None, tmp_path / "far.csv")
     with pytest.raises(SourceError, match=r"no\.csv"):
         find_tasks(maze, tmp_path / "no.csv", None)
+
+
+@pytest.mark.parametrize(("split", "goal", "got"), [("test", (1.0, 99.0), "99"), ("train", (5.0,), r"\(1, 1\)")])
+def test_own_tasks_of_a_family_that_are_none_of_its_robot_are_refused_before_anything_is_trained(
+    split: str, goal: tuple[float, ...], got: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goals = {"train": (1.0, 2.0)[: len(goal)], "test": (1.0, 3.0)[: len(goal)], split: goal}
+    own = TaskSet("own", *((Task(name, goals[name]),) for name in ("train", "test")))
+    monkeypatch.setattr(Maze, "tasks", lambda self: own)
+    with pytest.raises(SpecError, match=f"{split} tasks of 'maze': expected goal .*{got}"):
+        find_tasks(RobotChoice("maze", Maze()), None, None)
 
 
 def test_the_name_of_the_robot_is_taken_out_of_the_arguments() -> None:

@@ -70,6 +70,14 @@ def test_the_settings_of_a_robot_are_repeated_where_it_is_named_again() -> None:
     assert take_group("--robot.", ["supple", "run", "--robot", "maze", "--robot.size=4"]) == ["--robot.size=4"]
 
 
+def test_logs_of_a_robot_that_sees_are_refused_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "image-maze", "--map.enabled", "--out", str(tmp_path / "run")]) == 2
+    assert "--map.enabled: expected a robot without a camera, got 'image-maze" in capsys.readouterr().err
+    assert not list(tmp_path.glob("run/*"))
+
+
 @pytest.mark.parametrize("named", ["odd.py:OWN", "odd:OWN"])
 def test_an_error_in_code_that_the_command_names_is_one_line_about_its_file(
     named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Sequence
 from gymnasium.utils.env_checker import check_env
 
 from supple.errors import ConfigError, RobotFault, SpecError
+from supple.robots.family import SuccessRows, TellsSuccess
 from supple.robots.gymnasium_batch import GymnasiumBatch
 from supple.robots.gymnasium_view import GymnasiumRobot
 from supple.robots.robot import FirstRow, Float
@@ -461,6 +462,33 @@ def test_info_without_success_is_a_fault(processes: int) -> None:
     with pytest.raises(RobotFault, match=message):
         batch.step(np.arange(1), np.zeros((1, 2), np.float32))
     batch.close()
+
+
+class Teller(TellsSuccess):
+    def __init__(self, said: Any) -> None:
+        self.said = said
+
+    def compute_success(self, observation: Float, reward: Float, goals: Float) -> Any:
+        return self.said
+
+
+@pytest.mark.parametrize("said", [None, True, np.ones(3), np.ones(2, np.bool_), "no"])
+def test_success_that_is_no_truth_value_for_each_row_is_refused(said: Any) -> None:
+    """None would be taken for False, a text for True, and one truth value for all."""
+    rows, action = np.arange(3), np.zeros((3, 2), np.float32)
+    for batch in (make_robot(3, success=lambda *_: said), SuccessRows(make_robot(3), Teller(said))):
+        batch.reset(rows, np.zeros((3, 1), np.float32), np.random.default_rng(0))
+        with pytest.raises(SpecError, match="expected 3 truth values of success, got"):
+            batch.step(rows, action)
+
+
+def test_whole_numbers_of_an_action_are_rounded_and_not_cut_off() -> None:
+    class Gears(Robot):
+        action_space = Box(-2, 2, (2,), np.int64)
+
+    batch = GymnasiumBatch(lambda goal: Gears(), PLACE, 1, example=[0.0], episode_steps=9)
+    batch.reset(np.arange(1), np.zeros((1, 1), np.float32), np.random.default_rng(0))
+    assert batch.step(np.arange(1), np.array([[1.9, -0.9]], np.float32)).observation[0, :2].tolist() == [2.0, -1.0]
 
 
 def test_a_reward_that_is_a_function_of_the_observation_can_be_stated() -> None:

@@ -184,7 +184,8 @@ def test_other_motion_than_in_the_training_is_unknown(replay_of: Make) -> None:
         moved = np.cumsum(gain * 0.1 * action, axis=0) + 0.01 * rng.normal(size=(60, 2))
         return np.concatenate([np.zeros((1, 2)), moved[:-1]]), action, None
 
-    training = replay_of([drive(1.0) for _ in range(40)]).store
+    still = np.zeros((1, 2)), np.zeros((1, 2)), None  # an episode that ended with its first row tells no motion
+    training = replay_of([one for _ in range(40) for one in (drive(1.0), still)]).store
     same, other = replay_of([drive(1.0) for _ in range(12)]), replay_of([drive(-1.0) for _ in range(12)])
     known = learn_known(same, OpenLoopConfig(alpha=0.2), training)
     assert known.model is not None

@@ -29,7 +29,7 @@ def test_long_curves_are_pooled() -> None:
 
 def test_adaptation_curve_averages_tasks_before_episodes() -> None:
     records = [
-        {"episode": episode, "task": task, "success": success}
+        {"episode": episode, "task": task, "goal": [1.0], "success": success}
         for task, successes in (("a", (0, 0, 1, 1)), ("b", (1, 1, 1, 1)))
         for episode, success in enumerate(successes, start=1)
     ]
@@ -43,7 +43,10 @@ def test_adaptation_curve_averages_tasks_before_episodes() -> None:
 
 
 def test_returns_are_averaged_in_the_place_of_success() -> None:
-    records = [{"episode": 1, "task": task, "return": value} for task, value in (("a", -3.0), ("b", -1.0))]
+    """Of two tasks with one name, as a file of goals may have them."""
+    records = [
+        {"episode": 1, "task": "a", "goal": [goal], "return": value} for goal, value in ((1.0, -3.0), (2.0, -1.0))
+    ]
     curve = compute_adaptation(records, "return")
     assert curve.mean.tolist() == [-2.0]
     # a standard error of 1, and 12.7062 of them with one degree of freedom

@@ -6,7 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from supple.errors import BundleError
+from supple.errors import BundleError, SpecError
+from supple.pipeline.cli import parse
 from supple.pipeline.report.run_folder import load_run
 from supple.pipeline.report.run_robot import find_run_robot
 from supple.pipeline.robots import find_robot
@@ -46,3 +47,17 @@ def test_a_users_robot_is_not_run_without_being_named(hostile: ModuleType, hosti
     assert named.family == hostile.ROBOT
     with pytest.raises(BundleError, match="got another family of 'maze'"):
         find_run_robot(run, find_robot("maze"))
+
+
+def test_a_robot_whose_code_changed_is_taken_where_the_user_says_so_and_has_the_same_axes(
+    hostile: ModuleType, hostile_run: Path
+) -> None:
+    run, named = load_run(hostile_run), find_robot(f"{hostile.__file__}:{hostile.IMAGE}")
+    changed = replace(named, module=Path(__file__))  # other code
+    with pytest.raises(BundleError, match=r"got other code or files of .* pass --accept-robot-change"):
+        find_run_robot(run, changed)
+    assert find_run_robot(run, changed, accept_change=True).family == hostile.ROBOT
+    with pytest.raises(SpecError):
+        find_run_robot(run, find_robot("maze"), accept_change=True)
+    for verb in ("report", "video"):
+        assert parse(verb, [str(hostile_run), "--accept-robot-change"])

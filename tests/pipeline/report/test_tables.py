@@ -5,7 +5,8 @@ import pytest
 
 from supple.datasets.store import open_store
 from supple.pipeline.report.measure import find_results
-from supple.pipeline.report.run_folder import load_run
+from supple.pipeline.report.page import make_tiles
+from supple.pipeline.report.run_folder import RunView, load_run
 from supple.pipeline.report.tables import (
     explain_errors,
     format_seconds,
@@ -76,6 +77,17 @@ def test_a_worse_closed_loop_is_explained_and_a_better_one_is_not() -> None:
     assert "current state" not in ends
 
 
+def test_tiles_show_what_a_learner_without_inference_came_to(tmp_path: Path) -> None:
+    """SPiRL and its kin learn from the first episode on: before and after, and nothing between."""
+    at = {"at": {"episode": 0}, "metric": "success_stochastic", "low": 0.0, "high": 1.0, "n": 4}
+    records = [
+        {**at, "method": method, "mean": mean, "at": {"episode": episode}}
+        for episode, (method, mean) in enumerate((("before", 0.1), ("learning", 0.4), ("learned", 0.9)))
+    ]
+    run = RunView(folder=tmp_path, stages={}, preset="", summary=records)
+    assert [tile.value for tile in make_tiles(run, find_results(records), 1.0)][:-1] == ["0.10", "0.90"]
+
+
 def test_results_are_fractions_and_costs_name_steps_and_episodes(tiny_run: Path) -> None:
     run = load_run(tiny_run)
     table = make_result_table(find_results(run.summary))
@@ -88,5 +100,6 @@ def test_results_are_fractions_and_costs_name_steps_and_episodes(tiny_run: Path)
     # 5 epochs of 2 episodes on each of 3 tasks, and 6 episodes on each of 2
     assert "30 episodes" in rows["meta-train"].work
     assert "12 episodes" in rows["adapt"].work
+    assert list(rows) == ["generate", "ingest", "extract", "meta-train", "map-logs", "export", "adapt"]
     assert np.isclose(sum(row.share for row in rows.values()) * 2.0, sum(stage.wall_s for stage in run.stages.values()))
     assert all(row.state == "finished" for row in rows.values())

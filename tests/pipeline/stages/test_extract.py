@@ -93,3 +93,12 @@ def test_a_collapse_is_seen_by_people(tmp_path: Path, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert "skills: they have COLLAPSED: 0 of 2 skill axes are active; KL" in out
     assert "Lower skill.kl-weight" in out
+
+
+def test_skills_longer_than_an_episode_of_the_simulator_are_not_played_in_it(tmp_path: Path) -> None:
+    """A log may be longer than an episode; a report that needs four steps of three would be refused after training."""
+    short = ("--robot", "maze", "--robot.episode-steps", "3")
+    assert make_skills(tmp_path, "--skill.num-updates", "2", *short, ingest=short) == 0
+    report = json.loads((tmp_path / "extract" / "skill-report.json").read_text())
+    assert "kl" in report
+    assert not any(name.startswith("rollout") for name in report)

@@ -1,6 +1,8 @@
 """Stage `map-logs`: from a run's logs to a bundle that takes them along, and to an agent that is guided by them."""
 
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,15 @@ from supple.adapt.log_paths import PathGuide
 from supple.adapt.loop import Adapter
 from supple.adapt.runtime_agent import RandomNoise
 from supple.datasets.store import open_store
-from supple.errors import BundleError, SpecError, SuppleError
+from supple.errors import BundleError, SpecError, SuppleError, UntoldReward
 from supple.meta.testing import PointBatch
 from supple.pipeline.cli import main
+from supple.pipeline.interrupt import StopRequest
+from supple.pipeline.progress import PlainProgress
 from supple.pipeline.run_files import STORE_NAME
-from supple.pipeline.stages.map_logs import ask_along, ask_at, draw_episodes
+from supple.pipeline.stage import Machine, Stage, Work
+from supple.pipeline.stages.map_logs import ask_along, ask_at, draw_episodes, look_for_other_logs
+from supple.pipeline.verbs.look import describe
 from supple.robots.maze_family import Maze
 from supple.robots.task import Task
 from supple.skills.checkpoint import load_skill_model
@@ -57,6 +63,7 @@ def test_the_bundle_has_the_logs_with_their_digest_and_size(run: Path) -> None:
     report = json.loads((run / "map-logs" / "map.json").read_text())
     assert report["bytes"] == size
     assert report["places"] == len(bundle.logs["place"]) <= 120
+    assert describe(path)["logs"] == f"{report['states']} states, by places"
 
 
 def test_states_of_the_bundle_are_those_of_the_store(run: Path) -> None:
@@ -209,8 +216,37 @@ def test_a_task_pays_along_a_log_until_it_ends_and_once_where_it_ends() -> None:
 def test_where_states_do_not_tell_rewards_nothing_is_paid_for_them() -> None:
     class Refuses(PointBatch):
         def compute_reward(self, observation: Any, goals: Any) -> Any:
-            raise SpecError("compute_reward: expected a robot whose observation tells its reward, got another")
+            raise UntoldReward("compute_reward: expected a robot whose observation tells its reward, got another")
 
     path = np.zeros((5, 2), np.float32)
     assert ask_at(Refuses(1), path, np.zeros((3, 2), np.float32)).tolist() == [[0.0] * 3] * 5
     assert ask_along(Refuses(1), path, np.zeros((3, 2), np.float32)).tolist() == [[0.0] * 3] * 5
+
+
+@pytest.mark.parametrize(("wrong", "got"), [(np.nan, "finite.*nan"), (np.inf, "finite.*inf"), (None, "shape")])
+def test_rewards_that_are_no_rewards_are_refused_and_not_taken_for_none(wrong: float | None, got: str) -> None:
+    """A map without the shape of rewards would be made in silence."""
+
+    class Errs(PointBatch):
+        def compute_reward(self, observation: Any, goals: Any) -> Any:
+            reward, terminated = super().compute_reward(observation, goals)
+            return (reward[..., 0], terminated) if wrong is None else (reward + wrong, terminated)
+
+    path, goals = np.zeros((5, 2), np.float32), np.zeros((3, 2), np.float32)
+    for ask in (ask_at, ask_along):
+        with pytest.raises(SpecError, match=f"point compute_reward: expected .*{got}"):
+            ask(Errs(1), path, goals)
+
+
+@pytest.mark.parametrize(("far", "said"), [(9.0, ""), (11.0, "75% of the logged states .* most of all in 'y'")])
+def test_logs_of_another_unit_are_told(far: float, said: str, tmp_path: Path) -> None:
+    """Three of four states lie so many standard deviations away; what float16 has no number for is refused."""
+    said_all: list[str] = []
+    stage = Stage(name="map-logs", config={}, inputs={"store": tmp_path}, seed=0, module="x", libraries=(), body=print)
+    work = Work(stage, Machine(), tmp_path, PlainProgress(io.StringIO(), io.StringIO(), 1e9), StopRequest())
+    work.view.note = said_all.append  # type: ignore[method-assign]
+    scaled = np.array([[0.0, 0.0], [0.0, far], [0.0, -far], [1.0, far]], np.float32)
+    look_for_other_logs(scaled, ("x", "y"), work)
+    assert re.search(said, "".join(said_all)) if said else not said_all
+    with pytest.raises(SpecError, match=r"expected logs like those .* got 'x' 1e.05 standard deviations"):
+        look_for_other_logs(scaled + np.float32([1e5, 0.0]), ("x", "y"), work)
