@@ -29,6 +29,8 @@ from .keys import load_record
 
 CHAIN = ("generate", "ingest", "extract", "meta-train", "export", "adapt")
 """The stages of `supple run`, in order."""
+DEMO = (*CHAIN[:4], "map-logs", *CHAIN[4:])
+"""Those of the preset `demo`, whose logs come along."""
 
 TINY = (
     "--no-report",
@@ -184,7 +186,7 @@ def kill_chain(
     """
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
-    for stage in CHAIN:
+    for stage in DEMO:
         commands = [
             ["run", "demo", "--out", str(folder / name), "--checkpoint-period", "0", "--until", stage, *options]
             for name in ("whole", "killed")

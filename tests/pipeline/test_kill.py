@@ -13,7 +13,7 @@ from supple.pipeline import testing_kills
 from supple.pipeline.cli import main
 from supple.pipeline.keys import load_record
 from supple.pipeline.stage import Work
-from supple.pipeline.testing_kills import CHAIN, COMPARED, Child, Kills, kill_chain, kill_once, run_whole
+from supple.pipeline.testing_kills import COMPARED, DEMO, Child, Kills, kill_chain, kill_once, run_whole
 from supple.robots import maze_family
 from supple.robots.planner import play
 
@@ -28,11 +28,11 @@ def test_killed_at_random_moments_equals_uninterrupted(
 ) -> None:
     counts = kill_chain(tmp_path, tiny_options, KILLS, np.random.default_rng(0))
     printed = (tmp_path / "killed.log").read_text()
-    assert list(counts) == list(CHAIN)
+    assert list(counts) == list(DEMO)
     for stage, kills in counts.items():
         assert (kills.silent, kills.crashed, kills.hung) == (0, 0, 0), f"{stage}: {kills}\n{printed}"
         assert kills.injected >= kills.detected == KILLS, f"{stage}: {kills}"
-    for stage in CHAIN:
+    for stage in DEMO:
         one, two = load_record(tiny_run / stage), load_record(tmp_path / "killed" / stage)
         assert [name for name in COMPARED if one[name] != two[name]] == [], stage
     assert main(["verify", str(tmp_path / "killed")]) == 0
@@ -41,7 +41,7 @@ def test_killed_at_random_moments_equals_uninterrupted(
 def test_a_result_that_depends_on_the_process_is_silent_damage(
     tiny_options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(testing_kills, "CHAIN", ("generate",))
+    monkeypatch.setattr(testing_kills, "DEMO", ("generate",))
     monkeypatch.setattr(maze_family, "play", lambda *given, **named: play(*given, **(named | {"seed": os.getpid()})))
     kills = kill_chain(tmp_path, tiny_options, 1, np.random.default_rng(0))["generate"]
     assert kills.silent >= 1
