@@ -60,7 +60,7 @@ class Update(NamedTuple):
     acting: State | None = None
     """The agent that played it, at its end; None for an older copy of the policy."""
     leads: NDArray[np.bool_] | None = None
-    """Rows that the logs led in an episode of an older copy, see `LedAgent.leads`."""
+    """Rows that the logs led in the episode, see `LedAgent.leads`."""
     explore: bool = True
     """How that episode was begun."""
 
@@ -111,7 +111,7 @@ class BackgroundLearner:
         self.adaptations = 0
         """Steps of adaptation that ended in the task."""
         self.on_learned: Callable[[], None] = lambda: None
-        """Called in the learner's thread after each update."""
+        """Called in the learner's thread after each update, but for those that were cancelled."""
         self._told = 0  # events so far
         self._extra: Extra | None = None
         self._plays: list[Play] = []  # extra episodes of the present update, in the order in which it asks for them
@@ -180,12 +180,12 @@ class BackgroundLearner:
 
     def _run(self) -> None:
         while (update := self._wait()) is not None:
-            settled, failure = None, ""
+            settled, failure, wanted = None, "", True
             try:
                 self.go_on()
                 settled, failure = self._take(update)
             except Cancelled:
-                pass
+                wanted = False
             except BaseException as error:  # noqa: BLE001 - a learner that dies must not take the policy along
                 failure = _describe(error)
             events = self._take_events()
@@ -206,7 +206,8 @@ class BackgroundLearner:
                 self._plays.clear()
                 self._done += 1
                 self._changed.notify_all()
-            self.on_learned()
+            if wanted:  # else nothing was learned, and a state that is kept still has the update
+                self.on_learned()
 
     def _wait(self) -> Update | None:
         """The next update; None where there are to be no more."""
@@ -239,11 +240,11 @@ class BackgroundLearner:
             return
         if update.acting is None:
             agent.begin_episode(explore=update.explore)
-            if isinstance(agent, LedAgent) and update.leads is not None:
-                agent.set_leads(update.leads)
         else:
             host = {name: value for name, value in agent.state().items() if name.startswith(HOST)}
             agent.load_state(host | update.acting)
+        if isinstance(agent, LedAgent) and update.leads is not None:
+            agent.set_leads(update.leads)
         self._signals = play.signals
         agent.observe(play.episodes)
 
@@ -328,10 +329,10 @@ class BackgroundLearner:
             explore: How the episode was begun.
         """
         fast = self._observes_fast and self._done == self._given
+        leads = acting.leads.copy() if isinstance(acting, LedAgent) else None
         if self._taken == self._given:
-            update = Update("observe", play, acting.state())
+            update = Update("observe", play, acting.state(), leads, explore)
         elif self._off_policy and self._given - self._done < MOST_WAITING:
-            leads = acting.leads.copy() if isinstance(acting, LedAgent) else None
             older = play.signals._replace(taken_over=int(play.episodes.steps.max()))
             update = Update("observe", play._replace(signals=older), None, leads, explore)
         else:

@@ -172,7 +172,7 @@ class PolicyServer:
 
     def _do(self, request: Request, client: object) -> dict[str, Any]:
         if request.verb == "health":
-            return self._health()
+            return self.health()
         with self._lock:
             if self._owner not in (None, client):
                 raise RunError(f"{request.verb}: expected a free robot, got one of another client; close that first")
@@ -189,7 +189,8 @@ class PolicyServer:
             }
             return actions[request.verb](**request.fields)
 
-    def _health(self) -> dict[str, Any]:
+    def health(self) -> dict[str, Any]:
+        """See the verb."""
         learner = self._learner
         told = {} if learner is None else {**learner.counts, "last_failure": learner.last_failure}
         return {
@@ -238,6 +239,7 @@ class PolicyServer:
 
         Raises:
             RunError: The state is none, or one of another bundle's agent.
+            SpecError: Its goal is none of the robot's.
         """
         try:
             if self._learner is not None:
@@ -255,7 +257,7 @@ class PolicyServer:
         self._settle()
 
     def _settle(self) -> None:
-        """Reads what the session is between two episodes; its learner, which may be at work, is read when it is kept."""
+        """Reads what the session is between two episodes; its learner may be at work, and is read when it is kept."""
         kept = self._snapshots | self._before
         told = [[number, *one[1:], number in self._before] for number, one in sorted(kept.items())]
         own, facts = self._session.whole_state()
@@ -277,21 +279,22 @@ class PolicyServer:
     def _write(self, record: Record) -> bool:
         assert self._keeper is not None
         with self._writing:
-            arrays, facts, copies = self.whole_state()
-            learner = facts.get("learner")
-            if learner is not None and learner["done"] + len(learner["updates"]) != facts["session"]["given"]:
-                return False  # the learner's thread is here, and whoever has the session is about to be
-            events = [event for event in self._list_events() if event["number"] > self._noted]
-            self._noted = max((event["number"] for event in events), default=self._noted)
-            at = {"task": self._tasks, "episode": facts["session"]["episodes"]}
-            records = [{"kind": "guard", **at, **event} for event in events] + ([{**at, **record}] if record else [])
             try:
+                arrays, facts, copies = self.whole_state()
+                learner, session = facts.get("learner"), facts["session"]
+                if learner is not None and learner["done"] + len(learner["updates"]) != session["given"]:
+                    return False  # this is the learner's thread, and whoever has the session is about to be here
+                events = [event for event in self._list_events() if event["number"] > self._noted]
+                self._noted = max((event["number"] for event in events), default=self._noted)
+                at = {"task": self._tasks, "episode": session["episodes"]}
+                records = [{"kind": "guard", **at, **event} for event in events]
+                records += [{**at, **record}] if record else []
                 self._keeper.keep(arrays, facts, copies | self._ended, records)
             except Exception as error:  # noqa: BLE001 - a full disk must not take the robot's policy along
                 self._keep_failure = f"{type(error).__name__}: {make_text(error)}"
                 return False
             self._ended.clear()
-            self._kept_episodes, self._keep_failure = int(facts["session"]["episodes"]), ""
+            self._kept_episodes, self._keep_failure = int(session["episodes"]), ""
             return True
 
     def _list_events(self) -> list[dict[str, Any]]:
@@ -337,7 +340,7 @@ class PolicyServer:
         told = self._session.end_episode(observation, terminated=terminated, success=success)
         record = {"terminated": terminated, "goal": self._session.goal or [], **told}
         record |= {} if success is None else {"success": success}
-        kept = self._keep(kind="extra" if told["extra"] else "episode", **record)
+        kept = self._keep(kind="extra" if told["extra"] else "episode" if told["learned"] else "forgotten", **record)
         return {**told, **before, "learning": self._session.learning, **failed, **kept}
 
     def _adapt(self) -> dict[str, Any]:
@@ -377,16 +380,17 @@ class PolicyServer:
         return self._taken
 
     def _rollback(self, snapshot: int) -> dict[str, Any]:
-        kept = self._snapshots | self._before
-        if snapshot not in kept:
+        known = self._snapshots | self._before
+        if snapshot not in known:
             raise RunError(
-                f"rollback: expected one of the snapshots {sorted(kept)}, got {snapshot}; the last {MOST_SNAPSHOTS} "
+                f"rollback: expected one of the snapshots {sorted(known)}, got {snapshot}; the last {MOST_SNAPSHOTS} "
                 "are kept"
             )
-        state, episodes, adaptations = kept[snapshot]
+        state, episodes, adaptations = known[snapshot]
         self._session.load_state(state)
         self._session.episodes, self._session.adaptations = episodes, adaptations
-        return {"episodes": episodes, "adaptations": adaptations, **self._tell_guards(), **self._keep()}
+        kept = self._keep(kind="rollback", snapshot=snapshot)
+        return {"episodes": episodes, "adaptations": adaptations, **self._tell_guards(), **kept}
 
 
 def serve_policy(policy: PolicyServer, host: str, port: int, token: str) -> Server:

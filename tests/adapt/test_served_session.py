@@ -6,9 +6,8 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgpack
@@ -27,10 +26,10 @@ from supple.adapt.remote.client import PolicyClient, PolicyError
 from supple.adapt.remote.server import PolicyServer, State, read_known
 from supple.adapt.runtime_agent import RandomNoise, RuntimeAgent
 from supple.adapt.session import AgentSession
-from supple.errors import RunError
+from supple.errors import RunError, SpecError
 
-CLOCK = {"uptime_s", "ms", "requests", "resumed", "kept_episodes"}
-"""What `health` says of the process, and not of the session."""
+CLOCK = {"uptime_s", "ms", "requests", "resumed", "kept_episodes", "guards"}
+"""What `health` says of the process, and not of the session; guards do not tell of an episode before they were made."""
 GUARDS = GuardConfig(baseline=3, window=3, canary_kl=0.0, canary_speed=0.5)
 
 
@@ -164,7 +163,7 @@ def require_same(one: State, other: State) -> None:
 @pytest.mark.parametrize("guards", [GUARDS, None], ids=["guarded", "unguarded"])
 def test_whatever_was_kept_last_the_session_goes_on_bit_for_bit(bundle: Bundle, guards: GuardConfig | None) -> None:
     """Baseline and canary episodes included: those that were played are not asked for again."""
-    episodes, whole = 7, Memory()
+    episodes, whole = 4, Memory()
     with open_cell(bundle, whole, guards=guards) as cell:
         cell.play_to(episodes)
         wanted, seconds = cell.state, len(whole.records)
@@ -173,7 +172,7 @@ def test_whatever_was_kept_last_the_session_goes_on_bit_for_bit(bundle: Bundle, 
     moments = [kept.facts["learner"] for kept in whole.kept]
     assert guards is None or {0, 1, 2} <= {facts["plays"] for facts in moments}
     assert any(facts["updates"] for facts in moments)
-    for kept, robot in zip(whole.kept, whole.robots, strict=True):
+    for kept, robot in list(zip(whole.kept, whole.robots, strict=True))[::2]:
         again = Memory()
         with open_cell(bundle, again, guards=guards, kept=kept) as cell:
             cell.rng.bit_generator.state = robot
@@ -183,6 +182,143 @@ def test_whatever_was_kept_last_the_session_goes_on_bit_for_bit(bundle: Bundle, 
             cell.play_to(episodes)
             require_same(cell.state, wanted)
             found = cell.client.health()
+            assert found.get("guards", {}).items() <= health.get("guards", {}).items()
             assert {name: found[name] for name in health.keys() - CLOCK} == {
                 name: health[name] for name in health.keys() - CLOCK
             }
+
+
+def test_what_the_guards_hold_and_have_spent_stays_so(bundle: Bundle) -> None:
+    """A restart gives no budget back, and lets no policy act that was stopped."""
+    memory = Memory()
+    spent = replace(GUARDS, canary=False, max_episodes=5)
+    with open_cell(bundle, memory, guards=spent) as cell:
+        cell.play_to(4)
+        first = cell.client.snapshot()["snapshot"]
+        cell.play_to(5)
+        assert cell.client.rollback(first)["episodes"] == 4
+        assert cell.learner.guards is not None
+        assert cell.client.health()["guards"]["learns"] is False
+        cell.learner.held = "as if the prior policy did worse"
+        cell.client.snapshot()
+    with open_cell(bundle, Memory(), guards=spent, kept=memory.kept[-1]) as cell:
+        assert cell.client.health()["guards"]["learns"] is False
+        with pytest.raises(PolicyError, match="as if the prior policy did worse"):
+            cell.client.reset()
+        cell.client.reset(task=True)
+        assert cell.client.health()["guards"]["learns"] is True
+
+
+def test_a_snapshot_of_before_the_restart_is_rolled_back_to(bundle: Bundle) -> None:
+    memory = Memory()
+    with open_cell(bundle, memory, guards=None) as cell:
+        cell.play_to(1)
+        number, wanted = cell.client.snapshot()["snapshot"], cell.state
+        cell.play_to(3)
+        assert not np.array_equal(cell.state["params.layers.0.bias"], wanted["params.layers.0.bias"])
+    with open_cell(bundle, Memory(), guards=None, kept=memory.kept[-1]) as cell:
+        assert cell.client.health()["snapshots"] == [number]
+        assert cell.client.rollback(number)["episodes"] == 1
+        require_same(cell.state, wanted)
+        assert cell.client.snapshot()["snapshot"] == number + 1
+
+
+def test_an_episode_under_way_is_lost_and_the_ones_before_are_not(bundle: Bundle) -> None:
+    """It draws random numbers, which the session that goes on draws again: here by the action of the same state."""
+    memory = Memory()
+    with open_cell(bundle, memory, guards=None) as cell:
+        cell.play_to(1)
+        cell.client.reset()
+        wanted = [cell.client.act([0.1 * step, 0.2])["action"] for step in range(3)]
+    with open_cell(bundle, Memory(), guards=None, kept=memory.kept[-1]) as cell:
+        health = cell.client.health()
+        assert (health["running"], health["episodes"], health["resumed"]) == (False, 1, 1)
+        with pytest.raises(PolicyError, match="act: expected an episode, got none"):
+            cell.client.act([0.0, 0.0])
+        cell.client.reset()
+        assert [cell.client.act([0.1 * step, 0.2])["action"] for step in range(3)] == wanted
+
+
+def test_a_full_disk_stops_nobody_and_the_next_episode_tries_again(bundle: Bundle) -> None:
+    memory = Memory()
+    with open_cell(bundle, memory, guards=None) as cell:
+        cell.play_to(1)
+        count, memory.full = len(memory.kept), True
+        cell.play()
+        told = cell.client.health()
+        assert (told["kept_episodes"], told["episodes"], told["faults"]) == (1, 2, 0)
+        assert "No space left on device" in told["keep_failure"]
+        assert cell.client.snapshot()["kept"] is False
+        assert len(memory.kept) == count
+        memory.full = False
+        cell.play()
+        told = cell.client.health()
+        assert (told["kept_episodes"], told["keep_failure"]) == (3, "")
+        assert [record["episode"] for record in memory.records if record["kind"] == "episode"] == [1, 2, 3]
+
+
+def test_tasks_that_ended_are_handed_over_once(bundle: Bundle) -> None:
+    memory = Memory()
+    with open_cell(bundle, memory, guards=None) as cell:
+        cell.play_to(2)
+        known = read_known(memory.kept[-1].arrays)
+        cell.client.reset(task=True)
+        assert (memory.kept[-1].facts["tasks"], memory.kept[-1].facts["session"]["episodes"]) == (2, 0)
+        require_same(memory.kept[-1].snapshots["task-1"], known)
+        cell.client.reset(task=True)  # no episode: there is nothing to know
+        cell.play()
+    assert sum("task-" in name for kept in memory.kept for name in kept.snapshots) == 1
+    with open_cell(bundle, Memory(), guards=None, kept=memory.kept[-1]) as cell:
+        assert cell.client.health()["tasks"] == 3
+
+
+def test_a_slow_disk_and_a_learner_that_ends_meanwhile_block_nobody(bundle: Bundle) -> None:
+    memory = Memory()
+    memory.slow = 0.05
+    with open_cell(bundle, memory, guards=None) as cell:
+        for _ in range(3):
+            play_served(cell.client, cell.robot, cell.rng)
+            threads = [threading.Thread(target=cell.client.policy.keep_learned) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            cell.client.reset(task=True)
+            for thread in threads:
+                thread.join()
+        cell.wait()
+    done = [(kept.facts["tasks"], kept.facts["session"]["episodes"]) for kept in memory.kept]
+    assert done == sorted(done)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda kept: kept.facts.pop("learner"),
+        lambda kept: kept.facts["session"].pop("rng"),
+        lambda kept: kept.facts["learner"].update(plays=3),
+        lambda kept: kept.arrays.pop("learner.agent.params.layers.0.bias"),
+        lambda kept: kept.arrays.update({"session.params.layers.0.bias": np.zeros((1, 3), np.float32)}),
+        lambda kept: kept.facts["session"].update(goal=[1.0, 2.0, 3.0]),
+        lambda kept: kept.facts.update(snapshots=[[1, 0, 0, False]]),
+    ],
+)
+def test_what_is_no_session_is_refused(bundle: Bundle, damage: Callable[[Kept], object]) -> None:
+    memory = Memory()
+    with open_cell(bundle, memory, guards=None) as cell:
+        cell.play()
+    kept = memory.kept[-1]
+    damage(kept)
+    with pytest.raises((RunError, SpecError), match="expected"), open_cell(bundle, Memory(), guards=None, kept=kept):
+        pass
+
+
+def test_the_newest_policy_is_judged_before_the_end_where_the_client_asks_for_it(bundle: Bundle) -> None:
+    with open_cell(bundle, Memory(), guards=replace(GUARDS, canary=False)) as cell:
+        cell.play_to(4)
+        assert cell.learner.whole_state()[1]["unjudged"] is True
+        extra = cell.client.health()["guards"]["extra"]
+        cell.client.finish()
+        while cell.client.health()["extra"]:
+            cell.play()
+        told = cell.client.health()["guards"]
+        assert told["extra"] - extra == GUARDS.baseline
+        assert (told["unjudged"], cell.learner.whole_state()[1]["unjudged"]) == (0, False)
