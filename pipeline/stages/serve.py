@@ -217,7 +217,7 @@ class SessionFolder:
         self._waiting.extend(records)
         try:
             self._write(arrays, facts, copies)
-        except (RunError, OSError) as error:
+        except Exception as error:
             if not self._failed:
                 self._work.view.note(f"serve: nothing is kept any more, and the robot goes on: {error}")
             self._failed = True

@@ -257,6 +257,18 @@ def test_a_full_disk_stops_nobody_and_the_next_episode_tries_again(bundle: Bundl
         assert [record["episode"] for record in memory.records if record["kind"] == "episode"] == [1, 2, 3]
 
 
+def test_an_update_that_the_end_of_the_process_cuts_off_is_still_kept(bundle: Bundle) -> None:
+    memory = Memory()
+    with open_cell(bundle, memory) as cell:
+        while not cell.client.health()["extra"]:
+            cell.play()
+        cell.play()  # one of those that the update wants
+        count = len(memory.kept)
+    assert len(memory.kept) == count
+    facts = memory.kept[-1].facts["learner"]
+    assert ([update["verb"] for update in facts["updates"]], facts["plays"]) == (["observe"], 1)
+
+
 def test_tasks_that_ended_are_handed_over_once(bundle: Bundle) -> None:
     memory = Memory()
     with open_cell(bundle, memory, guards=None) as cell:

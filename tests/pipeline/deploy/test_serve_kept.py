@@ -7,22 +7,25 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 
 from supple.adapt.bundle import Bundle, load_bundle
 from supple.adapt.remote.client import PolicyClient
+from supple.adapt.remote.server import PolicyServer
+from supple.errors import RunError
 from supple.pipeline.cli import main
 from supple.pipeline.folder import name_partial
 from supple.pipeline.interrupt import StopRequest
 from supple.pipeline.keys import load_record
 from supple.pipeline.progress import make_progress
 from supple.pipeline.stage import Machine, Stage, Work
-from supple.pipeline.stages.serve import SessionFolder
+from supple.pipeline.stages.serve import Serving, SessionFolder, open_policy
 from supple.pipeline.testing_kills import COMPARED, Child
 
 Make = Callable[..., Bundle]
@@ -152,66 +155,115 @@ def test_a_self_test_leaves_a_session_alone(lab: Lab, capsys: Any) -> None:
     capsys.readouterr()
 
 
-def make_work(folder: Path) -> Work:
-    stage = Stage(
-        name="serve", folder=folder, config={}, seed=0, module="pipeline/stages/serve.py", libraries=(), body=print
-    )
-    return Work(stage, Machine(tensorboard=False), folder, make_progress("auto"), StopRequest())
+@pytest.mark.parametrize(("kind", "space"), [("recurrent-updater", "skill"), ("varibad", "unit"), ("pearl", "skill")])
+def test_a_session_without_a_learner_goes_on_with_the_same_actions(
+    tmp_path: Path, bundle_of: Make, kind: str, space: str
+) -> None:
+    """It learns while it acts, or keeps what it saw: the third episode depends on the two before."""
+    bundle_of(tmp_path / "bundle", kind, space)
+    found: dict[str, list[Any]] = {}
+    for name in ("whole", "again", "fresh"):
+        with open_folder(tmp_path / name.replace("again", "whole")) as folder:
+            session = folder.restore()
+            with open_policy(Serving(), tmp_path / "bundle", 3, folder) as policy:
+                if session is not None:
+                    policy.load_whole_state(*session)
+                client = Direct(policy)
+                if name == "whole":
+                    play(client, 0)
+                    client.ask("adapt")
+                    play(client, 1)
+                rng = np.random.default_rng(9)
+                client.reset()
+                found[name] = [client.act(rng.uniform(-0.9, 0.9, 4))["action"] for _ in range(6)]
+                assert client.health()["episodes"] == (0 if name == "fresh" else 2)
+    assert found["again"] == found["whole"] != found["fresh"]
+
+
+class Direct(PolicyClient):
+    """A client in the same process, without a socket."""
+
+    def __init__(self, policy: PolicyServer) -> None:
+        self._policy = policy
+
+    def ask(self, verb: str, **fields: Any) -> dict[str, Any]:
+        data: dict[str, Any] = msgpack.unpackb(
+            self._policy.answer(msgpack.packb({"id": 1, "verb": verb, **fields}), self)
+        )
+        assert data["ok"], data
+        return data
+
+
+@contextmanager
+def open_folder(folder: Path) -> Iterator[SessionFolder]:
+    folder.mkdir(exist_ok=True)
+    stage = Stage(name="serve", folder=folder, config={}, seed=0, module="", libraries=(), body=print)
+    work = Work(stage, Machine(tensorboard=False), folder, make_progress("json"), StopRequest())
+    with closing(work):
+        yield SessionFolder(work)
 
 
 def test_a_disk_that_is_full_for_a_while_costs_no_record_and_no_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, arrays = SessionFolder(make_work(tmp_path)), {"session.a": np.arange(3.0)}
-    assert folder.restore() is None
-
-    def keep(number: int) -> None:
-        copies = {f"snapshot-{number}": {"b": np.full(2, number)}, "task-1": {"c": np.ones(1)}}
-        facts = {"snapshots": [[number, 1, 0, False]], "tasks": 2, "session": {"episodes": number}}
-        folder.keep(arrays, facts, copies, [{"kind": "episode", "episode": number}])
-
     def refuse(*arguments: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    keep(1)
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "replace", refuse)
-        for number in (2, 3):
-            with pytest.raises(Exception, match="No space left"):
-                keep(number)
-    told = capsys.readouterr().err
-    assert told.count("nothing is kept any more, and the robot goes on") == 1
-    keep(4)
-    assert "all is kept again" in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "checkpoint").glob("[st]*")) == [
-        "snapshot-4.safetensors",
-        "task-1.safetensors",
-    ]
+    with open_folder(tmp_path) as folder:
 
-    again = SessionFolder(make_work(tmp_path))
-    session = again.restore()
-    assert session is not None
-    assert session.facts["session"] == {"episodes": 4}
-    assert session.snapshots["snapshot-4"]["b"].tolist() == [4, 4]
-    assert {task: sorted(state) for task, state in again.load_tasks(session).items()} == {1: ["c"], 2: ["a"]}
+        def keep(number: int) -> None:
+            copies = {f"snapshot-{number}": {"b": np.full(2, number)}, "task-1": {"c": np.ones(1)}}
+            facts = {"snapshots": [[number, 1, 0, False]], "tasks": 2, "session": {"episodes": number}}
+            folder.keep({"session.a": np.arange(3.0)}, facts, copies, [{"kind": "episode", "episode": number}])
+
+        assert folder.restore() is None
+        keep(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", refuse)
+            for number in (2, 3):
+                with pytest.raises(RunError, match="No space left"):
+                    keep(number)
+        assert capsys.readouterr().out.count("nothing is kept any more, and the robot goes on") == 1
+        keep(4)
+        assert "all is kept again" in capsys.readouterr().out
+    copies = sorted(path.name for path in (tmp_path / "checkpoint").glob("[st]*"))
+    assert copies == ["snapshot-4.safetensors", "task-1.safetensors"]
+    with open_folder(tmp_path) as folder:
+        session = folder.restore()
+        assert session is not None
+        assert session.facts["session"] == {"episodes": 4}
+        assert session.snapshots["snapshot-4"]["b"].tolist() == [4, 4]
+        assert {task: sorted(state) for task, state in folder.load_tasks(session).items()} == {1: ["c"], 2: ["a"]}
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["episode"] for line in lines] == [1, 2, 3, 4]
 
 
 def test_a_snapshot_of_after_the_checkpoint_does_not_stand_for_a_later_one(tmp_path: Path) -> None:
     """A kill between the two files: the session that goes on gives the same number to another snapshot."""
-    folder = SessionFolder(make_work(tmp_path))
-    folder.restore()
-    facts = {"snapshots": [], "tasks": 1, "session": {"episodes": 1}}
-    folder.keep({"session.a": np.zeros(1)}, facts, {}, [])
-    shutil.copy(
-        next((tmp_path / "checkpoint").glob("checkpoint-*")), tmp_path / "checkpoint" / "snapshot-1.safetensors"
-    )
-    again = SessionFolder(make_work(tmp_path))
-    again.restore()
-    again.keep(
-        {"session.a": np.zeros(1)}, {**facts, "snapshots": [[1, 1, 0, False]]}, {"snapshot-1": {"b": np.ones(1)}}, []
-    )
-    session = SessionFolder(make_work(tmp_path)).restore()
+    arrays, facts = {"session.a": np.zeros(1)}, {"tasks": 1, "session": {"episodes": 1}}
+    with open_folder(tmp_path) as folder:
+        folder.restore()
+        folder.keep(arrays, {**facts, "snapshots": []}, {}, [])
+    checkpoint = next((tmp_path / "checkpoint").glob("checkpoint-*"))
+    shutil.copy(checkpoint, tmp_path / "checkpoint" / "snapshot-1.safetensors")
+    with open_folder(tmp_path) as folder:
+        folder.restore()
+        folder.keep(arrays, {**facts, "snapshots": [[1, 1, 0, False]]}, {"snapshot-1": {"b": np.ones(1)}}, [])
+    with open_folder(tmp_path) as folder:
+        session = folder.restore()
+        assert session is not None
+        assert session.snapshots == {"snapshot-1": {"b": np.ones(1)}}
+
+
+def test_a_snapshot_that_is_damaged_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = {"tasks": 1, "session": {"episodes": 1}, "snapshots": [[1, 1, 0, False], [2, 1, 0, True]]}
+    with open_folder(tmp_path) as folder:
+        folder.restore()
+        folder.keep({"session.a": np.zeros(1)}, facts, {f"snapshot-{one}": {"b": np.ones(1)} for one in (1, 2)}, [])
+    path = tmp_path / "checkpoint" / "snapshot-1.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    with open_folder(tmp_path) as folder:
+        session = folder.restore()
     assert session is not None
-    assert session.snapshots == {"snapshot-1": {"b": np.ones(1)}}
+    assert (list(session.snapshots), session.facts["snapshots"]) == (["snapshot-2"], [[2, 1, 0, True]])
+    assert "snapshot 1 is left out" in capsys.readouterr().out
