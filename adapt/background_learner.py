@@ -70,7 +70,7 @@ class Settled(NamedTuple):
 
     state: State
     """Of the agent."""
-    rng: dict[str, Any]
+    rng: Mapping[str, Any]
     """State of what it draws from."""
     undone: int
     """See `GuardedAgent.undone`."""
