@@ -304,9 +304,10 @@ def serve(serving: Serving, listen: Listen | None, work: Work) -> None:
     with open_policy(serving, work.inputs["bundle"], work.seed, kept) as policy:
         if session is not None:
             policy.load_whole_state(*session)
+            first = "; an update is taken first" if policy.health()["learning"] else ""
             work.view.note(
                 f"serve: the session goes on after {policy.health()['episodes']} episodes of task "
-                f"{session.facts['tasks']}; an episode that was under way is lost"
+                f"{session.facts['tasks']}; an episode that was under way is lost{first}"
             )
             while policy.health()["learning"] and not work.stop:  # else the next episode had the policy before
                 sleep(0.02)

@@ -3,6 +3,7 @@
 import copy
 import errno
 import json
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -334,3 +335,51 @@ def test_the_newest_policy_is_judged_before_the_end_where_the_client_asks_for_it
         told = cell.client.health()["guards"]
         assert told["extra"] - extra == GUARDS.baseline
         assert (told["unjudged"], cell.learner.whole_state()[1]["unjudged"]) == (0, False)
+
+
+ODD: tuple[Any, ...] = (1e30, 3e38, float("nan"), 1e-320, 2**63, None, "x", True, [1.0])
+VERBS = (*("act", "observe") * 8, *("end_episode", "reset") * 3, "adapt", "finish", "snapshot", "rollback")
+
+
+def make_request(rng: random.Random, snapshots: Sequence[int]) -> dict[str, Any]:
+    def number() -> Any:
+        return rng.choice(ODD) if rng.random() < 0.03 else rng.uniform(-1.0, 1.0)
+
+    verb = rng.choice(VERBS)
+    fields: dict[str, dict[str, Any]] = {
+        "act": {"observation": [number(), number()]},
+        "observe": {"reward": number()},
+        "end_episode": {"observation": [number(), number()], "terminated": rng.random() < 0.5},
+        "reset": {"task": rng.random() < 0.1, "goal": rng.choice([None, [4.0, 3.0], [number(), number()]])},
+        "rollback": {"snapshot": rng.choice([*snapshots, 99])},
+    }
+    return {"id": 1, "verb": verb, **fields.get(verb, {})}
+
+
+@pytest.mark.parametrize("guards", [GUARDS, replace(GUARDS, canary=False, max_rollbacks=0), None])
+def test_clients_that_do_anything_in_any_order_and_restarts(bundle: Bundle, guards: GuardConfig | None) -> None:
+    """No request is a fault, no update hangs, and each restart has what was kept."""
+    rng, kept, answered = random.Random(1), None, 0
+    for _ in range(3):
+        memory = Memory()
+        with open_cell(bundle, memory, guards=guards, kept=kept) as cell:
+            policy, clients = cell.client.policy, [Direct(cell.client.policy) for _ in range(2)]
+            health = cell.client.health()
+            if kept is not None:
+                assert health["episodes"] == health["resumed"] == kept.facts["session"]["episodes"]
+                assert health["snapshots"] == [number for number, *_ in kept.facts["snapshots"]]
+            for _ in range(120):
+                if rng.random() < 0.03:
+                    policy.leave(clients[0])
+                    clients.reverse()
+                memory.full = rng.random() < 0.05
+                request = make_request(rng, cell.client.health()["snapshots"])
+                answer = msgpack.unpackb(policy.answer(msgpack.packb(request), clients[rng.random() < 0.05]))
+                answered += answer["ok"]
+                assert answer["ok"] or answer["error"] in ("SpecError", "RunError", "RobotFault"), answer
+            while (health := cell.client.health())["learning"]:
+                time.sleep(0.002)
+            assert health["faults"] == 0
+        kept = memory.kept[-1] if memory.kept else kept
+    assert kept is not None
+    assert answered > 60
