@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -219,12 +219,16 @@ class SessionFolder:
             self._write(arrays, facts, copies)
         except Exception as error:
             if not self._failed:
-                self._work.view.note(f"serve: nothing is kept any more, and the robot goes on: {error}")
+                self._tell(f"nothing is kept any more, and the robot goes on: {error}")
             self._failed = True
             raise
         if self._failed:
-            self._work.view.note("serve: all is kept again")
+            self._tell("all is kept again")
         self._failed = False
+
+    def _tell(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # a terminal that has gone is no reason not to keep
+            self._work.view.note(f"serve: {text}")
 
     def _write(self, arrays: State, facts: Mapping[str, Any], copies: Mapping[str, State]) -> None:
         from ...skills.checkpoint import save_checkpoint
