@@ -258,6 +258,17 @@ def test_a_full_disk_stops_nobody_and_the_next_episode_tries_again(bundle: Bundl
         assert [record["episode"] for record in memory.records if record["kind"] == "episode"] == [1, 2, 3]
 
 
+def test_what_the_learner_draws_goes_on_where_it_was(bundle: Bundle) -> None:
+    memory = Memory()
+    with open_cell(bundle, memory, guards=None) as cell:
+        cell.client.reset()
+        cell.learner._rng.random(5)
+        cell.play()
+        wanted = cell.learner._rng.random(3)
+    with open_cell(bundle, Memory(), guards=None, kept=memory.kept[-1]) as cell:
+        np.testing.assert_array_equal(cell.learner._rng.random(3), wanted)
+
+
 def test_an_update_that_the_end_of_the_process_cuts_off_is_still_kept(bundle: Bundle) -> None:
     memory = Memory()
     with open_cell(bundle, memory) as cell:
