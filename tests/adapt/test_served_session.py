@@ -258,6 +258,23 @@ def test_a_full_disk_stops_nobody_and_the_next_episode_tries_again(bundle: Bundl
         assert [record["episode"] for record in memory.records if record["kind"] == "episode"] == [1, 2, 3]
 
 
+def test_a_learner_that_is_faster_than_who_has_the_session_writes_no_half_of_an_episode(bundle: Bundle) -> None:
+    """An update has ended while the session has not said yet that its episode has."""
+    memory = Memory()
+    with open_cell(bundle, memory, guards=None) as cell:
+        cell.play()
+        count = len(memory.kept)
+        cell.client.reset()
+        cell.client.act([0.0, 0.0])
+        cell.client.policy._session.end_episode([0.0, 0.0], terminated=False)
+        while cell.client.health()["learning"]:
+            time.sleep(0.002)
+        cell.client.policy.keep_learned()
+        assert len(memory.kept) == count
+        cell.play()
+        assert memory.kept[-1].facts["session"]["episodes"] == 3
+
+
 def test_what_the_learner_draws_goes_on_where_it_was(bundle: Bundle) -> None:
     memory = Memory()
     with open_cell(bundle, memory, guards=None) as cell:
