@@ -222,7 +222,8 @@ class GuardedAgent(WrappedAgent):
         self._anchor: dict[str, NDArray[Any]] = {}
         self._canaried: dict[str, NDArray[Any]] = {}
         self._counts = {"episodes": 0, "steps": 0, "updates": 0, "rollbacks": 0, "extra": 0, "fallen": 0, "unjudged": 0}
-        self._undone = 0  # episodes that somebody went back over
+        self.undone = 0
+        """Episodes that somebody went back over; no part of a state."""
         self._last = Outcome(math.nan, math.nan, math.nan, math.nan)
         self._signals: Signals | None = None
         self.kl = {"step": 0.0, "prior": 0.0}
@@ -253,7 +254,7 @@ class GuardedAgent(WrappedAgent):
     def exhausted(self) -> bool:
         """The robot has moved for as long as it may, or played as many episodes."""
         seconds, episodes = self.config.max_robot_seconds, self.config.max_episodes
-        played = self._counts["episodes"] + self._undone
+        played = self._counts["episodes"] + self.undone
         return (seconds is not None and self.robot_seconds >= seconds) or (episodes is not None and played >= episodes)
 
     @property
@@ -268,7 +269,7 @@ class GuardedAgent(WrappedAgent):
         Args:
             counts: From before that.
         """
-        self._undone += max(0, counts["episodes"] - self._counts["episodes"])
+        self.undone += max(0, counts["episodes"] - self._counts["episodes"])
         for name in ("steps", "updates", "rollbacks", "extra", "fallen"):
             self._counts[name] = max(self._counts[name], counts[name])
         if self.fallen:

@@ -19,7 +19,7 @@ Axes: O observation, A action, K decisions of an episode, Z latent.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,7 +81,8 @@ class AgentSession:
         """What the bundle promises."""
         self._spec = spec = bundle.contract.robot
         self._limits = ActionLimits.of(spec)
-        self._noise = RandomNoise(np.random.default_rng(seed))
+        self._rng = np.random.default_rng(seed)
+        self._noise = RandomNoise(self._rng)
         self._noise.quiet = greedy
         self._agent = bundle.make_agent(self._noise)
         self._learner, self._pay, self._fallen = learner, pay, False
@@ -99,8 +100,29 @@ class AgentSession:
         self._running = False
         self.episodes = 0
         """Finished episodes of the task."""
-        self.adaptations = 0
+        self._adaptations = 0
+
+    @property
+    def adaptations(self) -> int:
         """Steps of adaptation in the task."""
+        return self._adaptations if self._learner is None else self._learner.adaptations
+
+    @adaptations.setter
+    def adaptations(self, count: int) -> None:
+        if self._learner is None:
+            self._adaptations = count
+        else:
+            self._learner.adaptations = count
+
+    @property
+    def has_task(self) -> bool:
+        """Whether a task has begun."""
+        return self._task
+
+    @property
+    def goal(self) -> list[float] | None:
+        """Of the task; None where nobody told it."""
+        return None if self._goal is None else [float(value) for value in self._goal[0]]
 
     @property
     def running(self) -> bool:
@@ -145,11 +167,7 @@ class AgentSession:
         if not task:
             self._require_free("reset")
         if task or not self._task:
-            if self._learner is not None:
-                self._learner.begin_task()
-            self._agent.begin_task(1)
-            self._task, self.episodes, self.adaptations = True, 0, 0
-            self._goal = None
+            self.begin_task(goal=goal)
         elif self._learner is not None and (newest := self._learner.take_newest()) is not None:
             self._agent.load_state(newest)
         self._goal = self._goal if told is None else told
@@ -168,6 +186,23 @@ class AgentSession:
         self._clamped, self._scores, self._paid = 0, list[float](), list[Array]()
         self._last_reward, self._spoilt = 0.0, False
         self._running = True
+
+    def begin_task(self, *, goal: ArrayLike | None = None) -> None:
+        """Forgets the task, and begins another; `reset` does it where it is asked to.
+
+        Args:
+            goal: See `reset`.
+
+        Raises:
+            SpecError: See `reset`.
+        """
+        told = None if goal is None else self._spec.goal.validate(goal, "reset").reshape(1, -1)
+        self._running = False
+        if self._learner is not None:
+            self._learner.begin_task()
+        self._agent.begin_task(1)
+        self._task, self.episodes, self._adaptations = True, 0, 0
+        self._goal = told
 
     def abandon(self) -> None:
         """Ends the episode where it is; nothing of it is learned."""
@@ -341,12 +376,18 @@ class AgentSession:
         self._require_between("adapt")
         if self._learner is None:
             self._agent.adapt()
-            self._count()
+            self.adaptations += 1
         else:
-            self._learner.adapt(self._count)
+            self._learner.adapt()
 
-    def _count(self) -> None:
-        self.adaptations += 1
+    def finish(self) -> None:
+        """Has guards judge a policy that no episode has judged yet, as at the end of `supple adapt`; else nothing.
+
+        They ask for extra episodes. See `adapt` for errors.
+        """
+        self._require_between("finish")
+        if self._learner is not None:
+            self._learner.finish()
 
     def state(self) -> dict[str, NDArray[Any]]:
         """All that the agent knows of the task; see `adapt` for errors."""
@@ -364,6 +405,39 @@ class AgentSession:
             self._agent.load_state(arrays)
         else:
             self._learner.load_state(arrays)
+
+    def whole_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Everything that the next episode depends on, but for what its learner has: arrays, and JSON facts.
+
+        Taken between two episodes of a task; an update may be going on, see `BackgroundLearner.whole_state`.
+        """
+        self._require_between("whole_state")
+        return self._agent.state(), {
+            "rng": self._rng.bit_generator.state,
+            "episodes": self.episodes,
+            "adaptations": self._adaptations,
+            "goal": self.goal,
+            "taken": 0 if self._learner is None else self._learner.taken,
+            "given": 0 if self._learner is None else self._learner.given,
+        }
+
+    def load_whole_state(self, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+        """Goes on where `whole_state` was taken; its learner has been brought there before.
+
+        Raises:
+            RunError: The state is not one of this agent's.
+            KeyError: It lacks a part.
+            SpecError: Its goal is none of the robot's.
+        """
+        goal = facts["goal"]
+        self._goal = None if goal is None else self._spec.goal.validate(goal, "session").reshape(1, -1)
+        self._agent.begin_task(1)
+        self._agent.load_state(arrays)
+        self._rng.bit_generator.state = facts["rng"]
+        self.episodes, self._adaptations = int(facts["episodes"]), int(facts["adaptations"])
+        if self._learner is not None:
+            self._learner.taken = int(facts["taken"])
+        self._task, self._running = True, False
 
     def _require_between(self, what: str) -> None:
         if self._running or not self._task:

@@ -183,7 +183,7 @@ def open_served(
             )
         return agent
 
-    learner = BackgroundLearner(make_agent, off_policy=bundle.kind.off_policy, observes_fast=False)
+    learner = BackgroundLearner(make_agent, rng, off_policy=bundle.kind.off_policy, observes_fast=False)
     pay = NearPoints(1).compute_reward if computes else None
     session, token = AgentSession(bundle, seed=seed, learner=learner, pay=pay), "a-token-of-a-benchmark"
     with closing(learner), serve_policy(PolicyServer(session, {}, learner=learner), "127.0.0.1", 0, token) as server:

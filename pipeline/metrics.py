@@ -137,11 +137,16 @@ class MetricsLog:
         return monotonic() - self._start
 
     def append(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes one record and returns it as written."""
+        """Writes one record and returns it as written; where the disk refuses, nothing of it."""
         record = make_record(metrics, self.wall_s)
-        line = memoryview(json.dumps(record, allow_nan=False).encode() + b"\n")
-        while line:  # an unbuffered write may take less than it is given; a buffer would fail again at the exit
-            line = line[self._file.write(line) :]
+        line, begin = memoryview(json.dumps(record, allow_nan=False).encode() + b"\n"), self._file.tell()
+        try:
+            while line:  # an unbuffered write may take less than it is given; a buffer would fail again at the exit
+                line = line[self._file.write(line) :]
+        except OSError:
+            self._file.truncate(begin)
+            self._file.seek(begin)
+            raise
         self._newest = record
         if monotonic() - self._written >= TENSORBOARD_PERIOD:
             self._append_events()

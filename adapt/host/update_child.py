@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import sys
 import threading
@@ -63,7 +64,13 @@ def end_with(link: socket.socket) -> None:
 
 
 def main(handle: str) -> None:
-    """What runs as `python -m supple.adapt.host.update_child`."""
+    """What runs as `python -m supple.adapt.host.update_child`.
+
+    A service manager sends its signals to all processes of a service. This one ends with the one that it learns for,
+    so that what that one is being told, or writes down, is no update that failed.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=int(handle)) as link:
         threading.Thread(target=end_with, args=(link,), daemon=True).start()
         try:

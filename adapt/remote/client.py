@@ -22,6 +22,11 @@ import msgpack
 from websockets.exceptions import InvalidHandshake, WebSocketException
 from websockets.sync.client import connect
 
+WITHIN = frozenset({"act", "observe", "health"})
+"""Verbs that are answered at once: a robot may move."""
+BETWEEN_TIMEOUT = 10.0
+"""Seconds to wait, at least, for the answer to any other verb: the server may write down what it knows."""
+
 
 class PolicyError(RuntimeError):
     """The server refused a request, or did not answer in time."""
@@ -36,7 +41,7 @@ class PolicyClient:
         Args:
             url: Such as `ws://127.0.0.1:8765`.
             token: Of the server.
-            timeout: Seconds to wait for an answer; several control periods.
+            timeout: Seconds to wait for an answer within an episode; several control periods.
             adapt_timeout: Seconds to wait for an update, where it is waited for.
 
         Raises:
@@ -103,14 +108,22 @@ class PolicyClient:
         """
         seen = [float(value) for value in observation]
         told = self.ask("end_episode", observation=seen, terminated=terminated, success=success)
-        return self._finish("end_episode", told) if wait else told
+        return self._wait("end_episode", told) if wait else told
 
     def adapt(self, *, wait: bool = True) -> dict[str, Any]:
         """One step of adaptation, between two episodes; see `end_episode` for `wait` and errors."""
         told = self.ask("adapt")
-        return self._finish("adapt", told) if wait else told
+        return self._wait("adapt", told) if wait else told
 
-    def _finish(self, verb: str, told: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, *, wait: bool = True) -> dict[str, Any]:
+        """Has the guards judge a policy that no episode has judged yet; see `end_episode` for `wait` and errors.
+
+        Call it once all episodes are played, and then play on as long as `health` says `extra`.
+        """
+        told = self.ask("finish")
+        return self._wait("finish", told) if wait else told
+
+    def _wait(self, verb: str, told: dict[str, Any]) -> dict[str, Any]:
         if "failed_updates" not in told:  # the server learned before it answered
             return told
         deadline, health = time.monotonic() + self._adapt_timeout, self.health()
@@ -138,9 +151,10 @@ class PolicyClient:
             PolicyError: A refusal, or no answer in time.
         """
         self._sent += 1
+        patience = self._timeout if verb in WITHIN else max(self._timeout, BETWEEN_TIMEOUT)
         try:
             self._connection.send(msgpack.packb({"id": self._sent, "verb": verb, **fields}))
-            answer = self._connection.recv(self._timeout)
+            answer = self._connection.recv(patience)
             data = msgpack.unpackb(answer, strict_map_key=True) if isinstance(answer, bytes) else None
         except (TimeoutError, OSError, ValueError, WebSocketException) as error:
             self.close()  # a late answer must not be taken for that of a later request

@@ -34,6 +34,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, Any]]] = {
         "success": (_FLAG_OR_NONE, None),
     },
     "adapt": {},
+    "finish": {},
     "snapshot": {},
     "rollback": {"snapshot": (_COUNT, REQUIRED)},
 }

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.poison import EPISODES, NearPoints, open_served, play_served, serve_poisoned
 from benchmarks.poison import make_bundle as make_spirl
-from supple.adapt.background_learner import BackgroundLearner
+from supple.adapt.background_learner import BackgroundLearner, Update
 from supple.adapt.bundle import Bundle
 from supple.adapt.guard_config import GuardConfig
 from supple.adapt.policy_change import take_learned
@@ -23,7 +23,7 @@ from supple.adapt.remote.client import PolicyClient, PolicyError
 from supple.adapt.remote.server import PolicyServer, serve_policy
 from supple.adapt.session import AgentSession
 from supple.adapt.updates import UpdateFault
-from supple.pipeline.verbs.serve import open_learner
+from supple.pipeline.stages.serve import open_learner
 
 TOKEN = "a-token-of-sixteen-or-more"
 CONFIG = GuardConfig(canary=False)
@@ -297,7 +297,7 @@ def test_an_episode_of_an_older_policy_says_nothing_of_the_new_one(cell: Cell, m
     monkeypatch.setattr(cell.learner.guards, "_judge", lambda outcome: judged.append(1) or judge(outcome))
     cell.client.reset()
     cell.client.act([0.0, 0.0])
-    cell.learner._submit(lambda: None)  # as if an update had begun meanwhile
+    cell.learner._submit(Update("adapt"))  # as if an update had begun meanwhile
     assert cell.client.end_episode([0.0, 0.0], terminated=False)["learned"] is True
     wait(cell)
     assert judged == []

@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 
@@ -66,3 +67,30 @@ def test_tensorboard_has_the_first_and_the_last_value(tmp_path: Path) -> None:
     (path,) = (tmp_path / "tensorboard").iterdir()
     events = [event for event in EventFileLoader(str(path)).Load() if event.HasField("summary")]
     assert [event.step for event in events] == [0, 49]
+
+
+def test_a_record_that_the_disk_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first bytes fitted: the next record does not stand behind them."""
+    log = MetricsLog(tmp_path, tensorboard=False)
+    log.append({"step": 1})
+    file = log._file
+
+    class Full:
+        written = 0
+
+        def write(self, data: memoryview) -> int:
+            if self.written:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.written = file.write(data[:5])
+            return self.written
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(file, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "_file", Full())
+        with pytest.raises(OSError, match="No space left"):
+            log.append({"step": 2})
+    log.append({"step": 3})
+    log.close()
+    assert [record["step"] for record in load_metrics(tmp_path / "metrics.jsonl")] == [1, 3]

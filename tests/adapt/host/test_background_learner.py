@@ -25,7 +25,7 @@ from supple.adapt.runtime_agent import RandomNoise, RuntimeAgent
 from supple.adapt.session import AgentSession
 from supple.adapt.updates import UpdateFault
 from supple.errors import RunError
-from supple.pipeline.verbs.serve import open_learner
+from supple.pipeline.stages.serve import open_learner
 
 from .test_hosts import ROBOT, ppo, sac
 
@@ -75,6 +75,7 @@ def open_gated(bundle: Bundle) -> Gated:
     gate, rng = Gate(), np.random.default_rng(0)
     learner = BackgroundLearner(
         lambda learner: gate.wrap(make_hosted(bundle, RandomNoise(rng)), learner.go_on),
+        rng,
         off_policy=bundle.kind.off_policy,
         observes_fast=True,
     )

@@ -104,6 +104,17 @@ def test_a_child_learns_what_would_be_learned_here_bit_for_bit(folder: Path, nam
         child.close()
 
 
+def test_what_a_service_manager_sends_to_all_processes_ends_no_update(beside: Beside) -> None:
+    adapter, child, _ = beside
+    adapter.round()
+    pid = child.pid
+    assert pid is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        os.kill(pid, number)
+    adapter.round()
+    assert child.pid == pid
+
+
 def test_a_child_that_hangs_is_ended_at_the_end_of_its_budget(folder: Path) -> None:
     adapter, child, held = make_beside(folder / "ppo", seconds=0.3)
     assert child.pid is not None
