@@ -68,6 +68,6 @@ class Video(AboutRobot):
             every=self.every,
         )
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        save_film(self.out, frames, self.speed / (robot.spec.control_period * self.every))
+        save_film(self.out, frames, self.speed / (robot.family.spec().control_period * self.every))
         outcome = {"path": str(self.out), "frames": len(frames), "bytes": self.out.stat().st_size}
         runner.view.record("video", outcome, f"{self.out}: {len(frames)} frames of task {tasks[index].name}")
