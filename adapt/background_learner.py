@@ -204,10 +204,11 @@ class BackgroundLearner:
                     self.counts["updates"] += 1
                 self._updates.popleft()
                 self._plays.clear()
-                self._done += 1
-                self._changed.notify_all()
             if wanted:  # else nothing was learned, and a state that is kept still has the update
                 self.on_learned()
+            with self._changed:  # what is said to be learned is kept already
+                self._done += 1
+                self._changed.notify_all()
 
     def _wait(self) -> Update | None:
         """The next update; None where there are to be no more."""
@@ -395,7 +396,7 @@ class BackgroundLearner:
                     {"verb": one.verb, "explore": one.explore, "newest": one.acting is not None} for one in updates
                 ],
                 "plays": len(self._plays),
-                "done": self._done,
+                "done": self._given - len(updates),
                 "rng": settled.rng,
                 "task_rng": self._task_rng,
                 "undone": settled.undone,

@@ -10,6 +10,7 @@ import math
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, Self
@@ -144,8 +145,9 @@ class MetricsLog:
             while line:  # an unbuffered write may take less than it is given; a buffer would fail again at the exit
                 line = line[self._file.write(line) :]
         except OSError:
-            self._file.truncate(begin)
-            self._file.seek(begin)
+            with suppress(OSError):
+                self._file.truncate(begin)
+                self._file.seek(begin)
             raise
         self._newest = record
         if monotonic() - self._written >= TENSORBOARD_PERIOD:

@@ -405,6 +405,7 @@ def test_clients_that_do_anything_in_any_order_and_restarts(bundle: Bundle, guar
                 answer = msgpack.unpackb(policy.answer(msgpack.packb(request), clients[rng.random() < 0.05]))
                 answered += answer["ok"]
                 assert answer["ok"] or answer["error"] in ("SpecError", "RunError", "RobotFault"), answer
+                assert policy.counts["faults"] == 0, answer
             while (health := cell.client.health())["learning"]:
                 time.sleep(0.002)
             assert health["faults"] == 0

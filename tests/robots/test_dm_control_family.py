@@ -213,7 +213,10 @@ def draw_nothing(place: float) -> Any:
         ({"set_seed": None}, "point set_seed: expected a way to seed Point, got none; pass set_seed"),
         ({"environment": Words}, "point word: expected an array of numbers, got StringArray"),
         ({"episode_steps": None}, "point episode_steps: expected a time limit"),
-        ({"environment": draw_nothing}, "point environment: .* got RuntimeError: no screen, no film; correct"),
+        (
+            {"environment": draw_nothing},
+            r"point environment: .* got RuntimeError: no screen, no film \(line \d+ of \w+.py\); correct",
+        ),
         (
             {"hide": ("plaice",)},
             r"point hide: expected one of \['place', 'slow', 'x'\] or an index .* 'plaice'",
