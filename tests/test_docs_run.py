@@ -57,6 +57,7 @@ TINY_ROBOTS: Mapping[str, Sequence[str]] = {
     "maze": (*TINY_TASKS, "planner.episode-steps 500"),
     "arms": (),
     "gridnavi": (),
+    "benchmarks/ablations.py:half": (*TINY_TASKS, "planner.episode-steps 500"),
     "benchmarks/task_distributions.py:top-to-bottom": ("episode-steps 60", "planner.episode-steps 500"),
     "my_arm.py:ARM": (*TINY_TASKS, "waypoints.episode-steps 200"),
     "examples/my_arm.py:arm": TINY_TASKS,
