@@ -1,7 +1,7 @@
 """A small bundle and its parts, for all tests of `supple.adapt`."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,3 +156,14 @@ def rated_spec(spec: RobotSpec) -> RobotSpec:
     """The same robot, its first action axis limited to 5 N/s, which is 0.1 N per control period of 0.02 s."""
     first, second = spec.action.axes
     return replace(spec, action=ArraySpec("action", (replace(first, rate_limit=5.0), second)))
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread for torch, as in the child that learns: sums keep their order."""
+    import torch  # most tests of `adapt` need none
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

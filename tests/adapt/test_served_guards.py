@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.poison import EPISODES, NearPoints, open_served, play_served, serve_poisoned
 from benchmarks.poison import make_bundle as make_spirl
@@ -30,12 +29,7 @@ CONFIG = GuardConfig(canary=False)
 FAST = replace(CONFIG, baseline=3, window=3)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

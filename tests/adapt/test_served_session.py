@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import msgpack
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.poison import NearPoints, play_served
 from benchmarks.poison import make_bundle as make_spirl
@@ -34,12 +33,7 @@ CLOCK = {"uptime_s", "ms", "requests", "resumed", "kept_episodes", "guards"}
 GUARDS = GuardConfig(baseline=3, window=3, canary_kl=0.0, canary_speed=0.5)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
