@@ -114,6 +114,25 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.mark.parametrize("gated", ["sac"], indirect=True)
+def test_what_is_said_to_be_learned_is_kept_already(gated: Gated) -> None:
+    """Whoever writes down what was learned is called while `learning` is true, and finds no update that is left."""
+    session, learner, gate = gated
+    seen: list[tuple[bool, int, int]] = []
+
+    def keep() -> None:
+        facts = learner.whole_state()[1]
+        seen.append((learner.learning, len(facts["updates"]), facts["done"]))
+
+    learner.on_learned = keep
+    gate.open.set()
+    play(session)
+    session.adapt()
+    wait(session)
+    assert [one[:2] for one in seen] == [(True, 0), (True, 0)]
+    assert [one[2] for one in seen] == [learner.given - 1, learner.given]
+
+
 @pytest.mark.parametrize("gated", ["ppo", "sac"], indirect=True)
 def test_nobody_waits_for_an_update_and_the_next_episode_after_it_has_the_new_policy(gated: Gated) -> None:
     session, learner, gate = gated

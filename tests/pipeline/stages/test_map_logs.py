@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
+from supple.adapt import log_map
 from supple.adapt.bundle import load_bundle
 from supple.adapt.bundle_folder import LOGS, MANIFEST
 from supple.adapt.host.hosts import make_hosted
@@ -64,6 +66,22 @@ def test_the_bundle_has_the_logs_with_their_digest_and_size(run: Path) -> None:
     assert report["bytes"] == size
     assert report["places"] == len(bundle.logs["place"]) <= 120
     assert describe(path)["logs"] == f"{report['states']} states, by places"
+
+
+def test_where_logs_are_thin_the_map_leans_on_the_axes_of_the_rewards(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If any log counted as thin, offsets of the place would stay as far apart, and those of the speed a tenth."""
+    monkeypatch.setattr(log_map, "THIN", 0.0)
+    robot = (*SMALL[:2], "--robot.layout-seed", "1", *SMALL[2:8])
+    words = ["map-logs", str(run / "ingest"), str(run / "extract"), *robot, "--places", "120"]
+    assert main([*words, "--out", str(tmp_path / "thin")]) == 0
+    thin, whole = load_file(tmp_path / "thin" / LOGS), load_file(run / "map-logs" / LOGS)
+    place = np.linalg.qr(whole["reward.axes"].T)[0].T
+    assert len(place) < whole["metric"].shape[1]
+    across = np.linalg.svd(place)[2][len(place) :]
+    assert np.allclose(thin["metric"] @ place.T, whole["metric"] @ place.T, rtol=1e-3, atol=1e-3)
+    assert np.allclose(thin["metric"] @ across.T, 0.1 * whole["metric"] @ across.T, rtol=1e-3, atol=1e-3)
 
 
 def test_states_of_the_bundle_are_those_of_the_store(run: Path) -> None:
