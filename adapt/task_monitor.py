@@ -29,7 +29,11 @@ class Judgement(NamedTuple):
 
 
 Judge = Callable[[Float, Float], Judgement]
-"""Judges where a step led, shape (O,), by the goal, shape (G,)."""
+"""Judges where a step led, shape (O,), by the goal, shape (G,).
+
+One that counts on what was done before, such as subtasks in an order, is an object with a method `begin` as well, which
+gets the goal before each episode.
+"""
 
 
 class ScriptMonitor:
@@ -45,6 +49,13 @@ class ScriptMonitor:
         self._goal = goal
         if self._prompt is not None:
             self._prompt(goal)
+        begin = getattr(self._judge, "begin", None)
+        if begin is None:
+            return
+        try:
+            begin(goal.copy())
+        except Exception as error:
+            raise _fault("a begin that completes", error) from error
 
     def judge(self, step: StepRows) -> StepRows:
         """See `Monitor.judge`.
@@ -56,9 +67,7 @@ class ScriptMonitor:
             found = self._judge(step.observation[0].copy(), self._goal.copy())
             reward, success, ended = float(found.reward), bool(found.success), bool(found.ended)
         except Exception as error:
-            raise RobotFault(
-                f"task monitor: expected a judgement, got {type(error).__name__} {make_text(error)}; correct the script"
-            ) from error
+            raise _fault("a judgement", error) from error
         if not np.isfinite(reward):
             raise RobotFault(f"task monitor: expected a finite reward, got {reward}; correct the script")
         return step._replace(
@@ -67,3 +76,8 @@ class ScriptMonitor:
             terminated=step.terminated | ended,
             truncated=step.truncated & (not ended),
         )
+
+
+def _fault(expected: str, error: Exception) -> RobotFault:
+    got = f"{type(error).__name__} {make_text(error)}"
+    return RobotFault(f"task monitor: expected {expected}, got {got}; correct the script")

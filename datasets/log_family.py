@@ -33,7 +33,7 @@ class LogFamily(OneRow, BuiltFrom):
     """
 
     robot: RobotFamily
-    """The robot that was recorded; its reward has to be a function of the observation."""
+    """The robot that was recorded; its reward has to follow from the observation, or from the path of the episode."""
     log: Path
     """Of any format that `supple ingest` reads, or a store."""
     mapping: Path | None = None
@@ -103,4 +103,4 @@ class LogFamily(OneRow, BuiltFrom):
                     np.asarray(episode.arrays[name], np.float32) for name in ("observation", "action")
                 )
                 episodes.append(Recorded(observation, action))
-        return LogRobot(spec, episodes, self.robot.make(1).compute_reward)
+        return LogRobot(spec, episodes, self.robot.make(1))

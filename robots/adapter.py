@@ -14,11 +14,48 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import RobotFault
-from .robot import Bool, Float, Holds, Observes, Step, Stops, TellsAge, TellsSent
+from .robot import Bool, Float, Holds, Observes, PaysAlongPath, RobotBatch, Step, Stops, TellsAge, TellsSent
 from .spec import RobotSpec
 
 Reward = Callable[[Float, Float], tuple[Float, Bool]]
 """What a task pays, for robots that do not know: as `Robot.compute_reward`."""
+
+
+class Payment:
+    """What the task of an episode pays, step by step, for drivers of robots that do not know."""
+
+    def __init__(self, reward: Reward | RobotBatch) -> None:
+        """No episode has begun.
+
+        Args:
+            reward: What a state pays; or simulated robots with the same task, which are not moved. They are asked for
+                the whole path of the episode where it counts (`robot.PaysAlongPath`).
+        """
+        self._along = reward if isinstance(reward, PaysAlongPath) else None
+        self.compute: Reward = reward if callable(reward) else reward.compute_reward
+        """As `Robot.compute_reward`: what reaching some states would pay."""
+        self._path: list[Float] = []
+
+    def begin(self) -> None:
+        """An episode begins."""
+        self._path = []
+
+    def pay(self, observation: Float, goal: Float) -> tuple[float, bool]:
+        """Reward and termination of a step of the episode.
+
+        Args:
+            observation: Where it led, shape (O,).
+            goal: Of the episode, shape (G,).
+
+        Raises:
+            UntoldReward: Nothing tells it.
+        """
+        if self._along is None:
+            reward, terminated = self.compute(observation, goal[None])
+            return float(reward.item()), bool(terminated.item())
+        self._path.append(observation)
+        rewards, ends = self._along.compute_path_reward(np.stack(self._path)[None], goal[None])
+        return float(rewards[0, -1].item()), bool(ends[0, -1].item())
 
 
 class RobotAdapter(Stops, TellsAge, Observes, Holds, TellsSent):

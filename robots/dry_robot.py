@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UntoldReward
 from .cadence import Cadence
 from .robot import Bool, Float, Holds, Observes, Robot, Step, TellsAge
 from .spec import RobotSpec
@@ -59,8 +59,11 @@ class DryRobot(TellsAge, Holds):
         self._steps += 1
         self._cadence.wait()
         observation = self._reader.read()
-        reward, _ = self.compute_reward(observation, self._goal)
-        return Step(observation, float(reward.item()), False, self._steps >= self._spec.episode_steps)
+        try:
+            reward = float(self.compute_reward(observation, self._goal)[0].item())
+        except UntoldReward:  # nothing was done that could be paid
+            reward = 0.0
+        return Step(observation, reward, False, self._steps >= self._spec.episode_steps)
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""

@@ -29,7 +29,7 @@ import numpy as np
 
 from ..bounds import Count, NonNegative, Range, Seed, require_bounds
 from ..errors import ConfigError, RobotFault, SpecError
-from .adapter import RobotAdapter, StopLatch
+from .adapter import Payment, RobotAdapter, StopLatch
 from .cadence import Cadence
 from .family import RobotFamily
 from .hardware_family import HardwareFamily
@@ -261,6 +261,7 @@ class LinkedRobot(RobotAdapter):
             RobotFault: The link cannot be made.
         """
         self._spec, self._twin = family.spec(), family.make(1)
+        self._payment = Payment(self._twin)
         self._twin_goal = np.array(family.tasks().train[0].goal, np.float32)
         self._address, self._timeout = address, timeout
         self._link = Link(f"{address}.{os.getpid()}.{next(_NUMBERS)}")
@@ -327,6 +328,7 @@ class LinkedRobot(RobotAdapter):
             self._send(Kind.HOME, np.array([wanted, seed, *goal], np.float32))
             self._wait_for_state(0.05)
         self._steps = 0
+        self._payment.begin()
         self.cadence.start()
         return self._observation.copy()
 
@@ -346,12 +348,11 @@ class LinkedRobot(RobotAdapter):
             raise RobotFault(f"robot at {self._address}: expected one that follows, got one that has stopped")
         self._steps += 1
         goal = self._twin_goal if self._goal is None else self._goal
-        rewards, reached = self.compute_reward(self._observation, goal[None])
-        terminated = bool(reached.item())
+        reward, terminated = self._payment.pay(self._observation.copy(), goal)
         truncated = self._steps >= self._spec.episode_steps and not terminated
         if terminated or truncated:
             self._send(Kind.REST)
-        return Step(self._observation.copy(), float(rewards.item()), terminated, truncated, success=terminated)
+        return Step(self._observation.copy(), reward, terminated, truncated, success=terminated)
 
     @property
     def lock_step(self) -> bool:
@@ -377,7 +378,7 @@ class LinkedRobot(RobotAdapter):
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""
-        return self._twin.compute_reward(observation, goals)
+        return self._payment.compute(observation, goals)
 
     def read(self) -> Float:
         """See `Observes.read`; asks the robot for a new state."""

@@ -42,6 +42,9 @@ from .kitchen import (
 from .mujoco_robots import Double, MujocoRobots
 from .robot import Bool, Float, PaysAlongPath, Rows, require_rows
 
+MOST_NOISE = 4096
+"""Steps after which the noise of the readings comes again."""
+
 
 def find_assets() -> Path:
     """The folder of the kitchen's files in the package gymnasium-robotics, which is not imported for it.
@@ -123,7 +126,7 @@ class KitchenRobots(MujocoRobots, PaysAlongPath):
         self._credit, self._first, self._start_jitter = credit, np.array(start), start_jitter
         self._amplitude = noise_ratio * amplitude
         self._shown = compute_shown_goal().astype(np.float32)[: len(START) if show_goal else 0]
-        self._noise = np.zeros((rows, episode_steps + 1, len(START)), np.float32)
+        self._noise = np.zeros((rows, min(episode_steps + 1, MOST_NOISE), len(START)), np.float32)
         self._reading = np.zeros((rows, ARM))
         self._paid = np.zeros((rows, LENGTH), np.bool_)
 
@@ -203,7 +206,7 @@ class KitchenRobots(MujocoRobots, PaysAlongPath):
 
     def _observe(self, index: Index, elapsed: Rows) -> Float:
         """Reads the positions with the noise of this step, shape (r, O)."""
-        noise = self._noise[np.arange(self.rows)[index], elapsed]
+        noise = self._noise[np.arange(self.rows)[index], elapsed % self._noise.shape[1]]
         reading = self._qpos[index] + noise
         self._reading[index] = reading[:, :ARM]
         shown = np.broadcast_to(self._shown, (len(reading), len(self._shown)))

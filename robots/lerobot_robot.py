@@ -21,9 +21,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import ConfigError, RobotFault, make_text
-from .adapter import Reward, RobotAdapter, StopLatch
+from .adapter import Payment, Reward, RobotAdapter, StopLatch
 from .cadence import Cadence
-from .robot import Bool, Float, Step
+from .robot import Bool, Float, RobotBatch, Step
 from .spec import ArraySpec, RobotSpec
 
 RADIANS = math.pi / 180.0
@@ -69,7 +69,7 @@ class LeRobotDriver(RobotAdapter):
         *,
         observation: Mapping[str, Key],
         action: Mapping[str, Key],
-        reward: Reward,
+        reward: Reward | RobotBatch,
         home: Callable[[], None] = lambda: None,
     ) -> None:
         """Connects the robot.
@@ -79,7 +79,7 @@ class LeRobotDriver(RobotAdapter):
             spec: The contract; each action axis commands an observation axis.
             observation: The key of each observation axis, by the axis' name.
             action: The key of each action axis, by the axis' name.
-            reward: What a task pays, see `Robot.compute_reward`.
+            reward: What a task pays, see `adapter.Payment`.
             home: Brings the robot to a start; without it, a person does so before each episode.
 
         Raises:
@@ -87,7 +87,7 @@ class LeRobotDriver(RobotAdapter):
                 observation axis, so that it cannot hold.
             RobotFault: The robot does not connect.
         """
-        self._spec, self._robot, self._reward, self._home = spec, robot, reward, home
+        self._spec, self._robot, self._payment, self._home = spec, robot, Payment(reward), home
         self._observed = _order(spec.observation, observation)
         self._commanded = _order(spec.action, action)
         for axis, name in zip(spec.action.names, spec.find_commanded(), strict=True):
@@ -96,7 +96,7 @@ class LeRobotDriver(RobotAdapter):
                     f"{spec.name} action axis '{axis}': expected one that commands an observation axis, got none; name "
                     "it with Axis(commands=...)"
                 )
-        self._goal = np.zeros((1, *spec.goal.shape), np.float32)
+        self._goal = np.zeros(spec.goal.shape, np.float32)
         self._steps, self._stamp = 0, time.monotonic()
         self._sent = np.full(spec.action.shape, np.nan, np.float32)
         self._held: Float | None = None  # the command of a hold that lasts
@@ -119,7 +119,7 @@ class LeRobotDriver(RobotAdapter):
         Raises:
             RobotFault: It does not read.
         """
-        self._goal = self._spec.goal.require_one(goal, f"{self._spec.name} reset")[None]
+        self._goal = self._spec.goal.require_one(goal, f"{self._spec.name} reset")
         return self.home()
 
     def home(self) -> Float:
@@ -133,6 +133,7 @@ class LeRobotDriver(RobotAdapter):
         self._home()
         self._latch.free()
         self._steps = 0
+        self._payment.begin()
         observation = self._read()
         self.cadence.start()
         return observation
@@ -148,14 +149,13 @@ class LeRobotDriver(RobotAdapter):
         self.cadence.wait()
         observation = self._read()
         self._steps += 1
-        rewards, reached = self.compute_reward(observation, self._goal)
-        terminated = bool(reached.item())
+        reward, terminated = self._payment.pay(observation, self._goal)
         truncated = self._steps >= self._spec.episode_steps and not terminated
-        return Step(observation, float(rewards.item()), terminated, truncated, success=terminated)
+        return Step(observation, reward, terminated, truncated, success=terminated)
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""
-        return self._reward(observation, goals)
+        return self._payment.compute(observation, goals)
 
     def observation_age(self) -> float:
         """See `TellsAge.observation_age`; since it was asked for, for LeRobot gives no stamps."""

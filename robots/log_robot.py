@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import SpecError
-from .adapter import Reward, RobotAdapter, StopLatch
-from .robot import Bool, Float, Step
+from .adapter import Payment, Reward, RobotAdapter, StopLatch
+from .robot import Bool, Float, RobotBatch, Step
 from .spec import RobotSpec
 
 
@@ -31,13 +31,13 @@ class Recorded(NamedTuple):
 class LogRobot(RobotAdapter):
     """Plays one recorded episode after the other, from the first one on, and again from there."""
 
-    def __init__(self, spec: RobotSpec, episodes: Sequence[Recorded], reward: Reward) -> None:
+    def __init__(self, spec: RobotSpec, episodes: Sequence[Recorded], reward: Reward | RobotBatch) -> None:
         """Takes the episodes.
 
         Args:
             spec: The contract.
             episodes: Of the log.
-            reward: What a task pays, see `Robot.compute_reward`.
+            reward: What a task pays, see `Payment`.
 
         Raises:
             SpecError: There are none, or one is too short, has other axes, or numbers that are not finite.
@@ -52,9 +52,9 @@ class LogRobot(RobotAdapter):
                 raise SpecError(f"{where}: expected two steps or more, got {steps}; leave it out")
             observation = spec.observation.require_rows(one.observation, steps, where)
             self._episodes.append(Recorded(observation, spec.action.require_rows(one.action, steps, where)))
-        self._spec, self._reward = spec, reward
+        self._spec, self._payment = spec, Payment(reward)
         self._latch = StopLatch(f"{spec.name} log")
-        self._goal = np.zeros((1, *spec.goal.shape), np.float32)
+        self._goal = np.zeros(spec.goal.shape, np.float32)
         self._next, self._step, self._total = 0, 0, 0
         self._now = self._episodes[0]
         self._sent = np.full(spec.action.shape, np.nan, np.float32)
@@ -83,7 +83,7 @@ class LogRobot(RobotAdapter):
     def reset(self, goal: Float, rng: np.random.Generator) -> Float:
         """See `RobotAdapter.reset`: the next recorded episode begins."""
         self._latch.require_open("reset")
-        self._goal = self._spec.goal.require_one(goal, f"{self._spec.name} log reset")[None]
+        self._goal = self._spec.goal.require_one(goal, f"{self._spec.name} log reset")
         self._now = self._episodes[self._next % len(self._episodes)]
         self._next += 1
         return self.home()
@@ -93,6 +93,7 @@ class LogRobot(RobotAdapter):
         self._latch.require_open("home")
         self._latch.free()
         self._step = 0
+        self._payment.begin()
         return self.read()
 
     def step(self, action: Float) -> Step:
@@ -117,14 +118,13 @@ class LogRobot(RobotAdapter):
         self._step += 1
         self._total += 1
         observation = self.read()
-        rewards, reached = self.compute_reward(observation, self._goal)
-        terminated = bool(reached.item())
+        reward, terminated = self._payment.pay(observation, self._goal)
         over = self._step in (last, self._spec.episode_steps)
-        return Step(observation, float(rewards.item()), terminated, over and not terminated, success=terminated)
+        return Step(observation, reward, terminated, over and not terminated, success=terminated)
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""
-        return self._reward(observation, goals)
+        return self._payment.compute(observation, goals)
 
     def read(self) -> Float:
         """See `Observes.read`."""

@@ -20,9 +20,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import RobotFault
-from ..adapter import Reward, RobotAdapter, StopLatch
+from ..adapter import Payment, Reward, RobotAdapter, StopLatch
 from ..cadence import Cadence
-from ..robot import Bool, Float, Step
+from ..robot import Bool, Float, RobotBatch, Step
 from ..spec import RobotSpec
 from .messages import FLAG, MOST_SKEW_NS, NS, Readings, decode, encode_flag
 from .ros_robot import RosRobot
@@ -49,18 +49,18 @@ class Survey(NamedTuple):
 class RosDriver(RobotAdapter):
     """The robot, in real time. A stop commands the measured place, and lasts until `reset` or `home`."""
 
-    def __init__(self, robot: RosRobot, reward: Reward) -> None:
+    def __init__(self, robot: RosRobot, reward: Reward | RobotBatch) -> None:
         """Joins the domain, and waits for joint states and the controller. Nothing is commanded.
 
         Args:
             robot: Its topics, axes and controller.
-            reward: What a task pays, see `Robot.compute_reward`.
+            reward: What a task pays, see `Payment`.
 
         Raises:
             ConfigError: The library of the transport is missing.
             RobotFault: The domain cannot be joined, an axis is not measured, or no controller listens.
         """
-        self._robot, self._reward, self._spec = robot, reward, robot.contract
+        self._robot, self._payment, self._spec = robot, Payment(reward), robot.contract
         self._where = self._spec.name
         self._readings = Readings(
             self._spec.observation, robot.observation, robot.joint_topic, stamped=robot.stamped, where=self._where
@@ -68,7 +68,7 @@ class RosDriver(RobotAdapter):
         joints = [robot.action[name].joint for name in self._spec.action.names]
         self._order = np.array([joints.index(joint) for joint in robot.controller.joints], np.int64)
         self._factors = np.array([robot.action[name].factor for name in self._spec.action.names])
-        self._goal = np.zeros((1, *self._spec.goal.shape), np.float32)
+        self._goal = np.zeros(self._spec.goal.shape, np.float32)
         self._steps = 0
         self._sent = np.full(self._spec.action.shape, np.nan, np.float32)
         self._latch, self._lock = StopLatch(self._where), threading.RLock()
@@ -167,7 +167,7 @@ class RosDriver(RobotAdapter):
 
     def reset(self, goal: Float, rng: np.random.Generator) -> Float:
         """See `RobotAdapter.reset`."""
-        self._goal = self._spec.goal.require_one(goal, f"{self._where} reset")[None]
+        self._goal = self._spec.goal.require_one(goal, f"{self._where} reset")
         return self.home()
 
     def home(self) -> Float:
@@ -183,6 +183,7 @@ class RosDriver(RobotAdapter):
         if self._robot.home is not None:
             self._go_home(np.array(self._robot.home, np.float32))
         self._steps = 0
+        self._payment.begin()
         self.cadence.start()
         self._listen()
         return self._readings.observation
@@ -228,14 +229,13 @@ class RosDriver(RobotAdapter):
         self._require_ready("step")
         observation = self._readings.observation
         self._steps += 1
-        rewards, reached = self.compute_reward(observation, self._goal)
-        terminated = bool(reached.item())
+        reward, terminated = self._payment.pay(observation, self._goal)
         truncated = self._steps >= self._spec.episode_steps and not terminated
         if terminated or truncated:
             sent = self._sent
             self.hold()  # the controllers of ros2_control go on with the last command
             self._sent = sent  # the hold is none of what the step was told
-        return Step(observation, float(rewards.item()), terminated, truncated, success=terminated)
+        return Step(observation, reward, terminated, truncated, success=terminated)
 
     def _require_ready(self, what: str) -> None:
         if self._ready is False:
@@ -258,7 +258,7 @@ class RosDriver(RobotAdapter):
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""
-        return self._reward(observation, goals)
+        return self._payment.compute(observation, goals)
 
     def read(self) -> Float:
         """See `Observes.read`."""
@@ -351,8 +351,8 @@ class RosConnection:
 
     robot: RosRobot
     """Its topics, axes and controller."""
-    reward: Reward
-    """What a task pays, see `Robot.compute_reward`."""
+    reward: Reward | RobotBatch
+    """What a task pays, see `Payment`."""
 
     def __call__(self) -> RosDriver:
         """The driver; see there for errors."""
