@@ -340,6 +340,26 @@ def test_a_script_tells_reward_and_success() -> None:
             judge(step, wrong)
 
 
+def test_a_script_that_counts_is_told_when_an_episode_begins() -> None:
+    class Twice:
+        """Pays at the second step of an episode."""
+
+        def begin(self, goal: Any) -> None:
+            self.left = int(goal[0])
+
+        def __call__(self, observation: Any, goal: Any) -> Judgement:
+            self.left -= 1
+            return Judgement(float(self.left == 0), success=self.left == 0)
+
+    monitor = ScriptMonitor(Twice())
+    step = StepRows(np.zeros((1, 2), np.float32), np.zeros(1, np.float32), np.array([False]), np.array([False]))
+    for _ in range(2):
+        monitor.begin(np.array([2.0], np.float32))
+        assert [float(monitor.judge(step).reward[0]) for _ in range(3)] == [0.0, 1.0, 0.0]
+    with pytest.raises(RobotFault, match="expected a begin that completes, got ValueError"):
+        monitor.begin(np.array([np.nan], np.float32))
+
+
 def test_a_terminal_that_has_gone_is_a_fault_and_no_silence() -> None:
     """Before, a hang-up was read as no key: nobody could take over any more, and a prompt waited for ever."""
     person, source = pty.openpty()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from supple.robots.ros.messages import Element, ForwardController, JointValue, T
 from supple.robots.ros.ros_robot import RosRobot
 from supple.robots.ros.transport import OpensTransport
 from supple.robots.ros.zenoh import Zenoh
+from tests.robots.test_payment import Laps, play_twice
 
 STEPS = 20
 FAMILY = replace(TURN, episode_steps=STEPS, control_period=0.01)
@@ -188,6 +190,13 @@ class RosContract(AdapterContract):
         panel.close()
         safe.close()
         log.close()
+
+    def test_it_pays_along_the_path_of_an_episode(self) -> None:
+        self.recover()
+        laps: Any = Laps()
+        driver = RosDriver(self.robot, laps)
+        self.free(driver)
+        play_twice(driver, np.array([1.9], np.float32))
 
     def test_it_can_be_looked_at(self) -> None:
         deadline = time.monotonic() + 20.0
