@@ -204,20 +204,22 @@ class RobotLimits:
         """Refuses limits with which a real robot could jump.
 
         Raises:
-            ConfigError: Naming the first axis that commands a place or a speed and has no limit of its change, or an
-                axis without finite ends.
+            ConfigError: Naming the axes that command a place or a speed and have no limit of its change, or no finite
+                ends.
         """
+        lines = []
         for axis, bounds, chain in zip(self.spec.action.axes, self.action, self.chains, strict=True):
             ends = bounds[chain[0]]
             missing = chain[0] if not math.isfinite(ends.high - ends.low) else ""
             if not missing and chain[1] not in bounds and chain[0] in ("position", "velocity"):
                 missing = chain[1]
             if missing:
-                raise ConfigError(
-                    f"{where}: expected a limit of the {missing} of action axis '{axis.name}' before the robot moves, "
-                    f"got none among:\n{self.describe()}\ngive it in the contract, in the model or with --limits, as "
-                    f"[action.{axis.name}] {missing} = {'[low, high]' if missing == chain[0] else 'number'}"
-                )
+                lines.append(f"[action.{axis.name}] {missing} = {'[low, high]' if missing == chain[0] else 'number'}")
+        if lines:
+            raise ConfigError(
+                f"{where}: expected a limit of all that may jump before the robot moves, got none; give "
+                f"{', '.join(lines)} in the contract, the model or a file of --limits; supple doctor lists all limits"
+            )
 
     def slow_down(self, share: float, where: str) -> RobotLimits:
         """The same motion in more time: speeds times `share`, accelerations times its square, jerks its cube.

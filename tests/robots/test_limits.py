@@ -129,12 +129,8 @@ def test_a_second_file_cannot_loosen_the_first() -> None:
 
 
 def test_a_real_robot_needs_rates_by_name() -> None:
-    with pytest.raises(
-        ConfigError, match=r"lab: expected a limit of the acceleration of action axis 'speed2'"
-    ) as caught:
+    with pytest.raises(ConfigError, match=r"may jump.*; give \[action\.speed2\] acceleration = number in the contract"):
         LIMITS.require_rates("lab")
-    assert "target1  velocity" in str(caught.value)
-    assert "[action.speed2] acceleration = number" in str(caught.value)
     LIMITS.override_by({"action": {"speed2": {"acceleration": 3.0}}}, "file").require_rates("lab")
 
 
