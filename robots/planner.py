@@ -46,6 +46,12 @@ class PlannerConfig(Bounded):
     """Waypoints lie at cell - U(0, jitter), cells."""
     action_noise: NonNegative = 0.0
     """Standard deviation of the Gaussian noise added to each action before clipping."""
+    push: NonNegative = 0.0
+    """Standard deviation of a random force that pushes the robot and that no action shows, in units of the action. So
+    the data show how to come back to the way: noise is put into what is done, and not into what is recorded (DART;
+    Laskey, Lee, Fox, Dragan and Goldberg, "DART: Noise Injection for Robust Imitation Learning", CoRL 2017)."""
+    push_steps: Positive = 10.0
+    """Time in which the push forgets its direction (of an Ornstein-Uhlenbeck process), low-level steps."""
     episode_steps: Count = 1000
     """Length of one stored episode, low-level steps; the robot is reset to a random cell after it."""
 
@@ -56,7 +62,7 @@ class PlayChunk(NamedTuple):
     observation: Float
     """Shape (R, T, 4): before the action."""
     action: Float
-    """Shape (R, T, 2): as applied."""
+    """Shape (R, T, 2): as commanded, without pushes."""
     goal: Float
     """Shape (R, T, 2): what the planner was heading for when it made the observation."""
     terminal: NDArray[np.bool_]
@@ -128,6 +134,7 @@ def play(layout: Layout, config: PlannerConfig, *, rows: int, seed: int, threads
         at = following[at, goal]
         waypoint = cells[at] - config.jitter * rng.random((rows, 2))
         previous = observation[:, :2]
+        push, kept = np.zeros((rows, 2)), np.exp(-1.0 / config.push_steps)
         shape = (rows, config.episode_steps)
         chunk = PlayChunk(
             np.empty((*shape, 4), np.float32),
@@ -150,9 +157,12 @@ def play(layout: Layout, config: PlannerConfig, *, rows: int, seed: int, threads
             action = config.proportional_gain * (waypoint - position) - config.derivative_gain * velocity
             if config.action_noise > 0.0:
                 action = action + config.action_noise * rng.standard_normal(action.shape)
-            applied = np.clip(action, -1.0, 1.0).astype(np.float32)
+            commanded = np.clip(action, -1.0, 1.0).astype(np.float32)
             chunk.observation[:, step] = observation
-            chunk.action[:, step] = applied
+            chunk.action[:, step] = commanded
             previous = position
+            if config.push > 0.0:
+                push = kept * push + np.sqrt(1.0 - kept**2) * config.push * rng.standard_normal(push.shape)
+            applied = np.clip(commanded + push, -1.0, 1.0).astype(np.float32)
             observation = batch.step(everyone, applied).observation
         yield chunk
