@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,3 +150,18 @@ def test_options_that_may_be_zero(field: str) -> None:
         PlannerConfig(**{field: -1.0})
     with pytest.raises(ConfigError, match=rf"PlannerConfig.{field}: expected a number from 0 .* got nan;"):
         PlannerConfig(**{field: np.nan})
+
+
+def test_a_push_moves_the_robot_and_no_action_shows_it() -> None:
+    lazy = PlannerConfig(proportional_gain=1e-6, derivative_gain=0.0, episode_steps=30)
+    ways = []
+    for push, push_steps in ((0.0, 10.0), (0.5, 0.1), (0.5, 50.0)):
+        chunk = play_one(replace(lazy, push=push, push_steps=push_steps))
+        assert np.abs(chunk.action).max() < 1e-4
+        ways.append(np.linalg.norm(chunk.observation[:, -1, :2] - chunk.observation[:, 0, :2], axis=1).mean())
+    assert ways[0] < 0.01 < ways[1] < 0.7 * ways[2]  # cells: one that keeps its direction goes further
+
+
+def test_who_is_pushed_comes_back_to_its_way() -> None:
+    chunk = play_one(PlannerConfig(episode_steps=LONG_ENOUGH, push=0.5))
+    assert chunk.terminal.any(axis=1).mean() > 0.9
