@@ -84,8 +84,8 @@ class ImageMaze(Plays, TellsSuccess, Draws, Films, ChecksTasks, Bounded):
     task_seed: Seed = field(default=0, metadata=ONLY_TASKS)
     """Seed of the goals."""
     planner: PlannerConfig = field(default_factory=lambda: PlannerConfig(episode_steps=500, push=0.5))
-    """How play data is made; every episode is in a maze of its own (published: at most 500 steps). Pushes show skills that
-    see how to come back to the middle of a corridor."""
+    """How play data is made; every episode is in a maze of its own (published: at most 500 steps). Pushes show
+    how to come back to the middle of a corridor, which skills that see would not know otherwise."""
 
     @property
     def name(self) -> str:
