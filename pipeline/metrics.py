@@ -57,11 +57,12 @@ def make_record(metrics: Mapping[str, Any], wall_s: float) -> dict[str, Any]:
 
 
 def compute_means(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Means of the numbers in the first record over all records that have them; truth counts as 1."""
-    means = {}
+    """Means of the numbers in the first record over all records of its kind that have them; truth counts as 1."""
+    means, kind = {}, records[0].get("kind")
+    alike = [record for record in records if record.get("kind") == kind]
     for name, first in records[0].items():
         if isinstance(first, int | float):
-            values = [record[name] for record in records if isinstance(record.get(name), int | float)]
+            values = [record[name] for record in alike if isinstance(record.get(name), int | float)]
             means[name] = sum(values) / len(values)
     return means
 

@@ -40,6 +40,8 @@ def test_means_are_those_of_the_first_records_numbers() -> None:
         {"step": 3, "n": 5},
     ]
     assert compute_means(records) == {"step": 3, "success": 0.5}
+    episode, total = {"kind": "episode", "step": 2, "steps": 280}, {"kind": "guarded", "step": 2, "steps": 560}
+    assert compute_means([episode, total]) == {"step": 2, "steps": 280}
 
 
 def test_a_log_is_cut_back_to_its_checkpoint(tmp_path: Path) -> None:
