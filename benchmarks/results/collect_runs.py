@@ -33,7 +33,7 @@ class Adaptation:
     config: Mapping[str, Any]
     """All that decided it except seed and inputs: the config of its stage, device and versions."""
     code: str
-    """Digest of the code that made it."""
+    """Digests of the code that made it, and of its robot."""
     command: str
     records: Sequence[Mapping[str, Any]]
     """`records.jsonl`: one record per task and episode, and per task and evaluation."""
@@ -60,7 +60,7 @@ class FinishedRun:
     config: Mapping[str, Any]
     """Config of each stage of the preparation, by its name; without seeds."""
     code: Mapping[str, str]
-    """Digest of the code of each of them."""
+    """Digests of the code of each of them, and of its robot."""
     wall_s: Mapping[str, float]
     """Wall-clock time of each of them, seconds."""
     commands: Sequence[str]
@@ -103,7 +103,7 @@ def load_finished(folder: Path, *, unfinished: bool = False) -> FinishedRun:
             tasks=str(trained["fields"]["config"]["tasks"]["name"]),
             published=_is_published(robot),
             config={name: _choices(record) for name, record in stages.items()},
-            code={name: str(record["fields"]["code"]) for name, record in stages.items()},
+            code={name: _code(record) for name, record in stages.items()},
             wall_s={name: float(record["clock"]["wall_s"]) for name, record in stages.items()},
             commands=_unique(record["clock"].get("command", "") for record in stages.values()),
             commit=_find_run_commit(folder),
@@ -143,7 +143,7 @@ def load_adaptation(folder: Path) -> Adaptation:
             folder=folder,
             algorithm=str(record["fields"]["config"]["learner"]["kind"]),
             config=_choices(record),
-            code=str(record["fields"]["code"]),
+            code=_code(record),
             command=str(record["clock"].get("command", "")),
             records=load_metrics(path) if finished else metrics,
             seconds=compute_episode_seconds(metrics),
@@ -237,16 +237,23 @@ def _folder_name(suffix: str) -> str:
     return f"adapt-{suffix}" if suffix else "adapt"
 
 
-def _choices(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a person chose for a stage, and the versions that it ran with; no seed is among it."""
+def _code(record: Mapping[str, Any]) -> str:
     fields = record["fields"]
-    chosen: dict[str, Any] = _without_seed({**fields["config"], "device": fields["device"]})
+    return f"{fields['code']} {fields['config'].get('robot', {}).get('digest', '')}"
+
+
+def _choices(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person chose for a stage, and the versions that it ran with; no seed is among it, and no code."""
+    fields = record["fields"]
+    chosen: dict[str, Any] = _without({**fields["config"], "device": fields["device"]}, "seed")
+    if isinstance(chosen.get("robot"), Mapping):
+        chosen["robot"] = _without(chosen["robot"], "digest")
     return {**chosen, "versions": fields["versions"]}
 
 
-def _without_seed(value: Any) -> Any:
+def _without(value: Any, field: str) -> Any:
     if isinstance(value, Mapping):
-        return {name: _without_seed(item) for name, item in value.items() if name != "seed"}
+        return {name: _without(item, field) for name, item in value.items() if name != field}
     return value
 
 

@@ -320,10 +320,13 @@ def test_other_code_and_missing_baselines_are_told(folders: list[Path]) -> None:
     record = json.loads((folders[1] / "extract" / "stage.json").read_text())
     record["fields"]["code"] = "other"
     write_stage_record(folders[1] / "extract", record)
+    robot = json.loads((folders[1] / "meta-train" / "stage.json").read_text())
+    robot["fields"]["config"]["robot"]["digest"] = "other"
+    write_stage_record(folders[1] / "meta-train", robot)
     write_adapt(folders[0] / "adapt-sac", 0, method="sac")
     code, missing = sorted(require_same([load_finished(folder) for folder in folders]), key=len)
     assert (code, missing) == (
-        f"{folders[1]}: other code than {folders[0]} in extract",
+        f"{folders[1]}: other code than {folders[0]} in extract, meta-train",
         f"adapt-sac: not in {folders[1]}, {folders[2]}; its records have fewer seeds",
     )
 
