@@ -659,8 +659,10 @@ def test_drives_that_cannot_be_cut_do_not_keep_the_stop_from_the_disk(fake: Fake
     safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
     with pytest.raises(RobotFault, match="finite command") as caught:
         safe.step(ALL, action(np.nan, 0.0))
-    assert caught.value.__notes__ == ["on_stop raised OSError: no link to the drives"]
-    with pytest.raises(RobotFault, match="on_stop raised OSError: no link to the drives; it holds all the same"):
+    failed = "the robot could not be told to stop: OSError no link to the drives; cut its power"
+    assert caught.value.__notes__ == [failed]
+    assert next(record for record in records(log_path) if record["event"] == "stop")["problems"] == [failed]
+    with pytest.raises(RobotFault, match=f"got '{failed}'; it holds all the same"):
         safe.stop("operator")
     safe.close()
     log.close()
