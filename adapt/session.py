@@ -163,7 +163,7 @@ class AgentSession:
             SpecError: The goal has another shape, or is not within the limits of the contract.
         """
         self._running = False
-        told = None if goal is None else self._spec.goal.validate(goal, "reset").reshape(1, -1)
+        told = None if goal is None else self._spec.goal.require_one(goal, "reset")[None]
         if not task:
             self._require_free("reset")
         if task or not self._task:
@@ -197,7 +197,7 @@ class AgentSession:
         Raises:
             SpecError: See `reset`.
         """
-        told = None if goal is None else self._spec.goal.validate(goal, "reset").reshape(1, -1)
+        told = None if goal is None else self._spec.goal.require_one(goal, "reset")[None]
         self._running = False
         if self._learner is not None:
             self._learner.begin_task()
@@ -450,7 +450,7 @@ class AgentSession:
             SpecError: Its goal is none of the robot's.
         """
         goal = facts["goal"]
-        self._goal = None if goal is None else self._spec.goal.validate(goal, "session").reshape(1, -1)
+        self._goal = None if goal is None else self._spec.goal.require_one(goal, "session")[None]
         self._agent.begin_task(1)
         self._agent.load_state(arrays)
         self._rng.bit_generator.state = facts["rng"]

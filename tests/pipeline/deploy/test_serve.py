@@ -190,6 +190,14 @@ def test_a_wild_number_is_no_end_of_what_an_agent_knows(
     assert play(good)
 
 
+@pytest.mark.parametrize("goal", [[1e9], [-0.1], [1.0, 2.0], [[1.0], [2.0]]])
+def test_a_goal_that_is_none_of_the_robot_is_refused(bundle: Bundle, goal: Any) -> None:
+    session = AgentSession(bundle)
+    with pytest.raises(SpecError, match="goal"):
+        session.reset(task=True, goal=goal)
+    session.reset(task=True, goal=[20.0])  # the end of its axis
+
+
 def test_calls_out_of_order_are_refused_and_the_server_goes_on(served: Served) -> None:
     with served.client() as client:
         for call in (
