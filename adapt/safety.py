@@ -39,6 +39,7 @@ from ..robots.robot import (
     Stops,
     TellsAge,
     find_sent,
+    freeze,
     take_images,
 )
 from ..robots.spec import RobotSpec
@@ -323,7 +324,7 @@ class SafetyLimits(Stops, Holds, Sees):
             RobotFault: It raised what is no error of ours, or gave anything but two arrays of shape (..., N).
         """
         try:
-            reward, terminated = self._robot.compute_reward(observation, goals)
+            reward, terminated = self._robot.compute_reward(freeze(observation), freeze(goals))
             shape, kind = (*np.shape(observation)[:-1], len(goals)), np.asarray(reward).dtype
             if {np.shape(reward), np.shape(terminated)} != {shape} or kind.kind not in "fiu":
                 raise RobotFault(

@@ -23,7 +23,7 @@ import numpy as np
 from ..errors import ConfigError, RobotFault, make_text
 from .adapter import Reward, RobotAdapter, StopLatch, find_rest
 from .cadence import Cadence
-from .robot import Bool, Float, Step
+from .robot import Bool, Float, Step, freeze
 from .spec import ArraySpec, RobotSpec
 
 RADIANS = math.pi / 180.0
@@ -156,7 +156,7 @@ class LeRobotDriver(RobotAdapter):
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""
-        return self._reward(observation, goals)
+        return self._reward(freeze(observation), freeze(goals))
 
     def observation_age(self) -> float:
         """See `TellsAge.observation_age`; since it was asked for, for LeRobot gives no stamps."""

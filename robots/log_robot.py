@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import SpecError
 from .adapter import Reward, RobotAdapter, StopLatch
-from .robot import Bool, Float, Step
+from .robot import Bool, Float, Step, freeze
 from .spec import RobotSpec
 
 
@@ -124,7 +124,7 @@ class LogRobot(RobotAdapter):
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""
-        return self._reward(observation, goals)
+        return self._reward(freeze(observation), freeze(goals))
 
     def read(self) -> Float:
         """See `Observes.read`."""

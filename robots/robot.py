@@ -290,6 +290,13 @@ def find_sent(robot: RobotBatch, rows: Rows, told: Float) -> Float:
     return found
 
 
+def freeze(array: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers for a function of a user: one that works in place would change what the robot measured."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
 def require_told(success: object, rows: int, where: str) -> Bool:
     """What a user's function says of success, one truth value for each row; numpy would take None for False.
 

@@ -22,7 +22,7 @@ import numpy as np
 from ...errors import RobotFault
 from ..adapter import Reward, RobotAdapter, StopLatch, find_rest
 from ..cadence import Cadence
-from ..robot import Bool, Float, Step
+from ..robot import Bool, Float, Step, freeze
 from ..spec import RobotSpec
 from .messages import FLAG, MOST_SKEW_NS, NS, Readings, decode, encode_flag
 from .ros_robot import RosRobot
@@ -188,7 +188,10 @@ class RosDriver(RobotAdapter):
         return self._readings.observation
 
     def _go_home(self, home: Float) -> None:
-        begin, period = find_rest(self._spec, self._readings.observation, self._sent * np.nan), self._spec.control_period
+        begin, period = (
+            find_rest(self._spec, self._readings.observation, self._sent * np.nan),
+            self._spec.control_period,
+        )
         rates = np.array([axis.rate_limit or math.inf for axis in self._spec.action.axes])
         seconds = max(self._robot.home_seconds, float((np.abs(home - begin) / rates).max()))
         steps = max(1, math.ceil(seconds / period))
@@ -258,7 +261,7 @@ class RosDriver(RobotAdapter):
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `Robot.compute_reward`."""
-        return self._reward(observation, goals)
+        return self._reward(freeze(observation), freeze(goals))
 
     def read(self) -> Float:
         """See `Observes.read`."""

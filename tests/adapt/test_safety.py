@@ -492,6 +492,17 @@ def test_a_reward_function_that_answers_otherwise_is_a_typed_error(fake: FakeBat
     assert safe.stop_reason is None  # nothing moves by it
 
 
+def test_a_reward_function_that_works_in_place_is_refused(fake: FakeBatch, log: AuditLog) -> None:
+    def spoil(observation: Float, goals: Float) -> Any:
+        observation[:] = 0.0
+
+    fake.compute_reward = spoil  # type: ignore[method-assign]
+    seen = np.ones((3, 4), np.float32)
+    with pytest.raises(RobotFault, match="compute_reward that completes, got ValueError .*read-only"):
+        SafetyLimits(fake, log).compute_reward(seen, np.zeros((2, 2), np.float32))
+    assert (seen == 1.0).all()
+
+
 def test_a_measurement_that_is_masked_is_none(fake: FakeBatch) -> None:
     """Before, numpy gave the number behind the mask, which nobody has measured."""
 

@@ -27,7 +27,6 @@ from supple.adapt.takeover import (
     find_latent,
     relabel,
     require_keys,
-
 )
 from supple.adapt.task_monitor import Judgement, ScriptMonitor
 from supple.adapt.watch import CommandTap, Operator, Watch

@@ -219,3 +219,15 @@ def test_what_is_no_number_is_a_fault_that_says_so(told: Any) -> None:
     with pytest.raises(RobotFault, match=r"get_observation: .* in place of (a number|numbers by key)"):
         driver.read()
     driver.close()
+
+
+def test_a_reward_function_that_works_in_place_changes_no_observation_and_no_goal() -> None:
+    def spoil(observation: Float, goals: Float) -> tuple[Float, Bool]:
+        observation -= goals[0]
+        return reach(observation, goals)
+
+    driver = make(FakeArm(), reward=spoil)
+    driver.reset(np.ones(2, np.float32), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="read-only"):  # behind the safety limits it is a fault that stops the arm
+        driver.step(np.zeros(2, np.float32))
+    driver.close()
