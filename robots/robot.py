@@ -9,7 +9,7 @@ Axes: R rows, r rows of this call, O observation, A action, N tasks, G goal.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray

@@ -498,7 +498,7 @@ def test_a_reward_function_that_works_in_place_is_refused(fake: FakeBatch, log: 
 
     fake.compute_reward = spoil  # type: ignore[method-assign]
     seen = np.ones((3, 4), np.float32)
-    with pytest.raises(RobotFault, match="compute_reward that completes, got ValueError .*read-only"):
+    with pytest.raises(RobotFault, match=r"compute_reward that completes, got ValueError .*read-only"):
         SafetyLimits(fake, log).compute_reward(seen, np.zeros((2, 2), np.float32))
     assert (seen == 1.0).all()
 

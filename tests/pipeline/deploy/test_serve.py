@@ -162,7 +162,7 @@ def test_rewards_whose_sum_is_not_finite_are_refused_and_nothing_is_learned_of_t
 
 @pytest.mark.parametrize(("kind", "space"), [("rl2", "raw"), ("varibad", "raw"), ("pearl", "unit"), ("simpl", "skill")])
 def test_a_wild_number_is_no_end_of_what_an_agent_knows(tmp_path: Path, bundle_of: Make, kind: str, space: str) -> None:
-    """One finite number of a sensor that is far too large; before, memory and belief were NaN for the rest of the task."""
+    """A finite number of a sensor that is far too large. Before, memory and belief were NaN until the next task."""
     session, good, wild = AgentSession(bundle_of(tmp_path / "bundle", kind, space)), np.zeros(4), np.full(4, 3e38)
     session.reset(task=True)
 
@@ -178,8 +178,7 @@ def test_a_wild_number_is_no_end_of_what_an_agent_knows(tmp_path: Path, bundle_o
     assert play(good)
     session.act(good)
     with pytest.raises(RobotFault, match="expected a finite command"):
-        for _ in range(5):
-            session.act(wild)
+        session.act(wild)
     session.reset()
     assert play(good)
     play(wild)  # whether it can be learned from depends on what the agent does with it

@@ -181,7 +181,7 @@ def test_a_place_far_outside_the_limits_is_never_commanded_and_the_stop_is_told_
     memory = Memory({"shoulder": 3.0, "elbow": 0.01})
     driver = connect(memory, stop_topic="/stop", home=(0.0, 0.0))
     for call in (driver.hold, lambda: driver.stop("outside"), driver.home):
-        with pytest.raises(RobotFault, match="arm hold: expected 'q1' within .* got 3; no command was sent"):
+        with pytest.raises(RobotFault, match=r"arm hold: expected 'q1' within .* got 3; no command was sent"):
             call()
     assert [topic for topic, _ in memory.sent] == ["/stop"]  # the nearest command would be a jump
     memory.place["shoulder"] = 0.5
