@@ -84,7 +84,7 @@ class ActionLimits:
         low, high = round_up(ends[:, 0]).astype(np.float64), -round_up(-ends[:, 1]).astype(np.float64)
         scale = np.maximum(np.abs(low), np.abs(high))
         grain = np.spacing(scale.astype(np.float32)).astype(np.float64)
-        for axis, least, most, (_, acceleration, jerk), step in zip(
+        for axis, least, most, (change, acceleration, jerk), step in zip(
             spec.action.axes, low, high, rates.T, grain, strict=True
         ):
             if not least < most:
@@ -92,11 +92,12 @@ class ActionLimits:
                     f"safety limits: expected finite low < high for action axis '{axis.name}', got "
                     f"[{least}, {most}] {axis.unit}; give the axis limits in the robot's spec"
                 )
-            if acceleration < 8 * step or jerk < 16 * step:
+            if change <= SLACK * max(-least, most) or acceleration < 8 * step or jerk < 16 * step:
                 raise SpecError(
                     f"safety limits: expected limits of action axis '{axis.name}' that float32 commands can resolve, "
-                    f"got {acceleration:.3g} (acceleration) and {jerk:.3g} (jerk) {axis.unit} per control period where "
-                    f"commands are {step:.3g} apart; raise them, or lengthen the control period"
+                    f"got {change:.3g} (first change), {acceleration:.3g} (second) and {jerk:.3g} (third) {axis.unit} "
+                    f"per control period where commands are {step:.3g} apart; raise them, or lengthen the control "
+                    "period"
                 )
         rates = np.where(np.isfinite(rates), np.maximum(rates - SLACK * scale, 0.0), np.inf)
         braking = np.minimum(rates[1] - 2.0 * grain, 1e300)

@@ -54,7 +54,11 @@ def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.ra
         return played
     except BaseException as error:
         if isinstance(robot, Stops):
-            robot.stop(f"the episode was cut off: {type(error).__name__} {make_text(error)}".rstrip())
+            try:
+                robot.stop(f"the episode was cut off: {type(error).__name__} {make_text(error)}".rstrip())
+            except RobotFault as problem:  # it is no more than the first error, and no less
+                if str(problem) != str(error) and not getattr(error, "__notes__", ()):
+                    error.add_note(str(problem))
         raise
 
 

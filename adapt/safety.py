@@ -39,6 +39,7 @@ from ..robots.robot import (
     Stops,
     TellsAge,
     find_sent,
+    freeze,
     take_images,
 )
 from ..robots.spec import RobotSpec
@@ -89,7 +90,8 @@ class Measured:
                 f"got {seen[row, axis]:g}",
                 "move the robot back by hand",
             )
-        beyond = seen @ self.normals.T < self.offsets
+        with np.errstate(over="ignore", invalid="ignore"):  # what cannot be computed is beyond
+            beyond = ~(seen @ self.normals.T >= self.offsets)
         if beyond.any():
             row, which = (int(i) for i in np.argwhere(beyond)[0])
             space = self.half_spaces[which]
@@ -322,7 +324,7 @@ class SafetyLimits(Stops, Holds, Sees):
             RobotFault: It raised what is no error of ours, or gave anything but two arrays of shape (..., N).
         """
         try:
-            reward, terminated = self._robot.compute_reward(observation, goals)
+            reward, terminated = self._robot.compute_reward(freeze(observation), freeze(goals))
             shape, kind = (*np.shape(observation)[:-1], len(goals)), np.asarray(reward).dtype
             if {np.shape(reward), np.shape(terminated)} != {shape} or kind.kind not in "fiu":
                 raise RobotFault(
@@ -369,7 +371,7 @@ class SafetyLimits(Stops, Holds, Sees):
             RobotFault: `on_stop` failed, or the reason could not be written down. The stop holds all the same.
         """
         if problems := self._latch(reason):
-            raise RobotFault(f"stop: expected no problem, got {'; '.join(problems)}; it holds all the same: {REARM}")
+            raise RobotFault(f"stop: expected no problem, got '{'; '.join(problems)}'; it holds all the same: {REARM}")
 
     def rearm(self, code: str) -> None:
         """Ends a stop; every row must be reset before it moves.
@@ -455,10 +457,12 @@ class SafetyLimits(Stops, Holds, Sees):
                     with suppress(RobotFault):
                         self._watchdog.rest()
         except Exception as error:  # noqa: BLE001 - a driver that cannot stop must not keep the stop from the disk
-            problems.append(f"on_stop raised {type(error).__name__}: {make_text(error)}")
+            problems.append(
+                f"the robot could not be told to stop: {type(error).__name__} {make_text(error)}; cut its power"
+            )
         finally:
             try:
-                self._audit.stop(text)
+                self._audit.stop(text, **({"problems": list(problems)} if problems else {}))
             except RobotFault as error:
                 problems.append(str(error))
         return problems

@@ -163,7 +163,7 @@ class AgentSession:
             SpecError: The goal has another shape, or is not within the limits of the contract.
         """
         self._running = False
-        told = None if goal is None else self._spec.goal.validate(goal, "reset").reshape(1, -1)
+        told = None if goal is None else self._spec.goal.require_one(goal, "reset")[None]
         if not task:
             self._require_free("reset")
         if task or not self._task:
@@ -175,6 +175,7 @@ class AgentSession:
         self._fallen = self._learner is not None and self._learner.fallen
         self._extra = None if self._learner is None else self._learner.extra
         self._playing = self._agent if self._extra is None else self._extra.agent
+        self._before = {name: value.copy() for name, value in self._agent.state().items()}
         self._playing.begin_episode(explore=explore and self._extra is None)
         self._explores = explore
         spec, count = self._spec, self._decisions
@@ -196,7 +197,7 @@ class AgentSession:
         Raises:
             SpecError: See `reset`.
         """
-        told = None if goal is None else self._spec.goal.validate(goal, "reset").reshape(1, -1)
+        told = None if goal is None else self._spec.goal.require_one(goal, "reset")[None]
         self._running = False
         if self._learner is not None:
             self._learner.begin_task()
@@ -235,6 +236,7 @@ class AgentSession:
             sent = self._choose(seen)
         except BaseException:
             self._running = False
+            self._forget_nonsense()
             raise
         self._rewarded = False
         self._steps += 1
@@ -285,6 +287,22 @@ class AgentSession:
         elif self._scorer is not None:
             self._scorer.begin(ROW, seen)
         self._last_reward = 0.0
+
+    def _forget_nonsense(self) -> bool:
+        """Back to where the episode began, if what the agent knows is finite no more; whether it was so.
+
+        One wild number of a sensor would else be the end of a memory or of a belief: sums with it stay without a value.
+        """
+        wild = {
+            name
+            for name, value in self._agent.state().items()
+            if value.dtype.kind == "f" and not np.isfinite(value).all()
+        }
+        # an empty range is infinite at first
+        if not wild - {name for name, value in self._before.items() if not np.isfinite(value).all()}:
+            return False
+        self._agent.load_state(self._before)
+        return True
 
     def _require_free(self, what: str) -> None:
         if self._learner is not None and (reason := self._learner.held):
@@ -349,7 +367,9 @@ class AgentSession:
         if self._spoilt:
             pass  # an extra episode is asked for again
         elif self._learner is None:
-            self._agent.observe(played)
+            with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below
+                self._agent.observe(played)
+            learned = not self._forget_nonsense()
         else:
             from .guards import Play, Signals, compute_agreement  # a control process without a learner starts faster
 
@@ -430,7 +450,7 @@ class AgentSession:
             SpecError: Its goal is none of the robot's.
         """
         goal = facts["goal"]
-        self._goal = None if goal is None else self._spec.goal.validate(goal, "session").reshape(1, -1)
+        self._goal = None if goal is None else self._spec.goal.require_one(goal, "session")[None]
         self._agent.begin_task(1)
         self._agent.load_state(arrays)
         self._rng.bit_generator.state = facts["rng"]

@@ -100,6 +100,20 @@ class Terminal:
             termios.tcsetattr(self._source, termios.TCSADRAIN, self._before)
 
 
+def require_keys(spec: RobotSpec) -> None:
+    """Refuses a robot that a person cannot command by keys.
+
+    Raises:
+        ConfigError: It has more axes than there are keys, or is told one of finitely many actions.
+    """
+    if spec.choices or 2 * len(spec.action.axes) > len(KEYS):
+        got = f"choices {list(spec.choices)}" if spec.choices else f"{len(spec.action.axes)}"
+        raise ConfigError(
+            f"--operator keyboard: expected at most {len(KEYS) // 2} action axes, two keys for each, got {got}; "
+            "command it with --operator socket:PATH"
+        )
+
+
 class KeyboardOperator:
     """A person at a keyboard: a `watch.Operator`, and a `watch.Monitor` where they judge the task.
 
@@ -126,7 +140,8 @@ class KeyboardOperator:
             judges: Reward and success are the person's: 1 in the step in which they press `+`, else 0.
             prompts: Wait for Enter before each episode.
             idle: Called again and again while it waits; keeps the robot where it is, and finds out that it is stopped.
-            gain: Of a pressed key: share of the axis's limit, or of the change that its rate limit allows.
+            gain: Of a pressed key: share of the axis's limit, or of the change that its rate limit allows. A place
+                without a rate limit in the contract moves by this share of its range in a second.
             clock: Monotonic time, seconds.
         """
         self._terminal, self._tell, self._judges, self._prompts = terminal, tell, judges, prompts
@@ -177,8 +192,9 @@ class KeyboardOperator:
             if self._commanded[index] is None:
                 reach = axis.high if sign > 0 else -axis.low
                 self._target[index] = self._gain * sign * reach
-            elif axis.rate_limit is not None:
-                self._target[index] += self._gain * sign * axis.rate_limit * spec.control_period
+            else:
+                rate = axis.high - axis.low if axis.rate_limit is None else axis.rate_limit
+                self._target[index] += self._gain * sign * rate * spec.control_period
         self._target = np.clip(self._target, spec.action.inner_low, spec.action.inner_high).astype(np.float32)
         return self._target.copy()
 
@@ -256,13 +272,14 @@ class SocketOperator:
         self.ignored = 0
         """Messages that were none."""
         self._command: Float | None = None
+        self._rest: Float | None = None  # the command of a silence that lasts
         self._heard = -1e9
 
     def begin(self, spec: RobotSpec) -> None:
         """See `Operator.begin`."""
         self._spec = spec
         self._listen()
-        self.taken, self._command = False, None
+        self.taken, self._command, self._rest = False, None, None
 
     def _listen(self) -> None:
         for _ in range(MOST_MESSAGES):  # who sends without end must not keep the robot from its next command
@@ -290,11 +307,13 @@ class SocketOperator:
     def command(self, requested: Float, observation: Float) -> Float | None:
         """See `Operator.command`."""
         self._listen()
-        if not self.taken or self._command is None:
-            return None
-        if self._clock() - self._heard > self._timeout:
-            return self._spec.compute_resting(observation)
-        return self._command
+        taken = self.taken and self._command is not None
+        if not taken or self._clock() - self._heard <= self._timeout:
+            self._rest = None
+            return self._command if taken else None
+        if self._rest is None:  # an arm that sags would creep with each measurement
+            self._rest = self._spec.compute_resting(observation)
+        return self._rest.copy()
 
     def close(self) -> None:
         """Removes the socket."""

@@ -9,9 +9,10 @@ Axes: O observation, G goal.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import RobotFault, make_text
 from ..robots.robot import Float, StepRows
@@ -65,14 +66,18 @@ class ScriptMonitor:
         """
         try:
             found = self._judge(step.observation[0].copy(), self._goal.copy())
-            reward, success, ended = float(found.reward), bool(found.success), bool(found.ended)
+            success, ended = (_read(getattr(found, name), name, "b") for name in ("success", "ended"))
+            with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused
+                reward = _read(found.reward, "reward", "fiub").astype(np.float32)
         except Exception as error:
             raise _fault("a judgement", error) from error
-        if not np.isfinite(reward):
-            raise RobotFault(f"task monitor: expected a finite reward, got {reward}; correct the script")
+        if not np.isfinite(reward).all():
+            raise RobotFault(
+                f"task monitor: expected a finite reward, got {make_text(found.reward)[:60]}; correct the script"
+            )
         return step._replace(
-            reward=np.array([reward], np.float32),
-            success=np.array([success]),
+            reward=reward,
+            success=success,
             terminated=step.terminated | ended,
             truncated=step.truncated & (not ended),
         )
@@ -81,3 +86,11 @@ class ScriptMonitor:
 def _fault(expected: str, error: Exception) -> RobotFault:
     got = f"{type(error).__name__} {make_text(error)}"
     return RobotFault(f"task monitor: expected {expected}, got {got}; correct the script")
+
+
+def _read(value: object, name: str, kinds: str) -> NDArray[Any]:
+    """One number or truth value of any library, shape (1,); numpy would take NaN, and any text, for true."""
+    one = np.array(value).reshape(-1)
+    if one.shape != (1,) or one.dtype.kind not in kinds:
+        raise TypeError(f"{type(value).__name__} {make_text(value)[:60]} as {name}")
+    return one

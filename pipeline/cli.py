@@ -328,11 +328,20 @@ def parse(verb: str, arguments: Sequence[str]) -> "Verb":
 
 def refuse(error: BaseException, message: str, arguments: Sequence[str]) -> int:
     """Says on one line of stderr what was refused, and with --json as a record on stdout too."""
-    line = " ".join(message.split())
+    line = " ".join(add_notes(message, error).split())
     if "--json" in arguments:
         say(json.dumps({"event": "error", "type": type(error).__name__, "message": line}), sys.stdout)
     say(f"supple: {line}", sys.stderr)
     return 2
+
+
+def add_notes(message: str, error: BaseException) -> str:
+    """The message, and what the error's notes say beside it: that a robot could not be told to stop, or be closed.
+
+    The trace of a worker is no line, and is left out.
+    """
+    notes = [note for note in getattr(error, "__notes__", ()) if "\n" not in note]
+    return "; ".join((message, *notes))
 
 
 def say(line: str, stream: TextIO) -> None:
@@ -442,10 +451,10 @@ def run_verb(program: str, dispatch: Callable[[Sequence[str]], int], given: Sequ
         missing = f"expected the package {error.name}, got none installed; run pip install 'supple[{extra}]'"
         return refuse(error, f"{given[0] if given else 'supple'}: {missing}", given)
     except Interrupted as error:
-        say(f"supple: {error}; go on with: {command}", sys.stderr)
+        say(f"supple: {add_notes(f'{error}; go on with: {command}', error)}", sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        say(f"supple: stopped at once; go on with: {command}", sys.stderr)
+    except KeyboardInterrupt as error:
+        say(f"supple: {add_notes(f'stopped at once; go on with: {command}', error)}", sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return 128 + signal.SIGPIPE

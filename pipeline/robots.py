@@ -223,6 +223,13 @@ def find_recorded(record: object, given: RobotChoice | None, where: str, *, acce
     Raises:
         BundleError: There is no such record, the family is a user's and nobody named it, or the named one differs.
     """
+    if record is None and given is not None:
+        if accept_change:
+            return given
+        raise BundleError(
+            f"{where}: expected the robot that it was made for, got none, so that nothing can be compared with "
+            f"'{given.reference}' but its axes; pass --accept-robot-change if they mean the same"
+        )
     if not isinstance(record, Mapping) or not isinstance(record.get("family"), str):
         raise BundleError(f"{where}: expected the robot that it was made for, got {record!r:.80}; pass --robot")
     record = _rename_old(record)

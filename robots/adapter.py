@@ -14,7 +14,20 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import RobotFault
-from .robot import Bool, Float, Holds, Observes, PaysAlongPath, RobotBatch, Step, Stops, TellsAge, TellsSent
+from .robot import (
+    ROUNDING,
+    Bool,
+    Float,
+    Holds,
+    Observes,
+    PaysAlongPath,
+    RobotBatch,
+    Step,
+    Stops,
+    TellsAge,
+    TellsSent,
+    freeze,
+)
 from .spec import RobotSpec
 
 Reward = Callable[[Float, Float], tuple[Float, Bool]]
@@ -32,13 +45,16 @@ class Payment:
                 the whole path of the episode where it counts (`robot.PaysAlongPath`).
         """
         self._along = reward if isinstance(reward, PaysAlongPath) else None
-        self.compute: Reward = reward if callable(reward) else reward.compute_reward
-        """As `Robot.compute_reward`: what reaching some states would pay."""
+        self._compute: Reward = reward if callable(reward) else reward.compute_reward
         self._path: list[Float] = []
 
     def begin(self) -> None:
         """An episode begins."""
         self._path = []
+
+    def compute(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        """As `Robot.compute_reward`: what reaching some states would pay; nothing can be written into them."""
+        return self._compute(freeze(observation), freeze(goals))
 
     def pay(self, observation: Float, goal: Float) -> tuple[float, bool]:
         """Reward and termination of a step of the episode.
@@ -53,8 +69,8 @@ class Payment:
         if self._along is None:
             reward, terminated = self.compute(observation, goal[None])
             return float(reward.item()), bool(terminated.item())
-        self._path.append(observation)
-        rewards, ends = self._along.compute_path_reward(np.stack(self._path)[None], goal[None])
+        self._path.append(observation.copy())
+        rewards, ends = self._along.compute_path_reward(freeze(np.stack(self._path)[None]), freeze(goal[None]))
         return float(rewards[0, -1].item()), bool(ends[0, -1].item())
 
 
@@ -175,3 +191,37 @@ class StopLatch:
         """
         if self._closed:
             raise RobotFault(f"{self._where} {what}: expected a connected robot, got a closed one; connect it again")
+
+
+def find_rest(spec: RobotSpec, observation: Float, sent: Float, *, known: bool = True) -> Float:
+    """The command with which a driver lets its robot rest, shape (A,), within the limits.
+
+    It is the measured place where an axis commands one. A place that is not finite, or outside of the limits of its
+    axis, was not measured, and one that is further outside of those of the command than a step cannot be commanded: the
+    nearest command would be a jump. The last command stands then.
+
+    Args:
+        spec: The contract.
+        observation: Newest, shape (O,).
+        sent: The last command, shape (A,); NaN where there was none.
+        known: Whether places were measured just now; else the last command stands where there was one.
+
+    Raises:
+        RobotFault: No command lets the robot rest.
+    """
+    rest, names = spec.compute_resting(observation), spec.observation.names
+    for axis, (action, commanded) in enumerate(zip(spec.action.axes, spec.find_commanded(), strict=True)):
+        if commanded is None:
+            continue
+        seen, place = spec.observation.axes[names.index(commanded)], rest[axis]
+        slack = ROUNDING * (1.0 + max(-action.low, action.high)) + (action.rate_limit or 0.0) * spec.control_period
+        low, high = np.maximum(seen.low, action.low) - slack, np.minimum(seen.high, action.high) + slack
+        if np.isfinite(sent[axis]) and not (known and low <= place <= high):
+            rest[axis] = sent[axis]
+        elif not low <= place <= high:  # nor NaN
+            raise RobotFault(
+                f"{spec.name} hold: expected '{commanded}' within [{low:.6g}, {high:.6g}] {action.unit}, where it can "
+                f"be held, got {place:.6g}; no command was sent: check the sensor, and move the robot there by hand"
+            )
+    held: Float = np.minimum(np.maximum(rest, spec.action.inner_low), spec.action.inner_high)
+    return held

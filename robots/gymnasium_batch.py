@@ -42,7 +42,7 @@ from .gymnasium_rows import (
     ReadSuccess,
     SetTask,
 )
-from .robot import Bool, Float, Rows, StepRows, require_rows, require_told
+from .robot import Bool, Float, Rows, StepRows, freeze, require_rows, require_told
 from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 
 ComputeSuccess: TypeAlias = Callable[[Float, Float, Float], Bool]
@@ -328,8 +328,10 @@ class GymnasiumBatch(ArrayRobots):
             f"a reward and an end, each of shape {shape} for observations {observation.shape} and goals {goals.shape}"
         )
         try:
-            reward, terminated = (np.asarray(one) for one in compute(observation, goals))
-            found, ended = reward.astype(np.float32), terminated.astype(np.bool_)
+            reward, ended = (np.asarray(one) for one in compute(freeze(observation), freeze(goals)))
+            found = reward.astype(np.float32)
+            if ended.dtype != np.bool_:  # numpy would take NaN, and any text, for true
+                raise TypeError(f"ends of type {ended.dtype}")
         except Exception as error:  # a user's function fails in ways of its own
             raise ConfigError(
                 f"{self._spec.name} reward: expected {what}, got {describe_foreign(error)}; correct the function"
@@ -379,7 +381,7 @@ class GymnasiumBatch(ArrayRobots):
             self._success[rows] = terminated
         elif callable(self._tell):
             try:
-                told = self._tell(observation, reward, self._goal[rows])
+                told = self._tell(freeze(observation), freeze(reward), self._goal[rows])
             except Exception as error:
                 raise ConfigError(
                     f"{self._spec.name} success: expected truth values of {rows.shape} from observations, rewards "
@@ -395,7 +397,13 @@ def _read_info(name: str) -> ReadSuccess:
     def read(info: dict[str, Any]) -> bool:
         for key in ("is_success", "success"):
             if key in info:
-                return bool(info[key])
+                told = np.asarray(info[key])
+                if told.size == 1 and told.dtype.kind in "biuf" and told.item() in (0, 1):
+                    return bool(told.item())
+                raise RobotFault(
+                    f"{name} step: expected true or false, or 1 or 0, as info['{key}'], got {info[key]!r:.60}; tell "
+                    "success in another way"
+                )
         raise RobotFault(
             f"{name} step: expected info['is_success'] or info['success'], got {sorted(info)}; tell success in another "
             "way"

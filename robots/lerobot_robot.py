@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import ConfigError, RobotFault, make_text
-from .adapter import Payment, Reward, RobotAdapter, StopLatch
+from .adapter import Payment, Reward, RobotAdapter, StopLatch, find_rest
 from .cadence import Cadence
 from .robot import Bool, Float, RobotBatch, Step
 from .spec import ArraySpec, RobotSpec
@@ -130,6 +130,7 @@ class LeRobotDriver(RobotAdapter):
         """
         self._latch.require_open("home")
         self._held = None
+        self._sent[:] = np.nan  # whoever brings it home commands it elsewhere
         self._home()
         self._latch.free()
         self._steps = 0
@@ -181,19 +182,19 @@ class LeRobotDriver(RobotAdapter):
         return self._read()
 
     def hold(self) -> None:
-        """See `RobotAdapter.hold`: the measured place is commanded.
+        """See `RobotAdapter.hold`: the measured place is commanded, see `find_rest`.
 
         Raises:
-            RobotFault: The robot does not take it.
+            RobotFault: The robot does not take it, or nobody knows where it is.
         """
         self._latch.require_open("hold")
         self._rest()
 
     def stop(self, reason: str) -> None:
-        """See `Stops.stop`: the measured place is commanded, so that the robot holds.
+        """See `Stops.stop`: the measured place is commanded, so that the robot holds; see `find_rest`.
 
         Raises:
-            RobotFault: The robot does not take it; cut its power.
+            RobotFault: The robot does not take it, or nobody knows where it is; cut its power.
         """
         self._latch.stop(reason)
         self._held = None  # where it is now: somebody may have moved it since it was held
@@ -206,15 +207,14 @@ class LeRobotDriver(RobotAdapter):
 
     def _rest(self) -> None:
         """Commands the place where the first hold found the arm: one that sags would creep with each measurement."""
-        held = self._spec.compute_resting(self._read()) if self._held is None else self._held
+        held = find_rest(self._spec, self._read(), self._sent) if self._held is None else self._held
         self._send(held)
         self._held = held
 
     def _read(self) -> Float:
         asked = time.monotonic()
         try:
-            told = self._robot.get_observation()
-            values = np.array([float(told[key.name]) * key.factor for key in self._observed], np.float32)
+            values = _take_numbers(self._robot.get_observation(), self._observed)
         except Exception as error:
             raise _fault(self._spec, "get_observation", error) from error
         self._stamp = asked
@@ -226,7 +226,7 @@ class LeRobotDriver(RobotAdapter):
         pairs = zip(self._commanded, allowed.tolist(), strict=True)
         try:
             told = self._robot.send_action({key.name: value / key.factor for key, value in pairs})
-            sent = np.array([float(told[key.name]) * key.factor for key in self._commanded], np.float32)
+            sent = _take_numbers(told, self._commanded)
         except Exception as error:
             raise _fault(self._spec, "send_action", error) from error
         if not np.isfinite(sent).all():
@@ -235,6 +235,23 @@ class LeRobotDriver(RobotAdapter):
                 "its power and its link"
             )
         self._sent = sent
+
+
+def _take_numbers(told: object, keys: tuple[Key, ...]) -> Float:
+    """The numbers of some keys in the units of the contract, in their order: plain ones, or of numpy or torch."""
+    if not isinstance(told, Mapping):
+        raise TypeError(f"{type(told).__name__} {make_text(told)[:60]} in place of numbers by key")
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is no measurement
+        numbers = np.array([_read_number(told[key.name], key.name) * key.factor for key in keys])
+        return numbers.astype(np.float32)
+
+
+def _read_number(value: object, name: str) -> float:
+    """A number; float() would read one from a text, too, and from a truth."""
+    one = np.asarray(value)
+    if one.size != 1 or one.dtype.kind not in "fiu":
+        raise TypeError(f"{type(value).__name__} {make_text(value)[:60]} for '{name}' in place of a number")
+    return float(one.item())
 
 
 def _order(array: ArraySpec, keys: Mapping[str, Key]) -> tuple[Key, ...]:

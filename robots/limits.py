@@ -162,7 +162,7 @@ class RobotLimits:
         """
         content = read_plain_file(path, ConfigError, "give a TOML file of limits", "a TOML file")
         try:
-            data = tomllib.loads(content.decode())
+            data = tomllib.loads(content.decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: expected TOML, got '{str(error)[:200]}'; correct the file") from error
         return self.override_by(data, str(path))
@@ -179,7 +179,8 @@ class RobotLimits:
             action.append(dict(bounds))
             for name, value in table.items():
                 bound = _read_bound(value, f"{place}.{name}", where, pair=name == chain[0])
-                action[-1][name] = _replace_bound(bounds.get(name), bound, f"{place}.{name}", axis.unit)
+                unit = _per_second(axis.unit, chain.index(name) if name in chain else 0)
+                action[-1][name] = _replace_bound(bounds.get(name), bound, f"{place}.{name}", unit)
         seen = dict(self.observation)
         tables = _table(data, "observation", where)
         _require_known(tables, self.spec.observation.names, f"{where} observation")

@@ -9,7 +9,7 @@ Axes: R rows, r rows of this call, O observation, A action, N tasks, G goal.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -288,6 +288,13 @@ def find_sent(robot: RobotBatch, rows: Rows, told: Float) -> Float:
     rounded = (np.abs(sent - told) <= ROUNDING * (1.0 + np.abs(told))).all(axis=1, keepdims=True)
     found: Float = np.where(silent | rounded, told, sent).astype(np.float32)
     return found
+
+
+def freeze(array: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers for a function of a user: one that works in place would change what the robot measured."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def require_told(success: object, rows: int, where: str) -> Bool:

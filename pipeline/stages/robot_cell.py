@@ -9,7 +9,7 @@ from pathlib import Path
 from ...adapt.audit import AuditLog
 from ...adapt.novelty import NoveltyModel, NoveltyScorer
 from ...adapt.safety import SafetyLimits
-from ...adapt.takeover import KeyboardOperator, SocketOperator, Terminal
+from ...adapt.takeover import KeyboardOperator, SocketOperator, Terminal, require_keys
 from ...adapt.task_monitor import Judge, ScriptMonitor
 from ...adapt.watch import CommandTap, Monitor, Operator, Watch
 from ...adapt.watchdog import Watchdog
@@ -114,6 +114,8 @@ def watch_robots(
         about = {"stage": work.stage.name}
         log = CellLog(work.folder / LOG_FOLDER, robot.spec, about, simulated=simulated, skill_dim=skill_dim)
         sink = stack.enter_context(log)
+    if watching.operator == "keyboard":
+        require_keys(robot.spec)
     operator, monitor = make_operator(watching, work.view.note, stack, robot.hold)
     model = nominal if watching.novelty is None else NoveltyModel.load(watching.novelty)
     scorer = None if model is None else NoveltyScorer(model, robot.spec, robot.rows)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import RobotFault
-from ..adapter import Payment, Reward, RobotAdapter, StopLatch
+from ..adapter import Payment, Reward, RobotAdapter, StopLatch, find_rest
 from ..cadence import Cadence
 from ..robot import Bool, Float, RobotBatch, Step
 from ..spec import RobotSpec
@@ -189,7 +189,10 @@ class RosDriver(RobotAdapter):
         return self._readings.observation
 
     def _go_home(self, home: Float) -> None:
-        begin, period = self._spec.compute_resting(self._readings.observation), self._spec.control_period
+        begin, period = (
+            find_rest(self._spec, self._readings.observation, self._sent * np.nan),
+            self._spec.control_period,
+        )
         rates = np.array([axis.rate_limit or math.inf for axis in self._spec.action.axes])
         seconds = max(self._robot.home_seconds, float((np.abs(home - begin) / rates).max()))
         steps = max(1, math.ceil(seconds / period))
@@ -279,13 +282,11 @@ class RosDriver(RobotAdapter):
     def _rest(self) -> None:
         """Commands rest, where the first hold found the robot: one that sags would creep with each measurement.
 
-        A place that was measured long ago would be a jump back: the last command stands then.
+        A place that was measured long ago would be a jump back: the last command stands then, see `find_rest`.
         """
-        resting = self._spec.compute_resting(self._readings.observation) if self._held is None else self._held
-        if self._held is None and self._is_stale() and np.isfinite(self._sent).all():
-            places = [name is not None for name in self._spec.find_commanded()]
-            resting[places] = self._sent[places]
-        held = np.minimum(np.maximum(resting, self._spec.action.inner_low), self._spec.action.inner_high)
+        held = self._held
+        if held is None:
+            held = find_rest(self._spec, self._readings.observation, self._sent, known=not self._is_stale())
         self._send(held)
         self._held = held
 
@@ -293,16 +294,18 @@ class RosDriver(RobotAdapter):
         """See `Stops.stop`: as `hold`, and the topic of stops is told.
 
         Raises:
-            RobotFault: The transport is broken; cut the robot's power.
+            RobotFault: The transport is broken, or nobody knows where the robot is; cut its power.
         """
         self._latch.stop(reason)
         with self._lock:
             with suppress(RobotFault):  # what was measured before has to do
                 self._listen()
             self._held = None  # where it is now: somebody may have moved it since it was held
-            self._rest()
-            if self._robot.stop_topic:
-                self._transport.publish(self._robot.stop_topic, encode_flag(True))
+            try:
+                self._rest()
+            finally:
+                if self._robot.stop_topic:
+                    self._transport.publish(self._robot.stop_topic, encode_flag(True))
 
     def await_stop(self) -> None:
         """Waits for the word of the robot that it may not be moved any more; a while, where it gives no such word.

@@ -166,7 +166,7 @@ def test_a_start_a_little_outside_leads_back_within_the_acceleration_or_is_refus
     assert np.isnan(drive(make_limits(spec, jerk=1000.0), start, np.full(1, start))[-1])
 
 
-@pytest.mark.parametrize("table", [{"acceleration": 1e-6}, {"jerk": 1e-5}])
+@pytest.mark.parametrize("table", [{"acceleration": 1e-6}, {"jerk": 1e-5}, {"velocity": 1e-30}])
 def test_limits_that_float32_cannot_resolve_are_refused(table: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="expected limits of action axis 'target0' that float32 commands can resolve"):
         make_limits(make_spec(), **table)

@@ -273,6 +273,27 @@ def test_an_agent_that_fails_in_the_middle_of_an_episode_stops_the_robot(
     assert AuditLog(tmp_path / "audit.jsonl").stop_reason == adapter.robot.stop_reason
 
 
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), ValueError("shape")])
+def test_a_stop_that_does_not_reach_the_robot_stands_beside_the_first_error(
+    bundle_of: Callable[[str], Bundle], tmp_path: Path, fault: BaseException
+) -> None:
+    """Before, it took its place: a Ctrl-C became a fault, and nobody was told what had gone wrong at first."""
+    adapter = make_adapter(bundle_of("simpl"), rows=1, tasks=TASKS[2:])
+
+    def cut(reason: str) -> None:
+        raise OSError("no link")
+
+    def fail(seen: SeenRows) -> Any:
+        raise fault
+
+    adapter.robot = SafetyLimits(adapter.robot, AuditLog(tmp_path / "audit.jsonl"), on_stop=cut)
+    adapter.agent.act = fail  # type: ignore[method-assign]
+    with pytest.raises(type(fault)) as caught:
+        adapter.round()
+    (note,) = caught.value.__notes__
+    assert "the robot could not be told to stop: OSError no link; cut its power" in note
+
+
 def test_what_is_not_there_is_refused(bundle_of: Callable[[str], Bundle]) -> None:
     bundle = bundle_of("rl2")
     adapter = make_adapter(bundle)

@@ -492,6 +492,17 @@ def test_a_reward_function_that_answers_otherwise_is_a_typed_error(fake: FakeBat
     assert safe.stop_reason is None  # nothing moves by it
 
 
+def test_a_reward_function_that_works_in_place_is_refused(fake: FakeBatch, log: AuditLog) -> None:
+    def spoil(observation: Float, goals: Float) -> Any:
+        observation[:] = 0.0
+
+    fake.compute_reward = spoil  # type: ignore[method-assign]
+    seen = np.ones((3, 4), np.float32)
+    with pytest.raises(RobotFault, match=r"compute_reward that completes, got ValueError .*read-only"):
+        SafetyLimits(fake, log).compute_reward(seen, np.zeros((2, 2), np.float32))
+    assert (seen == 1.0).all()
+
+
 def test_a_measurement_that_is_masked_is_none(fake: FakeBatch) -> None:
     """Before, numpy gave the number behind the mask, which nobody has measured."""
 
@@ -659,8 +670,10 @@ def test_drives_that_cannot_be_cut_do_not_keep_the_stop_from_the_disk(fake: Fake
     safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
     with pytest.raises(RobotFault, match="finite command") as caught:
         safe.step(ALL, action(np.nan, 0.0))
-    assert caught.value.__notes__ == ["on_stop raised OSError: no link to the drives"]
-    with pytest.raises(RobotFault, match="on_stop raised OSError: no link to the drives; it holds all the same"):
+    failed = "the robot could not be told to stop: OSError no link to the drives; cut its power"
+    assert caught.value.__notes__ == [failed]
+    assert next(record for record in records(log_path) if record["event"] == "stop")["problems"] == [failed]
+    with pytest.raises(RobotFault, match=f"got '{failed}'; it holds all the same"):
         safe.stop("operator")
     safe.close()
     log.close()

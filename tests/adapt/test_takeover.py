@@ -19,12 +19,20 @@ from supple.adapt.loop import Adapter, run_episode
 from supple.adapt.runtime_agent import RandomNoise, RuntimeAgent
 from supple.adapt.safety import SafetyLimits
 from supple.adapt.spaces import RowSpace, SpaceSettings
-from supple.adapt.takeover import KeyboardOperator, SocketOperator, TakenOver, Terminal, find_latent, relabel
+from supple.adapt.takeover import (
+    KeyboardOperator,
+    SocketOperator,
+    TakenOver,
+    Terminal,
+    find_latent,
+    relabel,
+    require_keys,
+)
 from supple.adapt.task_monitor import Judgement, ScriptMonitor
 from supple.adapt.watch import CommandTap, Operator, Watch
 from supple.errors import ConfigError, RobotFault
 from supple.robots.robot import StepRows
-from supple.robots.spec import ArraySpec, Axis, RobotSpec
+from supple.robots.spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 from supple.robots.task import Task
 
 TASK = (Task("corner", (4.0, 3.0)),)
@@ -332,12 +340,74 @@ def test_a_script_tells_reward_and_success() -> None:
     told = judge(step, Judgement(2.0, success=True, ended=True))
     assert told.success is not None
     assert (told.reward[0], told.success[0], told.terminated[0], told.truncated[0]) == (2.0, True, True, False)
-    for wrong, message in (
+    told = judge(step, Judgement(np.array([1]), np.array(True), np.bool_(False)))  # type: ignore[arg-type]
+    assert (told.reward.tolist(), told.success, told.truncated) == ([1.0], np.array([True]), np.array([True]))
+    assert told.reward.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
         (None, "got AttributeError"),
+        ((1.0, True, False), "got AttributeError"),
         (Judgement(float("nan")), "expected a finite reward, got nan"),
-    ):
-        with pytest.raises(RobotFault, match=message):
-            judge(step, wrong)
+        (Judgement(1e300), r"expected a finite reward, got 1e\+300"),  # infinite for whoever learns from it
+        (Judgement("1.0"), "TypeError str 1.0 as reward"),  # type: ignore[arg-type]
+        (Judgement(0.0, float("nan")), "TypeError float nan as success"),  # type: ignore[arg-type]
+        (Judgement(0.0, "False"), "TypeError str False as success"),  # type: ignore[arg-type]
+        (Judgement(0.0, None), "TypeError NoneType None as success"),  # type: ignore[arg-type]
+        (Judgement(0.0, False, "no"), "TypeError str no as ended"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_judgement_is_a_fault_and_no_success(wrong: Any, message: str) -> None:
+    step = StepRows(np.zeros((1, 2), np.float32), np.zeros(1, np.float32), np.array([False]), np.array([True]))
+    with pytest.raises(RobotFault, match=message):
+        judge(step, wrong)
+
+
+GOAL_SPEC = ArraySpec("goal", (Axis("goal", "rad", -1.0, 1.0),))
+
+
+def place_spec(axes: int, rate: float | None = None) -> RobotSpec:
+    seen = tuple(Axis(f"q{index}", "rad", -1.0, 1.0) for index in range(axes))
+    told = tuple(Axis(f"t{index}", "rad", -1.0, 1.0, rate, f"q{index}") for index in range(axes))
+    return RobotSpec("arm", ArraySpec("observation", seen), ArraySpec("action", told), GOAL_SPEC, 0.1, 50)
+
+
+def test_a_source_that_falls_silent_does_not_let_an_arm_creep(source: Any) -> None:
+    operator, client, now = source
+    operator.begin(place_spec(1))
+    client.send(b'{"take": true, "command": [0.5]}')
+    requested = np.zeros(1, np.float32)
+
+    def ask_at(time: float, seen: float) -> float:
+        now[0] = time
+        return float(operator.command(requested, np.array([seen], np.float32))[0])
+
+    assert ask_at(0.0, 0.4) == 0.5
+    assert ask_at(0.3, 0.4) == pytest.approx(0.4)
+    assert [ask_at(0.4 + 0.1 * step, 0.4 - 0.05 * step) for step in range(3)] == pytest.approx([0.4, 0.4, 0.4])
+    client.send(b'{"take": true, "command": [0.2]}')
+    assert ask_at(0.7, 0.3) == pytest.approx(0.2)
+    assert ask_at(1.0, 0.2) == pytest.approx(0.2)  # another silence, another place
+
+
+def test_a_place_without_a_rate_limit_in_the_contract_is_moved_by_keys_too(keys: Keys) -> None:
+    operator = keys.operator()
+    operator.begin(place_spec(1))
+    zero = np.zeros(1, np.float32)
+    keys.press(" q")
+    assert operator.command(zero, zero) == pytest.approx(0.1)  # half of the range of 2 rad in a second, 0.1 s
+
+
+def test_a_robot_of_more_axes_than_keys_or_of_choices_is_not_commanded_by_keys() -> None:
+    require_keys(place_spec(9))
+    with pytest.raises(ConfigError, match="expected at most 9 action axes, two keys for each, got 10; command it with"):
+        require_keys(place_spec(10))
+    one = place_spec(1)
+    choosing = RobotSpec("grid", one.observation, make_choice_spec(("up", "down")), GOAL_SPEC, 0.1, 50, ("up", "down"))
+    with pytest.raises(ConfigError, match=r"got choices \['up', 'down'\]"):
+        require_keys(choosing)
 
 
 def test_a_script_that_counts_is_told_when_an_episode_begins() -> None:

@@ -2,7 +2,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import h5py
@@ -12,7 +12,8 @@ import pytest
 from benchmarks.results.collect_results import collect
 from benchmarks.results.collect_runs import load_finished
 from supple.adapt.bundle import load_bundle
-from supple.pipeline.cli import VERBS, main
+from supple.errors import RobotFault
+from supple.pipeline.cli import VERBS, main, run_program
 from supple.pipeline.folder import SEAL_NAME
 from supple.pipeline.keys import load_record
 from supple.pipeline.presets import PRESETS
@@ -431,3 +432,18 @@ def test_code_of_a_user_that_ends_the_program_is_no_success(
     monkeypatch.setattr(Info, "execute", end)
     assert main(["info", str(tmp_path)]) == 2
     assert f"got code that ends this program (SystemExit {code})" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "code"), [(RobotFault, 2), (KeyboardInterrupt, 130)])
+def test_what_stands_beside_an_error_is_told_and_a_trace_is_not(
+    kind: type[BaseException], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: Sequence[str]) -> int:
+        error = kind("no link")
+        error.add_note("the robot could not be told to stop: OSError; cut its power")
+        error.add_note("in a worker:\n  File ...")
+        raise error
+
+    assert run_program("supple", fail, ["adapt"]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("; the robot could not be told to stop: OSError; cut its power")

@@ -254,6 +254,13 @@ def test_another_robot_than_the_recorded_one_is_refused_unless_it_is_accepted(us
     assert find_recorded(named.record, more_goals, "bundle") is more_goals
 
 
+def test_a_bundle_of_a_robot_without_a_simulator_takes_the_robot_that_is_named(users: Path) -> None:
+    named = find_robot(f"{users}:BOX")
+    with pytest.raises(BundleError, match=r"nothing can be compared with 'my_box\.py:BOX' but its axes; pass --accept"):
+        find_recorded(None, named, "bundle")
+    assert find_recorded(None, named, "bundle", accept_change=True) is named
+
+
 @pytest.mark.parametrize("record", [None, 3, {}, {"family": 3}, {"family": "maze"}, {"family": "maze", "config": []}])
 def test_a_damaged_record_is_refused(record: object) -> None:
     with pytest.raises(BundleError, match="bundle"):

@@ -1,3 +1,4 @@
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -338,8 +339,8 @@ class Robot(gymnasium.Env[Any, Any]):
     )
     action_space = Box(-1.0, 1.0, (2,), np.float32)
 
-    def __init__(self, key: str = "is_success") -> None:
-        self.key = key
+    def __init__(self, key: str = "is_success", says: Any = None) -> None:
+        self.key, self.says = key, says
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -351,7 +352,10 @@ class Robot(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.at = np.clip(self.at + action, -5.0, 5.0)
-        return self.seen(), -float(self.at.sum()), bool(self.at[1] > 1.5), False, {self.key: self.at[0] > 1.5}
+        return self.seen(), -float(self.at.sum()), bool(self.at[1] > 1.5), False, self.info()
+
+    def info(self) -> dict[str, Any]:
+        return {self.key: self.at[0] > 1.5 if self.says is None else self.says}
 
 
 def make_robot(rows: int, **arguments: Any) -> GymnasiumBatch:
@@ -461,6 +465,32 @@ def test_info_without_success_is_a_fault(processes: int) -> None:
     message = r"Robot step: expected info\['is_success'\] or info\['success'\], got \['found'\]; tell success"
     with pytest.raises(RobotFault, match=message):
         batch.step(np.arange(1), np.zeros((1, 2), np.float32))
+    batch.close()
+
+
+@pytest.mark.parametrize(
+    ("says", "success"),
+    [
+        (1.0, True),
+        (np.array([0.0]), False),
+        (np.True_, True),
+        (math.nan, None),
+        ("False", None),
+        (0.7, None),
+        ([], None),
+    ],
+)
+def test_success_is_true_or_false_and_nothing_else(says: Any, success: bool | None) -> None:
+    """Before, NaN and any text passed for success."""
+    batch = GymnasiumBatch(lambda goal: Robot(says=says), PLACE, 1, example=[0.0], episode_steps=9, success="info")
+    batch.reset(np.arange(1), np.zeros((1, 1), np.float32), np.random.default_rng(0))
+    if success is None:
+        with pytest.raises(RobotFault, match=r"expected true or false, or 1 or 0, as info\['is_success'\], got"):
+            batch.step(np.arange(1), np.zeros((1, 2), np.float32))
+    else:
+        told = batch.step(np.arange(1), np.zeros((1, 2), np.float32)).success
+        assert told is not None
+        assert told.tolist() == [success]
     batch.close()
 
 

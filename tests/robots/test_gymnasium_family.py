@@ -264,6 +264,12 @@ def raise_key(*arguments: Any) -> Any:
     raise KeyError("x")
 
 
+def work_in_place(observation: Any, goals: Any) -> Any:
+    """Before, the policy saw what was left of its observation."""
+    observation -= goals
+    return observation[..., 0], observation[..., 0] > 0
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -280,6 +286,11 @@ def raise_key(*arguments: Any) -> Any:
             r"\(2, 1\), got \(2, 1\) and \(2, 1\)",
         ),
         ({"reward": lambda seen, goals: 0.0}, r"point reward: .*, got TypeError: 'float' object is not iterable"),
+        (
+            {"reward": lambda seen, goals: (seen[..., 0] * 0, seen[..., 0] * np.nan)},
+            r"point reward: .*, got TypeError: ends of type float32",
+        ),
+        ({"reward": work_in_place}, r"point reward: .*, got ValueError: output array is read-only"),
         ({"success": raise_key}, r"point success: .*, got KeyError: 'x' .*; correct the function"),
     ],
 )

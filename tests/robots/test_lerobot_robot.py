@@ -152,3 +152,82 @@ def test_axes_without_keys_or_units_are_refused() -> None:
     speeds = ArraySpec("action", tuple(Axis(f"target{index}", "rad/s", -1.0, 1.0) for index in (1, 2)))
     with pytest.raises(ConfigError, match="action axis 'target1': expected one that commands an observation axis"):
         make(FakeArm(), spec=replace(SPEC, action=speeds))
+
+
+class TellingArm(FakeArm):
+    """Tells other numbers than it has, for the joints that are named."""
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+        self.told: Any = {}
+
+    def get_observation(self) -> Any:
+        return {**self.degrees, **self.told} if isinstance(self.told, dict) else self.told
+
+
+@pytest.mark.parametrize("call", ["hold", "stop"])
+@pytest.mark.parametrize("degrees", [math.nan, math.inf, -math.inf, 1e300, 4000.0, 179.0])
+def test_a_place_that_was_not_measured_or_is_far_outside_is_never_commanded(degrees: float, call: str) -> None:
+    arm = TellingArm()
+    driver = make(arm)
+    driver.reset(np.zeros(2, np.float32), np.random.default_rng(0))
+    rest: dict[str, Any] = {"hold": driver.hold, "stop": lambda: driver.stop("broken")}
+    arm.told = {"shoulder.pos": degrees}  # before the first command nobody knows a place that could be commanded
+    with pytest.raises(RobotFault, match=r"so-arm hold: expected 'joint1' within \[-3\.00\d*, 3\.00\d*\] rad"):
+        rest[call]()
+    assert arm.sent == []
+    arm.told = {}
+    driver.home()
+    driver.step(np.radians(np.array([10.0, 20.0], np.float32)))
+    arm.told = {"shoulder.pos": degrees}
+    rest[call]()
+    # the shoulder stays with its last command, where the limit of 3 rad would be a jump; the elbow where it is
+    assert arm.sent[-1] == pytest.approx({"shoulder.pos": 10.0, "elbow.pos": 10.0}, abs=1e-4)
+    arm.told = {}
+    driver.home()  # somebody else has commanded it since
+    arm.told = {"shoulder.pos": degrees}
+    with pytest.raises(RobotFault, match="no command was sent: check the sensor"):
+        rest[call]()
+    driver.close()
+
+
+def test_a_place_within_one_step_of_the_limits_is_held_at_them() -> None:
+    arm = TellingArm()
+    driver = make(arm)
+    driver.reset(np.zeros(2, np.float32), np.random.default_rng(0))
+    arm.degrees["shoulder.pos"] = math.degrees(3.0015)  # 0.002 rad in a step
+    driver.hold()
+    assert arm.sent[-1]["shoulder.pos"] == pytest.approx(math.degrees(3.0), abs=1e-4)
+    driver.close()
+
+
+@pytest.mark.parametrize("make_number", [np.float64, np.array, lambda value: np.array([value]), int])
+def test_numbers_may_be_of_any_library(make_number: Any) -> None:
+    arm = TellingArm()
+    driver = make(arm)
+    arm.told = {"shoulder.pos": make_number(90)}
+    seen = driver.reset(np.zeros(2, np.float32), np.random.default_rng(0))
+    assert seen == pytest.approx([math.pi / 2, 0.0], abs=1e-6)
+    driver.close()
+
+
+@pytest.mark.parametrize("told", [None, [1.0, 2.0], "shoulder.pos", {"shoulder.pos": "12.5"}, {"shoulder.pos": True}])
+def test_what_is_no_number_is_a_fault_that_says_so(told: Any) -> None:
+    arm = TellingArm()
+    driver = make(arm)
+    arm.told = told
+    with pytest.raises(RobotFault, match=r"get_observation: .* in place of (a number|numbers by key)"):
+        driver.read()
+    driver.close()
+
+
+def test_a_reward_function_that_works_in_place_changes_no_observation_and_no_goal() -> None:
+    def spoil(observation: Float, goals: Float) -> tuple[Float, Bool]:
+        observation -= goals[0]
+        return reach(observation, goals)
+
+    driver = make(FakeArm(), reward=spoil)
+    driver.reset(np.ones(2, np.float32), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="read-only"):  # behind the safety limits it is a fault that stops the arm
+        driver.step(np.zeros(2, np.float32))
+    driver.close()

@@ -80,7 +80,7 @@ def test_a_file_tightens_and_adds(tmp_path: Path) -> None:
     [
         (
             {"action": {"target1": {"velocity": 1.6}}},
-            r"action\.target1\.velocity: expected a limit within \[-1\.5, 1\.5\]",
+            r"action\.target1\.velocity: expected a limit within \[-1\.5, 1\.5\] rad/s of contract",
         ),
         ({"action": {"target1": {"position": [-2.5, 0.0]}}}, r"a file can only tighten"),
         (
@@ -109,6 +109,14 @@ def test_a_file_tightens_and_adds(tmp_path: Path) -> None:
 def test_what_is_no_limit_or_loosens_one_is_refused(data: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LIMITS.override_by(data, "limits.toml")
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_of_an_editor_of_windows_is_read(tmp_path: Path, mark: str, end: str) -> None:
+    text = end.join(("[action.target1] # mine", "velocity = 0.5", ""))
+    (tmp_path / "limits.toml").write_bytes((mark + text).encode())
+    assert LIMITS.override(tmp_path / "limits.toml").action[0]["velocity"].high == 0.5
 
 
 @pytest.mark.parametrize("content", [b"[[[", b"\xff", b"a = " + b"[" * 5000])

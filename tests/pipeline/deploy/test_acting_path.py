@@ -146,10 +146,13 @@ def test_the_controller_in_cpp_says_what_is_wrong_and_tells_nothing(one: Bundle,
     controller = make_controller(one, program, tmp_path)
     good = np.zeros(4, np.float32)
     assert controller.act(good, 0.0)[0] == NO_EPISODE
-    controller.tell(1)
     for value in (np.nan, np.inf, -np.inf):
-        assert controller.act([0.0, value, 0.0, 0.0], 0.0)[0] == BAD_OBSERVATION
-        assert controller.act(good, value)[0] == BAD_OBSERVATION
+        for seen, reward in (([0.0, value, 0.0, 0.0], 0.0), (good, value)):
+            controller.tell(1)
+            assert controller.act(good, 0.0)[0] == OK
+            assert controller.act(seen, reward)[0] == BAD_OBSERVATION
+            assert controller.act(good, 0.0)[0] == NO_EPISODE  # a robot that was stopped is not commanded on
+    controller.tell(1)
     assert controller.act(good, 0.0)[0] == OK
     assert controller.act(np.full(4, 3e38), 0.0)[0] in (BAD_ACTION, OK)
     controller.tell(1)
@@ -157,6 +160,58 @@ def test_the_controller_in_cpp_says_what_is_wrong_and_tells_nothing(one: Bundle,
     controller.tell(1)
     assert controller.act([1.04, 0.0, 0.0, 0.0], 0.0)[0] == OK  # one step of 0.05 rad leads back
     controller.close()
+
+
+@pytest.mark.parametrize("kind", ["rl2", "varibad"])
+def test_a_wild_number_is_no_end_of_what_a_controller_in_cpp_remembers(
+    kind: str, program: Path, tmp_path: Path, bundle_of: Make
+) -> None:
+    controller = make_controller(bundle_of(tmp_path / "bundle", kind, "unit"), program, tmp_path)
+    good, wild = np.zeros(4, np.float32), np.full(4, 3e38, np.float32)
+    controller.tell(0)
+
+    def begin_well() -> None:
+        controller.tell(1)
+        assert controller.act(good, 0.0)[0] == OK
+
+    begin_well()
+    assert controller.act(wild, 0.0)[0] in (BAD_ACTION, OK)
+    begin_well()
+    for _ in range(3):  # the sum of the rewards is infinite
+        controller.act(good, 3e38)
+    begin_well()
+    for seen, reward in ((wild, 0.0), (np.full(4, np.nan), 0.0), (good, np.inf)):
+        controller.tell(3, seen, reward)
+        begin_well()
+    controller.close()
+
+
+LOCALE = """#include <cstdio>
+#include "supple_policy.hpp"
+struct German : std::numpunct<char> {
+  char do_decimal_point() const override { return ','; }
+  char do_thousands_sep() const override { return '.'; }
+  std::string do_grouping() const override { return "\\3"; }
+};
+int main(int, char** words) {
+  std::locale::global(std::locale(std::locale(), new German));
+  std::printf("%.3f", supple::Policy(words[1]).period);
+}
+"""
+
+
+def test_a_program_of_another_locale_reads_the_file(one: Bundle, tmp_path: Path) -> None:
+    """A program with a window takes the locale of its user: numbers in files of ours are read as they are written."""
+    compiler = find_compiler()
+    if compiler is None:
+        pytest.skip("no compiler of C++")
+    (tmp_path / "german.cpp").write_text(LOCALE)
+    (tmp_path / "path.supple").write_bytes(make_graph_file(make_acting_path(one), one.contract, one.digest))
+    (tmp_path / "supple_policy.hpp").write_bytes((CPP / "supple_policy.hpp").read_bytes())
+    quickly = [compiler, "-std=c++17", "-O0", "-o", tmp_path / "german", tmp_path / "german.cpp"]
+    subprocess.run(quickly, check=True)
+    done = subprocess.run([tmp_path / "german", tmp_path / "path.supple"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "0.010")
 
 
 def list_damages(file: bytes) -> Iterator[bytes]:

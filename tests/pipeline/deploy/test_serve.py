@@ -24,7 +24,7 @@ from supple.adapt.remote.client import PolicyClient, PolicyError
 from supple.adapt.remote.messages import MOST_BYTES, VERBS, Request, read_request
 from supple.adapt.remote.server import MOST_CLIENTS, MOST_SNAPSHOTS, PolicyServer, serve_policy
 from supple.adapt.session import AgentSession
-from supple.errors import SpecError
+from supple.errors import RobotFault, SpecError
 from supple.pipeline.cli import main
 
 Make = Callable[..., Bundle]
@@ -158,6 +158,41 @@ def test_rewards_whose_sum_is_not_finite_are_refused_and_nothing_is_learned_of_t
         client.observe(-2.5e38)
         assert np.isfinite(client.end_episode(np.zeros(4), terminated=False)["return"])
         assert all(np.isfinite(value).all() for value in served.session.state().values() if value.dtype.kind == "f")
+
+
+@pytest.mark.parametrize(("kind", "space"), [("rl2", "raw"), ("varibad", "raw"), ("pearl", "unit"), ("simpl", "skill")])
+def test_a_wild_number_is_no_end_of_what_an_agent_knows(tmp_path: Path, bundle_of: Make, kind: str, space: str) -> None:
+    """A finite number of a sensor that is far too large. Before, memory and belief were NaN until the next task."""
+    session, good, wild = AgentSession(bundle_of(tmp_path / "bundle", kind, space)), np.zeros(4), np.full(4, 3e38)
+    session.reset(task=True)
+
+    def play(last: Any, reward: float = 1.0) -> bool:
+        for _ in range(5):
+            assert np.isfinite(session.act(good)).all()
+            session.observe(reward)
+        learned = bool(session.end_episode(last, terminated=False)["learned"])
+        assert all(np.isfinite(value).all() for value in session.state().values() if value.dtype.kind == "f")
+        session.reset()
+        return learned
+
+    assert play(good)
+    session.act(good)
+    with pytest.raises(RobotFault, match="expected a finite command"):
+        session.act(wild)
+    session.reset()
+    assert play(good)
+    play(wild)  # whether it can be learned from depends on what the agent does with it
+    assert play(good)
+    play(good, 5e37)
+    assert play(good)
+
+
+@pytest.mark.parametrize("goal", [[1e9], [-0.1], [1.0, 2.0], [[1.0], [2.0]]])
+def test_a_goal_that_is_none_of_the_robot_is_refused(bundle: Bundle, goal: Any) -> None:
+    session = AgentSession(bundle)
+    with pytest.raises(SpecError, match="goal"):
+        session.reset(task=True, goal=goal)
+    session.reset(task=True, goal=[20.0])  # the end of its axis
 
 
 def test_calls_out_of_order_are_refused_and_the_server_goes_on(served: Served) -> None:

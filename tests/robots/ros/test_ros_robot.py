@@ -177,6 +177,22 @@ def test_a_silent_robot_is_not_sent_back_to_where_it_was_last_seen() -> None:
     driver.close()
 
 
+def test_a_place_far_outside_the_limits_is_never_commanded_and_the_stop_is_told_all_the_same() -> None:
+    memory = Memory({"shoulder": 3.0, "elbow": 0.01})
+    driver = connect(memory, stop_topic="/stop", home=(0.0, 0.0))
+    for call in (driver.hold, lambda: driver.stop("outside"), driver.home):
+        with pytest.raises(RobotFault, match=r"arm hold: expected 'q1' within .* got 3; no command was sent"):
+            call()
+    assert [topic for topic, _ in memory.sent] == ["/stop"]  # the nearest command would be a jump
+    memory.place["shoulder"] = 0.5
+    driver.home()
+    driver.step(np.array([0.3, 10.0], np.float32))
+    memory.place["shoulder"] = -3.0
+    driver.stop("outside")
+    assert driver.sent[0] == np.float32(0.3)  # the last command stands
+    driver.close()
+
+
 def test_rubbish_latches_the_stop_behind_the_safety_limits(tmp_path: Any) -> None:
     memory = Memory()
     driver = connect(memory)

@@ -13,11 +13,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
 #include <limits>
+#include <locale>
 #include <map>
 #include <random>
 #include <sstream>
@@ -36,6 +36,13 @@ inline std::runtime_error refuse(const std::string& what) {
   return std::runtime_error("acting path: expected " + what + "; deploy the bundle again");
 }
 
+// A stream that reads numbers as the file has them, whatever the locale of the program.
+inline std::istringstream make_stream(const std::string& text) {
+  std::istringstream stream(text);
+  stream.imbue(std::locale::classic());
+  return stream;
+}
+
 inline std::size_t read_count(std::istream& line, std::size_t most = 1u << 26) {
   long long value = -1;
   if (!(line >> value) || value < 0 || static_cast<unsigned long long>(value) > most) throw refuse("a count");
@@ -45,9 +52,11 @@ inline std::size_t read_count(std::istream& line, std::size_t most = 1u << 26) {
 inline double read_number(std::istream& line) {
   std::string word;
   if (!(line >> word)) throw refuse("a number");
-  char* end = nullptr;
-  const double value = std::strtod(word.c_str(), &end);  // takes inf, which >> does not
-  if (*end != '\0') throw refuse("a number");
+  const double infinite = std::numeric_limits<double>::infinity();
+  if (word == "inf" || word == "-inf") return word == "inf" ? infinite : -infinite;  // >> does not take these
+  std::istringstream number = make_stream(word);  // strtod follows the locale of the program, where 0,5 may be a half
+  double value = 0.0;
+  if (!(number >> value) || number.peek() != std::istringstream::traits_type::eof()) throw refuse("a number");
   return value;
 }
 
@@ -318,8 +327,8 @@ class Graph {
 
 enum class Status {
   ok,
-  no_episode,          // begin_episode was not called
-  bad_observation,     // not finite
+  no_episode,          // begin_episode was not called, or not since another status than ok
+  bad_observation,     // not finite, or a reward or a sum of rewards that is not
   bad_action,          // not finite: the observation is far outside of the training data
   out_of_reach,        // the measured start is further outside the limits than one control period allows
 };
@@ -345,17 +354,18 @@ class Policy {
       : sample_(sample), generator_(seed) {
     std::ifstream disk(path, std::ios::binary);
     const std::string content((std::istreambuf_iterator<char>(disk)), std::istreambuf_iterator<char>());
-    std::istringstream file(content);
+    std::istringstream file = make_stream(content);
     std::string text;
     std::getline(file, text);
     std::ostringstream head;
+    head.imbue(std::locale::classic());
     head << "supple-acting-path 1 " << std::hex << hash(content, text.size() + 1);
     if (text != head.str()) throw refuse("an undamaged file of supple deploy, version 1");
     std::map<std::string, Graph>::iterator graph = graphs_.end();
     std::size_t count = 0;
     while (true) {
       if (!std::getline(file, text)) throw refuse("a whole file");
-      std::istringstream line(text);
+      std::istringstream line = make_stream(text);
       const std::string kind = read_word(line);
       if (kind == "data") {
         count = read_count(line);
@@ -407,33 +417,31 @@ class Policy {
   //   seen    observation.size() numbers, raw, in the order and units of `observation`
   //   reward  of the control step before, 0 at the first; only kinds with a memory read it
   //   told    action.size() numbers; unchanged unless the status is ok: hold, and stop
+  // Any other status ends the episode: the robot is not commanded on until begin_episode was called.
   Status act(const float* seen, float reward, float* told) noexcept {
     if (!running_) return Status::no_episode;
-    for (std::size_t index = 0; index < observation.size(); ++index)
-      if (!std::isfinite(seen[index])) return Status::bad_observation;
-    if (!std::isfinite(reward)) return Status::bad_observation;
-    if (step_ > 0) sum_ += reward;
-    if (step_ == 0) rest(seen);
-    if (step_ % horizon == 0) decide(seen);
-    ++step_;
-    if (decoder_observation_ != nullptr) std::copy_n(seen, observation.size(), decoder_observation_);
-    decoder_->run();
-    return limit(told);
+    const Status status = step(seen, reward, told);
+    running_ = status == Status::ok;
+    return status;
   }
 
-  // After the last step: agents with a belief take in the last transition.
-  void end_episode(const float* seen, float reward) noexcept {
-    if (!running_) return;
-    last_reward_ = sum_ + reward;
+  // After the last step: agents with a belief take in the last transition. What is not finite is not taken in.
+  Status end_episode(const float* seen, float reward) noexcept {
+    if (!running_) return Status::no_episode;
     running_ = false;
-    if (end_ == nullptr) return;
+    if (!is_finite(seen, observation.size()) || !std::isfinite(sum_ + reward)) return Status::bad_observation;
+    last_reward_ = sum_ + reward;
+    if (end_ == nullptr) return Status::ok;
     std::copy_n(seen, observation.size(), end_observation_);
     *end_reward_ = last_reward_;
     for (const State& state : states_)
       if (state.end_input != nullptr) std::copy(state.value.begin(), state.value.end(), state.end_input);
     end_->run();
+    for (const State& state : states_)
+      if (state.end_output != nullptr && !is_finite(state.end_output, state.value.size())) return Status::bad_observation;
     for (State& state : states_)
       if (state.end_output != nullptr) std::copy_n(state.end_output, state.value.size(), state.value.begin());
+    return Status::ok;
   }
 
   // Checks the names, in their order, of a robot's axes. Throws std::runtime_error.
@@ -508,7 +516,9 @@ class Policy {
       axis.low = read_number(line);
       axis.high = read_number(line);
       axis.max_change = read_number(line);
-      axis.commands = static_cast<int>(read_number(line));
+      const double place = read_number(line);
+      if (!(place >= -1.0 && place < 1e6)) throw refuse("an observation axis, or -1");
+      axis.commands = static_cast<int>(place);
       axis.name = read_rest(line);
       if (!(axis.low < axis.high && axis.max_change > 0.0)) throw refuse("limits of action axis '" + axis.name + "'");
       action.push_back(axis);
@@ -600,11 +610,28 @@ class Policy {
     }
   }
 
-  void decide(const float* seen) noexcept {
-    if (!first_) last_reward_ = sum_;
+  static bool is_finite(const float* numbers, std::size_t count) noexcept {
+    return std::all_of(numbers, numbers + count, [](float number) { return std::isfinite(number); });
+  }
+
+  Status step(const float* seen, float reward, float* told) noexcept {
+    if (!is_finite(seen, observation.size()) || !std::isfinite(reward)) return Status::bad_observation;
+    if (step_ > 0) sum_ += reward;
+    if (!std::isfinite(sum_)) return Status::bad_observation;
+    if (step_ == 0) rest(seen);
+    if (step_ % horizon == 0 && !decide(seen)) return Status::bad_action;
+    ++step_;
+    if (decoder_observation_ != nullptr) std::copy_n(seen, observation.size(), decoder_observation_);
+    decoder_->run();
+    return limit(told);
+  }
+
+  // Chooses a latent; false where it, or what is to be remembered, is not finite: then nothing is remembered.
+  bool decide(const float* seen) noexcept {
+    const float reward = first_ ? last_reward_ : sum_;
     sum_ = 0.0f;
     std::copy_n(seen, observation.size(), policy_observation_);
-    if (policy_reward_ != nullptr) *policy_reward_ = last_reward_;
+    if (policy_reward_ != nullptr) *policy_reward_ = reward;
     if (policy_first_ != nullptr) *policy_first_ = first_ ? 1.0f : 0.0f;
     for (const Noise& noise : noise_)
       for (std::size_t index = 0; index < noise.width; ++index)
@@ -612,9 +639,14 @@ class Policy {
                                            : (sample_ ? normal_(generator_) : 0.0f);
     for (const State& state : states_) std::copy(state.value.begin(), state.value.end(), state.input);
     policy_->run();
+    bool good = is_finite(latent_, latent_width_);
+    for (const State& state : states_) good = good && is_finite(state.output, state.value.size());
+    if (!good) return false;
     for (State& state : states_) std::copy_n(state.output, state.value.size(), state.value.begin());
     std::copy_n(latent_, latent_width_, decoder_latent_);
+    last_reward_ = reward;
     first_ = false;
+    return true;
   }
 
   // The nearest command that the limits allow; as ActionLimits.apply of supple.adapt.safety.
