@@ -239,7 +239,8 @@ def _folder_name(suffix: str) -> str:
 
 def _code(record: Mapping[str, Any]) -> str:
     fields = record["fields"]
-    return f"{fields['code']} {fields['config'].get('robot', {}).get('digest', '')}"
+    robot = fields["config"].get("robot") or {}  # of data without a robot it is None
+    return f"{fields['code']} {robot.get('digest', '')}"
 
 
 def _choices(record: Mapping[str, Any]) -> dict[str, Any]:
