@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.robots.ros.test_ros_robot import Memory, make_robot
 Make = Callable[..., Bundle]
 FAMILY = """
 import json
+import sys
 from pathlib import Path
 from supple.robots.hardware_family import HardwareFamily
 from supple.robots.spec import RobotSpec
@@ -34,6 +36,7 @@ ARM = HardwareFamily(
 
 ROS_FAMILY = """
 import json
+import sys
 from pathlib import Path
 from supple.robots.hardware_family import HardwareFamily
 from supple.robots.ros.driver import RosConnection, pay_nothing
@@ -144,9 +147,11 @@ def test_the_robot_of_the_bundle_passes_all_but_the_emergency_stop_that_nobody_t
     assert code == 4
     assert {name: check["status"] for name, check in found.items()} == {
         **dict.fromkeys(("versions", "bundle", "golden trial", "robot", "limits", "latency", "watchdog"), "ok"),
+        "motion": "warning",
         "topics": "not checked",
         "e-stop": "failed",
     }
+    assert "expected a way to stop the robot when this process dies" in found["motion"]["said"]
 
 
 class Terminal(io.StringIO):
@@ -200,6 +205,30 @@ def test_limits_of_the_robot_bound_those_of_the_bundle(
     _, found = examine([bundle[0], "--limits", file], capsys)
     assert found["limits"]["status"] == status
     assert said in found["limits"]["said"]
+
+
+def test_what_adapt_would_refuse_is_said_before(
+    tmp_path: Path, bundle_of: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A robot without velocity limits in its contract, a file that gives them, and a model that is not there."""
+    spec = bundle_of(tmp_path / "bundle", "policy", "skill").contract.robot
+    axes = tuple(replace(axis, rate_limit=None) for axis in spec.action.axes)
+    free = replace(spec, action=replace(spec.action, axes=axes))
+    family = write_robot(tmp_path, free)
+    file = Path(family.partition(":")[0])
+    file.write_text(file.read_text().replace("contract=SPEC", "contract=SPEC, stops_by_itself=True"))
+    _, found = examine([tmp_path / "bundle", "--robot", family, "--yes"], capsys)
+    assert found["motion"]["status"] == "warning"
+    assert "expected a limit of the velocity of action axis 'target1'" in found["motion"]["said"]
+    (tmp_path / "limits.toml").write_text("[action.target1]\nvelocity = 1.0\n")
+    options = ["--limits", tmp_path / "limits.toml", "--yes"]
+    _, found = examine([tmp_path / "bundle", "--robot", family, *options], capsys)
+    assert (found["motion"]["status"], found["limits"]["status"]) == ("ok", "ok")
+    file.write_text(file.read_text().replace("contract=SPEC", "contract=SPEC, model=Path('none.urdf')"))
+    sys.modules.pop(file.stem)
+    _, found = examine([tmp_path / "bundle", "--robot", family, "--yes"], capsys)
+    assert found["motion"]["status"] == "failed"
+    assert "none.urdf" in found["motion"]["said"]
 
 
 @pytest.mark.parametrize("text", ['{"joint9": {"low": 0}}', '{"target1": {"low": "0"}}', '{"target1": 3}', "[]", "{"])
