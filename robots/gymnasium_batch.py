@@ -328,10 +328,10 @@ class GymnasiumBatch(ArrayRobots):
             f"a reward and an end, each of shape {shape} for observations {observation.shape} and goals {goals.shape}"
         )
         try:
-            reward, ended = (np.asarray(one) for one in compute(freeze(observation), freeze(goals)))
-            found = reward.astype(np.float32)
-            if ended.dtype != np.bool_:  # numpy would take NaN, and any text, for true
-                raise TypeError(f"ends of type {ended.dtype}")
+            reward, terminated = (np.asarray(one) for one in compute(freeze(observation), freeze(goals)))
+            if terminated.dtype != np.bool_:  # numpy would take NaN, and any text, for true
+                raise TypeError(f"ends of type {terminated.dtype}")
+            found, ended = reward.astype(np.float32), terminated.astype(np.bool_)
         except Exception as error:  # a user's function fails in ways of its own
             raise ConfigError(
                 f"{self._spec.name} reward: expected {what}, got {describe_foreign(error)}; correct the function"
