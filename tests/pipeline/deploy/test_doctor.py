@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supple.adapt.bundle import Bundle
+from supple.adapt.bundle import Bundle, load_bundle
 from supple.datasets import Episode, Feature, Schema
 from supple.datasets.bags.writer import write_episode
 from supple.pipeline.cli import main
 from supple.pipeline.deploy import checks
+from supple.robots.hardware_family import HardwareFamily
 from supple.robots.ros.messages import TrajectoryController
 from supple.robots.spec import ArraySpec, RobotSpec
 from tests.robots.ros.test_ros_robot import Memory, make_robot
@@ -23,7 +23,6 @@ from tests.robots.ros.test_ros_robot import Memory, make_robot
 Make = Callable[..., Bundle]
 FAMILY = """
 import json
-import sys
 from pathlib import Path
 from supple.robots.hardware_family import HardwareFamily
 from supple.robots.spec import RobotSpec
@@ -36,7 +35,6 @@ ARM = HardwareFamily(
 
 ROS_FAMILY = """
 import json
-import sys
 from pathlib import Path
 from supple.robots.hardware_family import HardwareFamily
 from supple.robots.ros.driver import RosConnection, pay_nothing
@@ -207,28 +205,23 @@ def test_limits_of_the_robot_bound_those_of_the_bundle(
     assert said in found["limits"]["said"]
 
 
-def test_what_adapt_would_refuse_is_said_before(
-    tmp_path: Path, bundle_of: Make, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_adapt_would_refuse_is_said_before(bundle: tuple[Path, RobotSpec], tmp_path: Path) -> None:
     """A robot without velocity limits in its contract, a file that gives them, and a model that is not there."""
-    spec = bundle_of(tmp_path / "bundle", "policy", "skill").contract.robot
-    axes = tuple(replace(axis, rate_limit=None) for axis in spec.action.axes)
-    free = replace(spec, action=replace(spec.action, axes=axes))
-    family = write_robot(tmp_path, free)
-    file = Path(family.partition(":")[0])
-    file.write_text(file.read_text().replace("contract=SPEC", "contract=SPEC, stops_by_itself=True"))
-    _, found = examine([tmp_path / "bundle", "--robot", family, "--yes"], capsys)
-    assert found["motion"]["status"] == "warning"
-    assert "expected a limit of the velocity of action axis 'target1'" in found["motion"]["said"]
-    (tmp_path / "limits.toml").write_text("[action.target1]\nvelocity = 1.0\n")
-    options = ["--limits", tmp_path / "limits.toml", "--yes"]
-    _, found = examine([tmp_path / "bundle", "--robot", family, *options], capsys)
-    assert (found["motion"]["status"], found["limits"]["status"]) == ("ok", "ok")
-    file.write_text(file.read_text().replace("contract=SPEC", "contract=SPEC, model=Path('none.urdf')"))
-    sys.modules.pop(file.stem)
-    _, found = examine([tmp_path / "bundle", "--robot", family, "--yes"], capsys)
-    assert found["motion"]["status"] == "failed"
-    assert "none.urdf" in found["motion"]["said"]
+    spec = bundle[1]
+    free = replace(spec, action=replace(spec.action, axes=tuple(replace(a, rate_limit=None) for a in spec.action.axes)))
+    family = HardwareFamily(
+        name="arm", connect=Memory, contract=free, train_goals=((1.0,),), test_goals=((2.0,),), stops_by_itself=True
+    )
+    found = checks.check_motion(family, None)
+    assert found.status == "warning"
+    assert "expected a limit of the velocity of action axis 'target1'" in found.said
+    file = tmp_path / "limits.toml"
+    file.write_text("[action.target1]\nvelocity = 1.0\n")
+    assert checks.check_motion(family, file).status == "ok"
+    assert checks.check_limits(load_bundle(bundle[0]), file).status == "ok"
+    found = checks.check_motion(replace(family, model=tmp_path / "none.urdf"), file)
+    assert found.status == "failed"
+    assert "none.urdf" in found.said
 
 
 @pytest.mark.parametrize("text", ['{"joint9": {"low": 0}}', '{"target1": {"low": "0"}}', '{"target1": 3}', "[]", "{"])
