@@ -9,13 +9,12 @@ Axes: O observation, G goal.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import RobotFault, make_text
-from ..robots.robot import Float, StepRows
+from ..robots.robot import Float, StepRows, read_number, read_truth
 
 
 class Judgement(NamedTuple):
@@ -66,9 +65,9 @@ class ScriptMonitor:
         """
         try:
             found = self._judge(step.observation[0].copy(), self._goal.copy())
-            success, ended = (_read(getattr(found, name), name, "b") for name in ("success", "ended"))
+            success, ended = read_truth(found.success, "success"), read_truth(found.ended, "ended")
             with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused
-                reward = _read(found.reward, "reward", "fiub").astype(np.float32)
+                reward = np.array([read_number(found.reward, "reward", "fiub")]).astype(np.float32)
         except Exception as error:
             raise _fault("a judgement", error) from error
         if not np.isfinite(reward).all():
@@ -77,7 +76,7 @@ class ScriptMonitor:
             )
         return step._replace(
             reward=reward,
-            success=success,
+            success=np.array([success]),
             terminated=step.terminated | ended,
             truncated=step.truncated & (not ended),
         )
@@ -86,11 +85,3 @@ class ScriptMonitor:
 def _fault(expected: str, error: Exception) -> RobotFault:
     got = f"{type(error).__name__} {make_text(error)}"
     return RobotFault(f"task monitor: expected {expected}, got {got}; correct the script")
-
-
-def _read(value: object, name: str, kinds: str) -> NDArray[Any]:
-    """One number or truth value of any library, shape (1,); numpy would take NaN, and any text, for true."""
-    one = np.array(value).reshape(-1)
-    if one.shape != (1,) or one.dtype.kind not in kinds:
-        raise TypeError(f"{type(value).__name__} {make_text(value)[:60]} as {name}")
-    return one

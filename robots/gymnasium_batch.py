@@ -42,7 +42,7 @@ from .gymnasium_rows import (
     ReadSuccess,
     SetTask,
 )
-from .robot import Bool, Float, Rows, StepRows, freeze, require_rows, require_told
+from .robot import Bool, Float, Rows, StepRows, freeze, read_truth, require_rows, require_told
 from .spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 
 ComputeSuccess: TypeAlias = Callable[[Float, Float, Float], Bool]
@@ -328,10 +328,10 @@ class GymnasiumBatch(ArrayRobots):
             f"a reward and an end, each of shape {shape} for observations {observation.shape} and goals {goals.shape}"
         )
         try:
-            reward, ended = (np.asarray(one) for one in compute(freeze(observation), freeze(goals)))
-            found = reward.astype(np.float32)
-            if ended.dtype != np.bool_:  # numpy would take NaN, and any text, for true
-                raise TypeError(f"ends of type {ended.dtype}")
+            reward, terminated = (np.asarray(one) for one in compute(freeze(observation), freeze(goals)))
+            if terminated.dtype != np.bool_:  # numpy would take NaN, and any text, for true
+                raise TypeError(f"ends of type {terminated.dtype}")
+            found, ended = reward.astype(np.float32), terminated.astype(np.bool_)
         except Exception as error:  # a user's function fails in ways of its own
             raise ConfigError(
                 f"{self._spec.name} reward: expected {what}, got {describe_foreign(error)}; correct the function"
@@ -397,13 +397,13 @@ def _read_info(name: str) -> ReadSuccess:
     def read(info: dict[str, Any]) -> bool:
         for key in ("is_success", "success"):
             if key in info:
-                told = np.asarray(info[key])
-                if told.size == 1 and told.dtype.kind in "biuf" and told.item() in (0, 1):
-                    return bool(told.item())
-                raise RobotFault(
-                    f"{name} step: expected true or false, or 1 or 0, as info['{key}'], got {info[key]!r:.60}; tell "
-                    "success in another way"
-                )
+                try:
+                    return read_truth(info[key], key)
+                except TypeError as error:
+                    raise RobotFault(
+                        f"{name} step: expected true or false as info['{key}'], got {error}; tell success in another "
+                        "way"
+                    ) from error
         raise RobotFault(
             f"{name} step: expected info['is_success'] or info['success'], got {sorted(info)}; tell success in another "
             "way"

@@ -21,7 +21,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from numpy.typing import NDArray
 
 from ..errors import RobotFault, SpecError, SuppleError, describe_foreign
-from .robot import Bool, Float, Rows
+from .robot import Bool, Float, Rows, read_number, read_truth
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
 MakeEnv = Callable[[Float], Env]
@@ -138,9 +138,11 @@ class LocalRows:
             env = self._envs[row]
             assert env is not None, "a row that runs has an environment"
             try:
-                observation, gained, terminated[place], truncated[place], info = env.step(self._to_env(taken))
+                observation, gained, ended, late, info = env.step(self._to_env(taken))
                 seen[place] = self._flatten(observation, row)
+                read_number(gained, "reward", "fiub")
                 reward[place] = gained
+                terminated[place], truncated[place] = read_truth(ended, "terminated"), read_truth(late, "truncated")
                 success[place] = read is not None and read(info)
             except SuppleError:
                 raise

@@ -23,7 +23,7 @@ import numpy as np
 from ..errors import ConfigError, RobotFault, make_text
 from .adapter import Payment, Reward, RobotAdapter, StopLatch, find_rest
 from .cadence import Cadence
-from .robot import Bool, Float, RobotBatch, Step
+from .robot import Bool, Float, RobotBatch, Step, read_number
 from .spec import ArraySpec, RobotSpec
 
 RADIANS = math.pi / 180.0
@@ -242,16 +242,8 @@ def _take_numbers(told: object, keys: tuple[Key, ...]) -> Float:
     if not isinstance(told, Mapping):
         raise TypeError(f"{type(told).__name__} {make_text(told)[:60]} in place of numbers by key")
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is no measurement
-        numbers = np.array([_read_number(told[key.name], key.name) * key.factor for key in keys])
+        numbers = np.array([read_number(told[key.name], key.name) * key.factor for key in keys])
         return numbers.astype(np.float32)
-
-
-def _read_number(value: object, name: str) -> float:
-    """A number; float() would read one from a text, too, and from a truth."""
-    one = np.asarray(value)
-    if one.size != 1 or one.dtype.kind not in "fiu":
-        raise TypeError(f"{type(value).__name__} {make_text(value)[:60]} for '{name}' in place of a number")
-    return float(one.item())
 
 
 def _order(array: ArraySpec, keys: Mapping[str, Key]) -> tuple[Key, ...]:

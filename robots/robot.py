@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RobotFault, SpecError
+from ..errors import RobotFault, SpecError, make_text
 from .spec import RobotSpec
 
 Float = NDArray[np.float32]
@@ -295,6 +295,35 @@ def freeze(array: NDArray[Any]) -> NDArray[Any]:
     view = np.asarray(array).view()
     view.flags.writeable = False
     return view
+
+
+def read_truth(value: object, name: str) -> bool:
+    """One truth value of any library, or 0 or 1; bool() would take NaN, and any text, for true.
+
+    Raises:
+        TypeError: It is another.
+    """
+    one = np.asarray(value)
+    if one.size != 1 or one.dtype.kind not in "biuf" or one.item() not in (0, 1):
+        raise TypeError(f"{type(value).__name__} {make_text(value)[:60]} as {name}, no truth value")
+    return bool(one.item())
+
+
+def read_number(value: object, name: str, kinds: str = "fiu") -> float:
+    """One number of any library; float() would take it from a text, too.
+
+    Args:
+        value: What somebody gave as a number.
+        name: What it is, for the message.
+        kinds: Of `numpy.dtype.kind` that count as numbers.
+
+    Raises:
+        TypeError: It is none.
+    """
+    one = np.asarray(value)
+    if one.size != 1 or one.dtype.kind not in kinds:
+        raise TypeError(f"{type(value).__name__} {make_text(value)[:60]} as {name}, no number")
+    return float(one.item())
 
 
 def require_told(success: object, rows: int, where: str) -> Bool:

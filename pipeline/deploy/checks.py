@@ -19,11 +19,14 @@ from ...adapt.action_limits import ActionLimits
 from ...adapt.bundle import Bundle, require_robot
 from ...adapt.session import AgentSession, make_middle
 from ...adapt.watchdog import Watchdog
-from ...errors import BundleError, ConfigError, RobotFault, SpecError
+from ...errors import BundleError, ConfigError, RobotFault, SpecError, SuppleError, describe_error
+from ...robots.hardware_family import HardwareFamily
+from ...robots.limits import RobotLimits
 from ...robots.ros.driver import survey
 from ...robots.ros.ros_robot import RosRobot
 from ...robots.spec import ArraySpec, RobotSpec
 from ...strict_json import load_json
+from ..settings.motion import MotionConfig
 from .note_stop import note_stop
 
 Status = Literal["ok", "warning", "failed", "not checked"]
@@ -93,31 +96,52 @@ def check_limits(bundle: Bundle, path: Path | None) -> Check:
 
     Args:
         bundle: Loaded.
-        path: JSON file: {action axis: {"low": ..., "high": ..., "rate_limit": ...}}, each of them optional.
+        path: JSON file: {action axis: {"low": ..., "high": ..., "rate_limit": ...}}, each of them optional; or the TOML
+            file of `supple adapt --limits`.
 
     Raises:
         ConfigError: The file is no such file.
     """
     robot = bundle.contract.robot
+    further = find_further(path)
+    limits = RobotLimits.of(robot) if further is None else RobotLimits.of(robot).override(further)
     try:
-        ActionLimits.of(robot)
+        ActionLimits.of(robot, limits)
     except SpecError as error:
         return Check("limits", "failed", str(error))
-    beyond = [] if path is None else list(_list_beyond(robot.action, path))
+    beyond = [] if path is None or further is not None else list(_list_beyond(robot.action, path))
     if beyond:
         said = (
             f"expected the bundle's limits within those of {path}, got {len(beyond)} beyond; give the robot its limits"
         )
         return Check("limits", "failed", said, tuple(beyond))
-    free = [
-        axis.name
-        for axis, commanded in zip(robot.action.axes, robot.find_commanded(), strict=True)
-        if axis.rate_limit is None and commanded is not None
-    ]
+    found = zip(robot.action.names, limits.action, limits.chains, strict=True)
+    free = [name for name, bounds, chain in found if chain[0] == "position" and "velocity" not in bounds]
     if free:
         said = f"no rate limit for {', '.join(free)}, which command a place: the first command may be a jump"
         return Check("limits", "warning", said)
     return Check("limits", "ok", f"all {len(robot.action.axes)} action axes have finite limits")
+
+
+def find_further(path: Path | None) -> Path | None:
+    """The file of limits if it is one of `supple adapt --limits`."""
+    return path if path is not None and path.suffix == ".toml" else None
+
+
+def check_motion(family: HardwareFamily, path: Path | None) -> Check:
+    """Whether `supple adapt --execute` would move the robot: with these limits, and with somebody who can stop it."""
+    try:
+        family.limits()
+    except SuppleError as error:
+        return Check("motion", "failed", str(error))
+    motion = MotionConfig(execute=True, limits=find_further(path))
+    try:
+        motion.find_limits(family)
+        motion.require_guarded(family)
+    except SuppleError as error:
+        said = describe_error(error.args[0].partition(" among:")[0], most=400)
+        return Check("motion", "warning", f"supple adapt --execute would refuse it: {said}")
+    return Check("motion", "ok", "supple adapt --execute takes its limits, and somebody stops it when commands cease")
 
 
 def _list_beyond(action: ArraySpec, path: Path) -> Iterator[str]:

@@ -31,7 +31,8 @@ class Doctor(AboutRobot):
     bundle: tyro.conf.Positional[Path]
     """A policy bundle, or a folder of `export` or `run` that holds one."""
     limits: Path | None = None
-    """JSON file of the robot's own limits: {action axis: {"low": ..., "high": ..., "rate_limit": ...}}."""
+    """JSON file of the robot's own limits: {action axis: {"low": ..., "high": ..., "rate_limit": ...}}. Or the TOML
+    file that `supple adapt --limits` takes."""
     bag: Path | None = None
     """A bag of the robot, whose topics are compared with the rate and the axes of the bundle; with --mapping."""
     mapping: Path | None = None
@@ -64,6 +65,7 @@ class Doctor(AboutRobot):
             Check,
             check_latency,
             check_limits,
+            check_motion,
             check_rates,
             check_robot,
             check_ros,
@@ -86,6 +88,8 @@ class Doctor(AboutRobot):
         family = None if self.choice is None else self.choice.family
         yield check_robot(bundle, None if family is None else family.spec())
         yield check_limits(bundle, self.limits)
+        if isinstance(family, HardwareFamily):
+            yield check_motion(family, self.limits)
         yield check_rates(bundle, self.bag, self.mapping)
         connection = family.connect if isinstance(family, HardwareFamily) else None
         if isinstance(connection, RosConnection):

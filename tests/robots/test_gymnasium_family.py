@@ -235,7 +235,19 @@ class Faulty(Point):
         observation, reward, over, cut, info = super().step(action)
         if self.fault == "old":
             return observation, reward, over, info
+        if self.fault in ODD:
+            reward, over, cut = (ODD[self.fault].get(*pair) for pair in (("r", reward), ("e", over), ("c", cut)))
         return (observation, np.array([reward]) if self.fault == "array" else reward, over, cut, info)
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "text": {"r": "1.0"},
+    "never": {"r": None},
+    "nan end": {"e": float("nan")},
+    "text end": {"e": "no"},
+    "no cut": {"c": None},
+}
+"""What is no number and no truth value; Python takes most of it for one or the other."""
 
 
 @pytest.mark.parametrize("processes", [0, 1])
@@ -250,6 +262,11 @@ class Faulty(Point):
         ),
         ("raise", r"step: .* got OSError: the motor is hot \(line \d+ of test_gymnasium_family.py\) in row 0; repair"),
         ("old", r"point step: .* terminated, truncated and an info, got ValueError: not enough values .* in row 0"),
+        ("text", r"point step: .* got TypeError: str 1.0 as reward, no number in row 0"),
+        ("never", r"point step: .* got TypeError: NoneType None as reward, no number"),
+        ("nan end", r"point step: .* got TypeError: float nan as terminated, no truth value"),
+        ("text end", r"point step: .* got TypeError: str no as terminated, no truth value"),
+        ("no cut", r"point step: .* got TypeError: NoneType None as truncated, no truth value"),
         ("array", r"point step: .* a reward, .* got ValueError: setting an array element with a sequence"),
     ],
 )

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supple.adapt.bundle import Bundle
+from supple.adapt.bundle import Bundle, load_bundle
 from supple.datasets import Episode, Feature, Schema
 from supple.datasets.bags.writer import write_episode
 from supple.pipeline.cli import main
 from supple.pipeline.deploy import checks
+from supple.robots.hardware_family import HardwareFamily
 from supple.robots.ros.messages import TrajectoryController
 from supple.robots.spec import ArraySpec, RobotSpec
 from tests.robots.ros.test_ros_robot import Memory, make_robot
@@ -144,9 +145,11 @@ def test_the_robot_of_the_bundle_passes_all_but_the_emergency_stop_that_nobody_t
     assert code == 4
     assert {name: check["status"] for name, check in found.items()} == {
         **dict.fromkeys(("versions", "bundle", "golden trial", "robot", "limits", "latency", "watchdog"), "ok"),
+        "motion": "warning",
         "topics": "not checked",
         "e-stop": "failed",
     }
+    assert "expected a way to stop the robot when this process dies" in found["motion"]["said"]
 
 
 class Terminal(io.StringIO):
@@ -200,6 +203,25 @@ def test_limits_of_the_robot_bound_those_of_the_bundle(
     _, found = examine([bundle[0], "--limits", file], capsys)
     assert found["limits"]["status"] == status
     assert said in found["limits"]["said"]
+
+
+def test_what_adapt_would_refuse_is_said_before(bundle: tuple[Path, RobotSpec], tmp_path: Path) -> None:
+    """A robot without velocity limits in its contract, a file that gives them, and a model that is not there."""
+    spec = bundle[1]
+    free = replace(spec, action=replace(spec.action, axes=tuple(replace(a, rate_limit=None) for a in spec.action.axes)))
+    family = HardwareFamily(
+        name="arm", connect=Memory, contract=free, train_goals=((1.0,),), test_goals=((2.0,),), stops_by_itself=True
+    )
+    found = checks.check_motion(family, None)
+    assert found.status == "warning"
+    assert "expected a limit of the velocity of action axis 'target1'" in found.said
+    file = tmp_path / "limits.toml"
+    file.write_text("[action.target1]\nvelocity = 1.0\n")
+    assert checks.check_motion(family, file).status == "ok"
+    assert checks.check_limits(load_bundle(bundle[0]), file).status == "ok"
+    found = checks.check_motion(replace(family, model=tmp_path / "none.urdf"), file)
+    assert found.status == "failed"
+    assert "none.urdf" in found.said
 
 
 @pytest.mark.parametrize("text", ['{"joint9": {"low": 0}}', '{"target1": {"low": "0"}}', '{"target1": 3}', "[]", "{"])
