@@ -214,7 +214,7 @@ def test_what_adapt_would_refuse_is_said_before(bundle: tuple[Path, RobotSpec], 
     )
     found = checks.check_motion(family, None)
     assert found.status == "warning"
-    assert "expected a limit of the velocity of action axis 'target1'" in found.said
+    assert "give [action.target1] velocity = number" in found.said
     file = tmp_path / "limits.toml"
     file.write_text("[action.target1]\nvelocity = 1.0\n")
     assert checks.check_motion(family, file).status == "ok"
