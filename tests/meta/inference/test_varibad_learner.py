@@ -260,6 +260,17 @@ def test_some_terms_estimate_the_sum_of_all(make: Any) -> None:
     assert abs(found.mean() - expected) < 4.0 * found.std() / 20.0
 
 
+def test_terms_are_drawn_where_there_are_more_than_asked_for() -> None:
+    learner = make_grid()
+    places, share = learner._draw(6, 5)
+    assert len(set(places.tolist())) == 5
+    assert share == 5 / 6
+    before = learner.generator.get_state()
+    for terms in (6, 7, None):
+        assert learner._draw(6, terms) == (slice(None), 1.0)
+    assert torch.equal(learner.generator.get_state(), before)
+
+
 def test_the_divergence_is_summed_over_all_beliefs_whatever_is_drawn() -> None:
     learner, some = make_grid(), make_grid(vae={"elbo_terms": 1})
     fill(learner)

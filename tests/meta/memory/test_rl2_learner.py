@@ -209,6 +209,12 @@ def test_the_scale_of_returns_is_set_by_the_first_iteration_and_then_moves() -> 
     assert (learner.return_mean, learner.return_variance) == pytest.approx((3.0, 9.9))
 
 
+def test_returns_that_are_all_the_same_have_a_scale_that_can_be_divided_by() -> None:
+    learner = make_bandit()
+    learner._move_scale(torch.tensor([2.0, 2.0]))
+    assert (learner.return_mean, learner.return_variance) == (2.0, 1e-6)
+
+
 @pytest.mark.parametrize("make", [make_bandit, make_points])
 def test_advantages_and_targets_are_standardised_without_padding(make: Any) -> None:
     learner = make()
