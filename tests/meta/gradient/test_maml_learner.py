@@ -167,6 +167,13 @@ def test_a_trust_region_step_is_given_the_curvature_that_was_asked_for(
         torch.testing.assert_close(given[0](moved), expected)
 
 
+@pytest.mark.parametrize(("outer", "steps"), [("ppo", 3), ("reinforce", 1)])
+def test_samples_serve_several_steps_of_ppo_and_one_of_reinforce(outer: str, steps: int) -> None:
+    learner = make_learner(outer=outer, outer_steps=3)
+    next(learner.train())
+    assert {int(kept["step"]) for kept in learner.optimisers["meta"].state.values()} == {steps}
+
+
 @pytest.mark.parametrize("normalise", [True, False])
 def test_each_round_of_samples_is_of_the_policies_after_all_steps_before(normalise: bool) -> None:
     learner = make_learner(inner_steps=2, step_size=0.5, discount=0.5, trace=0.9, normalise_advantage=normalise)

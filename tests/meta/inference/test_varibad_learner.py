@@ -179,6 +179,13 @@ def test_advantages_are_those_of_values_in_units_of_the_reward(make: Any) -> Non
     torch.testing.assert_close(target, advantage + value[batch.valid], atol=1e-4, rtol=1e-4)
 
 
+def test_policy_and_model_take_as_many_steps_as_told() -> None:
+    learner = make_grid(epochs=3, minibatches=2, vae={"updates": 5})
+    next(learner.train())
+    taken = {name: {int(kept["step"]) for kept in one.state.values()} for name, one in learner.optimisers.items()}
+    assert taken == {"policy": {3 * 2}, "vae": {5}}
+
+
 def test_a_value_loss_without_weight_trains_no_value_function() -> None:
     for weight in (0.0, 1.0):
         learner = make_grid(value_weight=weight)

@@ -255,6 +255,13 @@ def test_updates_lower_the_value_loss() -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
+def test_every_epoch_goes_once_through_all_minibatches() -> None:
+    learner = make_bandit(trials=12, minibatch=5, epochs=2)
+    next(learner.train())
+    # 12 trials are 3 minibatches of at most 5
+    assert {int(kept["step"]) for kept in learner.optimisers["adam"].state.values()} == {2 * 3}
+
+
 def test_a_value_loss_without_weight_trains_no_value_function() -> None:
     for weight in (0.0, 1.0):
         learner = make_bandit(value_weight=weight)
