@@ -146,6 +146,7 @@ def test_an_update_moves_critics_then_targets_then_policies() -> None:
     twin, generator = copy.deepcopy(sac.networks), torch.Generator()
     generator.set_state(agent.generator.get_state())
     metrics = sac.update()
+    assert sac.state()[1] == {"updates": 1}
 
     policy, critic = list(twin.policy.parameters()), list(twin.critic.parameters())
     batch = sac.replay.sample(torch.arange(4), 4, generator)
