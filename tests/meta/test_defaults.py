@@ -76,12 +76,25 @@ CALLS: list[Callable[..., Any]] = [
 ]
 
 
+OWN: dict[Callable[..., Any], dict[str, Any]] = {
+    HierarchyActor: {"random_choice": 0.0},
+    MaesnAgent: {"later_scale": 0.5},  # released
+    MaesnLearner.agent: {"later_scale": 0.5},
+    MamlAgent: {"later_scale": 1.0},
+    MamlLearner.agent: {"later_scale": 1.0},
+    MlshAgent: {"random_choice": 0.0},
+    MlshLearner.agent: {"random_choice": 0.0},
+    PearlLearner.agent: {"prior_episodes": None},
+    SacLearner: {"tasks": 16, "iterations": 20},
+}
+"""Further defaults of some; what they mean stands in the docstrings."""
+
+
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__qualname__)
 def test_what_is_left_out_means_the_same_everywhere(call: Callable[..., Any]) -> None:
-    found = {
-        name: parameter.default
-        for name, parameter in inspect.signature(call).parameters.items()
-        if name in USUAL and parameter.default is not inspect.Parameter.empty
-    }
+    given = {name: one.default for name, one in inspect.signature(call).parameters.items()}
+    found = {name: given[name] for name in given.keys() & USUAL if given[name] is not inspect.Parameter.empty}
     assert found
     assert found == {name: USUAL[name] for name in found}
+    own = OWN.get(call, {})
+    assert {name: given[name] for name in own} == own
