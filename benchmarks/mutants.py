@@ -5,10 +5,10 @@
 
 The faults are those of Cosmic Ray: another operator, another number, a comparison turned around, a loop that does not
 run, and so on. Faults in annotations change nothing and are left out, and so are those of which
-`benchmarks/equivalent_faults.toml` says why they change nothing. Each fault is shown to the test files that import the
-module, or to those of the modules that import it where no test does. A fault in a function is put into the loaded
-function, and shown to the tests that run it: `fault_session.py`. Any other fault is put into a copy of the checkout,
-whose tests run in a process forked from one that has torch loaded already. Tests run until one fails. A fault survives
+`benchmarks/equivalent_faults.toml` says why they change nothing. A fault in a function is put into
+the loaded function, and shown to the tests that run it, of the test files that import the module or a module that
+imports it: `fault_session.py`. Any other fault is put into a copy of the checkout, in a process forked from one that has
+torch loaded already, and shown to the test files that import the module. Tests run until one fails. A fault survives
 where all of them pass, and where no test runs its function. Progress lies in `runs/mutants/`, and a later run goes on
 from there. Survivors are printed with their line, and stand with the counts in docs/results/mutants.json.
 
@@ -150,6 +150,9 @@ class Module(NamedTuple):
     name: str
     source: str
     tests: list[str]
+    """Those that import it, or else those of `wider`."""
+    wider: list[str]
+    """Those that import it or a module that imports it: asked where it is known which functions they run."""
     faults: list[Fault]
     progress: Path
 
@@ -175,7 +178,7 @@ def plan_module(tree: Path, name: str, sample: int, seed: int) -> Module:
     Raises:
         SystemExit: no test names the module.
     """
-    tests = find_tests(tree, name)
+    tests, further = find_tests(tree, name)
     if not tests:
         raise SystemExit(f"{name}: expected a test that imports it, got none; write one")
     source = (tree / name).read_text()
@@ -184,7 +187,14 @@ def plan_module(tree: Path, name: str, sample: int, seed: int) -> Module:
         fault for fault in find_faults(source, random.Random(seed)) if (name, fault.before, fault.after) not in known
     )
     faults = sorted(islice(found, sample or None), key=lambda fault: (fault.line, fault.operator, fault.occurrence))
-    return Module(name, source, tests, faults, PROGRESS / f"{name.replace('/', '.')}-{sample}-{seed}.json")
+    return Module(
+        name,
+        source,
+        tests,
+        sorted({*tests, *further}),
+        faults,
+        PROGRESS / f"{name.replace('/', '.')}-{sample}-{seed}.json",
+    )
 
 
 def run_functions(tree: Path, modules: Sequence[Module]) -> None:
@@ -198,10 +208,11 @@ def run_functions(tree: Path, modules: Sequence[Module]) -> None:
     for module in modules:
         done, _ = module.read_progress()
         for fault in (one for one in module.faults if one.key not in done):
-            tests |= set(module.tests)
-            if function := find_function(module.source, fault.line):
+            function = find_function(module.source, fault.line)
+            tests |= set(module.wider if function else module.tests)
+            if function:
                 report = partial(module.report, fault)
-                cases.append(Case(module.name, function, fault.apply(module.source), tuple(module.tests), report))
+                cases.append(Case(module.name, function, fault.apply(module.source), tuple(module.wider), report))
     if tests:
         child = os.fork()
         if child == 0:
@@ -228,12 +239,15 @@ def run_module(tree: Path, module: Module) -> list[tuple[Fault, str]]:
     return [(fault, outcomes[fault.key]) for fault in module.faults]
 
 
-def find_tests(tree: Path, name: str) -> list[str]:
-    """Test files of the rooms that import a module, or else those that import a module which imports it."""
+def find_tests(tree: Path, name: str) -> tuple[list[str], list[str]]:
+    """Test files of the rooms that import a module, and those that import a module which imports it.
+
+    Where none imports the module, those of the second kind stand for the first.
+    """
     tests = "tests/{}/**/test_*.py"
-    return _find_importers(tree, tests, {name}) or _find_importers(
-        tree, tests, set(_find_importers(tree, "{}/**/*.py", {name}))
-    )
+    near = _find_importers(tree, tests, {name})
+    far = _find_importers(tree, tests, set(_find_importers(tree, "{}/**/*.py", {name})))
+    return near or far, far
 
 
 def _find_importers(tree: Path, pattern: str, names: set[str]) -> list[str]:
