@@ -5,12 +5,12 @@
 
 The faults are those of Cosmic Ray: another operator, another number, a comparison turned around, a loop that does not
 run, and so on. Faults in annotations change nothing and are left out, and so are those of which
-`benchmarks/equivalent_faults.toml` says why they change nothing. A fault in a function is put into
-the loaded function, and shown to the tests that run it, of the test files that import the module or a module that
-imports it: `fault_session.py`. Any other fault is put into a copy of the checkout, in a process forked from one that has
-torch loaded already, and shown to the test files that import the module. Tests run until one fails. A fault survives
-where all of them pass, and where no test runs its function. Progress lies in `runs/mutants/`, and a later run goes on
-from there. Survivors are printed with their line, and stand with the counts in docs/results/mutants.json.
+`benchmarks/equivalent_faults.toml` says why they change nothing. A fault in a function is put into the loaded function,
+and shown to the tests that run it, of the test files that import the module or a module that imports it:
+`fault_session.py`. Any other fault is put into a copy of the checkout, in a process forked from one that has torch
+loaded already, and shown to the test files that import the module. Tests run until one fails. A fault survives where
+all of them pass, and where no test runs its function. Progress lies in `runs/mutants/`, and a later run goes on from
+there. Survivors are printed with their line, and stand with the counts in docs/results/mutants.json.
 
 The idea: DeMillo, Lipton and Sayward, "Hints on Test Data Selection: Help for the Practicing Programmer", IEEE Computer
 1978.
