@@ -327,6 +327,14 @@ def test_the_belief_of_cells_follows_one_trial() -> None:
     np.testing.assert_allclose(many, mean[2].numpy(), atol=0.1)
 
 
+def test_the_beliefs_of_a_trial_are_one_more_than_its_decisions() -> None:
+    learner = make_grid()
+    robot = GridNaviBatch(1, episode_steps=5)  # an odd number
+    rng = np.random.default_rng(0)
+    rounds = run_trial(robot, learner.space, learner.agent(), GRID_GOALS[:1], Trial(), rng, device=CPU)
+    assert belief_of_cells(learner, rounds).shape == (1 + 5, 25)
+
+
 def test_beliefs_of_cells_need_cells() -> None:
     learner = make_points()
     with pytest.raises(ConfigError, match="decoder 'cells' and rewards 'bernoulli', got 'state' and 'gaussian'"):
