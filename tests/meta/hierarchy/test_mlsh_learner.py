@@ -13,6 +13,7 @@ from supple.meta.evaluation import evaluate_agent
 from supple.meta.hierarchy import mlsh_agent, mlsh_learner
 from supple.meta.hierarchy.config import MlshConfig, PpoPasses
 from supple.meta.hierarchy.mlsh_actor import HierarchyActor, Played
+from supple.meta.hierarchy.mlsh_agent import MlshAgent
 from supple.meta.hierarchy.mlsh_learner import MlshLearner
 from supple.meta.space import ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
@@ -282,6 +283,8 @@ def test_masters_of_an_agent_learn_on_the_scale_of_the_training() -> None:
         learner.masters.return_variance,
     )
     assert learner.masters.return_variance != 1.0
+    # without a training there is no scale
+    assert MlshAgent(learner.space, 2, learner.config).return_scale == (0.0, 1.0)
 
 
 def make_two_ways() -> tuple[PointBatch, np.ndarray[Any, Any]]:

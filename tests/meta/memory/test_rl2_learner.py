@@ -144,6 +144,7 @@ def test_the_memory_lasts_across_episodes_and_not_across_tasks(monkeypatch: pyte
     with torch.no_grad():
         learner.network.policy_head.weight.mul_(100.0)
     agent = learner.agent()
+    assert len(agent.state()[0]["hidden"]) == 0  # there is no task yet
     calls = act(learner, agent, monkeypatch, episodes=2).distributions
     again = act(learner, agent, monkeypatch, episodes=2).distributions
 
