@@ -77,6 +77,7 @@ CALLS: list[Callable[..., Any]] = [
 
 
 OWN: dict[Callable[..., Any], dict[str, Any]] = {
+    FineTunedPearlAgent: {"inference_episodes": 1},
     HierarchyActor: {"random_choice": 0.0},
     MaesnAgent: {"later_scale": 0.5},  # released
     MaesnLearner.agent: {"later_scale": 0.5},
