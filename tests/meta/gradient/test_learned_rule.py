@@ -90,6 +90,8 @@ def test_what_is_told_of_the_samples_by_hand() -> None:
     )
     expected = [[0.75, 1.0], [-0.5, 2.0], [0.0, 3.0]]
     assert LearnedRule._sample_features(batch).tolist() == expected
+    nothing = batch._replace(valid=torch.zeros_like(valid))
+    assert LearnedRule._sample_features(nothing)[:, 1].tolist() == [0.0] * 3
 
 
 def test_one_parameter_by_hand() -> None:
