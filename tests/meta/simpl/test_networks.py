@@ -237,3 +237,8 @@ def test_updates_run_in_bfloat16_where_the_processor_multiplies_in_it(
     with update_precision(cpu, wanted):
         product = nn.functional.linear(torch.ones(2, 3), torch.ones(4, 3))
     assert product.dtype == (torch.bfloat16 if used else torch.float32)
+
+
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not multiplies_bfloat16(torch.device("cuda"))
