@@ -1,8 +1,8 @@
 """A pytest session that shows faults of functions to the tests, without another import or collection.
 
 Tests are collected once. A first run notes which functions each test runs, and for how long. Each fault then is a new
-`__code__` of one function in a forked process, which repeats the tests that run this function, fast files first, until
-one fails.
+`__code__` of one function in a forked process, which repeats the tests that run this function until one fails: first
+those that noticed other faults of the file, then the fast ones.
 """
 
 from __future__ import annotations
