@@ -88,6 +88,19 @@ def _render(
     return "\n".join(lines)
 
 
+def render_faults(records: Sequence[Record]) -> str:
+    """Markdown: single faults in the learners by folder, and how many of them the tests noticed."""
+    lines = ["| folder | files | faults | noticed | of which hung | not noticed |", "|---|---|---|---|---|---|"]
+    folders = group(records, lambda record: record.method.rpartition("/")[0])
+    for folder, rows in [*sorted(folders.items()), ("all", list(records))]:
+        count = {name: sum(row.counts[name] for row in rows) for name in rows[0].counts}
+        noticed = count["injected"] - count["silent"]
+        cells = [len(rows), count["injected"], f"{noticed} ({noticed / count['injected']:.1%})", count["hung"]]
+        name = folder if folder == "all" else f"`{folder}/`"
+        lines.append("| " + " | ".join(str(cell) for cell in [name, *cells, count["silent"]]) + " |")
+    return "\n".join(lines)
+
+
 ESTIMATORS = {
     "FQE": "fitted Q evaluation",
     "WDR": "weighted doubly robust",

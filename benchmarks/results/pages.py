@@ -18,7 +18,7 @@ from supple.errors import SourceError
 
 from ..meta import cell_table
 from . import departures
-from .evidence import render_formats, render_off_policy, render_types
+from .evidence import render_faults, render_formats, render_off_policy, render_types
 from .figures import make_compute_figure, make_figures
 from .labels import name_method
 from .learner_tables import FAMILIES, Records, render_overview, select_family
@@ -159,10 +159,11 @@ VIEWS: dict[str, Callable[[Records], str]] = {
     "meta-gates": lambda records: cell_table.render_gates(records["meta"]),
     "ope": lambda records: render_off_policy(records["replay"]),
     "formats": lambda records: render_formats(records["speed"], records["reliability"]),
+    "mutants": lambda records: render_faults(records["mutants"]),
     "message-types": lambda records: render_types(records["speed"]),
     **{f"meta-{family}": partial(render_family, family=family) for family in FAMILIES},
 }
-"""Sections that show a part of the records, and how each is made from all of them."""
+"""Sections that show a part of the records or sums of them, and how each is made from all of them."""
 
 
 def _render_table(benchmark: str, axis: str, records: Sequence[Record]) -> str:

@@ -20,16 +20,19 @@ FILES = {
 
 
 @pytest.mark.parametrize(
-    ("module", "tests"),
+    ("module", "near", "far"),
     [
-        ("meta/simpl/agent.py", ["tests/meta/simpl/test_agent.py"]),
-        ("meta/space.py", ["tests/meta/test_space.py"]),
-        ("meta/simpl/networks.py", ["tests/meta/simpl/test_agent.py"]),  # of agent.py, which imports it
-        ("skills/eye.py", []),  # tests of other packages are not run
+        ("meta/simpl/agent.py", ["tests/meta/simpl/test_agent.py"], []),
+        ("meta/space.py", ["tests/meta/test_space.py"], ["tests/meta/simpl/test_agent.py"]),
+        # of agent.py, which imports it
+        ("meta/simpl/networks.py", ["tests/meta/simpl/test_agent.py"], ["tests/meta/simpl/test_agent.py"]),
+        ("skills/eye.py", [], []),  # tests of other packages are not run
     ],
 )
-def test_tests_import_the_module_or_else_one_that_imports_it(module: str, tests: list[str], tmp_path: Path) -> None:
+def test_tests_import_the_module_or_one_that_imports_it(
+    module: str, near: list[str], far: list[str], tmp_path: Path
+) -> None:
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert find_tests(tmp_path, module) == tests
+    assert find_tests(tmp_path, module) == (near, far)

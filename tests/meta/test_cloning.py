@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from supple.errors import ConfigError, SpecError, TrainingFault
-from supple.meta.cloning import clone, clone_loss, module_policy, play_latents
+from supple.meta.cloning import _as_choices, clone, clone_loss, module_policy, play_latents
 from supple.meta.config import CloneConfig
 from supple.meta.distribution import Categorical
 from supple.meta.gradient.config import MaesnConfig, MamlConfig
@@ -73,6 +73,18 @@ def test_it_finds_the_mean_and_the_spread_of_the_data(kind: str) -> None:
     assert isinstance(after, Gaussian)
     torch.testing.assert_close(after.loc, there, atol=0.2, rtol=0.0)
     torch.testing.assert_close(after.scale, torch.full((2, 2), 0.3), atol=0.08, rtol=0.0)
+
+
+def test_skills_are_cloned_in_units_of_their_prior() -> None:
+    space, observation = make_skills(), torch.randn(6, 2, generator=source(1))
+    with torch.no_grad():
+        for parameter in space.model.prior.parameters():
+            parameter.mul_(3.0)  # a prior that differs from place to place
+    prior = space.prior_of(observation)
+    assert float((prior.scale - 1.0).abs().min()) > 0.01
+    inputs, choice = _as_choices(space, observation, prior.loc + 2.0 * prior.scale)
+    assert torch.equal(inputs, space.normalise(observation))
+    torch.testing.assert_close(choice, torch.full((6, 3), 2.0))
 
 
 def test_exact_data_leave_a_policy_that_explores() -> None:

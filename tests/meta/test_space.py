@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from supple.meta.space import RawSpace, SkillSpace, linear_layers
+from supple.meta.space import ActionSpace, ChoiceSpace, RawSpace, SkillSpace, UnitSpace, linear_layers
 from supple.meta.testing import PointBatch
+from supple.robots.bandits import BernoulliBanditBatch
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
 
@@ -45,6 +46,23 @@ def test_a_skill_space_is_its_model_frozen() -> None:
     assert torch.equal(space.prior_of(observation).loc, model.prior_of(observation).loc)
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("space", "width"),
+    [
+        (RawSpace(PointBatch(1).spec, torch.zeros(2), torch.ones(2)), 2),
+        (UnitSpace(PointBatch(1).spec), 2),
+        (ChoiceSpace(BernoulliBanditBatch(1, arms=3, episode_steps=2).spec), 0),
+        (SkillSpace(make_model()), 3),
+    ],
+    ids=["raw", "unit", "choice", "skill"],
+)
+def test_a_prior_has_the_leading_axes_of_the_observations(space: ActionSpace, width: int) -> None:
+    observed = 5 if isinstance(space, SkillSpace) else 2
+    for leading in ((), (6,), (4, 6), (3, 4, 6)):
+        prior = space.prior_of(draw(*leading, observed))
+        assert prior.loc.shape == prior.scale.shape == (*leading, width)
 
 
 def test_layers_multiply_from_the_right() -> None:

@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 
 from supple.errors import SpecError
 from supple.robots.image_maze import ImageMaze
+from supple.robots.spec import ImageSpec
 from supple.skills.checkpoint import load_skill_model, save_skill_model
 from supple.skills.config import SkillConfig
+from supple.skills.eye import Eye
 from supple.skills.learner import SkillLearner, train
 from supple.skills.model import SkillModel
 from supple.skills.spirl import compute_losses
@@ -59,6 +61,22 @@ def test_the_prior_learns_to_look() -> None:
         action = model.decode(seen, model.prior_of(seen).loc)
     assert (action[0] < -0.7).all()
     assert (action[1] > 0.7).all()
+
+
+def test_pixels_are_read_between_minus_one_and_one_channels_first() -> None:
+    config = SkillConfig(**SMALL)  # type: ignore[arg-type]
+    eye = Eye(ImageSpec(height=16, width=8, channels=1), config, torch.Generator().manual_seed(0))
+    read: list[torch.Tensor] = []
+    eye.convolutions[0].register_forward_pre_hook(lambda layer, inputs: read.append(inputs[0]))
+    pictures = torch.zeros(16, 8, 2, dtype=torch.uint8)  # two frames
+    pictures[5, 3] = torch.tensor([51, 204])
+    pictures[0, 0] = torch.tensor([127, 255])
+    assert eye(pictures).shape == (3,)
+    (value,) = read
+    assert value.shape == (1, 2, 16, 8)
+    assert value[0, :, 5, 3].tolist() == pytest.approx([-0.6, 0.6])
+    assert value[0, :, 0, 0].tolist() == pytest.approx([-0.5 / 127.5, 1.0])
+    assert float(value[0, :, 1:5].max()) == -1.0
 
 
 def test_hidden_axes_change_nothing_and_have_no_weights() -> None:

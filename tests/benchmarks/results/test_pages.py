@@ -165,6 +165,24 @@ def test_a_summary_has_one_metric_on_one_axis(tmp_path: Path) -> None:
     assert shown == [[True, False, False, False], [True, True, True, True]]
 
 
+def test_faults_are_summed_by_folder(tmp_path: Path) -> None:
+    def make_faults(file: str, injected: int, silent: int, hung: int) -> dict[str, Any]:
+        counts = {"injected": injected, "detected": injected - silent - hung, "silent": silent, "hung": hung}
+        return make_record(benchmark="mutants", method=file, at={}, **counts, crashed=0)
+
+    records = [
+        make_faults("skills/model.py", 6, 0, 1),
+        make_faults("meta/simpl/pool.py", 12, 1, 0),
+        make_faults("meta/simpl/config.py", 3, 2, 0),
+    ]
+    table = VIEWS["mutants"]({"mutants": load_records(write_records(tmp_path, *records))})
+    assert table.splitlines()[2:] == [
+        "| `meta/simpl/` | 2 | 15 | 12 (80.0%) | 0 | 3 |",
+        "| `skills/` | 1 | 6 | 6 (100.0%) | 1 | 0 |",
+        "| all | 3 | 21 | 18 (85.7%) | 1 | 3 |",
+    ]
+
+
 def test_pages_show_what_the_records_say() -> None:
     pages = load_pages(ROOT)
     records = {"maze": load_records(ROOT / "docs" / "results" / "maze.json")}
@@ -173,7 +191,8 @@ def test_pages_show_what_the_records_say() -> None:
         assert fill_section(readme, view, VIEWS[view](records)) == readme, "run: make results"
     for path in sorted((ROOT / "docs" / "results").glob("*.json")):
         text = pages[find_page(pages, path.stem)]
-        tables = render_tables(load_records(path))
+        found = load_records(path)
+        tables = VIEWS[path.stem]({path.stem: found}) if path.stem in VIEWS else render_tables(found)
         assert fill_section(text, path.stem, tables) == text, f"run: make results ({path.name})"
     text = (ROOT / "README.md").read_text()
     for name, body in re.findall(r"<!-- results:(\w+) -->(.*?)<!-- /results:\1 -->", text, re.DOTALL):

@@ -146,6 +146,7 @@ def test_an_update_moves_critics_then_targets_then_policies() -> None:
     twin, generator = copy.deepcopy(sac.networks), torch.Generator()
     generator.set_state(agent.generator.get_state())
     metrics = sac.update()
+    assert sac.state()[1] == {"updates": 1}
 
     policy, critic = list(twin.policy.parameters()), list(twin.critic.parameters())
     batch = sac.replay.sample(torch.arange(4), 4, generator)
@@ -190,3 +191,10 @@ def test_rows_that_do_not_fit_and_settings_that_are_none_are_refused() -> None:
         TaskSacConfig(updates=0)
     with pytest.raises(ConfigError, match="SAC: expected at least 1 iteration on 1 to 3 tasks with 8 robot rows, got"):
         make_points(tasks=4)
+    for wrong in ({"tasks": 0}, {"iterations": 0}):
+        with pytest.raises(ConfigError, match="SAC: expected at least 1 iteration on 1 to 3 tasks"):
+            make_points(**wrong)
+    robot = PointBatch(6, episode_steps=5)  # as many rows as needed, and no more
+    assert SacLearner(UnitSpace(robot.spec), robot, GOALS, SMALL, tasks=3, iterations=1).iterations == 1
+    with pytest.raises(ConfigError, match="with 6 robot rows, got 1 iterations on 3 tasks with 5 rows"):
+        SacLearner(UnitSpace(robot.spec), PointBatch(5), GOALS, SMALL, tasks=3, iterations=1)

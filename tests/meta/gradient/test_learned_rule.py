@@ -77,6 +77,23 @@ def test_features_by_hand() -> None:
     assert bool(torch.autograd.grad(compute_features(leaf, leaf).sum(), leaf)[0].isfinite())
 
 
+def test_what_is_told_of_the_samples_by_hand() -> None:
+    """J = 3, -1, 0 become J / (1 + |J|); |A| is 1, 2, 3 in four decisions, and 100 in the padding."""
+    batch = make_batch()
+    valid = torch.zeros_like(batch.valid)
+    valid[:, :2, :2] = True
+    size = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)[:, None, None]
+    batch = batch._replace(
+        objective=torch.tensor([3.0, -1.0, 0.0], dtype=torch.float64),
+        advantage=torch.where(valid, size, 100.0),
+        valid=valid,
+    )
+    expected = [[0.75, 1.0], [-0.5, 2.0], [0.0, 3.0]]
+    assert LearnedRule._sample_features(batch).tolist() == expected
+    nothing = batch._replace(valid=torch.zeros_like(valid))
+    assert LearnedRule._sample_features(nothing)[:, 1].tolist() == [0.0] * 3
+
+
 def test_one_parameter_by_hand() -> None:
     """All weights into the hidden units 0 but the bias 1: gate = w0 tanh(1) + c0, out likewise."""
     update = LearnedRule(step_size=0.5, hidden=1, addition=0.1)

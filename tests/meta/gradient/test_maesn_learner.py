@@ -12,8 +12,17 @@ from supple.meta.adaptive import AdaptiveAgent
 from supple.meta.collect import collect
 from supple.meta.config import EvaluationConfig, TrustRegion
 from supple.meta.evaluation import evaluate_agent
+from supple.meta.gradient import maesn_learner
 from supple.meta.gradient.config import MaesnConfig
-from supple.meta.gradient.maesn import TaskLatent, episode_advantage, gather, latent_loss, latent_step
+from supple.meta.gradient.maesn import (
+    TaskLatent,
+    episode_advantage,
+    evaluate_outer,
+    first_episodes,
+    gather,
+    latent_loss,
+    latent_step,
+)
 from supple.meta.gradient.maesn_agent import MaesnAgent
 from supple.meta.gradient.maesn_learner import MaesnLearner
 from supple.meta.policy import ConditionedPolicy, for_tasks
@@ -22,6 +31,7 @@ from supple.meta.state import named_part
 from supple.meta.task_batch import make_task_batch
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
+from supple.meta.trpo import trpo_step
 from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.robot import RobotBatch
 from supple.skills.config import SkillConfig
@@ -107,6 +117,30 @@ def test_each_round_of_episodes_is_of_the_latents_after_all_steps_before(natural
         assert metrics[f"return_{step}"] == pytest.approx(float(batch.samples.returns().mean()))
         latent = latent_step(latent, rule, batch.z, episode_advantage(batch.samples), natural=natural)
     assert len(batches) == 3
+
+
+@pytest.mark.parametrize("episodes", [0, 3])
+def test_the_curvature_of_a_trust_region_is_that_of_the_first_episodes(
+    episodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, given = make_learner(curvature_episodes=episodes), []
+
+    def spy(params: Any, evaluate: Any, region: TrustRegion, curvature: Any = None) -> Any:
+        given.append(curvature)
+        assert region is learner.config.trust_region
+        return trpo_step(params, evaluate, region, curvature)
+
+    monkeypatch.setattr(maesn_learner, "trpo_step", spy)
+    collected, _ = learner._collect()
+    with torch.no_grad():
+        learner.meta["policy.layers.0.bias"] += 0.3  # away from the samples, where the KL of all episodes is 0
+    moved = {name: value.detach().clone().requires_grad_() for name, value in learner.meta.items()}
+    some = first_episodes(collected.query, 3)
+    expected = evaluate_outer(learner.policy, moved, collected.chosen, collected.supports, some, learner.config)[1]
+    learner._learn(collected)
+    assert [curvature is not None for curvature in given] == [episodes > 0]
+    if episodes:
+        torch.testing.assert_close(given[0](moved), expected)
 
 
 def test_step_sizes_are_kept_below_the_largest() -> None:

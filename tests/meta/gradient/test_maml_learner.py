@@ -12,9 +12,11 @@ from supple.meta.adaptive import AdaptiveAgent
 from supple.meta.collect import collect
 from supple.meta.config import TrustRegion
 from supple.meta.distribution import detach
+from supple.meta.gradient import maml_learner
 from supple.meta.gradient.config import MamlConfig
 from supple.meta.gradient.inner import UpdateRule, inner_step
 from supple.meta.gradient.learned_rule import LearnedRule
+from supple.meta.gradient.maml import evaluate_curvature
 from supple.meta.gradient.maml_agent import MamlAgent
 from supple.meta.gradient.maml_learner import MamlLearner
 from supple.meta.policy import for_tasks
@@ -23,6 +25,7 @@ from supple.meta.state import named_part
 from supple.meta.task_batch import make_task_batch
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
+from supple.meta.trpo import trpo_step
 from supple.robots.robot import RobotBatch, StepRows
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 from supple.skills.config import SkillConfig
@@ -130,6 +133,45 @@ def test_resume_is_exact(variant: str) -> None:
     assert one_facts == two_facts
     assert [metrics["step"] for metrics in found] == [1.0, 2.0, 3.0, 4.0]
     assert {"return_0", "return_1", "return_2", "environment_steps", "kl"} <= found[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "own"),
+    [
+        ({}, False),  # that of the KL which the step keeps to
+        ({"curvature_tasks": 1}, True),
+        ({"curvature": "first-order"}, True),
+        ({"curvature": "first-order", "curvature_tasks": 1}, True),
+    ],
+)
+def test_a_trust_region_step_is_given_the_curvature_that_was_asked_for(
+    changes: dict[str, Any], own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, given = make_learner(**changes), []
+
+    def spy(params: Any, evaluate: Any, region: TrustRegion, curvature: Any = None) -> Any:
+        given.append(curvature)
+        assert region is learner.config.trust_region
+        return trpo_step(params, evaluate, region, curvature)
+
+    monkeypatch.setattr(maml_learner, "trpo_step", spy)
+    batches, _ = learner._collect()
+    *supports, query = batches
+    with torch.no_grad():
+        learner.meta["policy.layers.0.bias"] += 0.3  # away from the samples, where the KL of all tasks is 0
+    moved = {name: value.detach().clone().requires_grad_() for name, value in learner.meta.items()}
+    expected = evaluate_curvature(learner.policy, learner.update_rule, moved, supports, query, learner.config)
+    learner._learn(batches)
+    assert [curvature is not None for curvature in given] == [own]
+    if own:
+        torch.testing.assert_close(given[0](moved), expected)
+
+
+@pytest.mark.parametrize(("outer", "steps"), [("ppo", 3), ("reinforce", 1)])
+def test_samples_serve_several_steps_of_ppo_and_one_of_reinforce(outer: str, steps: int) -> None:
+    learner = make_learner(outer=outer, outer_steps=3)
+    next(learner.train())
+    assert {int(kept["step"]) for kept in learner.optimisers["meta"].state.values()} == {steps}
 
 
 @pytest.mark.parametrize("normalise", [True, False])

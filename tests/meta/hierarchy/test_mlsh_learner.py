@@ -13,6 +13,7 @@ from supple.meta.evaluation import evaluate_agent
 from supple.meta.hierarchy import mlsh_agent, mlsh_learner
 from supple.meta.hierarchy.config import MlshConfig, PpoPasses
 from supple.meta.hierarchy.mlsh_actor import HierarchyActor, Played
+from supple.meta.hierarchy.mlsh_agent import MlshAgent
 from supple.meta.hierarchy.mlsh_learner import MlshLearner
 from supple.meta.space import ChoiceSpace, RawSpace, SkillSpace, UnitSpace
 from supple.meta.testing import PointBatch
@@ -106,8 +107,19 @@ def test_sub_policies_are_frozen_while_every_group_warms_up() -> None:
     )
 
 
-def test_sub_policies_learn_from_the_groups_past_their_warm_up_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    learner = make_bandits(warmup=2, joint=1, groups=3, iterations=9)
+@pytest.mark.parametrize(
+    ("warmup", "joint", "expected"),
+    [
+        # the groups stand one update apart: each third update of a task is joint, and another group's each time
+        (2, 1, [[], [], [0], [1], [2], [0], [1], [2], [0]]),
+        # two of three: group 0 begins its second task with the fourth update, group 1 with the fifth
+        (1, 2, [[], [0], [0, 1], [1, 2], [0, 2], [0, 1], [1, 2], [0, 2], [0, 1]]),
+    ],
+)
+def test_sub_policies_learn_from_the_groups_past_their_warm_up_only(
+    warmup: int, joint: int, expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = make_bandits(warmup=warmup, joint=joint, groups=3, iterations=9)
     seen: list[list[int]] = []
     update = learner.update
 
@@ -117,8 +129,7 @@ def test_sub_policies_learn_from_the_groups_past_their_warm_up_only(monkeypatch:
 
     monkeypatch.setattr(learner, "update", spy)
     list(learner.train())
-    # the groups stand one update apart: each third update of a task is joint, and another group's each time
-    assert seen == [[], [], [0], [1], [2], [0], [1], [2], [0]]
+    assert seen == expected
 
 
 def test_what_warms_up_does_not_touch_the_sub_policies() -> None:
@@ -183,6 +194,19 @@ def test_each_level_learns_by_its_own_passes_in_training_and_in_a_new_task() -> 
     config, rng = EvaluationConfig(adapt_steps=1), np.random.default_rng(0)
     evaluate_agent(agent, learner.robot, learner.space, SLOTS[:1], config, rng, device=CPU)
     assert agent.state()[0]["masters.steps"].tolist() == [6.0]
+
+
+def test_fresh_and_adapted_groups_are_told_apart() -> None:
+    learner = make_bandits()
+    learner.updates[:] = [0, 2, 2, 1]
+    played, metrics = learner._collect()
+    returns = played.episodes.reward.sum(1).view(4, 3).mean(1)
+    assert metrics["return"] == pytest.approx(float(returns.mean()))
+    assert metrics["return_fresh"] == pytest.approx(float(returns[0]))
+    assert metrics["return_adapted"] == pytest.approx(float(returns[1:3].mean()))
+    # of 3 episodes of 6 steps, with choices held for 2, the choice that was taken most often
+    shares = [max(np.bincount(row)) / 9 for row in played.macro.view(4, 9).tolist()]
+    assert metrics["favourite_share"] == pytest.approx((shares[1] + shares[2]) / 2)
 
 
 def test_each_level_has_its_own_scale_of_returns() -> None:
@@ -259,6 +283,8 @@ def test_masters_of_an_agent_learn_on_the_scale_of_the_training() -> None:
         learner.masters.return_variance,
     )
     assert learner.masters.return_variance != 1.0
+    # without a training there is no scale
+    assert MlshAgent(learner.space, 2, learner.config).return_scale == (0.0, 1.0)
 
 
 def make_two_ways() -> tuple[PointBatch, np.ndarray[Any, Any]]:

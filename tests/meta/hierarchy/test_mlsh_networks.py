@@ -196,6 +196,8 @@ def test_values_are_in_units_of_the_reward_and_the_scale_moves_by_its_rate() -> 
     networks.move_scale(torch.tensor([13.0, 13.0]), 0.1)
     # a mixture of 0.9 (mean 3, variance 4) and 0.1 (mean 13, variance 0): 4 and 0.9 x 4 + 0.9 x 0.1 x 10^2
     assert (networks.return_mean, networks.return_variance) == pytest.approx((4.0, 12.6))
+    networks.move_scale(torch.tensor([2.0, 2.0]), 1.0)  # all the same
+    assert (networks.return_mean, networks.return_variance) == (2.0, 1e-6)
 
 
 def test_values_see_the_elapsed_share_and_policies_do_not() -> None:

@@ -265,6 +265,13 @@ def test_the_learning_rate_falls_to_zero_where_it_is_annealed() -> None:
         assert all(pair[0] == pair[1] for pair in rates)
 
 
+def test_an_iteration_takes_as_many_steps_as_told() -> None:
+    learner = make_points(updates=3)
+    next(learner.train())
+    for optimiser in learner.optimisers.values():
+        assert {int(kept["step"]) for kept in optimiser.state.values()} == {3}
+
+
 def test_the_kl_draws_the_posterior_to_the_prior() -> None:
     divergences = []
     for weight in (0.0, 10.0):

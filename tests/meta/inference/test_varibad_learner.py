@@ -179,6 +179,13 @@ def test_advantages_are_those_of_values_in_units_of_the_reward(make: Any) -> Non
     torch.testing.assert_close(target, advantage + value[batch.valid], atol=1e-4, rtol=1e-4)
 
 
+def test_policy_and_model_take_as_many_steps_as_told() -> None:
+    learner = make_grid(epochs=3, minibatches=2, vae={"updates": 5})
+    next(learner.train())
+    taken = {name: {int(kept["step"]) for kept in one.state.values()} for name, one in learner.optimisers.items()}
+    assert taken == {"policy": {3 * 2}, "vae": {5}}
+
+
 def test_a_value_loss_without_weight_trains_no_value_function() -> None:
     for weight in (0.0, 1.0):
         learner = make_grid(value_weight=weight)
@@ -260,6 +267,17 @@ def test_some_terms_estimate_the_sum_of_all(make: Any) -> None:
     assert abs(found.mean() - expected) < 4.0 * found.std() / 20.0
 
 
+def test_terms_are_drawn_where_there_are_more_than_asked_for() -> None:
+    learner = make_grid()
+    places, share = learner._draw(6, 5)
+    assert len(set(places.tolist())) == 5
+    assert share == 5 / 6
+    before = learner.generator.get_state()
+    for terms in (6, 7, None):
+        assert learner._draw(6, terms) == (slice(None), 1.0)
+    assert torch.equal(learner.generator.get_state(), before)
+
+
 def test_the_divergence_is_summed_over_all_beliefs_whatever_is_drawn() -> None:
     learner, some = make_grid(), make_grid(vae={"elbo_terms": 1})
     fill(learner)
@@ -307,6 +325,14 @@ def test_the_belief_of_cells_follows_one_trial() -> None:
         mean = learner.decoder.cells.table(learner.encoder(transitions_of(join(rounds), learner.space)).mean).sigmoid()
     many = belief_of_cells(learner, rounds, 2, draws=2000)
     np.testing.assert_allclose(many, mean[2].numpy(), atol=0.1)
+
+
+def test_the_beliefs_of_a_trial_are_one_more_than_its_decisions() -> None:
+    learner = make_grid()
+    robot = GridNaviBatch(1, episode_steps=5)  # an odd number
+    rng = np.random.default_rng(0)
+    rounds = run_trial(robot, learner.space, learner.agent(), GRID_GOALS[:1], Trial(), rng, device=CPU)
+    assert belief_of_cells(learner, rounds).shape == (1 + 5, 25)
 
 
 def test_beliefs_of_cells_need_cells() -> None:

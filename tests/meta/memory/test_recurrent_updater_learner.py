@@ -168,6 +168,12 @@ def test_the_first_policy_hardly_depends_on_what_it_sees() -> None:
         assert torch.equal(learner.first[name], FIRST_POLICY * value if name == "layers.1.weight" else value), name
 
 
+def test_every_epoch_goes_once_through_all_minibatches() -> None:
+    learner = make_learner(tasks=4, minibatch=2, epochs=3)
+    next(learner.train())
+    assert {int(kept["step"]) for kept in learner.optimisers["meta"].state.values()} == {3 * 2}
+
+
 def test_the_learning_rate_falls_to_zero() -> None:
     learner = make_learner(learning_rate=4e-3)
     rates = [learner.optimisers["meta"].param_groups[0]["lr"] for _ in learner.train()]

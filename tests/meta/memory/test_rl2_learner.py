@@ -144,6 +144,7 @@ def test_the_memory_lasts_across_episodes_and_not_across_tasks(monkeypatch: pyte
     with torch.no_grad():
         learner.network.policy_head.weight.mul_(100.0)
     agent = learner.agent()
+    assert len(agent.state()[0]["hidden"]) == 0  # there is no task yet
     calls = act(learner, agent, monkeypatch, episodes=2).distributions
     again = act(learner, agent, monkeypatch, episodes=2).distributions
 
@@ -209,6 +210,12 @@ def test_the_scale_of_returns_is_set_by_the_first_iteration_and_then_moves() -> 
     assert (learner.return_mean, learner.return_variance) == pytest.approx((3.0, 9.9))
 
 
+def test_returns_that_are_all_the_same_have_a_scale_that_can_be_divided_by() -> None:
+    learner = make_bandit()
+    learner._move_scale(torch.tensor([2.0, 2.0]))
+    assert (learner.return_mean, learner.return_variance) == (2.0, 1e-6)
+
+
 @pytest.mark.parametrize("make", [make_bandit, make_points])
 def test_advantages_and_targets_are_standardised_without_padding(make: Any) -> None:
     learner = make()
@@ -247,6 +254,13 @@ def test_updates_lower_the_value_loss() -> None:
     data = learner.prepare(collect_batch(learner))
     losses = [learner.update(data)["loss_value"] for _ in range(30)]
     assert losses[-1] < 0.9 * losses[0]
+
+
+def test_every_epoch_goes_once_through_all_minibatches() -> None:
+    learner = make_bandit(trials=12, minibatch=5, epochs=2)
+    next(learner.train())
+    # 12 trials are 3 minibatches of at most 5
+    assert {int(kept["step"]) for kept in learner.optimisers["adam"].state.values()} == {2 * 3}
 
 
 def test_a_value_loss_without_weight_trains_no_value_function() -> None:

@@ -55,6 +55,25 @@ def make_episodes(rows: int, decisions: int, offset: float) -> Episodes:
     )
 
 
+def test_directions_are_as_large_as_first_weights() -> None:
+    """Uniform within sqrt(6 / (inputs + outputs)) for weights and 1 / sqrt(width) for the rest, over sqrt(rank)."""
+    updater = RecurrentUpdater(inputs=8, embedding=5, memory=4, rank=400)
+    first = POLICY.init(torch.Generator().manual_seed(0))
+    basis = updater.init(first, torch.Generator().manual_seed(1))["basis"]
+    assert torch.equal(basis[-1], torch.zeros_like(basis[-1]))  # the common row
+    bounds = {
+        "layers.0.weight": (6 / 5) ** 0.5,  # of 2 inputs and 3 outputs
+        "layers.0.bias": (1 / 3) ** 0.5,
+        "layers.1.weight": (6 / 5) ** 0.5,
+        "layers.1.bias": (1 / 2) ** 0.5,
+        "log_scale": (1 / 2) ** 0.5,
+    }
+    parts = basis[:-1].split([value.numel() for value in first.values()], dim=1)
+    for name, part in zip(first, parts, strict=True):
+        largest = float(part.abs().max()) * 400**0.5
+        assert 0.97 * bounds[name] < largest <= bounds[name] * (1 + 1e-6), name
+
+
 # What is read
 
 

@@ -26,6 +26,10 @@ def test_a_censored_gaussian_by_hand() -> None:
     assert of(-1.0, 1.0) == pytest.approx(np.log(0.158655) + inside, abs=1e-4)
     assert of(0.5, 1.0) == pytest.approx(-0.125 - 0.918939 + inside, abs=1e-4)
     assert of(0.5, 5.0) < of(0.5, 1.0)  # an infinite limit cuts nothing
+    # a ten-thousandth of the range before a limit is at it, also where the limit is 0
+    low, high = torch.tensor([0.0, -torch.inf]), torch.tensor([2.0, 0.0])
+    assert of(1e-4, -1.0) == pytest.approx(np.log(0.5) + inside, abs=1e-4)
+    assert of(1e-3, -1.0) == pytest.approx(-0.918939 + inside, abs=1e-4)
 
 
 def test_folds_are_of_even_sizes() -> None:

@@ -202,6 +202,7 @@ def test_directed_search_remembers_all_episodes() -> None:
         before.append(agent._visited)
     assert [states.shape for states in before] == [(3, 2 * count, 2) for count in range(1, 8)]
     assert len(agent._explored) == 3
+    assert [episodes.path.shape[1] for episodes in agent._explored] == [0] * 3  # paths are not kept
     for states in before:
         assert torch.equal(agent._visited[:, : states.shape[1]], states)
     # the last state of an episode is among them

@@ -58,6 +58,7 @@ def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
 def test_updates_are_due_from_enough_transitions_on() -> None:
     tuner = make_tuner(min_transitions=10, reuse_rate=32.0)
     assert tuner.add(draw_episodes(8)) == 8
+    assert tuner.pool.num_transitions().tolist() == [8]  # of one task
     assert tuner.updates_due(8) == 0
     assert tuner.add(draw_episodes(2)) == 2
     # 32 uses of 5 new transitions in batches of 16

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from supple.meta.simpl.agent import SimplAgent
+from supple.meta.simpl.config import SimplConfig
 from supple.meta.simpl.networks import (
     ENCODERS,
     MIN_SCALE,
@@ -20,8 +22,11 @@ from supple.meta.simpl.networks import (
     residual_policy,
 )
 from supple.meta.simpl.pool import Transitions
+from supple.meta.space import SkillSpace
+from supple.skills.config import SkillConfig
 from supple.skills.device import multiplies_bfloat16, update_precision
 from supple.skills.gaussian import Gaussian
+from supple.skills.model import SkillModel
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -175,6 +180,28 @@ def test_the_encoders_have_the_published_shapes() -> None:
     assert isinstance(MeanMaxEncoder(20, 128, 5, generator()), nn.Module)
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_networks_of_an_agent_read_sizes_that_all_differ(name: str) -> None:
+    observation, skill, embedding, tasks, batch = 4, 3, 5, 2, 6
+    width = {"encoder_hidden": (8,), "decoder_hidden": (8,), "open_decoder_hidden": (8,), "prior_hidden": (8,)}
+    space = SkillSpace(SkillModel(observation, 2, SkillConfig(skill_horizon=5, skill_dim=skill, **width)))
+    config = SimplConfig(embedding_dim=embedding, hidden=(8,), encoder=name, encoder_hidden=8)
+    agent = SimplAgent(space, observation, config, generator())
+    seen, latent, e = draw(tasks, batch, observation), draw(tasks, batch, skill), draw(tasks, batch, embedding)
+    prior = Gaussian(torch.zeros_like(latent), torch.ones_like(latent))
+    assert agent.policy_at(seen, e, prior).loc.shape == (tasks, batch, skill)
+    assert agent.value(agent.critic, seen, latent, e).shape == (2, tasks, batch)
+    assert agent.predict_reward(e, seen).shape == (tasks, batch)
+    nothing = torch.zeros(tasks, batch)
+    context = Transitions(seen, latent, nothing, nothing, seen, prior, prior)
+    assert agent.encode(context).loc.shape == (tasks, embedding)
+    # greedy rows take the mean, the others a sample
+    one = Gaussian(prior.loc[0], prior.scale[0])
+    mean = agent.policy_at(seen[0], e[0], one).loc
+    chosen = agent.act(seen[0], one, e[0], generator(), [True, False] * 3)
+    assert (chosen == mean).all(1).tolist() == [True, False] * 3
+
+
 def test_attention_is_scaled_by_the_full_width() -> None:
     # two heads of four equal features: the logits of query 2 at keys 1 and -1 are 4 * (+-2) / sqrt(8), not / sqrt(4)
     block = SetTransformer(1, 8, 1, generator()).pool
@@ -210,3 +237,8 @@ def test_updates_run_in_bfloat16_where_the_processor_multiplies_in_it(
     with update_precision(cpu, wanted):
         product = nn.functional.linear(torch.ones(2, 3), torch.ones(4, 3))
     assert product.dtype == (torch.bfloat16 if used else torch.float32)
+
+
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not multiplies_bfloat16(torch.device("cuda"))

@@ -42,6 +42,19 @@ def test_there_is_nothing_to_train_unless_tasks_are_rehearsed() -> None:
     assert SpirlConfig().iterations == 0
 
 
+def test_the_return_of_a_rehearsal_is_the_mean_over_its_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = make_learner()
+    play = learner.play
+
+    def pay(*arguments: Any) -> Any:
+        episodes = play(*arguments)
+        return episodes._replace(reward=torch.ones_like(episodes.reward))
+
+    monkeypatch.setattr(learner, "play", pay)
+    # three episodes of twelve decisions that pay 1 each
+    assert learner._collect()[1] == {"return": 12.0}
+
+
 @pytest.mark.parametrize(("space", "decisions"), [("raw", 12), ("skill", 3)])
 def test_every_task_has_networks_of_its_own_from_the_first_episode(space: str, decisions: int) -> None:
     learner = make_learner(space)
