@@ -44,7 +44,7 @@ class Payment:
             reward: What a state pays; or simulated robots with the same task, which are not moved. They are asked for
                 the whole path of the episode where it counts (`robot.PaysAlongPath`).
         """
-        self._along = reward if isinstance(reward, PaysAlongPath) else None
+        self._along: PaysAlongPath | None = reward if isinstance(reward, PaysAlongPath) else None
         self._compute: Reward = reward if callable(reward) else reward.compute_reward
         self._path: list[Float] = []
 
