@@ -59,7 +59,7 @@ COLORS: Final = (
 RANDOM_COLOR: Final = "0.6"
 PUBLISHED_COLOR: Final = "0.35"
 """Of the legend's line for what is published of methods that are drawn themselves."""
-LINEAR: Final[Mapping[str, float]] = {"episode": 40.0}
+LINEAR: Final[Mapping[str, float]] = {"episode": 40.0, "few_episodes": 20.0}
 """Axes whose first places matter most: they are logarithmic beyond this place, where they are much longer."""
 TICKS: Final = (0, 10, 20, 30, 40, 100, 200, 400, 1000)
 """Of such an axis."""
