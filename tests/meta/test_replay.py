@@ -92,7 +92,8 @@ def test_a_buffer_goes_on_where_it_was_saved() -> None:
 
 def test_transitions_of_episodes_by_hand() -> None:
     # two rows, at most two decisions; the first row ends its task with its first
-    prior = Gaussian(torch.full((2, 3, 2), 1.0), torch.full((2, 3, 2), 0.5))
+    loc = torch.tensor([1.0, 2.0, 7.0])[:, None].expand(2, 3, 2)  # each decision has a prior of its own
+    prior = Gaussian(loc, torch.full((2, 3, 2), 0.5))
     episodes = Episodes(
         observation=torch.arange(12.0).view(2, 3, 2),
         latent=torch.tensor([[[1.5, 0.0], [9.0, 9.0]], [[1.0, 2.0], [0.0, 0.0]]]),
@@ -105,8 +106,8 @@ def test_transitions_of_episodes_by_hand() -> None:
     )
     steps, valid = steps_of(episodes, UnitSpace(PointBatch(1).spec))
     assert valid.tolist() == [[True, False], [True, True]]
-    # u = (z - 1) / .5, zero in the padding
-    assert steps.action.tolist() == [[[1.0, -2.0], [0.0, 0.0]], [[0.0, 2.0], [-2.0, -2.0]]]
+    # u = (z - 1) / .5, then (z - 2) / .5; zero in the padding
+    assert steps.action.tolist() == [[[1.0, -2.0], [0.0, 0.0]], [[0.0, 2.0], [-4.0, -4.0]]]
     assert steps.terminated.tolist() == [[1.0, 0.0], [0.0, 0.0]]
     assert steps.reward.tolist() == [[1.0, 0.0], [2.0, 3.0]]
     assert steps.observation[1].tolist() == [[6.0, 7.0], [8.0, 9.0]]

@@ -63,6 +63,16 @@ def test_the_prior_learns_to_look() -> None:
     assert (action[1] > 0.7).all()
 
 
+def test_the_posterior_of_a_model_that_sees_reads_normalised_states() -> None:
+    plain, shifted = (make_learner(hidden_axes=()).model for _ in range(2))
+    shifted.normaliser.mean.fill_(64.0)
+    shifted.normaliser.std.fill_(8.0)
+    state, action = torch.randn(5, 3, 4), torch.randn(5, 3, 2)
+    with torch.no_grad():
+        expected = plain.encode(state, action).loc
+        torch.testing.assert_close(shifted.encode(8.0 * state + 64.0, action).loc, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_pixels_are_read_between_minus_one_and_one_channels_first() -> None:
     config = SkillConfig(**SMALL)  # type: ignore[arg-type]
     eye = Eye(ImageSpec(height=16, width=8, channels=1), config, torch.Generator().manual_seed(0))
