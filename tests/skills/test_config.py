@@ -41,9 +41,11 @@ def test_missing_and_unknown_fields_are_refused_by_name() -> None:
         SkillConfig.from_json(record, "skill.json")
 
 
-def test_devices() -> None:
+@pytest.mark.parametrize(("there", "found"), [(True, "cuda"), (False, "cpu")])
+def test_devices(there: bool, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
     assert choose_device("cpu").type == "cpu"
-    assert choose_device("auto").type in ("cpu", "cuda")
+    assert choose_device("auto").type == found
     with pytest.raises(ConfigError, match=r"expected one of auto, cpu, cuda, got 'tpu'"):
         choose_device("tpu")
 
