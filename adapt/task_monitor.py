@@ -45,7 +45,11 @@ class ScriptMonitor:
         self._goal: Float = np.zeros(0, np.float32)
 
     def begin(self, goal: Float) -> None:
-        """See `Monitor.begin`."""
+        """See `Monitor.begin`.
+
+        Raises:
+            RobotFault: The `begin` of the script raised.
+        """
         self._goal = goal
         if self._prompt is not None:
             self._prompt(goal)
