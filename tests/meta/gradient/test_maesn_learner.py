@@ -31,12 +31,12 @@ from supple.meta.state import named_part
 from supple.meta.task_batch import make_task_batch
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
-from supple.meta.trpo import trpo_step
 from supple.robots.bandits import BernoulliBanditBatch
 from supple.robots.robot import RobotBatch
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
 from tests.meta.sampled_advantages import check_advantages
+from tests.meta.watched_curvature import watch_curvature
 
 CPU = torch.device("cpu")
 POINT_GOALS = np.array([[1.2, 0], [-1.2, 0], [0, 1.2], [0, -1.2]], np.float32)
@@ -123,14 +123,8 @@ def test_each_round_of_episodes_is_of_the_latents_after_all_steps_before(natural
 def test_the_curvature_of_a_trust_region_is_that_of_the_first_episodes(
     episodes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learner, given = make_learner(curvature_episodes=episodes), []
-
-    def spy(params: Any, evaluate: Any, region: TrustRegion, curvature: Any = None) -> Any:
-        given.append(curvature)
-        assert region is learner.config.trust_region
-        return trpo_step(params, evaluate, region, curvature)
-
-    monkeypatch.setattr(maesn_learner, "trpo_step", spy)
+    learner = make_learner(curvature_episodes=episodes)
+    given = watch_curvature(monkeypatch, maesn_learner, learner.config.trust_region)
     collected, _ = learner._collect()
     with torch.no_grad():
         learner.meta["policy.layers.0.bias"] += 0.3  # away from the samples, where the KL of all episodes is 0

@@ -25,12 +25,12 @@ from supple.meta.state import named_part
 from supple.meta.task_batch import make_task_batch
 from supple.meta.testing import PointBatch
 from supple.meta.testing_learners import MetaLearnerContract
-from supple.meta.trpo import trpo_step
 from supple.robots.robot import RobotBatch, StepRows
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
 from tests.meta.sampled_advantages import check_advantages
+from tests.meta.watched_curvature import watch_curvature
 
 CPU = torch.device("cpu")
 POINT_GOALS = np.array([[1.2, 0], [-1.2, 0], [0, 1.2], [0, -1.2]], np.float32)
@@ -147,14 +147,8 @@ def test_resume_is_exact(variant: str) -> None:
 def test_a_trust_region_step_is_given_the_curvature_that_was_asked_for(
     changes: dict[str, Any], own: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learner, given = make_learner(**changes), []
-
-    def spy(params: Any, evaluate: Any, region: TrustRegion, curvature: Any = None) -> Any:
-        given.append(curvature)
-        assert region is learner.config.trust_region
-        return trpo_step(params, evaluate, region, curvature)
-
-    monkeypatch.setattr(maml_learner, "trpo_step", spy)
+    learner = make_learner(**changes)
+    given = watch_curvature(monkeypatch, maml_learner, learner.config.trust_region)
     batches, _ = learner._collect()
     *supports, query = batches
     with torch.no_grad():
