@@ -82,6 +82,11 @@ class BundleContract:
         return len(self.robot.observation.axes)
 
     @property
+    def state_dim(self) -> int:
+        """Axes of the robot's own observation, without features of pictures."""
+        return self.observation_dim - (0 if self.eye is None else self.eye.features)
+
+    @property
     def action_dim(self) -> int:
         """A."""
         return len(self.robot.action.axes)

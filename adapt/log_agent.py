@@ -18,7 +18,8 @@ from every episode, whoever chose in it.
 An agent that chooses actions is led by the logs' own skills, see `log_skills.py`: a choice then lasts as many decisions
 as the skill has steps.
 
-Axes: R rows, r rows still running, O observation, Z latent, M places, K decisions of an episode.
+Axes: R rows, r rows still running, O observation (without features of pictures), Z latent, M places, K decisions of
+an episode.
 """
 
 from __future__ import annotations
@@ -148,6 +149,7 @@ class LogAgent(LedAgent, PredictsReward):
         super().__init__(agent, may_lead)
         self._guide, self._shape = guide, guide.shape
         self._skills: RowSpace = guide.skills or self.space
+        self._own = self._shape.axes.shape[1]
         self._pace = self._skills.horizon // self.space.horizon  # decisions that a skill lasts
         self._begin(0)
 
@@ -164,7 +166,7 @@ class LogAgent(LedAgent, PredictsReward):
         self._stayed: Array = np.zeros((self._rows, self._guide.places), np.float32)
         self._held: Array = np.zeros((self._rows, self._guide.latent_dim), np.float32)
         self._taken: Array = np.zeros((self._rows, self.space.latent_dim), np.float32)  # whoever chose it
-        self._from: Array = np.zeros((self._rows, self._shape.axes.shape[1]), np.float32)
+        self._from: Array = np.zeros((self._rows, self._own), np.float32)
         self._led = np.zeros(self._rows, np.bool_)
         self._decided = np.zeros(self._rows, np.int64)
         self._felt: Array = np.zeros(self._rows, np.float32)  # reward since the present skill began
@@ -174,6 +176,10 @@ class LogAgent(LedAgent, PredictsReward):
     def known(self) -> NDArray[np.bool_]:
         """Tasks in which a reward was seen, (R,)."""
         return self._known
+
+    def _scale(self, observation: Array) -> Array:
+        """The robot's own observations on the networks' scale: logs hold no features of pictures."""
+        return self._skills.normalise(observation)[..., : self._own]
 
     def _choose_leaders(self, *, explore: bool) -> NDArray[np.bool_]:
         """Known tasks: who returned more. Others: the logs, or each in turn where all places are excluded.
@@ -210,7 +216,7 @@ class LogAgent(LedAgent, PredictsReward):
 
     def predict_rewarded(self, observation: Array) -> Array:
         """See `PredictsReward.predict_rewarded`: the mean over places of the belief after the last episode."""
-        state = self._skills.normalise(observation)
+        state = self._scale(observation)
         nobody = np.zeros((len(state), self.space.latent_dim), np.float32)
         share = self._guide.see(state, nobody, state, np.zeros(len(state), np.bool_))
         chance: Array = np.clip(_normalise(self._belief) @ share.T, 0.0, CERTAIN).astype(np.float32)
@@ -218,7 +224,7 @@ class LogAgent(LedAgent, PredictsReward):
 
     def _choose(self, seen: SeenRows) -> None:
         """The next skill of rows whose last one has ended; the reward is that of the whole skill."""
-        rows, state = seen.rows, self._skills.normalise(seen.observation)
+        rows, state = seen.rows, self._scale(seen.observation)
         began = self._decided[rows] > 0  # nothing is known of the state of a reset
         before = rows[began]
         paid = self._shape.is_rewarded(seen.reward[began], self._skills.horizon)
@@ -240,7 +246,7 @@ class LogAgent(LedAgent, PredictsReward):
             end = np.minimum(begin + self._pace, episodes.length[rows])
             steps = np.minimum(end * self.space.horizon, episodes.steps[rows]) - begin * self.space.horizon
             paid = self._shape.is_rewarded(reward, steps)
-            first, last = (self._skills.normalise(episodes.observation[rows, at]) for at in (begin, end))
+            first, last = (self._scale(episodes.observation[rows, at]) for at in (begin, end))
             cut = episodes.terminated[rows] | (episodes.steps[rows] < episodes.length[rows] * self.space.horizon)
             whole = (begin + self._pace < episodes.length[rows]) | ~cut
             share = self._guide.see(first, episodes.latent[rows, begin], last, whole)
@@ -303,8 +309,8 @@ def require_guide(arrays: Arrays, contract: BundleContract, where: str) -> None:
     require_map(arrays)
     axes = RewardShape.from_arrays(arrays).axes
     sizes = {
-        "state": (arrays["state"].shape[1], contract.observation_dim),
-        "reward.axes": (axes.shape[1], contract.observation_dim),
+        "state": (arrays["state"].shape[1], contract.state_dim),
+        "reward.axes": (axes.shape[1], contract.state_dim),
     }
     if contract.space.name == "skill":
         sizes["skill"] = (arrays["skill"].shape[1], contract.space.latent_dim)

@@ -17,7 +17,7 @@ Axes: N logged states, E episodes, M places, O observation, Z latent, r rows, C 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,15 @@ def compute_metric(state: Array, following: Array) -> Array:
     return metric
 
 
-def lean_on(axes: Array, metric: Array, state: Array, start: Indices, pace: int, seed: int) -> Array:
+def lean_on(
+    axes: Array,
+    metric: Array,
+    state: Array,
+    start: Indices,
+    pace: int,
+    seed: int,
+    leaning: Sequence[float] = LEANING,
+) -> Array:
     """The metric, (O, O), in which directions that rewards do not depend on count as little as the logs need.
 
     Args:
@@ -93,17 +101,18 @@ def lean_on(axes: Array, metric: Array, state: Array, start: Indices, pace: int,
         start: First row of each episode, (E,).
         pace: Rows that a skill lasts.
         seed: Of the states that are looked at.
+        leaning: Shares of those directions, of which the first that leaves no thin logs is taken, or the last.
     """
     _, size, directions = np.linalg.svd(axes.astype(np.float64), full_matrices=False)
     rewarded = directions[size > np.finfo(np.float32).eps * size.max(initial=0.0)]
     onto = rewarded.T @ rewarded
     chosen = np.random.default_rng(seed).permutation(find_begins(len(state), start, pace))[:GAPS]
-    leaning = metric
-    for left in LEANING:
-        leaning = (metric @ (left * np.eye(len(onto)) + (1.0 - left) * onto)).astype(np.float32)
-        if measure_gap(state @ leaning.T, start, pace, chosen) <= THIN:
+    leant = metric
+    for left in leaning:
+        leant = (metric @ (left * np.eye(len(onto)) + (1.0 - left) * onto)).astype(np.float32)
+        if measure_gap(state @ leant.T, start, pace, chosen) <= THIN:
             break
-    return leaning
+    return leant
 
 
 def measure_gap(point: Array, start: Indices, pace: int, chosen: Indices) -> float:
@@ -142,8 +151,12 @@ def find_nearest(point: Array, place: Array, count: int = 1) -> tuple[Indices, A
     for begin in range(0, len(point), 4096):
         part = point[begin : begin + 4096]
         squared = size - 2.0 * (part @ place.T)  # |x|^2 is the same for all places
-        near = np.argpartition(squared, count - 1, axis=1)[:, :count] if count < len(place) else None
-        near = np.broadcast_to(np.arange(len(place)), squared.shape) if near is None else near
+        if count == 1:  # a sixth of the time
+            near = squared.argmin(axis=1)[:, None]
+        elif count < len(place):
+            near = np.argpartition(squared, count - 1, axis=1)[:, :count]
+        else:
+            near = np.broadcast_to(np.arange(len(place)), squared.shape)
         order = np.take_along_axis(near, np.take_along_axis(squared, near, 1).argsort(axis=1), 1)[:, :count]
         index[begin : begin + 4096] = order
         found[begin : begin + 4096] = np.take_along_axis(squared, order, 1) + (part**2).sum(axis=1)[:, None]
@@ -212,6 +225,7 @@ def map_log(
     seed: int = 0,
     pace: int = 1,
     axes: Array | None = None,
+    lean: float | None = None,
 ) -> dict[str, NDArray[Any]]:
     """What `LogMap` is made of, as a bundle holds it; with a pace above 1, what a `PathGuide` is made of.
 
@@ -223,11 +237,12 @@ def map_log(
         seed: Of the states that places are chosen among.
         pace: Rows that a skill lasts.
         axes: Along which rewards change, (D, O); None where nobody knows.
+        lean: See `lean_on`; None is as the logs need.
     """
     begins = find_begins(len(state), start, pace)
     metric = compute_metric(state[begins], state[begins + pace])
     if axes is not None and len(start) > 1:
-        metric = lean_on(axes, metric, state, start, pace, seed)
+        metric = lean_on(axes, metric, state, start, pace, seed, LEANING if lean is None else (lean,))
     point = state @ metric.T
     place = choose_places(point[begins], places, np.random.default_rng(seed))  # so each has a skill that began there
     return {

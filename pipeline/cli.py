@@ -164,6 +164,15 @@ VERBS = {
             "supple meta-train --learner maml --robot arms --action-space unit",
         ),
     ),
+    "explore": Entry(
+        "verbs.data",
+        "Explore",
+        "Let skills play where the tasks are, without any task in mind, and write it as D4RL HDF5.",
+        (
+            "supple explore runs/my/extract --out runs/my/explore",
+            "supple explore runs/my/extract --robot maze --robot.layout-seed 7 --episodes 100",
+        ),
+    ),
     "map-logs": Entry(
         "verbs.train",
         "MapLogs",

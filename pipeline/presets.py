@@ -14,6 +14,7 @@ from ..robots.maze_family import Maze
 from ..skills.config import SkillConfig
 from .learners import LearnerSettings, SimplSettings
 from .settings.adapt import AdaptStageConfig
+from .settings.explore import ExploreConfig
 from .settings.export import ExportConfig
 from .settings.extract import ExtractConfig
 from .settings.generate import GenerateConfig
@@ -35,6 +36,7 @@ class RunConfig:
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     ingest: IngestConfig = field(default_factory=IngestConfig)
     extract: ExtractConfig = field(default_factory=ExtractConfig)
+    explore: ExploreConfig = field(default_factory=ExploreConfig)
     learner: tyro.conf.Suppress[LearnerSettings] = field(default_factory=SimplSettings)
     """The learner; on the command line its settings are `--learner.*`."""
     meta_train: MetaTrainConfig = field(default_factory=MetaTrainConfig)
@@ -142,7 +144,9 @@ PRESETS: dict[str, RunConfig] = {
         extract=ExtractConfig(
             skill=SkillConfig(kl_weight=1e-2, batch_size=128, decoded_steps=2, hidden_axes=("x", "y"))
         ),
-        adapt=AdaptStageConfig(episodes=200, evaluate_at=(5, 10, 40, 60, 100, 150)),
+        explore=ExploreConfig(enabled=True),
+        map=MapConfig(enabled=True, places=4096, lean=0.3),
+        adapt=AdaptStageConfig(episodes=200, evaluate_at=(1, 3, 5, 10, 40, 60, 100, 150)),
     ),
     "kitchen": RunConfig(
         robot=Kitchen(),

@@ -165,18 +165,20 @@ class SkillModel(nn.Module):
         assert self.eye is not None, "a model of data without pictures sees none"
         return torch.cat((observation, self.eye(pictures)), dim=-1)
 
+    def normalise_state(self, observation: Tensor) -> Tensor:
+        """The robot's own observations on the networks' scale; features of pictures behind them are left out."""
+        own, scale = slice(self.state_dim), self.normaliser
+        normalised: Tensor = (observation[..., own] - scale.mean[own]) / scale.std[own]
+        return normalised
+
     def encode(self, observation: Tensor, action: Tensor) -> Gaussian:
         """q(z | s_0:H, a_0:H), each (B, Z), of observations (B, H, O) and actions (B, H, A); B is one axis here.
 
         Features of pictures may be left out of the observations: they are not read.
         """
-        if self.eye is None:
-            seen = self._scale(observation)
-        else:
-            state, norm = observation[..., : self.state_dim], self.normaliser
-            seen = (state - norm.mean[: self.state_dim]) / norm.std[: self.state_dim]
-            if self._shown is not None:
-                seen = seen * self._shown[: self.state_dim]
+        seen = self.normalise_state(observation)
+        if self._shown is not None:
+            seen = seen * self._shown[: self.state_dim]
         return split(self.encoder(torch.cat((seen, self.action_scale(action)), dim=-1)).float())
 
     def prior_of(self, observation: Tensor) -> Gaussian:

@@ -282,7 +282,9 @@ def make_subtitle(run: RunView, robot: RunRobot) -> str:
     parts = [f"robot {robot.reference}"] if robot.reference else []
     if robot.train:
         parts.append(f"{len(robot.train)} train and {len(robot.test)} test tasks")
-    seeds = {int(stage.fields["seed"]) for stage in run.stages.values() if stage.name not in ("ingest", "export")}
+    seeds = {
+        int(stage.fields["seed"]) for name, stage in run.stages.items() if "ingest" not in name and name != "export"
+    }
     parts += [f"seed {seed}" for seed in sorted(seeds)]
     parts.append("all stages finished" if not run.missing else f"not finished: {', '.join(run.missing)}")
     return " · ".join(parts)

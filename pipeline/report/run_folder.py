@@ -12,7 +12,8 @@ from ..metrics import load_metrics
 from ..run_files import RUN_NAME
 
 MAP = "map-logs"
-STAGES = ("generate", "ingest", "extract", "meta-train", MAP, "export", "adapt")
+OPTIONAL = ("explore", "ingest-explored", MAP)
+STAGES = ("generate", "ingest", "extract", *OPTIONAL[:2], "meta-train", MAP, "export", "adapt")
 """In the order of the chain."""
 SUMMARY_NAME = "summary.json"
 AGAIN = "remove it and run again"
@@ -66,8 +67,8 @@ class RunView:
 
     @property
     def missing(self) -> list[str]:
-        """Stages that are not finished; the logs need not come along."""
-        expected = [name for name in STAGES[self.from_log :] if name != MAP or name in self.stages]
+        """Stages that are not finished; logs need not come along, nor be made by exploring."""
+        expected = [name for name in STAGES[self.from_log :] if name not in OPTIONAL or name in self.stages]
         return [name for name in expected if self.find(name) is None]
 
 

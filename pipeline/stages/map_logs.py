@@ -7,6 +7,7 @@ Writes `logs.safetensors`, which `export` puts into the bundle (see `adapt/log_m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,16 +56,12 @@ def make_map_logs(store: Path, skills: Path, config: MapConfig, robot: RobotChoi
     Raises:
         StoreError: There is no whole store at `store`.
         RunError: There is no whole skill model at `skills`.
-        SpecError: The logs or the skills are of another robot, or of one with a camera.
+        SpecError: The logs or the skills are of another robot.
     """
     spec = robot.spec
-    spec.require_source(open_store(find_store(store)).schema.robot, str(store))
+    # a map holds no pictures: its skills see those of the robot that is led
+    replace(spec, image=None).require_source(open_store(find_store(store)).schema.robot, str(store))
     spec.require_source(load_skill_facts(skills).robot, str(skills))
-    if spec.image is not None:
-        raise SpecError(
-            f"map-logs: expected skills that need no pictures, got those of robot '{spec.name}' with a camera; leave "
-            "the logs out"
-        )
     return Stage(
         name="map-logs",
         config={"map": config, "robot": robot.record, "tasks": compute_tasks_digest(tasks)},
@@ -135,7 +132,7 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
     goals = goals_of(tasks.train)
     few = observation[:: -(-len(observation) // REWARDED_STATES)]
     ends = np.stack([observation.min(axis=0), observation.max(axis=0)])
-    scaled = [model.normaliser(torch.from_numpy(part)).numpy() for part in (few, ends)]
+    scaled = [model.normalise_state(torch.from_numpy(part)).numpy() for part in (few, ends)]
     look_for_other_logs(np.concatenate(scaled), store.schema.feature("observation").axes, work)
     robot = make_robots(choice.family, 1, work.machine.threads)
     tells = tells_reward(robot, observation[:1], goals[:1])
@@ -146,7 +143,7 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         horizon = model.config.skill_horizon
         episodes = draw_episodes(store, config.most_states, horizon // pace, work.seed)
         log = encode_log(model, observation, action, found.start[episodes], found.length[episodes], pace)
-        scaled = model.normaliser(torch.from_numpy(log.state)).numpy()
+        scaled = model.normalise_state(torch.from_numpy(log.state)).numpy()
         rng = np.random.default_rng(work.seed)
         asked = rng.permutation(len(scaled))[:REWARDED_STATES]
         some = goals[rng.permutation(len(goals))[:MOST_TASKS]]
@@ -154,7 +151,7 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         work.stop_if_asked()
         shape = fit_reward_shape(scaled[asked], reward, work.stop_if_asked)
         axes = None if shape is None else shape.axes
-        arrays = map_log(scaled, log.skill, log.start, config.places, work.seed, pace, axes)
+        arrays = map_log(scaled, log.skill, log.start, config.places, work.seed, pace, axes, config.lean)
         return arrays | (shape or make_default_shape(arrays["metric"])).to_arrays(), shape is not None
 
     def draw_events() -> dict[str, NDArray[Any]] | None:
@@ -174,6 +171,11 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
                 rewards.append(ask_along(robot, path, some))
             if find_moments(rewards) is None:
                 return None
+        if model.eye is not None:
+            raise SpecError(
+                f"map-logs: expected tasks that pay for a place, for a robot with a camera, got tasks that pay for one "
+                f"event after another for '{choice.spec.name}'; leave the logs out"
+            )
         return map_events(model, seen, action[steps], start, length, rewards, pace=pace, seed=work.seed)
 
     if (events := draw_events()) is not None:

@@ -1,10 +1,11 @@
-"""The verbs that make data: `generate` and `ingest`."""
+"""The verbs that make data: `generate`, `explore` and `ingest`."""
 
 import re
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,9 @@ from ..executors import ExecutorConfig, make_executor
 from ..folder import lock_folder, refuse_place
 from ..interrupt import Interrupted, catch_signals
 from ..keys import compute_digest
+from ..robots import find_tasks
 from ..run_files import find_stage
+from ..settings.explore import ExploreConfig
 from ..settings.generate import GenerateConfig
 from ..settings.ingest import IngestConfig
 
@@ -45,6 +48,34 @@ class Generate(AboutRobot):
         from ..stages.generate import make_generate
 
         runner.run(make_generate(self.require_choice(), self.generate, self.seed), self.out, uses_torch=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explore(AboutRobot):
+    """Arguments of `supple explore`."""
+
+    usual_robot = "maze"
+
+    skills: tyro.conf.Positional[Path]
+    """A folder of `extract`."""
+    out: Path | None = None
+    """Folder to make; without it, runs/explore-<key>."""
+    seed: Seed = 0
+    """Seed of starts, places and skills."""
+    tasks: Path | None = None
+    """CSV file of train goals, which robots are reset with; without it, the robot's own."""
+    explore: Annotated[ExploreConfig, tyro.conf.arg(name="")] = field(
+        default_factory=partial(ExploreConfig, enabled=True)
+    )
+    options: Common = field(default_factory=Options)
+
+    def execute(self, runner: Runner) -> None:
+        """Writes play.hdf5."""
+        from ..stages.explore import make_explore
+
+        robot, skills = self.require_choice(), find_stage(self.skills, "extract")
+        stage = make_explore(skills, self.explore, robot, find_tasks(robot, self.tasks, None), self.seed)
+        runner.run(stage, self.out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

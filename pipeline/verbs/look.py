@@ -19,7 +19,19 @@ from ..folder import compute_path_digest, verify_stage
 from ..keys import PACKAGE_ROOT, compute_code_digest, compute_versions, load_record
 from .data import RECOVERED
 
-STAGES = ("generate", "ingest", "extract", "meta-train", "map-logs", "export", "adapt", "train", "evaluate")
+STAGES = (
+    "generate",
+    "ingest",
+    "extract",
+    "explore",
+    "ingest-explored",
+    "meta-train",
+    "map-logs",
+    "export",
+    "adapt",
+    "train",
+    "evaluate",
+)
 """In the order of the chain."""
 
 

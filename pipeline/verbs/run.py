@@ -45,7 +45,9 @@ from .data import tell_recovered
 PARTS_NAME = "ingest.parts"
 """In a run folder, while a log of several files is ingested."""
 
-Last = Literal["generate", "ingest", "extract", "meta-train", "map-logs", "export", "adapt"]
+Last = Literal[
+    "generate", "ingest", "extract", "explore", "ingest-explored", "meta-train", "map-logs", "export", "adapt"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,7 @@ class Run(AboutLearner):
     def stages(self, tasks: TaskSet, executor: Executor) -> dict[str, Callable[[], Stage]]:
         """The stages in order; each is made when those before it are there."""
         from ..stages.adapt import make_adapt
+        from ..stages.explore import make_explore
         from ..stages.export import make_export
         from ..stages.extract import make_extract
         from ..stages.generate import make_generate
@@ -110,16 +113,22 @@ class Run(AboutLearner):
         source = self.from_log or at / "generate"
         parts = Parts(at / PARTS_NAME, executor)
         generate = {} if self.from_log else {"generate": lambda: make_generate(robot, config.generate, self.seed)}
+        exploring, store = {}, at / "ingest"
+        if config.explore.enabled:
+            blind, store = replace(robot.spec, image=None), at / "ingest-explored"
+            exploring = {
+                "explore": lambda: make_explore(at / "extract", config.explore, robot, tasks, self.seed),
+                "ingest-explored": lambda: make_ingest([at / "explore"], config.ingest, blind),
+            }
         logs, mapping = None, {}
         if config.map.enabled and config.meta_train.action_space != "choice":
             logs = at / "map-logs"
-            mapping = {
-                "map-logs": lambda: make_map_logs(at / "ingest", at / "extract", config.map, robot, tasks, self.seed)
-            }
+            mapping = {"map-logs": lambda: make_map_logs(store, at / "extract", config.map, robot, tasks, self.seed)}
         return {
             **generate,
             "ingest": lambda: make_ingest([source], config.ingest, robot.spec, parts),
             "extract": lambda: make_extract(at / "ingest", config.extract, robot, self.seed),
+            **exploring,
             "meta-train": lambda: make_meta_train(
                 *(at / "extract", config.meta_train, learner, robot, tasks, self.seed),
                 play=at / "ingest",
@@ -156,7 +165,7 @@ class Run(AboutLearner):
         results = []
         for name, make in self.stages(tasks, executor).items():
             others = [other / name for other in self.reuse]
-            uses_torch = name not in ("generate", "ingest", "export")
+            uses_torch = name not in ("generate", "ingest", "ingest-explored", "export")
             results.append(runner.run(make(), self.folder / name, uses_torch=uses_torch, reuse=others))
             if results[-1].status != "skipped" or not (self.folder / RUN_NAME).is_file():
                 write_record(self.folder / RUN_NAME, record)
@@ -173,7 +182,7 @@ class Run(AboutLearner):
 
         Raises:
             ConfigError: It chooses among named actions; or the learner relabels and nobody said what other tasks pay;
-                or logs are to come along for skills that see pictures.
+                or what is explored would not come along.
         """
         from ...robots.env_family import EnvFamily
 
@@ -185,10 +194,10 @@ class Run(AboutLearner):
                 f"which chooses among {len(spec.choices)}; train it without skills: supple meta-train --robot "
                 f"{choice.argument} --learner rl2 --action-space choice --out FOLDER"
             )
-        if spec.image is not None and self.config.map.enabled:
+        if self.config.explore.enabled and not self.config.map.enabled:
             raise ConfigError(
-                f"--map.enabled: expected a robot without a camera, got '{spec.name}', whose skills see pictures; pass "
-                "--map.no-enabled"
+                "--explore.enabled: expected --map.enabled with it, by which what was explored comes along, got none; "
+                "pass both, or --explore.no-enabled"
             )
         relabels = isinstance(settings, SimplSettings) and settings.config.relabel
         if relabels and isinstance(family, EnvFamily) and family.reward is None:

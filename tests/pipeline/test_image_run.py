@@ -9,6 +9,7 @@ import pytest
 
 from supple.adapt.bundle import load_bundle, make_bundle, require_robot
 from supple.adapt.bundle_folder import find_bundle
+from supple.adapt.log_agent import require_guide
 from supple.adapt.session import AgentSession
 from supple.datasets import open_store
 from supple.errors import BundleError
@@ -16,6 +17,7 @@ from supple.pipeline.cli import main
 from supple.pipeline.summary import load_success
 from supple.pipeline.testing_kills import TINY
 from supple.robots.image_maze import ImageMaze
+from supple.skills.checkpoint import load_checkpoint
 
 LEARNING = TINY[TINY.index("--extract.skill.num-updates") :]
 ROBOT = {
@@ -35,6 +37,7 @@ FAMILY = ImageMaze(layout_size=10, layout_seed=1, play_size=8, episode_steps=40,
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("images") / "run"
     small = ("--generate.steps", "700", "--extract.skill.image-channels", "4", "4")
+    small = (*small, "--explore.episodes", "6", "--explore.rows", "2")
     assert main(["run", "image-maze", "--out", str(out), "--no-report", *OPTIONS, *small, *LEARNING]) == 0
     return out
 
@@ -62,6 +65,30 @@ def test_pictures_go_through_all_stages(run: Path) -> None:
     own = load_bundle(run / "adapt" / "policies" / "0")
     assert own.eye is not None
     np.testing.assert_array_equal(own.golden["eye.feature"], bundle.golden["eye.feature"])
+
+
+def test_what_was_explored_comes_along_and_leads_without_pictures(run: Path) -> None:
+    """The store of it has none, and the map has the robot's own axes; the agent of the bundle sees all."""
+    store = open_store(run / "ingest-explored")
+    assert [feature.name for feature in store.schema.features] == ["observation", "action", "reward"]
+    assert store.provenance["origin"] == "skills that explored by themselves"
+    assert store.rows == 6 * 40
+    bundle = load_bundle(find_bundle(run / "export"))
+    assert bundle.logs["state"].shape == (6 * 4, 4)
+    assert bundle.logs["reward.axes"].shape[1] == bundle.contract.state_dim == 4
+    first = (store.load("observation")[0] - bundle.weights["space.mean"][:4]) / bundle.weights["space.std"][:4]
+    np.testing.assert_allclose(bundle.logs["state"][0], first, atol=4e-3)
+    tensors, _ = load_checkpoint(run / "adapt" / "adapted.safetensors")
+    assert tensors["log.belief"].shape == (2, len(bundle.logs["place"]))
+
+
+def test_a_map_of_features_is_refused(run: Path) -> None:
+    """It has as many axes as the policy sees."""
+    bundle = load_bundle(find_bundle(run / "export"))
+    wide = {**bundle.logs, "state": np.zeros((24, 36), np.float16), "metric": np.eye(36, dtype=np.float32)}
+    wide["place"] = np.zeros((len(bundle.logs["place"]), 36), np.float32)
+    with pytest.raises(BundleError, match="expected 'state' of width 4, got 36"):
+        require_guide(wide, bundle.contract, "logs")
 
 
 def test_a_bundle_that_needs_pictures_refuses_a_robot_without(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,10 +135,7 @@ def test_data_without_pictures_are_refused(run: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [
-        (["map-logs", "ingest", "extract"], "expected skills that need no pictures"),
-        (["meta-train", "extract", "--learner", "bc-pearl", "--play", "ingest"], "expected a robot without a camera"),
-    ],
+    [(["meta-train", "extract", "--learner", "bc-pearl", "--play", "ingest"], "expected a robot without a camera")],
 )
 def test_what_reads_observations_alone_is_refused(
     run: Path, arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
