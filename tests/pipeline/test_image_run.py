@@ -14,6 +14,7 @@ from supple.adapt.session import AgentSession
 from supple.datasets import open_store
 from supple.errors import BundleError
 from supple.pipeline.cli import main
+from supple.pipeline.stages import map_logs
 from supple.pipeline.summary import load_success
 from supple.pipeline.testing_kills import TINY
 from supple.robots.image_maze import ImageMaze
@@ -131,6 +132,16 @@ def test_data_without_pictures_are_refused(run: Path, capsys: pytest.CaptureFixt
     out = run.parent / "blind-store"
     assert main(["ingest", str(run.parent / "blind.hdf5"), "--out", str(out)]) == 2
     assert "expected the data set images with the pictures of robot 'image-maze'" in capsys.readouterr().err
+
+
+def test_events_are_not_mapped_for_a_robot_that_sees(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their distance asks the decoder, which needs pictures."""
+    monkeypatch.setattr(map_logs, "find_moments", lambda rewards: ())
+    words = ["map-logs", str(run / "ingest-explored"), str(run / "extract"), "--robot", "image-maze", *OPTIONS]
+    assert main([*words, "--out", str(tmp_path / "events")]) == 2
+    assert "expected tasks that pay for a place, for a robot with a camera" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

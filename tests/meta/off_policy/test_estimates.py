@@ -15,6 +15,7 @@ from supple.meta.off_policy.estimates import (
     Weights,
     clear_folds,
     compute_estimates,
+    compute_tail_factors,
     compute_terms,
     diagnose,
     estimate_fitted_q,
@@ -65,6 +66,22 @@ def test_weights_are_measured_decision_by_decision() -> None:
     found = measure_weights(TWO, LOG_RATIO)
     # effective sizes 2.5^2 / 4.25 and 3^2 / 5 of the two decisions, which are worth 1 and 0.5
     assert found == pytest.approx(((6.25 / 4.25 + 0.5 * 1.8) / 1.5, 1.8, 2 / 3))
+
+
+def test_only_members_that_drew_episodes_say_how_unsure_the_tail_is() -> None:
+    """Members 0 and 1 left one out, and saw all; 2 and 3 drew an episode twice. The second episode was cut off."""
+    cut = TWO._replace(terminated=np.array([True, False]))
+    members = np.array([[1, 0], [1, 1], [2, 0], [0, 2]], np.float32)
+
+    def factor(tails: list[float]) -> float:
+        table = np.zeros((4, 2, 3))
+        table[:, 1, 2] = tails
+        fitted = FittedQ(table[:, :, :2], table, np.zeros(4, bool), np.zeros(4))
+        return compute_tail_factors(cut, LOG_RATIO, CLEARED, fitted, members)["IS"]
+
+    # with one value of 9: 1 * 2 and 2 * 6.25, 5.25 from their mean; with 0 and 17 instead: 2 and 2 * 8.25
+    assert factor([0.0, 0.0, 0.0, 17.0]) == pytest.approx(7.25 / 5.25)
+    assert factor([1e6, -1e6, 0.0, 17.0]) == pytest.approx(7.25 / 5.25)
 
 
 def test_an_episode_is_valued_by_the_member_that_did_not_see_it() -> None:

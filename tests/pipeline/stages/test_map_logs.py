@@ -84,6 +84,18 @@ def test_where_logs_are_thin_the_map_leans_on_the_axes_of_the_rewards(
     assert np.allclose(thin["metric"] @ across.T, 0.1 * whole["metric"] @ across.T, rtol=1e-3, atol=1e-3)
 
 
+def test_how_much_directions_without_reward_count_can_be_said(run: Path, tmp_path: Path) -> None:
+    """Three tenths, though these logs are not thin."""
+    robot = (*SMALL[:2], "--robot.layout-seed", "1", *SMALL[2:8])
+    words = ["map-logs", str(run / "ingest"), str(run / "extract"), *robot, "--places", "120", "--lean", "0.3"]
+    assert main([*words, "--out", str(tmp_path / "leant")]) == 0
+    leant, whole = load_file(tmp_path / "leant" / LOGS), load_file(run / "map-logs" / LOGS)
+    place = np.linalg.qr(whole["reward.axes"].T)[0].T
+    across = np.linalg.svd(place)[2][len(place) :]
+    assert np.allclose(leant["metric"] @ place.T, whole["metric"] @ place.T, rtol=1e-3, atol=1e-3)
+    assert np.allclose(leant["metric"] @ across.T, 0.3 * whole["metric"] @ across.T, rtol=1e-3, atol=1e-3)
+
+
 def test_states_of_the_bundle_are_those_of_the_store(run: Path) -> None:
     """On the scale of the networks, to half precision."""
     bundle, store = load_bundle(run / "export" / "bundle"), open_store(run / "ingest" / STORE_NAME)
