@@ -16,7 +16,7 @@ class ExploreConfig(Bounded):
     episodes: Count = 400
     """Episodes in all."""
     rows: Batch = 20
-    """Robots side by side, each with an episode of its own. The map of the place is made anew after so many episodes;
+    """Robots side by side, each with an episode of its own. After so many episodes the map of the place is made anew;
     part of the recipe."""
     places: Annotated[int, Range(1, 4096)] = 4096
     """Places of that map, at most."""

@@ -46,6 +46,8 @@ ORIGIN = "skills that explored by themselves"
 LATE = 2
 """A row gives up on the way to a place after so many times the skills that the map counts, plus `PATIENCE`."""
 PATIENCE = 10
+GROWN = 1.05
+"""A map is made anew when there are so many times the states that it was made of; it costs seconds."""
 STATES_OF_A_PLACE = 10
 """States that there have to be for each place, so that a map of few episodes has fewer places."""
 
@@ -133,6 +135,7 @@ class Explorer:
         self._rng = np.random.default_rng(seed)
         self._generator: Generator = torch.Generator().manual_seed(seed)
         self._map: LogMap | None = None
+        self._mapped = 0  # states in the map
         self._logs: list[LogTransitions] = []
         self._begin(0)
 
@@ -183,7 +186,7 @@ class Explorer:
         self._stayed[row] = 0.0
 
     def learn(self, episodes: Sequence[PlayChunk]) -> None:
-        """Makes the map anew with these episodes in it, one for each chunk."""
+        """Takes in these episodes, one for each chunk, and makes the map anew where there is much that is new."""
         import torch
 
         from ...skills.log_transitions import encode_log
@@ -193,9 +196,10 @@ class Explorer:
             if len(action) > self._space.horizon:
                 first, length = np.zeros(1, np.int64), np.full(1, len(action))
                 self._logs.append(encode_log(self._space.model, observation, action, first, length))
-        if not self._logs:
+        rows = np.array([len(log.state) for log in self._logs], np.int64)
+        if rows.sum() - len(rows) < 2 or rows.sum() < GROWN * self._mapped:  # a map needs two skills
             return
-        rows = np.array([len(log.state) for log in self._logs])
+        self._mapped = int(rows.sum())
         states = torch.from_numpy(np.concatenate([log.state for log in self._logs]))
         arrays = map_log(
             self._space.model.normalise_state(states).numpy(),
@@ -242,8 +246,9 @@ def explore(config: ExploreConfig, choice: RobotChoice, goals: Float, work: Work
             some = goals[(done + np.arange(count)) % len(goals)]
             collect(robot, space, explorer.choose, some, rng, device=device, stop_at_goal=False)
             chunks.extend(recorded.take_episodes(count))
-            explorer.learn(chunks[-count:])
             done += count
+            if done < config.episodes:
+                explorer.learn(chunks[-count:])
             yield {"step": done, "places": explorer.places}
 
     try:

@@ -71,6 +71,7 @@ def test_without_a_map_skills_are_drawn_from_the_prior(explorer: Explorer) -> No
     assert torch.allclose(drawn.mean(dim=0), seen.prior.loc, atol=0.15)
     assert torch.allclose(drawn.std(dim=0), seen.prior.scale, rtol=0.1)
     explorer.learn([walk(HORIZON)])  # shorter than a skill and the state behind it: nothing to learn
+    explorer.learn([walk(HORIZON + 1)])  # one skill, which has no deviation
     assert explorer.places == 0
 
 
@@ -97,6 +98,16 @@ def test_the_way_to_a_place_is_by_logged_skills_and_then_the_prior_has_its_turn(
         chosen = explorer.choose(see(explorer, 30.0)).numpy()
         assert not {skill.tobytes() for skill in chosen} & logged
         assert len({skill.tobytes() for skill in chosen}) == ROWS
+
+
+def test_the_map_is_made_anew_when_there_is_more_to_it(explorer: Explorer) -> None:
+    """Two episodes more than 40 are a twentieth; one more is not."""
+    explorer.learn([walk(STEPS)] * 40)
+    first = explorer._map
+    explorer.learn([walk(STEPS)])
+    assert explorer._map is first
+    explorer.learn([walk(STEPS)])
+    assert explorer._map is not first
 
 
 def test_who_does_not_arrive_gives_up(explorer: Explorer) -> None:
