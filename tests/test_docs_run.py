@@ -35,6 +35,7 @@ HIDDEN = re.compile(r"^\s*(\$ )?(supple|make|python3?|pip|tensorboard) \S", re.M
 
 TINY_STAGES: Mapping[str, Sequence[str]] = {
     "generate": ("steps 3000", "rows 3"),
+    "explore": ("episodes 4", "rows 2"),
     "extract": ("skill.num-updates 10", "skill.batch-size 32", "log-every 10"),
     "meta-train": (),
     "adapt": ("episodes 3", "evaluations 1", "evaluate-at 2"),
@@ -170,7 +171,7 @@ def shorten(command: str) -> list[str]:
     settings: list[str] = []
     for verbs, option, default, table in (
         (
-            ("run", "sweep", "generate", "meta-train", "map-logs", *(["adapt"] if "--robot" in named else [])),
+            ("run", "sweep", "generate", "explore", "meta-train", "map-logs", *(["adapt"] if "--robot" in named else [])),
             "robot",
             own,
             TINY_ROBOTS,
