@@ -171,7 +171,15 @@ def shorten(command: str) -> list[str]:
     settings: list[str] = []
     for verbs, option, default, table in (
         (
-            ("run", "sweep", "generate", "explore", "meta-train", "map-logs", *(["adapt"] if "--robot" in named else [])),
+            (
+                "run",
+                "sweep",
+                "generate",
+                "explore",
+                "meta-train",
+                "map-logs",
+                *(["adapt"] if "--robot" in named else []),
+            ),
             "robot",
             own,
             TINY_ROBOTS,

@@ -160,15 +160,13 @@ def make_task_plot(plane: Plane, train: Sequence[Task], test: Sequence[Task]) ->
         return Plot(render_svg(figure, "tasks", alt), caption)
 
 
-def make_play_plot(plane: Plane, episodes: Sequence[Float]) -> Plot:
-    """Where play data went: episodes of observations, each (T, O)."""
+def make_play_plot(plane: Plane, episodes: Sequence[Float], name: str, caption: str) -> Plot:
+    """Where data went: episodes of observations, each (T, O); `name` begins the ids."""
     with figure_style():
         figure, axes = make_plane_axes(plane)
         for episode in episodes:
             axes.plot(*thin(plane.places(episode)).T, color=ADAPTED, linewidth=0.8, alpha=0.55)
-        caption = f"The first {len(episodes)} episodes of the data"
-        alt = f"Paths of the first {len(episodes)} episodes of play data."
-        return Plot(render_svg(figure, "play", alt), caption)
+        return Plot(render_svg(figure, name, f"Paths: {caption[0].lower()}{caption[1:]}."), caption)
 
 
 def make_trip_plots(plane: Plane, found: TaskTrips, name: str) -> list[Plot]:

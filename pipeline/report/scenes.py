@@ -12,7 +12,7 @@ import numpy as np
 from ...adapt.bundle import Bundle, load_bundle
 from ...adapt.eye import BundledEye, open_eyes
 from ...adapt.host.simpl import make_simpl_networks
-from ...datasets.store import find_store, open_store
+from ...datasets.store import EpisodeStore, find_store, open_store
 from ...meta.space import SkillSpace
 from ...robots.family import Hardware, HasParts, RobotFamily, TellsSuccess, make_robots
 from ...robots.robot import Float, RobotBatch
@@ -71,7 +71,7 @@ class Scenes:
     """What could be drawn; the rest is explained in `notes`."""
 
     task: Plot | None = None
-    play: Plot | None = None
+    play: list[Plot] = field(default_factory=list)
     fans: list[Plot] = field(default_factory=list)
     fans_lead: str = ""
     maps: list[Plot] = field(default_factory=list)
@@ -162,12 +162,25 @@ def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1, view: Progre
     )
 
 
-def draw_play(run: RunView, plane: Plane | None) -> Plot | None:
-    """Where play data went; None without a plane, or before there is an episode store."""
-    ingest = run.find("ingest")
-    if ingest is None or plane is None:
-        return None
-    store = open_store(find_store(ingest.folder))
+def draw_play(run: RunView, plane: Plane | None) -> list[Plot]:
+    """Where play data went, and what skills explored; nothing without a plane, or before there is an episode store."""
+    if plane is None:
+        return []
+    plots = []
+    if (ingest := run.find("ingest")) is not None:
+        episodes = load_first(open_store(find_store(ingest.folder)))
+        plots.append(make_play_plot(plane, episodes, "play", f"The first {len(episodes)} episodes of the data"))
+    if (explored := run.find("ingest-explored")) is not None:
+        store = open_store(find_store(explored.folder))
+        episodes = np.split(store.load("observation"), store.episodes.start[1:])
+        shown = [episodes[index] for index in np.linspace(0, len(episodes) - 1, SHOWN_PLAY).astype(int)]
+        caption = f"{SHOWN_PLAY} of {len(episodes)} episodes in which the skills explored the place of the tasks"
+        plots.append(make_play_plot(plane, shown, "explored", caption))
+    return plots
+
+
+def load_first(store: EpisodeStore) -> list[Float]:
+    """Observations of the first episodes, each (T, O); the others are not read."""
     ends = store.episodes.start[:SHOWN_PLAY] + store.episodes.length[:SHOWN_PLAY]
     seen: list[Float] = []
     for block in store.blocks("observation"):
@@ -175,9 +188,7 @@ def draw_play(run: RunView, plane: Plane | None) -> Plot | None:
         if sum(map(len, seen)) >= ends[-1]:
             break
     observation = np.concatenate(seen)
-    return make_play_plot(
-        plane, [observation[start:end] for start, end in zip(store.episodes.start, ends, strict=False)]
-    )
+    return [observation[start:end] for start, end in zip(store.episodes.start, ends, strict=False)]
 
 
 def draw_fans(run: RunView, family: RobotFamily, plane: Plane | None, threads: int) -> list[Plot]:

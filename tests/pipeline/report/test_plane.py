@@ -69,7 +69,7 @@ def test_names_are_text_in_drawings_of_any_shape() -> None:
     )
     plots = [
         make_task_plot(plane, [task], [task]),
-        make_play_plot(plane, [path]),
+        make_play_plot(plane, [path], "play", "One episode"),
         *make_trip_plots(plane, trips, "trip-0"),
     ]
     assert [plot.caption for plot in plots[2:]] == [
