@@ -26,6 +26,7 @@ from ...adapt.eye import open_eyes
 from ...adapt.log_map import UNREACHED, LogMap, map_log
 from ...datasets.d4rl_writer import write_d4rl
 from ...errors import ConfigError
+from ...robots.env_family import EnvFamily
 from ...robots.family import OneRow, PlayChunk, make_robots
 from ...robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots
 from ...robots.task import TaskSet, goals_of
@@ -236,6 +237,7 @@ def explore(config: ExploreConfig, choice: RobotChoice, goals: Float, work: Work
     robot = open_eyes(recorded, export_eye(model, seed=0))
     explorer = Explorer(space, config, work.seed)
     rng, device = np.random.default_rng(work.seed), torch.device("cpu")
+    ends = isinstance(choice.family, EnvFamily)  # whose episodes may end for good; others go on behind a goal
     chunks: list[PlayChunk] = []
 
     def play() -> Iterator[Mapping[str, Any]]:
@@ -244,7 +246,7 @@ def explore(config: ExploreConfig, choice: RobotChoice, goals: Float, work: Work
             count = min(rows, config.episodes - done)
             explorer.begin_episodes(count)
             some = goals[(done + np.arange(count)) % len(goals)]
-            collect(robot, space, explorer.choose, some, rng, device=device, stop_at_goal=False)
+            collect(robot, space, explorer.choose, some, rng, device=device, stop_at_goal=ends)
             chunks.extend(recorded.take_episodes(count))
             done += count
             if done < config.episodes:

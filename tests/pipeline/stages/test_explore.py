@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from supple.datasets.d4rl_writer import IMAGES
 from supple.errors import ConfigError
@@ -13,10 +16,17 @@ from supple.meta.collect import Seen
 from supple.meta.space import SkillSpace
 from supple.meta.testing import PointBatch
 from supple.pipeline.cli import main
+from supple.pipeline.interrupt import StopRequest
 from supple.pipeline.keys import load_record
+from supple.pipeline.progress import make_progress
+from supple.pipeline.robots import RobotChoice
 from supple.pipeline.settings.explore import ExploreConfig
-from supple.pipeline.stages.explore import Explorer, RecordedRobots
+from supple.pipeline.stage import Machine, Stage, Work
+from supple.pipeline.stages.explore import Explorer, RecordedRobots, explore
 from supple.robots.family import PlayChunk
+from supple.robots.gymnasium_family import GymnasiumFamily
+from supple.robots.spec import Axis
+from supple.skills.checkpoint import save_skill_model
 from supple.skills.config import SkillConfig
 from supple.skills.model import SkillModel
 
@@ -79,9 +89,9 @@ def test_the_way_to_a_place_is_by_logged_skills_and_then_the_prior_has_its_turn(
     explorer: Explorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Places 0, 5, .. 35 m along the walk; all rows aim at the last, and have `stay` skills there."""
-    from supple.pipeline.stages import explore
+    from supple.pipeline.stages import explore as stage
 
-    monkeypatch.setattr(explore, "STATES_OF_A_PLACE", 1)
+    monkeypatch.setattr(stage, "STATES_OF_A_PLACE", 1)
     explorer.learn([walk(STEPS)])
     assert explorer.places == STEPS // HORIZON - 1  # a place is where a skill began
     log = explorer._map
@@ -161,10 +171,64 @@ def test_the_same_seed_explores_the_same_and_the_file_is_play_data_without_pictu
     assert json.loads((tmp_path / "map" / "map.json").read_text())["states"] == 5 * 60 // 10
 
 
+class Edge(gymnasium.Env[Any, Any]):
+    """A point that moves by its action, and is lost 3 m from where it began."""
+
+    observation_space, action_space = Box(-9.0, 9.0, (1,), np.float32), Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, place: float) -> None:
+        self.place = place
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.x = 0.0
+        return np.array([self.x], np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.x += float(action[0])
+        return np.array([self.x], np.float32), 0.0, abs(self.x) > 3.0, False, {"success": False}
+
+
+def test_an_episode_that_ends_for_good_is_recorded_to_its_end(tmp_path: Path) -> None:
+    """An environment cannot be stepped behind its end."""
+    import h5py
+
+    goal = (Axis("place", "m", -9.0, 9.0),)
+    family = GymnasiumFamily(name="edge", environment=Edge, goal=goal, success="info", episode_steps=60)
+    config = SkillConfig(skill_dim=2, skill_horizon=5, encoder_hidden=(8,), decoder_hidden=(8,), prior_hidden=(8,))
+    model = SkillModel(1, 1, config, family.spec())
+    model.action_scale.scale.fill_(3.0)
+    (tmp_path / "skills").mkdir()
+    save_skill_model(tmp_path / "skills", model)
+    (tmp_path / "out").mkdir()
+    stage = Stage(
+        name="explore",
+        folder=tmp_path / "out",
+        config={},
+        inputs={"skills": tmp_path / "skills"},
+        seed=0,
+        module="x",
+        libraries=(),
+        body=print,
+    )
+    work = Work(stage, Machine(), tmp_path / "out", make_progress("json"), StopRequest())
+    goals = np.zeros((1, 1), np.float32)
+    explore(ExploreConfig(episodes=5, rows=3), RobotChoice("edge", family), goals, work)
+    work.close()
+    with h5py.File(tmp_path / "out" / "play.hdf5") as file:
+        ends = np.flatnonzero(file["timeouts"][:])
+        steps = np.diff(ends, prepend=-1)
+        observation, action = file["observations"][:, 0], file["actions"][:, 0]
+    assert len(ends) == 5
+    assert steps.max() <= 60
+    lost = np.abs(observation[ends] + action[ends]) > 3.0
+    assert lost.any()
+    assert (lost == (steps < 60)).all()
+
+
 def test_a_real_robot_and_a_run_that_would_not_take_it_along_are_refused(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from supple.pipeline.robots import RobotChoice
     from supple.pipeline.stages.explore import make_explore
     from supple.robots.family import OneRow
     from supple.robots.maze_family import Maze
