@@ -138,18 +138,15 @@ class Explorer:
         self._map: LogMap | None = None
         self._mapped = 0  # states in the map
         self._logs: list[LogTransitions] = []
-        self._begin(0)
+        self.begin_episodes(0)
 
-    def _begin(self, rows: int) -> None:
+    def begin_episodes(self, rows: int) -> None:
+        """Every row is at the start."""
         self._target = np.zeros(rows, np.int64)
         self._left: NDArray[np.int64] = np.zeros(rows, np.int64)  # skills of the way, then of the stay
         self._returns = np.zeros(rows, np.bool_)
         places = 0 if self._map is None else self._map.places
         self._stayed: Float = np.zeros((rows, places), np.float32)
-
-    def begin_episodes(self, rows: int) -> None:
-        """Every row is at the start."""
-        self._begin(rows)
 
     def choose(self, seen: Seen) -> Tensor:
         """Skills of the running rows, (r, Z)."""
