@@ -17,9 +17,10 @@ from supple.pipeline.metrics import load_metrics
 from supple.pipeline.run_files import RUN_NAME
 from supple.pipeline.summary import find_commit
 
-PREPARATION = ("generate", "ingest", "extract", "meta-train")
-"""The stages before there is a policy to adapt; a run from a log of the robot has no `generate`."""
-NEEDED: Mapping[str, Sequence[str]] = {"simpl": PREPARATION, "spirl": PREPARATION[:3], "sac": ()}
+EXPLORE = "explore"
+PREPARATION = ("generate", "ingest", "extract", EXPLORE, "meta-train")
+"""The stages before there is a policy to adapt; a run from a log has no `generate`, and most have nothing to explore."""
+NEEDED: Mapping[str, Sequence[str]] = {"simpl": PREPARATION, "spirl": PREPARATION[:4], "sac": ()}
 """Which of them each method of adaptation rests on."""
 
 
@@ -85,7 +86,8 @@ def load_finished(folder: Path, *, unfinished: bool = False) -> FinishedRun:
         RunError: a stage up to meta-training is not finished, nothing was adapted, or a file is damaged.
     """
     from_log = (folder / RUN_NAME).is_file() and "from_log" in load_json(folder / RUN_NAME)
-    stages = {name: load_record(folder / name) for name in PREPARATION[from_log:]}
+    made = [name for name in PREPARATION[from_log:] if name != EXPLORE or (folder / name).is_dir()]
+    stages = {name: load_record(folder / name) for name in made}
     trained = stages["meta-train"]
     facts = load_json(folder / "meta-train" / "meta.json")
     # in reverse, so that a finished folder takes the place of a work folder of the same name

@@ -1,6 +1,7 @@
 """Run folders made of known numbers: what is collected from them, what replaces what, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,18 @@ def test_success_is_a_mean_over_tasks_and_seeds(folders: list[Path]) -> None:
     assert row["wall_s"] == pytest.approx(715.0 * 2)  # seeds take once, twice and three times as long
     assert row["command"] == "supple run maze --seed 0; supple run maze --seed 1; supple run maze --seed 2"
     assert find(rows, "simpl", "success_greedy", episode=20)["mean"] == pytest.approx(0.2)
+
+
+def test_what_skills_explored_is_part_of_the_cost(folders: list[Path]) -> None:
+    for seed, folder in enumerate(folders):
+        write_stage(folder / "explore", {"explore": {"episodes": 400}}, seed, 100.0)
+    rows = collect([load_finished(folder) for folder in folders], "maze", "simpl")
+    assert find(rows, "simpl", "explore_wall_s")["mean"] == pytest.approx(100.0)
+    assert find(rows, "simpl", "chain_wall_s")["mean"] == pytest.approx(715.0 * 2 + 100.0)
+    shutil.rmtree(folders[1] / "explore")
+    write_stage(folders[1] / "explore", {"explore": {"episodes": 20}}, 1, 100.0)
+    with pytest.raises(RunError, match=r"expected explore\.explore\.episodes = 400"):
+        require_same([load_finished(folder) for folder in folders])
 
 
 def test_the_end_of_exploration_is_marked_and_k_counts_inference_episodes(folders: list[Path]) -> None:
