@@ -19,7 +19,7 @@ from supple.pipeline.summary import find_commit
 
 EXPLORE = "explore"
 PREPARATION = ("generate", "ingest", "extract", EXPLORE, "meta-train")
-"""The stages before there is a policy to adapt; a run from a log has no `generate`, and most have nothing to explore."""
+"""The stages before there is a policy to adapt. A run from a log has no `generate`, and most explore nothing."""
 NEEDED: Mapping[str, Sequence[str]] = {"simpl": PREPARATION, "spirl": PREPARATION[:4], "sac": ()}
 """Which of them each method of adaptation rests on."""
 
