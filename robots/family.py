@@ -109,6 +109,12 @@ class Plays(ABC):
         """
 
 
+class PlaysElsewhere(Plays):
+    """A family whose play data are of other places than its tasks, so that they do not say where the robot can go."""
+
+    __slots__ = ()
+
+
 class TellsSuccess(ABC):
     """A family whose tasks are solved or not, whatever the scale of their rewards."""
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bounds import Bounded, Count, Range, Seed
-from .family import ONLY_TASKS, Camera, ChecksTasks, Draws, Films, PlayChunk, Plays, Scene, TellsSuccess
+from .family import ONLY_TASKS, Camera, ChecksTasks, Draws, Films, PlayChunk, PlaysElsewhere, Scene, TellsSuccess
 from .maze import EPISODE_STEPS, MazeBatch, maze_spec
 from .maze_family import Maze
 from .maze_layout import Layout, make_layout, start_cell
@@ -56,7 +56,7 @@ class ImageMazeBatch(MazeBatch, Sees):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageMaze(Plays, TellsSuccess, Draws, Films, ChecksTasks, Bounded):
+class ImageMaze(PlaysElsewhere, TellsSuccess, Draws, Films, ChecksTasks, Bounded):
     """A point mass with a camera: skills from random mazes, tasks in an unseen, larger one.
 
     It does not inherit `SetsState`: the states of its data are of other mazes.

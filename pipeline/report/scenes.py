@@ -14,7 +14,7 @@ from ...adapt.eye import BundledEye, open_eyes
 from ...adapt.host.simpl import make_simpl_networks
 from ...datasets.store import EpisodeStore, find_store, open_store
 from ...meta.space import SkillSpace
-from ...robots.family import Hardware, HasParts, RobotFamily, TellsSuccess, make_robots
+from ...robots.family import Hardware, HasParts, PlaysElsewhere, RobotFamily, TellsSuccess, make_robots
 from ...robots.robot import Float, RobotBatch
 from ...robots.task import Task
 from ...skills.checkpoint import load_skill_model
@@ -122,7 +122,7 @@ def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1, view: Progre
     family, plane = robot.family, find_plane(robot.family)
     notes: dict[str, str] = {}
     task = make_task_plot(plane, robot.train, robot.test) if plane is not None and robot.train else None
-    play = draw_play(run, plane)
+    play = draw_play(run, plane, elsewhere=isinstance(family, PlaysElsewhere))
     if isinstance(family, Hardware):
         return Scenes(task=task, play=play, notes=dict.fromkeys(("skills", "learning", "adaptation"), REAL))
     fans = draw_fans(run, family, plane, threads)
@@ -162,12 +162,15 @@ def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1, view: Progre
     )
 
 
-def draw_play(run: RunView, plane: Plane | None) -> list[Plot]:
-    """Where play data went, and what skills explored; nothing without a plane, or before there is an episode store."""
+def draw_play(run: RunView, plane: Plane | None, *, elsewhere: bool) -> list[Plot]:
+    """Where play data went, unless that was elsewhere, and what skills explored.
+
+    Nothing without a plane, or before there is an episode store.
+    """
     if plane is None:
         return []
     plots = []
-    if (ingest := run.find("ingest")) is not None:
+    if (ingest := run.find("ingest")) is not None and not elsewhere:
         episodes = load_first(open_store(find_store(ingest.folder)))
         plots.append(make_play_plot(plane, episodes, "play", f"The first {len(episodes)} episodes of the data"))
     if (explored := run.find("ingest-explored")) is not None:

@@ -14,6 +14,7 @@ import tyro
 from ...bounds import Seed
 from ...errors import ConfigError
 from ...robots.families import FAMILIES
+from ...robots.family import PlaysElsewhere
 from ...robots.maze_family import Maze
 from ...robots.task import TaskSet, save_tasks_csv
 from ..cli_common import (
@@ -182,7 +183,7 @@ class Run(AboutLearner):
 
         Raises:
             ConfigError: It chooses among named actions; or the learner relabels and nobody said what other tasks pay;
-                or what is explored would not come along.
+                or what is explored would not come along, or logs would that are of another place.
         """
         from ...robots.env_family import EnvFamily
 
@@ -198,6 +199,12 @@ class Run(AboutLearner):
             raise ConfigError(
                 "--explore.enabled: expected --map.enabled with it, by which what was explored comes along, got none; "
                 "pass both, or --explore.no-enabled"
+            )
+        elsewhere = isinstance(family, PlaysElsewhere) and self.from_log is None and not self.config.explore.enabled
+        if elsewhere and self.config.map.enabled:
+            raise ConfigError(
+                f"--map.enabled: expected logs of the place of the tasks, got play data of '{family.name}', which are "
+                "of other places; pass --explore.enabled with it, or --map.no-enabled"
             )
         relabels = isinstance(settings, SimplSettings) and settings.config.relabel
         if relabels and isinstance(family, EnvFamily) and family.reward is None:

@@ -70,11 +70,14 @@ def test_the_settings_of_a_robot_are_repeated_where_it_is_named_again() -> None:
     assert take_group("--robot.", ["supple", "run", "--robot", "maze", "--robot.size=4"]) == ["--robot.size=4"]
 
 
-def test_logs_of_a_robot_that_sees_are_refused_before_anything_is_made(
+def test_logs_of_other_places_are_refused_before_anything_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["run", "image-maze", "--map.enabled", "--out", str(tmp_path / "run")]) == 2
-    assert "--map.enabled: expected a robot without a camera, got 'image-maze" in capsys.readouterr().err
+    assert main(["run", "image-maze", "--explore.no-enabled", "--out", str(tmp_path / "run")]) == 2
+    assert (
+        "--map.enabled: expected logs of the place of the tasks, got play data of 'image-maze"
+        in capsys.readouterr().err
+    )
     assert not list(tmp_path.glob("run/*"))
 
 
