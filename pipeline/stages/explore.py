@@ -1,10 +1,10 @@
 """Stage `explore`: skills play where the tasks are, and so make logs of it, `play.hdf5`, without any task in mind.
 
 Skills that were learned elsewhere can be carried out in a new place, of which there are no logs yet. Drawn from the
-skill prior they keep near the start. So the robot returns to a place that was seldom visited, by a map of its own
-episodes so far (`adapt/log_map.py`), and draws its skills from the prior there: Ecoffet, Huizinga, Lehman, Stanley,
-Clune, "First return, then explore", Nature 590, 2021, with skills and without resets to stored states. A place is drawn
-in proportion to 1 / sqrt(visits), as there.
+skill prior they pass the same places again and again. So the robot returns to a place that was seldom visited, by a map
+of its own episodes so far (`adapt/log_map.py`), and draws its skills from the prior there: Ecoffet, Huizinga, Lehman,
+Stanley, Clune, "First return, then explore", Nature 590, 2021, with skills and without resets to stored states. A place
+is drawn in proportion to 1 / sqrt(visits), as there.
 
 Rewards are neither read nor written. Goals only tell the robots apart whose tasks change the robot itself.
 
