@@ -38,6 +38,9 @@ LABELS: Final[Mapping[str, str]] = {
     "deaths": "deaths per episode",
     "goals": "goals per episode",
     "success": "success (share of episodes)",
+    "near": "cells passed, within 30 moves (share)",
+    "often": "cells passed by 1 % of episodes (share)",
+    "cells": "cells passed (share of all)",
     "detour": "steps / steps of the shortest way",
     "return_training": "return while training (mean of 10 episodes)",
 }
@@ -72,6 +75,7 @@ METHODS: Final[Mapping[str, str]] = {
     "simpl-logs": "SiMPL, with the logs",
     "simpl-logs-drive": "SiMPL, logs to drive alone",
     "spirl-logs": "SPiRL, with the logs",
+    "spirl-logs-prior": "SPiRL, with logs of the skill prior",
     "sac-logs": "SAC, with the logs",
     "sac-raw": "SAC over actions",
     "sac-raw-logs": "SAC over actions, with the logs",
