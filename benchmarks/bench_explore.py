@@ -70,5 +70,5 @@ if __name__ == "__main__":
         name, _, path = argument.partition("=")
         given.setdefault(name, []).append(Path(path))
     records = [record for name, paths in given.items() for record in measure(name, paths)]
-    command = "python benchmarks/bench_explore.py explore=RUN/explore prior=PRIOR"
+    command = "python benchmarks/bench_explore.py" + "".join(f" {name}=RUN/explore" for name in given)
     print_records("image-maze-40-explore", command, began, records)
