@@ -39,6 +39,7 @@ from ..presets import PRESETS, RunConfig
 from ..progress import format_duration
 from ..robots import RobotChoice, choose_builtin, find_robot, find_tasks, load_presets, load_user_module
 from ..run_files import REPORT_NAME, RUN_NAME, TASKS_NAME
+from ..settings.ingest import IngestConfig
 from ..stage import Stage, StageResult
 from .adapt import show_result
 from .data import tell_recovered
@@ -117,9 +118,10 @@ class Run(AboutLearner):
         exploring, store = {}, at / "ingest"
         if config.explore.enabled:
             blind, store = replace(robot.spec, image=None), at / "ingest-explored"
+            plain = IngestConfig(compression=config.ingest.compression)  # how a log is read is that log's own
             exploring = {
                 "explore": lambda: make_explore(at / "extract", config.explore, robot, tasks, self.seed),
-                "ingest-explored": lambda: make_ingest([at / "explore"], config.ingest, blind),
+                "ingest-explored": lambda: make_ingest([at / "explore"], plain, blind),
             }
         logs, mapping = None, {}
         if config.map.enabled and config.meta_train.action_space != "choice":

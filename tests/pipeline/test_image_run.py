@@ -39,6 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("images") / "run"
     small = ("--generate.steps", "700", "--extract.skill.image-channels", "4", "4")
     small = (*small, "--explore.episodes", "6", "--explore.rows", "2")
+    small = (*small, "--ingest.only", "images", "infos/qpos")  # which play data have, and what is explored has not
     assert main(["run", "image-maze", "--out", str(out), "--no-report", *OPTIONS, *small, *LEARNING]) == 0
     return out
 
