@@ -176,8 +176,9 @@ def draw_play(run: RunView, plane: Plane | None, *, elsewhere: bool) -> list[Plo
     if (explored := run.find("ingest-explored")) is not None:
         store = open_store(find_store(explored.folder))
         episodes = np.split(store.load("observation"), store.episodes.start[1:])
-        shown = [episodes[index] for index in np.linspace(0, len(episodes) - 1, SHOWN_PLAY).astype(int)]
-        caption = f"{SHOWN_PLAY} of {len(episodes)} episodes in which the skills explored the place of the tasks"
+        count = min(SHOWN_PLAY, len(episodes))
+        shown = [episodes[index] for index in np.linspace(0, len(episodes) - 1, count).astype(int)]
+        caption = f"{count} of {len(episodes)} episodes in which the skills explored the place of the tasks"
         plots.append(make_play_plot(plane, shown, "explored", caption))
     return plots
 

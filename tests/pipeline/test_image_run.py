@@ -14,6 +14,9 @@ from supple.adapt.session import AgentSession
 from supple.datasets import open_store
 from supple.errors import BundleError
 from supple.pipeline.cli import main
+from supple.pipeline.report.plane import find_plane
+from supple.pipeline.report.run_folder import load_run
+from supple.pipeline.report.scenes import draw_play
 from supple.pipeline.stages import map_logs
 from supple.pipeline.summary import load_success
 from supple.pipeline.testing_kills import TINY
@@ -82,6 +85,15 @@ def test_what_was_explored_comes_along_and_leads_without_pictures(run: Path) -> 
     np.testing.assert_allclose(bundle.logs["state"][0], first, atol=4e-3)
     tensors, _ = load_checkpoint(run / "adapt" / "adapted.safetensors")
     assert tensors["log.belief"].shape == (2, len(bundle.logs["place"]))
+
+
+def test_the_report_draws_what_was_explored_and_no_data_of_other_mazes(run: Path) -> None:
+    plane = find_plane(FAMILY)
+    (plot,) = draw_play(load_run(run), plane, elsewhere=True)
+    assert plot.caption == "6 of 6 episodes in which the skills explored the place of the tasks"
+    data, explored = draw_play(load_run(run), plane, elsewhere=False)
+    assert data.caption == "The first 7 episodes of the data"
+    assert explored.svg == plot.svg
 
 
 def test_a_map_of_features_is_refused(run: Path) -> None:
