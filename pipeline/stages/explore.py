@@ -6,7 +6,7 @@ of its own episodes so far (`adapt/log_map.py`), and draws its skills from the p
 Stanley, Clune, "First return, then explore", Nature 590, 2021, with skills and without resets to stored states. A place
 is drawn in proportion to 1 / sqrt(visits), as there.
 
-Rewards are neither read nor written. Goals only tell the robots apart whose tasks change the robot itself.
+Rewards are not read, and 0 in the file. Goals only tell the robots apart whose tasks change the robot itself.
 
 Axes: R rows, r rows still running, T steps, O observation without features of pictures, Z latent, M places.
 """
