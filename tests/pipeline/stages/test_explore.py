@@ -140,6 +140,21 @@ def test_who_does_not_arrive_gives_up(explorer: Explorer) -> None:
     assert returning == LATE + PATIENCE + 1
 
 
+def test_places_without_a_way_are_no_targets(explorer: Explorer) -> None:
+    """Two walks that nothing joins: who is on one aims at its own places, which lie further on."""
+    other = walk(STEPS)
+    other = other._replace(observation=other.observation + np.array([0.0, 500.0], np.float32))
+    explorer.learn([walk(STEPS)] * 10 + [other] * 10)
+    log = explorer._map
+    assert log is not None
+    elsewhere = log.state[:, 1] > log.state[:, 1].mean()
+    for _ in range(50):
+        explorer.begin_episodes(ROWS)
+        explorer.choose(see(explorer, 0.0))
+        assert explorer._returns.all()
+        assert not elsewhere[explorer._target].any()
+
+
 def test_places_that_were_seldom_visited_are_drawn_more_often(explorer: Explorer) -> None:
     """In proportion to 1 / sqrt(visits + 1): near the start all 40 walks were, far off one."""
     explorer.learn([*[walk(HORIZON * 3)] * 39, walk(STEPS)])
