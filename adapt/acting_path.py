@@ -3,6 +3,8 @@
     policy        observation, noise and what the agent remembers -> latent, and what it remembers then
     decoder       observation, latent -> action within the robot's limits; at every control step
     end_episode   for a belief: the last transition of an episode -> what the agent remembers then
+    eye           for a policy that sees: the newest pictures, one behind the other at each pixel -> the last numbers of
+                  the observation
 
 Adaptation is no part of it: inference over episodes and steps of gradients run between episodes, in Python, and give an
 adapted bundle, whose path is written again. Noise of zeros (normal) or of one half (uniform) takes the mean of the
@@ -20,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..robots.spec import ImageSpec
 from .agents.maesn import MaesnSettings
 from .agents.mlsh import MlshSettings
 from .agents.pearl import PearlSettings
@@ -28,6 +31,7 @@ from .agents.rl2 import Rl2Settings
 from .agents.simpl import SimplSettings
 from .agents.varibad import LARGEST_INPUT, LEAST_VARIANCE, VaribadSettings
 from .bundle import Bundle
+from .eye import STRIDE, BundledEye
 from .graph import Graph
 from .networks import Activation, Array, Weights
 from .policies import LOG_SCALE_LOW, MIN_SCALE
@@ -56,6 +60,7 @@ class ActingPath:
     policy: Graph
     decoder: Graph
     end_episode: Graph | None = None
+    eye: Graph | None = None
     noise: dict[str, Literal["normal", "uniform"]] = field(default_factory=dict)
     """Distribution of each input that is drawn anew for each decision."""
     state: dict[str, Array] = field(default_factory=dict)
@@ -70,8 +75,8 @@ class ActingPath:
     @property
     def graphs(self) -> tuple[Graph, ...]:
         """All of them."""
-        return (
-            (self.policy, self.decoder) if self.end_episode is None else (self.policy, self.decoder, self.end_episode)
+        return tuple(
+            graph for graph in (self.policy, self.decoder, self.end_episode, self.eye) if graph is not None
         )
 
 
@@ -79,7 +84,26 @@ def make_acting_path(bundle: Bundle) -> ActingPath:
     """The graphs of a bundle, adapted or not."""
     maker = _Maker(bundle)
     BUILDERS.get(bundle.contract.kind, _build_plain)(maker)
+    if bundle.eye is not None and bundle.contract.image is not None:
+        maker.path.eye = _build_eye(bundle.eye, bundle.contract.image)
     return maker.path
+
+
+def _build_eye(eye: BundledEye, image: ImageSpec) -> Graph:
+    """See `eye.compute_features`, of one stack of pictures (height, width, F channels)."""
+    graph, weights = Graph("eye"), eye.weights
+    height, width, _ = image.shape
+    value = graph.input("pictures", height * width * eye.settings.frames * image.channels)
+    value = graph.binary("sub", graph.mul(value, graph.constant([1.0 / 127.5])), graph.constant([1.0]))
+    for index in range(len(eye.settings.channels)):
+        name = f"eye.convolutions.{index}"
+        value = graph.convolve(value, weights[f"{name}.weight"], weights[f"{name}.bias"], height, width)
+        value = graph.unary("relu", value)
+        height, width = height // STRIDE, width // STRIDE
+    head = weights["eye.head.weight"].reshape(eye.settings.features, -1, height, width)  # as torch has it
+    flat = head.transpose(0, 2, 3, 1).reshape(eye.settings.features, -1)
+    graph.output("feature", graph.unary("tanh", graph.linear(value, flat, weights["eye.head.bias"])))
+    return graph
 
 
 class _Maker:

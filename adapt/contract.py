@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic
 
 from ..errors import BundleError, SpecError
-from ..robots.spec import RobotSpec
+from ..robots.spec import ArraySpec, ImageSpec, RobotSpec
 from .eye import EyeSettings
 from .networks import Shapes, Weights
 from .policy_settings import PolicySettings
@@ -85,6 +85,17 @@ class BundleContract:
     def state_dim(self) -> int:
         """Axes of the robot's own observation, without features of pictures."""
         return self.observation_dim - (0 if self.eye is None else self.eye.features)
+
+    @property
+    def measured(self) -> ArraySpec:
+        """The robot's own observation, without features of pictures."""
+        observation = self.robot.observation
+        return replace(observation, axes=observation.axes[: self.state_dim])
+
+    @property
+    def image(self) -> ImageSpec | None:
+        """The picture that has to come with each observation; None where the policy needs none."""
+        return None if self.eye is None else self.robot.image
 
     @property
     def action_dim(self) -> int:

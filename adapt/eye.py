@@ -1,8 +1,9 @@
 """Seeing in numpy: pictures in, some numbers within -1 and 1 out, as `skills/eye.py` computes them in torch.
 
-A robot with a camera (`robots.robot.Sees`) shows a picture beside its observation. `SeeingRobots` puts the features of
-the newest pictures behind the observation of each step, so that learners, agents and the loop go on reading one vector.
-It stands outside the safety limits, which check what the robot itself measures.
+A robot with a camera (`robots.robot.Sees`) shows a picture beside its observation. `Sight` keeps the newest pictures of
+some robots, and says what the eye makes of them. `SeeingRobots` puts that behind the observation of each step, so that
+learners, agents and the loop go on reading one vector; a session (`session.py`) does the same for a robot's program. It
+stands outside the safety limits, which check what the robot itself measures.
 
 Axes: R rows, r rows of this call, B batch, F frames, O observation of the robot.
 """
@@ -134,12 +135,38 @@ def _convolve(value: Array, weight: Array, bias: Array) -> Array:
     return output.reshape(batch, rows, columns, -1)
 
 
-class SeeingRobots(WrappedRobots):
-    """Robots with a camera whose observation ends with the features of their newest pictures; see `RobotBatch`.
+class Sight:
+    """The newest pictures of R robots, and their features.
 
     The features of a row depend on the other rows of a call by rounding alone: a product of matrices adds in another
     order where there are more of them.
     """
+
+    def __init__(self, rows: int, image: ImageSpec, settings: EyeSettings, weights: Weights) -> None:
+        """Before the first picture.
+
+        Args:
+            rows: R.
+            image: Of the camera.
+            settings: Of the eye.
+            weights: `eye.*`.
+        """
+        self._weights, self._channels = weights, image.channels
+        self._frames = np.zeros((rows, image.height, image.width, settings.frames * image.channels), np.uint8)
+
+    def begin(self, rows: Rows, pictures: NDArray[np.uint8]) -> Array:
+        """Features (r, features) at the start of an episode: the first picture stands for those before it."""
+        self._frames[rows] = np.tile(pictures, (1, 1, 1, self._frames.shape[-1] // self._channels))
+        return compute_features(self._weights, self._frames[rows])
+
+    def look(self, rows: Rows, pictures: NDArray[np.uint8]) -> Array:
+        """Features (r, features) one control step later."""
+        self._frames[rows] = np.concatenate([self._frames[rows][..., self._channels :], pictures], axis=-1)
+        return compute_features(self._weights, self._frames[rows])
+
+
+class SeeingRobots(WrappedRobots):
+    """Robots with a camera whose observation ends with the features of their newest pictures; see `RobotBatch`."""
 
     def __init__(self, robot: RobotBatch, settings: EyeSettings, weights: Weights) -> None:
         """Wraps the robots.
@@ -156,9 +183,8 @@ class SeeingRobots(WrappedRobots):
         spec = robot.spec
         self._seen = see_spec(spec, settings.features)
         assert spec.image is not None, "see_spec refuses robots without pictures"
-        self._image, self._weights = spec.image, weights
-        self._own = len(spec.observation.axes)
-        self._frames = np.zeros((robot.rows, *spec.image.shape[:2], settings.frames * spec.image.channels), np.uint8)
+        self._image, self._own = spec.image, len(spec.observation.axes)
+        self._sight = Sight(robot.rows, spec.image, settings, weights)
 
     @property
     def spec(self) -> RobotSpec:
@@ -166,18 +192,15 @@ class SeeingRobots(WrappedRobots):
         return self._seen
 
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
-        """See `RobotBatch.reset`; the first picture stands for those before it."""
+        """See `RobotBatch.reset`."""
         observation = super().reset(rows, goals, rng)
-        picture = self._take(rows)
-        self._frames[rows] = np.tile(picture, (1, 1, 1, self._frames.shape[-1] // self._image.channels))
-        return self._add_features(rows, observation)
+        return np.concatenate([observation, self._sight.begin(rows, self._take(rows))], axis=-1)
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`."""
         step = super().step(rows, action)
-        older = self._frames[rows][..., self._image.channels :]
-        self._frames[rows] = np.concatenate([older, self._take(rows)], axis=-1)
-        return step._replace(observation=self._add_features(rows, step.observation))
+        features = self._sight.look(rows, self._take(rows))
+        return step._replace(observation=np.concatenate([step.observation, features], axis=-1))
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `RobotBatch.compute_reward`; rewards do not depend on pictures."""
@@ -190,10 +213,6 @@ class SeeingRobots(WrappedRobots):
     def _take(self, rows: Rows) -> NDArray[np.uint8]:
         where = f"robot '{self._seen.name}' take_images"
         return self._image.require_rows(self.take_images(rows), len(rows), where)
-
-    def _add_features(self, rows: Rows, observation: Float) -> Float:
-        seen: Float = np.concatenate([observation, compute_features(self._weights, self._frames[rows])], axis=-1)
-        return seen
 
 
 def open_eyes(robot: RobotBatch, eye: BundledEye | None) -> RobotBatch:

@@ -10,6 +10,8 @@ a library (`pipeline/deploy/controller/supple_policy.hpp`), and each is one or t
     relu tanh sigmoid exp log softplus softmax
     argmax            1 at the first largest number, else 0
     concat, slice     rows behind each other, and a part of a row
+    patches           of a picture (h, w, c): under each output pixel of a convolution of 4 x 4 at every second pixel,
+                      with a rim of one zero, (h / 2, w / 2, 4, 4, c)
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class Op(NamedTuple):
     """Names of inputs, constants or earlier outputs."""
     output: str
     numbers: tuple[int, ...] = ()
-    """Of slice: begin and end; of matmul: m, k and n."""
+    """Of slice: begin and end; of matmul: m, k and n; of patches: h, w and c."""
 
 
 @dataclass(slots=True)
@@ -126,6 +128,16 @@ class Graph:
         if (self.widths[first], self.widths[second]) != (m * k, k * n):
             raise ValueError(f"matmul {m, k, n} of widths {self.widths[first]}, {self.widths[second]}")
         return self._append(Op("matmul", (first, second), "", (m, k, n)), m * n)
+
+    def convolve(self, value: str, weight: Array, bias: Array, height: int, width: int) -> str:
+        """The convolution of a picture (height, width, channels) with (outputs, channels, 4, 4); see `eye.py`."""
+        outputs, channels = weight.shape[:2]
+        pixels, under = (height // 2) * (width // 2), weight[0].size
+        if self.widths[value] != height * width * channels:
+            raise ValueError(f"convolve {weight.shape} of {height, width} and width {self.widths[value]}")
+        patches = self._append(Op("patches", (value,), "", (height, width, channels)), pixels * under)
+        kernel = self.constant(weight.transpose(2, 3, 1, 0).reshape(-1))
+        return self.add(self.matmul(patches, kernel, pixels, under, outputs), self.constant(np.tile(bias, pixels)))
 
     def concat(self, *values: str) -> str:
         """Rows behind each other."""

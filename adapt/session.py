@@ -10,25 +10,30 @@
     session.end_episode(observation, terminated=False)
     session.adapt()
 
+A policy that sees takes the newest picture of the robot beside each observation: `session.act(observation, picture)`.
+
 Every action is finite, within the limits of the contract, and within its rate limits of the action before; the first
 one of the measured state. This checks what leaves the policy, and is no safety layer of the robot (`safety.py`).
 
-Axes: O observation, A action, K decisions of an episode, Z latent.
+Axes: O observation of the policy, M of these axes are measured by the robot, A action, K decisions of an episode,
+Z latent.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import RobotFault, RunError
+from ..errors import RobotFault, RunError, SpecError
 from ..robots.spec import ArraySpec
 from .action_limits import ActionLimits, slow_down
-from .bundle import Bundle, refuse_pictures
+from .bundle import Bundle
+from .eye import Sight
 from .log_agent import lead
 from .networks import Array
 from .novelty import NoveltyScorer
@@ -76,9 +81,15 @@ class AgentSession:
         Raises:
             SpecError: An action axis of the robot has no limits.
         """
-        refuse_pictures(bundle.contract, "session")
         self.contract = bundle.contract
         """What the bundle promises."""
+        self.measured = bundle.contract.measured
+        """The axes of the observations that are handed over, (M,)."""
+        self.image = bundle.contract.image
+        """The picture that is handed over with each; None where the policy needs none."""
+        self._sight: Sight | None = None
+        if bundle.eye is not None and self.image is not None:
+            self._sight = Sight(1, self.image, bundle.eye.settings, bundle.eye.weights)
         self._spec = spec = bundle.contract.robot
         self._limits = ActionLimits.of(spec)
         self._rng = np.random.default_rng(seed)
@@ -93,7 +104,9 @@ class AgentSession:
         self._playing = self._agent
         self._extra: Extra | None = None
         watched = learner is not None and bundle.novelty is not None
-        self._scorer = NoveltyScorer(bundle.novelty, spec, 1) if watched and bundle.novelty is not None else None
+        self._scorer: NoveltyScorer | None = None
+        if watched and bundle.novelty is not None:
+            self._scorer = NoveltyScorer(bundle.novelty, replace(spec, observation=self.measured), 1)
         self._horizon = self._agent.space.horizon
         self._decisions = -(-spec.episode_steps // self._horizon)
         self._task = False
@@ -213,23 +226,23 @@ class AgentSession:
         """Something of the episode is not known, such as a reward that could not be read; nothing of it is learned."""
         self._spoilt = True
 
-    def act(self, observation: ArrayLike) -> Array:
+    def act(self, observation: ArrayLike, picture: NDArray[np.uint8] | None = None) -> Array:
         """The command for this control period, shape (A,), within limits and rate limits; a fresh array.
 
         Args:
-            observation: Shape (O,), in the units and the order of the contract.
+            observation: Shape (M,), in the units and the order of the contract.
+            picture: The newest one, uint8 of shape (height, width, channels), where the policy needs pictures.
 
         Raises:
             RobotFault: There is no episode, it is as long as the contract allows, guards hold the robot, or the command
                 is not finite or not within reach of the measured state; the episode is over then.
-            SpecError: The observation has another shape or is not finite.
+            SpecError: The observation or the picture has another shape, or the observation is not finite.
         """
         if not self._running:
             raise RobotFault(f"act: expected an episode, got none; {AGAIN}")
         if self._steps == self._spec.episode_steps:
             raise RobotFault(f"act: expected at most {self._steps} steps in an episode, got one more; call end_episode")
-        seen = self._spec.observation.validate(observation, "act").reshape(1, -1)
-        self._spec.observation.require_rows(seen, 1, "act")
+        seen = self._see(observation, picture, "act")
         try:
             self._require_free("act")
             self._look(seen)
@@ -242,6 +255,24 @@ class AgentSession:
         self._steps += 1
         command: Array = sent[0].copy()
         return command
+
+    def _see(self, observation: ArrayLike, picture: NDArray[np.uint8] | None, where: str) -> Array:
+        """What the policy sees, (1, O): what the robot measured, and the features of its pictures."""
+        measured = self.measured.validate(observation, where).reshape(1, -1)
+        self.measured.require_rows(measured, 1, where)
+        if self._sight is None or self.image is None:
+            if picture is not None:
+                raise SpecError(f"{where}: expected no picture, since the policy needs none, got one; leave it out")
+            return measured
+        if picture is None:
+            raise SpecError(
+                f"{where}: expected the newest picture beside the observation, uint8 of shape {self.image.shape}, got "
+                "none; pass it, or take a policy that acts without pictures"
+            )
+        pictures = self.image.require_rows(np.asarray(picture)[None], 1, where)
+        features = (self._sight.look if self._steps else self._sight.begin)(ROW, pictures)
+        seen: Array = np.concatenate([measured, features], axis=-1)
+        return seen
 
     def _choose(self, seen: Array) -> Array:
         decision, place = divmod(self._steps, self._horizon)
@@ -279,13 +310,14 @@ class AgentSession:
         """What guards want to know of the step that led here, (1, O): how unknown it was, and what it should pay."""
         if self._learner is None:
             return
+        measured = seen[:, : len(self.measured.axes)]
         if self._steps and self._pay is not None and self._goal is not None:
-            computed = self._pay(seen, self._goal)[0].reshape(1)
+            computed = self._pay(measured, self._goal)[0].reshape(1)
             self._paid.append(np.stack([np.full(1, self._last_reward, np.float32), computed.astype(np.float32)]))
         if self._scorer is not None and self._steps:
-            self._scores.append(float(self._scorer.score(ROW, self._sent, seen)[0]))
+            self._scores.append(float(self._scorer.score(ROW, self._sent, measured)[0]))
         elif self._scorer is not None:
-            self._scorer.begin(ROW, seen)
+            self._scorer.begin(ROW, measured)
         self._last_reward = 0.0
 
     def _forget_nonsense(self) -> bool:
@@ -331,11 +363,19 @@ class AgentSession:
         self._last_reward = reward
         self._rewarded = True
 
-    def end_episode(self, observation: ArrayLike, *, terminated: bool, success: bool | None = None) -> dict[str, Any]:
+    def end_episode(
+        self,
+        observation: ArrayLike,
+        picture: NDArray[np.uint8] | None = None,
+        *,
+        terminated: bool,
+        success: bool | None = None,
+    ) -> dict[str, Any]:
         """The agent takes in the episode.
 
         Args:
-            observation: Where it ended, shape (O,).
+            observation: Where it ended, shape (M,).
+            picture: Where it ended; see `act`.
             terminated: The task ended it; else a time limit or a person did.
             success: Whether the task was solved; None where nobody knows.
 
@@ -349,7 +389,7 @@ class AgentSession:
         """
         if not self._running or not self._steps:
             raise RobotFault(f"end_episode: expected an episode with a step in it, got none; {AGAIN}, then act")
-        seen = self._spec.observation.require_rows(np.atleast_2d(np.asarray(observation)), 1, "end_episode")
+        seen = self._see(observation, picture, "end_episode")
         length = -(-self._steps // self._horizon)
         self._observation[0, length] = seen[0]
         ranged = np.isfinite(self._range).all()

@@ -275,6 +275,10 @@ class ImageSpec:
         """Height, width and channels."""
         return (self.height, self.width, self.channels)
 
+    def make_dark(self) -> NDArray[np.uint8]:
+        """A picture without light, (height, width, channels): to try a policy without a robot."""
+        return np.zeros(self.shape, np.uint8)
+
     def require_rows(self, value: NDArray[Any], rows: int, where: str) -> NDArray[np.uint8]:
         """Returns `value` if it is one picture per row, uint8 of shape (rows, height, width, channels).
 

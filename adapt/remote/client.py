@@ -83,21 +83,34 @@ class PolicyClient:
         told = {} if goal is None else {"goal": [float(value) for value in goal]}
         return self.ask("reset", task=task, explore=explore, **told)
 
-    def act(self, observation: Sequence[float]) -> dict[str, Any]:
-        """`action` for this control period, in the units and the order of the bundle."""
-        return self.ask("act", observation=[float(value) for value in observation])
+    def act(self, observation: Sequence[float], picture: Any = None) -> dict[str, Any]:
+        """`action` for this control period, in the units and the order of the bundle.
+
+        Args:
+            observation: What the robot measured.
+            picture: The newest one, where the policy needs pictures: bytes, or an array of them, row by row, channels
+                last. `health` says their shape.
+        """
+        return self.ask("act", observation=[float(value) for value in observation], **_tell(picture))
 
     def observe(self, reward: float) -> dict[str, Any]:
         """The reward of the control step that followed the last `act`."""
         return self.ask("observe", reward=float(reward))
 
     def end_episode(
-        self, observation: Sequence[float], *, terminated: bool, success: bool | None = None, wait: bool = True
+        self,
+        observation: Sequence[float],
+        picture: Any = None,
+        *,
+        terminated: bool,
+        success: bool | None = None,
+        wait: bool = True,
     ) -> dict[str, Any]:
         """Ends the episode; the agent takes it in.
 
         Args:
             observation: Where it ended.
+            picture: Where it ended; see `act`.
             terminated: The task ended it; else a time limit or a person did.
             success: Whether the task was solved; None where nobody knows.
             wait: Until the agent has learned from it. Otherwise the next episode may be played by the policy before,
@@ -107,7 +120,7 @@ class PolicyClient:
             PolicyError: See `ask`; or the update failed, so that the policy is as it was.
         """
         seen = [float(value) for value in observation]
-        told = self.ask("end_episode", observation=seen, terminated=terminated, success=success)
+        told = self.ask("end_episode", observation=seen, terminated=terminated, success=success, **_tell(picture))
         return self._wait("end_episode", told) if wait else told
 
     def adapt(self, *, wait: bool = True) -> dict[str, Any]:
@@ -165,3 +178,8 @@ class PolicyClient:
         if data.get("ok") is not True:
             raise PolicyError(f"{verb}: {data.get('error')}: {data.get('message')}")
         return data
+
+
+def _tell(picture: Any) -> dict[str, bytes]:
+    """The field of a picture; none where there is no picture."""
+    return {} if picture is None else {"picture": memoryview(picture).tobytes()}

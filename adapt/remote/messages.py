@@ -2,7 +2,8 @@
 
 A request is a map of `id` (a number of the client's), `verb`, and the fields of that verb, nothing else. Refused are
 other types, extension types, keys given twice or that are no text, numbers that are not finite, lists and texts that
-are too long, values inside each other, and bytes that follow. Nothing is ever unpickled.
+are too long, values inside each other, and bytes that follow. A picture is bytes, as many as the robot's pictures have.
+Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ import msgpack
 from ...errors import SpecError, describe_error
 
 MOST_BYTES = 1 << 16
-"""Of a message."""
+"""Of a message, without a picture."""
 MOST_NUMBERS = 4096
 """Of a list."""
 _FLAG, _FLAG_OR_NONE = "true or false", "true, false or nil"
 _NUMBER, _NUMBERS, _COUNT = "a number", "numbers", "a count"
 _NUMBERS_OR_NONE = "numbers or nil"
+_BYTES_OR_NONE = "bytes or nil"
 REQUIRED: Any = object()
 VERBS: Mapping[str, Mapping[str, tuple[str, Any]]] = {
     "health": {},
     "reset": {"task": (_FLAG, False), "explore": (_FLAG, True), "goal": (_NUMBERS_OR_NONE, None)},
-    "act": {"observation": (_NUMBERS, REQUIRED)},
+    "act": {"observation": (_NUMBERS, REQUIRED), "picture": (_BYTES_OR_NONE, None)},
     "observe": {"reward": (_NUMBER, REQUIRED)},
     "end_episode": {
         "observation": (_NUMBERS, REQUIRED),
+        "picture": (_BYTES_OR_NONE, None),
         "terminated": (_FLAG, REQUIRED),
         "success": (_FLAG_OR_NONE, None),
     },
@@ -49,16 +52,20 @@ class Request(NamedTuple):
     fields: dict[str, Any]
 
 
-def read_request(content: bytes | str) -> Request:
+def read_request(content: bytes | str, picture: int = 0) -> Request:
     """The request in a message.
+
+    Args:
+        content: The message.
+        picture: Bytes of a picture of the robot; 0 where the policy needs none.
 
     Raises:
         SpecError: It is none; says what is wrong.
     """
     if not isinstance(content, bytes):
         raise _refuse("a binary message", "text")
-    if len(content) > MOST_BYTES:
-        raise _refuse(f"at most {MOST_BYTES} bytes", len(content))
+    if len(content) > MOST_BYTES + picture:
+        raise _refuse(f"at most {MOST_BYTES + picture} bytes", len(content))
     try:
         data = msgpack.unpackb(
             content,
@@ -67,7 +74,7 @@ def read_request(content: bytes | str) -> Request:
             object_pairs_hook=_read_map,
             ext_hook=_refuse_extension,
             max_str_len=64,
-            max_bin_len=0,
+            max_bin_len=picture,
             max_ext_len=0,
             max_array_len=MOST_NUMBERS,
             max_map_len=8,
@@ -103,6 +110,8 @@ def write_message(data: Mapping[str, Any]) -> bytes:
 def _is(what: str, value: Any) -> bool:
     if what == _NUMBERS_OR_NONE:
         return value is None or _is(_NUMBERS, value)
+    if what == _BYTES_OR_NONE:
+        return value is None or type(value) is bytes
     if what == _NUMBERS:
         return type(value) is list and all(_is(_NUMBER, one) for one in value)
     if what == _NUMBER:

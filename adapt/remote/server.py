@@ -17,12 +17,14 @@ learner: the answers say `kept: false`, and the next episode tries again.
 from __future__ import annotations
 
 import hmac
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as HttpRequest
@@ -126,6 +128,11 @@ class PolicyServer:
         """Of the bundle."""
         return self._session.contract
 
+    @property
+    def picture_bytes(self) -> int:
+        """Of each picture; 0 where the policy needs none."""
+        return 0 if self._session.image is None else math.prod(self._session.image.shape)
+
     def answer(self, content: bytes | str, client: object) -> bytes:
         """The answer to a message, whatever it is; never raises.
 
@@ -163,7 +170,7 @@ class PolicyServer:
     def _read(self, content: bytes | str, client: object) -> Request:
         """The request; one that cannot be read may have been a reward, and spoils the episode of its client."""
         try:
-            return read_request(content)
+            return read_request(content, self.picture_bytes)
         except SpecError:
             with self._lock:
                 if self._owner is client:
@@ -328,16 +335,33 @@ class PolicyServer:
         extra = self._session.extra
         return {"episode": self._session.episodes + (not extra), "extra": extra, "speed": self._session.speed}
 
-    def _act(self, observation: list[float]) -> dict[str, Any]:
-        return {"action": self._session.act(observation).tolist(), "step": self._session.steps}
+    def _act(self, observation: list[float], picture: bytes | None) -> dict[str, Any]:
+        action = self._session.act(observation, self._read_picture(picture, "act"))
+        return {"action": action.tolist(), "step": self._session.steps}
+
+    def _read_picture(self, content: bytes | None, where: str) -> NDArray[np.uint8] | None:
+        """The picture of these bytes; the session refuses one that is missing, or that nobody needs."""
+        if content is None:
+            return None
+        if len(content) != self.picture_bytes:
+            shape = () if self._session.image is None else self._session.image.shape
+            raise SpecError(
+                f"{where}: expected a picture of {self.picture_bytes} bytes, {shape}, got {len(content)}; send its "
+                "rows one behind the other, channels last"
+            )
+        flat = np.frombuffer(content, np.uint8)
+        return flat if self._session.image is None else flat.reshape(self._session.image.shape)
 
     def _observe(self, reward: float) -> dict[str, Any]:
         self._session.observe(reward)
         return {}
 
-    def _end_episode(self, observation: list[float], terminated: bool, success: bool | None) -> dict[str, Any]:
+    def _end_episode(
+        self, observation: list[float], picture: bytes | None, terminated: bool, success: bool | None
+    ) -> dict[str, Any]:
         failed, before = self._read_failed(), self._copy_before()
-        told = self._session.end_episode(observation, terminated=terminated, success=success)
+        seen = self._read_picture(picture, "end_episode")
+        told = self._session.end_episode(observation, seen, terminated=terminated, success=success)
         record = {"terminated": terminated, "goal": self._session.goal or [], **told}
         record |= {} if success is None else {"success": success}
         kept = self._keep(kind="extra" if told["extra"] else "episode" if told["learned"] else "forgotten", **record)
@@ -435,7 +459,7 @@ def serve_policy(policy: PolicyServer, host: str, port: int, token: str) -> Serv
         host,
         port,
         process_request=check,
-        max_size=MOST_BYTES,
+        max_size=MOST_BYTES + policy.picture_bytes,
         compression=None,
         open_timeout=5,
         close_timeout=1,

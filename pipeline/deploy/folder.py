@@ -28,11 +28,13 @@ from typing import Any
 
 from ... import __version__
 from ...adapt.acting_path import NEXT, QUIET, ActingPath, make_acting_path
-from ...adapt.bundle import Bundle, load_bundle, refuse_pictures
+from ...adapt.bundle import Bundle, load_bundle
 from ...adapt.bundle_folder import FILES, MANIFEST, OPTIONAL, find_bundle
+from ...adapt.eye import EyeSettings
 from ...adapt.graph import Graph
 from ...errors import RunError
 from ...plain_files import list_plain_files
+from ...robots.spec import ImageSpec
 from ..folder import refuse_place
 from ..keys import PACKAGE_ROOT, compute_file_digest, list_code
 from .cpp_path import compile_program, find_compiler, open_cpp
@@ -72,7 +74,6 @@ def make_folder(source: Path, out: Path) -> dict[str, Any]:
     """
     place = find_bundle(source)
     bundle = load_bundle(place)
-    refuse_pictures(bundle.contract, f"deploy {source}")
     refuse_place(out, [place])
     if os.path.lexists(out):
         raise RunError(f"{out}: expected a path that does not exist, got an existing one; remove it or pass another")
@@ -173,6 +174,7 @@ def measure_import(folder: Path, repeats: int = 3) -> float:
 def describe_interface(bundle: Bundle, path: ActingPath) -> dict[str, Any]:
     """What programs have to know: axes, rate, graphs, and what each input is."""
     contract, robot = bundle.contract, bundle.contract.robot
+    image, eye = contract.image, contract.eye
     return {
         "format": 1,
         "supple": __version__,
@@ -182,6 +184,11 @@ def describe_interface(bundle: Bundle, path: ActingPath) -> dict[str, Any]:
         "control_period": robot.control_period,
         "horizon": contract.space.horizon,
         "observation": robot.observation.to_json()["axes"],
+        **(
+            {}
+            if image is None or eye is None
+            else {"picture": {"shape": list(image.shape), "frames": eye.frames, "features": eye.features}}
+        ),
         "action": robot.action.to_json()["axes"],
         "choices": list(robot.choices),
         "first_reward": path.reward,
@@ -212,11 +219,25 @@ def _describe_input(name: str, path: ActingPath) -> dict[str, Any]:
         return {"is": "mean + scale * normal noise, drawn at the begin of an episode", **said}
     meaning = {
         "observation": "raw, in the order and the units of `observation`",
+        "pictures": "the newest pictures, bytes as numbers: row by row, and at each pixel the oldest one first",
         "latent": "the last output of policy",
         "reward": "sum of the rewards since the latent before was chosen, also across episodes",
         "first": "1 at the first latent of an episode, else 0",
     }
     return {"is": meaning[name]}
+
+
+def _tell_pictures(image: ImageSpec, eye: EyeSettings) -> list[str]:
+    height, width, channels = image.shape
+    return [
+        "",
+        "## Pictures",
+        "",
+        f"The policy sees. Pictures are {height} x {width} pixels of {channels} bytes, row by row, one a control step.",
+        f"The last {eye.features} axes of the observation are what `eye` makes of the newest {eye.frames} of them. The",
+        "robot measures the others. In Python and in C++ hand over what is measured, and the picture. A program that",
+        "runs ONNX keeps the pictures itself. When an episode begins, the first one stands for those before it.",
+    ]
 
 
 def make_readme(bundle: Bundle, path: ActingPath, interface: dict[str, Any]) -> str:
@@ -241,6 +262,8 @@ def make_readme(bundle: Bundle, path: ActingPath, interface: dict[str, Any]) -> 
             lines.append("| " + " | ".join(map(str, row)) + " |")
     if robot.choices:
         lines += ["", f"The action is the index of a choice: {', '.join(robot.choices)}."]
+    if contract.image is not None and contract.eye is not None:
+        lines += _tell_pictures(contract.image, contract.eye)
     lines += [
         "",
         "## Python",
@@ -279,14 +302,16 @@ def make_readme(bundle: Bundle, path: ActingPath, interface: dict[str, Any]) -> 
         "",
         "Largest difference from the numpy runtime of the bundle, in absolute numbers:",
         "",
-        "| runtime | inputs | latent | action |",
-        "|---|---|---|---|",
+        "| runtime | inputs | differences |",
+        "|---|---|---|",
     ]
     for runtime, found in interface["parity"].items():
         if isinstance(found, str):
-            lines.append(f"| {runtime} | {found} | | |")
+            lines.append(f"| {runtime} | {found} | |")
             continue
-        lines += [f"| {runtime} | {name} | {d['latent']:.1e} | {d['action']:.1e} |" for name, d in found.items()]
+        for name, differences in found.items():
+            told = ", ".join(f"{output} {value:.1e}" for output, value in differences.items())
+            lines.append(f"| {runtime} | {name} | {told} |")
     lines += [
         "",
         "## Adaptation",

@@ -4,9 +4,10 @@
     bundle <digest>
     period <seconds>          horizon <control steps of a latent>          reward <at the first decision>
     observation <unit> <name>
+    picture <height> <width> <channels> <how many of them the eye sees>
     action <unit> <low> <high> <largest change per control period> <observation that it commands, or -1> <name>
     noise normal|uniform <input>       state <input> <width>       forget <input>       episode <input> <width>
-    graph policy|decoder|end_episode, then its lines, then end
+    graph policy|decoder|end_episode|eye, then its lines, then end
         input <name> <width>
         constant <name> <rows> <columns>; a row of numbers has 0 columns
         op <operation> <output> <width> <count> <inputs> <count> <numbers>
@@ -42,6 +43,8 @@ def make_graph_file(path: ActingPath, contract: BundleContract, digest: str) -> 
         f"reward {path.reward!r}",
         *(f"observation {_word(axis.unit)} {axis.name}" for axis in robot.observation.axes),
     ]
+    if contract.image is not None and contract.eye is not None:
+        lines.append(f"picture {' '.join(map(str, contract.image.shape))} {contract.eye.frames}")
     for index, (axis, commanded) in enumerate(zip(robot.action.axes, robot.find_commanded(), strict=True)):
         numbers = [float(each[index]) for each in (limits.low, limits.high, limits.change)]
         place = -1 if commanded is None else robot.observation.names.index(commanded)

@@ -71,6 +71,11 @@ class _Nodes:
             second = self.node("Reshape", (inputs[1], self.numbers(k, n)), f"{output}.second")
             product = self.node("MatMul", (first, second), f"{output}.product")
             self.node("Reshape", (product, self.numbers(1, m * n)), output)
+        elif op.name == "patches":
+            rim = self.add_initializer("rim", np.zeros((1, 1), np.float32))
+            rimmed = self.node("Concat", (inputs[0], rim), f"{output}.rimmed", axis=1)
+            where = self.add_initializer(f"{output}.where", list_patches(*numbers))
+            self.node("Gather", (rimmed, where), output, axis=1)
         elif op.name == "less":
             self.node("Cast", (self.node("Less", inputs, f"{output}.less"),), output, to=TensorProto.FLOAT)
         elif op.name == "argmax":
@@ -80,6 +85,15 @@ class _Nodes:
             self.node("Cast", (here,), output, to=TensorProto.FLOAT)
         else:
             raise AssertionError(f"operation {op.name} is none of graph.py")
+
+
+def list_patches(height: int, width: int, channels: int) -> np.ndarray[Any, Any]:
+    """Place of each number of `patches` in the picture (height, width, channels); one behind it is the rim."""
+    places = np.arange(height * width * channels, dtype=np.int64).reshape(height, width, channels)
+    rimmed = np.pad(places, ((1, 1), (1, 1), (0, 0)), constant_values=places.size)
+    patches = np.lib.stride_tricks.sliding_window_view(rimmed, (4, 4), axis=(0, 1))[::2, ::2]
+    flat: np.ndarray[Any, Any] = patches[: height // 2, : width // 2].transpose(0, 1, 3, 4, 2).reshape(-1)
+    return flat
 
 
 def make_onnx(graph: Graph, facts: Mapping[str, str]) -> bytes:

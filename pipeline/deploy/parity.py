@@ -15,6 +15,7 @@ import numpy as np
 
 from ...adapt.acting_path import NEXT, QUIET, ActingPath
 from ...adapt.bundle import Bundle
+from ...adapt.eye import compute_features
 from ...adapt.golden_trial import GOLDEN_TOLERANCE, make_trial_inputs
 from ...adapt.networks import Array
 from ...adapt.runtime_agent import RandomNoise, RowEpisodes, SeenRows
@@ -41,7 +42,7 @@ class Call(NamedTuple):
     """One run of a graph, and what the bundle's agent came to."""
 
     output: str
-    """`latent` or `action`."""
+    """`latent`, `action` or `feature`."""
     expected: Array
     """Of the bundle's agent."""
     found: Array
@@ -142,23 +143,43 @@ def _end_episode(agent: Any, trial: Inputs, episode: int, latents: Array) -> Non
     )
 
 
+def look_at_pictures(bundle: Bundle, runtime: PathRuntime, seed: int = 1) -> Iterator[Call]:
+    """Shows the eye of a policy that sees the golden pictures, and others; nothing where it has no eye."""
+    eye = bundle.eye
+    if eye is None:
+        return
+    golden = eye.golden["eye.image"]
+    noise = np.random.default_rng(seed).integers(0, 256, golden.shape)
+    for pictures in (golden.astype(np.uint8), noise.astype(np.uint8)):
+        expected = compute_features(eye.weights, pictures)
+        for picture, feature in zip(pictures, expected, strict=True):
+            found = runtime.run("eye", {"pictures": picture.astype(np.float32).reshape(-1)})
+            yield Call("feature", feature, found["feature"])
+
+
 def measure_parity(bundle: Bundle, path: ActingPath, runtime: PathRuntime) -> dict[str, dict[str, float]]:
-    """Largest absolute difference from the bundle's agent, by inputs (golden, random) and output (latent, action).
+    """Largest absolute difference from the bundle's agent, by inputs (golden, random, pictures) and output.
 
     Raises:
         BundleError: One is beyond `GOLDEN_TOLERANCE`, relative to max(1, largest number).
     """
     largest: dict[str, dict[str, float]] = {}
+
+    def compare(name: str, call: Call) -> None:
+        difference = float(np.abs(call.found.astype(np.float64) - call.expected).max())
+        limit = GOLDEN_TOLERANCE * max(1.0, float(np.abs(call.expected).max()))
+        if not difference <= limit:
+            raise BundleError(
+                f"{call.output} on {name} inputs: expected that of the bundle's agent within {limit:.1e}, got "
+                f"a difference of {difference:.3g}; this runtime computes otherwise: do not deploy it"
+            )
+        here = largest.setdefault(name, {})
+        here[call.output] = max(here.get(call.output, 0.0), difference)
+
     with np.errstate(all="ignore"):
         for seed, (name, trial) in enumerate(list_trials(bundle)):
-            here = largest.setdefault(name, {"latent": 0.0, "action": 0.0})
             for call in play_path(bundle, path, runtime, trial, seed):
-                difference = float(np.abs(call.found.astype(np.float64) - call.expected).max())
-                limit = GOLDEN_TOLERANCE * max(1.0, float(np.abs(call.expected).max()))
-                if not difference <= limit:
-                    raise BundleError(
-                        f"{call.output} on {name} inputs: expected that of the bundle's agent within {limit:.1e}, got "
-                        f"a difference of {difference:.3g}; this runtime computes otherwise: do not deploy it"
-                    )
-                here[call.output] = max(here[call.output], difference)
+                compare(name, call)
+        for call in look_at_pictures(bundle, runtime):
+            compare("pictures", call)
     return largest

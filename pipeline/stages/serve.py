@@ -78,7 +78,8 @@ def open_policy(serving: Serving, folder: Path, seed: int, keeper: Keeper | None
         "kind": bundle.contract.kind,
         "control_period": robot.control_period,
         "episode_steps": robot.episode_steps,
-        "observation": [[axis.name, axis.unit] for axis in robot.observation.axes],
+        "observation": [[axis.name, axis.unit] for axis in bundle.contract.measured.axes],
+        **({} if bundle.contract.image is None else {"picture": list(bundle.contract.image.shape)}),
         "action": [[axis.name, axis.unit] for axis in robot.action.axes],
     }
     guarded = serving.guard == "on"

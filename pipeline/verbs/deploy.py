@@ -36,6 +36,6 @@ def describe_parity(found: Any) -> str:
     if isinstance(found, str):
         return found
     return "; ".join(
-        f"{name} inputs: latent {largest['latent']:.1e}, action {largest['action']:.1e}"
+        f"{name} inputs: " + ", ".join(f"{output} {difference:.1e}" for output, difference in largest.items())
         for name, largest in found.items()
     )

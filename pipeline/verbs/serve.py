@@ -16,11 +16,11 @@ from ...adapt.guard_config import GuardConfig
 from ...bounds import Range, Seed
 from ...errors import ConfigError, RunError
 from ...plain_files import read_plain_file
-from ...robots.spec import ArraySpec
 from ..cli_common import AboutRobot, Common, Options, Runner
 from ..interrupt import catch_signals
 
 if TYPE_CHECKING:
+    from ...adapt.contract import BundleContract
     from ...adapt.remote.server import PolicyServer
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -126,7 +126,7 @@ class Serve(AboutRobot):
             thread.start()
             try:
                 if self.self_test:
-                    health = ask_once(url, token, robot.observation)
+                    health = ask_once(url, token, policy.contract)
                     runner.view.record("self-test", health, "self-test passed")
                 while not self.self_test and not runner.stop:
                     thread.join(0.2)
@@ -151,16 +151,17 @@ def read_token(path: Path) -> str:
     return token
 
 
-def ask_once(url: str, token: str, observation: ArraySpec) -> dict[str, Any]:
+def ask_once(url: str, token: str, contract: BundleContract) -> dict[str, Any]:
     """An episode of three steps in which nothing moves, as a client asks for it; the server's health after it."""
     from ...adapt.remote.client import PolicyClient
     from ...adapt.session import make_middle
 
-    seen = make_middle(observation).tolist()
+    seen = make_middle(contract.measured).tolist()
+    picture = None if contract.image is None else contract.image.make_dark()
     with PolicyClient(url, token, timeout=10.0) as client:
         client.reset(task=True)
         for _ in range(3):
-            client.act(seen)
+            client.act(seen, picture)
             client.observe(0.0)
-        client.end_episode(seen, terminated=False)
+        client.end_episode(seen, picture, terminated=False)
         return client.health()

@@ -2,24 +2,38 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+import threading
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from supple.adapt.bundle import load_bundle, make_bundle, require_robot
+from supple.adapt.acting_path import make_acting_path
+from supple.adapt.bundle import Bundle, load_bundle, make_bundle, require_robot
 from supple.adapt.bundle_folder import find_bundle
+from supple.adapt.eye import SeeingRobots
 from supple.adapt.log_agent import require_guide
-from supple.adapt.session import AgentSession
+from supple.adapt.remote.client import PolicyClient, PolicyError
+from supple.adapt.remote.server import PolicyServer, serve_policy
+from supple.adapt.runtime_agent import RandomNoise, SeenRows
+from supple.adapt.session import AgentSession, make_middle
 from supple.datasets import open_store
-from supple.errors import BundleError
+from supple.errors import BundleError, SpecError
 from supple.pipeline.cli import main
+from supple.pipeline.deploy.cpp_path import compile_program, find_compiler
+from supple.pipeline.deploy.graph_file import make_graph_file
+from supple.pipeline.keys import PACKAGE_ROOT
 from supple.pipeline.report.plane import find_plane
 from supple.pipeline.report.run_folder import load_run
 from supple.pipeline.report.scenes import draw_play
 from supple.pipeline.stages import map_logs
 from supple.pipeline.summary import load_success
 from supple.pipeline.testing_kills import TINY
+from supple.robots.family import make_robots
 from supple.robots.image_maze import ImageMaze
 from supple.skills.checkpoint import load_checkpoint
 
@@ -116,11 +130,145 @@ def test_a_bundle_that_needs_pictures_refuses_a_robot_without(run: Path, capsys:
     assert "expected one with a camera, got one without" in capsys.readouterr().err
 
 
-def test_what_has_no_pictures_refuses_the_bundle(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+Seen = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+
+
+def take_walk(bundle: Bundle, steps: int) -> tuple[list[Seen], list[np.ndarray[Any, Any]]]:
+    """What a robot measured and showed on its way, and what the policy would have it do there by its means."""
+    assert bundle.eye is not None
+    inner = make_robots(FAMILY, 1)
+    robots = SeeingRobots(inner, bundle.eye.settings, bundle.eye.weights)
+    noise = RandomNoise(np.random.default_rng(0))
+    noise.quiet = True
+    agent, row = bundle.make_agent(noise), np.arange(1)
+    agent.begin_task(1)
+    agent.begin_episode()
+    seen = robots.reset(row, np.ones((1, 2), np.float32), np.random.default_rng(0))
+    shown, commands = [], []
+    for step in range(steps):
+        shown.append((seen[0, :4].copy(), robots.take_images(row)[0].copy()))
+        if step % agent.space.horizon == 0:
+            control = agent.space.hold(agent.act(SeenRows(seen, row, np.zeros(1, np.float32))))
+        commands.append(control(seen)[0])
+        seen = robots.step(row, np.full((1, 2), 0.9, np.float32)).observation  # so that it sees something
+    return shown, commands
+
+
+def test_a_session_sees_what_the_robots_of_training_see(run: Path) -> None:
+    bundle = load_bundle(run / "adapt" / "policies" / "0")
+    shown, commands = take_walk(bundle, 35)
+    assert max(np.abs(first[1].astype(int) - last[1]).max() for first, last in pairwise(shown)) > 50
+    session = AgentSession(bundle, greedy=True)
+    assert session.measured.names == ("x", "y", "vx", "vy")
+    assert session.image == FAMILY.spec().image
+    for _ in range(2):  # pictures of the episode before are forgotten
+        session.reset()
+        told = []
+        for measured, picture in shown:
+            told.append(session.act(measured, picture))
+            session.observe(0.0)
+        assert session.end_episode(*shown[-1], terminated=False)["steps"] == 35
+        np.testing.assert_allclose(told, commands, atol=1e-5)
+    session.reset()
+    dark = [session.act(measured, session.image.make_dark()) for measured, _ in shown]
+    assert np.abs(np.array(dark) - commands).max() > 1e-2  # it does look
+
+
+def test_a_session_wants_the_pictures_of_the_contract(run: Path) -> None:
     bundle = load_bundle(find_bundle(run / "export"))
-    with pytest.raises(BundleError, match=r"acts without pictures, got one that needs pictures of \(32, 32, 1\)"):
-        AgentSession(bundle)
-    assert main(["deploy", str(run), "--out", str(run.parent / "deployed")]) == 2
+    session = AgentSession(bundle)
+    session.reset(task=True)
+    measured = make_middle(session.measured)
+    with pytest.raises(SpecError, match=r"expected the newest picture beside the observation, uint8 of shape \(32, 32"):
+        session.act(measured)
+    with pytest.raises(SpecError, match=r"expected pictures as uint8 of shape \(1, 32, 32, 1\), got float64"):
+        session.act(measured, np.zeros((32, 32, 1)))  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="expected observation with 4 axes"):
+        session.act(np.zeros(36), np.zeros((32, 32, 1), np.uint8))
+    session.act(measured, np.zeros((32, 32, 1), np.uint8))  # the episode goes on
+    session.observe(0.0)
+    with pytest.raises(SpecError, match="end_episode: expected the newest picture"):
+        session.end_episode(measured, terminated=False)
+    assert session.end_episode(measured, np.zeros((32, 32, 1), np.uint8), terminated=False)["learned"]
+
+
+def test_pictures_go_over_the_socket(run: Path) -> None:
+    bundle = load_bundle(run / "adapt" / "policies" / "0")
+    shown, commands = take_walk(bundle, 12)
+    policy = PolicyServer(AgentSession(bundle, greedy=True), {})
+    token = "a-token-of-a-test-that-sees"
+    server = serve_policy(policy, "127.0.0.1", 0, token)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        port = server.socket.getsockname()[1]
+        with PolicyClient(f"ws://127.0.0.1:{port}", token, timeout=10.0) as client:
+            client.reset(task=True)
+            told = []
+            for measured, picture in shown:
+                told.append(client.act(measured.tolist(), picture)["action"])
+                client.observe(0.0)
+            np.testing.assert_allclose(told, commands, atol=1e-5)
+            with pytest.raises(PolicyError, match=r"expected a picture of 1024 bytes, \(32, 32, 1\), got 1023"):
+                client.act(shown[0][0].tolist(), bytes(1023))
+            with pytest.raises(PolicyError, match="expected the newest picture"):
+                client.act(shown[0][0].tolist())
+            assert client.end_episode(shown[-1][0].tolist(), shown[-1][1].tobytes(), terminated=False)["steps"] == 12
+            with pytest.raises(PolicyError):  # longer than any picture
+                client.act(shown[0][0].tolist(), bytes(2048))
+    finally:
+        server.shutdown()
+        thread.join(5.0)
+
+
+def test_serving_says_which_pictures_it_wants(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(run), "--self-test", "--json"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (health,) = (record for record in records if record.get("record") == "self-test" or "picture" in record)
+    assert health["picture"] == [32, 32, 1]
+    assert [name for name, _ in health["observation"]] == ["x", "y", "vx", "vy"]
+
+
+def test_what_is_deployed_sees(run: Path) -> None:
+    out = run.parent / "deployed"
+    bundle = run / "adapt" / "policies" / "0"
+    assert main(["deploy", str(bundle), "--out", str(out)]) == 0
+    interface = json.loads((out / "interface.json").read_text())
+    assert interface["picture"] == {"shape": [32, 32, 1], "frames": 2, "features": 32}
+    assert interface["graphs"]["eye"]["inputs"]["pictures"]["shape"] == [1, 2048]
+    for found in interface["parity"].values():
+        if not isinstance(found, str):
+            assert found["pictures"]["feature"] <= 1e-5
+    assert "Pictures are 32 x 32 pixels of 1 bytes" in (out / "README.md").read_text()
+    done = subprocess.run([sys.executable, out / "loop.py", "--seconds", "0.3"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_controller_in_cpp_sees(run: Path, tmp_path: Path) -> None:
+    compiler = find_compiler()
+    if compiler is None:
+        pytest.skip("no compiler of C++")
+    bundle = load_bundle(run / "adapt" / "policies" / "0")
+    shown, commands = take_walk(bundle, 25)
+    compile_program(compiler, PACKAGE_ROOT / "pipeline/deploy/template/cpp/run.cpp", tmp_path / "run")
+    (tmp_path / "path.supple").write_bytes(make_graph_file(make_acting_path(bundle), bundle.contract, bundle.digest))
+
+    def say(call: int, measured: Any, picture: Any) -> bytes:
+        return np.int32(call).tobytes() + np.append(measured, 0.0).astype("<f4").tobytes() + picture.tobytes()
+
+    episode = np.int32(1).tobytes() + b"".join(say(2, *seen) for seen in shown) + say(3, *shown[-1])
+    asked = np.int32(0).tobytes() + 2 * episode  # pictures of the episode before are forgotten
+    done = subprocess.run(
+        [tmp_path / "run", tmp_path / "path.supple", "act"], input=asked, capture_output=True, check=True
+    )
+    answers = np.frombuffer(done.stdout, "<f4").reshape(-1, 3)
+    assert (answers[:, 0] == 0.0).all()  # ok
+    np.testing.assert_allclose(answers[:, 1:], np.array([*commands, *commands]), atol=1e-5)
+
+
+def test_replay_has_no_pictures_yet(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["replay", str(run / "adapt" / "policies" / "0"), str(run / "ingest")]
+    assert main([*words, "--out", str(run.parent / "replayed")]) == 2
     assert "acts without pictures" in capsys.readouterr().err
 
 

@@ -28,12 +28,13 @@ HERE = Path(__file__).resolve().parent
 class Robot:
     """Your driver; the axes, their order and their units stand in README.md and interface.json."""
 
-    def __init__(self, spec):
-        self.observation = make_middle(spec.observation)
+    def __init__(self, session):
+        self.observation = make_middle(session.measured)
+        self.picture = None if session.image is None else session.image.make_dark()
 
     def read(self):
-        """The newest observation, one number for each axis."""
-        return self.observation
+        """The newest observation, one number for each axis, and the newest picture, None where there is no camera."""
+        return self.observation, self.picture
 
     def send(self, action):
         """Sends a command; it is finite and within the limits."""
@@ -66,9 +67,10 @@ def main():
     given = parser.parse_args()
     bundle = load_bundle(HERE / "bundle")  # every byte and the golden trial are checked here
     spec = bundle.contract.robot
-    session, robot = AgentSession(bundle, greedy=given.greedy), Robot(spec)
+    session = AgentSession(bundle, greedy=given.greedy)
+    robot = Robot(session)
     session.reset(task=True)
-    session.act(robot.read())  # the first call of a process is slow: never while the robot moves
+    session.act(*robot.read())  # the first call of a process is slow: never while the robot moves
     session.reset(task=True)
     gc.collect()
     gc.freeze()
@@ -80,11 +82,11 @@ def main():
         cadence = Cadence(spec.control_period)
         for _ in range(round(given.seconds / spec.control_period)):
             if session.steps == spec.episode_steps:
-                session.end_episode(robot.read(), terminated=False)
+                session.end_episode(*robot.read(), terminated=False)
                 gc.collect()
                 session.reset()
                 cadence.start()
-            robot.send(session.act(robot.read()))
+            robot.send(session.act(*robot.read()))
             cadence.wait()
             session.observe(0.0)  # the reward of your task
     finally:

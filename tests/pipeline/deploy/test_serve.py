@@ -343,7 +343,7 @@ def test_malformed_packets_are_answered_and_the_next_client_is_served(served: Se
 def test_an_agent_that_fails_is_an_answer_and_ends_the_episode(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     with served.client() as client:
         client.reset()
-        monkeypatch.setattr(served.session, "act", lambda observation: 1 / 0)
+        monkeypatch.setattr(served.session, "act", lambda observation, picture: 1 / 0)
         with pytest.raises(PolicyError, match="RobotFault: ZeroDivisionError"):
             client.act(np.zeros(4))
         monkeypatch.undo()

@@ -2,7 +2,7 @@
 //
 //   run FILE graphs   repeats: an int32 (which graph), its inputs; prints its outputs (float32, in the file's order)
 //   run FILE act      repeats: an int32 (0 begin_task, 1 begin_episode, 2 act, 3 end_episode), and for 2 and 3 the
-//                     observation and the reward; for 2 prints the status as a float32 and the action
+//                     observation, the reward and, for a policy that sees, the picture; for 2 prints the status as a float32 and the action
 //   run FILE time N   microseconds of N calls of act: p50, p99, p99.9
 #include <chrono>
 #include <cstdio>
@@ -34,27 +34,35 @@ static int run_graphs(supple::Policy& policy) {
 }
 
 static int run_act(supple::Policy& policy) {
-  std::vector<float> seen(policy.observation.size() + 1), told(policy.action.size() + 1);
+  std::vector<float> seen(policy.observation.size() - policy.features + 1), told(policy.action.size() + 1);
+  std::vector<std::uint8_t> picture(policy.picture);
   for (std::int32_t call = 0; read(&call, sizeof call);) {
-    if (call >= 2 && !read(seen.data(), seen.size() * sizeof(float))) return 2;
+    if (call >= 2 && !(read(seen.data(), seen.size() * sizeof(float)) && read(picture.data(), picture.size()))) return 2;
     if (call == 0) policy.begin_task();
     if (call == 1) policy.begin_episode();
     if (call == 2) {
-      told[0] = static_cast<float>(policy.act(seen.data(), seen.back(), told.data() + 1));
+      told[0] = static_cast<float>(policy.picture > 0
+                                       ? policy.act(seen.data(), picture.data(), seen.back(), told.data() + 1)
+                                       : policy.act(seen.data(), seen.back(), told.data() + 1));
       write(told.data(), told.size());
     }
-    if (call == 3) policy.end_episode(seen.data(), seen.back());
+    if (call == 3 && policy.picture > 0) policy.end_episode(seen.data(), picture.data(), seen.back());
+    if (call == 3 && policy.picture == 0) policy.end_episode(seen.data(), seen.back());
   }
   return 0;
 }
 
 static int run_time(supple::Policy& policy, long count) {
   std::vector<float> seen(policy.observation.size(), 0.1f), told(policy.action.size());
+  const std::vector<std::uint8_t> picture(policy.picture);
   std::vector<double> times;
   policy.begin_episode();
   for (long index = 0; index < count; ++index) {
     const auto begin = std::chrono::steady_clock::now();
-    policy.act(seen.data(), 0.0f, told.data());
+    if (policy.picture > 0)
+      policy.act(seen.data(), picture.data(), 0.0f, told.data());
+    else
+      policy.act(seen.data(), 0.0f, told.data());
     times.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
   }
   std::sort(times.begin(), times.end());

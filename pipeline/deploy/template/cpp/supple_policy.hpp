@@ -6,6 +6,8 @@
 //   every control period:  status = policy.act(observation, reward, action);
 //   policy.end_episode(observation, reward);
 //
+// A policy that sees has the same calls with the newest picture behind the observation.
+//
 // The file is written by `supple deploy`; its format stands in graph_file.py of the package. Loading throws
 // std::runtime_error and checks every name and size. Only little-endian machines can read the file.
 #pragma once
@@ -29,7 +31,7 @@ namespace supple {
 
 enum class Op {
   linear, matmul, add, sub, mul, div, min, max, less, relu, tanh, sigmoid, exp, log, softplus, softmax, argmax,
-  concat, slice
+  concat, slice, patches
 };
 
 inline std::runtime_error refuse(const std::string& what) {
@@ -173,7 +175,7 @@ class Graph {
         {"div", Op::div}, {"min", Op::min}, {"max", Op::max}, {"less", Op::less}, {"relu", Op::relu},
         {"tanh", Op::tanh}, {"sigmoid", Op::sigmoid}, {"exp", Op::exp}, {"log", Op::log},
         {"softplus", Op::softplus}, {"softmax", Op::softmax}, {"argmax", Op::argmax}, {"concat", Op::concat},
-        {"slice", Op::slice}};
+        {"slice", Op::slice}, {"patches", Op::patches}};
     const std::string kind = read_word(line);
     const auto known = names.find(kind);
     if (known == names.end()) throw refuse("a known operation, got '" + kind + "'");
@@ -226,6 +228,13 @@ class Graph {
         good = count == 1 && step.numbers.size() == 2 && step.numbers[0] < step.numbers[1] &&
                step.numbers[1] <= width(0) && step.numbers[1] - step.numbers[0] == step.width;
         break;
+      case Op::patches: {
+        const auto& n = step.numbers;
+        good = count == 1 && n.size() == 3 && n[0] >= 2 && n[1] >= 2 && n[0] < 1u << 13 && n[1] < 1u << 13 &&
+               n[2] >= 1 && n[2] < 1u << 13 && n[0] * n[1] * n[2] == width(0) &&
+               (n[0] / 2) * (n[1] / 2) * 16 * n[2] == step.width;
+        break;
+      }
       default:
         good = count == 1 && width(0) == step.width;
     }
@@ -312,6 +321,20 @@ class Graph {
         }
         break;
       case Op::slice: std::copy(a + step.numbers[0], a + step.numbers[1], out); break;
+      case Op::patches: {
+        const std::size_t height = step.numbers[0], width = step.numbers[1], channels = step.numbers[2];
+        for (std::size_t row = 0; row < height / 2; ++row)
+          for (std::size_t column = 0; column < width / 2; ++column)
+            for (std::size_t down = 0; down < 4; ++down)
+              for (std::size_t across = 0; across < 4; ++across, out += channels) {
+                const std::size_t y = 2 * row + down, x = 2 * column + across;  // one further than in the picture
+                if (y == 0 || x == 0 || y > height || x > width)
+                  std::fill_n(out, channels, 0.0f);
+                else
+                  std::copy_n(a + ((y - 1) * width + x - 1) * channels, channels, out);
+              }
+        break;
+      }
     }
   }
 
@@ -348,6 +371,8 @@ class Policy {
   double period = 0.0;   // seconds
   std::size_t horizon = 0;
   std::vector<Axis> observation, action;
+  std::size_t picture = 0;  // bytes of a picture, row by row, channels last; 0 for a policy that needs none
+  std::size_t features = 0; // of pictures: so many last axes of `observation` are not measured
 
   // sample: draw from the policy as in training; without it, its mean or its likeliest choice.
   explicit Policy(const std::string& path, bool sample = false, std::uint64_t seed = 0)
@@ -423,6 +448,19 @@ class Policy {
     const Status status = step(seen, reward, told);
     running_ = status == Status::ok;
     return status;
+  }
+
+  // The same for a policy that sees.
+  //   measured   observation.size() - features numbers
+  //   newest     picture bytes
+  Status act(const float* measured, const std::uint8_t* newest, float reward, float* told) noexcept {
+    if (!running_) return Status::no_episode;
+    return act(look(measured, newest), reward, told);
+  }
+
+  Status end_episode(const float* measured, const std::uint8_t* newest, float reward) noexcept {
+    if (!running_) return Status::no_episode;
+    return end_episode(look(measured, newest), reward);
   }
 
   // After the last step: agents with a belief take in the last transition. What is not finite is not taken in.
@@ -510,6 +548,12 @@ class Policy {
       axis.unit = read_word(line);
       axis.name = read_rest(line);
       observation.push_back(axis);
+    } else if (kind == "picture") {
+      const std::size_t height = read_count(line, 4096), width = read_count(line, 4096);
+      channels_ = read_count(line, 16);
+      frames_ = read_count(line, 4096);
+      picture = height * width * channels_;
+      if (picture == 0 || frames_ == 0) throw refuse("a size of pictures");
     } else if (kind == "action") {
       Axis axis;
       axis.unit = read_word(line);
@@ -596,6 +640,17 @@ class Policy {
       end_observation_ = end_->input("observation", width);
       end_reward_ = end_->input("reward", 1);
     }
+    const auto seeing = graphs_.find("eye");
+    if ((seeing == graphs_.end()) != (picture == 0)) throw refuse("an eye where there are pictures");
+    if (seeing != graphs_.end()) {
+      eye_ = &seeing->second;
+      pictures_ = eye_->input("pictures", picture * frames_);
+      const auto found = eye_->outputs.find("feature");
+      features = found == eye_->outputs.end() ? 0 : found->second.second;
+      if (features == 0 || features >= observation.size()) throw refuse("features behind what the robot measures");
+      feature_ = eye_->output("feature", features);
+    }
+    seen_.assign(observation.size(), 0.0f);
     sent_.assign(action.size(), 0.0f);
     wanted_.assign(action.size(), 0.0f);
     begin_task();
@@ -608,6 +663,27 @@ class Policy {
       const float zero = static_cast<float>(std::min(std::max(0.0, axis.low), axis.high));
       sent_[index] = axis.commands >= 0 ? seen[axis.commands] : zero;
     }
+  }
+
+  // The whole observation; not a number where there is no eye, or no picture.
+  const float* look(const float* measured, const std::uint8_t* newest) noexcept {
+    const std::size_t own = observation.size() - features;
+    std::copy_n(measured, own, seen_.begin());
+    std::fill(seen_.begin() + static_cast<std::ptrdiff_t>(own), seen_.end(), std::numeric_limits<float>::quiet_NaN());
+    if (eye_ == nullptr || newest == nullptr) {
+      seen_[0] = std::numeric_limits<float>::quiet_NaN();
+      return seen_.data();
+    }
+    float* pixel = pictures_;
+    for (std::size_t index = 0; index < picture; index += channels_, pixel += frames_ * channels_)
+      for (std::size_t frame = 0; frame < frames_; ++frame)
+        for (std::size_t channel = 0; channel < channels_; ++channel)
+          pixel[frame * channels_ + channel] = step_ == 0 || frame + 1 == frames_
+                                                   ? static_cast<float>(newest[index + channel])
+                                                   : pixel[(frame + 1) * channels_ + channel];
+    eye_->run();
+    std::copy_n(feature_, features, seen_.begin() + static_cast<std::ptrdiff_t>(own));
+    return seen_.data();
   }
 
   static bool is_finite(const float* numbers, std::size_t count) noexcept {
@@ -680,9 +756,11 @@ class Policy {
   Graph *policy_ = nullptr, *decoder_ = nullptr, *end_ = nullptr;
   float *latent_ = nullptr, *decoder_latent_ = nullptr, *action_ = nullptr, *policy_observation_ = nullptr;
   float *decoder_observation_ = nullptr, *policy_reward_ = nullptr, *policy_first_ = nullptr;
-  float *end_observation_ = nullptr, *end_reward_ = nullptr;
+  float *end_observation_ = nullptr, *end_reward_ = nullptr, *pictures_ = nullptr, *feature_ = nullptr;
+  Graph* eye_ = nullptr;
+  std::size_t channels_ = 0, frames_ = 0;
   std::size_t latent_width_ = 0, step_ = 0;
-  std::vector<float> sent_, wanted_;
+  std::vector<float> seen_, sent_, wanted_;
   float sum_ = 0.0f, last_reward_ = 0.0f, first_reward_ = 0.0f;
   bool first_ = true, running_ = false;
 };
