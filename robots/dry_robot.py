@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import ConfigError, UntoldReward
 from .cadence import Cadence
-from .robot import Bool, Float, Holds, Observes, Robot, Step, TellsAge
+from .robot import Bool, Float, Holds, Observes, Robot, Rows, Sees, Step, TellsAge, take_images
 from .spec import RobotSpec
 
 
-class DryRobot(TellsAge, Holds):
-    """The driver of a robot, of which only `read`, `compute_reward`, `observation_age` and `close` are called."""
+class DryRobot(TellsAge, Holds, Sees):
+    """The driver of a robot, which is read, asked and closed, and never commanded."""
 
     def __init__(self, robot: Robot, cadence: Cadence | None = None) -> None:
         """Wraps a connected robot.
@@ -72,6 +73,10 @@ class DryRobot(TellsAge, Holds):
     def observation_age(self) -> float:
         """See `TellsAge.observation_age`; 0 where the robot does not know."""
         return self._robot.observation_age() if isinstance(self._robot, TellsAge) else 0.0
+
+    def take_images(self, rows: Rows) -> NDArray[np.uint8]:
+        """See `Sees.take_images`."""
+        return take_images(self._robot, rows, self._spec.name)
 
     def hold(self) -> None:
         """See `Holds.hold`: nothing is sent, so that nothing moves because of this program."""

@@ -7,6 +7,8 @@ factor from LeRobot's number to the unit of the contract.
 
     LeRobotDriver(robot, SPEC, observation={"joint1": Key("shoulder.pos", RADIANS)}, action={...}, reward=reach)
 
+A policy that sees needs its picture, which a function makes of LeRobot's: `picture=lambda told: told["front"][::15, ::20]`.
+
 Axes: O observation, A action, N goals, G goal.
 """
 
@@ -19,11 +21,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..errors import ConfigError, RobotFault, make_text
+from ..errors import ConfigError, RobotFault, SpecError, make_text
 from .adapter import Payment, Reward, RobotAdapter, StopLatch, find_rest
 from .cadence import Cadence
-from .robot import Bool, Float, RobotBatch, Step, read_number
+from .robot import Bool, Float, RobotBatch, Rows, Sees, Step, read_number
 from .spec import ArraySpec, RobotSpec
 
 RADIANS = math.pi / 180.0
@@ -37,7 +40,7 @@ class LeRobotLike(Protocol):
         """Connects."""
 
     def get_observation(self) -> Mapping[str, Any]:
-        """Numbers by key, such as `shoulder.pos`; pictures are passed over."""
+        """Numbers by key, such as `shoulder.pos`, and pictures."""
 
     def send_action(self, action: dict[str, Any]) -> Mapping[str, Any]:
         """Sends numbers by key; returns those that were really sent."""
@@ -56,7 +59,7 @@ class Key:
     """Unit of the axis per LeRobot's unit; `RADIANS` for degrees, 1 for the same unit."""
 
 
-class LeRobotDriver(RobotAdapter):
+class LeRobotDriver(RobotAdapter, Sees):
     """A LeRobot robot, in real time; it holds by commanding the measured place.
 
     A stop lasts until `reset` or `home`.
@@ -71,6 +74,7 @@ class LeRobotDriver(RobotAdapter):
         action: Mapping[str, Key],
         reward: Reward | RobotBatch,
         home: Callable[[], None] = lambda: None,
+        picture: Callable[[Mapping[str, Any]], NDArray[np.uint8]] | None = None,
     ) -> None:
         """Connects the robot.
 
@@ -81,12 +85,18 @@ class LeRobotDriver(RobotAdapter):
             action: The key of each action axis, by the axis' name.
             reward: What a task pays, see `adapter.Payment`.
             home: Brings the robot to a start; without it, a person does so before each episode.
+            picture: The picture of the contract, uint8 (height, width, channels), of what LeRobot told: the same part
+                of the same camera, at the same scale, as in the data. Of a contract with an image.
 
         Raises:
             ConfigError: An axis has no key, a key no axis, a factor is not finite or 0, or an action axis commands no
-                observation axis, so that it cannot hold.
+                observation axis, so that it cannot hold; or there is an image in the contract and no `picture`, or the
+                reverse.
             RobotFault: The robot does not connect.
         """
+        if (spec.image is None) != (picture is None):
+            expected = "no picture, since its contract has no image" if spec.image is None else "a picture"
+            raise ConfigError(f"{spec.name} picture: expected {expected}, got {picture!r:.40}; correct one of them")
         self._spec, self._robot, self._payment, self._home = spec, robot, Payment(reward), home
         self._observed = _order(spec.observation, observation)
         self._commanded = _order(spec.action, action)
@@ -100,6 +110,8 @@ class LeRobotDriver(RobotAdapter):
         self._steps, self._stamp = 0, time.monotonic()
         self._sent = np.full(spec.action.shape, np.nan, np.float32)
         self._held: Float | None = None  # the command of a hold that lasts
+        self._picture = picture
+        self._shown: NDArray[np.uint8] | None = None
         self._latch = StopLatch(spec.name)
         self.cadence = Cadence(spec.control_period)
         """Of the control loop; its `report` says how it kept up."""
@@ -181,6 +193,12 @@ class LeRobotDriver(RobotAdapter):
         self._latch.require_open("read")
         return self._read()
 
+    def take_images(self, rows: Rows) -> NDArray[np.uint8]:
+        """See `Sees.take_images`: the picture that came with the newest observation."""
+        if self._shown is None:
+            raise SpecError(f"{self._spec.name} take_images: expected a robot that was read, got none; call reset first")
+        return np.repeat(self._shown[None], len(rows), axis=0)
+
     def hold(self) -> None:
         """See `RobotAdapter.hold`: the measured place is commanded, see `find_rest`.
 
@@ -214,7 +232,11 @@ class LeRobotDriver(RobotAdapter):
     def _read(self) -> Float:
         asked = time.monotonic()
         try:
-            values = _take_numbers(self._robot.get_observation(), self._observed)
+            told = self._robot.get_observation()
+            values = _take_numbers(told, self._observed)
+            if self._picture is not None and self._spec.image is not None:
+                shown = np.array(self._picture(told))  # a copy: cameras fill the same memory again
+                self._shown = self._spec.image.require_rows(shown[None], 1, f"{self._spec.name} picture")[0]
         except Exception as error:
             raise _fault(self._spec, "get_observation", error) from error
         self._stamp = asked

@@ -266,6 +266,72 @@ def test_the_controller_in_cpp_sees(run: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(answers[:, 1:], np.array([*commands, *commands]), atol=1e-5)
 
 
+HARDWARE = '''
+"""A real robot with a camera: the maze behind the calls of a driver."""
+import numpy as np
+from supple.robots.family import make_robots
+from supple.robots.hardware_family import HardwareFamily
+from supple.robots.image_maze import ImageMaze
+from supple.robots.robot import Holds, Observes, Sees, Step, Stops
+
+MAZE = ImageMaze(layout_size=10, layout_seed=1, play_size=8, episode_steps=40, num_train_tasks=3, num_test_tasks=2)
+ROW = np.arange(1)
+
+
+class Driver(Holds, Observes, Sees, Stops):
+    def __init__(self):
+        self.robots, self.shown = make_robots(MAZE, 1), 0
+
+    spec = property(lambda self: self.robots.spec)
+
+    def reset(self, goal, rng):
+        self.seen = self.robots.reset(ROW, goal[None], rng)[0]
+        return self.seen
+
+    def step(self, action):
+        step = self.robots.step(ROW, action[None])
+        self.seen = step.observation[0]
+        return Step(self.seen, float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]))
+
+    def read(self):
+        return self.seen if hasattr(self, "seen") else self.reset(np.ones(2, np.float32), np.random.default_rng(0))
+
+    def take_images(self, rows):
+        self.shown += 1
+        print("shown", flush=True)
+        return self.robots.take_images(rows)
+
+    def compute_reward(self, observation, goals):
+        return self.robots.compute_reward(observation, goals)
+
+    def hold(self):
+        pass
+
+    def stop(self, reason):
+        pass
+
+    def close(self):
+        pass
+
+
+ROBOT = HardwareFamily(
+    name="camera-robot", connect=Driver, contract=MAZE.spec(), train_goals=((1.0, 1.0),), test_goals=((2.0, 1.0),),
+    stops_by_itself=True,
+)
+'''
+
+
+@pytest.mark.parametrize("execute", [(), ("--execute",)])
+def test_hardware_with_a_camera_is_adapted(
+    run: Path, tmp_path: Path, execute: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "camera_robot.py").write_text(HARDWARE)
+    robot = ("--robot", f"{tmp_path / 'camera_robot.py'}:ROBOT", "--accept-robot-change", "--updates", "here")
+    words = ["adapt", str(run / "export"), "--out", str(tmp_path / "out"), "--episodes", "1", "--num-tasks", "1"]
+    assert main([*words, *robot, *execute]) == 0
+    assert capfd.readouterr().out.count("shown") >= 41  # at the start, and after each step
+
+
 def test_replay_has_no_pictures_yet(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["replay", str(run / "adapt" / "policies" / "0"), str(run / "ingest")]
     assert main([*words, "--out", str(run.parent / "replayed")]) == 2

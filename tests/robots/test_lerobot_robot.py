@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supple.errors import ConfigError, RobotFault
+from supple.errors import ConfigError, RobotFault, SpecError
 from supple.robots.lerobot_robot import RADIANS, Key, LeRobotDriver
 from supple.robots.robot import Bool, Float, RobotRow
-from supple.robots.spec import ArraySpec, Axis, RobotSpec
+from supple.robots.spec import ArraySpec, Axis, ImageSpec, RobotSpec
 from supple.robots.testing import RobotContract
 
 JOINTS = tuple(Axis(f"joint{index}", "rad", -math.pi, math.pi) for index in (1, 2))
@@ -72,6 +72,40 @@ def make(arm: FakeArm, **changes: Any) -> LeRobotDriver:
     given: dict[str, Any] = {"observation": KEYS, "action": TARGETS, "reward": reach, "home": arm.home}
     spec = changes.pop("spec", SPEC)
     return LeRobotDriver(arm, spec, **given | changes)
+
+
+def test_the_picture_comes_with_the_newest_observation() -> None:
+    arm, shown = FakeArm(), np.zeros((16, 12, 3), np.uint8)
+    seeing = replace(SPEC, image=ImageSpec(8, 12, 3))
+    arm.get_observation = lambda: {**arm.degrees, "camera": shown}  # type: ignore[method-assign]
+    driver = make(arm, spec=seeing, picture=lambda told: told["camera"][::2])
+    with pytest.raises(SpecError, match="expected a robot that was read, got none"):
+        driver.take_images(np.arange(1))
+    robots = RobotRow(driver)
+    robots.reset(np.arange(1), np.ones((1, 2), np.float32), np.random.default_rng(0))
+    shown[4] = 200  # the camera fills the same memory
+    assert not robots.take_images(np.arange(1)).any()
+    robots.step(np.arange(1), np.zeros((1, 2), np.float32))
+    picture = robots.take_images(np.arange(1))
+    assert picture.shape == (1, 8, 12, 3)
+    assert (picture[0, 2] == 200).all()
+    assert picture.sum() == 200 * 12 * 3
+    driver.close()
+
+
+@pytest.mark.parametrize("picture", [lambda told: told["camera"], lambda told: np.zeros((8, 12, 3)), lambda told: told["side"]])
+def test_a_picture_of_another_size_or_type_is_a_fault(picture: Any) -> None:
+    driver = make(FakeArm(), spec=replace(SPEC, image=ImageSpec(8, 12, 3)), picture=picture)
+    with pytest.raises(RobotFault, match="so-arm get_observation: expected an answer of the robot"):
+        driver.home()
+    driver.close()
+
+
+def test_an_image_and_a_picture_belong_together() -> None:
+    with pytest.raises(ConfigError, match="so-arm picture: expected a picture, got None"):
+        make(FakeArm(), spec=replace(SPEC, image=ImageSpec(8, 12, 3)))
+    with pytest.raises(ConfigError, match="expected no picture, since its contract has no image"):
+        make(FakeArm(), picture=lambda told: told["camera"])
 
 
 class TestLeRobotContract(RobotContract):
