@@ -288,20 +288,6 @@ def require_robot(contract: BundleContract, spec: RobotSpec) -> None:
         raise BundleError(str(error)) from error
 
 
-def refuse_pictures(contract: BundleContract, where: str) -> None:
-    """Refuses a policy that needs pictures, where only its observation is at hand.
-
-    Raises:
-        BundleError: It needs them.
-    """
-    if contract.eye is not None:
-        assert contract.robot.image is not None, "an eye is that of a robot with a camera"
-        raise BundleError(
-            f"{where}: expected a policy that acts without pictures, got one that needs pictures of "
-            f"{contract.robot.image.shape}; run it with supple adapt, on a robot with a camera"
-        )
-
-
 def _verify(contents: Mapping[str, bytes], digest: str, where: Path, tolerance: float = GOLDEN_TOLERANCE) -> Bundle:
     """The bundle of these file contents, with everything but the manifest checked."""
     data = parse_contract(contents[CONTRACT], where / CONTRACT)

@@ -87,10 +87,15 @@ class BundleContract:
         return self.observation_dim - (0 if self.eye is None else self.eye.features)
 
     @property
+    def own_robot(self) -> RobotSpec:
+        """The robot as it is, without features of its pictures."""
+        observation = self.robot.observation
+        return replace(self.robot, observation=replace(observation, axes=observation.axes[: self.state_dim]))
+
+    @property
     def measured(self) -> ArraySpec:
         """The robot's own observation, without features of pictures."""
-        observation = self.robot.observation
-        return replace(observation, axes=observation.axes[: self.state_dim])
+        return self.own_robot.observation
 
     @property
     def image(self) -> ImageSpec | None:

@@ -26,6 +26,8 @@ from .settings import refuse
 
 KERNEL, STRIDE, PADDING = 4, 2, 1
 """Of every convolution, as in `skills/eye.py`."""
+BLOCK = 256
+"""Pictures of a log that are seen at once."""
 _WHERE = "bundle.json eye"
 
 
@@ -163,6 +165,16 @@ class Sight:
         """Features (r, features) one control step later."""
         self._frames[rows] = np.concatenate([self._frames[rows][..., self._channels :], pictures], axis=-1)
         return compute_features(self._weights, self._frames[rows])
+
+
+def compute_log_features(eye: BundledEye, pictures: NDArray[np.uint8]) -> Array:
+    """Features (T, features) of the pictures of one episode, (T, height, width, channels), as `Sight` sees them."""
+    frames, steps = eye.settings.frames, np.arange(len(pictures))
+    features = []
+    for part in np.array_split(steps, max(1, len(steps) // BLOCK)):
+        newest_last = [pictures[np.maximum(part - age, 0)] for age in reversed(range(frames))]
+        features.append(compute_features(eye.weights, np.concatenate(newest_last, axis=-1)))
+    return np.concatenate(features)
 
 
 class SeeingRobots(WrappedRobots):

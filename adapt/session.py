@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,7 +105,7 @@ class AgentSession:
         watched = learner is not None and bundle.novelty is not None
         self._scorer: NoveltyScorer | None = None
         if watched and bundle.novelty is not None:
-            self._scorer = NoveltyScorer(bundle.novelty, replace(spec, observation=self.measured), 1)
+            self._scorer = NoveltyScorer(bundle.novelty, bundle.contract.own_robot, 1)
         self._horizon = self._agent.space.horizon
         self._decisions = -(-spec.episode_steps // self._horizon)
         self._task = False

@@ -22,6 +22,7 @@ from ..robots.spec import RobotSpec
 from ..robots.task import TaskSet
 from .episode import ReadOptions
 from .formats import open_source
+from .schema import IMAGE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,5 +103,6 @@ class LogFamily(OneRow, BuiltFrom):
                 observation, action = (
                     np.asarray(episode.arrays[name], np.float32) for name in ("observation", "action")
                 )
-                episodes.append(Recorded(observation, action))
+                picture = None if spec.image is None else np.asarray(episode.arrays[IMAGE])
+                episodes.append(Recorded(observation, action, picture))
         return LogRobot(spec, episodes, self.robot.make(1))

@@ -7,7 +7,8 @@ factor from LeRobot's number to the unit of the contract.
 
     LeRobotDriver(robot, SPEC, observation={"joint1": Key("shoulder.pos", RADIANS)}, action={...}, reward=reach)
 
-A policy that sees needs its picture, which a function makes of LeRobot's: `picture=lambda told: told["front"][::15, ::20]`.
+A policy that sees needs its picture, which a function makes of LeRobot's:
+`picture=lambda told: told["front"][::15, ::20]`.
 
 Axes: O observation, A action, N goals, G goal.
 """
@@ -196,7 +197,7 @@ class LeRobotDriver(RobotAdapter, Sees):
     def take_images(self, rows: Rows) -> NDArray[np.uint8]:
         """See `Sees.take_images`: the picture that came with the newest observation."""
         if self._shown is None:
-            raise SpecError(f"{self._spec.name} take_images: expected a robot that was read, got none; call reset first")
+            raise SpecError(f"{self._spec.name} take_images: expected a robot that was read, got none; reset it")
         return np.repeat(self._shown[None], len(rows), axis=0)
 
     def hold(self) -> None:

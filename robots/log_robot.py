@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import SpecError
 from .adapter import Payment, Reward, RobotAdapter, StopLatch
-from .robot import Bool, Float, RobotBatch, Step
+from .robot import Bool, Float, RobotBatch, Rows, Sees, Step
 from .spec import RobotSpec
 
 
@@ -26,9 +27,11 @@ class Recorded(NamedTuple):
     """Shape (T, O), T > 1."""
     action: Float
     """Shape (T, A): in force from each observation on."""
+    picture: NDArray[np.uint8] | None = None
+    """Shape (T, height, width, channels), of a robot with a camera."""
 
 
-class LogRobot(RobotAdapter):
+class LogRobot(RobotAdapter, Sees):
     """Plays one recorded episode after the other, from the first one on, and again from there."""
 
     def __init__(self, spec: RobotSpec, episodes: Sequence[Recorded], reward: Reward | RobotBatch) -> None:
@@ -40,7 +43,7 @@ class LogRobot(RobotAdapter):
             reward: What a task pays, see `Payment`.
 
         Raises:
-            SpecError: There are none, or one is too short, has other axes, or numbers that are not finite.
+            SpecError: There are none, or one is too short, has other axes or pictures, or numbers that are not finite.
         """
         if not episodes:
             raise SpecError(f"{spec.name} log: expected recorded episodes, got none; record some")
@@ -51,7 +54,12 @@ class LogRobot(RobotAdapter):
             if steps < 2:
                 raise SpecError(f"{where}: expected two steps or more, got {steps}; leave it out")
             observation = spec.observation.require_rows(one.observation, steps, where)
-            self._episodes.append(Recorded(observation, spec.action.require_rows(one.action, steps, where)))
+            action, picture = spec.action.require_rows(one.action, steps, where), None
+            if spec.image is not None:
+                if one.picture is None:
+                    raise SpecError(f"{where}: expected pictures, since the robot has a camera, got none; name them")
+                picture = spec.image.require_rows(one.picture, steps, where)
+            self._episodes.append(Recorded(observation, action, picture))
         self._spec, self._payment = spec, Payment(reward)
         self._latch = StopLatch(f"{spec.name} log")
         self._goal = np.zeros(spec.goal.shape, np.float32)
@@ -131,6 +139,12 @@ class LogRobot(RobotAdapter):
         self._latch.require_open("read")
         observation: Float = self._now.observation[self._step].copy()
         return observation
+
+    def take_images(self, rows: Rows) -> NDArray[np.uint8]:
+        """See `Sees.take_images`: the recorded picture."""
+        if self._now.picture is None:
+            raise SpecError(f"{self._spec.name} log: expected a robot with a camera, got one without")
+        return np.repeat(self._now.picture[self._step][None], len(rows), axis=0)
 
     def observation_age(self) -> float:
         """See `TellsAge.observation_age`: 0, as in any simulator."""

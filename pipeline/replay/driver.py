@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from ...adapt.bundle import Bundle, load_bundle
-from ...datasets.store import open_store
+from ...datasets.store import EpisodeStore, open_store
 from ...errors import ConfigError, SpecError
 from ...robots.family import RobotFamily
 from ...robots.hardware_family import HardwareFamily
@@ -29,6 +29,7 @@ from ..robots import RobotChoice
 from ..settings.off_policy import OffPolicyConfig
 from ..settings.replay import OpenLoopConfig, PartName, RehearsalConfig, SimulatorConfig
 from ..stage import Stage, Work
+from .logs import see_store
 from .novelty import learn_known, measure_novelty
 from .open_loop import play_log
 from .predictions import FOLDER, name_topic, write_predictions
@@ -113,7 +114,7 @@ def check_question(question: Question, bundle: Bundle) -> None:
         RunError: The skills are none, or damaged.
         ConfigError: They are not the bundle's, or the file of limits is wrong, or the records do not tell success.
     """
-    spec = bundle.contract.robot
+    spec = bundle.contract.own_robot
     if question.training is not None:
         spec.require_source(open_store(question.training).schema.robot, f"--training {question.training}")
     if question.skills is not None and bundle.contract.space.name == "skill":
@@ -126,9 +127,9 @@ def check_question(question: Question, bundle: Bundle) -> None:
 
 def replay_bundle(question: Question, tasks: tuple[Task, ...], work: Work) -> None:
     """Does every part that is not done yet."""
-    bundle, store = load_bundle(work.inputs["bundle"]), open_store(work.inputs["log"])
-    folder = work.folder / KEPT
+    bundle, folder = load_bundle(work.inputs["bundle"]), work.folder / KEPT
     folder.mkdir(exist_ok=True)
+    store = see_store(open_store(work.inputs["log"]), bundle, folder)
     replay = Replay(
         label=question.label,
         bundle=bundle,
@@ -202,13 +203,18 @@ def do_known_states(question: Question, replay: Replay) -> list[Section]:
     """How unknown the logged states are."""
     from .verdict import judge_unknown
 
-    training = None if question.training is None else open_store(question.training)
+    training = find_training(question, replay)
     known = learn_known(replay, question.open_loop, training)
     if not known.says_something:
         ground = judge_unknown(None, "")
         return [skip("known_states", "Known states", ground.sentence, [ground])]
     same = training is not None and training.digest == replay.store.digest
     return [make_known(replay, known, measure_novelty(replay, known), same)]
+
+
+def find_training(question: Question, replay: Replay) -> EpisodeStore | None:
+    """What the policy or its skills were learned from, as the policy sees it."""
+    return None if question.training is None else see_store(open_store(question.training), replay.bundle, replay.folder)
 
 
 def do_skills(question: Question, replay: Replay) -> list[Section]:
@@ -268,8 +274,7 @@ def predict(replay: Replay, question: Question, folder: Path) -> None:
     if find_spec("mcap") is None or find_spec("rosbags") is None:
         replay.view.note("replay: predictions are not written without pip install 'supple[ros]'")
         return
-    training = None if question.training is None else open_store(question.training)
-    known = learn_known(replay, question.open_loop, training)
+    known = learn_known(replay, question.open_loop, find_training(question, replay))
     write_predictions(replay, folder, known, range(min(replay.episodes, question.open_loop.predictions)))
 
 

@@ -10,11 +10,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from ...adapt.bundle import Bundle
+from ...adapt.eye import compute_log_features
+from ...datasets.episode import Episode
 from ...datasets.limits import LimitCheck
 from ...datasets.manifest import MANIFEST_NAME
+from ...datasets.schema import IMAGE, Feature
 from ...datasets.store import EpisodeStore, find_store, open_store
+from ...datasets.store_writer import write_store
 from ...datasets.verify import verify_store
 from ...errors import ConfigError, SourceError
 from ...robots.spec import RobotSpec
@@ -38,7 +46,7 @@ def read_logs(paths: Sequence[Path], spec: RobotSpec, config: IngestConfig, out:
 
     Args:
         paths: Bags, files, folders; or one store.
-        spec: Of the bundle's robot.
+        spec: Of the bundle's robot, without features of pictures.
         config: How logs are read that are no store.
         out: Folder of the replay; `ingest` in it is made where the logs are no store.
         runner: Runs the stage, under its progress.
@@ -69,6 +77,48 @@ def read_logs(paths: Sequence[Path], spec: RobotSpec, config: IngestConfig, out:
         for number in range(len(store.episodes.length)):
             check.check(store.episode(number))
     return store
+
+
+def see_store(store: EpisodeStore, bundle: Bundle, folder: Path) -> EpisodeStore:
+    """The log as a policy sees it: where it has an eye, with features of the pictures in their place.
+
+    Args:
+        store: Of the robot's own observations and pictures.
+        bundle: Of the policy.
+        folder: Gets another store, or has it from before.
+
+    Raises:
+        StoreError: A chunk is damaged, or the disk is full.
+    """
+    eye = bundle.eye
+    if eye is None:
+        return store
+    path = folder / f"seen-{store.digest[:16]}"
+    if path.exists():
+        return open_store(path)
+    robot = replace(bundle.contract.robot, image=None)
+    axes = robot.observation.axes
+
+    def widen(feature: Feature) -> Feature:
+        if feature.name != "observation":
+            return feature
+        return replace(
+            feature,
+            shape=robot.observation.shape,
+            axes=tuple(axis.name for axis in axes),
+            units=tuple(axis.unit for axis in axes),
+        )
+
+    def see(episode: Episode) -> Episode:
+        measured, pictures = episode.arrays["observation"], np.asarray(episode.arrays[IMAGE])
+        seen = np.concatenate([measured, compute_log_features(eye, pictures)], axis=-1)
+        others = {name: array for name, array in episode.arrays.items() if name != IMAGE}
+        return replace(episode, arrays=others | {"observation": seen})
+
+    features = tuple(widen(feature) for feature in store.schema.features if feature.name != IMAGE)
+    schema = replace(store.schema, features=features, robot=robot)
+    episodes = (see(store.episode(number)) for number in range(len(store.episodes.length)))
+    return write_store(path, episodes, schema, {"seen": store.digest, "bundle": bundle.digest})
 
 
 def ingest(paths: Sequence[Path], spec: RobotSpec, config: IngestConfig, folder: Path, runner: Runner) -> Path:

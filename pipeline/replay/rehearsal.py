@@ -356,7 +356,8 @@ def read_success(
             success.append(returns[-1] >= config.success_return)
         elif goal is not None and family is not None and isinstance(family, TellsSuccess) and rewarded is not None:
             steps = len(rewarded.action)
-            after = np.concatenate([rewarded.observation[1:], rewarded.observation[-1:]])[:steps]
+            seen = rewarded.observation[:, : replay.bundle.contract.state_dim]
+            after = np.concatenate([seen[1:], seen[-1:]])[:steps]
             repeated = np.repeat(np.array(goal, np.float32)[None], steps, axis=0)
             success.append(bool(family.compute_success(after, rewarded.reward.astype(np.float32), repeated).any()))
         else:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...adapt.eye import open_eyes
 from ...datasets.episode import Episode
 from ...errors import SuppleError
 from ...robots.family import Hardware
@@ -89,7 +90,7 @@ def _by_function(replay: Replay, goal: str | None) -> tuple[RewardReader | None,
     if isinstance(replay.family, Hardware):
         return None, f"A real robot has no reward function without being connected. {HOW}"
     try:
-        robot = replay.family.make(1)
+        robot = open_eyes(replay.family.make(1), replay.bundle.eye)
     except SuppleError as error:
         return None, f"The simulator with the reward function cannot be made: {error}."
 

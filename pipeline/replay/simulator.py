@@ -57,6 +57,8 @@ def replay_in_simulator(replay: Replay, config: SimulatorConfig) -> Section:
     family = replay.family
     if replay.spec.choices:
         return skip("the actions of this robot are choices, which have no gain and no delay.")
+    if replay.bundle.eye is not None:
+        return skip("the observations of a policy that sees are pictures, which no wiring changes.")
     reason = "it needs a simulator that can be put into a logged state"
     if family is None:
         return skip(f"{reason}, and no robot was named.")

@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 
 import tyro
 
-from ...adapt.bundle import Bundle, load_bundle, refuse_pictures
+from ...adapt.bundle import Bundle, load_bundle
 from ...adapt.bundle_folder import find_bundle
 from ...bounds import Seed
 from ...datasets.manifest import MANIFEST_NAME
@@ -71,11 +71,9 @@ class Replay(AboutRobot):
 
         paths = [find_bundle(path) for path in (self.bundle, *self.also)]
         bundles = [load_bundle(path) for path in paths]
-        for path, bundle in zip(paths, bundles, strict=True):
-            refuse_pictures(bundle.contract, f"replay {path}")
-        labels, spec = label_bundles(paths, bundles), bundles[0].contract.robot
+        labels, spec = label_bundles(paths, bundles), bundles[0].contract.own_robot
         for path, bundle in zip(paths[1:], bundles[1:], strict=True):
-            spec.require_match(bundle.contract.robot, f"--also {path}")
+            spec.require_match(bundle.contract.own_robot, f"--also {path}")
         robots = [self.find_robot(bundle) for bundle in bundles]
         out = self.out or RUNS / f"replay-{self.compute_key(paths)}"
         questions = [

@@ -15,18 +15,20 @@ import pytest
 from supple.adapt.acting_path import make_acting_path
 from supple.adapt.bundle import Bundle, load_bundle, make_bundle, require_robot
 from supple.adapt.bundle_folder import find_bundle
-from supple.adapt.eye import SeeingRobots
+from supple.adapt.eye import SeeingRobots, Sight
 from supple.adapt.log_agent import require_guide
 from supple.adapt.remote.client import PolicyClient, PolicyError
 from supple.adapt.remote.server import PolicyServer, serve_policy
 from supple.adapt.runtime_agent import RandomNoise, SeenRows
 from supple.adapt.session import AgentSession, make_middle
 from supple.datasets import open_store
+from supple.datasets.store import find_store
 from supple.errors import BundleError, SpecError
 from supple.pipeline.cli import main
 from supple.pipeline.deploy.cpp_path import compile_program, find_compiler
 from supple.pipeline.deploy.graph_file import make_graph_file
 from supple.pipeline.keys import PACKAGE_ROOT
+from supple.pipeline.replay.logs import see_store
 from supple.pipeline.report.plane import find_plane
 from supple.pipeline.report.run_folder import load_run
 from supple.pipeline.report.scenes import draw_play
@@ -332,10 +334,68 @@ def test_hardware_with_a_camera_is_adapted(
     assert capfd.readouterr().out.count("shown") >= 41  # at the start, and after each step
 
 
-def test_replay_has_no_pictures_yet(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["replay", str(run / "adapt" / "policies" / "0"), str(run / "ingest")]
-    assert main([*words, "--out", str(run.parent / "replayed")]) == 2
-    assert "acts without pictures" in capsys.readouterr().err
+LOG = """
+from pathlib import Path
+from supple.datasets.log_family import LogFamily
+from supple.robots.image_maze import ImageMaze
+
+MAZE = ImageMaze(layout_size=10, layout_seed=1, play_size=8, episode_steps=40, num_train_tasks=3, num_test_tasks=2)
+ROBOT = LogFamily(robot=MAZE, log=Path("{log}"))
+"""
+
+
+def test_a_log_with_pictures_answers_as_a_robot(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("ingest", "ingest-explored"):
+        (tmp_path / f"{name}.py").write_text(LOG.format(log=find_store(run / name)))
+    words = ["adapt", str(run / "export"), "--episodes", "2", "--num-tasks", "1", "--evaluations", "0"]
+    common = ("--accept-robot-change", "--updates", "here")
+    robot = ("--robot", f"{tmp_path / 'ingest.py'}:ROBOT", *common)
+    assert main([*words, *robot, "--out", str(tmp_path / "out")]) == 0
+    robot = ("--robot", f"{tmp_path / 'ingest-explored.py'}:ROBOT", *common)
+    assert main([*words, *robot, "--out", str(tmp_path / "blind")]) == 2
+    assert "expected pictures of 32 x 32 pixels x 1 channels, got no pictures" in capsys.readouterr().err
+
+
+def test_a_log_is_seen_as_the_robots_see(run: Path, tmp_path: Path) -> None:
+    bundle, store = load_bundle(find_bundle(run / "export")), open_store(run / "ingest")
+    assert bundle.eye is not None
+    assert bundle.contract.image is not None
+    seen = see_store(store, bundle, tmp_path)
+    assert seen.schema.robot == dataclasses.replace(bundle.contract.robot, image=None)
+    assert "image" not in seen.schema.names
+    sight, row = Sight(1, bundle.contract.image, bundle.eye.settings, bundle.eye.weights), np.arange(1)
+    for number in (0, 3):
+        own, wide = store.episode(number).arrays, seen.episode(number).arrays
+        np.testing.assert_array_equal(wide["observation"][:, :4], own["observation"])
+        np.testing.assert_array_equal(wide["action"], own["action"])
+        features = [
+            (sight.look if step else sight.begin)(row, own["image"][step : step + 1])[0]
+            for step in range(len(own["image"]))
+        ]
+        np.testing.assert_allclose(wide["observation"][:, 4:], features, atol=1e-6)
+    assert see_store(store, bundle, tmp_path).digest == seen.digest  # it was there
+
+
+@pytest.mark.parametrize("which", ["export", "adapt/policies/0"])
+def test_replay_sees(run: Path, which: str, tmp_path: Path) -> None:
+    words = ["replay", str(run / which), str(run / "ingest"), "--robot", "image-maze", *OPTIONS]
+    short = (
+        "--samples",
+        "2",
+        "--predictions",
+        "1",
+        "--off-policy.behaviour.updates",
+        "5",
+        "--off-policy.fitted-q.updates",
+        "2",
+    )
+    assert main([*words, *short, "--out", str(tmp_path / "replayed")]) == 0
+    report = json.loads((tmp_path / "replayed" / "report.json").read_text())
+    (bundle,) = report["bundles"]
+    skipped = {name for name, section in bundle["sections"].items() if section["skipped"]}
+    assert "open_loop" not in skipped
+    assert "known_states" not in skipped
+    assert "simulator" in skipped
 
 
 def test_another_eye_is_found_at_loading(run: Path) -> None:

@@ -93,7 +93,9 @@ def test_the_picture_comes_with_the_newest_observation() -> None:
     driver.close()
 
 
-@pytest.mark.parametrize("picture", [lambda told: told["camera"], lambda told: np.zeros((8, 12, 3)), lambda told: told["side"]])
+@pytest.mark.parametrize(
+    "picture", [lambda told: told["camera"], lambda told: np.zeros((8, 12, 3)), lambda told: told["side"]]
+)
 def test_a_picture_of_another_size_or_type_is_a_fault(picture: Any) -> None:
     driver = make(FakeArm(), spec=replace(SPEC, image=ImageSpec(8, 12, 3)), picture=picture)
     with pytest.raises(RobotFault, match="so-arm get_observation: expected an answer of the robot"):
