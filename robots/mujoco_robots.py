@@ -7,6 +7,8 @@ Axes: R rows, r rows of this call, U actuators, D dimensions of a place.
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -31,6 +33,22 @@ _DIVERGED = [
     )
 ]
 """MuJoCo's warnings of a state that is not finite or huge; it then puts the robot back to its first state."""
+
+
+_LOG = logging.getLogger(__name__)
+_SAID: set[str] = set()
+
+
+def _note(text: str) -> None:
+    """Says each kind of warning once, whatever its numbers are; MuJoCo calls it from any thread."""
+    kind = re.sub(r"[-+.\d]+", "", text)
+    if kind not in _SAID:
+        _SAID.add(kind)
+        _LOG.warning("MuJoCo: %s", text)
+
+
+# MuJoCo would write MUJOCO_LOG.TXT into the folder where the program was started, line by line
+mujoco.set_mju_user_warning(_note)
 
 
 class MujocoRobots(ArrayRobots):

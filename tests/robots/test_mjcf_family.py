@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from supple.errors import ConfigError, RobotFault, SpecError
 from supple.pipeline.robots import RobotChoice
+from supple.robots import mujoco_robots
 from supple.robots.family import make_robots
 from supple.robots.mjcf_family import MjcfFamily
 from supple.robots.mjcf_model import Drive
@@ -487,7 +488,12 @@ def test_fields_that_no_family_can_have_are_refused(changes: dict[str, Any], mes
         replace(PLACE, **changes)
 
 
-def test_physics_that_diverge_are_a_fault() -> None:
+def test_physics_that_diverge_are_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And leave no log of MuJoCo's in the folder where the program was started; it is said once."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mujoco_robots, "_SAID", set())
     light = ARM.replace('gear="10"', 'gear="1e9"').replace('damping="1" armature="0.05"', "")
     robot = replace(PLACE, model=light).make(1)
     row = np.zeros(1, np.int64)
@@ -497,8 +503,15 @@ def test_physics_that_diverge_are_a_fault() -> None:
         for _ in range(100):
             robot.step(row, np.ones((1, 2), np.float32))
 
-    with pytest.raises(RobotFault, match="arm step: expected finite physics"):
-        push()
+    for _ in range(2):
+        with pytest.raises(RobotFault, match="arm step: expected finite physics"):
+            push()
+        robot.reset(row, np.full((1, 2), 0.3, np.float32), np.random.default_rng(0))
+    assert not [*tmp_path.iterdir()]
+    said = [record.getMessage() for record in caplog.records]
+    assert said
+    assert len(said) == len({text[:40] for text in said})
+    assert said[0].startswith("MuJoCo: ")
 
 
 def test_play_comes_around_and_does_not_depend_on_threads() -> None:
