@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from ..bounds import Range, require_bounds
 from ..errors import RobotFault
-from .robot import Bool, Float, Holds, Observes, Robot, Sees, Step, Stops, TellsAge, TellsSent, take_images
+from .robot import Bool, Float, Holds, Observes, Robot, Sees, Step, Stops, TellsAge, TellsSent, Wraps, take_images
 from .spec import RobotSpec
 
 T = TypeVar("T")
@@ -172,7 +172,7 @@ class DriverThread:
         self._calls.put(None)
 
 
-class BoundedRobot(Stops, TellsAge, Holds, TellsSent, Sees, Observes):
+class BoundedRobot(Wraps, Stops, TellsAge, Holds, TellsSent, Sees, Observes):
     """A connected robot; see the module's docstring. What the driver cannot do is as in `robot.RobotRow`."""
 
     def __init__(self, robot: Robot, thread: DriverThread, times: DriverTimes) -> None:
@@ -187,6 +187,11 @@ class BoundedRobot(Stops, TellsAge, Holds, TellsSent, Sees, Observes):
                 f"{self._thread.where} {what}: expected a connected robot, got a closed one; connect again"
             )
         return self._thread.call(what, self._times.call if seconds is None else seconds, function)
+
+    @property
+    def inner(self) -> object:
+        """See `Wraps.inner`."""
+        return self._robot
 
     @property
     def spec(self) -> RobotSpec:

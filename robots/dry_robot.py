@@ -8,11 +8,11 @@ import numpy as np
 
 from ..errors import ConfigError, UntoldReward
 from .cadence import Cadence
-from .robot import Bool, Float, Holds, Observes, Robot, Step, TellsAge
+from .robot import Bool, Float, Holds, Observes, Robot, Step, TellsAge, Wraps
 from .spec import RobotSpec
 
 
-class DryRobot(TellsAge, Holds):
+class DryRobot(Wraps, TellsAge, Holds):
     """The driver of a robot, of which only `read`, `compute_reward`, `observation_age` and `close` are called."""
 
     def __init__(self, robot: Robot, cadence: Cadence | None = None) -> None:
@@ -38,6 +38,11 @@ class DryRobot(TellsAge, Holds):
         self._steps, self._commands = 0, 0
         self._low = np.full(self._spec.action.shape, np.inf, np.float32)
         self._high = -self._low
+
+    @property
+    def inner(self) -> object:
+        """See `Wraps.inner`."""
+        return self._robot
 
     @property
     def spec(self) -> RobotSpec:

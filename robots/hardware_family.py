@@ -35,7 +35,7 @@ from .dry_robot import DryRobot
 from .family import ONLY_TASKS, BuiltFrom, Hardware
 from .limits import LoopLimits, RobotLimits
 from .model_limits import apply_model
-from .robot import Holds, Robot, RobotRow
+from .robot import Holds, Robot, RobotRow, can
 from .spec import RobotSpec
 from .task import Task, TaskSet
 
@@ -150,7 +150,7 @@ class HardwareFamily(Hardware, BuiltFrom):
         """Refuses a robot that would go on with its last speed or force after an episode."""
         pairs = zip(self.contract.action.names, self.contract.find_commanded(), strict=True)
         moving = [axis for axis, place in pairs if place is None]
-        if moving and not self.contract.choices and not isinstance(robot, Holds):
+        if moving and not self.contract.choices and not can(robot, Holds):
             raise ConfigError(
                 f"{self.name} connect: expected a driver that can hold the robot, since '{moving[0]}' commands no "
                 f"place and would go on after an episode, got {type(robot).__name__}; give it the hold of "

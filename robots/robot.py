@@ -163,6 +163,26 @@ class Stops(ABC):
         """
 
 
+class Wraps(ABC):
+    """A robot around another one, which it asks for all that it cannot do itself; see `can`."""
+
+    @property
+    @abstractmethod
+    def inner(self) -> object:
+        """The one inside."""
+
+
+def can(robot: object, ability: type) -> bool:
+    """Whether a robot has an optional ability, such as `Stops`, and so has all that it is wrapped around.
+
+    A wrapper has the methods of every ability. Where the one inside lacks it, they do nothing: whoever counts on them
+    asks here first.
+    """
+    while isinstance(robot, ability) and isinstance(robot, Wraps):
+        robot = robot.inner
+    return isinstance(robot, ability)
+
+
 class TellsAge(ABC):
     """A robot that knows when its newest observation was measured."""
 
@@ -393,12 +413,17 @@ def take_images(robot: object, rows: Rows, name: str) -> NDArray[np.uint8]:
     return robot.take_images(rows)
 
 
-class RobotRow(Stops, TellsAge, Holds, TellsSent, Sees):
+class RobotRow(Wraps, Stops, TellsAge, Holds, TellsSent, Sees):
     """A single robot, e.g. a real one, seen as a batch of one row, so that one rollout loop runs everything."""
 
     def __init__(self, robot: Robot) -> None:
         self._robot = robot
         self._tells_success = False  # until the robot does
+
+    @property
+    def inner(self) -> object:
+        """See `Wraps.inner`."""
+        return self._robot
 
     @property
     def spec(self) -> RobotSpec:
@@ -510,16 +535,21 @@ class RobotRow(Stops, TellsAge, Holds, TellsSent, Sees):
         self._robot.close()
 
 
-class WrappedRobots(Stops, TellsAge, PaysAlongPath, Holds, TellsSent, Sees):
+class WrappedRobots(Wraps, Stops, TellsAge, PaysAlongPath, Holds, TellsSent, Sees):
     """A `RobotBatch` that does all as the one inside, but for what a subclass does otherwise.
 
     It can be told to stop and to hold, and be asked for the age of its observations and for what was really sent,
     whatever is inside: a wrapper that hid one of these from the safety limits would leave a robot that nobody stops. It
-    is asked for rewards along paths in the same way.
+    is asked for rewards along paths in the same way. Whether anybody hears it says `can`.
     """
 
     def __init__(self, robot: RobotBatch) -> None:
         self._robot = robot
+
+    @property
+    def inner(self) -> object:
+        """See `Wraps.inner`."""
+        return self._robot
 
     @property
     def spec(self) -> RobotSpec:
