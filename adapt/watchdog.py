@@ -201,8 +201,8 @@ def watch(
 ) -> None:
     """Reads heartbeats until the other side has gone; what the second process does.
 
-    Only a heartbeat moves the deadline on, and only the word that the robot rests takes it away. Told to stop the robot,
-    it does so at once.
+    Only a heartbeat moves the deadline on, and only the word that the robot rests takes it away. Told to stop,
+    it stops the robot at once.
 
     Args:
         link: To the controlling process.

@@ -21,7 +21,7 @@ from ...robots.hardware_family import HardwareFamily
 from ...robots.limits import RobotLimits
 from ...robots.log_robot import LogRobot
 from ...robots.robot import RobotBatch, RobotRow
-from ..folder import AUDIT_NAME, LOG_FOLDER
+from ..evidence import AUDIT_NAME, LOG_FOLDER
 from ..progress import ProgressView
 from ..robots import load_user_module
 from ..settings.adapt import Watching
@@ -75,11 +75,16 @@ def open_robots(
             if isinstance(family, HardwareFamily) and not made and family.stop is not None:
                 watchdog = Watchdog(family.stop, family.watchdog_timeout, family.stop_arguments)
                 stack.callback(watchdog.close)
+            begun = real and work.begin_moving()
         except BaseException:
             robots.close()
             raise
         limited = limit_robots(
-            taps or robots, work.folder / AUDIT_NAME, simulator=not real, limits=limits, watchdog=watchdog
+            *(taps or robots, work.folder / AUDIT_NAME),
+            simulator=not real,
+            limits=limits,
+            watchdog=watchdog,
+            begun=begun,
         )
         robot = stack.enter_context(limited)
         if taps is None:
@@ -196,6 +201,7 @@ def limit_robots(
     simulator: bool,
     limits: RobotLimits | None = None,
     watchdog: Watchdog | None = None,
+    begun: bool = False,
 ) -> Iterator[SafetyLimits]:
     """Robots behind their safety limits, with the audit log at `path`; both are closed at the end.
 
@@ -206,12 +212,13 @@ def limit_robots(
             nothing to inspect. For a real robot a person ends it.
         limits: None for those of the contract.
         watchdog: Of a real robot.
+        begun: See `AuditLog`.
 
     Raises:
         RobotFault: the log cannot be written.
     """
     try:
-        audit = AuditLog(path, simulator=simulator)
+        audit = AuditLog(path, simulator=simulator, begun=begun)
     except BaseException:
         robots.close()
         raise

@@ -18,7 +18,8 @@ from supple.datasets.store import find_store, open_store
 from supple.errors import BundleError, ConfigError, RobotFault, RunError
 from supple.meta.testing import PointBatch
 from supple.pipeline.cli import main
-from supple.pipeline.folder import AUDIT_NAME, LATCH_NAME, compute_outputs, require_published, verify_stage
+from supple.pipeline.evidence import AUDIT_NAME, LATCH_NAME
+from supple.pipeline.folder import compute_outputs, require_published, verify_stage
 from supple.pipeline.keys import load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.settings.adapt import AdaptStageConfig

@@ -14,7 +14,7 @@ import pytest
 from supple.adapt.bundle import load_bundle
 from supple.adapt.bundle_folder import find_bundle
 from supple.errors import ConfigError, RobotFault
-from supple.pipeline.folder import AUDIT_NAME
+from supple.pipeline.evidence import AUDIT_NAME
 from supple.pipeline.interrupt import StopRequest
 from supple.pipeline.progress import JsonProgress
 from supple.pipeline.robots import RobotChoice
