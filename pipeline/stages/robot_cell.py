@@ -91,7 +91,11 @@ def open_robots(
             yield robot, None
         else:
             watch = watch_robots(
-                *(robot, taps, watching, work, stack), simulated=not real, nominal=nominal, skill_dim=skill_dim
+                *(robot, taps, watching, work, stack),
+                simulated=not real,
+                limits=limits,
+                nominal=nominal,
+                skill_dim=skill_dim,
             )
             yield watch, watch
         for dry in made:
@@ -108,6 +112,7 @@ def watch_robots(
     stack: ExitStack,
     *,
     simulated: bool,
+    limits: RobotLimits | None = None,
     nominal: NoveltyModel | None = None,
     skill_dim: int = 0,
 ) -> Watch:
@@ -121,10 +126,10 @@ def watch_robots(
         sink = stack.enter_context(log)
     if watching.operator == "keyboard":
         require_keys(robot.spec)
-    operator, monitor = make_operator(watching, work.view.note, stack, robot.hold)
+    operator, monitor = make_operator(watching, work.view.note, stack, robot.hold, limits)
     model = nominal if watching.novelty is None else NoveltyModel.load(watching.novelty)
     scorer = None if model is None else NoveltyScorer(model, robot.spec, robot.rows)
-    return Watch(robot, taps, operator=operator, monitor=monitor, scorer=scorer, sink=sink)
+    return Watch(robot, taps, operator=operator, monitor=monitor, scorer=scorer, sink=sink, limits=limits)
 
 
 def tell_dry_run(dry: DryRobot, view: ProgressView) -> None:
@@ -149,9 +154,13 @@ def tell_replay(replay: LogRobot, view: ProgressView) -> None:
 
 
 def make_operator(
-    watching: Watching, tell: Callable[[str], None], stack: ExitStack, idle: Callable[[], None] = lambda: None
+    watching: Watching,
+    tell: Callable[[str], None],
+    stack: ExitStack,
+    idle: Callable[[], None] = lambda: None,
+    limits: RobotLimits | None = None,
 ) -> tuple[Operator | None, Monitor | None]:
-    """Who may take over, and who judges the task; `idle` is called while a person is asked.
+    """Who may take over within the limits, and who judges the task; `idle` is called while a person is asked.
 
     Raises:
         ConfigError: There is no terminal, no such operator, or no such function.
@@ -161,7 +170,7 @@ def make_operator(
     if keys or judges or watching.prompt:
         terminal = Terminal()
         stack.callback(terminal.close)
-        keyboard = KeyboardOperator(terminal, tell, judges=judges, prompts=watching.prompt, idle=idle)
+        keyboard = KeyboardOperator(terminal, tell, judges=judges, prompts=watching.prompt, idle=idle, limits=limits)
     operator: Operator | None = keyboard if keys else None
     if watching.operator.startswith("socket:"):
         remote = SocketOperator(watching.operator.removeprefix("socket:"))
