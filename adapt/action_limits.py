@@ -313,8 +313,8 @@ def slow_down(limits: RobotLimits, asked: Float, previous: Float, speed: float) 
         return asked
     share, period = np.float32(speed), limits.spec.control_period
     slow = asked * share
-    for index, (bounds, chain) in enumerate(zip(limits.action, limits.chains, strict=True)):
-        if chain[0] != "position":
+    for index, (bounds, commanded) in enumerate(zip(limits.action, limits.spec.find_commanded(), strict=True)):
+        if commanded is None:  # it rests at 0
             continue
         last, way = previous[:, index], asked[:, index] - previous[:, index]
         if "velocity" in bounds:

@@ -37,6 +37,7 @@ from ..robots.robot import (
     Sees,
     StepRows,
     Stops,
+    TakesLimits,
     TellsAge,
     can,
     find_sent,
@@ -219,6 +220,7 @@ class SafetyLimits(Stops, Holds, Sees):
         Raises:
             SpecError: An action axis has no limits, or limits that float32 cannot resolve; or the limits are those of
                 another contract.
+            ConfigError: The home of the robot is outside of them.
         """
         self._robot = robot
         self._spec = robot.spec
@@ -226,6 +228,8 @@ class SafetyLimits(Stops, Holds, Sees):
         limits = RobotLimits.of(self._spec) if limits is None else limits
         limits.spec.require_match(self._spec, "safety limits")
         self._limits, self._measured, self._loop = ActionLimits.of(self._spec, limits), Measured(limits), limits.loop
+        self.keeps_home = isinstance(robot, TakesLimits) and robot.take_limits(limits)
+        """Whether the limits of commands hold for what the driver commands by itself, too, such as on the way home."""
         self._audit = audit
         if observation_age is None and isinstance(robot, TellsAge) and can(robot, TellsAge):
             observation_age = robot.observation_age

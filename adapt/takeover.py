@@ -160,7 +160,7 @@ class KeyboardOperator:
         if isinstance(spec, RobotSpec):
             self._spec = spec
             limits = RobotLimits.of(spec) if self._limits is None else self._limits
-            self._axes = tuple(zip(limits.action, limits.chains, strict=True))
+            self._axes = tuple(zip(limits.action, limits.chains, spec.find_commanded(), strict=True))
             self.taken, self._target = False, None
             self._pressed.clear()
             self._verdict = None
@@ -191,17 +191,17 @@ class KeyboardOperator:
         if self._target is None:
             self._target = self._spec.compute_resting(observation)
         now, spec = self._clock(), self._spec
-        for index, (bounds, chain) in enumerate(self._axes):
+        for index, (bounds, chain, commanded) in enumerate(self._axes):
             up, down = KEYS[2 * index : 2 * index + 1], KEYS[2 * index + 1 : 2 * index + 2]
             sign = (now - self._pressed.get(up, -1e9) < HELD) - (now - self._pressed.get(down, -1e9) < HELD)
             low, high, _ = bounds[chain[0]]
-            if chain[0] != "position":
+            if commanded is None:  # it rests at 0
                 reach = high if sign > 0 else -low
                 self._target[index] = self._gain * sign * reach
             else:
                 rate = bounds["velocity"].high if "velocity" in bounds else high - low
                 self._target[index] += self._gain * sign * rate * spec.control_period
-        low, high = np.array([bounds[chain[0]][:2] for bounds, chain in self._axes]).T
+        low, high = np.array([bounds[chain[0]][:2] for bounds, chain, _ in self._axes]).T
         low, high = np.maximum(low, spec.action.inner_low), np.minimum(high, spec.action.inner_high)
         self._target = np.clip(self._target, low, high).astype(np.float32)
         return self._target.copy()

@@ -8,11 +8,12 @@ import numpy as np
 
 from ..errors import ConfigError, UntoldReward
 from .cadence import Cadence
-from .robot import Bool, Float, Holds, Observes, Robot, Step, TellsAge, Wraps
+from .limits import RobotLimits
+from .robot import Bool, Float, Holds, Observes, Robot, Step, TakesLimits, TellsAge, Wraps
 from .spec import RobotSpec
 
 
-class DryRobot(Wraps, TellsAge, Holds):
+class DryRobot(Wraps, TellsAge, Holds, TakesLimits):
     """The driver of a robot, of which only `read`, `compute_reward`, `observation_age` and `close` are called."""
 
     def __init__(self, robot: Robot, cadence: Cadence | None = None) -> None:
@@ -80,6 +81,10 @@ class DryRobot(Wraps, TellsAge, Holds):
 
     def hold(self) -> None:
         """See `Holds.hold`: nothing is sent, so that nothing moves because of this program."""
+
+    def take_limits(self, limits: RobotLimits) -> bool:
+        """See `TakesLimits.take_limits`: nothing is sent."""
+        return True
 
     def close(self) -> None:
         """See `Robot.close`."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RobotFault, SpecError, make_text
+from .limits import RobotLimits
 from .spec import RobotSpec
 
 Float = NDArray[np.float32]
@@ -277,6 +278,21 @@ class Holds(ABC):
         """
 
 
+class TakesLimits(ABC):
+    """A robot that commands itself, such as on its way home, within limits that it is given."""
+
+    @abstractmethod
+    def take_limits(self, limits: RobotLimits) -> bool:
+        """Takes the limits of all that it commands by itself from now on; nothing moves because of it.
+
+        Returns:
+            Whether it keeps to them in all that; False where code of somebody else brings it home.
+
+        Raises:
+            ConfigError: It cannot keep to them, such as where its home is outside.
+        """
+
+
 class TellsSent(ABC):
     """A robot that says what it was really sent: its driver may have limits of its own, or another type of numbers."""
 
@@ -413,7 +429,7 @@ def take_images(robot: object, rows: Rows, name: str) -> NDArray[np.uint8]:
     return robot.take_images(rows)
 
 
-class RobotRow(Wraps, Stops, TellsAge, Holds, TellsSent, Sees):
+class RobotRow(Wraps, Stops, TellsAge, Holds, TakesLimits, TellsSent, Sees):
     """A single robot, e.g. a real one, seen as a batch of one row, so that one rollout loop runs everything."""
 
     def __init__(self, robot: Robot) -> None:
@@ -523,6 +539,10 @@ class RobotRow(Wraps, Stops, TellsAge, Holds, TellsSent, Sees):
         if isinstance(self._robot, Holds):
             self._robot.hold()
 
+    def take_limits(self, limits: RobotLimits) -> bool:
+        """See `TakesLimits.take_limits`; False, where nobody takes them."""
+        return isinstance(self._robot, TakesLimits) and self._robot.take_limits(limits)
+
     @property
     def sent(self) -> Float:
         """See `TellsSent.sent`, (1, A)."""
@@ -535,7 +555,7 @@ class RobotRow(Wraps, Stops, TellsAge, Holds, TellsSent, Sees):
         self._robot.close()
 
 
-class WrappedRobots(Wraps, Stops, TellsAge, PaysAlongPath, Holds, TellsSent, Sees):
+class WrappedRobots(Wraps, Stops, TellsAge, PaysAlongPath, Holds, TakesLimits, TellsSent, Sees):
     """A `RobotBatch` that does all as the one inside, but for what a subclass does otherwise.
 
     It can be told to stop and to hold, and be asked for the age of its observations and for what was really sent,
@@ -594,6 +614,10 @@ class WrappedRobots(Wraps, Stops, TellsAge, PaysAlongPath, Holds, TellsSent, See
         """See `Holds.hold`; nothing, where the robots cannot be told."""
         if isinstance(self._robot, Holds):
             self._robot.hold()
+
+    def take_limits(self, limits: RobotLimits) -> bool:
+        """See `TakesLimits.take_limits`; False, where nobody takes them."""
+        return isinstance(self._robot, TakesLimits) and self._robot.take_limits(limits)
 
     @property
     def sent(self) -> Float:

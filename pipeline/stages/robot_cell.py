@@ -20,7 +20,7 @@ from ...robots.family import Hardware, RobotFamily, make_robots
 from ...robots.hardware_family import HardwareFamily
 from ...robots.limits import RobotLimits
 from ...robots.log_robot import LogRobot
-from ...robots.robot import RobotBatch, RobotRow
+from ...robots.robot import RobotBatch, RobotRow, TellsAge, can
 from ..evidence import AUDIT_NAME, LOG_FOLDER
 from ..progress import ProgressView
 from ..robots import load_user_module
@@ -87,6 +87,9 @@ def open_robots(
             begun=begun,
         )
         robot = stack.enter_context(limited)
+        if real:
+            for what in find_without(robot, robots, limits):
+                work.view.note(f"{work.stage.name}: the limits do not hold for {what}")
         if taps is None:
             yield robot, None
         else:
@@ -231,7 +234,23 @@ def limit_robots(
     except BaseException:
         robots.close()
         raise
-    with closing(audit), closing(SafetyLimits(robots, audit, limits=limits, watchdog=watchdog)) as robot:
-        if limits is not None and not simulator:
-            audit.append("limits", limits=limits.to_json())
-        yield robot
+    with closing(audit):
+        try:
+            limited = SafetyLimits(robots, audit, limits=limits, watchdog=watchdog)
+        except BaseException:
+            robots.close()
+            raise
+        with closing(limited) as robot:
+            if limits is not None and not simulator:
+                audit.append("limits", limits=limits.to_json(), without=find_without(robot, robots, limits))
+            yield robot
+
+
+def find_without(robot: SafetyLimits, robots: RobotBatch, limits: RobotLimits) -> list[str]:
+    """What the limits of a real robot do not hold for, since its driver cannot: in words."""
+    found = []
+    if not robot.keeps_home and limits.action != RobotLimits.of(limits.spec).action:
+        found.append("what the driver commands by itself in its reset: it takes no limits (TakesLimits)")
+    if limits.loop.max_age is not None and not can(robots, TellsAge):
+        found.append("the age of observations: the driver does not tell it (TellsAge)")
+    return found
