@@ -182,7 +182,7 @@ class AuditLog:
         Raises:
             RobotFault: The log is no plain file, cannot be written, or another process has it open.
         """
-        self._path = Path(path)
+        self._path = Path(path).absolute()  # a driver may change the working directory
         self._latch_path = self._path.with_name(self._path.name + LATCH)
         self._clock = clock
         self._lock = threading.Lock()  # of the files
@@ -216,16 +216,17 @@ class AuditLog:
             self._write(event, facts)
 
     def require_there(self) -> None:
-        """Refuses to go on with a log that somebody has deleted: what is written to it vanishes with this process.
+        """Refuses to go on with a log that somebody has deleted or moved: nobody would look for its stop there.
 
         Raises:
-            RobotFault: It is deleted; the stop is latched.
+            RobotFault: It is elsewhere, or nowhere; the stop is latched.
         """
         with self._lock:
-            if self._file >= 0 and not os.fstat(self._file).st_nlink:
-                self.latch("the audit log was deleted")
+            if self._file >= 0 and not self._is_there():
+                self.latch("the audit log was deleted or moved")
                 raise RobotFault(
-                    f"{self._path}: expected the audit log where it was, got none; stop, and look who deletes it"
+                    f"{self._path}: expected the audit log where it was, got none; stop, and look who deletes or moves "
+                    "it"
                 )
 
     def latch(self, reason: str) -> None:
@@ -398,8 +399,8 @@ class AuditLog:
             prefix = b""
             facts = {**_jsonable(facts), "event": event, "monotonic": _jsonable(self._clock())}
             previous = self._head
-            if not os.fstat(self._file).st_nlink:
-                raise OSError("a log that was deleted")
+            if not self._is_there():
+                raise OSError("a log that was deleted or moved")
             if self._torn:
                 content = self._read()
                 prefix = b"\n" if content and not content.endswith(b"\n") else b""
@@ -416,6 +417,13 @@ class AuditLog:
         except OSError as error:
             self.latch("the audit log cannot be written")
             raise self._refuse_disk(error) from error
+
+    def _is_there(self) -> bool:
+        """Whether what is written to is what stands at the path."""
+        try:
+            return os.path.samestat(os.fstat(self._file), os.stat(self._path, follow_symlinks=False))
+        except OSError:
+            return False
 
     def _refuse_disk(self, error: OSError) -> RobotFault:
         return RobotFault(

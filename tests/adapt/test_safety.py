@@ -1108,17 +1108,23 @@ def test_a_held_session_may_be_closed_without_a_stop(log: AuditLog, log_path: Pa
     assert AuditLog(log_path).stop_reason is None
 
 
-def test_a_log_that_is_deleted_while_the_robot_runs_stops_it(
-    safe: SafetyLimits, fake: FakeBatch, tmp_path: Path
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+def test_a_log_that_is_taken_away_while_the_robot_runs_stops_it(
+    safe: SafetyLimits, fake: FakeBatch, tmp_path: Path, log_path: Path, how: str
 ) -> None:
     """With its folder, too: what is written to a deleted file is on no disk, and a stop would be forgotten."""
     goals, rng = np.zeros((3, 2), np.float32), np.random.default_rng(0)
     safe.step(ALL, action(0.0, 0.0))
-    shutil.rmtree(tmp_path)
+    if how == "deleted":
+        shutil.rmtree(tmp_path)
+    else:
+        log_path.rename(tmp_path / "elsewhere")
+    if how == "replaced":
+        shutil.copy(tmp_path / "elsewhere", log_path)
     told = len(fake.commands)
     with pytest.raises(RobotFault, match=r"audit\.jsonl: expected the audit log where it was, got none"):
         safe.reset(ALL, goals, rng)
-    assert safe.stop_reason == "the audit log was deleted"
+    assert safe.stop_reason == "the audit log was deleted or moved"
     with pytest.raises(RobotFault, match="expected an armed robot"):
         safe.step(ALL, action(0.0, 0.0))
     assert len(fake.commands) == told
