@@ -15,9 +15,11 @@ The contract stands here, and not only with the robot, since most of what a comm
 of hardware makes no play data: bring logs, or let a simulated family play.
 
 A driver that is also a `robot.Stops` is told every stop, and one that is a `robot.TellsAge` is asked after each
-observation how old it is. One that `robot.Observes` can be read in a dry run.
+observation how old it is. One that `robot.TakesLimits` keeps to them on its way home. One that `robot.Observes` can be
+read in a dry run.
 
-`stop` is called in a process of its own when the controlling process dies or hangs: it opens a connection of its own.
+`stop` is called in a process of its own when the controlling process dies or hangs, and at each stop that the driver is
+not told: it opens a connection of its own.
 
 Axes: G goal.
 """
