@@ -37,6 +37,7 @@ from ..strict_json import parse_json
 LATCH = ".latch"
 """What the name of the latch file has after that of the log."""
 UNFINISHED = "the last session did not end: its process was killed, or the power was cut"
+GONE = "the audit log is missing, although an earlier session had one"
 _BEGIN = b'{"sequence": '
 _EVENT = re.compile(rb'^\{.*"event"')
 _SEALED = re.compile(rb'(\{.*), "digest": "([0-9a-f]{64})"\}', re.DOTALL)
@@ -350,7 +351,7 @@ class AuditLog:
         self._torn = history.damage is not None
         self._stop_reason = _find_stop(history, self._latch_path, begun=bool(content))
         if begun and not content:
-            self._stop_reason = self._stop_reason or "the audit log is missing, although an earlier session had one"
+            self._stop_reason = self._stop_reason or GONE
         # damage that no kill leaves may have hidden that a real robot moved
         renewed = simulator is True and not history.hardware and (history.damage is None or history.torn)
         if self._stop_reason not in (None, history.stop_reason) and not renewed:

@@ -6,7 +6,9 @@ it is none. Its stop has to outlive every error, and every start with other opti
 
 from pathlib import Path
 
-from ..adapt.audit import LATCH, LogState, look_at_log
+from ..adapt.audit import GONE, LATCH, LogState, look_at_log
+from ..errors import RunError
+from ..strict_json import load_json
 
 AUDIT_NAME = "audit.jsonl"
 """What the safety limits did while a stage moved robots. No restart clears it."""
@@ -18,10 +20,25 @@ EVIDENCE = (AUDIT_NAME, LATCH_NAME, LOG_FOLDER)
 """Top-level names in a stage or work folder that outlive its work."""
 
 
+KEY_NAME = "key.json"
+"""In a work folder: what its work is for, and `MOVED`."""
+MOVED = "moved"
+"""Whether a real robot was opened for this work; no part of what it is for."""
+
+
 def find_evidence(folder: Path) -> LogState | None:
-    """What the audit log of a real robot in this folder says; None where there is none, or only that of a simulator."""
+    """What the audit log of a real robot in this folder says; None where there is none, or only that of a simulator.
+
+    A log that was taken away from where a real robot was opened is a stop.
+    """
     state = look_at_log(folder / AUDIT_NAME)
-    return state if state is not None and state.hardware else None
+    if state is not None and state.hardware:
+        return state
+    try:
+        moved = MOVED in load_json(folder / KEY_NAME, dict, RunError, "")
+    except RunError:  # it is told by whoever needs it
+        return None
+    return LogState(hardware=True, stop_reason=GONE) if moved else None
 
 
 def advise_again(folder: Path, then: str = "run the stage again") -> str:

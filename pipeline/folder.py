@@ -15,7 +15,7 @@ from typing import Any
 from .. import strict_json
 from ..errors import RunError
 from ..plain_files import list_plain_files, sync, write_durably
-from .evidence import EVIDENCE, advise_again, find_evidence
+from .evidence import EVIDENCE, KEY_NAME, advise_again, find_evidence
 from .interrupt import Interrupted, StopRequest
 from .keys import (
     RECORD_NAME,
@@ -29,10 +29,6 @@ from .keys import (
 from .metrics import METRICS_NAME, compute_metrics_digest
 
 PARTIAL = ".partial"
-KEY_NAME = "key.json"
-"""In a work folder: what its work is for, and `MOVED`."""
-MOVED = "moved"
-"""Whether a real robot was opened for this work; no part of what it is for."""
 LOCK_PERIOD = 0.1
 """Time between two attempts to get a lock, seconds."""
 SETTLED_NS = 20_000_000

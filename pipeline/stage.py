@@ -25,10 +25,8 @@ from typing import Any, Literal, NamedTuple
 from ..bounds import NonNegative, Seed, Threads, require_bounds
 from ..errors import RobotFault, RunError, SuppleError
 from .checkpoints import Checkpoint, CheckpointFolder, Load, Save
-from .evidence import AUDIT_NAME, EVIDENCE, advise_again, find_evidence
+from .evidence import AUDIT_NAME, EVIDENCE, KEY_NAME, MOVED, advise_again, find_evidence
 from .folder import (
-    KEY_NAME,
-    MOVED,
     compute_beside,
     compute_outputs,
     compute_path_digest,

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from supple.adapt.audit import AuditLog, look_at_log
 from supple.errors import ConfigError, RobotFault, RunError, SpecError
-from supple.pipeline.evidence import AUDIT_NAME
-from supple.pipeline.folder import KEY_NAME, verify_stage
+from supple.pipeline.evidence import AUDIT_NAME, KEY_NAME, LATCH_NAME, find_evidence
+from supple.pipeline.folder import verify_stage
 from supple.pipeline.interrupt import Interrupted, StopRequest, catch_signals
 from supple.pipeline.keys import load_record
 from supple.pipeline.metrics import load_metrics
@@ -377,7 +377,8 @@ def make_robot_stage(
 
     def body(work: Work) -> None:
         work.start_afresh()
-        work.begin_moving()
+        if not session:
+            work.begin_moving()
         move(work.folder, reason, **session)
         if error is not None:
             raise error
@@ -423,6 +424,24 @@ def test_a_work_folder_without_its_key_keeps_the_audit_log_of_a_real_robot(tmp_p
         run(make_robot_stage(tmp_path / "walk", SpecError("nan"), None, steps=7))
     assert look_at_log(partial / AUDIT_NAME) == (True, "fire")
     assert not (partial / "left").exists()
+
+
+def test_a_log_that_was_taken_away_is_a_stop_that_no_error_ends(tmp_path: Path) -> None:
+    partial = tmp_path / "walk.partial"
+    with pytest.raises(SpecError):
+        run(make_robot_stage(tmp_path / "walk", SpecError("nan"), "fire"))
+    for name in (AUDIT_NAME, LATCH_NAME):
+        (partial / name).unlink()
+
+    def body(work: Work) -> None:
+        raise ConfigError("a typo")
+
+    stage = dataclasses.replace(make_stage(tmp_path / "walk", WalkConfig(steps=1)), body=body)
+    with pytest.raises(ConfigError):
+        run(stage)
+    assert find_evidence(partial) == (True, "the audit log is missing, although an earlier session had one")
+    with pytest.raises(RobotFault, match="got one stopped by 'the audit log is missing"):
+        run(make_robot_stage(tmp_path / "walk", None, None, steps=7))
 
 
 def test_other_options_do_not_lead_around_the_stop_of_a_real_robot(tmp_path: Path) -> None:
