@@ -297,24 +297,29 @@ def seal(array: NDArray[Any]) -> NDArray[Any]:
     return np.frombuffer(array.tobytes(), array.dtype)
 
 
-def slow_down(spec: RobotSpec, asked: Float, previous: Float, speed: float) -> Float:
+def slow_down(limits: RobotLimits, asked: Float, previous: Float, speed: float) -> Float:
     """Commands for a slower robot, shape (r, A).
 
-    A command of a place may move by `speed` times what its rate limit allows in one period. Any other one, such as a
-    speed or a torque, is scaled. Named choices cannot be slowed down.
+    A command of a place may move by `speed` times what its velocity limit allows in one period; without one it goes
+    that share of the way. Any other one, such as a speed or a torque, is scaled. Named choices cannot be slowed down.
 
     Args:
-        spec: Of the robot.
+        limits: That hold for the robot.
         asked: Shape (r, A).
         previous: The last commands, shape (r, A).
         speed: In (0, 1].
     """
-    if spec.choices:
+    if limits.spec.choices:
         return asked
-    slow = asked * np.float32(speed)
-    for index, (axis, commanded) in enumerate(zip(spec.action.axes, spec.find_commanded(), strict=True)):
-        if commanded is not None and axis.rate_limit is not None:
-            most = np.float32(speed * axis.rate_limit * spec.control_period)
-            last = previous[:, index]
+    share, period = np.float32(speed), limits.spec.control_period
+    slow = asked * share
+    for index, (bounds, commanded) in enumerate(zip(limits.action, limits.spec.find_commanded(), strict=True)):
+        if commanded is None:  # it rests at 0
+            continue
+        last, way = previous[:, index], asked[:, index] - previous[:, index]
+        if "velocity" in bounds:
+            most = np.float32(speed * bounds["velocity"].high * period)
             slow[:, index] = np.clip(asked[:, index], last - most, last + most)
+        else:
+            slow[:, index] = last + share * way
     return slow

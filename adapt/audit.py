@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import RobotFault, make_text
 from ..plain_files import MOST_BYTES, read_plain_file, write_durably
@@ -37,6 +37,7 @@ from ..strict_json import parse_json
 LATCH = ".latch"
 """What the name of the latch file has after that of the log."""
 UNFINISHED = "the last session did not end: its process was killed, or the power was cut"
+GONE = "the audit log is missing, although an earlier session had one"
 _BEGIN = b'{"sequence": '
 _EVENT = re.compile(rb'^\{.*"event"')
 _SEALED = re.compile(rb'(\{.*), "digest": "([0-9a-f]{64})"\}', re.DOTALL)
@@ -106,6 +107,58 @@ class History:
             self.stop_reason = self.stop_reason or f"the audit log has a record of an unknown event '{event}'"
 
 
+class LogState(NamedTuple):
+    """What a log and its latch say."""
+
+    hardware: bool
+    """A real robot may have moved: a session was of one, or damage hides what the sessions were of."""
+    stop_reason: str | None
+    """Why the robot is stopped; None while it is armed."""
+
+
+def look_at_log(path: Path) -> LogState | None:
+    """What a log and its latch say, for somebody who changes nothing; None where neither is there."""
+    latch = path.with_name(path.name + LATCH)
+    if not (os.path.lexists(path) or os.path.lexists(latch)):
+        return None
+    try:
+        content = read_plain_file(path, RobotFault, "keep it as evidence", "an audit log")
+    except RobotFault as error:
+        return LogState(hardware=True, stop_reason=str(error))
+    history = History.of(content)
+    unknown = history.damage is not None and not history.torn
+    return LogState(history.hardware or unknown, _find_stop(history, latch, begun=bool(content)))
+
+
+def _find_stop(history: History, latch: Path, *, begun: bool) -> str | None:
+    """Why a robot is stopped by what its last session has left; None where it is armed."""
+    return (
+        history.stop_reason
+        or history.damage
+        or (UNFINISHED if history.running else None)
+        or _find_latched(history, latch, begun=begun)
+    )
+
+
+def _find_latched(history: History, latch: Path, *, begun: bool) -> str | None:
+    """Why the latch that the last session has left holds; None where it was closed and belongs to the log."""
+    if not os.path.lexists(latch):
+        return "the latch file of the audit log is missing" if begun else None
+    try:
+        content = read_plain_file(latch, RobotFault, "keep it as evidence", "a latch file")
+        record = _read_record(content.removesuffix(b"\n"))
+    except RobotFault:
+        record = None
+    if record is None:
+        return "the latch file of the audit log is damaged"
+    if record.get("state") == "stopped":
+        return str(record.get("reason"))
+    if record.get("state") != "closed":
+        return UNFINISHED
+    whole = (record.get("head"), record.get("lines")) == (history.head, history.lines)
+    return None if whole else "the audit log is not as its last session has left it"
+
+
 class AuditLog:
     """The log of one robot cell; one process at a time has it open."""
 
@@ -115,6 +168,7 @@ class AuditLog:
         clock: Callable[[], float] = time.monotonic,
         *,
         simulator: bool | None = False,
+        begun: bool = False,
     ) -> None:
         """Opens or creates the log, and finds out whether a stop is still latched.
 
@@ -124,11 +178,12 @@ class AuditLog:
             simulator: A stop of an earlier session does not hold, since a simulator starts anew and there is nothing to
                 inspect. A log in which a real robot moved keeps its stop all the same. None for a person who moves
                 nothing.
+            begun: Somebody else knows of an earlier session, so that a log that is not there was taken away: a stop.
 
         Raises:
             RobotFault: The log is no plain file, cannot be written, or another process has it open.
         """
-        self._path = Path(path)
+        self._path = Path(path).absolute()  # a driver may change the working directory
         self._latch_path = self._path.with_name(self._path.name + LATCH)
         self._clock = clock
         self._lock = threading.Lock()  # of the files
@@ -138,7 +193,7 @@ class AuditLog:
         self._torn = self._stop_written = False
         self._file = self._open_alone()
         try:
-            self._begin_session(simulator)
+            self._begin_session(simulator, begun=begun)
         except BaseException:
             os.close(self._file)
             raise
@@ -162,16 +217,17 @@ class AuditLog:
             self._write(event, facts)
 
     def require_there(self) -> None:
-        """Refuses to go on with a log that somebody has deleted: what is written to it vanishes with this process.
+        """Refuses to go on with a log that somebody has deleted or moved: nobody would look for its stop there.
 
         Raises:
-            RobotFault: It is deleted; the stop is latched.
+            RobotFault: It is elsewhere, or nowhere; the stop is latched.
         """
         with self._lock:
-            if self._file >= 0 and not os.fstat(self._file).st_nlink:
-                self.latch("the audit log was deleted")
+            if self._file >= 0 and not self._is_there():
+                self.latch("the audit log was deleted or moved")
                 raise RobotFault(
-                    f"{self._path}: expected the audit log where it was, got none; stop, and look who deletes it"
+                    f"{self._path}: expected the audit log where it was, got none; stop, and look who deletes or moves "
+                    "it"
                 )
 
     def latch(self, reason: str) -> None:
@@ -285,7 +341,7 @@ class AuditLog:
             raise
         return file
 
-    def _begin_session(self, simulator: bool | None) -> None:
+    def _begin_session(self, simulator: bool | None, *, begun: bool) -> None:
         """Reads what earlier sessions have left, and opens the latch."""
         content = self._read()
         history = History.of(content)
@@ -293,12 +349,9 @@ class AuditLog:
             raise RobotFault(f"{self._path}: expected an audit log, got another file; name another path")
         self._lines, self._head, self._codes = history.lines, history.head, history.codes
         self._torn = history.damage is not None
-        self._stop_reason = (
-            history.stop_reason
-            or history.damage
-            or (UNFINISHED if history.running else None)
-            or self._find_latched(history, begun=bool(content))
-        )
+        self._stop_reason = _find_stop(history, self._latch_path, begun=bool(content))
+        if begun and not content:
+            self._stop_reason = self._stop_reason or GONE
         # damage that no kill leaves may have hidden that a real robot moved
         renewed = simulator is True and not history.hardware and (history.damage is None or history.torn)
         if self._stop_reason not in (None, history.stop_reason) and not renewed:
@@ -310,24 +363,6 @@ class AuditLog:
             self._write("anew", {"ended": self._stop_reason})
             self._stop_reason = None
         self._write_latch()
-
-    def _find_latched(self, history: History, *, begun: bool) -> str | None:
-        """Why the latch that the last session has left holds; None where it was closed and belongs to the log."""
-        if not os.path.lexists(self._latch_path):
-            return "the latch file of the audit log is missing" if begun else None
-        try:
-            content = read_plain_file(self._latch_path, RobotFault, "keep it as evidence", "a latch file")
-            record = _read_record(content.removesuffix(b"\n"))
-        except RobotFault:
-            record = None
-        if record is None:
-            return "the latch file of the audit log is damaged"
-        if record.get("state") == "stopped":
-            return str(record.get("reason"))
-        if record.get("state") != "closed":
-            return UNFINISHED
-        whole = (record.get("head"), record.get("lines")) == (history.head, history.lines)
-        return None if whole else "the audit log is not as its last session has left it"
 
     def _write_latch(self, *, closed: bool = False) -> None:
         reason = self._stop_reason
@@ -365,8 +400,8 @@ class AuditLog:
             prefix = b""
             facts = {**_jsonable(facts), "event": event, "monotonic": _jsonable(self._clock())}
             previous = self._head
-            if not os.fstat(self._file).st_nlink:
-                raise OSError("a log that was deleted")
+            if not self._is_there():
+                raise OSError("a log that was deleted or moved")
             if self._torn:
                 content = self._read()
                 prefix = b"\n" if content and not content.endswith(b"\n") else b""
@@ -383,6 +418,13 @@ class AuditLog:
         except OSError as error:
             self.latch("the audit log cannot be written")
             raise self._refuse_disk(error) from error
+
+    def _is_there(self) -> bool:
+        """Whether what is written to is what stands at the path."""
+        try:
+            return os.path.samestat(os.fstat(self._file), os.stat(self._path, follow_symlinks=False))
+        except OSError:
+            return False
 
     def _refuse_disk(self, error: OSError) -> RobotFault:
         return RobotFault(

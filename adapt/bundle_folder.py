@@ -30,6 +30,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from ..errors import BundleError
+from ..plain_files import read_plain_file
 from ..strict_json import parse_json
 
 CONTRACT, WEIGHTS, GOLDEN, CARD = "bundle.json", "weights.safetensors", "golden.safetensors", "README.md"
@@ -106,8 +107,9 @@ def read_files(path: str | os.PathLike[str]) -> tuple[dict[str, bytes], str]:
             raise damage(folder, "only the files of a bundle", f"'{extra[0]}'")
         if odd := sorted(name for name in OPTIONAL if entries.get(name) is False):
             raise damage(folder, f"a regular file '{odd[0]}'", "none")
-        contents = {name: (folder / name).read_bytes() for name in (*FILES, *OPTIONAL) if name in entries}
-        listed = (folder / MANIFEST).read_bytes()
+        names = [name for name in (*FILES, *OPTIONAL) if name in entries]
+        contents = {name: read_plain_file(folder / name, BundleError, DAMAGED) for name in names}
+        listed = read_plain_file(folder / MANIFEST, BundleError, DAMAGED)
     except OSError as error:
         raise BundleError(f"{folder}: expected a bundle, got '{error}'; give the path of an exported bundle") from error
     actual = make_manifest(contents)

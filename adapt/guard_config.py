@@ -31,14 +31,15 @@ class GuardConfig(Bounded):
     max_rollbacks: CountFromZero = 3
     """Roll-backs after which the prior policy acts, and nothing is learned any more."""
     max_updates: Count | None = None
-    """Updates after which nothing is learned any more."""
+    """Updates after which nothing is learned any more; the remaining episodes are played."""
     max_episodes: Count | None = None
-    """Episodes, extra ones not counted, after which nothing is learned any more."""
+    """Episodes, extra ones not counted, after which nothing is learned any more, and `supple adapt` ends."""
     update_seconds: Positive = 120.0
     """Seconds that one update may take in a process of its own; one that takes longer is ended and counts as a
     roll-back."""
     max_robot_seconds: Positive | None = None
-    """Motion, extra episodes included, after which nothing is learned any more, and `supple adapt` ends."""
+    """Motion, extra episodes included, after which nothing is learned any more, and `supple adapt` ends. The episode in
+    which it is used up is played to its end, and no other one begins."""
     clamp_margin: Share = 0.05
     """Share of clamped commands more than before that never counts as worse."""
     least_agreement: Annotated[float, Range(-1.0, 1.0)] = -0.2

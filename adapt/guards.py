@@ -13,6 +13,9 @@
    prior policy (`prior_kl`)? A row that went too far goes back on its way, by halves. What the host learned stays.
 4. Does a copy of the policy, in an extra episode at low speed, do as well as before?
 
+No extra episode begins once the robot has moved for as long as it may. A policy that could not be judged by then is
+undone.
+
 After each episode it compares return, success, clamped commands and the score of unknown states with those of the
 prior policy, and with those of the last policy that was found good. Where one of them is worse beyond the interval of
 the difference, all that the agent knows goes back to that policy. After `max_rollbacks` the agent acts by the prior
@@ -164,6 +167,10 @@ def digest_weights(weights: Weights) -> str:
     return digest.hexdigest()
 
 
+class _UsedUp(Exception):
+    """The robot may not move any further, so that an extra episode is not played."""
+
+
 class GuardedAgent(WrappedAgent):
     """An agent whose updates are guarded; see the module's docstring."""
 
@@ -253,9 +260,14 @@ class GuardedAgent(WrappedAgent):
     @property
     def exhausted(self) -> bool:
         """The robot has moved for as long as it may, or played as many episodes."""
-        seconds, episodes = self.config.max_robot_seconds, self.config.max_episodes
-        played = self._counts["episodes"] + self.undone
-        return (seconds is not None and self.robot_seconds >= seconds) or (episodes is not None and played >= episodes)
+        episodes, played = self.config.max_episodes, self._counts["episodes"] + self.undone
+        return self._used_up or (episodes is not None and played >= episodes)
+
+    @property
+    def _used_up(self) -> bool:
+        """The robot has moved for as long as it may."""
+        seconds = self.config.max_robot_seconds
+        return seconds is not None and self.robot_seconds >= seconds
 
     @property
     def learns(self) -> bool:
@@ -316,14 +328,21 @@ class GuardedAgent(WrappedAgent):
     def finish(self) -> None:
         """Judges a policy that no episode has judged yet; it is rolled back where it is worse than the prior policy.
 
+        So it is where it cannot be judged, since the robot may not move any further.
+
         Raises:
             RobotFault: See `observe`.
         """
         if not self._anchor or self._counts["fallen"] or not self._counts["unjudged"]:
             return
         state = self._acting.state()
-        for _ in range(self.config.baseline):
-            self._recent = np.vstack([self._recent, self._try(state, 1.0)])[-self.config.window :]
+        try:
+            for _ in range(self.config.baseline):
+                self._recent = np.vstack([self._recent, self._try(state, 1.0)])[-self.config.window :]
+        except _UsedUp:
+            self._recent = np.zeros((0, 4))
+            self._undo(self._anchor)
+            return
         self._counts["unjudged"] = 0
         if worse := self._find_worse():
             self._roll_back(worse)
@@ -345,7 +364,13 @@ class GuardedAgent(WrappedAgent):
         return Outcome(returned, success, signals.clamped, signals.unknown)
 
     def _try(self, state: Arrays, speed: float) -> Outcome:
-        """An extra episode with a copy of the policies of this state."""
+        """An extra episode with a copy of the policies of this state.
+
+        Raises:
+            _UsedUp: The robot has moved for as long as it may.
+        """
+        if self._used_up:
+            raise _UsedUp
         self._counts["extra"] += 1
         rng = np.random.default_rng(np.random.SeedSequence([self._seed, self._counts["extra"], 7]))
         return self._measure(self._play(make_acting(self._make_agent, state, DensityNoise(rng)), speed, rng))
@@ -434,12 +459,34 @@ class GuardedAgent(WrappedAgent):
             else:
                 self._note("refused", problem)
         elif self._moves and not _equal(take_learned(before), take_learned(after)):
-            if not self._anchor:
-                self._begin_judging(after)
-            self._counts["updates"] += 1
-            self._counts["unjudged"] = 1
-            self._limit(before, after)
-            self._play_canary(before)
+            unjudged = self._counts["unjudged"]
+            try:
+                self._adopt(before, after)
+            except _UsedUp:
+                self._undo(before)
+                self._counts["unjudged"] = unjudged
+
+    def _adopt(self, before: Arrays, after: Arrays) -> None:
+        """Lets the new policy act, as far as it may.
+
+        Raises:
+            _UsedUp: The robot may not move any further, so that nothing tells whether the policy is good.
+        """
+        if not self._anchor:
+            self._begin_judging(after)
+        self._counts["updates"] += 1
+        self._counts["unjudged"] = 1
+        self._limit(before, after)
+        if self._play_canary(before) and self._used_up:
+            raise _UsedUp
+
+    def _undo(self, state: Arrays) -> None:
+        """Goes back from a policy that nobody can judge any more."""
+        self._acting.load_state(state)
+        self._counts["unjudged"] = 0
+        self._note(
+            "budget", "the robot may not move any further: the newest policy, which no episode judged, is undone"
+        )
 
     def _begin_judging(self, state: Arrays) -> None:
         """The prior policy's interval, before any other policy acts."""
@@ -499,13 +546,14 @@ class GuardedAgent(WrappedAgent):
         params: dict[str, Array] = agent.params
         return params
 
-    def _play_canary(self, before: Arrays) -> None:
+    def _play_canary(self, before: Arrays) -> bool:
+        """Whether the new policy still acts, also where it needed no such episode."""
         if not self.config.canary:
-            return
+            return True
         state = self._acting.state()
         last = with_learned(state, self._canaried) if self._canaried else self._make_prior(state)
         if not (PolicyChange(self._make_agent, self._states).compute_kl(state, last) > self.config.canary_kl).any():
-            return
+            return True
         speed = self.config.canary_speed
         outcome = np.array([self._try(state, speed)])
         worse = find_worse(self._baseline, outcome, self.config, returns=False)
@@ -513,8 +561,9 @@ class GuardedAgent(WrappedAgent):
         if worse:
             self._acting.load_state(before)
             self._roll_back(f"canary episode: {worse}")
-        else:
-            self._canaried = take_learned(state)
+            return False
+        self._canaried = take_learned(state)
+        return True
 
     def _note(self, event: str, reason: str, **facts: Any) -> None:
         known = {name: value for name, value in facts.items() if not (isinstance(value, float) and math.isnan(value))}

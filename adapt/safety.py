@@ -37,7 +37,9 @@ from ..robots.robot import (
     Sees,
     StepRows,
     Stops,
+    TakesLimits,
     TellsAge,
+    can,
     find_sent,
     freeze,
     take_images,
@@ -210,14 +212,15 @@ class SafetyLimits(Stops, Holds, Sees):
             max_frozen_steps: How many steps in a row an observation may repeat bit for bit; None for any number, since
                 a simulated robot at rest does repeat itself; that of the limits holds too.
             on_stop: Called with the reason at every stop, perhaps more than once: hold or cut the drives here. None for
-                that of a robot that `Stops`.
+                that of a robot that `Stops`. One that is none is told to hold, if it `Holds`.
             watchdog: A second process, which stops the robot where no command follows within its timeout while a row is
-                in the middle of an episode.
+                in the middle of an episode, and at once at a stop that the driver was not told.
             clock: Monotonic time, seconds.
 
         Raises:
             SpecError: An action axis has no limits, or limits that float32 cannot resolve; or the limits are those of
                 another contract.
+            ConfigError: The home of the robot is outside of them.
         """
         self._robot = robot
         self._spec = robot.spec
@@ -225,10 +228,12 @@ class SafetyLimits(Stops, Holds, Sees):
         limits = RobotLimits.of(self._spec) if limits is None else limits
         limits.spec.require_match(self._spec, "safety limits")
         self._limits, self._measured, self._loop = ActionLimits.of(self._spec, limits), Measured(limits), limits.loop
+        self.keeps_home = isinstance(robot, TakesLimits) and robot.take_limits(limits)
+        """Whether the limits of commands hold for what the driver commands by itself, too, such as on the way home."""
         self._audit = audit
-        if observation_age is None and isinstance(robot, TellsAge):
+        if observation_age is None and isinstance(robot, TellsAge) and can(robot, TellsAge):
             observation_age = robot.observation_age
-        if on_stop is None and isinstance(robot, Stops):
+        if on_stop is None and isinstance(robot, Stops) and can(robot, Stops):
             on_stop = robot.stop
         self._observation_age = observation_age
         ages = [age for age in (max_observation_age, self._loop.max_age) if age is not None]
@@ -350,7 +355,7 @@ class SafetyLimits(Stops, Holds, Sees):
             RobotFault: The robot is stopped, or cannot be told to hold; the stop is latched.
         """
         with self._guard("hold"):
-            if self._touched and isinstance(self._robot, Holds):
+            if self._touched and isinstance(self._robot, Holds) and can(self._robot, Holds):
                 if self._watchdog is not None:  # a driver may hang in here, too
                     self._watchdog.beat()
                 self._robot.hold()
@@ -446,26 +451,67 @@ class SafetyLimits(Stops, Holds, Sees):
         self._require_armed(what)  # another thread may have stopped it meanwhile
 
     def _latch(self, reason: object) -> list[str]:
-        """Stops in memory, then by `on_stop`, then on the disk; what of it failed."""
-        text, problems = make_text(reason), list[str]()
+        """Stops in memory, then the robot, then on the disk; what of it failed."""
+        text, problems, told = make_text(reason), list[str](), list[str]()
         self._audit.latch(text)
         self._ready[:], self._moving[:] = False, False
         try:
+            self._tell_stop(text, told, problems)
+        finally:
+            try:
+                self._audit.stop(text, told=told, **({"problems": list(problems)} if problems else {}))
+            except RobotFault as error:
+                problems.append(str(error))
+        return problems
+
+    def _tell_stop(self, reason: str, told: list[str], problems: list[str]) -> None:
+        """Has the robot stopped: by its driver, and by the second process unless the driver was told.
+
+        A driver that cannot be told to stop is told to hold the robot, where it can: that is sooner than a connection
+        of another process, and all there is without one.
+
+        Args:
+            reason: Why.
+            told: Gets who was told.
+            problems: Gets what failed.
+        """
+        try:
             if self._on_stop is not None:
-                self._on_stop(text)
-                if self._watchdog is not None:  # else it stops the robot too, once its timeout is over
-                    with suppress(RobotFault):
-                        self._watchdog.rest()
+                self._on_stop(reason)
+                told.append("driver")
         except Exception as error:  # noqa: BLE001 - a driver that cannot stop must not keep the stop from the disk
             problems.append(
                 f"the robot could not be told to stop: {type(error).__name__} {make_text(error)}; cut its power"
             )
-        finally:
-            try:
-                self._audit.stop(text, **({"problems": list(problems)} if problems else {}))
-            except RobotFault as error:
-                problems.append(str(error))
-        return problems
+        finally:  # a Ctrl-C in a driver that is told to stop does not keep it from the second process
+            self._tell_second_process(reason, told, problems)
+        stopped = self._watchdog is not None and self._watchdog.fired is not None
+        if self._on_stop is None and self._touched and not stopped:
+            self._hold_instead(told, problems)
+
+    def _tell_second_process(self, reason: str, told: list[str], problems: list[str]) -> None:
+        """A robot that was told to stop rests, as far as the second process is concerned; any other one it stops."""
+        if self._watchdog is None:
+            return
+        if told:
+            with suppress(RobotFault):  # it has stopped the robot, or has gone
+                self._watchdog.rest()
+            return
+        try:
+            self._watchdog.stop(reason)
+            told.append("second process")
+        except RobotFault as error:
+            problems.append(f"the second process could not be told to stop the robot: {error}")
+
+    def _hold_instead(self, told: list[str], problems: list[str]) -> None:
+        if not (isinstance(self._robot, Holds) and can(self._robot, Holds)):
+            return
+        try:
+            self._robot.hold()
+            told.append("driver, to hold")
+        except Exception as error:  # noqa: BLE001 - as above
+            remedy = "the second process stops it" if "second process" in told else "cut its power"
+            problems.append(f"the robot could not be told to hold: {type(error).__name__} {make_text(error)}; {remedy}")
 
     def _tell_watchdog(self) -> None:
         if self._watchdog is not None:

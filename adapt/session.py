@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import RobotFault, RunError, SpecError
+from ..robots.limits import RobotLimits
 from ..robots.spec import ArraySpec
 from .action_limits import ActionLimits, slow_down
 from .bundle import Bundle
@@ -285,7 +286,7 @@ class AgentSession:
             asked = self._control(seen).astype(np.float32)
             if self.speed < 1.0:
                 last_sent = self._sent if self._steps else self._spec.compute_resting(seen).astype(np.float32)
-                asked = slow_down(self._spec, asked, last_sent, self.speed)
+                asked = slow_down(RobotLimits.of(self._spec), asked, last_sent, self.speed)
             requested = asked.astype(np.float64)
         if not (np.isfinite(requested).all() and np.isfinite(self._latent).all()):
             raise RobotFault(

@@ -59,7 +59,9 @@ def _read_value(wanted: Any, value: Any, where: str) -> Any:
         return value
     if is_dataclass(wanted):
         return read_settings(wanted, value, where)  # type: ignore[arg-type]
-    if type(value) is not wanted or (wanted is int and not _is_integer(value)):
+    if wanted is int and type(value) is int and not _is_integer(value):
+        raise refuse(where, f"an integer of at most {MOST_INTEGER}", value)
+    if type(value) is not wanted:
         names = {int: "an integer", bool: "true or false", str: "text"}
         raise refuse(where, names[wanted], value)
     return value

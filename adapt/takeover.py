@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, RobotFault
+from ..robots.limits import RobotLimits
 from ..robots.robot import Float, StepRows
 from ..robots.spec import RobotSpec
 from ..strict_json import parse_json
@@ -130,6 +131,7 @@ class KeyboardOperator:
         prompts: bool = False,
         idle: Callable[[], None] = lambda: None,
         gain: float = 0.5,
+        limits: RobotLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nobody has taken over yet.
@@ -140,12 +142,13 @@ class KeyboardOperator:
             judges: Reward and success are the person's: 1 in the step in which they press `+`, else 0.
             prompts: Wait for Enter before each episode.
             idle: Called again and again while it waits; keeps the robot where it is, and finds out that it is stopped.
-            gain: Of a pressed key: share of the axis's limit, or of the change that its rate limit allows. A place
-                without a rate limit in the contract moves by this share of its range in a second.
+            gain: Of a pressed key: share of the axis's limit, or of the change that its velocity limit allows. A place
+                without a velocity limit moves by this share of its range in a second.
+            limits: That hold for the robot; None for those of its contract alone.
             clock: Monotonic time, seconds.
         """
         self._terminal, self._tell, self._judges, self._prompts = terminal, tell, judges, prompts
-        self._gain, self._clock, self._idle = gain, clock, idle
+        self._gain, self._clock, self._idle, self._limits = gain, clock, idle, limits
         self._pressed: dict[str, float] = {}
         self._verdict: str | None = None
         self.taken = False
@@ -155,7 +158,9 @@ class KeyboardOperator:
     def begin(self, spec: Any) -> None:
         """See `Operator.begin` with a spec, and `Monitor.begin` with a goal."""
         if isinstance(spec, RobotSpec):
-            self._spec, self._commanded = spec, spec.find_commanded()
+            self._spec = spec
+            limits = RobotLimits.of(spec) if self._limits is None else self._limits
+            self._axes = tuple(zip(limits.action, limits.chains, spec.find_commanded(), strict=True))
             self.taken, self._target = False, None
             self._pressed.clear()
             self._verdict = None
@@ -186,16 +191,19 @@ class KeyboardOperator:
         if self._target is None:
             self._target = self._spec.compute_resting(observation)
         now, spec = self._clock(), self._spec
-        for index, axis in enumerate(spec.action.axes):
+        for index, (bounds, chain, commanded) in enumerate(self._axes):
             up, down = KEYS[2 * index : 2 * index + 1], KEYS[2 * index + 1 : 2 * index + 2]
             sign = (now - self._pressed.get(up, -1e9) < HELD) - (now - self._pressed.get(down, -1e9) < HELD)
-            if self._commanded[index] is None:
-                reach = axis.high if sign > 0 else -axis.low
+            low, high, _ = bounds[chain[0]]
+            if commanded is None:  # it rests at 0
+                reach = high if sign > 0 else -low
                 self._target[index] = self._gain * sign * reach
             else:
-                rate = axis.high - axis.low if axis.rate_limit is None else axis.rate_limit
+                rate = bounds["velocity"].high if "velocity" in bounds else high - low
                 self._target[index] += self._gain * sign * rate * spec.control_period
-        self._target = np.clip(self._target, spec.action.inner_low, spec.action.inner_high).astype(np.float32)
+        low, high = np.array([bounds[chain[0]][:2] for bounds, chain, _ in self._axes]).T
+        low, high = np.maximum(low, spec.action.inner_low), np.minimum(high, spec.action.inner_high)
+        self._target = np.clip(self._target, low, high).astype(np.float32)
         return self._target.copy()
 
     def judge(self, step: StepRows) -> StepRows:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UntoldReward, make_text
+from ..robots.limits import RobotLimits
 from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots, find_sent
 from ..robots.spec import RobotSpec
 from .action_limits import slow_down
@@ -122,6 +123,7 @@ class Watch(WrappedRobots):
         monitor: Monitor | None = None,
         scorer: Scorer | None = None,
         sink: Sink | None = None,
+        limits: RobotLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Starts before the first episode.
@@ -133,11 +135,13 @@ class Watch(WrappedRobots):
             monitor: Tells reward and success of row 0; None for what the robot tells.
             scorer: Of unknown states.
             sink: A log.
+            limits: That hold for the robot, for `speed`; None for those of its contract alone.
             clock: Monotonic time, seconds.
         """
         super().__init__(robot)
         self._tap = taps
         self._operator, self._monitor, self._scorer, self._sink, self._clock = operator, monitor, scorer, sink, clock
+        self._limits = RobotLimits.of(robot.spec) if limits is None else limits
         self.speed = 1.0
         """Share of what is asked for, in (0, 1]; see `slow_down`."""
         self._chosen: NDArray[np.float32] = np.zeros((robot.rows, 0), np.float32)
@@ -268,7 +272,7 @@ class Watch(WrappedRobots):
                 asked[0], self.taken_over[0, self._step[0]] = command, True
                 self._taken += 1
         if self.speed < 1.0:
-            asked = slow_down(self.spec, asked, self._previous[rows], self.speed)
+            asked = slow_down(self._limits, asked, self._previous[rows], self.speed)
         return asked
 
     def find_taken_over(self) -> TakenOver | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import os
 import runpy
 import signal
@@ -26,7 +27,9 @@ from typing import Any
 
 from ..errors import ConfigError, RobotFault
 
-BEAT, REST, READY, FIRED, HEARD = b"beat", b"rest", b"ready", b"fired", b"heard"
+BEAT, REST, STOP, READY, FIRED, HEARD = b"beat", b"rest", b"stop ", b"ready", b"fired", b"heard"
+LONGEST = 1024
+"""Bytes of a message; a longer reason of a stop is cut."""
 START_TIMEOUT = 30.0
 """Seconds for the second process to start; a loaded machine takes some."""
 PATIENCE = 2.0
@@ -100,7 +103,7 @@ class Watchdog:
     def fired(self) -> str | None:
         """Why the second process has stopped the robot; None where it has not."""
         try:
-            answer = self._link.recv(1024)
+            answer = self._link.recv(LONGEST)
             self._fired = self._fired or answer.decode("utf-8", "replace") or "it has gone"
             self._link.send(HEARD)
         except BlockingIOError:
@@ -125,6 +128,22 @@ class Watchdog:
         """
         self._tell(REST)
 
+    def stop(self, reason: str) -> None:
+        """Has the robot stopped now, however long ago the last heartbeat was, and without waiting for it.
+
+        Where it was stopped before, that is enough.
+
+        Args:
+            reason: Why, for people.
+
+        Raises:
+            RobotFault: The second process has gone, so that nobody hears it.
+        """
+        if (fired := self.fired) is None:
+            self._send((STOP + reason.encode("utf-8", "replace"))[:LONGEST])
+        elif not fired.startswith(FIRED.decode()):
+            raise RobotFault(f"watchdog: expected a second process that listens, got none: {fired}; cut the power")
+
     def close(self) -> None:
         """Ends the second process; where the last word was a heartbeat, it stops the robot first."""
         if self._deaf and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -140,6 +159,9 @@ class Watchdog:
     def _tell(self, message: bytes) -> None:
         if (reason := self.fired) is not None:
             raise RobotFault(f"watchdog: expected heartbeats within {self._timeout} s, got a stop: {reason}")
+        self._send(message)
+
+    def _send(self, message: bytes) -> None:
         try:
             self._link.send(message)
         except OSError as error:
@@ -179,7 +201,8 @@ def watch(
 ) -> None:
     """Reads heartbeats until the other side has gone; what the second process does.
 
-    Only a heartbeat moves the deadline on, and only the word that the robot rests takes it away.
+    Only a heartbeat moves the deadline on, and only the word that the robot rests takes it away. Told to stop,
+    it stops the robot at once.
 
     Args:
         link: To the controlling process.
@@ -188,11 +211,11 @@ def watch(
         interrupt: Wakes the controlling process where it does not hear of the stop within `PATIENCE`: its driver hangs.
     """
     deadline: float | None = None
-    reason = ""
+    reason, told = "", False
     while not reason:
         try:
             link.settimeout(None if deadline is None else max(1e-6, deadline - time.monotonic()))
-            message = link.recv(64)
+            message = link.recv(LONGEST)
         except TimeoutError:
             reason = f"no heartbeat for {timeout} s: the controlling process hangs"
             break
@@ -206,6 +229,8 @@ def watch(
             deadline = time.monotonic() + timeout
         elif message == REST:
             deadline = None
+        elif told := message.startswith(STOP):
+            reason = message.removeprefix(STOP).decode("utf-8", "replace") or "no reason given"
         # anything else is no heartbeat, and no word that the robot rests: the deadline stands
         if deadline is not None and time.monotonic() > deadline:
             reason = reason or f"no heartbeat for {timeout} s: the controlling process hangs"
@@ -218,10 +243,10 @@ def watch(
                 print(f"watchdog: the robot could not be stopped: {error!r}", file=sys.stderr, flush=True)
             time.sleep(RETRY_PERIOD)
     with suppress(OSError):
-        link.send(FIRED + b" " + reason.encode())
-        deadline = time.monotonic() + PATIENCE
+        link.send((FIRED + b" " + reason.encode())[:LONGEST])
+        deadline = time.monotonic() + (math.inf if told else PATIENCE)  # who told it needs no waking
         while (left := deadline - time.monotonic()) > 0.0:
-            link.settimeout(left)
+            link.settimeout(None if told else left)
             try:
                 if (message := link.recv(64)) in (b"", HEARD):
                     break

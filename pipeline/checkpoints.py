@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import RunError, SuppleError
+from .evidence import advise_again
 
 Save = Callable[[Path, Any, dict[str, Any]], object]
 """(path, tensors, JSON facts) -> one file, published by rename."""
@@ -76,6 +77,6 @@ class CheckpointFolder:
         if found:
             raise RunError(
                 f"{self.folder}: expected a checkpoint that loads, got {len(found)} damaged; "
-                f"remove {self.folder.parent} to start this stage again"
+                f"{advise_again(self.folder.parent, 'start this stage again')}"
             )
         return None

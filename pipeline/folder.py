@@ -15,6 +15,7 @@ from typing import Any
 from .. import strict_json
 from ..errors import RunError
 from ..plain_files import list_plain_files, sync, write_durably
+from .evidence import EVIDENCE, KEY_NAME, advise_again, find_evidence
 from .interrupt import Interrupted, StopRequest
 from .keys import (
     RECORD_NAME,
@@ -28,22 +29,13 @@ from .keys import (
 from .metrics import METRICS_NAME, compute_metrics_digest
 
 PARTIAL = ".partial"
-KEY_NAME = "key.json"
-"""In a work folder: what its work is for."""
 LOCK_PERIOD = 0.1
 """Time between two attempts to get a lock, seconds."""
 SETTLED_NS = 20_000_000
 """The clock of a file system ticks more often than this."""
 SEAL_NAME = ".seal.json"
 """In a stage folder: size, times and inode of every file when its digest was last checked. It may be torn or lost."""
-AUDIT_NAME = "audit.jsonl"
-"""What the safety limits did while a stage moved robots. It is evidence: no restart clears it, a fault leaves it."""
-LATCH_NAME = AUDIT_NAME + ".latch"
-"""... and whether a stop holds, see `adapt/audit.py`."""
-LOG_FOLDER = "log"
-"""All that happened while a stage moved robots, a file for each start, see `cell_log.py`. No restart clears it."""
-
-BESIDE = frozenset({"tensorboard", AUDIT_NAME, LATCH_NAME, LOG_FOLDER})
+BESIDE = frozenset({"tensorboard", *EVIDENCE})
 """Top-level names in a stage folder whose files depend on a clock: they are recorded, but are no part of the result."""
 UNFINISHED = frozenset({KEY_NAME, "checkpoint"})
 """Top-level names in a work folder alone."""
@@ -139,7 +131,9 @@ def find_published(folder: Path, fields: Mapping[str, Any]) -> dict[str, Any] | 
     """
     if not os.path.lexists(folder):
         return None
-    refuse_other_key(folder, load_record(folder)["fields"], fields, f"pass another --out, or remove {folder}")
+    kept = find_evidence(folder) is not None
+    remedy = f"pass another --out{'; keep this audit log of a real robot' if kept else f', or remove {folder}'}"
+    refuse_other_key(folder, load_record(folder)["fields"], fields, remedy)
     return require_published(folder)
 
 
@@ -239,7 +233,8 @@ def publish(partial: Path, folder: Path) -> None:
     try:
         os.rename(partial, folder)
     except OSError as error:
-        raise RunError(f"{folder}: expected no such folder, got {error.strerror}; remove it and run again") from error
+        again = advise_again(folder, "run again")
+        raise RunError(f"{folder}: expected no such folder, got {error.strerror}; {again}") from error
     sync(folder.parent)
 
 
@@ -288,7 +283,7 @@ def verify_stage(folder: Path) -> int:
         RunError: a file is missing, changed or was not there when the stage was published.
     """
     record = load_record(folder)
-    outputs, remedy = compute_outputs(folder), f"remove {folder} and run the stage again"
+    outputs, remedy = compute_outputs(folder), advise_again(folder)
     if folder.suffix != PARTIAL:
         for name in sorted(UNFINISHED):
             if os.path.lexists(folder / name):

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import ConfigError, RunError
 from ..strict_json import load_json
+from .evidence import advise_again
 from .sources import Source, SourceMemory
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
@@ -112,7 +113,7 @@ def load_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD_NAME
     if not os.path.lexists(path):
         raise RunError(f"{folder}: expected a stage folder with {RECORD_NAME}, got none; name the output of a stage")
-    remedy = f"remove {folder} and run the stage again"
+    remedy = advise_again(folder)
     record = load_json(path, dict, RunError, remedy)
     for name, kind in RECORD_FIELDS.items():
         if type(record.get(name)) is not kind:

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from ..errors import RunError
 from ..strict_json import load_json_lines
+from .evidence import advise_again
 from .keys import compute_digest
 
 METRICS_NAME = "metrics.jsonl"
@@ -36,7 +37,7 @@ def load_metrics(path: Path) -> list[dict[str, Any]]:
     Raises:
         RunError: a line is no JSON object.
     """
-    return load_json_lines(path, RunError, f"remove {path.parent} and run again")
+    return load_json_lines(path, RunError, advise_again(path.parent, "run again"))
 
 
 def compute_metrics_digest(path: Path) -> str:
@@ -123,7 +124,7 @@ class MetricsLog:
             self._file.close()
             raise RunError(
                 f"{self.path}: expected at least {keep_bytes} bytes at the checkpoint, got {found}; "
-                f"remove {folder} and run again"
+                f"{advise_again(folder, 'run again')}"
             )
         self._file.truncate(keep_bytes)
         self._file.seek(keep_bytes)

@@ -1,13 +1,14 @@
 """The stage runner: config and inputs go in, a folder published by rename comes out, at most once per key.
 
     <out>.partial/            work folder; survives a kill
-        key.json              what this work is for
+        key.json              what this work is for, and whether a real robot was opened for it
         checkpoint/           the newest two checkpoints
         metrics.jsonl, tensorboard/, artefacts; audit.jsonl and its latch where robots moved
     <out>/                    published: all of it, plus stage.json, minus key.json and checkpoint/
 
 The same key again is skipped or, where the work was cut off, resumed. Another key in the same place is refused. Two
 processes with the same folder take turns by a file lock that dies with its process; the second one finds the work done.
+Work that fails before its first checkpoint is removed, but for what tells of a real robot; see `evidence.py`.
 """
 
 import os
@@ -24,11 +25,8 @@ from typing import Any, Literal, NamedTuple
 from ..bounds import NonNegative, Seed, Threads, require_bounds
 from ..errors import RobotFault, RunError, SuppleError
 from .checkpoints import Checkpoint, CheckpointFolder, Load, Save
+from .evidence import AUDIT_NAME, EVIDENCE, KEY_NAME, MOVED, advise_again, find_evidence
 from .folder import (
-    AUDIT_NAME,
-    KEY_NAME,
-    LATCH_NAME,
-    LOG_FOLDER,
     compute_beside,
     compute_outputs,
     compute_path_digest,
@@ -40,6 +38,7 @@ from .folder import (
     publish,
     refuse_other_key,
     refuse_place,
+    shorten,
     verify_stage,
     write_record,
 )
@@ -51,6 +50,7 @@ from .keys import (
     compute_plain,
     compute_record_digest,
     compute_versions,
+    find_first_difference,
     load_record,
 )
 from .metrics import METRICS_NAME, MetricsLog, compute_means, compute_metrics_digest
@@ -145,9 +145,19 @@ class Work:
         self._clear(())
 
     def _clear(self, kept: Sequence[str]) -> None:
-        for path in self.folder.iterdir():
-            if path.name not in (KEY_NAME, AUDIT_NAME, LATCH_NAME, LOG_FOLDER, *kept):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        clear_folder(self.folder, (KEY_NAME, *kept))
+
+    def begin_moving(self) -> bool:
+        """Notes that a real robot is opened for this work; returns whether one was before, so that it has an audit log.
+
+        Raises:
+            RunError: What the work is for cannot be read.
+        """
+        path = self.folder / KEY_NAME
+        found = load_json(path)
+        if MOVED not in found:
+            write_record(path, {**found, MOVED: True})
+        return MOVED in found or self.resumed
 
     def _open_metrics(self, keep_bytes: int, wall_s: float) -> MetricsLog:
         self._metrics = MetricsLog(self.folder, keep_bytes, wall_s, self.machine.tensorboard)
@@ -319,7 +329,8 @@ def make(
             wall_s = work.metrics.wall_s if work.resumed else monotonic() - begin
         except SuppleError as error:
             work.close()
-            if not (isinstance(error, RobotFault) or (partial / "checkpoint").is_dir()):
+            worked = isinstance(error, RobotFault) or (partial / "checkpoint").is_dir()
+            if not worked and find_evidence(partial) is None:  # a stop must not end with whatever else went wrong
                 shutil.rmtree(partial)
             raise
         finally:
@@ -336,7 +347,7 @@ def make(
         if changed:
             raise RunError(
                 f"{stage.inputs[changed[0]]}: expected no change while {stage.name} reads it, got one; "
-                f"remove {partial} and run again"
+                f"{advise_again(partial, 'run again')}"
             )
         write_record(record_path, compute_record(stage, partial, fields, key, clock))
     else:
@@ -362,7 +373,16 @@ def load_fields(folder: Path) -> dict[str, Any] | None:
     """What a published or a work folder is for; None where it does not say."""
     if (folder / RECORD_NAME).is_file():
         return dict(load_record(folder)["fields"])
-    return load_json(folder / KEY_NAME) if (folder / KEY_NAME).is_file() else None
+    if not (folder / KEY_NAME).is_file():
+        return None
+    return {name: value for name, value in load_json(folder / KEY_NAME).items() if name != MOVED}
+
+
+def clear_folder(folder: Path, kept: Sequence[str] = ()) -> None:
+    """Removes all from a work folder but some top-level names, and what `evidence.py` keeps."""
+    for path in folder.iterdir():
+        if path.name not in (*EVIDENCE, *kept):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def open_partial(partial: Path, fields: Mapping[str, Any]) -> bool:
@@ -370,16 +390,30 @@ def open_partial(partial: Path, fields: Mapping[str, Any]) -> bool:
 
     Raises:
         RunError: it belongs to other fields.
+        RobotFault: ... and its robot is stopped.
     """
-    found = load_fields(partial)
+    found, evidence = load_fields(partial), find_evidence(partial)
     if found is None:
         if os.path.lexists(partial) and not partial.is_dir():
             raise RunError(f"{partial}: expected a work folder or nothing, got a file; remove it or pass another --out")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        write_record(partial / KEY_NAME, dict(fields))
-        return False
-    refuse_other_key(partial, found, fields, f"pass another --out, or remove {partial} to give up its work")
+        if evidence is None:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            write_record(partial / KEY_NAME, dict(fields))
+            return False
+        clear_folder(partial)
+        write_record(partial / KEY_NAME, {**fields, MOVED: True})
+        return True
+    difference = find_first_difference(found, fields)
+    if difference is not None and evidence is not None and evidence.stop_reason is not None:
+        name, old, _ = difference
+        raise RobotFault(
+            f"{partial}: expected an armed robot, got one stopped by '{evidence.stop_reason}'; inspect the robot, then "
+            f"re-arm it (supple rearm {partial / AUDIT_NAME}), and then pass {name} = {shorten(old)} as before, or "
+            "another --out"
+        )
+    kept = f"or remove {partial} to give up its work" if evidence is None else "and keep this audit log of a real robot"
+    refuse_other_key(partial, found, fields, f"pass another --out, {kept}")
     return True
 
 

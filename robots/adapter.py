@@ -8,12 +8,14 @@ Axes: O observation, A action, N goals, G goal.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 
 import numpy as np
 
-from ..errors import RobotFault
+from ..errors import ConfigError, RobotFault
+from .limits import RobotLimits
 from .robot import (
     ROUNDING,
     Bool,
@@ -225,3 +227,55 @@ def find_rest(spec: RobotSpec, observation: Float, sent: Float, *, known: bool =
             )
     held: Float = np.minimum(np.maximum(rest, spec.action.inner_low), spec.action.inner_high)
     return held
+
+
+def require_home(limits: RobotLimits, home: Float) -> None:
+    """Refuses a home that the robot may not be sent to.
+
+    Args:
+        limits: That hold for the robot.
+        home: The command of each axis there, shape (A,).
+
+    Raises:
+        ConfigError: It is outside of the limits of a command, or of those of the place that it commands.
+    """
+    spec = limits.spec
+    axes = zip(spec.action.axes, limits.action, limits.chains, spec.find_commanded(), home.tolist(), strict=True)
+    for axis, bounds, chain, commanded, place in axes:
+        slack = float(ROUNDING) * (1.0 + abs(place))
+        for bound in (bounds[chain[0]], limits.observation.get(commanded or "", None)):
+            if bound is not None and not bound.low - slack <= place <= bound.high + slack:
+                raise ConfigError(
+                    f"{spec.name} home: expected '{axis.name}' within [{bound.low:g}, {bound.high:g}] {axis.unit} of "
+                    f"{bound.source}, got {place:g}; give the robot a home within its limits"
+                )
+
+
+def plan_home(limits: RobotLimits, begin: Float, home: Float, least_seconds: float = 0.0) -> Float:
+    """Commands along a line from a rest to a rest, one for each control period, within all limits; shape (T, A).
+
+    Speed is constant where no acceleration and no jerk is limited. Else the share of the way after the share t of the
+    time is 10 t^3 - 15 t^4 + 6 t^5 (Flash and Hogan, The coordination of arm movements: an experimentally confirmed
+    mathematical model, J. Neuroscience, 1985), whose speed, acceleration and jerk are at most 15/8, 10/sqrt(3) and 60
+    times way, way and way per time, its square and its cube.
+
+    Args:
+        limits: That hold for the robot, whose action axes command places.
+        begin: Where it rests, shape (A,).
+        home: Where it is brought, shape (A,).
+        least_seconds: It takes no less.
+    """
+    seconds, smooth, spec = least_seconds, False, limits.spec
+    ways = np.abs(home.astype(np.float64) - begin)
+    for bounds in limits.action:
+        smooth |= "acceleration" in bounds or "jerk" in bounds
+    peaks = (15.0 / 8.0, 10.0 / math.sqrt(3.0), 60.0) if smooth else (1.0, 0.0, 0.0)
+    for bounds, way in zip(limits.action, ways.tolist(), strict=True):
+        for order, (name, peak) in enumerate(zip(("velocity", "acceleration", "jerk"), peaks, strict=True), start=1):
+            if name in bounds:
+                seconds = max(seconds, float((peak * way / bounds[name].high) ** (1.0 / order)))
+    steps = max(1, math.ceil(seconds / spec.control_period * (1.0 - 1e-9)))
+    time = np.arange(1, steps + 1)[:, None] / steps
+    share = time**3 * (10.0 - 15.0 * time + 6.0 * time**2) if smooth else time
+    line: Float = (begin + share * (home.astype(np.float64) - begin)).astype(np.float32)
+    return line

@@ -26,7 +26,22 @@ from numpy.typing import NDArray
 
 from ..bounds import Range, require_bounds
 from ..errors import RobotFault
-from .robot import Bool, Float, Holds, Observes, Robot, Sees, Step, Stops, TellsAge, TellsSent, take_images
+from .limits import RobotLimits
+from .robot import (
+    Bool,
+    Float,
+    Holds,
+    Observes,
+    Robot,
+    Sees,
+    Step,
+    Stops,
+    TakesLimits,
+    TellsAge,
+    TellsSent,
+    Wraps,
+    take_images,
+)
 from .spec import RobotSpec
 
 T = TypeVar("T")
@@ -172,7 +187,7 @@ class DriverThread:
         self._calls.put(None)
 
 
-class BoundedRobot(Stops, TellsAge, Holds, TellsSent, Sees, Observes):
+class BoundedRobot(Wraps, Stops, TellsAge, Holds, TakesLimits, TellsSent, Sees, Observes):
     """A connected robot; see the module's docstring. What the driver cannot do is as in `robot.RobotRow`."""
 
     def __init__(self, robot: Robot, thread: DriverThread, times: DriverTimes) -> None:
@@ -187,6 +202,11 @@ class BoundedRobot(Stops, TellsAge, Holds, TellsSent, Sees, Observes):
                 f"{self._thread.where} {what}: expected a connected robot, got a closed one; connect again"
             )
         return self._thread.call(what, self._times.call if seconds is None else seconds, function)
+
+    @property
+    def inner(self) -> object:
+        """See `Wraps.inner`."""
+        return self._robot
 
     @property
     def spec(self) -> RobotSpec:
@@ -228,6 +248,11 @@ class BoundedRobot(Stops, TellsAge, Holds, TellsSent, Sees, Observes):
         """See `Holds.hold`; nothing, where the robot cannot be told."""
         if isinstance(self._robot, Holds):
             self._call("hold", self._robot.hold)
+
+    def take_limits(self, limits: RobotLimits) -> bool:
+        """See `TakesLimits.take_limits`; False, where nobody takes them."""
+        robot = self._robot
+        return isinstance(robot, TakesLimits) and self._call("take_limits", lambda: robot.take_limits(limits))
 
     @property
     def sent(self) -> Float:

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, UntoldReward
 from .cadence import Cadence
-from .robot import Bool, Float, Holds, Observes, Robot, Rows, Sees, Step, TellsAge, take_images
+from .limits import RobotLimits
+from .robot import Bool, Float, Holds, Observes, Robot, Rows, Sees, Step, TakesLimits, TellsAge, Wraps, take_images
 from .spec import RobotSpec
 
 
-class DryRobot(TellsAge, Holds, Sees):
+class DryRobot(Wraps, TellsAge, Holds, TakesLimits, Sees):
     """The driver of a robot, which is read, asked and closed, and never commanded."""
 
     def __init__(self, robot: Robot, cadence: Cadence | None = None) -> None:
@@ -39,6 +40,11 @@ class DryRobot(TellsAge, Holds, Sees):
         self._steps, self._commands = 0, 0
         self._low = np.full(self._spec.action.shape, np.inf, np.float32)
         self._high = -self._low
+
+    @property
+    def inner(self) -> object:
+        """See `Wraps.inner`."""
+        return self._robot
 
     @property
     def spec(self) -> RobotSpec:
@@ -80,6 +86,10 @@ class DryRobot(TellsAge, Holds, Sees):
 
     def hold(self) -> None:
         """See `Holds.hold`: nothing is sent, so that nothing moves because of this program."""
+
+    def take_limits(self, limits: RobotLimits) -> bool:
+        """See `TakesLimits.take_limits`: nothing is sent."""
+        return True
 
     def close(self) -> None:
         """See `Robot.close`."""

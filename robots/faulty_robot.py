@@ -13,7 +13,8 @@ from enum import Enum
 import numpy as np
 
 from .adapter import RobotAdapter
-from .robot import Bool, Float, Step
+from .limits import RobotLimits
+from .robot import Bool, Float, Step, TakesLimits
 from .spec import RobotSpec
 
 
@@ -33,7 +34,7 @@ class Fault(Enum):
     OVERTAKEN = "the observation is older than the one before"
 
 
-class FaultyRobot(RobotAdapter):
+class FaultyRobot(RobotAdapter, TakesLimits):
     """Another adapter whose steps go wrong by a schedule. Faults of the link are the link's, not the robot's."""
 
     def __init__(self, robot: RobotAdapter, faults: Mapping[int, Fault]) -> None:
@@ -74,6 +75,10 @@ class FaultyRobot(RobotAdapter):
         self._age = None
         self._last = self._robot.reset(goal, rng)
         return self._last.copy()
+
+    def take_limits(self, limits: RobotLimits) -> bool:
+        """See `TakesLimits.take_limits`."""
+        return isinstance(self._robot, TakesLimits) and self._robot.take_limits(limits)
 
     def home(self) -> Float:
         """See `RobotAdapter.home`."""

@@ -15,9 +15,11 @@ The contract stands here, and not only with the robot, since most of what a comm
 of hardware makes no play data: bring logs, or let a simulated family play.
 
 A driver that is also a `robot.Stops` is told every stop, and one that is a `robot.TellsAge` is asked after each
-observation how old it is. One that `robot.Observes` can be read in a dry run.
+observation how old it is. One that `robot.TakesLimits` keeps to them on its way home. One that `robot.Observes` can be
+read in a dry run.
 
-`stop` is called in a process of its own when the controlling process dies or hangs: it opens a connection of its own.
+`stop` is called in a process of its own when the controlling process dies or hangs, and at each stop that the driver is
+not told: it opens a connection of its own.
 
 Axes: G goal.
 """
@@ -35,7 +37,7 @@ from .dry_robot import DryRobot
 from .family import ONLY_TASKS, BuiltFrom, Hardware
 from .limits import LoopLimits, RobotLimits
 from .model_limits import apply_model
-from .robot import Holds, Robot, RobotRow
+from .robot import Holds, Robot, RobotRow, can
 from .spec import RobotSpec
 from .task import Task, TaskSet
 
@@ -150,7 +152,7 @@ class HardwareFamily(Hardware, BuiltFrom):
         """Refuses a robot that would go on with its last speed or force after an episode."""
         pairs = zip(self.contract.action.names, self.contract.find_commanded(), strict=True)
         moving = [axis for axis, place in pairs if place is None]
-        if moving and not self.contract.choices and not isinstance(robot, Holds):
+        if moving and not self.contract.choices and not can(robot, Holds):
             raise ConfigError(
                 f"{self.name} connect: expected a driver that can hold the robot, since '{moving[0]}' commands no "
                 f"place and would go on after an episode, got {type(robot).__name__}; give it the hold of "

@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, RobotFault, SpecError, make_text
-from .adapter import Payment, Reward, RobotAdapter, StopLatch, find_rest
+from .adapter import Payment, Reward, RobotAdapter, StopLatch, find_rest, plan_home, require_home
 from .cadence import Cadence
-from .robot import Bool, Float, RobotBatch, Rows, Sees, Step, read_number
+from .limits import RobotLimits
+from .robot import Bool, Float, RobotBatch, Rows, Sees, Step, TakesLimits, read_number
 from .spec import ArraySpec, RobotSpec
 
 RADIANS = math.pi / 180.0
@@ -60,7 +61,7 @@ class Key:
     """Unit of the axis per LeRobot's unit; `RADIANS` for degrees, 1 for the same unit."""
 
 
-class LeRobotDriver(RobotAdapter, Sees):
+class LeRobotDriver(RobotAdapter, TakesLimits, Sees):
     """A LeRobot robot, in real time; it holds by commanding the measured place.
 
     A stop lasts until `reset` or `home`.
@@ -74,7 +75,7 @@ class LeRobotDriver(RobotAdapter, Sees):
         observation: Mapping[str, Key],
         action: Mapping[str, Key],
         reward: Reward | RobotBatch,
-        home: Callable[[], None] = lambda: None,
+        home: Callable[[], None] | tuple[float, ...] | None = None,
         picture: Callable[[Mapping[str, Any]], NDArray[np.uint8]] | None = None,
     ) -> None:
         """Connects the robot.
@@ -85,20 +86,26 @@ class LeRobotDriver(RobotAdapter, Sees):
             observation: The key of each observation axis, by the axis' name.
             action: The key of each action axis, by the axis' name.
             reward: What a task pays, see `adapter.Payment`.
-            home: Brings the robot to a start; without it, a person does so before each episode.
+            home: The command of each action axis at the start; the robot is brought there along a line, within the
+                limits. Or a function of yours that brings it there, which knows no limits. Without it, a person does so
+                before each episode.
             picture: The picture of the contract, uint8 (height, width, channels), of what LeRobot told: the same part
                 of the same camera, at the same scale, as in the data. Of a contract with an image.
 
         Raises:
             ConfigError: An axis has no key, a key no axis, a factor is not finite or 0, or an action axis commands no
-                observation axis, so that it cannot hold; or there is an image in the contract and no `picture`, or the
-                reverse.
+                observation axis, so that it cannot hold; its home is outside of its limits; or there is an image in the
+                contract and no `picture`, or the reverse.
+            SpecError: Its home is none.
             RobotFault: The robot does not connect.
         """
         if (spec.image is None) != (picture is None):
             expected = "no picture, since its contract has no image" if spec.image is None else "a picture"
             raise ConfigError(f"{spec.name} picture: expected {expected}, got {picture!r:.40}; correct one of them")
         self._spec, self._robot, self._payment, self._home = spec, robot, Payment(reward), home
+        self._limits = RobotLimits.of(spec)
+        if isinstance(home, tuple):
+            require_home(self._limits, spec.action.require_one(home, f"{spec.name} home"))
         self._observed = _order(spec.observation, observation)
         self._commanded = _order(spec.action, action)
         for axis, name in zip(spec.action.names, spec.find_commanded(), strict=True):
@@ -144,13 +151,31 @@ class LeRobotDriver(RobotAdapter, Sees):
         self._latch.require_open("home")
         self._held = None
         self._sent[:] = np.nan  # whoever brings it home commands it elsewhere
-        self._home()
+        if callable(self._home):
+            self._home()
         self._latch.free()
+        if isinstance(self._home, tuple):
+            self._go_home(np.array(self._home, np.float32))
         self._steps = 0
         self._payment.begin()
         observation = self._read()
         self.cadence.start()
         return observation
+
+    def take_limits(self, limits: RobotLimits) -> bool:
+        """See `TakesLimits.take_limits`: the way to a home that is a command keeps to them; a function knows none."""
+        limits.spec.require_match(self._spec, f"{self._spec.name} limits")
+        if isinstance(self._home, tuple):
+            require_home(limits, np.array(self._home, np.float32))
+        self._limits = limits
+        return not callable(self._home)
+
+    def _go_home(self, home: Float) -> None:
+        self.cadence.start()
+        for command in plan_home(self._limits, find_rest(self._spec, self._read(), self._sent), home):
+            self._latch.require_free("home")
+            self._send(command)
+            self.cadence.wait()
 
     def step(self, action: Float) -> Step:
         """See `Robot.step`: sends the command, waits for the end of the control period, and reads.

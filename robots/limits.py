@@ -16,7 +16,6 @@ Axes: A action.
 from __future__ import annotations
 
 import math
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 from ..errors import ConfigError, SpecError
 from ..plain_files import read_plain_file
 from .spec import Axis, RobotSpec
+from .units import read_unit, split_unit
 
 CHAINS = {
     "place": ("position", "velocity", "acceleration", "jerk"),
@@ -83,21 +83,13 @@ class LoopLimits:
 
 
 def find_kind(axis: Axis, commanded: str | None) -> str:
-    """What an action axis commands, a key of `CHAINS`: from its unit, which may begin with a scale."""
-    unit = _split_unit(axis.unit)[1]
-    if commanded is not None:
-        return "place"
-    return "speed" if unit in ("rad/s", "m/s") else "force" if unit in ("N", "N m") else "another"
+    """What an action axis commands, a key of `CHAINS`: from its unit, see `units.py`."""
+    return "place" if commanded is not None else read_unit(axis.unit).kind
 
 
 def find_scale(axis: Axis) -> float:
     """How many units the number 1 of an axis stands for: 150 for `150 N m`."""
-    return _split_unit(axis.unit)[0]
-
-
-def _split_unit(unit: str) -> tuple[float, str]:
-    found = re.fullmatch(r"(-?\d[\d.e+-]*) (.+)", unit)
-    return (float(found[1]), found[2]) if found else (1.0, unit)
+    return split_unit(axis.unit)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,9 +165,10 @@ class RobotLimits:
         actions = _table(data, "action", where)
         _require_known(actions, self.spec.action.names, f"{where} action")
         action = []
-        for axis, bounds, chain in zip(self.spec.action.axes, self.action, self.chains, strict=True):
+        axes = zip(self.spec.action.axes, self.action, self.chains, self.spec.find_commanded(), strict=True)
+        for axis, bounds, chain, commanded in axes:
             table, place = _table(actions, axis.name, where), f"{where} action.{axis.name}"
-            _require_known(table, (*chain, *([TRACKING] if chain == CHAINS["place"] else [])), place)
+            _require_known(table, (*chain, *([] if commanded is None else [TRACKING])), place)
             action.append(dict(bounds))
             for name, value in table.items():
                 bound = _read_bound(value, f"{place}.{name}", where, pair=name == chain[0])
@@ -205,22 +198,37 @@ class RobotLimits:
         """Refuses limits with which a real robot could jump.
 
         Raises:
-            ConfigError: Naming the axes that command a place or a speed and have no limit of its change, or no finite
-                ends.
+            ConfigError: Naming the axes that have no finite ends, or no limit of their change unless they command a
+                force; or an axis in the unit of a measured place that does not say which one it commands.
         """
-        lines = []
+        self._require_measured(where)
+        lines, unknown = [], []
         for axis, bounds, chain in zip(self.spec.action.axes, self.action, self.chains, strict=True):
             ends = bounds[chain[0]]
             missing = chain[0] if not math.isfinite(ends.high - ends.low) else ""
-            if not missing and chain[1] not in bounds and chain[0] in ("position", "velocity"):
+            if not missing and chain[1] not in bounds and chain != CHAINS["force"] and not self.spec.choices:
                 missing = chain[1]
             if missing:
                 lines.append(f"[action.{axis.name}] {missing} = {'[low, high]' if missing == chain[0] else 'number'}")
+                unknown += [f"'{axis.unit}' of {axis.name}"] if chain == CHAINS["another"] else []
         if lines:
+            units = f" (units that are no known place, speed or force: {', '.join(unknown)})" if unknown else ""
             raise ConfigError(
-                f"{where}: expected a limit of all that may jump before the robot moves, got none; give "
+                f"{where}: expected a limit of all that may jump before the robot moves, got none{units}; give "
                 f"{', '.join(lines)} in the contract, the model or a file of --limits; supple doctor lists all limits"
             )
+
+    def _require_measured(self, where: str) -> None:
+        """Refuses a place of which nobody knows where it is measured: its first command would be a jump towards 0."""
+        for axis, commanded in zip(self.spec.action.axes, self.spec.find_commanded(), strict=True):
+            unit = read_unit(axis.unit)
+            like = [seen.name for seen in self.spec.observation.axes if read_unit(seen.unit)[:2] == unit[:2]]
+            if commanded is None and unit.kind == "place" and like and not self.spec.choices:
+                raise ConfigError(
+                    f"{where}: expected the observation axis that action axis '{axis.name}' in {axis.unit} commands, "
+                    f"got none, so that its first command would start at 0; name it in the contract with "
+                    f"Axis(commands=...), such as '{like[0]}', or give an axis that commands none of them the unit '1'"
+                )
 
     def slow_down(self, share: float, where: str) -> RobotLimits:
         """The same motion in more time: speeds times `share`, accelerations times its square, jerks its cube.
@@ -228,15 +236,20 @@ class RobotLimits:
         Forces stay what they are, and so do positions. Other commands keep their value; their rate is scaled.
 
         Raises:
-            ConfigError: An axis that commands a place has no velocity limit, so that it has no speed to scale.
+            ConfigError: An axis that commands no force has no limit of a speed or a rate to scale, or all of them
+                command forces: the robot would be as fast as before.
         """
         powers = {"velocity": 1, "acceleration": 2, "jerk": 3, "rate": 1, "effort_rate": 1}
+        if self.spec.choices or all(chain == CHAINS["force"] for chain in self.chains):
+            got = "named choices" if self.spec.choices else "forces alone, which keep their limits"
+            raise ConfigError(f"{where} --slow: expected an axis with a speed to scale, got {got}; leave it out")
         action = []
         for axis, bounds, chain in zip(self.spec.action.axes, self.action, self.chains, strict=True):
-            if chain[0] == "position" and "velocity" not in bounds:
+            speed = {"position": "velocity", "value": "rate"}.get(chain[0])
+            if speed is not None and speed not in bounds:
                 raise ConfigError(
-                    f"{where} --slow: expected a velocity limit of action axis '{axis.name}' to scale, got none; give "
-                    "it with --limits"
+                    f"{where} --slow: expected a {speed} limit of action axis '{axis.name}' in '{axis.unit}' to scale, "
+                    "got none; give it with --limits"
                 )
             slowed = {}
             for name, (low, high, source) in bounds.items():

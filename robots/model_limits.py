@@ -14,7 +14,8 @@ from xml.etree import ElementTree
 
 from ..errors import ConfigError
 from ..plain_files import read_plain_file
-from .limits import CHAINS, Bound, RobotLimits, find_scale
+from .limits import CHAINS, Bound, RobotLimits
+from .units import read_unit
 
 MOST_BYTES = 1 << 26
 
@@ -48,12 +49,14 @@ def apply_model(limits: RobotLimits, path: Path) -> RobotLimits:
         if chain == CHAINS["another"]:
             continue
         name = next((one for one in (commanded, axis.name) if one in joints), None)
+        if name is None and chain == CHAINS["place"] and commanded is None:
+            continue  # of a place that is measured nowhere, such as that of a gripper, a model may know nothing
         if name is None:
             raise ConfigError(
                 f"{path}: expected the joint of action axis '{axis.name}' among {', '.join(sorted(joints)) or 'none'}, "
                 f"got none; name the axis after its joint, or let it name the observation axis of the joint by commands"
             )
-        joint, scale = joints[name], abs(find_scale(axis))
+        joint, scale = joints[name], abs(read_unit(axis.unit).scale)
         ends = {
             "position": (joint.low / scale, joint.high / scale),
             "velocity": (-joint.velocity / scale, joint.velocity / scale),
@@ -65,7 +68,8 @@ def apply_model(limits: RobotLimits, path: Path) -> RobotLimits:
             if quantity in chain and math.isfinite(max(abs(low), abs(high)))
         }
         if chain != CHAINS["place"] and name in spec.observation.names and math.isfinite(joint.high - joint.low):
-            bound = Bound(joint.low, joint.high, source)
+            seen = read_unit(spec.observation.axes[spec.observation.names.index(name)].unit).scale
+            bound = Bound(min(joint.low / seen, joint.high / seen), max(joint.low / seen, joint.high / seen), source)
             observed[name] = observed[name].meet(bound) if name in observed else bound
     return limits.tighten(found, observed)
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RobotFault, SpecError, make_text
+from .limits import RobotLimits
 from .spec import RobotSpec
 
 Float = NDArray[np.float32]
@@ -163,6 +164,26 @@ class Stops(ABC):
         """
 
 
+class Wraps(ABC):
+    """A robot around another one, which it asks for all that it cannot do itself; see `can`."""
+
+    @property
+    @abstractmethod
+    def inner(self) -> object:
+        """The one inside."""
+
+
+def can(robot: object, ability: type) -> bool:
+    """Whether a robot has an optional ability, such as `Stops`, and so has all that it is wrapped around.
+
+    A wrapper has the methods of every ability. Where the one inside lacks it, they do nothing: whoever counts on them
+    asks here first.
+    """
+    while isinstance(robot, ability) and isinstance(robot, Wraps):
+        robot = robot.inner
+    return isinstance(robot, ability)
+
+
 class TellsAge(ABC):
     """A robot that knows when its newest observation was measured."""
 
@@ -254,6 +275,21 @@ class Holds(ABC):
 
         Raises:
             RobotFault: It cannot be told.
+        """
+
+
+class TakesLimits(ABC):
+    """A robot that commands itself, such as on its way home, within limits that it is given."""
+
+    @abstractmethod
+    def take_limits(self, limits: RobotLimits) -> bool:
+        """Takes the limits of all that it commands by itself from now on; nothing moves because of it.
+
+        Returns:
+            Whether it keeps to them in all that; False where code of somebody else brings it home.
+
+        Raises:
+            ConfigError: It cannot keep to them, such as where its home is outside.
         """
 
 
@@ -393,12 +429,17 @@ def take_images(robot: object, rows: Rows, name: str) -> NDArray[np.uint8]:
     return robot.take_images(rows)
 
 
-class RobotRow(Stops, TellsAge, Holds, TellsSent, Sees):
+class RobotRow(Wraps, Stops, TellsAge, Holds, TakesLimits, TellsSent, Sees):
     """A single robot, e.g. a real one, seen as a batch of one row, so that one rollout loop runs everything."""
 
     def __init__(self, robot: Robot) -> None:
         self._robot = robot
         self._tells_success = False  # until the robot does
+
+    @property
+    def inner(self) -> object:
+        """See `Wraps.inner`."""
+        return self._robot
 
     @property
     def spec(self) -> RobotSpec:
@@ -498,6 +539,10 @@ class RobotRow(Stops, TellsAge, Holds, TellsSent, Sees):
         if isinstance(self._robot, Holds):
             self._robot.hold()
 
+    def take_limits(self, limits: RobotLimits) -> bool:
+        """See `TakesLimits.take_limits`; False, where nobody takes them."""
+        return isinstance(self._robot, TakesLimits) and self._robot.take_limits(limits)
+
     @property
     def sent(self) -> Float:
         """See `TellsSent.sent`, (1, A)."""
@@ -510,16 +555,21 @@ class RobotRow(Stops, TellsAge, Holds, TellsSent, Sees):
         self._robot.close()
 
 
-class WrappedRobots(Stops, TellsAge, PaysAlongPath, Holds, TellsSent, Sees):
+class WrappedRobots(Wraps, Stops, TellsAge, PaysAlongPath, Holds, TakesLimits, TellsSent, Sees):
     """A `RobotBatch` that does all as the one inside, but for what a subclass does otherwise.
 
     It can be told to stop and to hold, and be asked for the age of its observations and for what was really sent,
     whatever is inside: a wrapper that hid one of these from the safety limits would leave a robot that nobody stops. It
-    is asked for rewards along paths in the same way.
+    is asked for rewards along paths in the same way. Whether anybody hears it says `can`.
     """
 
     def __init__(self, robot: RobotBatch) -> None:
         self._robot = robot
+
+    @property
+    def inner(self) -> object:
+        """See `Wraps.inner`."""
+        return self._robot
 
     @property
     def spec(self) -> RobotSpec:
@@ -564,6 +614,10 @@ class WrappedRobots(Stops, TellsAge, PaysAlongPath, Holds, TellsSent, Sees):
         """See `Holds.hold`; nothing, where the robots cannot be told."""
         if isinstance(self._robot, Holds):
             self._robot.hold()
+
+    def take_limits(self, limits: RobotLimits) -> bool:
+        """See `TakesLimits.take_limits`; False, where nobody takes them."""
+        return isinstance(self._robot, TakesLimits) and self._robot.take_limits(limits)
 
     @property
     def sent(self) -> Float:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...bounds import Count, Width
+from ...bounds import Count, NonNegative, Positive, Width
 from ..contract import BundleContract, Kind
 from ..distribution import draw_choice, draw_gaussian
 from ..networks import Array, Gaussian, Shapes, compute_mlp, mlp_shapes, sigmoid, softplus
@@ -66,9 +66,9 @@ class SimplSettings(ResidualSettings):
     search: Literal["blind", "directed"]
     candidates: Count
     visited: Count
-    evidence: float
+    evidence: NonNegative
     keep_searching: bool
-    wider: float
+    wider: Positive
     context: int
     learn_from_exploration: bool
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import Annotated, Any
 
-from ...bounds import Layers
+from ...bounds import Batch, Count, CountFromZero, Layers, NonNegative, Positive, Range
 from ..contract import BundleContract, Kind
 from ..networks import Shapes
 from ..policies import critic_shapes, policy_shapes
@@ -26,22 +26,22 @@ TRIAL_TRANSITIONS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinetuneSettings:
-    """How a task is learned; the fields are those of `FinetuneConfig` in `meta/simpl/finetune.py`."""
+    """How a task is learned; fields and bounds are those of `FinetuneConfig` in `meta/simpl/config.py`."""
 
-    learning_rate: float
-    multiplier_learning_rate: float
-    discount: float
-    target_rate: float
-    batch: int
-    reuse_rate: float
-    min_transitions: int
-    critic_updates_first: int
-    kl_target: float
-    kl_clip: float
-    multiplier: float
+    learning_rate: Positive
+    multiplier_learning_rate: Positive
+    discount: Annotated[float, Range(0.0, 1.0, above=True, below=True)]
+    target_rate: Annotated[float, Range(0.0, 1.0, above=True)]
+    batch: Batch
+    reuse_rate: Positive
+    min_transitions: CountFromZero
+    critic_updates_first: CountFromZero
+    kl_target: NonNegative
+    kl_clip: Positive
+    multiplier: Positive
     only_increase: bool
     bfloat16: bool
-    pool_episodes: int
+    pool_episodes: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ...errors import RobotFault
 from ...robots.spec import Axis, RobotSpec
 from ...strict_json import parse_json
-from ..folder import AUDIT_NAME
+from ..evidence import AUDIT_NAME
 
 
 class AxisLimits(NamedTuple):

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import RunError
 from ...strict_json import load_json
+from ..evidence import advise_again
 from ..stages.adapt import SKILLS_NAME
 from .curves import WIDE, Plot, draw_legend
 from .measure import format_number
@@ -41,7 +42,7 @@ def load_skill_change(folder: Path) -> SkillChange | None:
     path = folder / SKILLS_NAME
     if not path.is_file():
         return None
-    remedy = "remove the folder and adapt again"
+    remedy = advise_again(folder, "adapt again")
     records = load_json(path, list, RunError, remedy)
     try:
         if not records:

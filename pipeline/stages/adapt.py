@@ -125,7 +125,11 @@ def change_settings(bundle: Bundle, given: Sequence[str]) -> Bundle:
         if not isinstance(before, Mapping) or inner not in before:
             raise BundleError(f"--settings: expected a setting of {bundle.contract.kind}, got '{name}'; correct it")
         changed[outer] = {**before, inner: read}
-    return bundle.with_settings(changed) if changed else bundle
+    try:
+        return bundle.with_settings(changed) if changed else bundle
+    except BundleError as error:  # the bundle is whole: what is wrong is what was given
+        text = str(error).replace("bundle.json learner", "--settings", 1).replace("--settings.", "--settings ", 1)
+        raise BundleError(text.replace("; export the bundle again", "; correct it")) from error
 
 
 def make_adapt(

@@ -20,8 +20,8 @@ from ...robots.family import Hardware, RobotFamily, make_robots
 from ...robots.hardware_family import HardwareFamily
 from ...robots.limits import RobotLimits
 from ...robots.log_robot import LogRobot
-from ...robots.robot import RobotBatch, RobotRow
-from ..folder import AUDIT_NAME, LOG_FOLDER
+from ...robots.robot import RobotBatch, RobotRow, TellsAge, can
+from ..evidence import AUDIT_NAME, LOG_FOLDER
 from ..progress import ProgressView
 from ..robots import load_user_module
 from ..settings.adapt import Watching
@@ -75,18 +75,30 @@ def open_robots(
             if isinstance(family, HardwareFamily) and not made and family.stop is not None:
                 watchdog = Watchdog(family.stop, family.watchdog_timeout, family.stop_arguments)
                 stack.callback(watchdog.close)
+            begun = real and work.begin_moving()
         except BaseException:
             robots.close()
             raise
         limited = limit_robots(
-            taps or robots, work.folder / AUDIT_NAME, simulator=not real, limits=limits, watchdog=watchdog
+            *(taps or robots, work.folder / AUDIT_NAME),
+            simulator=not real,
+            limits=limits,
+            watchdog=watchdog,
+            begun=begun,
         )
         robot = stack.enter_context(limited)
+        if real:
+            for what in find_without(robot, robots, limits):
+                work.view.note(f"{work.stage.name}: the limits do not hold for {what}")
         if taps is None:
             yield robot, None
         else:
             watch = watch_robots(
-                *(robot, taps, watching, work, stack), simulated=not real, nominal=nominal, skill_dim=skill_dim
+                *(robot, taps, watching, work, stack),
+                simulated=not real,
+                limits=limits,
+                nominal=nominal,
+                skill_dim=skill_dim,
             )
             yield watch, watch
         for dry in made:
@@ -103,6 +115,7 @@ def watch_robots(
     stack: ExitStack,
     *,
     simulated: bool,
+    limits: RobotLimits | None = None,
     nominal: NoveltyModel | None = None,
     skill_dim: int = 0,
 ) -> Watch:
@@ -116,10 +129,10 @@ def watch_robots(
         sink = stack.enter_context(log)
     if watching.operator == "keyboard":
         require_keys(robot.spec)
-    operator, monitor = make_operator(watching, work.view.note, stack, robot.hold)
+    operator, monitor = make_operator(watching, work.view.note, stack, robot.hold, limits)
     model = nominal if watching.novelty is None else NoveltyModel.load(watching.novelty)
     scorer = None if model is None else NoveltyScorer(model, robot.spec, robot.rows)
-    return Watch(robot, taps, operator=operator, monitor=monitor, scorer=scorer, sink=sink)
+    return Watch(robot, taps, operator=operator, monitor=monitor, scorer=scorer, sink=sink, limits=limits)
 
 
 def tell_dry_run(dry: DryRobot, view: ProgressView) -> None:
@@ -144,9 +157,13 @@ def tell_replay(replay: LogRobot, view: ProgressView) -> None:
 
 
 def make_operator(
-    watching: Watching, tell: Callable[[str], None], stack: ExitStack, idle: Callable[[], None] = lambda: None
+    watching: Watching,
+    tell: Callable[[str], None],
+    stack: ExitStack,
+    idle: Callable[[], None] = lambda: None,
+    limits: RobotLimits | None = None,
 ) -> tuple[Operator | None, Monitor | None]:
-    """Who may take over, and who judges the task; `idle` is called while a person is asked.
+    """Who may take over within the limits, and who judges the task; `idle` is called while a person is asked.
 
     Raises:
         ConfigError: There is no terminal, no such operator, or no such function.
@@ -156,7 +173,7 @@ def make_operator(
     if keys or judges or watching.prompt:
         terminal = Terminal()
         stack.callback(terminal.close)
-        keyboard = KeyboardOperator(terminal, tell, judges=judges, prompts=watching.prompt, idle=idle)
+        keyboard = KeyboardOperator(terminal, tell, judges=judges, prompts=watching.prompt, idle=idle, limits=limits)
     operator: Operator | None = keyboard if keys else None
     if watching.operator.startswith("socket:"):
         remote = SocketOperator(watching.operator.removeprefix("socket:"))
@@ -196,6 +213,7 @@ def limit_robots(
     simulator: bool,
     limits: RobotLimits | None = None,
     watchdog: Watchdog | None = None,
+    begun: bool = False,
 ) -> Iterator[SafetyLimits]:
     """Robots behind their safety limits, with the audit log at `path`; both are closed at the end.
 
@@ -206,16 +224,33 @@ def limit_robots(
             nothing to inspect. For a real robot a person ends it.
         limits: None for those of the contract.
         watchdog: Of a real robot.
+        begun: See `AuditLog`.
 
     Raises:
         RobotFault: the log cannot be written.
     """
     try:
-        audit = AuditLog(path, simulator=simulator)
+        audit = AuditLog(path, simulator=simulator, begun=begun)
     except BaseException:
         robots.close()
         raise
-    with closing(audit), closing(SafetyLimits(robots, audit, limits=limits, watchdog=watchdog)) as robot:
-        if limits is not None and not simulator:
-            audit.append("limits", limits=limits.to_json())
-        yield robot
+    with closing(audit):
+        try:
+            limited = SafetyLimits(robots, audit, limits=limits, watchdog=watchdog)
+        except BaseException:
+            robots.close()
+            raise
+        with closing(limited) as robot:
+            if limits is not None and not simulator:
+                audit.append("limits", limits=limits.to_json(), without=find_without(robot, robots, limits))
+            yield robot
+
+
+def find_without(robot: SafetyLimits, robots: RobotBatch, limits: RobotLimits) -> list[str]:
+    """What the limits of a real robot do not hold for, since its driver cannot: in words."""
+    found = []
+    if not robot.keeps_home and limits.action != RobotLimits.of(limits.spec).action:
+        found.append("what the driver commands by itself in its reset: it takes no limits (TakesLimits)")
+    if limits.loop.max_age is not None and not can(robots, TellsAge):
+        found.append("the age of observations: the driver does not tell it (TellsAge)")
+    return found

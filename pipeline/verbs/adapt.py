@@ -14,11 +14,10 @@ from ...bounds import Count, Seed
 from ...errors import ConfigError, RunError
 from ...strict_json import load_json, load_json_lines
 from ..cli_common import AboutRobot, Common, Options, Runner
+from ..evidence import advise_again
 from ..robots import load_tasks
 from ..settings.adapt import AdaptStageConfig, Watching
 from ..settings.motion import MotionConfig
-
-AGAIN = "remove the folder and adapt again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +79,12 @@ def show_result(runner: Runner, folder: Path, *, replay: bool) -> None:
     from ..summary import load_success, make_table
 
     if replay:
-        for record in load_json_lines(folder / RECORDS_NAME, RunError, AGAIN):
+        for record in load_json_lines(folder / RECORDS_NAME, RunError, advise_again(folder, "adapt again")):
             runner.view.record(record.pop("kind"), record, "")
     success = load_success(folder)
     for record in success:
         runner.view.record("success", record, "")
-    returns = load_json(folder / RETURNS_NAME, list, RunError, AGAIN)
+    returns = load_json(folder / RETURNS_NAME, list, RunError, advise_again(folder, "adapt again"))
     for record in returns:
         runner.view.record("return", record, "")
     told = any(record["metric"] == "success_stochastic" for record in success)

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 
 from ...errors import ConfigError, RunError, SuppleError
 from ..cli_common import Common, Options, Runner
+from ..evidence import advise_again
 from ..folder import compute_path_digest, verify_stage
 from ..keys import PACKAGE_ROOT, compute_code_digest, compute_versions, load_record
 from .data import RECOVERED
@@ -148,7 +149,7 @@ def verify_chain(stages: list[Path]) -> None:
             if before and digests[name] != given["digest"]:
                 raise RunError(
                     f"{stage}: expected its {role} to be {name} with digest {digests[name][:12]}, got one made from "
-                    f"{given['digest'][:12]}; remove {stage} and run again"
+                    f"{given['digest'][:12]}; {advise_again(stage, 'run again')}"
                 )
 
 

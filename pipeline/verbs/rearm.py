@@ -11,7 +11,8 @@ from ...adapt.audit import AuditLog
 from ...bounds import Range, require_bounds
 from ...errors import RunError
 from ..cli_common import Common, Options, Runner
-from ..folder import AUDIT_NAME, is_published, name_partial
+from ..evidence import AUDIT_NAME
+from ..folder import is_published, name_partial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import RobotFault
-from ..adapter import Payment, Reward, RobotAdapter, StopLatch, find_rest
+from ..adapter import Payment, Reward, RobotAdapter, StopLatch, find_rest, plan_home, require_home
 from ..cadence import Cadence
-from ..robot import Bool, Float, RobotBatch, Step
+from ..limits import RobotLimits
+from ..robot import ROUNDING, Bool, Float, RobotBatch, Step, TakesLimits
 from ..spec import RobotSpec
 from .messages import FLAG, MOST_SKEW_NS, NS, Readings, decode, encode_flag
 from .ros_robot import RosRobot
@@ -46,7 +47,7 @@ class Survey(NamedTuple):
     """Controllers that listen."""
 
 
-class RosDriver(RobotAdapter):
+class RosDriver(RobotAdapter, TakesLimits):
     """The robot, in real time. A stop commands the measured place, and lasts until `reset` or `home`."""
 
     def __init__(self, robot: RosRobot, reward: Reward | RobotBatch) -> None:
@@ -73,6 +74,7 @@ class RosDriver(RobotAdapter):
         self._sent = np.full(self._spec.action.shape, np.nan, np.float32)
         self._latch, self._lock = StopLatch(self._where), threading.RLock()
         self._held: Float | None = None  # the command of a hold that lasts
+        self._limits = RobotLimits.of(self._spec)
         self._ready: bool | None = None
         self.cadence = Cadence(self._spec.control_period)
         """Of the control loop; its `report` says how it kept up."""
@@ -170,8 +172,16 @@ class RosDriver(RobotAdapter):
         self._goal = self._spec.goal.require_one(goal, f"{self._where} reset")
         return self.home()
 
+    def take_limits(self, limits: RobotLimits) -> bool:
+        """See `TakesLimits.take_limits`: the way home keeps to those of its commands."""
+        limits.spec.require_match(self._spec, f"{self._where} limits")
+        if self._robot.home is not None:
+            require_home(limits, np.array(self._robot.home, np.float32))
+        self._limits = limits
+        return True
+
     def home(self) -> Float:
-        """See `RobotAdapter.home`: along a line, not faster than the rate limits; where there is no home, it stays.
+        """See `RobotAdapter.home`: along a line, within the limits of commands; where there is no home, it stays.
 
         Raises:
             RobotFault: The robot may not be moved, or does not arrive.
@@ -189,18 +199,14 @@ class RosDriver(RobotAdapter):
         return self._readings.observation
 
     def _go_home(self, home: Float) -> None:
-        begin, period = (
-            find_rest(self._spec, self._readings.observation, self._sent * np.nan),
-            self._spec.control_period,
-        )
-        rates = np.array([axis.rate_limit or math.inf for axis in self._spec.action.axes])
-        seconds = max(self._robot.home_seconds, float((np.abs(home - begin) / rates).max()))
-        steps = max(1, math.ceil(seconds / period))
+        begin = find_rest(self._spec, self._readings.observation, self._sent * np.nan)
+        self._require_begin(begin)
+        period, plan = self._spec.control_period, plan_home(self._limits, begin, home, self._robot.home_seconds)
         axes = np.array([self._spec.observation.names.index(str(name)) for name in self._spec.find_commanded()])
         cadence = Cadence(period)
-        for step in range(1, steps + math.ceil(self._robot.timeout / period)):
+        for step in range(1, len(plan) + math.ceil(self._robot.timeout / period)):
             self._require_ready("home")
-            self._command(begin + min(1.0, step / steps) * (home - begin), "home")
+            self._command(plan[min(step, len(plan)) - 1], "home")
             cadence.wait()
             self._listen()
             if self._is_stale():
@@ -210,7 +216,7 @@ class RosDriver(RobotAdapter):
                     "s; check the robot and the network"
                 )
             away = np.abs(self._readings.observation[axes] - home)
-            if step >= steps and (away <= self._robot.home_tolerance).all():
+            if step >= len(plan) and (away <= self._robot.home_tolerance).all():
                 return
         self.hold()
         axis = int(np.argmax(away))
@@ -218,6 +224,22 @@ class RosDriver(RobotAdapter):
             f"{self._where} home: expected '{self._spec.action.names[axis]}' within {self._robot.home_tolerance:g} of "
             f"{home[axis]:g}, got {away[axis]:.3g} away; look for what holds the robot, and whether the controller runs"
         )
+
+    def _require_begin(self, begin: Float) -> None:
+        """Refuses to send a robot home that is further outside of the limits than one step: it would jump.
+
+        Raises:
+            RobotFault: Naming the axis.
+        """
+        for axis, bounds, place in zip(self._spec.action.axes, self._limits.action, begin.tolist(), strict=True):
+            low, high, source = bounds["position"]
+            step = ROUNDING * (1.0 + abs(place))
+            step += bounds["velocity"].high * self._spec.control_period if "velocity" in bounds else 0.0
+            if not low - step <= place <= high + step:
+                raise RobotFault(
+                    f"{self._where} home: expected '{axis.name}' within [{low:g}, {high:g}] {axis.unit} of {source}, "
+                    f"got {place:g}; move the robot there by hand"
+                )
 
     def _is_stale(self) -> bool:
         return not 0.0 <= self.observation_age() <= self._robot.max_age

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from supple.adapt.action_limits import ActionLimits
+from supple.adapt.action_limits import ActionLimits, slow_down
 from supple.errors import SpecError
 from supple.robots.limits import RobotLimits
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
@@ -170,3 +170,22 @@ def test_a_start_a_little_outside_leads_back_within_the_acceleration_or_is_refus
 def test_limits_that_float32_cannot_resolve_are_refused(table: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="expected limits of action axis 'target0' that float32 commands can resolve"):
         make_limits(make_spec(), **table)
+
+
+@pytest.mark.parametrize("limited", [None, 0.1])
+def test_a_slower_place_goes_the_same_way_in_more_steps(limited: float | None) -> None:
+    """At .5 of .1 rad/s for .1 s: 0.005 rad a step. Without a limit: half of the way from .4 to .2. A speed: half."""
+    spec = RobotSpec(
+        "arm",
+        ArraySpec("observation", (Axis("joint", "rad", -3.0, 3.0),)),
+        ArraySpec("action", (Axis("target", "rad", -2.0, 2.0, None, "joint"), Axis("speed", "deg/s", -9.0, 9.0))),
+        ArraySpec("goal", (Axis("joint", "rad", -3.0, 3.0),)),
+        0.1,
+        100,
+    )
+    limits = RobotLimits.of(spec)
+    if limited is not None:  # by a file, and not by the contract
+        limits = limits.override_by({"action": {"target": {"velocity": limited}}}, "file")
+    asked, previous = np.array([[0.2, 8.0]], np.float32), np.array([[0.4, 0.0]], np.float32)
+    expected = 0.3 if limited is None else 0.395
+    np.testing.assert_allclose(slow_down(limits, asked, previous, 0.5), [[expected, 4.0]], rtol=1e-6)

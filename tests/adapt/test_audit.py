@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from supple.adapt.audit import LATCH, UNFINISHED, AuditLog, History
+from supple.adapt.audit import LATCH, UNFINISHED, AuditLog, History, look_at_log
 from supple.errors import RobotFault
 
 
@@ -393,3 +393,41 @@ class Sessions(RuleBasedStateMachine):
 
 TestSessions = Sessions.TestCase
 TestSessions.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+
+
+def test_a_log_that_somebody_knows_of_and_that_is_not_there_is_a_stop(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    AuditLog(path).close()
+    for place in (path, path.with_name("audit.jsonl.latch")):
+        place.unlink()
+    log = AuditLog(path, begun=True)
+    assert log.stop_reason == "the audit log is missing, although an earlier session had one"
+    log.close()
+    log = AuditLog(path)
+    log.rearm(log.issue_codes(1)[0])
+    log.close()
+    log = AuditLog(path, begun=True)
+    assert log.stop_reason is None
+    log.close()
+
+
+def test_whoever_looks_at_a_log_sees_its_stop_and_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    latch = path.with_name("audit.jsonl.latch")
+    assert look_at_log(path) is None
+    log = AuditLog(path, simulator=True)
+    assert look_at_log(path) == (False, UNFINISHED)
+    log.close()
+    assert look_at_log(path) == (False, None)
+    log = AuditLog(path)
+    log.stop("fire")
+    log.close()
+    before = (path.read_bytes(), latch.read_bytes())
+    assert look_at_log(path) == (True, "fire")
+    assert (path.read_bytes(), latch.read_bytes()) == before
+    path.write_bytes(before[0].replace(b"fire", b"ice!"))
+    assert look_at_log(path).hardware  # type: ignore[union-attr] # nobody knows what it was
+    path.unlink()
+    state = look_at_log(path)
+    assert state is not None
+    assert (state.hardware, "expected an audit log" in str(state.stop_reason)) == (True, True)

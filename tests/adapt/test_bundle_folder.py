@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from supple.adapt.bundle import Bundle, load_bundle, require_robot, write_bundle
-from supple.adapt.bundle_folder import MANIFEST
+from supple.adapt.bundle_folder import MANIFEST, read_files
 from supple.adapt.contract import BundleContract
 from supple.adapt.golden_trial import EPISODES, require_trial
 from supple.errors import BundleError
@@ -359,3 +360,10 @@ def test_commands_of_a_policy_that_ran_away_are_compared_on_the_scale_of_its_lat
         outputs = {"out.latent": record["out.latent"], "out.action": np.full(shape, away)}
         with nullcontext() if good else pytest.raises(BundleError, match=r"expected golden 'out\.action'"):
             require_trial(record, outputs, "here")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "bundle.json", "MANIFEST.sha256"])
+def test_a_file_of_a_bundle_that_no_memory_holds_is_refused_by_name(folder: Path, name: str) -> None:
+    os.truncate(folder / name, 1 << 40)  # a sparse file
+    with pytest.raises(BundleError, match=rf"{re.escape(name)}: expected at most 1073741824 bytes, got 1099511627776"):
+        read_files(folder)

@@ -269,6 +269,62 @@ def test_budgets_end_learning_and_motion(bundle: Bundle) -> None:
         GuardConfig(step_kl=0.0)
 
 
+def play_all(cell: Cell, count: int) -> None:
+    """As the stage does: rounds until no budget is left, then the last judgement."""
+    while cell.adapter.episode < count and not cell.guards.exhausted:
+        cell.adapter.round()
+    cell.guards.finish()
+
+
+@pytest.mark.parametrize("canary", [False, True])
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 3.5, 5.0, 6.5, 8.0, 9.5, 11.0, 12.5, 14.0])
+def test_no_extra_episode_begins_once_the_seconds_are_used_up(bundle: Bundle, seconds: float, canary: bool) -> None:
+    config = GuardConfig(max_robot_seconds=seconds, canary=canary, canary_kl=0.0, step_kl=1e9, prior_kl=1e9)
+    cell = Cell(bundle, config)
+    before: list[float] = []
+    play = cell.play
+
+    def count(*args: Any) -> Play:
+        before.append(cell.guards.robot_seconds)
+        return play(*args)
+
+    cell.guards._play = count
+    play_all(cell, 6)
+    longest = cell.robot.spec.episode_steps * cell.robot.spec.control_period
+    assert all(moved < seconds for moved in before)
+    assert cell.guards.robot_seconds < seconds + longest
+    assert cell.guards.counts["unjudged"] == 0
+    baseline = len(cell.guards._baseline)
+    if baseline < config.baseline:  # the prior policy has no interval: no other one may act
+        assert cell.guards._anchor == {}
+        learned = take_learned(cell.guards.state())
+        assert all(np.array_equal(learned[name], value) for name, value in cell.guards._first.items())
+
+
+@pytest.mark.parametrize("canary", [False, True])
+def test_a_policy_that_cannot_be_judged_any_more_is_undone(bundle: Bundle, canary: bool) -> None:
+    cell = Cell(bundle, GuardConfig(canary=canary, canary_kl=0.0, step_kl=1e9, prior_kl=1e9))
+    run_rounds(cell, 6)
+    assert cell.guards.counts["updates"] > 1
+    before = take_learned(cell.guards.state())
+    cell.guards._counts["unjudged"] = 0  # as after an episode
+    left = cell.guards.robot_seconds + 1e-3  # enough to begin one more episode
+    cell.guards.config = replace(cell.guards.config, max_robot_seconds=left)
+    params = {name: value + np.float32(0.05) for name, value in cell.guards.params.items()}
+    cell.guards._update(lambda: cell.guards.set_params(params))
+    if not canary:  # the canary uses up what is left, else the last judgement does
+        assert cell.guards.counts["unjudged"] == 1
+        before = take_learned(cell.guards._anchor)
+        cell.guards.finish()
+    assert events(cell)[-1] == "budget"
+    now = take_learned(cell.guards.state())
+    assert all(np.array_equal(now[name], value) for name, value in before.items())
+    assert cell.guards.counts["unjudged"] == 0
+    extra = cell.guards.counts["extra"]
+    cell.guards.finish()
+    assert cell.guards.counts["extra"] == extra
+
+
 def test_the_last_policy_is_judged_too(bundle: Bundle) -> None:
     cell = Cell(bundle, GuardConfig(canary=False))
     for _ in range(6):

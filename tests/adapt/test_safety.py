@@ -19,11 +19,27 @@ from numpy.typing import NDArray
 from supple.adapt.action_limits import ActionLimits
 from supple.adapt.audit import AuditLog
 from supple.adapt.safety import SafetyLimits
+from supple.adapt.watch import CommandTap
 from supple.errors import RobotFault, SpecError
+from supple.robots.bounded_robot import BoundedRobot, DriverThread, DriverTimes
 from supple.robots.limits import RobotLimits
 from supple.robots.maze import MazeBatch
 from supple.robots.maze_layout import make_layout
-from supple.robots.robot import Bool, Float, Holds, RobotRow, Rows, Step, StepRows, Stops, TellsAge, TellsSent
+from supple.robots.robot import (
+    Bool,
+    Float,
+    Holds,
+    RobotBatch,
+    RobotRow,
+    Rows,
+    Step,
+    StepRows,
+    Stops,
+    TellsAge,
+    TellsSent,
+    WrappedRobots,
+    can,
+)
 from supple.robots.spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 
 ALL = np.arange(3)
@@ -741,6 +757,120 @@ def test_a_real_robot_is_told_to_stop_and_asked_for_the_age(spec: RobotSpec, log
     assert len(arm.told) == 1
 
 
+class Deaf:
+    """A driver that cannot be told to stop, and fails in the third step."""
+
+    def __init__(self, spec: RobotSpec) -> None:
+        self.spec, self.steps, self.held = spec, 0, 0
+
+    def reset(self, goal: Float, rng: np.random.Generator) -> Float:
+        return np.zeros(4, np.float32)
+
+    def step(self, action: Float) -> Step:
+        self.steps += 1
+        if self.steps == 3:
+            raise OSError("no link")
+        return Step(np.zeros(4, np.float32), 0.0, False, False)
+
+    def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+
+class DeafHolder(Deaf, Holds):
+    """... but to hold."""
+
+    def hold(self) -> None:
+        self.held += 1
+
+
+class NotedWatchdog:
+    """In place of the second process."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.fired: str | None = None
+
+    def beat(self) -> None:
+        self.heard.append("beat")
+
+    def rest(self) -> None:
+        self.heard.append("rest")
+
+    def stop(self, reason: str) -> None:
+        self.heard.append("stop")
+
+
+WRAPPED: dict[str, Callable[[Any], RobotBatch]] = {
+    "a row": RobotRow,
+    "a driver in a thread of its own": lambda driver: RobotRow(
+        BoundedRobot(driver, DriverThread("arm"), DriverTimes())
+    ),
+    "a wrapper": lambda driver: WrappedRobots(RobotRow(driver)),
+    "a tap of a wrapper": lambda driver: CommandTap(WrappedRobots(RobotRow(driver))),
+}
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED)
+@pytest.mark.parametrize("how", ["step", "nan", "close", "another thread"])
+def test_a_driver_that_cannot_be_told_to_stop_is_stopped_by_the_second_process(
+    spec: RobotSpec, log_path: Path, wrapped: str, how: str
+) -> None:
+    driver, dog, log = DeafHolder(spec), NotedWatchdog(), AuditLog(log_path)
+    safe = SafetyLimits(WRAPPED[wrapped](driver), log, watchdog=dog)  # type: ignore[arg-type]
+    safe.reset(ALL[:1], np.zeros((1, 2), np.float32), np.random.default_rng(0))
+    safe.step(ALL[:1], action(0.0, 0.0, 1))
+    if how == "step":
+        safe.step(ALL[:1], action(0.0, 0.0, 1))
+        with pytest.raises(RobotFault, match="no link"):
+            safe.step(ALL[:1], action(0.0, 0.0, 1))
+    elif how == "nan":
+        with pytest.raises(RobotFault, match="finite"):
+            safe.step(ALL[:1], action(np.nan, 0.0, 1))
+    elif how == "close":
+        safe.close()
+    else:
+        safe.stop("a person")
+    assert dog.heard[-2:] == ["beat", "stop"]  # and not "rest", which would take the stop away
+    assert driver.held == 1
+    stop = next(record for record in records(log_path) if record["event"] == "stop")
+    assert stop["told"] == ["second process", "driver, to hold"]
+    log.close()
+
+
+def test_what_nobody_was_told_is_no_rest_and_the_log_says_so(spec: RobotSpec, log_path: Path) -> None:
+    safe = SafetyLimits(RobotRow(Deaf(spec)), AuditLog(log_path))
+    safe.stop("a person")
+    assert next(record for record in records(log_path) if record["event"] == "stop")["told"] == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_driver_that_cannot_stop_leaves_it_to_the_second_process(
+    fake: FakeBatch, log_path: Path, fails: bool
+) -> None:
+    def cut(reason: str) -> None:
+        if fails:
+            raise OSError("no link to the drives")
+
+    dog = NotedWatchdog()
+    safe = SafetyLimits(fake, AuditLog(log_path), on_stop=cut, watchdog=dog)  # type: ignore[arg-type]
+    safe.reset(ALL, np.zeros((3, 2), np.float32), np.random.default_rng(0))
+    with pytest.raises(RobotFault, match="finite"):
+        safe.step(ALL, action(np.nan, 0.0))
+    assert dog.heard[-1] == ("stop" if fails else "rest")
+    stop = next(record for record in records(log_path) if record["event"] == "stop")
+    assert stop["told"] == (["second process"] if fails else ["driver"])
+
+
+def test_abilities_are_those_of_the_driver_whatever_is_around_it(spec: RobotSpec) -> None:
+    for wrap in WRAPPED.values():
+        assert can(wrap(DeafHolder(spec)), Holds)
+        assert not any(can(wrap(DeafHolder(spec)), ability) for ability in (Stops, TellsAge, TellsSent))
+        assert not can(wrap(Deaf(spec)), Holds)
+
+
 def test_the_maze_runs_the_same_behind_the_limits(log_path: Path) -> None:
     """Same protocol, same bits: whatever acts cannot tell that the limits are there."""
     layout = make_layout(8, 0)
@@ -978,17 +1108,23 @@ def test_a_held_session_may_be_closed_without_a_stop(log: AuditLog, log_path: Pa
     assert AuditLog(log_path).stop_reason is None
 
 
-def test_a_log_that_is_deleted_while_the_robot_runs_stops_it(
-    safe: SafetyLimits, fake: FakeBatch, tmp_path: Path
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+def test_a_log_that_is_taken_away_while_the_robot_runs_stops_it(
+    safe: SafetyLimits, fake: FakeBatch, tmp_path: Path, log_path: Path, how: str
 ) -> None:
     """With its folder, too: what is written to a deleted file is on no disk, and a stop would be forgotten."""
     goals, rng = np.zeros((3, 2), np.float32), np.random.default_rng(0)
     safe.step(ALL, action(0.0, 0.0))
-    shutil.rmtree(tmp_path)
+    if how == "deleted":
+        shutil.rmtree(tmp_path)
+    else:
+        log_path.rename(tmp_path / "elsewhere")
+    if how == "replaced":
+        shutil.copy(tmp_path / "elsewhere", log_path)
     told = len(fake.commands)
     with pytest.raises(RobotFault, match=r"audit\.jsonl: expected the audit log where it was, got none"):
         safe.reset(ALL, goals, rng)
-    assert safe.stop_reason == "the audit log was deleted"
+    assert safe.stop_reason == "the audit log was deleted or moved"
     with pytest.raises(RobotFault, match="expected an armed robot"):
         safe.step(ALL, action(0.0, 0.0))
     assert len(fake.commands) == told

@@ -31,6 +31,7 @@ from supple.adapt.takeover import (
 from supple.adapt.task_monitor import Judgement, ScriptMonitor
 from supple.adapt.watch import CommandTap, Operator, Watch
 from supple.errors import ConfigError, RobotFault
+from supple.robots.limits import RobotLimits
 from supple.robots.robot import StepRows
 from supple.robots.spec import ArraySpec, Axis, RobotSpec, make_choice_spec
 from supple.robots.task import Task
@@ -119,6 +120,27 @@ def test_what_a_person_commands_passes_the_limits(keys: Keys, tmp_path: Path) ->
     observation = watch.step(ROW, np.zeros((1, 2), np.float32)).observation
     assert observation[0, 0] - start[0, 0] == pytest.approx(1.0)
     log.close()
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_keys_move_a_place_as_far_as_the_limits_that_hold_let_it(keys: Keys, limited: bool) -> None:
+    """At half of the velocity: 1 rad/s of the contract for .1 s is .05 rad, .2 rad/s of a file .01 rad."""
+    spec = RobotSpec(
+        "arm",
+        ArraySpec("observation", (Axis("joint", "deg", -3.0, 3.0),)),
+        ArraySpec("action", (Axis("target", "deg", -2.0, 2.0, 1.0, "joint"),)),
+        ArraySpec("goal", (Axis("joint", "deg", -3.0, 3.0),)),
+        0.1,
+        100,
+    )
+    limits = RobotLimits.of(spec)
+    table = {"target": {"velocity": 0.2, "position": [-1.0, 0.015]}}
+    operator = keys.operator(limits=limits.override_by({"action": table}, "file") if limited else None)
+    operator.begin(spec)
+    keys.press(" q")
+    requested, seen = np.zeros(1, np.float32), np.zeros(1, np.float32)
+    told = [operator.command(requested, seen) for _ in range(2)]
+    np.testing.assert_allclose(np.ravel(told), [0.01, 0.015] if limited else [0.05, 0.1], atol=1e-6)  # type: ignore[arg-type]
 
 
 def test_a_new_episode_begins_with_the_policy(keys: Keys, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.link_faults import attack_watchdog
-from supple.adapt.watchdog import BEAT, REST, Watchdog, watch
+from supple.adapt.watchdog import BEAT, REST, STOP, Watchdog, watch
 from supple.errors import ConfigError, RobotFault
 from supple.pipeline.robots import load_user_module
 from supple.robots.emulated_robot import stop_robot
@@ -105,6 +105,40 @@ def test_a_watchdog_that_has_stopped_the_robot_says_so_at_the_next_beat(tmp_path
     with pytest.raises(RobotFault, match="got a stop"):
         dog.rest()
     dog.close()
+
+
+def test_a_robot_that_rests_is_stopped_at_once_where_the_controlling_process_says_so(tmp_path: Path) -> None:
+    (tmp_path / "stopper.py").write_text(STOPPER)
+    names: dict[str, object] = {"__name__": "stopper"}
+    exec(compile(STOPPER, str(tmp_path / "stopper.py"), "exec"), names)
+    with closing(Watchdog(names["stop"], 60.0, [str(tmp_path / "stopped")])) as dog:  # type: ignore[arg-type]
+        dog.stop("a fault " + "x" * 5000)
+        assert wait_for(tmp_path / "stopped").startswith("a fault xxx")
+        time.sleep(0.05)
+        assert str(dog.fired).startswith("fired a fault")
+        dog.stop("another one")  # it has stopped: that is enough
+
+
+def test_a_watchdog_that_has_gone_cannot_be_told_to_stop_the_robot() -> None:
+    with closing(Watchdog(stop_robot, 10.0, ["nowhere"])) as dog:
+        os.kill(dog.pid, signal.SIGKILL)
+        time.sleep(0.2)
+        with pytest.raises(RobotFault, match="got none: it has gone; cut the power"):
+            dog.stop("a fault")
+
+
+def test_who_told_it_to_stop_the_robot_is_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supple.adapt.watchdog.PATIENCE", 0.05)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    told, woken = list[str](), list[bool]()
+    thread = threading.Thread(target=watch, args=(theirs, told.append, 60.0, lambda: woken.append(True)))
+    thread.start()
+    ours.send(STOP + b"a fault")
+    time.sleep(0.3)
+    ours.close()
+    thread.join()
+    theirs.close()
+    assert (told, woken) == (["a fault"], [])
 
 
 def test_a_watchdog_that_has_gone_is_a_fault() -> None:

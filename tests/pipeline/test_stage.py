@@ -15,13 +15,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supple.errors import RunError
+from supple.adapt.audit import AuditLog, look_at_log
+from supple.errors import ConfigError, RobotFault, RunError, SpecError
+from supple.pipeline.evidence import AUDIT_NAME, KEY_NAME, LATCH_NAME, find_evidence
 from supple.pipeline.folder import verify_stage
 from supple.pipeline.interrupt import Interrupted, StopRequest, catch_signals
 from supple.pipeline.keys import load_record
 from supple.pipeline.metrics import load_metrics
 from supple.pipeline.progress import PlainProgress
-from supple.pipeline.stage import Machine, compute_fields, run_stage
+from supple.pipeline.stage import Machine, Stage, Work, compute_fields, run_stage
 from supple.pipeline.testing import WalkConfig, make_stage, run_toy
 
 TOY = [sys.executable, "-m", "supple.pipeline.testing"]
@@ -358,3 +360,120 @@ def test_a_ctrl_backslash_stops_a_robot_too_and_not_the_process_alone() -> None:
         os.kill(os.getpid(), signal.SIGQUIT)
     assert request.signal == signal.SIGQUIT
     assert signal.getsignal(signal.SIGQUIT) == begun
+
+
+def move(folder: Path, reason: str | None, simulator: bool = False) -> None:
+    """A session of a robot, as a stage leaves it."""
+    log = AuditLog(folder / AUDIT_NAME, simulator=simulator)
+    if reason is not None:
+        log.stop(reason)
+    log.close()
+
+
+def make_robot_stage(
+    folder: Path, error: Exception | None, reason: str | None, steps: int = 1, **session: Any
+) -> Stage:
+    """A stage in which a robot moves, and then something goes wrong."""
+
+    def body(work: Work) -> None:
+        work.start_afresh()
+        if not session:
+            work.begin_moving()
+        move(work.folder, reason, **session)
+        if error is not None:
+            raise error
+
+    return dataclasses.replace(make_stage(folder, WalkConfig(steps=steps)), body=body)
+
+
+def run(stage: Stage) -> None:
+    run_stage(stage, Machine(tensorboard=False), PlainProgress(sys.stderr, sys.stdout, 1e9))
+
+
+@pytest.mark.parametrize(
+    "error", [SpecError("nan"), ConfigError("a typo"), RunError("x"), RobotFault("x"), OSError("x")]
+)
+@pytest.mark.parametrize("reason", [None, "fire"])
+def test_no_error_takes_the_audit_log_of_a_real_robot_away(
+    tmp_path: Path, error: Exception, reason: str | None
+) -> None:
+    partial = tmp_path / "walk.partial"
+    with pytest.raises(type(error)):
+        run(make_robot_stage(tmp_path / "walk", error, reason))
+    assert look_at_log(partial / AUDIT_NAME) == (True, reason)
+    (partial / "left").write_text("over")
+    with pytest.raises(type(error)):
+        run(make_robot_stage(tmp_path / "walk", error, None))
+    assert not (partial / "left").exists()
+    assert look_at_log(partial / AUDIT_NAME) == (True, reason)
+
+
+def test_the_audit_log_of_a_simulator_goes_with_its_work(tmp_path: Path) -> None:
+    with pytest.raises(SpecError):
+        run(make_robot_stage(tmp_path / "walk", SpecError("nan"), "fire", simulator=True))
+    assert not (tmp_path / "walk.partial").exists()
+
+
+def test_a_work_folder_without_its_key_keeps_the_audit_log_of_a_real_robot(tmp_path: Path) -> None:
+    partial = tmp_path / "walk.partial"
+    with pytest.raises(SpecError):
+        run(make_robot_stage(tmp_path / "walk", SpecError("nan"), "fire"))
+    (partial / KEY_NAME).unlink()
+    (partial / "left").write_text("over")
+    with pytest.raises(SpecError):
+        run(make_robot_stage(tmp_path / "walk", SpecError("nan"), None, steps=7))
+    assert look_at_log(partial / AUDIT_NAME) == (True, "fire")
+    assert not (partial / "left").exists()
+
+
+def test_a_log_that_was_taken_away_is_a_stop_that_no_error_ends(tmp_path: Path) -> None:
+    partial = tmp_path / "walk.partial"
+    with pytest.raises(SpecError):
+        run(make_robot_stage(tmp_path / "walk", SpecError("nan"), "fire"))
+    for name in (AUDIT_NAME, LATCH_NAME):
+        (partial / name).unlink()
+
+    def body(work: Work) -> None:
+        raise ConfigError("a typo")
+
+    stage = dataclasses.replace(make_stage(tmp_path / "walk", WalkConfig(steps=1)), body=body)
+    with pytest.raises(ConfigError):
+        run(stage)
+    assert find_evidence(partial) == (True, "the audit log is missing, although an earlier session had one")
+    with pytest.raises(RobotFault, match="got one stopped by 'the audit log is missing"):
+        run(make_robot_stage(tmp_path / "walk", None, None, steps=7))
+
+
+def test_other_options_do_not_lead_around_the_stop_of_a_real_robot(tmp_path: Path) -> None:
+    folder = tmp_path / "walk"
+    with pytest.raises(SpecError):
+        run(make_robot_stage(folder, SpecError("nan"), "fire"))
+    with pytest.raises(RobotFault, match=r"expected an armed robot, got one stopped by 'fire'.*supple rearm") as caught:
+        run(make_robot_stage(folder, None, None, steps=7))
+    assert "config.steps = 1 as before" in str(caught.value)
+    assert "remove" not in str(caught.value)
+    log = AuditLog(tmp_path / "walk.partial" / AUDIT_NAME)
+    log.rearm(log.issue_codes(1)[0])
+    log.close()
+    with pytest.raises(RunError, match=r"expected config\.steps = 7, got 1 .*keep this audit log of a real robot"):
+        run(make_robot_stage(folder, None, None, steps=7))
+    run(make_robot_stage(folder, None, None))
+    with pytest.raises(RunError, match=r"expected config\.steps = 7, got 1 .*keep this audit log of a real robot"):
+        run(make_robot_stage(folder, None, None, steps=7))
+    (folder / "stage.json").write_text("{}")
+    with pytest.raises(RunError, match=r"keep .*walk, which has the audit log of a real robot, and pass another --out"):
+        run(make_robot_stage(folder, None, None))
+
+
+def test_work_knows_that_a_real_robot_was_opened_for_it(tmp_path: Path) -> None:
+    known: list[bool] = []
+
+    def body(work: Work) -> None:
+        known.append(work.begin_moving())
+        raise KeyboardInterrupt
+
+    stage = dataclasses.replace(make_stage(tmp_path / "walk", WalkConfig()), body=body)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(stage)
+    assert known == [False, True]

@@ -9,6 +9,7 @@ import pytest
 
 from supple.errors import ConfigError, RobotFault, SpecError
 from supple.robots.lerobot_robot import RADIANS, Key, LeRobotDriver
+from supple.robots.limits import RobotLimits
 from supple.robots.robot import Bool, Float, RobotRow
 from supple.robots.spec import ArraySpec, Axis, ImageSpec, RobotSpec
 from supple.robots.testing import RobotContract
@@ -269,3 +270,28 @@ def test_a_reward_function_that_works_in_place_changes_no_observation_and_no_goa
     with pytest.raises(ValueError, match="read-only"):  # behind the safety limits it is a fault that stops the arm
         driver.step(np.zeros(2, np.float32))
     driver.close()
+
+
+def test_a_home_that_is_a_command_is_reached_within_the_limits_that_hold() -> None:
+    """0.25 rad at 1 rad/s in steps of 0.001 s, or at 0.5 rad/s."""
+    for rate, steps in ((1.0, 250), (0.5, 500)):
+        arm = FakeArm(share=1.0)
+        driver = make(arm, home=(0.25, 0.0))
+        limits = RobotLimits.of(SPEC).override_by({"action": {"target1": {"velocity": rate}}}, "file")
+        assert driver.take_limits(limits)
+        driver.reset(np.zeros(2, np.float32), np.random.default_rng(0))
+        way = np.radians([0.0, *(sent["shoulder.pos"] for sent in arm.sent)])
+        assert np.abs(np.diff(way)).max() <= rate * SPEC.control_period + 1e-6
+        assert way[-1] == pytest.approx(0.25)
+        assert len(arm.sent) == steps
+        driver.close()
+
+
+def test_a_function_that_brings_the_arm_home_knows_no_limits() -> None:
+    limits = RobotLimits.of(SPEC)
+    assert not make(FakeArm()).take_limits(limits)
+    assert make(FakeArm(), home=None).take_limits(limits)
+    with pytest.raises(ConfigError, match="so-arm home: expected 'target1' within"):
+        make(FakeArm(), home=(2.0, 0.0)).take_limits(
+            limits.override_by({"action": {"target1": {"position": 1.0}}}, "file")
+        )

@@ -1,5 +1,8 @@
 """Limits and their sources: what holds, what may be tightened, and what is refused by name."""
 
+import math
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,9 @@ import pytest
 
 from supple.errors import ConfigError
 from supple.robots.limits import Bound, RobotLimits
+from supple.robots.model_limits import apply_model
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
+from supple.robots.units import read_unit
 
 SEEN = (
     Axis("joint1", "rad", -2.0, 2.0),
@@ -137,9 +142,96 @@ def test_a_second_file_cannot_loosen_the_first() -> None:
 
 
 def test_a_real_robot_needs_rates_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"may jump.*; give \[action\.speed2\] acceleration = number in the contract"):
+    with pytest.raises(
+        ConfigError,
+        match=r"no known place, speed or force: '1' of valve\); give \[action\.speed2\] acceleration = number, "
+        r"\[action\.valve\] rate = number in the contract",
+    ):
         LIMITS.require_rates("lab")
-    LIMITS.override_by({"action": {"speed2": {"acceleration": 3.0}}}, "file").require_rates("lab")
+    LIMITS.override_by({"action": {"speed2": {"acceleration": 3.0}, "valve": {"rate": 1.0}}}, "file").require_rates(
+        "lab"
+    )
+
+
+def make_limits(seen: Axis, told: Axis) -> RobotLimits:
+    """Of a robot with one axis of each."""
+    arrays = ArraySpec("observation", (seen,)), ArraySpec("action", (told,)), ArraySpec("goal", SEEN[2:])
+    return RobotLimits.of(RobotSpec("arm", *arrays, 0.02, 100))
+
+
+@pytest.mark.parametrize("unit", ["rad/s", "deg/s", "°/s", "mm/s", "cm / s", "m s^-1", "rpm", "2 deg/s", "mm/min"])
+def test_a_speed_in_any_unit_needs_an_acceleration_limit_and_can_be_slowed_down(unit: str) -> None:
+    limits = make_limits(Axis("joint", "rad", -3.0, 3.0), Axis("speed", unit, -200.0, 200.0))
+    with pytest.raises(ConfigError, match=r"give \[action\.speed\] acceleration = number"):
+        limits.require_rates("lab")
+    assert limits.slow_down(0.2, "lab").action[0]["velocity"].high == 40.0
+
+
+@pytest.mark.parametrize(("seen", "told"), [("rad", "rad"), ("deg", "deg"), ("rad", "deg"), ("mm", "m"), ("m", "2 cm")])
+def test_a_place_names_where_it_is_measured(seen: str, told: str) -> None:
+    axis = Axis("target", told, -2.5, 2.5, 1.0)
+    with pytest.raises(
+        ConfigError, match=r"action axis 'target' in .* commands, got none.*commands=\.\.\.\), such as 'j"
+    ):
+        make_limits(Axis("joint", seen, -3.0, 3.0), axis).require_rates("lab")
+    free = make_limits(Axis("joint", "kg", -3.0, 3.0), Axis("target", told, -2.5, 2.5))
+    with pytest.raises(ConfigError, match=r"give \[action\.target\] velocity = number"):
+        free.require_rates("lab")
+    with pytest.raises(ConfigError, match="expected a velocity limit of action axis 'target'"):
+        free.slow_down(0.2, "lab")
+    make_limits(Axis("joint", "kg", -3.0, 3.0), axis).require_rates("lab")
+
+
+@pytest.mark.parametrize("unit", ["N", "N m", "Nm", "N·m", "150 N*m", "mN m", "kN"])
+def test_forces_alone_are_not_slowed_down(unit: str) -> None:
+    limits = make_limits(Axis("joint", "rad", -3.0, 3.0), Axis("force", unit, -1.0, 1.0))
+    limits.require_rates("lab")
+    assert limits.chains == (("effort", "effort_rate"),)
+    with pytest.raises(ConfigError, match="--slow: expected an axis with a speed to scale, got forces alone"):
+        limits.slow_down(0.2, "lab")
+
+
+@pytest.mark.parametrize("unit", ["1", "cell/s", "m/s^2", "%", "rad/sample"])
+def test_what_an_unknown_unit_commands_needs_a_rate(unit: str) -> None:
+    limits = make_limits(Axis("joint", "rad", -3.0, 3.0), Axis("valve", unit, -1.0, 1.0))
+    with pytest.raises(
+        ConfigError, match=rf"force: '{re.escape(unit)}' of valve\); give \[action\.valve\] rate = number"
+    ):
+        limits.require_rates("lab")
+    with pytest.raises(ConfigError, match="--slow: expected a rate limit of action axis 'valve'"):
+        limits.slow_down(0.2, "lab")
+    rated = limits.override_by({"action": {"valve": {"rate": 1.0}}}, "file")
+    rated.require_rates("lab")
+    assert rated.slow_down(0.2, "lab").action[0]["rate"].high == 0.2
+
+
+@pytest.mark.parametrize(
+    ("unit", "kind", "scale"),
+    [
+        ("deg", "place", math.pi / 180),
+        ("deg/s", "speed", math.pi / 180),
+        ("-0.5 mm", "place", -0.0005),
+        ("rpm", "speed", math.pi / 30),
+        ("150 N m", "force", 150.0),
+        ("N cm", "force", 0.01),
+        ("3 cell", "another", 3.0),
+    ],
+)
+def test_a_unit_is_so_many_si_units(unit: str, kind: str, scale: float) -> None:
+    assert read_unit(unit).kind == kind
+    assert read_unit(unit).scale == pytest.approx(scale, rel=1e-12)
+
+
+def test_a_model_counts_in_si_units_whatever_the_contract_does(tmp_path: Path) -> None:
+    (tmp_path / "arm.urdf").write_text(
+        '<robot name="arm"><joint name="joint" type="revolute"><limit lower="-1" upper="2" velocity="0.5" effort="9"/>'
+        "</joint></robot>"
+    )
+    told = Axis("speed", "deg/s", -200.0, 200.0)
+    limits = make_limits(Axis("joint", "deg", -180.0, 180.0), replace(told, name="joint"))
+    found = apply_model(limits, tmp_path / "arm.urdf")
+    assert found.action[0]["velocity"].high == pytest.approx(math.degrees(0.5))
+    assert found.observation["joint"][:2] == pytest.approx((-math.degrees(1), math.degrees(2)))
 
 
 def test_a_model_tightens_and_never_loosens() -> None:
@@ -157,6 +249,7 @@ def test_a_model_tightens_and_never_loosens() -> None:
 
 def test_slower_is_the_same_motion_in_more_time() -> None:
     data = {"action": {"target1": {"acceleration": 4.0, "jerk": 40.0}, "speed2": {"acceleration": 2.0}}}
+    data["action"]["valve"] = {"rate": 0.2}
     first, second, force, valve = LIMITS.override_by(data, "file").slow_down(0.5, "adapt").action
     assert {name: bound.high for name, bound in first.items()} == {
         "position": 2.0,
@@ -166,7 +259,7 @@ def test_slower_is_the_same_motion_in_more_time() -> None:
     }
     assert first["jerk"].source == "file x 0.125"
     assert (second["velocity"].high, second["acceleration"].high) == (0.5, 0.5)
-    assert (force["effort"].high, valve["value"].high) == (0.4, 1.0)
+    assert (force["effort"].high, valve["value"].high, valve["rate"].high) == (0.4, 1.0, 0.1)
 
 
 def test_a_place_without_a_velocity_limit_cannot_be_slowed_down() -> None:

@@ -18,7 +18,8 @@ from supple.datasets.store import find_store, open_store
 from supple.errors import BundleError, ConfigError, RobotFault, RunError
 from supple.meta.testing import PointBatch
 from supple.pipeline.cli import main
-from supple.pipeline.folder import AUDIT_NAME, LATCH_NAME, compute_outputs, require_published, verify_stage
+from supple.pipeline.evidence import AUDIT_NAME, LATCH_NAME
+from supple.pipeline.folder import compute_outputs, require_published, verify_stage
 from supple.pipeline.keys import load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.settings.adapt import AdaptStageConfig
@@ -156,7 +157,17 @@ def test_settings_of_the_learner_may_be_changed(tiny_run: Path) -> None:
     for wrong, message in (
         ("speed=3", "settings: expected some of .*, got 'speed'"),
         ("finetune.speed=3", "expected a setting of simpl, got 'finetune.speed'"),
-        ("candidates=many", "candidates: expected an integer, got 'many'"),
+        ("candidates=many", "^--settings candidates: expected an integer, got 'many'; correct it"),
+        ("candidates=1000000000000", "^--settings candidates: expected an integer of at most 4294967295, got 10"),
+        ("candidates=0", "^--settings candidates: expected a whole number from 1 to"),
+        (
+            "finetune.batch=0",
+            r"^--settings finetune\.batch: expected a whole number from 1 to 1048576, got 0; correct it",
+        ),
+        ("finetune.discount=1.0", r"^--settings finetune\.discount: expected"),
+        ("evidence=-1", "^--settings evidence: expected"),
+        ("wider=0", "^--settings wider: expected"),
+        ("wider=1e308", "^--settings wider: expected"),
     ):
         with pytest.raises(BundleError, match=message):
             change_settings(bundle, (wrong,))

@@ -14,7 +14,7 @@ import pytest
 from supple.adapt.bundle import load_bundle
 from supple.adapt.bundle_folder import find_bundle
 from supple.errors import ConfigError, RobotFault
-from supple.pipeline.folder import AUDIT_NAME
+from supple.pipeline.evidence import AUDIT_NAME
 from supple.pipeline.interrupt import StopRequest
 from supple.pipeline.progress import JsonProgress
 from supple.pipeline.robots import RobotChoice
@@ -25,8 +25,8 @@ from supple.pipeline.stages import robot_cell
 from supple.pipeline.stages.adapt import find_robot_of, make_adapt
 from supple.robots.family import RobotFamily
 from supple.robots.hardware_family import HardwareFamily
-from supple.robots.limits import LoopLimits
-from supple.robots.robot import FirstRow, Float, Holds, Observes, Step, Stops
+from supple.robots.limits import LoopLimits, RobotLimits
+from supple.robots.robot import FirstRow, Float, Holds, Observes, Step, Stops, TakesLimits, TellsAge
 from supple.robots.spec import ArraySpec
 
 STOP = """
@@ -203,6 +203,48 @@ def test_a_limit_that_is_missing_is_named_before_anything_is_connected(cell: Cel
     limits = MotionConfig(limits=path, slow=0.5).find_limits(family)
     assert limits.action[0]["velocity"].high == 0.25
     assert limits.action[1]["acceleration"].high == 0.75
+
+
+def test_a_person_is_told_what_the_limits_do_not_hold_for(cell: Cell, tmp_path: Path) -> None:
+    class Whole(Twin, TellsAge, TakesLimits):
+        def observation_age(self) -> float:
+            return 0.0
+
+        def take_limits(self, limits: RobotLimits) -> bool:
+            assert self.starts == 0
+            return True
+
+    path = tmp_path / "limits.toml"
+    path.write_text("[action.force_x]\neffort = 0.5\n")
+    motion = MotionConfig(execute=True, limits=path)
+    for twin, said in (
+        (cell.twin, ["what the driver commands by itself in its reset", "the age of observations"]),
+        (Whole(find_robot_of(load_bundle(cell.bundle), None).family), []),
+    ):
+        there = replace(cell, twin=twin, folder=cell.folder / type(twin).__name__)
+        there.folder.mkdir()
+        result, _ = there.run(motion, stops_by_itself=True, connect=lambda: there.twin)  # noqa: B023
+        limits = json.loads((result.folder / AUDIT_NAME).read_text().splitlines()[1])
+        assert [one.partition(":")[0] for one in limits["without"]] == said
+        notes = (there.folder / "records.jsonl").read_text()
+        assert notes.count("the limits do not hold for") == len(said)
+
+
+def test_a_robot_that_safety_limits_refuse_is_let_go_of(cell: Cell, tmp_path: Path) -> None:
+    class Far(Twin, TakesLimits):
+        closed = False
+
+        def take_limits(self, limits: RobotLimits) -> bool:
+            raise ConfigError("home: expected one within the limits, got 3; move it")
+
+        def close(self) -> None:
+            self.closed = True
+
+    far = Far(find_robot_of(load_bundle(cell.bundle), None).family)
+    with pytest.raises(ConfigError, match="home: expected one within the limits"):
+        cell.run(MotionConfig(execute=True), stops_by_itself=True, connect=lambda: far)
+    assert far.closed
+    assert (far.starts, far.moved) == (0, 0)
 
 
 def test_modes_that_exclude_each_other_are_refused(cell: Cell) -> None:

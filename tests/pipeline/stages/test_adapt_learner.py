@@ -14,7 +14,7 @@ from supple.adapt.bundle import load_bundle
 from supple.adapt.loop import Adapter
 from supple.errors import BundleError, RunError
 from supple.pipeline.cli import main
-from supple.pipeline.folder import AUDIT_NAME
+from supple.pipeline.evidence import AUDIT_NAME
 from supple.pipeline.keys import compute_digest, compute_record_digest, load_record
 from supple.pipeline.robots import choose_builtin
 from supple.pipeline.stages import adapt as stage

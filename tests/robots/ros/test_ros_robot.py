@@ -11,7 +11,9 @@ import pytest
 from supple.adapt.audit import AuditLog
 from supple.adapt.safety import SafetyLimits
 from supple.errors import ConfigError, RobotFault, SpecError
-from supple.robots.robot import RobotRow
+from supple.robots.bounded_robot import BoundedRobot, DriverThread, DriverTimes
+from supple.robots.limits import RobotLimits
+from supple.robots.robot import RobotRow, WrappedRobots
 from supple.robots.ros.driver import RosDriver, pay_nothing, stop_ros_robot
 from supple.robots.ros.messages import (
     FLAG,
@@ -129,6 +131,62 @@ def test_home_is_reached_along_a_line_within_the_rate_limits() -> None:
     memory.hook["/joint_states"] = lambda: Memory({"shoulder": 0.3, "elbow": 0.0}).tell()
     with pytest.raises(RobotFault, match=r"arm home: expected 't1' within 0\.05 of -1, got 1\.3 away"):
         driver.home()
+    driver.close()
+
+
+def limit(**tables: Any) -> RobotLimits:
+    return RobotLimits.of(SPEC).override_by({"action": tables}, "file")
+
+
+WRAPS: dict[str, Any] = {
+    "a driver": lambda driver: driver,
+    "a row": RobotRow,
+    "a wrapper of a driver in a thread of its own": lambda driver: WrappedRobots(
+        RobotRow(BoundedRobot(driver, DriverThread("arm"), DriverTimes()))
+    ),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"velocity": 5.0},
+        {"velocity": 50.0, "acceleration": 2000.0},
+        {"acceleration": 2000.0, "jerk": 4e5},
+        {"velocity": 80.0, "acceleration": 1e4, "jerk": 1e6},
+    ],
+)
+def test_the_way_home_keeps_to_the_limits_that_hold(wrap: str, table: dict[str, float]) -> None:
+    memory = Memory()
+    driver = connect(memory, home=(-1.0, 0.0), timeout=5.0)
+    limits = limit(t1=table)
+    assert WRAPS[wrap](driver).take_limits(limits)
+    assert memory.sent == []
+    driver.reset(GOAL, RNG)
+    way = np.array([FORWARD.decode(data, "test")[1] for topic, data in memory.sent if topic == COMMANDS])
+    rates = np.concatenate([[1.0] * 3, way, [way[-1]] * 3])
+    for order, name in enumerate(("velocity", "acceleration", "jerk"), start=1):
+        rates = np.diff(rates) / SPEC.control_period
+        if name in limits.action[0]:
+            assert np.abs(rates).max() <= limits.action[0][name].high * (1 + 1e-6) + 1e-6 / SPEC.control_period**order
+    driver.close()
+
+
+def test_a_home_out_of_the_limits_is_refused_before_anything_moves() -> None:
+    memory = Memory()
+    driver = connect(memory, home=(-1.0, 0.0))
+    with pytest.raises(ConfigError, match=r"arm home: expected 't1' within \[-0\.5, 2\] .* of file, got -1; give the"):
+        RobotRow(driver).take_limits(limit(t1={"position": [-0.5, 2.0]}))
+    seen = RobotLimits.of(SPEC).override_by({"observation": {"q1": [-0.5, 3.0]}}, "file")
+    with pytest.raises(ConfigError, match="arm home: expected 't1' within"):
+        driver.take_limits(seen)
+    driver.take_limits(limit(t1={"position": [-2.0, 0.5]}))
+    with pytest.raises(
+        RobotFault, match=r"arm home: expected 't1' within \[-2, 0\.5\].*got 1; move the robot there by"
+    ):
+        driver.reset(GOAL, RNG)
+    assert memory.sent == []
     driver.close()
 
 
