@@ -6,7 +6,7 @@ Writes `logs.safetensors`, which `export` puts into the bundle (see `adapt/log_m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -165,11 +165,8 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
             start = np.cumsum(length) - length
             steps = np.repeat(found.start[episodes] - start, length) + np.arange(length.sum())
             seen = observation[steps]
-            rewards = []
-            for path in np.split(seen, start[1:]):
-                work.stop_if_asked()
-                rewards.append(ask_along(robot, path, some))
-            if find_moments(rewards) is None:
+            rewards = ask_events(robot, np.split(seen, start[1:]), some, work.stop_if_asked)
+            if rewards is None:
                 return None
         if model.eye is not None:
             raise SpecError(
@@ -233,9 +230,51 @@ def ask_along(robot: RobotBatch, path: NDArray[np.float32], goals: NDArray[np.fl
         reward, terminated = compute_path_reward(robot, path[None], goals)
     except UntoldReward:
         return np.zeros((len(path), len(goals)), np.float32)
-    over = np.logical_or.accumulate(terminated[0], axis=0)
-    ended = np.concatenate([np.zeros_like(over[:1]), over[:-1]])
-    return np.where(ended, np.float32(0.0), reward[0]).astype(np.float32)
+    return np.where(mark_ended(terminated[0]), np.float32(0.0), reward[0]).astype(np.float32)
+
+
+def ask_events(
+    robot: RobotBatch, paths: Sequence[NDArray[np.float32]], goals: NDArray[np.float32], stop: Callable[[], None]
+) -> list[NDArray[np.float32]] | None:
+    """What tasks would pay along episodes, see `ask_along`; None where they do not pay for events.
+
+    Where states alone tell what is paid, tasks pay for being somewhere, however fast the logs pass it and however often
+    they come back. An event is paid once: what it pays depends on what was paid before.
+
+    Args:
+        robot: One row.
+        paths: Of the episodes, (T, O) each.
+        goals: Of the tasks, (N, G).
+        stop: Called for each episode; it may raise.
+    """
+    rewards = []
+    for path in paths:
+        stop()
+        rewards.append(ask_along(robot, path, goals))
+    if find_moments(rewards) is None:
+        return None
+    for path, paid in zip(paths, rewards, strict=True):
+        stop()
+        if not is_paid_by_state(robot, path, paid, goals):
+            return rewards
+    return None
+
+
+def is_paid_by_state(
+    robot: RobotBatch, path: NDArray[np.float32], paid: NDArray[np.float32], goals: NDArray[np.float32]
+) -> bool:
+    """Whether states alone tell what tasks paid along an episode until they ended; `paid` is of `ask_along`."""
+    try:
+        reward, terminated = compute_state_reward(robot, path, goals)
+    except UntoldReward:
+        return False
+    return bool(np.allclose(np.where(mark_ended(terminated), 0.0, reward), paid, rtol=1e-4, atol=1e-6))
+
+
+def mark_ended(terminated: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Steps behind the end of each task, (T, N); `terminated` is of single steps, (T, N)."""
+    over = np.logical_or.accumulate(terminated, axis=0)
+    return np.concatenate([np.zeros_like(over[:1]), over[:-1]])
 
 
 def write_events(events: dict[str, NDArray[Any]], work: Work) -> None:
