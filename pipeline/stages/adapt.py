@@ -35,6 +35,7 @@ from ...adapt.skill_change import describe_change
 from ...adapt.updates import BesideAgent, UpdateChild
 from ...adapt.watch import Alarm, Watch
 from ...errors import BundleError, ConfigError
+from ...plain_files import write_durably
 from ...robots.family import Hardware, OneRow, RobotFamily
 from ...robots.maze_family import Maze
 from ...robots.robot import Float, Holds, RobotBatch
@@ -283,7 +284,7 @@ def adapt(
     work.metrics.sync()
     records = [strip(record) for record in load_metrics(work.metrics.path)]
     text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-    (work.folder / RECORDS_NAME).write_text(text, encoding="utf-8")
+    write_durably(work.folder / RECORDS_NAME, text.encode())
     write_record(work.folder / SUCCESS_NAME, {"success": compute_success(records)})
     write_record(work.folder / RETURNS_NAME, compute_returns(records, bundle))
     facts: dict[str, object] = {"kind": bundle.contract.kind, "tasks": [asdict(task) for task in tasks]}

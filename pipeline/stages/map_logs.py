@@ -22,6 +22,7 @@ from ...adapt.log_skills import pack_skills
 from ...adapt.reward_shape import RewardShape, fit_reward_shape, make_default_shape
 from ...datasets.store import EpisodeStore, find_store, open_store
 from ...errors import SpecError, UntoldReward
+from ...plain_files import write_durably
 from ...robots.family import make_robots
 from ...robots.robot import RobotBatch, compute_path_reward, compute_state_reward
 from ...robots.task import TaskSet, goals_of
@@ -88,6 +89,25 @@ def draw_episodes(store: EpisodeStore, most: int, every: int, seed: int) -> NDAr
     return np.sort(order[: max(kept, 1)])
 
 
+def require_skills(where: Path, length: NDArray[np.int64], horizon: int) -> None:
+    """Refuses logs that hold too few skills for a map.
+
+    Args:
+        where: The store.
+        length: Steps of the episodes that were drawn, (E,).
+        horizon: Steps of a skill.
+
+    Raises:
+        SpecError: They hold fewer than two.
+    """
+    skills = int(((length - 1) // horizon).sum())
+    if skills < 2:
+        raise SpecError(
+            f"{where}: expected logs of at least two skills of {horizon} steps, each with the state behind it, got "
+            f"{skills} in {len(length)} episodes of at most {length.max(initial=0)} steps; bring longer logs"
+        )
+
+
 def look_for_other_logs(scaled: NDArray[np.float32], axes: Sequence[str], work: Work) -> None:
     """Tells a person where most of the logs are far from what the skills were learned from.
 
@@ -142,6 +162,7 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         work.stop_if_asked()
         horizon = model.config.skill_horizon
         episodes = draw_episodes(store, config.most_states, horizon // pace, work.seed)
+        require_skills(work.stage.inputs["store"], found.length[episodes], horizon)
         log = encode_log(model, observation, action, found.start[episodes], found.length[episodes], pace)
         scaled = model.normalise_state(torch.from_numpy(log.state)).numpy()
         rng = np.random.default_rng(work.seed)
@@ -162,6 +183,7 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         for most in (REWARDED_STATES * pace // horizon, config.most_states):
             episodes = draw_episodes(store, most, horizon // pace, work.seed)
             length = found.length[episodes]
+            require_skills(work.stage.inputs["store"], length, horizon)
             start = np.cumsum(length) - length
             steps = np.repeat(found.start[episodes] - start, length) + np.arange(length.sum())
             seen = observation[steps]
@@ -189,7 +211,7 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
     robot.close()
     settings, weights = export_space(SkillSpace(model))
     # an agent over skills has them itself, and `export` drops these
-    (work.folder / LOGS).write_bytes(tensor_bytes(arrays | pack_skills(settings, to_arrays(weights))))
+    write_durably(work.folder / LOGS, tensor_bytes(arrays | pack_skills(settings, to_arrays(weights))))
     report = describe(arrays, len(tensor_bytes(arrays)), told=told)
     write_record(work.folder / REPORT_NAME, report)
     work.view.record(
@@ -280,7 +302,7 @@ def mark_ended(terminated: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def write_events(events: dict[str, NDArray[Any]], work: Work) -> None:
     """Writes a map of events and what it holds."""
     data = tensor_bytes(events)
-    (work.folder / LOGS).write_bytes(data)
+    write_durably(work.folder / LOGS, data)
     report = {
         "states": len(events["event.next"]),
         "events": len(events["event.detector"]),

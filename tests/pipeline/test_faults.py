@@ -143,7 +143,7 @@ def test_a_full_disk_is_an_error_of_the_call_that_writes(
     log._written = float("-inf")
     with open("/dev/full", "wb", buffering=0) as device:
         writer._file = device
-        with pytest.raises(OSError, match="No space left on device"):
+        with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/{full}"):
             log.append({"step": 2, "loss": 0.25})
     log._file.close()
     log._writer.close()

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from supple.pipeline.stages.map_logs import (
     draw_episodes,
     is_paid_by_state,
     look_for_other_logs,
+    require_skills,
 )
 from supple.pipeline.verbs.look import describe
 from supple.robots.maze_family import Maze
@@ -186,6 +188,36 @@ def test_of_long_logs_whole_episodes_are_drawn(run: Path) -> None:
     assert (np.diff(drawn) > 0).all()
     assert len(draw_episodes(store, 1, 10, seed=0)) == 1
     assert len(draw_episodes(store, int(states.sum()), 10, seed=0)) == len(states)
+
+
+@pytest.mark.parametrize(("length", "skills"), [([10, 7], 0), ([11, 10], 1), ([11, 11], None), ([21], None)])
+def test_logs_of_fewer_than_two_skills_are_refused_by_the_name_of_their_store(
+    length: list[int], skills: int | None
+) -> None:
+    """A skill of 10 steps needs the state behind it."""
+    if skills is None:
+        require_skills(Path("my/store"), np.array(length), 10)
+        return
+    with pytest.raises(SpecError, match=rf"^my/store: expected .* skills of 10 steps.* got {skills} in 2 episodes"):
+        require_skills(Path("my/store"), np.array(length), 10)
+
+
+def test_short_logs_and_a_full_disk_are_named(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    robot = (*SMALL[:2], "--robot.layout-seed", "1", *SMALL[2:8])
+    words = ["map-logs", str(run / "ingest"), str(run / "extract"), *robot, "--places", "120"]
+    with monkeypatch.context() as patched:
+        patched.setattr("supple.pipeline.stages.map_logs.draw_episodes", lambda *_: np.zeros(0, np.int64))
+        assert main([*words, "--out", str(tmp_path / "short")]) == 2
+    assert f"{run / 'ingest'}: expected logs of at least two skills" in capsys.readouterr().err
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    try:
+        assert main([*words, "--out", str(tmp_path / "full")]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"{tmp_path / 'full.partial' / LOGS}: expected room to write" in capsys.readouterr().err
 
 
 def test_old_bundles_have_no_guide(run: Path, tmp_path: Path) -> None:
