@@ -243,10 +243,13 @@ def find_data(run: RunView) -> EpisodeStore | None:
 
 
 def find_records(run: RunView) -> list[dict[str, Any]]:
-    """Result records of the summary, else those of `adapt`: of its evaluations, else of its own episodes."""
+    """Result records of `adapt`: of its evaluations, else of its own episodes; none until it has finished.
+
+    A `summary.json` in the folder has the same of the last adaptation that finished, which may be an older one.
+    """
     adapt = run.find("adapt")
-    if run.summary or adapt is None:
-        return run.summary
+    if adapt is None:
+        return []
     return load_success(adapt.folder) or load_json(adapt.folder / RETURNS_NAME, list, RunError, "adapt again")
 
 

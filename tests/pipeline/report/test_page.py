@@ -144,8 +144,9 @@ def test_unfinished_run_says_what_is_missing(tiny_run: Path, tmp_path: Path) -> 
     shutil.copytree(tiny_run, folder)
     for name in ("adapt", "export"):
         shutil.rmtree(folder / name)
-    for name in ("summary.json", "report.html", "run.json"):
+    for name in ("report.html", "run.json"):
         (folder / name).unlink(missing_ok=True)
+    assert (folder / "summary.json").is_file()  # of an older adaptation; it is none of this one's results
     partial = (folder / "meta-train").rename(folder / "meta-train.partial")
     record = json.loads((partial / "stage.json").read_text())
     (partial / "key.json").write_text(json.dumps(record["fields"]))
@@ -185,14 +186,14 @@ def test_wrong_folders_are_refused(tiny_run: Path, tmp_path: Path, capsys: pytes
     with pytest.raises(RunError, match=r"expected a run folder with a stage such as generate/, got none"):
         make_report(tmp_path)
     shutil.copytree(tiny_run / "generate", tmp_path / "run" / "generate")
-    (tmp_path / "run" / "summary.json").write_text("{")
+    (tmp_path / "run" / "run.json").write_text("{")
     assert main(["report", str(tmp_path / "run")]) == 2
-    assert "summary.json: expected strict JSON" in capsys.readouterr().err
-    (tmp_path / "run" / "summary.json").write_text("{}")
-    with pytest.raises(RunError, match="expected a list, got an object"):
+    assert "run.json: expected strict JSON" in capsys.readouterr().err
+    (tmp_path / "run" / "run.json").write_text("[]")
+    with pytest.raises(RunError, match="expected an object, got a list"):
         make_report(tmp_path / "run")
     assert not (tmp_path / "run" / REPORT_NAME).exists()
-    (tmp_path / "run" / "summary.json").unlink()
+    (tmp_path / "run" / "run.json").unlink()
     out = tmp_path / "page.html"
     assert main(["report", str(tmp_path / "run"), "--out", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["path"] == str(out)
