@@ -25,10 +25,10 @@ from ..folder import refuse_place
 from ..progress import ProgressView
 from ..robots import RobotChoice
 from ..run_files import REPORT_NAME
-from ..stages.adapt import RETURNS_NAME
+from ..stages.adapt import RETURNS_NAME, identify_task
 from ..stages.extract import REPORT_NAME as SKILL_REPORT_NAME
 from ..summary import load_success
-from .curves import Plot, find_episodes, identify_task, make_adapt_plot, make_meta_plot, make_skill_plots
+from .curves import Plot, find_episodes, make_adapt_plot, make_meta_plot, make_skill_plots
 from .guarding import Guarding, load_guarding
 from .measure import Results, find_results, format_count, format_value
 from .names import show

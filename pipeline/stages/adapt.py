@@ -475,6 +475,19 @@ def to_checkpoint(adapter: Adapter) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return to_tensors(arrays), facts
 
 
+def identify_task(record: Mapping[str, Any]) -> tuple[float, ...]:
+    """The goal of a record: a file of tasks may name one goal twice, and two rows of one task are no two tasks."""
+    return tuple(record["goal"])
+
+
+def compute_task_means(records: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
+    """The mean of a metric in each task of some records."""
+    by_task: dict[tuple[float, ...], list[float]] = {}
+    for record in records:
+        by_task.setdefault(identify_task(record), []).append(record[metric])
+    return [float(np.mean(values)) for values in by_task.values()]
+
+
 def compute_success(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Means over tasks with their 95 % intervals, one flat record per evaluation and metric."""
     results = []
@@ -484,7 +497,7 @@ def compute_success(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for metric in ("success_stochastic", "success_greedy", "return_stochastic", "return_greedy"):
             if metric not in here[0]:
                 continue
-            interval = compute_interval([record[metric] for record in here], shares=metric.startswith("success"))
+            interval = compute_interval(compute_task_means(here, metric), shares=metric.startswith("success"))
             n = sum(record["n"] for record in here)
             results.append(
                 {"method": here[0]["stage"], "metric": metric, "at": {"episode": episode}, **interval._asdict(), "n": n}
@@ -503,10 +516,7 @@ def compute_returns(records: Sequence[dict[str, Any]], bundle: Bundle) -> list[d
     results = []
     for place in sorted({record[axis] for record in counting}):
         here = [record for record in counting if record[axis] == place]
-        by_task: dict[tuple[float, ...], list[float]] = {}
-        for record in here:
-            by_task.setdefault((record["task"], *record["goal"]), []).append(record["return"])
-        interval = compute_interval([float(np.mean(values)) for values in by_task.values()])
+        interval = compute_interval(compute_task_means(here, "return"))
         results.append(
             {
                 "method": bundle.contract.kind,
