@@ -28,6 +28,7 @@ from ...adapt.densities import DensityNoise
 from ...adapt.eye import open_eyes
 from ...adapt.guards import GuardedAgent, Play, guard_agent
 from ...adapt.log_agent import lead
+from ...adapt.log_events import holds_events
 from ...adapt.loop import Adapter, run_episode
 from ...adapt.policy_change import take_learned
 from ...adapt.runtime_agent import HOST, Noise, RandomNoise, RuntimeAgent
@@ -254,8 +255,8 @@ def adapt(
                 hold=watch.stop,
                 seed=work.seed,
             )
-        if config.logs == "drive" and not bundle.logs:
-            work.view.note("adapt: there are no logs in the bundle; --logs drive changes nothing")
+        if config.logs == "drive" and (reason := find_idle_drive(bundle.logs)):
+            work.view.note(f"adapt: {reason}; --logs drive changes nothing")
         guide = None if config.logs == "off" else bundle.make_guide(searches=config.logs == "on")
         if guide is not None:
             # guards change what the learner updates; logs do not change, and lead until the guards fall back
@@ -299,6 +300,13 @@ def adapt(
     for index, task in enumerate(tasks):
         source = {"adapted_from": bundle.digest, "task": task.name, "goal": list(task.goal)}
         write_task_policy(work.folder / POLICIES / str(index), bundle, final, index, source)
+
+
+def find_idle_drive(logs: Mapping[str, NDArray[Any]]) -> str | None:
+    """Why `--logs drive` is the same as another value for these logs of a bundle; None where it is not."""
+    if not logs:
+        return "there are no logs in the bundle"
+    return "the logs lead by events, which are searched for one after another" if holds_events(logs) else None
 
 
 def play_extra(
