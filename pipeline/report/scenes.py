@@ -217,9 +217,7 @@ def describe_fans(family: RobotFamily, plane: Plane | None) -> str:
     return f"{lead}. Open circle: where they begin. Dots: where they end."
 
 
-def play_trips(
-    evaluated: Evaluated, player: Player, shown: Sequence[Task], adapted: Adapted | None
-) -> list[TaskTrips]:
+def play_trips(evaluated: Evaluated, player: Player, shown: Sequence[Task], adapted: Adapted | None) -> list[TaskTrips]:
     """Trips on some test tasks before and, where `adapt` has finished, after adaptation."""
     robot = player.make(len(shown) * SHOWN_EPISODES)
     found = compute_trips(evaluated, robot, shown, adapted, episodes=SHOWN_EPISODES, seed=SEED)

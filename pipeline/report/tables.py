@@ -253,9 +253,10 @@ def describe_work(stage: StageView, period: float | None) -> str:
         played = last.get("environment_steps")
         return f"{format_count(last['step'])} episodes" if played is None else join_work(played, last["step"], period)
     if stage.name == MAP and (stage.folder / MAP_NAME).is_file():
-        found = load_json(stage.folder / MAP_NAME, dict, RunError, "map the logs again")
-        parts = [f"{format_count(found[name])} {name}" for name in ("states", "places", "events") if name in found]
-        return ", ".join(parts)
+        held = load_json(stage.folder / MAP_NAME, dict, RunError, "map the logs again")
+        return ", ".join(
+            f"{format_count(held[name])} {name}" for name in ("states", "places", "events") if name in held
+        )
     if stage.name == "extract" and "step" in last:
         return f"{format_count(last['step'])} updates"
     if stage.name == "meta-train":

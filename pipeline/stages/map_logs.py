@@ -180,6 +180,7 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         horizon = model.config.skill_horizon
         pace = 2 if horizon % 2 == 0 else horizon
         some = goals[np.random.default_rng(work.seed).permutation(len(goals))[:MOST_TASKS]]
+        rewards: list[NDArray[np.float32]] = []
         for most in (REWARDED_STATES * pace // horizon, config.most_states):
             episodes = draw_episodes(store, most, horizon // pace, work.seed)
             length = found.length[episodes]
@@ -187,9 +188,10 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
             start = np.cumsum(length) - length
             steps = np.repeat(found.start[episodes] - start, length) + np.arange(length.sum())
             seen = observation[steps]
-            rewards = ask_events(robot, np.split(seen, start[1:]), some, work.stop_if_asked)
-            if rewards is None:
+            asked = ask_events(robot, np.split(seen, start[1:]), some, work.stop_if_asked)
+            if asked is None:
                 return None
+            rewards = asked
         if model.eye is not None:
             raise SpecError(
                 f"map-logs: expected tasks that pay for a place, for a robot with a camera, got tasks that pay for one "

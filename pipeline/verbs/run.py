@@ -177,8 +177,8 @@ class Run(AboutLearner):
         stages = self.stages(tasks, executor)
         if self.until not in stages:
             raise ConfigError(
-                f"--until: expected a stage of this run, one of {', '.join(stages)}, got {self.until}; name another, or "
-                "switch it on"
+                f"--until: expected a stage of this run, one of {', '.join(stages)}, got {self.until}; name another "
+                "or switch it on"
             )
         if self.config.map.enabled and not self.maps:
             left = ["explore", "ingest-explored"] * self.config.explore.enabled + ["map-logs"]

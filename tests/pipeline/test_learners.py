@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from supple.adapt.agents.kinds import KINDS
 from supple.errors import BundleError, ConfigError
 from supple.meta.memory.config import Rl2Config
 from supple.pipeline import keys
 from supple.pipeline.keys import PACKAGE_ROOT, compute_code_digest
-from supple.adapt.agents.kinds import KINDS
 from supple.pipeline.learners import LEARNERS, Rl2Settings, choose_learner, find_learner, read_learner
 from supple.pipeline.stages.export import MODULES
 

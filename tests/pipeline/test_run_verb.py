@@ -128,7 +128,7 @@ OWN = Own()
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["demo", "--until", "explore"], "--until: expected a stage of this run, one of generate, ingest, .* got explore"),
+        (["demo", "--until", "explore"], "expected a stage of this run, one of generate, ingest, .* got explore"),
         (["demo", "--until", "ingest-explored"], "adapt, got ingest-explored; name another"),
         (["demo", "--map.no-enabled", "--until", "map-logs"], "adapt, got map-logs; name another"),
         (["image-maze", "--learner", "rl2", "--until", "explore"], "meta-train, export, adapt, got explore"),
