@@ -92,7 +92,7 @@ def require_place(path: Path, error: type[SuppleError]) -> None:
         raise error(f"{path}: expected a place to write to, got {folder}, which takes no files; pass another --out")
 
 
-def write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes | memoryview) -> None:
     """Writes a file so that a reader sees all of it or none, whoever else writes it: beside its name, synced, renamed.
 
     Raises:

@@ -7,20 +7,20 @@ Legend: N rows (steps of all episodes, one after the other), dim number of axes.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError
-from ..plain_files import sync
+from ..plain_files import write_durably
 from ..robots.spec import RobotSpec
-from .publish import publish, refuse_existing
+from .publish import refuse_existing
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 """Data sets that every D4RL file has."""
@@ -40,7 +40,7 @@ def write_d4rl(
     robot: RobotSpec | None = None,
     origin: str | None = None,
 ) -> Path:
-    """Writes a D4RL file that is either there and whole or not there at all.
+    """Writes a D4RL file that is either there and whole or not there at all; it is made in memory.
 
     Args:
         path: Where the file shall appear; nothing may be there yet.
@@ -56,6 +56,7 @@ def write_d4rl(
     Raises:
         SourceError: a required array is missing, an unknown name, no rows, unequal lengths, a value that is not finite
             in float32, or something is there already.
+        OSError: It cannot be written, with its name; nothing is left of it.
     """
     path = Path(path)
     refuse_existing(path, SourceError)
@@ -67,21 +68,19 @@ def write_d4rl(
     for name, value in converted.items():
         if len(value) != rows or not rows:
             raise SourceError(f"{path}: {name}: expected {max(rows, 1)} rows, got {len(value)}; pass equal lengths")
+    # HDF5 on a full disk fails again where it closes the file, and once more at the exit, with a crash of the process
+    whole = io.BytesIO()
+    with h5py.File(whole, "w", libver="earliest") as file:
+        for name, value in converted.items():
+            packed = {} if name != IMAGES else {"chunks": (min(len(value), 64), *value.shape[1:]), "compression": 1}
+            file.create_dataset(name, data=value, **packed)
+        if robot is not None:
+            file.create_dataset(ROBOT, data=np.bytes_(json.dumps(robot.to_json())))
+        if origin is not None:
+            file.create_dataset(ORIGIN, data=np.bytes_(origin.encode()))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial-{uuid4().hex}")
-    try:
-        with h5py.File(partial, "w", libver="earliest") as file:
-            for name, value in converted.items():
-                packed = {} if name != IMAGES else {"chunks": (min(len(value), 64), *value.shape[1:]), "compression": 1}
-                file.create_dataset(name, data=value, **packed)
-            if robot is not None:
-                file.create_dataset(ROBOT, data=np.bytes_(json.dumps(robot.to_json())))
-            if origin is not None:
-                file.create_dataset(ORIGIN, data=np.bytes_(origin.encode()))
-        sync(partial)
-        publish(partial, path, SourceError)
-    finally:
-        partial.unlink(missing_ok=True)
+    refuse_existing(path, SourceError)  # by now it may be
+    write_durably(path, whole.getbuffer())
     return path
 
 

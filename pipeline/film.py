@@ -28,8 +28,7 @@ from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots
 from ..robots.task import Task
 
 if TYPE_CHECKING:
-    from ..adapt.bundle import Bundle
-    from .report.trips import Adapted
+    from .report.trips import Adapted, Evaluated
 
 Picture = NDArray[np.uint8]
 """Shape (height, width, 3), RGB."""
@@ -96,7 +95,7 @@ class FilmedRow(WrappedRobots):
 
 
 def film_task(
-    bundle: Bundle,
+    evaluated: Evaluated,
     family: RobotFamily,
     task: Task,
     adapted: Adapted | None,
@@ -108,7 +107,7 @@ def film_task(
     """The frames of one episode for each of some policies, one after the other.
 
     Args:
-        bundle: Of any learner.
+        evaluated: Of any learner.
         family: Its robots.
         task: What is to be done.
         adapted: To this task alone; None before adaptation.
@@ -124,12 +123,12 @@ def film_task(
 
     if not isinstance(family, Films):
         raise ConfigError(f"video: expected a robot that can be looked at, got '{family.name}'; let it inherit Films")
-    goal = np.array(task.goal, np.float32)
+    goal, bundle = np.array(task.goal, np.float32), evaluated.bundle
     robot = family.make(1)
     camera = family.open_camera(robot, goal, HEIGHT, WIDTH)
     filmed = FilmedRow(SuccessRows(robot, family) if isinstance(family, TellsSuccess) else robot, camera, every)
     try:
-        (found,) = compute_trips(bundle, open_eyes(filmed, bundle.eye), [task], adapted, episodes=1, seed=seed)
+        (found,) = compute_trips(evaluated, open_eyes(filmed, bundle.eye), [task], adapted, episodes=1, seed=seed)
     finally:
         camera.close()
     shots = dict(zip(found.trips, filmed.episodes, strict=False))

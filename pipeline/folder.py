@@ -154,6 +154,17 @@ def copy_published(source: Path, folder: Path, key: str) -> bool:
     return True
 
 
+def describe_unfit(source: Path, folder: Path, fields: Mapping[str, Any]) -> str:
+    """Why `copy_published` did not publish `folder`, of these fields, from the files of `source`."""
+    if not is_published(source):
+        return f"{source}: not taken over: no finished stage is there"
+    difference = find_first_difference(load_record(source)["fields"], fields)
+    if difference is None:
+        return f"{source}: not taken over: the work in {name_partial(folder)} goes on"
+    name, old, new = difference
+    return f"{source}: not taken over: {name} = {shorten(old)} there, {shorten(new)} here"
+
+
 def link_or_copy(source: str, target: str) -> None:
     """A hard link, or a copy where the file system has none."""
     try:

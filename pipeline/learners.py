@@ -87,6 +87,14 @@ class LearnerSettings(ABC):
         return 1
 
     @property
+    def takes_logs(self) -> bool:
+        """Whether its agents can learn from episodes that logs led (`Kind.off_policy`), where that is known beforehand.
+
+        `export` looks at the kind of the bundle; of a learner of a user's own nobody knows it before.
+        """
+        return True
+
+    @property
     @abstractmethod
     def evaluation(self) -> EvaluationConfig:
         """Default budget of the agent in a test task."""
@@ -241,6 +249,11 @@ class MamlSettings(LearnerSettings):
         return self.config.tasks * self.config.episodes
 
     @property
+    def takes_logs(self) -> bool:
+        """See `LearnerSettings.takes_logs`."""
+        return False
+
+    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: three steps (Finn et al.)."""
         return EvaluationConfig(adapt_steps=3)
@@ -280,6 +293,11 @@ class MaesnSettings(LearnerSettings):
     def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return self.config.tasks * self.config.episodes
+
+    @property
+    def takes_logs(self) -> bool:
+        """See `LearnerSettings.takes_logs`."""
+        return False
 
     @property
     def evaluation(self) -> EvaluationConfig:
@@ -327,6 +345,11 @@ class PearlSettings(LearnerSettings):
     def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return self.config.tasks * self.config.rollouts
+
+    @property
+    def takes_logs(self) -> bool:
+        """See `LearnerSettings.takes_logs`: with fine-tuning."""
+        return self.fine_tuning is not None
 
     @property
     def evaluation(self) -> EvaluationConfig:
@@ -440,6 +463,11 @@ class Rl2Settings(LearnerSettings):
         return self.config.trials
 
     @property
+    def takes_logs(self) -> bool:
+        """See `LearnerSettings.takes_logs`."""
+        return False
+
+    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: one trial as in training."""
         return EvaluationConfig(trial=self.config.trial)
@@ -478,6 +506,11 @@ class RecurrentUpdaterSettings(LearnerSettings):
         return self.config.tasks * max(self.config.support, self.config.query)
 
     @property
+    def takes_logs(self) -> bool:
+        """See `LearnerSettings.takes_logs`."""
+        return False
+
+    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: as many updates as in training."""
         return EvaluationConfig(adapt_steps=self.config.rounds)
@@ -514,6 +547,11 @@ class VaribadSettings(LearnerSettings):
     def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return self.config.trials
+
+    @property
+    def takes_logs(self) -> bool:
+        """See `LearnerSettings.takes_logs`."""
+        return False
 
     @property
     def evaluation(self) -> EvaluationConfig:
@@ -556,6 +594,11 @@ class MlshSettings(LearnerSettings):
         return self.config.groups * self.config.rollouts
 
     @property
+    def takes_logs(self) -> bool:
+        """See `LearnerSettings.takes_logs`."""
+        return False
+
+    @property
     def evaluation(self) -> EvaluationConfig:
         """See `LearnerSettings.evaluation`: ten steps."""
         return EvaluationConfig(adapt_steps=10)
@@ -592,6 +635,11 @@ class PpoSettings(LearnerSettings):
     def rows(self, tasks: int) -> int:
         """See `LearnerSettings.rows`."""
         return int(self.config.tasks * self.config.episodes)
+
+    @property
+    def takes_logs(self) -> bool:
+        """See `LearnerSettings.takes_logs`."""
+        return False
 
     @property
     def evaluation(self) -> EvaluationConfig:

@@ -70,8 +70,8 @@ def find_moments(rewards: Sequence[Array]) -> tuple[Moments, float] | None:
     """Moments at which one event was paid, and what one pays; None where the tasks do not pay for events.
 
     Tasks that pay for events pay the same for each, and pay two at least in some episode, but no more than
-    `MOST_PHASES`: a task that pays for being somewhere pays at every step. Logs may pass there so fast that these are
-    few; then most of what is paid is paid in the step after it was paid before.
+    `MOST_PHASES`, and seldom in two steps one after the other. Amounts alone do not tell events from a place that logs
+    pass fast: `stages.map_logs.ask_events` asks beforehand whether states alone tell what is paid.
 
     Args:
         rewards: Of each step of an episode in each task, 0 where the task has ended, each (T, N).

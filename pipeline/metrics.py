@@ -80,7 +80,8 @@ class EventWriter:
 
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{int(time())}.{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}"
-        self._file = (folder / name).open("ab", buffering=0)
+        self._path = folder / name
+        self._file = self._path.open("ab", buffering=0)
         self._write(Event(wall_time=time(), file_version="brain.Event:2"))
 
     def append(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -96,7 +97,10 @@ class EventWriter:
 
         record = io.BytesIO()
         RecordWriter(record).write(event.SerializeToString())
-        self._file.write(record.getvalue())
+        try:
+            self._file.write(record.getvalue())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def close(self) -> None:
         """Closes the file."""
@@ -146,11 +150,11 @@ class MetricsLog:
         try:
             while line:  # an unbuffered write may take less than it is given; a buffer would fail again at the exit
                 line = line[self._file.write(line) :]
-        except OSError:
+        except OSError as error:
             with suppress(OSError):
                 self._file.truncate(begin)
                 self._file.seek(begin)
-            raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         self._newest = record
         if monotonic() - self._written >= TENSORBOARD_PERIOD:
             self._append_events()

@@ -31,6 +31,7 @@ from .folder import (
     compute_outputs,
     compute_path_digest,
     copy_published,
+    describe_unfit,
     find_published,
     load_json,
     lock_folder,
@@ -290,6 +291,8 @@ def run_stage(
                 if copy_published(other, stage.folder, key):
                     found = load_record(stage.folder)
                     return finish(stage, found, "reused", view)
+            for other in reuse:
+                view.note(f"{stage.name}: {describe_unfit(other, stage.folder, fields)}")
             return finish(stage, *make(stage, machine, view, request, fields, key), view)
         return finish(stage, found, "skipped", view)
 

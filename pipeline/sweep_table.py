@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import RunError
 from ..strict_json import load_json, load_json_lines
 from .intervals import compute_interval
-from .stages.adapt import RECORDS_NAME, RETURNS_NAME
+from .stages.adapt import RECORDS_NAME, RETURNS_NAME, identify_task
 from .summary import MEANINGS
 
 METRICS = ("success_stochastic", "success_greedy", "return_stochastic", "return_greedy", "return")
@@ -41,8 +41,8 @@ class Score(NamedTuple):
     """Episodes that it is the mean of."""
 
 
-Scores = dict[Place, dict[str, Score]]
-"""By place, then by task."""
+Scores = dict[Place, dict[tuple[float, ...], Score]]
+"""By place, then by the goal of a task."""
 
 
 def load_scores(folder: Path) -> Scores:
@@ -55,15 +55,16 @@ def load_scores(folder: Path) -> Scores:
         RunError: a file is missing or damaged.
     """
     records = load_json_lines(folder / RECORDS_NAME, RunError, REMEDY)
-    scores: Scores = {}
+    found: dict[Place, dict[tuple[float, ...], list[Score]]] = {}
     try:
         for record in records:
             if record["kind"] == "evaluation":
                 for metric in METRICS:
                     if metric in record:
                         place = Place(record["stage"], metric, "episode", record["episode"])
-                        scores.setdefault(place, {})[name_task(record)] = Score(record[metric], record["n"])
-        return scores or load_returns(folder, records)
+                        tasks = found.setdefault(place, {})
+                        tasks.setdefault(identify_task(record), []).append(Score(record[metric], record["n"]))
+        return pool(found) if found else load_returns(folder, records)
     except (KeyError, TypeError, IndexError) as error:
         raise RunError(f"{folder}: expected the records of an adaptation, got {error!r}; {REMEDY}") from error
 
@@ -72,20 +73,23 @@ def load_returns(folder: Path, records: Sequence[Mapping[str, Any]]) -> Scores:
     """Returns of the episodes that count, as `returns.json` has them, for each task."""
     first = load_json(folder / RETURNS_NAME, list, RunError, REMEDY)[0]
     (axis,) = first["at"]
-    found: dict[Place, dict[str, list[float]]] = {}
+    found: dict[Place, dict[tuple[float, ...], list[Score]]] = {}
     for record in records:
         if record["kind"] == "episode" and (axis == "episode" or record["stage"] == "play"):
             tasks = found.setdefault(Place(first["method"], "return", axis, record[axis]), {})
-            tasks.setdefault(name_task(record), []).append(record["return"])
+            tasks.setdefault(identify_task(record), []).append(Score(record["return"], 1))
+    return pool(found)
+
+
+def pool(found: Mapping[Place, Mapping[tuple[float, ...], Sequence[Score]]]) -> Scores:
+    """One score for each task, which may stand twice in a file of goals; all rows of it have as many episodes."""
     return {
-        place: {task: Score(float(np.mean(values)), len(values)) for task, values in tasks.items()}
+        place: {
+            task: Score(float(np.mean([score.mean for score in rows])), sum(score.n for score in rows))
+            for task, rows in tasks.items()
+        }
         for place, tasks in found.items()
     }
-
-
-def name_task(record: Mapping[str, Any]) -> str:
-    """A task by its name and goal."""
-    return f"{record['task']} {record['goal']}"
 
 
 def make_records(scores: Mapping[int, Scores], facts: Mapping[str, Any]) -> list[dict[str, Any]]:

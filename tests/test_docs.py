@@ -12,6 +12,7 @@ from benchmarks.meta import cell_table
 from benchmarks.results.departures import PAGE, SECTION, render_departures
 from benchmarks.results.pages import fill_section
 from supple.pipeline.cli import VERBS, main
+from supple.pipeline.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -31,6 +32,11 @@ def test_every_verb_has_a_page_and_every_option_on_it_exists(verb: str, capsys: 
     assert f"verbs/{verb}.md" in (ROOT / "mkdocs.yml").read_text()
     known = set(re.findall(r"--[a-z][a-z.-]*", load_help(verb, capsys)))
     assert set(re.findall(r"`(--[a-z][a-z.-]*)`", page)) <= known
+
+
+def test_every_preset_is_in_the_table_of_run() -> None:
+    page = (ROOT / "docs" / "verbs" / "run.md").read_text()
+    assert set(re.findall(r"^\| `([a-z][a-z-]*)` \|", page, re.MULTILINE)) == set(PRESETS)
 
 
 def test_every_departure_from_the_published_run_is_written_down() -> None:

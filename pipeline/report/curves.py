@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from numpy.typing import NDArray
 
 from ..intervals import compute_interval, compute_wilson
+from ..stages.adapt import identify_task
 from .measure import Measure, Results, find_measure, format_count, format_value, name_axis
 from .run_folder import StageView
 from .style import ADAPTED, BEFORE, INFERRED, INK, LINE, MUTED, STAGES, figure_style, make_axes, render_svg
@@ -227,11 +228,6 @@ def compute_adaptation(
     where = np.array([part.mean() for part in parts])
     low, high = (np.array([getattr(interval, name) for interval in intervals]) for name in ("low", "high"))
     return SuccessCurve(where, np.array([interval.mean for interval in intervals]), low, high)
-
-
-def identify_task(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Name and goal of the task of a record: names may stand more than once in a file of goals."""
-    return (record["task"], *record["goal"])
 
 
 def find_episodes(stage: StageView) -> list[dict[str, Any]]:

@@ -25,10 +25,10 @@ from ..folder import refuse_place
 from ..progress import ProgressView
 from ..robots import RobotChoice
 from ..run_files import REPORT_NAME
-from ..stages.adapt import RETURNS_NAME
+from ..stages.adapt import RETURNS_NAME, identify_task
 from ..stages.extract import REPORT_NAME as SKILL_REPORT_NAME
 from ..summary import load_success
-from .curves import Plot, find_episodes, identify_task, make_adapt_plot, make_meta_plot, make_skill_plots
+from .curves import Plot, find_episodes, make_adapt_plot, make_meta_plot, make_skill_plots
 from .guarding import Guarding, load_guarding
 from .measure import Results, find_results, format_count, format_value
 from .names import show
@@ -243,10 +243,13 @@ def find_data(run: RunView) -> EpisodeStore | None:
 
 
 def find_records(run: RunView) -> list[dict[str, Any]]:
-    """Result records of the summary, else those of `adapt`: of its evaluations, else of its own episodes."""
+    """Result records of `adapt`: of its evaluations, else of its own episodes; none until it has finished.
+
+    A `summary.json` in the folder has the same of the last adaptation that finished, which may be an older one.
+    """
     adapt = run.find("adapt")
-    if run.summary or adapt is None:
-        return run.summary
+    if adapt is None:
+        return []
     return load_success(adapt.folder) or load_json(adapt.folder / RETURNS_NAME, list, RunError, "adapt again")
 
 

@@ -15,7 +15,6 @@ MAP = "map-logs"
 OPTIONAL = ("explore", "ingest-explored", MAP)
 STAGES = ("generate", "ingest", "extract", *OPTIONAL[:2], "meta-train", MAP, "export", "adapt")
 """In the order of the chain."""
-SUMMARY_NAME = "summary.json"
 AGAIN = "remove it and run again"
 
 
@@ -55,8 +54,6 @@ class RunView:
     """By name, in the order of the chain; only those that have begun."""
     preset: str
     """Empty where the run says none."""
-    summary: list[dict[str, Any]]
-    """Records of summary.json; empty where there is none."""
     from_log: bool = False
     """Whether the data are a log of the robot; then nothing is generated."""
 
@@ -94,23 +91,8 @@ def load_run(folder: Path) -> RunView:
         folder=folder,
         stages=stages,
         preset=str(run.get("preset", "")),
-        summary=load_summary(folder / SUMMARY_NAME),
         from_log="from_log" in run,
     )
-
-
-def load_summary(path: Path) -> list[dict[str, Any]]:
-    """The records of a run's summary; none where it has not come so far.
-
-    Raises:
-        RunError: the file is not a list of records.
-    """
-    if not path.is_file():
-        return []
-    records = load_json(path, list, RunError, AGAIN)
-    if not all(isinstance(record, dict) for record in records):
-        raise RunError(f"{path}: expected a list of records, got something else; {AGAIN}")
-    return records
 
 
 def load_stage(run: Path, name: str) -> StageView | None:

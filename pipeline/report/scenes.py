@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...adapt.bundle import Bundle, load_bundle
+from ...adapt.bundle import Bundle
 from ...adapt.eye import BundledEye, open_eyes
 from ...adapt.host.simpl import make_simpl_networks
 from ...datasets.store import EpisodeStore, find_store, open_store
@@ -20,7 +20,6 @@ from ...robots.task import Task
 from ...skills.checkpoint import load_skill_model
 from ..progress import ProgressView
 from ..stages.adapt import ADAPTED_NAME
-from ..stages.export import NAME as BUNDLE_NAME
 from .curves import Plot
 from .embedding_map import make_map_plots
 from .embeddings import compute_embeddings, compute_map
@@ -31,7 +30,7 @@ from .plane import Plane, find_plane, make_fan_plots, make_play_plot, make_task_
 from .run_folder import RunView
 from .run_robot import RunRobot
 from .series import describe_axes, make_fan_series, make_part_series, make_trip_series, name_goal
-from .trips import Adapted, Counted, TaskTrips, compute_trips, load_adapted
+from .trips import Adapted, Counted, Evaluated, TaskTrips, compute_trips, load_adapted, load_evaluated
 
 SHOWN_TASKS = 4
 """Test tasks whose trips are drawn: the first ones, whatever came of them."""
@@ -142,15 +141,16 @@ def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1, view: Progre
         reason = "there is no policy bundle yet, as the stage export has not finished."
         notes |= {"adaptation": f"No trips: {reason}", "learning": f"No map: {reason}"}
         return drawn
-    bundle = load_bundle(export.folder / BUNDLE_NAME)
-    adapt, encodes = run.find("adapt"), bundle.contract.kind == ENCODES
+    evaluated = load_evaluated(export, run.stages.get("adapt"))
+    bundle, adapt = evaluated.bundle, run.find("adapt")
+    encodes = bundle.contract.kind == ENCODES
     adapted = None if adapt is None else load_adapted(adapt.folder / ADAPTED_NAME)
     shown = tuple(robot.test if adapted is None else adapted.tasks)[:SHOWN_TASKS]
     player = Player(family, bundle.eye, threads, view)
     stages = 1 if adapted is None else 1 + len(adapted.stages)
     mapped = (len(robot.train) + len(robot.test)) * MAP_EPISODES if encodes else 0
     player.begin(len(shown) * SHOWN_EPISODES * stages + mapped)
-    found = play_trips(bundle, player, shown, adapted)
+    found = play_trips(evaluated, player, shown, adapted)
     if adapted is None:
         notes["adaptation"] = "No trips after adaptation: the stage adapt has not finished."
     return replace(
@@ -158,7 +158,7 @@ def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1, view: Progre
         maps=draw_map(bundle, player, plane, robot) if encodes else [],
         map_lead=describe_map(family),
         trips=draw_trips(found, family, plane, adapted=adapted is not None),
-        trips_lead=describe_trips(found, family, plane, len(robot.test)),
+        trips_lead=describe_trips(found, family, plane, len(robot.test)) + describe_led(evaluated, adapted),
     )
 
 
@@ -217,10 +217,10 @@ def describe_fans(family: RobotFamily, plane: Plane | None) -> str:
     return f"{lead}. Open circle: where they begin. Dots: where they end."
 
 
-def play_trips(bundle: Bundle, player: Player, shown: Sequence[Task], adapted: Adapted | None) -> list[TaskTrips]:
+def play_trips(evaluated: Evaluated, player: Player, shown: Sequence[Task], adapted: Adapted | None) -> list[TaskTrips]:
     """Trips on some test tasks before and, where `adapt` has finished, after adaptation."""
     robot = player.make(len(shown) * SHOWN_EPISODES)
-    found = compute_trips(bundle, robot, shown, adapted, episodes=SHOWN_EPISODES, seed=SEED)
+    found = compute_trips(evaluated, robot, shown, adapted, episodes=SHOWN_EPISODES, seed=SEED)
     robot.close()
     return found
 
@@ -270,6 +270,16 @@ def describe_trips(found: Sequence[TaskTrips], family: RobotFamily, plane: Plane
     radius, unit = plane.scene.goal_radius, plane.scene.unit
     return (
         f"{lead} Green star: goal." if radius is None else f"{lead} Green disc: within {radius:g} {unit} of the goal."
+    )
+
+
+def describe_led(evaluated: Evaluated, adapted: Adapted | None) -> str:
+    """What logs have to do with the trips; nothing, where they do not lead."""
+    if evaluated.make_guide(adapted) is None:
+        return ""
+    lost = " What they knew after inference is not kept, so that it is not drawn."
+    return " The logs lead as in the table, also before adaptation." + lost * (
+        adapted is not None and adapted.has_policies
     )
 
 

@@ -7,10 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ...datasets.store import EpisodeStore
+from ...errors import RunError
 from ...robots.spec import Axis, RobotSpec
+from ...strict_json import load_json
+from ..stages.map_logs import REPORT_NAME as MAP_NAME
 from .curves import count_episodes, find_episodes, find_meta_curves
 from .measure import Results, format_count, format_number, format_value
-from .run_folder import RunView, StageView
+from .run_folder import MAP, RunView, StageView
 from .safety import Safety
 
 NUMBER = ">"
@@ -243,6 +246,17 @@ def describe_work(stage: StageView, period: float | None) -> str:
     last = stage.metrics[-1] if stage.metrics else {}
     if stage.name == "generate" and "step" in last:
         return join_work(last["step"], last.get("episodes"), period)
+    if stage.name in ("ingest", "ingest-explored") and "step" in last:
+        return f"{format_count(last['step'])} low-level steps read"
+    if stage.name == "explore" and "step" in last:
+        # an older version did not count its steps
+        played = last.get("environment_steps")
+        return f"{format_count(last['step'])} episodes" if played is None else join_work(played, last["step"], period)
+    if stage.name == MAP and (stage.folder / MAP_NAME).is_file():
+        held = load_json(stage.folder / MAP_NAME, dict, RunError, "map the logs again")
+        return ", ".join(
+            f"{format_count(held[name])} {name}" for name in ("states", "places", "events") if name in held
+        )
     if stage.name == "extract" and "step" in last:
         return f"{format_count(last['step'])} updates"
     if stage.name == "meta-train":

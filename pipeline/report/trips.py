@@ -6,22 +6,30 @@ trajectories and the same artefacts always give the same page.
 Axes: T steps, N tasks, R rows, r rows of a call, O observation.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...adapt.bundle import Bundle
+from ...adapt.bundle import Bundle, load_bundle
 from ...adapt.led_agent import STATE as LOG
-from ...adapt.log_agent import lead
+from ...adapt.log_agent import AnyGuide, lead
 from ...adapt.loop import run_episode
 from ...adapt.runtime_agent import HOST, KEPT, PARAMS, RandomNoise, repeat_rows
 from ...errors import RunError, describe_error
 from ...robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots
 from ...robots.task import Task, goals_of
 from ...skills.checkpoint import load_checkpoint
+from ..stages.adapt import change_settings
+from ..stages.export import NAME as BUNDLE_NAME
+from .run_folder import StageView
+
+Logs = Literal["on", "drive", "off"]
+"""What logs are for, see `AdaptStageConfig.logs`."""
 
 
 class Trip(NamedTuple):
@@ -90,6 +98,28 @@ class Counted(WrappedRobots):
         return step
 
 
+class Evaluated(NamedTuple):
+    """The agent that `adapt` evaluates."""
+
+    bundle: Bundle
+    """With the settings that were changed for adaptation."""
+    logs: Logs
+    """What the logs in it are for."""
+
+    def make_guide(self, adapted: Adapted | None) -> AnyGuide | None:
+        """Of the logs; None where they do not lead, or did not when a run of an older version adapted."""
+        if self.logs == "off" or (adapted is not None and not any(name.startswith(LOG) for name in adapted.state)):
+            return None
+        return self.bundle.make_guide(searches=self.logs == "on")
+
+
+def load_evaluated(export: StageView, adapt: StageView | None) -> Evaluated:
+    """The bundle of a run, and how its stage `adapt` acts by it: as it would by itself, where it has not begun."""
+    config = {} if adapt is None else adapt.config.get("adapt", {})
+    bundle = change_settings(load_bundle(export.folder / BUNDLE_NAME), config.get("settings", ()))
+    return Evaluated(bundle, config.get("logs", "on"))
+
+
 class Adapted(NamedTuple):
     """What the stage `adapt` wrote."""
 
@@ -110,10 +140,15 @@ class Adapted(NamedTuple):
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """What the agent can be after adaptation; where policies were learned, it can also do without them."""
-        return ("inferred", "adapted") if self.has_policies else ("known",)
+        """What the agent can be after adaptation; where policies were learned, it can also do without them.
 
-    def only(self, index: int) -> "Adapted":
+        It cannot where logs led it: what these knew after inference is not kept.
+        """
+        if not self.has_policies:
+            return ("known",)
+        return ("adapted",) if any(name.startswith(LOG) for name in self.state) else ("inferred", "adapted")
+
+    def only(self, index: int) -> Adapted:
         """The same of one task."""
         rows = {name: value[index : index + 1] for name, value in self.state.items() if not name.startswith(HOST)}
         return Adapted(self.tasks[index : index + 1], rows)
@@ -146,17 +181,19 @@ def load_adapted(path: Path) -> Adapted:
 
 
 def compute_trips(
-    bundle: Bundle, robot: RobotBatch, tasks: Sequence[Task], adapted: Adapted | None, *, episodes: int, seed: int
+    evaluated: Evaluated, robot: RobotBatch, tasks: Sequence[Task], adapted: Adapted | None, *, episodes: int, seed: int
 ) -> list[TaskTrips]:
     """Runs `episodes` episodes per task, each as good as the agent can: before it knows the task, and after.
+
+    The agent is the one that `adapt` evaluates: where logs come along, they lead it before adaptation, too.
 
     Where policies were learned for the tasks, the agent without these is between: all that it does is to know the task.
 
     Args:
-        bundle: Of any learner.
+        evaluated: Of any learner.
         robot: At least N * `episodes` rows.
         tasks: N of them; the first of `adapted` where that is given.
-        adapted: To these tasks; one that is not known has only the trips before.
+        adapted: To these tasks; one that is not known, and in which no logs lead, has only the trips before.
         episodes: Per task and stage.
         seed: Of resets and of what the agent draws.
 
@@ -169,12 +206,11 @@ def compute_trips(
     if adapted is not None:
         for name in adapted.stages:
             states[name] = adapted.repeat(len(tasks), episodes, policies=name != "inferred")
-    guided = adapted is not None and any(name.startswith(LOG) for name in adapted.state)
-    guide = bundle.make_guide() if guided else None
+    guide = evaluated.make_guide(adapted)
     for name, state in states.items():
         rng = np.random.default_rng(seed)
-        agent = bundle.make_agent(RandomNoise(rng))
-        if guide is not None and name != "before" and name != "inferred":
+        agent = evaluated.bundle.make_agent(RandomNoise(rng))
+        if guide is not None:
             agent = lead(agent, guide)
         if state is None:
             agent.begin_task(len(goals))
@@ -185,6 +221,6 @@ def compute_trips(
         run_episode(recorder, agent, goals, rng)
         trips = recorder.trips(len(goals))
         for index, task in enumerate(found):
-            if adapted is None or state is None or adapted.known[index]:
+            if adapted is None or state is None or guide is not None or adapted.known[index]:
                 task.trips[name] = trips[index * episodes : (index + 1) * episodes]
     return found

@@ -28,6 +28,7 @@ from ...adapt.densities import DensityNoise
 from ...adapt.eye import open_eyes
 from ...adapt.guards import GuardedAgent, Play, guard_agent
 from ...adapt.log_agent import lead
+from ...adapt.log_events import holds_events
 from ...adapt.loop import Adapter, run_episode
 from ...adapt.policy_change import take_learned
 from ...adapt.runtime_agent import HOST, Noise, RandomNoise, RuntimeAgent
@@ -35,6 +36,7 @@ from ...adapt.skill_change import describe_change
 from ...adapt.updates import BesideAgent, UpdateChild
 from ...adapt.watch import Alarm, Watch
 from ...errors import BundleError, ConfigError
+from ...plain_files import write_durably
 from ...robots.family import Hardware, OneRow, RobotFamily
 from ...robots.maze_family import Maze
 from ...robots.robot import Float, Holds, RobotBatch
@@ -257,8 +259,8 @@ def adapt(
                 hold=watch.stop,
                 seed=work.seed,
             )
-        if config.logs == "drive" and not bundle.logs:
-            work.view.note("adapt: there are no logs in the bundle; --logs drive changes nothing")
+        if config.logs == "drive" and (reason := find_idle_drive(bundle.logs)):
+            work.view.note(f"adapt: {reason}; --logs drive changes nothing")
         guide = None if config.logs == "off" else bundle.make_guide(searches=config.logs == "on")
         if guide is not None:
             # guards change what the learner updates; logs do not change, and lead until the guards fall back
@@ -287,7 +289,7 @@ def adapt(
     work.metrics.sync()
     records = [strip(record) for record in load_metrics(work.metrics.path)]
     text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-    (work.folder / RECORDS_NAME).write_text(text, encoding="utf-8")
+    write_durably(work.folder / RECORDS_NAME, text.encode())
     write_record(work.folder / SUCCESS_NAME, {"success": compute_success(records)})
     write_record(work.folder / RETURNS_NAME, compute_returns(records, bundle))
     facts: dict[str, object] = {"kind": bundle.contract.kind, "tasks": [asdict(task) for task in tasks]}
@@ -302,6 +304,13 @@ def adapt(
     for index, task in enumerate(tasks):
         source = {"adapted_from": bundle.digest, "task": task.name, "goal": list(task.goal)}
         write_task_policy(work.folder / POLICIES / str(index), bundle, final, index, source)
+
+
+def find_idle_drive(logs: Mapping[str, NDArray[Any]]) -> str | None:
+    """Why `--logs drive` is the same as another value for these logs of a bundle; None where it is not."""
+    if not logs:
+        return "there are no logs in the bundle"
+    return "the logs lead by events, which are searched for one after another" if holds_events(logs) else None
 
 
 def play_extra(
@@ -478,6 +487,19 @@ def to_checkpoint(adapter: Adapter) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return to_tensors(arrays), facts
 
 
+def identify_task(record: Mapping[str, Any]) -> tuple[float, ...]:
+    """The goal of a record: a file of tasks may name one goal twice, and two rows of one task are no two tasks."""
+    return tuple(record["goal"])
+
+
+def compute_task_means(records: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
+    """The mean of a metric in each task of some records."""
+    by_task: dict[tuple[float, ...], list[float]] = {}
+    for record in records:
+        by_task.setdefault(identify_task(record), []).append(record[metric])
+    return [float(np.mean(values)) for values in by_task.values()]
+
+
 def compute_success(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Means over tasks with their 95 % intervals, one flat record per evaluation and metric."""
     results = []
@@ -487,7 +509,7 @@ def compute_success(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for metric in ("success_stochastic", "success_greedy", "return_stochastic", "return_greedy"):
             if metric not in here[0]:
                 continue
-            interval = compute_interval([record[metric] for record in here], shares=metric.startswith("success"))
+            interval = compute_interval(compute_task_means(here, metric), shares=metric.startswith("success"))
             n = sum(record["n"] for record in here)
             results.append(
                 {"method": here[0]["stage"], "metric": metric, "at": {"episode": episode}, **interval._asdict(), "n": n}
@@ -506,10 +528,7 @@ def compute_returns(records: Sequence[dict[str, Any]], bundle: Bundle) -> list[d
     results = []
     for place in sorted({record[axis] for record in counting}):
         here = [record for record in counting if record[axis] == place]
-        by_task: dict[tuple[float, ...], list[float]] = {}
-        for record in here:
-            by_task.setdefault((record["task"], *record["goal"]), []).append(record["return"])
-        interval = compute_interval([float(np.mean(values)) for values in by_task.values()])
+        interval = compute_interval(compute_task_means(here, "return"))
         results.append(
             {
                 "method": bundle.contract.kind,

@@ -248,7 +248,8 @@ def explore(config: ExploreConfig, choice: RobotChoice, goals: Float, work: Work
             done += count
             if done < config.episodes:
                 explorer.learn(chunks[-count:])
-            yield {"step": done, "places": explorer.places}
+            steps = sum(chunk.reward.size for chunk in chunks)
+            yield {"step": done, "places": explorer.places, "environment_steps": steps}
 
     try:
         work.consume(play(), total=config.episodes, unit="episode")

@@ -6,7 +6,7 @@ Writes `logs.safetensors`, which `export` puts into the bundle (see `adapt/log_m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from ...adapt.log_skills import pack_skills
 from ...adapt.reward_shape import RewardShape, fit_reward_shape, make_default_shape
 from ...datasets.store import EpisodeStore, find_store, open_store
 from ...errors import SpecError, UntoldReward
+from ...plain_files import write_durably
 from ...robots.family import make_robots
 from ...robots.robot import RobotBatch, compute_path_reward, compute_state_reward
 from ...robots.task import TaskSet, goals_of
@@ -88,6 +89,25 @@ def draw_episodes(store: EpisodeStore, most: int, every: int, seed: int) -> NDAr
     return np.sort(order[: max(kept, 1)])
 
 
+def require_skills(where: Path, length: NDArray[np.int64], horizon: int) -> None:
+    """Refuses logs that hold too few skills for a map.
+
+    Args:
+        where: The store.
+        length: Steps of the episodes that were drawn, (E,).
+        horizon: Steps of a skill.
+
+    Raises:
+        SpecError: They hold fewer than two.
+    """
+    skills = int(((length - 1) // horizon).sum())
+    if skills < 2:
+        raise SpecError(
+            f"{where}: expected logs of at least two skills of {horizon} steps, each with the state behind it, got "
+            f"{skills} in {len(length)} episodes of at most {length.max(initial=0)} steps; bring longer logs"
+        )
+
+
 def look_for_other_logs(scaled: NDArray[np.float32], axes: Sequence[str], work: Work) -> None:
     """Tells a person where most of the logs are far from what the skills were learned from.
 
@@ -142,6 +162,7 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         work.stop_if_asked()
         horizon = model.config.skill_horizon
         episodes = draw_episodes(store, config.most_states, horizon // pace, work.seed)
+        require_skills(work.stage.inputs["store"], found.length[episodes], horizon)
         log = encode_log(model, observation, action, found.start[episodes], found.length[episodes], pace)
         scaled = model.normalise_state(torch.from_numpy(log.state)).numpy()
         rng = np.random.default_rng(work.seed)
@@ -159,18 +180,18 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         horizon = model.config.skill_horizon
         pace = 2 if horizon % 2 == 0 else horizon
         some = goals[np.random.default_rng(work.seed).permutation(len(goals))[:MOST_TASKS]]
+        rewards: list[NDArray[np.float32]] = []
         for most in (REWARDED_STATES * pace // horizon, config.most_states):
             episodes = draw_episodes(store, most, horizon // pace, work.seed)
             length = found.length[episodes]
+            require_skills(work.stage.inputs["store"], length, horizon)
             start = np.cumsum(length) - length
             steps = np.repeat(found.start[episodes] - start, length) + np.arange(length.sum())
             seen = observation[steps]
-            rewards = []
-            for path in np.split(seen, start[1:]):
-                work.stop_if_asked()
-                rewards.append(ask_along(robot, path, some))
-            if find_moments(rewards) is None:
+            asked = ask_events(robot, np.split(seen, start[1:]), some, work.stop_if_asked)
+            if asked is None:
                 return None
+            rewards = asked
         if model.eye is not None:
             raise SpecError(
                 f"map-logs: expected tasks that pay for a place, for a robot with a camera, got tasks that pay for one "
@@ -192,7 +213,7 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
     robot.close()
     settings, weights = export_space(SkillSpace(model))
     # an agent over skills has them itself, and `export` drops these
-    (work.folder / LOGS).write_bytes(tensor_bytes(arrays | pack_skills(settings, to_arrays(weights))))
+    write_durably(work.folder / LOGS, tensor_bytes(arrays | pack_skills(settings, to_arrays(weights))))
     report = describe(arrays, len(tensor_bytes(arrays)), told=told)
     write_record(work.folder / REPORT_NAME, report)
     work.view.record(
@@ -233,15 +254,57 @@ def ask_along(robot: RobotBatch, path: NDArray[np.float32], goals: NDArray[np.fl
         reward, terminated = compute_path_reward(robot, path[None], goals)
     except UntoldReward:
         return np.zeros((len(path), len(goals)), np.float32)
-    over = np.logical_or.accumulate(terminated[0], axis=0)
-    ended = np.concatenate([np.zeros_like(over[:1]), over[:-1]])
-    return np.where(ended, np.float32(0.0), reward[0]).astype(np.float32)
+    return np.where(mark_ended(terminated[0]), np.float32(0.0), reward[0]).astype(np.float32)
+
+
+def ask_events(
+    robot: RobotBatch, paths: Sequence[NDArray[np.float32]], goals: NDArray[np.float32], stop: Callable[[], None]
+) -> list[NDArray[np.float32]] | None:
+    """What tasks would pay along episodes, see `ask_along`; None where they do not pay for events.
+
+    Where states alone tell what is paid, tasks pay for being somewhere, however fast the logs pass it and however often
+    they come back. An event is paid once: what it pays depends on what was paid before.
+
+    Args:
+        robot: One row.
+        paths: Of the episodes, (T, O) each.
+        goals: Of the tasks, (N, G).
+        stop: Called for each episode; it may raise.
+    """
+    rewards = []
+    for path in paths:
+        stop()
+        rewards.append(ask_along(robot, path, goals))
+    if find_moments(rewards) is None:
+        return None
+    for path, paid in zip(paths, rewards, strict=True):
+        stop()
+        if not is_paid_by_state(robot, path, paid, goals):
+            return rewards
+    return None
+
+
+def is_paid_by_state(
+    robot: RobotBatch, path: NDArray[np.float32], paid: NDArray[np.float32], goals: NDArray[np.float32]
+) -> bool:
+    """Whether states alone tell what tasks paid along an episode until they ended; `paid` is of `ask_along`."""
+    try:
+        reward, terminated = compute_state_reward(robot, path, goals)
+    except UntoldReward:
+        return False
+    return bool(np.allclose(np.where(mark_ended(terminated), 0.0, reward), paid, rtol=1e-4, atol=1e-6))
+
+
+def mark_ended(terminated: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Steps behind the end of each task, (T, N); `terminated` is of single steps, (T, N)."""
+    over = np.logical_or.accumulate(terminated, axis=0)
+    return np.concatenate([np.zeros_like(over[:1]), over[:-1]])
 
 
 def write_events(events: dict[str, NDArray[Any]], work: Work) -> None:
     """Writes a map of events and what it holds."""
     data = tensor_bytes(events)
-    (work.folder / LOGS).write_bytes(data)
+    write_durably(work.folder / LOGS, data)
     report = {
         "states": len(events["event.next"]),
         "events": len(events["event.detector"]),

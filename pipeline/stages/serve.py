@@ -30,6 +30,7 @@ from ...adapt.remote.server import SNAPSHOT, TASK, Keeper, PolicyServer, Record,
 from ...adapt.runtime_agent import Noise, RandomNoise, RuntimeAgent
 from ...adapt.session import AgentSession, Pay
 from ...errors import BundleError, RunError
+from ...plain_files import write_durably
 from ...robots.family import Hardware
 from ..folder import write_record
 from ..interrupt import Interrupted
@@ -347,7 +348,7 @@ def finish(work: Work, kept: SessionFolder, session: Session | None, serving: Se
     bundle = load_bundle(work.inputs["bundle"])
     records = [tell_stage(strip(record), bundle) for record in load_metrics(work.metrics.path)]
     text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-    (work.folder / RECORDS_NAME).write_text(text, encoding="utf-8")
+    write_durably(work.folder / RECORDS_NAME, text.encode())
     write_record(work.folder / RETURNS_NAME, compute_returns(records, bundle))
     guide = bundle.make_guide()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import tyro
 
@@ -30,7 +30,7 @@ from ..cli_common import (
     take_option,
 )
 from ..executors import Executor, RobotExecutorConfig, make_executor
-from ..folder import lock_folder, refuse_place, write_record
+from ..folder import is_published, lock_folder, refuse_place, write_record
 from ..interrupt import catch_signals
 from ..keys import RECORD_NAME, compute_plain
 from ..learner_option import AboutLearner
@@ -88,6 +88,13 @@ class Run(AboutLearner):
             object.__setattr__(self, "config", config)
 
     @property
+    def maps(self) -> bool:
+        """Whether logs come along: the preset wants it, and policy and learner can take them."""
+        config = self.config
+        wanted = config.map.enabled and config.meta_train.action_space != "choice"
+        return wanted and self.require_learner().settings.takes_logs
+
+    @property
     def folder(self) -> Path:
         """Where the stages go."""
         if self.out is not None:
@@ -116,7 +123,7 @@ class Run(AboutLearner):
         parts = Parts(at / PARTS_NAME, executor)
         generate = {} if self.from_log else {"generate": lambda: make_generate(robot, config.generate, self.seed)}
         exploring, store = {}, at / "ingest"
-        if config.explore.enabled:
+        if config.explore.enabled and self.maps:
             blind, store = replace(robot.spec, image=None), at / "ingest-explored"
             plain = IngestConfig(compression=config.ingest.compression)  # how a log is read is that log's own
             exploring = {
@@ -124,7 +131,7 @@ class Run(AboutLearner):
                 "ingest-explored": lambda: make_ingest([at / "explore"], plain, blind),
             }
         logs, mapping = None, {}
-        if config.map.enabled and config.meta_train.action_space != "choice":
+        if self.maps:
             logs = at / "map-logs"
             mapping = {"map-logs": lambda: make_map_logs(store, at / "extract", config.map, robot, tasks, self.seed)}
         return {
@@ -145,6 +152,8 @@ class Run(AboutLearner):
     def execute(self, runner: Runner) -> None:
         """Runs what is not there yet, from the first stage to `until`."""
         refuse_place(self.folder)
+        for other in self.reuse:
+            require_run(other)
         with (
             catch_signals(runner.stop),
             lock_folder(self.folder, runner.view.note, runner.stop),
@@ -165,8 +174,20 @@ class Run(AboutLearner):
         record = {"preset": self.preset, "seed": self.seed, "config": settings}
         if self.from_log is not None:
             record["from_log"] = str(self.from_log)
+        stages = self.stages(tasks, executor)
+        if self.until not in stages:
+            raise ConfigError(
+                f"--until: expected a stage of this run, one of {', '.join(stages)}, got {self.until}; name another "
+                "or switch it on"
+            )
+        if self.config.map.enabled and not self.maps:
+            left = ["explore", "ingest-explored"] * self.config.explore.enabled + ["map-logs"]
+            runner.view.note(
+                f"run: {', '.join(left)} left out: no logs can lead '{self.require_learner().reference}' with "
+                f"--meta-train.action-space {self.config.meta_train.action_space}"
+            )
         results = []
-        for name, make in self.stages(tasks, executor).items():
+        for name, make in stages.items():
             others = [other / name for other in self.reuse]
             uses_torch = name not in ("generate", "ingest", "ingest-explored", "export")
             results.append(runner.run(make(), self.folder / name, uses_torch=uses_torch, reuse=others))
@@ -203,7 +224,7 @@ class Run(AboutLearner):
                 "pass both, or --explore.no-enabled"
             )
         elsewhere = isinstance(family, PlaysElsewhere) and self.from_log is None and not self.config.explore.enabled
-        if elsewhere and self.config.map.enabled:
+        if elsewhere and self.maps:
             raise ConfigError(
                 f"--map.enabled: expected logs of the place of the tasks, got play data of '{family.name}', which are "
                 "of other places; pass --explore.enabled with it, or --map.no-enabled"
@@ -257,6 +278,21 @@ class Run(AboutLearner):
         from ..report.page import make_report
 
         return make_report(self.folder, robot=self.choice, threads=self.options.threads, view=runner.view)
+
+
+def require_run(path: Path) -> None:
+    """Refuses a folder to take stages from that is none of a run.
+
+    Raises:
+        ConfigError: Nothing is there, or no finished stage.
+    """
+    if is_published(path):
+        got, remedy = "the folder of one stage", f"pass {path.parent}"
+    elif any(is_published(path / name) for name in get_args(Last)):
+        return
+    else:
+        got, remedy = "one without a finished stage" if path.is_dir() else "nothing there", "check the path"
+    raise ConfigError(f"--reuse {path}: expected a run folder, got {got}; {remedy}")
 
 
 class NamedPreset(NamedTuple):

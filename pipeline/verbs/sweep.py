@@ -113,9 +113,10 @@ class Sweep:
             if match is None:
                 raise ConfigError(f"sweep: --seeds: expected numbers, or ranges such as 0:8, got {text!r}; correct it")
             first = int(match[1])
-            found += range(first, int(match[2])) if match[2] else [first]
-            if len(found) > MOST_RUNS:
+            some = range(first, int(match[2]) if match[2] else first + 1)
+            if len(found) + len(some) > MOST_RUNS:  # before there is a list of them
                 raise ConfigError(f"sweep: --seeds: expected at most {MOST_RUNS} seeds, got {text!r}; shorten it")
+            found += some
         if not found or len(set(found)) < len(found):
             raise ConfigError(f"sweep: --seeds: expected each seed once, got {' '.join(self.seeds)}; correct it")
         return found

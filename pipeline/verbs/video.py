@@ -38,13 +38,11 @@ class Video(AboutRobot):
     def execute(self, runner: Runner) -> None:
         """Plays the episodes, writes the film and prints its path."""
         os.environ.setdefault("MUJOCO_GL", "egl" if "DISPLAY" not in os.environ else "glfw")  # read at MuJoCo's import
-        from ...adapt.bundle import load_bundle
         from ..film import choose_task, film_task, require_kind, save_film
         from ..report.run_folder import load_run
         from ..report.run_robot import find_run_robot
-        from ..report.trips import load_adapted
+        from ..report.trips import load_adapted, load_evaluated
         from ..stages.adapt import ADAPTED_NAME
-        from ..stages.export import NAME
 
         require_kind(self.out)
         require_place(self.out, RunError)
@@ -59,7 +57,7 @@ class Video(AboutRobot):
         tasks = robot.test if adapted is None else adapted.tasks
         index = choose_task(tasks, self.task)
         frames = film_task(
-            load_bundle(export.folder / NAME),
+            load_evaluated(export, run.stages.get("adapt")),
             robot.family,
             tasks[index],
             None if adapted is None else adapted.only(index),

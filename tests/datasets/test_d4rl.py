@@ -1,3 +1,4 @@
+import errno
 import re
 import subprocess
 import sys
@@ -229,6 +230,29 @@ def test_the_writer_refuses_no_rows(tmp_path: Path, make_arrays: MakeArrays) -> 
     empty = {name: value[:0] for name, value in make_arrays([3]).items()}
     with pytest.raises(SourceError, match="observations: expected 1 rows, got 0"):
         write_d4rl(tmp_path / "a.hdf5", empty)
+
+
+def test_a_full_disk_leaves_nothing_and_is_an_error_of_the_file(tmp_path: Path) -> None:
+    """A larger file than the limit of the process; HDF5 itself would crash."""
+    program = f"""
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from supple.datasets import write_d4rl
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+arrays = {{"observations": np.zeros((1000, 4)), "actions": np.zeros((1000, 2)), "rewards": np.zeros(1000)}}
+try:
+    write_d4rl(Path({str(tmp_path)!r}) / "a.hdf5", {{**arrays, "terminals": np.zeros(1000, bool)}})
+except OSError as error:
+    print(error.errno, error.filename)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{errno.EFBIG} {tmp_path / 'a.hdf5'}\n"), done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_writer_never_overwrites(d4rl_file: Path, make_arrays: MakeArrays) -> None:

@@ -49,6 +49,17 @@ def test_streams_and_names(tmp_path: Path, command: str, said: str) -> None:
     assert len(printed.splitlines()) == (1 if said else 0)
 
 
+def test_play_data_that_no_disk_has_room_for_are_one_line(tmp_path: Path) -> None:
+    """HDF5's own driver failed again at the exit of the process, with a crash."""
+    result = run_shell("ulimit -f 60; supple generate --steps 3000 --rows 3 --out play", tmp_path)
+    assert result.returncode == 2
+    said = [line for line in result.stderr.splitlines() if line.startswith("supple: ")]
+    assert "/play.partial/play.hdf5: expected room to write, got 'File too large'; free some" in said[0]
+    assert len(said) == 1
+    assert not any(word in result.stderr for word in ("Traceback", "HDF5", "Segmentation"))
+    assert not (tmp_path / "play").exists()
+
+
 def test_a_reader_that_goes_away_is_no_fault(tmp_path: Path) -> None:
     result = run_shell("supple info | head -1; exit ${PIPESTATUS[0]}", tmp_path)
     assert result.returncode in (0, 141)
@@ -132,7 +143,7 @@ def test_a_full_disk_is_an_error_of_the_call_that_writes(
     log._written = float("-inf")
     with open("/dev/full", "wb", buffering=0) as device:
         writer._file = device
-        with pytest.raises(OSError, match="No space left on device"):
+        with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/{full}"):
             log.append({"step": 2, "loss": 0.25})
     log._file.close()
     log._writer.close()

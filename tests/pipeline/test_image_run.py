@@ -425,7 +425,7 @@ def test_events_are_not_mapped_for_a_robot_that_sees(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their distance asks the decoder, which needs pictures."""
-    monkeypatch.setattr(map_logs, "find_moments", lambda rewards: ())
+    monkeypatch.setattr(map_logs, "ask_events", lambda robot, paths, goals, stop: [])
     words = ["map-logs", str(run / "ingest-explored"), str(run / "extract"), "--robot", "image-maze", *OPTIONS]
     assert main([*words, "--out", str(tmp_path / "events")]) == 2
     assert "expected tasks that pay for a place, for a robot with a camera" in capsys.readouterr().err

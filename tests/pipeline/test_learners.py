@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from supple.adapt.agents.kinds import KINDS
 from supple.errors import BundleError, ConfigError
 from supple.meta.memory.config import Rl2Config
 from supple.pipeline import keys
@@ -131,3 +132,9 @@ def test_a_users_own_row_is_found_by_its_file_and_counts_its_code(tmp_path: Path
         find_learner(f"{path}:LEARNERS")
     with pytest.raises(ConfigError, match=r"--learner: expected one of simpl, .*, FILE\.py:ROW .*, got 'dreamer'"):
         find_learner("dreamer")
+
+
+def test_learners_take_logs_whose_kinds_learn_from_episodes_that_another_led() -> None:
+    """The names of these kinds are names of learners."""
+    leading = {name for name, row in LEARNERS.items() if row.settings.takes_logs}
+    assert leading == {name for name in KINDS if KINDS[name].off_policy}

@@ -1,12 +1,14 @@
 """`supple run`: what it refuses before it makes anything, and what it tells at the end."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from supple.pipeline.cli import main
-from supple.pipeline.cli_common import take_group
+from supple.pipeline.cli_common import Runner, take_group
+from supple.pipeline.stage import StageResult
 
 FILE = """
 import gymnasium
@@ -121,3 +123,57 @@ class Own(Plays):
 
 OWN = Own()
 """
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["demo", "--until", "explore"], "expected a stage of this run, one of generate, ingest, .* got explore"),
+        (["demo", "--until", "ingest-explored"], "adapt, got ingest-explored; name another"),
+        (["demo", "--map.no-enabled", "--until", "map-logs"], "adapt, got map-logs; name another"),
+        (["image-maze", "--learner", "rl2", "--until", "explore"], "meta-train, export, adapt, got explore"),
+        (["demo", "--reuse", "nowhere"], "--reuse nowhere: expected a run folder, got nothing there; check"),
+        (["demo", "--reuse", "empty"], "--reuse empty: expected a run folder, got one without a finished stage; check"),
+        (["demo", "--reuse", "RUN", "nowhere"], "--reuse nowhere: expected a run folder"),
+        (["demo", "--reuse", "RUN/extract"], "expected a run folder, got the folder of one stage; pass .*tiny"),
+    ],
+)
+def test_what_is_no_part_of_a_run_is_refused_before_anything_is_made(
+    arguments: list[str],
+    said: str,
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    words = [word.replace("RUN", str(tiny_run)) for word in arguments]
+    assert main(["run", *words, "--out", "run"]) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error)
+    assert error.count("\n") == 1
+    assert not list(tmp_path.glob("run/*"))
+
+
+def test_nothing_is_explored_or_mapped_for_a_learner_that_logs_cannot_lead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[str] = []
+
+    def fake(runner: Runner, stage: object, out: Path, **_: object) -> StageResult:
+        made.append(out.name)
+        out.mkdir(parents=True)
+        return StageResult(out, "key", "made", "digest", 0.0)
+
+    names = ("explore", "export", "extract", "generate", "ingest", "map_logs", "meta_train")
+    for name in names:
+        monkeypatch.setattr(f"supple.pipeline.stages.{name}.make_{name}", lambda *_, **__: None)
+    monkeypatch.setattr(Runner, "run", fake)
+    for learner, exploring, mapping in (("rl2", [], []), ("simpl", ["explore", "ingest-explored"], ["map-logs"])):
+        made.clear()
+        words = ["run", "image-maze", "--learner", learner, "--until", "export", "--out", str(tmp_path / learner)]
+        assert main(words) == 0
+        assert made == ["generate", "ingest", "extract", *exploring, "meta-train", *mapping, "export"]
+        told = "run: explore, ingest-explored, map-logs left out: no logs can lead 'rl2'" in capsys.readouterr().err
+        assert told == (learner == "rl2")

@@ -316,7 +316,16 @@ def test_reuse_takes_over_only_the_same_key(tmp_path: Path) -> None:
     other = make_stage(tmp_path / "c", WalkConfig(steps=6))
     machine = Machine(tensorboard=False)
     assert run_stage(same, machine, view, reuse=[tmp_path / "a"]).status == "reused"
+    said: list[str] = []
+    view.note = said.append  # type: ignore[method-assign]
     assert run_stage(other, machine, view, reuse=[tmp_path / "nothing", tmp_path / "a"]).status == "made"
+    told = [line for line in said if "taken over" in line]
+    assert told == [
+        f"walk: {tmp_path / 'nothing'}: not taken over: no finished stage is there",
+        f"walk: {tmp_path / 'a'}: not taken over: config.steps = 5 there, 6 here",
+    ]
+    assert run_stage(other, machine, view, reuse=[tmp_path / "a"]).status == "skipped"
+    assert sum("taken over" in line for line in said) == 2  # it is there
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     assert verify_stage(tmp_path / "b") == 1
 

@@ -32,7 +32,8 @@ def test_an_interval_is_as_wide_as_theory_says() -> None:
 
 
 def evaluation(episode: int, stage: str, task: str, stochastic: float) -> dict[str, object]:
-    record = {"kind": "evaluation", "stage": stage, "episode": episode, "task": task}
+    goal = [float(ord(task[0]))]  # a digit behind the name is no other goal
+    record = {"kind": "evaluation", "stage": stage, "episode": episode, "task": task, "goal": goal}
     return record | {"success_stochastic": stochastic, "success_greedy": 1.0, "n": 5}
 
 
@@ -52,6 +53,15 @@ def test_success_is_a_mean_over_tasks() -> None:
     table = make_table(success).splitlines()
     assert len(table) == 3
     assert table[2].split()[:5] == ["after", "inference", "20", "0.40", "0.01"]  # two tasks tell little
+
+
+def test_a_goal_that_stands_twice_is_one_task() -> None:
+    """Under one name or two; four rows of two goals say as much of other goals as two rows."""
+    rows = [("a", 0.2), ("a", 0.4), ("b", 0.8), ("b2", 0.6)]
+    stochastic, _ = compute_success([evaluation(0, "before", task, share) for task, share in rows])
+    once = compute_interval([0.3, 0.7], shares=True)
+    assert (stochastic["mean"], stochastic["low"], stochastic["high"]) == pytest.approx(once)
+    assert stochastic["n"] == 20
 
 
 @dataclass

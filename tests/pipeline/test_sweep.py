@@ -75,11 +75,32 @@ def test_without_evaluations_the_returns_of_the_episodes_count(tmp_path: Path) -
     assert "adaptations 6" in make_table([last]).splitlines()[1]
 
 
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_a_goal_that_stands_twice_is_one_task_of_all_its_episodes(tmp_path: Path, evaluated: bool) -> None:
+    """The second row of a goal was all that counted of its evaluations."""
+    folder = tmp_path / "adapt"
+    write_adapt(folder, 0, evaluated=evaluated)
+    before, path = load_scores(folder), folder / "records.jsonl"
+    more = []
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        values = {name: value + 0.5 for name, value in record.items() if name.startswith(("success", "return"))}
+        more.append(json.dumps(record | values | {"task": f"{record['task']} again"}))
+    path.write_text(path.read_text() + "".join(f"{line}\n" for line in more))
+    after = load_scores(folder)
+    assert after.keys() == before.keys()
+    for place, tasks in before.items():
+        assert after[place].keys() == tasks.keys()
+        for task, score in tasks.items():
+            assert after[place][task].n == 2 * score.n
+            assert after[place][task].mean == pytest.approx(score.mean + 0.25)
+
+
 def test_seeds_that_met_other_tasks_are_not_mixed(tmp_path: Path) -> None:
     for seed in range(2):
         write_adapt(tmp_path / str(seed), seed)
     path = tmp_path / "1" / "records.jsonl"
-    path.write_text(path.read_text().replace('"far"', '"farther"'))
+    path.write_text(path.read_text().replace('"goal": [1.0]', '"goal": [1.5]'))
     with pytest.raises(RunError, match="expected the tasks of seed 0 of seed 1 too"):
         make_records({seed: load_scores(tmp_path / str(seed)) for seed in range(2)}, {})
     path.write_text("{}\n")
@@ -114,6 +135,8 @@ def test_every_combination_is_a_run_of_its_own() -> None:
         (["demo", "--seeds", "3:x"], "expected numbers, or ranges such as 0:8, got '3:x'"),
         (["demo", "--seeds", "3:3"], "expected each seed once"),
         (["demo", "--seeds", "0:2", "1"], "expected each seed once"),
+        (["demo", "--seeds", "0:999999999"], "expected at most 10000 seeds, got '0:999999999'"),
+        (["demo", "--seeds", "0:9000", "9000:10001"], "expected at most 10000 seeds, got '9000:10001'"),
         (["demo", "demo"], "got demo twice"),
         (["demo", "--learner", "nobody"], "--learner: expected one of"),
         (["demo", "--", "--out", "here"], "got --out, which sweep decides"),

@@ -29,7 +29,7 @@ def test_long_curves_are_pooled() -> None:
 
 def test_adaptation_curve_averages_tasks_before_episodes() -> None:
     records = [
-        {"episode": episode, "task": task, "goal": [1.0], "success": success}
+        {"episode": episode, "task": task, "goal": [float(ord(task))], "success": success}
         for task, successes in (("a", (0, 0, 1, 1)), ("b", (1, 1, 1, 1)))
         for episode, success in enumerate(successes, start=1)
     ]

@@ -1,13 +1,16 @@
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from supple.datasets.store import open_store
 from supple.pipeline.report.measure import find_results
-from supple.pipeline.report.page import make_tiles
-from supple.pipeline.report.run_folder import RunView, load_run
+from supple.pipeline.report.page import find_records, make_tiles
+from supple.pipeline.report.run_folder import RunView, StageView, load_run
 from supple.pipeline.report.tables import (
+    describe_work,
     explain_errors,
     format_seconds,
     make_axes_table,
@@ -84,22 +87,43 @@ def test_tiles_show_what_a_learner_without_inference_came_to(tmp_path: Path) -> 
         {**at, "method": method, "mean": mean, "at": {"episode": episode}}
         for episode, (method, mean) in enumerate((("before", 0.1), ("learning", 0.4), ("learned", 0.9)))
     ]
-    run = RunView(folder=tmp_path, stages={}, preset="", summary=records)
+    run = RunView(folder=tmp_path, stages={}, preset="")
     assert [tile.value for tile in make_tiles(run, find_results(records), 1.0)][:-1] == ["0.10", "0.90"]
 
 
 def test_results_are_fractions_and_costs_name_steps_and_episodes(tiny_run: Path) -> None:
     run = load_run(tiny_run)
-    table = make_result_table(find_results(run.summary))
+    table = make_result_table(find_results(find_records(run)))
     assert [name.lstrip(">") for name in table.head] == ["policy", "episode", "success", "95 % interval", "greedy", "n"]
     assert [row[0] for row in table.groups[""]] == ["before adaptation", "after inference", "after fine-tuning"]
     assert table.swatches == ("before", "inferred", "adapted")
     rows = {row.name: row for row in make_cost_rows(run, 2.0, 0.01)}
     assert rows["generate"].work == "6 k low-level steps, 12 episodes, 60 s on the robot"
+    assert rows["ingest"].work == "6 k low-level steps read"
     assert rows["extract"].work == "40 updates"
+    assert re.fullmatch(r"\d+ states, \d+ places", rows["map-logs"].work)
     # 5 epochs of 2 episodes on each of 3 tasks, and 6 episodes on each of 2
     assert "30 episodes" in rows["meta-train"].work
     assert "12 episodes" in rows["adapt"].work
     assert list(rows) == ["generate", "ingest", "extract", "meta-train", "map-logs", "export", "adapt"]
     assert np.isclose(sum(row.share for row in rows.values()) * 2.0, sum(stage.wall_s for stage in run.stages.values()))
     assert all(row.state == "finished" for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("metrics", "work"),
+    [
+        ({"step": 400, "environment_steps": 800_000}, "800 k low-level steps, 400 episodes, 2 h 13 min on the robot"),
+        ({"step": 400}, "400 episodes"),  # of an older version
+    ],
+)
+def test_what_was_explored_is_part_of_the_cost(metrics: dict[str, Any], work: str, tmp_path: Path) -> None:
+    stage = StageView(name="explore", folder=tmp_path, finished=True, fields={}, metrics=[metrics])
+    assert describe_work(stage, 0.01) == work
+
+
+def test_a_map_of_events_tells_them(tmp_path: Path) -> None:
+    (tmp_path / "map.json").write_text('{"states": 30000, "events": 7, "phases": 4}')
+    assert describe_work(StageView(name="map-logs", folder=tmp_path, finished=True, fields={}), None) == (
+        "30 k states, 7 events"
+    )

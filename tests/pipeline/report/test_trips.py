@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,9 +6,13 @@ import pytest
 import torch
 
 from supple.adapt.bundle import load_bundle
+from supple.adapt.log_agent import lead
 from supple.adapt.runtime_agent import HOST, KEPT, PARAMS
 from supple.errors import RunError
-from supple.pipeline.report.trips import Adapted, Recorder, compute_trips, load_adapted
+from supple.pipeline.report import trips
+from supple.pipeline.report.run_folder import load_run
+from supple.pipeline.report.scenes import UNKNOWN, draw_trips
+from supple.pipeline.report.trips import Adapted, Evaluated, Recorder, compute_trips, load_adapted, load_evaluated
 from supple.robots.family import SuccessRows
 from supple.robots.maze import MazeBatch
 from supple.robots.maze_family import Maze
@@ -25,9 +30,9 @@ def make_open_maze(rows: int) -> MazeBatch:
 
 
 def test_trips_of_a_policy_that_was_not_tuned_yet_are_those_of_inference(adapted_run: Path) -> None:
-    bundle = load_bundle(adapted_run / "export" / "bundle")
+    bundle = Evaluated(load_bundle(adapted_run / "export" / "bundle"), "off")
     found = load_adapted(adapted_run / "adapt" / "adapted.safetensors")
-    # logs would lead where it is adapted, and not where it is inferred
+    # what logs knew after inference is not kept
     adapted = Adapted(found.tasks, {name: value for name, value in found.state.items() if not name.startswith("log.")})
     assert len(adapted.tasks) == 2
     assert adapted.known.tolist() == [True, False]
@@ -35,6 +40,7 @@ def test_trips_of_a_policy_that_was_not_tuned_yet_are_those_of_inference(adapted
     near, far = compute_trips(bundle, robot, TASKS, adapted, episodes=3, seed=1)
     assert list(near.trips) == ["before", "inferred", "adapted"]
     assert list(far.trips) == ["before"]
+    assert [group.note for group in draw_trips([near, far], Maze(), None, adapted=True)] == ["", UNKNOWN]
     assert all(trip.success and len(trip.path) == 2 for trip in near.trips["before"])  # it starts at the goal
     assert all(not trip.success and len(trip.path) == 21 for trip in far.trips["before"])
     far, near = compute_trips(bundle, robot, TASKS[::-1], adapted, episodes=3, seed=1)
@@ -46,11 +52,46 @@ def test_trips_of_a_policy_that_was_not_tuned_yet_are_those_of_inference(adapted
 
 
 def test_before_adaptation_there_are_trips_of_every_task(adapted_run: Path) -> None:
-    bundle = load_bundle(adapted_run / "export" / "bundle")
+    bundle = Evaluated(load_bundle(adapted_run / "export" / "bundle"), "off")
     found = compute_trips(bundle, make_open_maze(6), TASKS, None, episodes=3, seed=0)
     assert [list(task.trips) for task in found] == [["before"], ["before"]]
     assert [trip.success for trip in found[0].trips["before"]] == [None] * 3  # nobody tells
     assert [trip.total for trip in found[0].trips["before"]] == [1.0] * 3
+
+
+@pytest.mark.parametrize("logs", ["on", "drive", "off"])
+def test_the_agents_of_trips_are_those_that_adapt_evaluates(
+    adapted_run: Path, logs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logs lead before adaptation, and in tasks that the learner itself does not know yet; settings are changed."""
+    run, led = load_run(adapted_run), []
+    export, adapt = run.stages["export"], run.stages["adapt"]
+    config = {"adapt": {**adapt.config["adapt"], "logs": logs, "settings": ["finetune.batch=9"]}}
+    evaluated = load_evaluated(export, replace(adapt, fields={**adapt.fields, "config": config}))
+    assert evaluated.bundle.contract.learner["finetune"]["batch"] == 9
+    monkeypatch.setattr(trips, "lead", lambda agent, guide: led.append(guide.searches) or lead(agent, guide))
+    adapted = load_adapted(adapt.folder / "adapted.safetensors")
+    assert any(name.startswith("log.") for name in adapted.state)
+    if logs == "off":
+        adapted = Adapted(adapted.tasks, {n: value for n, value in adapted.state.items() if not n.startswith("log.")})
+    for state in (None, adapted):
+        led.clear()
+        found = compute_trips(evaluated, make_open_maze(6), TASKS, state, episodes=3, seed=1)
+        names = [list(task.trips) for task in found]
+        if logs == "off":
+            assert not led
+            assert names == ([["before"]] * 2 if state is None else [["before", "inferred", "adapted"], ["before"]])
+        else:
+            assert led == [logs == "on"] * (1 if state is None else 2)
+            assert names == [["before"] if state is None else ["before", "adapted"]] * 2
+
+
+def test_without_adaptation_a_run_shows_what_it_would_do(adapted_run: Path) -> None:
+    found = load_evaluated(load_run(adapted_run).stages["export"], None)
+    assert found.logs == "on"
+    assert found.make_guide(None) is not None
+    # an older version did not take them along
+    assert found.make_guide(Adapted(TASKS, {"embedding": np.zeros((2, 1), np.float32)})) is None
 
 
 def test_an_agent_without_policies_of_its_own_knows_its_tasks() -> None:

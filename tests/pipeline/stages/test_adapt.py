@@ -24,7 +24,7 @@ from supple.pipeline.keys import load_record
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.settings.adapt import AdaptStageConfig
 from supple.pipeline.stage import Machine, Work, run_stage
-from supple.pipeline.stages.adapt import change_settings, find_robot_of, find_test_tasks, make_adapt
+from supple.pipeline.stages.adapt import change_settings, find_idle_drive, find_robot_of, find_test_tasks, make_adapt
 from supple.pipeline.stages.robot_cell import limit_robots
 from supple.pipeline.testing import WalkConfig, make_stage
 from supple.pipeline.verbs.look import verify
@@ -173,6 +173,13 @@ def test_settings_of_the_learner_may_be_changed(tiny_run: Path) -> None:
             change_settings(bundle, (wrong,))
     with pytest.raises(ConfigError, match="expected name=value, got 'search'"):
         change_settings(bundle, ("search",))
+
+
+def test_logs_that_only_drive_are_told_where_that_changes_nothing(tiny_run: Path) -> None:
+    assert find_idle_drive(load_bundle(tiny_run / "export" / "bundle").logs) is None
+    assert find_idle_drive({}) == "there are no logs in the bundle"
+    events = {"event.next": np.zeros(1, np.int16)}
+    assert find_idle_drive(events) == "the logs lead by events, which are searched for one after another"
 
 
 def test_an_adaptation_leaves_results_and_a_policy_for_each_task(tiny_run: Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,22 @@ from supple.errors import BundleError, SpecError, SuppleError, UntoldReward
 from supple.meta.testing import PointBatch
 from supple.pipeline.cli import main
 from supple.pipeline.interrupt import StopRequest
+from supple.pipeline.log_events import find_moments
 from supple.pipeline.progress import PlainProgress
 from supple.pipeline.run_files import STORE_NAME
 from supple.pipeline.stage import Machine, Stage, Work
-from supple.pipeline.stages.map_logs import ask_along, ask_at, draw_episodes, look_for_other_logs
+from supple.pipeline.stages.map_logs import (
+    ask_along,
+    ask_at,
+    ask_events,
+    draw_episodes,
+    is_paid_by_state,
+    look_for_other_logs,
+    require_skills,
+)
 from supple.pipeline.verbs.look import describe
 from supple.robots.maze_family import Maze
+from supple.robots.robot import PaysAlongPath, WrappedRobots
 from supple.robots.task import Task
 from supple.skills.checkpoint import load_skill_model
 
@@ -179,6 +190,36 @@ def test_of_long_logs_whole_episodes_are_drawn(run: Path) -> None:
     assert len(draw_episodes(store, int(states.sum()), 10, seed=0)) == len(states)
 
 
+@pytest.mark.parametrize(("length", "skills"), [([10, 7], 0), ([11, 10], 1), ([11, 11], None), ([21], None)])
+def test_logs_of_fewer_than_two_skills_are_refused_by_the_name_of_their_store(
+    length: list[int], skills: int | None
+) -> None:
+    """A skill of 10 steps needs the state behind it."""
+    if skills is None:
+        require_skills(Path("my/store"), np.array(length), 10)
+        return
+    with pytest.raises(SpecError, match=rf"^my/store: expected .* skills of 10 steps.* got {skills} in 2 episodes"):
+        require_skills(Path("my/store"), np.array(length), 10)
+
+
+def test_short_logs_and_a_full_disk_are_named(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    robot = (*SMALL[:2], "--robot.layout-seed", "1", *SMALL[2:8])
+    words = ["map-logs", str(run / "ingest"), str(run / "extract"), *robot, "--places", "120"]
+    with monkeypatch.context() as patched:
+        patched.setattr("supple.pipeline.stages.map_logs.draw_episodes", lambda *_: np.zeros(0, np.int64))
+        assert main([*words, "--out", str(tmp_path / "short")]) == 2
+    assert f"{run / 'ingest'}: expected logs of at least two skills" in capsys.readouterr().err
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    try:
+        assert main([*words, "--out", str(tmp_path / "full")]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"{tmp_path / 'full.partial' / LOGS}: expected room to write" in capsys.readouterr().err
+
+
 def test_old_bundles_have_no_guide(run: Path, tmp_path: Path) -> None:
     """A bundle without logs loads and acts as before."""
     assert main(["export", str(run / "meta-train"), "--out", str(tmp_path / "plain")]) == 0
@@ -241,6 +282,54 @@ def test_a_task_pays_along_a_log_until_it_ends_and_once_where_it_ends() -> None:
     # 3 is within 1 of the goal 4, and so are 4 and 5, but there is no task any more
     assert ask_along(robot, path, goals).T.tolist() == [[0, 0, 0, 1, 0, 0, 0, 0], [0] * 8]
     assert ask_at(robot, path, goals).T.tolist() == [[0, 0, 0, 1, 1, 1, 0, 0], [0] * 8]
+
+
+class Lingers(PointBatch):
+    """A goal pays in each step within 1 m of it, and does not end the task."""
+
+    def compute_reward(self, observation: Any, goals: Any) -> Any:
+        reward, reached = super().compute_reward(observation, goals)
+        return reward, np.zeros_like(reached)
+
+
+class Visits(Lingers, PaysAlongPath):
+    """Pays once for each time that it comes near, which no state tells."""
+
+    def compute_path_reward(self, path: Any, goals: Any) -> Any:
+        near = self.compute_reward(path, goals)[0]
+        return np.maximum(np.diff(near, axis=1, prepend=np.float32(0.0)), 0.0), np.zeros(near.shape, np.bool_)
+
+
+class Silent(Visits):
+    """... and states tell nothing at all."""
+
+    def compute_reward(self, observation: Any, goals: Any) -> Any:
+        raise UntoldReward("compute_reward: expected a robot whose observation tells its reward, got another")
+
+    def compute_path_reward(self, path: Any, goals: Any) -> Any:
+        return Visits.compute_path_reward(Visits(1), path, goals)
+
+
+def test_a_place_that_logs_pass_fast_is_no_event() -> None:
+    """Each episode passes the place in one step, and comes back: to its rewards alone it is two events."""
+    goals = np.array([[4.0, 0.0]], np.float32)
+    path = np.stack([np.array([0.0, 2.0, 4.0, 6.0, 8.0, 6.0, 4.0, 2.0]), np.zeros(8)], axis=1).astype(np.float32)
+    assert find_moments([ask_along(Lingers(1), path, goals)] * 3) is not None
+    assert ask_events(Lingers(1), [path] * 3, goals, lambda: None) is None
+    assert ask_events(WrappedRobots(Lingers(1)), [path] * 3, goals, lambda: None) is None
+    still = np.repeat(path, 2, axis=0)  # in two steps, of which one alone is paid
+    for robot in (Visits(1), Silent(1), WrappedRobots(Silent(1))):
+        rewards = ask_events(robot, [path, still], goals, lambda: None)
+        assert rewards is not None
+        assert [int(one.sum()) for one in rewards] == [2, 2]
+
+
+def test_a_task_that_ends_where_it_pays_is_paid_by_states() -> None:
+    """What a state would pay behind the end is not asked."""
+    robot, goals = PointBatch(1), np.array([[4.0, 0.0]], np.float32)
+    path = np.stack([np.arange(8.0), np.zeros(8)], axis=1).astype(np.float32)
+    assert is_paid_by_state(robot, path, ask_along(robot, path, goals), goals)
+    assert not is_paid_by_state(robot, path, 2.0 * ask_along(robot, path, goals), goals)
 
 
 def test_where_states_do_not_tell_rewards_nothing_is_paid_for_them() -> None:
