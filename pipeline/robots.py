@@ -97,7 +97,7 @@ def compute_robot_digest(choice: RobotChoice) -> str:
     module = choice.module or Path(sys.modules[type(choice.family).__module__].__file__ or "")
     parts: dict[str, Any] = {"code": compute_code_digest(str(module))}
     if isinstance(choice.family, BuiltFrom):
-        parts["files"] = [compute_file_digest(path) for path in choice.family.files()]
+        parts["files"] = sorted(map(compute_file_digest, choice.family.files()))  # wherever they are
         parts["libraries"] = compute_versions(choice.family.libraries())
     return compute_digest(parts)
 

@@ -1,5 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -8,6 +10,7 @@ import pytest
 from gymnasium.spaces import Box
 
 from supple.errors import ConfigError, RobotFault, SpecError
+from supple.pipeline.robots import RobotChoice
 from supple.robots.gymnasium_batch import GymnasiumBatch
 from supple.robots.gymnasium_family import GymnasiumFamily
 from supple.robots.robot import Float
@@ -106,7 +109,55 @@ def test_the_spec_says_what_the_user_knows() -> None:
     assert mujoco.spec().control_period == pytest.approx(0.02)
     assert len(mujoco.spec().observation.axes) == 6
     assert mujoco.libraries() == ("gymnasium", "mujoco", "numpy")
-    assert mujoco.files() == ()
+    assert [file.name for file in mujoco.files()] == ["reacher.xml"], "it says so itself"
+
+
+class Furnished(Point):
+    """A point that reads files, and says of one of them that it does."""
+
+    def __init__(self, place: float = 0.0, **arguments: Any) -> None:
+        super().__init__(place)
+        self.fullpath = "own.xml"
+
+
+def test_files_that_an_environment_reads_count_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = {
+        "xml_file": str(tmp_path / "room.xml"),
+        "nested": {"scales": ["a.txt", 0.5, None, "no file", "x" * 5000]},
+        "meshes": Path("meshes"),
+        "folder": "kept",
+    }
+    files = {
+        "room.xml": '<mujoco><include file="parts/door.xml"/></mujoco>',
+        "parts/door.xml": '<mujoco><compiler meshdir="m"/><asset><mesh file="handle.obj"/></asset></mujoco>',
+        "m/handle.obj": "v 0 0 0",
+        "a.txt": "1",
+        "meshes/deep/b.stl": "1",
+        "own.xml": "<mujoco/>",
+        "given.xml": "<include file='beside.xml'",
+        "beside.xml": "",
+        "bound.txt": "",
+    }
+    for name, text in {**files, "kept/c.txt": "", "other.txt": ""}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    family = replace(
+        POINT,
+        environment=partial(Furnished, bound=Path("bound.txt")),
+        arguments=arguments,
+        model_files=(tmp_path / "given.xml",),
+    )
+    assert {str(file.relative_to(tmp_path)) for file in family.files()} == set(files)
+    choice = RobotChoice("my.py:POINT", family, Path(__file__))
+    digest = choice.record["digest"]
+    for name in files:
+        (tmp_path / name).write_text(files[name] + " ")
+        assert choice.record["digest"] != digest, name
+        (tmp_path / name).write_text(files[name])
+    assert choice.record["digest"] == digest
+    with pytest.raises(ConfigError, match=r"point model_files: expected a file, got nothing at none\.xml; check"):
+        replace(POINT, model_files=(Path("none.xml"),)).files()
 
 
 def test_episodes_go_on_for_as_long_as_the_family_says() -> None:

@@ -1,4 +1,6 @@
+import re
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from supple.errors import ConfigError, RobotFault, SpecError
 from supple.pipeline.robots import RobotChoice
@@ -391,6 +394,63 @@ def test_files_hold_what_the_model_includes(tmp_path: Path) -> None:
     assert PLACE.files() == ()
     assert family.libraries() == ("mujoco",)
     assert family.make(1).spec == family.spec()
+
+
+BOX = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
+FIELD = np.array([2, 2], np.int32).tobytes() + np.arange(4, dtype=np.float32).tobytes()
+PICTURE = BytesIO()
+Image.new("RGB", (4, 4)).save(PICTURE, "PNG")
+SCATTERED: dict[str, str | bytes] = {
+    "arm.xml": """<mujoco><compiler meshdir="no" assetdir="none"/><compiler meshdir="m" texturedir="t"/>
+      <!-- <include file="old.xml"/> --><include file="parts/floor.xml"/>
+      <asset><model name="other" file="other/arm.xml"/><hfield name="h" file="h.bin" size="1 1 1 1"/>
+        <texture name="t" type="2d" file="t.png"/><texture name="c" type="cube" fileup="u.png"/></asset>
+      <worldbody><body name="b"><joint name="turn" axis="0 0 1" range="-90 90"/><geom type="hfield" hfield="h"/>
+        <geom size="1"/><frame><attach model="other" body="link" prefix="o_"/></frame></body></worldbody></mujoco>""",
+    "parts/floor.xml": """<mujoco><asset><mesh name="near" file="near.obj"/><mesh name="by" file='m &amp; n.obj'/></asset>
+      </mujoco>""",
+    "parts/near.obj": BOX,  # for a file
+    "m/parts/near.obj": BOX,  # for a text
+    "m/m & n.obj": BOX,
+    "m/h.bin": FIELD,
+    "t/t.png": PICTURE.getvalue(),
+    "t/u.png": PICTURE.getvalue(),
+    "other/arm.xml": """<mujoco><compiler meshdir="mine"/><asset><mesh name="box" file="box.obj"/></asset>
+      <worldbody><body name="link"><geom type="mesh" mesh="box"/></body></worldbody></mujoco>""",
+    "other/mine/box.obj": BOX,
+}
+"""A model whose files are in as many folders as MuJoCo looks into."""
+
+
+def write_files(place: Path, files: dict[str, str | bytes]) -> None:
+    for name, content in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_files_count_in_whichever_folder_mujoco_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bool
+) -> None:
+    write_files(tmp_path, SCATTERED)
+    monkeypatch.chdir(tmp_path)
+    model = SCATTERED["arm.xml"] if text else tmp_path / "arm.xml"
+    family = MjcfFamily(name="arm", model=model, goal_joints=("turn",), drives=(Drive(joint="turn", limit=1.0),))
+    assert family.anatomy.model.nmesh == 3, "MuJoCo finds them all"
+    files = {str(file.relative_to(tmp_path)) for file in family.files()}
+    assert files == set(SCATTERED) - ({"arm.xml"} if text else set())
+
+
+def test_a_file_that_mujoco_finds_elsewhere_is_refused_and_one_that_it_does_not_read_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """<mujoco><compiler discardvisual="true"/><asset><mesh name="unread" file="no.obj"/></asset>
+      <worldbody><geom size="1"/></worldbody></mujoco>"""
+    write_files(tmp_path, {**SCATTERED, "unread.xml": text})
+    assert replace(POSE, model=tmp_path / "unread.xml").files() == (tmp_path / "unread.xml",)
+    monkeypatch.setattr("supple.robots.mjcf_model._FOLDER", re.compile("(?!)()"))  # as of a MuJoCo with other rules
+    with pytest.raises(ConfigError, match=r"arm model: expected each file .* got none for 'box\.obj'; name it by its"):
+        replace(POSE, model=tmp_path / "arm.xml").files()
 
 
 @pytest.mark.parametrize(
