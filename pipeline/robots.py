@@ -55,7 +55,9 @@ class RobotChoice:
     @property
     def argument(self) -> str:
         """What names it again after `--robot`, from the present folder."""
-        return self.reference if self.module is None else f"{self.module}:{self.reference.rpartition(':')[2]}"
+        where, _, name = self.reference.rpartition(":")
+        # a module of a package is found by its name alone, since it may import what is beside it
+        return f"{self.module}:{name}" if self.module is not None and where.endswith(".py") else self.reference
 
     @property
     def spec(self) -> RobotSpec:

@@ -94,7 +94,8 @@ def test_a_users_family_is_found_by_file_and_by_module(users: Path, monkeypatch:
     assert by_file.family.spec().name == "maze"
     monkeypatch.chdir(users.parent)
     by_name = find_robot("my_box:BOX")
-    assert by_name.reference == "my_box:BOX"
+    assert by_name.reference == by_name.argument == "my_box:BOX"
+    assert by_file.argument == f"{users}:BOX"
     assert by_name.record["digest"] == by_file.record["digest"]
     assert by_file.record["config"] == {"size": 10, "model": "box.xml", "goals": 2}
     assert by_file.record_without_tasks["config"] == {"size": 10, "model": "box.xml"}
