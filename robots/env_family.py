@@ -18,7 +18,7 @@ from ..bounds import Count, Positive, Range, Seed, require_bounds
 from ..errors import ConfigError, SpecError, describe_foreign
 from .env_camera import EnvCamera, Physics
 from .family import ONLY_TASKS, BuiltFrom, Camera, Films, PlayChunk, Plays
-from .gymnasium_batch import ComputeReward, GymnasiumBatch, TellSuccess
+from .gymnasium_batch import ComputeReward, GymnasiumBatch, TellSuccess, require_seen
 from .gymnasium_rows import Env, MakeEnv, SetTask
 from .mjcf_model import list_mjcf_files
 from .mujoco_camera import make_goal_mark
@@ -255,8 +255,13 @@ class EnvFamily(Plays, Films, BuiltFrom):
         return self.spec().episode_steps
 
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
-        """See `Plays.play`: coloured noise, or the script with some of it, see `play_noise`."""
-        return play_noise(self.make(rows, threads), goals_of(self.tasks().train), self.noise, seed, self.script)
+        """See `Plays.play`: coloured noise, or the script with some of it, see `play_noise`.
+
+        Raises:
+            RobotFault: An observation is outside of its limits, see `require_seen`.
+        """
+        robots = self.make(rows, threads)
+        return _look_at(play_noise(robots, goals_of(self.tasks().train), self.noise, seed, self.script), robots)
 
     def open_camera(self, robot: RobotBatch, goal: Float, height: int, width: int) -> Camera:
         """See `Films.open_camera`: from where the model says, its `statistic` and `visual/global`."""
@@ -278,6 +283,17 @@ class EnvFamily(Plays, Films, BuiltFrom):
             return physics
 
         return EnvCamera(find_physics, height, width, () if mark is None else (mark,))
+
+
+def _look_at(chunks: Iterator[PlayChunk], robots: GymnasiumBatch) -> Iterator[PlayChunk]:
+    """The chunks, all of whose observations are looked at: they would be refused when they are taken in."""
+    try:
+        for chunk in chunks:
+            for row, seen in enumerate(chunk.observation):
+                require_seen(robots.spec, seen, np.full(len(seen), row))
+            yield chunk
+    finally:
+        robots.close()
 
 
 def _list_files(value: object) -> Iterator[Path]:
