@@ -41,6 +41,7 @@ RUNNER = frozenset(
             "sharded_robots",
             "sources",
             "stage",
+            "user_modules",
         ),
         "__init__",
     )

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from ..robots.planner import PlannerConfig
 from ..robots.spec import RobotSpec
 from ..robots.task import Task, TaskSet, goals_of, load_tasks_csv
 from .keys import compute_code_digest, compute_digest, compute_file_digest, compute_versions
+from .user_modules import look_in, run_file
 
 _SHOWN = 3
 """Settings that differ, of those that a message names."""
@@ -170,35 +170,15 @@ def load_user_module(where: str) -> tuple[ModuleType, Path, str]:
                 raise ConfigError(f"{where}: expected a Python file, got nothing there; check the path")
             path = path.resolve()
             known = next((m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == str(path)), None)
-            module = known or _run_file(path)
+            module = known or run_file(path)
             return module, path, path.name
-        if str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+        look_in(Path.cwd())  # as `python -m` does
         module = importlib.import_module(where)
         return module, Path(module.__file__ or ""), where
     except SuppleError:
         raise
     except (Exception, SystemExit) as error:  # a script that ends itself is no module either
         raise ConfigError(f"{where}: expected a module that runs, got {describe_foreign(error)}; correct it") from error
-
-
-def _run_file(path: Path) -> ModuleType:
-    """Imports a file under its own name, with its folder on the path as `python FILE.py` has it."""
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None, "a file that ends in .py has a loader"
-    assert spec.loader is not None, "a file that ends in .py has a loader"
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up here; a name that is taken (`random.py`) is left alone
-    taken = sys.modules.setdefault(path.stem, module)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        if taken is module:
-            del sys.modules[path.stem]
-        raise
-    return module
 
 
 def load_presets(module: ModuleType, where: str) -> dict[str, Any]:
