@@ -72,7 +72,7 @@ class Tie(NamedTuple):
     def follow(self, leader: Double) -> Double:
         """Where the joint is, from where its leader is, any shape."""
         way = leader - self.leader_rest if self.leader >= 0 else np.zeros_like(leader)
-        place: Double = self.rest + np.polynomial.polynomial.polyval(way, self.factors)
+        place: Double = np.asarray(self.rest + np.polynomial.polynomial.polyval(way, self.factors), np.float64)
         return place
 
     def joins(self, joints: set[int]) -> bool:

@@ -365,7 +365,8 @@ def test_two_files_of_one_name_are_two_modules(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "own_robot.py").write_text(TYPED.replace("import helper", "").replace("10", str(size)))
         (tmp_path / folder / "box.xml").write_text("<mujoco/>")
-        sizes.append(find_robot(f"{tmp_path / folder / 'own_robot.py'}:BOX").record["config"]["size"])
+        family = find_robot(f"{tmp_path / folder / 'own_robot.py'}:BOX").family
+        sizes.append(vars(sys.modules[type(family).__module__])["SIZE"])
     assert sizes == [8, 9]
 
 
