@@ -98,10 +98,21 @@ def compute_robot_digest(choice: RobotChoice) -> str:
     """Digest of the family's code, with what it imports, of its files by content, and of its libraries' versions."""
     module = choice.module or Path(sys.modules[type(choice.family).__module__].__file__ or "")
     parts: dict[str, Any] = {"code": compute_code_digest(str(module))}
-    if isinstance(choice.family, BuiltFrom):
-        parts["files"] = sorted(map(compute_file_digest, choice.family.files()))  # wherever they are
-        parts["libraries"] = compute_versions(choice.family.libraries())
+    built = list(_list_built(choice.family))
+    if built:
+        files = {path for family in built for path in family.files()}
+        parts["files"] = sorted(map(compute_file_digest, files))  # wherever they are
+        parts["libraries"] = compute_versions([name for family in built for name in family.libraries()])
     return compute_digest(parts)
+
+
+def _list_built(value: object) -> Iterator[BuiltFrom]:
+    """What of a family depends on files or libraries: itself, or a family in a field of it."""
+    if isinstance(value, BuiltFrom):
+        yield value
+    if is_dataclass(value) and not isinstance(value, type):
+        for item in fields(value):
+            yield from _list_built(getattr(value, item.name))
 
 
 def find_robot(reference: str) -> RobotChoice:

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import cast
@@ -21,6 +21,7 @@ from supple.robots.family import make_robots
 from supple.robots.gridnavi import GridNavi
 from supple.robots.krazy_world import KrazyWorld
 from supple.robots.maze_family import Maze
+from supple.robots.mjcf_family import MjcfFamily
 from supple.robots.navigation import PointNavigation
 from supple.robots.robot import RobotBatch
 from supple.robots.task import Task, TaskSet
@@ -174,6 +175,20 @@ def test_the_record_changes_with_the_users_code_and_files(users: Path, changed: 
     after = find_robot(f"{users}:BOX").record
     assert after["config"] == before["config"]
     assert after["digest"] != before["digest"]
+
+
+def test_files_of_a_family_inside_another_count(tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Wrapped(Maze):
+        arm: MjcfFamily
+
+    (tmp_path / "arm.xml").write_text("<mujoco/>")
+    arm = MjcfFamily(name="arm", model=tmp_path / "arm.xml", goal_joints=("turn",))
+    choice = RobotChoice("my_arm.py:ARM", Wrapped(arm=arm), Path(__file__))
+    before = choice.record
+    (tmp_path / "arm.xml").write_text("<mujoco></mujoco>")
+    assert choice.record["digest"] != before["digest"]
+    assert choice.record["config"] == before["config"]
 
 
 def test_prose_in_a_users_file_changes_nothing(users: Path) -> None:
