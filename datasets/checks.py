@@ -231,9 +231,13 @@ class SourceChecks:
         return joined.reshape(len(joined), -1)[:, : self._width].astype(np.float64)
 
     def _count_continued(self, across: npt.NDArray[np.float64], usual: npt.NDArray[np.float64]) -> None:
-        """Ends behind which the first observation is within a usual step of the last one, and not the same."""
+        """Ends behind which the first observation is within a usual step of the last one, and not the same.
+
+        Of axes that never moved within an episode no step is usual: where episodes are one step long, nothing is known.
+        """
         self._ends += len(across)
-        self._continued += int(((across <= usual).all(1) & across.any(1)).sum())
+        moved = (across > 0.0) & np.isfinite(usual)
+        self._continued += int(((across <= usual).all(1) & moved.any(1)).sum())
 
     def _compare_next(
         self, following: npt.NDArray[np.float64], observation: npt.NDArray[np.float64], number: Any, within: Any

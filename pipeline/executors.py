@@ -32,6 +32,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from ..bounds import Bounded, Count
 from ..errors import LONGEST_TEXT, ConfigError, SuppleError, describe_error
+from . import user_modules as user_modules  # so that workers find a user's files by quoted names
 from .interrupt import Interrupted, StopRequest
 
 ATTEMPTS = 3

@@ -10,8 +10,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
+import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
+from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +42,7 @@ RUNNER = frozenset(
             "sharded_robots",
             "sources",
             "stage",
+            "user_modules",
         ),
         "__init__",
     )
@@ -61,6 +66,10 @@ RECORD_FIELDS = {
 
 BESIDE = frozenset({"benchmarks", "examples", "tests"})
 """Folders of a checkout that are no part of the package: what lies there is a user's."""
+
+INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Folders of installed distributions."""
+_STANDARD = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 
 
 def compute_plain(value: Any, where: str) -> Any:
@@ -145,21 +154,20 @@ def compute_versions(libraries: Sequence[str]) -> dict[str, str]:
 
 
 def _find_imports(source: Source, file: Path, root: Path) -> Iterator[Path]:
-    """Files below `root`, or beside a user's `file`, that a module imports."""
+    """Files that a module imports: of the package at `root`, and for a user's `file` also of the user's own."""
     own = _is_packaged(file, root)
+    suffixes = (".py",) if own else tuple(all_suffixes())
     for level, module, names in source.imports:
         if level > 0:
             base = file.parents[level - 1].joinpath(*module.split(".")) if module else file.parents[level - 1]
             candidates = [base, *(base / name for name in names)]
-        elif own:
-            continue
-        else:
-            candidates = [_find_module(name if level < 0 else f"{module}.{name}", file, root) for name in names]
-            candidates += [_find_module(module, file, root)] if module else []
-        for candidate in candidates:
-            for path in (candidate.with_suffix(".py"), candidate / "__init__.py"):
-                if path.is_file() and (path.is_relative_to(root) or not own):
-                    yield path
+            found = [path for candidate in candidates for path in _list_files(candidate, suffixes)]
+            yield from (path for path in found if path.is_relative_to(root) or not own)
+        elif not own:
+            for name in names:
+                yield from _find_module(name if level < 0 else f"{module}.{name}", file, root)
+    if not own:
+        yield from (path for folder in _list_packages(file, root) for path in _list_files(folder, suffixes))
 
 
 def _is_packaged(file: Path, root: Path) -> bool:
@@ -167,16 +175,70 @@ def _is_packaged(file: Path, root: Path) -> bool:
     return file.is_relative_to(root) and file.relative_to(root).parts[0] not in BESIDE
 
 
-def _find_module(name: str, file: Path, root: Path) -> Path:
-    """Where a module that a user's file imports by its full name would be: in this package, or beside the file."""
+def _list_files(base: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """The files of a module without its suffix, or of a package."""
+    for stem in (base, base / "__init__"):
+        yield from (path for suffix in suffixes if (path := stem.with_name(stem.name + suffix)).is_file())
+
+
+def _list_packages(file: Path, root: Path) -> Iterator[Path]:
+    """Folders of the packages that a user's file is in, the innermost first: to import it is to import them."""
+    for folder in file.parents:
+        if not (folder / "__init__.py").is_file() or _is_packaged(folder / "__init__.py", root):
+            return
+        yield folder
+
+
+def _find_module(name: str, file: Path, root: Path) -> Iterator[Path]:
+    """Files of a module and its packages that a user's file imports by its full name: of this package, or a user's.
+
+    A module that is loaded says itself where it is; any other is looked for as Python does, and beside the file. No
+    module is run for it. What came with Python or is an installed distribution is none of the user's, unless `file` is
+    of the same.
+    """
     first, *rest = name.split(".")
-    return root.joinpath(*rest) if first == "supple" else file.parent.joinpath(first, *rest)
+    if first == "supple":
+        yield from _list_files(root.joinpath(*rest), (".py",))
+        return
+    package = [*_list_packages(file, root)][-1:]
+    for place in _find_top(first, file.parent):
+        if place not in package and (_is_installed(place) or _is_packaged(place, root)):
+            continue
+        for depth in range(len(rest) + 1):
+            yield from _list_files(place.joinpath(*rest[:depth]), all_suffixes())
+
+
+def _find_top(name: str, beside: Path) -> list[Path]:
+    """Where a module or package without dots in its name is, without its suffix; several places for a namespace."""
+    module = sys.modules.get(name)
+    with suppress(Exception):  # finders of others fail in ways of their own
+        spec = module.__spec__ if module is not None else None
+        if spec is None:
+            spec = next((found for finder in sys.meta_path if (found := finder.find_spec(name, None))), None)
+        if spec is not None and spec.submodule_search_locations is not None:
+            return [Path(place) for place in spec.submodule_search_locations]
+        if spec is not None and spec.has_location and spec.origin is not None:
+            file = Path(spec.origin)
+            return [file.with_name(file.name.partition(".")[0])]
+        if spec is not None:
+            return []  # part of Python itself
+    return [beside / name]
+
+
+def _is_installed(file: Path) -> bool:
+    """Whether a file came with Python, or is of an installed distribution, whose version counts instead."""
+    return bool(INSTALLED.intersection(file.parts)) or any(file.is_relative_to(folder) for folder in _STANDARD)
 
 
 @cache
 def _load_tree(file: Path, root: Path) -> tuple[str, tuple[Path, ...]]:
-    source = _open_memory().load(file)
-    return source.digest, tuple(sorted(set(_find_imports(source, file, root))))
+    try:
+        if file.suffix != ".py":
+            raise SyntaxError  # a compiled module counts by its bytes
+        source = _open_memory().load(file)
+    except (SyntaxError, ValueError):  # of a user, and never run
+        return compute_file_digest(file), ()
+    return source.digest, tuple(sorted({path.resolve() for path in _find_imports(source, file, root)} - {file}))
 
 
 @cache
@@ -192,7 +254,7 @@ def compute_code_digest(modules: str | tuple[str, ...], root: Path = PACKAGE_ROO
 
     Args:
         modules: files below the package root, such as `pipeline/stages/extract.py`, or a user's files, whose imports of
-            this package and of what lies beside them count too.
+            this package and of all other files of the user count too, and what the texts in them name.
         root: folder of the package.
     """
     digest = compute_digest(dict(_walk_code(modules, root)))
@@ -209,18 +271,30 @@ def list_code(modules: str | tuple[str, ...], root: Path = PACKAGE_ROOT) -> list
 
 def _walk_code(modules: str | tuple[str, ...], root: Path) -> Iterator[tuple[str, str]]:
     """Each file once, with the digest of its syntax tree."""
-    seen: set[str] = set()
-    for module in (modules,) if isinstance(modules, str) else modules:
-        waiting = [root / module]
-        while waiting:
-            file = waiting.pop()
-            name = os.path.relpath(file, root if _is_packaged(file, root) else (root / module).parent)
-            if name in seen or name in RUNNER:
-                continue
-            seen.add(name)
-            digest, imports = _load_tree(file, root)
-            yield name, digest
-            waiting.extend(imports)
+    seen: set[Path] = set()
+    users: dict[str, list[str]] = {}
+    root = root.resolve()
+    waiting = [root / module for module in ((modules,) if isinstance(modules, str) else modules)]
+    while waiting:
+        file = waiting.pop().resolve()
+        packaged = _is_packaged(file, root)
+        if file in seen or (packaged and str(file.relative_to(root)) in RUNNER):
+            continue
+        seen.add(file)
+        digest, imports = _load_tree(file, root)
+        if packaged:
+            yield str(file.relative_to(root)), digest
+        else:
+            users.setdefault(_name_users(file, root), []).append(digest)
+        waiting.extend(imports)
+    for name, digests in users.items():  # files of several folders may have one name
+        yield name, digests[0] if len(digests) == 1 else compute_digest(sorted(digests))
+
+
+def _name_users(file: Path, root: Path) -> str:
+    """The name of a user's file wherever its folder is: as its packages have it, behind `./`, which is none of ours."""
+    folders = len([*_list_packages(file, root)])
+    return f"./{'/'.join(file.parts[-1 - folders :])}"
 
 
 def flatten(value: Any, where: str = "") -> dict[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from ..robots.planner import PlannerConfig
 from ..robots.spec import RobotSpec
 from ..robots.task import Task, TaskSet, goals_of, load_tasks_csv
 from .keys import compute_code_digest, compute_digest, compute_file_digest, compute_versions
+from .user_modules import look_in, run_file
 
 _SHOWN = 3
 """Settings that differ, of those that a message names."""
@@ -55,7 +55,9 @@ class RobotChoice:
     @property
     def argument(self) -> str:
         """What names it again after `--robot`, from the present folder."""
-        return self.reference if self.module is None else f"{self.module}:{self.reference.rpartition(':')[2]}"
+        where, _, name = self.reference.rpartition(":")
+        # a module of a package is found by its name alone, since it may import what is beside it
+        return f"{self.module}:{name}" if self.module is not None and where.endswith(".py") else self.reference
 
     @property
     def spec(self) -> RobotSpec:
@@ -96,10 +98,21 @@ def compute_robot_digest(choice: RobotChoice) -> str:
     """Digest of the family's code, with what it imports, of its files by content, and of its libraries' versions."""
     module = choice.module or Path(sys.modules[type(choice.family).__module__].__file__ or "")
     parts: dict[str, Any] = {"code": compute_code_digest(str(module))}
-    if isinstance(choice.family, BuiltFrom):
-        parts["files"] = [compute_file_digest(path) for path in choice.family.files()]
-        parts["libraries"] = compute_versions(choice.family.libraries())
+    built = list(_list_built(choice.family))
+    if built:
+        files = {path for family in built for path in family.files()}
+        parts["files"] = sorted(map(compute_file_digest, files))  # wherever they are
+        parts["libraries"] = compute_versions([name for family in built for name in family.libraries()])
     return compute_digest(parts)
+
+
+def _list_built(value: object) -> Iterator[BuiltFrom]:
+    """What of a family depends on files or libraries: itself, or a family in a field of it."""
+    if isinstance(value, BuiltFrom):
+        yield value
+    if is_dataclass(value) and not isinstance(value, type):
+        for item in fields(value):
+            yield from _list_built(getattr(value, item.name))
 
 
 def find_robot(reference: str) -> RobotChoice:
@@ -168,35 +181,15 @@ def load_user_module(where: str) -> tuple[ModuleType, Path, str]:
                 raise ConfigError(f"{where}: expected a Python file, got nothing there; check the path")
             path = path.resolve()
             known = next((m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == str(path)), None)
-            module = known or _run_file(path)
+            module = known or run_file(path)
             return module, path, path.name
-        if str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+        look_in(Path.cwd())  # as `python -m` does
         module = importlib.import_module(where)
         return module, Path(module.__file__ or ""), where
     except SuppleError:
         raise
     except (Exception, SystemExit) as error:  # a script that ends itself is no module either
         raise ConfigError(f"{where}: expected a module that runs, got {describe_foreign(error)}; correct it") from error
-
-
-def _run_file(path: Path) -> ModuleType:
-    """Imports a file under its own name, with its folder on the path as `python FILE.py` has it."""
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None, "a file that ends in .py has a loader"
-    assert spec.loader is not None, "a file that ends in .py has a loader"
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up here; a name that is taken (`random.py`) is left alone
-    taken = sys.modules.setdefault(path.stem, module)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        if taken is module:
-            del sys.modules[path.stem]
-        raise
-    return module
 
 
 def load_presets(module: ModuleType, where: str) -> dict[str, Any]:

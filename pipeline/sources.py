@@ -1,5 +1,8 @@
 """Python files as the digest of their syntax trees and the imports in them, remembered beside the compiled modules.
 
+A text that reads like the name of a module counts as an import of it: environments are registered by such texts, as in
+`entry_point="my_package.cart:Cart"`, and loaded when they are first made.
+
 Parsing all that a stage depends on takes seconds, a look at the files milliseconds. A file counts as unchanged while
 its size, times and inode are those of the last look; where the memory cannot be read or written, files are parsed.
 """
@@ -8,7 +11,9 @@ import ast
 import hashlib
 import json
 import os
+import re
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import time_ns
@@ -21,12 +26,17 @@ from ..strict_json import load_json
 SETTLED_NS = 20_000_000
 """The clock of a file system ticks more often than this: an older file cannot change without a trace."""
 
+NAMES_MODULE = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)+|[^\W\d]\w*(?=:))(?::[^\W\d][\w.]*)?")
+"""`package.module`, `package.module:NAME` or `module:NAME`."""
+IMPORTING = frozenset({"import_module", "__import__"})
+"""Functions whose first argument names a module, with dots or without."""
+
 
 class Import(NamedTuple):
-    """One import statement."""
+    """One import statement, or the texts of a file that may name modules."""
 
     level: int
-    """Dots of a relative import; 0 for `from a import b`, -1 for `import a, b`."""
+    """Dots of a relative import; 0 for `from a import b`, -1 for `import a, b` and for texts."""
     module: str
     names: tuple[str, ...]
 
@@ -58,8 +68,23 @@ def parse_source(content: bytes) -> Source:
             imports.append(Import(node.level, node.module or "", tuple(alias.name for alias in node.names)))
         elif isinstance(node, ast.Import):
             imports.append(Import(-1, "", tuple(alias.name for alias in node.names)))
+    named = tuple(sorted({name for node in ast.walk(tree) for name in _list_named(node)}))
+    if named:
+        imports.append(Import(-1, "", named))
     text = ast.dump(_WithoutText().visit(tree))
     return Source(hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest(), tuple(imports))
+
+
+def _list_named(node: ast.AST) -> Iterator[str]:
+    """Modules that a text may name."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        found = NAMES_MODULE.fullmatch(node.value)
+        if found:
+            yield found[1]
+    elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+        called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if called in IMPORTING and isinstance(node.args[0].value, str) and node.args[0].value.isidentifier():
+            yield node.args[0].value
 
 
 class SourceMemory:

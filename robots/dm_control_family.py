@@ -25,7 +25,7 @@ Axes: G goal.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, TypeAlias, final
 
@@ -56,8 +56,6 @@ class DmControlFamily(EnvFamily):
 
     environment: MakeDm
     """What makes an environment: a class or a function, such as `functools.partial(suite.load, "reacher", "easy")`."""
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the environment besides the parameters of the task."""
     set_task: SetDmTask | None = None
     """Gives an environment another task before its next reset, from the parameters, shape (G,); None makes another
     environment with the parameters as keyword arguments, which takes longer."""
@@ -104,6 +102,11 @@ class DmControlFamily(EnvFamily):
         if not is_dm_control(environment):
             return None
         return Physics(environment.physics.model.ptr, environment.physics.data.ptr)
+
+    @property
+    def sources(self) -> tuple[object, ...]:
+        """See `EnvFamily.sources`."""
+        return (self.environment,)
 
     def libraries(self) -> tuple[str, ...]:
         """See `BuiltFrom.libraries`."""

@@ -6,10 +6,11 @@ Axes: G goal.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Annotated, Any
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -17,14 +18,25 @@ from ..bounds import Count, Positive, Range, Seed, require_bounds
 from ..errors import ConfigError, SpecError, describe_foreign
 from .env_camera import EnvCamera, Physics
 from .family import ONLY_TASKS, BuiltFrom, Camera, Films, PlayChunk, Plays
-from .gymnasium_batch import ComputeReward, GymnasiumBatch, TellSuccess
-from .gymnasium_rows import Env, SetTask
+from .gymnasium_batch import ComputeReward, GymnasiumBatch, TellSuccess, require_seen
+from .gymnasium_rows import Env, MakeEnv, SetTask
+from .mjcf_model import list_mjcf_files
 from .mujoco_camera import make_goal_mark
 from .play import NoiseConfig, Script, play_noise
 from .robot import Float, RobotBatch
 from .spec import ArraySpec, Axis, RobotSpec
 from .task import TaskSet, goals_of
 from .task_draws import draw_tasks
+
+MODEL_SUFFIXES = (".xml", ".mjcf", ".urdf")
+"""Of model files, which name further files."""
+
+
+class _Looked(NamedTuple):
+    """What one environment of a family tells."""
+
+    spec: RobotSpec
+    files: tuple[Path, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +92,11 @@ class EnvFamily(Plays, Films, BuiltFrom):
     noise does not get around in, and for objects that it does not move."""
     packages: tuple[str, ...] = ()
     """Further distributions that the environment is built from, whose versions count."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the environment besides the parameters of the task. Files among them count by content."""
+    model_files: tuple[Path, ...] = ()
+    """Further files that the environment reads, such as a model that its code names, or folders of such files; their
+    content counts. Model files count with all that they include."""
 
     def __post_init__(self) -> None:
         require_bounds(self)
@@ -138,19 +155,48 @@ class EnvFamily(Plays, Films, BuiltFrom):
     def find_physics(self, env: Env) -> Physics | None:
         """The MuJoCo model and its state that an environment simulates; None where it is none of MuJoCo's."""
 
+    def find_files(self, env: Env) -> tuple[Path, ...]:
+        """Files that an environment says it was made from."""
+        return ()
+
+    def files(self) -> tuple[Path, ...]:
+        """See `BuiltFrom.files`: `model_files`, files among the arguments, and those that the environment names.
+
+        Raises:
+            ConfigError: One of `model_files` is not there, or there is no such environment.
+        """
+        for path in self.model_files:
+            if not path.exists():
+                raise ConfigError(f"{self.name} model_files: expected a file, got nothing at {path}; check the path")
+        named = {file for value in (self.model_files, self.arguments, self.sources) for file in _list_files(value)}
+        return tuple(sorted({part for file in {*named, *self._looked.files} for part in _list_parts(file)}))
+
+    @property
+    def sources(self) -> tuple[object, ...]:
+        """What makes an environment; the arguments that a `functools.partial` holds count as all others."""
+        return ()
+
     def spec(self) -> RobotSpec:
         """See `RobotFamily.spec`.
 
         Raises:
             ConfigError: The fields do not fit the environment.
         """
-        return self._spec
+        return self._looked.spec
 
     @cached_property
-    def _spec(self) -> RobotSpec:
-        batch = self._make(1, processes=0)
+    def _looked(self) -> _Looked:
+        files: tuple[Path, ...] = ()
+
+        def make_env(goal: Float) -> Env:
+            nonlocal files
+            env = self.make_env(goal)
+            files = self.find_files(env)
+            return env
+
+        batch = self._make(1, processes=0, make_env=make_env)
         batch.close()
-        return batch.spec
+        return _Looked(batch.spec, files)
 
     @cached_property
     def _period(self) -> float:
@@ -175,9 +221,9 @@ class EnvFamily(Plays, Films, BuiltFrom):
         """
         return self._make(rows, processes=self.processes)
 
-    def _make(self, rows: int, *, processes: int) -> GymnasiumBatch:
+    def _make(self, rows: int, *, processes: int, make_env: MakeEnv | None = None) -> GymnasiumBatch:
         return GymnasiumBatch(
-            self.make_env,
+            make_env or self.make_env,
             ArraySpec("goal", self.goal),
             rows,
             example=self._middle,
@@ -209,8 +255,13 @@ class EnvFamily(Plays, Films, BuiltFrom):
         return self.spec().episode_steps
 
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
-        """See `Plays.play`: coloured noise, or the script with some of it, see `play_noise`."""
-        return play_noise(self.make(rows, threads), goals_of(self.tasks().train), self.noise, seed, self.script)
+        """See `Plays.play`: coloured noise, or the script with some of it, see `play_noise`.
+
+        Raises:
+            RobotFault: An observation is outside of its limits, see `require_seen`.
+        """
+        robots = self.make(rows, threads)
+        return _look_at(play_noise(robots, goals_of(self.tasks().train), self.noise, seed, self.script), robots)
 
     def open_camera(self, robot: RobotBatch, goal: Float, height: int, width: int) -> Camera:
         """See `Films.open_camera`: from where the model says, its `statistic` and `visual/global`."""
@@ -232,3 +283,39 @@ class EnvFamily(Plays, Films, BuiltFrom):
             return physics
 
         return EnvCamera(find_physics, height, width, () if mark is None else (mark,))
+
+
+def _look_at(chunks: Iterator[PlayChunk], robots: GymnasiumBatch) -> Iterator[PlayChunk]:
+    """The chunks, all of whose observations are looked at: they would be refused when they are taken in."""
+    try:
+        for chunk in chunks:
+            for row, seen in enumerate(chunk.observation):
+                require_seen(robots.spec, seen, np.full(len(seen), row))
+            yield chunk
+    finally:
+        robots.close()
+
+
+def _list_files(value: object) -> Iterator[Path]:
+    """Files that a value of a setting names, so far as they are there, and the files in folders that are `Path`s."""
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    elif isinstance(value, partial):
+        value = (*value.args, *value.keywords.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        for part in value:
+            yield from _list_files(part)
+    elif isinstance(value, str | Path):
+        path = Path(value).expanduser() if str(value).startswith("~") else Path(value)
+        try:
+            if path.is_file():
+                yield path.resolve()
+            elif isinstance(value, Path) and path.is_dir():
+                yield from (file.resolve() for file in path.rglob("*") if file.is_file())
+        except (OSError, ValueError):  # a text that can be no path
+            return
+
+
+def _list_parts(file: Path) -> tuple[Path, ...]:
+    """The file, and for a model file all others that it is made of."""
+    return list_mjcf_files(file) if file.suffix.lower() in MODEL_SUFFIXES else (file,)

@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, Space, Text
 from gymnasium.spaces.utils import flatdim, flatten_space
 from numpy.typing import ArrayLike, NDArray
 
@@ -53,6 +53,8 @@ TellSuccess: TypeAlias = Literal["info", "terminated"] | float | ComputeSuccess
 """Success is what `info["is_success"]` or `info["success"]` says, the end of the task, a reward of at least this, or
 computed."""
 
+OUTSIDE = 0.1
+"""Part of an axis' range by which an observation may lie outside, as data may that are taken in."""
 _SEEDS = 2**31
 """Seeds of episodes are drawn below this."""
 
@@ -103,6 +105,7 @@ def env_spec(
         action = make_choice_spec(choices)
     elif isinstance(actions, Box):
         axes = _space_axes("action", actions)
+        _require_motion(actions, places, title)
         axes = _named_axes(action_axes, tuple(axes[place] for place in places), f"{title} action_axes")
         action = ArraySpec("action", axes)
     else:
@@ -121,9 +124,13 @@ def find_shown(space: Space[Any], hide: Sequence[str | int], where: str) -> NDAr
     Raises:
         ConfigError: The observation cannot be flattened to numbers, something hidden is not in it, or nothing is left.
     """
-    flat = flatten_space(space) if space.is_np_flattenable else None
-    if not isinstance(flat, Box):
+    flat = _flatten_space(space)
+    if flat is None:
         raise ConfigError(f"{where}: expected observations that flatten to numbers, got {space}; wrap the environment")
+    if not flat.shape[0]:
+        raise ConfigError(
+            f"{where}: expected at least one number to observe, got none in {space}; add what is observed"
+        )
     pieces: dict[str, list[int]] = {}
     if isinstance(space, Dict):
         ends = np.cumsum([flatdim(part) for part in space.spaces.values()]).tolist()
@@ -146,6 +153,22 @@ def find_shown(space: Space[Any], hide: Sequence[str | int], where: str) -> NDAr
     if len(hidden) == flat.shape[0]:
         raise ConfigError(f"{where} hide: expected something left to observe, got all of it hidden; hide less")
     return np.array(sorted(set(range(flat.shape[0])) - hidden), np.int64)
+
+
+def _flatten_space(space: Space[Any]) -> Box | None:
+    """The numbers of a space; None where it has none, or another number at another time."""
+    if not space.is_np_flattenable or _has_text(space):
+        return None
+    if not flatdim(space):
+        return Box(0.0, 0.0, (0,))
+    flat = flatten_space(space)
+    return flat if isinstance(flat, Box) else None
+
+
+def _has_text(space: Space[Any]) -> bool:
+    """Whether texts are part of a space; Gymnasium would flatten them to the numbers of their letters."""
+    parts = list(space.spaces.values() if isinstance(space, Dict) else getattr(space, "spaces", ()))
+    return isinstance(space, Text) or any(map(_has_text, parts))
 
 
 def find_commanded(space: Space[Any], commanded: Sequence[int] | None, where: str) -> NDArray[np.int64]:
@@ -171,6 +194,24 @@ def find_commanded(space: Space[Any], commanded: Sequence[int] | None, where: st
             "components of the action that move the robot"
         )
     return np.array(chosen, np.int64)
+
+
+def _require_motion(space: Box, commanded: NDArray[np.int64], where: str) -> None:
+    """Refuses components of an action that have one value.
+
+    Raises:
+        ConfigError: One is commanded.
+    """
+    flat = flatten_space(space)
+    assert isinstance(flat, Box), "a box is flattened to a box"
+    still = [place for place in commanded.tolist() if flat.low[place] == flat.high[place]]
+    if still:
+        moving = tuple(place for place in commanded.tolist() if place not in still)
+        remedy = f"pass commanded={moving}, so that the others are held" if moving else "give it components that do"
+        raise ConfigError(
+            f"{where} commanded: expected components of the action that can move, got {still} with equal limits, as "
+            f"{flat.low[still[0]]:g} .. {flat.high[still[0]]:g} of {still[0]}; {remedy}"
+        )
 
 
 def held_action(space: Box) -> Float:
@@ -286,6 +327,8 @@ class GymnasiumBatch(ArrayRobots):
             if processes
             else LocalRows(kind, rows)
         )
+        self._looks = spec.episode_steps
+        """Steps that are still looked at: what is outside of its limits is mostly so from the start."""
         self._over = np.ones(rows, np.bool_)
         self._ended, self._truncated, self._success = (np.zeros(rows, np.bool_) for _ in range(3))
 
@@ -352,6 +395,13 @@ class GymnasiumBatch(ArrayRobots):
         self._envs.close()
         self._over[:] = True
 
+    def _look(self, rows: Rows, observation: Float) -> Float:
+        """The observations, of which those of the first episode are looked at."""
+        if self._looks:
+            self._looks -= 1
+            require_seen(self._spec, observation, rows)
+        return observation
+
     def _begin(self, index: Index, goals: Float, rng: np.random.Generator) -> Float:
         rows = np.arange(self.rows)[index]
         seeds = rng.integers(_SEEDS, size=len(rows))
@@ -360,7 +410,7 @@ class GymnasiumBatch(ArrayRobots):
         self._over[rows] = True
         observation = self._envs.begin(rows, goals, seeds)
         self._over[rows] = False
-        return observation[:, self._shown]
+        return self._look(rows, observation[:, self._shown])
 
     def _advance(self, rows: Rows, index: Index, action: NDArray[Any], elapsed: Rows) -> tuple[Float, Float, Bool]:
         if not len(rows):
@@ -371,6 +421,7 @@ class GymnasiumBatch(ArrayRobots):
             action = full
         steps = self._envs.advance(rows, action)
         observation, reward, terminated = steps.observation[:, self._shown], steps.reward, steps.terminated
+        self._look(rows, observation)
         self._ended[rows], self._truncated[rows] = terminated, steps.truncated
         if self._reward is not None:
             reward, reached = self._pay(self._reward, observation, self._goal[rows])
@@ -391,6 +442,26 @@ class GymnasiumBatch(ArrayRobots):
         elif self._tell is not None:
             self._success[rows] = reward >= self._tell
         return observation, reward, terminated
+
+
+def require_seen(spec: RobotSpec, observation: Float, rows: Rows) -> None:
+    """Refuses observations, shape (r, O), that are further outside of their limits than `OUTSIDE`.
+
+    Raises:
+        RobotFault: Naming the first.
+    """
+    box = spec.observation
+    width = box.high - box.low
+    margin = np.where(np.isfinite(width), OUTSIDE * width, 0.0)
+    outside = (observation < box.low - margin) | (observation > box.high + margin)
+    if outside.any():
+        place, column = np.argwhere(outside)[0].tolist()
+        axis = box.axes[column]
+        raise RobotFault(
+            f"{spec.name} observation: expected axis '{axis.name}' within {axis.low:g} .. {axis.high:g}, got "
+            f"{observation[place, column]:g} in row {rows[place]}; correct the observation_space of the environment, "
+            "or give its true limits in observation_axes"
+        )
 
 
 def _read_info(name: str) -> ReadSuccess:

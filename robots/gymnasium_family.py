@@ -18,9 +18,10 @@ Axes: G goal.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias, final
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias, final
 
 import gymnasium
 from gymnasium.spaces import Space
@@ -42,8 +43,6 @@ class GymnasiumFamily(EnvFamily):
 
     environment: str | MakeOne
     """An id that Gymnasium knows, or what makes an environment: a class or a function."""
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the environment besides the parameters of the task."""
     set_task: SetTask | None = None
     """Gives an environment another task before its next reset, from the parameters, shape (G,); None makes another
     environment with the parameters as keyword arguments, which takes longer."""
@@ -94,6 +93,16 @@ class GymnasiumFamily(EnvFamily):
 
         inner = env.unwrapped
         return Physics(inner.model, inner.data) if isinstance(inner, MujocoEnv) else None
+
+    @property
+    def sources(self) -> tuple[object, ...]:
+        """See `EnvFamily.sources`."""
+        return (self.environment,)
+
+    def find_files(self, env: Env) -> tuple[Path, ...]:
+        """See `EnvFamily.find_files`: the model of Gymnasium's MuJoCo environments."""
+        model = getattr(env.unwrapped, "fullpath", None)  # of `MujocoEnv`, and of those of older versions
+        return (Path(model).resolve(),) if isinstance(model, str) and Path(model).is_file() else ()
 
     def libraries(self) -> tuple[str, ...]:
         """See `BuiltFrom.libraries`."""

@@ -9,6 +9,7 @@ Axes: R rows, r rows of this call, F observation as Gymnasium flattens it, A act
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -30,6 +31,8 @@ SetTask = Callable[[Env, Float], None]
 """Gives an environment another task before its next reset."""
 ReadSuccess = Callable[[dict[str, Any]], bool]
 """Whether the task is solved, from the `info` of a step."""
+_END_WAIT = 0.2
+"""Seconds in which the exit code of a process is known after its pipe is closed."""
 
 
 class Kind(NamedTuple):
@@ -233,6 +236,7 @@ class ProcessRows:
     """
 
     def __init__(self, kind: Kind, rows: int, processes: int, goal_axes: int, action_axes: int) -> None:
+        self._name = kind.name
         self._share = -(-rows // processes)
         self._shape = (-(-rows // self._share), self._share)
         self._goal_axes, self._action_axes = goal_axes, action_axes
@@ -250,20 +254,44 @@ class ProcessRows:
         orders = self._fill(rows, np.column_stack([seeds, goals]), 1 + self._goal_axes)
         vector = self._vector = self._vector or self._open()
         # a reset may leave no sub-environment out, since the vector environment keeps what it gave last
-        return self._read(*vector.reset(options={"orders": orders}), rows).observation
+        observation, info = self._ask("reset", vector, lambda: vector.reset(options={"orders": orders}))
+        return self._read(observation, info, rows).observation
 
     def advance(self, rows: Rows, action: NDArray[Any]) -> EnvSteps:
         """See `EnvRows.advance`."""
         assert self._vector is not None, "a row that runs has an environment"
         orders = self._fill(rows, action.reshape(len(rows), -1), self._action_axes)
-        observation, _, _, _, info = self._vector.step(orders.reshape(self._shape[0], -1))
+        vector = self._vector
+        observation, _, _, _, info = self._ask("step", vector, lambda: vector.step(orders.reshape(self._shape[0], -1)))
         return self._read(observation, info, rows)
 
     def close(self) -> None:
         """See `EnvRows.close`."""
-        if self._vector is not None:
-            self._vector.close()
-        self._vector = None
+        vector, self._vector = self._vector, None
+        if vector is None:
+            return
+        try:
+            vector.close()
+        except (EOFError, OSError):  # one of them has ended
+            _end(vector)
+
+    def _ask(self, call: str, vector: AsyncVectorEnv, ask: Callable[[], Any]) -> Any:
+        """The answer of all processes.
+
+        Raises:
+            RobotFault: One of them ended. The others are ended too, and begin again with the next reset.
+        """
+        try:
+            return ask()
+        except (EOFError, OSError) as error:
+            self._vector = None
+            place, code = _end(vector)
+            first = place * self._share
+            ended = f"{code}" if code is None or code >= 0 else f"the signal {signal.Signals(-code).name}"
+            raise RobotFault(
+                f"{self._name} {call}: expected processes that run environments, got the end of process {place} with "
+                f"rows {first} .. {first + self._share - 1} by exit code {ended}; run with processes 0 to see why"
+            ) from error
 
     def _fill(self, rows: Rows, values: NDArray[Any], width: int) -> NDArray[np.float64]:
         """For each row of each process, whether it is meant and its values, (processes, share, 1 + width)."""
@@ -273,9 +301,9 @@ class ProcessRows:
         return orders.reshape(*self._shape, -1)
 
     def _read(self, observation: Any, info: dict[str, Any], rows: Rows) -> EnvSteps:
-        for kind, message in zip(info.get("fault_kind", ()), info.get("fault", ()), strict=True):
+        for message, kind in zip(info.get("fault", ()), info.get("fault_kind", ()), strict=True):
             if message:
-                raise _FAULTS[kind](message)
+                raise _make_error(kind, message)
         flat = np.asarray(observation).reshape(self._shape[0] * self._share, -1)[rows]
         reward, terminated, truncated, success = flat[:, -4:].T
         return EnvSteps(
@@ -329,9 +357,34 @@ class _Share(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
         self._rows.close()
 
 
-_FAULTS: dict[str, type[SuppleError]] = {"RobotFault": RobotFault, "SpecError": SpecError}
-
-
 def _fault(error: SuppleError) -> dict[str, str]:
     """An error as `info`, which comes through to the caller as it is."""
-    return {"fault_kind": type(error).__name__, "fault": str(error)}
+    return {"fault_kind": f"{type(error).__module__} {type(error).__qualname__}", "fault": str(error)}
+
+
+def _make_error(kind: str, message: str) -> SuppleError:
+    """The error of `_fault`; of a class that only the other process knows, a `RobotFault`."""
+    kinds: list[type[SuppleError]] = [SuppleError]
+    for known in kinds:
+        kinds += known.__subclasses__()
+    names = {f"{known.__module__} {known.__qualname__}": known for known in kinds}
+    found = names.get(kind, RobotFault)
+    error = found.__new__(found)  # its own arguments are not known here
+    error.args = (message,)
+    return error
+
+
+def _end(vector: AsyncVectorEnv) -> tuple[int, int | None]:
+    """Ends all processes of a vector environment of which one has ended: its place, and its exit code."""
+    codes: list[int | None] = []
+    for process in vector.processes:
+        process.join(_END_WAIT if all(code is None for code in codes) else 0.0)
+        codes.append(process.exitcode)
+    for process in vector.processes:
+        process.terminate()
+        process.join()
+    for pipe in vector.parent_pipes:
+        pipe.close()
+    vector.closed = True  # else it would say so again when it is forgotten
+    place = next((place for place, code in enumerate(codes) if code is not None), 0)
+    return place, codes[place]

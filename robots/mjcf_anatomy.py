@@ -5,8 +5,9 @@ Axes: O observation, A action, J hinge and slide joints, P poses.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import mujoco
@@ -34,6 +35,10 @@ SOFT_LIMIT = 0.1
 """Of a joint's range: MuJoCo lets a joint run past its limits a little, so an observation may lie this far outside."""
 POSES = 256
 """Random poses at a time."""
+_EXACT = 1e-6
+"""Part of a joint's range that limits may differ by through rounding."""
+_TIE_POINTS = 1001
+"""Places of a leading joint at which the ends of the range of its follower are looked for."""
 _SCALAR = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
 _SIZES = {  # of qpos and qvel
     int(mujoco.mjtJoint.mjJNT_FREE): (7, 6),
@@ -51,6 +56,28 @@ class Frame(NamedTuple):
     """Where MuJoCo keeps its place."""
     row: int
     """... and in which row of it."""
+
+
+class Tie(NamedTuple):
+    """An equality that makes one hinge or slide joint follow another."""
+
+    joint: int
+    leader: int
+    """-1 where the joint is held in place."""
+    factors: Double
+    """a_0 .. a_4 of q - rest = sum of a_k (q_leader - leader_rest)^k, as MuJoCo has it."""
+    rest: float
+    leader_rest: float
+
+    def follow(self, leader: Double) -> Double:
+        """Where the joint is, from where its leader is, any shape."""
+        way = leader - self.leader_rest if self.leader >= 0 else np.zeros_like(leader)
+        place: Double = np.asarray(self.rest + np.polynomial.polynomial.polyval(way, self.factors), np.float64)
+        return place
+
+    def joins(self, joints: set[int]) -> bool:
+        """Whether it moves one of the joints, or one of them moves it."""
+        return self.leader >= 0 and not joints.isdisjoint((self.joint, self.leader))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,29 +115,119 @@ class Anatomy:
         qpos: Double = (self.model.qpos0 if self.keyframe < 0 else self.model.key_qpos[self.keyframe]).copy()
         return qpos
 
-    def pose_ranges(self) -> tuple[Double, Double]:
-        """Lower and upper ends of the ranges of the J joints, shape (J,) each.
+    def pose_ranges(self, frame: Frame | None = None) -> tuple[Double, Double]:
+        """Lower and upper ends of what the J joints can be brought to, shape (J,) each.
 
-        A hinge without limits has -pi to pi; a slide joint without limits only its place at the start.
+        That is the range of a joint, and within it the control range of position servos that alone command it. A hinge
+        without limits has -pi to pi; a slide joint without limits only its place at the start. So has a joint that
+        nothing commands, for it is held or hangs, and one in a closed chain. Where no command moves the `frame`, as
+        with an object that is pushed, joints that move it and have no actuator are free as well.
         """
         limited = self.model.jnt_limited[self.scalar].astype(np.bool_)
         turning = self.model.jnt_type[self.scalar] == int(mujoco.mjtJoint.mjJNT_HINGE)
         start = self.start[self.model.jnt_qposadr[self.scalar]]
         low, high = self.model.jnt_range[self.scalar].T
-        return (
-            np.where(limited, low, np.where(turning, -np.pi, start)),
-            np.where(limited, high, np.where(turning, np.pi, start)),
-        )
+        low = np.where(limited, low, np.where(turning, -np.pi, start))
+        high = np.where(limited, high, np.where(turning, np.pi, start))
+        places = {joint: place for place, joint in enumerate(self.scalar.tolist())}
+        for joint, (least, most) in self.servos.items():
+            place = places[joint]
+            slack = _EXACT * (high[place] - low[place])  # degrees and radians of one limit differ a little
+            ends = np.clip((least, most), low[place], high[place])
+            low[place] = ends[0] if least > low[place] + slack else low[place]
+            high[place] = ends[1] if most < high[place] - slack else high[place]
+        for tie in self.ties:
+            if tie.leader >= 0:
+                values = tie.follow(np.linspace(low[places[tie.leader]], high[places[tie.leader]], _TIE_POINTS))
+                ends = np.clip((values.min(), values.max()), low[places[tie.joint]], high[places[tie.joint]])
+                low[places[tie.joint]], high[places[tie.joint]] = ends
+        posed = np.isin(self.scalar, sorted(self.list_posed(frame)))
+        return np.where(posed, low, start), np.where(posed, high, start)
+
+    def list_posed(self, frame: Frame | None = None) -> set[int]:
+        """The joints that take part in random poses, see `pose_ranges`."""
+        scalar, held = set(self.scalar.tolist()), set().union(*self.loops)
+        posed = self._spread(self._list_actuated(self.actuators.tolist()))
+        if frame is not None and not posed & self._list_chain(frame):
+            posed |= self._list_chain(frame) & self.list_idle()
+        return (posed & scalar) - held
+
+    def list_idle(self) -> set[int]:
+        """Hinge and slide joints without any actuator, which other parts of the robot can swing or push."""
+        driven = self._spread(self._list_actuated(range(self.model.nu)))
+        return set(self.scalar.tolist()) - driven - set().union(*self.loops)
+
+    def _list_actuated(self, actuators: Iterable[int]) -> set[int]:
+        return set().union(*(_list_driven(self.model, index) for index in actuators))
+
+    def _spread(self, joints: set[int]) -> set[int]:
+        """The joints, and those that joint equalities tie to them."""
+        for _ in self.ties:
+            joints = joints.union(*({tie.joint, tie.leader} - {-1} for tie in self.ties if tie.joins(joints)))
+        return joints
+
+    @cached_property
+    def servos(self) -> dict[int, tuple[float, float]]:
+        """Control ranges of position servos in units of their joints, by joint, where nothing else commands it."""
+        found: dict[int, list[tuple[float, float] | None]] = {}
+        for index in self.actuators.tolist():
+            for joint in _list_driven(self.model, index):
+                found.setdefault(joint, []).append(_find_servo_range(self.model, index))
+        ranges: dict[int, tuple[float, float]] = {}
+        for joint, given in found.items():
+            servos = [one for one in given if one is not None]
+            if len(servos) == len(given) and joint in self.scalar:
+                ranges[joint] = (min(low for low, _ in servos), max(high for _, high in servos))
+        return ranges
+
+    @cached_property
+    def ties(self) -> tuple[Tie, ...]:
+        """The equalities of hinge and slide joints that are active at the start."""
+        model, found = self.model, []
+        for index in _list_equalities(model, mujoco.mjtEq.mjEQ_JOINT):
+            joint, leader = int(model.eq_obj1id[index]), int(model.eq_obj2id[index])
+            if joint in self.scalar and (leader < 0 or leader in self.scalar):
+                rests = [0.0 if one < 0 else float(model.qpos0[model.jnt_qposadr[one]]) for one in (joint, leader)]
+                found.append(Tie(joint, leader, model.eq_data[index, :5].copy(), rests[0], rests[1]))
+        return tuple(found)
+
+    @cached_property
+    def loops(self) -> tuple[set[int], ...]:
+        """The joints of each closed chain: of bodies that are connected or welded, and of tied tendons."""
+        model, found = self.model, []
+        for index in _list_equalities(model, mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD):
+            ends = [int(model.eq_obj1id[index]), int(model.eq_obj2id[index])]
+            if int(model.eq_objtype[index]) == int(mujoco.mjtObj.mjOBJ_SITE):
+                ends = [int(model.site_bodyid[end]) for end in ends]
+            joints = set(_list_joints(model, ends[0])) ^ set(_list_joints(model, ends[1]))
+            if not any(int(model.jnt_type[joint]) == int(mujoco.mjtJoint.mjJNT_FREE) for joint in joints):
+                found.append(joints)  # else an object that is held goes along
+        for index in _list_equalities(model, mujoco.mjtEq.mjEQ_TENDON):
+            ends = [int(model.eq_obj1id[index]), int(model.eq_obj2id[index])]
+            found.append(set().union(*(_list_pulled(model, tendon) for tendon in ends if tendon >= 0)))
+        return tuple(found)
+
+    def _list_chain(self, frame: Frame) -> set[int]:
+        """The joints that move a place."""
+        body = frame.row if frame.array == "xpos" else int(self.model.site_bodyid[frame.row])
+        return set(_list_joints(self.model, body))
 
     def is_moved(self, frame: Frame) -> bool:
-        """Whether one of the J joints moves a place."""
-        model = self.model
-        body = frame.row if frame.array == "xpos" else int(model.site_bodyid[frame.row])
-        while body > 0:
-            if any(int(model.jnt_bodyid[joint]) == body for joint in self.scalar):
-                return True
-            body = int(model.body_parentid[body])
-        return False
+        """Whether one of the J joints moves a place in random poses, see `pose_ranges`."""
+        return bool(self.list_posed(frame) & self._list_chain(frame))
+
+    def floats(self, frame: Frame) -> bool:
+        """Whether a place is of an object that is free, or turns freely."""
+        return bool(self._list_chain(frame) - set(self.scalar.tolist()))
+
+    def is_in_loop(self, frame: Frame) -> bool:
+        """Whether a joint of a closed chain moves a place."""
+        return any(loop & self._list_chain(frame) for loop in self.loops)
+
+    def list_held(self, frame: Frame) -> list[str]:
+        """Names of hinge and slide joints that would move a place, and that no command moves."""
+        held = self._list_chain(frame) & set(self.scalar.tolist()) - self.list_posed(frame)
+        return [name_joint(self.model, joint) for joint in sorted(held)]
 
     def list_open_slides(self, frame: Frame) -> list[str]:
         """Slide joints without a range that move a place, and that poses therefore leave where they are."""
@@ -130,7 +247,8 @@ class Anatomy:
     def draw_poses(self, rng: np.random.Generator, frame: Frame | None = None) -> Iterator[tuple[Double, Double]]:
         """Yields random poses without end: the J joints uniform in `pose_ranges`, all else as at the start.
 
-        Poses in which more touches than at the start are left out.
+        Joints that an equality ties to another follow it. Poses that it does not allow are left out, and those in which
+        more touches than at the start.
 
         Args:
             rng: Source of the poses.
@@ -145,12 +263,17 @@ class Anatomy:
         qpos[:] = self.start
         batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
         touching = int(contacts.reshape(-1)[0])
-        low, high = self.pose_ranges()
+        low, high = self.pose_ranges(frame)
         columns = self.model.jnt_qposadr[self.scalar]
+        ties, slack = self.ties, _EXACT * (high - low)
         while True:
             qpos[:, columns] = rng.uniform(low, high, (POSES, len(columns)))
+            for tie in ties * len(ties):  # one may lead the next
+                qpos[:, self.model.jnt_qposadr[tie.joint]] = tie.follow(qpos[:, self.model.jnt_qposadr[tie.leader]])
             batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
             free = contacts.reshape(-1) <= touching
+            if ties:
+                free &= ((qpos[:, columns] >= low - slack) & (qpos[:, columns] <= high + slack)).all(axis=1)
             yield qpos[free].copy(), place[free].copy()
 
 
@@ -250,6 +373,59 @@ def _limited_axes(model: mujoco.MjModel, joint: int) -> tuple[Axis, ...]:
     low, high = map(float, model.jnt_range[joint])
     margin = SOFT_LIMIT * (high - low)
     return (Axis(axes[0].name, joint_unit(model, joint), low - margin, high + margin),)
+
+
+def _list_joints(model: mujoco.MjModel, body: int) -> list[int]:
+    """The joints that move a body."""
+    found: list[int] = []
+    while body > 0:
+        begin = int(model.body_jntadr[body])
+        found += range(begin, begin + int(model.body_jntnum[body]))
+        body = int(model.body_parentid[body])
+    return found
+
+
+def _list_equalities(model: mujoco.MjModel, *kinds: mujoco.mjtEq) -> list[int]:
+    """Equalities of some kinds that are active at the start."""
+    types = [int(kind) for kind in kinds]
+    return [index for index in range(model.neq) if model.eq_active0[index] and int(model.eq_type[index]) in types]
+
+
+def _list_pulled(model: mujoco.MjModel, tendon: int) -> set[int]:
+    """The joints that a tendon pulls."""
+    found: set[int] = set()
+    begin = int(model.tendon_adr[tendon])
+    for wrap in range(begin, begin + int(model.tendon_num[tendon])):
+        kind, index = int(model.wrap_type[wrap]), int(model.wrap_objid[wrap])
+        if kind == int(mujoco.mjtWrap.mjWRAP_JOINT):
+            found.add(index)
+        elif kind == int(mujoco.mjtWrap.mjWRAP_SITE):
+            found |= set(_list_joints(model, int(model.site_bodyid[index])))
+    return found
+
+
+def _list_driven(model: mujoco.MjModel, actuator: int) -> set[int]:
+    """The joints that an actuator moves."""
+    kind, index = int(model.actuator_trntype[actuator]), int(model.actuator_trnid[actuator, 0])
+    if kind in (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT)):
+        return {index}
+    if kind == int(mujoco.mjtTrn.mjTRN_TENDON):
+        return _list_pulled(model, index)
+    if kind in (int(mujoco.mjtTrn.mjTRN_SITE), int(mujoco.mjtTrn.mjTRN_SLIDERCRANK)):
+        return set(_list_joints(model, int(model.site_bodyid[index])))
+    return set()
+
+
+def _find_servo_range(model: mujoco.MjModel, actuator: int) -> tuple[float, float] | None:
+    """What a position servo can be told, in units of its joint; None for another actuator."""
+    kind, gear = command_kind(model, actuator), float(model.actuator_gear[actuator, 0])
+    ends = model.actuator_ctrlrange[actuator]
+    if kind == "velocity" and model.actuator_actlimited[actuator]:  # a servo whose place is the sum of speeds
+        ends = model.actuator_actrange[actuator]
+    elif kind != "position" or not model.actuator_ctrllimited[actuator]:
+        return None
+    low, high = np.sort(ends / gear).tolist()
+    return low, high
 
 
 def _components(begins: Sequence[int], sizes: Sequence[int]) -> Whole:

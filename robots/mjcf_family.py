@@ -42,7 +42,7 @@ from .family import (
     Subdivides,
     TellsSuccess,
 )
-from .mjcf_anatomy import POSES, Anatomy, find_anatomy, find_names
+from .mjcf_anatomy import POSES, Anatomy, Frame, find_anatomy, find_names
 from .mjcf_model import Drive, is_xml, load_mjcf, mjcf_files
 from .mjcf_robots import MjcfRobots, Reach
 from .mujoco_camera import make_goal_mark, open_model_camera
@@ -202,18 +202,45 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, Built
                 "joints of one unit"
             )
         low, high = self.goal_low, self.goal_high
+        ranges = [self._find_joint_range(joint, where) for joint in joints]
+        for tie in self.anatomy.ties:
+            if tie.joint in joints and (tie.leader < 0 or tie.leader in joints):
+                raise ConfigError(
+                    f"{where}: expected joints that move by themselves, got '{name_joint(model, tie.joint)}', which an "
+                    "equality of the model holds or ties to another of them; leave it out"
+                )
         if not low:
-            low, high = (tuple(model.jnt_range[joints, end].tolist()) for end in (0, 1))
-        for name, joint, bottom, top in zip(self.goal_joints, joints, low, high, strict=True):
-            least, most = model.jnt_range[joint] if model.jnt_limited[joint] else (-np.inf, np.inf)
-            if not (least <= bottom < top <= most):
+            low, high = (tuple(ends) for ends in zip(*ranges, strict=True))
+        for name, (least, most), bottom, top in zip(self.goal_joints, ranges, low, high, strict=True):
+            if not (least <= bottom < top <= most and np.isfinite([bottom, top]).all()):
                 raise ConfigError(
                     f"{self.name} goal_low, goal_high: expected a box within the range {least:g} .. {most:g} of joint "
-                    f"'{name}', got {bottom:g} .. {top:g}; correct the box, or give the joint a range"
+                    f"'{name}' and of its servo, got {bottom:g} .. {top:g}; correct the box, or give the joint a range"
                 )
         unit = units.pop()
         limits = zip(self.goal_joints, low, high, strict=True)
         return ArraySpec("goal", tuple(Axis(f"goal_{name}", unit, bottom, top) for name, bottom, top in limits))
+
+    def _find_joint_range(self, joint: int, where: str) -> tuple[float, float]:
+        """What a joint can be brought to, rad or m; infinite where it has no range.
+
+        Raises:
+            ConfigError: Actuators hold it that are not commanded, or it is part of a closed chain.
+        """
+        model = self.anatomy.model
+        frame = Frame(name_joint(model, joint), "xpos", int(model.jnt_bodyid[joint]))
+        if joint not in self.anatomy.list_posed(frame) | self.anatomy.list_idle():
+            raise ConfigError(
+                f"{where}: expected joints that are commanded, got '{frame.name}', which an actuator holds that is "
+                "not, or which is part of a closed chain; add its actuator to actuators, or name another joint"
+            )
+        if not model.jnt_limited[joint] and joint not in self.anatomy.servos:
+            return -np.inf, np.inf
+        low, high = self.anatomy.pose_ranges(frame)
+        place = self.anatomy.scalar.tolist().index(joint)
+        if low[place] == high[place]:  # nothing commands it, and it moves all the same
+            low, high = model.jnt_range[self.anatomy.scalar].T
+        return float(low[place]), float(high[place])
 
     @property
     def place_axes(self) -> tuple[str, ...]:
@@ -301,8 +328,10 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, Built
         """Shape (count, G): places of the site at random poses that lie within the box, or uniform in it.
 
         Raises:
-            ConfigError: The site does not get into the box.
+            ConfigError: The site does not get into the box, nothing moves it, or a closed chain does.
         """
+        if self.goal_site is not None:
+            self._require_moved(self.goal_site, self.anatomy.frames[-1])
         goals = np.empty((0, *self.goal.shape), np.float32)
         reached = np.empty((0, *self.goal.shape), np.float32)
         for tries, places in enumerate(self._draw_places(rng), start=1):
@@ -322,6 +351,30 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, Built
                 )
         return rng.uniform(self.goal.low, self.goal.high, (count, *self.goal.shape)).astype(np.float32)
 
+    def _require_moved(self, site: str, frame: Frame) -> None:
+        """Refuses a site whose places are not known, or are one place.
+
+        Raises:
+            ConfigError: It is one.
+        """
+        anatomy, where = self.anatomy, f"{self.name} goal_site"
+        if anatomy.is_in_loop(frame):
+            raise ConfigError(
+                f"{where}: expected a site of an open chain, got '{site}', which joints of a closed chain move (an "
+                "equality of kind connect, weld or tendon), so that random poses break it; name a site before the "
+                "chain, or bring goals with --tasks and --test-tasks"
+            )
+        if not anatomy.is_moved(frame) and not anatomy.floats(frame):
+            held = anatomy.list_held(frame)
+            raise ConfigError(
+                f"{where}: expected a site that commands move, or of an object, got '{site}', "
+                + (
+                    f"whose joints {held} no command moves; command them"
+                    if held
+                    else "which no joint moves; correct it"
+                )
+            )
+
     def _explain_reach(self) -> str:
         """What often keeps a place from moving as far as somebody thought; empty where it is not that."""
         found = ""
@@ -329,7 +382,7 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, Built
         if slides:
             example = ", ".join(f"'{name}': (-1.0, 1.0)" for name in slides)
             found += f"; slide joints without a range stay where they are, so give ranges={{{example}}}"
-        low, high = self.anatomy.pose_ranges()
+        low, high = self.anatomy.pose_ranges(self.anatomy.frames[-1])
         turning = self.anatomy.model.jnt_type[self.anatomy.scalar] == int(mujoco.mjtJoint.mjJNT_HINGE)
         widest = float(np.max((high - low)[turning], initial=0.0))
         if 0.0 < widest < SMALL_TURN:

@@ -9,10 +9,11 @@ the assets and `<attach model="arm" body="base" prefix="arm_"/>`, see `MjcfFamil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Literal, NoReturn
 
@@ -140,24 +141,106 @@ def _narrow(model: mujoco.MjModel, name: str, low: float, high: float, where: st
 
 
 def mjcf_files(model: Path | str, where: str) -> tuple[Path, ...]:
-    """All files that a model is made of: itself, what it includes, meshes, textures and height fields.
+    """All files that a model is made of: itself, what it includes and attaches, meshes, textures, height fields, skins.
+
+    MuJoCo itself says where some of them are not. So each that a file names is looked for wherever MuJoCo may have
+    found it; one of the same name in another of these folders counts, too.
 
     Raises:
-        ConfigError: As `load_mjcf`.
+        ConfigError: As `load_mjcf`; or MuJoCo found a file that is in none of these folders.
     """
     spec = _read(model, where)
-    if is_xml(model):  # the text is part of the settings; what it names by whole paths is not
-        with TemporaryDirectory() as place:
-            file = Path(place) / "model.xml"
-            file.write_text(str(model), encoding="utf-8")
-            named_files = mujoco.mju_getXMLDependencies(str(file))
+    found = _Files()
+    if is_xml(model):
+        found.read(str(model), Path())
     else:
-        named_files = mujoco.mju_getXMLDependencies(str(model))
-    paths = {Path(file).resolve() for file in named_files if Path(file).is_file()}
-    folder = Path(spec.modelfiledir or ".")  # meshes of a URDF file are not among the dependencies
-    named = [folder / spec.meshdir / mesh.file for mesh in spec.meshes if mesh.file]
-    named += [folder / spec.meshdir / Path(mesh.file).name for mesh in spec.meshes if mesh.file]
-    return tuple(sorted(paths | {path.resolve() for path in named if path.is_file()}))
+        found.visit(Path(model))
+    needed = _list_needed(spec)
+    if not all(map(found.find, needed)):
+        try:
+            spec.compile()
+        except ValueError as error:
+            _refuse(model, error, where)
+        needed = _list_needed(spec)  # without those that were discarded unread
+    for name in sorted(needed | found.parts):
+        if not found.find(name):
+            folders = ", ".join(sorted(str(folder.resolve()) for folder in found.folders))
+            raise ConfigError(
+                f"{where} model: expected each file of the model in one of its folders {folders}, got none for "
+                f"'{name}'; name it by its whole path, so that its content counts"
+            )
+    files = found.find_all().union(*map(found.find, needed))
+    return tuple(sorted({file.resolve() for file in files}))
+
+
+def list_mjcf_files(file: Path) -> tuple[Path, ...]:
+    """The file, and all others that it names and that are there, whether or not MuJoCo compiles it."""
+    found = _Files()
+    found.visit(file)
+    return tuple(sorted({one.resolve() for one in found.find_all()}))
+
+
+def _list_needed(spec: mujoco.MjSpec) -> set[str]:
+    """Names of files that become part of the model."""
+    pieces = [*spec.meshes, *spec.hfields, *spec.textures, *spec.skins]
+    return {name for piece in pieces for name in (piece.file, *getattr(piece, "cubefiles", ())) if name}
+
+
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_FOLDER = re.compile(r"""\b(?:mesh|texture|asset)dir\s*=\s*["']([^"']*)["']""")
+_STRIPS = re.compile(r"""\bstrippath\s*=\s*["']true|<robot\b""")  # URDF does unless it says otherwise
+_NAMED = re.compile(r"<(\w+)\b[^<>]*")
+_FILE = re.compile(r"""\bfile(?:name|right|left|up|down|front|back)?\s*=\s*(?:"([^"]*)"|'([^']*)')""")
+_PARTS = ("include", "model", "flexcomp")
+
+
+class _Files:
+    """Files that the files of a model name, and the folders that they may be in."""
+
+    def __init__(self) -> None:
+        self.folders: set[Path] = set()
+        self.parts: set[str] = set()
+        """Names of those that MuJoCo cannot do without."""
+        self._places: set[str] = {""}
+        self._inner: set[str] = {""}
+        self._names: set[str] = set()
+        self._strips = False
+        self._visited: set[Path] = set()
+
+    def visit(self, file: Path) -> None:
+        """Reads a file of a model, and the files that it includes or attaches."""
+        if file.resolve() in self._visited:
+            return
+        self._visited.add(file.resolve())
+        self.read(file.read_text(encoding="utf-8", errors="replace"), file.parent)
+
+    def read(self, text: str, folder: Path) -> None:
+        """Reads the text of a file in a folder."""
+        self.folders.add(folder)
+        text = _COMMENT.sub("", text)
+        self._places |= {unescape(place) for place in _FOLDER.findall(text)}
+        self._strips |= _STRIPS.search(text) is not None
+        for element in _NAMED.finditer(text):
+            for quoted in _FILE.findall(element[0]):
+                name = unescape("".join(quoted))
+                self._names.add(name)
+                if element[1] in _PARTS:
+                    self.parts.add(name)
+                    self._inner.add(str(Path(name).parent))
+                if element[1] in _PARTS[:2]:
+                    for file in self.find(name):
+                        self.visit(file)
+
+    def find(self, name: str) -> set[Path]:
+        """Where a file may be: in one of the folders, with the folders of its name or without (`strippath`)."""
+        name = name.removeprefix("package://")
+        ends = {name, Path(name).name} if self._strips else {name}
+        places = [folder / place / inner for folder in self.folders for place in self._places for inner in self._inner]
+        return {file for place in places for end in ends if (file := place / end).is_file()}
+
+    def find_all(self) -> set[Path]:
+        """All that are there."""
+        return self._visited.union(*(self.find(name) for name in self._names if name))
 
 
 def _read(model: Path | str, where: str) -> mujoco.MjSpec:

@@ -53,25 +53,28 @@ class TaskSet:
             self._require_distinct()
 
     def _require_distinct(self) -> None:
-        seen: dict[tuple[float, ...], str] = {}
-        for task in (*self.train, *self.test):
-            if task.goal in seen:
+        seen: dict[tuple[float, ...], Task] = {}
+        tasks = (*self.train, *self.test)
+        for task, goal in zip(tasks, map(tuple, goals_of(tasks).tolist()), strict=True):  # as robots get them
+            first = seen.setdefault(goal, task)
+            if first is not task:
+                same = "" if first.goal == task.goal else f", which is {first.goal} in float32,"
                 raise SpecError(
-                    f"task set '{self.name}': expected distinct goals, got {task.goal} for both '{seen[task.goal]}' "
+                    f"task set '{self.name}': expected distinct goals, got {task.goal}{same} for both '{first.name}' "
                     f"and '{task.name}'; train and test tasks must be disjoint"
                 )
-            seen[task.goal] = task.name
 
 
 def goals_of(tasks: Sequence[Task]) -> NDArray[np.float32]:
-    """Goals as one array, shape (N, G)."""
-    return np.array([task.goal for task in tasks], np.float32)
+    """Goals as one array, shape (N, G); infinite where float32 has no such number."""
+    with np.errstate(over="ignore"):
+        return np.array([task.goal for task in tasks], np.float32)
 
 
 def load_tasks_csv(path: str | os.PathLike[str], axis_names: Sequence[str]) -> tuple[Task, ...]:
     """Reads tasks from a CSV file with one column per goal axis and an optional `name` column.
 
-    Other columns are ignored. A goal may stand twice; a name is `task<index>` where the file has none.
+    Other columns are ignored. A goal may stand twice, under two names; a name is `task<index>` where the file has none.
 
     Args:
         path: The file, with a header line.
@@ -79,7 +82,7 @@ def load_tasks_csv(path: str | os.PathLike[str], axis_names: Sequence[str]) -> t
 
     Raises:
         SourceError: The file is missing or not text, a column is missing, a line has too many or too few values, a
-            value is not a finite number, or there are no rows.
+            value is not a finite number, a name stands twice, or there are no rows.
     """
     path = Path(path)
     if not path.is_file():
@@ -95,6 +98,7 @@ def load_tasks_csv(path: str | os.PathLike[str], axis_names: Sequence[str]) -> t
             f"{path}: expected columns {list(axis_names)}, got {header}; add the header line '{','.join(axis_names)}'"
         )
     tasks: list[Task] = []
+    lines_of: dict[str, int] = {}
     for number, cells in lines[1:]:
         if not any(cells):
             continue
@@ -103,22 +107,27 @@ def load_tasks_csv(path: str | os.PathLike[str], axis_names: Sequence[str]) -> t
                 f"{path}:{number}: expected {len(header)} values, got {len(cells)} {cells}; correct the line"
             )
         row = dict(zip(header, cells, strict=True))
-        tasks.append(Task(row.get("name") or f"task{len(tasks)}", _parse_goal(row, axis_names, f"{path}:{number}")))
+        name = row.get("name") or f"task{len(tasks)}"
+        if lines_of.setdefault(name, number) != number:  # results are told by name
+            made = "" if row.get("name") else ", for a line without a name"
+            raise SourceError(
+                f"{path}:{number}: expected another name than in line {lines_of[name]}, got '{name}'{made}; give each "
+                "task a name of its own"
+            )
+        tasks.append(Task(name, _parse_goal(row, axis_names, f"{path}:{number}")))
     if not tasks:
         raise SourceError(f"{path}: expected at least one task below the header, got none; add a line per goal")
     return tuple(tasks)
 
 
 def _parse_goal(row: dict[str, str], axis_names: Sequence[str], where: str) -> tuple[float, ...]:
+    texts = [row[name] for name in axis_names]
     try:
-        goal = tuple(float(row[name]) for name in axis_names)
+        goal = tuple(float(text) for text in texts)
     except ValueError:
         goal = (math.nan,)
-    if not all(math.isfinite(value) for value in goal):
-        raise SourceError(
-            f"{where}: expected finite numbers in {list(axis_names)}, got {[row[name] for name in axis_names]}; "
-            "correct the line"
-        )
+    if any("_" in text for text in texts) or not all(math.isfinite(value) for value in goal):
+        raise SourceError(f"{where}: expected finite numbers in {list(axis_names)}, got {texts}; correct the line")
     return goal
 
 

@@ -88,11 +88,22 @@ class HeldOut(NamedTuple):
 
 
 def make_samplers(store: EpisodeStore, config: ExtractConfig) -> tuple[WindowSampler, HeldOut]:
-    """Windows of the training episodes, and the episodes held out (all of them, where too few are held out)."""
+    """Windows of the training episodes, and the episodes held out (all of them, where too few are held out).
+
+    Raises:
+        SpecError: No episode is as long as a skill.
+    """
     start, length = store.episodes.start, store.episodes.length
     horizon = config.skill.skill_horizon
     kept, out = split_episodes(len(start), config.validation_fraction, config.skill.seed)
     arrays = store.load("observation"), store.load("action")
+    longest = int(length[kept].max(initial=0))
+    if longest < horizon:
+        raise SpecError(
+            f"{store.path}: expected an episode of at least {horizon} steps, one skill, got {longest} at most; bring "
+            "longer episodes, or shorten skills with --skill.skill-horizon (--extract.skill.skill-horizon of supple "
+            "run)"
+        )
     sampler = WindowSampler(*arrays, start[kept], length[kept], horizon)
     if not len(out) or int(length[out].max()) <= horizon:
         out = np.arange(len(start))

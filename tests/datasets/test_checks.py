@@ -76,6 +76,10 @@ def test_ends_without_a_reset_are_said() -> None:
     assert finding.startswith("behind 9 of 9 ends of episodes the motion goes on in the next episode")
 
 
+def test_nothing_is_said_of_ends_where_no_episode_has_a_second_step() -> None:
+    assert look(np.split(walk(50), 50)).findings() == ()
+
+
 @pytest.mark.parametrize(("scale", "offset", "flat"), [(1e-5, 1.0, True), (1e-2, 1.0, False), (1e-5, 0.0, False)])
 def test_axes_that_hardly_move_are_named_in_relation_to_their_values(scale: float, offset: float, flat: bool) -> None:
     rows = walk(1000, 2)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,70 @@ def test_code_counts_where_the_stage_imports_it_and_prose_never(
 ) -> None:
     before, after = code_digest(tmp_path / "a"), code_digest(tmp_path / "b", **{name: text})
     assert (before == after) == same
+
+
+USERS = {
+    "arms/__init__.py": "WIDTH = 1\n",
+    "arms/robots.py": "import mirror\nfrom arms.sim import Cart\nfrom .near import y\nimport far.deep.end\n"
+    "import bare.one, numpy, pipeline.keys, dist\nfrom importlib import import_module\nimport_module('plain')\n"
+    "register(entry_point='arms.envs:Env')\nregister('late:Env')\n"
+    "try:\n    import broken\nexcept SyntaxError:\n    pass\n",
+    "arms/sim.py": "import bare.two.one\nclass Cart: pass\n",
+    "arms/near.py": "y = 1\n",
+    "arms/envs.py": "from ._native import Env\n",
+    "arms/_native.abi3.so": "bytes",
+    "arms/other.py": "unused = 1\n",
+    "plain.py": "x = 1\n",
+    "late.py": "x = 1\n",
+    "pipeline/__init__.py": "x = 1\n",
+    "pipeline/keys.py": "x = 1\n",
+    "broken.py": "x = (\n",
+    "bare/one.py": "x = 1\n",
+    "bare/two/one.py": "x = 1\n",
+    "bare/three.py": "unused = 1\n",
+    "src/far/__init__.py": "x = 1\n",
+    "src/far/deep/__init__.py": "x = 1\n",
+    "src/far/deep/end.py": "from ..beside import y\n",
+    "src/far/beside.py": "y = 1\n",
+    "src/mirror.py": "import mirror\n",
+    "lib/site-packages/dist/__init__.py": "x = 1\n",
+}
+"""A user's files by name; `src` is on the path, as for a package that is installed with `pip install -e`."""
+UNUSED = {"arms/other.py", "bare/three.py", "lib/site-packages/dist/__init__.py"}
+
+
+def users_digest(root: Path, monkeypatch: pytest.MonkeyPatch, changed: str = "") -> str:
+    """Of `arms/robots.py` of a user, in a folder of its own."""
+    for name, text in USERS.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "more = 1\n" * (name == changed))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "path", [str(root), str(root / "src"), str(root / "lib" / "site-packages"), *sys.path])
+        return compute_code_digest(str(root / "arms" / "robots.py"))
+
+
+@pytest.mark.parametrize("changed", USERS)
+def test_all_of_a_users_own_modules_count_however_they_are_imported_and_wherever_they_are(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = users_digest(tmp_path / "a", monkeypatch)
+    assert users_digest(tmp_path / "elsewhere" / "b", monkeypatch) == before
+    assert (users_digest(tmp_path / "c", monkeypatch, changed) == before) == (changed in UNUSED)
+
+
+def test_a_module_that_is_loaded_counts_and_none_of_its_name_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = set()
+    for folder, text in (("a", "x = 1\n"), ("b", "x = 2\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "robot.py").write_text("import json, numpy\n")
+        (tmp_path / folder / "json.py").write_text(text)
+        (tmp_path / folder / "numpy.py").write_text(text)
+        monkeypatch.syspath_prepend(tmp_path / folder)
+        digests.add(compute_code_digest(str(tmp_path / folder / "robot.py")))
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("stage", sorted(path.stem for path in (PACKAGE_ROOT / "pipeline" / "stages").glob("[!_]*.py")))

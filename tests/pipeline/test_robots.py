@@ -3,7 +3,9 @@
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import cast
 
@@ -11,12 +13,15 @@ import pytest
 
 from supple.errors import BundleError, ConfigError, SourceError, SpecError
 from supple.pipeline.cli_common import take_option
+from supple.pipeline.executors import ProcessExecutor
+from supple.pipeline.interrupt import StopRequest
 from supple.pipeline.robots import RobotChoice, choose_builtin, find_recorded, find_robot, find_tasks
 from supple.robots.families import FAMILIES
 from supple.robots.family import make_robots
 from supple.robots.gridnavi import GridNavi
 from supple.robots.krazy_world import KrazyWorld
 from supple.robots.maze_family import Maze
+from supple.robots.mjcf_family import MjcfFamily
 from supple.robots.navigation import PointNavigation
 from supple.robots.robot import RobotBatch
 from supple.robots.task import Task, TaskSet
@@ -94,7 +99,8 @@ def test_a_users_family_is_found_by_file_and_by_module(users: Path, monkeypatch:
     assert by_file.family.spec().name == "maze"
     monkeypatch.chdir(users.parent)
     by_name = find_robot("my_box:BOX")
-    assert by_name.reference == "my_box:BOX"
+    assert by_name.reference == by_name.argument == "my_box:BOX"
+    assert by_file.argument == f"{users}:BOX"
     assert by_name.record["digest"] == by_file.record["digest"]
     assert by_file.record["config"] == {"size": 10, "model": "box.xml", "goals": 2}
     assert by_file.record_without_tasks["config"] == {"size": 10, "model": "box.xml"}
@@ -169,6 +175,20 @@ def test_the_record_changes_with_the_users_code_and_files(users: Path, changed: 
     after = find_robot(f"{users}:BOX").record
     assert after["config"] == before["config"]
     assert after["digest"] != before["digest"]
+
+
+def test_files_of_a_family_inside_another_count(tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Wrapped(Maze):
+        arm: MjcfFamily
+
+    (tmp_path / "arm.xml").write_text("<mujoco/>")
+    arm = MjcfFamily(name="arm", model=tmp_path / "arm.xml", goal_joints=("turn",))
+    choice = RobotChoice("my_arm.py:ARM", Wrapped(arm=arm), Path(__file__))
+    before = choice.record
+    (tmp_path / "arm.xml").write_text("<mujoco></mujoco>")
+    assert choice.record["digest"] != before["digest"]
+    assert choice.record["config"] == before["config"]
 
 
 def test_prose_in_a_users_file_changes_nothing(users: Path) -> None:
@@ -322,3 +342,56 @@ def test_the_line_of_a_file_that_fails_is_named(tmp_path: Path) -> None:
     (tmp_path / "fails.py").write_text("import json\n\njson.loads('{')\n")
     with pytest.raises(ConfigError, match=r"got JSONDecodeError: .* \(line 3 of fails\.py\); correct it"):
         find_robot(f"{tmp_path / 'fails.py'}:X")
+
+
+TYPED = "from __future__ import annotations\nimport helper\n" + USERS.replace("from my_walls import SIZE", "SIZE = 10")
+
+
+@pytest.fixture
+def forgetting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Modules that a test loads are forgotten afterwards, and folders of theirs."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = dict(sys.modules)
+    yield
+    for name in set(sys.modules) - set(before):
+        del sys.modules[name]
+    assert all(sys.modules[name] is module for name, module in before.items()), "nobody's module was taken"
+
+
+@pytest.mark.usefixtures("forgetting")
+@pytest.mark.parametrize("name", ["platform.py", "calendar.py", "my.arm.py", "my arm é.py", "own_box.py"])
+def test_a_file_of_any_name_runs_and_its_objects_are_sent_to_workers(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(TYPED)
+    (tmp_path / "helper.py").write_text("")
+    (tmp_path / "box.xml").write_text("<mujoco/>")
+    choice = find_robot(f"{tmp_path / name}:BOX")
+    assert find_robot(f"{tmp_path / name}:BOX") == choice, "it runs once"
+    assert choice.reference == f"{name}:BOX"
+    assert (type(choice.family).__module__ == Path(name).stem) == (name in ("my arm é.py", "own_box.py"))
+    with closing(ProcessExecutor(1, StopRequest())) as executor:
+        (outcome,) = executor.run(attrgetter("size"), [choice.family])
+    assert outcome.value == 10
+
+
+@pytest.mark.usefixtures("forgetting")
+def test_two_files_of_one_name_are_two_modules(tmp_path: Path) -> None:
+    sizes = []
+    for folder, size in (("a", 8), ("b", 9)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "own_robot.py").write_text(TYPED.replace("import helper", "").replace("10", str(size)))
+        (tmp_path / folder / "box.xml").write_text("<mujoco/>")
+        family = find_robot(f"{tmp_path / folder / 'own_robot.py'}:BOX").family
+        sizes.append(vars(sys.modules[type(family).__module__])["SIZE"])
+    assert sizes == [8, 9]
+
+
+@pytest.mark.usefixtures("forgetting")
+@pytest.mark.parametrize("library", ["torch.py", "numpy.py", "supple.py", "mujoco/__init__.py"])
+def test_a_module_that_would_be_taken_for_a_library_is_refused(library: str, tmp_path: Path) -> None:
+    (tmp_path / library).parent.mkdir(exist_ok=True)
+    (tmp_path / library).write_text("")
+    (tmp_path / "own_robot.py").write_text(TYPED)
+    message = rf"{library}: expected another name than that of a library of Supple, got '\w+', which .*; rename it"
+    with pytest.raises(ConfigError, match=message):
+        find_robot(f"{tmp_path / 'own_robot.py'}:BOX")
+    assert str(tmp_path) not in sys.path

@@ -19,6 +19,20 @@ def test_a_source_is_its_tree_and_its_imports() -> None:
     assert parse_source(TEXT.replace(b"x = 1", b"x = 2")).digest != source.digest
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("x = 'arms.sim'", ("arms.sim",)),
+        ("x = ['arms.sim:Cart', 'arms:Cart.make']", ("arms", "arms.sim")),
+        ("import_module('arms'); importlib.import_module('b')", ("arms", "b")),
+        ("x = 'arms', 'my arm.py', 'v1.5.2', '1.5', 'a..b', ''; f('arms'); import_module(name)", ()),
+    ],
+)
+def test_texts_that_may_name_a_module_count_as_imports(text: str, named: tuple[str, ...]) -> None:
+    imports = parse_source(text.encode()).imports
+    assert imports == ((Import(-1, "", named),) if named else ())
+
+
 def write(path: Path, text: bytes) -> None:
     path.write_bytes(text)
     time.sleep(2 * SETTLED_NS / 1e9)

@@ -1,13 +1,18 @@
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict, Discrete, Text, Tuple
 
-from supple.errors import ConfigError, RobotFault, SpecError
+from supple.errors import ConfigError, RobotFault, SpecError, SuppleError
+from supple.pipeline.robots import RobotChoice
 from supple.robots.gymnasium_batch import GymnasiumBatch
 from supple.robots.gymnasium_family import GymnasiumFamily
 from supple.robots.robot import Float
@@ -106,7 +111,55 @@ def test_the_spec_says_what_the_user_knows() -> None:
     assert mujoco.spec().control_period == pytest.approx(0.02)
     assert len(mujoco.spec().observation.axes) == 6
     assert mujoco.libraries() == ("gymnasium", "mujoco", "numpy")
-    assert mujoco.files() == ()
+    assert [file.name for file in mujoco.files()] == ["reacher.xml"], "it says so itself"
+
+
+class Furnished(Point):
+    """A point that reads files, and says of one of them that it does."""
+
+    def __init__(self, place: float = 0.0, **arguments: Any) -> None:
+        super().__init__(place)
+        self.fullpath = "own.xml"
+
+
+def test_files_that_an_environment_reads_count_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = {
+        "xml_file": str(tmp_path / "room.xml"),
+        "nested": {"scales": ["a.txt", 0.5, None, "no file", "x" * 5000]},
+        "meshes": Path("meshes"),
+        "folder": "kept",
+    }
+    files = {
+        "room.xml": '<mujoco><include file="parts/door.xml"/></mujoco>',
+        "parts/door.xml": '<mujoco><compiler meshdir="m"/><asset><mesh file="handle.obj"/></asset></mujoco>',
+        "m/handle.obj": "v 0 0 0",
+        "a.txt": "1",
+        "meshes/deep/b.stl": "1",
+        "own.xml": "<mujoco/>",
+        "given.xml": "<include file='beside.xml'",
+        "beside.xml": "",
+        "bound.txt": "",
+    }
+    for name, text in {**files, "kept/c.txt": "", "other.txt": ""}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    family = replace(
+        POINT,
+        environment=partial(Furnished, bound=Path("bound.txt")),
+        arguments=arguments,
+        model_files=(tmp_path / "given.xml",),
+    )
+    assert {str(file.relative_to(tmp_path)) for file in family.files()} == set(files)
+    choice = RobotChoice("my.py:POINT", family, Path(__file__))
+    digest = choice.record["digest"]
+    for name in files:
+        (tmp_path / name).write_text(files[name] + " ")
+        assert choice.record["digest"] != digest, name
+        (tmp_path / name).write_text(files[name])
+    assert choice.record["digest"] == digest
+    with pytest.raises(ConfigError, match=r"point model_files: expected a file, got nothing at none\.xml; check"):
+        replace(POINT, model_files=(Path("none.xml"),)).files()
 
 
 def test_episodes_go_on_for_as_long_as_the_family_says() -> None:
@@ -275,6 +328,154 @@ def test_what_an_environment_does_wrong_is_one_line(fault: str, message: str, pr
     with pytest.raises(RobotFault, match=message) as error:
         next(iter(family.play(1, 0)))
     assert "\n" not in str(error.value)
+
+
+class Refuses(SuppleError):
+    """An error of a user's own, which is made in its own way."""
+
+    def __init__(self, where: str, place: float) -> None:
+        super().__init__(f"{where}: expected a place below 5, got {place}; go there")
+
+
+class Picky(Point):
+    """A point that has no places beyond 5 m, and whose process can end at a step or at a reset."""
+
+    def __init__(self, place: float = 0.0, fault: str = "") -> None:
+        if abs(place) > 5.0 and fault == "own":
+            raise Refuses("picky", place)
+        if abs(place) > 5.0:
+            raise ValueError("no such place")
+        super().__init__(place)
+        self.fault = fault
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if self.fault == "reset":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if self.fault == "step" and self.place > 2.0:
+            os._exit(3)
+        return super().step(action)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_task_that_an_environment_refuses_is_the_same_error_in_a_process(processes: int) -> None:
+    rows, goals = np.arange(3), np.array([[0.0], [1.0], [9.0]], np.float32)
+    robots = replace(POINT, environment=Picky, processes=processes).make(3)
+    with pytest.raises(ConfigError, match=r"point environment: .* got ValueError: no such place .*; correct"):
+        robots.reset(rows, goals, np.random.default_rng(0))
+    robots.close()
+    own = GymnasiumBatch(
+        lambda goal: Picky(float(goal[0]), "own"),
+        ArraySpec("goal", POINT.goal),
+        3,
+        example=[0.0],
+        episode_steps=9,
+        processes=processes,
+    )
+    with pytest.raises(Refuses, match=r"picky: expected a place below 5, got 9\.0; go there"):
+        own.reset(rows, goals, np.random.default_rng(0))
+    own.close()
+
+
+@pytest.mark.parametrize(("fault", "ended"), [("step", "code 3"), ("reset", "code the signal SIGKILL")])
+@pytest.mark.filterwarnings("error")
+def test_a_process_that_ends_is_a_fault_and_others_can_begin_again(fault: str, ended: str) -> None:
+    rows, goals = np.arange(5), np.array([[0.0], [1.0], [2.0], [3.0], [4.0]], np.float32)
+    robots = replace(POINT, environment=Picky, arguments={"fault": fault}, processes=2).make(5)
+    place, first = (1, 3) if fault == "step" else (0, 0)
+    message = (
+        rf"point {fault}: .* the end of process {place} with rows {first} .. {first + 2} by exit {ended}; run with"
+    )
+    calls = [partial(robots.reset, rows, goals, np.random.default_rng(0)), partial(robots.step, rows, np.zeros((5, 1)))]
+    if fault == "step":
+        calls.pop(0)()
+    with pytest.raises(RobotFault, match=message):
+        calls[0]()
+    if fault == "step":
+        robots.reset(rows, goals[:1].repeat(5, 0), np.random.default_rng(0))
+        assert robots.step(rows, np.ones((5, 1), np.float32)).observation.shape == (5, 1)
+    robots.close()
+    robots.close()
+
+
+class Wanders(Point):
+    """A point with a space that is smaller than its room, which may have parts that cannot move, or none."""
+
+    def __init__(self, place: float = 0.0, start: float = 0.0, step: float = 1.0) -> None:
+        super().__init__(place)
+        self.observation_space = Box(np.array([-2.0, -20.0]), np.array([2.0, 20.0]), dtype=np.float64)
+        self.start, self.scale = start, step
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.x += self.start
+        return np.array([self.x, self.place]), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return super().step(action * self.scale)
+
+
+def test_observations_outside_of_their_space_are_found_where_they_are_made() -> None:
+    """The space has -2 .. 2 m, and a tenth of that more may be seen."""
+    family, rows = replace(POINT, environment=Wanders, hide=(1,)), np.arange(2)
+    goals = np.full((2, 1), 15.0, np.float32)
+    message = r"point observation: expected axis 'observation0' within -2 .. 2, got [67]\.\d+ in row 0; correct the obs"
+    with pytest.raises(RobotFault, match=message):
+        replace(family, arguments={"start": 7.0}).make(2).reset(rows, goals, np.random.default_rng(0))
+    robots = family.make(2)
+    robots.reset(rows, goals, np.random.default_rng(0))
+    moves = np.array([[0.0], [1.0]], np.float32)
+    robots.step(rows, moves)
+    robots.step(rows, moves)  # at 2.1 m at most
+    with pytest.raises(
+        RobotFault, match=r"got (2\.9|3\.0|3\.1)\d* in row 1; .* or give its true limits in observation_axes"
+    ):
+        robots.step(rows, moves)
+    axes = (Axis("x", "m", -100.0, 100.0),)
+    assert len(next(iter(replace(family, observation_axes=axes).play(2, 0))).observation) > 0
+    late = replace(family, arguments={"step": 0.5}, episode_steps=300)
+    with pytest.raises(RobotFault, match="point observation: expected axis"):
+        for _ in zip(range(30), late.play(2, 0), strict=False):
+            pass
+
+
+class Odd(Point):
+    """A point with the spaces that it is told."""
+
+    def __init__(self, place: float = 0.0, seen: Any = Point.observation_space, acts: Any = Point.action_space) -> None:
+        super().__init__(place)
+        self.observation_space, self.action_space = seen, acts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seen": Box(-1.0, 1.0, (0,))}, r"point: expected at least one number to observe, got none in Box"),
+        ({"seen": Dict({})}, r"point: expected at least one number to observe, got none in Dict"),
+        ({"seen": Text(5)}, r"point: expected observations that flatten to numbers, got Text"),
+        ({"seen": Dict({"a": Tuple((Discrete(2), Text(3)))})}, r"expected observations that flatten to numbers, got D"),
+        (
+            {"acts": Box(np.array([-1.0, 0.0, 2.0]), np.array([1.0, 0.0, 2.0]), dtype=np.float64)},
+            r"point commanded: expected components of the action that can move, got \[1, 2\] with equal limits, as "
+            r"0 .. 0 of 1; pass commanded=\(0,\), so that the others are held",
+        ),
+        ({"acts": Box(1.0, 1.0, (1,))}, r"got \[0\] with equal limits, as 1 .. 1 of 0; give it components that do"),
+    ],
+)
+def test_spaces_of_which_nothing_is_learned_are_refused_by_what_they_are(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(POINT, environment=Odd, arguments=arguments, hide=()).spec()
+
+
+def test_components_with_equal_limits_are_held() -> None:
+    acts = Box(np.array([-1.0, 2.0]), np.array([1.0, 2.0]), dtype=np.float64)
+    family = replace(POINT, environment=Odd, arguments={"acts": acts}, commanded=(0,))
+    assert family.spec().action.names == ("action0",)
+    assert len(next(iter(family.play(1, 0))).action) == 1
 
 
 def raise_key(*arguments: Any) -> Any:

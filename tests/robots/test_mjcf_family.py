@@ -1,4 +1,6 @@
+import re
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from supple.errors import ConfigError, RobotFault, SpecError
 from supple.pipeline.robots import RobotChoice
@@ -137,7 +140,7 @@ def test_spec_of_the_model() -> None:
     assert everything[2:9] == ("ball_x", "ball_y", "ball_z", "ball_qw", "ball_qx", "ball_qy", "ball_qz")
     assert everything[11:17] == ("ball_vx", "ball_vy", "ball_vz", "ball_wx", "ball_wy", "ball_wz")
     goal = POSE.spec().goal.axes[0]
-    assert (goal.name, goal.unit, goal.low, goal.high) == ("goal_elbow", "rad", 0.0, pytest.approx(np.radians(120.0)))
+    assert (goal.name, goal.unit, goal.low, goal.high) == ("goal_elbow", "rad", 0.0, 2.0), "of the servo"
 
 
 def test_a_step_is_that_of_mujoco() -> None:
@@ -394,6 +397,63 @@ def test_files_hold_what_the_model_includes(tmp_path: Path) -> None:
     assert family.make(1).spec == family.spec()
 
 
+BOX = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
+FIELD = np.array([2, 2], np.int32).tobytes() + np.arange(4, dtype=np.float32).tobytes()
+PICTURE = BytesIO()
+Image.new("RGB", (4, 4)).save(PICTURE, "PNG")
+SCATTERED: dict[str, str | bytes] = {
+    "arm.xml": """<mujoco><compiler meshdir="no" assetdir="none"/><compiler meshdir="m" texturedir="t"/>
+      <!-- <include file="old.xml"/> --><include file="parts/floor.xml"/>
+      <asset><model name="other" file="other/arm.xml"/><hfield name="h" file="h.bin" size="1 1 1 1"/>
+        <texture name="t" type="2d" file="t.png"/><texture name="c" type="cube" fileup="u.png"/></asset>
+      <worldbody><body name="b"><joint name="turn" axis="0 0 1" range="-90 90"/><geom type="hfield" hfield="h"/>
+        <geom size="1"/><frame><attach model="other" body="link" prefix="o_"/></frame></body></worldbody></mujoco>""",
+    "parts/floor.xml": """<mujoco><asset>
+      <mesh name="near" file="near.obj"/><mesh name="by" file='m &amp; n.obj'/></asset></mujoco>""",
+    "parts/near.obj": BOX,  # for a file
+    "m/parts/near.obj": BOX,  # for a text
+    "m/m & n.obj": BOX,
+    "m/h.bin": FIELD,
+    "t/t.png": PICTURE.getvalue(),
+    "t/u.png": PICTURE.getvalue(),
+    "other/arm.xml": """<mujoco><compiler meshdir="mine"/><asset><mesh name="box" file="box.obj"/></asset>
+      <worldbody><body name="link"><geom type="mesh" mesh="box"/></body></worldbody></mujoco>""",
+    "other/mine/box.obj": BOX,
+}
+"""A model whose files are in as many folders as MuJoCo looks into."""
+
+
+def write_files(place: Path, files: dict[str, str | bytes]) -> None:
+    for name, content in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_files_count_in_whichever_folder_mujoco_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bool
+) -> None:
+    write_files(tmp_path, SCATTERED)
+    monkeypatch.chdir(tmp_path)
+    model = SCATTERED["arm.xml"] if text else tmp_path / "arm.xml"
+    family = MjcfFamily(name="arm", model=model, goal_joints=("turn",), drives=(Drive(joint="turn", limit=1.0),))
+    assert family.anatomy.model.nmesh == 3, "MuJoCo finds them all"
+    files = {str(file.relative_to(tmp_path)) for file in family.files()}
+    assert files == set(SCATTERED) - ({"arm.xml"} if text else set())
+
+
+def test_a_file_that_mujoco_finds_elsewhere_is_refused_and_one_that_it_does_not_read_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """<mujoco><compiler discardvisual="true"/><asset><mesh name="unread" file="no.obj"/></asset>
+      <worldbody><geom size="1"/></worldbody></mujoco>"""
+    write_files(tmp_path, {**SCATTERED, "unread.xml": text})
+    assert replace(POSE, model=tmp_path / "unread.xml").files() == (tmp_path / "unread.xml",)
+    monkeypatch.setattr("supple.robots.mjcf_model._FOLDER", re.compile("(?!)()"))  # as of a MuJoCo with other rules
+    with pytest.raises(ConfigError, match=r"arm model: expected each file .* got none for 'box\.obj'; name it by its"):
+        replace(POSE, model=tmp_path / "arm.xml").files()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -451,10 +511,17 @@ def test_what_does_not_fit_the_model_is_refused_in_one_line(changes: dict[str, A
     [
         ({"goal_joints": ("ball",)}, r"goal_joints: .* among \['shoulder', 'elbow'\], got 'ball'"),
         ({"joints": ("shoulder",)}, r"goal_joints: .* among \['shoulder'\], got 'elbow'"),
-        ({"goal_low": (-1.0,), "goal_high": (1.0,)}, r"within the range 0 .. 2.0944 of joint 'elbow', got -1 .. 1;"),
         (
-            {"model": ARM.replace('range="0 120"', "")},
-            r"range -inf .. inf of joint 'elbow', got 0 .. 0; .*give the joint",
+            {"goal_low": (-1.0,), "goal_high": (1.0,)},
+            r"within the range 0 .. 2 of joint 'elbow' and of its servo, got -1 .. 1;",
+        ),
+        (
+            {
+                "model": ARM.replace('range="0 120"', "").replace(
+                    '<position joint="elbow" kp="20"', '<motor joint="elbow"'
+                )
+            },
+            r"range -inf .. inf of joint 'elbow' .* got -inf .. inf; .*give the joint",
         ),
     ],
 )
@@ -565,3 +632,140 @@ def test_radians_that_were_read_as_degrees_are_explained() -> None:
     with pytest.raises(ConfigError) as error:
         replace(PLACE, goal_low=(2.0, 2.0), goal_high=(3.0, 3.0)).tasks()
     assert "degrees" not in str(error.value)
+
+
+TWO = """
+<mujoco><option timestep="0.005" gravity="0 0 0"/>
+  <worldbody><site name="mark" pos="0.3 0 0.5"/><body name="guide" mocap="true" pos="0.3 0 0.5"/>
+    <body name="upper" pos="0 0 0.5"><joint name="first" axis="0 1 0" range="-90 90" damping="2" armature="0.1"/>
+      <geom type="capsule" fromto="0 0 0 0.3 0 0" size="0.02" contype="0"/>
+      <body name="fore" pos="0.3 0 0"><joint name="second" axis="0 1 0" range="-90 90" damping="2" armature="0.1"/>
+        <geom type="capsule" fromto="0 0 0 0.3 0 0" size="0.02" contype="0"/><site name="hand" pos="0.3 0 0"/></body>
+    </body>
+    <body name="puck" pos="0.5 0 0"><joint name="slide" type="slide" axis="1 0 0" range="-0.1 0.2"/>
+      <geom size="0.02" contype="0"/></body>
+  </worldbody>
+  <tendon><fixed name="cable"><joint joint="second" coef="1"/></fixed></tendon>
+  <actuator><position name="first" joint="first" kp="50" ctrlrange="-1.57 1.57"/>
+    <position name="second" joint="second" kp="50" ctrlrange="-1.57 1.57"/></actuator>
+  <keyframe><key name="bent" qpos="0 0.5 0"/></keyframe>EXTRA
+</mujoco>
+"""
+SERVO = 'joint="second" kp="50" ctrlrange="-1.57 1.57"'
+
+
+def two(extra: str = "", second: str = SERVO, **fields: Any) -> MjcfFamily:
+    """Two links of 0.3 m whose servos go to -1.57 .. 1.57 rad, 0.5 m above the ground; with more, and other fields."""
+    usual = {"goal_site": "hand", "goal_axes": ("x", "z"), "goal_low": (-1.0, -1.0), "goal_high": (1.0, 1.5)}
+    given = {"keyframe": "bent"} | (usual | fields if "goal_joints" not in fields else fields)
+    return MjcfFamily(name="two", model=TWO.replace("EXTRA", extra).replace(SERVO, second), **given)  # type: ignore[arg-type]
+
+
+def angles_of(family: MjcfFamily) -> np.ndarray:
+    """Angles of the two joints at which the hand is in the places of the tasks, rad, (N, 2): of elbows bent down."""
+    x, z = goals_of((*family.tasks().train, *family.tasks().test)).astype(np.float64).T
+    z = 0.5 - z  # a turn around +y goes down
+    bend = np.arccos(np.clip((x**2 + z**2 - 0.18) / 0.18, -1.0, 1.0))
+    first = np.arctan2(z, x) - np.arctan2(0.3 * np.sin(bend), 0.3 + 0.3 * np.cos(bend))
+    return np.stack([first, bend], axis=1)
+
+
+def tie(factors: str, joints: str = 'joint1="second" joint2="first"') -> str:
+    return f'<equality><joint {joints} polycoef="{factors}"/></equality>'
+
+
+def test_places_are_those_that_servos_go_to() -> None:
+    """Both servos turn by 0.1 .. 0.4 rad, so that the elbow bends by as much."""
+    narrow = replace(two(), model=TWO.replace("EXTRA", "").replace("-1.57 1.57", "0.1 0.4"))
+    angles = angles_of(narrow)
+    assert ((angles > 0.1 - 1e-5) & (angles < 0.4 + 1e-5)).all()
+    assert np.ptp(angles, axis=0) == pytest.approx([0.3, 0.3], rel=0.2)
+    geared = angles_of(two(second='joint="second" gear="-2" kp="50" ctrlrange="-0.8 -0.2"'))
+    assert geared[:, 1].min() > 0.1 - 1e-5
+    assert geared[:, 1].max() < 0.4 + 1e-5
+    summed = TWO.replace("EXTRA", "").replace(
+        f'<position name="second" {SERVO}/>',
+        '<intvelocity name="second" joint="second" kp="50" actrange="0.1 0.4" ctrlrange="-1 1"/>',
+    )
+    speeds = angles_of(replace(two(), model=summed))
+    assert (speeds[:, 1].min(), speeds[:, 1].max()) == pytest.approx((0.1, 0.4), abs=0.03)
+    wide = two(second=SERVO.replace("-1.57 1.57", f"-{np.pi / 2:.7f} {np.pi / 2:.7f}")).anatomy
+    assert wide.pose_ranges()[1][1] == wide.model.jnt_range[1, 1], "rounding is no other limit"
+
+
+@pytest.mark.parametrize(
+    ("family", "bend"),
+    [
+        (two(actuators=("first",)), 0.5),
+        (two(second='joint="slide" kp="50" ctrlrange="0 0.1"'), 0.5),
+        (two(tie("0.2 0 0 0 0", 'joint1="second"')), 0.2),
+    ],
+)
+def test_joints_that_no_command_moves_stay_where_they_are(family: MjcfFamily, bend: float) -> None:
+    angles = angles_of(family)
+    assert angles[:, 1] == pytest.approx(bend, abs=1e-4)
+    assert np.ptp(angles[:, 0]) > 2.5
+    poses = next(family.anatomy.draw_poses(np.random.default_rng(0)))[0]
+    assert poses[:, 1] == pytest.approx(bend), "nor do they in play data"
+
+
+def test_tied_joints_follow_each_other() -> None:
+    """second = 0.1 + 2 first, so that first is within -0.85 .. 0.75 where second is within -1.6 .. 1.6; or a square."""
+    for actuators in (("first", "second"), ("first",), ("second",)):
+        poses = next(two(tie("0.1 2 0 0 0"), actuators=actuators).anatomy.draw_poses(np.random.default_rng(0)))[0]
+        assert poses[:, 1] == pytest.approx(0.1 + 2.0 * poses[:, 0])
+        assert np.abs(poses[:, 1]).max() <= 1.5708
+        assert np.ptp(poses[:, 0]) > 1.4
+    squares = angles_of(two(tie("0.3 0 0.5 0 0")))
+    assert squares[:, 1] == pytest.approx(0.3 + 0.5 * squares[:, 0] ** 2, abs=1e-4)
+    free = two(tie("0.1 2 0 0 0").replace("<joint", '<joint active="false"')).anatomy
+    poses = next(free.draw_poses(np.random.default_rng(0)))[0]
+    assert np.ptp(poses[:, 1] - 2.0 * poses[:, 0]) > 3.0
+    ends = two(tie("0.1 0.5 0 0 0"), goal_joints=("second",)).spec().goal
+    assert (ends.low[0], ends.high[0]) == pytest.approx((0.1 - 0.785, 0.1 + 0.785), abs=1e-6)
+
+
+def test_an_object_that_is_pushed_is_where_it_can_be() -> None:
+    family = two(goal_site="puck", goal_axes=("x",), goal_low=(0.0,), goal_high=(1.0,))
+    goals = goals_of(family.tasks().train)
+    assert (goals.min(), goals.max()) == pytest.approx((0.4, 0.7), abs=0.03)
+    swung = two(goal_joints=("slide",)).spec().goal
+    assert (swung.low[0], swung.high[0]) == pytest.approx((-0.1, 0.2))
+
+
+CLOSED = '<equality><connect body1="fore" body2="world" anchor="0 0 0"/></equality>'
+WELDED = '<equality><weld body1="guide" body2="fore"/></equality>'
+CABLE = '<equality><tendon tendon1="cable"/></equality>'
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        (two(goal_site="mark"), r"goal_site: expected a site that commands move, .* got 'mark', which no joint moves"),
+        (two(goal_site="guide"), r"got 'guide', which no joint moves; correct it"),
+        (two(actuators=("second",), goal_site="upper"), r"got 'upper', whose joints \['first'\] no command moves"),
+        (two(CLOSED), r"two goal_site: expected a site of an open chain, got 'hand', which joints of a closed chain"),
+        (two(WELDED), r"got 'hand', which joints of a closed chain move .* or bring goals with --tasks"),
+        (two(CABLE), r"got 'hand', which joints of a closed chain move"),
+        (two(actuators=("first",), goal_joints=("second",)), r"goal_joints: expected joints that are .* got 'second'"),
+        (two(CLOSED, goal_joints=("second",)), r"goal_joints: expected joints that are commanded, got 'second'"),
+        (two(tie("0 1 0 0 0"), goal_joints=("first", "second")), r"by themselves, got 'second', which an equality"),
+        (two(goal_joints=("second",), goal_low=(0.0,), goal_high=(1.5705,)), r"-1.57 .. 1.57 of joint 'second' and"),
+    ],
+)
+def test_goals_that_no_command_reaches_are_refused(family: MjcfFamily, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        family.tasks()
+
+
+def test_a_closed_chain_elsewhere_and_a_held_object_do_not_matter() -> None:
+    """The gripper of an arm is often a closed chain, and what it holds is welded to it."""
+    gripper = (
+        """<body name="tip" pos="0.1 0 0"><joint name="tip" axis="0 1 0"/><geom size="0.01" contype="0"/></body>"""
+    )
+    box = """<body name="box" pos="0.6 0 0.5"><freejoint/><geom size="0.01" contype="0"/></body>"""
+    model = TWO.replace('pos="0.3 0 0"/></body>\n    </body>', f'pos="0.3 0 0"/>{gripper}</body></body>{box}')
+    model = model.replace('qpos="0 0.5 0"', 'qpos="0 0.5 0 0.6 0 0.5 1 0 0 0 0"')
+    ties = """<equality><connect body1="tip" body2="fore" anchor="0 0 0"/><weld body1="fore" body2="box"/></equality>"""
+    family = replace(two(), model=model.replace("EXTRA", ties))
+    assert np.ptp(angles_of(family), axis=0).min() > 1.2

@@ -34,6 +34,20 @@ def test_a_test_goal_among_the_train_goals_is_named() -> None:
         TaskSet("maze", train, test)
 
 
+def test_goals_that_robots_cannot_tell_apart_are_the_same_goal() -> None:
+    """Robots get goals in float32, whose numbers near 0.3 are 3e-8 apart."""
+    train = (Task("a", (0.3,)),)
+    with pytest.raises(SpecError, match=r"got \(0.3000000001,\), which is \(0.3,\) in float32, for both 'a' and 'b'"):
+        TaskSet("near", train, (Task("b", (0.3000000001,)),))
+    assert TaskSet("near", train, (Task("b", (0.30000007,)),)).test[0].name == "b"
+    assert TaskSet("near", train, (Task("b", (0.3000000001,)),), held_out=False).test[0].name == "b"
+
+
+def test_a_goal_may_stand_twice_in_a_file_under_two_names(tmp_path: Path) -> None:
+    tasks = load_tasks_csv(write(tmp_path / "goals.csv", "name,x\nfirst,1\nsecond,1\n,1\n"), ("x",))
+    assert [task.name for task in tasks] == ["first", "second", "task2"]
+
+
 def test_tasks_that_are_not_held_out_may_stand_twice_but_not_differ_in_length() -> None:
     train, test = make_tasks([(1.0,), (2.0,), (1.0,)]), make_tasks([(2.0,), (1.0,)])
     assert TaskSet("set", train, test, held_out=False).test == test
@@ -63,7 +77,9 @@ def test_goals_of_stacks_in_order() -> None:
 
 @given(
     tasks=st.lists(
-        st.builds(Task, WORDS, st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 3)), min_size=1
+        st.builds(Task, WORDS, st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 3)),
+        min_size=1,
+        unique_by=lambda task: task.name,
     )
 )
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -113,6 +129,15 @@ def test_csv_names_are_kept(tmp_path: Path) -> None:
         ("x,y\n1,nan\n", r"goals\.csv:2: expected finite numbers in \['x', 'y'\], got \['1', 'nan'\]"),
         ("x,y\n1,inf\n", r"goals\.csv:2: expected finite numbers in \['x', 'y'\], got \['1', 'inf'\]"),
         ("x,y\n1,\n", r"goals\.csv:2: expected finite numbers in \['x', 'y'\], got \['1', ''\]"),
+        ("x,y\n0_3,1\n", r"goals\.csv:2: expected finite numbers in \['x', 'y'\], got \['0_3', '1'\]"),
+        (
+            "name,x,y\ndoor,1,2\nwall,3,4\ndoor,5,6\n",
+            r"goals\.csv:4: expected another name than in line 2, got 'door'; give each task a name of its own",
+        ),
+        (
+            "name,x,y\ntask1,1,2\n,3,4\n",
+            r"goals\.csv:3: expected another name than in line 2, got 'task1', for a line without a name; give",
+        ),
         ("x,y\n\n1,2\n3\n", r"goals\.csv:4: expected 2 values, got 1 \['3'\]; correct the line"),
         ("x,y\n1,5,2,5\n", r"goals\.csv:2: expected 2 values, got 4 \['1', '5', '2', '5'\]"),
         (b"x,y\n\xff\xfe,2\n", r"goals\.csv: expected CSV text in UTF-8, got .*0xff"),

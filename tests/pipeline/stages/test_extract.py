@@ -47,6 +47,15 @@ def test_skills_carry_the_robot_of_their_data(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "extract" / "skill.json").read_text())["robot"]["name"] == "maze"
 
 
+def test_data_of_episodes_that_are_shorter_than_a_skill_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert make_skills(tmp_path, "--skill.skill-horizon", "41", ingest=("--robot", "maze")) == 2
+    error = capsys.readouterr().err
+    assert "ingest/store: expected an episode of at least 41 steps, one skill, got 40 at most; bring longer" in error
+    assert "or shorten skills with --skill.skill-horizon (--extract.skill.skill-horizon of supple run)" in error
+
+
 def test_data_that_nobody_names_give_skills_for_no_robot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Four observation and two action axes, as many as the maze has."""
     assert make_skills(tmp_path, "--skill.num-updates", "2", unit=100.0) == 0
