@@ -18,12 +18,12 @@ from ...plain_files import read_plain_file
 from ..containers import CONTAINERS, find_container
 from .finding import list_storages
 from .mcap_recording import McapRecording
+from .message_types import TopicTable
 from .recording import (
     Block,
     Loss,
     Message,
     Recording,
-    Topic,
     allow_bytes,
     allow_record,
     gather,
@@ -64,15 +64,9 @@ class FolderRecording(Recording):
         unpack = _unpack_message if facts["mode"] == "message" else None
         self._parts = [self._open(file, unpack) for file in files]
         self._expected: dict[tuple[str, str], int] = facts["counts"]
-        rows: dict[tuple[str, str], int] = {}
-        topics: list[Topic] = []
-        for topic in (topic for part in self._parts for topic in part.topics):
-            if (topic.name, topic.type) not in rows:
-                rows[topic.name, topic.type] = len(topics)
-                topics.append(topic)
-            elif topic.definition and not topics[rows[topic.name, topic.type]].definition:
-                topics[rows[topic.name, topic.type]] = topic
-        self.topics, self._rows = tuple(topics), rows
+        topics = TopicTable()
+        self._rows = [[topics.add(topic) for topic in part.topics] for part in self._parts]
+        self.topics = topics.rows
         self.format = self._parts[0].format
         self.checksums = all(part.checksums for part in self._parts)
         self.embedded = next((part.embedded for part in self._parts if part.embedded), {})
@@ -135,18 +129,20 @@ class FolderRecording(Recording):
     def blocks(self, wanted: Collection[int]) -> Iterator[Block]:
         """See `Recording.blocks`."""
         found = dict.fromkeys(wanted, 0)
-        for part in self._parts:
-            rows = [self._rows[topic.name, topic.type] for topic in part.topics]
-            for topic, log_times, payloads in part.blocks([at for at, row in enumerate(rows) if row in found]):
+        first = last = 0
+        for part, rows in zip(self._parts, self._rows, strict=True):
+            for topic, log_times, payloads, group in part.blocks([at for at, row in enumerate(rows) if row in found]):
                 found[rows[topic]] += len(payloads)
-                yield Block(rows[topic], log_times, payloads)
-        self.backward_ns = max(part.backward_ns for part in self._parts)
+                last = first + group
+                yield Block(rows[topic], log_times, payloads, last)
+            first = last + 1
         loss = Loss(list(self.loss.reasons))
         self._gather(loss)
-        missing = sum(
-            max(0, self._expected.get((self.topics[row].name, self.topics[row].type), 0) - count)
-            for row, count in found.items()
-        )
+        counts: dict[tuple[str, str], int] = {}
+        for row, count in found.items():
+            key = (self.topics[row].name, self.topics[row].type)
+            counts[key] = counts.get(key, 0) + count
+        missing = sum(max(0, self._expected.get(key, 0) - count) for key, count in counts.items())
         if missing > loss.messages:
             loss.messages = missing
             loss.add(f"{METADATA} counts more messages than its files hold")
@@ -179,7 +175,7 @@ class _UnpackedRecording(Recording):
                 yield Message(topic, log_time, self._unpack(payload))
             except ValueError as error:
                 bad, reason = bad + 1, describe_error(error)
-        self.loss, self.backward_ns = self._inner.loss, self._inner.backward_ns
+        self.loss = self._inner.loss
         if bad:
             self.loss.messages += bad
             self.loss.add(reason)

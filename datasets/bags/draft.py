@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,13 +18,14 @@ import numpy.typing as npt
 
 from ...errors import ConfigError, SourceError
 from ...robots.spec import RobotSpec
-from ..disk_arrays import release
+from ..disk_arrays import release, select
+from .clock_steps import MOST_DISORDER_NS, find_steps
 from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Signal, TopicClock
-from .message_types import ENCODINGS, load_types
-from .quality import MOST_SAMPLES, iterate_steps, measure_topic
+from .message_types import ENCODINGS, describe_kinds, load_types
+from .quality import MOST_SAMPLES, measure_topic
 from .recording import Recording, Topic
 from .robot_axes import name_axes
-from .series import MOST_DISORDER_NS, TRAJECTORY, TopicReader
+from .series import TRAJECTORY, TopicReader
 
 _JOINTS = "sensor_msgs/msg/JointState"
 _ARRAYS = ("std_msgs/msg/Float64MultiArray", "std_msgs/msg/Float32MultiArray")
@@ -34,6 +35,8 @@ _MARK_WORDS = (("start", "stop"), ("start", "end"), ("begin", "end"), ("started"
 _XYZ, _TWIST_UNITS = ("x", "y", "z"), {"linear": "m/s", "angular": "rad/s"}
 CMD_VEL_TIMEOUT = 0.5
 """Seconds after which ros2_control's diff_drive_controller stops, its default `cmd_vel_timeout`."""
+_MOST_UNSET = 0.01
+"""Share of the messages of a topic whose stamp may be 0: these are left out."""
 _AGE_PERIODS = 5
 _LEAST_AGE = 0.1
 _MOST_WORDS = 16
@@ -104,6 +107,8 @@ class _Seen:
     words: tuple[str, ...] = ()
     named: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Joints that have a number in each sequence."""
+    set_back: int = 0
+    """By how much the recorder's clock was set back while it came, ns."""
     delay: int = 0
     """By which the clock is behind the recorder's, ns; the median."""
     unusable: str = ""
@@ -135,12 +140,13 @@ def draft_mapping(recording: Recording, where: str, robot: RobotSpec | None = No
     commands = [one for one in usable if _is_command(one)]
     questions: list[str] = []
     notes = [
-        f"topic {name} comes with {names.count(name)} types of message, and cannot be used"
+        f"topic {name} comes with {describe_kinds([one.topic for one in seen if one.topic.name == name])}, and cannot "
+        "be used"
         for name in dict.fromkeys(name for name in names if names.count(name) > 1)
     ]
     observation = list(_list_measured(measured, questions))
     if not observation:
-        known = "; ".join((*recording.loss.reasons, *(f"{name}: {line}" for name, line in contents.items())))
+        known = "; ".join((*recording.loss.reasons, *notes, *(f"{name}: {line}" for name, line in contents.items())))
         raise SourceError(
             f"{where}: expected two messages or more of a topic that measures ({_JOINTS}, {', '.join(MEASURED)}), got "
             f"{known[:600] or 'no topic'}; write a mapping for your own message types, see docs/bags.md"
@@ -186,11 +192,11 @@ def _survey(recording: Recording, where: str) -> list[_Seen]:
                 readers[row] = TopicReader(topic, clock, (), where)
         except (SourceError, ConfigError) as error:
             problems[row] = str(error).partition(": expected ")[2].partition("; ")[0]
-    for row, log_times, payloads in recording.blocks(range(len(recording.topics))):
+    for row, log_times, payloads, group in recording.blocks(range(len(recording.topics))):
         counts[row] += len(payloads)
         first[row], last[row] = first[row] or log_times[0], log_times[-1]
         if row in readers:
-            readers[row].add(log_times, payloads)
+            readers[row].add(log_times, payloads, group)
             topic = recording.topics[row]
             if topic.type == "std_msgs/msg/String":
                 said = words.setdefault(row, {})
@@ -226,17 +232,22 @@ def _is_of_interest(topic: Topic) -> bool:
 
 def _describe(reader: TopicReader, words: tuple[str, ...]) -> _Seen:
     """Chooses the clock: the stamp where there is one that goes on, else the recorder's time."""
-    time, log_time = reader.finish_times()
+    time, log_time, _ = reader.finish_times()
     topic, clock, note, unusable = reader.topic, reader.clock.clock, "", ""
-    back = min((int(step.min()) for _, step in iterate_steps(time)), default=0)
     if clock == STAMP and len(time):
         unset = len(time) - int(np.count_nonzero(time))
-        if unset or -back > MOST_DISORDER_NS:
-            unusable = f"its stamps cannot be used ({unset} are 0, and they run back by up to {-back / NS:g} s)"
+        known = time != 0
+        stamps, logged = (select(array, known) for array in (time, log_time)) if unset else (time, log_time)
+        back = _measure_steps(stamps, find_steps(stamps))
+        if back or unset > _MOST_UNSET * len(time):
+            unusable = f"its stamps cannot be used ({unset} are 0, and they are set back by up to {back / NS:g} s)"
             note = f"; {unusable}"
             time, clock = log_time, LOG_CLOCK
-            back = min((int(step.min()) for _, step in iterate_steps(time)), default=0)
-    facts = measure_topic(np.sort(time) if back < 0 else time)
+        else:
+            time, log_time = stamps, logged
+    cuts = find_steps(time)
+    whole = max((time[low:high] for low, high in pairwise((0, *cuts, len(time)))), key=len)
+    facts = measure_topic(np.sort(whole)) | {"messages": len(time)}
     parts = [f"{topic.type}, {len(time)} messages, {facts['rate']:.4g} Hz"]
     if len(time) > 1:
         parts.append(f"jitter {1e3 * facts['jitter_p99']:.3g} ms (99 %), longest gap {facts['longest_gap']:.3g} s")
@@ -257,7 +268,13 @@ def _describe(reader: TopicReader, words: tuple[str, ...]) -> _Seen:
         note += "; its numbers have no names: a mapping can take them by elements = ['0', ...]"
     named = {name: tuple(joint for joint in joints if joint) for name, joints in reader.named.items()}
     usual = int(np.median(late)) if len(time) else 0
-    return _Seen(topic, clock, names, reader.lengths, facts, ", ".join(parts) + note, words, named, usual, unusable)
+    line, back = ", ".join(parts) + note, _measure_steps(log_time, find_steps(log_time))
+    return _Seen(topic, clock, names, reader.lengths, facts, line, words, named, back, usual, unusable)
+
+
+def _measure_steps(time: npt.NDArray[np.int64], steps: Sequence[int]) -> int:
+    """By how much a clock was set back at most, ns."""
+    return max((int(time[row - 1]) - int(time[row]) for row in steps), default=0)
 
 
 def _is_command(one: _Seen) -> bool:
@@ -375,6 +392,14 @@ def _agree_on_clock(timed: Sequence[_Seen]) -> list[str]:
 
     The stamp of a trajectory says when it shall start, and so nothing of a clock.
     """
+    set_back = max((one.set_back for one in timed), default=0)
+    if set_back and not all(one.clock == STAMP for one in timed):
+        for one in timed:
+            one.clock = LOG_CLOCK
+        return [
+            f"the recorder's clock was set back by up to {set_back / NS:g} s, and not all topics have stamps that go "
+            "on: all topics go by the recorder's"
+        ]
     clocks = [one for one in timed if one.topic.type != TRAJECTORY]
     delays = [one.delay for one in clocks]
     if max(delays, default=0) - min(delays, default=0) <= MOST_DISORDER_NS:

@@ -11,8 +11,8 @@ from mcap.writer import Writer as McapWriter
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from supple.datasets import Reader, disk_arrays
-from supple.datasets.bags import reader as reader_module
 from supple.datasets.bags import series
+from supple.datasets.bags import stretch as stretch_module
 from supple.datasets.bags.layout import LayoutError
 from supple.datasets.bags.mapping import parse_mapping
 from supple.datasets.bags.reader import BagReader
@@ -189,8 +189,23 @@ def test_time_that_runs_back_is_sorted_and_reported(bags: Any, make: MakeReader)
         *bags.arm(0.5),
         *(one._replace(log_time=one.log_time + 11 * NS) for one in bags.arm(0.5, bags.start - 10 * NS)),
     ]
-    with pytest.raises(SourceError, match=r"expected header.stamp to go on, got a step back of 10.49 s at message 50"):
+    with pytest.raises(
+        SourceError, match=r"topic /joint_states by 11 s, and that of /commands by 0 s; give both clock = "
+    ):
         make(back).describe()
+    reader = make(back, MAPPING, ("max_age = 0.05", 'max_age = 0.05\nclock = "log"'))
+    assert not any("set back" in note for note in reader.describe().notes)
+    with_both = [
+        *bags.arm(0.5),
+        *bags.arm(0.5, bags.start - 10 * NS),
+    ]
+    for clock in ("", '\nclock = "log"'):  # by stamps as by the recorder's clock, which was set back with them
+        reader = make(with_both, MAPPING, ("max_age = 0.05", f"max_age = 0.05{clock}"))
+        assert any("the clock was set back by 10.49 s: no episode" in note for note in reader.describe().notes)
+        for episode in reader.episodes():
+            np.testing.assert_array_equal(episode.arrays["observation"][:, 1], 2 * np.arange(25))
+            np.testing.assert_array_equal(episode.arrays["action"][:, 0], 2 * np.arange(25))
+        assert reader.describe().episodes == 2
 
 
 def test_messages_without_a_stamp_are_left_out_and_counted(bags: Any, make: MakeReader) -> None:
@@ -228,8 +243,14 @@ def test_markers_begin_and_end_episodes(kind: str, bags: Any, make: MakeReader) 
     start, stop = (str(word).lower() for word in words)
     rule = f'[episodes]\nby = "marker"\ntopic = "/episode"\nstart = "{start}"\nstop = "{stop}"\n'
     reader = make(sorted(sent, key=lambda one: one.log_time), MAPPING + rule)
+    # the second start at 1.0 s repeats the first
     times = [(e.arrays["time"][[0, -1]] - bags.start) / NS for e in reader.episodes()]
-    np.testing.assert_allclose(times, [[0.1, 0.48], [0.8, 0.98], [1.0, 1.18]])
+    np.testing.assert_allclose(times, [[0.1, 0.48], [0.8, 1.18]])
+    assert "by the marks of topic /episode, 1.19 of 1.99 s are in no episode" in reader.describe().notes
+    rule = rule.replace(f'"{stop}"', '""')  # without a word that stops, each start begins an episode
+    reader = make(sorted(sent, key=lambda one: one.log_time), MAPPING + rule)
+    times = [(e.arrays["time"][[0, -1]] - bags.start) / NS for e in reader.episodes()]
+    np.testing.assert_allclose(times, [[0.1, 0.78], [0.8, 0.98], [1.0, 1.98]])
 
 
 def test_a_table_of_times_cuts_episodes(bags: Any, make: MakeReader) -> None:
@@ -326,7 +347,7 @@ def test_long_episodes_by_gaps_and_late_stamps_are_those_of_short_ones(
     assert len(usual) == 2
     monkeypatch.setattr(disk_arrays, "SPILL_BYTES", 100)
     monkeypatch.setattr(disk_arrays, "BLOCK_ROWS", 7)
-    monkeypatch.setattr(reader_module, "BLOCK_STEPS", 7)
+    monkeypatch.setattr(stretch_module, "BLOCK_STEPS", 7)
     for first, second in zip(usual, make(sent, mapping).episodes(), strict=True):
         for name, array in first.arrays.items():
             np.testing.assert_array_equal(array, second.arrays[name])
@@ -447,7 +468,7 @@ def test_long_columns_wait_on_the_disk_and_blocks_of_steps_join(bags: Any, make:
     (usual,) = make(bags.arm(1.0)).episodes()
     monkeypatch.setattr(disk_arrays, "SPILL_BYTES", 100)
     monkeypatch.setattr(series, "BLOCK_MESSAGES", 7)
-    monkeypatch.setattr(reader_module, "BLOCK_STEPS", 3)
+    monkeypatch.setattr(stretch_module, "BLOCK_STEPS", 3)
     (small,) = make(bags.arm(1.0)).episodes()
     for name, array in usual.arrays.items():
         np.testing.assert_array_equal(array, small.arrays[name])
