@@ -27,6 +27,8 @@ from .recording import DISORDER_NS
 Times = npt.NDArray[np.int64]
 MOST_DISORDER_NS = NS
 """A time that runs back further than this has been set anew, whatever follows."""
+MOST_AHEAD_NS = 20_000_000
+"""By which stamps may be ahead of the recorder's clock: the clocks of two computers are no closer."""
 _LOOK_AHEAD = 4096
 """Messages behind a step among which time may jump forward again."""
 _FEW = 16
@@ -111,14 +113,8 @@ def find_cuts(lines: Mapping[str, Line], where: str) -> Cuts:
     """
     if all(line.stamped and line.steady and not find_steps(line.time) for line in lines.values()):
         return Cuts({name: [] for name in lines}, [])  # whatever the recorder's clock did
-    steps = _join(
-        (name, row, line.group, line.log_time) for name, line in lines.items() for row in find_steps(line.log_time)
-    )
-    for step in steps:
-        step.log_size = step.size
-        for name, line in lines.items():
-            step.rows.setdefault(name, int(np.searchsorted(line.group, step.high, "left")))
-    arrival = _order(lines, steps, where)
+    steps = _find_log_steps(lines, where)
+    arrival = _order(lines, steps)
     own = []
     for name, line in lines.items():
         for row in find_steps(line.time) if line.stamped and line.steady else ():
@@ -156,21 +152,43 @@ def _join(found: Iterable[tuple[str, int, Times, Times]]) -> list[_Step]:
     return steps
 
 
-def _order(lines: Mapping[str, Line], steps: Sequence[_Step], where: str) -> dict[str, Times]:
-    """When messages came, by a clock that goes on where the recorder's was set back, (n,), ns; places its steps on it.
+def _find_log_steps(lines: Mapping[str, Line], where: str) -> list[_Step]:
+    """Steps of the recorder's clock.
 
     Raises:
-        SourceError: the file is in another order.
+        SourceError: the messages are not in the order in which they came, and topics show other steps.
     """
+    found = {name: find_steps(line.log_time) for name, line in lines.items()}
+    sizes = [[_measure(lines[name].log_time, row) for row in rows] for name, rows in found.items()]
+    alike = len({len(one) for one in sizes}) == 1
+    if alike and all(max(one) - min(one) <= DISORDER_NS for one in zip(*sizes, strict=True)):
+        # whatever their order in the file, the first steps of all topics are one, and so on
+        every = [dict(zip(found, rows, strict=True)) for rows in zip(*found.values(), strict=True)]
+        steps = [_Step(0, 0, rows, max(size)) for rows, size in zip(every, zip(*sizes, strict=True), strict=True)]
+    else:
+        steps = _join((name, row, lines[name].group, lines[name].log_time) for name in found for row in found[name])
+        for step in steps:
+            for name, line in lines.items():
+                step.rows.setdefault(name, int(np.searchsorted(line.group, step.high, "left")))
+        if not _is_in_order(lines, steps):
+            raise SourceError(
+                f"{where}: expected messages in the order in which they came, as the recorder's clock was set back, "
+                "got one topic behind the other; record all topics together, or give all a clock of their own"
+            )
+    for step in steps:
+        step.log_size = step.size
+    return steps
+
+
+def _order(lines: Mapping[str, Line], steps: Sequence[_Step]) -> dict[str, Times]:
+    """When messages came, (n,), ns, by a clock that goes on where the recorder's was set back; places its steps on it."""
     if not steps:
         return {name: line.log_time for name, line in lines.items()}
     bounds = {name: [0, *(step.rows[name] for step in steps), len(line.time)] for name, line in lines.items()}
     pieces: dict[str, list[Times]] = {name: [] for name in lines}
     end = 0
     for number in range(len(steps) + 1):
-        parts = {name: slice(*bounds[name][number : number + 2]) for name in lines}
-        _require_order([(lines[name].group[part], lines[name].log_time[part]) for name, part in parts.items()], where)
-        times = {name: np.asarray(lines[name].log_time[part]) for name, part in parts.items()}
+        times = {name: np.asarray(lines[name].log_time[slice(*bounds[name][number : number + 2])]) for name in lines}
         first = min((int(time.min()) for time in times.values() if len(time)), default=0)
         if number:
             steps[number - 1].high = end
@@ -180,8 +198,20 @@ def _order(lines: Mapping[str, Line], steps: Sequence[_Step], where: str) -> dic
     return {name: np.concatenate(found) for name, found in pieces.items()}
 
 
-def _require_order(topics: Sequence[tuple[Times, Times]], where: str) -> None:
-    """Refuses a stretch in which some topics lie behind others: nobody can say where in them the clock was set back."""
+def _is_in_order(lines: Mapping[str, Line], steps: Sequence[_Step]) -> bool:
+    """Whether each stretch has its messages in the order in which they came, and no topic behind the other."""
+    for number in range(len(steps) + 1):
+        parts = []
+        for name, line in lines.items():
+            low, high = [0, *(step.rows[name] for step in steps), len(line.time)][number : number + 2]
+            parts.append((line.group[low:high], line.log_time[low:high]))
+        if not _goes_on(parts):
+            return False
+    return True
+
+
+def _goes_on(topics: Sequence[tuple[Times, Times]]) -> bool:
+    """Whether time goes on from group to group, whatever their topic."""
     latest: dict[int, int] = {}
     earliest: dict[int, int] = {}
     for group, time in topics:
@@ -197,11 +227,9 @@ def _require_order(topics: Sequence[tuple[Times, Times]], where: str) -> None:
     before = None
     for number in sorted(latest):
         if before is not None and earliest[number] < before - MOST_DISORDER_NS:
-            raise SourceError(
-                f"{where}: expected messages in the order in which they came, as the recorder's clock was set back, "
-                "got one topic behind the other; record all topics together, or give all a clock of their own"
-            )
+            return False
         before = latest[number] if before is None else max(before, latest[number])
+    return True
 
 
 def _agree(lines: Mapping[str, Line], step: _Step, where: str) -> bool:

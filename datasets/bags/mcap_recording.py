@@ -28,7 +28,7 @@ from mcap.stream_reader import StreamReader, get_chunk_data_stream
 
 from ...errors import SourceError, describe_error
 from .message_types import TopicTable
-from .recording import Block, Clamped, Loss, Message, Recording, Topic, allow_record, gather
+from .recording import Block, Clamped, Loss, Recording, Topic, allow_record, gather
 
 MAGIC_BYTES = 8
 FOOTER_BYTES = 1 + 8 + 8 + 8 + 4
@@ -152,9 +152,7 @@ class McapRecording(Recording):
         rows = {number: row for number, row in self._rows.items() if row in wanted}
         loss = Loss(list(self.loss.reasons))
         found = self._read_whole(rows, loss) if self._whole else self._salvage(loss)
-        yield from gather(
-            Message(rows[one.channel_id], one.log_time, one.data) for one in found if one.channel_id in rows
-        )
+        yield from gather((rows[one.channel_id], one.log_time, one.data) for one in found if one.channel_id in rows)
         self.loss = loss
 
     def _read_whole(self, rows: Collection[int], loss: Loss) -> Iterator[McapMessage]:

@@ -23,13 +23,13 @@ from ..disk_arrays import blocks_of, release
 from ..episode import Episode, SourceSpec
 from ..schema import Schema
 from .bag_files import open_recording
-from .clock_steps import find_cuts
+from .clock_steps import MOST_AHEAD_NS, find_cuts
 from .draft import Draft, draft_mapping
 from .embedded import read_embedded
 from .finding import digest_bags, find_bags
 from .mapping import NS, Mapping, Signal, write_mapping
 from .message_types import describe_kinds, list_missing_field
-from .quality import measure_topic
+from .quality import MOST_SAMPLES, measure_topic
 from .recording import Recording
 from .series import TRAJECTORY, Request, TopicReader, is_missing
 from .stretch import FLAGS_REQUEST, LeftOut, Stretch
@@ -146,7 +146,14 @@ class BagReader:
                 f"({'; '.join(tally.notes) or 'no topic has two messages at once'}); compare the mapping with supple "
                 "inspect"
             )
-        notes = (*self._draft.notes, *tally.notes)
+        notes = [*self._draft.notes, *tally.notes]
+        lags = [record["lag_steps"] for record in tally.quality if "lag_steps" in record]
+        if lags and np.median(lags) < 0:
+            early = sum(lag < 0 for lag in lags)
+            notes.append(
+                f"in {early} of {len(lags)} episodes the motion comes before its command, by {-np.median(lags):g} "
+                "steps: a clock or a latency is wrong"
+            )
         return SourceSpec(
             schema=schema,
             episodes=len(tally.lengths),
@@ -154,7 +161,7 @@ class BagReader:
             provenance=self._provenance,
             contents={**tally.contents, **self._draft.contents},
             ignored=tally.ignored,
-            notes=notes,
+            notes=tuple(notes),
             questions=self._draft.questions,
             losses=tuple(f"{loss['bag']}: {_describe_loss(loss)}" for loss in tally.losses),
         )
@@ -177,7 +184,7 @@ class BagReader:
             if self._last is None or self._last[0] != path:
                 self._last = None  # frees the other bag before this one is read
                 recording = self._first if path == self._bags[0] else open_recording(path)
-                self._last = (path, _Bag(path, recording, self.mapping, self.robot))
+                self._last = (path, _Bag(path, recording, self._draft, self.robot))
             bag = self._last[1]
             name = path.name if len(self._bags) > 1 else ""
             bag.report(tally, name)
@@ -205,12 +212,12 @@ class _Bag:
     Args:
         path: The bag.
         recording: The same, opened.
-        mapping: How topics become steps.
+        draft: How topics become steps.
         robot: Gives the limits of its actions; None where nobody knows it.
     """
 
-    def __init__(self, path: Path, recording: Recording, mapping: Mapping, robot: RobotSpec | None) -> None:
-        self._path, self._mapping, self._robot = path, mapping, robot
+    def __init__(self, path: Path, recording: Recording, draft: Draft, robot: RobotSpec | None) -> None:
+        self._path, self._draft, self._mapping = path, draft, draft.mapping
         requests = self._list_requests()
         if self._has_no_steps(recording):  # a start that ended before its first step
             requests = {}
@@ -237,8 +244,10 @@ class _Bag:
                 for request, axis in series[name].angles
             )
             before = self._stretches[-1] if self._stretches else None
-            self._stretches.append(Stretch(path, mapping, robot, types, series, columns, angles, before))
+            self._stretches.append(Stretch(path, draft.mapping, robot, types, series, columns, angles, before))
         self._types = types
+        self._names = {name: tuple(reader.names) for name, reader in readers.items()}
+        self._lengths = {name: dict(reader.lengths) for name, reader in readers.items()}
         if requests:
             self._require_axes(readers)
         stored = read_embedded(recording.embedded, str(path))
@@ -329,6 +338,13 @@ class _Bag:
             flaws, unit = parts[0].flaws, f"{where}topic {topic}"
             facts = measure_topic(max(parts, key=lambda one: len(one.time)).time)
             counts[topic] = sum(len(one.time) for one in parts)
+            every = max(1, counts[topic] // MOST_SAMPLES)
+            ahead = float(np.median(np.concatenate([one.time[::every] - one.log_time[::every] for one in parts])))
+            if ahead > MOST_AHEAD_NS and self._types[topic] != TRAJECTORY:
+                tally.notes[
+                    f"{unit}: its stamps are {ahead / NS:.3g} s ahead of the recorder's clock, which cannot be: the "
+                    "two clocks differ; give all topics clock = 'log', or a latency"
+                ] = None
             if flaws.undecodable:
                 damaged[topic] = flaws.undecodable
             tally.contents[f"{where}{topic}"] = f"{counts[topic]} messages, {facts['rate']:g} Hz"
@@ -364,6 +380,8 @@ class _Bag:
                 tally.notes[
                     f"{where}topics {first} and {second} share no moment: {apart_text}; give both the same clock"
                 ] = None
+        for note in self._list_surplus():
+            tally.notes[f"{where}{note}"] = None
         for one in self.recording.topics:
             if one.name not in self._types:
                 tally.ignored[one.name] = f"{one.type or 'a topic without a type'} is in no signal of the mapping"
@@ -388,6 +406,28 @@ class _Bag:
                     "reasons": reasons,
                 }
             )
+
+    def _list_surplus(self) -> Iterator[str]:
+        """What of this bag a draft of another one knows nothing of."""
+        if not self._draft.drafted:
+            return
+        for topic, names in self._names.items():
+            if topic not in self._draft.names:
+                continue
+            more = [name for name in names if name and name not in self._draft.names[topic]]
+            if more:
+                yield (
+                    f"topic {topic}: {', '.join(more)[:200]} is not in the bag that the mapping was drafted from, and "
+                    "is left out; draft it from a bag that has all joints"
+                )
+            known = self._draft.lengths[topic]
+            for name in {signal.field: None for signal in self._mapping.signal if signal.topic == topic}:
+                length = self._lengths[topic].get(name, 0)
+                if not names and length > known.get(name, 0):
+                    yield (
+                        f"topic {topic}: {name} has {length} numbers, and {known.get(name, 0)} in the bag that the "
+                        "mapping was drafted from: the others are left out; draft it from a bag that has them all"
+                    )
 
     def cut(self, tally: _Tally) -> Iterator[tuple[Episode, dict[str, Any]]]:
         """Every episode with a record of its quality."""

@@ -141,6 +141,8 @@ class TopicReader:
         """Longest length of each sequence of numbers."""
         self.named: dict[str, dict[str, None]] = {}
         """For each sequence of numbers, the names that had one in some message."""
+        self.counts: dict[str, dict[str, int]] = {}
+        """For each sequence of numbers, in how many messages each name had one."""
         self._twice: dict[str, None] = {}
         self._uneven: dict[str, None] = {}
         self._shortest: dict[str, int] = {}
@@ -248,7 +250,7 @@ class TopicReader:
                 if layout is None or records is None:
                     single.append(part)
                     continue
-                self._learn(layout)
+                self._learn(layout, len(part))
                 if self.clock.clock != LOG_CLOCK:
                     time[part] = self._read_stamp(layout.dtype.names or (), records)
                 blank = np.zeros(len(part), np.bool_)
@@ -394,7 +396,9 @@ class TopicReader:
             longest[: len(before)] = before
             number = beside[found.rows[fit]]
             np.maximum.at(longest, number[number >= 0], count[number >= 0])
-            for one, length in np.unique(np.stack([number[number >= 0], count[number >= 0]]), axis=1).T.tolist():
+            pairs, times = np.unique(np.stack([number[number >= 0], count[number >= 0]]), axis=1, return_counts=True)
+            for (one, length), often in zip(pairs.T.tolist(), times.tolist(), strict=True):
+                self._count(path, self._label_lists[one][:length], often)
                 self._compare(path, length, length, len(self._label_lists[one]) or None)
             grown = longest > 0
             grown[: len(before)] = longest[: len(before)] > before
@@ -460,14 +464,22 @@ class TopicReader:
         missing = np.full((1, len(request.axes)), -1, np.intp)
         return np.concatenate([self._tables[at], missing])[beside[rows]]
 
-    def _learn(self, layout: Layout) -> None:
+    def _count(self, path: str, names: Sequence[str], messages: int) -> None:
+        """Notes in how many messages these names have a number."""
+        known = self.counts.setdefault(path, {})
+        for name in names:
+            known[name] = known.get(name, 0) + messages
+
+    def _learn(self, layout: Layout, messages: int) -> None:
         for texts in layout.texts.values():
             self._learn_names(texts)
         for name, (dtype, *_) in (layout.dtype.fields or {}).items():
             if dtype.shape:
                 self.lengths[name] = max(dtype.shape[0], self.lengths.get(name, 0))
                 labels = next((layout.texts[path] for path in _name_paths(name) if path in layout.texts), None)
-                self.named.setdefault(name, {}).update(dict.fromkeys((labels or ())[: dtype.shape[0]]))
+                named = (labels or ())[: dtype.shape[0]]
+                self.named.setdefault(name, {}).update(dict.fromkeys(named))
+                self._count(name, named, messages)
                 self._compare(name, dtype.shape[0], dtype.shape[0], len(labels) if labels else None)
 
     def _compare(self, path: str, least: int, most: int, names: int | None) -> None:
@@ -534,6 +546,9 @@ class TopicReader:
                 for field, known in self.named.items():
                     numbers = _find(message, field)
                     known.update(dict.fromkeys(() if numbers is None else names[: len(numbers)]))
+            for field in self.named:
+                numbers = _find(message, field)
+                self._count(field, () if numbers is None else names[: len(numbers)], 1)
         blank = False
         for at, request in enumerate(self.requests):
             numbers = _find(message, request.field)

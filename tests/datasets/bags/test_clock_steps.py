@@ -60,10 +60,14 @@ def test_a_slow_topic_is_cut_where_a_fast_one_shows_the_step() -> None:
     assert cuts.sizes == [3 * NS - 10 * MS]
 
 
-def test_a_file_with_one_topic_behind_the_other_is_refused() -> None:
+def test_a_file_with_one_topic_behind_the_other_is_cut_by_what_each_shows_or_refused() -> None:
     time = count(1000)
     time[500:] -= 3 * NS
     lines = {name: make_line(time, None, np.repeat([first, first + 1], 500)) for name, first in (("a", 0), ("b", 2))}
+    assert find_cuts(lines, "bag").rows == {"a": [500], "b": [500]}
+    once_more = time.copy()
+    once_more[800:] -= 1 * NS
+    lines["a"] = make_line(once_more, None, np.repeat([0, 1, 1, 1], 250))
     with pytest.raises(SourceError, match=r"bag: expected messages in the order in which they came, .* got one topic"):
         find_cuts(lines, "bag")
     # without a step nobody minds
