@@ -21,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, FormatError, SourceError
-from ..plain_files import is_hidden, list_plain_files
+from ..plain_files import is_hidden, list_plain_files, sort_naturally
 from ..robots.spec import RobotSpec
 from ..strict_json import load_json, load_json_lines
 from .arrow_columns import RowStream, read_columns, read_schema, read_table, take_column
 from .episode import Array, EpisodeIndex, Reader, ReadOptions
-from .episode_groups import sort_naturally
 from .keyed import Column, KeyedReader, KeyedSource, Load, Survey, cut_blocks
 from .lerobot_videos import Camera, describe_videos, find_clips
 from .videos import require_picture_budget

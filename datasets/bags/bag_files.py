@@ -16,7 +16,7 @@ from ruamel.yaml.error import YAMLError
 from ...errors import FormatError, SourceError, describe_error
 from ...plain_files import read_plain_file
 from ..containers import CONTAINERS, find_container
-from .finding import list_storages
+from .finding import list_own_files, list_storages
 from .mcap_recording import McapRecording
 from .message_types import TopicTable
 from .recording import (
@@ -97,7 +97,7 @@ class FolderRecording(Recording):
         for name in missing:
             self.loss.add(f"its file {name} is missing")
         files = [file for file in files if file.is_file()]
-        for file in list_storages(folder):
+        for file in list_own_files(folder):
             if file not in files:
                 self.loss.add(
                     f"{file.name} is not in {METADATA} and not read: run ros2 bag reindex if it is of the bag"

@@ -181,7 +181,7 @@ def _find_log_steps(lines: Mapping[str, Line], where: str) -> list[_Step]:
 
 
 def _order(lines: Mapping[str, Line], steps: Sequence[_Step]) -> dict[str, Times]:
-    """When messages came, (n,), ns, by a clock that goes on where the recorder's was set back; places its steps on it."""
+    """When messages came, (n,), ns, by a clock that goes on where the recorder's was set back; places steps on it."""
     if not steps:
         return {name: line.log_time for name, line in lines.items()}
     bounds = {name: [0, *(step.rows[name] for step in steps), len(line.time)] for name, line in lines.items()}
