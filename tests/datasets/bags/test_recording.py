@@ -16,6 +16,7 @@ from supple.datasets.bags.finding import find_bags
 from supple.datasets.bags.mapping import parse_mapping
 from supple.datasets.bags.message_types import load_types
 from supple.datasets.bags.reader import BagReader
+from supple.datasets.formats import list_sources
 from supple.errors import SourceError
 from tests.datasets.bags.conftest import Bags
 
@@ -208,3 +209,47 @@ def test_a_folder_of_bags_gives_them_by_name(bags: Any, tmp_path: Path) -> None:
         bags.write(folder / name, kind, bags.arm(0.1))
     (folder / "notes.txt").write_text("nothing")
     assert [bag.name for bag in find_bags(folder)] == ["a.mcap", "b.bag", "c"]
+
+
+def split(bags: Bags, folder: Path, names: list[str], pause: int = 0) -> Path:
+    """A folder with a recording cut into files of these names, one after the other, `pause` ns apart."""
+    folder.mkdir()
+    for number, name in enumerate(names):
+        sent = bags.arm(0.5, bags.start + number * (NS // 2 + pause))
+        moved = [
+            one._replace(fields={**one.fields, "position": [50 * number + k // 1, 0]})
+            if "position" in one.fields
+            else one
+            for k, one in enumerate(sent)
+        ]
+        bags.write(folder / name, "plain", moved)
+    return folder
+
+
+@pytest.mark.parametrize("names", [["pick_1", "pick_2"], ["pick", "pick_old"], ["pick_0", "pick_2"], ["pick_0", "x"]])
+def test_recordings_that_have_the_name_of_their_folder_are_bags_of_their_own(
+    names: list[str], bags: Bags, tmp_path: Path
+) -> None:
+    folder = split(bags, tmp_path / "pick", names)
+    assert find_bags(folder) == [folder / f"{name}.mcap" for name in names]
+    assert list_sources(folder) == find_bags(folder)
+
+
+def test_files_that_are_numbered_and_follow_on_are_one_bag(bags: Bags, tmp_path: Path) -> None:
+    names = [f"log_{number}" for number in range(12)]
+    folder = split(bags, tmp_path / "log", names)
+    assert find_bags(folder) == [folder]
+    (episode,) = BagReader(folder).episodes()  # log_10 behind log_9
+    assert not any("set back" in note for note in BagReader(folder).describe().notes)
+    assert (np.diff(episode.arrays["time"]) == 2 * 10**7).all()
+    assert episode.length == 300
+    apart = split(bags, tmp_path / "apart", ["apart_0", "apart_1"], 600 * NS)
+    assert find_bags(apart) == [apart / "apart_0.mcap", apart / "apart_1.mcap"]
+    again = split(bags, tmp_path / "again", ["again_1", "again_0"])  # the second was recorded first
+    assert find_bags(again) == [again / "again_0.mcap", again / "again_1.mcap"]
+
+
+def test_bags_of_a_folder_go_by_the_numbers_in_their_names(bags: Bags, tmp_path: Path) -> None:
+    for number in (1, 2, 10):
+        bags.write(tmp_path / f"run_{number}", "plain", bags.arm(0.1))
+    assert [bag.stem for bag in find_bags(tmp_path)] == ["run_1", "run_2", "run_10"]
