@@ -139,6 +139,9 @@ def find_published(folder: Path, fields: Mapping[str, Any]) -> dict[str, Any] | 
     """
     if not os.path.lexists(folder):
         return None
+    if not os.path.lexists(folder / RECORD_NAME):
+        got = "a folder without stage.json" if folder.is_dir() else "a file"
+        raise RunError(f"{folder}: expected nothing there or an output of this stage, got {got}; pass another --out")
     refuse_other_key(folder, load_record(folder)["fields"], fields, f"pass another --out, or remove {folder}")
     return require_published(folder)
 

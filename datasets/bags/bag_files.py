@@ -6,6 +6,7 @@ A ROS 2 folder whose `metadata.yaml` is missing was never closed by its recorder
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -62,6 +63,8 @@ class FolderRecording(Recording):
         facts = self._read_metadata(folder)
         files = facts["files"]
         unpack = _unpack_message if facts["mode"] == "message" else None
+        self._sources: list[tuple[Path, Path]] = []
+        """File and what it was unpacked from, of each part."""
         self._parts = [self._open(file, unpack) for file in files]
         self._expected: dict[tuple[str, str], int] = facts["counts"]
         topics = TopicTable()
@@ -108,15 +111,19 @@ class FolderRecording(Recording):
         return {"files": files, "mode": mode, "counts": counts}
 
     def _open(self, file: Path, unpack: Callable[[bytes], bytes] | None) -> Recording:
+        source = file
         if find_container(file) == "zstd":
             file = _unpack_file(file, make_scratch(self))
+        self._sources.append((file, source))
         kind = find_container(file)
-        if kind == "mcap":
-            part: Recording = McapRecording(file, "rosbag2-mcap")
-            return part if unpack is None else _UnpackedRecording(part, unpack)
-        if kind == "sqlite":
-            return SqliteRecording(file, unpack)
-        raise SourceError(f"{file}: expected an MCAP or SQLite file of a ROS 2 bag, got {kind}; copy the bag again")
+        with _naming(file, source):
+            if kind == "mcap":
+                part: Recording = McapRecording(file, "rosbag2-mcap")
+                return part if unpack is None else _UnpackedRecording(part, unpack)
+            if kind == "sqlite":
+                return SqliteRecording(file, unpack)
+        got = "a compressed file that is cut off at its begin" if file != source and kind == "empty" else kind
+        raise SourceError(f"{source}: expected an MCAP or SQLite file of a ROS 2 bag, got {got}; copy the bag again")
 
     def _gather(self, loss: Loss) -> None:
         """Adds up what the parts lost."""
@@ -130,11 +137,14 @@ class FolderRecording(Recording):
         """See `Recording.blocks`."""
         found = dict.fromkeys(wanted, 0)
         first = last = 0
-        for part, rows in zip(self._parts, self._rows, strict=True):
-            for topic, log_times, payloads, group in part.blocks([at for at, row in enumerate(rows) if row in found]):
-                found[rows[topic]] += len(payloads)
-                last = first + group
-                yield Block(rows[topic], log_times, payloads, last)
+        for part, rows, (file, source) in zip(self._parts, self._rows, self._sources, strict=True):
+            with _naming(file, source):
+                for topic, log_times, payloads, group in part.blocks(
+                    [at for at, row in enumerate(rows) if row in found]
+                ):
+                    found[rows[topic]] += len(payloads)
+                    last = first + group
+                    yield Block(rows[topic], log_times, payloads, last)
             first = last + 1
         loss = Loss(list(self.loss.reasons))
         self._gather(loss)
@@ -147,6 +157,17 @@ class FolderRecording(Recording):
             loss.messages = missing
             loss.add(f"{METADATA} counts more messages than its files hold")
         self.loss = loss
+
+
+@contextmanager
+def _naming(file: Path, source: Path) -> Iterator[None]:
+    """Lets errors of a file that was unpacked for a while name what it was unpacked from."""
+    try:
+        yield
+    except SourceError as error:
+        if file == source:
+            raise
+        raise SourceError(str(error).replace(str(file), str(source))) from error
 
 
 def _require_text(value: object) -> str:
