@@ -159,25 +159,29 @@ def _find_log_steps(lines: Mapping[str, Line], where: str) -> list[_Step]:
         SourceError: the messages are not in the order in which they came, and topics show other steps.
     """
     found = {name: find_steps(line.log_time) for name, line in lines.items()}
-    sizes = [[_measure(lines[name].log_time, row) for row in rows] for name, rows in found.items()]
-    alike = len({len(one) for one in sizes}) == 1
-    if alike and all(max(one) - min(one) <= DISORDER_NS for one in zip(*sizes, strict=True)):
-        # whatever their order in the file, the first steps of all topics are one, and so on
-        every = [dict(zip(found, rows, strict=True)) for rows in zip(*found.values(), strict=True)]
-        steps = [_Step(0, 0, rows, max(size)) for rows, size in zip(every, zip(*sizes, strict=True), strict=True)]
-    else:
-        steps = _join((name, row, lines[name].group, lines[name].log_time) for name in found for row in found[name])
-        for step in steps:
-            for name, line in lines.items():
-                step.rows.setdefault(name, int(np.searchsorted(line.group, step.high, "left")))
-        if not _is_in_order(lines, steps):
+    steps = _join((name, row, lines[name].group, lines[name].log_time) for name in found for row in found[name])
+    for step in steps:
+        for name, line in lines.items():
+            step.rows.setdefault(name, int(np.searchsorted(line.group, step.high, "left")))
+    if steps and not _is_in_order(lines, steps):
+        # each topic may have a part of the file of its own: then all show the same steps, from and to the same times
+        same = len({len(rows) for rows in found.values()}) == 1
+        every = [dict(zip(found, rows, strict=True)) for rows in zip(*found.values(), strict=True)] if same else []
+        if not every or not all(_is_one_step(lines, rows) for rows in every):
             raise SourceError(
                 f"{where}: expected messages in the order in which they came, as the recorder's clock was set back, "
                 "got one topic behind the other; record all topics together, or give all a clock of their own"
             )
+        steps = [_Step(0, 0, rows, max(_measure(lines[name].log_time, rows[name]) for name in rows)) for rows in every]
     for step in steps:
         step.log_size = step.size
     return steps
+
+
+def _is_one_step(lines: Mapping[str, Line], rows: Mapping[str, int]) -> bool:
+    """Whether the recorder's clock shows one step before these messages of all topics."""
+    sides = ([int(lines[name].log_time[row - at]) for name, row in rows.items()] for at in (0, 1))
+    return all(max(times) - min(times) <= DISORDER_NS for times in sides)
 
 
 def _order(lines: Mapping[str, Line], steps: Sequence[_Step]) -> dict[str, Times]:

@@ -473,8 +473,10 @@ def _request(signal: Signal) -> Request:
 
 def _describe_apart(first: Times, second: Times) -> str:
     """Where two topics were recorded, s, if these do not overlap; empty if they do."""
+    if not len(first) or not len(second):
+        return ""
     spans = sorted((int(time[0]), int(time[-1])) for time in (first, second))
-    if not len(first) or not len(second) or spans[1][0] <= spans[0][1]:
+    if spans[1][0] <= spans[0][1]:
         return ""
     return " and ".join(f"{low / NS:.3f} to {high / NS:.3f} s" for low, high in spans)
 

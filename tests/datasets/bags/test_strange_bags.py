@@ -271,6 +271,20 @@ def test_an_episode_between_marks_goes_on_behind_a_clock_that_was_set_back(bags:
     assert (second[0], second[-1]) == (300, 499)
 
 
+def test_a_stretch_without_one_of_the_topics_is_left_out(bags: Any, make: Make) -> None:
+    """Nobody commands before the clock is set back, and nothing is measured behind the second step."""
+    sent = []
+    for k in range(900):
+        time = bags.start + k * STEP - 2 * NS * (k // 300)
+        sent += [bags.joints(time, ["a"], [k])] * (k < 600)
+        sent += [bags.array(time, [k])] * (k >= 300)
+    reader = make(sent)
+    (episode,) = reader.episodes()
+    np.testing.assert_array_equal(episode.arrays["observation"][:, 0], np.arange(300, 600))
+    np.testing.assert_array_equal(episode.arrays["action"][:, 0], np.arange(300, 600))
+    assert "segments without a complete observation are left out" in reader.describe().notes
+
+
 def test_small_disorder_of_a_recorder_is_no_matter(bags: Any, tmp_path: Path) -> None:
     sent = [bags.joints(bags.start + k * STEP, ["a"], [k], delay=-2 * STEP * (k % 2)) for k in range(1000)]
     assert not any(
