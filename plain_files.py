@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,6 +13,13 @@ from .errors import SuppleError
 
 MOST_BYTES = 1 << 30
 """Of a file that is read into memory at once."""
+
+
+def sort_naturally(names: Iterable[str]) -> list[str]:
+    """Names in the order of the numbers in them: demo_2 before demo_10."""
+    return sorted(
+        names, key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+    )
 
 
 def read_plain_file(path: Path, error: type[SuppleError], remedy: str, what: str = "a file to read") -> bytes:

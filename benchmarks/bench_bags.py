@@ -61,7 +61,7 @@ def read_ours(payloads: list[bytes], joints: tuple[str, ...] = JOINTS) -> Any:
     requests = (Request("position", joints, (), "float64"),)
     reader = TopicReader(topic, TopicClock(name=topic.name), requests, "benchmark")
     reader.add([0] * len(payloads), payloads)
-    return reader.finish().values[0]
+    return reader.finish()[0].values[0]
 
 
 def read_theirs(payloads: list[bytes]) -> list[Any]:

@@ -254,7 +254,7 @@ def measure_type(kind: str) -> list[Record]:
             topic, TopicClock(name="/topic", clock="log"), (request,), "benchmark"
         )
         reader.add([START + index * 10**7 for index in range(len(given))], given)
-        return [reader.finish().values[0]]
+        return [reader.finish()[0].values[0]]
 
     def read_theirs() -> Arrays:
         return [np.array([_pick(types.deserialize_cdr(one, kind), case) for one in payloads], np.float64)]

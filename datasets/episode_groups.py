@@ -5,8 +5,7 @@ Counts come from the arrays, never from attributes. Legend: E episodes, T steps 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,13 +38,6 @@ class GroupSurvey:
     """With the flaw where an episode lacks the array, or has it of another type or width."""
     rows: Mapping[str, npt.NDArray[np.int64]]
     """Rows in each episode, shape (E,); -1 where it is missing, 0 where it is a single value."""
-
-
-def sort_naturally(names: Iterable[str]) -> list[str]:
-    """Names in the order of the numbers in them: demo_2 before demo_10."""
-    return sorted(
-        names, key=lambda name: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
-    )
 
 
 def survey_groups(places: Sequence[Place], path: Path, explain: Callable[[str, h5py.Dataset], str]) -> GroupSurvey:

@@ -10,12 +10,14 @@ A row names a module with two functions, so that only the libraries of the forma
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import cast
 
 from ..errors import ConfigError, FormatError
+from ..plain_files import sort_naturally
 from ..robots.spec import RobotSpec
 from .containers import CONTAINERS, find_container
 from .episode import Reader, ReadOptions
@@ -238,7 +240,7 @@ def list_sources(path: Path, name: str | None = None) -> list[Path]:
             return [path]
         require_bags_alone(path)
         return find_bags(path)
-    inner = [one for one in sorted(path.iterdir()) if not one.name.startswith(".")]
+    inner = [path / name for name in sort_naturally(os.listdir(path)) if not name.startswith(".")]
     found = [one for one in inner if find_container(one) not in _NO_SOURCES]
     if not found:
         raise refuse(path, ANY)

@@ -21,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, FormatError, SourceError
-from ..plain_files import is_hidden, list_plain_files
+from ..plain_files import is_hidden, list_plain_files, sort_naturally
 from ..robots.spec import RobotSpec
 from ..strict_json import load_json, load_json_lines
 from .arrow_columns import RowStream, read_columns, read_schema, read_table, take_column
 from .episode import Array, EpisodeIndex, Reader, ReadOptions
-from .episode_groups import sort_naturally
 from .keyed import Column, KeyedReader, KeyedSource, Load, Survey, cut_blocks
 from .lerobot_videos import Camera, describe_videos, find_clips
 from .videos import require_picture_budget
@@ -34,6 +33,8 @@ from .videos import require_picture_budget
 INFO = "meta/info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 _INDICES = ("episode_index", "frame_index", "index")
+_OTHER_RATE = 0.2
+"""Share by which the usual step of an episode may differ from that of most."""
 _STATE, _ACTION, _REWARD, _DONE, _SUCCESS = "observation.state", "action", "next.reward", "next.done", "next.success"
 _REMEDY = "copy or download the data set again"
 _TEXTS = ("string", "large_string")
@@ -100,7 +101,7 @@ class LeRobotDataset(KeyedSource):
         pictures = [name for name, one in features.items() if one.get("dtype") == "image"]
         columns = {name: self._name_axes(column, features.get(name, {})) for name, column in self._columns.items()}
         usable = [name for name, column in columns.items() if not column.problem]
-        terminated, ends = self._read_ends(usable)
+        terminated, ends = self._read_ends(usable, numbers)
         stamps = self._check_stamps(float(rate), usable)
         everywhere = np.ones(len(terminated), np.bool_)
         films = self._look_at_videos(info, videos, numbers, 1 / float(rate), usable)
@@ -337,18 +338,35 @@ class LeRobotDataset(KeyedSource):
             return {}
         return {"tasks": told if len(told) <= _MOST_TASKS else f"{len(told)}, such as {next(iter(told.values()))}"}
 
-    def _read_ends(self, usable: Sequence[str]) -> tuple[npt.NDArray[np.bool_], list[str]]:
+    def _read_ends(self, usable: Sequence[str], numbers: Sequence[int]) -> tuple[npt.NDArray[np.bool_], list[str]]:
         """Whether each episode reached its end, and notes: `next.success` says it, else `next.done`."""
         name = next((one for one in (_SUCCESS, _DONE) if one in usable and self._columns[one].width == 1), None)
         if name is None:
             return np.zeros(len(self._lengths), np.bool_), []
-        flags = [values[ends] for values, ends in self._walk_column(name)]
-        terminated = np.concatenate(flags).astype(bool)
+        flags, amid = [], []
+        for values, ends in self._walk_column(name):
+            true = values.astype(bool)
+            within = np.ones(len(true), np.bool_)
+            within[ends] = False
+            # success may hold to the end; what is undone again, or goes on behind its end, is another matter
+            early = true & within & (~np.append(true[1:], False) if name == _SUCCESS else True)
+            flags.append(true[ends])
+            amid.append(np.add.reduceat(early, np.concatenate(([0], ends[:-1] + 1))) > 0)
+        terminated, joined = np.concatenate(flags), np.flatnonzero(np.concatenate(amid))
+        notes = (
+            [
+                f"{name} is set in the middle of {len(joined)} of {len(terminated)} episodes, the first of them number "
+                f"{numbers[joined[0]]}: only the last frame of an episode ends it here"
+            ]
+            if len(joined)
+            else []
+        )
         if name == _SUCCESS or not terminated.any():
-            return terminated, []
+            return terminated, notes
         return terminated, [
+            *notes,
             f"{_DONE} ends {int(terminated.sum())} of {len(terminated)} episodes, which are taken as terminated; the "
-            "file does not say whether a task was solved or only the recording ended"
+            "file does not say whether a task was solved or only the recording ended",
         ]
 
     def _check_stamps(self, rate: float, usable: Sequence[str]) -> list[str]:
@@ -356,7 +374,10 @@ class LeRobotDataset(KeyedSource):
         if "timestamp" not in usable or self._columns["timestamp"].width != 1:
             return []
         usual, longest, gaps, back = 0.0, 0.0, 0, 0
+        medians: list[float] = []
         for values, ends in self._walk_column("timestamp"):
+            parts = np.split(values.astype(np.float64), ends[:-1] + 1)
+            medians += [float(np.median(np.diff(part))) for part in parts if len(part) > 1]
             within = np.ones(len(values), np.bool_)
             within[ends] = False
             steps = np.diff(values.astype(np.float64), append=0.0)[within]
@@ -366,6 +387,13 @@ class LeRobotDataset(KeyedSource):
                 gaps += int((steps > 1.5 * max(usual, 1e-9)).sum())
                 back += int((steps <= 0).sum())
         notes = []
+        most = float(np.median(medians)) if medians else 0.0
+        others = [step for step in medians if abs(step - most) > _OTHER_RATE * most]
+        if others:
+            notes.append(
+                f"{len(others)} of {len(medians)} episodes have another rate than most: steps of {min(medians):.3g} to "
+                f"{max(medians):.3g} s; one control period is taken for all"
+            )
         if usual and abs(usual - 1 / rate) > _LABEL_ERROR / rate:
             notes.append(
                 f"info.json says {rate:g} frames per second, the time stamps are {usual:g} s apart: trust neither"

@@ -19,12 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError, SpecError
-from ..plain_files import is_hidden, list_plain_files
+from ..plain_files import is_hidden, list_plain_files, sort_naturally
 from ..robots.spec import ImageSpec
 from .arrow_columns import read_schema, read_table, typed_errors
 from .disk_arrays import make_array, release
 from .episode import Array
-from .episode_groups import sort_naturally
 from .videos import PictureStream, Video, find_frames, survey_video
 
 ROOT = "videos"

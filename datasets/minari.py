@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError
+from ..plain_files import sort_naturally
 from ..robots.spec import RobotSpec
 from ..strict_json import load_json
 from .episode import Array, Reader, ReadOptions
-from .episode_groups import GroupSurvey, Place, load_groups, mark_rows, require_rows, sort_naturally, survey_groups
+from .episode_groups import GroupSurvey, Place, load_groups, mark_rows, require_rows, survey_groups
 from .hdf5 import list_top
 from .keyed import Column, KeyedReader, KeyedSource, Survey
 

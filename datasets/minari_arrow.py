@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import SourceError
+from ..plain_files import sort_naturally
 from ..strict_json import load_json
 from .arrow_columns import read_columns, read_table, take_column
 from .episode import Array
-from .episode_groups import sort_naturally
 from .keyed import Column, KeyedSource, Survey
 from .minari import METADATA, find_pictures, finish_survey, load_metadata
 

@@ -85,6 +85,17 @@ def count_repeats(parts: Iterable[Part]) -> int:
     return total - len(seen)
 
 
+def describe_repeats(parts: Sequence[Part]) -> str:
+    """A note on episodes that are there more than once; empty where there are none."""
+    repeats = count_repeats(parts)
+    if not repeats:
+        return ""
+    return (
+        f"{repeats} of {sum(part.count for part in parts)} episodes stand there more than once, by the recordings that "
+        "they are from; they count more, and a split puts them on both sides"
+    )
+
+
 def select_parts(parts: Sequence[Part], numbers: Iterable[int]) -> list[Part]:
     """The parts of some episodes of a store, given by their numbers there, in this order."""
     origins = [(place, number) for place, part in enumerate(parts) for number in part.episodes]

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError
+from ..plain_files import sort_naturally
 from ..robots.spec import RobotSpec
 from ..strict_json import parse_json
 from .episode import Array, Reader, ReadOptions
@@ -29,7 +30,6 @@ from .episode_groups import (
     mark_rows,
     require_rows,
     require_steps,
-    sort_naturally,
     survey_groups,
 )
 from .hdf5 import list_top, open_hdf5, read_text, require_plain

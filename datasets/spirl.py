@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import SourceError
-from ..plain_files import is_hidden, list_plain_files
+from ..plain_files import is_hidden, list_plain_files, sort_naturally
 from ..robots.spec import RobotSpec
 from .containers import find_container
 from .episode import Array, Reader, ReadOptions
@@ -23,7 +23,6 @@ from .episode_groups import (
     mark_rows,
     require_rows,
     require_steps,
-    sort_naturally,
     survey_groups,
 )
 from .hdf5 import list_top

@@ -30,6 +30,8 @@ from .manifest import MANIFEST_NAME, Manifest, hash_file, list_files, load_manif
 from .schema import Feature, Schema
 from .store_metadata import check_arrays, load_attributes
 
+VALID = "valid"
+"""Array of a log that says of each step whether all of it was measured."""
 _BLOCK_ROWS = 4 * CHUNK_ROWS
 _IMAGE_CHUNKS = 16
 """Chunks of pictures that are read at a time."""
@@ -94,6 +96,37 @@ class EpisodeStore:
     def episodes(self) -> EpisodeIndex:
         """Start, length, terminated and truncated of every episode, each of shape (E,)."""
         return self._episodes
+
+    def load_valid(self) -> npt.NDArray[np.bool_]:
+        """Which steps are to be learned from, (N,): all but those that a log keeps with 0 in its array `valid`.
+
+        Raises:
+            StoreError: a chunk is missing or damaged.
+        """
+        flags = next((one for one in self._schema.features if one.name == VALID and one.dtype == "uint8"), None)
+        if flags is None or flags.shape or flags.role != "other":
+            return np.ones(self.rows, np.bool_)
+        valid: npt.NDArray[np.bool_] = self.load(VALID) != 0
+        return valid
+
+    def find_stretches(self) -> EpisodeIndex:
+        """The episodes, cut at steps that are not to be learned from; see `load_valid`.
+
+        Raises:
+            StoreError: a chunk is missing or damaged, or there is no other step.
+        """
+        index, valid = self._episodes, self.load_valid()
+        if valid.all():
+            return index
+        if not valid.any():
+            raise StoreError(f"{self._path}: expected valid steps, got 0 in {VALID} in all; ingest another recording")
+        first = np.zeros(len(valid) + 1, np.bool_)
+        first[index.start] = first[-1] = True
+        starts = np.flatnonzero(valid & (first[:-1] | ~np.concatenate(([False], valid[:-1]))))
+        ends = np.flatnonzero(valid & (first[1:] | ~np.concatenate((valid[1:], [False])))) + 1
+        episode = np.searchsorted(index.start, starts, "right") - 1
+        whole = ends == (index.start + index.length)[episode]
+        return EpisodeIndex(starts, ends - starts, index.terminated[episode] & whole, index.truncated[episode] | ~whole)
 
     @property
     def rows(self) -> int:

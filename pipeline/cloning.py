@@ -84,7 +84,8 @@ def load_decisions(
     """
     store = open_play(play, spec)
     arrays = store.load("observation"), store.load("action")
-    sampler = WindowSampler(*arrays, store.episodes.start, store.episodes.length, space.horizon)
+    stretches = store.find_stretches()
+    sampler = WindowSampler(*arrays, stretches.start, stretches.length, space.horizon)
     observation, action = (torch.from_numpy(part) for part in sampler.sample(DECISIONS, rng))
     return play_latents(space, observation.to(device), action.to(device))
 

@@ -131,6 +131,9 @@ def find_published(folder: Path, fields: Mapping[str, Any]) -> dict[str, Any] | 
     """
     if not os.path.lexists(folder):
         return None
+    if not os.path.lexists(folder / RECORD_NAME):
+        got = "a folder without stage.json" if folder.is_dir() else "a file"
+        raise RunError(f"{folder}: expected nothing there or an output of this stage, got {got}; pass another --out")
     kept = find_evidence(folder) is not None
     remedy = f"pass another --out{'; keep this audit log of a real robot' if kept else f', or remove {folder}'}"
     refuse_other_key(folder, load_record(folder)["fields"], fields, remedy)

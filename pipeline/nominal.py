@@ -22,13 +22,13 @@ def to_motion(episode: Episode) -> Motion:
 def learn_motion(store: EpisodeStore, spec: RobotSpec, false_alarms: float) -> NoveltyModel:
     """The model of the motion in a store of nominal episodes.
 
-    An episode counts if it is as long as one of the robot, or ended by itself.
+    An episode counts if it is as long as one of the robot, or ended by itself, and all its steps are valid.
 
     Raises:
         SpecError: There are too few.
     """
     index, last = store.episodes, spec.episode_steps
     whole = (index.length > last) | ((index.terminated > 0) & (index.length > 1))
-    chosen = np.flatnonzero(whole)
+    chosen = np.flatnonzero(whole & np.logical_and.reduceat(store.load_valid(), index.start))
     most = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), MOST_NOMINAL)).round().astype(np.int64)]
     return learn_nominal([to_motion(store.episode(int(number))) for number in most], last, false_alarms)

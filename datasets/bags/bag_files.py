@@ -6,6 +6,7 @@ A ROS 2 folder whose `metadata.yaml` is missing was never closed by its recorder
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -16,14 +17,14 @@ from ruamel.yaml.error import YAMLError
 from ...errors import FormatError, SourceError, describe_error
 from ...plain_files import read_plain_file
 from ..containers import CONTAINERS, find_container
-from .finding import list_storages
+from .finding import list_own_files, list_storages
 from .mcap_recording import McapRecording
+from .message_types import TopicTable
 from .recording import (
     Block,
     Loss,
     Message,
     Recording,
-    Topic,
     allow_bytes,
     allow_record,
     gather,
@@ -62,17 +63,13 @@ class FolderRecording(Recording):
         facts = self._read_metadata(folder)
         files = facts["files"]
         unpack = _unpack_message if facts["mode"] == "message" else None
+        self._sources: list[tuple[Path, Path]] = []
+        """File and what it was unpacked from, of each part."""
         self._parts = [self._open(file, unpack) for file in files]
         self._expected: dict[tuple[str, str], int] = facts["counts"]
-        rows: dict[tuple[str, str], int] = {}
-        topics: list[Topic] = []
-        for topic in (topic for part in self._parts for topic in part.topics):
-            if (topic.name, topic.type) not in rows:
-                rows[topic.name, topic.type] = len(topics)
-                topics.append(topic)
-            elif topic.definition and not topics[rows[topic.name, topic.type]].definition:
-                topics[rows[topic.name, topic.type]] = topic
-        self.topics, self._rows = tuple(topics), rows
+        topics = TopicTable()
+        self._rows = [[topics.add(topic) for topic in part.topics] for part in self._parts]
+        self.topics = topics.rows
         self.format = self._parts[0].format
         self.checksums = all(part.checksums for part in self._parts)
         self.embedded = next((part.embedded for part in self._parts if part.embedded), {})
@@ -103,7 +100,7 @@ class FolderRecording(Recording):
         for name in missing:
             self.loss.add(f"its file {name} is missing")
         files = [file for file in files if file.is_file()]
-        for file in list_storages(folder):
+        for file in list_own_files(folder):
             if file not in files:
                 self.loss.add(
                     f"{file.name} is not in {METADATA} and not read: run ros2 bag reindex if it is of the bag"
@@ -114,15 +111,19 @@ class FolderRecording(Recording):
         return {"files": files, "mode": mode, "counts": counts}
 
     def _open(self, file: Path, unpack: Callable[[bytes], bytes] | None) -> Recording:
+        source = file
         if find_container(file) == "zstd":
             file = _unpack_file(file, make_scratch(self))
+        self._sources.append((file, source))
         kind = find_container(file)
-        if kind == "mcap":
-            part: Recording = McapRecording(file, "rosbag2-mcap")
-            return part if unpack is None else _UnpackedRecording(part, unpack)
-        if kind == "sqlite":
-            return SqliteRecording(file, unpack)
-        raise SourceError(f"{file}: expected an MCAP or SQLite file of a ROS 2 bag, got {kind}; copy the bag again")
+        with _naming(file, source):
+            if kind == "mcap":
+                part: Recording = McapRecording(file, "rosbag2-mcap")
+                return part if unpack is None else _UnpackedRecording(part, unpack)
+            if kind == "sqlite":
+                return SqliteRecording(file, unpack)
+        got = "a compressed file that is cut off at its begin" if file != source and kind == "empty" else kind
+        raise SourceError(f"{source}: expected an MCAP or SQLite file of a ROS 2 bag, got {got}; copy the bag again")
 
     def _gather(self, loss: Loss) -> None:
         """Adds up what the parts lost."""
@@ -135,22 +136,38 @@ class FolderRecording(Recording):
     def blocks(self, wanted: Collection[int]) -> Iterator[Block]:
         """See `Recording.blocks`."""
         found = dict.fromkeys(wanted, 0)
-        for part in self._parts:
-            rows = [self._rows[topic.name, topic.type] for topic in part.topics]
-            for topic, log_times, payloads in part.blocks([at for at, row in enumerate(rows) if row in found]):
-                found[rows[topic]] += len(payloads)
-                yield Block(rows[topic], log_times, payloads)
-        self.backward_ns = max(part.backward_ns for part in self._parts)
+        first = last = 0
+        for part, rows, (file, source) in zip(self._parts, self._rows, self._sources, strict=True):
+            with _naming(file, source):
+                for topic, log_times, payloads, group in part.blocks(
+                    [at for at, row in enumerate(rows) if row in found]
+                ):
+                    found[rows[topic]] += len(payloads)
+                    last = first + group
+                    yield Block(rows[topic], log_times, payloads, last)
+            first = last + 1
         loss = Loss(list(self.loss.reasons))
         self._gather(loss)
-        missing = sum(
-            max(0, self._expected.get((self.topics[row].name, self.topics[row].type), 0) - count)
-            for row, count in found.items()
-        )
+        counts: dict[tuple[str, str], int] = {}
+        for row, count in found.items():
+            key = (self.topics[row].name, self.topics[row].type)
+            counts[key] = counts.get(key, 0) + count
+        missing = sum(max(0, self._expected.get(key, 0) - count) for key, count in counts.items())
         if missing > loss.messages:
             loss.messages = missing
             loss.add(f"{METADATA} counts more messages than its files hold")
         self.loss = loss
+
+
+@contextmanager
+def _naming(file: Path, source: Path) -> Iterator[None]:
+    """Lets errors of a file that was unpacked for a while name what it was unpacked from."""
+    try:
+        yield
+    except SourceError as error:
+        if file == source:
+            raise
+        raise SourceError(str(error).replace(str(file), str(source))) from error
 
 
 def _require_text(value: object) -> str:
@@ -179,7 +196,7 @@ class _UnpackedRecording(Recording):
                 yield Message(topic, log_time, self._unpack(payload))
             except ValueError as error:
                 bad, reason = bad + 1, describe_error(error)
-        self.loss, self.backward_ns = self._inner.loss, self._inner.backward_ns
+        self.loss = self._inner.loss
         if bad:
             self.loss.messages += bad
             self.loss.add(reason)

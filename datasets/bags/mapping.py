@@ -75,6 +75,8 @@ class Signal(Bounded):
     along a line, along the shorter arc, or by slerp over four axes."""
     timeout: Positive | None = None
     """Of a command, seconds: what the robot's controller no longer follows. None: it follows the last one for ever."""
+    max_age: Positive | None = None
+    """Of a measurement, seconds, where it comes less often than others of its topic; None: that of the topic."""
     after_timeout: Literal["zero", "invalid"] = "zero"
     """What is in force then: the controller commands zero, or nobody knows."""
     dtype: Literal["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"] = (
@@ -116,7 +118,8 @@ class EpisodeRule(Bounded):
     start: str = "true"
     """Value that starts an episode."""
     stop: str = "false"
-    """Value that ends one; a start does that as well."""
+    """Value that ends one. A mark that repeats the one before changes nothing. Empty: each start ends the episode
+    before it."""
     table: tuple[tuple[float, float], ...] = ()
     """First and last second of each episode, counted from the first message of the topics that are used."""
     min_steps: Count = 2

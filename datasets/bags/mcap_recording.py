@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from io import BytesIO
-from itertools import zip_longest
-from operator import attrgetter, gt, sub
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +27,8 @@ from mcap.records import Message as McapMessage
 from mcap.stream_reader import StreamReader, get_chunk_data_stream
 
 from ...errors import SourceError, describe_error
-from .recording import Block, Clamped, Loss, Message, Recording, Topic, allow_record, gather
+from .message_types import TopicTable
+from .recording import Block, Clamped, Loss, Recording, Topic, allow_record, gather
 
 MAGIC_BYTES = 8
 FOOTER_BYTES = 1 + 8 + 8 + 8 + 4
@@ -68,16 +67,9 @@ class McapRecording(Recording):
         if not self._whole and self._chunked:
             for _ in self._salvage(Loss()):  # topics may be known in the chunks alone
                 pass
-        rows: dict[tuple[str, str], int] = {}
-        topics: list[Topic] = []
-        self._rows: dict[int, int] = {}
-        for number, channel in sorted(self._channels.items()):
-            topic = self._describe(channel)
-            if (topic.name, topic.type) not in rows:
-                rows[topic.name, topic.type] = len(topics)
-                topics.append(topic)
-            self._rows[number] = rows[topic.name, topic.type]
-        self.topics = tuple(topics)
+        topics = TopicTable()
+        self._rows = {number: topics.add(self._describe(one)) for number, one in sorted(self._channels.items())}
+        self.topics = topics.rows
 
     def _describe(self, channel: Channel) -> Topic:
         schema = self._schemas.get(channel.schema_id)
@@ -158,50 +150,35 @@ class McapRecording(Recording):
     def blocks(self, wanted: Collection[int]) -> Iterator[Block]:
         """See `Recording.blocks`."""
         rows = {number: row for number, row in self._rows.items() if row in wanted}
-        if self._whole:
-            yield from self._read_whole(rows)
-            return
         loss = Loss(list(self.loss.reasons))
-        found = (one for one in self._salvage(loss) if one.channel_id in rows)
-        yield from gather(Message(rows[one.channel_id], one.log_time, one.data) for one in found)
+        found = self._read_whole(rows, loss) if self._whole else self._salvage(loss)
+        yield from gather((rows[one.channel_id], one.log_time, one.data) for one in found if one.channel_id in rows)
         self.loss = loss
 
-    def _read_whole(self, rows: dict[int, int]) -> Iterator[Block]:
-        """Blocks from the chunks that hold wanted channels, in the order of log time as the index has it."""
+    def _read_whole(self, rows: Collection[int], loss: Loss) -> Iterator[McapMessage]:
+        """Every message of these channels, in the order of the file; chunks without one are passed over."""
         found = 0
-        pending = {row: Block(row, [], []) for row in rows.values()}
         indices = [
             one
             for one in self._indices
-            if not one.message_index_offsets or not rows.keys().isdisjoint(one.message_index_offsets)
+            if not one.message_index_offsets or any(channel in rows for channel in one.message_index_offsets)
         ]
-        self.backward_ns = _measure_backward(indices, rows.keys())
-        indices.sort(key=attrgetter("message_start_time"))
+        indices.sort(key=attrgetter("chunk_start_offset"))
         try:
             with self.path.open("rb") as file:
-                for index, following in zip_longest(indices, indices[1:]):
+                for index in indices:
                     for one in _break_up(_unpack(_read_chunk(Clamped(file), index))):
                         if isinstance(one, McapMessage) and one.channel_id in rows:
-                            block = pending[rows[one.channel_id]]
-                            block.log_times.append(one.log_time)
-                            block.payloads.append(one.data)
-                    before = None if following is None else following.message_start_time
-                    if before == index.message_start_time:
-                        continue  # the other chunk holds messages of the same time
-                    for row, block in pending.items():
-                        sent, pending[row], backward = _split(block, before)
-                        self.backward_ns = max(self.backward_ns, backward)
-                        found += len(sent.payloads)
-                        if sent.payloads:
-                            yield sent
+                            found += 1
+                            yield one
         except _DAMAGE as error:
             raise SourceError(
                 f"{self.path}: expected chunks as their index says, got {describe_error(error)}; run mcap recover on it"
             ) from error
         expected = sum((self._counts or Counter())[number] for number in rows)
         if found != expected:
-            self.loss.add(f"expected {expected} messages as the summary says, got {found}")
-            self.loss.messages = max(0, expected - found)
+            loss.add(f"expected {expected} messages as the summary says, got {found}")
+            loss.messages = max(0, expected - found)
 
     def _salvage(self, loss: Loss) -> Iterator[McapMessage]:
         """Every message of every whole chunk, up to the first record that cannot be read; fills in the loss."""
@@ -314,36 +291,6 @@ def _break_up(data: bytes) -> Iterator[McapRecord]:
             yield Schema.read(stream)
         else:
             stream.read(length)
-
-
-def _measure_backward(indices: Sequence[ChunkIndex], channels: Collection[int]) -> int:
-    """By how much a chunk begins before the end of one that was written before it, ns; of the same channel.
-
-    A writer may keep chunks for each topic, so that those of different ones overlap.
-    """
-    latest: dict[int, int] = {}
-    backward = 0
-    for one in sorted(indices, key=attrgetter("chunk_start_offset")):
-        for channel in one.message_index_offsets.keys() & set(channels):
-            before = latest.get(channel, 0)
-            backward = max(backward, before - one.message_start_time)
-            latest[channel] = max(before, one.message_end_time)
-    return backward
-
-
-def _split(block: Block, time: int | None) -> tuple[Block, Block, int]:
-    """The messages of a block before a time, in the order of time, and the others; None puts all into the first.
-
-    Behind them stands by how much the times ran back, ns.
-    """
-    row, times, payloads = block
-    backward = 0
-    if any(map(gt, times, times[1:])):
-        backward = max(map(sub, times, times[1:]))
-        order = sorted(range(len(times)), key=times.__getitem__)
-        times, payloads = [times[index] for index in order], [payloads[index] for index in order]
-    ready = len(times) if time is None else bisect_left(times, time)
-    return Block(row, times[:ready], payloads[:ready]), Block(row, times[ready:], payloads[ready:]), backward
 
 
 def _read_chunk(stream: Clamped, index: ChunkIndex) -> Chunk:

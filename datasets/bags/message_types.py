@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,68 @@ def load_types(topic: Topic, where: str) -> Typestore:
             f"{where}: expected a message definition of {topic.type}, got one that cannot be read "
             f"({describe_error(error)}); choose another topic"
         ) from error
+
+
+class TopicTable:
+    """The topics of a recording: one for all its channels that are decoded alike.
+
+    A topic whose type got other fields while it was recorded, or another encoding, is two: no message is decoded by the
+    definition of another one. Comments and spaces make no other definition.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[Topic] = []
+
+    @property
+    def rows(self) -> tuple[Topic, ...]:
+        """In the order in which they came."""
+        return tuple(self._rows)
+
+    def add(self, topic: Topic) -> int:
+        """The row of the topic of a channel."""
+        for row, known in enumerate(self._rows):
+            if known[:3] != topic[:3] or not _are_alike(known, topic):
+                continue
+            if not known.definition.strip():
+                self._rows[row] = topic
+            return row
+        self._rows.append(topic)
+        return len(self._rows) - 1
+
+
+def describe_kinds(topics: Sequence[Topic]) -> str:
+    """How topics of one name differ."""
+    types, encodings = (list(dict.fromkeys(one[at] for one in topics)) for at in (1, 2))
+    if len(types) > 1:
+        return f"messages of {len(types)} types"
+    if len(encodings) > 1:
+        return f"messages in {' and in '.join(encodings)}"
+    return f"messages by {len(topics)} definitions of {types[0]}"
+
+
+def _are_alike(one: Topic, other: Topic) -> bool:
+    """Whether two definitions of a type have the same fields in the same order; a channel without one says nothing."""
+    if one[3:] == other[3:] or not one.definition.strip() or not other.definition.strip():
+        return True
+    try:
+        return _list_fields(one) == _list_fields(other)
+    except SourceError:
+        return False
+
+
+def _list_fields(topic: Topic) -> dict[str, Any]:
+    """Names and types of the fields of a topic's type, and of all types in it."""
+    types = load_types(topic, "").fielddefs
+    found: dict[str, Any] = {}
+    waiting = [topic.type]
+    while waiting:
+        kind = waiting.pop()
+        if kind not in found:
+            found[kind] = types[kind][1]
+            for _, description in found[kind]:
+                inner: Any = description[1][0] if description[0] in (Nodetype.SEQUENCE, Nodetype.ARRAY) else description
+                waiting += [inner[1]] * (inner[0] == Nodetype.NAME)
+    return found
 
 
 def list_missing_field(topic: Topic, path: str) -> list[str]:

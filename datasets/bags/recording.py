@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from sys import getsizeof
 from tempfile import mkdtemp
 from typing import IO, NamedTuple
 
@@ -29,12 +28,16 @@ _MOST_REASONS = 6
 """Of one loss: the checksums of a thousand damaged chunks say no more than those of a few."""
 _BLOCK_BYTES = 2**20
 """Of the payloads that are handed on together, where the container has no blocks of its own."""
+_TIME_BYTES = 36
+"""Of a time in a list."""
+DISORDER_NS = 100_000_000
+"""Times that run back by up to this are of messages that overtook each other: of several threads or publishers."""
 LATEST_NS = 2**62
 """Latest time of a message, in the year 2116; a log may hold any integer, and differences shall fit into 64 bits."""
 
 
 class Topic(NamedTuple):
-    """One topic with one message type."""
+    """One topic with one message type, in one encoding and by one definition."""
 
     name: str
     type: str
@@ -65,6 +68,9 @@ class Block(NamedTuple):
     log_times: list[int]
     """When the recorder received each, ns."""
     payloads: list[bytes]
+    group: int = 0
+    """Blocks of one group lie side by side in the file, and later groups behind it; the recorder's clock was not set
+    back within one."""
 
 
 @dataclass(slots=True)
@@ -97,12 +103,10 @@ class Recording(ABC):
     """Whether checksums cover all payloads."""
     embedded: dict[str, str]
     """What the writer of `supple export-bag` left in the bag; empty in other bags."""
-    backward_ns: int = 0
-    """By how much the recorder's clock runs back at most, where the messages come sorted by it; known at the end."""
 
     @abstractmethod
     def blocks(self, wanted: Collection[int]) -> Iterator[Block]:
-        """The messages of the topics with these indices: those of each topic in the order of the file.
+        """The messages of the topics with these indices: those of each topic in the order of the file, as they came.
 
         Raises:
             SourceError: they cannot be read at all.
@@ -110,23 +114,29 @@ class Recording(ABC):
 
     def messages(self, wanted: Collection[int]) -> Iterator[Message]:
         """As `blocks`, one by one."""
-        for topic, log_times, payloads in self.blocks(wanted):
+        for topic, log_times, payloads, _ in self.blocks(wanted):
             for log_time, payload in zip(log_times, payloads, strict=True):
                 yield Message(topic, log_time, payload)
 
 
-def gather(messages: Iterable[Message]) -> Iterator[Block]:
-    """Blocks of messages that come one by one."""
+def gather(messages: Iterable[tuple[int, int, bytes]]) -> Iterator[Block]:
+    """Blocks of messages that come one by one, in the order of the file: topic, log time and payload of each."""
     blocks: dict[int, Block] = {}
-    size = 0
+    size = group = 0
+    latest = -(2**64)
     for topic, log_time, payload in messages:
-        block = blocks.get(topic) or blocks.setdefault(topic, Block(topic, [], []))
+        if log_time > latest:
+            latest = log_time
+        elif log_time < latest - DISORDER_NS:
+            yield from blocks.values()
+            blocks, size, group, latest = {}, 0, group + 1, log_time
+        block = blocks.get(topic) or blocks.setdefault(topic, Block(topic, [], [], group))
         block.log_times.append(log_time)
         block.payloads.append(payload)
-        size += len(payload) + getsizeof(log_time)
+        size += len(payload) + _TIME_BYTES
         if size > _BLOCK_BYTES:
             yield from blocks.values()
-            blocks, size = {}, 0
+            blocks, size, group = {}, 0, group + 1
     yield from blocks.values()
 
 

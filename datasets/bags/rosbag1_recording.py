@@ -19,6 +19,7 @@ from rosbags.rosbag1.reader import Header, RecordType, normalize, read_bytes, re
 from rosbags.typesys.msg import normalize_msgtype
 
 from ...errors import SourceError, describe_error
+from .message_types import TopicTable
 from .recording import Block, Clamped, Loss, Message, Recording, Topic, allow_record, gather
 
 MAGIC = b"#ROSBAG V2.0\n"
@@ -39,14 +40,14 @@ class Rosbag1Recording(Recording):
         self.loss = Loss()
         self.embedded = {}
         self._rows: dict[int, int] = {}
-        self._topics: list[Topic] = []
+        self._topics = TopicTable()
         with path.open("rb") as file:
             magic = file.readline(64)
             if magic != MAGIC:
                 raise SourceError(f"{path}: expected a bag of ROS 1, version 2.0, got {magic[:20]!r}; convert it")
         for _ in self._scan(Loss(), ()):
             pass
-        self.topics = tuple(self._topics)
+        self.topics = self._topics.rows
 
     def blocks(self, wanted: Collection[int]) -> Iterator[Block]:
         """See `Recording.blocks`."""
@@ -113,11 +114,7 @@ class Rosbag1Recording(Recording):
             facts.get_string("message_definition"),
             "msg",
         )
-        known = [(one.name, one.type) for one in self._topics]
-        if (topic.name, topic.type) not in known:
-            known.append((topic.name, topic.type))
-            self._topics.append(topic)
-        self._rows[number] = known.index((topic.name, topic.type))
+        self._rows[number] = self._topics.add(topic)
 
 
 def _unpack(header: Header, data: bytes) -> bytes:

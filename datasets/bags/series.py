@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import compress
+from itertools import compress, pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,7 @@ from rosbags.serde import SerdeError
 from ...errors import ConfigError, SourceError, describe_error
 from ..disk_arrays import Column, blocks_of, copy_array, make_array, release, select
 from ..layout import missing_value
+from .clock_steps import Line
 from .layout import Layout, LayoutError, group_messages
 from .mapping import LOG_CLOCK, NS, TopicClock
 from .message_types import load_types
@@ -39,8 +40,6 @@ _FEW = 16
 """Messages for which a layout pays; below, `rosbags` decodes them one by one."""
 _TRIALS = 16
 """Layouts that are made before that is asked."""
-MOST_DISORDER_NS = NS
-"""A stamp that runs back further than this has been set anew, and no order can be made."""
 _NAME_LISTS = ("name", "joint_names")
 _MOST_LISTS = 65_536
 """Lists of names that are kept, before they are found anew."""
@@ -83,7 +82,7 @@ class Flaws(NamedTuple):
 
 
 class Series(NamedTuple):
-    """A topic in the order of its clock."""
+    """A topic in the order of its clock, or the stretch of one between two steps back of it."""
 
     time: Times
     """(n,), ns, without the latency."""
@@ -92,6 +91,9 @@ class Series(NamedTuple):
     values: tuple[Array, ...]
     """(n, K) for each request; missing values are NaN, or the integer that data never has."""
     flaws: Flaws
+    """Of the whole topic."""
+    angles: frozenset[tuple[int, int]] = frozenset()
+    """Request and axis of each angle of a quaternion: it goes on beyond pi."""
 
 
 def is_missing(values: Array) -> npt.NDArray[np.bool_]:
@@ -125,9 +127,11 @@ class TopicReader:
         self._tried = self._served = 0
         self._payloads: list[bytes] = []
         self._log_times: list[int] = []
+        self._groups: list[int] = []
         self._bytes = self._undecodable = self._blank = 0
         self._error = ""
-        self._time, self._log = Column("int64", 1), Column("int64", 1)
+        self._time, self._log, self._group = (Column("int64", 1) for _ in range(3))
+        self._whole: tuple[Line, list[Array], int] | None = None
         self._columns = [Column(request.dtype, len(request.axes)) for request in requests]
         self._angles: set[tuple[int, int]] = set()
         """Request and axis of each angle of a quaternion."""
@@ -137,6 +141,8 @@ class TopicReader:
         """Longest length of each sequence of numbers."""
         self.named: dict[str, dict[str, None]] = {}
         """For each sequence of numbers, the names that had one in some message."""
+        self.counts: dict[str, dict[str, int]] = {}
+        """For each sequence of numbers, in how many messages each name had one."""
         self._twice: dict[str, None] = {}
         self._uneven: dict[str, None] = {}
         self._shortest: dict[str, int] = {}
@@ -150,8 +156,8 @@ class TopicReader:
         self._tables = [np.empty((0, len(request.axes)), np.intp) for request in requests]
         """For each request and list, where the axes stand, -1 for those that do not."""
 
-    def add(self, log_times: Sequence[int], payloads: Sequence[bytes]) -> None:
-        """Takes messages."""
+    def add(self, log_times: Sequence[int], payloads: Sequence[bytes], group: int = 0) -> None:
+        """Takes messages of one block, see `recording.Block`."""
         if len(log_times) and not -LATEST_NS <= min(log_times) <= max(log_times) <= LATEST_NS:
             bad = [time for time in log_times if not -LATEST_NS <= time <= LATEST_NS]
             self._undecodable += len(bad)
@@ -160,64 +166,80 @@ class TopicReader:
             log_times, payloads = list(compress(log_times, good)), list(compress(payloads, good))
         self._payloads += payloads
         self._log_times += log_times
+        self._groups += [group] * len(payloads)
         self._bytes += sum(map(len, payloads))
         if len(self._payloads) >= BLOCK_MESSAGES or self._bytes > _BLOCK_BYTES:
             self._flush()
 
-    def finish(self) -> Series:
-        """Everything in the order of the clock.
+    def line(self) -> Line:
+        """When its messages came, without those that have no stamp.
 
         Raises:
-            SourceError: no message can be decoded, none has a stamp, or the stamps run back too far.
+            SourceError: no message can be decoded, or none has a stamp.
         """
-        time, log_time = self.finish_times()
-        if not len(time):
-            reason = f" ({self._error})" if self._error else ""
-            raise SourceError(f"{self._where}: expected messages, got none{reason}; choose another topic")
-        values = [column.finish() for column in self._columns]
-        unstamped = 0 if self.clock.clock == LOG_CLOCK else len(time) - int(np.count_nonzero(time))
-        if unstamped == len(time):
-            raise SourceError(
-                f"{self._where}: expected times in {self.clock.clock}, got 0 in all messages; use clock = 'log'"
-            )
-        if unstamped:
-            stamped = time != 0
-            time, log_time, *values = (select(array, stamped) for array in (time, log_time, *values))
-        backward = sum(int((step < 0).sum()) for _, step in iterate_steps(time))
-        most_backward, at = max(
-            ((-int(step.min()), start + int(step.argmin())) for start, step in iterate_steps(time)), default=(0, 0)
-        )
-        if most_backward > MOST_DISORDER_NS and self.clock.clock != LOG_CLOCK:
-            raise SourceError(
-                f"{self._where}: expected {self.clock.clock} to go on, got a step back of {most_backward / NS:g} s at "
-                f"message {at + 1}; use clock = 'log', or split the bag there"
-            )
-        if backward:
-            order = np.argsort(time, kind="stable")
-            time, log_time, *values = (select(array, order) for array in (time, log_time, *values))
-        for at, axis in self._angles:
-            values[at] = _unwrap(values[at], axis)
-        repeated = sum(int((step == 0).sum()) for _, step in iterate_steps(time))
+        return self._finish()[0]
+
+    def finish(self, cuts: Sequence[int] = ()) -> list[Series]:
+        """Everything in the order of the clock, in stretches that begin with these messages of `line`; see there."""
+        line, values, unstamped = self._finish()
+        stretches = []
+        backward = most_backward = repeated = 0
+        for low, high in pairwise((0, *cuts, len(line.time))):
+            time, log_time, *parts = (array[low:high] for array in (line.time, line.log_time, *values))
+            earlier = sum(int((step < 0).sum()) for _, step in iterate_steps(time))
+            if earlier:
+                backward += earlier
+                most_backward = max(most_backward, *(-int(step.min()) for _, step in iterate_steps(time)))
+                order = np.argsort(time, kind="stable")
+                time, log_time, *parts = (select(array, order) for array in (time, log_time, *parts))
+            for at, axis in self._angles:
+                parts[at] = _unwrap(parts[at], axis)
+            repeated += sum(int((step == 0).sum()) for _, step in iterate_steps(time))
+            stretches.append((time, log_time, parts))
         flaws = Flaws(
-            *(backward, max(0, most_backward), repeated, unstamped, self._undecodable, self._blank),
+            *(backward, most_backward, repeated, unstamped, self._undecodable, self._blank),
             tuple(self._twice),
             tuple(sorted((*self._uneven, *self._list_ranges()))),
         )
         latency = round(self.clock.latency * NS)
-        if latency:
-            time = _shift(time, latency)
-        release(time, log_time, *values)
-        return Series(time, log_time, tuple(values), flaws)
+        found = []
+        for time, log_time, parts in stretches:
+            moved = _shift(time, latency) if latency else time
+            release(time, log_time, *parts)
+            found.append(Series(moved, log_time, tuple(parts), flaws, frozenset(self._angles)))
+        return found
 
-    def finish_times(self) -> tuple[Times, Times]:
-        """Times of all messages by the clock, and by the recorder, in the order of the file."""
+    def _finish(self) -> tuple[Line, list[Array], int]:
+        """Times and values in the order of the file, and how many messages had no stamp."""
+        if self._whole is None:
+            time, log_time, group = self.finish_times()
+            if not len(time):
+                reason = f" ({self._error})" if self._error else ""
+                raise SourceError(f"{self._where}: expected messages, got none{reason}; choose another topic")
+            values = [column.finish() for column in self._columns]
+            stamped = self.clock.clock != LOG_CLOCK
+            unstamped = len(time) - int(np.count_nonzero(time)) if stamped else 0
+            if unstamped == len(time):
+                raise SourceError(
+                    f"{self._where}: expected times in {self.clock.clock}, got 0 in all messages; use clock = 'log'"
+                )
+            if unstamped:
+                known = time != 0
+                time, log_time, group, *values = (select(array, known) for array in (time, log_time, group, *values))
+            self._whole = Line(time, log_time, group, stamped), values, unstamped
+        return self._whole
+
+    def finish_times(self) -> tuple[Times, Times, Times]:
+        """Times of all messages by the clock and by the recorder, and their groups, in the order of the file."""
         self._flush()
-        return self._time.finish()[:, 0], self._log.finish()[:, 0]
+        time, log_time, group = (column.finish()[:, 0] for column in (self._time, self._log, self._group))
+        return time, log_time, group
 
     def _flush(self) -> None:
         """Decodes what is pending."""
         payloads, log_time = self._payloads, np.array(self._log_times, np.int64)
-        self._payloads, self._log_times, self._bytes = [], [], 0
+        group = np.array(self._groups, np.int64)
+        self._payloads, self._log_times, self._groups, self._bytes = [], [], [], 0
         time = log_time.copy()
         good = np.ones(len(payloads), np.bool_)
         columns = [_empty(request, len(payloads)) for request in self.requests]
@@ -228,7 +250,7 @@ class TopicReader:
                 if layout is None or records is None:
                     single.append(part)
                     continue
-                self._learn(layout)
+                self._learn(layout, len(part))
                 if self.clock.clock != LOG_CLOCK:
                     time[part] = self._read_stamp(layout.dtype.names or (), records)
                 blank = np.zeros(len(part), np.bool_)
@@ -246,6 +268,7 @@ class TopicReader:
         self._undecodable += int(len(good) - good.sum())
         self._time.append(time[good])
         self._log.append(log_time[good])
+        self._group.append(group[good])
         for stored, column in zip(self._columns, columns, strict=True):
             stored.append(column[good])
 
@@ -373,7 +396,9 @@ class TopicReader:
             longest[: len(before)] = before
             number = beside[found.rows[fit]]
             np.maximum.at(longest, number[number >= 0], count[number >= 0])
-            for one, length in np.unique(np.stack([number[number >= 0], count[number >= 0]]), axis=1).T.tolist():
+            pairs, times = np.unique(np.stack([number[number >= 0], count[number >= 0]]), axis=1, return_counts=True)
+            for (one, length), often in zip(pairs.T.tolist(), times.tolist(), strict=True):
+                self._count(path, self._label_lists[one][:length], often)
                 self._compare(path, length, length, len(self._label_lists[one]) or None)
             grown = longest > 0
             grown[: len(before)] = longest[: len(before)] > before
@@ -439,14 +464,22 @@ class TopicReader:
         missing = np.full((1, len(request.axes)), -1, np.intp)
         return np.concatenate([self._tables[at], missing])[beside[rows]]
 
-    def _learn(self, layout: Layout) -> None:
+    def _count(self, path: str, names: Sequence[str], messages: int) -> None:
+        """Notes in how many messages these names have a number."""
+        known = self.counts.setdefault(path, {})
+        for name in names:
+            known[name] = known.get(name, 0) + messages
+
+    def _learn(self, layout: Layout, messages: int) -> None:
         for texts in layout.texts.values():
             self._learn_names(texts)
         for name, (dtype, *_) in (layout.dtype.fields or {}).items():
             if dtype.shape:
                 self.lengths[name] = max(dtype.shape[0], self.lengths.get(name, 0))
                 labels = next((layout.texts[path] for path in _name_paths(name) if path in layout.texts), None)
-                self.named.setdefault(name, {}).update(dict.fromkeys((labels or ())[: dtype.shape[0]]))
+                named = (labels or ())[: dtype.shape[0]]
+                self.named.setdefault(name, {}).update(dict.fromkeys(named))
+                self._count(name, named, messages)
                 self._compare(name, dtype.shape[0], dtype.shape[0], len(labels) if labels else None)
 
     def _compare(self, path: str, least: int, most: int, names: int | None) -> None:
@@ -513,6 +546,9 @@ class TopicReader:
                 for field, known in self.named.items():
                     numbers = _find(message, field)
                     known.update(dict.fromkeys(() if numbers is None else names[: len(numbers)]))
+            for field in self.named:
+                numbers = _find(message, field)
+                self._count(field, () if numbers is None else names[: len(numbers)], 1)
         blank = False
         for at, request in enumerate(self.requests):
             numbers = _find(message, request.field)
@@ -652,7 +688,7 @@ def _match(records: Any, request: Request) -> Array:
 
 
 def _is_truth(request: Request) -> bool:
-    return request.marks is not None and set(request.marks) <= {"true", "false"}
+    return request.marks is not None and set(request.marks) <= {"true", "false", ""}
 
 
 _getter = lru_cache(attrgetter)

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ...errors import FormatError, SourceError, describe_error
+from .message_types import TopicTable
 from .recording import (
     MOST_RECORD,
     Block,
@@ -29,6 +30,8 @@ _JOURNALS = ("-wal", "-journal")
 _ROWS = 4096
 """Rows that are taken from SQLite at a time."""
 _TABLES = {"topics", "messages", "message_definitions"}
+_HASH = "type_description_hash"
+"""Column that says which definition of its type a topic has, in newer bags."""
 _LANGUAGES = {"ros2msg": "msg", "ros2idl": "idl"}
 
 
@@ -51,7 +54,7 @@ class SqliteRecording(Recording):
         self._ids: dict[int, int] = {}
         try:
             with closing(self._connect()) as base:
-                self.topics = tuple(self._read_topics(base))
+                self._read_topics(base)
                 ((verdict,),) = base.execute("PRAGMA quick_check(1)").fetchall() or [("ok",)]
                 if verdict != "ok":
                     self.loss.add(f"SQLite finds it damaged: {describe_error(verdict)}")
@@ -82,7 +85,7 @@ class SqliteRecording(Recording):
         base.execute("PRAGMA trusted_schema = OFF")
         return base
 
-    def _read_topics(self, base: sqlite3.Connection) -> Iterator[Topic]:
+    def _read_topics(self, base: sqlite3.Connection) -> None:
         tables = {name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not {"topics", "messages"} <= tables:
             raise FormatError(
@@ -91,28 +94,39 @@ class SqliteRecording(Recording):
                 "an SQLite data base of another program",
                 True,
             )
+        hashed = set()
         for table in _TABLES & tables:
             for _, column, _, _, _, _, hidden in base.execute(f"PRAGMA table_xinfo({table})"):
+                if column == _HASH:
+                    hashed.add(table)
                 if hidden:
                     raise SourceError(
                         f"{self.path}: expected the tables of a ROS 2 bag, got {table} whose {column} is computed and "
                         "not recorded; copy the bag again"
                     )
-        definitions = {}
+        hashes = {table: _HASH if table in hashed else "NULL" for table in _TABLES}
+        definitions: dict[str, dict[object, tuple[str, str]]] = {}
         if "message_definitions" in tables:
-            rows = base.execute("SELECT topic_type, encoding, encoded_message_definition FROM message_definitions")
-            definitions = {
-                kind: (text, _LANGUAGES.get(encoding, "")) for kind, encoding, text in rows if isinstance(text, str)
-            }
-        query = "SELECT id, name, type, serialization_format FROM topics ORDER BY id"
-        for number, *texts in base.execute(query):
+            rows = base.execute(
+                f"SELECT topic_type, {hashes['message_definitions']}, encoding, encoded_message_definition, rowid FROM "
+                "message_definitions"
+            )
+            for kind, known, encoding, text, row in rows:
+                if isinstance(text, str):
+                    definitions.setdefault(kind, {})[known or row] = (text, _LANGUAGES.get(encoding, ""))
+        topics = TopicTable()
+        query = f"SELECT id, {hashes['topics']}, name, type, serialization_format FROM topics ORDER BY id"
+        for number, known, *texts in base.execute(query):
             # a column of SQLite holds any type, whatever its declaration says
             if not all(isinstance(text, str) for text in texts):
                 self.loss.add(f"topic {number} has no name or no type")
                 continue
             name, kind, encoding = texts
-            self._ids[number] = len(self._ids)
-            yield Topic(name, kind, encoding, *definitions.get(kind, ("", "")))
+            found = definitions.get(kind, {})
+            # nobody says which of several is that of the topic: it then has them all, and is not decoded
+            possible = [found[known]] if known in found else [*found.values()] or [("", "")]
+            self._ids[number], *_ = [topics.add(Topic(name, kind, encoding, *one)) for one in possible]
+        self.topics = topics.rows
 
     def blocks(self, wanted: Collection[int]) -> Iterator[Block]:
         """See `Recording.blocks`."""

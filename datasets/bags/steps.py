@@ -39,6 +39,8 @@ class Sampled(NamedTuple):
     """(T, K)."""
     age: Times
     """(T,), ns: of the oldest axis; NEVER where one has no value yet."""
+    axis: Times
+    """(T,): which axis that is."""
     oldest: int
     """First sample that later steps may still need."""
 
@@ -70,7 +72,7 @@ def sample(signal: Signal, time: Times, values: Array, grid: Times, most_gap: in
             between &= span <= most_gap
         share = np.where(between, (grid[:, None] - stamps) / np.maximum(span, 1), 0.0)
         held = _INTERPOLATIONS[signal.interpolate](held, np.where(between, later, held), share)
-    return Sampled(held, age.max(1), max(0, int(rows[-1].min())))
+    return Sampled(held, age.max(1), age.argmax(1), max(0, int(rows[-1].min())))
 
 
 def find_phase(measured: Sequence[Times], commanded: Sequence[Times], start: int, end: int, period: int) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import pairwise
 from operator import gt
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from rosbags.serde import SerdeError
 
 from ...errors import SourceError, describe_error
 from ..disk_arrays import Column, release
+from .clock_steps import Line
 from .mapping import LOG_CLOCK, NS, TopicClock
 from .message_types import load_types
 from .recording import LATEST_NS, Topic
@@ -47,7 +49,7 @@ class TrajectoryReader:
                     f"{self._where}: expected a field of points.{', points.'.join(FIELDS)}, got {request.field!r}; "
                     "correct the mapping"
                 )
-        self._starts, self._log_times, self._counts = array("q"), array("q"), array("q")
+        self._starts, self._log_times, self._counts, self._groups = (array("q") for _ in range(4))
         self._points = Column("int64", 1)
         """Times of all points, from the start of their message, ns."""
         self._rows = [Column("float64", len(request.axes)) for request in requests]
@@ -57,12 +59,12 @@ class TrajectoryReader:
         self.names: dict[str, None] = {}
         self.lengths: dict[str, int] = {}
 
-    def add(self, log_times: Sequence[int], payloads: Sequence[bytes]) -> None:
-        """Takes messages."""
+    def add(self, log_times: Sequence[int], payloads: Sequence[bytes], group: int = 0) -> None:
+        """Takes messages of one block."""
         for log_time, payload in zip(log_times, payloads, strict=True):
-            self._add(log_time, payload)
+            self._add(log_time, payload, group)
 
-    def _add(self, log_time: int, payload: bytes) -> None:
+    def _add(self, log_time: int, payload: bytes, group: int) -> None:
         try:
             if self.topic.encoding == "cdr":
                 message: Any = self._types.deserialize_cdr(payload, self.topic.type)
@@ -81,6 +83,7 @@ class TrajectoryReader:
         self.names.update(dict.fromkeys(message.joint_names))
         self._starts.append(log_time if self.clock.clock == LOG_CLOCK or stamp == 0 else stamp)
         self._log_times.append(log_time)
+        self._groups.append(group)
         self._counts.append(len(after))
         self._points.append(np.array(after, np.int64))
         names = tuple(message.joint_names)
@@ -89,16 +92,36 @@ class TrajectoryReader:
         for request, column, (axes, places) in zip(self.requests, self._rows, self._places[names], strict=True):
             column.append(_read_points(message.points, request, axes, places))
 
-    def finish(self) -> Series:
-        """Knots of the set-point, in order; see `TopicReader.finish` for errors."""
+    def line(self) -> Line:
+        """When its messages came; see `TopicReader.line` for errors."""
         if not self._starts:
             reason = f" ({self._error})" if self._error else ""
             raise SourceError(f"{self._where}: expected messages, got none{reason}; choose another topic")
-        starts, counts = np.array(self._starts, np.int64), np.array(self._counts, np.int64)
+        starts, log_times, groups = (
+            np.array(numbers, np.int64) for numbers in (self._starts, self._log_times, self._groups)
+        )
+        own = not np.array_equal(starts, log_times)
+        return Line(starts, log_times, groups, stamped=own, steady=not own)
+
+    def finish(self, cuts: Sequence[int] = ()) -> list[Series]:
+        """Knots of the set-point, in order, in stretches that begin with these messages; see `TopicReader.finish`."""
+        starts, counts = self.line().time, np.array(self._counts, np.int64)
         firsts = (np.cumsum(counts) - counts).tolist()
-        backward = np.diff(starts)
-        order = np.argsort(starts, kind="stable").tolist()
         points, rows = self._points.finish()[:, 0], [column.finish() for column in self._rows]
+        steps = [np.diff(starts[low:high]) for low, high in pairwise((0, *cuts, len(starts)))]
+        backward = sum(int((step < 0).sum()) for step in steps)
+        most = max(0, *(-int(step.min(initial=0)) for step in steps))
+        flaws = Flaws(backward, most, 0, 0, self._undecodable)
+        return [
+            self._draw(range(low, high), starts, firsts, points, rows, flaws)
+            for low, high in pairwise((0, *cuts, len(starts)))
+        ]
+
+    def _draw(
+        self, messages: range, starts: Array, firsts: Sequence[int], points: Array, rows: Sequence[Array], flaws: Flaws
+    ) -> Series:
+        """The knots of some messages."""
+        order = sorted(messages, key=starts.tolist().__getitem__)
         times, log_times = Column("int64", 1), Column("int64", 1)
         values = [Column("float64", len(request.axes)) for request in self.requests]
         before: list[Array | None] = [None] * len(values)
@@ -123,7 +146,6 @@ class TrajectoryReader:
             log_times.append(np.full(kept, self._log_times[index], np.int64))
             if number % _BLOCK == 0:
                 release(points, *rows)
-        flaws = Flaws(int((backward < 0).sum()), max(0, -int(backward.min(initial=0))), 0, 0, self._undecodable)
         return Series(
             times.finish()[:, 0], log_times.finish()[:, 0], tuple(column.finish() for column in values), flaws
         )

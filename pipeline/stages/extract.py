@@ -93,21 +93,23 @@ def make_samplers(store: EpisodeStore, config: ExtractConfig) -> tuple[WindowSam
     Raises:
         SpecError: No episode is as long as a skill.
     """
-    start, length = store.episodes.start, store.episodes.length
+    start, length, *_ = store.find_stretches()
     horizon = config.skill.skill_horizon
-    kept, out = split_episodes(len(start), config.validation_fraction, config.skill.seed)
+    kept, out = split_episodes(len(store.episodes.start), config.validation_fraction, config.skill.seed)
+    episode = np.searchsorted(store.episodes.start, start, "right") - 1
+    seen, unseen = np.isin(episode, kept), np.isin(episode, out)
     arrays = store.load("observation"), store.load("action")
-    longest = int(length[kept].max(initial=0))
+    longest = int(length[seen].max(initial=0))
     if longest < horizon:
         raise SpecError(
             f"{store.path}: expected an episode of at least {horizon} steps, one skill, got {longest} at most; bring "
             "longer episodes, or shorten skills with --skill.skill-horizon (--extract.skill.skill-horizon of supple "
             "run)"
         )
-    sampler = WindowSampler(*arrays, start[kept], length[kept], horizon)
-    if not len(out) or int(length[out].max()) <= horizon:
-        out = np.arange(len(start))
-    return sampler, HeldOut(start[out], length[out])
+    sampler = WindowSampler(*arrays, start[seen], length[seen], horizon)
+    if int(length[unseen].max(initial=0)) <= horizon:
+        unseen = np.ones(len(start), np.bool_)
+    return sampler, HeldOut(start[unseen], length[unseen])
 
 
 def open_pictures(store: EpisodeStore, cache: Path) -> NDArray[np.uint8] | None:
@@ -120,7 +122,7 @@ def add_pictures(
     windows: WindowSampler, pictures: NDArray[np.uint8] | None, store: EpisodeStore, frames: int
 ) -> WindowSampler | PictureWindows:
     """The windows with their pictures, where there are some."""
-    return windows if pictures is None else PictureWindows(windows, pictures, store.episodes.start, frames)
+    return windows if pictures is None else PictureWindows(windows, pictures, store.find_stretches().start, frames)
 
 
 def sample_seen(
@@ -209,7 +211,8 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
     widths = [store.schema.feature(name).shape[0] for name in ("observation", "action")]
     robot = store.schema.robot
     model = SkillModel(widths[0], widths[1], config.skill, robot)
-    model.fit_scales(torch.from_numpy(store.load("observation")), torch.from_numpy(store.load("action")))
+    valid = store.load_valid()
+    model.fit_scales(*(torch.from_numpy(store.load(name)[valid]) for name in ("observation", "action")))
     learner = SkillLearner(model, config.skill, work.machine.device)
     if checkpoint is not None:
         learner.load_state(checkpoint.tensors, checkpoint.facts)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ...datasets.evolve import require_same
 from ...datasets.formats import Format, find_format, list_sources
 from ...datasets.joining import joining
+from ...datasets.parts import describe_repeats, list_parts
 from ...datasets.source_ingest import SourceIngest
 from ...datasets.store import find_store, open_store
 from ...errors import ConfigError, RunError, SourceError, StoreError, make_printable
@@ -140,6 +141,8 @@ def ingest(
             require_same(model.schema, store.schema, f"{name}, which has to be like {first}")
         consume(work, joining(out, stores, config.compression), sum(store.rows for store in stores.values()))
         notes = {name: part.notes for name, part in made.items()}
+        if repeats := describe_repeats([part for store in stores.values() for part in list_parts(store)]):
+            work.view.note(f"ingest: {repeats}")
     for note in group_notes(notes):
         work.view.note(f"ingest: {make_printable(note)}")
 

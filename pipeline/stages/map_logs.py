@@ -20,7 +20,7 @@ from ...adapt.log_agent import LONGEST_STRIDE, compute_stride
 from ...adapt.log_map import UNREACHED, count_skills, find_begins, map_log, read_pace
 from ...adapt.log_skills import pack_skills
 from ...adapt.reward_shape import RewardShape, fit_reward_shape, make_default_shape
-from ...datasets.store import EpisodeStore, find_store, open_store
+from ...datasets.store import find_store, open_store
 from ...errors import SpecError, UntoldReward
 from ...plain_files import write_durably
 from ...robots.family import make_robots
@@ -74,16 +74,16 @@ def make_map_logs(store: Path, skills: Path, config: MapConfig, robot: RobotChoi
     )
 
 
-def draw_episodes(store: EpisodeStore, most: int, every: int, seed: int) -> NDArray[np.int64]:
+def draw_episodes(length: NDArray[np.int64], most: int, every: int, seed: int) -> NDArray[np.int64]:
     """Sorted numbers of all episodes, or of so many random ones that they hold at most `most` states, but one.
 
     Args:
-        store: Of the logs.
+        length: Of each episode, steps, shape (E,).
         most: States.
         every: Steps from state to state.
         seed: Of the order in which episodes are drawn.
     """
-    states = (store.episodes.length - 1) // every + 1
+    states = (length - 1) // every + 1
     order = np.random.default_rng(seed).permutation(len(states))
     kept = int(np.searchsorted(np.cumsum(states[order]), most, side="right"))
     return np.sort(order[: max(kept, 1)])
@@ -148,20 +148,21 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
     work.start_afresh()
     torch.set_num_threads(work.machine.threads)
     store, model = open_store(find_store(work.inputs["store"])), load_skill_model(work.inputs["skills"])
-    observation, action, found = store.load("observation"), store.load("action"), store.episodes
+    observation, action, found = store.load("observation"), store.load("action"), store.find_stretches()
     goals = goals_of(tasks.train)
-    few = observation[:: -(-len(observation) // REWARDED_STATES)]
-    ends = np.stack([observation.min(axis=0), observation.max(axis=0)])
+    known = observation[store.load_valid()]
+    few = known[:: -(-len(known) // REWARDED_STATES)]
+    ends = np.stack([known.min(axis=0), known.max(axis=0)])
     scaled = [model.normalise_state(torch.from_numpy(part)).numpy() for part in (few, ends)]
     look_for_other_logs(np.concatenate(scaled), store.schema.feature("observation").axes, work)
     robot = make_robots(choice.family, 1, work.machine.threads)
-    tells = tells_reward(robot, observation[:1], goals[:1])
+    tells = tells_reward(robot, known[:1], goals[:1])
 
     def draw(pace: int) -> tuple[dict[str, NDArray[Any]], bool]:
         """The map with so many states for each skill, and whether the train tasks told the shape of rewards."""
         work.stop_if_asked()
         horizon = model.config.skill_horizon
-        episodes = draw_episodes(store, config.most_states, horizon // pace, work.seed)
+        episodes = draw_episodes(found.length, config.most_states, horizon // pace, work.seed)
         require_skills(work.stage.inputs["store"], found.length[episodes], horizon)
         log = encode_log(model, observation, action, found.start[episodes], found.length[episodes], pace)
         scaled = model.normalise_state(torch.from_numpy(log.state)).numpy()
@@ -182,7 +183,7 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         some = goals[np.random.default_rng(work.seed).permutation(len(goals))[:MOST_TASKS]]
         rewards: list[NDArray[np.float32]] = []
         for most in (REWARDED_STATES * pace // horizon, config.most_states):
-            episodes = draw_episodes(store, most, horizon // pace, work.seed)
+            episodes = draw_episodes(found.length, most, horizon // pace, work.seed)
             length = found.length[episodes]
             require_skills(work.stage.inputs["store"], length, horizon)
             start = np.cumsum(length) - length

@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 from ...bounds import CountFromZero, Range, Seed
-from ...errors import ConfigError
+from ...errors import ConfigError, SpecError
 from ..cli_common import FLAT, RUNS, AboutRobot, Common, Options, Runner
 from ..executors import ExecutorConfig, make_executor
 from ..folder import lock_folder, refuse_place
@@ -146,6 +146,11 @@ class ExportBag:
         from ...datasets.store import open_store
 
         store = open_store(self.store)
+        if store.schema.control_period is None:
+            raise SpecError(
+                f"{store.path}: expected a store whose control period is known, got none; ingest the recording with "
+                "--robot"
+            )
         numbers = self.episodes or range(len(store.episodes.start))
         count = write_bags(self.out, ((number, store.episode(number)) for number in numbers), store.schema)
         facts = {"path": str(self.out), "episodes": count, "store": store.digest}

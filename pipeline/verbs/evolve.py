@@ -161,17 +161,13 @@ def run_writer(runner: Runner, name: str, steps: Iterator[tuple[int, int | None]
 
 def tell_store(runner: Runner, path: Path) -> None:
     """Says what is there now."""
-    from ...datasets.parts import count_repeats, list_parts
+    from ...datasets.parts import describe_repeats, list_parts
     from ...datasets.store import open_store
 
     store = open_store(path)
     parts = list_parts(store)
-    repeats = count_repeats(parts)
-    if repeats:
-        runner.view.note(
-            f"{path}: {repeats} of {len(store.episodes.start)} episodes stand there more than once, by the recordings "
-            "that they are from; they count more, and a split puts them on both sides"
-        )
+    if repeats := describe_repeats(parts):
+        runner.view.note(f"{path}: {repeats}")
     facts = {
         "path": str(path),
         "episodes": len(store.episodes.start),

@@ -111,6 +111,35 @@ def test_the_rate_is_compared_with_the_time_stamps(tmp_path: Path) -> None:
     assert notes[1].startswith("1 steps last longer than 1.5 usual ones, the longest 0.4 s")
 
 
+def test_an_episode_of_another_rate_is_said(tmp_path: Path) -> None:
+    path = make_lerobot_2(tmp_path, record())
+    change_column(path / "data/chunk-000/episode_000002.parquet", "timestamp", lambda rows: 2 * rows)
+    notes = open_source(path, UNITS).describe().notes
+    (note,) = (note for note in notes if "another rate" in note)
+    assert note.startswith("1 of 3 episodes have another rate than most: steps of 0.1 to 0.2 s; one control")
+
+
+@pytest.mark.parametrize(
+    ("name", "middle"),
+    [("next.done", "once"), ("next.success", "once"), ("next.success", "held"), ("next.done", "held")],
+)
+def test_an_end_in_the_middle_of_an_episode_is_said(name: str, middle: str, tmp_path: Path) -> None:
+    path = make_lerobot_2(tmp_path, record())
+    for file in sorted((path / "data").rglob("*.parquet")):
+        table = pq.read_table(file)
+        frame = table["frame_index"].to_numpy()
+        there = (table["episode_index"].to_numpy() == 2) & (frame >= 2 if middle == "held" else frame == 2)
+        pq.write_table(table.append_column(name, pa.array(there)), file)
+    notes = [note for note in open_source(path, UNITS).describe().notes if "in the middle of" in note]
+    if (name, middle) == ("next.success", "held"):
+        assert not notes  # what is solved stays so
+    else:
+        assert notes == [
+            f"{name} is set in the middle of 1 of 3 episodes, the first of them number 2: only the last frame of an "
+            "episode ends it here"
+        ]
+
+
 @pytest.mark.parametrize("rate", [0, -10, "10", True, None, 1e30])
 def test_a_rate_that_is_none_is_refused(rate: object, tmp_path: Path) -> None:
     path = make_lerobot_2(tmp_path, record())

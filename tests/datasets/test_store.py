@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,17 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supple.datasets import Episode, EpisodeStore, Schema, open_store, verify_store, write_store, writing_store
+from supple.datasets import (
+    Episode,
+    EpisodeStore,
+    Feature,
+    Schema,
+    WindowSampler,
+    open_store,
+    verify_store,
+    write_store,
+    writing_store,
+)
 from supple.datasets import layout as layout_module
 from supple.datasets import store as store_module
 from supple.datasets import store_writer as writer_module
@@ -55,6 +66,31 @@ def test_round_trip(store: EpisodeStore, schema: Schema, make_episodes: MakeEpis
         loaded = store.load(name)
         assert loaded.dtype == whole.dtype
         np.testing.assert_array_equal(loaded, whole)
+
+
+def test_steps_that_a_log_keeps_as_invalid_are_not_learned_from(
+    tmp_path: Path, schema: Schema, make_episodes: MakeEpisodes
+) -> None:
+    flag = Feature(name="valid", dtype="uint8", shape=(), units=("",), role="other", axes=("valid",))
+    valid = [[1, 0, 1, 1], [0], [1, 1, 1, 0, 0, 1]]
+    episodes = [
+        Episode({**one.arrays, "valid": np.array(flags, np.uint8)}, one.terminated, one.truncated)
+        for one, flags in zip(make_episodes([4, 1, 6]), valid, strict=True)
+    ]
+    kept = write_store(tmp_path / "kept", episodes, replace(schema, features=(*schema.features, flag)), PROVENANCE)
+    start, length, terminated, truncated = kept.find_stretches()
+    assert start.tolist() == [0, 2, 5, 10]
+    assert length.tolist() == [1, 2, 3, 1]
+    assert terminated.tolist() == [False, True, False, True]
+    assert truncated.tolist() == [True, False, True, False]
+    sampler = WindowSampler(kept.load("observation"), kept.load("action"), start, length, 2)
+    rows = sampler.take(np.arange(sampler.num_windows))[0][:, :, 0]
+    assert rows.tolist() == [[2, 3], [5, 6], [6, 7]]
+
+
+def test_all_steps_of_most_stores_are_learned_from(store: EpisodeStore) -> None:
+    assert store.load_valid().all()
+    assert store.find_stretches() is store.episodes
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

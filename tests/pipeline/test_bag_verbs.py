@@ -1,13 +1,14 @@
 """Verbs on bags, as they are typed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from supple.datasets import Episode, Feature, Schema, open_store
+from supple.datasets import Episode, Feature, Schema, open_store, write_store
 from supple.datasets.bags.writer import write_episode
 from supple.pipeline.cli import main
 
@@ -68,6 +69,16 @@ def test_a_store_goes_out_and_comes_back(bag: Path, tmp_path: Path, capsys: Any)
     assert main(["export-bag", str(tmp_path / "made"), "--out", str(tmp_path / "bags")]) == 2
     assert main(["export-bag", str(tmp_path / "made"), "--out", str(tmp_path / "more"), "--episodes", "7"]) == 2
     assert "expected an episode from 0 to 0, got 7" in capsys.readouterr().err
+
+
+def test_a_store_without_a_control_period_says_how_to_get_one(tmp_path: Path, capsys: Any) -> None:
+    rows = np.arange(20, dtype=np.float32).reshape(10, 2)
+    schema = replace(SCHEMA, control_period=None)
+    write_store(tmp_path / "store", [Episode({"observation": rows, "action": rows}, True, False)], schema, {})
+    assert main(["export-bag", str(tmp_path / "store"), "--out", str(tmp_path / "bags")]) == 2
+    told = capsys.readouterr().err
+    assert "expected a store whose control period is known, got none; ingest the recording with --robot" in told
+    assert "partial" not in told
 
 
 def test_what_is_ambiguous_is_not_ingested(tmp_path: Path, capsys: Any, bag: Path) -> None:

@@ -86,6 +86,23 @@ def test_a_folder_of_files_is_one_store_whoever_reads_it(files: Path, tmp_path: 
     assert ingest(tmp_path / "other-order", *paths[::-1]).digest != local.digest
 
 
+def test_a_recording_that_stands_twice_is_said(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "copy-of-log1.hdf5"
+    copy.write_bytes((files / "log1.hdf5").read_bytes())
+    store = ingest(tmp_path / "twice", files / "log1.hdf5", copy, files / "log2.hdf5")
+    many = len(store.episodes.start)
+    repeats = len(ingest(tmp_path / "once", copy).episodes.start)
+    assert f"ingest: {repeats} of {many} episodes stand there more than once" in capsys.readouterr().err
+
+
+def test_an_out_that_is_a_file_is_named(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert main(["ingest", str(files), "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert "out: expected nothing there or an output of this stage, got a file; pass another --out" in told
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_the_order_in_which_files_end_does_not_matter(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,7 +85,7 @@ def test_work_under_another_key_is_refused_and_kept(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_stage_is_refused(tmp_path: Path) -> None:
     (tmp_path / "walk").mkdir()
     (tmp_path / "walk" / "thesis.txt").write_text("three years")
-    with pytest.raises(RunError, match=r"walk: expected a stage folder with stage\.json"):
+    with pytest.raises(RunError, match=r"walk: expected nothing there or an output of this stage, got a folder"):
         run_toy(tmp_path / "walk", WalkConfig(steps=5))
     assert (tmp_path / "walk" / "thesis.txt").read_text() == "three years"
 

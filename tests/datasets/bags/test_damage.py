@@ -286,3 +286,15 @@ def test_metadata_that_grow_without_end_are_refused(bags: Any, tmp_path: Path) -
     (bag / "metadata.yaml").write_text("\n".join(lines) + "\n" + re.sub(r"- \S+\.mcap", "- *a29", text))
     with pytest.raises(SourceError, match="list in place of a text"):
         open_recording(bag)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_compressed_file_that_is_cut_off_is_named_as_it_lies_there(share: float, bags: Any, tmp_path: Path) -> None:
+    bag = bags.write(tmp_path / "bag", "mcap-file", bags.arm())
+    file = find_file(bag)
+    data = zstandard.ZstdDecompressor().decompress(file.read_bytes(), max_output_size=2**24)
+    file.write_bytes(zstandard.compress(data[: int(share * 20)]) if share else file.read_bytes()[:40])
+    with pytest.raises(SourceError) as error:
+        BagReader(bag).describe()
+    assert str(error.value).startswith(str(bag if share else file))
+    assert "supple-bag-" not in str(error.value)

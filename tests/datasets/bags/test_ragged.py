@@ -142,7 +142,7 @@ def read(payloads: Sequence[bytes], topic: Topic, requests: tuple[Request, ...],
     for part, first in ((payloads[:half], 0), (payloads[half:], half)):
         reader.add([10**9 * (first + index) for index in range(len(part))], part)
         reader._flush()
-    return reader.finish(), reader
+    return reader.finish()[0], reader
 
 
 def compare(

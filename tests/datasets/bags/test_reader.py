@@ -11,14 +11,15 @@ from mcap.writer import Writer as McapWriter
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from supple.datasets import Reader, disk_arrays
-from supple.datasets.bags import reader as reader_module
 from supple.datasets.bags import series
+from supple.datasets.bags import stretch as stretch_module
 from supple.datasets.bags.layout import LayoutError
 from supple.datasets.bags.mapping import parse_mapping
 from supple.datasets.bags.reader import BagReader
 from supple.datasets.testing import ReaderContract
 from supple.errors import ConfigError, SourceError
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
+from tests.datasets.bags.conftest import Sent
 
 MAPPING = """
 period = 0.02
@@ -189,8 +190,23 @@ def test_time_that_runs_back_is_sorted_and_reported(bags: Any, make: MakeReader)
         *bags.arm(0.5),
         *(one._replace(log_time=one.log_time + 11 * NS) for one in bags.arm(0.5, bags.start - 10 * NS)),
     ]
-    with pytest.raises(SourceError, match=r"expected header.stamp to go on, got a step back of 10.49 s at message 50"):
+    with pytest.raises(
+        SourceError, match=r"topic /joint_states by 11 s, and that of /commands by 0 s; give both clock = "
+    ):
         make(back).describe()
+    reader = make(back, MAPPING, ("max_age = 0.05", 'max_age = 0.05\nclock = "log"'))
+    assert not any("set back" in note for note in reader.describe().notes)
+    with_both = [
+        *bags.arm(0.5),
+        *bags.arm(0.5, bags.start - 10 * NS),
+    ]
+    for clock in ("", '\nclock = "log"'):  # by stamps as by the recorder's clock, which was set back with them
+        reader = make(with_both, MAPPING, ("max_age = 0.05", f"max_age = 0.05{clock}"))
+        assert any("the clock was set back by 10.49 s: no episode" in note for note in reader.describe().notes)
+        for episode in reader.episodes():
+            np.testing.assert_array_equal(episode.arrays["observation"][:, 1], 2 * np.arange(25))
+            np.testing.assert_array_equal(episode.arrays["action"][:, 0], 2 * np.arange(25))
+        assert reader.describe().episodes == 2
 
 
 def test_messages_without_a_stamp_are_left_out_and_counted(bags: Any, make: MakeReader) -> None:
@@ -228,13 +244,85 @@ def test_markers_begin_and_end_episodes(kind: str, bags: Any, make: MakeReader) 
     start, stop = (str(word).lower() for word in words)
     rule = f'[episodes]\nby = "marker"\ntopic = "/episode"\nstart = "{start}"\nstop = "{stop}"\n'
     reader = make(sorted(sent, key=lambda one: one.log_time), MAPPING + rule)
+    # the second start at 1.0 s repeats the first
     times = [(e.arrays["time"][[0, -1]] - bags.start) / NS for e in reader.episodes()]
-    np.testing.assert_allclose(times, [[0.1, 0.48], [0.8, 0.98], [1.0, 1.18]])
+    np.testing.assert_allclose(times, [[0.1, 0.48], [0.8, 1.18]])
+    assert "by the marks of topic /episode, 1.19 of 1.99 s are in no episode" in reader.describe().notes
+    rule = rule.replace(f'"{stop}"', '""')  # without a word that stops, each start begins an episode
+    reader = make(sorted(sent, key=lambda one: one.log_time), MAPPING + rule)
+    times = [(e.arrays["time"][[0, -1]] - bags.start) / NS for e in reader.episodes()]
+    np.testing.assert_allclose(times, [[0.1, 0.78], [0.8, 0.98], [1.0, 1.98]])
 
 
 def test_a_table_of_times_cuts_episodes(bags: Any, make: MakeReader) -> None:
     reader = make(bags.arm(2.0), MAPPING + '[episodes]\nby = "table"\ntable = [[0.5, 0.7], [1.0, 1.1]]\n')
     assert [episode.length for episode in reader.episodes()] == [11, 6]
+
+
+def test_a_table_counts_from_the_first_message_of_all_topics(bags: Any, make: MakeReader) -> None:
+    sent = [one for one in bags.arm(2.0) if one.topic == "/commands" or one.log_time >= bags.start + NS // 2]
+    reader = make(sent, MAPPING + '[episodes]\nby = "table"\ntable = [[1.0, 1.2]]\n')
+    (episode,) = reader.episodes()
+    np.testing.assert_array_equal(episode.arrays["time"][[0, -1]] - bags.start, [NS, NS + NS // 5])
+
+
+@pytest.mark.parametrize("invalid", ["cut", "keep"])
+def test_a_command_from_before_a_cut_is_not_known_behind_it(invalid: str, bags: Any, make: MakeReader) -> None:
+    # the recorder pauses from 1 to 3 s, and commands come again at 3.5 s
+    sent = [
+        one
+        for one in bags.arm(5.0)
+        if not NS <= one.log_time - bags.start < (3.5 if one.topic == "/commands" else 3.0) * NS
+    ]
+    reader = make(sent, MAPPING, ("period = 0.02", f'period = 0.02\ninvalid = "{invalid}"'))
+    valid = np.concatenate([one.arrays["valid"] for one in reader.episodes()]) > 0
+    time, action, observation = (
+        np.concatenate([one.arrays[name] for one in reader.episodes()])[valid]
+        for name in ("time", "action", "observation")
+    )
+    seconds = (time - bags.start) / NS
+    assert not ((seconds > 1.05) & (seconds < 3.5)).any()
+    assert {3.5, 4.98} <= set(seconds.tolist())
+    late = seconds >= 1.0  # the last measurement and command are held for 0.05 s
+    np.testing.assert_array_equal(action[~late | (seconds > 3), 0], observation[~late | (seconds > 3), 1])
+
+
+def test_the_angles_of_an_episode_begin_within_one_turn(bags: Any, make: MakeReader) -> None:
+    # a turn in 2 s, and an episode for each of five turns, which begin and end alike
+    sent = []
+    for k in range(500):
+        time, angle = bags.start + k * 20_000_000, np.pi * k * 0.02
+        turn = {"z": np.sin(angle / 2), "w": np.cos(angle / 2)}
+        pose = {"pose": {"position": {"x": k % 100}, "orientation": turn}}
+        sent.append(Sent("/odom", "nav_msgs/msg/Odometry", time, {"header": bags.stamp(time), "pose": pose}))
+        sent.append(Sent("/cmd_vel", "geometry_msgs/msg/Twist", time, {"linear": {"x": 1.0}}))
+        if k % 100 in (0, 99):
+            sent.append(Sent("/episode", "std_msgs/msg/Bool", time, {"data": k % 100 == 0}))
+    reader = make(sent, None)
+    column = reader.describe().schema.feature("observation").axes.index("yaw")
+    for episode in reader.episodes():
+        yaw = episode.arrays["observation"][:, column]
+        np.testing.assert_allclose(yaw, np.pi * 0.02 * np.arange(len(yaw)), atol=1e-4)
+    # the state that a step leads to is beside the step, beyond pi as well
+    text = (
+        reader.write_mapping()
+        .replace("action_source", "#")
+        .replace("period =", 'action_source = "next_state"\nperiod =')
+    )
+    text = text[: text.index('[[signal]]\nfeature = "action"')].replace(
+        '[[topic]]\nname = "/cmd_vel"\nclock = "log"\n', ""
+    )
+    text += """[[signal]]
+feature = "action"
+topic = "/odom"
+field = "pose.pose.orientation"
+axes = ["turned"]
+elements = ["yaw"]
+units = ["rad"]
+"""
+    (*_, last) = BagReader(reader._path, parse_mapping(text, "map")).episodes()
+    yaw, turned = last.arrays["observation"][:, column], last.arrays["action"][:, 0]
+    np.testing.assert_array_equal(yaw[1:], turned[:-1])
 
 
 def test_actions_of_a_log_without_commands(bags: Any, make: MakeReader) -> None:
@@ -326,7 +414,7 @@ def test_long_episodes_by_gaps_and_late_stamps_are_those_of_short_ones(
     assert len(usual) == 2
     monkeypatch.setattr(disk_arrays, "SPILL_BYTES", 100)
     monkeypatch.setattr(disk_arrays, "BLOCK_ROWS", 7)
-    monkeypatch.setattr(reader_module, "BLOCK_STEPS", 7)
+    monkeypatch.setattr(stretch_module, "BLOCK_STEPS", 7)
     for first, second in zip(usual, make(sent, mapping).episodes(), strict=True):
         for name, array in first.arrays.items():
             np.testing.assert_array_equal(array, second.arrays[name])
@@ -447,7 +535,7 @@ def test_long_columns_wait_on_the_disk_and_blocks_of_steps_join(bags: Any, make:
     (usual,) = make(bags.arm(1.0)).episodes()
     monkeypatch.setattr(disk_arrays, "SPILL_BYTES", 100)
     monkeypatch.setattr(series, "BLOCK_MESSAGES", 7)
-    monkeypatch.setattr(reader_module, "BLOCK_STEPS", 3)
+    monkeypatch.setattr(stretch_module, "BLOCK_STEPS", 3)
     (small,) = make(bags.arm(1.0)).episodes()
     for name, array in usual.arrays.items():
         np.testing.assert_array_equal(array, small.arrays[name])

@@ -2,14 +2,20 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from supple.datasets import write_d4rl
+from supple.datasets import Episode, Feature, Schema, WindowSampler, write_d4rl, write_store
+from supple.pipeline import cloning
 from supple.pipeline.cli import main
+from supple.pipeline.settings.extract import ExtractConfig
+from supple.pipeline.stages.extract import make_samplers
 from supple.robots.maze_family import Maze
 from supple.skills.checkpoint import load_skill_model
+from supple.skills.config import SkillConfig
 
 SIZES = [
     word
@@ -37,6 +43,41 @@ def write_pushes(folder: Path, unit: float = 1.0) -> Path:
 def make_skills(folder: Path, *options: str, ingest: tuple[str, ...] = (), unit: float = 1.0) -> int:
     assert main(["ingest", str(write_pushes(folder, unit)), "--out", str(folder / "ingest"), *ingest]) == 0
     return main(["extract", str(folder / "ingest"), "--out", str(folder / "extract"), *FEW, *options])
+
+
+def test_steps_that_a_log_keeps_as_invalid_are_in_no_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Observations count the rows; every tenth episode has 20 steps in the middle that nobody measured."""
+    features = [
+        Feature(name="observation", shape=(1,), units=("m",), role="observation", axes=("x",)),
+        Feature(name="action", shape=(1,), units=("N",), role="action", axes=("push",)),
+        Feature(name="valid", dtype="uint8", shape=(), units=("",), role="other", axes=("valid",)),
+    ]
+    episodes, held = [], set()
+    for number in range(30):
+        rows = np.arange(100 * number, 100 * number + 100)
+        valid = np.ones(100, np.uint8)
+        if number % 10 == 0:
+            valid[40:60] = 0
+            held |= set(rows[40:60].tolist())
+        column = rows[:, None].astype(np.float32)
+        episodes.append(Episode({"observation": column, "action": -column, "valid": valid}, False, True))
+    store = write_store(tmp_path / "store", episodes, Schema(features=tuple(features), control_period=0.1), {})
+    config = ExtractConfig(skill=SkillConfig(skill_horizon=10), validation_fraction=0.5)
+    sampler, held_out = make_samplers(store, config)
+    beside = WindowSampler(store.load("observation"), store.load("action"), *held_out, 10)
+    drawn = set()
+    for windows in (sampler, beside):
+        seen = windows.take(np.arange(windows.num_windows))[0]
+        assert held.isdisjoint(seen.ravel().tolist())
+        drawn |= set(seen.ravel().tolist())
+    assert len(drawn) == 3000 - 60
+    assert sampler.num_windows + beside.num_windows == 27 * 91 + 3 * 2 * 31
+    monkeypatch.setattr(cloning, "open_play", lambda *_: store)
+    monkeypatch.setattr(cloning, "play_latents", lambda _, observation, action: (observation, action))
+    space = SimpleNamespace(horizon=10)
+    given = (tmp_path, space, None, np.random.default_rng(0), torch.device("cpu"))
+    cloned, _ = cloning.load_decisions(*given)  # type: ignore[arg-type]
+    assert held.isdisjoint(cloned.ravel().tolist())
 
 
 def test_skills_carry_the_robot_of_their_data(tmp_path: Path) -> None:

@@ -183,11 +183,11 @@ def test_of_long_logs_whole_episodes_are_drawn(run: Path) -> None:
     """As many as fit, at least one, the same with the same seed."""
     store = open_store(run / "ingest" / STORE_NAME)
     states = (store.episodes.length - 1) // 10 + 1
-    drawn = draw_episodes(store, int(states.sum()) // 2, 10, seed=0)
+    drawn = draw_episodes(store.episodes.length, int(states.sum()) // 2, 10, seed=0)
     assert 0 < states[drawn].sum() <= states.sum() // 2
     assert (np.diff(drawn) > 0).all()
-    assert len(draw_episodes(store, 1, 10, seed=0)) == 1
-    assert len(draw_episodes(store, int(states.sum()), 10, seed=0)) == len(states)
+    assert len(draw_episodes(store.episodes.length, 1, 10, seed=0)) == 1
+    assert len(draw_episodes(store.episodes.length, int(states.sum()), 10, seed=0)) == len(states)
 
 
 @pytest.mark.parametrize(("length", "skills"), [([10, 7], 0), ([11, 10], 1), ([11, 11], None), ([21], None)])
