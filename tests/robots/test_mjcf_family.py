@@ -561,6 +561,7 @@ def test_physics_that_diverge_are_a_fault(
     """And leave no log of MuJoCo's in the folder where the program was started; it is said once."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mujoco_robots, "_SAID", set())
+    mujoco.set_mju_user_warning(mujoco_robots._note)  # dm_control takes the place of it where it is loaded
     light = ARM.replace('gear="10"', 'gear="1e9"').replace('damping="1" armature="0.05"', "")
     robot = replace(PLACE, model=light).make(1)
     row = np.zeros(1, np.int64)
