@@ -343,14 +343,15 @@ class PolicyServer:
         """The picture of these bytes; the session refuses one that is missing, or that nobody needs."""
         if content is None:
             return None
-        if len(content) != self.picture_bytes:
-            shape = () if self._session.image is None else self._session.image.shape
+        image, picture = self._session.image, np.frombuffer(content, np.uint8)
+        if image is None:
+            return picture
+        if picture.size != self.picture_bytes:
             raise SpecError(
-                f"{where}: expected a picture of {self.picture_bytes} bytes, {shape}, got {len(content)}; send its "
-                "rows one behind the other, channels last"
+                f"{where}: expected a picture of {self.picture_bytes} bytes, {image.shape}, got {picture.size}; send "
+                "its rows one behind the other, channels last"
             )
-        flat = np.frombuffer(content, np.uint8)
-        return flat if self._session.image is None else flat.reshape(self._session.image.shape)
+        return picture.reshape(image.shape)
 
     def _observe(self, reward: float) -> dict[str, Any]:
         self._session.observe(reward)
