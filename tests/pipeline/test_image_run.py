@@ -223,8 +223,11 @@ def test_pictures_go_over_the_socket(run: Path) -> None:
         thread.join(5.0)
 
 
-def test_serving_says_which_pictures_it_wants(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve", str(run), "--self-test", "--json"]) == 0
+@pytest.mark.parametrize("learn", [(), ("--learn",)], ids=["acts", "learns"])
+def test_serving_says_which_pictures_it_wants(
+    run: Path, learn: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", str(run), "--self-test", "--json", *learn]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     (health,) = (record for record in records if record.get("record") == "self-test" or "picture" in record)
     assert health["picture"] == [32, 32, 1]
