@@ -32,7 +32,7 @@ from supple.pipeline.replay.logs import see_store
 from supple.pipeline.report.plane import find_plane
 from supple.pipeline.report.run_folder import load_run
 from supple.pipeline.report.scenes import draw_play
-from supple.pipeline.stages import map_logs
+from supple.pipeline.stages import map_logs, serve
 from supple.pipeline.summary import load_success
 from supple.pipeline.testing_kills import TINY
 from supple.robots.family import make_robots
@@ -232,6 +232,25 @@ def test_serving_says_which_pictures_it_wants(
     (health,) = (record for record in records if record.get("record") == "self-test" or "picture" in record)
     assert health["picture"] == [32, 32, 1]
     assert [name for name, _ in health["observation"]] == ["x", "y", "vx", "vy"]
+
+
+def test_guards_ask_the_robot_for_rewards_of_what_it_measured(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[np.ndarray[Any, Any]] = []
+
+    def pay(observation: Any, goals: Any) -> Any:
+        asked.append(observation)
+        return np.zeros((1, 1)), np.zeros((1, 1), np.bool_)
+
+    monkeypatch.setattr(serve, "open_pay", lambda *given: pay)
+    with serve.open_policy(serve.Serving(learn=True), find_bundle(run / "export"), 0) as policy:
+        session = policy._session
+        session.reset(task=True, goal=[1.0, 1.0])
+        assert session.image is not None
+        for step in range(3):
+            session.act([1.0, 2.0, 0.0, 0.1 * step], session.image.make_dark())
+            session.observe(0.0)
+        session.end_episode([1.0, 2.0, 0.0, 0.3], session.image.make_dark(), terminated=False)
+    np.testing.assert_allclose(asked, [[[1.0, 2.0, 0.0, 0.1 * step]] for step in (1, 2, 3)], atol=1e-6)
 
 
 def test_what_is_deployed_sees(run: Path) -> None:
