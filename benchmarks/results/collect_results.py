@@ -32,7 +32,7 @@ from supple.errors import ConfigError, SuppleError
 from supple.pipeline.cli_common import Parsed, parse_verb
 from supple.pipeline.intervals import compute_interval
 
-from .collect_runs import NEEDED, Adaptation, FinishedRun, load_finished, require_same
+from .collect_runs import NEEDED, PREPARATION, Adaptation, FinishedRun, load_finished, require_same
 from .labels import DASHED, RANDOM
 from .pages import draw_figures, save_figures
 from .published import make_published
@@ -46,6 +46,9 @@ COLUMNS = (
 )
 """The order of a record's fields."""
 Measure = Literal["success", "return"]
+
+TRAINED = ("{}_posterior", "{}_last", "{}")
+"""What learners call success or the return on train tasks once the task is inferred, the most telling name first."""
 
 Row = dict[str, Any]
 Cells = list[tuple[FinishedRun, float]]
@@ -89,7 +92,7 @@ def name_method(method: str, suffix: str, algorithm: str) -> str:
 
 def make_facts(runs: Sequence[FinishedRun], suffix: str, benchmark: str, method: str, command: str) -> Row:
     """What all records of one method say beside their number."""
-    needed = NEEDED[runs[0].adaptations[suffix].algorithm]
+    needed = NEEDED.get(runs[0].adaptations[suffix].algorithm, PREPARATION)
     commands = [text for run in runs for text in (*run.commands, run.adaptations[suffix].command) if text]
     return {
         "benchmark": benchmark,
@@ -149,12 +152,18 @@ def gather(
 
 
 def training_rows(runs: Sequence[FinishedRun], measure: Measure) -> Iterable[Row]:
-    """Success or return on train tasks with the inferred embedding, by minutes of meta-training that all reached."""
+    """Success or return on train tasks once the task is inferred, by minutes of meta-training that all reached.
+
+    Learners call it differently, see `TRAINED`; those that measure neither have no rows.
+    """
+    names = [name for name in (kind.format(measure) for kind in TRAINED) if any(name in e for e in runs[0].epochs)]
+    if not names:
+        return
     minutes = min((int(run.epochs[-1]["wall_s"] // 60) for run in runs if run.epochs), default=0)
     for minute in range(1, minutes + 1):
         values = []
         for run in runs:
-            here = [e[f"{measure}_posterior"] for e in run.epochs if minute - 1 < e["wall_s"] / 60 <= minute]
+            here = [e[names[0]] for e in run.epochs if names[0] in e and minute - 1 < e["wall_s"] / 60 <= minute]
             values += [float(np.mean(here))] if here else []
         if len(values) == len(runs):
             yield make_cost_row(f"{measure}_train", values, {"meta_training_minute": minute})

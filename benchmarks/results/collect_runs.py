@@ -21,7 +21,7 @@ EXPLORE = "explore"
 PREPARATION = ("generate", "ingest", "extract", EXPLORE, "meta-train")
 """The stages before there is a policy to adapt. A run from a log has no `generate`, and most explore nothing."""
 NEEDED: Mapping[str, Sequence[str]] = {"simpl": PREPARATION, "spirl": PREPARATION[:4], "sac": ()}
-"""Which of them each method of adaptation rests on."""
+"""Which of them each method of adaptation rests on that needs fewer than all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Adaptation:
 
     folder: Path
     algorithm: str
-    """`simpl`, `spirl` or `sac`."""
+    """`simpl`, `spirl`, `sac`, `ppo` or another kind of adaptation."""
     config: Mapping[str, Any]
     """All that decided it except seed and inputs: the config of its stage, device and versions."""
     code: str

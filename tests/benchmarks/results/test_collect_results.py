@@ -170,6 +170,19 @@ def test_success_while_meta_training_is_by_minute(folders: list[Path]) -> None:
     assert minutes == [(1, pytest.approx(0.155)), (2, pytest.approx(0.355)), (3, pytest.approx(0.555))]
 
 
+@pytest.mark.parametrize("name", ["return_last", "return", ""])
+def test_other_learners_say_otherwise_how_well_they_do_on_train_tasks(folders: list[Path], name: str) -> None:
+    path = folders[0] / "meta-train" / "metrics.jsonl"
+    values = {"return_prior": 9.0, "other": 9.0} | ({name: 0.5} if name else {})
+    path.write_text("".join(json.dumps({"step": n, "wall_s": 30.0 * n, **values}) + "\n" for n in range(1, 5)))
+    shutil.rmtree(folders[0] / "adapt")
+    write_adapt(folders[0] / "adapt", 0, method="ppo")
+    rows = collect([load_finished(folders[0])], "kitchen", "distral", measure="return")
+    trained = [(row["at"], row["mean"]) for row in rows if row["metric"] == "return_train"]
+    assert trained == [({"meta_training_minute": n}, 0.5) for n in (1, 2)] * bool(name)
+    assert find(rows, "distral", "return_stochastic", episode=20)["wall_s"] == pytest.approx(715.0)  # all stages
+
+
 def test_a_single_seed_has_no_interval_of_its_cost() -> None:
     assert make_cost_row("wall_s", [3.0]) == {
         "metric": "wall_s",
