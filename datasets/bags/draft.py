@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import ConfigError, SourceError
+from ...robots.ros.pictures import KINDS as CAMERAS
 from ...robots.spec import RobotSpec
 from ..disk_arrays import release, select
 from .clock_steps import MOST_AHEAD_NS, MOST_DISORDER_NS, find_steps
-from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Signal, TopicClock
+from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Picture, Signal, TopicClock
 from .message_types import ENCODINGS, describe_kinds, load_types
 from .quality import MOST_SAMPLES, measure_topic
 from .recording import DISORDER_NS, Recording, Topic
@@ -151,7 +152,7 @@ def draft_mapping(recording: Recording, where: str, robot: RobotSpec | None = No
     Raises:
         SourceError: no topic holds a measurement that is known here; the message lists the topics.
     """
-    seen = _survey(recording, where)
+    seen = _survey(recording, where, robot is not None and robot.image is not None)
     contents = {one.topic.name: one.line for one in seen}
     names = [one.topic.name for one in seen]
     usable = [one for one in seen if one.facts["messages"] > 1 and names.count(one.topic.name) == 1]
@@ -177,15 +178,18 @@ def draft_mapping(recording: Recording, where: str, robot: RobotSpec | None = No
             name_axes(part, array, questions)
             for part, array in ((observation, robot.observation), (action, robot.action))
         )
+    pictures = _choose_camera(usable, robot, questions, notes)
     signals = (*observation, *action)
+    filmed = {picture.topic for picture in pictures}
     rule = _find_marker([one for one in seen if names.count(one.topic.name) == 1], notes)
-    timed = [one for one in seen if one.topic.name in {rule.topic, *(signal.topic for signal in signals)}]
+    timed = [one for one in seen if one.topic.name in {rule.topic, *(signal.topic for signal in signals), *filmed}]
     notes += [
         f"topic {one.topic.name}: {one.unusable}: it goes by the recorder's clock" for one in timed if one.unusable
     ]
     notes += _agree_on_clock(timed)
     used = [one for one in timed if one.topic.name != rule.topic or one.topic.name in {one.topic for one in signals}]
     periods = {one.topic.name: _measure_joints(one, signals, recording, where) for one in used}
+    numbers = (*signals, *(picture.signal for picture in pictures))
     signals = tuple(
         part
         for signal in signals
@@ -208,23 +212,24 @@ def draft_mapping(recording: Recording, where: str, robot: RobotSpec | None = No
         period=_choose_period(used) if robot is None else robot.control_period,
         action_source=source,
         episodes=rule,
-        topic=tuple(_make_clock(one, signals, min(periods[one.topic.name].values(), default=0.0)) for one in used),
+        topic=tuple(_make_clock(one, numbers, min(periods[one.topic.name].values(), default=0.0)) for one in used),
         signal=signals,
+        picture=pictures,
     )
     joints = {one.topic.name: one.names for one in used}
     lengths = {one.topic.name: one.lengths for one in used}
     return Draft(mapping, True, tuple(questions), tuple(notes), contents, joints, lengths)
 
 
-def _survey(recording: Recording, where: str) -> list[_Seen]:
-    """Every topic with its clock, names and rates."""
+def _survey(recording: Recording, where: str, sees: bool) -> list[_Seen]:
+    """Every topic with its clock, names and rates; pictures are counted alone where no policy `sees`."""
     readers: dict[int, TopicReader] = {}
     problems: dict[int, str] = {}
     counts, first, last = ([0] * len(recording.topics) for _ in range(3))
     words: dict[int, dict[str, None]] = {}
     for row, topic in enumerate(recording.topics):
         try:
-            if _is_of_interest(topic):
+            if _is_of_interest(topic) or (topic.type in CAMERAS and sees):
                 has_stamp = any(name == "header" for name, _ in load_types(topic, where).fielddefs[topic.type][1])
                 clock = TopicClock(name=topic.name, clock=STAMP if has_stamp else LOG_CLOCK)
                 readers[row] = TopicReader(topic, clock, (), where)
@@ -424,6 +429,29 @@ def _take_next_state(observation: Sequence[Signal]) -> list[Signal]:
     source = next((one for one in observation if one.field == "position"), observation[0])
     axes = tuple(source.elements or source.axes)
     return [Signal(feature="action", topic=source.topic, field=source.field, axes=axes, units=source.units)]
+
+
+def _choose_camera(
+    usable: Sequence[_Seen], robot: RobotSpec | None, questions: list[str], notes: list[str]
+) -> tuple[Picture, ...]:
+    """The camera of a robot whose policies see, in the size of its picture; of others, cameras are named in a note."""
+    cameras = [one.topic.name for one in usable if one.topic.type in CAMERAS]
+    if robot is None or robot.image is None:
+        if cameras:
+            notes.append(
+                f"{', '.join(cameras)[:400]} {'show' if len(cameras) > 1 else 'shows'} pictures, which are left out; "
+                "for skills that see, add [[picture]] to --mapping"
+            )
+        return ()
+    height, width, channels = robot.image.shape
+    if len(cameras) != 1 or channels not in (1, 3):
+        questions.append(
+            f"expected one camera of 1 or 3 channels for the robot's picture of {height} x {width} x {channels}, got "
+            f"{', '.join(cameras)[:400] or 'no topic of pictures'}; name its topic under [[picture]] in --mapping"
+        )
+    if not cameras or channels not in (1, 3):
+        return ()
+    return (Picture(topic=cameras[0], height=height, width=width, channels=1 if channels == 1 else 3),)
 
 
 def _list_command(one: _Seen) -> Iterator[Signal]:

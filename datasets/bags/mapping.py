@@ -14,6 +14,11 @@
     axes = ["shoulder", "elbow"]
     units = ["rad", "rad"]
 
+    [[picture]]                        # of a camera, if there is one
+    topic = "/camera/image_raw"
+    height = 96
+    width = 128
+
 Every field is explained in the dataclasses below; one that is not named there is refused.
 """
 
@@ -29,7 +34,7 @@ from ...bounds import Bounded, Count, Positive, Range, require_bounds
 from ...errors import ConfigError, SpecError, describe_error
 from ...plain_config import read_config
 from ...plain_files import read_plain_file
-from ..schema import Feature, Role, Schema
+from ..schema import IMAGE, Feature, Role, Schema, make_image_feature
 
 LOG_CLOCK = "log"
 STAMP = "header.stamp"
@@ -103,6 +108,44 @@ class Signal(Bounded):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picture(Bounded):
+    """The camera of a topic of `sensor_msgs/Image` or `CompressedImage`: a feature with the role `image`.
+
+    A step shows the last picture at or before it, as any measurement.
+    """
+
+    topic: str
+    """Where it comes from."""
+    height: Annotated[int, Range(8, 4096)]
+    """In the store, pixels: pictures are scaled down, each pixel the mean of its area."""
+    width: Annotated[int, Range(8, 4096)]
+    """In the store, pixels."""
+    channels: Literal[1, 3] = 3
+    """1 is grey, 3 are red, green and blue."""
+    feature: str = IMAGE
+    """Name in the store; `image` is what skills see."""
+    max_age: Positive | None = None
+    """Seconds after which a picture is no longer taken for the present; None: that of the topic."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        return self.height, self.width, self.channels
+
+    @property
+    def signal(self) -> Signal:
+        """The number of the picture that a step shows, as a signal."""
+        return Signal(
+            feature=self.feature,
+            topic=self.topic,
+            axes=(self.feature,),
+            units=("",),
+            dtype="int64",
+            max_age=self.max_age,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeRule(Bounded):
     """Where one episode ends and the next begins. Nothing is held or interpolated across such a cut."""
 
@@ -158,18 +201,27 @@ class Mapping(Bounded):
     """Clock of every topic that is used."""
     signal: tuple[Signal, ...]
     """In the order of the axes."""
+    picture: tuple[Picture, ...] = ()
+    """Cameras."""
 
     def __post_init__(self) -> None:
         require_bounds(self)
         known = [clock.name for clock in self.topic]
         if len(set(known)) < len(known):
             raise ConfigError(f"topic: expected each topic once, got {known}; remove the repeated one")
-        for signal in self.signal:
+        for signal in self.signals:
             if signal.topic not in known:
                 raise ConfigError(
-                    f"signal: expected a topic of {', '.join(known)}, got {signal.topic!r}; add [[topic]]"
+                    f"{'signal' if signal in self.signal else 'picture'}: expected a topic of {', '.join(known)}, got "
+                    f"{signal.topic!r}; add [[topic]]"
                 )
-        if not self.observations:
+        shown = [picture.feature for picture in self.picture]
+        taken = {signal.feature for signal in self.signal}
+        if len(set(shown)) < len(shown) or not taken.isdisjoint(shown):
+            raise ConfigError(f"picture: expected a feature for each, got {shown} beside {sorted(taken)}; rename one")
+        if shown and self.episodes.by == "steps":
+            raise ConfigError("picture: expected none in the log of supple adapt, which has no pictures; remove it")
+        if not any(signal in self.observations for signal in self.signal):
             raise ConfigError(
                 "signal: expected one with feature = 'observation', got none; add what the robot measures"
             )
@@ -183,7 +235,12 @@ class Mapping(Bounded):
     @property
     def observations(self) -> tuple[Signal, ...]:
         """Signals that are measured: they decide where an episode begins, and whether a step is valid."""
-        return tuple(signal for signal in self.signal if not self.is_command(signal))
+        return tuple(signal for signal in self.signals if not self.is_command(signal))
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """All that comes from topics: numbers, and pictures by their number."""
+        return (*self.signal, *(picture.signal for picture in self.picture))
 
     def is_command(self, signal: Signal) -> bool:
         """Whether a signal is a command, which is in force until the next one or its timeout."""
@@ -196,7 +253,7 @@ class Mapping(Bounded):
     def parts(self) -> dict[str, list[Signal]]:
         """Signals by feature, in order."""
         found: dict[str, list[Signal]] = {}
-        for signal in self.signal:
+        for signal in self.signals:
             found.setdefault(signal.feature, []).append(signal)
         return found
 
@@ -208,7 +265,11 @@ class Mapping(Bounded):
             ConfigError: signals of one feature differ in type or role.
         """
         features = []
+        pictures = {picture.feature: picture for picture in self.picture}
         for name, parts in self.parts().items():
+            if name in pictures:
+                features.append(make_image_feature(name, pictures[name].shape))
+                continue
             kinds = {(part.dtype, part.role, part.scalar) for part in parts}
             if len(kinds) > 1 or (parts[0].scalar and len(parts) > 1):
                 raise ConfigError(
@@ -266,7 +327,12 @@ def write_mapping(mapping: Mapping, comments: tuple[str, ...] = ()) -> str:
     """The text of a mapping, with only what differs from the defaults, and comments at its head."""
     lines = [f"# {' '.join(line.split())}" for line in comments]
     lines += [*([""] if lines else []), *_write_fields(mapping)]
-    for name, tables in (("episodes", [mapping.episodes]), ("topic", mapping.topic), ("signal", mapping.signal)):
+    for name, tables in (
+        ("episodes", [mapping.episodes]),
+        ("topic", mapping.topic),
+        ("signal", mapping.signal),
+        ("picture", mapping.picture),
+    ):
         for table in tables:
             body = _write_fields(table)
             if body:
@@ -278,7 +344,7 @@ def _write_fields(config: Any) -> list[str]:
     lines = []
     for item in fields(config):
         value = getattr(config, item.name)
-        if item.name in ("episodes", "topic", "signal") and isinstance(config, Mapping):
+        if item.name in ("episodes", "topic", "signal", "picture") and isinstance(config, Mapping):
             continue
         if value != item.default or item.name in ("version", "clock"):
             lines.append(f"{item.name} = {_write_value(value)}")

@@ -29,6 +29,7 @@ from .embedded import read_embedded
 from .finding import digest_bags, find_bags
 from .mapping import NS, Mapping, Signal, write_mapping
 from .message_types import describe_kinds, list_missing_field
+from .pictures import PictureReader
 from .quality import MOST_SAMPLES, measure_topic
 from .recording import Recording
 from .series import TRAJECTORY, Request, TopicReader, is_missing
@@ -230,6 +231,12 @@ class _Bag:
         self._set_back = cuts.sizes
         found = {name: reader.finish(cuts.rows[name]) for name, reader in readers.items()}
         types = {name: reader.topic.type for name, reader in readers.items()}
+        pictures = {
+            request.axes[0]: shown
+            for reader in readers.values()
+            if isinstance(reader, PictureReader)
+            for request, shown in reader.finish_pictures().items()
+        }
         self._stretches: list[Stretch] = []
         for number in range(len(cuts.sizes) + 1 if requests else 0):
             series = {name: parts[number] for name, parts in found.items()}
@@ -244,7 +251,9 @@ class _Bag:
                 for request, axis in series[name].angles
             )
             before = self._stretches[-1] if self._stretches else None
-            self._stretches.append(Stretch(path, draft.mapping, robot, types, series, columns, angles, before))
+            self._stretches.append(
+                Stretch(path, draft.mapping, robot, types, series, columns, angles, before, pictures)
+            )
         self._types = types
         self._names = {name: tuple(reader.names) for name, reader in readers.items()}
         self._lengths = {name: dict(reader.lengths) for name, reader in readers.items()}
@@ -259,6 +268,9 @@ class _Bag:
         found: dict[str, dict[Request, None]] = {}
         for signal in self._mapping.signal:
             found.setdefault(signal.topic, {})[_request(signal)] = None
+        for picture in self._mapping.picture:
+            request = replace(_request(picture.signal), picture=picture.shape)
+            found.setdefault(picture.topic, {})[request] = None
         rule = self._mapping.episodes
         if rule.by == "marker":
             marks = Request(rule.field, ("mark",), (), "float64", (rule.start, rule.stop))
@@ -286,6 +298,8 @@ class _Bag:
                 )
             raise SourceError(f"{self._path}: topic {name}: expected a topic of one type, got {got}; {remedy}")
         kind = TrajectoryReader if topics[0].type == TRAJECTORY else TopicReader
+        if any(request.picture for request in wanted):
+            kind = PictureReader
         return kind(topics[0], self._mapping.clock(name), wanted, str(self._path))
 
     def _require_axes(self, readers: dict[str, Any]) -> None:
@@ -370,7 +384,7 @@ class _Bag:
                 ] = None
             if flaws.repeated:
                 tally.notes[f"{unit}: {flaws.repeated} messages repeat the time of the one before"] = None
-        here = (one.topic for one in self._mapping.signal if one.topic in self._types)  # a cut log may lack some
+        here = (one.topic for one in self._mapping.signals if one.topic in self._types)  # a cut log may lack some
         steady = dict.fromkeys(topic for topic in here if self._types[topic] != TRAJECTORY)
         for first, second in pairwise(steady):
             spans = [(one.series[first].time, one.series[second].time) for one in self._stretches]

@@ -59,6 +59,8 @@ class Request:
     """float64, int64 or uint64: holds every value of the signal's own type."""
     marks: tuple[str, str] | None = None
     """Of a marker: the values that read 1 and 0; any other is missing."""
+    picture: tuple[int, int, int] | None = None
+    """Of a picture: height, width and channels; see `pictures.PictureReader`."""
 
 
 class Flaws(NamedTuple):
@@ -556,13 +558,17 @@ class TopicReader:
                 labels = _find_labels(message, request.field)
                 self._compare(request.field, len(numbers), len(numbers), len(labels) if labels else None)
                 self.lengths[request.field] = max(len(numbers), self.lengths.get(request.field, 0))
-            axes, angles = _fill_one(message, request, columns[at], row)
+            axes, angles = self._fill_one(message, request, columns[at], row)
             for axis in angles:
                 self._angles.add((at, axis))
             if axes and request.dtype == "float64":
                 blank = blank or bool(np.isnan(columns[at][row, axes]).any())
         self._blank += blank
         return True
+
+    def _fill_one(self, message: Any, request: Request, column: Array, row: int) -> tuple[list[int], list[int]]:
+        """As `_fill`, from one message that `rosbags` has decoded."""
+        return _fill_one(message, request, column, row)
 
 
 class _Found(NamedTuple):

@@ -5,8 +5,10 @@ Legend: T steps of one episode, K axes of a signal.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
+from collections.abc import Mapping as Rows
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -39,6 +41,8 @@ MOST_STEPS = 2**28
 _EXTRA_BYTES = 8 + 8 + 4 + 1
 """Of one step: its time, its age as an integer and in seconds, and whether it is valid."""
 FLAGS_REQUEST = Request("data", READ_FLAGS, tuple(str(FLAGS.index(name)) for name in READ_FLAGS), "float64")
+_SHOWN_BYTES = 2**24
+"""Of pictures that are copied at a time."""
 _LOOK_AHEAD = 256
 """Samples behind the last step that interpolation may look at."""
 
@@ -96,6 +100,7 @@ class Stretch:
         columns: Their values by topic, field and axes.
         angles: Topic, field, axes and number of each axis that is an angle of a quaternion.
         before: The stretch before it; None where there is none.
+        pictures: Of each feature with pictures, all of the bag, (n, height, width, channels); its column has numbers.
     """
 
     def __init__(
@@ -108,9 +113,11 @@ class Stretch:
         columns: dict[tuple[str, str, tuple[str, ...]], Array],
         angles: frozenset[tuple[str, str, tuple[str, ...], int]] = frozenset(),
         before: Stretch | None = None,
+        pictures: Rows[str, Array] | None = None,
     ) -> None:
         self._path, self._mapping, self._robot, self._types = path, mapping, robot, types
         self.series, self._columns, self._angles, self._before = series, columns, angles, before
+        self._pictures = pictures or {}
 
     def values(self, signal: Signal) -> Array:
         """The numbers of a signal, (n, K)."""
@@ -201,7 +208,7 @@ class Stretch:
         if rule.by == "bag":
             return [_Segment(begin, end)]
         if rule.by == "table":
-            every = [self.series[signal.topic].time for signal in self._mapping.signal]
+            every = [self.series[signal.topic].time for signal in self._mapping.signals]
             begin = min(int(time[0]) for time in every if len(time))
             return [_Segment(begin + round(first * NS), begin + round(last * NS)) for first, last in rule.table]
         if rule.by == "gap":
@@ -282,7 +289,7 @@ class Stretch:
         """Time by which the first step is later than `start`, ns, so that measurements and commands are fresh."""
         mapping = self._mapping
         topics: dict[bool, dict[str, Times]] = {True: {}, False: {}}
-        for signal in mapping.signal:
+        for signal in mapping.signals:
             if self._types[signal.topic] != TRAJECTORY:
                 topics[mapping.is_command(signal)][signal.topic] = self._slice(signal, segment)[0]
         measured, commanded = (list(topics[kind].values()) for kind in (False, True))
@@ -294,7 +301,7 @@ class Stretch:
         """All arrays of the store for one segment, and which steps are valid, (T,)."""
         mapping, period = self._mapping, self._mapping.period_ns
         features = mapping.features()
-        step_bytes = sum(len(one.axes) * np.dtype(one.dtype).itemsize for one in features) + _EXTRA_BYTES
+        step_bytes = sum(math.prod(one.shape) * np.dtype(one.dtype).itemsize for one in features) + _EXTRA_BYTES
         require_episode(
             steps,
             step_bytes,
@@ -303,7 +310,12 @@ class Stretch:
             on_disk=sum(file.stat().st_size for file in list_files(self._path)),
         )
         grid = _Grid(start, period, steps)
-        arrays = {one.name: make_array((steps, len(one.axes)), one.dtype) for one in features}
+        arrays = {
+            one.name: make_array((steps, 1), np.int64)
+            if one.name in self._pictures
+            else make_array((steps, len(one.axes)), one.dtype)
+            for one in features
+        }
         valid, age, sent = (make_array((steps,), kind) for kind in (np.bool_, np.int64, np.int64))
         valid[:], age[:], sent[:] = True, 0, segment.end
         for feature in features:
@@ -316,6 +328,8 @@ class Stretch:
             self._require_finite(feature, arrays[feature.name], valid)
             if not feature.shape:
                 arrays[feature.name] = arrays[feature.name][:, 0]
+            if feature.name in self._pictures:
+                arrays[feature.name] = _show(self._pictures[feature.name], arrays[feature.name][:, 0])
         _forget_commands(valid, sent, grid)
         left_out.invalid += int(steps - valid.sum())
         extras: dict[str, Array] = {
@@ -419,7 +433,7 @@ class Stretch:
     def _measure(self, arrays: dict[str, Array], valid: Array, span: _Segment) -> dict[str, Any]:
         """The record of one episode; see `quality`."""
         topics = {}
-        for name in sorted({signal.topic for signal in self._mapping.signal}):
+        for name in sorted({signal.topic for signal in self._mapping.signals}):
             time = self.series[name].time
             low, high = np.searchsorted(time, span.start, "left"), np.searchsorted(time, span.end, "right")
             topics[name] = measure_topic(np.asarray(time[low:high]))
@@ -460,6 +474,17 @@ class Stretch:
         actions, states = zip(*pairs, strict=True)
         observation = arrays["observation"].reshape(len(arrays["observation"]), -1)
         return measure_lag(arrays["action"][:, list(actions)], observation[:, list(states)], velocity=rates == {True})
+
+
+def _show(pictures: Array, numbers: Array) -> Array:
+    """The picture of each step (T, height, width, channels) by its number (T,); a dark one where there is none."""
+    found = make_array((len(numbers), *pictures.shape[1:]), np.uint8)
+    for block in blocks_of(len(numbers), max(1, _SHOWN_BYTES // math.prod(pictures.shape[1:]))):
+        known = numbers[block] >= 0
+        found[block] = pictures[np.where(known, numbers[block], 0)]
+        found[block][~known] = 0
+        release(found, pictures)
+    return found
 
 
 def _forget_commands(valid: npt.NDArray[np.bool_], sent: Times, grid: _Grid) -> None:

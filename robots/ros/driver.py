@@ -18,15 +18,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ...errors import RobotFault
+from ...errors import RobotFault, SpecError
 from ..adapter import Payment, Reward, RobotAdapter, StopLatch, find_rest, plan_home, require_home
 from ..cadence import Cadence
 from ..limits import RobotLimits
-from ..robot import ROUNDING, Bool, Float, RobotBatch, Step, TakesLimits
+from ..robot import ROUNDING, Bool, Float, RobotBatch, Rows, Sees, Step, TakesLimits
 from ..spec import RobotSpec
-from .messages import FLAG, MOST_SKEW_NS, NS, Readings, decode, encode_flag
+from .messages import FLAG, MOST_SKEW_NS, NS, Readings, decode, encode_flag, read_stamp, require_past
+from .pictures import PictureDecoder, PictureError, RosCamera
 from .ros_robot import RosRobot
+from .transport import Sample
 
 FLUSH = 0.2
 """Seconds in which a last message leaves: a writer that goes at once takes it along."""
@@ -47,19 +50,21 @@ class Survey(NamedTuple):
     """Controllers that listen."""
 
 
-class RosDriver(RobotAdapter, TakesLimits):
+class RosDriver(RobotAdapter, TakesLimits, Sees):
     """The robot, in real time. A stop commands the measured place, and lasts until `reset` or `home`."""
 
-    def __init__(self, robot: RosRobot, reward: Reward | RobotBatch) -> None:
-        """Joins the domain, and waits for joint states and the controller. Nothing is commanded.
+    def __init__(self, robot: RosRobot, reward: Reward | RobotBatch, *, sees: bool = True) -> None:
+        """Joins the domain, and waits for joint states, the camera and the controller. Nothing is commanded.
 
         Args:
             robot: Its topics, axes and controller.
             reward: What a task pays, see `Payment`.
+            sees: Whether the camera is looked at, if there is one: to stop a robot takes none.
 
         Raises:
             ConfigError: The library of the transport is missing.
-            RobotFault: The domain cannot be joined, an axis is not measured, or no controller listens.
+            RobotFault: The domain cannot be joined, an axis is not measured, the camera shows nothing, or no controller
+                listens.
         """
         self._robot, self._payment, self._spec = robot, Payment(reward), robot.contract
         self._where = self._spec.name
@@ -78,9 +83,14 @@ class RosDriver(RobotAdapter, TakesLimits):
         self._ready: bool | None = None
         self.cadence = Cadence(self._spec.control_period)
         """Of the control loop; its `report` says how it kept up."""
+        self._camera = robot.camera if sees else None
+        self._decoder = PictureDecoder(self._spec.image.shape) if self._camera and self._spec.image else None
+        self._picture: NDArray[np.uint8] | None = None
+        self._pictured_ns = -1
+        self._topics = self._readings.topics | ({self._camera.topic: self._camera.type} if self._camera else {})
         self._transport = robot.transport.open()
         try:
-            for topic, kind in self._readings.topics.items():
+            for topic, kind in self._topics.items():
                 self._transport.subscribe(topic, kind)
             if robot.ready_topic:
                 self._transport.subscribe(robot.ready_topic, FLAG)
@@ -99,6 +109,11 @@ class RosDriver(RobotAdapter, TakesLimits):
             raise RobotFault(
                 f"{self._where} connect: expected {', '.join(self._readings.missing)} on {robot.joint_topic} within "
                 f"{robot.timeout:g} s, got {heard}; check the names of the joints, the domain and the network"
+            )
+        if self._camera and not self._wait(lambda: self._picture is not None):
+            raise RobotFault(
+                f"{self._where} connect: expected a {self._camera.type} on {self._camera.topic} within "
+                f"{robot.timeout:g} s, got none; check the topic, its type and the network"
             )
         if not self._wait(lambda: self._transport.count_listeners(robot.controller.topic) != 0):
             raise RobotFault(
@@ -140,13 +155,54 @@ class RosDriver(RobotAdapter, TakesLimits):
             RobotFault: A message is none, or the transport is broken.
         """
         with self._lock:
-            for topic in self._readings.topics:
-                for sample in self._transport.take(topic):
-                    self._readings.take(topic, sample.data, sample.published_ns, time.time_ns())
+            for topic in self._topics:
+                self._listen_to(topic)
             if self._robot.ready_topic:
                 for sample in self._transport.take(self._robot.ready_topic):
                     flag = decode(FLAG, sample.data, f"{self._where}: topic {self._robot.ready_topic}")
                     self._ready = bool(flag.data)
+
+    def _listen_to(self, topic: str) -> int:
+        """Takes in what has come on one topic, and says how many messages that were."""
+        samples = self._transport.take(topic)
+        if self._camera is not None and topic == self._camera.topic:
+            if samples:
+                self._take_picture(samples[-1], self._camera)
+            return len(samples)
+        for sample in samples:
+            self._readings.take(topic, sample.data, sample.published_ns, time.time_ns())
+        return len(samples)
+
+    def _take_picture(self, sample: Sample, camera: RosCamera) -> None:
+        where = f"{self._where}: topic {camera.topic}"
+        message = decode(camera.type, sample.data, where)
+        stamp = read_stamp(message.header.stamp, where) if camera.stamped else sample.published_ns
+        require_past(stamp, time.time_ns(), where)
+        assert self._decoder is not None, "made with the camera"
+        try:
+            picture = self._decoder.decode(message)
+        except PictureError as error:
+            raise RobotFault(f"{where}: {error}; check what publishes there") from error
+        if stamp >= self._pictured_ns:
+            self._picture, self._pictured_ns = picture, stamp
+
+    def take_images(self, rows: Rows) -> NDArray[np.uint8]:
+        """See `Sees.take_images`: the newest picture.
+
+        Raises:
+            RobotFault: It is older than the camera's `max_age`.
+        """
+        if self._camera is None or self._picture is None:
+            raise SpecError(f"{self._where}: expected a robot with a camera, got none; give RosRobot a camera")
+        self._latch.require_open("take_images")
+        self._listen()
+        age = (time.time_ns() - self._pictured_ns) / NS
+        if age > self._camera.max_age:
+            raise RobotFault(
+                f"{self._where}: expected a picture of at most {self._camera.max_age:g} s on {self._camera.topic}, got "
+                f"one of {age:.3g} s; check the camera and the network"
+            )
+        return self._picture[None]
 
     @property
     def spec(self) -> RobotSpec:
@@ -349,17 +405,14 @@ class RosDriver(RobotAdapter, TakesLimits):
         Raises:
             RobotFault: See `read`.
         """
-        counts = dict.fromkeys(self._readings.topics, 0)
+        counts = dict.fromkeys(self._topics, 0)
         self._listen()
         began = time.monotonic()
         while (passed := time.monotonic() - began) < seconds:
             time.sleep(LOOK_PERIOD)
             with self._lock:
                 for topic in counts:
-                    samples = self._transport.take(topic)
-                    counts[topic] += len(samples)
-                    for sample in samples:
-                        self._readings.take(topic, sample.data, sample.published_ns, time.time_ns())
+                    counts[topic] += self._listen_to(topic)
         rates = {topic: count / passed for topic, count in counts.items()}
         listeners = self._transport.count_listeners(self._robot.controller.topic)
         return Survey(rates, self.observation_age(), tuple(sorted(self._readings.seen)), listeners)
@@ -399,7 +452,7 @@ def stop_ros_robot(robot: RosRobot, reason: str) -> None:
     Raises:
         RobotFault: It is not there, the transport is broken, or the robot does not say that it has stopped.
     """
-    driver = RosDriver(robot, pay_nothing)
+    driver = RosDriver(robot, pay_nothing, sees=False)
     try:
         driver.stop(reason)
         driver.await_stop()

@@ -19,6 +19,7 @@ import numpy as np
 from ...errors import ConfigError, RobotFault, describe_error
 from ..robot import Float
 from ..spec import ArraySpec
+from .pictures import KINDS
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
@@ -27,8 +28,10 @@ JOINT_STATE = "sensor_msgs/msg/JointState"
 NUMBERS = "std_msgs/msg/Float64MultiArray"
 TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
 FLAG = "std_msgs/msg/Bool"
-MOST_BYTES = 1 << 16
+_MOST_BYTES = 1 << 16
 """Of a message: a thousand joints fit."""
+_MOST_PICTURE_BYTES = 1 << 26
+"""Of a picture, 64 MiB."""
 MOST_SKEW_NS = 10_000_000
 """So far a stamp may lie in the future before the clocks of the two computers count as different."""
 NS = 1_000_000_000
@@ -65,6 +68,11 @@ def name_dds_type(type: str) -> str:
     return f"{package}::{kind}::dds_::{name}_"
 
 
+def limit_bytes(type: str) -> int:
+    """How long a message of a type may be."""
+    return _MOST_PICTURE_BYTES if type in KINDS else _MOST_BYTES
+
+
 def decode(type: str, data: bytes, where: str) -> Any:
     """The message in some bytes.
 
@@ -77,9 +85,9 @@ def decode(type: str, data: bytes, where: str) -> Any:
         RobotFault: They are no message of this type.
         ConfigError: See `load_types`.
     """
-    types = load_types()
-    if not 4 < len(data) <= MOST_BYTES or data[:2] not in _HEADERS:
-        raise _refuse(where, f"a {type} in CDR of at most {MOST_BYTES} bytes", f"{len(data)} bytes {data[:4].hex()}")
+    types, most = load_types(), limit_bytes(type)
+    if not 4 < len(data) <= most or data[:2] not in _HEADERS:
+        raise _refuse(where, f"a {type} in CDR of at most {most} bytes", f"{len(data)} bytes {data[:4].hex()}")
     try:
         return types.deserialize_cdr(bytes(data), type)
     except Exception as error:  # a decoder that is made by a program raises whatever fits
@@ -209,8 +217,8 @@ class Readings:
                 raise _refuse(self._at(topic), f"{len(names)} numbers of {field}, one for each joint, or none", length)
         stamp = published_ns
         if self._stamped:
-            stamp = self._read_stamp(message.header.stamp, topic)
-        self._require_past(stamp, now_ns, topic)
+            stamp = read_stamp(message.header.stamp, self._at(topic))
+        require_past(stamp, now_ns, self._at(topic))
         self.seen.update(names)
         place = {name: index for index, name in enumerate(names)}
         for axis, source in enumerate(self._sources):
@@ -220,30 +228,12 @@ class Readings:
                     self._keep(axis, float(numbers[place[source.joint]]) * source.factor, stamp, topic)
 
     def _take_numbers(self, message: Any, topic: str, published_ns: int, now_ns: int) -> None:
-        self._require_past(published_ns, now_ns, topic)
+        require_past(published_ns, now_ns, self._at(topic))
         for axis, source in enumerate(self._sources):
             if isinstance(source, Element) and source.topic == topic:
                 if not 0 <= source.index < len(message.data):
                     raise _refuse(self._at(topic), f"{source.index + 1} numbers or more", len(message.data))
                 self._keep(axis, float(message.data[source.index]) * source.factor, published_ns, topic)
-
-    def _read_stamp(self, stamp: Any, topic: str) -> int:
-        seconds, nanoseconds = int(stamp.sec), int(stamp.nanosec)
-        if seconds < 0 or not 0 <= nanoseconds < NS or (seconds, nanoseconds) == (0, 0):
-            raise _refuse(
-                self._at(topic),
-                "a stamp in its header",
-                f"{seconds} s {nanoseconds} ns; where a driver gives none, set stamped=False. Until then",
-            )
-        return seconds * NS + nanoseconds
-
-    def _require_past(self, stamp: int, now_ns: int, topic: str) -> None:
-        if stamp > now_ns + MOST_SKEW_NS:
-            raise _refuse(
-                self._at(topic),
-                "a stamp of the past",
-                f"one {(stamp - now_ns) / NS:.3f} s in the future; set the clocks of both computers (chrony), and",
-            )
 
     def _keep(self, axis: int, value: float, stamp: int, topic: str) -> None:
         if not abs(value) <= _LARGEST:  # nor NaN
@@ -252,6 +242,30 @@ class Readings:
             self.overtaken += 1
             return
         self._values[axis], self._stamps[axis] = value, stamp
+
+
+def read_stamp(stamp: Any, where: str) -> int:
+    """The time in the header of a message, ns.
+
+    Raises:
+        RobotFault: There is none.
+    """
+    seconds, nanoseconds = int(stamp.sec), int(stamp.nanosec)
+    if seconds < 0 or not 0 <= nanoseconds < NS or (seconds, nanoseconds) == (0, 0):
+        got = f"{seconds} s {nanoseconds} ns; where a driver gives none, set stamped=False. Until then"
+        raise _refuse(where, "a stamp in its header", got)
+    return seconds * NS + nanoseconds
+
+
+def require_past(stamp: int, now_ns: int, where: str) -> None:
+    """Refuses a stamp that is ahead of the clock of this computer.
+
+    Raises:
+        RobotFault: It is.
+    """
+    if stamp > now_ns + MOST_SKEW_NS:
+        got = f"one {(stamp - now_ns) / NS:.3f} s in the future; set the clocks of both computers (chrony), and"
+        raise _refuse(where, "a stamp of the past", got)
 
 
 def require_sources(spec: ArraySpec, sources: Mapping[str, Source], where: str) -> None:

@@ -10,6 +10,7 @@ from ...bounds import Bounded, Positive, require_bounds
 from ...errors import ConfigError
 from ..spec import RobotSpec
 from .messages import Controller, JointValue, Source, TrajectoryController, require_sources
+from .pictures import RosCamera
 from .transport import OpensTransport
 
 
@@ -46,6 +47,8 @@ class RosRobot(Bounded):
     """Seconds after which a robot that has fallen silent is not sent home any further."""
     stop_topic: str = ""
     """A topic of `Bool` that is told true at a stop, for drivers that listen to one; empty for none."""
+    camera: RosCamera | None = None
+    """Of a robot whose policies see; its pictures are scaled down to those of the contract."""
     ready_topic: str = ""
     """A topic of `Bool` on which the robot says, again and again, whether it may be moved; empty for none."""
     timeout: Positive = 5.0
@@ -56,7 +59,11 @@ class RosRobot(Bounded):
         spec, where = self.contract, self.contract.name
         require_sources(spec.observation, self.observation, where)
         require_sources(spec.action, self.action, where)
-        for topic in (self.joint_topic, self.controller.topic, self.stop_topic or "/", self.ready_topic or "/"):
+        if (spec.image is None) != (self.camera is None):
+            expected = "none, since the contract has no image" if spec.image is None else "one for the contract's image"
+            raise ConfigError(f"{where} camera: expected {expected}, got {self.camera}; correct one of them")
+        named = [self.joint_topic, self.controller.topic, *([self.camera.topic] if self.camera else [])]
+        for topic in (*named, self.stop_topic or "/", self.ready_topic or "/"):
             if not topic.startswith("/") or topic.endswith("/") != (topic == "/") or "//" in topic:
                 raise ConfigError(
                     f"{where} topic: expected a full name such as /joint_states, got {topic!r}; correct it"

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from ...bounds import Bounded, Positive, Range, require_bounds
 from ...errors import RobotFault, describe_error
-from .messages import MOST_BYTES, load_types, make_missing, name_dds_type
+from .messages import limit_bytes, load_types, make_missing, name_dds_type
 from .transport import KEPT, Sample, Transport
 
 NO_HASH = "TypeHashNotSupported"
@@ -82,6 +82,7 @@ class ZenohTransport(Transport):
         self._gid = secrets.token_bytes(16)
         self._count = 0
         self._subscribers: dict[str, Any] = {}
+        self._most: dict[str, int] = {}
         self._publishers: dict[str, Any] = {}
 
     def subscribe(self, topic: str, type: str) -> None:
@@ -89,6 +90,7 @@ class ZenohTransport(Transport):
         try:
             ring = self._zenoh.handlers.RingChannel(KEPT)
             self._subscribers[topic] = self._session.declare_subscriber(self.key(topic, type), ring)
+            self._most[topic] = limit_bytes(type)
         except self._zenoh.ZError as error:
             raise self._refuse(f"a subscriber of {topic}", error) from error
 
@@ -97,7 +99,7 @@ class ZenohTransport(Transport):
         found: list[Sample] = []
         try:
             while (sample := self._subscribers[topic].try_recv()) is not None and len(found) < KEPT:
-                data = sample.payload.to_bytes() if len(sample.payload) <= MOST_BYTES else b""
+                data = sample.payload.to_bytes() if len(sample.payload) <= self._most[topic] else b""
                 found.append(Sample(data, self._read_time(sample.attachment)))
         except (self._zenoh.ZError, KeyError) as error:
             raise self._refuse(f"messages of {topic}", error) from error
