@@ -57,8 +57,9 @@ def check_arrays(path: Path, manifest: Manifest, schema: Schema) -> None:
 
 
 def _read_rows(path: Path, schema: Schema) -> tuple[int, int]:
-    """N and the rows of a chunk, as the first array declares them; all others are compared with it."""
-    file = path / "steps" / schema.names[0] / "zarr.json"
+    """N and the rows of a chunk, as the first array of numbers declares them; all others are compared with it."""
+    numbers = [feature.name for feature in schema.features if feature.role != "image"]
+    file = path / "steps" / (numbers or schema.names)[0] / "zarr.json"
     found = _load(file)
     try:
         rows, chunk = found["shape"][0], found["chunk_grid"]["configuration"]["chunk_shape"][0]

@@ -117,7 +117,7 @@ class Picture(Bounded):
     topic: str
     """Where it comes from."""
     height: Annotated[int, Range(8, 4096)]
-    """In the store, pixels: pictures are scaled down, each pixel the mean of its area."""
+    """In the store, pixels: pictures are scaled down, each pixel the mean of its area, whatever their proportions."""
     width: Annotated[int, Range(8, 4096)]
     """In the store, pixels."""
     channels: Literal[1, 3] = 3

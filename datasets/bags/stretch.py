@@ -449,14 +449,17 @@ class Stretch:
         return facts if lag is None else facts | {"lag_steps": lag}
 
     def _measure_lag(self, arrays: dict[str, Array]) -> int | None:
-        """Lag between the axes of action and observation that have the same name or the same element."""
+        """Lag between the axes of action and observation that have the same name or the same element.
+
+        A number of an entry without a name, such as the first of an array, is no name.
+        """
         if self._mapping.action_source != "command":
             return None
         places: dict[str, tuple[int, str]] = {}
         column = 0
         for signal in self._mapping.parts().get("observation", []):
             for axis, element, unit in zip(signal.axes, signal.elements or signal.axes, signal.units, strict=True):
-                if signal.field.rpartition(".")[2] not in ("velocity", "effort"):
+                if signal.field.rpartition(".")[2] not in ("velocity", "effort") and not element.isdecimal():
                     places.setdefault(element, (column, unit))
                 places[axis] = (column, unit)
                 column += 1

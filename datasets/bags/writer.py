@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from mcap.writer import Writer
@@ -23,11 +23,12 @@ from rosbags.typesys import Stores, get_typestore
 
 from ...errors import SpecError, StoreError
 from ...plain_files import sync
+from ...robots.ros.pictures import RAW
 from ..episode import Episode
 from ..publish import making_folder, refuse_existing
 from ..schema import Feature, Schema
 from .control_steps import FLAGS
-from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Signal, TopicClock, write_mapping
+from .mapping import LOG_CLOCK, NS, STAMP, EpisodeRule, Mapping, Picture, Signal, TopicClock, write_mapping
 from .mcap_recording import METADATA_NAME
 
 _JOINTS = "sensor_msgs/msg/JointState"
@@ -103,6 +104,9 @@ class BagWriter:
             kind, message = self._make(signal, values, time)
             data = bytes(self._types.serialize_cdr(message, kind))
             self._writer.add_message(self._channel(signal.topic, kind), time, data, time, self._step)
+        for picture in self._mapping.picture:
+            data = bytes(self._types.serialize_cdr(self._make_picture(step[picture.feature], time), RAW))
+            self._writer.add_message(self._channel(picture.topic, RAW), time, data, time, self._step)
         self._step += 1
 
     def end(self, *, terminated: bool, truncated: bool = False) -> None:
@@ -135,11 +139,9 @@ class BagWriter:
         """The message type and the message of some axes."""
         types = self._types.types
         if signal.field in JOINT_FIELDS.values():
-            stamp = types["builtin_interfaces/msg/Time"](time // NS, time % NS)
             empty = np.empty(0)
             fields = {"position": empty, "velocity": empty, "effort": empty} | {signal.field: values.astype(np.float64)}
-            header = types["std_msgs/msg/Header"](stamp, "")
-            return _JOINTS, types[_JOINTS](header, list(signal.elements), **fields)
+            return _JOINTS, types[_JOINTS](self._make_header(time), list(signal.elements), **fields)
         name = signal.dtype.replace("uint", "UInt") if signal.dtype[0] == "u" else signal.dtype.capitalize()
         if signal.scalar:
             return f"std_msgs/msg/{name}", types[f"std_msgs/msg/{name}"](values[0].item())
@@ -147,6 +149,23 @@ class BagWriter:
         size = len(values)
         dimension = types["std_msgs/msg/MultiArrayDimension"](", ".join(signal.axes), size, size)
         return kind, types[kind](types["std_msgs/msg/MultiArrayLayout"]([dimension], 0), np.ascontiguousarray(values))
+
+    def _make_header(self, time: int) -> Any:
+        stamp = self._types.types["builtin_interfaces/msg/Time"](time // NS, time % NS)
+        return self._types.types["std_msgs/msg/Header"](stamp, "")
+
+    def _make_picture(self, picture: Any, time: int) -> Any:
+        """An `Image` of a picture (height, width, channels)."""
+        height, width, channels = picture.shape
+        return self._types.types[RAW](
+            header=self._make_header(time),
+            height=height,
+            width=width,
+            encoding="mono8" if channels == 1 else "rgb8",
+            is_bigendian=0,
+            step=width * channels,
+            data=np.ascontiguousarray(picture).ravel(),
+        )
 
 
 def write_episode(
@@ -240,32 +259,45 @@ def _map_schema(schema: Schema, held: float | None, topics: Rows[str, str] | Non
 
     Raises:
         ConfigError: there is no feature but actions.
-        SpecError: there is no control period, or a feature holds pictures.
+        SpecError: there is no control period, or pictures have other channels than 1 or 3.
     """
     if schema.control_period is None:
         raise SpecError("bag: expected a schema with a control period, got none; set Schema.control_period")
-    if pictures := [feature.name for feature in schema.features if feature.role == "image"]:
-        raise SpecError(
-            f"bag: expected features of numbers, got the pictures '{pictures[0]}', which no bag of ours holds; read "
-            "the store itself"
-        )
+    pictures = [_map_picture(feature, topics or {}) for feature in schema.features if feature.role == "image"]
     held = schema.control_period / 2 if held is None else held
     signals = tuple(
         replace(signal, timeout=held, after_timeout="invalid") if signal.feature == "action" else signal
         for feature in schema.features
+        if feature.role != "image"
         for signal in _map_feature(feature, (topics or {}).get(feature.name, f"/{feature.name}"))
     )
     by_topic = {signal.topic: signal for signal in signals}
+    clocks = {name: STAMP if one.field in JOINT_FIELDS.values() else LOG_CLOCK for name, one in by_topic.items()}
+    clocks |= {picture.topic: STAMP for picture in pictures}
     return Mapping(
         period=schema.control_period,
         extras=(),
         episodes=EpisodeRule(min_steps=1),
-        topic=tuple(
-            TopicClock(name=name, clock=STAMP if signal.field in JOINT_FIELDS.values() else LOG_CLOCK, max_age=held)
-            for name, signal in by_topic.items()
-        ),
+        topic=tuple(TopicClock(name=name, clock=clock, max_age=held) for name, clock in clocks.items()),
         signal=signals,
+        picture=tuple(pictures),
     )
+
+
+def _map_picture(feature: Feature, topics: Rows[str, str]) -> Picture:
+    """The camera that shows a feature.
+
+    Raises:
+        SpecError: its pictures are neither grey nor coloured.
+    """
+    height, width, channels = feature.shape
+    if channels not in (1, 3):
+        raise SpecError(
+            f"bag: expected pictures of 1 or 3 channels, got '{feature.name}' with {channels}; read the store itself"
+        )
+    kind: Literal[1, 3] = 1 if channels == 1 else 3
+    topic = topics.get(feature.name, f"/{feature.name}")
+    return Picture(feature=feature.name, topic=topic, height=height, width=width, channels=kind)
 
 
 def _map_feature(feature: Feature, topic: str) -> Iterable[Signal]:

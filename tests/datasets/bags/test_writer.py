@@ -17,6 +17,7 @@ from rosbags.highlevel import AnyReader
 from supple.datasets import Episode, Feature, Schema, open_store, write_store
 from supple.datasets.bags.reader import BagReader
 from supple.datasets.bags.writer import BagWriter, write_bags, write_episode
+from supple.datasets.schema import make_image_feature
 from supple.errors import SpecError, StoreError
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
@@ -76,15 +77,35 @@ def test_an_episode_comes_back_bit_for_bit(tmp_path_factory: Any, dtype: str, un
         assert found.arrays[name].dtype == array.dtype
 
 
-def test_a_store_comes_back_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("channels", [0, 1, 3])
+def test_a_store_comes_back_exactly(channels: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     schema = make_schema("float32", ["rad", "rad/s", ""])
+    if channels:
+        schema = replace(schema, features=(make_image_feature("image", (9, 14, channels)), *schema.features))
     episodes = [make_episode(schema, rng, steps, steps == 5) for steps in (3, 5, 1)]
     write_store(tmp_path / "first", episodes, schema, {})
     assert write_bags(tmp_path / "bags", enumerate(episodes), schema) == 3
     reader = BagReader(tmp_path / "bags")
     write_store(tmp_path / "second", reader.episodes(), reader.describe().schema, {})
     assert open_store(tmp_path / "second").digest == open_store(tmp_path / "first").digest
+
+
+def test_pictures_of_other_channels_are_no_message(tmp_path: Path) -> None:
+    schema = make_schema("float32", ["rad"])
+    schema = replace(schema, features=(*schema.features, make_image_feature("depth", (8, 8, 2))))
+    with pytest.raises(SpecError, match="expected pictures of 1 or 3 channels, got 'depth' with 2"):
+        BagWriter(tmp_path / "one.mcap", schema)
+
+
+def test_numbers_of_entries_are_no_names_by_which_a_command_is_compared(tmp_path: Path) -> None:
+    schema = make_schema("float32", ["kg", "kg"])  # both are entries of arrays, as the action's second axis is
+    schema = replace(schema, features=(schema.features[0], replace(schema.features[1], units=("kg", "kg"))))
+    steps = np.cumsum(np.random.default_rng(0).normal(size=(60, 2)), 0).astype(np.float32)
+    episode = Episode({"observation": steps, "action": np.roll(steps, 9, 0)}, True, False)
+    write_episode(tmp_path / "one.mcap", episode, schema)
+    spec = BagReader(tmp_path / "one.mcap").describe()
+    assert "lag_steps" not in spec.provenance["quality"][0]
 
 
 def test_other_programs_open_it(tmp_path: Path) -> None:
