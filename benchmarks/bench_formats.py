@@ -8,6 +8,7 @@ payloads of each message type are damaged.
 """
 
 import argparse
+import io
 import sys
 import tempfile
 import time
@@ -25,12 +26,14 @@ import pyarrow.parquet as pq
 import zarr
 from bench_datasets import Record, compare, cpu_time_of
 from minari.dataset.minari_storage import MinariStorage
+from PIL import Image
 from recording import print_records
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from zarr.storage import ZipStore
 
 from supple.datasets.bags.mapping import TopicClock
+from supple.datasets.bags.pictures import PictureReader
 from supple.datasets.bags.reader import BagReader
 from supple.datasets.bags.recording import Topic
 from supple.datasets.bags.series import TRAJECTORY, Request, TopicReader
@@ -38,6 +41,7 @@ from supple.datasets.bags.trajectory import TrajectoryReader
 from supple.datasets.formats import find_format
 from supple.datasets.side_arrays import identify
 from supple.errors import SuppleError
+from supple.robots.ros.pictures import KINDS, RAW
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.datasets.bags.conftest import START, Bags
@@ -50,6 +54,8 @@ COMMAND = "OMP_NUM_THREADS=1 python benchmarks/bench_formats.py"
 EPISODES, STEPS, SECONDS = 8, 250, 20.0
 MESSAGES, DAMAGED = 5_000, 300
 ROUNDS = 3
+FRAMES, SIDES = 100, (240, 320)
+"""Pictures of a camera, pixels."""
 Arrays = list[np.ndarray[Any, Any]]
 BAGS = Bags()
 
@@ -265,6 +271,40 @@ def measure_type(kind: str) -> list[Record]:
     return [*records, damage(kind, payloads, read)]
 
 
+def measure_pictures(kind: str) -> list[Record]:
+    """As `measure_type`, of a camera: raw messages against rosbags, compressed ones (PNG) against Pillow behind it."""
+    types, rng = get_typestore(Stores.ROS2_HUMBLE), np.random.default_rng(0)
+    smooth = np.linspace(0, 200, SIDES[0] * SIDES[1] * 3).reshape(*SIDES, 3)
+    pictures = (smooth + rng.integers(0, 50, (FRAMES, *SIDES, 3))).astype(np.uint8)
+    payloads = []
+    for picture in pictures:
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, "PNG", compress_level=1)
+        fields = {"format": "png", "data": np.frombuffer(stream.getvalue(), np.uint8)}
+        if kind == RAW:
+            size = {"height": SIDES[0], "width": SIDES[1], "step": 3 * SIDES[1]}
+            fields = {**size, "encoding": "rgb8", "data": picture.ravel()}
+        payloads.append(bytes(types.serialize_cdr(BAGS.make(types, kind, fields), kind)))
+    topic = Topic("/topic", kind, "cdr", "", "msg")
+    request = Request("", ("image",), (), "int64", picture=(*SIDES, 3))
+
+    def read(given: list[bytes]) -> Arrays:
+        reader = PictureReader(topic, TopicClock(name="/topic", clock="log"), (request,), "benchmark")
+        reader.add([START + index * 10**7 for index in range(len(given))], given)
+        reader.finish()
+        return [reader.finish_pictures()[request]]
+
+    def read_theirs() -> Arrays:
+        found = [types.deserialize_cdr(one, kind) for one in payloads]  # type: ignore[attr-defined]
+        if kind == RAW:
+            return [np.stack([one.data.reshape(*SIDES, 3) for one in found])]
+        return [np.stack([np.asarray(Image.open(io.BytesIO(one.data))) for one in found])]
+
+    library = "rosbags" if kind == RAW else "pillow"
+    records = measure(kind, "messages", library, read(payloads), read_theirs(), lambda: read(payloads), read_theirs)
+    return [*records, damage(kind, payloads, read)]
+
+
 def _pick(message: Any, case: Case) -> list[float]:
     if case.field.startswith("points."):
         return [float(number) for number in message.points[0].positions]
@@ -308,18 +348,18 @@ def damage(kind: str, payloads: list[bytes], read: Callable[[list[bytes]], Array
 def main() -> None:
     """Measures everything, or some layouts, and prints the records."""
     parser = argparse.ArgumentParser(description="Every format and every message type.")
-    parser.add_argument("layouts", nargs="*", help="layouts of recordings; all, and all message types, by default")
+    parser.add_argument("layouts", nargs="*", help="layouts of recordings, or message types; all by default")
     chosen = parser.parse_args().layouts
     began = time.perf_counter()
     formats: list[Mapping[str, Any]] = []
-    for layout in chosen or LAYOUTS:
+    for layout in [one for one in chosen if "/" not in one] if chosen else LAYOUTS:
         with tempfile.TemporaryDirectory() as place:
             look = measure_format if layout in MAKERS else measure_videos if layout in FILMED else measure_bag
             formats += look(layout, Path(place))
         print(layout, formats[-4]["mean"], formats[-1]["ratio"], file=sys.stderr, flush=True)
     types: list[Mapping[str, Any]] = []
-    for kind in () if chosen else CASES:
-        types += measure_type(kind)
+    for kind in [one for one in chosen if "/" in one] if chosen else (*CASES, *KINDS):
+        types += (measure_pictures if kind in KINDS else measure_type)(kind)
         print(kind, types[-5]["mean"], types[-2]["ratio"], types[-1], file=sys.stderr, flush=True)
     records = [one | {"benchmark": "formats"} for one in formats] + [
         one | {"benchmark": "message-types"} for one in types
