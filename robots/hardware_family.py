@@ -26,9 +26,14 @@ Axes: G goal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import gettempdir
 
 from ..bounds import Positive, require_bounds
 from ..errors import ConfigError, RobotFault, SpecError, SuppleError, make_text
@@ -190,6 +195,50 @@ class HardwareFamily(Hardware, BuiltFrom):
             for split, goals in (("train", self.train_goals), ("test", self.test_goals))
         )
         return TaskSet(f"{self.name}-{len(train)}-{len(test)}", train, test)
+
+
+def find_claim(name: str) -> Path:
+    """The file by which a robot is claimed on this computer."""
+    return Path(gettempdir()) / f"supple-robot-{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
+
+
+@contextmanager
+def claim_robot(name: str, mover: str) -> Iterator[None]:
+    """Keeps other processes of this computer from moving a robot while the context lasts; it ends with its process.
+
+    Args:
+        name: Of the robot.
+        mover: What moves it, for the message to whoever comes second.
+
+    Raises:
+        RobotFault: Another process moves it, or the file of the claim cannot be opened.
+    """
+    path = find_claim(name)
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o644)
+        except PermissionError:  # another user's, which is as good to be locked
+            file = os.open(path, os.O_RDONLY | flags)
+    except OSError as error:
+        raise RobotFault(
+            f"{path}: expected a file that says who moves {name}, got '{error.strerror}'; remove it"
+        ) from error
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            other = os.pread(file, 1000, 0).decode(errors="replace").strip() or "another process"
+            raise RobotFault(
+                f"{name}: expected to be alone with this robot, got {other}, which moves it; end that first. Robots "
+                "that are two need names that differ"
+            ) from error
+        with suppress(OSError):  # a claim without words holds as well
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"process {os.getpid()} with {mover}".encode(), 0)
+        yield
+    finally:
+        os.close(file)
 
 
 def _let_go(robot: Robot) -> None:

@@ -17,7 +17,7 @@ from ...datasets.log_family import LogFamily
 from ...errors import ConfigError
 from ...robots.dry_robot import DryRobot
 from ...robots.family import Hardware, RobotFamily, make_robots
-from ...robots.hardware_family import HardwareFamily
+from ...robots.hardware_family import HardwareFamily, claim_robot
 from ...robots.limits import RobotLimits
 from ...robots.log_robot import LogRobot
 from ...robots.robot import RobotBatch, RobotRow, TellsAge, can
@@ -55,7 +55,7 @@ def open_robots(
 
     Raises:
         ConfigError: See `MotionConfig.find_limits` and `make_operator`; or a dry run's robot cannot be read.
-        RobotFault: The robot, the log or the second process cannot be reached.
+        RobotFault: The robot, the log or the second process cannot be reached, or another process moves the robot.
     """
     limits, real = motion.find_limits(family), isinstance(family, Hardware)
     if real:
@@ -64,6 +64,8 @@ def open_robots(
     if isinstance(family, HardwareFamily) and motion.is_dry(family):
         family = family.dry(made)
     with ExitStack() as stack:
+        if isinstance(family, HardwareFamily) and not motion.is_dry(family):
+            stack.enter_context(claim_robot(family.name, str(work.stage.folder.absolute())))
         if real:
             stack.enter_context(work.stop.at_once())
         replay = family.replay() if isinstance(family, LogFamily) else None

@@ -3,7 +3,10 @@
 import json
 import os
 import runpy
+import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +27,7 @@ from supple.pipeline.stage import Machine, StageResult, run_stage
 from supple.pipeline.stages import robot_cell
 from supple.pipeline.stages.adapt import find_robot_of, make_adapt
 from supple.robots.family import RobotFamily
-from supple.robots.hardware_family import HardwareFamily
+from supple.robots.hardware_family import HardwareFamily, claim_robot, find_claim
 from supple.robots.limits import LoopLimits, RobotLimits
 from supple.robots.robot import FirstRow, Float, Holds, Observes, Step, Stops, TakesLimits, TellsAge
 from supple.robots.spec import ArraySpec
@@ -109,6 +112,50 @@ def cell(tiny_run: Path, tmp_path: Path) -> Cell:
         test_goals=(goals[0],),
     )
     return Cell(bundle, twin, family, tmp_path)
+
+
+def test_a_robot_is_moved_by_one_process_at_a_time(cell: Cell) -> None:
+    moves = MotionConfig(execute=True)
+    changes = {"stops_by_itself": True}
+    with claim_robot("cell", "another folder"):
+        with pytest.raises(
+            RobotFault, match=rf"cell: expected to be alone .*process {os.getpid()} with another folder"
+        ):
+            cell.run(moves, **changes)
+        assert (cell.twin.moved, cell.twin.starts) == (0, 0)
+        shutil.rmtree(cell.folder / "out.partial")
+        cell.run(moves, name="other-cell", **changes)
+        shutil.rmtree(cell.folder / "out")
+        cell.run(MotionConfig())  # to be read, a robot need not be claimed
+        shutil.rmtree(cell.folder / "out")
+    cell.run(moves, **changes)
+    assert cell.twin.moved
+
+
+def test_a_claim_ends_with_its_process_and_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from supple.robots.hardware_family import claim_robot
+with claim_robot("arm", "somewhere"):
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(RobotFault, match=f"process {process.pid} with somewhere"), claim_robot("arm", "here"):
+            pass
+        with claim_robot("arm-2", "here"):
+            pass
+        process.kill()
+    with claim_robot("arm", "here"):
+        assert find_claim("arm").read_text() == f"process {os.getpid()} with here"
+    find_claim("arm").unlink()
+    find_claim("arm").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RobotFault, match="expected a file that says who moves arm"), claim_robot("arm", "here"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+    find_claim("arm").unlink()
 
 
 def test_a_real_robot_is_only_read_unless_it_is_told_to_execute(cell: Cell) -> None:
