@@ -215,7 +215,8 @@ def check_ros(robot: RosRobot) -> Check:
         return Check("ROS 2", "failed", str(error))
     wanted, details, slow = 1.0 / robot.contract.control_period, list[str](), 0
     for topic, rate in sorted(found.rates.items()):
-        late = rate < (1.0 - SLACK) * wanted
+        camera = robot.camera if robot.camera is not None and robot.camera.topic == topic else None
+        late = rate < (1.0 - SLACK) * (wanted if camera is None else 1.0 / camera.max_age)
         slow += late
         details.append(f"{'-' if late else ' '} {topic}: {rate:.1f} Hz")
     others = sorted(set(found.joints) - set(robot.controller.joints))
@@ -226,7 +227,8 @@ def check_ros(robot: RosRobot) -> Check:
         f"{', '.join(robot.controller.joints)}, in this order",
     ]
     if slow:
-        said = f"expected topics at {wanted:g} Hz or more, got {slow} slower ones; raise the rate of the driver"
+        seen = "" if robot.camera is None else f" and pictures every {robot.camera.max_age:g} s"
+        said = f"expected topics at {wanted:g} Hz or more{seen}, got {slow} slower ones; raise the rate of the driver"
         return Check("ROS 2", "failed", said, tuple(details))
     if not robot.stamped:
         said = "joint states have no stamps: an old measurement that is published again counts as new"

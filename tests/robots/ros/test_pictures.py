@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from supple.errors import ConfigError, RobotFault, SpecError
+from supple.pipeline.deploy import checks
 from supple.robots.ros.cyclonedds import CycloneDds
 from supple.robots.ros.driver import RosDriver, pay_nothing, stop_ros_robot, survey
 from supple.robots.ros.messages import encode, limit_bytes, load_types
@@ -269,6 +270,27 @@ def test_a_camera_is_counted_where_a_robot_is_looked_at() -> None:
     memory = Filmed(shots=[(5, 0.0)])
     found = survey(make_robot(memory, contract=SEES, camera=RosCamera(topic="/camera")), 0.01)
     assert set(found.rates) == {"/joint_states", "/camera"}
+
+
+def test_the_doctor_asks_a_camera_for_pictures_that_are_young_enough_and_for_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checks, "LISTENS", 0.03)
+    memory = Filmed(shots=[(5, 0.0)])
+    calm = replace(SEES, control_period=0.5)
+    robot = make_robot(memory, contract=calm, camera=RosCamera(topic="/camera", max_age=100.0))
+    seen = checks.check_ros(robot)
+    assert seen.status == "failed"  # it showed one picture when the robot was connected, and none since
+    assert "expected topics at 2 Hz or more and pictures every 100 s, got 1 slower ones" in seen.said
+    assert any(line.startswith("- /camera: 0.0 Hz") for line in seen.details)
+    tell = memory.take
+
+    def take(topic: str) -> list[Sample]:
+        memory.shots[:] = [(5, 0.0)]
+        return tell(topic)
+
+    object.__setattr__(memory, "take", take)
+    assert checks.check_ros(robot).status == "ok"
 
 
 def test_contract_and_camera_belong_together() -> None:
