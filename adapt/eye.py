@@ -197,6 +197,8 @@ class SeeingRobots(WrappedRobots):
         assert spec.image is not None, "see_spec refuses robots without pictures"
         self._image, self._own = spec.image, len(spec.observation.axes)
         self._sight = Sight(robot.rows, spec.image, settings, weights)
+        self._path: list[Float] = []
+        """Features of row 0 since its reset, before each step and behind the last."""
 
     @property
     def spec(self) -> RobotSpec:
@@ -206,13 +208,22 @@ class SeeingRobots(WrappedRobots):
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
         """See `RobotBatch.reset`."""
         observation = super().reset(rows, goals, rng)
-        return np.concatenate([observation, self._sight.begin(rows, self._take(rows))], axis=-1)
+        features = self._sight.begin(rows, self._take(rows))
+        if 0 in rows:
+            self._path = []
+        self._keep(rows, features)
+        return np.concatenate([observation, features], axis=-1)
 
     def step(self, rows: Rows, action: Float) -> StepRows:
         """See `RobotBatch.step`."""
         step = super().step(rows, action)
         features = self._sight.look(rows, self._take(rows))
+        self._keep(rows, features)
         return step._replace(observation=np.concatenate([step.observation, features], axis=-1))
+
+    def see_path(self, observation: Float) -> Float:
+        """Own observations (T, O) of row 0 before the first T steps of its episode, with the features of pictures."""
+        return np.concatenate([observation, np.stack(self._path[: len(observation)])], axis=-1)
 
     def compute_reward(self, observation: Float, goals: Float) -> tuple[Float, Bool]:
         """See `RobotBatch.compute_reward`; rewards do not depend on pictures."""
@@ -221,6 +232,9 @@ class SeeingRobots(WrappedRobots):
     def compute_path_reward(self, path: Float, goals: Float) -> tuple[Float, Bool]:
         """See `PaysAlongPath.compute_path_reward`; rewards do not depend on pictures."""
         return super().compute_path_reward(np.asarray(path)[..., : self._own], goals)
+
+    def _keep(self, rows: Rows, features: Float) -> None:
+        self._path += list(features[np.asarray(rows) == 0])
 
     def _take(self, rows: Rows) -> NDArray[np.uint8]:
         where = f"robot '{self._seen.name}' take_images"

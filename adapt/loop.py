@@ -21,10 +21,11 @@ from ..robots.robot import Float, Holds, RobotBatch, Stops
 from ..robots.task import Task, goals_of
 from .contract import Budget
 from .densities import DensityNoise
+from .eye import SeeingRobots
 from .policy_change import choose_states
 from .runtime_agent import Arrays, Noise, RowEpisodes, RuntimeAgent, SeenRows, TellsDensity, repeat_rows
 from .takeover import relabel
-from .watch import Watch
+from .watch import find_watch
 
 Record = dict[str, Any]
 AGENT, PLAYED = "agent.", "played."
@@ -63,7 +64,7 @@ def run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.ra
 
 
 def _run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.random.Generator) -> RowEpisodes:
-    rows, space, spec = len(goals), agent.space, robot.spec
+    rows, space, spec, watch = len(goals), agent.space, robot.spec, find_watch(robot)
     decisions = -(-spec.episode_steps // space.horizon)
     active = np.arange(rows)
     now = robot.reset(active, goals, rng)
@@ -85,9 +86,9 @@ def _run_episode(robot: RobotBatch, agent: RuntimeAgent, goals: Float, rng: np.r
                 "far outside of the training data"
             )
         latent[active, decision] = chosen
-        if isinstance(robot, Watch) and isinstance(agent, TellsDensity):
+        if watch is not None and isinstance(agent, TellsDensity):
             asked, volume = space.ask(chosen)
-            robot.note_choice(active, asked, agent.read_log_prob(seen, chosen) - volume)
+            watch.note_choice(active, asked, agent.read_log_prob(seen, chosen) - volume)
         length[active] += 1
         running, control = np.ones(len(active), np.bool_), space.hold(chosen)
         for _ in range(min(space.horizon, spec.episode_steps - decision * space.horizon)):
@@ -187,12 +188,16 @@ class Adapter:
         if self._played is None:
             if self.budget.adapt_steps and self._place == 0 and self._step > 0:
                 self.agent.adapt()
-            watch = self.robot if isinstance(self.robot, Watch) and self.robot.has_operator else None
+            watch = find_watch(self.robot)
+            if watch is not None and not watch.has_operator:
+                watch = None
             if watch is not None and not self._off_policy:
                 self._before = self.agent.state()
             self.agent.begin_episode()
             played = run_episode(self.robot, self.agent, self.goals, self.rng)
             over = None if watch is None else watch.find_taken_over()
+            if over is not None and isinstance(self.robot, SeeingRobots):
+                over = over._replace(observation=self.robot.see_path(over.observation))
             self._taken_over = 0 if over is None else int(over.taken.sum())
             self._played = played if over is None else relabel(self.agent.space, played, over)
 

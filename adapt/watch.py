@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import UntoldReward, make_text
 from ..robots.limits import RobotLimits
-from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots, find_sent
+from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots, Wraps, find_sent
 from ..robots.spec import RobotSpec
 from .action_limits import slow_down
 from .guards import Signals, compute_agreement
@@ -247,6 +247,13 @@ class Watch(WrappedRobots):
         self._seen_at = self._clock()
         return step
 
+    def take_images(self, rows: Rows) -> NDArray[np.uint8]:
+        """See `Sees.take_images`; the log gets the picture of row 0, which goes with its newest observation."""
+        pictures = super().take_images(rows)
+        for picture in pictures[np.asarray(rows) == 0]:
+            self._write("picture", picture=picture)
+        return pictures
+
     def note_choice(self, rows: Rows, chosen: NDArray[np.float32], log_prob: NDArray[np.float64]) -> None:
         """What the agent chose in these rows, (r, Z), and its log density, (r,), NaN where nobody knows; for the log.
 
@@ -311,3 +318,10 @@ class Watch(WrappedRobots):
     def _write(self, event: str, **facts: Any) -> None:
         if self._sink is not None:
             self._sink.write(event, **facts)
+
+
+def find_watch(robot: object) -> Watch | None:
+    """What watches a robot, whatever is wrapped around it, such as the eye of a policy that sees; None without one."""
+    while not isinstance(robot, Watch) and isinstance(robot, Wraps):
+        robot = robot.inner
+    return robot if isinstance(robot, Watch) else None

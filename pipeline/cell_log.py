@@ -14,6 +14,7 @@ Topics of row 0; row n > 0 has `/row<n>` before each, and axes of several kinds 
     /action           as sent to the robot; none where nothing was sent
     /command/policy   the policy's
     /command/asked    what was asked of the safety limits: the policy's, slowed down, or a person's
+    /image            that goes with the observation, of a robot that shows pictures to the policy; row 0 alone
     /goal             of the task, at each reset
     /reward           of the step
     /skill            that is held, where the policy chooses skills; else `/chosen`: the command that it chose, before
@@ -42,8 +43,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.schema import Feature, Role, Schema
+from ..datasets.schema import IMAGE, Feature, Role, Schema, make_image_feature
 from ..errors import ConfigError, RobotFault
+from ..robots.ros.pictures import RAW
 from ..robots.spec import ArraySpec, Axis, RobotSpec
 
 CHUNK_BYTES = 4096
@@ -83,7 +85,7 @@ class CellLog:
 
             from ..datasets.bags.control_steps import FLAGS
             from ..datasets.bags.mcap_recording import METADATA_NAME
-            from ..datasets.bags.writer import JOINT_FIELDS, describe_steps
+            from ..datasets.bags.writer import JOINT_FIELDS, describe_steps, make_picture
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"--log: expected the library {error.name}, got none; install it with: pip install 'supple[ros]'"
@@ -91,7 +93,7 @@ class CellLog:
         folder.mkdir(parents=True, exist_ok=True)
         number = 1 + max((int(path.stem) for path in folder.glob("*.mcap") if path.stem.isdigit()), default=0)
         self.path = folder / f"{number:04d}.mcap"
-        self._types = get_typestore(Stores.ROS2_HUMBLE)
+        self._types, self._make_picture = get_typestore(Stores.ROS2_HUMBLE), make_picture
         self._parts: dict[str, list[tuple[str, tuple[str, ...], Any]]] = {
             "step": [("values", FLAGS, slice(None))],
             "reward": [("values", ("reward",), slice(None))],
@@ -126,6 +128,9 @@ class CellLog:
         try:
             if event == "step":
                 self._write_step(**facts)
+            elif event == "picture":
+                message = self._make_picture(self._types, facts["picture"], self._last_ns)
+                self._add(f"/{IMAGE}", RAW, message, self._last_ns)
             else:
                 now = self._tick()
                 if event == "reset":
@@ -247,7 +252,7 @@ def make_choice_features(spec: RobotSpec, skill_dim: int | None) -> list[Feature
 
 
 def make_schema(spec: RobotSpec, skill_dim: int | None = None) -> Schema:
-    """What a log has of each step: observation, action, the goal where there is one, reward, some flags and time.
+    """What a log has of each step: observation, action, goal and picture where there are any, reward, flags and time.
 
     What was chosen, too, where somebody says.
     """
@@ -273,6 +278,7 @@ def make_schema(spec: RobotSpec, skill_dim: int | None = None) -> Schema:
         for array, role in roles
     ]
     flags = [one(name, "other") for name in ("success", "taken_over", "evaluation")]
+    features += [] if spec.image is None else [make_image_feature(IMAGE, spec.image.shape)]
     features += [
         one("reward", "reward"),
         *flags,

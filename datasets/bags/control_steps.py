@@ -6,9 +6,9 @@ has a time of its own, later than the one before it:
     reset      observation
     step j     command  <  observation, reward and flags, all at s_j
 
-Row j is the observation before the command, the command that was sent, and the reward and the flags at s_j. So nothing
-is resampled, and a policy that is shown these rows sees what it saw then. A step of which a part is missing ends its
-episode: its command was not sent, or a damaged log lost it.
+Pictures have the times of the observations that they go with. Row j is the observation before the command, the command
+that was sent, and the reward and the flags at s_j. So nothing is resampled, and a policy that is shown these rows sees
+what it saw then. A step of which a part is missing ends its episode: it was not sent, or a damaged log lost it.
 
 Legend: n messages, T steps of the log.
 """
@@ -62,7 +62,7 @@ def find_whole(
 
     Args:
         step: s_j, (T,).
-        observed: Times of each topic of observations.
+        observed: Times of each topic of observations, and of pictures.
         commanded: Of each topic of commands.
         rewarded: Of each topic that has a message at s_j.
     """

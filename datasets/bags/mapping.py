@@ -219,8 +219,6 @@ class Mapping(Bounded):
         taken = {signal.feature for signal in self.signal}
         if len(set(shown)) < len(shown) or not taken.isdisjoint(shown):
             raise ConfigError(f"picture: expected a feature for each, got {shown} beside {sorted(taken)}; rename one")
-        if shown and self.episodes.by == "steps":
-            raise ConfigError("picture: expected none in the log of supple adapt, which has no pictures; remove it")
         if not any(signal in self.observations for signal in self.signal):
             raise ConfigError(
                 "signal: expected one with feature = 'observation', got none; add what the robot measures"

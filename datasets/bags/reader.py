@@ -386,7 +386,7 @@ class _Bag:
                 tally.notes[f"{unit}: {flaws.repeated} messages repeat the time of the one before"] = None
         here = (one.topic for one in self._mapping.signals if one.topic in self._types)  # a cut log may lack some
         steady = dict.fromkeys(topic for topic in here if self._types[topic] != TRAJECTORY)
-        for first, second in pairwise(steady):
+        for first, second in pairwise(steady) if self._mapping.episodes.by != "steps" else ():
             spans = [(one.series[first].time, one.series[second].time) for one in self._stretches]
             apart = [_describe_apart(*span) for span in spans]
             if all(apart):

@@ -156,8 +156,9 @@ class Stretch:
         step = np.asarray(self.series[rule.topic].time)
         flags = np.asarray(self._columns[rule.topic, FLAGS_REQUEST.field, FLAGS_REQUEST.axes])
         terminated, truncated, index = flags[:, 0] == 1.0, flags[:, 1] == 1.0, flags[:, 2]
-        times = {signal: np.asarray(self.series[signal.topic].time) for signal in mapping.signal}
-        before = {signal: time for signal, time in times.items() if signal.feature in ("observation", "action")}
+        times = {signal: np.asarray(self.series[signal.topic].time) for signal in mapping.signals}
+        shown = ("observation", "action", *self._pictures)
+        before = {signal: time for signal, time in times.items() if signal.feature in shown}
         goals = {signal: time for signal, time in times.items() if signal.role == "goal"}
         observed = [time for signal, time in before.items() if not mapping.is_command(signal)]
         commanded = [time for signal, time in before.items() if mapping.is_command(signal)]
@@ -178,6 +179,9 @@ class Stretch:
                     time = times[signal]
                     held = rows_at(time, at) if signal not in before and signal not in goals else rows_before(time, at)
                     parts.append(np.asarray(self.values(signal)[held]))
+                if feature.name in self._pictures:
+                    arrays[feature.name] = _show(self._pictures[feature.name], parts[0][:, 0])
+                    continue
                 with np.errstate(over="ignore"):
                     array = np.concatenate(parts, axis=1).astype(feature.dtype)
                 self._require_finite(feature, array, np.ones(len(rows), np.bool_))

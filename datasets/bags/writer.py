@@ -105,7 +105,7 @@ class BagWriter:
             data = bytes(self._types.serialize_cdr(message, kind))
             self._writer.add_message(self._channel(signal.topic, kind), time, data, time, self._step)
         for picture in self._mapping.picture:
-            data = bytes(self._types.serialize_cdr(self._make_picture(step[picture.feature], time), RAW))
+            data = bytes(self._types.serialize_cdr(make_picture(self._types, step[picture.feature], time), RAW))
             self._writer.add_message(self._channel(picture.topic, RAW), time, data, time, self._step)
         self._step += 1
 
@@ -141,7 +141,7 @@ class BagWriter:
         if signal.field in JOINT_FIELDS.values():
             empty = np.empty(0)
             fields = {"position": empty, "velocity": empty, "effort": empty} | {signal.field: values.astype(np.float64)}
-            return _JOINTS, types[_JOINTS](self._make_header(time), list(signal.elements), **fields)
+            return _JOINTS, types[_JOINTS](_make_header(self._types, time), list(signal.elements), **fields)
         name = signal.dtype.replace("uint", "UInt") if signal.dtype[0] == "u" else signal.dtype.capitalize()
         if signal.scalar:
             return f"std_msgs/msg/{name}", types[f"std_msgs/msg/{name}"](values[0].item())
@@ -150,22 +150,24 @@ class BagWriter:
         dimension = types["std_msgs/msg/MultiArrayDimension"](", ".join(signal.axes), size, size)
         return kind, types[kind](types["std_msgs/msg/MultiArrayLayout"]([dimension], 0), np.ascontiguousarray(values))
 
-    def _make_header(self, time: int) -> Any:
-        stamp = self._types.types["builtin_interfaces/msg/Time"](time // NS, time % NS)
-        return self._types.types["std_msgs/msg/Header"](stamp, "")
 
-    def _make_picture(self, picture: Any, time: int) -> Any:
-        """An `Image` of a picture (height, width, channels)."""
-        height, width, channels = picture.shape
-        return self._types.types[RAW](
-            header=self._make_header(time),
-            height=height,
-            width=width,
-            encoding="mono8" if channels == 1 else "rgb8",
-            is_bigendian=0,
-            step=width * channels,
-            data=np.ascontiguousarray(picture).ravel(),
-        )
+def make_picture(types: Any, picture: Any, time: int) -> Any:
+    """An `Image` of a picture (height, width, channels) of 1 or 3 channels, by a store of message types."""
+    height, width, channels = picture.shape
+    return types.types[RAW](
+        header=_make_header(types, time),
+        height=height,
+        width=width,
+        encoding="mono8" if channels == 1 else "rgb8",
+        is_bigendian=0,
+        step=width * channels,
+        data=np.ascontiguousarray(picture).ravel(),
+    )
+
+
+def _make_header(types: Any, time: int) -> Any:
+    stamp = types.types["builtin_interfaces/msg/Time"](time // NS, time % NS)
+    return types.types["std_msgs/msg/Header"](stamp, "")
 
 
 def write_episode(

@@ -15,12 +15,15 @@ import pytest
 from supple.adapt.acting_path import make_acting_path
 from supple.adapt.bundle import Bundle, load_bundle, make_bundle, require_robot
 from supple.adapt.bundle_folder import find_bundle
-from supple.adapt.eye import SeeingRobots, Sight
+from supple.adapt.eye import SeeingRobots, Sight, open_eyes
 from supple.adapt.log_agent import require_guide
+from supple.adapt.loop import Adapter
 from supple.adapt.remote.client import PolicyClient, PolicyError
 from supple.adapt.remote.server import PolicyServer, serve_policy
 from supple.adapt.runtime_agent import RandomNoise, SeenRows
 from supple.adapt.session import AgentSession, make_middle
+from supple.adapt.takeover import find_latent
+from supple.adapt.watch import CommandTap, Operator, Watch, find_watch
 from supple.datasets import open_store
 from supple.datasets.store import find_store
 from supple.errors import BundleError, SpecError
@@ -37,6 +40,8 @@ from supple.pipeline.summary import load_success
 from supple.pipeline.testing_kills import TINY
 from supple.robots.family import make_robots
 from supple.robots.image_maze import ImageMaze
+from supple.robots.maze_picture import MazeCamera
+from supple.robots.spec import RobotSpec
 from supple.skills.checkpoint import load_checkpoint
 
 LEARNING = TINY[TINY.index("--extract.skill.num-updates") :]
@@ -354,6 +359,55 @@ def test_hardware_with_a_camera_is_adapted(
     words = ["adapt", str(run / "export"), "--out", str(tmp_path / "out"), "--episodes", "1", "--num-tasks", "1"]
     assert main([*words, *robot, *execute]) == 0
     assert capfd.readouterr().out.count("shown") >= 41  # at the start, and after each step
+
+
+def test_the_log_of_an_adaptation_has_the_pictures_that_the_policy_saw(run: Path, tmp_path: Path) -> None:
+    words = ["adapt", str(run / "export"), "--episodes", "2", "--num-tasks", "2", "--evaluations", "0", "--log"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    log = tmp_path / "out" / "log"
+    assert main(["ingest", str(log), "--robot", "image-maze", *OPTIONS, "--out", str(tmp_path / "store")]) == 0
+    store = open_store(tmp_path / "store")
+    assert store.rows == 80
+    place, shown = store.load("observation")[:, :2], store.load("image")
+    drawn = MazeCamera(FAMILY.layout()).draw(place).astype(int)  # of places that were rounded to float32
+    assert np.abs(shown - drawn).max() <= 1
+    assert len(np.unique(shown, axis=0)) > 10
+    assert store.load("skill").any()  # what was chosen is noted, too
+    goes = ["replay", str(run / "export"), str(tmp_path / "store"), "--robot", "image-maze", *OPTIONS]
+    assert main([*goes, "--samples", "1", "--predictions", "0", "--out", str(tmp_path / "replayed")]) == 0
+
+
+class Leans(Operator):
+    """A person who commands from the eleventh step on."""
+
+    def begin(self, spec: RobotSpec) -> None:
+        self.step = 0
+
+    def command(self, requested: Any, observation: Any) -> Any:
+        self.step += 1
+        return None if self.step <= 10 else np.full(2, 0.5, np.float32)
+
+
+def test_a_person_who_takes_over_a_robot_that_sees_is_noticed_and_learned_from(run: Path) -> None:
+    bundle = load_bundle(find_bundle(run / "export"))
+    tap = CommandTap(make_robots(FAMILY, 1))
+    robot = open_eyes(Watch(tap, tap, operator=Leans()), bundle.eye)
+    rng = np.random.default_rng(0)
+    agent, task = bundle.make_agent(RandomNoise(rng)), FAMILY.tasks().test[:1]
+    adapter = Adapter(agent, robot, task, bundle.contract.budget, 2, rng, off_policy=True)
+    watch = find_watch(robot)
+    assert watch is not None
+    adapter.play()
+    played, over = adapter._played, watch.find_taken_over()
+    assert played is not None
+    assert over is not None
+    assert adapter._taken_over == 30
+    assert isinstance(robot, SeeingRobots)
+    path, horizon = robot.see_path(over.observation), bundle.contract.space.horizon
+    for decision in range(4):
+        np.testing.assert_array_equal(path[horizon * decision], played.observation[0, decision])
+    latents = [find_latent(agent.space, path[10 * n : 10 * n + 10], over.command[10 * n : 10 * n + 10]) for n in (1, 2)]
+    np.testing.assert_array_equal(played.latent[0, 1:3], latents)
 
 
 LOG = """

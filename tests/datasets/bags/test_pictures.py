@@ -209,7 +209,6 @@ def test_what_is_no_picture_is_refused(sent: list[Sent], text: str, expected: st
         ("width = 12", "width = 12\nchannels = 2", "channels"),
         ("width = 12", 'width = 12\nfeature = "action"', "picture: expected a feature for each"),
         ("width = 12", 'width = 12\nfeature = "No Name"', "expected a name of a-z"),
-        ("period = 0.02", 'period = 0.02\nepisodes = {by = "steps", topic = "/flags"}', "expected none in the log"),
     ],
 )
 def test_mappings_of_pictures_that_do_not_fit_are_refused(before: str, after: str, expected: str) -> None:
