@@ -75,9 +75,7 @@ class ActingPath:
     @property
     def graphs(self) -> tuple[Graph, ...]:
         """All of them."""
-        return tuple(
-            graph for graph in (self.policy, self.decoder, self.end_episode, self.eye) if graph is not None
-        )
+        return tuple(graph for graph in (self.policy, self.decoder, self.end_episode, self.eye) if graph is not None)
 
 
 def make_acting_path(bundle: Bundle) -> ActingPath:

@@ -447,7 +447,7 @@ def run_named_files(program: str, dispatch: Callable[[Sequence[str]], int], give
 
 
 def is_of_renderer(error: Exception) -> bool:
-    """Whether MuJoCo could not be imported as `MUJOCO_GL` names no renderer, or one that this computer does not have."""
+    """Whether MuJoCo could not be imported, as `MUJOCO_GL` names no renderer that this computer has."""
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>")
     modules = [str(frame.f_globals.get("__name__")) for frame in frames]
     return any(name.startswith("mujoco.") and name.endswith(".gl_context") for name in modules)

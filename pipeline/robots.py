@@ -301,7 +301,7 @@ def find_tasks(choice: RobotChoice, train: Path | None, test: Path | None) -> Ta
 
 
 def find_refusal(family: RobotFamily) -> str:
-    """Why no robot of a simulated family can be made here, such as a package that is missing; empty where one can be."""
+    """Why no robot of a simulated family can be made here, as where a package is missing; empty where one can be."""
     try:
         family.make(1).close()
     except ConfigError as error:

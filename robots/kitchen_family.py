@@ -165,7 +165,8 @@ class Kitchen(Plays, TellsSuccess, SetsState, HasParts, Films, ChecksTasks, Chec
     @property
     def play_origin(self) -> str:
         """See `Plays.play_origin`."""
-        return "scripted demonstrations of four subtasks in random orders without those of the published test tasks; no person"
+        orders = "random orders without those of the published test tasks"
+        return f"scripted demonstrations of four subtasks in {orders}; no person"
 
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
         """See `Plays.play`: scripted demonstrations of four subtasks, none in the order of a test task."""

@@ -100,7 +100,7 @@ def test_data_that_end_with_another_goal_are_refused() -> None:
     Kitchen().require_data(data, "mixed")
     Kitchen(observation="state").require_data(data[:, :30], "state")
     data[:, 30 + 19] = 0.37  # the slide cabinet, as in D4RL's kitchen-partial and kitchen-complete
-    with pytest.raises(SpecError, match=r"^partial: expected 'goal_slide_cabinet' to be 0 m .*, got 0.37 in row 0; take"):
+    with pytest.raises(SpecError, match=r"^partial: expected 'goal_slide_cabinet' to be 0 m .*, got 0.37 in row 0;"):
         Kitchen().require_data(data, "partial")
 
 
