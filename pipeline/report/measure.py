@@ -67,8 +67,8 @@ def find_results(records: Iterable[Mapping[str, Any]]) -> Results:
     for record in found:
         mean, low, high = (float(record[name]) for name in ("mean", "low", "high"))
         place = _place(record)
-        numbers = (mean, low, high, greedy.get(place), int(record["n"]), returned.get(place))
-        rows.append(ResultRow(str(record["method"]), *place, *numbers))
+        method, n, others = str(record["method"]), int(record["n"]), (greedy.get(place), returned.get(place))
+        rows.append(ResultRow(method, *place, mean, low, high, others[0], n, others[1]))
     return Results(measure, sorted(rows, key=lambda row: row.at))
 
 

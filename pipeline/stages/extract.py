@@ -207,9 +207,9 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     windows, held_out = make_samplers(store, config)
     valid = store.load_valid()
-    if isinstance(family, ChecksData):
+    if family is not None and isinstance(family, ChecksData):
         family.require_data(store.load("observation")[valid], str(store.path))
-    if isinstance(family, SetsState):
+    if family is not None and isinstance(family, SetsState):
         family.make(1, work.machine.threads).close()  # one that cannot be made is refused before the training
     pictures = open_pictures(store, work.folder / PICTURES)
     training = add_pictures(windows, pictures, store, config.skill.image_frames)
