@@ -1,6 +1,9 @@
 """Scripted play data of the kitchen: which subtasks succeed, which follow each other, how long it takes.
 
-    python -m benchmarks.kitchen_play > docs/results/kitchen.json   then: make results
+    python -m benchmarks.kitchen_play > kitchen-play.json
+
+They are the records `kitchen-play` of docs/results/kitchen.json, which holds others, too: put them in the place of
+those, then `make results`.
 
 It makes what `supple generate --robot kitchen --seed 0` makes, until `--episodes` are complete, and counts also those
 that are not.

@@ -29,7 +29,7 @@ from ..strict_json import parse_json
 from .d4rl_writer import FLAGS, IMAGES, ORIGIN, REQUIRED, ROBOT, write_d4rl
 from .episode import Episode, EpisodeIndex, Reader, ReadOptions, SourceSpec
 from .hdf5 import describe_contents, is_written, list_top, open_hdf5, require_plain, walk
-from .keyed import BLOCK_BYTES, BLOCK_ROWS, NEXT, cut_blocks, name_axes
+from .keyed import BLOCK_BYTES, BLOCK_ROWS, NEXT, PART, cut_blocks, name_axes
 from .layout import find_missing
 from .schema import IMAGE, Feature, Role, Schema, make_image_feature
 from .side_arrays import TOO_FINE, cast, choose_dtype, choose_side, find_rounded, identify
@@ -56,7 +56,12 @@ def probe(path: Path) -> bool:
 
 def read(path: Path, options: ReadOptions, robot: RobotSpec | None) -> Reader:
     """A reader with these options."""
-    return D4RLReader(path, robot, options.episode_steps, only=options.only, skip=options.skip)
+    return D4RLReader(
+        *(path, robot, options.episode_steps),
+        only=options.only,
+        skip=options.skip,
+        observation_keys=options.observation_keys,
+    )
 
 
 class D4RLReader:
@@ -72,9 +77,11 @@ class D4RLReader:
             an episode there.
         only: Names of the side arrays (`infos/<name>`) to carry over; None carries all that can be.
         skip: Names of side arrays to leave out.
+        observation_keys: Parts of `observations`, each as `observations[FIRST:LAST]`, that make up the observation in
+            this order; None takes all of it.
 
     Raises:
-        ConfigError: the time limit is not positive.
+        ConfigError: the time limit is not positive, or a key is no part of `observations`.
     """
 
     def __init__(
@@ -85,6 +92,7 @@ class D4RLReader:
         *,
         only: Sequence[str] | None = None,
         skip: Sequence[str] = (),
+        observation_keys: Sequence[str] | None = None,
     ) -> None:
         if episode_steps is not None and episode_steps < 1:
             raise ConfigError(f"episode_steps: expected at least 1 step, got {episode_steps}; give the time limit")
@@ -92,6 +100,7 @@ class D4RLReader:
         self._spec = spec
         self._episode_steps = episode_steps
         self._only, self._skip = only, skip
+        self._columns = None if observation_keys is None else _read_parts(observation_keys)
         self._contents: dict[str, str] = {}
 
     @cached_property
@@ -184,6 +193,8 @@ class D4RLReader:
 
     def _read(self, data: h5py.Dataset, source: str, feature: Feature, begin: int, end: int) -> npt.NDArray[Any]:
         values = data[begin:end]
+        if source == "observations" and self._columns is not None:
+            values = values[:, self._columns]
         row = find_rounded(values) if feature.role in ("observation", "action") else None
         if row is not None:
             raise SourceError(
@@ -304,6 +315,8 @@ class D4RLReader:
             flaw = f"holds {data.dtype}, not numbers"
         elif _rows(data) != rows or data.ndim > 2 or 0 in data.shape or data.shape[-1] > max(rows, MOST_AXES):
             flaw = f"has shape {data.shape}, not one vector for each of {rows} steps"
+        elif source == _NEXT and self._columns is not None:
+            flaw = "is of all observations, of which a part was chosen"
         elif source == _NEXT and data.shape[1:] != observation.shape:
             flaw = f"has {data.shape[1:]} axes per step, not {observation.shape} as observations"
         elif name in taken:
@@ -345,6 +358,13 @@ class D4RLReader:
                 raise SourceError(f"{self._path}: rewards: expected one per row, got {data.shape}; choose one column")
             return Feature(name=name, shape=(), units=("",), role=role, axes=(name,))
         shape = shape or (1,)  # a robot with one axis, or the index of a choice
+        if source == "observations" and self._columns is not None:
+            if data.ndim != 2 or max(self._columns) >= shape[0]:
+                raise SourceError(
+                    f"{self._path}: {source}: expected the axes up to {max(self._columns)} that --observation-keys "
+                    f"takes, got shape {tuple(data.shape)}; correct the ranges"
+                )
+            shape = (len(self._columns),)
         if len(shape) != 1 or 0 in shape:
             raise SourceError(
                 f"{self._path}: {source}: expected shape (rows, dim) or (rows,), got {tuple(data.shape)}; flatten "
@@ -361,8 +381,33 @@ class D4RLReader:
     @cached_property
     def _provenance(self) -> dict[str, Any]:
         origin = self._read_text(ORIGIN, "text in UTF-8")
-        said = {} if origin is None else {"origin": origin.decode("utf-8", "replace")}
+        said: dict[str, Any] = {} if origin is None else {"origin": origin.decode("utf-8", "replace")}
+        if self._columns is not None:
+            said["observation_columns"] = self._columns
         return {"format": "d4rl-hdf5", **describe_files(self._path), "episode_steps": self._episode_steps, **said}
+
+
+def _read_parts(keys: Sequence[str]) -> list[int]:
+    """The columns of `observations` that keys such as `observations[0:30]` take.
+
+    Raises:
+        ConfigError: a key is no such part, or a column is taken twice.
+    """
+    columns: list[int] = []
+    for key in keys:
+        part = PART.fullmatch(key)
+        if part is None or part["array"] != "observations" or int(part["first"]) >= int(part["last"]):
+            raise ConfigError(
+                f"--observation-keys: expected parts of the array observations of a D4RL file, as observations[0:30], "
+                f"got {key!r}; name axes from FIRST to before LAST"
+            )
+        columns += range(int(part["first"]), int(part["last"]))
+    if not columns or len(set(columns)) < len(columns):
+        raise ConfigError(
+            f"--observation-keys: expected each axis at most once, and one at least, got {', '.join(keys) or 'none'}; "
+            "correct the ranges"
+        )
+    return columns
 
 
 def compute_episodes(

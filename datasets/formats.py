@@ -114,7 +114,7 @@ FORMATS = {
             title="a D4RL HDF5 file",
             module="d4rl",
             containers=frozenset({"hdf5"}),
-            options=frozenset({"episode_steps", "only", "skip"}),
+            options=frozenset({"episode_steps", "observation_keys", "only", "skip"}),
             libraries=("h5py",),
         ),
         Format(

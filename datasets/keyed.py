@@ -147,7 +147,8 @@ class KeyedSource(ABC):
         yield self.load
 
 
-_SLICE = re.compile(r"(?P<array>.+)\[(?P<first>\d{1,6}):(?P<last>\d{1,6})\]")
+PART = re.compile(r"(?P<array>.+)\[(?P<first>\d{1,6}):(?P<last>\d{1,6})\]")
+"""How a part of an array is written, `NAME[FIRST:LAST]`."""
 
 
 class SlicedSource(KeyedSource):
@@ -168,7 +169,7 @@ class SlicedSource(KeyedSource):
         survey = self._source.survey()
         columns, following, hidden = dict(survey.columns), dict(survey.following), dict(survey.hidden)
         for name in self._names:
-            match = _SLICE.fullmatch(name)
+            match = PART.fullmatch(name)
             if name in columns or match is None or match["array"] not in columns:
                 continue
             array, first, last = match["array"], int(match["first"]), int(match["last"])
@@ -228,7 +229,7 @@ class KeyedReader:
 
     def __init__(self, name: str, source: KeyedSource, options: ReadOptions, robot: RobotSpec | None) -> None:
         chosen = (*(options.observation_keys or ()), *(options.action_keys or ()))
-        parts = any(_SLICE.fullmatch(one) for one in chosen)
+        parts = any(PART.fullmatch(one) for one in chosen)
         self._source = SlicedSource(source, chosen) if parts else source
         self._name, self._options, self._robot = name, options, robot
         self._path = source.path

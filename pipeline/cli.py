@@ -14,6 +14,7 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -427,6 +428,14 @@ def run_named_files(program: str, dispatch: Callable[[Sequence[str]], int], give
     try:
         return run_verb(program, dispatch, given)
     except Exception as error:
+        if is_of_renderer(error):
+            asked, got = os.environ.get("MUJOCO_GL", ""), describe_foreign(error)
+            remedy = (
+                "unset it, or set MUJOCO_GL=disable where nothing is drawn, MUJOCO_GL=egl (packages libegl1 "
+                "libegl-mesa0 libgl1-mesa-dri) or MUJOCO_GL=osmesa (package libosmesa6)"
+            )
+            wanted = f"MUJOCO_GL: expected a renderer of this computer, got {asked!r} ({got}); {remedy}"
+            return refuse(error, wanted, given)
         theirs = find_foreign(error)
         named = [file for file, _ in theirs if any(is_named(file, argument) for argument in given)]
         if not named or sys.flags.dev_mode:
@@ -435,6 +444,13 @@ def run_named_files(program: str, dispatch: Callable[[Sequence[str]], int], give
         return refuse(
             error, f"{where}, got {describe_foreign(error)}; correct it (python -X dev -m supple says more)", given
         )
+
+
+def is_of_renderer(error: Exception) -> bool:
+    """Whether MuJoCo could not be imported, as `MUJOCO_GL` names no renderer that this computer has."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>")
+    modules = [str(frame.f_globals.get("__name__")) for frame in frames]
+    return any(name.startswith("mujoco.") and name.endswith(".gl_context") for name in modules)
 
 
 def is_named(file: Path, argument: str) -> bool:

@@ -300,6 +300,15 @@ def find_tasks(choice: RobotChoice, train: Path | None, test: Path | None) -> Ta
     return found
 
 
+def find_refusal(family: RobotFamily) -> str:
+    """Why no robot of a simulated family can be made here, as where a package is missing; empty where one can be."""
+    try:
+        family.make(1).close()
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
 def load_tasks(choice: RobotChoice, path: Path) -> tuple[Task, ...]:
     """Tasks of a CSV file, each of which the robot can have.
 

@@ -291,6 +291,24 @@ class ChecksTasks(ABC):
         """
 
 
+class ChecksData(ABC):
+    """A family that knows recordings within the limits of its spec which are of another robot."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def require_data(self, observation: Float, where: str) -> None:
+        """Refuses observations, shape (N, O), that no robot of the family shows.
+
+        Args:
+            observation: All of a recording.
+            where: What they were read from, for the message.
+
+        Raises:
+            SpecError: Naming an axis, and its value in the recording.
+        """
+
+
 class BuiltFrom(ABC):
     """A family that depends on files or libraries, which are then part of the key of every stage."""
 

@@ -31,6 +31,8 @@ CONTROL_PERIOD = 0.08
 EPISODE_STEPS = 280
 MAX_SPEED = 2.0
 """Of a joint at action 1, rad/s or m/s."""
+ROUNDING = 1e-3
+"""Of the constant goal in data, rad or m."""
 RADIUS = 0.3
 """Distance of joints from their goal at which a subtask is complete, rad and m alike."""
 LENGTH = 4
@@ -123,6 +125,23 @@ def require_kitchen_goals(goals: Float, where: str) -> None:
         raise SpecError(
             f"{where}: expected {LENGTH} distinct subtasks, got {goals[twice][0].astype(int).tolist()}; name each once"
         )
+
+
+def require_shown_goal(observation: Float, where: str) -> None:
+    """Refuses observations of a kitchen, shape (N, 60), that end with another goal than the constant one.
+
+    Raises:
+        SpecError: They are of another of D4RL's data sets: a policy would see a goal here that was never in its data.
+    """
+    axes, goal = kitchen_spec().observation.axes[len(START) :], compute_shown_goal()
+    for axis, value, seen in zip(axes, goal.tolist(), observation[:, len(START) :].T, strict=True):
+        other = np.flatnonzero(np.abs(seen - value) > ROUNDING)
+        if len(other):
+            raise SpecError(
+                f"{where}: expected '{axis.name}' to be {value:g} {axis.unit} throughout, as in D4RL's kitchen-mixed, "
+                f"got {seen[other[0]]:g} in row {other[0]}; take the positions alone, with --robot.observation state "
+                "and --observation-keys 'observations[0:30]' (--ingest.observation-keys of supple run)"
+            )
 
 
 @cache

@@ -16,6 +16,7 @@ from ..errors import SourceError, SpecError
 from .family import (
     BuiltFrom,
     Camera,
+    ChecksData,
     ChecksTasks,
     Films,
     HasParts,
@@ -35,6 +36,7 @@ from .kitchen import (
     is_complete,
     kitchen_spec,
     require_kitchen_goals,
+    require_shown_goal,
 )
 from .kitchen_play import DemonstrationConfig, play_demonstrations
 from .robot import Bool, Float, RobotBatch, Rows
@@ -52,7 +54,7 @@ TEST = "5021 5012 6023 5614 6031 6234 6013 5034 0134 5604"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kitchen(Plays, TellsSuccess, SetsState, HasParts, Films, ChecksTasks, BuiltFrom, Bounded):
+class Kitchen(Plays, TellsSuccess, SetsState, HasParts, Films, ChecksTasks, ChecksData, BuiltFrom, Bounded):
     """A Franka arm in a kitchen; a task is four subtasks in an order.
 
     Raises:
@@ -109,6 +111,11 @@ class Kitchen(Plays, TellsSuccess, SetsState, HasParts, Films, ChecksTasks, Buil
         except SpecError as error:
             raise SourceError(str(error)) from error
 
+    def require_data(self, observation: Float, where: str) -> None:
+        """See `ChecksData.require_data`: the goal in the observation is that of all tasks."""
+        if self._show_goal:
+            require_shown_goal(observation, where)
+
     def compute_success(self, observation: Float, reward: Float, goals: Float) -> Bool:
         """See `TellsSuccess.compute_success`: all four subtasks are complete now."""
         chosen = np.take_along_axis(is_complete(observation), goals.astype(np.int64), axis=1)
@@ -158,7 +165,8 @@ class Kitchen(Plays, TellsSuccess, SetsState, HasParts, Films, ChecksTasks, Buil
     @property
     def play_origin(self) -> str:
         """See `Plays.play_origin`."""
-        return "scripted demonstrations of four subtasks in random orders without those of the test tasks; no person"
+        orders = "random orders without those of the published test tasks"
+        return f"scripted demonstrations of four subtasks in {orders}; no person"
 
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
         """See `Plays.play`: scripted demonstrations of four subtasks, none in the order of a test task."""

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bounds import Bounded, NonNegative, Range, Share
+from ..errors import ConfigError
 from .family import PlayChunk
 from .kitchen import (
     ANGLES,
@@ -57,6 +58,8 @@ TREMOR = 0.7
 """Of the noise on actions: what is left of it a step later."""
 SETTLE = 3
 """Steps that the fingers need to close or open."""
+MOST_FAILURES = 100
+"""Demonstrations one after the other that may all be incomplete; with the settings of this file one of four is."""
 _SITES = (
     "end_effector", "knob2_site", "knob4_site", "light_site", "slide_site", "hinge_site2", "microhandle_site",
     "kettle_site",
@@ -551,10 +554,22 @@ def play_demonstrations(
         seed: Seed of orders and styles.
         held_out: Orders that do not occur, shape (N, LENGTH).
         **settings: Of the robots, see `KitchenRobots`.
+
+    Raises:
+        ConfigError: `MOST_FAILURES` demonstrations in a row were not complete.
     """
     robots, rng = make_demonstrated(config, rows, **settings), np.random.default_rng(seed)
+    failures = 0
     for round_ in count():
         orders = draw_orders(rows, held_out, rng)
         for episode in demonstrate(robots, orders, config, [(seed, round_, row) for row in range(rows)]):
-            if episode.paid == LENGTH:
+            failures = 0 if episode.paid == LENGTH else failures + 1
+            if not failures:
                 yield episode.chunk
+            elif failures >= MOST_FAILURES:
+                raise ConfigError(
+                    f"kitchen play: expected demonstrations with all {LENGTH} subtasks paid within "
+                    f"{robots.spec.episode_steps} actions, got none in {failures} one after the other; raise "
+                    "--robot.episode-steps (280 as published), or lower --robot.demonstrations.action-noise, "
+                    "--robot.demonstrations.start-jitter or --robot.noise-ratio"
+                )

@@ -54,7 +54,8 @@ class SacLearner(Rehearsal):
         if not 1 <= tasks <= len(goals) or robot.rows < rows or iterations < 1:
             raise ConfigError(
                 f"SAC: expected at least 1 iteration on 1 to {len(goals)} tasks with {rows} robot rows, got "
-                f"{iterations} iterations on {tasks} tasks with {robot.rows} rows; change them"
+                f"{iterations} iterations on {tasks} tasks with {robot.rows} rows; set --learner.tasks or "
+                "--learner.iterations"
             )
         self.tasks, self._iterations = tasks, iterations
         super().__init__(space, robot, goals, config, seed=seed, device=device)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ...adapt.eye import open_eyes
 from ...datasets.episode import Episode
-from ...errors import SuppleError
+from ...errors import SuppleError, UntoldReward
 from ...robots.family import Hardware
-from ...robots.robot import Float
+from ...robots.robot import Float, compute_path_reward
 from ..settings.off_policy import RewardSource
 from .open_loop import find_reward
 from .section import Replay
@@ -101,17 +101,22 @@ def _by_function(replay: Replay, goal: str | None) -> tuple[RewardReader | None,
         if goal is not None:
             goals = np.asarray(episode.arrays[goal], np.float32)[:-1]
             uniques, which = np.unique(goals, axis=0, return_inverse=True)
-            paid, ended = robot.compute_reward(observation[1:], uniques)
+            paid, ended = (along[0] for along in compute_path_reward(robot, observation[None, 1:], uniques))
             row = np.arange(len(which))
             reward, end = paid[row, which.reshape(-1)], ended[row, which.reshape(-1)]
         else:
             task = replay.find_task(number)
             assert task is not None, "there are tasks"
-            paid, ended = robot.compute_reward(observation[1:], np.array([task.goal], np.float32))
+            goals = np.array([task.goal], np.float32)
+            paid, ended = (along[0] for along in compute_path_reward(robot, observation[None, 1:], goals))
             reward, end = paid[:, 0], ended[:, 0]
         steps = int(np.argmax(end)) + 1 if end.any() else len(observation) - 1
         action = np.asarray(episode.arrays["action"], np.float32)[:steps]
         return Rewarded(observation[: steps + 1], action, reward[:steps].astype(np.float64), bool(end.any()), steps)
 
+    try:
+        read(0, replay.store.episode(0))
+    except UntoldReward as error:
+        return None, f"The robot's family does not tell rewards of logged states ({error}). {HOW}"
     what = "the goals of the log" if goal is not None else "the task that was named"
     return RewardReader(read, f"Rewards are those of the robot's reward function for {what}, on the logged states."), ""

@@ -28,6 +28,7 @@ from ..report.measure import format_number
 from ..report.names import shorten, with_unit
 from ..report.style import ADAPTED, BEFORE, figure_style, make_axes, render_svg
 from ..report.tables import NUMBER, Table
+from ..robots import find_refusal
 from ..settings.replay import SimulatorConfig
 from .section import Ground, Level, Replay, Section, TitledTable
 
@@ -64,6 +65,8 @@ def replay_in_simulator(replay: Replay, config: SimulatorConfig) -> Section:
         return skip(f"{reason}, and no robot was named.")
     if not isinstance(family, SetsState):
         return skip(f"{reason}, and the family {family.name} cannot.")
+    if refusal := find_refusal(family):
+        return skip(f"{reason}, and none can be made: {refusal}.")
     chosen = np.unique(np.linspace(0, replay.episodes - 1, min(config.episodes, replay.episodes)).astype(int)).tolist()
     simulator = ReplaySimulator(family, replay.threads)
     try:

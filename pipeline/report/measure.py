@@ -30,6 +30,8 @@ class ResultRow(NamedTuple):
     """Mean of the policies without their own randomness; None where it was not measured."""
     n: int
     """Episodes."""
+    returned: float | None
+    """Mean return of the same episodes; None where it is what was measured, or where nobody told it."""
 
     @property
     def meaning(self) -> str:
@@ -57,12 +59,16 @@ def find_results(records: Iterable[Mapping[str, Any]]) -> Results:
         found = [record for record in numbered if record.get("metric") in (measure, f"{measure}_stochastic")]
         if found:
             break
-    greedy = {_place(record): record["mean"] for record in numbered if record.get("metric") == f"{measure}_greedy"}
+    greedy, returned = (
+        {_place(record): record["mean"] for record in numbered if record.get("metric") == metric}
+        for metric in (f"{measure}_greedy", "return_stochastic" if measure == "success" else "")
+    )
     rows = []
     for record in found:
         mean, low, high = (float(record[name]) for name in ("mean", "low", "high"))
         place = _place(record)
-        rows.append(ResultRow(str(record["method"]), *place, mean, low, high, greedy.get(place), int(record["n"])))
+        method, n, others = str(record["method"]), int(record["n"]), (greedy.get(place), returned.get(place))
+        rows.append(ResultRow(method, *place, mean, low, high, others[0], n, others[1]))
     return Results(measure, sorted(rows, key=lambda row: row.at))
 
 

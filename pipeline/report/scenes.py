@@ -19,6 +19,7 @@ from ...robots.robot import Float, RobotBatch
 from ...robots.task import Task
 from ...skills.checkpoint import load_skill_model
 from ..progress import ProgressView
+from ..robots import find_refusal
 from ..stages.adapt import ADAPTED_NAME
 from .curves import Plot
 from .embedding_map import make_map_plots
@@ -124,6 +125,9 @@ def make_scenes(run: RunView, robot: RunRobot, *, threads: int = 1, view: Progre
     play = draw_play(run, plane, elsewhere=isinstance(family, PlaysElsewhere))
     if isinstance(family, Hardware):
         return Scenes(task=task, play=play, notes=dict.fromkeys(("skills", "learning", "adaptation"), REAL))
+    if refusal := find_refusal(family):
+        left_out = dict.fromkeys(("skills", "learning", "adaptation"), f"No drawings of the robot: {refusal}.")
+        return Scenes(task=task, play=play, notes=left_out)
     fans = draw_fans(run, family, plane, threads)
     if not fans:
         pictures = family.spec().image is not None

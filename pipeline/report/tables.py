@@ -182,7 +182,8 @@ def make_learning_facts(meta: StageView) -> Facts:
 
 
 def make_result_table(results: Results) -> Table:
-    """One row per evaluation, in the order of adaptation."""
+    """One row per evaluation, in the order of adaptation; with the return where it says something else than success."""
+    beside = any(row.returned is not None and abs(row.returned - row.mean) > 1e-6 for row in results.rows)
     rows = [
         (
             row.meaning,
@@ -190,12 +191,14 @@ def make_result_table(results: Results) -> Table:
             format_value(row.mean, results.measure),
             f"{format_value(row.low, results.measure)} to {format_value(row.high, results.measure)}",
             "" if row.greedy is None else format_value(row.greedy, results.measure),
+            *(["" if row.returned is None else format_value(row.returned, "return")] if beside else []),
             str(row.n),
         )
         for row in results.rows
     ]
     numbers = (NUMBER + results.unit, NUMBER + results.measure)
-    head = ("policy", *numbers, "95 % interval", f"{NUMBER}greedy", f"{NUMBER}n")
+    more = [f"{NUMBER}return"] if beside else []
+    head = ("policy", *numbers, "95 % interval", f"{NUMBER}greedy", *more, f"{NUMBER}n")
     return Table(head, {"": rows}, tuple(row.method for row in results.rows))
 
 

@@ -18,7 +18,7 @@ from ...datasets.schema import IMAGE
 from ...datasets.store import EpisodeStore, find_store, open_store
 from ...datasets.windows import PictureWindows, WindowSampler, split_episodes
 from ...errors import SpecError
-from ...robots.family import RobotFamily, SetsState
+from ...robots.family import ChecksData, RobotFamily, SetsState
 from ..folder import write_record
 from ..progress import format_metrics
 from ..robots import RobotChoice
@@ -76,7 +76,7 @@ def make_extract(store: Path, config: ExtractConfig, robot: RobotChoice | None, 
         seed=seed,
         module="pipeline/stages/extract.py",
         libraries=("numpy", "torch", "safetensors", "zarr", "mujoco"),
-        body=partial(extract, config, None if simulated is None else simulated.family),
+        body=partial(extract, config, None if robot is None else robot.family),
     )
 
 
@@ -206,12 +206,16 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
     store = open_store(find_store(work.inputs["store"]))
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     windows, held_out = make_samplers(store, config)
+    valid = store.load_valid()
+    if family is not None and isinstance(family, ChecksData):
+        family.require_data(store.load("observation")[valid], str(store.path))
+    if family is not None and isinstance(family, SetsState):
+        family.make(1, work.machine.threads).close()  # one that cannot be made is refused before the training
     pictures = open_pictures(store, work.folder / PICTURES)
     training = add_pictures(windows, pictures, store, config.skill.image_frames)
     widths = [store.schema.feature(name).shape[0] for name in ("observation", "action")]
     robot = store.schema.robot
     model = SkillModel(widths[0], widths[1], config.skill, robot)
-    valid = store.load_valid()
     model.fit_scales(*(torch.from_numpy(store.load(name)[valid]) for name in ("observation", "action")))
     learner = SkillLearner(model, config.skill, work.machine.device)
     if checkpoint is not None:

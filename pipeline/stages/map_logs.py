@@ -24,7 +24,7 @@ from ...datasets.store import find_store, open_store
 from ...errors import SpecError, UntoldReward
 from ...plain_files import write_durably
 from ...robots.family import make_robots
-from ...robots.robot import RobotBatch, compute_path_reward, compute_state_reward
+from ...robots.robot import PaysAlongPath, RobotBatch, compute_path_reward, compute_state_reward
 from ...robots.task import TaskSet, goals_of
 from ...skills.config import load_skill_facts
 from ..folder import write_record
@@ -224,10 +224,17 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
         f"{report['bytes'] / 1e6:.1f} MB",
     )
     if not told:
-        reason = (
-            "no train task rewards enough of the logged states" if tells else "the robot tells no reward of a state"
-        )
+        reason = explain_untold(robot, tells=tells)
         work.view.note(f"map-logs: {reason}: a visit excludes what is one skill away")
+
+
+def explain_untold(robot: RobotBatch, *, tells: bool) -> str:
+    """Why rewards say nothing about the places of logs; `tells` is of `tells_reward`."""
+    if tells:
+        return "no train task rewards enough of the logged states"
+    if isinstance(robot, PaysAlongPath):
+        return "train tasks pay for too few events along the logs (bring more logs, or train tasks that they fulfil)"
+    return "the robot tells no reward of a state"
 
 
 def tells_reward(robot: RobotBatch, state: NDArray[np.float32], goals: NDArray[np.float32]) -> bool:

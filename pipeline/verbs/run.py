@@ -277,7 +277,8 @@ class Run(AboutLearner):
         """Makes the report anew."""
         from ..report.page import make_report
 
-        return make_report(self.folder, robot=self.choice, threads=self.options.threads, view=runner.view)
+        with runner.stop.at_once():  # nothing of a page is kept
+            return make_report(self.folder, robot=self.choice, threads=self.options.threads, view=runner.view)
 
 
 def require_run(path: Path) -> None:

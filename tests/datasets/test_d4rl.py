@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from supple.datasets import D4RLReader, write_d4rl, write_store
 from supple.datasets import d4rl as d4rl_module
 from supple.datasets.d4rl import compute_episodes
+from supple.datasets.episode import ReadOptions
+from supple.datasets.formats import open_source
 from supple.errors import ConfigError, SourceError
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
 
@@ -201,6 +203,38 @@ def test_the_writer_writes_the_genuine_layout(d4rl_file: Path) -> None:
         )
         for name in names:
             assert file[name].dtype == (np.bool_ if name in ("terminals", "timeouts") else np.float32)
+
+
+def test_parts_of_the_observations_are_taken_in_their_order(tmp_path: Path, make_arrays: MakeArrays) -> None:
+    arrays = make_arrays([4, 5])
+    arrays["observations"] = np.arange(9.0, dtype=np.float32)[:, None] + np.array([0.0, 0.25, 0.5], np.float32)
+    arrays["next_observations"] = arrays["observations"] + 1
+    path = write_raw(tmp_path / "a.hdf5", arrays)
+    reader = open_source(path, ReadOptions(observation_keys=("observations[2:3]", "observations[0:1]")))
+    described = reader.describe()
+    assert described.schema.feature("observation").shape == (2,)
+    assert described.provenance["observation_columns"] == [2, 0]
+    assert described.ignored["next_observations"] == "is of all observations, of which a part was chosen"
+    assert next(iter(reader.episodes())).arrays["observation"][1].tolist() == [1.5, 1.0]  # row 1: 1 + .5, 1 + 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "error", "message"),
+    [
+        (("observations",), ConfigError, r"^--observation-keys: expected parts of the array observations .*, got 'obs"),
+        (("actions[0:1]",), ConfigError, "got 'actions"),
+        (("observations[2:1]",), ConfigError, "name axes from FIRST to before LAST"),
+        (("observations[0:2]", "observations[1:2]"), ConfigError, "expected each axis at most once"),
+        ((), ConfigError, "and one at least, got none"),
+        (("observations[0:9]",), SourceError, r"observations: expected the axes up to 8 .*, got shape \(9, "),
+    ],
+)
+def test_parts_that_are_not_there_are_refused(
+    tmp_path: Path, make_arrays: MakeArrays, keys: tuple[str, ...], error: type[Exception], message: str
+) -> None:
+    path = write_raw(tmp_path / "a.hdf5", make_arrays([4, 5]))
+    with pytest.raises(error, match=message):
+        open_source(path, ReadOptions(observation_keys=keys)).describe()
 
 
 def test_the_same_data_gives_the_same_bytes(tmp_path: Path, make_arrays: MakeArrays) -> None:

@@ -87,8 +87,8 @@ def test_a_format_refuses_the_options_of_others(tmp_path: Path) -> None:
         open_source(path, ReadOptions(filter="train"))
     play = tmp_path / "play"
     play.mkdir()
-    with pytest.raises(ConfigError, match=r"^--observation-keys: expected a source of format minari, .*, got a D4RL"):
-        open_source(make_d4rl(play, record()), ReadOptions(observation_keys=("a",)))
+    with pytest.raises(ConfigError, match=r"^--action-keys: expected a source of format minari, .*, got a D4RL"):
+        open_source(make_d4rl(play, record()), ReadOptions(action_keys=("a",)))
     for field in dataclasses.fields(ReadOptions):
         assert field.name == "format" or any(field.name in row.options for row in FORMATS.values())
 

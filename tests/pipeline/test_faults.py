@@ -1,5 +1,6 @@
 """Faults that are the user's or the machine's: one line that says so, exit code 2, no traceback, nothing hung."""
 
+import importlib.util
 import os
 import shlex
 import subprocess
@@ -129,6 +130,28 @@ def test_errors_of_the_system_are_refused_and_bugs_keep_their_traceback(
         monkeypatch.setattr(cli, "dispatch", fail(bug))
         with pytest.raises(type(bug)):
             cli.main(["info"])
+
+
+def test_a_renderer_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mujoco
+
+    name = next(name for name in sys.modules if name.startswith(mujoco.__name__) and name.endswith(".gl_context"))
+    monkeypatch.setenv("MUJOCO_GL", "paper")
+
+    def import_anew(_: object) -> int:
+        found = importlib.util.find_spec(name)
+        assert found is not None
+        assert found.loader is not None
+        found.loader.exec_module(importlib.util.module_from_spec(found))
+        return 0
+
+    monkeypatch.setattr(cli, "dispatch", import_anew)
+    assert cli.main(["info"]) == 2
+    printed = capsys.readouterr().err
+    assert len(printed.splitlines()) == 1
+    assert "MUJOCO_GL: expected a renderer of this computer, got 'paper' (RuntimeError" in printed
 
 
 @pytest.mark.parametrize("full", ["metrics.jsonl", "tensorboard"])

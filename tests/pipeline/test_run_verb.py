@@ -1,6 +1,8 @@
 """`supple run`: what it refuses before it makes anything, and what it tells at the end."""
 
 import re
+import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -177,3 +179,17 @@ def test_nothing_is_explored_or_mapped_for_a_learner_that_logs_cannot_lead(
         assert made == ["generate", "ingest", "extract", *exploring, "meta-train", *mapping, "export"]
         told = "run: explore, ingest-explored, map-logs left out: no logs can lead 'rl2'" in capsys.readouterr().err
         assert told == (learner == "rl2")
+
+
+def test_a_signal_while_the_report_is_made_stops_at_once(
+    tiny_run: Path, tmp_path: Path, tiny_options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_report(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("the page went on")
+
+    shutil.copytree(tiny_run, tmp_path / "run")
+    (tmp_path / "run" / "report.html").unlink(missing_ok=True)
+    monkeypatch.setattr("supple.pipeline.report.page.make_report", make_report)
+    options = [option for option in tiny_options if option != "--no-report"]
+    assert main(["run", "demo", "--out", str(tmp_path / "run"), *options]) == 128 + signal.SIGINT

@@ -55,6 +55,16 @@ def test_success_is_a_mean_over_tasks() -> None:
     assert table[2].split()[:5] == ["after", "inference", "20", "0.40", "0.01"]  # two tasks tell little
 
 
+def test_the_return_stands_beside_success_where_it_says_more() -> None:
+    """Of a kitchen, where a task may be done in part; in a maze both are the same number."""
+    one = evaluation(0, "before", "a", 0.2)
+    table = make_table(compute_success([one | {"return_stochastic": 2.4, "return_greedy": 3.0}])).splitlines()
+    assert table[0].split()[-3:] == ["greedy", "return", "n"]
+    assert table[1].split()[-3:] == ["1.00", "2.40", "5"]
+    same = make_table(compute_success([one | {"return_stochastic": 0.2, "return_greedy": 1.0}]))
+    assert "return" not in same
+
+
 def test_a_goal_that_stands_twice_is_one_task() -> None:
     """Under one name or two; four rows of two goals say as much of other goals as two rows."""
     rows = [("a", 0.2), ("a", 0.4), ("b", 0.8), ("b2", 0.6)]

@@ -95,6 +95,15 @@ def test_the_published_observation_ends_with_a_constant_goal() -> None:
     assert len(Kitchen(observation="state").spec().observation.axes) == 30
 
 
+def test_data_that_end_with_another_goal_are_refused() -> None:
+    data = np.concatenate([np.zeros((3, 30)), np.tile(compute_shown_goal(), (3, 1))], axis=1).astype(np.float32)
+    Kitchen().require_data(data, "mixed")
+    Kitchen(observation="state").require_data(data[:, :30], "state")
+    data[:, 30 + 19] = 0.37  # the slide cabinet, as in D4RL's kitchen-partial and kitchen-complete
+    with pytest.raises(SpecError, match=r"^partial: expected 'goal_slide_cabinet' to be 0 m .*, got 0.37 in row 0;"):
+        Kitchen().require_data(data, "partial")
+
+
 def test_noise_is_a_tenth_of_the_amplitudes() -> None:
     rows = np.arange(200)
     robot = KitchenRobots(200)

@@ -2,6 +2,8 @@ import mujoco
 import numpy as np
 import pytest
 
+from supple.errors import ConfigError
+from supple.robots import kitchen_play
 from supple.robots.kitchen_family import Kitchen
 from supple.robots.kitchen_play import (
     DemonstrationConfig,
@@ -97,3 +99,9 @@ def test_play_yields_complete_episodes_with_their_origin() -> None:
     assert chunk.reward.sum() == 4.0
     assert "scripted" in family.play_origin
     assert isinstance(family.make(1), KitchenRobots)
+
+
+def test_play_that_never_is_complete_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kitchen_play, "MOST_FAILURES", 3)
+    with pytest.raises(ConfigError, match=r"within 2 actions, got none in 3 one after the other; raise --robot\.epi"):
+        next(Kitchen(episode_steps=2).play(2, 0))

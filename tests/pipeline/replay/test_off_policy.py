@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from supple.adapt.spaces import RowSpace, SpaceSettings
 from supple.adapt.watch import CommandTap, Watch
 from supple.datasets import Episode, Feature, Schema, open_store, write_store
 from supple.datasets.store import EpisodeStore, find_store
+from supple.errors import UntoldReward
 from supple.meta.off_policy.config import BehaviourConfig, FittedQConfig
 from supple.pipeline.cell_log import CellLog
 from supple.pipeline.cli import main
@@ -33,7 +35,7 @@ from supple.pipeline.replay.rewards import find_rewards
 from supple.pipeline.replay.section import Replay
 from supple.pipeline.replay.target_policy import choose
 from supple.pipeline.settings.off_policy import OffPolicyConfig
-from supple.robots.robot import StepRows
+from supple.robots.robot import PaysAlongPath, StepRows
 from supple.robots.task import Task
 from tests.pipeline.deploy.conftest import SETTINGS, make_weights
 from tests.pipeline.replay.conftest import SPEC, make_bundle  # type: ignore[import-not-found]
@@ -90,6 +92,8 @@ def test_without_rewards_it_says_how_to_give_them(replay_of: Make) -> None:
 class Places:
     """A family whose tasks are places x: the reward is 1 within 0.1, and the task ends there."""
 
+    spec = SimpleNamespace(name="places")
+
     def make(self, rows: int, threads: int = 1) -> Places:
         return self
 
@@ -119,6 +123,36 @@ def test_a_reward_function_pays_for_where_a_step_leads_and_ends_the_episode(repl
     assert (rest.rows, rest.terminated) == (3, False)
     assert find_rewards(replace(replay, family=None), "tasks")[0] is None
     assert "the log has none" in find_rewards(replay, "log")[1]
+
+
+class Pairs(Places, PaysAlongPath):
+    """A task x is to be at x, and then at 0, which pays and ends it; no state tells whether x was there before."""
+
+    def compute_path_reward(self, path: np.ndarray, goals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        there = np.logical_or.accumulate(np.abs(path[..., :1] - goals[:, 0]) < 0.1, axis=1)
+        back = there & (np.abs(path[..., :1]) < 0.1)
+        return back.astype(np.float32), back
+
+    def compute_reward(self, observation: np.ndarray, goals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        raise UntoldReward("pairs compute_reward: expected a robot whose observation tells its reward, got another")
+
+
+class Riddles(Pairs):
+    def compute_path_reward(self, path: np.ndarray, goals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.compute_reward(path, goals)
+
+
+def test_rewards_that_the_path_tells_are_those_of_the_whole_episode(replay_of: Make) -> None:
+    places = np.array([[0.5, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    replay = replace(replay_of([(places, places * 0.1, None)]), family=Pairs(), tasks=(Task("one", (1.0,)),))  # type: ignore[arg-type]
+    reader, _ = find_rewards(replay, "auto")
+    assert reader is not None
+    found = reader.read(0, replay.store.episode(0))
+    assert found is not None
+    assert found.reward.tolist() == [0.0, 0.0, 1.0]  # not for being at 0 in the first step
+    none, reason = find_rewards(replace(replay, family=Riddles()), "tasks")  # type: ignore[arg-type]
+    assert none is None
+    assert "does not tell rewards of logged states (pairs compute_reward: expected" in reason
 
 
 def test_the_policy_in_logged_states(replay_of: Make) -> None:

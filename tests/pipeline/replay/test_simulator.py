@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from supple.datasets import Episode, Feature, Schema, write_store
+from supple.errors import ConfigError
 from supple.pipeline.replay.section import Replay
 from supple.pipeline.replay.simulator import cut_valid, from_json, replay_in_simulator, to_json
 from supple.pipeline.settings.replay import SimulatorConfig
@@ -19,6 +20,11 @@ from tests.robots.line import Line, make_spec, record
 from .conftest import Silent, make_bundle
 
 Make = Callable[..., Replay]
+
+
+class Unmade(Line):
+    def make(self, rows: int, threads: int = 1):
+        raise ConfigError("line: expected a package, got none; install it")
 
 
 @pytest.fixture
@@ -100,6 +106,8 @@ def test_without_a_simulator_it_is_not_done(replay_line: Make) -> None:
     section = replay_in_simulator(replace(replay_line(record(0)), family=None), SimulatorConfig())
     assert "no robot was named" in section.skipped
     short = replay_in_simulator(replay_line(record(0, steps=4)), SimulatorConfig())
+    unmade = replay_in_simulator(replace(replay_line(record(0)), family=Unmade()), SimulatorConfig())
+    assert "none can be made: line: expected a package, got none; install it" in unmade.skipped
     assert "give longer logs" in short.skipped
 
 

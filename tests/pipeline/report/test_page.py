@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from supple.errors import BundleError, RunError
+from supple.errors import BundleError, ConfigError, RunError
 from supple.pipeline.cli import main
 from supple.pipeline.progress import JsonProgress
 from supple.pipeline.report.page import SECTIONS, make_report
 from supple.pipeline.report.style import VARIABLES
 from supple.pipeline.robots import find_robot
 from supple.pipeline.run_files import REPORT_NAME
+from supple.robots.maze_family import Maze
 
 
 class Links(HTMLParser):
@@ -137,6 +138,18 @@ def test_episodes_that_are_played_for_the_page_are_counted(adapted_run: Path, tm
     assert (name, total) == ("report, episodes", 2 * 5 * 2 + 5 * 8)
     assert done == sorted(done)
     assert 0.5 * total < done[-1] <= total + 1e-6
+
+
+def test_a_robot_that_cannot_be_made_here_is_left_out_with_the_reason(
+    adapted_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ConfigError("maze: expected a package, got none; install it")
+
+    monkeypatch.setattr(Maze, "make", refuse)
+    text = make_report(adapted_run, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert text.count("No drawings of the robot: maze: expected a package, got none; install it.") == 3
+    assert "before adaptation" in text
 
 
 def test_unfinished_run_says_what_is_missing(tiny_run: Path, tmp_path: Path) -> None:

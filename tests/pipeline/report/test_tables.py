@@ -91,6 +91,16 @@ def test_tiles_show_what_a_learner_without_inference_came_to(tmp_path: Path) -> 
     assert [tile.value for tile in make_tiles(run, find_results(records), 1.0)][:-1] == ["0.10", "0.90"]
 
 
+def test_the_return_stands_beside_success_where_it_says_more() -> None:
+    at = {"at": {"episode": 0}, "method": "before", "low": 0.0, "high": 1.0, "n": 4}
+    success = {**at, "metric": "success_stochastic", "mean": 0.25}
+    table = make_result_table(find_results([success, {**at, "metric": "return_stochastic", "mean": 2.5}]))
+    assert [name.lstrip(">") for name in table.head][-3:] == ["greedy", "return", "n"]
+    assert table.groups[""][0][-2:] == ("2.5", "4")
+    same = make_result_table(find_results([success, {**at, "metric": "return_stochastic", "mean": 0.25}]))
+    assert ">return" not in same.head
+
+
 def test_results_are_fractions_and_costs_name_steps_and_episodes(tiny_run: Path) -> None:
     run = load_run(tiny_run)
     table = make_result_table(find_results(find_records(run)))

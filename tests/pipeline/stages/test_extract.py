@@ -1,6 +1,7 @@
 """Which robot skills are for, who refuses them, and what is said when they collapse."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 
 from supple.datasets import Episode, Feature, Schema, WindowSampler, write_d4rl, write_store
+from supple.errors import ConfigError, SpecError
 from supple.pipeline import cloning
 from supple.pipeline.cli import main
 from supple.pipeline.settings.extract import ExtractConfig
-from supple.pipeline.stages.extract import make_samplers
+from supple.pipeline.stages.extract import extract, make_samplers
+from supple.robots.family import ChecksData
 from supple.robots.maze_family import Maze
 from supple.skills.checkpoint import load_skill_model
 from supple.skills.config import SkillConfig
@@ -152,3 +155,33 @@ def test_skills_longer_than_an_episode_of_the_simulator_are_not_played_in_it(tmp
     report = json.loads((tmp_path / "extract" / "skill-report.json").read_text())
     assert "kl" in report
     assert not any(name.startswith("rollout") for name in report)
+
+
+def test_what_the_family_refuses_is_said_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ConfigError("simulator: expected a package, got none; install it")
+
+    def train(*_: object, **__: object) -> None:
+        pytest.fail("was trained before the robot was made")
+
+    monkeypatch.setattr("supple.skills.learner.train", train)
+    with monkeypatch.context() as patch:
+        patch.setattr(Maze, "make", refuse)
+        assert make_skills(tmp_path, "--skill.num-updates", "2", "--robot", "maze", ingest=("--robot", "maze")) == 2
+    assert "simulator: expected a package, got none" in capsys.readouterr().err
+
+    class Choosy(Maze, ChecksData):
+        def require_data(self, observation: object, where: str) -> None:
+            raise SpecError(f"{where}: expected {np.shape(observation)}, got others; bring them")
+
+    config = replace(ExtractConfig(), skill=SkillConfig(skill_horizon=4))
+    work = SimpleNamespace(
+        machine=SimpleNamespace(threads=1, device="cpu"),
+        inputs={"store": tmp_path / "ingest"},
+        restore=lambda *_: None,
+        folder=tmp_path,
+    )
+    with pytest.raises(SpecError, match=r"store: expected \(2000, 4\), got others"):
+        extract(config, Choosy(), work)  # type: ignore[arg-type]

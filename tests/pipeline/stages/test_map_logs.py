@@ -34,6 +34,7 @@ from supple.pipeline.stages.map_logs import (
     ask_at,
     ask_events,
     draw_episodes,
+    explain_untold,
     is_paid_by_state,
     look_for_other_logs,
     require_skills,
@@ -308,6 +309,12 @@ class Silent(Visits):
 
     def compute_path_reward(self, path: Any, goals: Any) -> Any:
         return Visits.compute_path_reward(Visits(1), path, goals)
+
+
+def test_logs_without_events_are_said_to_need_more() -> None:
+    assert "too few events along the logs (bring more" in explain_untold(Visits(1), tells=False)  # type: ignore[arg-type]
+    assert explain_untold(Lingers(1), tells=False) == "the robot tells no reward of a state"  # type: ignore[arg-type]
+    assert "no train task rewards enough" in explain_untold(Visits(1), tells=True)  # type: ignore[arg-type]
 
 
 def test_a_place_that_logs_pass_fast_is_no_event() -> None:
