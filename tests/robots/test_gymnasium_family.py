@@ -523,3 +523,10 @@ def test_pictures_as_observations_take_no_minutes() -> None:
     assert ArraySpec("observation", axes).shape == (21_168,)
     with pytest.raises(SpecError, match="'pixel7' twice"):
         ArraySpec("observation", (*axes, axes[7]))
+
+
+def test_an_error_of_a_package_without_a_text_is_told_with_its_line() -> None:
+    """As of a bare `assert` in it."""
+    family = replace(POINT, environment=partial(np.testing.assert_, False), set_task=lambda env, goal: None)
+    with pytest.raises(ConfigError, match=r"got AssertionError \(line \d+ of utils\.py\); correct environment"):
+        family.spec()
