@@ -86,11 +86,10 @@ def steer_one(seen: Array, place: Float) -> Array:
         move, closing = 4.0 * (place - brick), CLOSING
     elif around and side < 0.02 and above < 0.022 and tilt < 0.3:
         move, closing = np.append(3.0 * way[:2], 3.0 * (0.012 - above)), CLOSING
-    elif side < 0.015 and tilt < 0.15:
-        move, closing = np.append(4.0 * way[:2], 4.0 * (0.01 - above)), -CLOSING
-    else:
-        slowly = 0.8 if above < 0.05 else 4.0  # beside the brick
-        move, closing = np.append(slowly * way[:2], 4.0 * (0.08 - above)), -CLOSING
+    else:  # down a funnel over the brick
+        height = 0.01 + 0.07 * np.clip(max(side / 0.02, tilt / 0.2) - 0.5, 0.0, 1.0)
+        sideways = 1.0 if side > 0.03 and above < 0.05 else 4.0  # beside the brick: up first
+        move, closing = np.append(sideways * way[:2], 4.0 * (height - above)), -CLOSING
     move *= min(1.0, HAND_SPEED / max(float(np.linalg.norm(move)), 1e-9))
     joints = arm.T @ np.linalg.solve(arm @ arm.T + 0.002 * np.eye(6), np.concatenate([move, 4.0 * turn]))
     return np.append(joints / max(1.0, float(np.abs(joints / SPEEDS).max())), np.full(3, closing))
