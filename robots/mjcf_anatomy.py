@@ -307,11 +307,12 @@ class Anatomy:
         found: dict[int, float] = {}
         for joint in sorted(self.list_posed(frame) - set(self.scalar.tolist())):
             most = float(self.model.jnt_range[joint, 1]) if self.model.jnt_limited[joint] else np.pi
-            ends = [servo for servo in self._list_servos() if _list_driven(self.model, servo) == {joint}]
-            if len(ends) >= 3:
-                gears = np.linalg.norm(self.model.actuator_gear[ends, :3], axis=1)
-                told = [np.abs(_find_command_range(self.model, servo)).max() for servo in ends] / gears
-                most = min(most, float(np.linalg.norm(told)))
+            told = [
+                np.abs(ends).max() / np.linalg.norm(self.model.actuator_gear[servo, :3])
+                for servo, ends in self._find_servos().items()
+                if _list_driven(self.model, servo) == {joint}
+            ]
+            most = min(most, float(np.linalg.norm(told))) if len(told) >= 3 else most
             found[joint] = most
         return found
 
@@ -328,19 +329,19 @@ class Anatomy:
         low, high = np.full(len(start), -np.inf), np.full(len(start), np.inf)
         limited = np.flatnonzero(model.tendon_limited)
         low[limited], high[limited] = model.tendon_range[limited].T
-        for servo in self._list_servos():
+        for servo, ends in self._find_servos().items():
             if command_kind(model, servo) is None:
-                low[model.ntendon + servo], high[model.ntendon + servo] = _find_command_range(model, servo)
+                low[model.ntendon + servo], high[model.ntendon + servo] = ends
         slack = _EXACT * np.where(np.isfinite(high - low), high - low, 0.0)
         return np.minimum(low - slack, start), np.maximum(high + slack, start)
 
-    def _list_servos(self) -> list[int]:
-        """Commanded position servos, unless something else acts on the same joint, tendon or site."""
+    def _find_servos(self) -> dict[int, Double]:
+        """What each commanded position servo can be told, unless another kind acts on the same thing."""
         model = self.model
-        targets = [(int(model.actuator_trntype[index]), *model.actuator_trnid[index]) for index in range(model.nu)]
         told = {index: _find_command_range(model, index) for index in self.actuators.tolist()}
+        targets = {index: (int(model.actuator_trntype[index]), *model.actuator_trnid[index].tolist()) for index in told}
         others = {targets[index] for index, ends in told.items() if ends is None}
-        return [index for index, ends in told.items() if ends is not None and targets[index] not in others]
+        return {index: ends for index, ends in told.items() if ends is not None and targets[index] not in others}
 
 
 def find_anatomy(
@@ -515,9 +516,9 @@ def _find_command_range(model: mujoco.MjModel, actuator: int) -> Double | None:
     """What a position servo can be told, as a length of the actuator; None for another actuator."""
     kind = actuator_kind(model, actuator)
     if kind == "velocity" and model.actuator_actlimited[actuator]:  # a servo whose place is the sum of speeds
-        return model.actuator_actrange[actuator].copy()
+        return np.array(model.actuator_actrange[actuator], np.float64)
     if kind == "position" and model.actuator_ctrllimited[actuator]:
-        return model.actuator_ctrlrange[actuator].copy()
+        return np.array(model.actuator_ctrlrange[actuator], np.float64)
     return None
 
 
