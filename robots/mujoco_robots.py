@@ -139,15 +139,17 @@ def name_joint(model: mujoco.MjModel, joint: int) -> str:
 def name_actuator(model: mujoco.MjModel, actuator: int) -> str:
     """The name of an actuator; where the model gives none, that of its joint, or else `actuator<index>`.
 
-    Of several without a name at one joint, as a position and a velocity servo may be, the first has the joint's.
+    Of several without a name at one joint, as a position and a velocity servo may be, the first has the joint's, unless
+    another is called so.
     """
     name = str(model.actuator(actuator).name)
     if name or not _drives_joint(model, actuator):
         return name or f"actuator{actuator}"
     joint = int(model.actuator_trnid[actuator, 0])
-    others = [index for index in range(actuator) if _drives_joint(model, index) and not model.actuator(index).name]
-    first = all(int(model.actuator_trnid[index, 0]) != joint for index in others)
-    return name_joint(model, joint) if first else f"actuator{actuator}"
+    names = [model.actuator(index).name for index in range(model.nu)]
+    before = [index for index in range(actuator) if _drives_joint(model, index) and not names[index]]
+    free = name_joint(model, joint) not in names and joint not in model.actuator_trnid[before, 0]
+    return name_joint(model, joint) if free else f"actuator{actuator}"
 
 
 def joint_unit(model: mujoco.MjModel, joint: int) -> str:

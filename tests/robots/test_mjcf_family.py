@@ -482,6 +482,10 @@ def test_a_file_that_mujoco_finds_elsewhere_is_refused_and_one_that_it_does_not_
         ({"drives": (Drive(joint="ball"),)}, r"arm drives: .* among \['shoulder', 'elbow'\], got 'ball'"),
         ({"drives": (Drive(joint="elbow"),)}, r"arm drives: expected a limit for joint 'elbow', got none"),
         (
+            {"drives": (Drive(joint="elbow", limit=1.0), Drive(joint="elbow", limit=2.0))},
+            r"arm drives: expected one drive of each joint, got 2 of 'elbow'; leave one out",
+        ),
+        (
             {"control_period": 0.012},
             r"arm control_period: .* multiple of the timestep 0.005 s .* got 0.012 s; take 0.01 s",
         ),
@@ -504,6 +508,16 @@ def test_what_does_not_fit_the_model_is_refused_in_one_line(changes: dict[str, A
     with pytest.raises(ConfigError, match=message) as error:
         load(replace(PLACE, **changes))
     assert "\n" not in str(error.value)
+
+
+def test_a_model_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "arm.xml").write_text(ARM)
+    monkeypatch.setattr(Path, "read_text", refuse)  # root reads everything
+    with pytest.raises(ConfigError, match=r"arm model: expected a file that can be read, got .*Permission denied; cor"):
+        replace(PLACE, model=tmp_path / "arm.xml").spec()
 
 
 @pytest.mark.parametrize(
@@ -852,6 +866,15 @@ def test_actuators_of_one_joint_without_names_have_names_of_their_own() -> None:
     axes = replace(PLACE, model=model).spec().action.axes
     assert [(axis.name, axis.unit) for axis in axes[1:]] == [("elbow", "rad"), ("actuator2", "rad/s")]
     assert replace(PLACE, model=model, actuators=("elbow",)).spec().action.names == ("elbow",)
+    motors = ARM.replace(
+        '<position joint="elbow" kp="20" ctrlrange="0 2"/>', '<motor NAME joint="elbow" ctrlrange="-1 1"/>'
+    )
+    drive = (Drive(joint="elbow", kind="position", gain=20.0),)
+    unnamed = replace(PLACE, model=motors.replace("NAME", ""), drives=drive)
+    assert unnamed.spec().action.names == ("shoulder_motor", "actuator1", "elbow")
+    named = replace(PLACE, model=motors.replace("NAME", 'name="elbow"'), drives=drive)
+    assert named.spec().action.names == ("shoulder_motor", "elbow", "elbow_drive")
+    assert named.spec().action.axes[2].commands == "elbow"
 
 
 def test_a_keyframe_in_degrees_is_refused() -> None:
