@@ -82,6 +82,25 @@ class Tie(NamedTuple):
         return self.leader >= 0 and not joints.isdisjoint((self.joint, self.leader))
 
 
+class Pull(NamedTuple):
+    """A tendon of limited length that is a sum of joints, such as one that couples two joints of a finger."""
+
+    factors: Double
+    """Of the J joints."""
+    moving: Double
+    """The same, and 0 for joints that stay where they are."""
+    low: float
+    high: float
+
+    def bring(self, places: Double, rng: np.random.Generator) -> Double:
+        """Places of the J joints, (P, J), with those poses that are out of reach brought to a random length in it."""
+        length = places @ self.factors
+        out = (length < self.low) | (length > self.high)
+        way = np.where(out, rng.uniform(self.low, self.high, len(places)) - length, 0.0)
+        brought: Double = places + way[:, None] * self.moving / (self.moving @ self.moving)
+        return brought
+
+
 @dataclass(frozen=True, kw_only=True)
 class Anatomy:
     """A compiled model, and where all that is observed and commanded stands in it.
@@ -287,8 +306,11 @@ class Anatomy:
         ties, slack = self.ties, _EXACT * (high - low)
         turns = self._find_turns(frame)
         shortest, longest = self._bound_lengths(np.concatenate([length[0] for length in lengths]))
+        pulls = self._find_pulls(shortest, longest, moving=high > low)
         while True:
             qpos[:, columns] = rng.uniform(low, high, (POSES, len(columns)))
+            for pull in pulls:
+                qpos[:, columns] = np.clip(pull.bring(qpos[:, columns], rng), low, high)
             for tie in ties * len(ties):  # one may lead the next
                 qpos[:, self.model.jnt_qposadr[tie.joint]] = tie.follow(qpos[:, self.model.jnt_qposadr[tie.leader]])
             for joint, most in turns.items():
@@ -334,6 +356,27 @@ class Anatomy:
                 low[model.ntendon + servo], high[model.ntendon + servo] = ends
         slack = _EXACT * np.where(np.isfinite(high - low), high - low, 0.0)
         return np.minimum(low - slack, start), np.maximum(high + slack, start)
+
+    def _find_pulls(self, shortest: Double, longest: Double, moving: NDArray[np.bool_]) -> list[Pull]:
+        """What tendons that sum up joints ask of these, from `_bound_lengths` and the J joints that move."""
+        model, found = self.model, []
+        places = {joint: place for place, joint in enumerate(self.scalar.tolist())}
+        for tendon in range(model.ntendon):
+            wraps = range(int(model.tendon_adr[tendon]), int(model.tendon_adr[tendon]) + int(model.tendon_num[tendon]))
+            if any(int(model.wrap_type[wrap]) != int(mujoco.mjtWrap.mjWRAP_JOINT) for wrap in wraps):
+                continue
+            factors = np.zeros(len(self.scalar))
+            for wrap in wraps:
+                factors[places[int(model.wrap_objid[wrap])]] = model.wrap_prm[wrap]
+            low, high = float(shortest[tendon]), float(longest[tendon])
+            for servo in np.flatnonzero(model.actuator_trntype == int(mujoco.mjtTrn.mjTRN_TENDON)).tolist():
+                if int(model.actuator_trnid[servo, 0]) == tendon and model.actuator_gear[servo, 0] != 0.0:
+                    ends = np.array([shortest[model.ntendon + servo], longest[model.ntendon + servo]])
+                    least, most = np.sort(ends / model.actuator_gear[servo, 0]).tolist()
+                    low, high = max(low, least), min(high, most)
+            if np.isfinite([low, high]).all() and low < high and (factors[moving] != 0.0).any():
+                found.append(Pull(factors, factors * moving, low, high))
+        return found
 
     def _find_servos(self) -> dict[int, Double]:
         """What each commanded position servo can be told, unless another kind acts on the same thing."""

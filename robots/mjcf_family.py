@@ -356,11 +356,12 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, Built
             if len(goals) >= count and not still:
                 return goals[:count]
             if still or tries >= TRIES * max(1, len(goals)):
-                ends = " .. ".join(str([round(float(one), 3) for one in end]) for end in reached)
+                ends = " .. ".join(str([round(float(one), 3) for one in end]) for end in reached) + " m"
+                gets = f"it gets to {ends}" if len(reached) else "in none of them nothing touches"
                 raise ConfigError(
                     f"{self.name} goal_low, goal_high: expected a box that '{self.goal_site}' gets into, got "
                     f"{list(self.goal_low)} .. {list(self.goal_high)} m and {len(goals)} of {tries * POSES} random "
-                    f"poses in it; it gets to {ends} m{self._explain_reach()}"
+                    f"poses in it; {gets}{self._explain_reach()}"
                 )
         return rng.uniform(self.goal.low, self.goal.high, (count, *self.goal.shape)).astype(np.float32)
 

@@ -803,6 +803,18 @@ def test_a_tendon_that_is_limited_or_a_servo_limits_poses() -> None:
     assert np.ptp(lengths) > 4.0, "a motor pulls it further"
 
 
+def test_joints_that_a_tendon_couples_are_brought_together() -> None:
+    """As those of a finger: random angles that differ by at most 0.002 rad would be one in a thousand."""
+    pair = """<fixed name="cable" range="-0.001 0.001">
+      <joint joint="first" coef="2"/><joint joint="second" coef="-2"/></fixed>"""
+    single = '<fixed name="cable"><joint joint="second" coef="1"/></fixed>'
+    family = replace(two(), model=TWO.replace("EXTRA", "").replace(single, pair), keyframe=None)
+    poses = next(family.anatomy.draw_poses(np.random.default_rng(0)))[0]
+    assert len(poses) > 200
+    assert np.abs(poses[:, 0] - poses[:, 1]).max() < 0.00051
+    assert np.ptp(poses[:, 0]) > 2.0
+
+
 SHOULDER = """
 <mujoco><option timestep="0.005"/>
   <worldbody><body name="upper"><joint name="shoulder" type="ball" damping="1" armature="0.1"/>
