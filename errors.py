@@ -49,8 +49,15 @@ def find_foreign(error: BaseException) -> list[tuple[Path, int]]:
 
 
 def describe_foreign(error: BaseException) -> str:
-    """What code of somebody else raised, on one line, and where in it, so far as it is a file of theirs."""
+    """What code of somebody else raised, on one line, and where in it.
+
+    That is a file of theirs; without a text, as of a bare `assert`, it may be one of a package.
+    """
+    import traceback
+
     said, theirs = " ".join(make_text(error).split())[:300], find_foreign(error)
+    if not said and not theirs:
+        theirs = [(Path(frame.filename), frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)]
     place = f" (line {theirs[-1][1]} of {theirs[-1][0].name})" if theirs else ""
     return f"{type(error).__name__}{': ' * bool(said)}{said}{place}"
 

@@ -5,6 +5,7 @@ Axes: G goal.
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from gymnasium.spaces import Dict
 
 from ..bounds import Count, Positive, Range, Seed, require_bounds
 from ..errors import ConfigError, SpecError, describe_foreign
@@ -27,6 +29,8 @@ from .robot import Float, RobotBatch
 from .spec import ArraySpec, Axis, RobotSpec
 from .task import TaskSet, goals_of
 from .task_draws import draw_tasks
+
+_LOG = logging.getLogger(__name__)
 
 MODEL_SUFFIXES = (".xml", ".mjcf", ".urdf")
 """Of model files, which name further files."""
@@ -192,11 +196,23 @@ class EnvFamily(Plays, Films, BuiltFrom):
             nonlocal files
             env = self.make_env(goal)
             files = self.find_files(env)
+            self._look_for_goal(env)
             return env
 
         batch = self._make(1, processes=0, make_env=make_env)
         batch.close()
         return _Looked(batch.spec, files)
+
+    def _look_for_goal(self, env: Env) -> None:
+        """Says where a goal environment shows its goal, which is mostly the task."""
+        space = env.observation_space
+        named = isinstance(space, Dict) and "desired_goal" in space.spaces
+        if named and "desired_goal" not in self.hide and not any(isinstance(part, int) for part in self.hide):
+            _LOG.warning(
+                "%s hide: expected the goal of the environment to be hidden, got 'desired_goal' shown; pass "
+                "hide=('desired_goal',), unless the policy is to see its task",
+                self.name,
+            )
 
     @cached_property
     def _period(self) -> float:

@@ -19,6 +19,7 @@ from ..errors import ConfigError
 from .mujoco_robots import (
     Double,
     action_axes,
+    actuator_kind,
     command_kind,
     joint_unit,
     name_actuator,
@@ -40,6 +41,7 @@ _EXACT = 1e-6
 _TIE_POINTS = 1001
 """Places of a leading joint at which the ends of the range of its follower are looked for."""
 _SCALAR = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
+_BALL = int(mujoco.mjtJoint.mjJNT_BALL)
 _SIZES = {  # of qpos and qvel
     int(mujoco.mjtJoint.mjJNT_FREE): (7, 6),
     int(mujoco.mjtJoint.mjJNT_BALL): (4, 3),
@@ -78,6 +80,25 @@ class Tie(NamedTuple):
     def joins(self, joints: set[int]) -> bool:
         """Whether it moves one of the joints, or one of them moves it."""
         return self.leader >= 0 and not joints.isdisjoint((self.joint, self.leader))
+
+
+class Pull(NamedTuple):
+    """A tendon of limited length that is a sum of joints, such as one that couples two joints of a finger."""
+
+    factors: Double
+    """Of the J joints."""
+    moving: Double
+    """The same, and 0 for joints that stay where they are."""
+    low: float
+    high: float
+
+    def bring(self, places: Double, rng: np.random.Generator) -> Double:
+        """Places of the J joints, (P, J), with those poses that are out of reach brought to a random length in it."""
+        length = places @ self.factors
+        out = (length < self.low) | (length > self.high)
+        way = np.where(out, rng.uniform(self.low, self.high, len(places)) - length, 0.0)
+        brought: Double = places + way[:, None] * self.moving / (self.moving @ self.moving)
+        return brought
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,17 +166,22 @@ class Anatomy:
         return np.where(posed, low, start), np.where(posed, high, start)
 
     def list_posed(self, frame: Frame | None = None) -> set[int]:
-        """The joints that take part in random poses, see `pose_ranges`."""
-        scalar, held = set(self.scalar.tolist()), set().union(*self.loops)
+        """The joints that take part in random poses: hinges and slides, see `pose_ranges`, and balls, which turn."""
+        held = set().union(*self.loops)
         posed = self._spread(self._list_actuated(self.actuators.tolist()))
         if frame is not None and not posed & self._list_chain(frame):
             posed |= self._list_chain(frame) & self.list_idle()
-        return (posed & scalar) - held
+        return (posed & self._jointed) - held
 
     def list_idle(self) -> set[int]:
-        """Hinge and slide joints without any actuator, which other parts of the robot can swing or push."""
+        """Joints without any actuator, free ones aside, which other parts of the robot can swing or push."""
         driven = self._spread(self._list_actuated(range(self.model.nu)))
-        return set(self.scalar.tolist()) - driven - set().union(*self.loops)
+        return self._jointed - driven - set().union(*self.loops)
+
+    @property
+    def _jointed(self) -> set[int]:
+        """Hinge, slide and ball joints."""
+        return {*self.scalar.tolist(), *np.flatnonzero(self.model.jnt_type == _BALL).tolist()}
 
     def _list_actuated(self, actuators: Iterable[int]) -> set[int]:
         return set().union(*(_list_driven(self.model, index) for index in actuators))
@@ -213,21 +239,31 @@ class Anatomy:
         return set(_list_joints(self.model, body))
 
     def is_moved(self, frame: Frame) -> bool:
-        """Whether one of the J joints moves a place in random poses, see `pose_ranges`."""
+        """Whether a joint moves a place in random poses, see `list_posed`."""
         return bool(self.list_posed(frame) & self._list_chain(frame))
 
     def floats(self, frame: Frame) -> bool:
-        """Whether a place is of an object that is free, or turns freely."""
-        return bool(self._list_chain(frame) - set(self.scalar.tolist()))
+        """Whether a place is of an object that is free."""
+        return bool(self._list_chain(frame) - self._jointed)
 
     def is_in_loop(self, frame: Frame) -> bool:
         """Whether a joint of a closed chain moves a place."""
         return any(loop & self._list_chain(frame) for loop in self.loops)
 
     def list_held(self, frame: Frame) -> list[str]:
-        """Names of hinge and slide joints that would move a place, and that no command moves."""
-        held = self._list_chain(frame) & set(self.scalar.tolist()) - self.list_posed(frame)
+        """Names of joints that would move a place, and that no command moves."""
+        held = self._list_chain(frame) & self._jointed - self.list_posed(frame)
         return [name_joint(self.model, joint) for joint in sorted(held)]
+
+    def list_shared(self, frame: Frame) -> list[str]:
+        """Names of joints that move a place and have no actuator of their own, but share too few with others."""
+        chain = self._list_chain(frame) & self.list_posed(frame)
+        chain -= {tie.joint for tie in self.ties}
+        driven = [_list_driven(self.model, index) & chain for index in self.actuators.tolist()]
+        shared = set().union(*driven).difference(*(one for one in driven if len(one) == 1))
+        if sum(not one.isdisjoint(shared) for one in driven) >= len(shared):
+            return []
+        return [name_joint(self.model, joint) for joint in sorted(shared)]
 
     def list_open_slides(self, frame: Frame) -> list[str]:
         """Slide joints without a range that move a place, and that poses therefore leave where they are."""
@@ -247,8 +283,9 @@ class Anatomy:
     def draw_poses(self, rng: np.random.Generator, frame: Frame | None = None) -> Iterator[tuple[Double, Double]]:
         """Yields random poses without end: the J joints uniform in `pose_ranges`, all else as at the start.
 
-        Joints that an equality ties to another follow it. Poses that it does not allow are left out, and those in which
-        more touches than at the start.
+        Ball joints are turned around random axes, as far as `_find_turns` says. Joints that an equality ties to another
+        follow it. Poses that it does not allow are left out, those that make tendons or servos longer or shorter than
+        they may be, see `_bound_lengths`, and those in which more touches than at the start.
 
         Args:
             rng: Source of the poses.
@@ -259,6 +296,7 @@ class Anatomy:
         """
         batch = Batch(self.model, POSES, 1)
         qpos, contacts = batch.bind("qpos"), batch.bind("ncon")
+        lengths = [batch.bind("ten_length"), batch.bind("actuator_length")]
         place = np.empty((POSES, 0)) if frame is None else batch.bind(frame.array)[:, frame.row]
         qpos[:] = self.start
         batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
@@ -266,15 +304,87 @@ class Anatomy:
         low, high = self.pose_ranges(frame)
         columns = self.model.jnt_qposadr[self.scalar]
         ties, slack = self.ties, _EXACT * (high - low)
+        turns = self._find_turns(frame)
+        shortest, longest = self._bound_lengths(np.concatenate([length[0] for length in lengths]))
+        pulls = self._find_pulls(shortest, longest, moving=high > low)
         while True:
             qpos[:, columns] = rng.uniform(low, high, (POSES, len(columns)))
+            for pull in pulls:
+                qpos[:, columns] = np.clip(pull.bring(qpos[:, columns], rng), low, high)
             for tie in ties * len(ties):  # one may lead the next
                 qpos[:, self.model.jnt_qposadr[tie.joint]] = tie.follow(qpos[:, self.model.jnt_qposadr[tie.leader]])
+            for joint, most in turns.items():
+                begin = int(self.model.jnt_qposadr[joint])
+                qpos[:, begin : begin + 4] = _draw_turns(most, rng)
             batch.forward(stage=mujoco.mjtStage.mjSTAGE_POS)
+            length = np.concatenate(lengths, axis=1)
             free = contacts.reshape(-1) <= touching
+            free &= ((length >= shortest) & (length <= longest)).all(axis=1)
             if ties:
                 free &= ((qpos[:, columns] >= low - slack) & (qpos[:, columns] <= high + slack)).all(axis=1)
             yield qpos[free].copy(), place[free].copy()
+
+    def _find_turns(self, frame: Frame | None) -> dict[int, float]:
+        """How far ball joints turn in random poses, rad: their range, or as far as servos of all axes tell them."""
+        found: dict[int, float] = {}
+        for joint in sorted(self.list_posed(frame) - set(self.scalar.tolist())):
+            most = float(self.model.jnt_range[joint, 1]) if self.model.jnt_limited[joint] else np.pi
+            told = [
+                np.abs(ends).max() / np.linalg.norm(self.model.actuator_gear[servo, :3])
+                for servo, ends in self._find_servos().items()
+                if _list_driven(self.model, servo) == {joint}
+            ]
+            most = min(most, float(np.linalg.norm(told))) if len(told) >= 3 else most
+            found[joint] = most
+        return found
+
+    def _bound_lengths(self, start: Double) -> tuple[Double, Double]:
+        """Least and greatest lengths of the tendons, and then of the actuators, in random poses.
+
+        A tendon with a range keeps to it. A position servo of anything but a hinge or slide joint, which `pose_ranges`
+        knows, has the length that it is told. What is outside at the start may be so.
+
+        Args:
+            start: Lengths at the start.
+        """
+        model = self.model
+        low, high = np.full(len(start), -np.inf), np.full(len(start), np.inf)
+        limited = np.flatnonzero(model.tendon_limited)
+        low[limited], high[limited] = model.tendon_range[limited].T
+        for servo, ends in self._find_servos().items():
+            if command_kind(model, servo) is None:
+                low[model.ntendon + servo], high[model.ntendon + servo] = ends
+        slack = _EXACT * np.where(np.isfinite(high - low), high - low, 0.0)
+        return np.minimum(low - slack, start), np.maximum(high + slack, start)
+
+    def _find_pulls(self, shortest: Double, longest: Double, moving: NDArray[np.bool_]) -> list[Pull]:
+        """What tendons that sum up joints ask of these, from `_bound_lengths` and the J joints that move."""
+        model, found = self.model, []
+        places = {joint: place for place, joint in enumerate(self.scalar.tolist())}
+        for tendon in range(model.ntendon):
+            wraps = range(int(model.tendon_adr[tendon]), int(model.tendon_adr[tendon]) + int(model.tendon_num[tendon]))
+            if any(int(model.wrap_type[wrap]) != int(mujoco.mjtWrap.mjWRAP_JOINT) for wrap in wraps):
+                continue
+            factors = np.zeros(len(self.scalar))
+            for wrap in wraps:
+                factors[places[int(model.wrap_objid[wrap])]] = model.wrap_prm[wrap]
+            low, high = float(shortest[tendon]), float(longest[tendon])
+            for servo in np.flatnonzero(model.actuator_trntype == int(mujoco.mjtTrn.mjTRN_TENDON)).tolist():
+                if int(model.actuator_trnid[servo, 0]) == tendon and model.actuator_gear[servo, 0] != 0.0:
+                    ends = np.array([shortest[model.ntendon + servo], longest[model.ntendon + servo]])
+                    least, most = np.sort(ends / model.actuator_gear[servo, 0]).tolist()
+                    low, high = max(low, least), min(high, most)
+            if np.isfinite([low, high]).all() and low < high and (factors[moving] != 0.0).any():
+                found.append(Pull(factors, factors * moving, low, high))
+        return found
+
+    def _find_servos(self) -> dict[int, Double]:
+        """What each commanded position servo can be told, unless another kind acts on the same thing."""
+        model = self.model
+        told = {index: _find_command_range(model, index) for index in self.actuators.tolist()}
+        targets = {index: (int(model.actuator_trntype[index]), *model.actuator_trnid[index].tolist()) for index in told}
+        others = {targets[index] for index, ends in told.items() if ends is None}
+        return {index: ends for index, ends in told.items() if ends is not None and targets[index] not in others}
 
 
 def find_anatomy(
@@ -308,6 +418,9 @@ def find_anatomy(
                 f"{where} actuators: expected limits of each control, got none for '{actuator_names[index]}'; write "
                 "its ctrlrange in the model, or name the actuators to command without it"
             )
+    start = -1 if keyframe is None else find_names([keyframe], keyframes, f"{where} keyframe")[0]
+    if start >= 0:
+        _require_inside(model, start, f"{where} keyframe")
     frames = tuple(_find_frame(model, name, f"{where} sites") for name in sites)
     places = tuple(Axis(f"{frame.name}_{axis}", "m", -np.inf, np.inf) for frame in frames for axis in "xyz")
     positions = tuple(axis for joint in seen for axis in _limited_axes(model, joint))
@@ -316,7 +429,7 @@ def find_anatomy(
     sizes = [_SIZES[int(model.jnt_type[joint])] for joint in seen]
     return Anatomy(
         model=model,
-        keyframe=-1 if keyframe is None else find_names([keyframe], keyframes, f"{where} keyframe")[0],
+        keyframe=start,
         scalar=np.array([joint for joint in range(model.njnt) if int(model.jnt_type[joint]) in _SCALAR], np.int64),
         positions=_components(model.jnt_qposadr[seen], [size for size, _ in sizes]),
         velocities=_components(model.jnt_dofadr[seen], [size for _, size in sizes]),
@@ -330,6 +443,23 @@ def find_anatomy(
             for index, axis in zip(driven, action_axes(model, driven), strict=True)
         ),
     )
+
+
+def _require_inside(model: mujoco.MjModel, keyframe: int, where: str) -> None:
+    """Refuses a start that joints cannot be at.
+
+    Raises:
+        ConfigError: A joint is further outside of its range than soft limits let it run.
+    """
+    for joint in np.flatnonzero(model.jnt_limited & np.isin(model.jnt_type, _SCALAR)).tolist():
+        (low, high), place = model.jnt_range[joint].tolist(), float(model.key_qpos[keyframe, model.jnt_qposadr[joint]])
+        if not low - SOFT_LIMIT * (high - low) <= place <= high + SOFT_LIMIT * (high - low):
+            unit = joint_unit(model, joint)
+            raise ConfigError(
+                f"{where}: expected '{model.key(keyframe).name}' to have each joint within its range, got {place:g} "
+                f"{unit} of '{name_joint(model, joint)}' outside of {low:g} .. {high:g} {unit}; correct it: keyframes "
+                "are in rad, also where the model counts in degrees"
+            )
 
 
 def _add_commanded(model: mujoco.MjModel, actuator: int, axis: Axis, positions: Sequence[str]) -> Axis:
@@ -418,14 +548,28 @@ def _list_driven(model: mujoco.MjModel, actuator: int) -> set[int]:
 
 def _find_servo_range(model: mujoco.MjModel, actuator: int) -> tuple[float, float] | None:
     """What a position servo can be told, in units of its joint; None for another actuator."""
-    kind, gear = command_kind(model, actuator), float(model.actuator_gear[actuator, 0])
-    ends = model.actuator_ctrlrange[actuator]
-    if kind == "velocity" and model.actuator_actlimited[actuator]:  # a servo whose place is the sum of speeds
-        ends = model.actuator_actrange[actuator]
-    elif kind != "position" or not model.actuator_ctrllimited[actuator]:
+    ends = None if command_kind(model, actuator) is None else _find_command_range(model, actuator)
+    if ends is None:
         return None
-    low, high = np.sort(ends / gear).tolist()
+    low, high = np.sort(ends / model.actuator_gear[actuator, 0]).tolist()
     return low, high
+
+
+def _find_command_range(model: mujoco.MjModel, actuator: int) -> Double | None:
+    """What a position servo can be told, as a length of the actuator; None for another actuator."""
+    kind = actuator_kind(model, actuator)
+    if kind == "velocity" and model.actuator_actlimited[actuator]:  # a servo whose place is the sum of speeds
+        return np.array(model.actuator_actrange[actuator], np.float64)
+    if kind == "position" and model.actuator_ctrllimited[actuator]:
+        return np.array(model.actuator_ctrlrange[actuator], np.float64)
+    return None
+
+
+def _draw_turns(most: float, rng: np.random.Generator) -> Double:
+    """Random turns by at most this angle, rad, as quaternions wxyz, shape (POSES, 4)."""
+    axis = rng.standard_normal((POSES, 3))
+    half = 0.5 * rng.uniform(0.0, most, (POSES, 1))
+    return np.concatenate([np.cos(half), np.sin(half) * axis / np.linalg.norm(axis, axis=1, keepdims=True)], axis=1)
 
 
 def _components(begins: Sequence[int], sizes: Sequence[int]) -> Whole:

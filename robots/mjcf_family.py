@@ -17,6 +17,7 @@ Axes: R rows, r rows of this call, P poses, O observation, A action, G goal.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -52,6 +53,8 @@ from .spec import ArraySpec, Axis, RobotSpec
 from .task import TaskSet
 from .task_draws import draw_tasks
 from .waypoint_play import WaypointConfig, play_waypoints
+
+_LOG = logging.getLogger(__name__)
 
 WorldAxis = Literal["x", "y", "z"]
 SMALL_TURN = 0.12
@@ -322,7 +325,17 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, Built
 
     @cached_property
     def _tasks(self) -> TaskSet:
-        return draw_tasks(self.name, self._draw_goals, self.num_train_tasks, self.num_test_tasks, self.task_seed)
+        tasks = draw_tasks(self.name, self._draw_goals, self.num_train_tasks, self.num_test_tasks, self.task_seed)
+        if self.goal_site is not None and (shared := self.anatomy.list_shared(self.anatomy.frames[-1])):
+            _LOG.warning(
+                "%s goal_site: expected an actuator for each joint that moves '%s', got joints %s that share theirs; "
+                "random poses move each by itself, and goals may be out of reach: bring goals with --tasks and "
+                "--test-tasks",
+                self.name,
+                self.goal_site,
+                shared,
+            )
+        return tasks
 
     def _draw_goals(self, count: int, rng: np.random.Generator) -> Float:
         """Shape (count, G): places of the site at random poses that lie within the box, or uniform in it.
@@ -343,11 +356,12 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, Built
             if len(goals) >= count and not still:
                 return goals[:count]
             if still or tries >= TRIES * max(1, len(goals)):
-                ends = " .. ".join(str([round(float(one), 3) for one in end]) for end in reached)
+                ends = " .. ".join(str([round(float(one), 3) for one in end]) for end in reached) + " m"
+                gets = f"it gets to {ends}" if len(reached) else "in none of them nothing touches"
                 raise ConfigError(
                     f"{self.name} goal_low, goal_high: expected a box that '{self.goal_site}' gets into, got "
                     f"{list(self.goal_low)} .. {list(self.goal_high)} m and {len(goals)} of {tries * POSES} random "
-                    f"poses in it; it gets to {ends} m{self._explain_reach()}"
+                    f"poses in it; {gets}{self._explain_reach()}"
                 )
         return rng.uniform(self.goal.low, self.goal.high, (count, *self.goal.shape)).astype(np.float32)
 
@@ -419,7 +433,23 @@ class MjcfFamily(Plays, TellsSuccess, SetsState, Subdivides, Draws, Films, Built
     def play(self, rows: int, seed: int, threads: int = 1) -> Iterator[PlayChunk]:
         """See `Plays.play`: from pose to pose, see `waypoint_play`."""
         longer = replace(self, episode_steps=self.waypoints.episode_steps)
-        return play_waypoints(longer._make(rows, threads, forces=True), self.waypoints, seed)
+        return self._watch(play_waypoints(longer._make(rows, threads, forces=True), self.waypoints, seed))
+
+    def _watch(self, chunks: Iterator[PlayChunk]) -> Iterator[PlayChunk]:
+        """The chunks; says once where play leaves alone what is to reach a goal, as an object that nothing pushes."""
+        for count, chunk in enumerate(chunks):
+            moved = float(np.ptp(chunk.observation[..., self.reach.columns], axis=1).max())
+            if count == 0 and moved < self.success_radius:
+                _LOG.warning(
+                    "%s play: expected motion of %s, got at most %.2g %s in %d episodes, less than success_radius; no "
+                    "skill learns to move it from such data: bring logs with --from-log, or a family whose play does",
+                    self.name,
+                    list(self.place_axes),
+                    moved,
+                    self.goal.axes[0].unit,
+                    len(chunk.observation),
+                )
+            yield chunk
 
     def scene(self) -> Scene | None:
         """See `Draws.scene`: the plane of the two widest axes of the box of places; None for angles and one axis."""

@@ -37,7 +37,8 @@ class Drive:
     """
 
     joint: str
-    """Name of a hinge or slide joint; the actuator gets it too."""
+    """Name of a hinge or slide joint; the actuator gets it too, with `_drive` behind it where the model has an actuator
+    of this name."""
     kind: Literal["motor", "position", "velocity"] = "motor"
     """What is commanded: a torque or force, an angle or place, or its speed."""
     gain: Positive | None = None
@@ -85,7 +86,12 @@ def load_mjcf(
         ConfigError: The file is missing, is no model, or a drive or a range does not fit it.
     """
     spec = _read(model, where)
+    driven = [drive.joint for drive in drives]
     for drive in drives:
+        if (count := driven.count(drive.joint)) > 1:
+            raise ConfigError(
+                f"{where} drives: expected one drive of each joint, got {count} of '{drive.joint}'; leave one out"
+            )
         _add_drive(spec, drive, where)
     try:
         compiled = spec.compile()
@@ -255,6 +261,11 @@ def _read(model: Path | str, where: str) -> mujoco.MjSpec:
             raise ConfigError(
                 f"{where} model: expected an MJCF or URDF file, got nothing at {model}; check the path{near}"
             )
+    except OSError as error:
+        raise ConfigError(
+            f"{where} model: expected a file that can be read, got {describe_error(error)}; correct the path or its "
+            "permissions"
+        ) from error
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
@@ -297,7 +308,9 @@ def _add_drive(spec: mujoco.MjSpec, drive: Drive, where: str) -> None:
         )
     joint = joints[drive.joint]
     joint.armature += drive.armature
-    actuator = spec.add_actuator(name=drive.joint, target=drive.joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+    taken = drive.joint in [actuator.name for actuator in spec.actuators]
+    name = f"{drive.joint}_drive" if taken else drive.joint
+    actuator = spec.add_actuator(name=name, target=drive.joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
     limit = drive.limit
     if drive.kind == "motor":
         actuator.set_to_motor()

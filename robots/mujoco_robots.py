@@ -114,7 +114,8 @@ class MujocoRobots(ArrayRobots):
         if diverged.any():
             raise RobotFault(
                 f"{self._spec.name} step: expected finite physics, got a state that is not finite or huge in row "
-                f"{rows[diverged][0]}; reset the row, and lower the limits of the action if it happens again"
+                f"{rows[diverged][0]}; reset the row, and lower the limits of the action, the gains or the timestep of "
+                "the model if it happens again"
             )
 
 
@@ -136,10 +137,19 @@ def name_joint(model: mujoco.MjModel, joint: int) -> str:
 
 
 def name_actuator(model: mujoco.MjModel, actuator: int) -> str:
-    """The name of an actuator; where the model gives none, that of its joint, or else `actuator<index>`."""
+    """The name of an actuator; where the model gives none, that of its joint, or else `actuator<index>`.
+
+    Of several without a name at one joint, as a position and a velocity servo may be, the first has the joint's, unless
+    another is called so.
+    """
+    name = str(model.actuator(actuator).name)
+    if name or not _drives_joint(model, actuator):
+        return name or f"actuator{actuator}"
     joint = int(model.actuator_trnid[actuator, 0])
-    driven = name_joint(model, joint) if _drives_joint(model, actuator) else f"actuator{actuator}"
-    return model.actuator(actuator).name or driven
+    names = [model.actuator(index).name for index in range(model.nu)]
+    before = [index for index in range(actuator) if _drives_joint(model, index) and not names[index]]
+    free = name_joint(model, joint) not in names and joint not in model.actuator_trnid[before, 0]
+    return name_joint(model, joint) if free else f"actuator{actuator}"
 
 
 def joint_unit(model: mujoco.MjModel, joint: int) -> str:
@@ -251,11 +261,16 @@ def _command_unit(model: mujoco.MjModel, index: int) -> str:
 
 def command_kind(model: mujoco.MjModel, index: int) -> Literal["force", "position", "velocity"] | None:
     """What the control of an actuator commands at a hinge or slide joint; None where it is something else."""
+    if not _drives_joint(model, index) or model.actuator_gear[index, 0] == 0.0:
+        return None
+    return actuator_kind(model, index)
+
+
+def actuator_kind(model: mujoco.MjModel, index: int) -> Literal["force", "position", "velocity"] | None:
+    """What the control of an actuator commands, whatever it acts on; a position is its length in MuJoCo."""
     gain, bias = model.actuator_gainprm[index, 0], model.actuator_biasprm[index]
-    fixed = model.actuator_gaintype[index] == mujoco.mjtGain.mjGAIN_FIXED
     dynamics = model.actuator_dyntype[index]
-    gear = model.actuator_gear[index, 0]
-    if not (_drives_joint(model, index) and fixed and gear != 0.0 and gain != 0.0):
+    if model.actuator_gaintype[index] != mujoco.mjtGain.mjGAIN_FIXED or gain == 0.0:
         return None
     if model.actuator_biastype[index] == mujoco.mjtBias.mjBIAS_NONE:
         return "force" if dynamics == mujoco.mjtDyn.mjDYN_NONE else None

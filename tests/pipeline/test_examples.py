@@ -30,7 +30,7 @@ NO_DEPENDENCIES = {
 gym-hil; robosuite is half a gigabyte, and left to whoever wants it."""
 NAMES = (
     *("my_arm.py:arm", "gymnasium_reacher.py:reacher", "dm_control_reacher.py:reacher", "jaco_reach.py:jaco"),
-    "loaded_arm.py:loaded",
+    *("jaco_lift.py:lift", "loaded_arm.py:loaded"),
     *(
         pytest.param(name, marks=pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed"))
         for name, package in NO_DEPENDENCIES.items()
@@ -179,4 +179,23 @@ def test_the_reward_of_an_example_is_a_function_of_what_it_observes(name: str) -
             break
     # random commands, or the way to random waypoints, come by some of the goals, and not by most
     assert 0.02 < np.max(paid, axis=0).mean() < 0.8
+    robots.close()
+
+
+def test_play_of_the_jaco_lifts_the_brick() -> None:
+    """From over the brick with the fingers at random, into a place in the air."""
+    family = find_robot(f"{EXAMPLES / 'jaco_lift.py'}:lift").family
+    assert isinstance(family, EnvFamily)
+    assert family.script is not None
+    robots, row, place = family.make(1), np.zeros(1, np.int64), np.array([[0.05, 0.05, 0.2]], np.float32)
+    step, now = None, robots.reset(row, place, np.random.default_rng(0))
+    assert now[0, 6] < 0.02, "the brick is on the floor"
+    for _ in range(family.spec().episode_steps):
+        step = robots.step(row, family.script.steer(now, place))
+        now = step.observation
+        if step.terminated[0]:
+            break
+    assert step is not None
+    assert step.terminated[0]
+    assert np.linalg.norm(now[0, 4:7] - place[0]) < 0.05
     robots.close()

@@ -523,3 +523,31 @@ def test_pictures_as_observations_take_no_minutes() -> None:
     assert ArraySpec("observation", axes).shape == (21_168,)
     with pytest.raises(SpecError, match="'pixel7' twice"):
         ArraySpec("observation", (*axes, axes[7]))
+
+
+def test_an_error_of_a_package_without_a_text_is_told_with_its_line() -> None:
+    """As of a bare `assert` in it."""
+    family = replace(POINT, environment=partial(np.testing.assert_, False), set_task=lambda env, goal: None)
+    with pytest.raises(ConfigError, match=r"got AssertionError \(line \d+ of utils\.py\); correct environment"):
+        family.spec()
+
+
+class Goals(Point):
+    """The point with the observation of a goal environment."""
+
+    def __init__(self, place: float = 0.0, **arguments: Any) -> None:
+        super().__init__(place, **arguments)
+        box = self.observation_space
+        self.observation_space = Dict({"achieved_goal": box, "desired_goal": box})
+
+
+def test_a_goal_that_an_environment_shows_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    family = replace(POINT, environment=Goals, hide=("desired_goal",))
+    family.spec()
+    replace(family, hide=(1,)).spec()  # whoever names indices has looked
+    assert not caplog.records
+    replace(family, hide=()).spec()
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "point hide: expected the goal of the environment to be hidden, got 'desired_"
+    )

@@ -482,6 +482,10 @@ def test_a_file_that_mujoco_finds_elsewhere_is_refused_and_one_that_it_does_not_
         ({"drives": (Drive(joint="ball"),)}, r"arm drives: .* among \['shoulder', 'elbow'\], got 'ball'"),
         ({"drives": (Drive(joint="elbow"),)}, r"arm drives: expected a limit for joint 'elbow', got none"),
         (
+            {"drives": (Drive(joint="elbow", limit=1.0), Drive(joint="elbow", limit=2.0))},
+            r"arm drives: expected one drive of each joint, got 2 of 'elbow'; leave one out",
+        ),
+        (
             {"control_period": 0.012},
             r"arm control_period: .* multiple of the timestep 0.005 s .* got 0.012 s; take 0.01 s",
         ),
@@ -504,6 +508,16 @@ def test_what_does_not_fit_the_model_is_refused_in_one_line(changes: dict[str, A
     with pytest.raises(ConfigError, match=message) as error:
         load(replace(PLACE, **changes))
     assert "\n" not in str(error.value)
+
+
+def test_a_model_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "arm.xml").write_text(ARM)
+    monkeypatch.setattr(Path, "read_text", refuse)  # root reads everything
+    with pytest.raises(ConfigError, match=r"arm model: expected a file that can be read, got .*Permission denied; cor"):
+        replace(PLACE, model=tmp_path / "arm.xml").spec()
 
 
 @pytest.mark.parametrize(
@@ -770,3 +784,128 @@ def test_a_closed_chain_elsewhere_and_a_held_object_do_not_matter() -> None:
     ties = """<equality><connect body1="tip" body2="fore" anchor="0 0 0"/><weld body1="fore" body2="box"/></equality>"""
     family = replace(two(), model=model.replace("EXTRA", ties))
     assert np.ptp(angles_of(family), axis=0).min() > 1.2
+
+
+def test_a_tendon_that_is_limited_or_a_servo_limits_poses() -> None:
+    """first + second is within -0.2 .. 0.4, by the tendon's own range or by the range of its servo of gear 2."""
+    both = '<fixed name="cable"><joint joint="first" coef="1"/><joint joint="second" coef="1"/></fixed>'
+    model = TWO.replace("EXTRA", "").replace('<fixed name="cable"><joint joint="second" coef="1"/></fixed>', both)
+    rope = model.replace('name="cable"', 'name="cable" range="-0.2 0.4"')
+    servo = model.replace("</actuator>", '<position tendon="cable" kp="9" gear="2" ctrlrange="-0.4 0.8"/></actuator>')
+    for text in (rope, servo):
+        family = replace(two(), model=text)
+        poses = next(family.anatomy.draw_poses(np.random.default_rng(0)))[0]
+        lengths = poses[:, 0] + poses[:, 1]
+        assert (lengths.min(), lengths.max()) == pytest.approx((-0.2, 0.5), abs=0.05), "as far as at the start: 0.5"
+        assert np.ptp(poses[:, 1]) > 2.5
+    pulled = servo.replace("</actuator>", '<motor tendon="cable" ctrlrange="-1 1"/></actuator>')
+    lengths = next(replace(two(), model=pulled).anatomy.draw_poses(np.random.default_rng(0)))[0][:, :2].sum(axis=1)
+    assert np.ptp(lengths) > 4.0, "a motor pulls it further"
+
+
+def test_joints_that_a_tendon_couples_are_brought_together() -> None:
+    """As those of a finger: random angles that differ by at most 0.002 rad would be one in a thousand."""
+    pair = """<fixed name="cable" range="-0.001 0.001">
+      <joint joint="first" coef="2"/><joint joint="second" coef="-2"/></fixed>"""
+    single = '<fixed name="cable"><joint joint="second" coef="1"/></fixed>'
+    family = replace(two(), model=TWO.replace("EXTRA", "").replace(single, pair), keyframe=None)
+    poses = next(family.anatomy.draw_poses(np.random.default_rng(0)))[0]
+    assert len(poses) > 200
+    assert np.abs(poses[:, 0] - poses[:, 1]).max() < 0.00051
+    assert np.ptp(poses[:, 0]) > 2.0
+
+
+SHOULDER = """
+<mujoco><option timestep="0.005"/>
+  <worldbody><body name="upper"><joint name="shoulder" type="ball" damping="1" armature="0.1"/>
+    <geom type="capsule" fromto="0.1 0 0 0.3 0 0" size="0.02"/><site name="hand" pos="0.3 0 0"/></body></worldbody>
+  <actuator>ACTUATORS</actuator>
+</mujoco>
+"""
+
+
+def shoulder(kind: str, limits: str = "") -> MjcfFamily:
+    """A link of 0.3 m on a ball joint with an actuator about each of its axes."""
+    axes = ("1 0 0", "0 1 0", "0 0 1")
+    actuators = "".join(
+        f'<{kind} name="turn{place}" joint="shoulder" gear="{axis}"/>' for place, axis in enumerate(axes)
+    )
+    model = SHOULDER.replace("ACTUATORS", actuators).replace('type="ball"', f'type="ball" {limits}')
+    return MjcfFamily(
+        name="shoulder", model=model, goal_site="hand", goal_low=(-1.0, -1.0, -1.0), goal_high=(1.0, 1.0, 1.0)
+    )
+
+
+def test_a_ball_joint_turns_the_places_of_goals() -> None:
+    goals = goals_of(shoulder('motor ctrlrange="-5 5"').tasks().train)
+    assert np.linalg.norm(goals, axis=1) == pytest.approx(0.3, abs=1e-6)
+    assert (np.ptp(goals, axis=0) > 0.4).all()
+    near = goals_of(shoulder('motor ctrlrange="-5 5"', 'range="0 40"').tasks().train)
+    assert np.arccos(near[:, 0] / 0.3).max() < np.radians(40.0) + 1e-3
+    assert np.ptp(near[:, 1:], axis=0).min() > 0.2
+    told = goals_of(shoulder('position kp="20" ctrlrange="-0.2 0.2"').tasks().train)
+    assert np.arccos(told[:, 0] / 0.3).max() < np.hypot(0.2, 0.2) + 1e-3, "a turn about x leaves the hand in its place"
+    assert np.ptp(told[:, 1:], axis=0).min() > 0.08
+    with pytest.raises(ConfigError, match=r"got 'hand', whose joints \['shoulder'\] no command moves; command them"):
+        replace(
+            shoulder('motor ctrlrange="-5 5"'),
+            model=shoulder('motor ctrlrange="-5 5"')
+            .model.replace(  # type: ignore[union-attr]
+                "</worldbody>", '<body><joint name="other"/><geom size="0.1" pos="9 0 0"/></body></worldbody>'
+            )
+            .replace("</actuator>", '<motor joint="other" ctrlrange="-1 1"/></actuator>'),
+            actuators=("other",),
+        ).tasks()
+
+
+def test_joints_that_share_too_few_actuators_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """One tendon cannot say where two joints are; with an actuator of one of them it can."""
+    both = '<fixed name="cable"><joint joint="first" coef="1"/><joint joint="second" coef="1"/></fixed>'
+    model = TWO.replace("EXTRA", "").replace('<fixed name="cable"><joint joint="second" coef="1"/></fixed>', both)
+    model = model.replace("</actuator>", '<motor name="pull" tendon="cable" ctrlrange="-1 1"/></actuator>')
+    replace(two(), model=model).tasks()
+    replace(two(), model=model, actuators=("pull", "first")).tasks()
+    assert not caplog.records
+    replace(two(), model=model, actuators=("pull",)).tasks()
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "two goal_site: expected an actuator for each joint that moves 'hand', got joints ['first', 'second'] that"
+    )
+
+
+def test_actuators_of_one_joint_without_names_have_names_of_their_own() -> None:
+    model = ARM.replace("</actuator>", '<velocity joint="elbow" kv="1" ctrlrange="-1 1"/></actuator>')
+    axes = replace(PLACE, model=model).spec().action.axes
+    assert [(axis.name, axis.unit) for axis in axes[1:]] == [("elbow", "rad"), ("actuator2", "rad/s")]
+    assert replace(PLACE, model=model, actuators=("elbow",)).spec().action.names == ("elbow",)
+    motors = ARM.replace(
+        '<position joint="elbow" kp="20" ctrlrange="0 2"/>', '<motor NAME joint="elbow" ctrlrange="-1 1"/>'
+    )
+    drive = (Drive(joint="elbow", kind="position", gain=20.0),)
+    unnamed = replace(PLACE, model=motors.replace("NAME", ""), drives=drive)
+    assert unnamed.spec().action.names == ("shoulder_motor", "actuator1", "elbow")
+    named = replace(PLACE, model=motors.replace("NAME", 'name="elbow"'), drives=drive)
+    assert named.spec().action.names == ("shoulder_motor", "elbow", "elbow_drive")
+    assert named.spec().action.axes[2].commands == "elbow"
+
+
+def test_a_keyframe_in_degrees_is_refused() -> None:
+    message = r"arm keyframe: expected 'up' to have each joint within its range, got -50 rad of 'shoulder' outside of "
+    with pytest.raises(ConfigError, match=message + r"-1\.5708 \.\. 1\.5708 rad; .*keyframes are in rad, also"):
+        replace(PLACE, model=ARM.replace('qpos="-0.5 1', 'qpos="-50 1')).spec()
+    replace(PLACE, model=ARM.replace('qpos="-0.5 1', 'qpos="-1.6 1')).spec()
+
+
+def test_play_that_leaves_an_object_alone_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    short = WaypointConfig(episode_steps=5)
+    far = replace(PLACE, goal_site="ball", goal_axes=("x", "y"), goal_low=(-2.0, 1.0), goal_high=(2.0, 3.0))
+    chunks = replace(far, waypoints=short).play(2, 0)
+    assert len([next(chunks), next(chunks)]) == 2
+    (record,) = caplog.records
+    assert re.fullmatch(
+        r"arm play: expected motion of \['ball_x', 'ball_y'\], got at most \S+ m in 2 episodes, less than .*",
+        record.getMessage(),
+    )
+    caplog.clear()
+    next(replace(PLACE, waypoints=WaypointConfig(episode_steps=100)).play(2, 0))
+    assert not caplog.records
