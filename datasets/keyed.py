@@ -26,7 +26,7 @@ from .containers import find_container
 from .episode import Array, Episode, EpisodeIndex, ReadOptions, SourceSpec
 from .layout import find_missing
 from .schema import IMAGE, Feature, Role, Schema, make_image_feature
-from .side_arrays import TOO_FINE, cast, choose_dtype, choose_side, find_rounded, identify
+from .side_arrays import TOO_FINE, cast, choose_dtype, choose_side, find_rounded, identify, name_side
 from .source_files import MOST_AXES, count_bytes, describe_files, require_budget, require_episode
 
 NEXT = "next_observation"
@@ -457,7 +457,7 @@ class KeyedReader:
 
     def _make_side(self, source: str, taken: Sequence[str]) -> Feature | str:
         """The feature of a side array, or why it cannot be carried over."""
-        column, name = self._survey.columns[source], identify(source)
+        column, name = self._survey.columns[source], name_side(source)
         if (column.is_picture or column.video) and not column.flaw:
             # they are most of a recording, and few policies look at them: only who asks by name gets them
             if self._options.only is None:

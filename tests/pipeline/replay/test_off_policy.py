@@ -79,6 +79,22 @@ def test_a_log_of_the_policy_itself(replay_of: Make) -> None:
     assert evaluate_off_policy(replay, SMALL, None).data == section.data
 
 
+def test_an_episode_counts_up_to_its_first_step_that_is_not_valid(replay_of: Make) -> None:
+    marks = [[1, 1, 1, 1, 0, 1], [0, 1, 1, 1, 1, 1], [1] * 6]
+    episodes = make_episodes(3, 6)
+    reader, _ = find_rewards(replay_of(episodes, valid=marks), "log")
+    assert reader is not None
+    assert reader.origin.endswith("2 steps of the log have valid = 0: an episode counts up to its first one.")
+    replay = replay_of(episodes, valid=marks)
+    found = [reader.read(number, replay.store.episode(number)) for number in range(3)]
+    # where the last step of four led was not measured: three count
+    assert [None if one is None else one.rows for one in found] == [3, None, 5]
+    first = found[0]
+    assert first is not None
+    np.testing.assert_array_equal(first.observation, np.asarray(episodes[0][0][:4], np.float32))
+    assert not first.terminated
+
+
 def test_without_rewards_it_says_how_to_give_them(replay_of: Make) -> None:
     section = evaluate_off_policy(replay_of([(o, a, None) for o, a, _ in make_episodes(4, 5)]), SMALL, None)
     assert "--tasks" in section.skipped
