@@ -205,7 +205,10 @@ class SeeingRobots(WrappedRobots):
 
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
         """See `RobotBatch.reset`."""
-        observation = super().reset(rows, goals, rng)
+        return self.begin(rows, super().reset(rows, goals, rng))
+
+    def begin(self, rows: Rows, observation: Float) -> Float:
+        """Observations (r, O) with features behind, of rows in which an episode begins, whoever put them there."""
         return np.concatenate([observation, self._sight.begin(rows, self._take(rows))], axis=-1)
 
     def step(self, rows: Rows, action: Float) -> StepRows:
