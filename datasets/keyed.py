@@ -50,8 +50,9 @@ class Column:
     """Names of the axes, where the source says."""
     flaw: str = ""
     """Why it cannot be carried over, such as "holds pictures"; empty where it can."""
-    video: bool = False
-    """Whether it is decoded from videos, where somebody names it; long episodes of it lie on the disk."""
+    encoded: str = ""
+    """What its pictures are decoded from, "a video" for instance, where somebody names it; long episodes of it lie on
+    the disk. Empty where they are there as numbers."""
 
     @property
     def width(self) -> int:
@@ -74,8 +75,8 @@ class Column:
         """Why it cannot be one vector per step; empty where it can."""
         if self.flaw:
             return self.flaw
-        if self.video:
-            return "is a video"
+        if self.encoded:
+            return f"is {self.encoded}"
         if self.dtype.kind not in "fiub":
             return f"holds {self.dtype}, not numbers"
         if len(self.shape) > 1 or 0 in self.shape:
@@ -280,7 +281,7 @@ class KeyedReader:
         index = EpisodeIndex(starts, survey.lengths, survey.terminated, survey.truncated)
         names = tuple(dict.fromkeys(name for part in parts for name in part.columns))
         row_bytes = max(1, sum(_row_bytes(survey.columns[name]) for name in names))
-        held = sum(_row_bytes(survey.columns[name]) for name in names if not survey.columns[name].video)
+        held = sum(_row_bytes(survey.columns[name]) for name in names if not survey.columns[name].encoded)
         require_episode(int(survey.lengths.max()), held, self._path, "leave arrays out with --skip")
         with self._source.reading() as load:
             for first, last in cut_blocks(index, max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes))):
@@ -389,7 +390,7 @@ class KeyedReader:
         columns = self._survey.columns
         later = {*self._survey.following.values()}
         fit = ", ".join(
-            name for name, one in columns.items() if (one.is_picture or one.video) and name not in later
+            name for name, one in columns.items() if (one.is_picture or one.encoded) and name not in later
         )
         raise SourceError(
             f"{self._path}: expected the pictures of robot '{robot.name}', which has a camera, got none; choose an "
@@ -463,11 +464,11 @@ class KeyedReader:
     def _make_side(self, source: str, taken: Sequence[str]) -> Feature | str:
         """The feature of a side array, or why it cannot be carried over."""
         column, name = self._survey.columns[source], name_side(source)
-        if (column.is_picture or column.video) and not column.flaw:
+        if (column.is_picture or column.encoded) and not column.flaw:
             # they are most of a recording, and few policies look at them: only who asks by name gets them
             if self._options.only is None:
-                if column.video:
-                    return "is a video; --only takes it by name"
+                if column.encoded:
+                    return f"is {column.encoded}; --only takes it by name"
                 what = "holds pictures" if column.dtype == np.uint8 else f"may hold pictures, as {column.dtype}"
                 return f"{what}; --only takes them by name"
             camera = None if self._robot is None else self._robot.image
