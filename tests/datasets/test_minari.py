@@ -71,6 +71,18 @@ def test_nested_spaces_become_named_columns(layout: str, tmp_path: Path) -> None
     assert (first.terminated, first.truncated) == (True, False)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pictures_come_along_where_they_are_asked_for(layout: str, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (12, 8, 9, 3), np.uint8)
+    space = spaces.Dict({"camera": spaces.Box(0, 255, (8, 9, 3), np.uint8), "place": box(1)})
+    path = write(tmp_path, layout, space, {"camera": pictures, "place": STEPS[:, None]})
+    left = open_source(path, ReadOptions()).describe()
+    assert left.ignored["observations/camera"] == "holds pictures; --only takes them by name"
+    assert [name for name in left.ignored if "camera" in name] == ["observations/camera"]
+    first, *_ = open_source(path, ReadOptions(only=("observations/camera",))).episodes()
+    np.testing.assert_array_equal(first.arrays["observations_camera"], pictures[:-1])
+
+
 def test_of_a_goal_environment_only_the_observation_is_one(tmp_path: Path) -> None:
     space = spaces.Dict({"observation": box(2), "achieved_goal": box(1), "desired_goal": box(1)})
     rows = {
