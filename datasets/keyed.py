@@ -82,7 +82,9 @@ class Column:
         if len(self.shape) > 1 or 0 in self.shape:
             if self.is_picture:
                 return f"holds pictures of shape {self.shape}, not one vector per step"
-            return f"holds arrays of shape {self.shape}, neither one vector per step nor pictures, whose channels are last"
+            return (
+                f"holds arrays of shape {self.shape}, neither one vector per step nor pictures, whose channels are last"
+            )
         return f"has {self.width} axes, more than {MOST_AXES}" if self.width > MOST_AXES else ""
 
 
@@ -389,9 +391,7 @@ class KeyedReader:
             return
         columns = self._survey.columns
         later = {*self._survey.following.values()}
-        fit = ", ".join(
-            name for name, one in columns.items() if (one.is_picture or one.encoded) and name not in later
-        )
+        fit = ", ".join(name for name, one in columns.items() if (one.is_picture or one.encoded) and name not in later)
         raise SourceError(
             f"{self._path}: expected the pictures of robot '{robot.name}', which has a camera, got none; choose an "
             f"array with --only ({fit[:400] or 'there is none'})"

@@ -70,7 +70,7 @@ class LeRobotDataset(KeyedSource):
 
     Args:
         path: Its folder.
-        wanted: Names of cameras whose pictures are decoded; others are said and left out, and names of columns are none.
+        wanted: Names of cameras whose pictures are decoded; others are said and left out. Names of columns are none.
         shape: Height, width and channels to which they are scaled; None leaves them as they are.
     """
 
@@ -435,7 +435,9 @@ class LeRobotDataset(KeyedSource):
             decoded += int(self._lengths.sum()) * math.prod(camera.shape)
         require_picture_budget(decoded, on_disk, f"{self.path}: {', '.join(chosen)}")
         shapes = {name: camera.shape for name, camera in self._cameras.items()}
-        return {name: Column(dtype=np.dtype(np.uint8), shape=shapes.get(name, ()), encoded="a video") for name in videos}
+        return {
+            name: Column(dtype=np.dtype(np.uint8), shape=shapes.get(name, ()), encoded="a video") for name in videos
+        }
 
     def _look_at_pictures(self, names: Sequence[str]) -> dict[str, Column]:
         """The cameras whose pictures are files within the Parquet files, as columns; of those that are wanted, how."""

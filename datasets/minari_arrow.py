@@ -126,5 +126,7 @@ class MinariArrow(KeyedSource):
 def _shape_pictures(column: Column, shape: tuple[int, ...]) -> Column:
     """The column of pictures, each of which lies in the file as one list."""
     if column.width != math.prod(shape):
-        return replace(column, flaw=f"holds {column.width} numbers per step, where the metadata say pictures of {shape}")
+        return replace(
+            column, flaw=f"holds {column.width} numbers per step, where the metadata say pictures of {shape}"
+        )
     return replace(column, shape=shape)

@@ -37,8 +37,7 @@ def identify(source: str) -> str:
 
 
 def name_side(source: str) -> str:
-    """The name of a side array: `identify`, but never that of the store's own mark of steps, whose 0 is not learned
-    from."""
+    """The name of a side array: `identify`, but never that of the store's own mark of steps."""
     name = identify(source)
     return f"info_{name}" if name == VALID else name
 

@@ -12,7 +12,7 @@ or an early start, and what is left would lead the robot elsewhere. What a horiz
 The nearest of K: of K draws of a stochastic policy, the one whose departure is smallest in a window, on the scale on
 which the limits of the robot are -1 and 1. A policy with several ways to do a task may be far from the log by its mean.
 
-A step that the log keeps with `valid` = 0 is shown to the agent, as the robot was, and is compared with nothing: neither
+A step that the log keeps with `valid` = 0 is shown to the agent, as to the robot, and is compared with nothing. Neither
 is a window with such a step in it.
 
 All of it says how alike policy and log are, not how good the policy is. Imitation error is a weak sign of success.
@@ -251,9 +251,7 @@ def compute_cosine(wanted: NDArray[np.float64], logged: NDArray[np.float64]) -> 
     return float(((wanted * logged).sum(axis=1)[moving] / norms[moving]).mean()) if moving.any() else None
 
 
-def compute_nll(
-    replay: Replay, forced: Forced, logged: NDArray[np.float64], valid: NDArray[np.bool_]
-) -> float | None:
+def compute_nll(replay: Replay, forced: Forced, logged: NDArray[np.float64], valid: NDArray[np.bool_]) -> float | None:
     """Mean over valid steps of -log pi(logged command), nats, on the scale on which the limits are -1 and 1.
 
     For a robot that chooses among named actions, of their probability; one below `LEAST_PROBABILITY` counts as that.
@@ -281,7 +279,7 @@ def gaussian_nll(value: NDArray[np.floating], loc: Float, scale: Float) -> NDArr
 
 
 def compute_change(commands: NDArray[np.float64], period: float, valid: NDArray[np.bool_]) -> list[float]:
-    """Mean square of the change of each axis per second, (T, A) -> (A,); 0 where no two valid steps follow each other."""
+    """Mean square of the change of each axis per second, (T, A) -> (A,), between valid steps; 0 without neighbours."""
     pairs = valid[1:] & valid[:-1]
     if not pairs.any():
         return [0.0] * commands.shape[1]

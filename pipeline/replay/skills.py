@@ -91,7 +91,7 @@ def measure_skills(replay: Replay, config: OpenLoopConfig, encoder: SkillModel |
 
 
 def cut(replay: Replay, number: int, episode: Episode) -> tuple[Float, Float, NDArray[np.int64]]:
-    """Windows of a skill, all of whose steps are valid: observations (W, H, O), actions (W, H, A), and their numbers."""
+    """Windows of a skill with valid steps alone: observations (W, H, O), actions (W, H, A), and their numbers, (W,)."""
     observation, action = (np.asarray(episode.arrays[name], np.float32) for name in ("observation", "action"))
     horizon = replay.bundle.contract.space.horizon
     count = len(action) // horizon

@@ -124,8 +124,8 @@ def meta_train(
         robot = open_eyes(robot, export_eye(load_skill_model(skills), seed=0))
     elif spec.image is not None:
         work.view.note(
-            f"meta-train: the policy sees no pictures of robot '{spec.name}': they are seen by what extract learned, and "
-            f"the action space {config.action_space} has none of it"
+            f"meta-train: the policy sees no pictures of robot '{spec.name}': skills see them, and the action space "
+            f"{config.action_space} has no skills"
         )
     trained = settings.make_learner(space, robot, goals, seed=work.seed, device=work.machine.device)
     start = 0

@@ -354,7 +354,9 @@ def test_what_is_no_picture_by_its_shape_says_so(shape: tuple[int, ...], tmp_pat
     put_pictures(path, lambda steps: np.zeros((steps, *shape), np.uint8))
     with pytest.raises(SourceError) as caught:
         open_source(path, ReadOptions(only=("obs/camera",))).describe()
-    assert f"obs/camera: expected an array to carry over, got one that holds arrays of shape {shape}" in str(caught.value)
+    assert f"obs/camera: expected an array to carry over, got one that holds arrays of shape {shape}" in str(
+        caught.value
+    )
     assert "neither one vector per step nor pictures, whose channels are last" in str(caught.value)
 
 

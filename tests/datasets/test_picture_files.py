@@ -110,7 +110,10 @@ PLAIN = make_pictures(np.zeros(1))[0]
         ({"bytes": None, "path": None}, "expected the bytes of a picture in every row, got nothing in row 3"),
         ({"bytes": b"GIF89a", "path": None}, "episode 0, step 3: expected a whole picture, got one that cannot be dec"),
         ({"bytes": encode(PLAIN)[:-40], "path": None}, "episode 0, step 3: expected a whole picture"),
-        ({"bytes": encode(PLAIN[:40]), "path": None}, "step 3: expected 48 x 64 pixels as in the first one, got 40 x 64"),
+        (
+            {"bytes": encode(PLAIN[:40]), "path": None},
+            "step 3: expected 48 x 64 pixels as in the first one, got 40 x 64",
+        ),
         (
             {"bytes": encode(np.zeros((48, 64), np.uint16)), "path": None},
             "expected grey or red, green and blue of 8 bits, at most 8192 pixels a side, got mode I;16, 48 x 64",

@@ -47,7 +47,7 @@ def make_bundle(space: str = "unit", weight: NDArray[np.float32] | None = None) 
 
 @pytest.fixture
 def replay_of(tmp_path: Path) -> Callable[..., Replay]:
-    """Makes a replay of a bundle on episodes of (observation, action, reward or None), all steps valid without `valid`."""
+    """Makes a replay of a bundle on episodes of (observation, action, reward or None), and their valid steps."""
 
     def make(
         episodes: Sequence[tuple[object, object, object]],
@@ -68,9 +68,7 @@ def replay_of(tmp_path: Path) -> Callable[..., Replay]:
         if rewarded:
             features.append(Feature(name="reward", shape=(), units=("",), role="reward", axes=("reward",)))
         if valid:
-            features.append(
-                Feature(name="valid", dtype="uint8", shape=(), units=("",), role="other", axes=("valid",))
-            )
+            features.append(Feature(name="valid", dtype="uint8", shape=(), units=("",), role="other", axes=("valid",)))
         made = [
             Episode(
                 {

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from supple.pipeline.replay.open_loop import (
 )
 from supple.pipeline.replay.section import Replay
 from supple.pipeline.replay.sections import make_open_loop
+from supple.pipeline.replay.skills import cut
 from supple.pipeline.settings.replay import OpenLoopConfig
 from supple.robots.limits import RobotLimits
 from supple.robots.spec import ArraySpec, Axis, RobotSpec, make_choice_spec
@@ -102,6 +104,16 @@ def test_steps_that_are_not_valid_are_compared_with_nothing(replay_of: Make) -> 
     np.testing.assert_allclose(compute_spreads([record]), [0.0, 0.0])
     section = make_open_loop(replay, OpenLoopConfig(samples=0), [record])
     assert "7 steps of the log have valid = 0: they are compared with nothing." in section.warnings
+
+
+def test_skills_are_told_by_windows_of_valid_steps_alone(replay_of: Make) -> None:
+    steps = np.arange(14.0).reshape(7, 2) / 10
+    replay = replay_of([(steps, 0.1 * steps, None)], valid=[[1, 1, 1, 0, 1, 1, 1]])
+    space = SimpleNamespace(horizon=2)
+    seen = SimpleNamespace(store=replay.store, bundle=SimpleNamespace(contract=SimpleNamespace(space=space)))
+    observation, _, places = cut(seen, 0, replay.store.episode(0))  # type: ignore[arg-type]
+    assert places.tolist() == [0, 2]
+    np.testing.assert_allclose(observation, [steps[:2], steps[4:6]], atol=1e-6)
 
 
 def test_the_density_does_not_depend_on_the_scale_of_the_space(replay_of: Make) -> None:

@@ -39,9 +39,7 @@ def replay_line(tmp_path: Path) -> Make:
         ]
         arrays = [{"observation": one.observation, "action": one.action} for one in episodes]
         if valid is not None:
-            features.append(
-                Feature(name="valid", dtype="uint8", shape=(), units=("",), role="other", axes=("valid",))
-            )
+            features.append(Feature(name="valid", dtype="uint8", shape=(), units=("",), role="other", axes=("valid",)))
             arrays = [one | {"valid": np.array(valid, np.uint8)} for one in arrays]
         schema = Schema(features=tuple(features), control_period=spec.control_period, robot=spec)
         number = len(list(tmp_path.iterdir()))
