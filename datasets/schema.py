@@ -143,6 +143,11 @@ class Schema:
             if got != expected:
                 raise SpecError(f"{where}: expected {name} axes and units {expected}, got {got}; name the axes so")
         if robot.image is not None:
+            if IMAGE not in self.names:
+                raise SpecError(
+                    f"{where}: expected the pictures of its camera in the feature {IMAGE}, got {', '.join(self.names)}; "
+                    "do not leave the pictures out (--only, --skip), or name a robot without a camera"
+                )
             feature = self.feature(IMAGE)
             if feature.role != "image" or feature.shape != robot.image.shape:
                 raise SpecError(

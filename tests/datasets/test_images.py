@@ -159,7 +159,8 @@ def test_what_is_no_picture_is_refused(change: dict[str, Any], named: str) -> No
 def test_a_schema_has_the_pictures_of_its_robot() -> None:
     with pytest.raises(SpecError, match=r"expected pictures of shape \(8, 8, 1\), got image of shape \(8, 12, 2\)"):
         Schema(features=SCHEMA.features, control_period=0.1, robot=make_robot(ImageSpec(8, 8, 1)))
-    with pytest.raises(SpecError, match="got 'image'"):
+    named = r"'eyed': expected the pictures of its camera in the feature image, got observation, action; do not leave"
+    with pytest.raises(SpecError, match=named):
         Schema(features=SCHEMA.features[:2], control_period=0.1, robot=make_robot())
 
 
