@@ -143,9 +143,10 @@ class Schema:
             if got != expected:
                 raise SpecError(f"{where}: expected {name} axes and units {expected}, got {got}; name the axes so")
         if robot.image is not None:
-            if IMAGE not in self.names:
+            names = self.names
+            if IMAGE not in names:
                 raise SpecError(
-                    f"{where}: expected the pictures of its camera in the feature {IMAGE}, got {', '.join(self.names)}; "
+                    f"{where}: expected the pictures of its camera in the feature {IMAGE}, got {', '.join(names)}; "
                     "do not leave the pictures out (--only, --skip), or name a robot without a camera"
                 )
             feature = self.feature(IMAGE)
