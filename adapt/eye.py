@@ -207,7 +207,10 @@ class SeeingRobots(WrappedRobots):
 
     def reset(self, rows: Rows, goals: Float, rng: np.random.Generator) -> Float:
         """See `RobotBatch.reset`."""
-        observation = super().reset(rows, goals, rng)
+        return self.begin(rows, super().reset(rows, goals, rng))
+
+    def begin(self, rows: Rows, observation: Float) -> Float:
+        """Observations (r, O) with features behind, of rows in which an episode begins, whoever put them there."""
         features = self._sight.begin(rows, self._take(rows))
         if 0 in rows:
             self._path = []

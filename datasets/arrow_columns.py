@@ -112,19 +112,20 @@ class RowStream:
     Args:
         path: The file.
         columns: Names.
+        rows: Of a block.
 
     Raises:
         SourceError: as `read_schema`.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], rows: int = _BATCH_ROWS) -> None:
         self._path, self._columns = path, columns
         self._whole: pa.Table | None = None
         read_schema(path)
         with typed_errors(path):
             file = _open_parquet(path, columns)
             self._schema = pa.schema([file.schema_arrow.field(name) for name in columns])
-            self._batches = file.iter_batches(_BATCH_ROWS, columns=list(columns), use_threads=False)
+            self._batches = file.iter_batches(rows, columns=list(columns), use_threads=False)
         self._held: list[pa.RecordBatch] = []
         self._row = self._end = 0
 

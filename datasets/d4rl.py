@@ -32,7 +32,7 @@ from .hdf5 import describe_contents, is_written, list_top, open_hdf5, require_pl
 from .keyed import BLOCK_BYTES, BLOCK_ROWS, NEXT, PART, cut_blocks, name_axes
 from .layout import find_missing
 from .schema import IMAGE, Feature, Role, Schema, make_image_feature
-from .side_arrays import TOO_FINE, cast, choose_dtype, choose_side, find_rounded, identify
+from .side_arrays import TOO_FINE, cast, choose_dtype, choose_side, find_rounded, name_side
 from .source_files import MOST_AXES, describe_files, require_episode
 
 __all__ = ["D4RLReader", "write_d4rl"]
@@ -305,7 +305,7 @@ class D4RLReader:
         Raises:
             SourceError: it cannot be carried over, and was asked for by name.
         """
-        name, role = _ROLES.get(source) or (identify(source), "other")
+        name, role = _ROLES.get(source) or (name_side(source), "other")
         dtype: str | None = None
         if data.shape is None:
             flaw = "has an empty data space"

@@ -26,7 +26,7 @@ from .containers import find_container
 from .episode import Array, Episode, EpisodeIndex, ReadOptions, SourceSpec
 from .layout import find_missing
 from .schema import IMAGE, Feature, Role, Schema, make_image_feature
-from .side_arrays import TOO_FINE, cast, choose_dtype, choose_side, find_rounded, identify
+from .side_arrays import TOO_FINE, cast, choose_dtype, choose_side, find_rounded, identify, name_side
 from .source_files import MOST_AXES, count_bytes, describe_files, require_budget, require_episode
 
 NEXT = "next_observation"
@@ -50,8 +50,9 @@ class Column:
     """Names of the axes, where the source says."""
     flaw: str = ""
     """Why it cannot be carried over, such as "holds pictures"; empty where it can."""
-    video: bool = False
-    """Whether it is decoded from videos, where somebody names it; long episodes of it lie on the disk."""
+    encoded: str = ""
+    """What its pictures are decoded from, "a video" for instance, where somebody names it; long episodes of it lie on
+    the disk. Empty where they are there as numbers."""
 
     @property
     def width(self) -> int:
@@ -60,8 +61,8 @@ class Column:
 
     @property
     def is_picture(self) -> bool:
-        """Whether it holds a picture per step that a store can hold: bytes of (height, width, channels)."""
-        if self.flaw or self.dtype != np.uint8 or len(self.shape) != 3:
+        """Whether it holds what a store can hold as a picture per step: numbers of (height, width, channels)."""
+        if self.flaw or self.dtype.kind not in "uif" or len(self.shape) != 3:
             return False
         try:
             ImageSpec(*self.shape)
@@ -74,12 +75,16 @@ class Column:
         """Why it cannot be one vector per step; empty where it can."""
         if self.flaw:
             return self.flaw
-        if self.video:
-            return "is a video"
+        if self.encoded:
+            return f"is {self.encoded}"
         if self.dtype.kind not in "fiub":
             return f"holds {self.dtype}, not numbers"
         if len(self.shape) > 1 or 0 in self.shape:
-            return f"holds arrays of shape {self.shape}, not one vector per step"
+            if self.is_picture:
+                return f"holds pictures of shape {self.shape}, not one vector per step"
+            return (
+                f"holds arrays of shape {self.shape}, neither one vector per step nor pictures, whose channels are last"
+            )
         return f"has {self.width} axes, more than {MOST_AXES}" if self.width > MOST_AXES else ""
 
 
@@ -279,7 +284,7 @@ class KeyedReader:
         index = EpisodeIndex(starts, survey.lengths, survey.terminated, survey.truncated)
         names = tuple(dict.fromkeys(name for part in parts for name in part.columns))
         row_bytes = max(1, sum(_row_bytes(survey.columns[name]) for name in names))
-        held = sum(_row_bytes(survey.columns[name]) for name in names if not survey.columns[name].video)
+        held = sum(_row_bytes(survey.columns[name]) for name in names if not survey.columns[name].encoded)
         require_episode(int(survey.lengths.max()), held, self._path, "leave arrays out with --skip")
         with self._source.reading() as load:
             for first, last in cut_blocks(index, max(1, min(BLOCK_ROWS, BLOCK_BYTES // row_bytes))):
@@ -386,7 +391,8 @@ class KeyedReader:
         if robot is None or robot.image is None or any(part.feature.role == "image" for part in parts):
             return
         columns = self._survey.columns
-        fit = ", ".join(name for name, column in columns.items() if column.is_picture or column.video)
+        later = {*self._survey.following.values()}
+        fit = ", ".join(name for name, one in columns.items() if (one.is_picture or one.encoded) and name not in later)
         raise SourceError(
             f"{self._path}: expected the pictures of robot '{robot.name}', which has a camera, got none; choose an "
             f"array with --only ({fit[:400] or 'there is none'})"
@@ -458,17 +464,22 @@ class KeyedReader:
 
     def _make_side(self, source: str, taken: Sequence[str]) -> Feature | str:
         """The feature of a side array, or why it cannot be carried over."""
-        column, name = self._survey.columns[source], identify(source)
-        if (column.is_picture or column.video) and not column.flaw:
+        column, name = self._survey.columns[source], name_side(source)
+        if (column.is_picture or column.encoded) and not column.flaw:
             # they are most of a recording, and few policies look at them: only who asks by name gets them
             if self._options.only is None:
-                return (
-                    "is a video; --only takes it by name"
-                    if column.video
-                    else "holds pictures; --only takes them by name"
-                )
-            if self._robot is not None and self._robot.image is not None:
+                if column.encoded:
+                    return f"is {column.encoded}; --only takes it by name"
+                what = "holds pictures" if column.dtype == np.uint8 else f"may hold pictures, as {column.dtype}"
+                return f"{what}; --only takes them by name"
+            camera = None if self._robot is None else self._robot.image
+            if self._robot is not None and camera is not None:
                 name = IMAGE
+                if column.shape != camera.shape:
+                    raise SourceError(
+                        f"{self._path}: {source}: expected pictures of shape {camera.shape} as robot "
+                        f"'{self._robot.name}' takes them, got {column.shape}; scale them as its camera does"
+                    )
             if name in taken:
                 return f"would be called {name}, as another array is"
             return make_image_feature(name, column.shape)
@@ -498,7 +509,9 @@ class KeyedReader:
                 raise SourceError(
                     f"{self._path}: {name}: expected {rows} rows from row {begin}, got {len(values)}; read it again"
                 )
-            if feature.role in ("observation", "action"):
+            if feature.role == "image":
+                values = self._to_bytes(name, values, begin)
+            elif feature.role in ("observation", "action"):
                 row = find_rounded(values)
                 if row is not None:
                     raise SourceError(
@@ -516,6 +529,25 @@ class KeyedReader:
                 "recording"
             )
         return array
+
+    def _to_bytes(self, name: str, pictures: Array, begin: int) -> Array:
+        """Pictures whose numbers are those of bytes, in whatever type they are kept.
+
+        Raises:
+            SourceError: a number is none of these.
+        """
+        if pictures.dtype == np.uint8:
+            return pictures
+        with np.errstate(invalid="ignore"):
+            found = pictures.astype(np.uint8)
+        wrong = np.argwhere(found != pictures)
+        if len(wrong):
+            raise SourceError(
+                f"{self._path}: {name}: expected pictures of whole numbers from 0 to 255, got "
+                f"{pictures[tuple(wrong[0])]} in row {begin + wrong[0][0]}; write them as bytes (those from 0 to 1 "
+                "times 255, rounded)"
+            )
+        return found
 
     def _find_episode(self, row: int) -> int:
         return int(np.searchsorted(np.cumsum(self._survey.lengths), row, side="right"))

@@ -1,10 +1,10 @@
 """Reads LeRobotDataset v2.0, v2.1 and v3.0 with pyarrow alone: `meta/info.json` and Parquet files below `data`.
 
 R. Cadene et al., "LeRobot: State-of-the-art Machine Learning for Real-World Robotics in Pytorch", 2024; layout of its
-dataset classes. Videos are decoded where somebody names their camera, see `lerobot_videos`. Rows are found by their own
-`episode_index` and `frame_index`, never by offsets in the metadata, so that a subset of the episodes or of the files
-reads as what it is. No unit is written anywhere, and degrees, radians and percent are all in use: somebody has to say
-which, see `SourceSpec.questions`.
+dataset classes. Videos, and pictures within Parquet files, are decoded where somebody names their camera, see
+`lerobot_videos` and `picture_files`. Rows are found by their own `episode_index` and `frame_index`, never by offsets in
+the metadata, so that a subset of the episodes or of the files reads as what it is. No unit is written anywhere, and
+degrees, radians and percent are all in use: somebody has to say which, see `SourceSpec.questions`.
 Legend: E episodes, T frames of one episode.
 """
 
@@ -24,10 +24,11 @@ from ..errors import ConfigError, FormatError, SourceError
 from ..plain_files import is_hidden, list_plain_files, sort_naturally
 from ..robots.spec import RobotSpec
 from ..strict_json import load_json, load_json_lines
-from .arrow_columns import RowStream, read_columns, read_schema, read_table, take_column
+from .arrow_columns import RowStream, read_columns, read_schema, read_table, take_column, typed_errors
 from .episode import Array, EpisodeIndex, Reader, ReadOptions
 from .keyed import Column, KeyedReader, KeyedSource, Load, Survey, cut_blocks
 from .lerobot_videos import Camera, describe_videos, find_clips
+from .picture_files import PictureFiles
 from .videos import require_picture_budget
 
 INFO = "meta/info.json"
@@ -38,6 +39,10 @@ _OTHER_RATE = 0.2
 _STATE, _ACTION, _REWARD, _DONE, _SUCCESS = "observation.state", "action", "next.reward", "next.done", "next.success"
 _REMEDY = "copy or download the data set again"
 _TEXTS = ("string", "large_string")
+_FIELDS = ("bytes", "path")
+"""Of a picture within a Parquet file."""
+_PICTURE_ROWS = 64
+"""Of pictures within Parquet files that are read together."""
 _MOST_TASKS = 1000
 """Whose texts go into the provenance."""
 _LABEL_ERROR = 0.05
@@ -54,7 +59,7 @@ def read(path: Path, options: ReadOptions, robot: RobotSpec | None) -> Reader:
     size = options.picture_size
     if size is not None and options.only is None:
         raise ConfigError(
-            f"--picture-size: expected cameras whose videos are wanted, got none for {path}; name them with --only"
+            f"--picture-size: expected cameras whose pictures are wanted, got none for {path}; name them with --only"
         )
     shape = (*size, 3) if size else None if robot is None or robot.image is None else robot.image.shape
     return KeyedReader("lerobot", LeRobotDataset(path, options.only or (), shape), options, robot)
@@ -65,14 +70,14 @@ class LeRobotDataset(KeyedSource):
 
     Args:
         path: Its folder.
-        wanted: Names of cameras whose videos are decoded; others are said and left out, and names of columns are none.
+        wanted: Names of cameras whose pictures are decoded; others are said and left out. Names of columns are none.
         shape: Height, width and channels to which they are scaled; None leaves them as they are.
     """
 
     def __init__(self, path: Path, wanted: Sequence[str] = (), shape: tuple[int, int, int] | None = None) -> None:
         super().__init__(path)
         self._wanted, self._shape = wanted, shape
-        self._cameras: dict[str, Camera] = {}
+        self._cameras: dict[str, Camera | PictureFiles] = {}
         self._files: list[Path] = []
         self._columns: dict[str, Column] = {}
         self._places: list[tuple[int, int]] = []
@@ -99,6 +104,9 @@ class LeRobotDataset(KeyedSource):
         notes = self._compare_metadata(info, numbers)
         videos = [name for name, one in features.items() if one.get("dtype") == "video" and name not in self._columns]
         pictures = [name for name, one in features.items() if one.get("dtype") == "image"]
+        files = [name for name in pictures if f"{name}/{_FIELDS[0]}" in self._columns]
+        for name in files:
+            self._columns = {key: one for key, one in self._columns.items() if not key.startswith(f"{name}/")}
         columns = {name: self._name_axes(column, features.get(name, {})) for name, column in self._columns.items()}
         usable = [name for name, column in columns.items() if not column.problem]
         terminated, ends = self._read_ends(usable, numbers)
@@ -106,7 +114,7 @@ class LeRobotDataset(KeyedSource):
         everywhere = np.ones(len(terminated), np.bool_)
         films = self._look_at_videos(info, videos, numbers, 1 / float(rate), usable)
         return Survey(
-            columns={**columns, **films},
+            columns={**columns, **films, **self._look_at_pictures(files)},
             lengths=self._lengths,
             terminated=terminated,
             truncated=everywhere & ~terminated,
@@ -126,7 +134,11 @@ class LeRobotDataset(KeyedSource):
                 **describe_videos(self.path, features, videos),
                 **{name: camera.describe() for name, camera in self._cameras.items()},
             },
-            ignored={name: "pictures within Parquet files are not decoded" for name in pictures if name not in columns},
+            ignored={
+                name: "has no pictures within the Parquet files"
+                for name in pictures
+                if name not in columns and name not in files
+            },
             notes=[
                 *notes,
                 *self._list_unnamed(features),
@@ -423,7 +435,50 @@ class LeRobotDataset(KeyedSource):
             decoded += int(self._lengths.sum()) * math.prod(camera.shape)
         require_picture_budget(decoded, on_disk, f"{self.path}: {', '.join(chosen)}")
         shapes = {name: camera.shape for name, camera in self._cameras.items()}
-        return {name: Column(dtype=np.dtype(np.uint8), shape=shapes.get(name, ()), video=True) for name in videos}
+        return {
+            name: Column(dtype=np.dtype(np.uint8), shape=shapes.get(name, ()), encoded="a video") for name in videos
+        }
+
+    def _look_at_pictures(self, names: Sequence[str]) -> dict[str, Column]:
+        """The cameras whose pictures are files within the Parquet files, as columns; of those that are wanted, how."""
+        for name in names:
+            if name in self._wanted and len(self._lengths):
+                load = partial(self._load_files, {}, name)
+                camera = PictureFiles(f"{self.path}: {name}", load, self._lengths, self._shape)
+                size = sum(file.stat().st_size for file in self._files)
+                require_picture_budget(int(self._lengths.sum()) * math.prod(camera.shape), size, f"{self.path}: {name}")
+                self._cameras[name] = camera
+        shapes = {name: camera.shape for name, camera in self._cameras.items()}
+        return {
+            name: Column(dtype=np.dtype(np.uint8), shape=shapes.get(name, ()), encoded="a picture file per step")
+            for name in names
+        }
+
+    def _load_files(self, streams: dict[int, RowStream], name: str, episode: int) -> Iterator[bytes]:
+        """The picture files of an episode, of which a few rows are in memory at a time.
+
+        Raises:
+            SourceError: a row has none; only its name stands there, or not even that.
+        """
+        file, begin = self._places[episode]
+        where = f"{self._files[file]}: {name}"
+        if file not in streams:
+            streams.clear()
+            streams[file] = RowStream(self._files[file], (name,), _PICTURE_ROWS)
+        end = begin + int(self._lengths[episode])
+        for first in range(begin, end, _PICTURE_ROWS):
+            table = streams[file].take(first, min(first + _PICTURE_ROWS, end))
+            with typed_errors(self._files[file]):
+                rows = table[name].to_pylist()
+            for row, one in enumerate(rows, first):
+                data, path = (None if one is None else one.get(field) for field in _FIELDS)
+                if not isinstance(data, bytes):
+                    got = "nothing" if path is None else f"the name {path!r:.80} alone"
+                    raise SourceError(
+                        f"{where}: expected the bytes of a picture in every row, got {got} in row {row}; write the "
+                        "pictures into the file (embed_images of LeRobot does), or leave the camera out"
+                    )
+                yield data
 
     def _read_times(self, period: float, usable: Sequence[str]) -> list[npt.NDArray[np.float64]]:
         """When each step of each episode is, in seconds from the start of the episode.

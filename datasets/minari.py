@@ -75,8 +75,7 @@ class MinariHDF5(KeyedSource):
             raise SourceError(f"{self.path}: expected groups episode_0, episode_1 and so on, got none; record some")
         self._places = [Place(file, name) for name in sort_naturally(names)]
         metadata = load_metadata(self._root) if self._root.is_dir() else {}
-        pictures = find_pictures(metadata)
-        found = survey_groups(self._places, self.path, lambda name, _: "holds pictures" if name in pictures else "")
+        found = survey_groups(self._places, self.path, lambda name, _: "")
         self._lengths, following, notes = count_steps(found, self._places)
         columns = mark_rows(found, self._lengths, self._places, "rewards", spare=1)
         return finish_survey(columns, self._lengths, following, self._read_flags(), metadata, notes)
@@ -202,9 +201,9 @@ def load_metadata(root: Path) -> dict[str, Any]:
     return load_json(root / METADATA, dict, SourceError, "write the data set again with Minari")
 
 
-def find_pictures(metadata: Mapping[str, Any]) -> set[str]:
-    """Columns that hold pictures, as the spaces in the metadata say: `uint8` of two or three dimensions."""
-    found: set[str] = set()
+def find_pictures(metadata: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Columns with pictures and their shapes, as the spaces in the metadata say: `uint8` of several dimensions."""
+    found: dict[str, tuple[int, ...]] = {}
     for key, name in (("observation_space", "observations"), ("action_space", "actions")):
         text = metadata.get(key)
         if isinstance(text, str):
@@ -217,7 +216,7 @@ def find_pictures(metadata: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def _find_pictures(space: object, name: str, found: set[str]) -> None:
+def _find_pictures(space: object, name: str, found: dict[str, tuple[int, ...]]) -> None:
     if not isinstance(space, dict):
         return
     spaces = space.get("subspaces")
@@ -228,4 +227,4 @@ def _find_pictures(space: object, name: str, found: set[str]) -> None:
         for number, inner in enumerate(spaces):
             _find_pictures(inner, f"{name}/_index_{number}", found)
     elif space.get("dtype") == "uint8" and isinstance(space.get("shape"), list) and len(space["shape"]) > 1:
-        found.add(name)
+        found[name] = tuple(size for size in space["shape"] if type(size) is int)

@@ -6,7 +6,9 @@ by the flags, which end an episode, and only where there are none by the number 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +46,7 @@ class MinariArrow(KeyedSource):
         for file in self._files:
             columns, rows = read_columns(file, _INDEX)
             columns = {
-                name: Column(dtype=column.dtype, shape=column.shape, flaw="holds pictures")
-                if name in pictures
-                else column
+                name: _shape_pictures(column, pictures[name]) if name in pictures else column
                 for name, column in columns.items()
             }
             if not self._columns:
@@ -121,3 +121,12 @@ class MinariArrow(KeyedSource):
                 f"{rows} in {METADATA}, got neither ({steps!r:.40}); remove the episode"
             )
         return int(steps)
+
+
+def _shape_pictures(column: Column, shape: tuple[int, ...]) -> Column:
+    """The column of pictures, each of which lies in the file as one list."""
+    if column.width != math.prod(shape):
+        return replace(
+            column, flaw=f"holds {column.width} numbers per step, where the metadata say pictures of {shape}"
+        )
+    return replace(column, shape=shape)

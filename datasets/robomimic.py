@@ -169,13 +169,13 @@ class RobomimicDemos(KeyedSource):
         return Column(dtype=column.dtype, shape=column.shape, role="state", flaw=flaw)
 
     def _find_following(self, found: GroupSurvey) -> dict[str, str]:
-        """For each array of `obs`, that of `next_obs`, where every demo has it whole."""
+        """For each array of `obs`, that of `next_obs`, where every demo has it whole: pictures, too."""
         return {
             name: later
             for name in found.columns
             if name.startswith(_OBS)
             and (later := _NEXT_OBS + name.removeprefix(_OBS)) in found.columns
-            and not found.columns[later].problem
+            and (found.columns[later].is_picture or not found.columns[later].problem)
             and (found.rows[later] == self._lengths).all()
             and found.columns[later].shape == found.columns[name].shape
         }

@@ -28,6 +28,9 @@ _ROLES: tuple[str, ...] = get_args(Role)
 _DTYPES = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 IMAGE = "image"
 """Name of the feature with the pictures that a robot's spec speaks of."""
+VALID = "valid"
+"""Name of the feature with the store's own mark of each step: 0 where a log keeps a step that was not measured in all
+its parts. An array that a source calls so gets another name, see `side_arrays.name_side`."""
 IMAGE_AXES = ("height", "width", "channel")
 """Axes of a feature with the role `image`."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -140,6 +143,12 @@ class Schema:
             if got != expected:
                 raise SpecError(f"{where}: expected {name} axes and units {expected}, got {got}; name the axes so")
         if robot.image is not None:
+            names = self.names
+            if IMAGE not in names:
+                raise SpecError(
+                    f"{where}: expected the pictures of its camera in the feature {IMAGE}, got {', '.join(names)}; "
+                    "do not leave the pictures out (--only, --skip), or name a robot without a camera"
+                )
             feature = self.feature(IMAGE)
             if feature.role != "image" or feature.shape != robot.image.shape:
                 raise SpecError(

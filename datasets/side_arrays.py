@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..errors import SourceError
 from .layout import find_missing
+from .schema import VALID
 
 _WIDER = {
     "int8": "int16",
@@ -33,6 +34,12 @@ def identify(source: str) -> str:
     """The name of a feature for an entry of a source: lower case, with `_` for what no identifier has."""
     name = re.sub(r"[^a-z0-9_]+", "_", source.removeprefix("infos/").lower()).strip("_")
     return name if name[:1].isalpha() else f"info_{name}"
+
+
+def name_side(source: str) -> str:
+    """The name of a side array: `identify`, but never that of the store's own mark of steps."""
+    name = identify(source)
+    return f"info_{name}" if name == VALID else name
 
 
 def choose_side(names: Sequence[str], only: Sequence[str] | None, skip: Sequence[str], path: Path) -> set[str]:

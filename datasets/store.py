@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,11 +28,9 @@ from .compression import Compression
 from .episode import Episode, EpisodeIndex
 from .layout import CHUNK_ROWS, INDEX_DTYPES, count_image_rows, find_missing
 from .manifest import MANIFEST_NAME, Manifest, hash_file, list_files, load_manifest, measure_file
-from .schema import Feature, Schema
+from .schema import VALID, Feature, Schema
 from .store_metadata import check_arrays, load_attributes
 
-VALID = "valid"
-"""Array of a log that says of each step whether all of it was measured."""
 _BLOCK_ROWS = 4 * CHUNK_ROWS
 _IMAGE_CHUNKS = 16
 """Chunks of pictures that are read at a time."""
@@ -97,17 +96,35 @@ class EpisodeStore:
         """Start, length, terminated and truncated of every episode, each of shape (E,)."""
         return self._episodes
 
-    def load_valid(self) -> npt.NDArray[np.bool_]:
+    def load_valid(self, number: int | None = None) -> npt.NDArray[np.bool_]:
         """Which steps are to be learned from, (N,): all but those that a log keeps with 0 in its array `valid`.
+
+        Args:
+            number: Of an episode, whose T steps alone are wanted; None for all.
 
         Raises:
             StoreError: a chunk is missing or damaged.
         """
-        flags = next((one for one in self._schema.features if one.name == VALID and one.dtype == "uint8"), None)
-        if flags is None or flags.shape or flags.role != "other":
-            return np.ones(self.rows, np.bool_)
-        valid: npt.NDArray[np.bool_] = self.load(VALID) != 0
+        index = self._episodes
+        first, count = (0, self.rows) if number is None else (int(index.start[number]), int(index.length[number]))
+        if not self._marks_steps:
+            return np.ones(count, np.bool_)
+        valid: npt.NDArray[np.bool_] = self.read_rows(VALID, first, first + count) != 0
         return valid
+
+    @cached_property
+    def _marks_steps(self) -> bool:
+        """Whether the feature `valid` is the store's own mark.
+
+        In older stores it may be an array that its source called so: a file of D4RL, or one whose columns are named.
+        """
+        parts = self._provenance.get("parts")
+        sources = [part["source"] for part in parts] if isinstance(parts, list) else [self._provenance]
+        if any(one.get("format") == "d4rl-hdf5" or VALID in one.get("columns", ()) for one in sources):
+            return False
+        return any(
+            (one.name, one.dtype, one.shape, one.role) == (VALID, "uint8", (), "other") for one in self._schema.features
+        )
 
     def find_stretches(self) -> EpisodeIndex:
         """The episodes, cut at steps that are not to be learned from; see `load_valid`.

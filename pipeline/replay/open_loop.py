@@ -12,6 +12,9 @@ or an early start, and what is left would lead the robot elsewhere. What a horiz
 The nearest of K: of K draws of a stochastic policy, the one whose departure is smallest in a window, on the scale on
 which the limits of the robot are -1 and 1. A policy with several ways to do a task may be far from the log by its mean.
 
+A step that the log keeps with `valid` = 0 is shown to the agent, as to the robot, and is compared with nothing. Neither
+is a window with such a step in it.
+
 All of it says how alike policy and log are, not how good the policy is. Imitation error is a weak sign of success.
 
 Axes: T steps, A action, K samples, W windows, D decisions, Z latent.
@@ -71,14 +74,21 @@ def find_reward(replay: Replay) -> str | None:
 
 
 def play_log(replay: Replay, config: OpenLoopConfig, limits: RobotLimits | None) -> list[dict[str, Any]]:
-    """The record of every episode, see `compare`; errors as `Replay.map_episodes`."""
+    """The record of every episode with a valid step, see `compare`.
+
+    Raises:
+        StoreError: No step of the log is valid, or a chunk is damaged.
+        Interrupted: See `Replay.map_episodes`.
+    """
     actions = None if limits is None else ActionLimits.of(replay.spec, limits)
 
     def compute(number: int, episode: Episode) -> dict[str, Any]:
         forced = force_episode(replay, config.samples, number, episode, timed=True)
-        return compare(replay, config, episode, forced, limits, actions)
+        return compare(replay, config, number, episode, forced, limits, actions)
 
-    return replay.map_episodes(PART, compute)
+    starts = replay.store.find_stretches().start
+    numbers = np.unique(np.searchsorted(replay.store.episodes.start, starts, "right") - 1)
+    return replay.map_episodes(PART, compute, only=numbers.tolist())
 
 
 def force_episode(replay: Replay, samples: int, number: int, episode: Episode, *, timed: bool = False) -> Forced:
@@ -91,6 +101,7 @@ def force_episode(replay: Replay, samples: int, number: int, episode: Episode, *
 def compare(
     replay: Replay,
     config: OpenLoopConfig,
+    number: int,
     episode: Episode,
     forced: Forced,
     limits: RobotLimits | None,
@@ -98,25 +109,34 @@ def compare(
 ) -> dict[str, Any]:
     """What is kept of one episode, as JSON; steps with a command that is not finite are counted and left out."""
     spec, logged = replay.spec, np.asarray(episode.arrays["action"], np.float64)
+    valid = replay.store.load_valid(number)
     good = np.all(np.isfinite(forced.action), axis=1)
     wanted = np.where(good[:, None], forced.action, logged).astype(np.float64)
     half, period = find_half(spec), spec.control_period
     samples = forced.samples.astype(np.float64)
     samples = samples if np.isfinite(samples).all() else samples[:0]
     record: dict[str, Any] = {
+        "number": number,
         "steps": episode.length,
         "faults": int((~good).sum()),
         "horizons": {
             str(steps): found
             for steps in find_horizons(replay, config)
-            if (found := compute_departures(wanted, samples, logged, half, steps)) is not None
+            if (found := compute_departures(wanted, samples, logged, half, steps, valid)) is not None
         },
-        "cosine": compute_cosine(wanted / half, logged / half),
-        "nll": compute_nll(replay, forced, logged),
-        "change": {"policy": compute_change(wanted, period), "log": compute_change(logged, period)},
+        "cosine": compute_cosine(wanted[valid] / half, logged[valid] / half),
+        "nll": compute_nll(replay, forced, logged, valid),
+        "change": {
+            "policy": compute_change(wanted, period, valid),
+            "log": compute_change(logged, period, valid),
+        },
         "latency": record_latency(forced.seconds, find_arrival(replay, episode), period),
-        "logged": {"sum": logged.sum(axis=0).tolist(), "square": np.square(logged).sum(axis=0).tolist()},
-        "choices": compare_choices(replay, config, wanted, samples, logged) if spec.choices else None,
+        "logged": {
+            "steps": int(valid.sum()),
+            "sum": logged[valid].sum(axis=0).tolist(),
+            "square": np.square(logged[valid]).sum(axis=0).tolist(),
+        },
+        "choices": compare_choices(replay, config, wanted, samples, logged, valid) if spec.choices else None,
     }
     if limits is not None and actions is not None:
         record["limits"] = record_limits(episode, wanted, limits, actions)
@@ -129,6 +149,7 @@ def compare_choices(
     wanted: NDArray[np.float64],
     samples: NDArray[np.float64],
     logged: NDArray[np.float64],
+    valid: NDArray[np.bool_],
 ) -> dict[str, Any]:
     """What is kept of one episode of a robot that chooses among C named actions.
 
@@ -138,6 +159,7 @@ def compare_choices(
         wanted: Choices of the policy, the likeliest ones, (T, 1).
         samples: With its randomness, (K, T, 1).
         logged: Choices of the log, (T, 1).
+        valid: Which steps count, (T,).
 
     Returns:
         `counts`: steps by logged and by wanted choice, (C, C); `windows`: see `compare_shares`, by horizon; `hits`:
@@ -146,35 +168,38 @@ def compare_choices(
     count, period = len(replay.spec.choices), replay.spec.control_period
     mine, theirs = (choices[:, 0].astype(np.int64) for choices in (wanted, logged))
     table = np.zeros((count, count), np.int64)
-    np.add.at(table, (theirs, mine), 1)
-    eye = np.eye(count)
+    np.add.at(table, (theirs[valid], mine[valid]), 1)
+    eye, pairs = np.eye(count), valid[1:] & valid[:-1]
+    apart = {steps: cut_windows(eye[mine] - eye[theirs], steps, valid) for steps in find_horizons(replay, config)}
     windows = {
-        str(steps): {"windows": len(theirs) // steps, "distance": compare_shares(eye[mine], eye[theirs], steps)}
-        for steps in find_horizons(replay, config)
-        if len(theirs) >= steps
+        str(steps): {"windows": len(cut), "distance": compare_shares(cut)} for steps, cut in apart.items() if len(cut)
     }
     changes = {
-        who: float((np.diff(choices) != 0).mean() / period) if len(choices) > 1 else 0.0
+        who: float((np.diff(choices)[pairs] != 0).mean() / period) if pairs.any() else 0.0
         for who, choices in (("policy", mine), ("log", theirs))
     }
-    hits = float((samples[..., 0] == logged[:, 0]).any(axis=0).mean()) if len(samples) else None
+    hits = float((samples[..., 0] == logged[:, 0]).any(axis=0)[valid].mean()) if len(samples) else None
     return {"counts": table.tolist(), "windows": windows, "hits": hits, "change": changes}
 
 
-def compare_shares(wanted: NDArray[np.float64], logged: NDArray[np.float64], steps: int) -> float:
+def compare_shares(apart: NDArray[np.float64]) -> float:
     """Mean over windows of h steps of half the sum over choices of |their share of the one - of the other|.
 
     It is 0 where both chose the same equally often, in whatever order, and 1 where they share no choice. At 1 step it
     is the share of the steps in which they differ.
 
     Args:
-        wanted: One-hot, (T, C).
-        logged: The same of the log.
-        steps: h, at most T.
+        apart: The one less the other, both one-hot, (W, h, C).
     """
-    count = len(logged) // steps
-    cut = (wanted - logged)[: count * steps].reshape(count, steps, -1).mean(axis=1)
-    return float(0.5 * np.abs(cut).sum(axis=-1).mean())
+    return float(0.5 * np.abs(apart.mean(axis=1)).sum(axis=-1).mean())
+
+
+def cut_windows(values: NDArray[np.float64], steps: int, valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Windows of h steps one after the other, all of whose steps are valid: (..., T, A) -> (..., W, h, A)."""
+    count = len(valid) // steps
+    whole = valid[: count * steps].reshape(count, steps).all(axis=1)
+    cut = values[..., : count * steps, :]
+    return cut.reshape(*cut.shape[:-2], count, steps, cut.shape[-1])[..., whole, :, :]
 
 
 def compute_departures(
@@ -183,8 +208,9 @@ def compute_departures(
     logged: NDArray[np.float64],
     half: NDArray[np.float64],
     steps: int,
+    valid: NDArray[np.bool_],
 ) -> dict[str, Any] | None:
-    """Departures over windows of so many steps; None for an episode that is shorter.
+    """Departures over windows of so many steps; None for an episode without one.
 
     Args:
         wanted: Commands of the policy, (T, A).
@@ -192,30 +218,29 @@ def compute_departures(
         logged: Commands of the log, (T, A).
         half: Half of each axis's range, (A,).
         steps: h.
+        valid: Which steps count, (T,).
 
     Returns:
         The number of windows, and for each axis the mean over windows of the squared and of the absolute departure,
         and of the squared one of the nearest sample where there are samples.
     """
-    count = len(logged) // steps
-    if count == 0:
-        return None
 
     def depart(commands: NDArray[np.float64]) -> NDArray[np.float64]:
-        cut = (commands - logged)[..., : count * steps, :]
-        mean: NDArray[np.float64] = cut.reshape(*cut.shape[:-2], count, steps, cut.shape[-1]).mean(axis=-2)
+        mean: NDArray[np.float64] = cut_windows(commands - logged, steps, valid).mean(axis=-2)
         return mean
 
     one = depart(wanted)
+    if not len(one):
+        return None
     found = {
-        "windows": count,
+        "windows": len(one),
         "square": np.square(one).mean(axis=0).tolist(),
         "absolute": np.abs(one).mean(axis=0).tolist(),
     }
     if len(samples):
         every = depart(samples)
         nearest = np.square(every / half).sum(axis=-1).argmin(axis=0)
-        found["nearest"] = np.square(every[nearest, np.arange(count)]).mean(axis=0).tolist()
+        found["nearest"] = np.square(every[nearest, np.arange(len(one))]).mean(axis=0).tolist()
     return found
 
 
@@ -226,21 +251,21 @@ def compute_cosine(wanted: NDArray[np.float64], logged: NDArray[np.float64]) -> 
     return float(((wanted * logged).sum(axis=1)[moving] / norms[moving]).mean()) if moving.any() else None
 
 
-def compute_nll(replay: Replay, forced: Forced, logged: NDArray[np.float64]) -> float | None:
-    """Mean over steps of -log pi(logged command), nats, on the scale on which the limits are -1 and 1.
+def compute_nll(replay: Replay, forced: Forced, logged: NDArray[np.float64], valid: NDArray[np.bool_]) -> float | None:
+    """Mean over valid steps of -log pi(logged command), nats, on the scale on which the limits are -1 and 1.
 
     For a robot that chooses among named actions, of their probability; one below `LEAST_PROBABILITY` counts as that.
     None where the policy has no density over commands: with skills, and where it draws nothing.
     """
     space = replay.bundle.contract.space
     if forced.probability is not None:
-        chosen = forced.probability[np.arange(len(logged)), logged[:, 0].astype(np.int64)]
+        chosen = forced.probability[np.arange(len(logged)), logged[:, 0].astype(np.int64)][valid]
         return float(-np.log(np.maximum(chosen, LEAST_PROBABILITY)).mean())
     if space.name not in ("unit", "raw") or not (forced.scale > 0.0).all() or not np.isfinite(forced.loc).all():
         return None
     latent = RowSpace(space, replay.spec, replay.bundle.weights).invert(logged.astype(np.float32))
     assert latent is not None, "unit and raw actions can be inverted"
-    surprise = gaussian_nll(latent, forced.loc, forced.scale)
+    surprise = gaussian_nll(latent, forced.loc, forced.scale)[valid]
     change = np.log(find_half(replay.spec)).sum() if space.name == "raw" else 0.0
     return float(surprise.mean() - change)
 
@@ -253,11 +278,12 @@ def gaussian_nll(value: NDArray[np.floating], loc: Float, scale: Float) -> NDArr
     return total
 
 
-def compute_change(commands: NDArray[np.float64], period: float) -> list[float]:
-    """Mean square of the change of each axis per second, (T, A) -> (A,); 0 for a single step."""
-    if len(commands) < 2:
+def compute_change(commands: NDArray[np.float64], period: float, valid: NDArray[np.bool_]) -> list[float]:
+    """Mean square of the change of each axis per second, (T, A) -> (A,), between valid steps; 0 without neighbours."""
+    pairs = valid[1:] & valid[:-1]
+    if not pairs.any():
         return [0.0] * commands.shape[1]
-    return [float(value) for value in np.square(np.diff(commands, axis=0) / period).mean(axis=0)]
+    return [float(value) for value in np.square(np.diff(commands, axis=0)[pairs] / period).mean(axis=0)]
 
 
 def find_arrival(replay: Replay, episode: Episode) -> NDArray[np.float64]:
@@ -314,7 +340,7 @@ def collect(records: Sequence[Record], horizon: int, name: str, axis: int) -> li
 
 def compute_spreads(records: Sequence[Record]) -> NDArray[np.float64]:
     """Standard deviation of each logged action axis over all steps, (A,): the error of who commands the mean."""
-    steps = float(sum(record["steps"] for record in records))
+    steps = float(sum(record["logged"]["steps"] for record in records))
     total = np.sum([record["logged"]["sum"] for record in records], axis=0) / steps
     square = np.sum([record["logged"]["square"] for record in records], axis=0) / steps
     spread: NDArray[np.float64] = np.sqrt(np.maximum(square - np.square(total), 0.0))

@@ -39,7 +39,7 @@ from .episodes_needed import (
 )
 from .open_loop import read_reward
 from .predicted_return import estimate_return, read_later
-from .rewards import Rewarded, RewardReader, find_rewards
+from .rewards import Rewarded, RewardReader, cut_off, find_rewards
 from .section import Ground, Level, Replay, Section, TitledTable
 from .task_inference import NO_REWARDS, Learner, LoggedDecisions, find_decisions, rehearse_inference, show_in_turn
 
@@ -317,6 +317,10 @@ def read_rewarded(replay: Replay, reader: RewardReader, number: int, episode: Ep
     reward = None if reader.computed else read_reward(replay, episode)
     if reward is None:
         return reader.read(number, episode)
+    episode = cut_off(replay, number, episode)
+    if not episode.length:
+        return None
+    reward = reward[: episode.length]
     observation, action = (np.asarray(episode.arrays[name], np.float32) for name in ("observation", "action"))
     return Rewarded(observation, action, reward.astype(np.float64), episode.terminated, episode.length)
 

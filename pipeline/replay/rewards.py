@@ -56,7 +56,31 @@ class RewardReader(NamedTuple):
 
 
 def find_rewards(replay: Replay, source: RewardSource) -> tuple[RewardReader | None, str]:
-    """How the rewards of this log are read; or none, and why."""
+    """How the rewards of this log are read; or none, and why.
+
+    An episode counts up to its first step with `valid` = 0, and is cut off there: nobody knows where that one led.
+    """
+    reader, reason = _find_reader(replay, source)
+    invalid = int((~replay.store.load_valid()).sum())
+    if reader is None or not invalid:
+        return reader, reason
+    read, more = reader.read, f"{invalid} steps of the log have valid = 0: an episode counts up to its first one."
+    return reader._replace(
+        read=lambda number, episode: read(number, cut_off(replay, number, episode)), origin=f"{reader.origin} {more}"
+    ), ""
+
+
+def cut_off(replay: Replay, number: int, episode: Episode) -> Episode:
+    """An episode up to its first step that is not valid; itself where all are."""
+    valid = replay.store.load_valid(number)
+    if valid.all():
+        return episode
+    first = int(valid.argmin())
+    arrays = {name: array[:first] for name, array in episode.arrays.items()}
+    return Episode(arrays, terminated=False, truncated=True)
+
+
+def _find_reader(replay: Replay, source: RewardSource) -> tuple[RewardReader | None, str]:
     goal = next((one.name for one in replay.store.schema.features if one.role == "goal"), None)
     goals = goal is not None and replay.store.schema.feature(goal).shape == replay.spec.goal.shape
     if source in ("auto", "tasks") and replay.tasks:

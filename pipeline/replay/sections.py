@@ -206,6 +206,8 @@ def describe_shares(shares: Mapping[str, float]) -> str:
 def find_warnings(replay: Replay, records: Records) -> list[str]:
     """What limits these numbers."""
     warnings = []
+    if invalid := int((~replay.store.load_valid()).sum()):
+        warnings.append(f"{invalid} steps of the log have valid = 0: they are compared with nothing.")
     if len(records) == 1:
         warnings.append("The log is one episode, so that there are no intervals: nothing says how others would differ.")
     if find_reward(replay) is None and replay.bundle.contract.kind in READS_REWARDS:
@@ -252,11 +254,11 @@ def make_limits(replay: Replay, limits: RobotLimits, records: Records) -> Sectio
                 for kind, count in kinds.items():
                     counts.setdefault((axis, kind), {"policy": 0, "log": 0})[who] += count
     largest: dict[tuple[str, str], dict[str, Any]] = {}
-    for number, one in enumerate(found):
+    for record, one in zip(records, found, strict=True):
         for row in one["largest"]:
             pair = (row["axis"], row["kind"])
             if pair not in largest or row["excess"] > largest[pair]["excess"]:
-                largest[pair] = {**row, "episode": number}
+                largest[pair] = {**row, "episode": record["number"]}
     names = list(replay.spec.action.names)
     rows = []
     for axis, kind in sorted(counts, key=lambda pair: (names.index(pair[0]), pair[1])):

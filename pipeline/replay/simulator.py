@@ -72,7 +72,7 @@ def replay_in_simulator(replay: Replay, config: SimulatorConfig) -> Section:
     try:
 
         def find() -> dict[str, Any]:
-            pieces = [piece for number in chosen for piece in cut_valid(replay.store.episode(number))]
+            pieces = [piece for number in chosen for piece in cut_valid(replay, number, replay.store.episode(number))]
             if not pieces:
                 return {"refused": "no episode of the log has two steps that follow each other"}
             try:
@@ -88,7 +88,7 @@ def replay_in_simulator(replay: Replay, config: SimulatorConfig) -> Section:
         sensors, wiring = from_json(found)
 
         def diverge(number: int, episode: Episode) -> Mapping[str, Any]:
-            return measure_divergence(simulator, cut_valid(episode), sensors, wiring, config.restart)
+            return measure_divergence(simulator, cut_valid(replay, number, episode), sensors, wiring, config.restart)
 
         records = replay.map_episodes("simulator_divergence", diverge, only=chosen)
     finally:
@@ -101,10 +101,10 @@ def skip(reason: str) -> Section:
     return Section(name=PART, title=TITLE, findings=[], skipped=f"Not done: {reason}")
 
 
-def cut_valid(episode: Episode) -> list[LoggedEpisode]:
+def cut_valid(replay: Replay, number: int, episode: Episode) -> list[LoggedEpisode]:
     """The stretches of an episode in which every step is valid."""
     observation, action = (np.asarray(episode.arrays[name], np.float32) for name in ("observation", "action"))
-    valid = np.asarray(episode.arrays.get("valid", np.ones(len(action))), np.bool_).reshape(-1)
+    valid = replay.store.load_valid(number)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], valid.astype(np.int8), [0]])))
     return [LoggedEpisode(observation[a:b], action[a:b]) for a, b in edges.reshape(-1, 2).tolist() if b - a > 1]
 

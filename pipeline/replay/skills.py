@@ -90,12 +90,14 @@ def measure_skills(replay: Replay, config: OpenLoopConfig, encoder: SkillModel |
     return replay.map_episodes(PART, compute_finite)
 
 
-def cut(episode: Episode, horizon: int) -> tuple[Float, Float]:
-    """Windows of observations (W, H, O) and actions (W, H, A), one after the other."""
+def cut(replay: Replay, number: int, episode: Episode) -> tuple[Float, Float, NDArray[np.int64]]:
+    """Windows of a skill with valid steps alone: observations (W, H, O), actions (W, H, A), and their numbers, (W,)."""
     observation, action = (np.asarray(episode.arrays[name], np.float32) for name in ("observation", "action"))
+    horizon = replay.bundle.contract.space.horizon
     count = len(action) // horizon
+    valid = replay.store.load_valid(number)[: count * horizon].reshape(count, horizon).all(axis=1)
     seen, told = (array[: count * horizon].reshape(count, horizon, array.shape[1]) for array in (observation, action))
-    return seen, told
+    return seen[valid], told[valid], np.flatnonzero(valid)
 
 
 def encode_episode(replay: Replay, model: SkillModel, number: int, episode: Episode) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def encode_episode(replay: Replay, model: SkillModel, number: int, episode: Epis
 
     from ...skills.evaluate import evaluate_windows
 
-    observation, action = cut(episode, replay.bundle.contract.space.horizon)
+    observation, action, places = cut(replay, number, episode)
     if not len(action):
         return {"windows": 0}
     names = replay.spec.action.names
@@ -114,7 +116,7 @@ def encode_episode(replay: Replay, model: SkillModel, number: int, episode: Epis
         metrics = evaluate_windows(model, *windows, generator, names)
         posterior, prior = model.encode(*windows), model.prior_of(windows[0][:, 0])
     loc, scale = (part.numpy().astype(np.float64) for part in posterior)
-    policy = find_policy(replay, number, episode, np.arange(len(action)))
+    policy = find_policy(replay, number, episode, places)
     return {
         "windows": len(action),
         "reconstruction": [metrics[f"reconstruction_rmse/{name}"] ** 2 for name in names],
@@ -130,7 +132,7 @@ def encode_episode(replay: Replay, model: SkillModel, number: int, episode: Epis
 def search_episode(replay: Replay, config: OpenLoopConfig, number: int, episode: Episode) -> dict[str, Any]:
     """Reconstruction and likelihood of the nearest skill of some windows of an episode, evenly spread."""
     contract = replay.bundle.contract
-    observation, action = cut(episode, contract.space.horizon)
+    observation, action, places = cut(replay, number, episode)
     count = min(len(action), config.searched)
     if not count:
         return {"windows": 0}
@@ -144,7 +146,7 @@ def search_episode(replay: Replay, config: OpenLoopConfig, number: int, episode:
         ]
     )
     prior = space.prior_of(observation[chosen, 0])
-    policy = find_policy(replay, number, episode, chosen)
+    policy = find_policy(replay, number, episode, places[chosen])
     return {
         "windows": len(chosen),
         "reconstruction": np.square(decoded.astype(np.float64) - action[chosen]).mean(axis=(0, 1)).tolist(),

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...adapt.eye import SeeingRobots, open_eyes
 from ...datasets.schema import IMAGE
 from ...datasets.store import EpisodeStore, find_store, open_store
 from ...datasets.windows import PictureWindows, WindowSampler, split_episodes
 from ...errors import SpecError
 from ...robots.family import ChecksData, RobotFamily, SetsState
+from ...robots.robot import Float, Rows
 from ..folder import write_record
 from ..progress import format_metrics
 from ..robots import RobotChoice
@@ -163,6 +165,7 @@ def compute_report(
     """
     import torch
 
+    from ...adapt.host.spaces import export_eye
     from ...skills.evaluate import evaluate_rollouts, evaluate_windows
 
     model = model.eval()
@@ -177,9 +180,15 @@ def compute_report(
     if family is None or not isinstance(family, SetsState) or family.spec().episode_steps < horizon:
         return report
     few = min(family.shown_windows, len(observation))
-    robot = family.make(few, threads)
-    set_state = partial(family.set_state, robot)
-    places = [robot.spec.observation.names.index(name) for name in family.place_axes]
+    simulator = family.make(few, threads)
+    robot = open_eyes(simulator, export_eye(model, seed=0))
+    names = simulator.spec.observation.names
+
+    def set_state(rows: Rows, observation: Float) -> Float:
+        now = family.set_state(simulator, rows, observation[:, : len(names)])
+        return robot.begin(rows, now) if isinstance(robot, SeeingRobots) else now
+
+    places = [names.index(name) for name in family.place_axes]
     return report | evaluate_rollouts(model, robot, set_state, observation[:few], action[:few], places)
 
 

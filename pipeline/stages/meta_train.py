@@ -122,6 +122,11 @@ def meta_train(
     spec = robot.spec
     if spec.image is not None and skills is not None:
         robot = open_eyes(robot, export_eye(load_skill_model(skills), seed=0))
+    elif spec.image is not None:
+        work.view.note(
+            f"meta-train: the policy sees no pictures of robot '{spec.name}': skills see them, and the action space "
+            f"{config.action_space} has no skills"
+        )
     trained = settings.make_learner(space, robot, goals, seed=work.seed, device=work.machine.device)
     start = 0
     if checkpoint is not None:

@@ -138,7 +138,10 @@ def test_spirl_reads_what_its_mask_counts(tmp_path: Path) -> None:
     path = make_spirl(tmp_path, record(range(1, 13)))
     reader = open_source(path, ReadOptions())
     assert [episode.length for episode in reader.episodes()] == list(range(1, 13))  # rollout_10 after rollout_9
-    assert reader.describe().ignored["images"] == "holds arrays of shape (4, 4, 3), not one vector per step"
+    assert (
+        reader.describe().ignored["images"]
+        == "holds arrays of shape (4, 4, 3), neither one vector per step nor pictures, whose channels are last"
+    )
     with h5py.File(path / "rollout_3.h5", "a") as file:
         file["traj0/pad_mask"][0] = 0
     with pytest.raises(

@@ -159,7 +159,8 @@ def test_what_is_no_picture_is_refused(change: dict[str, Any], named: str) -> No
 def test_a_schema_has_the_pictures_of_its_robot() -> None:
     with pytest.raises(SpecError, match=r"expected pictures of shape \(8, 8, 1\), got image of shape \(8, 12, 2\)"):
         Schema(features=SCHEMA.features, control_period=0.1, robot=make_robot(ImageSpec(8, 8, 1)))
-    with pytest.raises(SpecError, match="got 'image'"):
+    named = r"'eyed': expected the pictures of its camera in the feature image, got observation, action; do not leave"
+    with pytest.raises(SpecError, match=named):
         Schema(features=SCHEMA.features[:2], control_period=0.1, robot=make_robot())
 
 
@@ -305,3 +306,85 @@ def test_the_pictures_of_a_robot_with_a_camera_have_its_name(tmp_path: Path) -> 
         open_source(path, ReadOptions(observation_keys=keys, only=("obs/side", "obs/front")), robot).describe()
     with pytest.raises(SourceError, match=r"got none; choose an array with --only \(obs/front, obs/side\)"):
         open_source(path, ReadOptions(observation_keys=keys), robot).describe()
+
+
+def put_pictures(path: Path, make: Callable[[int], np.ndarray[Any, Any]], group: str = "obs") -> None:
+    with h5py.File(path, "a") as file:
+        for demo in file["data"].values():
+            demo[f"{group}/camera"] = make(len(demo["actions"]))
+
+
+def test_pictures_behind_the_steps_are_never_taken_for_those_of_the_steps(tmp_path: Path) -> None:
+    path = make_robomimic(tmp_path, record())
+    for group in ("obs", "next_obs"):
+        put_pictures(path, lambda steps: np.zeros((steps, *SHAPE), np.uint8), group)
+    assert "next_obs/camera" not in open_source(path, ReadOptions()).describe().ignored
+    with pytest.raises(SourceError, match=r"expected one of the side arrays .*, got 'next_obs/camera'"):
+        open_source(path, ReadOptions(only=("next_obs/camera",))).describe()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_pictures_in_another_type_are_bytes_where_they_are_whole(dtype: type, tmp_path: Path) -> None:
+    path = make_robomimic(tmp_path, record())
+    put_pictures(path, lambda steps: make_pictures(steps).astype(dtype))
+    left = open_source(path, ReadOptions()).describe().ignored["obs/camera"]
+    assert left == f"may hold pictures, as {np.dtype(dtype)}; --only takes them by name"
+    for episode in open_source(path, ReadOptions(only=("obs/camera",))).episodes():
+        pictures = episode.arrays["obs_camera"]
+        assert pictures.dtype == np.uint8
+        np.testing.assert_array_equal(pictures, make_pictures(len(pictures)))
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, 256.0, np.nan, np.inf])
+def test_numbers_that_are_no_bytes_are_no_pictures(value: float, tmp_path: Path) -> None:
+    path = make_robomimic(tmp_path, record())
+
+    def make(steps: int) -> np.ndarray[Any, Any]:
+        pictures = np.zeros((steps, *SHAPE))
+        pictures[2, 3, 4, 1] = value
+        return pictures
+
+    put_pictures(path, make)
+    with pytest.raises(SourceError, match=rf"obs/camera: expected pictures .* from 0 to 255, got {value} in row 2;"):
+        list(open_source(path, ReadOptions(only=("obs/camera",))).episodes())
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 40), (24, 40), (7, 24, 3)])
+def test_what_is_no_picture_by_its_shape_says_so(shape: tuple[int, ...], tmp_path: Path) -> None:
+    path = make_robomimic(tmp_path, record())
+    put_pictures(path, lambda steps: np.zeros((steps, *shape), np.uint8))
+    with pytest.raises(SourceError) as caught:
+        open_source(path, ReadOptions(only=("obs/camera",))).describe()
+    assert f"obs/camera: expected an array to carry over, got one that holds arrays of shape {shape}" in str(
+        caught.value
+    )
+    assert "neither one vector per step nor pictures, whose channels are last" in str(caught.value)
+
+
+def test_pictures_of_another_size_than_those_of_the_robot_are_named(tmp_path: Path) -> None:
+    path = make_robomimic(tmp_path, record())
+    put_pictures(path, lambda steps: np.zeros((steps, 16, 12, 2), np.uint8))
+    axes = tuple(Axis(name, "m", -1000.0, 1000.0) for name in "abc")
+    arrays = (ArraySpec(name, axes[:count]) for name, count in (("observation", 3), ("action", 2), ("goal", 1)))
+    robot = RobotSpec("panda", *arrays, control_period=0.05, episode_steps=10, image=EYE)
+    chosen = ReadOptions(observation_keys=("obs/object", "obs/robot0_eef_pos"), only=("obs/camera",))
+    with pytest.raises(SourceError) as caught:
+        open_source(path, chosen, robot).describe()
+    assert f"{path}: obs/camera: expected pictures of shape (8, 12, 2) as robot 'panda' takes them, got" in str(
+        caught.value
+    )
+
+
+def test_an_array_that_a_source_calls_valid_is_no_mark_of_steps(tmp_path: Path) -> None:
+    path = make_robomimic(tmp_path, record())
+    with h5py.File(path, "a") as file:
+        for demo in file["data"].values():
+            demo["valid"] = np.zeros(len(demo["actions"]), np.uint8)
+    names = open_source(path, ReadOptions()).describe().schema.names
+    assert "info_valid" in names
+    assert "valid" not in names
+    other = write_d4rl(tmp_path / "play.hdf5", {**make_arrays(), "infos/valid": np.zeros(6, np.uint8)})
+    reader = D4RLReader(other)
+    store = write_store(tmp_path / "store", reader.episodes(), reader.describe().schema, {})
+    assert "info_valid" in store.schema.names
+    assert store.load_valid().all()

@@ -133,7 +133,7 @@ def test_larger_pictures_than_the_video_has_are_refused(tmp_path: Path) -> None:
     large = ReadOptions(only=(CAMERA,), picture_size=(48, 65))
     with pytest.raises(SourceError, match=r"expected pictures of at least 48 x 65, got 48 x 64; ask for smaller"):
         open_source(path, large).describe()
-    with pytest.raises(ConfigError, match="--picture-size: expected cameras whose videos are wanted, got none"):
+    with pytest.raises(ConfigError, match="--picture-size: expected cameras whose pictures are wanted, got none"):
         open_source(path, ReadOptions(picture_size=(12, 16)))
 
 

@@ -61,7 +61,7 @@ def test_nested_spaces_become_named_columns(layout: str, tmp_path: Path) -> None
     feature = reader.describe().schema.feature("observation")
     # a tuple has its eleven parts in the order of their numbers, not of the text
     assert feature.axes == ("contact_0", *(f"parts_index_{number}_0" for number in range(11)))
-    assert reader.describe().ignored["observations/camera"] == "holds pictures"
+    assert reader.describe().ignored["observations/camera"].startswith("holds arrays of shape (4, 4, 3), neither")
     first, *rest = reader.episodes()
     assert len(rest) == 10
     np.testing.assert_array_equal(first.arrays["observation"][:, 3], STEPS[:-1] + 200)
@@ -69,6 +69,18 @@ def test_nested_spaces_become_named_columns(layout: str, tmp_path: Path) -> None
     np.testing.assert_array_equal(first.arrays["qpos"][:, 0], STEPS[:-1])
     np.testing.assert_array_equal(first.arrays["action"][:, 0], np.arange(11) % 3)
     assert (first.terminated, first.truncated) == (True, False)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pictures_come_along_where_they_are_asked_for(layout: str, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (12, 8, 9, 3), np.uint8)
+    space = spaces.Dict({"camera": spaces.Box(0, 255, (8, 9, 3), np.uint8), "place": box(1)})
+    path = write(tmp_path, layout, space, {"camera": pictures, "place": STEPS[:, None]})
+    left = open_source(path, ReadOptions()).describe()
+    assert left.ignored["observations/camera"] == "holds pictures; --only takes them by name"
+    assert [name for name in left.ignored if "camera" in name] == ["observations/camera"]
+    first, *_ = open_source(path, ReadOptions(only=("observations/camera",))).episodes()
+    np.testing.assert_array_equal(first.arrays["observations_camera"], pictures[:-1])
 
 
 def test_of_a_goal_environment_only_the_observation_is_one(tmp_path: Path) -> None:

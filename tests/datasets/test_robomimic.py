@@ -101,7 +101,10 @@ def test_arrays_that_differ_between_demos_are_left_out_with_the_demo(tmp_path: P
     spec = open_source(path, ReadOptions()).describe()
     assert spec.schema.feature("observation").axes == ("observation_0", "observation_1")
     assert spec.ignored["obs/object"] == "is float64 (1,) and, in data/demo_2, float64 (2,)"
-    assert spec.ignored["obs/camera"] == "holds arrays of shape (4, 4, 3), not one vector per step"
+    assert (
+        spec.ignored["obs/camera"]
+        == "holds arrays of shape (4, 4, 3), neither one vector per step nor pictures, whose channels are last"
+    )
     with h5py.File(path, "a") as file:
         del file["data/demo_1/actions"]
         file["data/demo_1/actions"] = np.zeros((2, 2))

@@ -88,6 +88,27 @@ def test_steps_that_a_log_keeps_as_invalid_are_not_learned_from(
     assert rows.tolist() == [[2, 3], [5, 6], [6, 7]]
 
 
+@pytest.mark.parametrize(
+    ("said", "marks"),
+    [
+        ({}, True),
+        ({"format": "mcap", "mapping": {}}, True),
+        ({"format": "d4rl-hdf5"}, False),
+        ({"format": "robomimic-hdf5", "columns": {"version": 1, "valid": ["valid"]}}, False),
+        ({"parts": [{"source": {"format": "d4rl-hdf5"}}]}, False),
+    ],
+)
+def test_an_array_of_a_source_that_is_called_valid_is_no_mark_in_older_stores(
+    said: dict[str, Any], marks: bool, tmp_path: Path, schema: Schema, make_episodes: MakeEpisodes
+) -> None:
+    flag = Feature(name="valid", dtype="uint8", shape=(), units=("",), role="other", axes=("valid",))
+    (one,) = make_episodes([4])
+    episode = Episode({**one.arrays, "valid": np.array([1, 0, 1, 1], np.uint8)}, False, True)
+    kept = write_store(tmp_path / "kept", [episode], replace(schema, features=(*schema.features, flag)), said)
+    assert kept.load_valid().tolist() == [True, not marks, True, True]
+    assert kept.load_valid(0).tolist() == [True, not marks, True, True]
+
+
 def test_all_steps_of_most_stores_are_learned_from(store: EpisodeStore) -> None:
     assert store.load_valid().all()
     assert store.find_stretches() is store.episodes

@@ -47,9 +47,13 @@ def make_bundle(space: str = "unit", weight: NDArray[np.float32] | None = None) 
 
 @pytest.fixture
 def replay_of(tmp_path: Path) -> Callable[..., Replay]:
-    """Makes a replay of a bundle on episodes of (observation, action, reward or None)."""
+    """Makes a replay of a bundle on episodes of (observation, action, reward or None), and their valid steps."""
 
-    def make(episodes: Sequence[tuple[object, object, object]], bundle: Bundle | None = None) -> Replay:
+    def make(
+        episodes: Sequence[tuple[object, object, object]],
+        bundle: Bundle | None = None,
+        valid: Sequence[Sequence[int]] = (),
+    ) -> Replay:
         rewarded = episodes[0][2] is not None
         features = [
             Feature(
@@ -63,17 +67,20 @@ def replay_of(tmp_path: Path) -> Callable[..., Replay]:
         ]
         if rewarded:
             features.append(Feature(name="reward", shape=(), units=("",), role="reward", axes=("reward",)))
+        if valid:
+            features.append(Feature(name="valid", dtype="uint8", shape=(), units=("",), role="other", axes=("valid",)))
         made = [
             Episode(
                 {
                     name: np.asarray(value, np.float32)
                     for name, value in zip(("observation", "action", "reward"), one, strict=True)
                     if value is not None
-                },
+                }
+                | ({"valid": np.array(valid[place], np.uint8)} if valid else {}),
                 False,
                 True,
             )
-            for one in episodes
+            for place, one in enumerate(episodes)
         ]
         number = len(list(tmp_path.iterdir()))
         schema = Schema(features=tuple(features), control_period=0.1, robot=SPEC)

@@ -31,6 +31,7 @@ from supple.pipeline.cli import main
 from supple.pipeline.replay.levels import compute_ratios, find_recorded, read_level
 from supple.pipeline.replay.off_policy import evaluate_off_policy, make_ground
 from supple.pipeline.replay.open_loop import gaussian_nll
+from supple.pipeline.replay.rehearsal import read_rewarded
 from supple.pipeline.replay.rewards import find_rewards
 from supple.pipeline.replay.section import Replay
 from supple.pipeline.replay.target_policy import choose
@@ -79,6 +80,26 @@ def test_a_log_of_the_policy_itself(replay_of: Make) -> None:
     assert section.figures
     # what was kept is read back: the same numbers without a fit
     assert evaluate_off_policy(replay, SMALL, None).data == section.data
+
+
+def test_an_episode_counts_up_to_its_first_step_that_is_not_valid(replay_of: Make) -> None:
+    marks = [[1, 1, 1, 1, 0, 1], [0, 1, 1, 1, 1, 1], [1] * 6]
+    episodes = make_episodes(3, 6)
+    reader, _ = find_rewards(replay_of(episodes, valid=marks), "log")
+    assert reader is not None
+    assert reader.origin.endswith("2 steps of the log have valid = 0: an episode counts up to its first one.")
+    replay = replay_of(episodes, valid=marks)
+    found = [reader.read(number, replay.store.episode(number)) for number in range(3)]
+    # where the last step of four led was not measured: three count
+    assert [None if one is None else one.rows for one in found] == [3, None, 5]
+    first = found[0]
+    assert first is not None
+    np.testing.assert_array_equal(first.observation, np.asarray(episodes[0][0][:4], np.float32))
+    assert not first.terminated
+    # a learner is shown the reward of the last step, too
+    shown = [read_rewarded(replay, reader, number, replay.store.episode(number)) for number in range(3)]
+    assert [None if one is None else one.rows for one in shown] == [4, None, 6]
+    assert [None if one is None else len(one.reward) for one in shown] == [4, None, 6]
 
 
 def test_without_rewards_it_says_how_to_give_them(replay_of: Make) -> None:

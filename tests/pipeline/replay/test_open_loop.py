@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from supple.pipeline.replay.open_loop import (
 )
 from supple.pipeline.replay.section import Replay
 from supple.pipeline.replay.sections import make_open_loop
+from supple.pipeline.replay.skills import cut
 from supple.pipeline.settings.replay import OpenLoopConfig
 from supple.robots.limits import RobotLimits
 from supple.robots.spec import ArraySpec, Axis, RobotSpec, make_choice_spec
@@ -80,6 +82,40 @@ def test_the_record_of_an_episode_by_hand(replay_of: Make) -> None:
     assert record["latency"]["steps"] == 4
 
 
+def test_steps_that_are_not_valid_are_compared_with_nothing(replay_of: Make) -> None:
+    """As above, with a command that nobody sent amid the log and an episode without any valid step before it."""
+    observation = np.array([[0.5, 0.0], [1.0, 0.0], [2.0, 1.0], [0.0, 0.0], [0.5, 0.0], [0.5, 0.5]])
+    action = np.array([[1.0, 0.0]] * 2 + [[-2.0, -1.0]] + [[1.0, 0.0]] * 3)
+    marks = [[0] * 6, [1, 1, 0, 1, 1, 1]]
+    replay = replay_of([(observation, action, None)] * 2, valid=marks)
+    (record,) = play_log(replay, OpenLoopConfig(samples=0, horizon=2), RobotLimits.of(SPEC))
+    assert record["number"] == 1
+    one, two = record["horizons"]["1"], record["horizons"]["2"]
+    # departures in vx: 0, 1, -, -1, 0, 0; in vy: 0, 0, -, 0, 0, .5
+    assert one["windows"] == 5
+    np.testing.assert_allclose(one["absolute"], [0.4, 0.1])
+    # over two steps: .5 in vx, nothing of the second window, 0 in vx and .25 in vy
+    assert two["windows"] == 2
+    np.testing.assert_allclose(two["absolute"], [0.25, 0.125])
+    assert record["cosine"] == pytest.approx((1.0 + 1.0 + 1.0 + math.sqrt(0.5)) / 4)
+    # changes of the log between valid neighbours: none; of the policy in vx: 1, 1, 0 in .1 s
+    assert record["change"]["log"] == [0.0, 0.0]
+    np.testing.assert_allclose(record["change"]["policy"], [(100.0 + 100.0 + 0.0) / 3, 25.0 / 3])
+    np.testing.assert_allclose(compute_spreads([record]), [0.0, 0.0])
+    section = make_open_loop(replay, OpenLoopConfig(samples=0), [record])
+    assert "7 steps of the log have valid = 0: they are compared with nothing." in section.warnings
+
+
+def test_skills_are_told_by_windows_of_valid_steps_alone(replay_of: Make) -> None:
+    steps = np.arange(14.0).reshape(7, 2) / 10
+    replay = replay_of([(steps, 0.1 * steps, None)], valid=[[1, 1, 1, 0, 1, 1, 1]])
+    space = SimpleNamespace(horizon=2)
+    seen = SimpleNamespace(store=replay.store, bundle=SimpleNamespace(contract=SimpleNamespace(space=space)))
+    observation, _, places = cut(seen, 0, replay.store.episode(0))  # type: ignore[arg-type]
+    assert places.tolist() == [0, 2]
+    np.testing.assert_allclose(observation, [steps[:2], steps[4:6]], atol=1e-6)
+
+
 def test_the_density_does_not_depend_on_the_scale_of_the_space(replay_of: Make) -> None:
     """The same policy in robot's units: loc and scale are doubled in vx, where the density is halved."""
     observation, action = np.array([[0.5, 0.1], [0.2, 0.4]]), np.array([[0.3, 0.2], [0.1, 0.0]])
@@ -108,17 +144,18 @@ def test_departures_of_the_log_itself_are_zero_and_the_nearest_is_no_farther_tha
     rng = np.random.default_rng(seed)
     logged, wanted = rng.normal(size=(length, 2)), rng.normal(size=(length, 2))
     drawn, half = rng.normal(size=(samples, length, 2)), np.array([2.0, 1.0])
-    found = compute_departures(wanted, drawn, logged, half, steps)
+    every = np.ones(length, np.bool_)
+    found = compute_departures(wanted, drawn, logged, half, steps, every)
     if length < steps:
         assert found is None
         return
     assert found is not None
     assert found["windows"] == length // steps
-    same = compute_departures(logged, np.concatenate([drawn, logged[None]]), logged, half, steps)
+    same = compute_departures(logged, np.concatenate([drawn, logged[None]]), logged, half, steps, every)
     assert same is not None
     np.testing.assert_allclose([*same["square"], *same["absolute"], *same["nearest"]], 0.0, atol=1e-20)
     for one in drawn:
-        alone = compute_departures(one, drawn, logged, half, steps)
+        alone = compute_departures(one, drawn, logged, half, steps, every)
         assert alone is not None
         assert (alone["nearest"] / half**2).sum() <= (alone["square"] / half**2).sum() + 1e-12
     assert ("nearest" in found) == (samples > 0)
@@ -129,19 +166,19 @@ def test_a_constant_departure_stays_and_an_alternating_one_vanishes() -> None:
     constant, alternating = np.full((8, 1), 0.3), np.tile([[0.3], [-0.3]], (4, 1))
     none = np.zeros((0, 8, 1))
     for wanted, expected in ((constant, 0.09), (alternating, 0.0)):
-        found = compute_departures(wanted, none, logged, np.ones(1), 4)
+        found = compute_departures(wanted, none, logged, np.ones(1), 4, np.ones(len(wanted), np.bool_))
         assert found is not None
         np.testing.assert_allclose(found["square"], expected, atol=1e-12)
 
 
 def test_smoothness_direction_and_spread_by_hand() -> None:
-    np.testing.assert_allclose(compute_change(np.array([[0.0], [1.0], [0.0]]), 0.5), [4.0])
-    assert compute_change(np.zeros((1, 2)), 0.5) == [0.0, 0.0]
+    np.testing.assert_allclose(compute_change(np.array([[0.0], [1.0], [0.0]]), 0.5, np.ones(3, np.bool_)), [4.0])
+    assert compute_change(np.zeros((1, 2)), 0.5, np.ones(1, np.bool_)) == [0.0, 0.0]
     assert compute_cosine(np.array([[1.0, 0.0]]), np.array([[-2.0, 0.0]])) == pytest.approx(-1.0)
     assert compute_cosine(np.zeros((3, 2)), np.ones((3, 2))) is None
     records = [
-        {"steps": 2, "logged": {"sum": [2.0], "square": [2.0]}},
-        {"steps": 2, "logged": {"sum": [-2.0], "square": [2.0]}},
+        {"logged": {"steps": 2, "sum": [2.0], "square": [2.0]}},
+        {"logged": {"steps": 2, "sum": [-2.0], "square": [2.0]}},
     ]
     np.testing.assert_allclose(compute_spreads(records), [1.0])
     np.testing.assert_allclose(find_half(SPEC), [2.0, 1.0])

@@ -31,7 +31,7 @@ class Unmade(Line):
 def replay_line(tmp_path: Path) -> Make:
     """Makes a replay of logged episodes of the line."""
 
-    def make(*episodes, valid=None) -> Replay:
+    def make(*episodes, valid: list[int] | None = None) -> Replay:
         spec = make_spec()
         features = [
             Feature(
@@ -44,6 +44,9 @@ def replay_line(tmp_path: Path) -> Make:
             for array in (spec.observation, spec.action)
         ]
         arrays = [{"observation": one.observation, "action": one.action} for one in episodes]
+        if valid is not None:
+            features.append(Feature(name="valid", dtype="uint8", shape=(), units=("",), role="other", axes=("valid",)))
+            arrays = [one | {"valid": np.array(valid, np.uint8)} for one in arrays]
         schema = Schema(features=tuple(features), control_period=spec.control_period, robot=spec)
         number = len(list(tmp_path.iterdir()))
         store = write_store(tmp_path / f"store-{number}", [Episode(one, False, True) for one in arrays], schema, {})
@@ -111,11 +114,11 @@ def test_without_a_simulator_it_is_not_done(replay_line: Make) -> None:
     assert "give longer logs" in short.skipped
 
 
-def test_an_episode_is_cut_where_a_step_is_not_valid() -> None:
-    valid = np.array([1, 1, 1, 0, 1, 1, 0, 1], np.float32)
-    arrays = {"observation": np.arange(8.0)[:, None], "action": np.arange(8.0)[:, None], "valid": valid}
-    found = cut_valid(Episode(arrays, False, True))
-    assert [one.action[:, 0].tolist() for one in found] == [[0.0, 1.0, 2.0], [4.0, 5.0]]
+def test_an_episode_is_cut_where_a_step_is_not_valid(replay_line: Make) -> None:
+    episode = record(0, steps=8)
+    replay = replay_line(episode, valid=[1, 1, 1, 0, 1, 1, 0, 1])
+    found = cut_valid(replay, 0, replay.store.episode(0))
+    assert [one.action.tolist() for one in found] == [episode.action[:3].tolist(), episode.action[4:6].tolist()]
 
 
 def test_what_was_found_survives_json() -> None:

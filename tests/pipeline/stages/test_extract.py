@@ -1,7 +1,7 @@
 """Which robot skills are for, who refuses them, and what is said when they collapse."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,16 +9,23 @@ import numpy as np
 import pytest
 import torch
 
+from supple.adapt.eye import SeeingRobots, open_eyes
+from supple.adapt.host.spaces import export_eye
 from supple.datasets import Episode, Feature, Schema, WindowSampler, write_d4rl, write_store
+from supple.datasets.schema import make_image_feature
 from supple.errors import ConfigError, SpecError
 from supple.pipeline import cloning
 from supple.pipeline.cli import main
 from supple.pipeline.settings.extract import ExtractConfig
-from supple.pipeline.stages.extract import extract, make_samplers
+from supple.pipeline.stages.extract import HeldOut, compute_report, extract, make_samplers, open_pictures
 from supple.robots.family import ChecksData
 from supple.robots.maze_family import Maze
+from supple.robots.robot import Sees
+from supple.robots.spec import ImageSpec
 from supple.skills.checkpoint import load_skill_model
 from supple.skills.config import SkillConfig
+from supple.skills.model import SkillModel
+from tests.robots.line import Line, LineRobots, record
 
 SIZES = [
     word
@@ -81,6 +88,67 @@ def test_steps_that_a_log_keeps_as_invalid_are_in_no_window(tmp_path: Path, monk
     given = (tmp_path, space, None, np.random.default_rng(0), torch.device("cpu"))
     cloned, _ = cloning.load_decisions(*given)  # type: ignore[arg-type]
     assert held.isdisjoint(cloned.ravel().tolist())
+
+
+class SeeingLineRobots(LineRobots, Sees):
+    """The line with pictures that are the brighter the farther its first joint is."""
+
+    def take_images(self, rows):
+        return draw_line(self.position[rows, 0])
+
+
+def draw_line(place):
+    return np.repeat((40.0 * (place + 3.0)).astype(np.uint8), 8 * 12).reshape(-1, 8, 12, 1)
+
+
+@dataclass(frozen=True)
+class SeeingLine(Line):
+    def spec(self):
+        return replace(super().spec(), image=ImageSpec(8, 12, 1))
+
+    def make(self, rows, threads=1):
+        return SeeingLineRobots(self.spec(), rows)
+
+
+def test_skills_that_see_are_carried_out_from_recorded_states(tmp_path: Path) -> None:
+    spec = SeeingLine().spec()
+    features = [
+        Feature(
+            name=array.name,
+            shape=array.shape,
+            units=tuple(axis.unit for axis in array.axes),
+            role=array.name,  # type: ignore[arg-type]
+            axes=array.names,
+        )
+        for array in (spec.observation, spec.action)
+    ]
+    schema = Schema(
+        features=(*features, make_image_feature("image", (8, 12, 1))), control_period=spec.control_period, robot=spec
+    )
+    episodes = [
+        Episode(
+            {"observation": one.observation, "action": one.action, "image": draw_line(one.observation[:, 0])},
+            False,
+            True,
+        )
+        for one in (record(0, steps=20, noise=0.0), record(1, steps=20, noise=0.0))
+    ]
+    store = write_store(tmp_path / "store", episodes, schema, {})
+    config = SkillConfig(skill_horizon=4, image_channels=(2,), image_features=3, image_frames=2)
+    model = SkillModel(6, 2, config, spec)
+    held_out = HeldOut(store.episodes.start, store.episodes.length)
+    pictures = open_pictures(store, tmp_path / "cache")
+    report = compute_report(model, store, held_out, 0, SeeingLine(), 1, pictures)
+    assert report["rollout_replayed"] == pytest.approx(0.0, abs=1e-4)
+    assert report["rollout_closed"] > 0.0
+    # where the simulator is put, the policy sees what its camera shows there, also in place of the pictures before
+    simulator = SeeingLine().make(1)
+    robot = open_eyes(simulator, export_eye(model, seed=0))
+    assert isinstance(robot, SeeingRobots)
+    row, state = np.zeros(1, np.int64), episodes[0].arrays["observation"][5:6]
+    seen = robot.begin(row, simulator.put(row, state))
+    stack = torch.from_numpy(draw_line(state[:, 0]).repeat(2, axis=-1))
+    np.testing.assert_allclose(seen, model.see(torch.from_numpy(state), stack).detach().numpy(), atol=1e-5)
 
 
 def test_skills_carry_the_robot_of_their_data(tmp_path: Path) -> None:
