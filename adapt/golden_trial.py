@@ -43,6 +43,8 @@ GOLDEN_TOLERANCE = 1e-4
 1e-6 to 3e-5 of it: the more, the longer a decoder was trained, since trials ask it for what no log has shown."""
 ORDINARY_LATENT = 10.0
 """Latents up to this size are those of skills, which lie about N(0, I)."""
+RUNAWAY = 1e6
+"""Outputs beyond this are of no robot: their differences are no fault of a machine."""
 LENGTHS = ((6, 4), (3, 6), (6, 5), (4, 6), (6, 2), (1, 6), (5, 6))
 """Decisions of each episode and row."""
 ROUND = 2
@@ -227,13 +229,22 @@ def require_close(
 
     The tolerance is relative to the largest of 1, the record, and the `scale` of what it was computed from.
     """
-    limit = tolerance * max(1.0, scale, float(np.abs(record).max(initial=0.0)))
+    largest = max(1.0, scale, float(np.abs(record).max(initial=0.0)))
+    limit = tolerance * largest
     difference = np.inf
     if output.shape == record.shape:
         difference = float(np.abs(output.astype(np.float64) - record).max(initial=0.0))
     if not difference <= limit:
+        why = (
+            "the weights are not those that were exported, or this machine's numpy computes wrongly: export the bundle "
+            "again, or reinstall numpy"
+        )
+        if largest > RUNAWAY:
+            why = (
+                f"numbers grow to {largest:.1e} there, so that rounding decides: the agent runs away when it adapts. "
+                "Train it longer, or with a smaller step of adaptation"
+            )
         raise BundleError(
             f"{where}: expected golden '{name}' within {limit:.1e} of the record, got a difference of "
-            f"{difference:.3g}; the weights are not those that were exported, or this machine's numpy computes "
-            "wrongly: export the bundle again, or reinstall numpy"
+            f"{difference:.3g}; {why}"
         )

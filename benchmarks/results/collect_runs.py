@@ -193,7 +193,7 @@ def require_same(runs: Sequence[FinishedRun]) -> list[str]:
             pairs.append((_without_budget(one.config), _without_budget(other.config), other.folder))
             if one.config != other.config:
                 warnings.append(
-                    f"{other.folder}: other number of episodes; only what all seeds have reached is collected"
+                    f"{other.folder}: other episodes or evaluations; only what all seeds have is collected"
                 )
             codes.append((one.code, other.code, other.folder.name))
         for old, new, where in pairs:
@@ -231,8 +231,9 @@ def load_growing(path: Path) -> list[dict[str, Any]]:
 
 
 def _without_budget(config: Mapping[str, Any]) -> dict[str, Any]:
-    """An adaptation's config without its number of episodes, which changes nothing before the last of them."""
-    return {**config, "adapt": {name: value for name, value in config["adapt"].items() if name != "episodes"}}
+    """An adaptation's config without its number of episodes and where it was evaluated, which change nothing else."""
+    kept = {name: value for name, value in config["adapt"].items() if name not in ("episodes", "evaluate_at")}
+    return {**config, "adapt": kept}
 
 
 def _folder_name(suffix: str) -> str:

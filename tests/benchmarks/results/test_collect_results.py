@@ -398,6 +398,26 @@ def test_what_is_under_way_is_collected_as_far_as_all_seeds_have_come(folders: l
     assert find(rows, "simpl", "success_stochastic", episode=20)["n"] == 4
 
 
+def test_seeds_that_were_evaluated_elsewhere_give_what_all_of_them_have(folders: list[Path]) -> None:
+    path = folders[1] / "adapt" / "records.jsonl"
+    lines = [
+        line for line in path.read_text().splitlines() if json.loads(line)["kind"] != "evaluation" or ": 2," not in line
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    record = json.loads((folders[1] / "adapt" / "stage.json").read_text())
+    record["fields"]["config"]["adapt"] = {"evaluations": 20, "episodes": 30, "evaluate_at": [1, 20]}
+    write_stage_record(folders[1] / "adapt", record)
+    runs = [load_finished(folder) for folder in folders]
+    (warning,) = require_same(runs)
+    assert "other episodes or evaluations; only what all seeds have is collected" in warning
+    rows = [row for row in collect(runs, "m", "simpl") if row["metric"] == "success_greedy" and "episode" in row["at"]]
+    assert [row["at"]["episode"] for row in rows] == [0, 1, 20, 30]
+    record["fields"]["config"]["adapt"]["evaluations"] = 5
+    write_stage_record(folders[1] / "adapt", record)
+    with pytest.raises(RunError, match=r"adapt\.evaluations"):
+        require_same([load_finished(folder) for folder in folders])
+
+
 def test_no_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--benchmark", "m"]) == 2
     assert "at least one run folder" in capsys.readouterr().err
