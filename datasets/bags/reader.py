@@ -196,11 +196,12 @@ class BagReader:
     def _provenance(self) -> dict[str, Any]:
         tally = self._tally
         sha256, size = digest_bags(self._path, self._bags)
+        mapping = _to_plain(asdict(self.mapping))
         facts: dict[str, Any] = {
             "format": ", ".join(tally.formats),
             "bytes": size,
             "sha256": sha256,
-            "mapping": _to_plain(asdict(self.mapping)),
+            "mapping": {name: one for name, one in mapping.items() if name != "picture" or one},
             "mapping_drafted": self._draft.drafted,
             "quality": tally.quality,
         }
