@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _temporary(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is claimed for a whole computer, such as a robot by its name, is claimed for the tests of this process."""
-    os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path_factory.mktemp("tmp"))
+    tmp_path_factory.getbasetemp()  # stays where it is, and is kept for whoever looks into a failure
+    with tempfile.TemporaryDirectory(prefix="supple-", ignore_cleanup_errors=True) as place:  # a short path: sockets lie below it
+        os.environ["TMPDIR"] = tempfile.tempdir = place
+        yield
