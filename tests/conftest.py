@@ -17,6 +17,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 def _temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is claimed for a whole computer, such as a robot by its name, is claimed for the tests of this process."""
     tmp_path_factory.getbasetemp()  # stays where it is, and is kept for whoever looks into a failure
-    with tempfile.TemporaryDirectory(prefix="supple-", ignore_cleanup_errors=True) as place:  # a short path: sockets lie below it
+    with tempfile.TemporaryDirectory(prefix="supple-", ignore_cleanup_errors=True) as place:  # short, as sockets want
         os.environ["TMPDIR"] = tempfile.tempdir = place
         yield
