@@ -153,7 +153,8 @@ class PictureDecoder:
     def _read_compressed(self, message: Any) -> VideoFrame:
         data = bytes(message.data)
         codec = next((name for start, name in _CODECS.items() if data.startswith(start)), None)
-        if codec is None or "compressedDepth" in message.format:
+        encoding, _, transport = message.format.partition(";")  # "16UC1; compressedDepth png", or "jpeg" alone
+        if codec is None or (transport and encoding.strip() not in _FORMATS) or "compressedDepth" in transport:
             raise PictureError(f"expected a picture as JPEG or PNG, got {len(data)} bytes of {message.format!r:.40}")
         decoder: Any = self._av.CodecContext.create(codec, "r")
         decoder.options = {"err_detect": "crccheck+explode", "max_pixels": str(MOST_SIDE**2)}

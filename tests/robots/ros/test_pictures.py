@@ -145,6 +145,7 @@ def test_each_pixel_is_the_mean_of_its_area() -> None:
         (Packed(b"GIF89a"), "expected a picture as JPEG or PNG, got 6 bytes"),
         (Packed(b""), "expected a picture as JPEG or PNG, got 0 bytes"),
         (Packed(pack(PICTURE, "PNG"), "16UC1; compressedDepth png"), "'16UC1; compressedDepth png'"),
+        (Packed(pack(PICTURE, "PNG"), "16UC1; png compressed "), "'16UC1; png compressed '"),
         (Packed(pack(PICTURE, "PNG")[:60]), "damaged"),
         (Packed(pack(np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8), "JPEG")[:300]), "damaged"),
     ],
