@@ -484,12 +484,10 @@ class Stretch:
 
 
 def _show(pictures: Array, numbers: Array) -> Array:
-    """The picture of each step (T, height, width, channels) by its number (T,); a dark one where there is none."""
+    """The picture of each step (T, height, width, channels) by its number (T,): no step is before the first one."""
     found = make_array((len(numbers), *pictures.shape[1:]), np.uint8)
     for block in blocks_of(len(numbers), max(1, _SHOWN_BYTES // math.prod(pictures.shape[1:]))):
-        known = numbers[block] >= 0
-        found[block] = pictures[np.where(known, numbers[block], 0)]
-        found[block][~known] = 0
+        found[block] = pictures[numbers[block]]
         release(found, pictures)
     return found
 
