@@ -1,9 +1,8 @@
 """Play data for learners whose first policy is cloned from them: BC+PEARL and BC+MAML.
 
 Source: Nam, Sun, Pertsch, Hwang, Lim, "Skill-based Meta-Reinforcement Learning", ICLR 2022, appendix A: baselines that
-know the data but have no skills. Departure: the published BC+PEARL also stays close to the cloned policy by a KL
-divergence; here the clone is where meta-training begins, and nothing holds the policy there. How long to clone is not
-published.
+know the data but have no skills. BC+PEARL also stays close to the clone by a KL divergence (`PearlConfig.anchored`),
+with a weight that is fixed. BC+MAML begins at the clone. How long to clone is not published.
 """
 
 from collections.abc import Iterable
@@ -41,9 +40,7 @@ def clone_pearl(learner: Any, play: Path, config: CloneConfig) -> Cloned:
     first: Params = dict(network.named_parameters())
     policy = module_policy(network, code.distribution)
     last = _run(clone(policy, first, learner.space, *decisions, config, learner.generator))
-    with torch.no_grad():
-        for name, value in first.items():
-            value.copy_(last.params[name])
+    learner.start_from(last.params)
     return last
 
 

@@ -680,10 +680,12 @@ class DistralSettings(PpoSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BcPearlSettings(PearlSettings, FromPlay):
-    """PEARL whose first policy does what the data do, whatever its z is."""
+    """PEARL whose policy begins as what the data do, whatever its z is, and stays close to that in meta-training."""
 
     method: str = "bc-pearl"
     """See `PearlSettings.method`."""
+    config: PearlConfig = field(default_factory=lambda: PearlConfig(anchored=True))
+    """See `PearlSettings.config`."""
     cloning: CloneConfig = field(default_factory=lambda: CloneConfig(noise_dim=5))
     """How the first policy is cloned; `noise_dim` is PEARL's `embedding_dim`."""
 

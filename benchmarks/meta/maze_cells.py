@@ -69,6 +69,7 @@ def _demo() -> Cell:
         batch_tasks=2,
         context=8,
         replay=400,
+        anchored=True,
     )
     learner = BcPearlSettings(
         method="bc-pearl-skill", config=config, prior_episodes=1, cloning=CloneConfig(noise_dim=2, updates=50)

@@ -16,27 +16,41 @@ Axes: M tasks, B transitions of a task, Q = 2 critics, E embedding (0 where ther
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ...skills.gaussian import kl, standard_like
-from ..distribution import Categorical, Distribution, entropy
+from ...skills.gaussian import standard_like
+from ..distribution import Categorical, Distribution, entropy, kl
 from ..replay import Steps
 from ..simpl.simpl import critic_loss, policy_loss, td_target
 from .config import SacConfig
 from .sac_networks import SacNetworks
 
+Prior = Callable[[Tensor, Tensor], Distribution]
+"""(observations (M, B, O), embeddings (M, B, E)) -> the distributions that a policy is to stay close to."""
 
-def prior_kl(policy: Distribution) -> Tensor:
-    """KL(pi || prior) in nats, shape (M, B): to N(0, I) in units of the prior, or log C - H to C uniform choices."""
+
+def prior_kl(policy: Distribution, prior: Distribution | None = None) -> Tensor:
+    """KL(pi || prior) in nats, shape (M, B).
+
+    None is the space's prior: N(0, I) in units of it, or log C - H to C uniform choices.
+    """
+    if prior is not None:
+        return kl(policy, prior)
     if isinstance(policy, Categorical):
         return math.log(policy.logits.shape[-1]) - entropy(policy)
     return kl(policy, standard_like(policy))
 
 
 def sac_critic_loss(
-    networks: SacNetworks, batch: Steps, embedding: Tensor, generator: torch.Generator, config: SacConfig
+    networks: SacNetworks,
+    batch: Steps,
+    embedding: Tensor,
+    generator: torch.Generator,
+    config: SacConfig,
+    prior: Prior | None = None,
 ) -> Tensor:
     """Sum over critics of the mean of (Q_j(s, a, e) - y)^2, a scalar (Eq. 5 of Haarnoja et al., "Applications").
 
@@ -49,28 +63,33 @@ def sac_critic_loss(
         embedding: Shape (M, B, E).
         generator: Source of a'.
         config: Discount and temperature.
+        prior: See `prior_kl`.
     """
     with torch.no_grad():
         policy = networks.policy_at(batch.next_observation, embedding)
         following = networks.value_under(networks.target, batch.next_observation, embedding, policy, generator)
         alpha = torch.full_like(batch.reward[:, :1], config.temperature)
-        target = td_target(
-            batch.reward, batch.terminated, following, prior_kl(policy), alpha, config.discount, math.inf
-        )
+        divergence = prior_kl(policy, prior and prior(batch.next_observation, embedding))
+        target = td_target(batch.reward, batch.terminated, following, divergence, alpha, config.discount, math.inf)
     value = networks.value(networks.critic, batch.observation, embedding, batch.action)
     return len(value) * critic_loss(value, target)
 
 
 def sac_policy_loss(
-    networks: SacNetworks, observation: Tensor, embedding: Tensor, generator: torch.Generator, config: SacConfig
+    networks: SacNetworks,
+    observation: Tensor,
+    embedding: Tensor,
+    generator: torch.Generator,
+    config: SacConfig,
+    prior: Prior | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mean of alpha KL(pi || prior) - min_j Q_j(s, a ~ pi, e), and the mean KL, scalars (Eq. 7, ibid.).
 
-    The embedding is taken as constant: the policy does not train the encoder.
+    The embedding is taken as constant: the policy does not train the encoder. See `prior_kl` for `prior`.
     """
     fixed = embedding.detach()
     policy = networks.policy_at(observation, fixed)
     value = networks.value_under(networks.critic, observation, fixed, policy, generator)
-    divergence = prior_kl(policy)
+    divergence = prior_kl(policy, prior and prior(observation, fixed))
     alpha = torch.full_like(divergence[:, :1], config.temperature)
     return policy_loss(value, divergence, alpha), divergence.detach().mean()

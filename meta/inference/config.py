@@ -41,6 +41,9 @@ class PearlConfig(Bounded):
     """Updates of an iteration (published: 2000, and 1000 where the reward is sparse)."""
     anneal: bool = False
     """Lower the learning rate to 0 over the iterations (published: False)."""
+    anchored: bool = False
+    """SAC's KL is to the policy that meta-training begins with, as BC+PEARL has it (Nam et al., 2022, appendix A), and
+    not to the space's prior."""
     batch_tasks: Count = 16
     """M, tasks of an update (published)."""
     context: Count = 64

@@ -29,7 +29,9 @@ from ..baselines.sac import sac_critic_loss, sac_policy_loss
 from ..baselines.sac_networks import SacNetworks
 from ..collect import Episodes
 from ..config import Trial
+from ..distribution import Distribution
 from ..iterative import IterativeLearner, running_means
+from ..policy import Params
 from ..replay import TaskReplay, steps_of
 from ..simpl.simpl import soft_update
 from ..space import ActionSpace
@@ -88,6 +90,7 @@ class PearlLearner(IterativeLearner[PearlConfig, None]):
         sac = SacNetworks(space, dim, config.sac.hidden, source, embedding_dim=config.embedding_dim)
         self.sac = sac.to(self.device)
         self.networks = PearlNetworks(space, dim, config, self.sac.policy, source).to(self.device)
+        self._anchor = copy.deepcopy(self.sac.policy).requires_grad_(False) if config.anchored else None
         self._policy = list(self.sac.policy.parameters())
         self._critic, self._target = list(self.sac.critic.parameters()), list(self.sac.target.parameters())
         self._inferring = [*self._critic, *self.networks.encoder.parameters()]
@@ -98,6 +101,18 @@ class PearlLearner(IterativeLearner[PearlConfig, None]):
         width = self.sac.code.width
         self.replay = TaskReplay(len(goals), config.replay, dim, width, self.device)
         self.contexts = TaskReplay(len(goals), config.rollouts * self._decisions * in_context, dim, width, self.device)
+
+    def start_from(self, params: Params) -> None:
+        """Begins with this policy, and stays close to it where `anchored`."""
+        with torch.no_grad():
+            for name, value in self.sac.policy.named_parameters():
+                value.copy_(params[name])
+        if self._anchor is not None:
+            self._anchor.load_state_dict(self.sac.policy.state_dict())
+
+    def _first_policy(self, observation: Tensor, embedding: Tensor) -> Distribution:
+        assert self._anchor is not None
+        return self.sac.code.distribution(self._anchor(torch.cat((observation, embedding), dim=-1)))
 
     def _collect(self) -> tuple[None, dict[str, float]]:
         """Visits tasks drawn anew; all of them, in groups, before the first update."""
@@ -156,12 +171,15 @@ class PearlLearner(IterativeLearner[PearlConfig, None]):
         drawn = posterior.sample(self.generator)[:, None]
         embedding = drawn.expand(-1, config.sac.batch, -1)
 
-        loss_critic = sac_critic_loss(self.sac, batch, embedding, self.generator, config.sac)
+        prior = self._first_policy if config.anchored else None
+        loss_critic = sac_critic_loss(self.sac, batch, embedding, self.generator, config.sac, prior)
         divergence = encoder_kl(posterior)
         self._step("critic", loss_critic + config.kl_weight * divergence, self._inferring)
         soft_update(self._target, self._critic, config.sac.target_rate)
 
-        loss_policy, policy_kl = sac_policy_loss(self.sac, batch.observation, embedding, self.generator, config.sac)
+        loss_policy, policy_kl = sac_policy_loss(
+            self.sac, batch.observation, embedding, self.generator, config.sac, prior
+        )
         self._step("policy", loss_policy, self._policy)
         return {
             "loss_critic": loss_critic.detach(),
@@ -214,10 +232,14 @@ class PearlLearner(IterativeLearner[PearlConfig, None]):
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         networks = {"sac": self.sac.state_dict(), "encoder": self.networks.encoder.state_dict()}
+        if self._anchor is not None:
+            networks["anchor"] = self._anchor.state_dict()
         return join_parts(**networks, replay=self.replay.state(), contexts=self.contexts.state()), {}
 
     def _load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         self.sac.load_state_dict(named_part(tensors, "sac."))
         self.networks.encoder.load_state_dict(named_part(tensors, "encoder."))
+        if self._anchor is not None:
+            self._anchor.load_state_dict(named_part(tensors, "anchor."))
         self.replay.load_state(named_part(tensors, "replay."))
         self.contexts.load_state(named_part(tensors, "contexts."))

@@ -70,6 +70,15 @@ class TestPearlOnPoints(MetaLearnerContract):
         return make_points(seed, next_observation=True, posterior_in_context=True)
 
 
+class TestPearlThatStaysCloseToItsFirstPolicy(MetaLearnerContract):
+    adapt_steps: ClassVar[int] = 0
+
+    def make_learner(self, seed: int) -> PearlLearner:
+        learner = make_points(seed, anchored=True)
+        learner.start_from({name: value.detach() + 0.1 for name, value in learner.sac.policy.named_parameters()})
+        return learner
+
+
 class TestPearlOnABandit(MetaLearnerContract):
     adapt_steps: ClassVar[int] = 0
 
@@ -187,6 +196,37 @@ def test_an_update_is_algorithm_1() -> None:
     tensors, expected = learner.state()[0], reference.state()[0]
     for name, value in tensors.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=2e-6, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.parametrize("anchored", [True, False])
+def test_an_anchored_policy_is_pulled_to_the_one_that_it_began_with(anchored: bool) -> None:
+    sac = SacConfig(hidden=(8,), batch=6, discount=0.0, temperature=100.0, learning_rate=0.01)
+    learner = make_points(anchored=anchored, sac=sac)
+    clone = {name: value.detach() + 0.1 for name, value in learner.sac.policy.named_parameters()}
+    learner.start_from(clone)
+    learner._collect()
+    first = learner.update()["policy_kl"]
+    for _ in range(300):
+        last = learner.update()["policy_kl"]
+    # the only thing that counts at this temperature is the KL: to the clone, which is there already, or to N(0, I)
+    apart = [float((clone[name] - value).abs().max()) for name, value in learner.sac.policy.state_dict().items()]
+    if anchored:
+        assert float(first) == pytest.approx(0.0, abs=1e-6)
+        assert max(apart) < 0.05
+    else:
+        assert float(last) < 0.1 * float(first)
+        assert max(apart) > 0.1
+
+
+def test_targets_of_an_anchored_policy_lose_the_kl_to_the_clone() -> None:
+    learner, other = (make_points(anchored=anchored) for anchored in (True, False))
+    for each in (learner, other):
+        each._collect()
+    with torch.no_grad():
+        for parameter in learner._anchor.parameters():  # type: ignore[union-attr]
+            parameter.add_(0.3)
+    losses = [float(each.update()["loss_critic"]) for each in (learner, other)]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
 
 
 def test_contexts_have_the_robots_reward_and_sac_the_shaped_one() -> None:
