@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...skills.gaussian import Gaussian, log_prob
+from ...skills.gaussian import Gaussian
 
 LEAST_PRECISION = 1e-2
 """Where the policy is so much wider than the behaviour that the mean of the ratio is infinite (the precision of the
@@ -46,11 +46,6 @@ def compute_skill_log_ratio(policy: Gaussian, behaviour: Gaussian, posterior: Ga
     m = p * mu_p - b * mu_b
     terms = p.log() + q.log() - b.log() - c.log() + m**2 / c - p * mu_p**2 + b * mu_b**2
     return 0.5 * terms.sum(-1)
-
-
-def compute_recorded_log_ratio(policy: Gaussian, behaviour: Gaussian, skill: Tensor) -> Tensor:
-    """Log N(z; policy) - log N(z; behaviour) of skills that the log recorded, nats, shape (...); skill is (..., Z)."""
-    return log_prob(policy, skill) - log_prob(behaviour, skill)
 
 
 def correct_posterior(posterior: Gaussian, prior: Gaussian, behaviour: Gaussian) -> Gaussian:
