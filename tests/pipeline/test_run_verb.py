@@ -158,6 +158,33 @@ def test_what_is_no_part_of_a_run_is_refused_before_anything_is_made(
     assert not list(tmp_path.glob("run/*"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--learner", "distral"], "Distral: expected at least 20 train goals, one for each policy, got 3; lower"),
+        (["--learner", "sac"], "SAC: expected at least 1 iteration on 1 to 3 tasks"),
+        (["--learner", "pearl", "--learner.config.replay", "5"], "PEARL: expected .* room for a visit"),
+        (["--learner", "pearl-ft", "--learner.inference-episodes", "0"], "at least 1 inference episode"),
+        (["--learner.config.pool-episodes", "1"], "room for a round of .* pool_episodes 1; raise"),
+        (["--meta-train.action-space", "choice", "--map.no-enabled"], "expected named choices, got none"),
+        (["--extract.skill.hidden-axes", "nose"], "nose"),
+        (["--extract.skill.skill-horizon", "2000"], "skill-horizon: expected at most 1000 steps, one episode of play"),
+        (["--adapt.settings", "nothing=1"], "settings: expected some of .*, got 'nothing'; correct"),
+        (["--adapt.settings", "finetune.batch=0"], "--settings finetune.batch: expected"),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_refused_before_the_first(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ["run", "demo", "--robot.num-train-tasks", "3", "--generate.steps", "100", *arguments, "--out", str(out)]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error)
+    assert error.count("\n") == 1
+    assert not list(out.glob("*"))
+
+
 def test_nothing_is_explored_or_mapped_for_a_learner_that_logs_cannot_lead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
