@@ -267,8 +267,8 @@ class Run(AboutLearner):
         if not is_ahead("meta-train"):
             return
         made, spec = rehearse(config.extract.skill, config.meta_train, learner, choice, len(tasks.train))
-        if self.from_log is not None and (reason := find_refusal(choice.family)):
-            raise ConfigError(reason)  # with play data it is found at once
+        if reason := find_refusal(choice.family):  # a stage to reuse would be said to be of other code
+            raise ConfigError(reason)
         if is_ahead("export") and learner.reference in LEARNERS:  # nobody knows what a user's own asks of a training
             change_settings(make_paper_bundle(learner.settings, made, spec), config.adapt.settings)
 

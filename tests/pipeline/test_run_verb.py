@@ -220,3 +220,16 @@ def test_a_signal_while_the_report_is_made_stops_at_once(
     monkeypatch.setattr("supple.pipeline.report.page.make_report", make_report)
     options = [option for option in tiny_options if option != "--no-report"]
     assert main(["run", "demo", "--out", str(tmp_path / "run"), *options]) == 128 + signal.SIGINT
+
+
+def test_a_robot_that_cannot_be_made_here_is_refused_before_anything_is_made_or_reused(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before, a stage to reuse was said to be of other code, and with --from-log the log was read first."""
+    monkeypatch.setattr("supple.robots.kitchen_robots.find_spec", lambda name: None)
+    for more in (["--reuse", str(tiny_run)], ["--from-log", str(tiny_run / "generate")]):
+        assert main(["run", "kitchen", "--out", str(tmp_path / "run"), *more]) == 2
+        error = capsys.readouterr().err
+        assert "expected the package gymnasium-robotics, whose model files it uses, got none" in error
+        assert error.count("\n") == 1
+        assert not list((tmp_path / "run").glob("*"))
