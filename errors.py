@@ -62,6 +62,10 @@ def describe_foreign(error: BaseException) -> str:
     return f"{type(error).__name__}{': ' * bool(said)}{said}{place}"
 
 
+FOREIGN = (Exception, SystemExit)
+"""What code of somebody else may raise: one that ends itself does not end the command."""
+
+
 class SuppleError(Exception):
     """Base class of all errors that Supple raises on purpose; the CLI prints them on one line and exits with 2."""
 

@@ -33,7 +33,7 @@ def make_space(name: Space, spec: RobotSpec, skills: Path | None = None, device:
         SpecError: The robot has no such actions, or the skills are for another robot.
         RunError: There is no whole skill model at `skills`, or none is given.
     """
-    from ..meta.space import ChoiceSpace, RawSpace, SkillSpace, UnitSpace
+    from ..meta.space import ChoiceSpace, UnitSpace
 
     if name == "choice":
         return ChoiceSpace(spec)
@@ -41,7 +41,13 @@ def make_space(name: Space, spec: RobotSpec, skills: Path | None = None, device:
         return UnitSpace(spec)
     if skills is None:
         raise RunError(f"{name} actions: expected the folder of a skill model, got none; pass what extract wrote")
-    model = load_skills(skills, spec).to(device)
+    return make_learned_space(name, spec, load_skills(skills, spec).to(device))
+
+
+def make_learned_space(name: Space, spec: RobotSpec, model: SkillModel) -> ActionSpace:
+    """Skills of this model, or raw actions with observations on the scale of its data."""
+    from ..meta.space import RawSpace, SkillSpace
+
     return SkillSpace(model) if name == "skill" else RawSpace(spec, model.normaliser.mean, model.normaliser.std)
 
 

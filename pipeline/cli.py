@@ -311,7 +311,8 @@ def dispatch(arguments: Sequence[str]) -> int:
     except SystemExit as error:  # with a code of 0 it would pass for success
         raise RunError(
             f"{verb}: expected code of yours that comes to its end, got code that ends this program (SystemExit "
-            f"{error.code}); look for sys.exit in the files that you named"
+            f"{error.code}){''.join(f' in line {line} of {file.name}' for file, line in find_foreign(error)[-1:])}; "
+            "look for sys.exit in the files that you named"
         ) from error
     finally:
         runner.view.close()

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, cast, g
 import tyro
 
 from ..bounds import BoundsError, NonNegative, Threads, require_bounds
-from ..errors import ConfigError
+from ..errors import ConfigError, RunError, describe_foreign
 from ..robots.families import FAMILIES
 from ..robots.family import RobotFamily
 from .interrupt import StopRequest, catch_signals
@@ -243,12 +243,24 @@ class Runner:
     def run(
         self, stage: Stage, out: Path | None = None, *, uses_torch: bool = True, reuse: Sequence[Path] = ()
     ) -> StageResult:
-        """Runs one stage; without `out`, into a folder named after the stage and its key. See `run_stage`."""
+        """Runs one stage; without `out`, into a folder named after the stage and its key. See `run_stage`.
+
+        Raises:
+            RunError: A user's code raised a KeyboardInterrupt.
+        """
         machine = make_machine(self.options, uses_torch=uses_torch, program=self.program)
         if out is None:
             out = RUNS / f"{stage.name}-{compute_digest(compute_fields(stage, machine))[:12]}"
         with catch_signals(self.stop):
-            return run_stage(replace(stage, folder=out), machine, self.view, self.stop, reuse)
+            try:
+                return run_stage(replace(stage, folder=out), machine, self.view, self.stop, reuse)
+            except KeyboardInterrupt as error:
+                if self.stop:
+                    raise
+                raise RunError(  # an environment whose window was closed, say
+                    f"{stage.name}: expected code that raises errors of its own, got {describe_foreign(error)}, and "
+                    "nobody pressed Ctrl-C; look for it in the robot's code"
+                ) from error
 
 
 class Verb(Protocol):

@@ -4,11 +4,16 @@ While a real robot is connected they are no request: they end what runs, and a r
 that was told to outlive its terminal (`nohup`) does so.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+STDERR = 2
+PROMISE = "stops as soon as what runs can be left"
+"""What the first signal is answered with, where nobody knows better."""
 
 
 class StopRequest:
@@ -16,16 +21,22 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.promise = PROMISE
+        """When what runs will stop."""
         self._at_once = False
 
     def __bool__(self) -> bool:
         return self.signal is not None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Signal handler: the first signal asks, a second one stops at once."""
+        """Signal handler: the first signal asks, and is answered; a second one stops at once."""
         asked, self.signal = self.signal is not None, number
         if asked or self._at_once:
             raise KeyboardInterrupt
+        # a handler may run in the middle of a write to a stream of Python's; it must not fail where nobody reads
+        answer = f"supple: {signal.Signals(number).name}: {self.promise}; a second signal stops at once\n"
+        with suppress(OSError):
+            os.write(STDERR, ("\n" * os.isatty(STDERR) + answer).encode())
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ..errors import BundleError, ConfigError, SuppleError, describe_foreign
+from ..errors import FOREIGN, BundleError, ConfigError, SuppleError, describe_foreign
 from ..plain_config import read_config
 from ..robots.families import FAMILIES
 from ..robots.family import ONLY_TASKS, BuiltFrom, ChecksTasks, RobotFamily
@@ -188,7 +188,7 @@ def load_user_module(where: str) -> tuple[ModuleType, Path, str]:
         return module, Path(module.__file__ or ""), where
     except SuppleError:
         raise
-    except (Exception, SystemExit) as error:  # a script that ends itself is no module either
+    except FOREIGN as error:  # a script that ends itself is no module either
         raise ConfigError(f"{where}: expected a module that runs, got {describe_foreign(error)}; correct it") from error
 
 

@@ -43,7 +43,7 @@ from .folder import (
     verify_stage,
     write_record,
 )
-from .interrupt import Interrupted, StopRequest
+from .interrupt import PROMISE, Interrupted, StopRequest
 from .keys import (
     RECORD_NAME,
     compute_code_digest,
@@ -55,7 +55,7 @@ from .keys import (
     load_record,
 )
 from .metrics import METRICS_NAME, MetricsLog, compute_means, compute_metrics_digest
-from .progress import ProgressView
+from .progress import ProgressView, format_duration
 
 SCHEMA = 2
 Status = Literal["made", "resumed", "skipped", "reused"]
@@ -205,9 +205,11 @@ class Work:
             Interrupted: a signal asked to stop; the checkpoint is saved.
         """
         self.view.start(self.stage.name, total, start, unit)
-        saved = monotonic()
+        saved = begun = monotonic()
         step = start
         log = self.metrics
+        then = "is saved" if state is not None else "later begins anew"
+        self._stop.promise = f"{self.stage.name} stops when its first {unit} is done, and {then}"
         for metrics in steps:
             records = [log.append(item) for item in ([metrics] if isinstance(metrics, Mapping) else metrics)]
             step = records[-1]["step"]
@@ -218,6 +220,10 @@ class Work:
                 saved = monotonic()
             if self._stop:
                 raise Interrupted(self.stage.name, step, self._stop.signal or 2)
+            took, begun = monotonic() - begun, monotonic()
+            each = f", each of which takes about {format_duration(took)}" if took >= 1.0 else ""
+            self._stop.promise = f"{self.stage.name} stops when this {unit} is done{each}, and {then}"
+        self._stop.promise = PROMISE
 
     def save(self, state: Callable[[], tuple[Any, Mapping[str, Any]]]) -> None:
         """Writes a checkpoint now; see `consume` for those that time decides.

@@ -35,7 +35,7 @@ import numpy as np
 from dm_env import specs
 from gymnasium.spaces import Box, Dict, Discrete, Space
 
-from ..errors import ConfigError, RobotFault, describe_error, describe_foreign
+from ..errors import FOREIGN, ConfigError, RobotFault, describe_error, describe_foreign
 from .env_camera import Physics
 from .env_family import EnvFamily
 from .gymnasium_rows import Env, SetTask
@@ -69,7 +69,7 @@ class DmControlFamily(EnvFamily):
             arguments |= {axis.name: value for axis, value in zip(self.goal, goal.tolist(), strict=True)}
         try:
             environment = self.environment(**arguments)
-        except Exception as error:  # an environment of a user's file fails in ways of its own
+        except FOREIGN as error:  # an environment of a user's file fails in ways of its own
             missing = ", or pip install 'supple[dm-control]'" if isinstance(error, ImportError) else ""
             raise ConfigError(
                 f"{self.name} environment: expected one that is made with {sorted(arguments)}, got "

@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.spaces import Dict
 
 from ..bounds import Count, Positive, Range, Seed, require_bounds
-from ..errors import ConfigError, SpecError, describe_foreign
+from ..errors import FOREIGN, ConfigError, SpecError, describe_foreign
 from .env_camera import EnvCamera, Physics
 from .family import ONLY_TASKS, BuiltFrom, Camera, Films, PlayChunk, Plays
 from .gymnasium_batch import ComputeReward, GymnasiumBatch, TellSuccess, require_seen
@@ -145,7 +145,7 @@ class EnvFamily(Plays, Films, BuiltFrom):
             return
         try:
             set_task(environment, goal.copy())
-        except Exception as error:
+        except FOREIGN as error:
             raise ConfigError(
                 f"{self.name} set_task: expected a call that gives an environment the task {goal.tolist()}, got "
                 f"{describe_foreign(error)}; correct it"

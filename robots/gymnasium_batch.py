@@ -30,7 +30,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Space, Text
 from gymnasium.spaces.utils import flatdim, flatten_space
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import ConfigError, RobotFault, SpecError, UntoldReward, describe_foreign
+from ..errors import FOREIGN, ConfigError, RobotFault, SpecError, UntoldReward, describe_foreign
 from .array_robots import ArrayRobots, Index
 from .gymnasium_rows import (
     Env,
@@ -375,7 +375,7 @@ class GymnasiumBatch(ArrayRobots):
             if terminated.dtype != np.bool_:  # numpy would take NaN, and any text, for true
                 raise TypeError(f"ends of type {terminated.dtype}")
             found, ended = reward.astype(np.float32), terminated.astype(np.bool_)
-        except Exception as error:  # a user's function fails in ways of its own
+        except FOREIGN as error:  # a user's function fails in ways of its own
             raise ConfigError(
                 f"{self._spec.name} reward: expected {what}, got {describe_foreign(error)}; correct the function"
             ) from error
@@ -433,7 +433,7 @@ class GymnasiumBatch(ArrayRobots):
         elif callable(self._tell):
             try:
                 told = self._tell(freeze(observation), freeze(reward), self._goal[rows])
-            except Exception as error:
+            except FOREIGN as error:
                 raise ConfigError(
                     f"{self._spec.name} success: expected truth values of {rows.shape} from observations, rewards "
                     f"and goals, got {describe_foreign(error)}; correct the function"

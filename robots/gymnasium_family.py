@@ -26,7 +26,7 @@ from typing import TypeAlias, final
 import gymnasium
 from gymnasium.spaces import Space
 
-from ..errors import ConfigError, describe_foreign
+from ..errors import FOREIGN, ConfigError, describe_foreign
 from .env_camera import Physics
 from .env_family import EnvFamily
 from .gymnasium_rows import Env, SetTask
@@ -57,7 +57,7 @@ class GymnasiumFamily(EnvFamily):
                 env: Env = gymnasium.make(self.environment, max_episode_steps=self.episode_steps, **arguments)
             else:
                 env = self.environment(**arguments)
-        except Exception as error:  # a user's environment fails in ways of its own, such as a renderer without graphics
+        except FOREIGN as error:  # a user's environment fails in ways of its own, such as a renderer without graphics
             raise ConfigError(
                 f"{self.name} environment: expected one that is made with {sorted(arguments)}, got "
                 f"{describe_foreign(error)}; correct environment, arguments or goal"

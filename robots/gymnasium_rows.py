@@ -21,7 +21,7 @@ from gymnasium.spaces.utils import flatdim, flatten
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from numpy.typing import NDArray
 
-from ..errors import RobotFault, SpecError, SuppleError, describe_foreign
+from ..errors import FOREIGN, RobotFault, SpecError, SuppleError, describe_foreign
 from .robot import Bool, Float, Rows, read_number, read_truth
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
@@ -123,7 +123,7 @@ class LocalRows:
                 seen[place] = self._flatten(observation, row)
             except SuppleError:
                 raise
-            except Exception as error:  # an environment of a user fails in ways of its own
+            except FOREIGN as error:  # an environment of a user fails in ways of its own
                 raise RobotFault(
                     f"{self._kind.name} reset: expected reset(seed=...) to give an observation of "
                     f"{self._kind.observation} and an info, got {describe_foreign(error)} in row {self._first + row}; "
@@ -149,7 +149,7 @@ class LocalRows:
                 success[place] = read is not None and read(info)
             except SuppleError:
                 raise
-            except Exception as error:  # as in `begin`
+            except FOREIGN as error:  # as in `begin`
                 raise RobotFault(
                     f"{self._kind.name} step: expected an observation of {self._kind.observation}, a reward, "
                     f"terminated, truncated and an info, got {describe_foreign(error)} in row {self._first + row}; "

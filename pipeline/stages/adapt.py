@@ -225,6 +225,12 @@ def adapt(
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     evaluations = config.count_evaluations(family)
     due = {0, episodes, budget.exploration_episodes, *config.evaluate_at} if evaluations else set()
+    idle = [str(at) for at in config.evaluate_at if at > episodes or not evaluations]
+    if idle and config.evaluate_at != AdaptStageConfig().evaluate_at:
+        work.view.note(
+            f"adapt: no evaluation at {', '.join(idle)} of --evaluate-at: there are {episodes} episodes, and "
+            f"{evaluations} extra ones for each evaluation"
+        )
     rows = max(len(tasks), min(len(tasks) * evaluations, MOST_ROWS))
     guarded = config.is_guarded(family)
     if guarded:

@@ -12,9 +12,9 @@ from typing import Any, cast
 import numpy as np
 
 from ...adapt.agents.kinds import KINDS
-from ...adapt.bundle import load_bundle
+from ...adapt.bundle import Bundle, load_bundle
 from ...adapt.bundle_folder import LOGS, parse_tensors
-from ...adapt.contract import Budget
+from ...adapt.contract import Budget, BundleContract
 from ...adapt.eye import see_spec
 from ...adapt.log_agent import compute_stride
 from ...adapt.log_events import holds_events
@@ -29,7 +29,7 @@ from ...robots.unplugged import UnpluggedRobots
 from ..action_spaces import Space, make_space
 from ..folder import compute_path_digest, load_json
 from ..keys import PACKAGE_ROOT, RECORD_NAME, load_record
-from ..learners import LearnerChoice, read_learner
+from ..learners import LearnerChoice, LearnerSettings, read_learner
 from ..nominal import learn_motion
 from ..run_files import LEARNER_NAME, RUN_NAME
 from ..settings.export import ExportConfig
@@ -156,6 +156,22 @@ def make_budget(evaluation: EvaluationConfig, rollouts: int) -> Budget:
         exploration_episodes=trial.exploration_episodes * rollouts,
         adapt_steps=evaluation.adapt_steps,
     )
+
+
+def make_paper_bundle(settings: LearnerSettings, made: Any, spec: RobotSpec) -> Bundle:
+    """What a bundle of such a learner will promise, before there is one; it cannot act."""
+    from ...adapt.host.spaces import export_space
+
+    exported = settings.export(made)
+    contract = BundleContract(
+        kind=exported.kind,
+        robot=spec,
+        space=export_space(exported.space)[0],
+        learner=exported.learner,
+        budget=make_budget(settings.evaluation, settings.rollouts),
+        provenance={},
+    )
+    return Bundle(contract, weights={}, golden={}, digest="")
 
 
 def make_export(

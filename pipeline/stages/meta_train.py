@@ -10,11 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...adapt.eye import open_eyes
+import numpy as np
+
+from ...adapt.eye import open_eyes, see_spec
 from ...errors import ConfigError, SpecError
+from ...robots.family import OneRow
+from ...robots.spec import RobotSpec
 from ...robots.task import TaskSet, goals_of
-from ...skills.config import load_skill_facts
-from ..action_spaces import LEARNED, make_space
+from ...robots.unplugged import UnpluggedRobots
+from ...skills.config import SkillConfig, load_skill_facts
+from ..action_spaces import LEARNED, make_learned_space, make_space
 from ..executors import Executor
 from ..folder import write_record
 from ..keys import compute_digest
@@ -60,9 +65,10 @@ def make_meta_train(
         RunError: there is no whole skill model at `skills`.
         StoreError: there is no whole store at `play`.
         SpecError: the skills or the data are of another robot.
-        ConfigError: skills or play data are needed and not given.
+        ConfigError: skills or play data are needed and not given; or the robot is a real one, or a log.
     """
     spec, inputs = robot.spec, {}
+    require_simulated(robot)
     if config.action_space in LEARNED:
         if skills is None:
             raise ConfigError(
@@ -77,11 +83,7 @@ def make_meta_train(
                 f"meta-train: expected --play FOLDER for {learner.reference}, which starts from play data, got none; "
                 "pass what ingest wrote"
             )
-        if spec.image is not None:
-            raise SpecError(
-                f"meta-train: expected a robot without a camera for {learner.reference}, which clones play data, got "
-                f"'{spec.name}'; choose another learner, or a robot without pictures"
-            )
+        require_blind(learner, spec)
         learner.settings.require_play(play, spec)
         inputs["play"] = play
     return Stage(
@@ -98,6 +100,64 @@ def make_meta_train(
         libraries=("numpy", "torch", "safetensors", "mujoco"),
         body=partial(meta_train, config, learner, robot, tasks, executor),
     )
+
+
+def require_simulated(robot: RobotChoice) -> None:
+    """Refuses a real robot, which would be commanded without safety limits, and a log, which obeys nothing.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    if isinstance(robot.family, OneRow):
+        raise ConfigError(
+            f"meta-train: expected a simulated robot, got '{robot.reference}'; train on a simulator of it, and adapt "
+            "on the robot"
+        )
+
+
+def require_blind(learner: LearnerChoice, spec: RobotSpec) -> None:
+    """Refuses a robot that sees for a learner that clones play data.
+
+    Raises:
+        SpecError: It has a camera.
+    """
+    if spec.image is not None:
+        raise SpecError(
+            f"meta-train: expected a robot without a camera for {learner.reference}, which clones play data, got "
+            f"'{spec.name}'; choose another learner, or a robot without pictures"
+        )
+
+
+def rehearse(
+    skill: SkillConfig, config: MetaTrainConfig, learner: LearnerChoice, robot: RobotChoice, tasks: int
+) -> tuple[Any, RobotSpec]:
+    """The learner before its training, and the robot as it sees it: on paper, before there are play data and skills.
+
+    Args:
+        skill: Of the skills that there will be.
+        config: What the policy chooses in.
+        learner: What will be meta-trained.
+        robot: To train on; none is made.
+        tasks: Number of train tasks.
+
+    Raises:
+        ConfigError: The learner does not fit the robot or its tasks.
+        SpecError: The robot has no such actions, or no such axes.
+    """
+    from ...skills.model import SkillModel
+
+    require_simulated(robot)
+    spec = robot.spec
+    if isinstance(learner.settings, FromPlay):
+        require_blind(learner, spec)
+    model = SkillModel(*spec.observation.shape, *spec.action.shape, skill, spec)
+    if config.action_space in LEARNED:
+        spec = spec if spec.image is None else see_spec(spec, skill.image_features)
+        space = make_learned_space(config.action_space, spec, model)
+    else:
+        space = make_space(config.action_space, spec)
+    robots, goals = UnpluggedRobots(spec, learner.settings.rows(tasks)), np.zeros((tasks, *spec.goal.shape), np.float32)
+    return learner.settings.make_learner(space, robots, goals, seed=0, device="cpu"), spec
 
 
 def meta_train(

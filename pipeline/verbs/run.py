@@ -14,7 +14,7 @@ import tyro
 from ...bounds import Seed
 from ...errors import ConfigError
 from ...robots.families import FAMILIES
-from ...robots.family import PlaysElsewhere
+from ...robots.family import Plays, PlaysElsewhere
 from ...robots.maze_family import Maze
 from ...robots.task import TaskSet, save_tasks_csv
 from ..cli_common import (
@@ -34,10 +34,10 @@ from ..folder import is_published, lock_folder, refuse_place, write_record
 from ..interrupt import catch_signals
 from ..keys import RECORD_NAME, compute_plain
 from ..learner_option import AboutLearner
-from ..learners import SimplSettings, choose_learner, find_learner
+from ..learners import LEARNERS, SimplSettings, choose_learner, find_learner
 from ..presets import PRESETS, RunConfig
 from ..progress import format_duration
-from ..robots import RobotChoice, choose_builtin, find_robot, find_tasks, load_presets, load_user_module
+from ..robots import RobotChoice, choose_builtin, find_refusal, find_robot, find_tasks, load_presets, load_user_module
 from ..run_files import REPORT_NAME, RUN_NAME, TASKS_NAME
 from ..settings.ingest import IngestConfig
 from ..stage import Stage, StageResult
@@ -175,6 +175,7 @@ class Run(AboutLearner):
         if self.from_log is not None:
             record["from_log"] = str(self.from_log)
         stages = self.stages(tasks, executor)
+        self.require_later(tasks, list(stages))
         if self.until not in stages:
             raise ConfigError(
                 f"--until: expected a stage of this run, one of {', '.join(stages)}, got {self.until}; name another "
@@ -236,6 +237,40 @@ class Run(AboutLearner):
                 f"'{spec.name}'; give the family a reward, a function of observations and goals, or pass "
                 "--learner.config.no-relabel"
             )
+
+    def require_later(self, tasks: TaskSet, stages: list[str]) -> None:
+        """Refuses, before hours of the stages before it, what a later stage would refuse.
+
+        Raises:
+            ConfigError: Skills are longer than episodes of play; the learner does not fit the robot or its tasks; or
+                there is no simulator of the robot here.
+            SpecError: The robot has no such actions.
+            BundleError: The learner has no such settings.
+        """
+        from ..stages.adapt import change_settings
+        from ..stages.export import make_paper_bundle
+        from ..stages.meta_train import rehearse
+
+        config, choice, learner = self.config, self.require_choice(), self.require_learner()
+
+        def is_ahead(name: str) -> bool:
+            reached = self.until in stages and stages.index(self.until) >= stages.index(name)
+            return reached and not is_published(self.folder / name)
+
+        if is_ahead("extract") and "generate" in stages and isinstance(choice.family, Plays):
+            horizon, longest = config.extract.skill.skill_horizon, choice.family.play_steps
+            if longest < horizon:
+                raise ConfigError(
+                    f"--extract.skill.skill-horizon: expected at most {longest} steps, one episode of play data of "
+                    f"'{choice.spec.name}', got {horizon}; lower it, or make longer episodes"
+                )
+        if not is_ahead("meta-train"):
+            return
+        made, spec = rehearse(config.extract.skill, config.meta_train, learner, choice, len(tasks.train))
+        if reason := find_refusal(choice.family):  # a stage to reuse would be said to be of other code
+            raise ConfigError(reason)
+        if is_ahead("export") and learner.reference in LEARNERS:  # nobody knows what a user's own asks of a training
+            change_settings(make_paper_bundle(learner.settings, made, spec), config.adapt.settings)
 
     def conclude(self, runner: Runner, results: list[StageResult], tasks: TaskSet) -> None:
         """Writes the summary, tasks to edit and the report, prints the table of success and says how to go on."""

@@ -13,7 +13,7 @@ import torch
 from supple.adapt.bundle import Bundle, load_bundle, require_robot, write_bundle
 from supple.adapt.bundle_folder import FILES, MANIFEST
 from supple.adapt.contract import Budget
-from supple.adapt.golden_trial import GOLDEN_TOLERANCE
+from supple.adapt.golden_trial import GOLDEN_TOLERANCE, ROUND, require_close
 from supple.adapt.host import export
 from supple.adapt.host.export import write_exported
 from supple.adapt.host.hosts import make_hosted, require_adaptation
@@ -194,9 +194,33 @@ def test_a_trial_that_blows_rounding_up_is_drawn_again(tmp_path: Path, monkeypat
     half = write("half", export.TRIALS)
     assert tolerances[export.TRIALS :] == [pytest.approx(0.5 * GOLDEN_TOLERANCE)]
     np.testing.assert_array_equal(half.golden["in.observation"], inputs[0])
-    # and else the last one decides, with all of it
+    # and else a calm one, in which nothing is paid after the first round
+    assert half.golden["in.reward"][ROUND:].any()
+    calm = write("calm", 2 * export.TRIALS)
+    assert calm.golden["in.reward"][:ROUND].any()
+    assert not calm.golden["in.reward"][ROUND:].any()
+    # of which the last one decides, with all of the tolerance
     write("last", 99)
-    assert len(tolerances) == 2 * export.TRIALS
+    assert len(tolerances) == 4 * export.TRIALS
+
+
+def test_a_policy_whose_steps_run_away_in_a_trial_is_exported(tmp_path: Path) -> None:
+    """A step of 0.5 and deviations of 0.05, as of cloned data, are fine with an episode's decisions, not with ten."""
+    robot = NavigationBatch(NAVIGATION_2D, 4)
+    config = MamlConfig(tasks=2, episodes=2, iterations=1, step_size=0.5)
+    learner = MamlLearner(UnitSpace(robot.spec), robot, np.zeros((2, 2), np.float32), config)
+    with torch.no_grad():
+        learner.meta["policy.log_scale"].fill_(-3.0)
+    exported = export_maml(learner, later_scale=1.0)
+    bundle = write_exported(tmp_path / "bundle", exported, robot.spec, BUDGET, simulator=None, provenance={})
+    first, second = (bundle.golden[f"out.state.{episode}.params.layers.2.weight"] for episode in (0, ROUND))
+    assert not np.array_equal(first, second)  # the step is looked at
+
+
+def test_a_trial_that_runs_away_says_so() -> None:
+    record = np.full(2, 1e9, np.float32)
+    with pytest.raises(BundleError, match=r"numbers grow to 1.0e\+09 there.*the agent runs away when it adapts"):
+        require_close("out.action", 2.0 * record, record, "host")
 
 
 def test_the_robot_must_be_the_one_of_the_bundle(folder: Path) -> None:

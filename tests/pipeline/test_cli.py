@@ -434,6 +434,20 @@ def test_code_of_a_user_that_ends_the_program_is_no_success(
     assert f"got code that ends this program (SystemExit {code})" in capsys.readouterr().err
 
 
+def test_a_keyboard_interrupt_that_nobody_typed_is_an_error_of_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before, "stopped at once; go on with" the same command, which ended there again."""
+
+    def close_window(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("supple.pipeline.stages.generate.write_d4rl", close_window)
+    assert main(["generate", "--steps", "10", "--rows", "1", "--out", str(tmp_path / "play")]) == 2
+    error = capsys.readouterr().err
+    assert "generate: expected code that raises errors of its own, got KeyboardInterrupt (line " in error
+
+
 @pytest.mark.parametrize(("kind", "code"), [(RobotFault, 2), (KeyboardInterrupt, 130)])
 def test_what_stands_beside_an_error_is_told_and_a_trace_is_not(
     kind: type[BaseException], code: int, capsys: pytest.CaptureFixture[str]

@@ -158,6 +158,33 @@ def test_what_is_no_part_of_a_run_is_refused_before_anything_is_made(
     assert not list(tmp_path.glob("run/*"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--learner", "distral"], "Distral: expected at least 20 train goals, one for each policy, got 3; lower"),
+        (["--learner", "sac"], "SAC: expected at least 1 iteration on 1 to 3 tasks"),
+        (["--learner", "pearl", "--learner.config.replay", "5"], "PEARL: expected .* room for a visit"),
+        (["--learner", "pearl-ft", "--learner.inference-episodes", "0"], "at least 1 inference episode"),
+        (["--learner.config.pool-episodes", "1"], "room for a round of .* pool_episodes 1; raise"),
+        (["--meta-train.action-space", "choice", "--map.no-enabled"], "expected named choices, got none"),
+        (["--extract.skill.hidden-axes", "nose"], "nose"),
+        (["--extract.skill.skill-horizon", "2000"], "skill-horizon: expected at most 1000 steps, one episode of play"),
+        (["--adapt.settings", "nothing=1"], "settings: expected some of .*, got 'nothing'; correct"),
+        (["--adapt.settings", "finetune.batch=0"], "--settings finetune.batch: expected"),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_refused_before_the_first(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ["run", "demo", "--robot.num-train-tasks", "3", "--generate.steps", "100", *arguments, "--out", str(out)]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error)
+    assert error.count("\n") == 1
+    assert not list(out.glob("*"))
+
+
 def test_nothing_is_explored_or_mapped_for_a_learner_that_logs_cannot_lead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,3 +220,16 @@ def test_a_signal_while_the_report_is_made_stops_at_once(
     monkeypatch.setattr("supple.pipeline.report.page.make_report", make_report)
     options = [option for option in tiny_options if option != "--no-report"]
     assert main(["run", "demo", "--out", str(tmp_path / "run"), *options]) == 128 + signal.SIGINT
+
+
+def test_a_robot_that_cannot_be_made_here_is_refused_before_anything_is_made_or_reused(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before, a stage to reuse was said to be of other code, and with --from-log the log was read first."""
+    monkeypatch.setattr("supple.robots.kitchen_robots.find_spec", lambda name: None)
+    for more in (["--reuse", str(tiny_run)], ["--from-log", str(tiny_run / "generate")]):
+        assert main(["run", "kitchen", "--out", str(tmp_path / "run"), *more]) == 2
+        error = capsys.readouterr().err
+        assert "expected the package gymnasium-robotics, whose model files it uses, got none" in error
+        assert error.count("\n") == 1
+        assert not list((tmp_path / "run").glob("*"))

@@ -1,7 +1,9 @@
 import dataclasses
+import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -157,6 +159,20 @@ def interrupt_at(folder: Path, config: WalkConfig, step: int) -> None:
     with pytest.raises(Interrupted) as caught:
         run_stage(make_stage(folder, config), machine, Stopper(sys.stderr, sys.stdout), stop)
     assert caught.value.exit_code == 130
+
+
+def test_the_first_signal_is_answered_at_once_with_when_it_stops(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(tmp_path / "short", WalkConfig(steps=3), 1)
+    assert (
+        "supple: SIGINT: walk stops when its first step is done, and is saved; a second signal"
+        in capfd.readouterr().err
+    )
+    clock = itertools.count(0.0, 45.0)
+    monkeypatch.setattr("supple.pipeline.stage.monotonic", lambda: next(clock))
+    interrupt_at(tmp_path / "long", WalkConfig(steps=3), 2)
+    assert re.search(r"when this step is done, each of which takes about [1-9]:\d\d, and is", capfd.readouterr().err)
 
 
 def test_interrupted_finishes_its_step_saves_and_goes_on(tmp_path: Path) -> None:

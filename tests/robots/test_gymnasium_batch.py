@@ -456,6 +456,24 @@ def test_success_is_told_in_many_ways(success: Any, expected: list[bool] | None,
     batch.close()
 
 
+@pytest.mark.parametrize("part", ["reset", "step"])
+def test_an_environment_that_ends_the_program_is_a_fault(part: str) -> None:
+    class Ends(Levers):
+        def leave(self, *_: Any, **__: Any) -> Any:
+            raise SystemExit(0)
+
+    batch = GymnasiumBatch(lambda goal: Ends(), PLACE, 1, example=[0.0], episode_steps=9)
+    if part == "step":
+        batch.reset(np.arange(1), np.zeros((1, 1), np.float32), np.random.default_rng(0))
+    setattr(Ends, part, Ends.leave)
+    said = rf"Ends {part}: expected .*, got SystemExit: 0 \(line \d+ of test_gymnasium_batch.py\) in row 0; repair"
+    with pytest.raises(RobotFault, match=said):  # noqa: PT012 - whichever of the calls it is
+        if part == "step":
+            batch.step(np.arange(1), np.zeros((1, 1), np.float32))
+        else:
+            batch.reset(np.arange(1), np.zeros((1, 1), np.float32), np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("processes", [0, 2])
 def test_info_without_success_is_a_fault(processes: int) -> None:
     batch = GymnasiumBatch(

@@ -67,7 +67,8 @@ def test_rl2_is_deployed_from_its_cell(trained: Path, tmp_path: Path, capsys: py
     known = load_checkpoint(tmp_path / "out" / "adapted.safetensors")[0]["hidden"]
     np.testing.assert_array_equal(policies[1].task["hidden"], known[1].numpy())
     played = ["adapt", str(tmp_path / "out" / "policies" / "1"), "--out", str(tmp_path / "again"), "--num-tasks", "1"]
-    assert main([*played, "--evaluations", "0", "--episodes", "1"]) == 0
+    assert main([*played, "--evaluations", "1", "--episodes", "1", "--evaluate-at", "1", "8", "9"]) == 0
+    assert "adapt: no evaluation at 8, 9 of --evaluate-at: there are 1 episodes, and 1 extra" in capsys.readouterr().err
 
 
 def test_maml_is_deployed_and_leaves_a_plain_policy_for_each_task(trained: Path, tmp_path: Path) -> None:

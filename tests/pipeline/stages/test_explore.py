@@ -244,7 +244,10 @@ def test_an_episode_that_ends_for_good_is_recorded_to_its_end(tmp_path: Path) ->
 def test_a_real_robot_and_a_run_that_would_not_take_it_along_are_refused(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from supple.pipeline.learners import find_learner
+    from supple.pipeline.settings.meta_train import MetaTrainConfig
     from supple.pipeline.stages.explore import make_explore
+    from supple.pipeline.stages.meta_train import make_meta_train
     from supple.robots.family import OneRow
     from supple.robots.maze_family import Maze
 
@@ -254,6 +257,11 @@ def test_a_real_robot_and_a_run_that_would_not_take_it_along_are_refused(
     family = Real()
     with pytest.raises(ConfigError, match="expected a simulated robot, got 'real'; record its own logs"):
         make_explore(tiny_run / "extract", ExploreConfig(), RobotChoice("real", family), family.tasks(), 0)
+    with pytest.raises(ConfigError, match="expected a simulated robot, got 'real'; train on a simulator of it"):
+        make_meta_train(
+            *(None, MetaTrainConfig(action_space="unit"), find_learner("rl2"), RobotChoice("real", family)),
+            *(family.tasks(), 0),
+        )
     run = ["run", "maze", "--explore.enabled", "--map.no-enabled", "--out", str(tmp_path / "run")]
     assert main(run) == 2
     assert "--explore.enabled: expected --map.enabled with it" in capsys.readouterr().err
