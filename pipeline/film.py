@@ -23,7 +23,7 @@ from ..adapt.eye import open_eyes
 from ..adapt.runtime_agent import RandomNoise
 from ..errors import ConfigError, SourceError
 from ..plain_files import write_durably
-from ..robots.family import Camera, Films, HasParts, Parts, RobotFamily, SuccessRows, TellsSuccess
+from ..robots.family import Camera, Films, HasParts, Parts, RobotFamily, SuccessRows, TellsSuccess, make_simulator
 from ..robots.robot import Float, RobotBatch, Rows, StepRows, WrappedRobots
 from ..robots.task import Task
 
@@ -124,7 +124,7 @@ def film_task(
     if not isinstance(family, Films):
         raise ConfigError(f"video: expected a robot that can be looked at, got '{family.name}'; let it inherit Films")
     goal, bundle = np.array(task.goal, np.float32), evaluated.bundle
-    robot = family.make(1)
+    robot = make_simulator(family, 1)
     camera = family.open_camera(robot, goal, HEIGHT, WIDTH)
     filmed = FilmedRow(SuccessRows(robot, family) if isinstance(family, TellsSuccess) else robot, camera, every)
     try:

@@ -26,7 +26,7 @@ import numpy as np
 from ..errors import FOREIGN, BundleError, ConfigError, SuppleError, describe_foreign
 from ..plain_config import read_config
 from ..robots.families import FAMILIES
-from ..robots.family import ONLY_TASKS, BuiltFrom, ChecksTasks, RobotFamily
+from ..robots.family import ONLY_TASKS, BuiltFrom, ChecksTasks, RobotFamily, make_simulator
 from ..robots.planner import PlannerConfig
 from ..robots.spec import RobotSpec
 from ..robots.task import Task, TaskSet, goals_of, load_tasks_csv
@@ -303,7 +303,7 @@ def find_tasks(choice: RobotChoice, train: Path | None, test: Path | None) -> Ta
 def find_refusal(family: RobotFamily) -> str:
     """Why no robot of a simulated family can be made here, as where a package is missing; empty where one can be."""
     try:
-        family.make(1).close()
+        make_simulator(family, 1).close()
     except ConfigError as error:
         return str(error)
     return ""

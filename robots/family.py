@@ -338,13 +338,33 @@ class Hardware(OneRow):
     __slots__ = ()
 
 
-def make_robots(family: RobotFamily, rows: int, threads: int = 1) -> RobotBatch:
-    """Rows of robots of a family, which tell success at each step where the family does.
+def make_simulator(family: RobotFamily, rows: int, threads: int = 1) -> RobotBatch:
+    """Rows of robots of a family as it makes them, of any but a real one.
 
     Raises:
-        ConfigError: See `RobotFamily.make`; or what it made is no `RobotBatch`.
+        ConfigError: See `RobotFamily.make`; or the robot is a real one, which nothing keeps within its limits.
     """
-    robot = family.make(rows, threads)
+    if isinstance(family, Hardware):
+        raise ConfigError(
+            f"{family.name}: expected a simulated robot, got a real one, which supple adapt alone connects; take a "
+            "simulator of it"
+        )
+    return family.make(rows, threads)
+
+
+def make_robots(family: RobotFamily, rows: int, threads: int = 1, *, real: bool = False) -> RobotBatch:
+    """Rows of robots of a family, which tell success at each step where the family does.
+
+    Args:
+        family: Of the robots.
+        rows: How many.
+        threads: Of a simulator.
+        real: It may be a real robot, which is connected: the caller keeps it within its limits.
+
+    Raises:
+        ConfigError: See `make_simulator`; or what was made is no `RobotBatch`.
+    """
+    robot = family.make(rows, threads) if real else make_simulator(family, rows, threads)
     missing = [
         name for name in ("spec", "rows", "reset", "step", "compute_reward", "close") if not hasattr(robot, name)
     ]

@@ -1,6 +1,7 @@
 """Robots on paper: a learner can be made with them, and nothing moves.
 
-Export needs no more of a robot than its contract, so that it runs none of a user's code.
+Export, and a learner that is not trained, need no more of a robot than its contract, so that they run none of a user's
+code and connect no real robot.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from ..errors import SpecError
+from ..errors import SpecError, UntoldReward
 from .robot import Float, Rows
 from .spec import RobotSpec
 
@@ -37,8 +38,12 @@ class UnpluggedRobots:
         self.reset(rows, action, np.random.default_rng(0))
 
     def compute_reward(self, observation: Float, goals: Float) -> NoReturn:
-        """Refuses; see `reset` for errors."""
-        self.reset(np.zeros(0, np.int64), goals, np.random.default_rng(0))
+        """Refuses.
+
+        Raises:
+            UntoldReward: Always.
+        """
+        raise UntoldReward(f"robot '{self.spec.name}': expected robots that tell a reward, got a contract; make robots")
 
     def close(self) -> None:
         """Nothing is connected."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...adapt.eye import open_eyes
 from ...datasets.episode import Episode
 from ...errors import SuppleError, UntoldReward
-from ...robots.family import Hardware
+from ...robots.family import Hardware, make_simulator
 from ...robots.robot import Float, compute_path_reward
 from ..settings.off_policy import RewardSource
 from .open_loop import find_reward
@@ -114,7 +114,7 @@ def _by_function(replay: Replay, goal: str | None) -> tuple[RewardReader | None,
     if isinstance(replay.family, Hardware):
         return None, f"A real robot has no reward function without being connected. {HOW}"
     try:
-        robot = open_eyes(replay.family.make(1), replay.bundle.eye)
+        robot = open_eyes(make_simulator(replay.family, 1), replay.bundle.eye)
     except SuppleError as error:
         return None, f"The simulator with the reward function cannot be made: {error}."
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ...meta.space import ActionSpace
-from ...robots.family import RobotFamily, SetsState
+from ...robots.family import RobotFamily, SetsState, make_simulator
 from ...robots.robot import Float
 from ...robots.task import goals_of
 
@@ -39,7 +39,7 @@ def compute_fans(
         seed: Of resets and draws.
         threads: Of the simulator.
     """
-    robot = family.make(skills, threads)
+    robot = make_simulator(family, skills, threads)
     rows, rng, generator = np.arange(skills), np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     goals = np.repeat(goals_of(family.tasks().test[:1]), skills, axis=0)
     most = max(1, min(chain, robot.spec.episode_steps // space.horizon))

@@ -19,7 +19,7 @@ from ...datasets.schema import IMAGE
 from ...datasets.store import EpisodeStore, find_store, open_store
 from ...datasets.windows import PictureWindows, WindowSampler, split_episodes
 from ...errors import SpecError
-from ...robots.family import ChecksData, RobotFamily, SetsState
+from ...robots.family import ChecksData, RobotFamily, SetsState, make_simulator
 from ...robots.robot import Float, Rows
 from ..folder import write_record
 from ..progress import format_metrics
@@ -180,7 +180,7 @@ def compute_report(
     if family is None or not isinstance(family, SetsState) or family.spec().episode_steps < horizon:
         return report
     few = min(family.shown_windows, len(observation))
-    simulator = family.make(few, threads)
+    simulator = make_simulator(family, few, threads)
     robot = open_eyes(simulator, export_eye(model, seed=0))
     names = simulator.spec.observation.names
 
@@ -219,7 +219,7 @@ def extract(config: ExtractConfig, family: RobotFamily | None, work: Work) -> No
     if family is not None and isinstance(family, ChecksData):
         family.require_data(store.load("observation")[valid], str(store.path))
     if family is not None and isinstance(family, SetsState):
-        family.make(1, work.machine.threads).close()  # one that cannot be made is refused before the training
+        make_simulator(family, 1, work.machine.threads).close()  # what cannot be made is refused at once
     pictures = open_pictures(store, work.folder / PICTURES)
     training = add_pictures(windows, pictures, store, config.skill.image_frames)
     widths = [store.schema.feature(name).shape[0] for name in ("observation", "action")]

@@ -23,9 +23,10 @@ from ...adapt.reward_shape import RewardShape, fit_reward_shape, make_default_sh
 from ...datasets.store import find_store, open_store
 from ...errors import SpecError, UntoldReward
 from ...plain_files import write_durably
-from ...robots.family import make_robots
+from ...robots.family import Hardware, make_robots
 from ...robots.robot import PaysAlongPath, RobotBatch, compute_path_reward, compute_state_reward
 from ...robots.task import TaskSet, goals_of
+from ...robots.unplugged import UnpluggedRobots
 from ...skills.config import load_skill_facts
 from ..folder import write_record
 from ..log_events import find_moments, map_events
@@ -155,7 +156,9 @@ def map_logs(config: MapConfig, choice: RobotChoice, tasks: TaskSet, work: Work)
     ends = np.stack([known.min(axis=0), known.max(axis=0)])
     scaled = [model.normalise_state(torch.from_numpy(part)).numpy() for part in (few, ends)]
     look_for_other_logs(np.concatenate(scaled), store.schema.feature("observation").axes, work)
-    robot = make_robots(choice.family, 1, work.machine.threads)
+    robot: RobotBatch = UnpluggedRobots(choice.spec, 1)
+    if not isinstance(choice.family, Hardware):
+        robot = make_robots(choice.family, 1, work.machine.threads)
     tells = tells_reward(robot, known[:1], goals[:1])
 
     def draw(pace: int) -> tuple[dict[str, NDArray[Any]], bool]:
@@ -234,6 +237,8 @@ def explain_untold(robot: RobotBatch, *, tells: bool) -> str:
         return "no train task rewards enough of the logged states"
     if isinstance(robot, PaysAlongPath):
         return "train tasks pay for too few events along the logs (bring more logs, or train tasks that they fulfil)"
+    if isinstance(robot, UnpluggedRobots):
+        return "a real robot, which is not connected here, tells no reward"
     return "the robot tells no reward of a state"
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from ...adapt.eye import open_eyes, see_spec
 from ...errors import ConfigError, SpecError
 from ...robots.family import OneRow
+from ...robots.robot import RobotBatch
 from ...robots.spec import RobotSpec
 from ...robots.task import TaskSet, goals_of
 from ...robots.unplugged import UnpluggedRobots
@@ -68,7 +69,7 @@ def make_meta_train(
         ConfigError: skills or play data are needed and not given; or the robot is a real one, or a log.
     """
     spec, inputs = robot.spec, {}
-    require_simulated(robot)
+    require_simulated(robot, learner)
     if config.action_space in LEARNED:
         if skills is None:
             raise ConfigError(
@@ -102,16 +103,16 @@ def make_meta_train(
     )
 
 
-def require_simulated(robot: RobotChoice) -> None:
-    """Refuses a real robot, which would be commanded without safety limits, and a log, which obeys nothing.
+def require_simulated(robot: RobotChoice, learner: LearnerChoice) -> None:
+    """Refuses to train on a real robot, which no safety limits would hold here, and on a log, which obeys nothing.
 
     Raises:
-        ConfigError: It is one.
+        ConfigError: It is one, and the learner has something to train.
     """
-    if isinstance(robot.family, OneRow):
+    if isinstance(robot.family, OneRow) and learner.settings.iterations:
         raise ConfigError(
-            f"meta-train: expected a simulated robot, got '{robot.reference}'; train on a simulator of it, and adapt "
-            "on the robot"
+            f"meta-train: expected a simulated robot, got '{robot.reference}'; train on a simulator of it and adapt "
+            "on the robot, or take --learner spirl, which is not meta-trained"
         )
 
 
@@ -146,7 +147,7 @@ def rehearse(
     """
     from ...skills.model import SkillModel
 
-    require_simulated(robot)
+    require_simulated(robot, learner)
     spec = robot.spec
     if isinstance(learner.settings, FromPlay):
         require_blind(learner, spec)
@@ -177,9 +178,11 @@ def meta_train(
     torch.set_num_threads(work.machine.threads)
     checkpoint = work.restore(save_checkpoint, load_checkpoint)
     settings, goals, skills = learner.settings, goals_of(tasks.train), work.inputs.get("skills")
-    robot = share_robots(choice.family, settings.rows(len(goals)), work.machine.threads, executor)
-    space = make_space(config.action_space, robot.spec, skills, work.machine.device)
-    spec = robot.spec
+    spec, rows = choice.spec, settings.rows(len(goals))
+    robot: RobotBatch = UnpluggedRobots(spec, rows)
+    if settings.iterations:
+        robot = share_robots(choice.family, rows, work.machine.threads, executor)
+    space = make_space(config.action_space, spec, skills, work.machine.device)
     if spec.image is not None and skills is not None:
         robot = open_eyes(robot, export_eye(load_skill_model(skills), seed=0))
     elif spec.image is not None:

@@ -69,7 +69,7 @@ def open_robots(
         if real:
             stack.enter_context(work.stop.at_once())
         replay = family.replay() if isinstance(family, LogFamily) else None
-        robots = make_robots(family, rows, work.machine.threads) if replay is None else RobotRow(replay)
+        robots = make_robots(family, rows, work.machine.threads, real=True) if replay is None else RobotRow(replay)
         watched = guarded or watching.any
         try:
             taps = CommandTap(robots) if watched else None

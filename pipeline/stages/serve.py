@@ -31,7 +31,7 @@ from ...adapt.runtime_agent import Noise, RandomNoise, RuntimeAgent
 from ...adapt.session import AgentSession, Pay
 from ...errors import BundleError, RunError
 from ...plain_files import write_durably
-from ...robots.family import Hardware
+from ...robots.family import Hardware, make_simulator
 from ..folder import write_record
 from ..interrupt import Interrupted
 from ..metrics import load_metrics
@@ -111,7 +111,7 @@ def open_pay(bundle: Bundle, named: RobotChoice | None, stack: ExitStack) -> Pay
         return None
     if isinstance(family, Hardware):
         return None
-    return stack.enter_context(closing(family.make(1))).compute_reward
+    return stack.enter_context(closing(make_simulator(family, 1))).compute_reward
 
 
 @contextmanager

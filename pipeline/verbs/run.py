@@ -14,7 +14,7 @@ import tyro
 from ...bounds import Seed
 from ...errors import ConfigError
 from ...robots.families import FAMILIES
-from ...robots.family import Plays, PlaysElsewhere
+from ...robots.family import Hardware, OneRow, Plays, PlaysElsewhere
 from ...robots.maze_family import Maze
 from ...robots.task import TaskSet, save_tasks_csv
 from ..cli_common import (
@@ -257,6 +257,11 @@ class Run(AboutLearner):
             reached = self.until in stages and stages.index(self.until) >= stages.index(name)
             return reached and not is_published(self.folder / name)
 
+        if is_ahead("adapt") and isinstance(choice.family, Hardware):
+            raise ConfigError(
+                f"--until: expected export or a stage before it for the real robot '{choice.reference}', got adapt; "
+                f"pass --until export, then: supple adapt {self.folder} --robot {choice.argument}"
+            )
         if is_ahead("extract") and "generate" in stages and isinstance(choice.family, Plays):
             horizon, longest = config.extract.skill.skill_horizon, choice.family.play_steps
             if longest < horizon:
@@ -267,7 +272,8 @@ class Run(AboutLearner):
         if not is_ahead("meta-train"):
             return
         made, spec = rehearse(config.extract.skill, config.meta_train, learner, choice, len(tasks.train))
-        if reason := find_refusal(choice.family):  # a stage to reuse would be said to be of other code
+        reason = "" if isinstance(choice.family, OneRow) else find_refusal(choice.family)
+        if reason:  # a stage to reuse would be said to be of other code
             raise ConfigError(reason)
         if is_ahead("export") and learner.reference in LEARNERS:  # nobody knows what a user's own asks of a training
             change_settings(make_paper_bundle(learner.settings, made, spec), config.adapt.settings)
