@@ -29,7 +29,8 @@ class GuardConfig(Bounded):
     canary_speed: Annotated[float, Range(0.0, 1.0, above=True)] = 0.3
     """Speed of canary episodes, as a share of what the policy asks for. Returns at another speed are not compared."""
     max_rollbacks: CountFromZero = 3
-    """Roll-backs after which the prior policy acts, and nothing is learned any more."""
+    """Roll-backs to the last good policy. The next one brings back the prior policy, and nothing is learned any
+    more."""
     max_updates: Count | None = None
     """Updates after which nothing is learned any more; the remaining episodes are played."""
     max_episodes: Count | None = None

@@ -86,8 +86,8 @@ class ReadOptions(Bounded):
     filter: str | None = None
     """Name of the list of episodes in the source that is read; None reads all."""
     picture_size: tuple[_Side, _Side] | None = None
-    """Height and width, pixels, to which the videos that `only` names are scaled down; None takes those of the robot's
-    camera, or leaves them as they are."""
+    """Height and width, pixels, to which the videos and pictures of LeRobot that `only` names are scaled down; None
+    takes those of the robot's camera, or leaves them as they are."""
     mapping: Path | None = None
     """File that says how the topics of a bag become steps; None drafts it from the bag, where nothing is ambiguous."""
 

@@ -4,6 +4,7 @@
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from benchmarks.meta import cell_table
 from benchmarks.results.departures import PAGE, SECTION, render_departures
 from benchmarks.results.pages import fill_section
 from supple.pipeline.cli import VERBS, main
+from supple.pipeline.learners import LEARNERS
 from supple.pipeline.presets import PRESETS
+from supple.robots.families import FAMILIES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -37,6 +40,11 @@ def test_every_verb_has_a_page_and_every_option_on_it_exists(verb: str, capsys: 
 def test_every_preset_is_in_the_table_of_run() -> None:
     page = (ROOT / "docs" / "verbs" / "run.md").read_text()
     assert set(re.findall(r"^\| `([a-z][a-z-]*)` \|", page, re.MULTILINE)) == set(PRESETS)
+
+
+@pytest.mark.parametrize(("page", "names"), [("learners.md", LEARNERS), ("robots.md", FAMILIES)])
+def test_every_name_of_a_learner_or_a_robot_can_be_found(page: str, names: Iterable[str]) -> None:
+    assert set(names) <= set(re.findall(r"`([a-z0-9-]+)`", (ROOT / "docs" / page).read_text()))
 
 
 def test_every_departure_from_the_published_run_is_written_down() -> None:

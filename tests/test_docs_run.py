@@ -63,6 +63,7 @@ TINY_ROBOTS: Mapping[str, Sequence[str]] = {
     "my_arm.py:ARM": (*TINY_TASKS, "waypoints.episode-steps 200"),
     "examples/my_arm.py:arm": TINY_TASKS,
     "examples/my_arm.py:ARM": TINY_TASKS,
+    "my_presets.py:small": (*TINY_TASKS, "waypoints.episode-steps 200"),
     "my_cart.py:CART": ("episode-steps 60",),
     "my_pendulum.py:PENDULUM": ("episode-steps 60",),
 }

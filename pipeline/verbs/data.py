@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +50,13 @@ class Generate(AboutRobot):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExploreAlone(ExploreConfig):
+    """Of a stage that is asked for by its name, so that nothing switches it on."""
+
+    enabled: tyro.conf.Suppress[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explore(AboutRobot):
     """Arguments of `supple explore`."""
 
@@ -64,9 +70,7 @@ class Explore(AboutRobot):
     """Seed of starts, places and skills."""
     tasks: Path | None = None
     """CSV file of train goals, which robots are reset with; without it, the robot's own."""
-    explore: Annotated[ExploreConfig, tyro.conf.arg(name="")] = field(
-        default_factory=partial(ExploreConfig, enabled=True)
-    )
+    explore: Annotated[ExploreAlone, tyro.conf.arg(name="")] = field(default_factory=ExploreAlone)
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:

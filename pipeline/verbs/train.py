@@ -1,7 +1,6 @@
 """The verbs of a training: `extract` learns skills, `map-logs` encodes logs as skills, `export` makes the bundle."""
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +37,13 @@ class Extract(AboutRobot):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MapAlone(MapConfig):
+    """Of a stage that is asked for by its name, so that nothing switches it on."""
+
+    enabled: tyro.conf.Suppress[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MapLogs(AboutRobot):
     """Arguments of `supple map-logs`."""
 
@@ -53,7 +59,7 @@ class MapLogs(AboutRobot):
     """Seed of the episodes and states that are drawn."""
     tasks: Path | None = None
     """CSV file of train goals, a column for each goal axis and perhaps name; without it, the robot's own."""
-    map: Annotated[MapConfig, tyro.conf.arg(name="")] = field(default_factory=partial(MapConfig, enabled=True))
+    map: Annotated[MapAlone, tyro.conf.arg(name="")] = field(default_factory=MapAlone)
     options: Common = field(default_factory=Options)
 
     def execute(self, runner: Runner) -> None:

@@ -167,6 +167,17 @@ def test_each_verb_explains_itself_with_examples(capsys: pytest.CaptureFixture[s
         assert all(example in text for example in entry.examples)
 
 
+@pytest.mark.parametrize(("verb", "paths"), [("explore", ["skills"]), ("map-logs", ["store", "skills"])])
+def test_a_verb_that_is_a_stage_cannot_be_switched_off(
+    verb: str, paths: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([verb, "--help"])
+    assert "--enabled" not in capsys.readouterr().out
+    assert main([verb, *paths, "--no-enabled"]) == 2
+    assert "--no-enabled" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_each_preset_lists_its_options(preset: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
