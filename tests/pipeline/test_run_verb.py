@@ -6,6 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from supple.pipeline.cli import main
@@ -233,3 +235,53 @@ def test_a_robot_that_cannot_be_made_here_is_refused_before_anything_is_made_or_
         assert "expected the package gymnasium-robotics, whose model files it uses, got none" in error
         assert error.count("\n") == 1
         assert not list((tmp_path / "run").glob("*"))
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "hardware.py"
+REAL = """
+from dataclasses import replace
+
+
+def connect():
+    raise AssertionError("nobody may connect the robot here")
+
+
+ALONE = replace(ARM, connect=connect)
+"""
+
+
+@pytest.fixture
+def real_robot(tmp_path: Path) -> list[str]:
+    """Options of a robot that must not be connected, and of its logs."""
+    (tmp_path / "arm.py").write_text(EXAMPLE.read_text() + REAL)
+    rng = np.random.default_rng(0)
+    angles = 0.05 * rng.standard_normal((6, 40, 2)).cumsum(axis=1)
+    with h5py.File(tmp_path / "log.hdf5", "w") as file:
+        file["observations"] = np.concatenate([angles, np.sin(angles)], axis=2).reshape(-1, 4).astype(np.float32)
+        file["actions"] = rng.uniform(-1.0, 1.0, (240, 2)).astype(np.float32)
+        file["rewards"], file["terminals"] = np.zeros(240, np.float32), np.zeros(240, np.bool_)
+        file["timeouts"] = np.arange(240) % 40 == 39
+    return ["--robot", f"{tmp_path / 'arm.py'}:ALONE", "--from-log", str(tmp_path / "log.hdf5")]
+
+
+def test_logs_and_skills_alone_need_neither_a_simulator_nor_the_robot(real_robot: list[str], tmp_path: Path) -> None:
+    tiny = ["--extract.skill.num-updates", "2"]
+    options = ["--learner", "spirl", "--map.enabled", "--map.places", "20", "--until", "export", *tiny]
+    assert main(["run", "quick", *real_robot, *options, "--out", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "export" / "bundle" / "bundle.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--until", "export"], "expected a simulated robot, got"),
+        (["--learner", "spirl"], "pass --until export, then: supple adapt"),
+    ],
+)
+def test_a_run_neither_trains_on_a_real_robot_nor_moves_it(
+    options: list[str], message: str, real_robot: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["run", "quick", *real_robot, *options, "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not (out / "ingest").exists()

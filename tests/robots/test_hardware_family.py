@@ -7,7 +7,7 @@ import pytest
 
 from supple.errors import ConfigError, RobotFault, SpecError
 from supple.pipeline.robots import find_robot
-from supple.robots.family import Hardware, Plays
+from supple.robots.family import Hardware, Plays, make_robots
 from supple.robots.hardware_family import HardwareFamily
 from supple.robots.robot import RobotRow
 from supple.robots.spec import ArraySpec, Axis, RobotSpec
@@ -51,6 +51,21 @@ def test_nothing_is_connected_for_the_spec_and_the_tasks() -> None:
     assert [task.name for task in tasks.test] == ["test0", "test1"]
     with pytest.raises(RobotFault, match="planar-arm connect: expected a connected robot, got AssertionError conn"):
         family.make(1)
+
+
+def test_a_real_robot_is_connected_by_nobody_who_does_not_say_so() -> None:
+    assert isinstance(ARM, HardwareFamily)
+    connected: list[RobotSpec] = []
+
+    def connect() -> Any:
+        connected.append(ARM.contract)
+        return ARM.connect()
+
+    with pytest.raises(ConfigError, match="planar-arm: expected a simulated robot, got a real one, which supple adapt"):
+        make_robots(replace(ARM, connect=connect), 1)
+    assert connected == []
+    make_robots(replace(ARM, connect=connect), 1, real=True).close()
+    assert connected == [ARM.contract]
 
 
 def test_a_driver_that_does_not_tell_its_contract_is_let_go_of() -> None:
