@@ -1,9 +1,14 @@
 """A robot family for hardware: `supple adapt --robot examples/hardware.py:ARM` with a bundle made for such a robot.
 
+`python examples/hardware.py FILE` writes a log of it as a D4RL HDF5 file, in which somebody waves the arm about.
+
 `PlanarArm` stands for the driver of a real arm and needs none: two joints that follow speed commands with a lag.
 Replace its `reset`, `step`, `hold`, `stop` and `close` by what your driver offers, and the contract by that of your
 robot.
 """
+
+import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -89,3 +94,28 @@ ARM = HardwareFamily(
     test_goals=((0.1, 0.3), (0.35, -0.2)),
     stops_by_itself=True,  # it is not there; a real arm gets stop=..., a function that another process can call
 )
+
+
+def record(path: Path, episodes: int = 200) -> None:
+    """Writes a log without any task: every fifteen steps the arm gets other speeds, with some noise on each command."""
+    import h5py  # the robot's computer needs none
+
+    rng, arm = np.random.default_rng(0), PlanarArm()
+    steps = episodes * SPEC.episode_steps
+    observation, action = np.zeros((steps, 4), np.float32), np.zeros((steps, 2), np.float32)
+    begins, speed = np.arange(steps) % SPEC.episode_steps == 0, np.zeros(2)
+    for step in range(steps):
+        if begins[step]:
+            arm.reset(np.array(ARM.train_goals[0], np.float32), rng)
+        if step % 15 == 0:
+            speed = rng.uniform(-1.4, 1.4, 2)
+        observation[step], action[step] = arm.read(), np.clip(speed + 0.1 * rng.standard_normal(2), -1.5, 1.5)
+        arm.step(action[step])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file["observations"], file["actions"], file["rewards"] = observation, action, np.zeros(steps, np.float32)
+        file["terminals"], file["timeouts"] = np.zeros(steps, np.bool_), np.roll(begins, -1)
+
+
+if __name__ == "__main__":
+    record(Path(sys.argv[1]))
