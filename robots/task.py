@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ..errors import SourceError, SpecError
 
-
 _NAME = "name"
 """Column with the names of tasks."""
 
@@ -78,9 +77,9 @@ def goals_of(tasks: Sequence[Task]) -> NDArray[np.float32]:
 def load_tasks_csv(path: str | os.PathLike[str], axis_names: Sequence[str]) -> tuple[Task, ...]:
     """Reads tasks from a CSV file with one column per goal axis and an optional `name` column.
 
-    Another column is refused, as it may be a part of the goal that the robot does not know. One without a name and without
-    values, as spreadsheets leave it, is none. A goal may stand twice, under two names; a name is `task<index>` where the
-    file has none.
+    Another column is refused: it may be a part of the goal that the robot does not know. One without a name and without
+    values, as spreadsheets leave it, is none. A goal may stand twice, under two names; a name is `task<index>` where
+    the file has none.
 
     Args:
         path: The file, with a header line.
@@ -129,7 +128,7 @@ def _require_columns(header: Sequence[str], rows: Sequence[Sequence[str]], known
     for column, name in enumerate(header):
         unused = not name and not any(cells[column] for cells in rows if len(cells) > column)
         if header.index(name) < column and not unused:
-            raise SourceError(f"{where}: expected each column once, got '{name}' again in column {column + 1}; drop one")
+            raise SourceError(f"{where}: expected each column once, got '{name}' in column {column + 1}, too; drop it")
         if name not in known and not unused:
             raise SourceError(
                 f"{where}: expected the columns {', '.join(known)}, got '{name}' in column {column + 1}; drop it, or "

@@ -192,9 +192,7 @@ def require_same(runs: Sequence[FinishedRun]) -> list[str]:
             one, other = first.adaptations[suffix], run.adaptations[suffix]
             pairs.append((_without_budget(one.config), _without_budget(other.config), other.folder))
             if one.config != other.config:
-                warnings.append(
-                    f"{other.folder}: other episodes or evaluations; only what all seeds have is collected"
-                )
+                warnings.append(f"{other.folder}: other episodes or evaluations; only what all seeds have is collected")
             codes.append((one.code, other.code, other.folder.name))
         for old, new, where in pairs:
             difference = find_first_difference(new, old)

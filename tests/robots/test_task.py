@@ -125,12 +125,15 @@ def test_csv_names_are_kept(tmp_path: Path) -> None:
         ("x,y,x\n1,2,3\n", r"goals\.csv: expected columns \['x', 'y'\], got \['x', 'y', 'x'\]"),
         (
             "\nname,x,y,z\ndoor,1,2,3\n",
-            r"goals\.csv:2: expected the columns x, y, name, got 'z' in column 4; drop it, or choose the robot whose goals",
+            r"goals\.csv:2: expected the columns x, y, name, got 'z' in column 4; drop it, or choose the robot",
         ),
         ("note,x,y\nfar,1,2\n", r"goals\.csv:1: expected the columns x, y, name, got 'note' in column 1; drop it"),
         ("x,y,\n1,2,3\n", r"goals\.csv:1: expected the columns x, y, name, got '' in column 3; drop it"),
-        ("x,y,,\n1,2,,3\n", r"goals\.csv:1: expected each column once, got '' again in column 4; drop one"),
-        ("name,x,y,name\na,1,2,b\n", r"goals\.csv:1: expected each column once, got 'name' again in column 4; drop one"),
+        ("x,y,,\n1,2,,3\n", r"goals\.csv:1: expected each column once, got '' in column 4, too; drop"),
+        (
+            "name,x,y,name\na,1,2,b\n",
+            r"goals\.csv:1: expected each column once, got 'name' in column 4, too; drop",
+        ),
         ("x,y\n", r"goals\.csv: expected at least one task below the header, got none"),
         (
             "x,y\n1,2\n3,north\n",
