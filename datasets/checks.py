@@ -1,4 +1,4 @@
-"""Looks at every step of a source on its way into a store: ranges, axes that hardly move, ends that motion contradicts.
+"""Looks at every step of a source on its way into a store: ranges, dead axes and cameras, ends that motion contradicts.
 
 Nothing is refused here and no value changed; what a person should know is said in one line each. Limits of a robot are
 the business of `limits`.
@@ -8,6 +8,7 @@ Legend: T rows of one episode, N rows of the source, dim number of axes.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .disk_arrays import blocks_of, release
 from .episode import Episode, SourceSpec
 from .keyed import NEXT
 from .schema import Feature
@@ -34,6 +36,12 @@ _WIDE = 512
 """Axes beyond this number are not looked at one by one."""
 _BINS = 512
 _SHOWN = 3
+MOST_NOISE = 8
+"""Difference between the brightest and the darkest pixel of a picture, of 255, up to which it counts as one colour."""
+_FEWEST_PICTURES = 10
+"""Of an episode, from which it is said that they are all the same."""
+_PICTURE_BYTES = 2**20
+"""Of pictures that are looked at together; the first ones mostly say that there is nothing to say."""
 _MOST_CANDIDATES = 1000
 
 
@@ -117,6 +125,44 @@ class _Steps:
         return np.where(total > 0, 2.0 ** ((place + 1 - _BINS / 2) / 8), np.inf)
 
 
+class _Pictures:
+    """What a camera shows: whether in some episodes it is one colour, or one and the same picture."""
+
+    def __init__(self, feature: Feature) -> None:
+        self.name = feature.name
+        self._rows = max(1, _PICTURE_BYTES // math.prod(feature.shape))
+        self._episodes = 0
+        self._plain: list[int] = []
+        self._still: list[int] = []
+
+    def add(self, pictures: npt.NDArray[np.uint8], moves: bool) -> None:
+        """One episode, (T, height, width, channels), in which the robot moves or not."""
+        plain = still = True
+        for block in blocks_of(len(pictures), self._rows):
+            part = pictures[block]
+            plain = plain and bool((np.ptp(part, axis=(1, 2)) <= MOST_NOISE).all())
+            still = still and bool((part == pictures[0]).all())
+            release(pictures)
+            if not plain and not still:
+                break
+        if plain:
+            self._plain.append(self._episodes)
+        elif still and moves and len(pictures) >= _FEWEST_PICTURES:
+            self._still.append(self._episodes)
+        self._episodes += 1
+
+    def findings(self) -> list[str]:
+        said = (
+            (self._plain, "each picture is of one colour, as of a covered lens or a camera that sends nothing"),
+            (self._still, "the picture never changes while the observation does, as of a camera that hangs"),
+        )
+        return [
+            f"{self.name}: in {len(numbers)} of {self._episodes} episodes, the first one number {numbers[0]}, {what}"
+            for numbers, what in said
+            if numbers
+        ]
+
+
 class SourceChecks:
     """Passes episodes on as they are, and remembers what they are like.
 
@@ -127,6 +173,7 @@ class SourceChecks:
     def __init__(self, source: SourceSpec) -> None:
         schema = source.schema
         self._spreads = [_Spread(feature) for feature in schema.features if feature.role != "image"]
+        self._pictures = {one.name: _Pictures(one) for one in schema.features if one.role == "image"}
         self._width = min(_WIDE, len(schema.feature("observation").axes))
         self._steps = _Steps(self._width)
         self._has_next = NEXT in schema.names and schema.feature(NEXT).shape == schema.feature("observation").shape
@@ -153,8 +200,12 @@ class SourceChecks:
             self.lengths.append(episode.length)
             self.terminated += episode.terminated
             self.truncated += episode.truncated
+            for name, pictures in self._pictures.items():
+                observation = episode.arrays["observation"]
+                pictures.add(episode.arrays[name], bool((observation[0] != observation[-1]).any()))
             for number, arrays in enumerate(episode.blocks(_BLOCK_ROWS)):
-                self._pending.append(_Piece(arrays, number == 0))
+                kept = {name: array for name, array in arrays.items() if name not in self._pictures}  # they are large
+                self._pending.append(_Piece(kept, number == 0))
                 self._pending_rows += len(arrays["observation"])
                 if self._pending_rows >= _BLOCK_ROWS:
                     self._look()
@@ -186,6 +237,8 @@ class SourceChecks:
                 f"the "
                 "robot was not reset there"
             )
+        for pictures in self._pictures.values():
+            found += pictures.findings()
         for name in dict.fromkeys(spread.feature.name for spread in self._spreads):
             constant = [one for one in self.ranges() if one.feature == name and one.constant]
             if constant and name in ("observation", "action"):

@@ -33,6 +33,8 @@ _FILTERS = {
     h5py.h5z.FILTER_SCALEOFFSET: "scaleoffset",
 }
 _HEAP = b"GCOL\x01\0\0\0"
+_SCANNED_BYTES = 2**24
+"""Of a file that is looked through, held in memory at a time."""
 DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError, AttributeError)
 """What h5py raises, depending on where the damage lies; caught only around h5py calls."""
 
@@ -162,20 +164,27 @@ def require_heaps(path: Path) -> None:
         SourceError: an entry of a heap has no length, or one beyond its heap.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = data.find(_HEAP)
-        while start >= 0:
-            (size,) = struct.unpack_from("<Q", data[start + 8 : start + 16].ljust(8, b"\0"))
-            at, end = start + 16, start + size
-            while at + 16 <= end:
-                index, length = struct.unpack("<H6xQ", data[at : at + 16].ljust(16, b"\0"))
-                step = 16 + -(-length // 8) * 8 if index else length
-                if not step or step > end - at or end > len(data):
-                    raise SourceError(
-                        f"{path}: expected a heap of strings at byte {start}, got an entry of {length} bytes; copy or "
-                        "download it again"
-                    )
-                at += step
-            start = data.find(_HEAP, start + 16)
+        for begin in range(0, len(data), _SCANNED_BYTES):
+            limit = begin + _SCANNED_BYTES + len(_HEAP) - 1  # a heap that begins within these bytes
+            start = data.find(_HEAP, begin, limit)
+            while start >= 0:
+                _require_heap(data, start, path)
+                start = data.find(_HEAP, start + 16, limit)
+            data.madvise(mmap.MADV_DONTNEED)
+
+
+def _require_heap(data: mmap.mmap, start: int, path: Path) -> None:
+    (size,) = struct.unpack_from("<Q", data[start + 8 : start + 16].ljust(8, b"\0"))
+    at, end = start + 16, start + size
+    while at + 16 <= end:
+        index, length = struct.unpack("<H6xQ", data[at : at + 16].ljust(16, b"\0"))
+        step = 16 + -(-length // 8) * 8 if index else length
+        if not step or step > end - at or end > len(data):
+            raise SourceError(
+                f"{path}: expected a heap of strings at byte {start}, got an entry of {length} bytes; copy or "
+                "download it again"
+            )
+        at += step
 
 
 def read_text(entry: h5py.Group | h5py.Dataset, name: str, path: Path) -> str | bytes | None:

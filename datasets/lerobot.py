@@ -28,7 +28,7 @@ from .arrow_columns import RowStream, read_columns, read_schema, read_table, tak
 from .episode import Array, EpisodeIndex, Reader, ReadOptions
 from .keyed import Column, KeyedReader, KeyedSource, Load, Survey, cut_blocks
 from .lerobot_videos import Camera, describe_videos, find_clips
-from .picture_files import PictureFiles
+from .picture_files import ENCODED, PictureFiles, find_shape
 from .videos import require_picture_budget
 
 INFO = "meta/info.json"
@@ -61,7 +61,7 @@ def read(path: Path, options: ReadOptions, robot: RobotSpec | None) -> Reader:
         raise ConfigError(
             f"--picture-size: expected cameras whose pictures are wanted, got none for {path}; name them with --only"
         )
-    shape = (*size, 3) if size else None if robot is None or robot.image is None else robot.image.shape
+    shape = (*size, 3) if size else find_shape(robot)
     return KeyedReader("lerobot", LeRobotDataset(path, options.only or (), shape), options, robot)
 
 
@@ -449,17 +449,18 @@ class LeRobotDataset(KeyedSource):
                 require_picture_budget(int(self._lengths.sum()) * math.prod(camera.shape), size, f"{self.path}: {name}")
                 self._cameras[name] = camera
         shapes = {name: camera.shape for name, camera in self._cameras.items()}
-        return {
-            name: Column(dtype=np.dtype(np.uint8), shape=shapes.get(name, ()), encoded="a picture file per step")
-            for name in names
-        }
+        return {name: Column(dtype=np.dtype(np.uint8), shape=shapes.get(name, ()), encoded=ENCODED) for name in names}
 
-    def _load_files(self, streams: dict[int, RowStream], name: str, episode: int) -> Iterator[bytes]:
-        """The picture files of an episode, of which a few rows are in memory at a time.
+    def _load_files(self, streams: dict[int, RowStream], name: str, first: int, last: int) -> Iterator[bytes]:
+        """The picture files of the episodes [first, last), of which a few rows are in memory at a time.
 
         Raises:
             SourceError: a row has none; only its name stands there, or not even that.
         """
+        for episode in range(first, last):
+            yield from self._load_episode_files(streams, name, episode)
+
+    def _load_episode_files(self, streams: dict[int, RowStream], name: str, episode: int) -> Iterator[bytes]:
         file, begin = self._places[episode]
         where = f"{self._files[file]}: {name}"
         if file not in streams:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,18 @@ from ..plain_files import sort_naturally
 from ..robots.spec import RobotSpec
 from ..strict_json import load_json
 from .episode import Array, Reader, ReadOptions
-from .episode_groups import GroupSurvey, Place, load_groups, mark_rows, require_rows, survey_groups
+from .episode_groups import (
+    GroupedSource,
+    GroupSurvey,
+    Place,
+    load_groups,
+    mark_rows,
+    require_rows,
+    survey_groups,
+)
 from .hdf5 import list_top
-from .keyed import Column, KeyedReader, KeyedSource, Survey
+from .keyed import Column, KeyedReader, Survey
+from .picture_files import find_shape
 
 MAIN = "main_data.hdf5"
 METADATA = "metadata.json"
@@ -50,7 +60,7 @@ def read(path: Path, options: ReadOptions, robot: RobotSpec | None) -> Reader:
         from .minari_arrow import MinariArrow
 
         return KeyedReader("minari-arrow", MinariArrow(path, root), options, robot)
-    return KeyedReader("minari-hdf5", MinariHDF5(path, root), options, robot)
+    return KeyedReader("minari-hdf5", MinariHDF5(path, root, options.only or (), find_shape(robot)), options, robot)
 
 
 def find_root(path: Path) -> Path:
@@ -58,14 +68,14 @@ def find_root(path: Path) -> Path:
     return path / "data" if (path / "data" / METADATA).is_file() else path
 
 
-class MinariHDF5(KeyedSource):
-    """The episodes of `main_data.hdf5`."""
+class MinariHDF5(GroupedSource):
+    """The episodes of `main_data.hdf5`; see `GroupedSource`."""
 
-    def __init__(self, path: Path, root: Path) -> None:
-        super().__init__(path)
+    def __init__(
+        self, path: Path, root: Path, wanted: Sequence[str] = (), shape: tuple[int, int, int] | None = None
+    ) -> None:
+        super().__init__(path, wanted, shape)
         self._root = root
-        self._places: list[Place] = []
-        self._lengths = np.zeros(0, np.int64)
 
     def survey(self) -> Survey:
         """See `KeyedSource`."""
@@ -77,14 +87,12 @@ class MinariHDF5(KeyedSource):
         metadata = load_metadata(self._root) if self._root.is_dir() else {}
         found = survey_groups(self._places, self.path, lambda name, _: "")
         self._lengths, following, notes = count_steps(found, self._places)
-        columns = mark_rows(found, self._lengths, self._places, "rewards", spare=1)
-        return finish_survey(columns, self._lengths, following, self._read_flags(), metadata, notes)
+        columns = self._open_cameras(mark_rows(found, self._lengths, self._places, "rewards", spare=1))
+        survey = finish_survey(columns, self._lengths, following, self._read_flags(), metadata, notes)
+        return replace(survey, contents=self._describe_cameras(columns))
 
-    def load(self, names: Sequence[str], first: int, last: int) -> Mapping[str, Array]:
-        """See `KeyedSource`."""
-        wanted = [(name.removeprefix(_NEXT), int(name.startswith(_NEXT))) for name in names]
-        arrays = load_groups(self._places[first:last], wanted, self._lengths[first:last])
-        return dict(zip(names, arrays, strict=True))
+    def _find_rows(self, name: str) -> tuple[str, int]:
+        return name.removeprefix(_NEXT), int(name.startswith(_NEXT))
 
     def _read_flags(self) -> list[Array]:
         return load_groups(self._places, [(name, 0) for name in _FLAGS], self._lengths)
@@ -158,10 +166,8 @@ def finish_survey(
         if name in metadata and metadata[name] != count:
             notes.append(f"{METADATA} says {name} = {metadata[name]!r:.40}, the arrays say {count}; the arrays count")
     named = {
-        name: Column(
-            dtype=column.dtype,
-            shape=column.shape,
-            flaw=column.flaw,
+        name: replace(
+            column,
             role=_GOALS.get(_find_top(name), "state" if name in _STATES else "other"),  # type: ignore[arg-type]
         )
         for name, column in columns.items()

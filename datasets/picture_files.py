@@ -17,11 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import SourceError, SpecError, describe_error
-from ..robots.spec import ImageSpec
+from ..robots.spec import ImageSpec, RobotSpec
 from .disk_arrays import make_array, release
 from .episode import Array
 from .videos import MOST_SIDE
 
+ENCODED = "a picture file per step"
+"""What such a column is, see `Column.encoded`."""
+STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+"""First bytes of the files that are read, PNG and JPEG."""
 _FORMATS = ("PNG", "JPEG")
 _MODES = {1: "L", 3: "RGB"}
 """What Pillow calls pictures of 8 bits, by number of channels."""
@@ -30,12 +34,17 @@ _HELD_BYTES = 2**25
 _REMEDY = "write it as PNG or JPEG of 8 bits, or leave the camera out"
 
 
+def find_shape(robot: RobotSpec | None) -> tuple[int, int, int] | None:
+    """Of the pictures that a robot's camera shows; None where nobody knows."""
+    return None if robot is None or robot.image is None else robot.image.shape
+
+
 class PictureFiles:
     """The pictures of one camera, each of which is a file of its own.
 
     Args:
         where: Of the source and the camera, for messages.
-        load: The files of one episode, by its place in the source, T of them.
+        load: The files of the episodes [first, last), one behind the other, T of each.
         lengths: T of each episode, shape (E,).
         shape: Height, width and channels to which pictures are scaled; None leaves them as they are.
 
@@ -49,12 +58,12 @@ class PictureFiles:
     def __init__(
         self,
         where: str,
-        load: Callable[[int], Iterator[bytes]],
+        load: Callable[[int, int], Iterator[bytes]],
         lengths: npt.NDArray[np.int64],
         shape: tuple[int, int, int] | None,
     ) -> None:
         self._where, self._load, self._lengths = where, load, lengths
-        with self._opening(next(load(0)), 0, 0) as first:
+        with self._opening(next(load(0, 1)), 0, 0) as first:
             (self._width, self._height), self._format = first.size, first.format
             channels = 1 if first.mode == "L" else 3
         self.shape = self._choose_shape((self._height, self._width, channels) if shape is None else shape)
@@ -70,9 +79,10 @@ class PictureFiles:
         def play(first: int, last: int) -> Array:
             pictures = make_array((int(self._lengths[first:last].sum()), *self.shape), np.uint8)
             often, row = max(1, _HELD_BYTES // math.prod(self.shape)), 0
+            files = self._load(first, last)
             for episode in range(first, last):
-                for step, data in enumerate(self._load(episode)):
-                    pictures[row] = self._decode(data, episode, step)
+                for step in range(int(self._lengths[episode])):
+                    pictures[row] = self._decode(next(files), episode, step)
                     row += 1
                     if row % often == 0:
                         release(pictures)

@@ -22,8 +22,9 @@ from ..errors import SourceError
 from ..plain_files import sort_naturally
 from ..robots.spec import RobotSpec
 from ..strict_json import parse_json
-from .episode import Array, Reader, ReadOptions
+from .episode import Reader, ReadOptions
 from .episode_groups import (
+    GroupedSource,
     GroupSurvey,
     Place,
     load_groups,
@@ -33,7 +34,8 @@ from .episode_groups import (
     survey_groups,
 )
 from .hdf5 import list_top, open_hdf5, read_text, require_plain
-from .keyed import Column, KeyedReader, KeyedSource, Survey
+from .keyed import Column, KeyedReader, Survey
+from .picture_files import find_shape
 
 _OBS, _NEXT_OBS = "obs/", "next_obs/"
 _STEPS = ("actions", "rewards", "dones")
@@ -51,17 +53,22 @@ def probe(path: Path) -> bool:
 
 def read(path: Path, options: ReadOptions, robot: RobotSpec | None) -> Reader:
     """A reader with these options."""
-    return KeyedReader("robomimic-hdf5", RobomimicDemos(path, options.filter), options, robot)
+    source = RobomimicDemos(path, options.filter, options.only or (), find_shape(robot))
+    return KeyedReader("robomimic-hdf5", source, options, robot)
 
 
-class RobomimicDemos(KeyedSource):
-    """The demos of one file, or those in one of its lists."""
+class RobomimicDemos(GroupedSource):
+    """The demos of one file, or those in one of its lists; see `GroupedSource`."""
 
-    def __init__(self, path: Path, chosen: str | None) -> None:
-        super().__init__(path)
+    def __init__(
+        self,
+        path: Path,
+        chosen: str | None,
+        wanted: Sequence[str] = (),
+        shape: tuple[int, int, int] | None = None,
+    ) -> None:
+        super().__init__(path, wanted, shape)
         self._chosen = chosen
-        self._places: list[Place] = []
-        self._lengths = np.zeros(0, np.int64)
 
     def survey(self) -> Survey:
         """See `KeyedSource`."""
@@ -88,6 +95,7 @@ class RobomimicDemos(KeyedSource):
                 require_rows(found, name, lengths, self._places, "actions")
         marked = mark_rows(found, lengths, self._places, "actions")
         terminated, notes = self._read_ends(found)
+        marked = self._open_cameras(marked)
         return Survey(
             columns={**marked, **{name: self._mark(found, name) for name in marked if name == "states"}},
             lengths=lengths,
@@ -100,15 +108,12 @@ class RobomimicDemos(KeyedSource):
             hidden={"dones": "the store keeps the ends of episodes itself"} if "dones" in found.columns else {},
             control_period=self._find_period(environment),
             provenance={"environment": {name: environment[name] for name in _KEPT_ENV if name in environment}},
-            contents={f"mask/{name}": f"a list of {len(listed)} demos" for name, listed in masks.items()},
+            contents={
+                **{f"mask/{name}": f"a list of {len(listed)} demos" for name, listed in masks.items()},
+                **self._describe_cameras(marked),
+            },
             notes=notes,
         )
-
-    def load(self, names: Sequence[str], first: int, last: int) -> Mapping[str, Array]:
-        """See `KeyedSource`."""
-        places, lengths = self._places[first:last], self._lengths[first:last]
-        arrays = load_groups(places, [(name, 0) for name in names], lengths)
-        return dict(zip(names, arrays, strict=True))
 
     def _read_masks(self, file: h5py.File, demos: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
         """The lists of demos in the file, and the demos that are wanted."""
@@ -175,7 +180,7 @@ class RobomimicDemos(KeyedSource):
             for name in found.columns
             if name.startswith(_OBS)
             and (later := _NEXT_OBS + name.removeprefix(_OBS)) in found.columns
-            and (found.columns[later].is_picture or not found.columns[later].problem)
+            and (found.columns[later].is_picture or found.columns[later].encoded or not found.columns[later].problem)
             and (found.rows[later] == self._lengths).all()
             and found.columns[later].shape == found.columns[name].shape
         }

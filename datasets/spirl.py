@@ -7,7 +7,6 @@ is 1 in the rows that belong to the rollout. A rollout stops where its recording
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from ..robots.spec import RobotSpec
 from .containers import find_container
 from .episode import Array, Reader, ReadOptions
 from .episode_groups import (
+    GroupedSource,
     Place,
     load_groups,
     mark_rows,
@@ -26,7 +26,8 @@ from .episode_groups import (
     survey_groups,
 )
 from .hdf5 import list_top
-from .keyed import KeyedReader, KeyedSource, Survey
+from .keyed import KeyedReader, Survey
+from .picture_files import find_shape
 
 _PAD = "pad_mask"
 _STATES = ("states", "observations", "state")
@@ -41,7 +42,7 @@ def probe(path: Path) -> bool:
 
 def read(path: Path, options: ReadOptions, robot: RobotSpec | None) -> Reader:
     """A reader with these options."""
-    return KeyedReader("spirl-hdf5", SpirlRollouts(path), options, robot)
+    return KeyedReader("spirl-hdf5", SpirlRollouts(path, options.only or (), find_shape(robot)), options, robot)
 
 
 def list_files(path: Path) -> list[Path]:
@@ -52,13 +53,8 @@ def list_files(path: Path) -> list[Path]:
     return [path / name for name in sort_naturally(names)]
 
 
-class SpirlRollouts(KeyedSource):
-    """All rollouts of a file or folder."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._places: list[Place] = []
-        self._lengths = np.zeros(0, np.int64)
+class SpirlRollouts(GroupedSource):
+    """All rollouts of a file or folder; see `GroupedSource`."""
 
     def survey(self) -> Survey:
         """See `KeyedSource`."""
@@ -79,6 +75,7 @@ class SpirlRollouts(KeyedSource):
         usable = [name for name in columns if not columns[name].problem]
         if _PAD in usable:
             self._lengths = self._count_steps(rows)
+        columns = self._open_cameras(columns)
         everywhere = np.ones(len(rows), np.bool_)
         return Survey(
             columns=columns,
@@ -88,13 +85,9 @@ class SpirlRollouts(KeyedSource):
             observation=[name for name in _STATES if name in usable][:1],
             action=["actions"],
             reward="rewards" if "rewards" in usable else None,
+            contents=self._describe_cameras(columns),
             hidden={_PAD: "it tells which rows belong to the rollout"} if _PAD in columns else {},
         )
-
-    def load(self, names: Sequence[str], first: int, last: int) -> Mapping[str, Array]:
-        """See `KeyedSource`."""
-        arrays = load_groups(self._places[first:last], [(name, 0) for name in names], self._lengths[first:last])
-        return dict(zip(names, arrays, strict=True))
 
     def _count_steps(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Array:
         """Rows of each rollout that its mask counts, which must be the first ones."""

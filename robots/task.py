@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from ..errors import SourceError, SpecError
 
+_NAME = "name"
+"""Column with the names of tasks."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -74,22 +77,24 @@ def goals_of(tasks: Sequence[Task]) -> NDArray[np.float32]:
 def load_tasks_csv(path: str | os.PathLike[str], axis_names: Sequence[str]) -> tuple[Task, ...]:
     """Reads tasks from a CSV file with one column per goal axis and an optional `name` column.
 
-    Other columns are ignored. A goal may stand twice, under two names; a name is `task<index>` where the file has none.
+    Another column is refused: it may be a part of the goal that the robot does not know. One without a name and without
+    values, as spreadsheets leave it, is none. A goal may stand twice, under two names; a name is `task<index>` where
+    the file has none.
 
     Args:
         path: The file, with a header line.
         axis_names: Names of the goal axes, in the robot's order.
 
     Raises:
-        SourceError: The file is missing or not text, a column is missing, a line has too many or too few values, a
-            value is not a finite number, a name stands twice, or there are no rows.
+        SourceError: The file is missing or not text, a column is missing, unknown or stands twice, a line has too many
+            or too few values, a value is not a finite number, a name stands twice, or there are no rows.
     """
     path = Path(path)
     if not path.is_file():
         raise SourceError(f"{path}: expected a CSV file of tasks, got nothing there; check the path")
     try:
         reader = csv.reader(path.read_text(encoding="utf-8-sig").split("\n"), skipinitialspace=True, strict=True)
-        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if "".join(cells).strip()]
     except (UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{path}: expected CSV text in UTF-8, got {error}; save it as CSV") from error
     header = lines[0][1] if lines else []
@@ -97,19 +102,18 @@ def load_tasks_csv(path: str | os.PathLike[str], axis_names: Sequence[str]) -> t
         raise SourceError(
             f"{path}: expected columns {list(axis_names)}, got {header}; add the header line '{','.join(axis_names)}'"
         )
+    _require_columns(header, [cells for _, cells in lines[1:]], [*axis_names, _NAME], f"{path}:{lines[0][0]}")
     tasks: list[Task] = []
     lines_of: dict[str, int] = {}
     for number, cells in lines[1:]:
-        if not any(cells):
-            continue
         if len(cells) != len(header):  # a decimal comma would otherwise be read as another goal
             raise SourceError(
                 f"{path}:{number}: expected {len(header)} values, got {len(cells)} {cells}; correct the line"
             )
         row = dict(zip(header, cells, strict=True))
-        name = row.get("name") or f"task{len(tasks)}"
+        name = row.get(_NAME) or f"task{len(tasks)}"
         if lines_of.setdefault(name, number) != number:  # results are told by name
-            made = "" if row.get("name") else ", for a line without a name"
+            made = "" if row.get(_NAME) else ", for a line without a name"
             raise SourceError(
                 f"{path}:{number}: expected another name than in line {lines_of[name]}, got '{name}'{made}; give each "
                 "task a name of its own"
@@ -118,6 +122,18 @@ def load_tasks_csv(path: str | os.PathLike[str], axis_names: Sequence[str]) -> t
     if not tasks:
         raise SourceError(f"{path}: expected at least one task below the header, got none; add a line per goal")
     return tuple(tasks)
+
+
+def _require_columns(header: Sequence[str], rows: Sequence[Sequence[str]], known: Sequence[str], where: str) -> None:
+    for column, name in enumerate(header):
+        unused = not name and not any(cells[column] for cells in rows if len(cells) > column)
+        if header.index(name) < column and not unused:
+            raise SourceError(f"{where}: expected each column once, got '{name}' in column {column + 1}, too; drop it")
+        if name not in known and not unused:
+            raise SourceError(
+                f"{where}: expected the columns {', '.join(known)}, got '{name}' in column {column + 1}; drop it, or "
+                "choose the robot whose goals have it"
+            )
 
 
 def _parse_goal(row: dict[str, str], axis_names: Sequence[str], where: str) -> tuple[float, ...]:
@@ -135,5 +151,5 @@ def save_tasks_csv(path: str | os.PathLike[str], tasks: Sequence[Task], axis_nam
     """Writes the file that `load_tasks_csv` reads; names keep neither line breaks nor spaces at their ends."""
     with Path(path).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["name", *axis_names])
+        writer.writerow([_NAME, *axis_names])
         writer.writerows([" ".join(task.name.split()), *(repr(float(value)) for value in task.goal)] for task in tasks)

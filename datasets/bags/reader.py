@@ -23,7 +23,7 @@ from ..disk_arrays import blocks_of, release
 from ..episode import Episode, SourceSpec
 from ..schema import Schema
 from .bag_files import open_recording
-from .clock_steps import MOST_AHEAD_NS, find_cuts
+from .clock_steps import MOST_AHEAD_NS, MOST_DISORDER_NS, find_cuts
 from .draft import Draft, draft_mapping
 from .embedded import read_embedded
 from .finding import digest_bags, find_bags
@@ -348,6 +348,7 @@ class _Bag:
             ] = None
         counts: dict[str, int] = {}
         damaged: dict[str, int] = {}
+        delays: dict[str, float] = {}
         for topic in self._types:
             parts = [stretch.series[topic] for stretch in self._stretches]
             flaws, unit = parts[0].flaws, f"{where}topic {topic}"
@@ -355,6 +356,8 @@ class _Bag:
             counts[topic] = sum(len(one.time) for one in parts)
             every = max(1, counts[topic] // MOST_SAMPLES)
             ahead = float(np.median(np.concatenate([one.time[::every] - one.log_time[::every] for one in parts])))
+            if self._types[topic] != TRAJECTORY:
+                delays[topic] = -ahead - NS * self._mapping.clock(topic).latency
             if ahead > MOST_AHEAD_NS and self._types[topic] != TRAJECTORY:
                 tally.notes[
                     f"{unit}: its stamps are {ahead / NS:.3g} s ahead of the recorder's clock, which cannot be: the "
@@ -385,6 +388,14 @@ class _Bag:
                 ] = None
             if flaws.repeated:
                 tally.notes[f"{unit}: {flaws.repeated} messages repeat the time of the one before"] = None
+        late = max(delays, key=delays.__getitem__, default="")
+        if late and delays[late] > max(0.0, min(delays.values())) + MOST_DISORDER_NS:
+            usual = min(delays, key=delays.__getitem__)
+            tally.notes[
+                f"{where}topic {late}: its times are {delays[late] / NS:.3g} s behind the recorder's clock, those of "
+                f"{usual} {max(0.0, delays[usual]) / NS:.3g} s: its messages came late, or the two clocks differ; give "
+                "all topics clock = 'log' if they do"
+            ] = None
         here = (one.topic for one in self._mapping.signals if one.topic in self._types)  # a cut log may lack some
         steady = dict.fromkeys(topic for topic in here if self._types[topic] != TRAJECTORY)
         for first, second in pairwise(steady) if self._mapping.episodes.by != "steps" else ():

@@ -54,6 +54,8 @@ _WIDE: Final = ("gray16", "rgb48", "bgr48", "rgba64", "bgra64")
 """Formats whose numbers have two bytes, in either order."""
 _CODECS: Final = {b"\xff\xd8\xff": "mjpeg", b"\x89PNG\r\n\x1a\n": "png"}
 """By the first bytes of a compressed picture."""
+_DEEP: Final = ("gray16be", "ya16be")
+"""Formats of a PNG of 16 bits that is grey or depth."""
 _COLOURS: Final = {1: "gray", 3: "rgb24"}
 """By number of channels."""
 
@@ -162,6 +164,11 @@ class PictureDecoder:
         if len(frames) != 1 or frames[0].is_corrupt:
             raise PictureError(f"expected a whole picture, got {len(frames)} of them, or a damaged one")
         frame: VideoFrame = frames[0]
+        if not transport and frame.format.name in _DEEP:
+            raise PictureError(
+                f"expected a PNG of 16 bits whose message names its encoding (mono16; png compressed), got "
+                f"{message.format!r:.40}, which may be depth"
+            )
         return frame
 
     def _require_size(self, size: tuple[int, int]) -> None:

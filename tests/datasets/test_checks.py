@@ -1,12 +1,15 @@
-"""What is said of any source: jumps, next observations that are none, ends without a reset, axes that hardly move."""
+"""What is said of any source: jumps, next observations that are none, ends without a reset, dead axes and cameras."""
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from supple.datasets import Episode, Feature, Schema, SourceSpec
 from supple.datasets.checks import SourceChecks
+from supple.datasets.schema import make_image_feature
 
 
 def make_spec(dim: int, *, following: bool = False) -> SourceSpec:
@@ -115,3 +118,49 @@ def test_what_is_found_in_a_long_episode_does_not_depend_on_its_blocks(monkeypat
         assert "in 1 rows: at row 499 (episode 0)" in wrong
         found.append([(one.low, one.high, round(one.mean, 6), round(one.std, 6)) for one in checks.ranges()])
     assert found[0] == found[1] == found[2]
+
+
+def film(*shots: np.ndarray, still: bool = False) -> list[str]:  # type: ignore[type-arg]
+    """What is said of episodes with these pictures, which are let go before the next ones but one are made."""
+    spec = make_spec(1)
+    camera = make_image_feature("image", shots[0].shape[1:])
+    checks = SourceChecks(replace(spec, schema=replace(spec.schema, features=(*spec.schema.features, camera))))
+    kept: list[weakref.ref[object]] = []
+
+    def make() -> Iterator[Episode]:
+        for shown in shots:
+            assert all(one() is None for one in kept[:-1])
+            rows = np.zeros((len(shown), 1), np.float32) if still else walk(len(shown), 1)
+            pictures = shown.copy()
+            kept.append(weakref.ref(pictures))
+            arrays = {"observation": rows, "action": walk(len(shown), 1), "image": pictures}
+            yield Episode(arrays, terminated=False, truncated=True)
+
+    for _ in checks.passing(make()):
+        pass
+    return [one for one in checks.findings() if one.startswith("image")]
+
+
+SEEN = np.random.default_rng(0).integers(0, 256, (40, 8, 12, 3), np.uint8)
+
+
+def test_pictures_are_looked_at_and_not_kept() -> None:
+    assert not film(SEEN, SEEN, SEEN)
+
+
+def test_a_camera_that_shows_one_colour_is_named() -> None:
+    dark = SEEN % 9
+    (found,) = film(SEEN, dark, SEEN, np.full_like(SEEN, (200, 10, 90)))
+    assert found == (
+        "image: in 2 of 4 episodes, the first one number 1, each picture is of one colour, as of a covered lens or "
+        "a camera that sends nothing"
+    )
+    assert not film(np.concatenate([dark, SEEN[:1], dark]))
+
+
+def test_a_camera_that_hangs_is_named_where_the_robot_moves() -> None:
+    frozen = SEEN[:1].repeat(40, 0)
+    (found,) = film(SEEN, frozen)
+    assert found.startswith("image: in 1 of 2 episodes, the first one number 1, the picture never changes while")
+    assert not film(SEEN, frozen, still=True)
+    assert not film(frozen[:9], np.concatenate([frozen, SEEN[1:2]]))

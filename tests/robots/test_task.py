@@ -101,7 +101,9 @@ def write(path: Path, text: str | bytes) -> Path:
         "x, y\r\n1, 2\r\n3, 4.5",
         "\ufeffx,y\n1,2\n\n3,4.5\n\n",
         "y,x\n2,1\n4.5,3\n",
-        'note,"x", y\nfar,1,2\n"near, by",3,4.5\n',
+        ',"x", y\n,1,2\n,"3",4.5\n',
+        "\n , \nx,y,,\n1,2,,\n,,,\n3,4.5,,\n",
+        "x,y\r1,2\r3,4.5\r",
     ],
 )
 def test_csv_as_people_write_it(tmp_path: Path, text: str) -> None:
@@ -121,6 +123,17 @@ def test_csv_names_are_kept(tmp_path: Path) -> None:
         ("a,b\n1,2\n", r"goals\.csv: expected columns \['x', 'y'\], got \['a', 'b'\]"),
         ("1,2\n3,4\n", r"goals\.csv: expected columns \['x', 'y'\], got \['1', '2'\]"),
         ("x,y,x\n1,2,3\n", r"goals\.csv: expected columns \['x', 'y'\], got \['x', 'y', 'x'\]"),
+        (
+            "\nname,x,y,z\ndoor,1,2,3\n",
+            r"goals\.csv:2: expected the columns x, y, name, got 'z' in column 4; drop it, or choose the robot",
+        ),
+        ("note,x,y\nfar,1,2\n", r"goals\.csv:1: expected the columns x, y, name, got 'note' in column 1; drop it"),
+        ("x,y,\n1,2,3\n", r"goals\.csv:1: expected the columns x, y, name, got '' in column 3; drop it"),
+        ("x,y,,\n1,2,,3\n", r"goals\.csv:1: expected each column once, got '' in column 4, too; drop"),
+        (
+            "name,x,y,name\na,1,2,b\n",
+            r"goals\.csv:1: expected each column once, got 'name' in column 4, too; drop",
+        ),
         ("x,y\n", r"goals\.csv: expected at least one task below the header, got none"),
         (
             "x,y\n1,2\n3,north\n",

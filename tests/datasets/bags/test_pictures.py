@@ -155,6 +155,18 @@ def test_pictures_of_both_sides_of_a_clock_that_was_set_back_stay_apart(bags: An
     np.testing.assert_array_equal(episodes[1].arrays["image"][0], scaled(100))
 
 
+def test_pictures_whose_stamps_are_late_are_said(bags: Any, tmp_path: Path) -> None:
+    late = [
+        one._replace(log_time=one.log_time + 3 * 10**9) if one.topic == "/camera" else one for one in film(bags, 5.0)
+    ]
+    spec, _ = read(bags.write(tmp_path / "film", "mcap", sorted(late, key=lambda one: one.log_time)))
+    (note,) = (one for one in spec.notes if "behind the recorder's clock" in one)
+    assert note.startswith("topic /camera: its times are 3 s behind the recorder's clock, those of /")
+    text = MAPPING.replace('name = "/camera"\n', 'name = "/camera"\nclock = "log"\nlatency = 3\n')
+    spec, _ = read(tmp_path / "film", text)
+    assert not any("behind the recorder's clock" in one for one in spec.notes)
+
+
 def test_two_cameras_and_grey_pictures(bags: Any, tmp_path: Path) -> None:
     wrist = [raw(START + k * 10**8, 50 + k, topic="/wrist") for k in range(10)]
     sent = sorted((*film(bags), *wrist), key=lambda one: one.log_time)

@@ -71,6 +71,7 @@ def pack(picture: np.ndarray, kind: str, **options: Any) -> bytes:
 
 
 OPAQUE = np.full((HEIGHT, WIDTH, 1), 255, np.uint8)
+DEPTH = np.full((HEIGHT, WIDTH), 1500, np.uint16)
 BGR = np.ascontiguousarray(PICTURE[..., ::-1])
 EQUAL = {
     "rgb8": Raw("rgb8", PICTURE),
@@ -101,6 +102,8 @@ def test_grey_pictures_of_8_and_16_bits(big: bool) -> None:
         Raw("mono8", grey),
         Raw("8UC1", grey),
         Raw("mono16", widen(grey, "<>"[big]), is_bigendian=int(big)),
+        Packed(pack(grey, "PNG"), "png"),
+        Packed(pack(grey.astype(np.uint16) * 257, "PNG"), "mono16; png compressed "),
     ):
         seen = PictureDecoder((HEIGHT, WIDTH, 1)).decode(message)
         assert np.abs(seen[..., 0].astype(int) - grey).max() <= 1
@@ -146,6 +149,11 @@ def test_each_pixel_is_the_mean_of_its_area() -> None:
         (Packed(b""), "expected a picture as JPEG or PNG, got 0 bytes"),
         (Packed(pack(PICTURE, "PNG"), "16UC1; compressedDepth png"), "'16UC1; compressedDepth png'"),
         (Packed(pack(PICTURE, "PNG"), "16UC1; png compressed "), "'16UC1; png compressed '"),
+        (
+            Packed(pack(DEPTH, "PNG"), "png"),
+            "expected a PNG of 16 bits whose message names .*, got 'png', which may be depth",
+        ),
+        (Packed(pack(DEPTH, "PNG"), "16UC1"), "got '16UC1', which may be depth"),
         (Packed(pack(PICTURE, "PNG")[:60]), "damaged"),
         (Packed(pack(np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8), "JPEG")[:300]), "damaged"),
     ],
