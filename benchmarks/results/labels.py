@@ -72,6 +72,8 @@ METHODS: Final[Mapping[str, str]] = {
     "simpl-blind": "SiMPL, blind search",
     "simpl-25-epochs": "SiMPL, 25 epochs",
     "simpl-seed-1": "SiMPL, seed 1",
+    "simpl-logs-seed-1": "SiMPL, with the logs, seed 1",
+    "spirl-blind-logs": "SPiRL without pictures, with the logs",
     "simpl-logs": "SiMPL, with the logs",
     "simpl-logs-drive": "SiMPL, logs to drive alone",
     "spirl-logs": "SPiRL, with the logs",
