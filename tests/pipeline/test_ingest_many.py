@@ -156,11 +156,12 @@ def test_one_bad_file_is_named_and_the_others_are_kept(
 def test_a_part_that_was_changed_is_made_again(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ingest(tmp_path / "whole", files)
 
-    def fail(*arguments: object) -> None:
-        raise KeyboardInterrupt
+    def stop_at_once(*arguments: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "joining", fail)
+        patch.setattr(stage, "joining", stop_at_once)
         assert main(["ingest", str(files), "--out", str(tmp_path / "out")]) == 130
     chunk = next((tmp_path / "out.parts").glob("*/steps/observation/c.*"))
     chunk.write_bytes(b"\0" * chunk.stat().st_size)
