@@ -200,7 +200,7 @@ class GroupedSource(KeyedSource):
     def _describe_cameras(self, columns: Mapping[str, Column]) -> dict[str, str]:
         """What a person reads of the columns that are picture files."""
         return {
-            name: self._cameras[name].describe() if name in self._cameras else column.encoded
+            name: self._cameras[name].describe() if name in self._cameras else "PNG or JPEG"
             for name, column in columns.items()
             if column.encoded
         }

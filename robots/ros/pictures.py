@@ -140,6 +140,10 @@ class PictureDecoder:
         row = pixel * width
         if not (0 < height <= MOST_SIDE and 0 < width <= MOST_SIDE):
             raise PictureError(f"expected 1 to {MOST_SIDE} pixels a side, got {height} x {width}")
+        if name.startswith("bayer") and (height % 2 or width % 2):  # FFmpeg ends the process for an odd height
+            raise PictureError(
+                f"expected an even number of pixels a side in {message.encoding}, got {height} x {width}"
+            )
         if step < row or len(message.data) < step * (height - 1) + row:
             raise PictureError(
                 f"expected {height} rows of {row} bytes or more, got {len(message.data)} bytes in rows of {step}"

@@ -90,6 +90,7 @@ def test_they_are_left_out_unless_somebody_names_them(write: Write, tmp_path: Pa
     path = make_demos(tmp_path, write)
     spec = open_source(path, ReadOptions()).describe()
     assert spec.ignored[CAMERA] == "is a picture file per step; --only takes it by name"
+    assert spec.contents[CAMERA] == "PNG or JPEG"
     assert spec.schema.names == ("observation", "action", "reward", "next_observation", "states")
     with pytest.raises(SourceError, match=r"expected one of the side arrays .*, got 'next_obs/front_image'"):
         read(path, "next_obs/front_image")

@@ -142,6 +142,10 @@ def test_each_pixel_is_the_mean_of_its_area() -> None:
         (Raw("", PICTURE), "got '', which is no colour"),
         (Raw("rgb8", PICTURE, 12), "expected 10 rows of 48 bytes or more, got 480 bytes in rows of 12"),
         (Raw("rgb8", PICTURE[:9]), "expected 10 rows of 48 bytes or more"),
+        (
+            Raw("bayer_rggb8", PICTURE[:9, :, 0], 16, 9),
+            "expected an even number of pixels a side in bayer_rggb8, got 9 x 16",
+        ),
         (Raw("rgb8", PICTURE, 48, 0), "expected 1 to 8192 pixels a side, got 0 x 16"),
         (Raw("rgb8", PICTURE, 48, 10, 1 << 20), "expected 1 to 8192 pixels a side"),
         (Raw("rgb8", PICTURE, 48, 5), "expected pictures of 10 x 16 or larger, got 5 x 16"),
