@@ -129,7 +129,7 @@ def require_blind(learner: LearnerChoice, spec: RobotSpec) -> None:
         )
 
 
-def rehearse(
+def make_paper_learner(
     skill: SkillConfig, config: MetaTrainConfig, learner: LearnerChoice, robot: RobotChoice, tasks: int
 ) -> tuple[Any, RobotSpec]:
     """The learner before its training, and the robot as it sees it: on paper, before there are play data and skills.

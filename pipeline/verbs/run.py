@@ -249,7 +249,7 @@ class Run(AboutLearner):
         """
         from ..stages.adapt import change_settings
         from ..stages.export import make_paper_bundle
-        from ..stages.meta_train import rehearse
+        from ..stages.meta_train import make_paper_learner
 
         config, choice, learner = self.config, self.require_choice(), self.require_learner()
 
@@ -271,7 +271,7 @@ class Run(AboutLearner):
                 )
         if not is_ahead("meta-train"):
             return
-        made, spec = rehearse(config.extract.skill, config.meta_train, learner, choice, len(tasks.train))
+        made, spec = make_paper_learner(config.extract.skill, config.meta_train, learner, choice, len(tasks.train))
         reason = "" if isinstance(choice.family, OneRow) else find_refusal(choice.family)
         if reason:  # a stage to reuse would be said to be of other code
             raise ConfigError(reason)
